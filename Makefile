@@ -1,0 +1,38 @@
+# `make demo` and `make test` set up what they need in .venv; nothing has to be installed first but Python >= 3.11.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench wheel clean
+
+demo: .venv/.installed
+	$(BIN)/fastent run --data digits --out demo
+
+test: .venv/.installed-test
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.installed-bench
+	$(BIN)/python bench/run.py
+
+# What a user gets: built, installed in an empty environment, and run outside the repository.
+wheel: .venv/.installed-test
+	$(BIN)/python -m pip install --quiet -c constraints.txt build
+	PYTHON=$(PYTHON) BIN=$(BIN) sh tests/check_wheel.sh
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/.installed-%: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$*]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist demo *.egg-info

@@ -1,0 +1,58 @@
+"""fastent: how tangled are the classes in a network's representations, where, since when, and which examples are to blame?
+
+Names are imported when they are first used: `import fastent` brings in neither torch nor numba.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fastent.errors import FastentError
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fastent.geometry import ClassGeometry, ClassMoments, geometry
+    from fastent.training.data import Data, load_data
+    from fastent.training.inversion import Inversion, find_inversion
+    from fastent.training.run import Run, load_run
+    from fastent.training.train import train
+
+_HOME = {
+    "ClassGeometry": "geometry",
+    "ClassMoments": "geometry",
+    "geometry": "geometry",
+    "Data": "training.data",
+    "load_data": "training.data",
+    "Inversion": "training.inversion",
+    "find_inversion": "training.inversion",
+    "Run": "training.run",
+    "load_run": "training.run",
+    "train": "training.train",
+}
+
+__all__ = [
+    "ClassGeometry",
+    "ClassMoments",
+    "Data",
+    "FastentError",
+    "Inversion",
+    "Run",
+    "__version__",
+    "find_inversion",
+    "geometry",
+    "load_data",
+    "load_run",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastent' has no attribute {name!r}")
+    value = getattr(import_module(f"fastent.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

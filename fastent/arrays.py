@@ -1,0 +1,186 @@
+"""The front door: every array and every label comes in here, is checked here, and leaves as one type.
+
+Features leave as a 2-D numpy array of a real dtype, a view of what was given wherever that is possible (memory maps stay on
+disk, Fortran-ordered and strided arrays keep their memory). Kernels then take them block by block from `row_blocks`, which
+yields C-contiguous float32 or float64 and copies one block at most. Labels leave as int64 codes and the sorted classes.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.errors import FastentError
+
+__all__ = ["BLOCK_BYTES", "Labels", "as_features", "as_labels", "check_finite", "check_lengths", "row_blocks"]
+
+# A block is large enough to hide the call that handles it and small enough to be forgotten in any memory budget.
+BLOCK_BYTES = 32 << 20
+
+Array = NDArray[Any]
+
+
+class Labels(NamedTuple):
+    """Class codes of the points (n,) int64, and the sorted classes (C,) that they stand for."""
+
+    codes: NDArray[np.int64]
+    classes: Array
+
+
+def as_features(X: Any, *, name: str = "X") -> Array:
+    """Return `X` as a 2-D numpy array of real numbers, without a copy where none is needed.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+        numpy array or memory map of any float, integer or boolean dtype and memory order; torch tensor on any device
+        (bfloat16 becomes float32); a list of rows; anything with ``__array__``.
+    name : str
+        What the error messages call it.
+
+    Returns
+    -------
+    ndarray (n, d)
+        With n, d >= 1. Values are not looked at: see `check_finite`.
+
+    Raises
+    ------
+    FastentError
+        Wrong rank, no rows or no columns, ragged lists, objects, strings, complex numbers, sparse matrices.
+    """
+    array = _as_numpy(X, name)
+    if array.ndim != 2:
+        remedy = "use X[:, None] for one feature" if array.ndim == 1 else f"use {name}.reshape(len({name}), -1)"
+        raise FastentError(f"{name} has shape {array.shape}: a 2-D array (points, features) is needed; {remedy}")
+    if 0 in array.shape:
+        raise FastentError(f"{name} is empty, shape {array.shape}: at least one point and one feature are needed")
+    if array.dtype.kind not in "fiub":
+        raise FastentError(f"{name} has dtype {array.dtype}: real numbers are needed; convert with {name}.astype('float32')")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        raise FastentError(f"{name} has dtype {array.dtype}: convert with {name}.astype('float64')")
+    return array
+
+
+def as_labels(labels: Any, *, n: int | None = None, name: str = "labels", minimum_classes: int = 1) -> Labels:
+    """Return class codes and the sorted unique classes.
+
+    Parameters
+    ----------
+    labels : array-like (n,)
+        Integers, strings or booleans; floats are taken if they are whole numbers.
+    n : int, optional
+        How many points the labels must be for.
+    minimum_classes : int
+        Refuse fewer classes than this.
+
+    Raises
+    ------
+    FastentError
+        Wrong rank or length, no labels, NaN or fractional labels, objects of mixed type, too few classes.
+    """
+    array = _as_numpy(labels, name)
+    if array.ndim != 1:
+        remedy = f"use {name}.argmax(1) for one-hot rows" if array.ndim == 2 else f"use {name}.ravel()"
+        raise FastentError(f"{name} has shape {array.shape}: one label for each point, a 1-D array, is needed; {remedy}")
+    if n is not None:
+        check_lengths(n, len(array), labels_name=name)
+    if len(array) == 0:
+        raise FastentError(f"{name} is empty: at least one label is needed")
+    if array.dtype.kind == "O":
+        array = _uniform_objects(array, name)
+    if array.dtype.kind == "f":
+        array = _whole_numbers(array, name)
+    if array.dtype.kind not in "iubUS":
+        raise FastentError(f"{name} has dtype {array.dtype}: integers, strings or booleans are needed")
+    classes, codes = np.unique(array, return_inverse=True)
+    if len(classes) < minimum_classes:
+        raise FastentError(
+            f"{name} holds one class only ({classes[0]!s}): at least {minimum_classes} classes are needed to compare them"
+        )
+    return Labels(codes.astype(np.int64, copy=False), classes)
+
+
+def check_lengths(n: int, n_labels: int, *, features_name: str = "X", labels_name: str = "labels") -> None:
+    if n != n_labels:
+        raise FastentError(
+            f"{features_name} has {n} row{'s' * (n != 1)} but {labels_name} has {n_labels}: pass one label for each row"
+        )
+
+
+def check_finite(X: Array, *, name: str = "X") -> None:
+    """Raise if the 2-D array `X` holds NaN or an infinity, with the count of bad rows and the first of them."""
+    if X.dtype.kind != "f":
+        return
+    bad: list[NDArray[np.int64]] = []
+    for start, block in row_blocks(X):
+        # A finite sum has finite terms, so the mask is needed only for a block that is bad or that overflows.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = block.sum()
+        if not np.isfinite(total):
+            bad.append(start + np.flatnonzero(~np.isfinite(block).all(axis=1)))
+    rows = np.concatenate(bad) if bad else np.empty(0, np.int64)
+    if len(rows):
+        row = np.asarray(X[rows[0]])
+        column = int(np.flatnonzero(~np.isfinite(row))[0])
+        raise FastentError(
+            f"{name} has NaN or infinity in {len(rows)} of {len(X)} rows, first at row {rows[0]}, column {column} "
+            f"({row[column]}): drop those rows or repair them"
+        )
+
+
+def row_blocks(X: Array, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Array]]:
+    """Yield `(start, block)` over the rows of a 2-D array, blocks C-contiguous and float32 or float64.
+
+    float64 and integers too wide for a float32's 24 bits come as float64, everything else as float32. An array that
+    already is what kernels take comes whole, as itself.
+    """
+    dtype = np.dtype(np.float64 if X.dtype.itemsize > (4 if X.dtype.kind == "f" else 2) else np.float32)
+    if X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned and not isinstance(X, np.memmap):
+        yield 0, X
+        return
+    rows = max(1, block_bytes // (X.shape[1] * dtype.itemsize))
+    for start in range(0, len(X), rows):
+        yield start, np.ascontiguousarray(X[start : start + rows], dtype=dtype)
+
+
+def _as_numpy(value: Any, name: str) -> Array:
+    torch = sys.modules.get("torch")  # a caller who has a tensor has imported torch; nobody else pays for it
+    if torch is not None and isinstance(value, torch.Tensor):
+        tensor = value.detach()
+        if tensor.layout != torch.strided:
+            raise FastentError(f"{name} is a {tensor.layout} tensor: convert with {name}.to_dense()")
+        if tensor.dtype == torch.bfloat16:
+            tensor = tensor.float()
+        array: Array = tensor.cpu().numpy()
+        return array
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        raise FastentError(f"{name} is a sparse matrix: convert with {name}.toarray()")
+    if isinstance(value, np.ma.MaskedArray):
+        raise FastentError(f"{name} is a masked array: fill the gaps with {name}.filled(...) or drop those rows")
+    try:
+        array = value if isinstance(value, np.memmap) else np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise FastentError(f"{name} cannot be made into an array ({error}): pass rows of equal length") from error
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _uniform_objects(array: Array, name: str) -> Array:
+    kinds = {type(value) for value in array}
+    if kinds <= {str, np.str_}:
+        return array.astype(np.str_)
+    if all(issubclass(kind, (int, np.integer, np.bool_)) for kind in kinds):
+        return array.astype(np.int64)
+    names = ", ".join(sorted(kind.__name__ for kind in kinds))
+    raise FastentError(f"{name} holds objects of type {names}: integers, strings or booleans are needed")
+
+
+def _whole_numbers(array: Array, name: str) -> Array:
+    bad = np.flatnonzero(~np.isfinite(array) | (array != np.round(array)))
+    if len(bad):
+        raise FastentError(
+            f"{name} holds {len(bad)} values that are not whole numbers, first {array[bad[0]]} at row {bad[0]}: "
+            "classes are integers, strings or booleans"
+        )
+    return array.astype(np.int64)

@@ -1,0 +1,57 @@
+"""The one progress reporter, and how long work is interrupted without losing what it has."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["Progress", "Report", "interruptible", "reporting"]
+
+# What callers may pass as `progress=`: a bar on stderr, silence, or a function of (done, total, message).
+Progress = bool | None | Callable[[int, int, str], None]
+Report = Callable[[int, str], None]
+
+
+@contextmanager
+def reporting(progress: Progress, description: str, total: int) -> Iterator[Report]:
+    """Yield `report(done, message)`; True shows a bar with an estimate of the time left if stderr is a terminal."""
+    if callable(progress):
+        yield lambda done, message: progress(done, total, message)
+    elif progress and sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Bar(*columns, TextColumn("{task.fields[message]}"), console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(description, total=total, message="")
+            yield lambda done, message: bar.update(task, completed=done, message=message)
+    else:
+        yield lambda done, message: None
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether Ctrl-C or SIGTERM arrived, so that the work can stop where its state is whole.
+
+    A second Ctrl-C interrupts at once. Outside the main thread signals are not ours, and the function says False.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    arrived = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal arrived
+        if arrived:
+            raise KeyboardInterrupt
+        arrived = True
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: arrived
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

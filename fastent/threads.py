@@ -1,0 +1,47 @@
+"""The one owner of thread pools: numba, torch and BLAS are set together for a block of work and restored afterwards."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastent.errors import FastentError
+
+__all__ = ["limit_threads"]
+
+
+@contextmanager
+def limit_threads(threads: int | None) -> Iterator[None]:
+    """Run the block with at most `threads` threads in every pool; None leaves all as they are.
+
+    Raises
+    ------
+    FastentError
+        `threads` is below 1 or above what numba was started with.
+    """
+    if threads is None:
+        yield
+        return
+
+    import numba
+    from threadpoolctl import threadpool_limits
+
+    most = numba.config.NUMBA_NUM_THREADS
+    if not 1 <= threads <= most:
+        raise FastentError(
+            f"threads={threads}: between 1 and {most} are possible here ({os.cpu_count()} processors; "
+            "NUMBA_NUM_THREADS, set before the start, raises the limit)"
+        )
+    numba_threads = numba.get_num_threads()
+    torch = sys.modules.get("torch")
+    torch_threads = torch.get_num_threads() if torch is not None else None
+    try:
+        with threadpool_limits(limits=threads):
+            numba.set_num_threads(threads)
+            if torch is not None:
+                torch.set_num_threads(threads)
+            yield
+    finally:
+        numba.set_num_threads(numba_threads)
+        if torch is not None:
+            torch.set_num_threads(torch_threads)

@@ -1,0 +1,240 @@
+"""The inversion: the moment at which training turns from segregating a class to entangling it again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastent.errors import FastentError
+
+__all__ = ["Inversion", "InversionSummary", "find_inversion", "summarize_inversions"]
+
+# A curve that moves by less than this share of its own level has not moved.
+_STILL = 1e-3
+_BOOTSTRAP_SAMPLES = 9999
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """Where a radius (or distance) curve turns, or why it does not.
+
+    True in a boolean context if there is an inversion. Without one every number is None and `reason` says why.
+
+    Attributes
+    ----------
+    found : bool
+    reason : str
+        Empty if found, else one of "still falling at the last epoch", "rose before it fell", "below the prominence asked for",
+        "did not move", "never stopped falling" ("rising", "fell" and "rose" change places for a maximum).
+    index : int
+        Position in the recorded epochs.
+    epoch : int
+        Parameter updates made by then.
+    value : float
+        The curve there.
+    train_error : float
+        eps*, the share of training points misclassified there, in [0, 1].
+    prominence : float
+        How far the curve leaves the extremum on its shallower side, in units of the curve.
+    """
+
+    found: bool
+    reason: str = ""
+    index: int | None = None
+    epoch: int | None = None
+    value: float | None = None
+    train_error: float | None = None
+    prominence: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.found
+
+
+@dataclass(frozen=True)
+class InversionSummary:
+    """The inversions of one class (or pair) over independent seeds.
+
+    `train_error` is the mean of eps* over the seeds that have an inversion, `std` its standard deviation over them (ddof 1),
+    `interval` the 95 % percentile bootstrap interval of the mean; None where too few seeds have an inversion. `reasons`
+    counts why the others have none.
+    """
+
+    seeds: int
+    found: int
+    train_error: float | None
+    std: float | None
+    interval: tuple[float, float] | None
+    epoch: float | None
+    value: float | None
+    reasons: dict[str, int]
+
+
+def find_inversion(
+    epoch: ArrayLike,
+    curve: ArrayLike,
+    train_error: ArrayLike,
+    *,
+    kind: Literal["min", "max"] = "min",
+    rule: Literal["interior", "first-increase"] = "interior",
+    burn_in: int = 20,
+    prominence: float = 0.05,
+) -> Inversion:
+    """Find where a curve recorded during training turns.
+
+    Parameters
+    ----------
+    epoch : (E,) increasing
+        Parameter updates made when each value was recorded.
+    curve : (E,)
+        A class radius (kind "min") or a distance between classes (kind "max").
+    train_error : (E,)
+        Share of misclassified training points, in [0, 1].
+    kind : "min" or "max"
+        Which extremum is the inversion.
+    rule : "interior" or "first-increase"
+        "interior": the interior extremum with the largest prominence, on condition that the curve leaves it on both sides by
+        `prominence`. "first-increase": the first update at which the curve did not go on falling (rising), as in the source
+        paper's notebook; it is fooled by noise.
+    burn_in : int
+        Updates to leave out at the start, >= 0.
+    prominence : float
+        Smallest movement away from the extremum on both sides, as a share of the curve's range after `burn_in`, in (0, 1].
+
+    Returns
+    -------
+    Inversion
+        `found` is False, with a `reason`, if the curve does not turn.
+
+    Raises
+    ------
+    FastentError
+        Lengths that differ, fewer than three epochs after `burn_in`, NaN, epochs out of order, an unknown rule or kind.
+
+    References
+    ----------
+    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> epoch = np.arange(101)
+    >>> found = find_inversion(epoch, (epoch - 60.0) ** 2, 1 / (1 + epoch))
+    >>> found.epoch, round(found.train_error, 4)
+    (60, 0.0164)
+    >>> find_inversion(epoch, -1.0 * epoch, 1 / (1 + epoch)).reason
+    'still falling at the last epoch'
+    """
+    epochs, values, errors = _check_curves(epoch, curve, train_error)
+    _check_choice("kind", kind, ("min", "max"))
+    _check_choice("rule", rule, ("interior", "first-increase"))
+    if not 0 < prominence <= 1:
+        raise FastentError(f"prominence={prominence}: a share of the curve's range, above 0 and at most 1, is needed")
+    if burn_in < 0:
+        raise FastentError(f"burn_in={burn_in}: the number of updates to leave out cannot be negative")
+    start = int(np.searchsorted(epochs, burn_in))
+    if len(epochs) - start < 3:
+        raise FastentError(
+            f"{len(epochs) - start} of {len(epochs)} recorded epochs are past burn_in={burn_in}: at least 3 are needed; "
+            "record longer or lower burn_in"
+        )
+    falling = values[start:] if kind == "min" else -values[start:]
+    found = _first_increase(falling) if rule == "first-increase" else _interior(falling, prominence)
+    if isinstance(found, str):
+        return Inversion(False, found if kind == "min" else _mirrored(found))
+    index = start + found[0]
+    return Inversion(
+        found=True,
+        index=index,
+        epoch=int(epochs[index]),
+        value=float(values[index]),
+        train_error=float(errors[index]),
+        prominence=found[1],
+    )
+
+
+def summarize_inversions(inversions: Sequence[Inversion], *, seed: int = 0) -> InversionSummary:
+    """Mean eps* over independent seeds with its spread and a 95 % bootstrap interval."""
+    found = [inversion for inversion in inversions if inversion]
+    reasons: dict[str, int] = {}
+    for inversion in inversions:
+        if not inversion:
+            reasons[inversion.reason] = reasons.get(inversion.reason, 0) + 1
+    errors = np.array([inversion.train_error for inversion in found], float)
+    return InversionSummary(
+        seeds=len(inversions),
+        found=len(found),
+        train_error=float(errors.mean()) if len(found) else None,
+        std=float(errors.std(ddof=1)) if len(found) > 1 else None,
+        interval=_bootstrap_interval(errors, seed) if len(found) > 1 else None,
+        epoch=float(np.median([inversion.epoch for inversion in found if inversion.epoch is not None])) if found else None,
+        value=float(np.mean([inversion.value for inversion in found if inversion.value is not None])) if found else None,
+        reasons=reasons,
+    )
+
+
+def _interior(curve: NDArray[np.float64], share: float) -> tuple[int, float] | str:
+    """Position and prominence of the most prominent interior minimum, or why there is none."""
+    from scipy.signal import find_peaks
+
+    span = float(np.ptp(curve))
+    if span <= _STILL * np.abs(curve).max():
+        return "did not move"
+    minima, properties = find_peaks(-curve, prominence=0)
+    prominences = properties["prominences"]
+    if len(minima) and prominences.max() >= share * span:
+        best = int(prominences.argmax())
+        return int(minima[best]), float(prominences[best])
+    lowest = int(curve.argmin())
+    if lowest == len(curve) - 1:
+        return "still falling at the last epoch"
+    if lowest == 0 or np.ptp(curve[: lowest + 1]) < share * span:
+        return "rose before it fell"
+    return "below the prominence asked for"
+
+
+def _first_increase(curve: NDArray[np.float64]) -> tuple[int, float] | str:
+    rises = np.flatnonzero(np.diff(curve) >= 0)
+    if not len(rises):
+        return "never stopped falling"
+    index = int(rises[0]) + 1
+    return index, float(min(curve[:index].max(), curve[index:].max()) - curve[index])
+
+
+def _mirrored(reason: str) -> str:
+    """The same reason for a maximum."""
+    for low, high in (("falling", "rising"), ("rose before it fell", "fell before it rose")):
+        reason = reason.replace(low, high)
+    return reason
+
+
+def _bootstrap_interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    from scipy.stats import bootstrap
+
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    interval = bootstrap(
+        (values,), np.mean, n_resamples=_BOOTSTRAP_SAMPLES, method="percentile", rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def _check_curves(*curves: ArrayLike) -> list[NDArray[Any]]:
+    names = ("epoch", "curve", "train_error")
+    arrays = [np.asarray(curve, float) for curve in curves]
+    for name, array in zip(names, arrays, strict=True):
+        if array.ndim != 1 or len(array) != len(arrays[0]):
+            shapes = ", ".join(f"{n} {a.shape}" for n, a in zip(names, arrays, strict=True))
+            raise FastentError(f"curves of one length are needed, not {shapes}: pass one seed, layer and class at a time")
+        if not np.isfinite(array).all():
+            first = int(np.flatnonzero(~np.isfinite(array))[0])
+            raise FastentError(f"{name} has {array[first]} at position {first}: drop the epochs that were not recorded")
+    if (np.diff(arrays[0]) <= 0).any():
+        raise FastentError("epoch is not increasing: sort the records by epoch")
+    return arrays
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise FastentError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")

@@ -1,0 +1,185 @@
+"""A finished (or interrupted) run: its records, its inversions, its stragglers, and how it is kept on disk."""
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.errors import FastentError
+from fastent.files import atomic_path, output_folder, write_text
+from fastent.training.inversion import Inversion, InversionSummary, find_inversion, summarize_inversions
+
+__all__ = ["Run", "load_run"]
+
+RECORDS_FILE = "run.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """S networks trained together on n points of C classes, recorded over E epochs in L hidden layers.
+
+    Attributes
+    ----------
+    config : dict
+        Everything that `fe.train` was called with, and the versions and machine it ran on; JSON throughout.
+    classes : (C,)
+        The sorted classes; for "parity" 0 (even) and 1 (odd).
+    index : (n,) int64
+        Row numbers of the points in the training set as stored.
+    labels : (n,)
+        Their labels as stored (the digit, also where the classes are parities).
+    codes : (n,) int64
+        Their class, as a position in `classes`.
+    epoch : (E,) int64
+        Parameter updates made before each record; 0 is the initial state.
+    train_error : (S, E) float64
+        Share of the n points misclassified.
+    test_epoch : (E',) int64
+    test_error : (S, E') float64
+    radius : (S, E, L, C) float64
+        Gyration radius of each class's unit vectors, in [0, 1].
+    distance : (S, E, L, C, C) float64
+        Distance between the class means of the unit vectors, in [0, 2].
+    wrong : (S, E, ceil(n / 8)) uint8
+        Misclassified points, one bit each; see `misclassified`.
+    state : dict
+        Parameters and optimiser state after the last epoch: what `fe.train(..., resume=run)` continues from.
+    seconds : float
+        Time spent training, over all sessions.
+    """
+
+    config: dict[str, Any]
+    classes: NDArray[Any]
+    index: NDArray[np.int64]
+    labels: NDArray[Any]
+    codes: NDArray[np.int64]
+    epoch: NDArray[np.int64]
+    train_error: NDArray[np.float64]
+    test_epoch: NDArray[np.int64]
+    test_error: NDArray[np.float64]
+    radius: NDArray[np.float64]
+    distance: NDArray[np.float64]
+    wrong: NDArray[np.uint8]
+    seconds: float
+    state: dict[str, NDArray[Any]] = field(repr=False)
+
+    @property
+    def n_seeds(self) -> int:
+        return len(self.train_error)
+
+    @property
+    def n_layers(self) -> int:
+        return self.radius.shape[2]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all the epochs asked for were trained."""
+        return int(self.epoch[-1]) >= int(self.config["epochs"])
+
+    @cached_property
+    def inversion(self) -> NDArray[Any]:
+        """(S, L, C) of Inversion: the interior minimum of each class's radius; see `inversions` for other rules."""
+        return self.inversions()
+
+    def inversions(
+        self, of: Literal["radius", "distance"] = "radius", rule: Literal["interior", "first-increase"] = "interior"
+    ) -> NDArray[Any]:
+        """Return the inversions of the radius, (S, L, C), or of the distance between classes, (S, L, C, C), as objects.
+
+        Of the distance it is the interior maximum that counts; a class has no distance, and so no inversion, to itself.
+        """
+        if of not in ("radius", "distance"):
+            raise FastentError(f"of={of!r}: choose one of 'radius', 'distance'")
+        curves = self.radius if of == "radius" else self.distance
+        kind: Literal["min", "max"] = "min" if of == "radius" else "max"
+        found = np.empty((curves.shape[0], *curves.shape[2:]), object)
+        short = Inversion(False, f"only {len(self.epoch)} epochs were recorded")
+        for place in np.ndindex(found.shape):
+            seed, *rest = place
+            if int(self.epoch[-1]) < 23:  # burn-in and the three epochs that an interior extremum takes
+                found[place] = short
+            else:
+                found[place] = find_inversion(
+                    self.epoch, curves[(seed, slice(None), *rest)], self.train_error[seed], kind=kind, rule=rule
+                )
+        return found
+
+    def inversion_summary(self, layer: int = -1) -> list[InversionSummary]:
+        """Mean eps*, spread and interval over seeds, for each class, in one hidden layer (the last unless said)."""
+        return [summarize_inversions(self.inversion[:, layer, c]) for c in range(len(self.classes))]
+
+    def misclassified(self, epoch: int) -> NDArray[np.bool_]:
+        """Return (S, n) bool: the training points that each network got wrong with its weights after `epoch` updates."""
+        position = int(np.searchsorted(self.epoch, epoch))
+        if position == len(self.epoch) or self.epoch[position] != epoch:
+            raise FastentError(f"epoch {epoch} was not recorded: {self.epoch[0]}..{self.epoch[-1]} were")
+        return np.unpackbits(self.wrong[:, position], axis=1, count=len(self.index)).astype(bool)
+
+    @cached_property
+    def stragglers(self) -> NDArray[np.bool_]:
+        """(S, n) bool: the points of each class misclassified at that class's own inversion in the last hidden layer.
+
+        They come from the weights of each network at exactly that epoch. A class without an inversion has none.
+        """
+        stragglers = np.zeros((self.n_seeds, len(self.index)), bool)
+        for (seed, c), inversion in np.ndenumerate(self.inversion[:, -1]):
+            if inversion:
+                bits = np.unpackbits(self.wrong[seed, inversion.index], count=len(self.index)).astype(bool)
+                stragglers[seed] |= bits & (self.codes == c)
+        return stragglers
+
+    @cached_property
+    def straggler_share(self) -> NDArray[np.float64]:
+        """(n,) in [0, 1]: in which share of the seeds that have an inversion of the point's class it is a straggler."""
+        found = np.array([[bool(inversion) for inversion in row] for row in self.inversion[:, -1]]).sum(0)
+        return self.stragglers.sum(0) / np.maximum(found, 1)[self.codes]
+
+    def consensus_stragglers(self, share: float = 0.5) -> NDArray[np.int64]:
+        """Return the row numbers, as stored, of the points that are stragglers in at least this share of the seeds."""
+        if not 0 < share <= 1:
+            raise FastentError(f"share={share}: a share of the seeds, above 0 and at most 1, is needed")
+        return self.index[self.straggler_share >= share]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write `config.json` and `run.npz`, from which `fe.load_run` restores the run and `fe.train` can continue it."""
+        folder = output_folder(folder)
+        write_text(folder / "config.json", json.dumps(self.config, indent=2) + "\n")
+        arrays = {name: getattr(self, name) for name in _ARRAYS} | {f"state.{name}": a for name, a in self.state.items()}
+        with atomic_path(folder / RECORDS_FILE) as temporary:
+            np.savez_compressed(temporary, config=json.dumps(self.config), **arrays)
+
+    def __repr__(self) -> str:
+        done = f"{self.epoch[-1]} of {self.config['epochs']} epochs"
+        return f"Run({self.config['data']}, {self.n_seeds} seeds, {len(self.index)} points, {len(self.classes)} classes, {done})"
+
+
+_ARRAYS = tuple(f.name for f in fields(Run) if f.name not in ("config", "state"))
+
+
+def load_run(folder: str | os.PathLike[str]) -> Run:
+    """Load what `Run.save` (or `fastent run --out`) wrote.
+
+    Raises
+    ------
+    FastentError
+        No run in the folder, or a file that is damaged or not fastent's.
+    """
+    path = Path(folder) / RECORDS_FILE
+    if not path.is_file():
+        raise FastentError(f"no run in {str(folder)!r}: {RECORDS_FILE} is missing; name a folder that fastent run wrote")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        values = {name: arrays[name] for name in _ARRAYS}
+        config = json.loads(str(arrays["config"]))
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise FastentError(f"{str(path)!r} is damaged or no run of fastent's ({error}): train it again") from error
+    values["seconds"] = float(values["seconds"])
+    state = {name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")}
+    return Run(config=config, state=state, **values)

@@ -1,0 +1,337 @@
+"""The training loop: many seeds at once, full batch, every epoch recorded from the forward pass it makes anyway."""
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import fastent
+from fastent.errors import FastentError
+from fastent.memory import check_fits
+from fastent.progress import Progress, interruptible, reporting
+from fastent.threads import limit_threads
+from fastent.training.data import Data, load_data
+from fastent.training.ensemble import ACTIVATIONS, Ensemble
+from fastent.training.recorder import Recorder
+from fastent.training.run import Run, load_run
+
+__all__ = ["default_epochs", "train"]
+
+_EPOCHS = 500
+_EPOCHS_OF = {"digits": 1500}  # few points, a slow turn: the inversion comes around epoch 150, its far side late
+_CHECKPOINT_SECONDS = 60.0
+# What must be the same for a run to be continued; the rest (epochs, versions, threads) may differ.
+_IDENTITY = (
+    "fingerprint hidden seeds seed lr optimizer momentum activation dtype test_every classes standardize".split()
+)
+
+
+def default_epochs(data_name: str) -> int:
+    """How long `train` trains unless told: 500 epochs, the source paper's, and 1500 for the few points of digits."""
+    return _EPOCHS_OF.get(data_name, _EPOCHS)
+
+
+def train(
+    data: Any,
+    *,
+    labels: Any = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    subset: int | None = None,
+    subset_seed: int | None = None,
+    exclude: Any = None,
+    classes: Literal["parity", "all"] = "parity",
+    standardize: Literal["safe", "paper", "none"] = "safe",
+    grayscale: bool = False,
+    hidden: Sequence[int] = (20,),
+    activation: Literal["tanh", "relu"] = "tanh",
+    seeds: int = 10,
+    seed: int = 0,
+    epochs: int | None = None,
+    lr: float = 0.1,
+    optimizer: Literal["sgd", "adam"] = "sgd",
+    momentum: float = 0.0,
+    test_every: int = 10,
+    dtype: Literal["float32", "float64"] = "float32",
+    device: str | None = None,
+    threads: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: "Run | str | os.PathLike[str] | None" = None,
+    progress: Progress = None,
+) -> Run:
+    """Train independent networks on the same data and record how the classes segregate and entangle.
+
+    Fully connected networks with cross-entropy loss, full-batch gradient descent and PyTorch's default initialisation: seed s
+    is the network that a plain torch loop trains after ``torch.manual_seed(seed + s)``. The same call on the same machine with
+    the same number of threads gives the same bits.
+
+    Parameters
+    ----------
+    data : str, path, arrays, or Data
+        "digits", "mnist", "fashion-mnist", "kmnist", "cifar10"; a path to an .npz, or to an .npy with `labels`; arrays
+        (X, y) or (x_train, y_train, x_test, y_test); or what `fe.load_data` returned, which then has the options up to
+        `grayscale` behind it.
+    labels, data_dir, subset, subset_seed, exclude, classes, standardize, grayscale
+        As for `fe.load_data`. `exclude` leaves out rows by their number, for instance `run.consensus_stragglers()`.
+    hidden : sequence of int
+        Units of each hidden layer, at least one layer.
+    activation : "tanh" or "relu"
+    seeds : int
+        How many networks.
+    seed : int
+        The first network's seed.
+    epochs : int, optional
+        Parameter updates; 500 (1500 for digits) unless said.
+    lr : float
+        Learning rate.
+    optimizer : "sgd" or "adam"
+        PyTorch's, with its defaults.
+    momentum : float
+        Of SGD, in [0, 1).
+    test_every : int
+        Epochs between measurements of the test error; the last epoch is always measured.
+    dtype : "float32" or "float64"
+        In which the networks compute. Class sums are float64 in either case.
+    device : str, optional
+        "cpu", "cuda", "cuda:1", ...; CPU unless said.
+    threads : int, optional
+        Threads for this call; as torch and numba are set unless said.
+    checkpoint : path, optional
+        A folder in which the run so far is kept once a minute and on Ctrl-C or SIGTERM, which then raise KeyboardInterrupt.
+    resume : Run or path, optional
+        A run of the same configuration (or the folder of one), to be continued to `epochs`. The result is, bit for bit, that
+        of a run that was not interrupted.
+    progress : bool or callable
+        True for a bar on stderr; or a function of (done, total, message).
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    FastentError
+        Bad data or options; a loss that is no longer finite; records that do not fit in memory.
+
+    References
+    ----------
+    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
+
+    Examples
+    --------
+    >>> import fastent as fe
+    >>> run = fe.train("digits", seeds=2, epochs=300)
+    >>> [bool(inversion) for inversion in run.inversion[:, -1, 0]]
+    [True, True]
+    """
+    if not isinstance(data, Data):
+        data = load_data(
+            data,
+            labels=labels,
+            data_dir=data_dir,
+            subset=subset,
+            subset_seed=subset_seed,
+            exclude=exclude,
+            classes=classes,
+            standardize=standardize,
+            grayscale=grayscale,
+        )
+    config: dict[str, Any] = {
+        "data": data.name,
+        "fingerprint": data.fingerprint,
+        **data.options,
+        "hidden": [int(width) for width in hidden],
+        "activation": activation,
+        "seeds": seeds,
+        "seed": seed,
+        "epochs": default_epochs(data.name) if epochs is None else epochs,
+        "lr": lr,
+        "optimizer": optimizer,
+        "momentum": momentum,
+        "test_every": test_every,
+        "dtype": dtype,
+        "device": "cpu" if device is None else str(device),
+    }
+    _check_options(config)
+    with limit_threads(threads):
+        config |= _environment()
+        if resume is not None and not isinstance(resume, Run):
+            resume = load_run(resume)
+        return _train(data, config, resume, checkpoint, progress)
+
+
+def _train(data: Data, config: dict[str, Any], resume: Run | None, checkpoint: Any, progress: Progress) -> Run:
+    device, dtype = torch.device(config["device"]), getattr(torch, config["dtype"])
+    n_epochs, n_classes, n_networks = config["epochs"], len(data.classes), config["seeds"]
+    widths = (data.x_train.shape[1], *config["hidden"], n_classes)
+    _check_memory(config, data)
+
+    # Full-batch gradients do not depend on the order of the points, so the points of a class may lie side by side.
+    order = np.argsort(data.y_train, kind="stable")
+    bounds = np.searchsorted(data.y_train[order], np.arange(n_classes + 1))
+    used = torch.from_numpy(data.x_train.any(0) | data.x_test.any(0))
+    inputs = _columns(data.x_train[order], used, dtype, device)
+    test_inputs = _columns(data.x_test, used, dtype, device)
+    test_codes = torch.from_numpy(data.y_test).to(device)
+    targets = torch.nn.functional.one_hot(torch.from_numpy(data.y_train[order])).T.to(device, dtype)
+
+    seeds = range(config["seed"], config["seed"] + n_networks)
+    networks = Ensemble(widths, seeds, activation=config["activation"], dtype=dtype, device=device, used_inputs=used)
+    optimizer = _optimizer(networks, config)
+    recorder = Recorder(n_epochs + 1, n_networks, len(config["hidden"]), bounds, order)
+    seconds_before = 0.0
+    if resume is not None:
+        _check_same(resume, config)
+        if resume.epoch[-1] >= n_epochs:
+            return resume
+        _restore_state(networks, optimizer, resume.state)
+        recorder.restore(_records_of(resume), config["test_every"])
+        seconds_before = resume.seconds
+    started = time.perf_counter()
+
+    def run_so_far() -> Run:
+        return Run(
+            config=config,
+            classes=data.classes,
+            index=data.index,
+            labels=data.labels,
+            codes=data.y_train,
+            seconds=seconds_before + time.perf_counter() - started,
+            state=_state(networks, optimizer),
+            **recorder.records(),
+        )
+
+    saved = started
+    with torch.no_grad(), interruptible() as interrupted, reporting(progress, "training", n_epochs) as report:
+        # Parameters belong to epoch `first` already recorded: its forward pass is made once more for the gradient.
+        first = max(recorder.n_recorded - 1, 0)
+        for epoch in range(first, n_epochs + 1):
+            activations, logits = networks.forward(inputs)
+            if not torch.isfinite(logits.sum()):
+                raise FastentError(
+                    f"training diverged at epoch {epoch}: the networks' outputs are no longer finite; lower lr={config['lr']}"
+                )
+            if epoch == recorder.n_recorded:
+                recorder.record(activations, logits)
+                if epoch % config["test_every"] == 0 or epoch == n_epochs:
+                    recorder.record_test(epoch, networks.forward(test_inputs)[1], test_codes)
+            report(epoch, f"training error {recorder.train_error[epoch].mean():.4f}")
+            if checkpoint is not None and (interrupted() or time.perf_counter() - saved > _CHECKPOINT_SECONDS):
+                run_so_far().save(checkpoint)
+                saved = time.perf_counter()
+            if interrupted():
+                raise KeyboardInterrupt
+            if epoch < n_epochs:
+                networks.backward(inputs, activations, _logit_gradient(logits, targets))
+                optimizer.step()
+    return run_so_far()
+
+
+def _logit_gradient(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Gradient of the mean cross-entropy of each network, (S, C, n)."""
+    return torch.softmax(logits, 1).sub_(targets).div_(logits.shape[2])
+
+
+def _columns(rows: NDArray[np.float32], used: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Rows (n, d) as a contiguous (used inputs, n) tensor."""
+    return torch.from_numpy(rows).T[used].to(device, dtype).contiguous()
+
+
+def _optimizer(networks: Ensemble, config: dict[str, Any]) -> torch.optim.Optimizer:
+    if config["optimizer"] == "adam":
+        return torch.optim.Adam(networks.parameters, lr=config["lr"])
+    return torch.optim.SGD(networks.parameters, lr=config["lr"], momentum=config["momentum"])
+
+
+def _state(networks: Ensemble, optimizer: torch.optim.Optimizer) -> dict[str, NDArray[Any]]:
+    """Parameters and optimiser state as plain arrays (copies): "0" and "0.exp_avg" for the first parameter."""
+    state = {}
+    for i, parameter in enumerate(networks.parameters):
+        state[str(i)] = parameter.cpu().numpy().copy()
+        for name, value in optimizer.state.get(parameter, {}).items():
+            if value is not None:
+                state[f"{i}.{name}"] = value.cpu().numpy().copy()
+    return state
+
+
+def _restore_state(networks: Ensemble, optimizer: torch.optim.Optimizer, state: dict[str, NDArray[Any]]) -> None:
+    for key, value in state.items():
+        i, _, name = key.partition(".")
+        parameter = networks.parameters[int(i)]
+        tensor = torch.from_numpy(np.array(value))
+        if name:
+            # PyTorch keeps Adam's step count on the CPU, everything else beside its parameter.
+            optimizer.state[parameter][name] = tensor if tensor.ndim == 0 else tensor.to(parameter.device)
+        else:
+            parameter.copy_(tensor)
+
+
+def _records_of(run: Run) -> dict[str, NDArray[Any]]:
+    names = ("epoch", "train_error", "test_epoch", "test_error", "radius", "distance", "wrong")
+    return {name: getattr(run, name) for name in names}
+
+
+def _check_same(run: Run, config: dict[str, Any]) -> None:
+    for key in _IDENTITY:
+        if run.config.get(key) != config.get(key):
+            raise FastentError(
+                f"the run to resume has {key}={run.config.get(key)!r}, not {config.get(key)!r}: "
+                "use the same configuration, or start anew in another folder"
+            )
+
+
+def _check_options(config: dict[str, Any]) -> None:
+    def refuse(name: str, remedy: str) -> None:
+        raise FastentError(f"{name}={config[name]!r}: {remedy}")
+
+    if not config["hidden"] or min(config["hidden"]) < 1:
+        refuse("hidden", "at least one hidden layer of at least one unit is needed, for instance (20,)")
+    for name in ("seeds", "epochs", "test_every"):
+        if isinstance(config[name], bool) or not isinstance(config[name], (int, np.integer)) or config[name] < 1:
+            refuse(name, "a whole number of at least 1 is needed")
+    if not isinstance(config["seed"], (int, np.integer)) or config["seed"] < 0:
+        refuse("seed", "a whole number of at least 0 is needed")
+    for name, choices in (("activation", tuple(ACTIVATIONS)), ("optimizer", ("sgd", "adam")), ("dtype", ("float32", "float64"))):
+        if config[name] not in choices:
+            refuse(name, f"choose one of {', '.join(map(repr, choices))}")
+    if not config["lr"] > 0 or not np.isfinite(config["lr"]):
+        refuse("lr", "a learning rate above 0 is needed")
+    if not 0 <= config["momentum"] < 1:
+        refuse("momentum", "a number in [0, 1) is needed")
+    if config["momentum"] and config["optimizer"] != "sgd":
+        refuse("momentum", "only optimizer='sgd' has a momentum")
+    try:
+        device = torch.device(config["device"])
+    except RuntimeError:
+        refuse("device", "choose 'cpu' or 'cuda'")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        refuse("device", "torch sees no CUDA device here; use 'cpu'")
+
+
+def _check_memory(config: dict[str, Any], data: Data) -> None:
+    n, n_networks, n_epochs = len(data.x_train), config["seeds"], config["epochs"] + 1
+    n_classes, n_layers = len(data.classes), len(config["hidden"])
+    item = 4 if config["dtype"] == "float32" else 8
+    records = n_epochs * n_networks * (n / 8 + 8 * (1 + n_layers * n_classes * (n_classes + 1)))
+    # Activations, one gradient of the widest layer twice, logits and their softmax; the inputs, sorted and transposed.
+    units = sum(config["hidden"]) + 2 * max(config["hidden"]) + 3 * n_classes
+    rows = max(n, len(data.x_test))
+    working = item * (rows * n_networks * units + 2 * (n + len(data.x_test)) * data.x_train.shape[1])
+    # Saving copies the records once.
+    check_fits(2 * records + working, f"training {n_networks} seeds on {n} points for {config['epochs']} epochs",
+               "use fewer seeds, fewer epochs, narrower layers or a smaller subset")
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "fastent": fastent.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,47 @@
+"""How every kernel is compiled: cached on disk where that is possible, free of the GIL, with no more fast-math than it names."""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+# Sums may be reordered and fused, which is what lets them vectorise. NaN and infinities keep their meaning.
+SUMS = frozenset({"reassoc", "contract", "nsz"})
+
+
+def kernel(*, parallel: bool = False, fastmath: frozenset[str] = frozenset()) -> Callable[..., Any]:
+    def compile_lazily(function: Callable[..., Any]) -> Any:
+        options: dict[str, Any] = {"nogil": True, "parallel": parallel, "fastmath": set(fastmath)}
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:  # neither the package's folder nor the user's cache can be written to
+            return njit(**options)(function)
+
+    return compile_lazily
+
+
+@intrinsic
+def _prefetch_line(typing_context, array, index):  # type: ignore[no-untyped-def]
+    """Ask for the cache line of array[index] in the outer caches; never faults."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte_pointer = ir.IntType(8).as_pointer()
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte_pointer)
+        flag = ir.IntType(32)
+        signature_type = ir.FunctionType(ir.VoidType(), [byte_pointer, flag, flag, flag])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", (byte_pointer,), signature_type)
+        read, outer_caches, data_cache = flag(0), flag(1), flag(1)
+        builder.call(prefetch, [address, read, outer_caches, data_cache])
+        return context.get_dummy_value()
+
+    return types.void(array, index), generate
+
+
+@kernel()
+def prefetch(row: Any) -> None:
+    """Bring a contiguous row towards the caches while something else is computed."""
+    for j in range(0, row.shape[0], 64 // row.itemsize):
+        _prefetch_line(row, j)

@@ -1,0 +1,74 @@
+"""What training records of a hidden layer: the sums of each class's unit vectors, read from the activations where they lie.
+
+Activations come as the training step makes them, one contiguous row of points for each unit, with the points of a class side
+by side. A strip of points is brought into cache once for its norms and used a second time for the sums.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from .jit import SUMS, kernel
+
+_STRIP = 512
+
+
+@kernel(fastmath=SUMS)
+def _add_squares(values: Any, squares: Any) -> None:
+    for i in range(values.shape[0]):
+        value = np.float64(values[i])
+        squares[i] += value * value
+
+
+@kernel(fastmath=SUMS)
+def _dot(values: Any, weights: Any) -> float:
+    total = 0.0
+    for i in range(values.shape[0]):
+        total += np.float64(values[i]) * weights[i]
+    return total
+
+
+@kernel()
+def _invert_norms(squares: Any) -> int:
+    """Replace squared norms by inverse norms, zeros by zero; return how many were not zero."""
+    directed = 0
+    for i in range(squares.shape[0]):
+        if squares[i] > 0.0:
+            squares[i] = 1.0 / np.sqrt(squares[i])
+            directed += 1
+    return directed
+
+
+@kernel(parallel=True)
+def unit_class_sums(activations: Any, bounds: Any) -> Any:
+    """Sum the unit vectors of each class, in float64.
+
+    Parameters
+    ----------
+    activations : (S, h, n) float32 or float64, C-contiguous
+        h units of S networks on n points, points of a class side by side.
+    bounds : (C + 1,) int64
+        Class c is the points bounds[c]..bounds[c + 1].
+
+    Returns
+    -------
+    sums (S, C, h) float64, directed (S, C) int64: how many points of the class are not the zero vector.
+    """
+    n_networks, n_units, _ = activations.shape
+    n_classes = bounds.shape[0] - 1
+    sums = np.zeros((n_networks, n_classes, n_units))
+    directed = np.zeros((n_networks, n_classes), np.int64)
+    for s in prange(n_networks):
+        inverse = np.empty(_STRIP)
+        for c in range(n_classes):
+            for start in range(bounds[c], bounds[c + 1], _STRIP):
+                stop = min(start + _STRIP, bounds[c + 1])
+                norms = inverse[: stop - start]
+                norms[:] = 0.0
+                for j in range(n_units):
+                    _add_squares(activations[s, j, start:stop], norms)
+                directed[s, c] += _invert_norms(norms)
+                for j in range(n_units):
+                    sums[s, c, j] += _dot(activations[s, j, start:stop], norms)
+    return sums, directed
