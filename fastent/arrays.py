@@ -180,7 +180,8 @@ def _whole_numbers(array: Array, name: str) -> Array:
     bad = np.flatnonzero(~np.isfinite(array) | (array != np.round(array)))
     if len(bad):
         raise FastentError(
-            f"{name} holds {len(bad)} values that are not whole numbers, first {array[bad[0]]} at row {bad[0]}: "
+            f"{name} holds {len(bad)} value{'s that are no whole numbers' if len(bad) > 1 else ' that is no whole number'}, "
+            f"first {array[bad[0]]} at row {bad[0]}: "
             "classes are integers, strings or booleans"
         )
     return array.astype(np.int64)

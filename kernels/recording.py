@@ -72,3 +72,44 @@ def unit_class_sums(activations: Any, bounds: Any) -> Any:
                 for j in range(n_units):
                     sums[s, c, j] += _dot(activations[s, j, start:stop], norms)
     return sums, directed
+
+
+@kernel()
+def _note_losses(own: Any, other: Any, wins_ties: bool, lost: Any) -> None:
+    """Mark the points whose own logit is beaten by another's."""
+    if wins_ties:
+        for i in range(lost.shape[0]):
+            lost[i] |= other[i] >= own[i]
+    else:
+        for i in range(lost.shape[0]):
+            lost[i] |= other[i] > own[i]
+
+
+@kernel(parallel=True)
+def misclassified(logits: Any, bounds: Any, original: Any) -> Any:
+    """Tell which points each network gets wrong; of equal logits the first counts.
+
+    Parameters
+    ----------
+    logits : (S, C, n) float32 or float64, C-contiguous
+    bounds : (C + 1,) int64
+        Class c is the points bounds[c]..bounds[c + 1].
+    original : (n,) int64
+        Where each point belongs in the result.
+
+    Returns
+    -------
+    (S, n) bool
+    """
+    n_networks, n_outputs, n = logits.shape
+    wrong = np.empty((n_networks, n), np.bool_)
+    for s in prange(n_networks):
+        for c in range(bounds.shape[0] - 1):
+            own = logits[s, c]
+            lost = np.zeros(bounds[c + 1] - bounds[c], np.bool_)
+            for other in range(n_outputs):
+                if other != c:
+                    _note_losses(own[bounds[c] : bounds[c + 1]], logits[s, other, bounds[c] : bounds[c + 1]], other < c, lost)
+            for i in range(lost.shape[0]):
+                wrong[s, original[bounds[c] + i]] = lost[i]
+    return wrong

@@ -25,7 +25,6 @@ class Recorder:
         n_classes, n = len(bounds) - 1, int(bounds[-1])
         self._bounds, self._original = bounds, original
         self._counts = np.diff(bounds)
-        self._codes = torch.from_numpy(np.repeat(np.arange(n_classes), self._counts))
         self.n_recorded = 0
         self.train_error = np.empty((n_epochs, n_networks))
         self.radius = np.empty((n_epochs, n_networks, n_layers, n_classes))
@@ -37,12 +36,9 @@ class Recorder:
     def record(self, hidden: list[Tensor], logits: Tensor) -> None:
         """Add the next epoch, from the forward pass that training makes anyway."""
         now = self.n_recorded
-        codes = self._codes = self._codes.to(logits.device)
-        wrong = (logits.argmax(1) != codes).cpu().numpy()
+        wrong = _misclassified(logits, self._bounds, self._original)
         self.train_error[now] = wrong.mean(1)
-        in_order = np.empty_like(wrong)
-        in_order[:, self._original] = wrong
-        self.wrong[now] = np.packbits(in_order, axis=1)
+        self.wrong[now] = np.packbits(wrong, axis=1)
         for layer, activations in enumerate(hidden):
             sums, directed = _unit_class_sums(activations, self._bounds)
             means = sums / self._counts[:, None]
@@ -80,6 +76,21 @@ class Recorder:
         regular = records["test_epoch"] % test_every == 0
         self.test_epoch = records["test_epoch"][regular].tolist()
         self.test_error = list(records["test_error"].T[regular])
+
+
+# On the CPU a kernel reads activations and logits where they lie; elsewhere torch does the same on the device.
+
+
+def _misclassified(logits: Tensor, bounds: NDArray[np.int64], original: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(S, n) bool in the data's order, from logits (S, C, n)."""
+    if logits.device.type == "cpu":
+        from fastent.kernels.recording import misclassified
+
+        return np.asarray(misclassified(logits.numpy(), bounds, original))
+    codes = torch.from_numpy(np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))).to(logits.device)
+    wrong = np.empty((len(logits), len(original)), bool)
+    wrong[:, original] = (logits.argmax(1) != codes).cpu().numpy()
+    return wrong
 
 
 def _unit_class_sums(activations: Tensor, bounds: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

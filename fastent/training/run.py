@@ -147,12 +147,19 @@ class Run:
         return self.index[self.straggler_share >= share]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `config.json` and `run.npz`, from which `fe.load_run` restores the run and `fe.train` can continue it."""
+        """Write the run to a folder, each file whole or not at all.
+
+        `run.npz` holds everything: `fe.load_run` restores the run from it and `fe.train` continues it. For other programs there
+        are `config.json`, `summary.json`, `curves.parquet` (long form) and `stragglers.parquet`.
+        """
+        from fastent.training.tables import write_tables
+
         folder = output_folder(folder)
         write_text(folder / "config.json", json.dumps(self.config, indent=2) + "\n")
         arrays = {name: getattr(self, name) for name in _ARRAYS} | {f"state.{name}": a for name, a in self.state.items()}
         with atomic_path(folder / RECORDS_FILE) as temporary:
             np.savez_compressed(temporary, config=json.dumps(self.config), **arrays)
+        write_tables(self, folder)
 
     def __repr__(self) -> str:
         done = f"{self.epoch[-1]} of {self.config['epochs']} epochs"

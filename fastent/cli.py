@@ -1,0 +1,268 @@
+"""The command line: parse, call, print."""
+
+import functools
+import json
+import resource
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fastent.errors import FastentError
+
+if TYPE_CHECKING:
+    from fastent.training.run import Run
+
+app = typer.Typer(
+    help="How tangled are the classes in a network's representations: where, since when, and which examples are to blame?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    rich_markup_mode="rich",
+)
+
+DATA, NETWORK, OUTPUT = "Data", "Networks and training", "Output"
+
+
+def main() -> None:
+    app(prog_name="fastent")
+
+
+def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Bad input ends in one line and exit status 2, an interruption in 130; neither in a traceback."""
+
+    @functools.wraps(command)
+    def run_command(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except FastentError as error:
+            print(f"fastent: error: {error}", file=sys.stderr)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt:
+            print("fastent: interrupted", file=sys.stderr)
+            raise typer.Exit(130) from None
+        except OSError as error:
+            place = f" {error.filename!r}" if error.filename else ""
+            print(f"fastent: error: {error.strerror or error}{place}", file=sys.stderr)
+            raise typer.Exit(2) from error
+
+    return run_command
+
+
+@app.command()
+@_plain_errors
+def run(
+    data: Annotated[
+        str,
+        typer.Option(
+            help="digits, mnist, fashion-mnist, kmnist, cifar10; or a path: .npz with x_train, y_train[, x_test, y_test], or .npy.",
+            rich_help_panel=DATA,
+        ),
+    ] = "digits",
+    labels: Annotated[str | None, typer.Option(help="Labels .npy for a --data .npy.", rich_help_panel=DATA)] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(help="Where named data sets lie on disk.", envvar="FASTENT_DATA", rich_help_panel=DATA)
+    ] = None,
+    subset: Annotated[int | None, typer.Option(help="The first so many training points only.", rich_help_panel=DATA)] = None,
+    subset_seed: Annotated[
+        int | None, typer.Option(help="Draw the subset at random, with this seed.", rich_help_panel=DATA)
+    ] = None,
+    exclude: Annotated[
+        str | None, typer.Option(help="Row numbers to leave out, as .npy.", metavar="FILE", rich_help_panel=DATA)
+    ] = None,
+    classes: Annotated[str, typer.Option(help="parity (label % 2) or all.", rich_help_panel=DATA)] = "parity",
+    standardize: Annotated[str, typer.Option(help="safe, paper or none.", rich_help_panel=DATA)] = "safe",
+    grayscale: Annotated[
+        bool, typer.Option("--grayscale", help="Sum the three standardised colour channels.", rich_help_panel=DATA)
+    ] = False,
+    hidden: Annotated[str, typer.Option(help="Units of each hidden layer, e.g. 20 or 512,128.", rich_help_panel=NETWORK)] = "20",
+    activation: Annotated[str, typer.Option(help="tanh or relu.", rich_help_panel=NETWORK)] = "tanh",
+    seeds: Annotated[int, typer.Option(help="How many networks, trained together.", rich_help_panel=NETWORK)] = 10,
+    seed: Annotated[int, typer.Option(help="The first network's seed.", rich_help_panel=NETWORK)] = 0,
+    epochs: Annotated[
+        int | None, typer.Option(help="Full-batch updates; 500, or 1500 for digits, unless said.", rich_help_panel=NETWORK)
+    ] = None,
+    lr: Annotated[float, typer.Option(help="Learning rate.", rich_help_panel=NETWORK)] = 0.1,
+    optimizer: Annotated[str, typer.Option(help="sgd or adam.", rich_help_panel=NETWORK)] = "sgd",
+    momentum: Annotated[float, typer.Option(help="Of SGD.", rich_help_panel=NETWORK)] = 0.0,
+    test_every: Annotated[int, typer.Option(help="Epochs between test errors.", rich_help_panel=NETWORK)] = 10,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel=NETWORK)] = "float32",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...", rich_help_panel=NETWORK)] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; all processors unless said.", rich_help_panel=NETWORK)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results; an interrupted run in it is continued.", rich_help_panel=OUTPUT)
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another run in --out.", rich_help_panel=OUTPUT)
+    ] = False,
+) -> None:
+    """Train networks, find the inversion of each class, and name the stragglers.
+
+    [bold]fastent run --out digits[/bold] trains 10 seeds on scikit-learn's digits.
+    [bold]fastent run --data mnist --data-dir DIR --subset 8192 --epochs 500 --out mnist[/bold] is the source paper's set-up.
+    """
+    from fastent.training.data import load_data
+    from fastent.training.run import RECORDS_FILE, load_run
+    from fastent.training.train import train
+
+    if out is not None:
+        from fastent.files import output_folder
+
+        output_folder(out)
+    stored = load_run(out) if out is not None and not overwrite and (out / RECORDS_FILE).exists() else None
+    points = load_data(
+        data,
+        labels=labels,
+        data_dir=data_dir,
+        subset=subset,
+        subset_seed=subset_seed,
+        exclude=None if exclude is None else _row_numbers(exclude),
+        classes=classes,  # type: ignore[arg-type]
+        standardize=standardize,  # type: ignore[arg-type]
+        grayscale=grayscale,
+    )
+    try:
+        result = train(
+            points,
+            hidden=_widths(hidden),
+            activation=activation,  # type: ignore[arg-type]
+            seeds=seeds,
+            seed=seed,
+            epochs=epochs,
+            lr=lr,
+            optimizer=optimizer,  # type: ignore[arg-type]
+            momentum=momentum,
+            test_every=test_every,
+            dtype=dtype,  # type: ignore[arg-type]
+            device=device,
+            threads=threads,
+            checkpoint=out,
+            resume=stored,
+            progress=True,
+        )
+    except KeyboardInterrupt:
+        if out is not None and (out / RECORDS_FILE).exists():
+            _finish(load_run(out), out, points.raw)
+            print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
+        raise
+    _finish(result, out, points.raw)
+
+
+@app.command()
+@_plain_errors
+def report(folder: Annotated[Path, typer.Argument(help="A folder that fastent run wrote.")]) -> None:
+    """Write the report of a stored run anew."""
+    from fastent.report.html import write_report
+    from fastent.training.data import reload_data
+    from fastent.training.run import load_run
+
+    stored = load_run(folder)
+    try:
+        pictures = reload_data(stored.config).raw
+    except FastentError as error:
+        print(f"fastent: the report is without pictures: {error}", file=sys.stderr)
+        pictures = None
+    write_report(stored, folder / "report.html", pictures=pictures, command=stored.config.get("command"))
+    print(folder / "report.html")
+
+
+@app.command()
+@_plain_errors
+def info() -> None:
+    """Print versions, threads, SIMD, devices and where compiled kernels are cached."""
+    from importlib.metadata import version
+
+    import llvmlite.binding as llvm
+    import numba
+    import torch
+
+    from fastent.kernels.moments import class_moments
+    from fastent.memory import available_bytes, readable_bytes
+
+    features = llvm.get_host_cpu_features()
+    simd = [name for name in ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "neon", "sve") if features.get(name)]
+    devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    table = Table(show_header=False, box=None)
+    for package in ("fastent", "numpy", "numba", "torch", "scikit-learn", "pyarrow"):
+        table.add_row(package, version(package))
+    table.add_row("python", sys.version.split()[0])
+    table.add_row("processor", llvm.get_host_cpu_name())
+    table.add_row("SIMD", " ".join(simd) or "none found")
+    table.add_row("threads", f"numba {numba.get_num_threads()}, torch {torch.get_num_threads()}")
+    table.add_row("devices", ", ".join(["cpu", *devices]))
+    table.add_row("memory", f"{readable_bytes(available_bytes())} available")
+    table.add_row("kernel cache", str(class_moments.stats.cache_path or "none (nowhere to write)"))
+    Console().print(table)
+
+
+def _finish(result: "Run", out: Path | None, pictures: Any) -> None:
+    """Print the table; write the files and the report."""
+    from fastent.memory import readable_bytes
+
+    if out is not None:
+        from fastent.report.html import write_report
+
+        command = shlex.join(["fastent", *sys.argv[1:]])
+        result.config["command"] = command
+        result.save(out)
+        write_report(result, out / "report.html", pictures=pictures, command=command)
+    _print_result(result)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(f"{result.seconds:.1f} s training on {result.config['threads']} threads, peak memory {readable_bytes(peak)}")
+    if out is not None:
+        print(f"Report: {out / 'report.html'}")
+
+
+def _print_result(result: "Run") -> None:
+    from fastent.training.tables import summary
+
+    numbers = summary(result)
+    title = f"{numbers['data']}: {numbers['points']} points, {numbers['seeds']} seeds, {numbers['epochs']} epochs"
+    table = Table(title=title, caption="eps*: training error at the inversion, mean over seeds; radius in the last hidden layer")
+    for heading in ("class", "seeds", "eps*", "95 % interval", "epoch", "radius there", "at the end", "stragglers", "in half the seeds"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for row in numbers["classes"]:
+        found = row["found"] > 0
+        spread = f" ± {row['std']:.4f}" if row["std"] is not None else ""
+        interval = "{:.4f} to {:.4f}".format(*row["interval"]) if row["interval"] else ""
+        table.add_row(
+            row["class"],
+            f"{row['found']}/{row['seeds']}",
+            f"{row['train_error']:.4f}{spread}" if found else "no inversion",
+            interval,
+            f"{row['epoch']:.0f}" if found else "",
+            f"{row['value']:.4f}" if found else "",
+            f"{row['radius_at_end']:.4f}",
+            f"{row['stragglers_per_seed']:.0f}",
+            str(row["consensus_stragglers"]),
+        )
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    for row in numbers["classes"]:
+        for reason, count in row["reasons"].items():
+            console.print(f"Class {row['class']}: no inversion in {count} of {row['seeds']} seeds, {reason}.", markup=False)
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(width) for width in text.split(","))
+    except ValueError:
+        raise FastentError(f"hidden={text!r}: whole numbers separated by commas are needed, for instance 20 or 512,128") from None
+
+
+def _row_numbers(path: str) -> Any:
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise FastentError(f"cannot read row numbers from {path!r} ({error}): save them with numpy.save") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The numbers behind the figures, thinned so that a long run still makes a page of a few megabytes."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.report.words import answers, class_names
+from fastent.training.run import Run
+
+__all__ = ["figure_data"]
+
+# More lines than this hide each other: then each class has its mean and a band of one standard deviation.
+_THIN_LINES = 40
+# With more classes than this, pairs are too many to draw: then each class has its mean distance to the others.
+_PAIRED_CLASSES = 4
+_EPOCHS_DRAWN = 400
+# All the numbers of a page; at about 8 bytes each.
+_NUMBERS = 150_000
+
+
+def figure_data(run: Run) -> dict[str, Any]:
+    """Everything that report.js draws, as plain lists and numbers."""
+    names = class_names(run)
+    thin = len(names) * run.n_seeds <= _THIN_LINES
+    curves_per_layer = len(names) * (run.n_seeds if thin else 3)
+    affordable = _NUMBERS // (2 * run.n_layers * curves_per_layer + 2 * run.n_seeds + 1)
+    n_drawn = max(50, min(_EPOCHS_DRAWN, affordable))
+    kept = _epochs_to_draw(run, n_drawn)
+    kept_test = _positions(run.test_epoch, n_drawn)
+    widths = run.config.get("hidden", [])
+    return {
+        "classes": names,
+        "layers": [f"{i + 1} ({widths[i]} units)" if i < len(widths) else str(i + 1) for i in range(run.n_layers)],
+        "points": len(run.index),
+        "seeds": [int(run.config.get("seed", 0)) + i for i in range(run.n_seeds)],
+        "epoch": run.epoch[kept].tolist(),
+        "train_error": _curve(run.train_error[:, kept], run.n_seeds <= _THIN_LINES),
+        "test_epoch": run.test_epoch[kept_test].tolist(),
+        "test_error": _curve(run.test_error[:, kept_test], run.n_seeds <= _THIN_LINES),
+        "radius": [
+            [_curve(run.radius[:, kept, layer, c], thin) for c in range(len(names))] for layer in range(run.n_layers)
+        ],
+        "inversion": [[_marks(run.inversion[:, layer, c]) for c in range(len(names))] for layer in range(run.n_layers)],
+        "distance": _distances(run, kept, thin),
+        "answers": [answers(run, layer) for layer in range(run.n_layers)],
+    }
+
+
+def _distances(run: Run, kept: NDArray[np.int64], thin: bool) -> list[list[dict[str, Any]]]:
+    """For each layer the pairs of classes (`of` is [a, b]), or of many classes each and all others (`of` is [a])."""
+    n_classes = len(run.classes)
+    distance = run.distance[:, kept]
+    if n_classes > _PAIRED_CLASSES:
+        to_others = distance.sum(-1) / (n_classes - 1)
+        return [
+            [{"of": [a], **_curve(to_others[:, :, layer, a], thin)} for a in range(n_classes)]
+            for layer in range(run.n_layers)
+        ]
+    found = run.inversions("distance")
+    return [
+        [
+            {"of": [a, b], "inversion": _marks(found[:, layer, a, b]), **_curve(distance[:, :, layer, a, b], thin)}
+            for a in range(n_classes)
+            for b in range(a + 1, n_classes)
+        ]
+        for layer in range(run.n_layers)
+    ]
+
+
+def _curve(values: NDArray[np.float64], thin: bool) -> dict[str, Any]:
+    """Mean over seeds of (S, E) values, and either every seed's line or a band of one standard deviation."""
+    mean = values.mean(0)
+    curve = {"mean": _rounded(mean)}
+    if len(values) == 1:
+        return curve
+    if thin:
+        return curve | {"seeds": [_rounded(line) for line in values]}
+    std = values.std(0, ddof=1)
+    return curve | {"low": _rounded(mean - std), "high": _rounded(mean + std)}
+
+
+def _marks(inversions: NDArray[Any]) -> dict[str, list[Any]]:
+    found = [(seed, inversion) for seed, inversion in enumerate(inversions) if inversion]
+    return {
+        "seed": [seed for seed, _ in found],
+        "epoch": [inversion.epoch for _, inversion in found],
+        "value": _rounded(np.array([inversion.value for _, inversion in found], float)),
+        "error": _rounded(np.array([inversion.train_error for _, inversion in found], float)),
+    }
+
+
+def _epochs_to_draw(run: Run, n_drawn: int) -> NDArray[np.int64]:
+    """Positions to draw: dense where curves move, early and around the inversions; the first and last always."""
+    turns = np.unique([inversion.index for inversion in run.inversion.flat if inversion]).astype(np.int64)
+    turns = turns[_positions(turns, n_drawn // 4)]
+    return np.union1d(_positions(run.epoch, n_drawn - len(turns)), turns)
+
+
+def _positions(epoch: NDArray[np.int64], n_drawn: int) -> NDArray[np.int64]:
+    """About `n_drawn` positions, half of them evenly and half logarithmically spaced: the axis can be either."""
+    last = len(epoch) - 1
+    if last < n_drawn:
+        return np.arange(last + 1)
+    even = np.linspace(0, last, n_drawn // 2)
+    logarithmic = np.geomspace(1, last, n_drawn - n_drawn // 2)
+    return np.unique(np.concatenate([even, logarithmic]).round().astype(np.int64))
+
+
+def _rounded(values: NDArray[np.float64]) -> list[float | None]:
+    """Five significant digits; what is not finite has no place in JSON or in a figure."""
+    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values.tolist()]

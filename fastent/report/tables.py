@@ -1,0 +1,60 @@
+"""The rows of the report's tables, as text."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from fastent.report.words import class_names, count, percent_range
+from fastent.training.run import Run
+
+__all__ = ["ClassRow", "class_rows", "config_rows"]
+
+# Longer lists (the rows left out of the data) are cut.
+_LIST_SHOWN = 12
+_NOTHING = "\u2013"
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    c: int
+    name: str
+    cells: tuple[str, ...]
+
+
+def class_rows(run: Run, layer: int) -> list[ClassRow]:
+    """One row for each class: seeds, eps*, interval, epoch, radius there, radius at the end, stragglers, consensus."""
+    names, last = class_names(run), layer == run.n_layers - 1
+    consensus = run.straggler_share >= 0.5
+    rows = []
+    for c, summary in enumerate(run.inversion_summary(layer)):
+        mine = run.codes == c
+        spread = f" ± {100 * summary.std:.2f}" if summary.std is not None else ""
+        cells = (
+            f"{summary.found} of {summary.seeds}",
+            f"{100 * summary.train_error:.2f}{spread}\u00a0%" if summary.train_error is not None else _NOTHING,
+            percent_range(summary.interval, 2) if summary.interval is not None else _NOTHING,
+            count(summary.epoch) if summary.epoch is not None else _NOTHING,
+            f"{summary.value:.4f}" if summary.value is not None else _NOTHING,
+            f"{run.radius[:, -1, layer, c].mean():.4f}",
+            # Stragglers are defined by the last hidden layer; a seed without an inversion has none and does not count.
+            f"{run.stragglers[:, mine].sum() / summary.found:,.1f}" if last and summary.found else _NOTHING,
+            f"{count((consensus & mine).sum())} of {count(mine.sum())}" if last and summary.found else _NOTHING,
+        )
+        rows.append(ClassRow(c, names[c], cells))
+    return rows
+
+
+def config_rows(run: Run) -> list[tuple[str, str]]:
+    return [(name.replace("_", " "), _text(value)) for name, value in run.config.items()]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and len(value) > _LIST_SHOWN:
+        return f"{', '.join(map(_text, value[:_LIST_SHOWN]))}, … ({count(len(value))} in all)"
+    if isinstance(value, list):
+        return ", ".join(map(_text, value)) or "none"
+    if value is None:
+        return _NOTHING
+    return "yes" if value is True else "no" if value is False else json.dumps(value, ensure_ascii=False)

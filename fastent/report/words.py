@@ -1,0 +1,232 @@
+"""A run in words: what its curves say, as sentences and numbers in the form people read."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastent.training.inversion import Inversion, InversionSummary, summarize_inversions
+from fastent.training.run import Run
+
+__all__ = ["Headline", "answers", "class_names", "count", "description", "headline", "percent", "percent_range"]
+
+# Non-breaking: a line must not end between a number and its unit.
+_SPACE = "\u00a0"
+_DASH = "\u2013"
+# With more classes than this, sentences give ranges instead of naming each class.
+_NAMED = 3
+# Reasons of `find_inversion` that need a subject to be read in a sentence.
+_CLAUSES = {
+    "still falling at the last epoch": "the radius was still falling at the last epoch",
+    "rose before it fell": "the radius rose before it fell",
+    "did not move": "the radius did not move",
+    "below the prominence asked for": "the dip in the radius was below the prominence asked for",
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The finding in one line, and the sentences that say how sure it is."""
+
+    title: str
+    sentences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join((self.title, *self.sentences))
+
+
+def count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f}{_SPACE}%"
+
+
+def percent_range(interval: tuple[float, float], digits: int = 1) -> str:
+    return f"{100 * interval[0]:.{digits}f}{_DASH}{percent(interval[1], digits)}"
+
+
+def class_names(run: Run) -> list[str]:
+    if run.config.get("classes") == "parity" and run.classes.tolist() == [0, 1]:
+        return ["even", "odd"]
+    return [str(label) for label in run.classes.tolist()]
+
+
+def headline(run: Run) -> Headline:
+    """What happened in the last hidden layer."""
+    summaries = run.inversion_summary()
+    some = [summary for summary in summaries if summary.found]
+    if not some:
+        after = f"in {count(run.epoch[-1])} epochs"
+        if len({_cause(summary) for summary in summaries}) == 1:
+            return Headline(f"No inversion {after}, because {_because(summaries[0])}.", ())
+        parts = [f"{_subject(run, c)}, because {_because(summary)}" for c, summary in enumerate(summaries)]
+        return Headline(f"No inversion {after}.", (f"{_opening(_join(parts, '; ', '; '))}.",))
+    if len(summaries) > 1 and _agree(run, summaries):
+        together = _over_classes(run)
+        title = f"Classes were most compact {_moment(together)}."
+        sentences = [f"{_opening(_evidence(together))}." if together.seeds > 1 else ""]
+    elif len(summaries) <= _NAMED:
+        title = _opening(_join([_finding(run, c, summary) for c, summary in enumerate(summaries)], "; ", "; ")) + "."
+        sentences = [
+            f"{_opening(_subject(run, c))}: {_evidence(summary)}."
+            for c, summary in enumerate(summaries)
+            if summary.seeds > 1 or not summary.found
+        ]
+    else:
+        title = _ranges(some, len(summaries))
+        sentences = [f"{_opening(_found_in([s.found for s in some], run.n_seeds))}." if run.n_seeds > 1 else ""]
+        without = [name for name, summary in zip(class_names(run), summaries, strict=True) if not summary.found]
+        if without:
+            sentences.append(f"No inversion in class{'es' * (len(without) > 1)} {_join(without)}.")
+    return Headline(title, (*filter(None, sentences), _stragglers(run)))
+
+
+def answers(run: Run, layer: int) -> dict[str, str]:
+    """What each figure shows in one hidden layer, as a sentence."""
+    names, summaries = class_names(run), run.inversion_summary(layer)
+    found = [(name, summary) for name, summary in zip(names, summaries, strict=True) if summary.found]
+    epoch, train, test = run.epoch, run.train_error.mean(0), run.test_error.mean(0)
+    spread = run.distance[:, :, layer].sum((0, 2, 3))
+    pairs = run.n_seeds * len(names) * max(len(names) - 1, 1)
+    widest = int(spread.argmax())
+    said = {
+        "distance": f"On average farthest apart at epoch {count(epoch[widest])}, {spread[widest] / pairs:.2f}; "
+        f"{spread[-1] / pairs:.2f} at the end.",
+        "error": f"Training error {percent(train[-1])} at the end"
+        + (f", test error {percent(test[-1])}." if len(test) else "."),
+    }
+    if not found:
+        return said | {"radius": "No class has an inversion here.", "path": "No turning point to mark."}
+    epochs, errors = [s.epoch or 0.0 for _, s in found], [s.train_error or 0.0 for _, s in found]
+    if len(found) <= _NAMED:
+        parts = [
+            f"{name} {summary.value or 0:.3f} at epoch {count(summary.epoch or 0)}, "
+            f"{run.radius[:, -1, layer, names.index(name)].mean():.3f} at the end"
+            for name, summary in found
+        ]
+        said["radius"] = f"Smallest radius: {_join(parts, '; ', '; ')}."
+        said["path"] = (
+            f"The turn comes at {_join([f'{percent(e)} ({n})' for e, (n, _) in zip(errors, found, strict=True)])}."
+        )
+    else:
+        said["radius"] = (
+            f"Smallest between epochs {count(min(epochs))} and {count(max(epochs))}, depending on the class."
+        )
+        low, high = int(np.argmin(errors)), int(np.argmax(errors))
+        said["path"] = (
+            f"The turn comes between {percent(errors[low])} (class {found[low][0]}) and {percent(errors[high])} "
+            f"(class {found[high][0]})."
+        )
+    if len(test):
+        then = float(np.interp(np.mean(epochs), run.test_epoch, test))
+        said["error"] = (
+            f"Test error {percent(then)} when the classes were most compact, {percent(test[-1])} at the end."
+        )
+    return said
+
+
+def _agree(run: Run, summaries: list[InversionSummary]) -> bool:
+    """Whether one sentence can speak for all classes: the same seeds invert, and the intervals of eps* all overlap."""
+    if any(len({bool(inversion) for inversion in row}) > 1 for row in run.inversion[:, -1]):
+        return False
+    intervals = [summary.interval for summary in summaries if summary.interval is not None]
+    if len(intervals) < len(summaries):
+        errors = [summary.train_error or 0.0 for summary in summaries]
+        return max(errors) <= 1.1 * min(errors)
+    return max(low for low, _ in intervals) <= min(high for _, high in intervals)
+
+
+def _over_classes(run: Run) -> InversionSummary:
+    """The summary over seeds of each seed's mean over its classes."""
+    means = []
+    for row in run.inversion[:, -1]:
+        found = [inversion for inversion in row if inversion]
+        if len(found) < len(row):
+            means.append(Inversion(False, next(inversion.reason for inversion in row if not inversion)))
+            continue
+        epoch, error, value = (
+            float(np.mean([getattr(i, name) for i in found])) for name in ("epoch", "train_error", "value")
+        )
+        means.append(Inversion(True, epoch=round(epoch), train_error=error, value=value))
+    return summarize_inversions(means)
+
+
+def _moment(summary: InversionSummary) -> str:
+    return f"at epoch {count(summary.epoch or 0)}, at {percent(summary.train_error or 0)} training error"
+
+
+def _evidence(summary: InversionSummary) -> str:
+    """How sure an eps* is, and what became of the seeds without one."""
+    if not summary.found:
+        return f"no inversion, because {_because(summary)}"
+    parts = [f"95{_SPACE}% interval {percent_range(summary.interval)}"] if summary.interval is not None else []
+    parts.append(f"{summary.found} of {summary.seeds} seeds")
+    said = ", ".join(parts)
+    return said if summary.found == summary.seeds else f"{said}; no inversion, because {_because(summary)}"
+
+
+def _finding(run: Run, c: int, summary: InversionSummary) -> str:
+    verb = f"was most compact {_moment(summary)}" if summary.found else "has no inversion"
+    return f"{_subject(run, c)} {verb}"
+
+
+def _ranges(found: list[InversionSummary], n_classes: int) -> str:
+    epochs, errors = [s.epoch or 0.0 for s in found], [s.train_error or 0.0 for s in found]
+    who = f"The {n_classes} classes" if len(found) == n_classes else f"{len(found)} of {n_classes} classes"
+    first, last = count(min(epochs)), count(max(epochs))
+    when = f"at epoch {first}" if first == last else f"between epochs {first} and {last}"
+    return f"{who} were most compact {when}, at {percent_range((min(errors), max(errors)))} training error."
+
+
+def _found_in(found: list[int], seeds: int) -> str:
+    low, high = min(found), max(found)
+    return f"inversions in {low if low == high else f'{low} to {high}'} of {seeds} seeds"
+
+
+def _stragglers(run: Run) -> str:
+    n, total = len(run.consensus_stragglers()), count(len(run.index))
+    seeds = "" if run.n_seeds == 1 else " in at least half of the seeds"
+    return f"{count(n)} of {total} training points stood in the way: misclassified at that moment{seeds}."
+
+
+def _because(summary: InversionSummary) -> str:
+    reasons = sorted(summary.reasons.items(), key=lambda item: (-item[1], item[0]))
+    seeds = "" if summary.seeds == 1 else " in {} of " + f"{summary.seeds} seeds"
+    return _join([_CLAUSES.get(reason, reason) + seeds.format(times) for reason, times in reasons])
+
+
+def _cause(summary: InversionSummary) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(summary.reasons.items()))
+
+
+def _subject(run: Run, c: int) -> str:
+    name = class_names(run)[c]
+    return f"the {name} class" if run.config.get("classes") == "parity" else f"class {name}"
+
+
+def _join(parts: list[str], separator: str = ", ", last: str = " and ") -> str:
+    if len(parts) < 2:
+        return "".join(parts)
+    return separator.join(parts[:-1]) + last + parts[-1]
+
+
+def _opening(sentence: str) -> str:
+    """The sentence with a capital first letter; class names further on keep theirs."""
+    return sentence[:1].upper() + sentence[1:]
+
+
+def description(run: Run) -> list[str]:
+    """What was trained on what, in a few words each."""
+    config = run.config
+    widths = _DASH.join(str(width) for width in config.get("hidden", []))
+    parts = [
+        str(config.get("data", "data")),
+        f"{count(len(run.index))} training points",
+        "even against odd" if class_names(run) == ["even", "odd"] else f"{len(run.classes)} classes",
+        f"{run.n_seeds} network" + "s" * (run.n_seeds != 1),
+        f"{widths} {config.get('activation', '')} units".replace("  ", " ") if widths else "",
+        f"{count(run.epoch[-1])} epochs",
+        f"trained in {run.seconds:,.0f}{_SPACE}s" if run.seconds >= 1 else "",
+    ]
+    return [part for part in parts if part]

@@ -1,0 +1,104 @@
+"""A run as tables for other programs: curves and stragglers as Parquet, the result in a few numbers as JSON."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastent.files import atomic_path, write_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from fastent.training.run import Run
+
+__all__ = ["curves_table", "stragglers_table", "summary", "write_tables"]
+
+
+def curves_table(run: "Run") -> "pa.Table":
+    """One row for each seed, epoch, layer and class; test_error is null where it was not measured."""
+    import pyarrow as pa
+
+    n_seeds, n_epochs, n_layers, n_classes = run.radius.shape
+    test_error = np.full((n_seeds, n_epochs), np.nan)
+    test_error[:, np.searchsorted(run.epoch, run.test_epoch)] = run.test_error
+    shape = (n_seeds, n_epochs, n_layers, n_classes)
+
+    def column(values: Any, axes: tuple[int, ...]) -> Any:
+        """Values that vary along some of (seed, epoch, layer, class), once for each row."""
+        expanded = np.expand_dims(np.asarray(values), tuple(axis for axis in range(4) if axis not in axes))
+        return np.broadcast_to(expanded, shape).ravel()
+
+    table = pa.table(
+        {
+            "seed": column(run.config["seed"] + np.arange(n_seeds), (0,)),
+            "epoch": column(run.epoch, (1,)),
+            "layer": column(np.arange(n_layers), (2,)),
+            "class": column(run.classes.astype(str), (3,)),
+            "train_error": column(run.train_error, (0, 1)),
+            "test_error": pa.array(column(test_error, (0, 1)), from_pandas=True),
+            "radius": run.radius.ravel(),
+        }
+    )
+    return table.replace_schema_metadata({"fastent.config": json.dumps(run.config)})
+
+
+def stragglers_table(run: "Run") -> "pa.Table":
+    """The points that are stragglers in at least one seed, largest share first."""
+    import pyarrow as pa
+
+    share = run.straggler_share
+    rows = np.flatnonzero(share > 0)
+    rows = rows[np.argsort(-share[rows], kind="stable")]
+    table = pa.table(
+        {
+            "index": run.index[rows],
+            "label": run.labels[rows],
+            "class": run.classes[run.codes[rows]].astype(str),
+            "share": share[rows],
+        }
+    )
+    return table.replace_schema_metadata({"fastent.config": json.dumps(run.config)})
+
+
+def summary(run: "Run") -> dict[str, Any]:
+    """The result in numbers, JSON throughout: for each class eps* with its interval, epoch, radii and stragglers."""
+    consensus = run.straggler_share >= 0.5
+    classes = []
+    for c, (name, found) in enumerate(zip(run.classes, run.inversion_summary(), strict=True)):
+        classes.append(
+            {
+                "class": str(name),
+                **asdict(found),
+                "radius_at_end": float(run.radius[:, -1, -1, c].mean()),
+                "points": int((run.codes == c).sum()),
+                "stragglers_per_seed": float(run.stragglers[:, run.codes == c].sum(1).mean()),
+                "consensus_stragglers": int((consensus & (run.codes == c)).sum()),
+            }
+        )
+    return {
+        "data": run.config["data"],
+        "points": len(run.index),
+        "seeds": run.n_seeds,
+        "epochs": int(run.epoch[-1]),
+        "complete": run.complete,
+        "train_error": float(run.train_error[:, -1].mean()),
+        "test_error": float(run.test_error[:, -1].mean()) if run.test_error.size else None,
+        "consensus_stragglers": int(consensus.sum()),
+        "seconds": round(run.seconds, 3),
+        "classes": classes,
+    }
+
+
+def write_tables(run: "Run", folder: str | os.PathLike[str]) -> None:
+    """Write `summary.json`, `curves.parquet` and `stragglers.parquet`."""
+    import pyarrow.parquet as pq
+
+    folder = Path(folder)
+    write_text(folder / "summary.json", json.dumps(summary(run), indent=2) + "\n")
+    for name, table in (("curves", curves_table(run)), ("stragglers", stragglers_table(run))):
+        with atomic_path(folder / f"{name}.parquet") as temporary:
+            pq.write_table(table, temporary, compression="zstd")

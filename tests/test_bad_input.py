@@ -1,0 +1,143 @@
+"""Every refusal is one line that names what was wrong, the value and the remedy."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+
+import fastent as fe
+
+X = np.arange(12.0).reshape(6, 2)
+Y = [0, 1, 0, 1, 0, 1]
+NAN = X.copy()
+NAN[[2, 4], 1] = np.nan
+CURVE = np.linspace(1, 0, 50)
+
+API = [
+    (lambda: fe.geometry(NAN, Y), "X has NaN or infinity in 2 of 6 rows, first at row 2, column 1 (nan): drop those rows or repair them"),
+    (lambda: fe.geometry(X.ravel(), Y), "X has shape (12,): a 2-D array (points, features) is needed; use X[:, None] for one feature"),
+    (lambda: fe.geometry(X.reshape(6, 2, 1), Y), "X has shape (6, 2, 1): a 2-D array (points, features) is needed; use X.reshape(len(X), -1)"),
+    (lambda: fe.geometry(X[:0], []), "X is empty, shape (0, 2): at least one point and one feature are needed"),
+    (lambda: fe.geometry([[1, 2], [3]], Y), "X cannot be made into an array"),
+    (lambda: fe.geometry(X.astype(object), Y), "X has dtype object: real numbers are needed; convert with X.astype('float32')"),
+    (lambda: fe.geometry(X + 1j, Y), "X has dtype complex128: real numbers are needed; convert with X.astype('float32')"),
+    (lambda: fe.geometry(X.astype(np.longdouble), Y), "X has dtype float128: convert with X.astype('float64')"),
+    (lambda: fe.geometry(scipy.sparse.eye(6), Y), "X is a sparse matrix: convert with X.toarray()"),
+    (lambda: fe.geometry(torch.eye(6).to_sparse(), Y), "X is a torch.sparse_coo tensor: convert with X.to_dense()"),
+    (lambda: fe.geometry(np.ma.masked_less(X, 3), Y), "X is a masked array: fill the gaps with X.filled(...) or drop those rows"),
+    (lambda: fe.geometry(X * 1e200, Y), "X has values up to 1.1e+201, whose squares overflow float64: rescale X"),
+    (lambda: fe.geometry(X, Y[:5]), "X has 6 rows but labels has 5: pass one label for each row"),
+    (lambda: fe.geometry(X, np.eye(6)), "labels has shape (6, 6): one label for each point, a 1-D array, is needed; use labels.argmax(1) for one-hot rows"),
+    (lambda: fe.geometry(X, [3] * 6), "labels holds one class only (3): at least 2 classes are needed to compare them"),
+    (lambda: fe.geometry(X, [0, 1, 0.5, 1, 0, 1]), "labels holds 1 value that is no whole number, first 0.5 at row 2: classes are integers, strings or booleans"),
+    (lambda: fe.geometry(X, [0, 1, np.nan, 1, np.nan, 1]), "labels holds 2 values that are no whole numbers, first nan at row 2: classes are integers, strings or booleans"),
+    (lambda: fe.geometry(X, np.array([0, "a", 0, 1, 0, None], object)), "labels holds objects of type NoneType, int, str: integers, strings or booleans are needed"),
+    (lambda: fe.geometry(X, np.arange(6).astype("datetime64[D]")), "labels has dtype datetime64[D]: integers, strings or booleans are needed"),
+    (lambda: fe.ClassMoments(0, 4), "n_classes=0, n_features=4: both must be at least 1"),
+    (lambda: fe.ClassMoments(2, 3).update(X, Y), "X has 2 features but these moments were made for 3"),
+    (lambda: fe.ClassMoments(2, 2).update(X, [0, 1, 2, 0, 0, 0]), "label 2 is no class number: 0..1 are, for n_classes=2"),
+    (lambda: fe.ClassMoments(2, 2).update(X, list("abcdef")), "labels have shape (6,) and dtype <U1: class numbers 0..1, one for each row, are needed; fe.geometry takes labels of any kind"),
+    (lambda: fe.ClassMoments(2, 2).compute(), "2 of 2 classes have no points, first 0: drop them"),
+    (lambda: fe.ClassMoments(2, 2).merge(fe.ClassMoments(2, 2, normalize=False)), "moments of (n_classes, n_features, normalize, scatter) = (2, 2, False, False) cannot be merged into (2, 2, True, False): make both with the same arguments"),
+    (lambda: fe.ClassMoments(2, 2).load_state_dict(fe.ClassMoments(2, 3).state_dict()), "state_dict is for other moments: shift is of shape (2, 3), expected of shape (2, 2)"),
+    (lambda: fe.find_inversion(range(50), CURVE[:49], CURVE), "curves of one length are needed, not epoch (50,), curve (49,), train_error (50,): pass one seed, layer and class at a time"),
+    (lambda: fe.find_inversion(range(50), CURVE * np.nan, CURVE), "curve has nan at position 0: drop the epochs that were not recorded"),
+    (lambda: fe.find_inversion(range(50, 0, -1), CURVE, CURVE), "epoch is not increasing: sort the records by epoch"),
+    (lambda: fe.find_inversion(range(22), CURVE[:22], CURVE[:22]), "2 of 22 recorded epochs are past burn_in=20: at least 3 are needed; record longer or lower burn_in"),
+    (lambda: fe.find_inversion(range(50), CURVE, CURVE, rule="last"), "rule='last': choose one of 'interior', 'first-increase'"),
+    (lambda: fe.find_inversion(range(50), CURVE, CURVE, prominence=2), "prominence=2: a share of the curve's range, above 0 and at most 1, is needed"),
+    (lambda: fe.train("digits", seeds=0), "seeds=0: a whole number of at least 1 is needed"),
+    (lambda: fe.train("digits", epochs=2.5), "epochs=2.5: a whole number of at least 1 is needed"),
+    (lambda: fe.train("digits", hidden=()), "hidden=[]: at least one hidden layer of at least one unit is needed, for instance (20,)"),
+    (lambda: fe.train("digits", lr=-1), "lr=-1: a learning rate above 0 is needed"),
+    (lambda: fe.train("digits", optimizer="lion"), "optimizer='lion': choose one of 'sgd', 'adam'"),
+    (lambda: fe.train("digits", optimizer="adam", momentum=0.9), "momentum=0.9: only optimizer='sgd' has a momentum"),
+    (lambda: fe.train("digits", device="abacus"), "device='abacus': choose 'cpu' or 'cuda'"),
+    (lambda: fe.train("digits", threads=0), "threads=0: between 1 and"),
+    (lambda: fe.train("digits", seeds=10**9), "training 1000000000 seeds on 1347 points for 1500 epochs needs about"),
+    (lambda: fe.load_run("nowhere"), "no run in 'nowhere': run.npz is missing; name a folder that fastent run wrote"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "message"), API, ids=[message[:40] for _, message in API])
+def test_api(call, message):
+    with pytest.raises(fe.FastentError) as caught:
+        call()
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def fastent(*arguments, cwd=None):
+    return subprocess.run([sys.executable, "-m", "fastent.cli", *arguments], capture_output=True, text=True, cwd=cwd, check=False)
+
+
+CLI = [
+    (["run", "--data", "nonsense"], "'nonsense'"),
+    (["run", "--data", "missing.npz"], "missing.npz"),
+    (["run", "--data", "mnist", "--data-dir", "."], "mnist.npz"),
+    (["run", "--data", "cut.npz"], "cut.npz"),
+    (["run", "--data", "pickled.npz"], "pickled.npz"),
+    (["run", "--data", "words.npz"], "classes"),
+    (["run", "--data", "holes.npz", "--classes", "all"], "NaN"),
+    (["run", "--data", "X.npy"], "labels"),
+    (["run", "--hidden", "twenty"], "hidden='twenty': whole numbers separated by commas are needed, for instance 20 or 512,128"),
+    (["run", "--hidden", "0"], "hidden=[0]: at least one hidden layer of at least one unit is needed, for instance (20,)"),
+    (["run", "--subset", "100000"], "100000"),
+    (["run", "--classes", "some"], "'some'"),
+    (["run", "--standardize", "maybe"], "'maybe'"),
+    (["run", "--grayscale"], "grayscale"),
+    (["run", "--activation", "gelu"], "activation='gelu': choose one of 'tanh', 'relu'"),
+    (["run", "--lr", "nan"], "lr=nan: a learning rate above 0 is needed"),
+    (["run", "--exclude", "rows.txt"], "cannot read row numbers from 'rows.txt'"),
+    (["run", "--epochs", "3", "--out", "a-file"], "cannot write to the folder 'a-file'"),
+    (["run", "--epochs", "3", "--out", "damaged"], "'damaged/run.npz' is damaged or no run of fastent's"),
+    (["report", "."], "no run in '.': run.npz is missing; name a folder that fastent run wrote"),
+]
+USAGE = [["run", "--nonsense"], ["run", "--seeds", "many"], ["walk"]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    np.savez(folder / "good.npz", x_train=x, y_train=y)
+    (folder / "cut.npz").write_bytes((folder / "good.npz").read_bytes()[:300])
+    np.savez(folder / "pickled.npz", x_train=x.astype(object), y_train=y)
+    np.savez(folder / "words.npz", x_train=x, y_train=np.where(y, "cat", "dog"))
+    np.savez(folder / "holes.npz", x_train=np.where(x > 2, np.nan, x), y_train=y)
+    np.save(folder / "X.npy", x)
+    (folder / "rows.txt").write_text("1 2 3")
+    (folder / "a-file").write_text("")
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "run.npz").write_bytes(b"PK\x03\x04 not a run")
+    return folder
+
+
+@pytest.mark.parametrize(("arguments", "message"), CLI, ids=[" ".join(arguments) for arguments, _ in CLI])
+def test_cli(folder, arguments, message):
+    result = fastent(*arguments, cwd=folder)
+    assert result.returncode == 2
+    assert re.fullmatch(r"fastent: error: [^\n]+\n", result.stderr), result.stderr
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("arguments", USAGE, ids=map(" ".join, USAGE))
+def test_usage(arguments):
+    result = fastent(*arguments)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+
+
+def test_another_run_is_not_overwritten(tmp_path):
+    assert fastent("run", "--epochs", "3", "--seeds", "1", "--out", str(tmp_path)).returncode == 0
+    before = (tmp_path / "run.npz").read_bytes()
+    refused = fastent("run", "--epochs", "3", "--seeds", "2", "--out", str(tmp_path))
+    assert refused.returncode == 2
+    assert "the run to resume has seeds=1, not 2" in refused.stderr
+    assert (tmp_path / "run.npz").read_bytes() == before
+    assert fastent("run", "--epochs", "3", "--seeds", "2", "--out", str(tmp_path), "--overwrite").returncode == 0

@@ -1,0 +1,120 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import fastent as fe
+
+RUN = [sys.executable, "-m", "fastent.cli", "run"]
+
+
+def fastent(*arguments, **options):
+    return subprocess.run([sys.executable, "-m", "fastent.cli", *arguments], capture_output=True, text=True, check=False, **options)
+
+
+def test_run_ends_in_a_table_and_the_files(tmp_path):
+    out = tmp_path / "a folder"
+    result = fastent("run", "--epochs", "400", "--seeds", "3", "--out", str(out))
+    assert result.returncode == 0, result.stderr
+    assert "digits: 1347 points, 3 seeds, 400 epochs" in result.stdout
+    assert "3/3" in result.stdout
+    assert "peak memory" in result.stdout
+    assert sorted(path.name for path in out.iterdir()) == [
+        "config.json", "curves.parquet", "report.html", "run.npz", "stragglers.parquet", "summary.json",
+    ]  # fmt: skip
+    numbers = json.loads((out / "summary.json").read_text())
+    run = fe.load_run(out)
+    assert numbers["classes"][0]["train_error"] == pytest.approx(np.mean([i.train_error for i in run.inversion[:, 0, 0]]))
+    assert pq.read_table(out / "stragglers.parquet").num_rows == (run.stragglers.any(0)).sum()
+    config = json.loads((out / "config.json").read_text())
+    assert config["command"].startswith("fastent run --epochs 400")
+
+
+def test_every_option_reaches_the_run(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "X.npy", rng.standard_normal((80, 4)))
+    np.save(tmp_path / "y.npy", rng.integers(0, 3, 80))
+    np.save(tmp_path / "out.npy", np.array([0]))
+    options = {
+        "data": "X.npy", "labels": "y.npy", "subset": 50, "subset-seed": 4, "classes": "all", "standardize": "paper",
+        "hidden": "6,5", "activation": "relu", "seeds": 2, "seed": 3, "epochs": 30, "lr": 0.05, "optimizer": "sgd",
+        "momentum": 0.5, "test-every": 7, "dtype": "float64", "device": "cpu", "threads": 1, "out": "out",
+    }  # fmt: skip
+    arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    result = fastent("run", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    run = fe.load_run(tmp_path / "out")
+    data = fe.load_data(tmp_path / "X.npy", labels=tmp_path / "y.npy", subset=50, subset_seed=4, classes="all", standardize="paper")
+    expected = fe.train(
+        data, hidden=(6, 5), activation="relu", seeds=2, seed=3, epochs=30, lr=0.05, momentum=0.5, test_every=7,
+        dtype="float64", device="cpu", threads=1,
+    )  # fmt: skip
+    np.testing.assert_array_equal(run.radius, expected.radius)
+    np.testing.assert_array_equal(run.index, expected.index)
+    assert run.config["threads"] == 1
+
+
+def test_excluded_rows_are_left_out(tmp_path):
+    np.save(tmp_path / "rows.npy", np.arange(7))
+    assert fastent("run", "--epochs", "2", "--exclude", "rows.npy", "--out", "out", cwd=tmp_path).returncode == 0
+    assert len(fe.load_run(tmp_path / "out").index) == 1347 - 7
+
+
+def test_interrupted_and_continued_is_the_run_without_interruption(tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--seeds", "2", "--epochs", "6000", "--out", str(out)]
+    process = subprocess.Popen([*RUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(8)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("this machine trained 6000 epochs before it could be interrupted")
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    if not (out / "run.npz").exists():
+        pytest.skip("interrupted before the first epoch")
+    partial = fe.load_run(out)
+    assert not partial.complete
+    assert (out / "report.html").exists()
+    assert "interrupted" in errors.lower()
+    arguments[3] = str(partial.epoch[-1] + 50)
+    assert subprocess.run([*RUN, *arguments], check=False, capture_output=True).returncode == 0
+    whole = fe.train("digits", seeds=2, epochs=int(partial.epoch[-1]) + 50)
+    np.testing.assert_array_equal(fe.load_run(out).radius, whole.radius)
+
+
+def test_a_run_that_is_there_already_is_not_trained_again(tmp_path):
+    arguments = ["run", "--epochs", "40", "--seeds", "1", "--out", str(tmp_path)]
+    assert fastent(*arguments).returncode == 0
+    before = fe.load_run(tmp_path)
+    assert fastent(*arguments).returncode == 0
+    after = fe.load_run(tmp_path)
+    assert after.seconds == before.seconds
+    np.testing.assert_array_equal(before.radius, after.radius)
+
+
+def test_report_is_written_anew(tmp_path):
+    assert fastent("run", "--epochs", "60", "--seeds", "1", "--out", str(tmp_path)).returncode == 0
+    first = (tmp_path / "report.html").read_text()
+    (tmp_path / "report.html").unlink()
+    assert fastent("report", str(tmp_path)).returncode == 0
+    assert (tmp_path / "report.html").read_text() == first
+
+
+def test_info():
+    result = fastent("info")
+    assert result.returncode == 0, result.stderr
+    for word in ("fastent", "numba", "torch", "threads", "SIMD", "devices", "kernel cache"):
+        assert word in result.stdout
+
+
+def test_help_teaches():
+    result = fastent("run", "--help", env=os.environ | {"COLUMNS": "120"})
+    assert result.returncode == 0
+    assert "fastent run --out digits" in result.stdout

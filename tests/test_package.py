@@ -1,0 +1,52 @@
+import subprocess
+import sys
+
+import pytest
+
+import fastent as fe
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_import_is_light():
+    heavy = ("torch", "faiss", "numba", "matplotlib", "scipy", "sklearn", "plotly", "pyarrow", "pandas")
+    assert python(f"import fastent, sys; print([name for name in {heavy} if name in sys.modules])") == "[]"
+
+
+def test_every_public_name_is_there():
+    for name in fe.__all__:
+        assert getattr(fe, name) is not None
+    assert set(fe.__all__) <= set(dir(fe))
+
+
+def test_a_function_is_not_hidden_by_the_module_of_its_name():
+    assert python("import fastent; fastent.ClassMoments; print(callable(fastent.geometry))") == "True"
+    assert python("import fastent.geometry; print(callable(fastent.geometry))") == "True"
+    assert python("from fastent.geometry import ClassMoments; import fastent; print(callable(fastent.geometry))") == "True"
+
+
+def test_an_unknown_name():
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        fe.nonsense  # noqa: B018
+
+
+def test_kernels_are_fastents_own():
+    assert python("import fastent.kernels.moments as m; print(m.__name__)") == "fastent.kernels.moments"
+
+
+def test_kernels_import_nothing_of_fastent_torch_or_faiss():
+    code = "import fastent.kernels.moments, fastent.kernels.recording, sys; print(sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'faiss') or (m.startswith('fastent') and 'kernels' not in m)))"
+    assert python(code) == "['fastent', 'fastent.errors']"
+
+
+def test_a_read_only_installation_compiles_without_a_cache(tmp_path):
+    """Neither the package's folder nor the user's can be written to: no cache, no error."""
+    code = (
+        "import numba.core.caching as caching\n"
+        "def nowhere(self, py_func): raise RuntimeError('cannot cache function: no locator available')\n"
+        "caching.CacheImpl.__init__ = nowhere\n"
+        "import fastent as fe; print(fe.geometry([[1.0], [2.0], [4.0]], [0, 0, 1], normalize=False).radius)"
+    )
+    assert python(code) == "[0.5 0. ]"

@@ -1,0 +1,260 @@
+import json
+import os
+import signal
+import threading
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastent as fe
+from fastent.kernels.recording import unit_class_sums
+from fastent.training.tables import curves_table, stragglers_table, summary
+from tests import naive
+from tests.plain_loop import train_plain
+
+RECORDS = ("epoch", "train_error", "test_epoch", "test_error", "radius", "distance", "wrong")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return fe.load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def paper_run(digits):
+    """The source paper's network on digits: parity, 20 tanh units, learning rate 0.1, 10 seeds."""
+    return fe.train(digits, epochs=1500)
+
+
+def assert_same_bits(a, b):
+    for name in RECORDS:
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+    for name, value in a.state.items():
+        np.testing.assert_array_equal(b.state[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"activation": "relu", "hidden": (16,)},
+        {"hidden": (24, 12), "lr": 0.2},
+        {"momentum": 0.9, "lr": 0.05},
+        {"optimizer": "adam", "lr": 0.01, "hidden": (12, 8, 6)},
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_each_seed_is_the_network_that_a_plain_torch_loop_trains(digits, options, dtype):
+    run = fe.train(digits, seeds=3, seed=5, epochs=200, test_every=1, dtype=dtype, **options)
+    for s in range(3):
+        alone = train_plain(digits, seed=5 + s, epochs=200, dtype=getattr(torch, dtype), **options)
+        for name in ("train_error", "test_error", "radius", "distance"):
+            np.testing.assert_allclose(getattr(run, name)[s], alone[name], rtol=0, atol=1e-4, err_msg=name)
+        assert (run.misclassified(200)[s] == alone["wrong"][200]).all()
+
+
+def test_all_classes_against_a_plain_torch_loop():
+    data = fe.load_data("digits", classes="all")
+    run = fe.train(data, seeds=2, epochs=200, dtype="float64", hidden=(16,))
+    alone = train_plain(data, seed=1, epochs=200, hidden=(16,), dtype=torch.float64)
+    np.testing.assert_allclose(run.train_error[1], alone["train_error"], atol=1e-12)
+    np.testing.assert_allclose(run.radius[1], alone["radius"], atol=1e-8)
+    np.testing.assert_allclose(run.distance[1], alone["distance"], atol=1e-8)
+    np.testing.assert_allclose(run.test_error[1], alone["test_error"][::10], atol=1e-12)
+
+
+def test_shapes_and_ranges(digits):
+    run = fe.train(digits, seeds=3, hidden=(9, 5), epochs=25, test_every=10)
+    assert run.radius.shape == (3, 26, 2, 2)
+    assert run.distance.shape == (3, 26, 2, 2, 2)
+    assert run.train_error.shape == (3, 26)
+    assert run.test_epoch.tolist() == [0, 10, 20, 25]
+    assert run.test_error.shape == (3, 4)
+    assert run.epoch.tolist() == list(range(26))
+    assert run.complete
+    assert ((run.radius > 0) & (run.radius <= 1)).all()
+    assert (run.distance == run.distance.swapaxes(-1, -2)).all()
+    np.testing.assert_array_equal(
+        run.train_error, np.stack([run.misclassified(e).mean(1) for e in range(26)], axis=1)
+    )
+
+
+def test_an_interior_minimum_of_both_radii_in_every_seed(paper_run):
+    for s, c in np.ndindex(10, 2):
+        assert paper_run.inversion[s, 0, c], (s, c)
+    for found in paper_run.inversion_summary():
+        assert found.found == 10
+        assert 0.055 < found.train_error < 0.072
+        assert found.std < 0.004
+        assert found.interval[0] < found.train_error < found.interval[1]
+
+
+def test_stragglers_are_those_of_exactly_the_inversion_epoch(digits, paper_run):
+    s = 3
+    alone = train_plain(digits, seed=s, epochs=max(i.epoch for i in paper_run.inversion[s, 0]))
+    expected = np.zeros(len(digits.y_train), bool)
+    for c in range(2):
+        expected |= alone["wrong"][paper_run.inversion[s, 0, c].epoch] & (digits.y_train == c)
+    np.testing.assert_array_equal(paper_run.stragglers[s], expected)
+    assert (paper_run.stragglers[s] != paper_run.misclassified(1500)[s]).any()
+
+
+def test_stragglers_carry_the_inversion(digits, paper_run):
+    """Without them there is no inversion; without as many random points of the same classes it stays where it was."""
+    stragglers = paper_run.consensus_stragglers()
+    assert 50 < len(stragglers) < 150
+    without = fe.train(fe.load_data("digits", exclude=stragglers), epochs=1500)
+    assert not any(bool(inversion) for inversion in without.inversion.flat)
+
+    rng = np.random.default_rng(0)
+    is_straggler = np.isin(digits.index, stragglers)
+    errors = []
+    for _ in range(3):
+        drawn = np.concatenate(
+            [rng.choice(digits.index[digits.y_train == c], (is_straggler & (digits.y_train == c)).sum(), replace=False) for c in (0, 1)]
+        )
+        control = fe.train(fe.load_data("digits", exclude=drawn), epochs=1500)
+        errors.append([found.train_error for found in control.inversion_summary()])
+    for c, found in enumerate(paper_run.inversion_summary()):
+        assert abs(np.mean(errors, axis=0)[c] - found.train_error) < 0.005
+
+
+def test_consensus_is_the_share_of_seeds(paper_run):
+    np.testing.assert_allclose(paper_run.straggler_share, paper_run.stragglers.mean(0))
+    assert set(paper_run.consensus_stragglers(0.9)) < set(paper_run.consensus_stragglers(0.1))
+
+
+def test_distance_between_classes_has_its_inversion(paper_run):
+    inversions = paper_run.inversions("distance")
+    assert inversions.shape == (10, 1, 2, 2)
+    assert all(inversions[s, 0, 0, 1] for s in range(10))
+    assert not inversions[0, 0, 0, 0]
+    assert paper_run.inversions(rule="first-increase")[0, 0, 0].epoch <= paper_run.inversion[0, 0, 0].epoch
+
+
+def test_same_seed_same_bits(digits):
+    assert_same_bits(fe.train(digits, seeds=2, epochs=60), fe.train(digits, seeds=2, epochs=60))
+
+
+def test_a_seed_does_not_depend_on_its_company(digits):
+    both, alone = fe.train(digits, seeds=2, epochs=60, dtype="float64"), fe.train(digits, seeds=1, seed=1, epochs=60, dtype="float64")
+    np.testing.assert_allclose(both.radius[1], alone.radius[0], atol=1e-10)
+
+
+def test_inputs_that_are_always_zero_change_nothing():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 5)).astype(np.float32)
+    X[:, 2] = 0
+    y = (X[:, 0] > 0).astype(int)
+    data = fe.load_data((X, y), standardize="none")
+    run = fe.train(data, seeds=1, epochs=30, hidden=(6,), test_every=1, dtype="float64")
+    alone = train_plain(data, seed=0, epochs=30, hidden=(6,), dtype=torch.float64)
+    np.testing.assert_allclose(run.radius[0], alone["radius"], atol=1e-10)
+    assert run.state["0"].shape == (1, 6, 4)
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"optimizer": "adam", "lr": 0.01}])
+def test_resumed_is_uninterrupted_bit_for_bit(digits, tmp_path, options):
+    whole = fe.train(digits, seeds=2, epochs=50, **options)
+    fe.train(digits, seeds=2, epochs=23, **options).save(tmp_path)
+    assert_same_bits(fe.train(digits, seeds=2, epochs=50, resume=tmp_path, **options), whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_keeps_what_was_done(digits, tmp_path, number):
+    def interrupt(done, total, message):
+        if done == 30:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(KeyboardInterrupt):
+        fe.train(digits, seeds=2, epochs=50, checkpoint=tmp_path, progress=interrupt)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    kept = fe.load_run(tmp_path)
+    assert not kept.complete
+    assert 30 <= kept.epoch[-1] <= 31
+    assert_same_bits(fe.train(digits, seeds=2, epochs=50, resume=kept), fe.train(digits, seeds=2, epochs=50))
+
+
+def test_training_in_a_thread(digits):
+    runs = []
+    thread = threading.Thread(target=lambda: runs.append(fe.train(digits, seeds=1, epochs=5)))
+    thread.start()
+    thread.join()
+    assert runs[0].complete
+
+
+def test_threads_are_restored(digits):
+    before = torch.get_num_threads()
+    run = fe.train(digits, seeds=1, epochs=3, threads=1)
+    assert run.config["threads"] == 1
+    assert torch.get_num_threads() == before
+
+
+def test_divergence_is_an_error(digits):
+    with pytest.raises(fe.FastentError, match="diverged at epoch"):
+        fe.train(digits, seeds=1, epochs=50, lr=1e30, activation="relu")
+
+
+def test_what_is_saved_is_what_is_loaded(digits, tmp_path):
+    run = fe.train(digits, seeds=2, epochs=40)
+    run.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "config.json", "curves.parquet", "run.npz", "stragglers.parquet", "summary.json",
+    ]  # fmt: skip
+    loaded = fe.load_run(tmp_path)
+    assert_same_bits(run, loaded)
+    assert loaded.config == run.config == json.loads((tmp_path / "config.json").read_text())
+    np.testing.assert_array_equal(loaded.stragglers, run.stragglers)
+
+
+def test_tables(paper_run, tmp_path):
+    paper_run.save(tmp_path)
+    curves = pq.read_table(tmp_path / "curves.parquet")
+    assert curves.column_names == ["seed", "epoch", "layer", "class", "train_error", "test_error", "radius"]
+    assert json.loads(curves.schema.metadata[b"fastent.config"]) == paper_run.config
+    rows = curves.filter((curves_seed := curves["seed"].to_numpy() == 4) & (curves["class"].to_numpy(zero_copy_only=False) == "1"))
+    assert curves_seed.any()
+    np.testing.assert_array_equal(rows["radius"].to_numpy(), paper_run.radius[4, :, 0, 1])
+    np.testing.assert_array_equal(rows["train_error"].to_numpy(), paper_run.train_error[4])
+    assert rows["test_error"].null_count == 1501 - 151
+    assert rows["test_error"].drop_null().to_pylist() == paper_run.test_error[4].tolist()
+
+    stragglers = stragglers_table(paper_run)
+    assert stragglers.column_names == ["index", "label", "class", "share"]
+    shares = stragglers["share"].to_numpy()
+    assert (np.diff(shares) <= 0).all()
+    assert set(stragglers["index"].to_numpy()[shares >= 0.5]) == set(paper_run.consensus_stragglers())
+    assert ((stragglers["label"].to_numpy() % 2).astype(str) == stragglers["class"].to_numpy(zero_copy_only=False)).all()
+
+    numbers = json.loads((tmp_path / "summary.json").read_text())
+    assert numbers == json.loads(json.dumps(summary(paper_run)))
+    assert [row["found"] for row in numbers["classes"]] == [10, 10]
+    assert curves_table(paper_run).num_rows == 10 * 1501 * 2
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    n_networks=st.integers(1, 3),
+    n_units=st.integers(1, 6),
+    sizes=st.lists(st.integers(0, 700), min_size=1, max_size=4),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    seed=st.integers(0, 100),
+)
+def test_recording_kernel_against_the_oracle(n_networks, n_units, sizes, dtype, seed):
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    if bounds[-1] == 0:
+        return
+    activations = np.random.default_rng(seed).standard_normal((n_networks, n_units, bounds[-1])).astype(dtype)
+    activations[:, :, ::5] = 0
+    sums, directed = unit_class_sums(activations, bounds)
+    for c, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        if start < stop:
+            expected, count = naive.unit_class_sums(activations[:, :, start:stop], [0, stop - start])
+            np.testing.assert_allclose(sums[:, c], expected[:, 0], rtol=1e-10, atol=1e-10)
+            np.testing.assert_array_equal(directed[:, c], count[:, 0])
+        else:
+            assert not sums[:, c].any()
