@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 
-__all__ = ["BLOCK_BYTES", "Labels", "as_features", "as_labels", "check_finite", "check_lengths", "row_blocks"]
+__all__ = ["BLOCK_BYTES", "Labels", "as_array", "as_features", "as_labels", "check_finite", "check_lengths", "row_blocks"]
 
 # A block is large enough to hide the call that handles it and small enough to be forgotten in any memory budget.
 BLOCK_BYTES = 32 << 20
@@ -50,7 +50,7 @@ def as_features(X: Any, *, name: str = "X") -> Array:
     FastentError
         Wrong rank, no rows or no columns, ragged lists, objects, strings, complex numbers, sparse matrices.
     """
-    array = _as_numpy(X, name)
+    array = as_array(X, name)
     if array.ndim != 2:
         remedy = "use X[:, None] for one feature" if array.ndim == 1 else f"use {name}.reshape(len({name}), -1)"
         raise FastentError(f"{name} has shape {array.shape}: a 2-D array (points, features) is needed; {remedy}")
@@ -80,7 +80,7 @@ def as_labels(labels: Any, *, n: int | None = None, name: str = "labels", minimu
     FastentError
         Wrong rank or length, no labels, NaN or fractional labels, objects of mixed type, too few classes.
     """
-    array = _as_numpy(labels, name)
+    array = as_array(labels, name)
     if array.ndim != 1:
         remedy = f"use {name}.argmax(1) for one-hot rows" if array.ndim == 2 else f"use {name}.ravel()"
         raise FastentError(f"{name} has shape {array.shape}: one label for each point, a 1-D array, is needed; {remedy}")
@@ -145,7 +145,8 @@ def row_blocks(X: Array, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[in
         yield start, np.ascontiguousarray(X[start : start + rows], dtype=dtype)
 
 
-def _as_numpy(value: Any, name: str) -> Array:
+def as_array(value: Any, name: str) -> Array:
+    """Return an array-like of any rank and kind as a numpy array, a view where possible; memory maps stay such."""
     torch = sys.modules.get("torch")  # a caller who has a tensor has imported torch; nobody else pays for it
     if torch is not None and isinstance(value, torch.Tensor):
         tensor = value.detach()

@@ -66,7 +66,7 @@ def run(
     ] = "digits",
     labels: Annotated[str | None, typer.Option(help="Labels .npy for a --data .npy.", rich_help_panel=DATA)] = None,
     data_dir: Annotated[
-        str | None, typer.Option(help="Where named data sets lie on disk.", envvar="FASTENT_DATA", rich_help_panel=DATA)
+        str | None, typer.Option(help="Where named data sets lie (or FASTENT_DATA).", rich_help_panel=DATA)
     ] = None,
     subset: Annotated[int | None, typer.Option(help="The first so many training points only.", rich_help_panel=DATA)] = None,
     subset_seed: Annotated[

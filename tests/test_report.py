@@ -112,7 +112,8 @@ def test_headline_of_a_run_whose_classes_turn_together():
 def test_headline_without_an_inversion():
     run = made_up_run(turns=False)
     assert said(run) == (
-        "No inversion in 400 epochs, because the radius was still falling at the last epoch in 10 of 10 seeds."
+        "No inversion in 400 epochs, because the radius was still falling at the last epoch in 10 of 10 seeds. "
+        "Train longer to see whether they turn."
     )
 
 
@@ -121,7 +122,7 @@ def test_headline_of_one_seed_claims_no_interval():
     assert text.startswith("Classes were most compact at epoch ")
     assert "interval" not in text
     assert "seed" not in text
-    assert said(made_up_run(seeds=1, turns=False)).endswith("the radius was still falling at the last epoch.")
+    assert "because the radius was still falling at the last epoch." in said(made_up_run(seeds=1, turns=False))
 
 
 def test_headline_of_classes_that_differ():
@@ -146,6 +147,15 @@ def test_headline_of_many_classes_gives_ranges():
     text = said(made_up_run(seeds=4, classes=tuple(range(10)), turns=turns))
     assert text.startswith("9 of 10 classes were most compact ")
     assert "No inversion in class 7." in text
+
+
+def test_headline_leads_with_what_most_seeds_did():
+    turns = np.zeros((2, 10), bool)
+    turns[:, 3] = True
+    text = said(made_up_run(turns=turns))
+    assert text.startswith(
+        "Only 2 of 20 radii (2 classes, 10 seeds) have an inversion. The 2 classes were most compact "
+    )
 
 
 def test_an_interrupted_run_says_so(tmp_path):

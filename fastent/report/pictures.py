@@ -48,7 +48,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Gallery:
-    """All groups; `sprite` is a data URI, None without pictures, of columns x lines cells of width x height CSS pixels."""
+    """All groups; `sprite` is a data URI (or None) of columns x lines cells, width x height CSS pixels each."""
 
     groups: list[Group]
     total: int

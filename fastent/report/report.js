@@ -16,7 +16,7 @@
   let style;
   const css = (name) => style.getPropertyValue(name).trim();
   const color = (c) => css(`--c${c % nColors}`);
-  const dash = (c) => (c < nColors ? "solid" : "3px,2px");
+  const dash = (c) => ["solid", "8px,3px", "2px,3px"][Math.min(2, Math.floor(c / nColors))];
   const faded = (hex, alpha) => hex + Math.round(255 * alpha).toString(16).padStart(2, "0");
 
   const line = (x, y, text, look) => ({
@@ -40,7 +40,7 @@
     const kept = x.map((_, i) => i).filter((i) => x[i] !== null), back = [...kept].reverse();
     return {
       ...line([...kept, ...back].map((i) => x[i]), [...kept.map((i) => curve.high[i]), ...back.map((i) => curve.low[i])], null, { width: 0 }),
-      fill: "toself", fillcolor: faded(ink, 0.12),
+      fill: "toself", fillcolor: faded(ink, 0.09),
     };
   }
 
@@ -137,14 +137,12 @@
 
   function errorAxis(title, least, most, reversed) {
     const candidates = [];
-    for (let power = -7; power < 0; power++) for (const digit of [1, 2, 5]) candidates.push(Number(`${digit}e${power}`));
+    for (let power = -7; power < 0; power++) for (const digit of most / least < 25 ? [1, 2, 5] : [1, 3]) candidates.push(Number(`${digit}e${power}`));
     let ticks = [...candidates, 1].filter((tick) => tick >= least && tick <= most);
-    if (ticks.length > 7) ticks = ticks.filter((tick) => /^1/.test(tick.toExponential()) || tick >= 0.5);
-    const label = ticks.map((tick) => `${Number((100 * tick).toPrecision(2))} %`);
-    if (least <= floor) {
-      ticks = [floor, ...ticks.filter((tick) => tick > 1.6 * floor)];
-      label.splice(0, label.length, "0", ...ticks.slice(1).map((tick) => `${Number((100 * tick).toPrecision(2))} %`));
-    }
+    if (ticks.length > (document.querySelector(".plot").clientWidth < 420 ? 5 : 8)) ticks = ticks.filter((tick) => /^1/.test(tick.toExponential()));
+    const zero = least <= floor;
+    if (zero) ticks = [floor, ...ticks.filter((tick) => tick > 2 * floor)];
+    const label = ticks.map((tick, i) => (zero && i === 0 ? "0" : `${Number((100 * tick).toPrecision(2))} %`));
     const range = [Math.log10(least / 1.12), Math.log10(most * 1.12)];
     return { ...axis(title), type: "log", tickvals: ticks, ticktext: label, range: reversed ? range.reverse() : range };
   }
@@ -222,11 +220,12 @@
     document.getElementById("key-thin").hidden = true;
   }
 
-  let resized;
-  addEventListener("resize", () => {
-    clearTimeout(resized);
-    resized = setTimeout(render, 100);
-  });
+  let width = 0;
+  new ResizeObserver(([{ contentRect }]) => {
+    if (contentRect.width === width) return;
+    width = contentRect.width;
+    requestAnimationFrame(render);
+  }).observe(document.querySelector(".figures"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
   // On paper always dark on white, at the width of a page.
   addEventListener("beforeprint", () => {

@@ -14,9 +14,10 @@ _SPACE = "\u00a0"
 _DASH = "\u2013"
 # With more classes than this, sentences give ranges instead of naming each class.
 _NAMED = 3
+_FALLING = "still falling at the last epoch"
 # Reasons of `find_inversion` that need a subject to be read in a sentence.
 _CLAUSES = {
-    "still falling at the last epoch": "the radius was still falling at the last epoch",
+    _FALLING: "the radius was still falling at the last epoch",
     "rose before it fell": "the radius rose before it fell",
     "did not move": "the radius did not move",
     "below the prominence asked for": "the dip in the radius was below the prominence asked for",
@@ -57,17 +58,24 @@ def headline(run: Run) -> Headline:
     summaries = run.inversion_summary()
     some = [summary for summary in summaries if summary.found]
     if not some:
-        after = f"in {count(run.epoch[-1])} epochs"
+        title = f"No inversion in {_epochs(run)}"
+        longer = ("Train longer to see whether they turn.",) if _all_still_falling(summaries) else ()
         if len({_cause(summary) for summary in summaries}) == 1:
-            return Headline(f"No inversion {after}, because {_because(summaries[0])}.", ())
+            return Headline(f"{title}, because {_because(summaries[0])}.", longer)
         parts = [f"{_subject(run, c)}, because {_because(summary)}" for c, summary in enumerate(summaries)]
-        return Headline(f"No inversion {after}.", (f"{_opening(_join(parts, '; ', '; '))}.",))
-    if len(summaries) > 1 and _agree(run, summaries):
+        return Headline(f"{title}.", (f"{_opening(_join(parts, '; ', '; '))}.",))
+    if run.n_seeds > 1 and 2 * max(summary.found for summary in some) <= run.n_seeds:
+        curves = f"{len(summaries)} classes, {run.n_seeds} seeds"
+        title = (
+            f"Only {sum(s.found for s in some)} of {len(summaries) * run.n_seeds} radii ({curves}) have an inversion."
+        )
+        sentences = [_ranges(some, len(summaries))]
+    elif len(summaries) > 1 and _agree(run, summaries):
         together = _over_classes(run)
         title = f"Classes were most compact {_moment(together)}."
         sentences = [f"{_opening(_evidence(together))}." if together.seeds > 1 else ""]
     elif len(summaries) <= _NAMED:
-        title = _opening(_join([_finding(run, c, summary) for c, summary in enumerate(summaries)], "; ", "; ")) + "."
+        title = _opening(_findings(run, summaries)) + "."
         sentences = [
             f"{_opening(_subject(run, c))}: {_evidence(summary)}."
             for c, summary in enumerate(summaries)
@@ -90,9 +98,12 @@ def answers(run: Run, layer: int) -> dict[str, str]:
     spread = run.distance[:, :, layer].sum((0, 2, 3))
     pairs = run.n_seeds * len(names) * max(len(names) - 1, 1)
     widest = int(spread.argmax())
+    at_end, when = f"at the end: {spread[-1] / pairs:.2f}", ""
+    if widest < len(epoch) - 1:
+        when = f"at epoch {count(epoch[widest])}: {spread[widest] / pairs:.2f}; "
+    farthest = "Farthest" if len(names) == 2 else "On average farthest"
     said = {
-        "distance": f"On average farthest apart at epoch {count(epoch[widest])}, {spread[widest] / pairs:.2f}; "
-        f"{spread[-1] / pairs:.2f} at the end.",
+        "distance": f"{farthest} apart {when}{at_end}.",
         "error": f"Training error {percent(train[-1])} at the end"
         + (f", test error {percent(test[-1])}." if len(test) else "."),
     }
@@ -166,9 +177,19 @@ def _evidence(summary: InversionSummary) -> str:
     return said if summary.found == summary.seeds else f"{said}; no inversion, because {_because(summary)}"
 
 
-def _finding(run: Run, c: int, summary: InversionSummary) -> str:
-    verb = f"was most compact {_moment(summary)}" if summary.found else "has no inversion"
-    return f"{_subject(run, c)} {verb}"
+def _findings(run: Run, summaries: list[InversionSummary]) -> str:
+    """One clause for each class; what the first said in full, the others say in short."""
+    clauses, before = [], False
+    for c, summary in enumerate(summaries):
+        if not summary.found:
+            clauses.append(f"{_subject(run, c)} has no inversion")
+        elif before:
+            error = percent(summary.train_error or 0)
+            clauses.append(f"{_subject(run, c)} at epoch {count(summary.epoch or 0)}, at {error}")
+        else:
+            clauses.append(f"{_subject(run, c)} was most compact {_moment(summary)}")
+            before = True
+    return _join(clauses, "; ", "; ")
 
 
 def _ranges(found: list[InversionSummary], n_classes: int) -> str:
@@ -176,7 +197,9 @@ def _ranges(found: list[InversionSummary], n_classes: int) -> str:
     who = f"The {n_classes} classes" if len(found) == n_classes else f"{len(found)} of {n_classes} classes"
     first, last = count(min(epochs)), count(max(epochs))
     when = f"at epoch {first}" if first == last else f"between epochs {first} and {last}"
-    return f"{who} were most compact {when}, at {percent_range((min(errors), max(errors)))} training error."
+    least, most = percent(min(errors)), percent(max(errors))
+    error = least if least == most else percent_range((min(errors), max(errors)))
+    return f"{who} were most compact {when}, at {error} training error."
 
 
 def _found_in(found: list[int], seeds: int) -> str:
@@ -187,6 +210,8 @@ def _found_in(found: list[int], seeds: int) -> str:
 def _stragglers(run: Run) -> str:
     n, total = len(run.consensus_stragglers()), count(len(run.index))
     seeds = "" if run.n_seeds == 1 else " in at least half of the seeds"
+    if any(not inversion for inversion in run.inversion[:, -1].flat):
+        seeds += " with an inversion" if seeds else ""
     return f"{count(n)} of {total} training points stood in the way: misclassified at that moment{seeds}."
 
 
@@ -194,6 +219,10 @@ def _because(summary: InversionSummary) -> str:
     reasons = sorted(summary.reasons.items(), key=lambda item: (-item[1], item[0]))
     seeds = "" if summary.seeds == 1 else " in {} of " + f"{summary.seeds} seeds"
     return _join([_CLAUSES.get(reason, reason) + seeds.format(times) for reason, times in reasons])
+
+
+def _all_still_falling(summaries: list[InversionSummary]) -> bool:
+    return all(set(summary.reasons) == {_FALLING} for summary in summaries)
 
 
 def _cause(summary: InversionSummary) -> tuple[tuple[str, int], ...]:
@@ -211,6 +240,10 @@ def _join(parts: list[str], separator: str = ", ", last: str = " and ") -> str:
     return separator.join(parts[:-1]) + last + parts[-1]
 
 
+def _epochs(run: Run) -> str:
+    return f"{count(run.epoch[-1])} epoch" + ("" if run.epoch[-1] == 1 else "s")
+
+
 def _opening(sentence: str) -> str:
     """The sentence with a capital first letter; class names further on keep theirs."""
     return sentence[:1].upper() + sentence[1:]
@@ -226,7 +259,7 @@ def description(run: Run) -> list[str]:
         "even against odd" if class_names(run) == ["even", "odd"] else f"{len(run.classes)} classes",
         f"{run.n_seeds} network" + "s" * (run.n_seeds != 1),
         f"{widths} {config.get('activation', '')} units".replace("  ", " ") if widths else "",
-        f"{count(run.epoch[-1])} epochs",
+        _epochs(run),
         f"trained in {run.seconds:,.0f}{_SPACE}s" if run.seconds >= 1 else "",
     ]
     return [part for part in parts if part]

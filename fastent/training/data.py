@@ -1,0 +1,256 @@
+"""From raw arrays to what training takes: chosen rows, standardised features, class codes."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays import as_array, as_features, as_labels, check_finite, row_blocks
+from fastent.errors import FastentError
+from fastent.training.datasets import read_dataset
+
+__all__ = ["Data", "load_data", "reload_data"]
+
+Array = NDArray[Any]
+
+# What the source paper adds to every standard deviation.
+_EPSILON = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A training and a test set, standardised, with class codes.
+
+    Attributes
+    ----------
+    name : str
+    x_train : (n, d) float32
+    y_train : (n,) int64
+        Class codes 0..C-1.
+    x_test : (m, d) float32
+    y_test : (m,) int64
+    classes : (C,)
+        The sorted classes; for "parity" 0 (even) and 1 (odd).
+    labels : (n,)
+        The training points' labels as stored.
+    index : (n,) int64
+        Their row numbers in the training set as stored.
+    raw : (n, ...)
+        The training points as stored, for pictures.
+    fingerprint : str
+        Of x_train and y_train, 16 hexadecimal digits.
+    options : dict
+        What `load_data` was called with, JSON throughout.
+    """
+
+    name: str
+    x_train: NDArray[np.float32]
+    y_train: NDArray[np.int64]
+    x_test: NDArray[np.float32]
+    y_test: NDArray[np.int64]
+    classes: Array
+    labels: Array
+    index: NDArray[np.int64]
+    raw: Array
+    fingerprint: str
+    options: dict[str, Any]
+
+
+def load_data(
+    data: Any,
+    *,
+    labels: Any = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    subset: int | None = None,
+    subset_seed: int | None = None,
+    exclude: Any = None,
+    classes: Literal["parity", "all"] = "parity",
+    standardize: Literal["safe", "paper", "none"] = "safe",
+    grayscale: bool = False,
+    split_seed: int = 0,
+) -> Data:
+    """Load a data set as the source paper prepares it.
+
+    Parameters
+    ----------
+    data, labels, data_dir, split_seed
+        A name, a path or arrays; see `fastent.training.datasets.read_dataset`.
+    subset : int, optional
+        The first so many training points, or with `subset_seed` that many drawn at random.
+    exclude : array-like of int or bool, optional
+        Row numbers (in the training set as stored) to leave out, after the standardisation was taken from the whole subset,
+        so that the remaining points are what they were.
+    classes : "parity" or "all"
+        label % 2, or every label its own class.
+    standardize : "safe", "paper" or "none"
+        (x - mean) / (std + 1e-9) by feature, from the training subset, unbiased. "safe" sets features that never vary there to
+        0; "paper" does not, so that one test point may have an enormous value in them.
+    grayscale : bool
+        Sum the three standardised colour channels of pictures (h, w, 3).
+
+    Returns
+    -------
+    Data
+
+    Raises
+    ------
+    FastentError
+        Whatever is wrong with the data or the options.
+
+    References
+    ----------
+    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
+
+    Examples
+    --------
+    >>> import fastent as fe
+    >>> fe.load_data("digits").x_train.shape
+    (1347, 64)
+    """
+    for name, value, choices in (("classes", classes, ("parity", "all")), ("standardize", standardize, ("safe", "paper", "none"))):
+        if value not in choices:
+            raise FastentError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")
+    stored = read_dataset(data, labels=labels, data_dir=data_dir, split_seed=split_seed)
+    chosen = _chosen_rows(len(stored.x_train), subset, subset_seed)
+    left_out = _excluded_rows(exclude, chosen)
+    if grayscale and (stored.x_train.ndim != 4 or stored.x_train.shape[3] != 3):
+        raise FastentError(f"grayscale needs colour pictures (n, h, w, 3), these have shape {stored.x_train.shape}")
+
+    raw = stored.x_train if len(chosen) == len(stored.x_train) else stored.x_train[chosen]
+    x_train, x_test = _rows(raw, "x_train"), _rows(stored.x_test, "x_test")
+    if standardize != "none":
+        mean, deviation = _moments(x_train)
+        # Of 1e-9 in float64: what rounding leaves of a feature that never varies is no variation.
+        constant = deviation <= 1e-12 * np.maximum(np.abs(mean), 1.0)
+        scale = 1 / (np.where(constant, 0.0, deviation) + _EPSILON)
+        if standardize == "safe":
+            scale[constant] = 0.0
+        x_train, x_test = _standardized(x_train, mean, scale), _standardized(x_test, mean, scale)
+    else:
+        x_train, x_test = _standardized(x_train, 0.0, 1.0), _standardized(x_test, 0.0, 1.0)
+    if grayscale:
+        x_train, x_test = (rows.reshape(len(rows), -1, 3).sum(2) for rows in (x_train, x_test))
+
+    point_labels = np.asarray(stored.y_train)[chosen]
+    y_train, y_test, names = _class_codes(point_labels[~left_out], stored.y_test, classes)
+    if left_out.any():
+        x_train, raw = x_train[~left_out], raw[~left_out]
+    return Data(
+        name=stored.name,
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=y_test,
+        classes=names,
+        labels=point_labels[~left_out],
+        index=chosen[~left_out],
+        raw=raw,
+        fingerprint=_fingerprint(x_train, y_train),
+        options={
+            "source": str(data) if isinstance(data, (str, os.PathLike)) else None,
+            "labels": str(labels) if isinstance(labels, (str, os.PathLike)) else None,
+            "data_dir": None if data_dir is None else str(data_dir),
+            "subset": None if subset is None else len(chosen),
+            "subset_seed": subset_seed,
+            "exclude": chosen[left_out].tolist(),
+            "classes": classes,
+            "standardize": standardize,
+            "grayscale": grayscale,
+            "split_seed": split_seed,
+        },
+    )
+
+
+def reload_data(config: dict[str, Any]) -> Data:
+    """Load the data of a run again, from its configuration, and make sure that they are the same.
+
+    Raises
+    ------
+    FastentError
+        The run was given arrays, or its data are gone or have changed.
+    """
+    if config["source"] is None:
+        raise FastentError("the run was given arrays, which are not kept with it")
+    names = "labels data_dir subset subset_seed exclude classes standardize grayscale split_seed".split()
+    data = load_data(config["source"], **{name: config[name] for name in names})
+    if data.fingerprint != config["fingerprint"]:
+        raise FastentError(f"{config['source']} has fingerprint {data.fingerprint}, the run was trained on {config['fingerprint']}")
+    return data
+
+
+def _chosen_rows(n: int, subset: int | None, subset_seed: int | None) -> NDArray[np.int64]:
+    if subset is None:
+        if subset_seed is not None:
+            raise FastentError(f"subset_seed={subset_seed} without subset: say how many points to draw")
+        return np.arange(n)
+    if not 1 <= subset <= n:
+        raise FastentError(f"subset={subset}: between 1 and {n} training points can be had")
+    if subset_seed is None:
+        return np.arange(subset)
+    return np.sort(np.random.default_rng(subset_seed).choice(n, subset, replace=False))
+
+
+def _excluded_rows(exclude: Any, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of the chosen rows to leave out."""
+    if exclude is None or np.size(exclude) == 0:
+        return np.zeros(len(chosen), bool)
+    rows = as_array(exclude, "exclude")
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise FastentError(f"exclude has shape {rows.shape} and dtype {rows.dtype}: row numbers, a 1-D array of integers, are needed")
+    unknown = rows[~np.isin(rows, chosen)]
+    if len(unknown):
+        raise FastentError(f"exclude names {len(unknown)} rows that are not among the {len(chosen)} training points, first {unknown[0]}")
+    return np.isin(chosen, rows)
+
+
+def _rows(points: Array, name: str) -> Array:
+    """Points (n, ...) as checked rows (n, d)."""
+    rows = as_features(points.reshape(len(points), -1) if points.ndim != 2 else points, name=name)
+    check_finite(rows, name=name)
+    return rows
+
+
+def _moments(rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and unbiased standard deviation of each feature, in float64, in two passes over blocks."""
+    if len(rows) < 2:
+        raise FastentError("standardisation needs two training points or more, there is 1: use standardize='none'")
+    mean = sum((block.sum(0, dtype=np.float64) for _, block in row_blocks(rows)), np.zeros(rows.shape[1])) / len(rows)
+    squares = sum((((block - mean) ** 2).sum(0) for _, block in row_blocks(rows)), np.zeros(rows.shape[1]))
+    return mean, np.sqrt(squares / (len(rows) - 1))
+
+
+def _standardized(rows: Array, mean: Any, scale: Any) -> NDArray[np.float32]:
+    result = np.empty(rows.shape, np.float32)
+    for start, block in row_blocks(rows):
+        result[start : start + len(block)] = (block - mean) * scale
+    return result
+
+
+def _class_codes(y_train: Array, y_test: Array, classes: str) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    if len(y_train) == 0:
+        raise FastentError("no training points are left: exclude fewer")
+    if classes == "parity":
+        y_train, y_test = _parity(y_train), _parity(y_test)
+    codes, names = as_labels(y_train, name="y_train", minimum_classes=2)
+    test_codes, test_names = as_labels(y_test, name="y_test")
+    strange = test_names[~np.isin(test_names, names)]
+    if len(strange):
+        raise FastentError(f"the test set has labels that no training point has: {', '.join(map(str, strange[:5]))}")
+    return codes, np.searchsorted(names, test_names)[test_codes], names
+
+
+def _parity(labels: Array) -> NDArray[np.int64]:
+    codes, names = as_labels(labels, name="labels")
+    if names.dtype.kind not in "iub":
+        raise FastentError(f"classes='parity' needs integer labels, these are like {names[0]!s}: use classes='all'")
+    return (names.astype(np.int64) % 2)[codes]
+
+
+def _fingerprint(x: NDArray[np.float32], y: NDArray[np.int64]) -> str:
+    digest = hashlib.sha256(f"{x.shape} {x.dtype} {y.dtype}".encode())
+    digest.update(np.ascontiguousarray(x).data)
+    digest.update(np.ascontiguousarray(y).data)
+    return digest.hexdigest()[:16]
