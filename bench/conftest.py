@@ -33,10 +33,16 @@ def side_by_side(benchmark: Any) -> Callable[..., dict[str, float]]:
         for times in (own, *seconds.values()):
             del times[0]  # the warm-up
         ratios = {
-            name: statistics.median(peer / ours for peer, ours in zip(times, own, strict=True)) for name, times in seconds.items()
+            name: statistics.median(peer / ours for peer, ours in zip(times, own, strict=True))
+            for name, times in seconds.items()
         }
         benchmark.extra_info.update(
-            facts | {"peers": {name: {"median_s": statistics.median(times), "ratio": ratios[name]} for name, times in seconds.items()}}
+            facts
+            | {
+                "peers": {
+                    name: {"median_s": statistics.median(times), "ratio": ratios[name]} for name, times in seconds.items()
+                }
+            }
         )
         return ratios
 

@@ -58,7 +58,10 @@ def test_class_moments(side_by_side, activations, normalize):
         moments.update(X, y)
         return moments.compute()
 
-    peers = {"read bandwidth": lambda: read_everything(flat, threads), "numpy loop": lambda: numpy_loop(X, y, normalize)}
+    peers = {
+        "read bandwidth": lambda: read_everything(flat, threads),
+        "numpy loop": lambda: numpy_loop(X, y, normalize),
+    }
     side_by_side(ours, peers, job=f"class moments, {N:,} x {D} float32, normalize={normalize}", gigabytes=X.nbytes / 1e9)
 
 

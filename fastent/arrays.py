@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 
-__all__ = ["BLOCK_BYTES", "Labels", "as_array", "as_features", "as_labels", "check_finite", "check_lengths", "row_blocks"]
+__all__ = [
+    "BLOCK_BYTES",
+    "Labels",
+    "as_array",
+    "as_features",
+    "as_labels",
+    "check_finite",
+    "check_lengths",
+    "row_blocks",
+]
 
 # A block is large enough to hide the call that handles it and small enough to be forgotten in any memory budget.
 BLOCK_BYTES = 32 << 20

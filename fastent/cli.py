@@ -1,7 +1,6 @@
 """The command line: parse, call, print."""
 
 import functools
-import json
 import resource
 import shlex
 import sys
@@ -60,7 +59,7 @@ def run(
     data: Annotated[
         str,
         typer.Option(
-            help="digits, mnist, fashion-mnist, kmnist, cifar10; or a path: .npz with x_train, y_train[, x_test, y_test], or .npy.",
+            help="digits, mnist, fashion-mnist, kmnist, cifar10; an .npz (x_train, y_train[, x_test, y_test]) or an .npy.",
             rich_help_panel=DATA,
         ),
     ] = "digits",
@@ -80,12 +79,15 @@ def run(
     grayscale: Annotated[
         bool, typer.Option("--grayscale", help="Sum the three standardised colour channels.", rich_help_panel=DATA)
     ] = False,
-    hidden: Annotated[str, typer.Option(help="Units of each hidden layer, e.g. 20 or 512,128.", rich_help_panel=NETWORK)] = "20",
+    hidden: Annotated[
+        str, typer.Option(help="Units of each hidden layer, e.g. 20 or 512,128.", rich_help_panel=NETWORK)
+    ] = "20",
     activation: Annotated[str, typer.Option(help="tanh or relu.", rich_help_panel=NETWORK)] = "tanh",
     seeds: Annotated[int, typer.Option(help="How many networks, trained together.", rich_help_panel=NETWORK)] = 10,
     seed: Annotated[int, typer.Option(help="The first network's seed.", rich_help_panel=NETWORK)] = 0,
     epochs: Annotated[
-        int | None, typer.Option(help="Full-batch updates; 500, or 1500 for digits, unless said.", rich_help_panel=NETWORK)
+        int | None,
+        typer.Option(help="Full-batch updates; 500, or 1500 for digits, unless said.", rich_help_panel=NETWORK),
     ] = None,
     lr: Annotated[float, typer.Option(help="Learning rate.", rich_help_panel=NETWORK)] = 0.1,
     optimizer: Annotated[str, typer.Option(help="sgd or adam.", rich_help_panel=NETWORK)] = "sgd",
@@ -95,7 +97,8 @@ def run(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...", rich_help_panel=NETWORK)] = None,
     threads: Annotated[int | None, typer.Option(help="Threads; all processors unless said.", rich_help_panel=NETWORK)] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the results; an interrupted run in it is continued.", rich_help_panel=OUTPUT)
+        Path | None,
+        typer.Option(help="Folder for the results; an interrupted run in it is continued.", rich_help_panel=OUTPUT),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another run in --out.", rich_help_panel=OUTPUT)
@@ -147,10 +150,10 @@ def run(
         )
     except KeyboardInterrupt:
         if out is not None and (out / RECORDS_FILE).exists():
-            _finish(load_run(out), out, points.raw)
+            _finish(load_run(out), out, points.pictures)
             print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
         raise
-    _finish(result, out, points.raw)
+    _finish(result, out, points.pictures)
 
 
 @app.command()
@@ -163,7 +166,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder that fastent ru
 
     stored = load_run(folder)
     try:
-        pictures = reload_data(stored.config).raw
+        pictures = reload_data(stored.config).pictures
     except FastentError as error:
         print(f"fastent: the report is without pictures: {error}", file=sys.stderr)
         pictures = None
@@ -223,17 +226,29 @@ def _print_result(result: "Run") -> None:
 
     numbers = summary(result)
     title = f"{numbers['data']}: {numbers['points']} points, {numbers['seeds']} seeds, {numbers['epochs']} epochs"
-    table = Table(title=title, caption="eps*: training error at the inversion, mean over seeds; radius in the last hidden layer")
-    for heading in ("class", "seeds", "eps*", "95 % interval", "epoch", "radius there", "at the end", "stragglers", "in half the seeds"):
+    table = Table(
+        title=title, caption="eps*: training error at the inversion, mean over seeds. Radius: of the last hidden layer."
+    )
+    for heading in (
+        "class",
+        "seeds",
+        "eps*",
+        "95 % interval",
+        "epoch",
+        "radius there",
+        "at the end",
+        "stragglers",
+        "in >= half",
+    ):
         table.add_column(heading, justify="left" if heading == "class" else "right")
     for row in numbers["classes"]:
         found = row["found"] > 0
-        spread = f" ± {row['std']:.4f}" if row["std"] is not None else ""
-        interval = "{:.4f} to {:.4f}".format(*row["interval"]) if row["interval"] else ""
+        spread = f" ± {100 * row['std']:.2f}" if row["std"] is not None else ""
+        interval = f"{100 * row['interval'][0]:.2f} to {100 * row['interval'][1]:.2f} %" if row["interval"] else ""
         table.add_row(
             row["class"],
             f"{row['found']}/{row['seeds']}",
-            f"{row['train_error']:.4f}{spread}" if found else "no inversion",
+            f"{100 * row['train_error']:.2f}{spread} %" if found else "no inversion",
             interval,
             f"{row['epoch']:.0f}" if found else "",
             f"{row['value']:.4f}" if found else "",
@@ -252,7 +267,9 @@ def _widths(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(width) for width in text.split(","))
     except ValueError:
-        raise FastentError(f"hidden={text!r}: whole numbers separated by commas are needed, for instance 20 or 512,128") from None
+        raise FastentError(
+            f"hidden={text!r}: whole numbers separated by commas are needed, for instance 20 or 512,128"
+        ) from None
 
 
 def _row_numbers(path: str) -> Any:

@@ -1,14 +1,18 @@
-"""Files appear under their final name only when they are whole."""
+"""Files appear under their final name only when they are whole, and what is read is not trusted."""
 
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 
-__all__ = ["atomic_path", "output_folder", "write_text"]
+__all__ = ["atomic_path", "first_line", "output_folder", "read_npz", "write_text"]
 
 
 @contextmanager
@@ -48,3 +52,17 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
             f"cannot write to the folder {str(folder)!r} ({error.strerror}): choose another output folder"
         ) from error
     return folder
+
+
+def read_npz(path: str | os.PathLike[str], remedy: str) -> dict[str, NDArray[Any]]:
+    """Read all arrays of an .npz; a file that is damaged, or holds pickled objects, is refused with the `remedy`."""
+    try:
+        # Opened here because numpy leaves a file open that turns out to be no archive.
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except Exception as error:  # a damaged archive can raise anything
+        raise FastentError(f"{str(path)!r} is damaged or no .npz of plain arrays ({first_line(error)}): {remedy}") from error
+
+
+def first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

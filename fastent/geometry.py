@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from fastent.arrays import as_features, as_labels, check_finite, check_lengths, row_blocks
 from fastent.errors import FastentError
 
-__all__ = ["ClassGeometry", "ClassMoments", "NC2", "geometry"]
+__all__ = ["NC2", "ClassGeometry", "ClassMoments", "geometry"]
 
 Array = NDArray[np.float64]
 
@@ -139,9 +139,7 @@ class ClassMoments:
             seen._add_block(block, codes[start : start + len(block)], self)
         if not np.isfinite(seen._squares).all():
             check_finite(features)
-            raise FastentError(
-                f"X has values up to {np.abs(features).max():g}, whose squares overflow float64: rescale X"
-            )
+            raise FastentError(f"X has values up to {np.abs(features).max():g}, whose squares overflow float64: rescale X")
         self.merge(seen)
 
     def merge(self, other: "ClassMoments") -> "ClassMoments":
@@ -219,14 +217,16 @@ class ClassMoments:
         return codes.astype(np.int64, copy=False)
 
     def _add_block(self, block: NDArray[Any], codes: NDArray[np.int64], origin: "ClassMoments") -> None:
-        """Add a block of kernel-ready rows; a class not seen before is measured from the shift of `origin`, or its first row."""
+        """Add kernel-ready rows; a class not seen before is measured from the shift of `origin`, or else from its first row."""
         import numba
 
         from fastent.kernels.moments import class_moments, first_rows
 
         first, stray = first_rows(codes, self.n_classes)
         if stray >= 0:
-            raise FastentError(f"label {codes[stray]} is no class number: 0..{self.n_classes - 1} are, for n_classes={self.n_classes}")
+            raise FastentError(
+                f"label {codes[stray]} is no class number: 0..{self.n_classes - 1} are, for n_classes={self.n_classes}"
+            )
         new = (self._counts == 0) & (first >= 0)
         known = new & (origin._counts > 0)
         self._shift[known] = origin._shift[known]
@@ -257,7 +257,8 @@ class ClassMoments:
     def _within_along(self, directions: Array) -> Array:
         """Within-class variance along each row of `directions` (m, d), from the scatter."""
         along_offsets = (self._sums / self._counts[:, None]) @ directions.T
-        total = np.einsum("md,de,me->m", directions, self._scatter, directions, optimize=True)
+        assert self._scatter is not None
+        total = ((directions @ self._scatter) * directions).sum(1)
         within: Array = np.maximum(total - self._counts @ along_offsets**2, 0.0) / self._counts.sum()
         return within
 
@@ -326,9 +327,7 @@ def _geometry(
     between = float(counts @ (centred**2).sum(1))
     within = float(counts @ variances)
     with np.errstate(divide="ignore", invalid="ignore"):
-        cdnv = np.where(
-            squared_distance > 0, (variances[:, None] + variances[None]) / (2 * squared_distance), np.inf
-        )
+        cdnv = np.where(squared_distance > 0, (variances[:, None] + variances[None]) / (2 * squared_distance), np.inf)
     np.fill_diagonal(cdnv, 0.0)
     fisher = between / within if within > 0 else math.inf
     return ClassGeometry(
@@ -370,7 +369,8 @@ def _nc2(means: Array) -> NC2:
 def _unit_rows(rows: NDArray[Any]) -> Array:
     """Rows in float64, scaled to unit L2 norm; a row of zeros stays zero."""
     wide = rows.astype(np.float64)
-    norms = np.sqrt((wide * wide).sum(1, keepdims=True))
+    with np.errstate(over="ignore"):  # ClassMoments.update tells of norms that overflow
+        norms = np.sqrt((wide * wide).sum(1, keepdims=True))
     unit: Array = wide * np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
     return unit
 

@@ -1,4 +1,4 @@
-"""How every kernel is compiled: cached on disk where that is possible, free of the GIL, with no more fast-math than it names."""
+"""How every kernel is compiled: cached on disk where possible, free of the GIL, with no more fast-math than it names."""
 
 from collections.abc import Callable
 from typing import Any

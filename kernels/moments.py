@@ -54,7 +54,16 @@ def _add_row(row: Any, scale: float, shift: Any, sums: Any) -> float:
 
 @kernel(fastmath=SUMS)
 def _add_four_rows(
-    a: Any, b: Any, c: Any, d: Any, scale_a: float, scale_b: float, scale_c: float, scale_d: float, shift: Any, sums: Any
+    a: Any,
+    b: Any,
+    c: Any,
+    d: Any,
+    scale_a: float,
+    scale_b: float,
+    scale_c: float,
+    scale_d: float,
+    shift: Any,
+    sums: Any,
 ) -> float:
     squares = 0.0
     for j in range(sums.shape[0]):
@@ -69,7 +78,9 @@ def _add_four_rows(
 
 
 @kernel()
-def _accumulate(X: Any, codes: Any, shift: Any, normalize: bool, start: int, stop: int, counts: Any, sums: Any, squares: Any) -> None:
+def _accumulate(
+    X: Any, codes: Any, shift: Any, normalize: bool, start: int, stop: int, counts: Any, sums: Any, squares: Any
+) -> None:
     """Add rows start..stop to the accumulators of one thread."""
     n_classes = shift.shape[0]
     waiting = np.empty((n_classes, _BATCH), np.int64)
@@ -85,7 +96,8 @@ def _accumulate(X: Any, codes: Any, shift: Any, normalize: bool, start: int, sto
         waiting[c, k] = i
         if normalize:
             norm = np.sqrt(squared_norm(X[i]))
-            scales[c, k] = 1.0 / norm if norm > 0.0 else 0.0
+            # A norm that overflows must not make a row of zeros: NaN tells the caller.
+            scales[c, k] = (1.0 / norm if norm < np.inf else np.nan) if norm != 0.0 else 0.0
         if k == _BATCH - 1:
             rows, scale = waiting[c], scales[c]
             squares[c] += _add_four_rows(

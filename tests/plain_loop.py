@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 
-def train_plain(data, *, seed, epochs, hidden=(20,), lr=0.1, optimizer="sgd", momentum=0.0, activation="tanh", dtype=torch.float32):
+def train_plain(
+    data, *, seed, epochs, hidden=(20,), lr=0.1, optimizer="sgd", momentum=0.0, activation="tanh", dtype=torch.float32
+):
     """Train and measure one network; epochs first: train_error (E,), radius (E, L, C), distance (E, L, C, C), test_error (E,)."""
     torch.manual_seed(seed)
     widths = (data.x_train.shape[1], *hidden, len(data.classes))
@@ -18,7 +20,7 @@ def train_plain(data, *, seed, epochs, hidden=(20,), lr=0.1, optimizer="sgd", mo
     inputs, targets = torch.from_numpy(data.x_train).to(dtype), torch.from_numpy(data.y_train)
     test_inputs, test_targets = torch.from_numpy(data.x_test).to(dtype), torch.from_numpy(data.y_test)
     result = {"train_error": [], "radius": [], "distance": [], "test_error": [], "wrong": []}
-    for epoch in range(epochs + 1):
+    for _ in range(epochs + 1):
         values, activations = inputs, []
         for layer in network:
             values = layer(values)

@@ -15,7 +15,9 @@ RUN = [sys.executable, "-m", "fastent.cli", "run"]
 
 
 def fastent(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "fastent.cli", *arguments], capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "fastent.cli", *arguments], capture_output=True, text=True, check=False, **options
+    )
 
 
 def test_run_ends_in_a_table_and_the_files(tmp_path):
@@ -50,7 +52,9 @@ def test_every_option_reaches_the_run(tmp_path):
     result = fastent("run", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     run = fe.load_run(tmp_path / "out")
-    data = fe.load_data(tmp_path / "X.npy", labels=tmp_path / "y.npy", subset=50, subset_seed=4, classes="all", standardize="paper")
+    data = fe.load_data(
+        tmp_path / "X.npy", labels=tmp_path / "y.npy", subset=50, subset_seed=4, classes="all", standardize="paper"
+    )
     expected = fe.train(
         data, hidden=(6, 5), activation="relu", seeds=2, seed=3, epochs=30, lr=0.05, momentum=0.5, test_every=7,
         dtype="float64", device="cpu", threads=1,
@@ -72,7 +76,7 @@ def test_interrupted_and_continued_is_the_run_without_interruption(tmp_path):
     process = subprocess.Popen([*RUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(8)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     if process.returncode == 0:
         pytest.skip("this machine trained 6000 epochs before it could be interrupted")
     assert process.returncode == 130, errors

@@ -108,7 +108,7 @@ def test_a_pickle_cannot_run_anything(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "data_batch_1"
     path.write_bytes(pickle.dumps({b"data": Malicious(), b"labels": [1]}))
-    with pytest.raises(fe.FastentError, match="is no batch of CIFAR-10 .it asks for .*system"):
+    with pytest.raises(fe.FastentError, match=r"is no batch of CIFAR-10 .it asks for .*system"):
         read_cifar10(path)
     assert not (tmp_path / "harmed").exists()
 
@@ -175,7 +175,11 @@ def test_npy_pair_and_arrays_are_split_alike(tmp_path):
     first = read_dataset(tmp_path / "X.npy", labels=tmp_path / "y.npy")
     assert len(first.x_train) == 30
     assert np.bincount(first.y_train).tolist() == [8, 8, 7, 7] or np.bincount(first.y_train).max() <= 8
-    for other in (read_dataset((X, y)), read_dataset(tmp_path / "Xy.npz"), read_dataset({"X": torch.tensor(X), "y": list(y)})):
+    for other in (
+        read_dataset((X, y)),
+        read_dataset(tmp_path / "Xy.npz"),
+        read_dataset({"X": torch.tensor(X), "y": list(y)}),
+    ):
         np.testing.assert_array_equal(first.x_train, other.x_train)
         np.testing.assert_array_equal(first.y_test, other.y_test)
     assert (read_dataset((X, y), split_seed=1).y_test != first.y_test).any()
@@ -251,7 +255,11 @@ def test_classes(pictures):
     parity = fe.load_data(pictures)
     assert parity.classes.tolist() == [0, 1]
     np.testing.assert_array_equal(parity.y_train, pictures["y_train"] % 2)
-    named = dict(pictures, y_train=np.array(list("abcdefghij"))[pictures["y_train"]], y_test=np.array(list("abcdefghij"))[pictures["y_test"]])
+    named = dict(
+        pictures,
+        y_train=np.array(list("abcdefghij"))[pictures["y_train"]],
+        y_test=np.array(list("abcdefghij"))[pictures["y_test"]],
+    )
     every = fe.load_data(named, classes="all")
     assert every.classes.tolist() == list("abcdefghij")
     np.testing.assert_array_equal(every.y_test, pictures["y_test"])
@@ -280,7 +288,11 @@ def test_a_run_finds_its_data_again(tmp_path, pictures):
         ({}, {"exclude": range(0, 50, 2)}, "y_train holds one class only \\(1\\)"),
         ({}, {"grayscale": True}, "grayscale needs colour pictures \\(n, h, w, 3\\), these have shape \\(50, 5, 5\\)"),
         ({}, {"subset": 1}, "standardisation needs two training points or more"),
-        ({"y_train": np.array(list("ab") * 25)}, {}, "classes='parity' needs integer labels, these are like a: use classes='all'"),
+        (
+            {"y_train": np.array(list("ab") * 25)},
+            {},
+            "classes='parity' needs integer labels, these are like a: use classes='all'",
+        ),
         ({"y_test": np.full(20, 11)}, {"classes": "all"}, "the test set has labels that no training point has: 11"),
         ({"x_train": np.full((50, 5, 5), np.nan)}, {}, "x_train has NaN or infinity in 50 of 50 rows, first at row 0"),
         ({"x_test": np.ones((20, 4, 4))}, {}, "training points have shape \\(5, 5\\), test points \\(4, 4\\)"),

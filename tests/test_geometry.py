@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from fastent.kernels.moments import class_moments, first_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -8,7 +9,6 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import calinski_harabasz_score
 
 import fastent as fe
-from fastent.kernels.moments import class_moments, first_rows
 from fastent.threads import limit_threads
 from tests import naive
 

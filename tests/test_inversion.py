@@ -86,9 +86,7 @@ def test_noise_does_not_fool_the_interior_rule(seed, bottom):
     burn_in=st.integers(0, 2),
 )
 def test_first_increase_against_the_definition(values, burn_in):
-    found = find_inversion(
-        np.arange(len(values)), values, np.zeros(len(values)), rule="first-increase", burn_in=burn_in
-    )
+    found = find_inversion(np.arange(len(values)), values, np.zeros(len(values)), rule="first-increase", burn_in=burn_in)
     assert found.index == naive.first_increase(values, burn_in)
     assert found or found.reason == "never stopped falling"
 

@@ -133,12 +133,8 @@ def test_headline_of_classes_that_differ():
     text = said(run)
     assert text.startswith("The even class was most compact at epoch ")
     assert "; the odd class has no inversion." in text
-    assert (
-        "6 of 10 seeds; no inversion, because the radius was still falling at the last epoch in 4 of 10 seeds." in text
-    )
-    assert (
-        "The odd class: no inversion, because the radius was still falling at the last epoch in 10 of 10 seeds." in text
-    )
+    assert "6 of 10 seeds; no inversion, because the radius was still falling at the last epoch in 4 of 10 seeds." in text
+    assert "The odd class: no inversion, because the radius was still falling at the last epoch in 10 of 10 seeds." in text
 
 
 def test_headline_of_many_classes_gives_ranges():
@@ -153,9 +149,7 @@ def test_headline_leads_with_what_most_seeds_did():
     turns = np.zeros((2, 10), bool)
     turns[:, 3] = True
     text = said(made_up_run(turns=turns))
-    assert text.startswith(
-        "Only 2 of 20 radii (2 classes, 10 seeds) have an inversion. The 2 classes were most compact "
-    )
+    assert text.startswith("Only 2 of 20 radii (2 classes, 10 seeds) have an inversion. The 2 classes were most compact ")
 
 
 def test_an_interrupted_run_says_so(tmp_path):

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from fastent.kernels.recording import unit_class_sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastent as fe
-from fastent.kernels.recording import unit_class_sums
 from fastent.training.tables import curves_table, stragglers_table, summary
 from tests import naive
 from tests.plain_loop import train_plain
@@ -78,9 +78,7 @@ def test_shapes_and_ranges(digits):
     assert run.complete
     assert ((run.radius > 0) & (run.radius <= 1)).all()
     assert (run.distance == run.distance.swapaxes(-1, -2)).all()
-    np.testing.assert_array_equal(
-        run.train_error, np.stack([run.misclassified(e).mean(1) for e in range(26)], axis=1)
-    )
+    np.testing.assert_array_equal(run.train_error, np.stack([run.misclassified(e).mean(1) for e in range(26)], axis=1))
 
 
 def test_an_interior_minimum_of_both_radii_in_every_seed(paper_run):
@@ -115,7 +113,10 @@ def test_stragglers_carry_the_inversion(digits, paper_run):
     errors = []
     for _ in range(3):
         drawn = np.concatenate(
-            [rng.choice(digits.index[digits.y_train == c], (is_straggler & (digits.y_train == c)).sum(), replace=False) for c in (0, 1)]
+            [
+                rng.choice(digits.index[digits.y_train == c], (is_straggler & (digits.y_train == c)).sum(), replace=False)
+                for c in (0, 1)
+            ]
         )
         control = fe.train(fe.load_data("digits", exclude=drawn), epochs=1500)
         errors.append([found.train_error for found in control.inversion_summary()])
@@ -133,7 +134,10 @@ def test_distance_between_classes_has_its_inversion(paper_run):
     assert inversions.shape == (10, 1, 2, 2)
     assert all(inversions[s, 0, 0, 1] for s in range(10))
     assert not inversions[0, 0, 0, 0]
-    assert paper_run.inversions(rule="first-increase")[0, 0, 0].epoch <= paper_run.inversion[0, 0, 0].epoch
+    # On a smooth curve the first rise comes right after the minimum.
+    for s in range(10):
+        first, interior = paper_run.inversions(rule="first-increase")[s, 0, 0], paper_run.inversion[s, 0, 0]
+        assert first.epoch <= interior.epoch + 1
 
 
 def test_same_seed_same_bits(digits):
@@ -141,7 +145,10 @@ def test_same_seed_same_bits(digits):
 
 
 def test_a_seed_does_not_depend_on_its_company(digits):
-    both, alone = fe.train(digits, seeds=2, epochs=60, dtype="float64"), fe.train(digits, seeds=1, seed=1, epochs=60, dtype="float64")
+    both, alone = (
+        fe.train(digits, seeds=2, epochs=60, dtype="float64"),
+        fe.train(digits, seeds=1, seed=1, epochs=60, dtype="float64"),
+    )
     np.testing.assert_allclose(both.radius[1], alone.radius[0], atol=1e-10)
 
 

@@ -38,9 +38,7 @@ def figure_data(run: Run) -> dict[str, Any]:
         "train_error": _curve(run.train_error[:, kept], run.n_seeds <= _THIN_LINES),
         "test_epoch": run.test_epoch[kept_test].tolist(),
         "test_error": _curve(run.test_error[:, kept_test], run.n_seeds <= _THIN_LINES),
-        "radius": [
-            [_curve(run.radius[:, kept, layer, c], thin) for c in range(len(names))] for layer in range(run.n_layers)
-        ],
+        "radius": [[_curve(run.radius[:, kept, layer, c], thin) for c in range(len(names))] for layer in range(run.n_layers)],
         "inversion": [[_marks(run.inversion[:, layer, c]) for c in range(len(names))] for layer in range(run.n_layers)],
         "distance": _distances(run, kept, thin),
         "answers": [answers(run, layer) for layer in range(run.n_layers)],
@@ -54,8 +52,7 @@ def _distances(run: Run, kept: NDArray[np.int64], thin: bool) -> list[list[dict[
     if n_classes > _PAIRED_CLASSES:
         to_others = distance.sum(-1) / (n_classes - 1)
         return [
-            [{"of": [a], **_curve(to_others[:, :, layer, a], thin)} for a in range(n_classes)]
-            for layer in range(run.n_layers)
+            [{"of": [a], **_curve(to_others[:, :, layer, a], thin)} for a in range(n_classes)] for layer in range(run.n_layers)
         ]
     found = run.inversions("distance")
     return [

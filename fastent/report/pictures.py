@@ -108,9 +108,7 @@ def _as_images(pictures: Any, n: int) -> NDArray[np.uint8]:
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3) or 0 in images.shape[1:3]:
         raise FastentError(f"pictures has shape {images.shape}: pass (n, height, width) or (n, height, width, 3)")
     if len(images) != n:
-        raise FastentError(
-            f"pictures has {len(images)} rows but the run has {n} points: pass raw[run.index], one picture each"
-        )
+        raise FastentError(f"pictures has {len(images)} rows but the run has {n} points: pass raw[run.index], one picture each")
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind not in "fiub":

@@ -66,9 +66,7 @@ def headline(run: Run) -> Headline:
         return Headline(f"{title}.", (f"{_opening(_join(parts, '; ', '; '))}.",))
     if run.n_seeds > 1 and 2 * max(summary.found for summary in some) <= run.n_seeds:
         curves = f"{len(summaries)} classes, {run.n_seeds} seeds"
-        title = (
-            f"Only {sum(s.found for s in some)} of {len(summaries) * run.n_seeds} radii ({curves}) have an inversion."
-        )
+        title = f"Only {sum(s.found for s in some)} of {len(summaries) * run.n_seeds} radii ({curves}) have an inversion."
         sentences = [_ranges(some, len(summaries))]
     elif len(summaries) > 1 and _agree(run, summaries):
         together = _over_classes(run)
@@ -117,13 +115,9 @@ def answers(run: Run, layer: int) -> dict[str, str]:
             for name, summary in found
         ]
         said["radius"] = f"Smallest radius: {_join(parts, '; ', '; ')}."
-        said["path"] = (
-            f"The turn comes at {_join([f'{percent(e)} ({n})' for e, (n, _) in zip(errors, found, strict=True)])}."
-        )
+        said["path"] = f"The turn comes at {_join([f'{percent(e)} ({n})' for e, (n, _) in zip(errors, found, strict=True)])}."
     else:
-        said["radius"] = (
-            f"Smallest between epochs {count(min(epochs))} and {count(max(epochs))}, depending on the class."
-        )
+        said["radius"] = f"Smallest between epochs {count(min(epochs))} and {count(max(epochs))}, depending on the class."
         low, high = int(np.argmin(errors)), int(np.argmax(errors))
         said["path"] = (
             f"The turn comes between {percent(errors[low])} (class {found[low][0]}) and {percent(errors[high])} "
@@ -131,9 +125,7 @@ def answers(run: Run, layer: int) -> dict[str, str]:
         )
     if len(test):
         then = float(np.interp(np.mean(epochs), run.test_epoch, test))
-        said["error"] = (
-            f"Test error {percent(then)} when the classes were most compact, {percent(test[-1])} at the end."
-        )
+        said["error"] = f"Test error {percent(then)} when the classes were most compact, {percent(test[-1])} at the end."
     return said
 
 
@@ -156,9 +148,7 @@ def _over_classes(run: Run) -> InversionSummary:
         if len(found) < len(row):
             means.append(Inversion(False, next(inversion.reason for inversion in row if not inversion)))
             continue
-        epoch, error, value = (
-            float(np.mean([getattr(i, name) for i in found])) for name in ("epoch", "train_error", "value")
-        )
+        epoch, error, value = (float(np.mean([getattr(i, name) for i in found])) for name in ("epoch", "train_error", "value"))
         means.append(Inversion(True, epoch=round(epoch), train_error=error, value=value))
     return summarize_inversions(means)
 

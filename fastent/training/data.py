@@ -16,6 +16,9 @@ __all__ = ["Data", "load_data", "reload_data"]
 
 Array = NDArray[Any]
 
+# The options of load_data that a configuration keeps, beside the source of the data.
+_OPTIONS = ("labels", "data_dir", "subset", "subset_seed", "exclude", "classes", "standardize", "grayscale", "split_seed")
+
 # What the source paper adds to every standard deviation.
 _EPSILON = 1e-9
 
@@ -57,6 +60,11 @@ class Data:
     raw: Array
     fingerprint: str
     options: dict[str, Any]
+
+    @property
+    def pictures(self) -> Array | None:
+        """`raw` if the points are pictures, (n, h, w) or (n, h, w, 3), else None."""
+        return self.raw if self.raw.ndim == 3 or (self.raw.ndim == 4 and self.raw.shape[3] == 3) else None
 
 
 def load_data(
@@ -110,7 +118,10 @@ def load_data(
     >>> fe.load_data("digits").x_train.shape
     (1347, 64)
     """
-    for name, value, choices in (("classes", classes, ("parity", "all")), ("standardize", standardize, ("safe", "paper", "none"))):
+    for name, value, choices in (
+        ("classes", classes, ("parity", "all")),
+        ("standardize", standardize, ("safe", "paper", "none")),
+    ):
         if value not in choices:
             raise FastentError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")
     stored = read_dataset(data, labels=labels, data_dir=data_dir, split_seed=split_seed)
@@ -174,10 +185,11 @@ def reload_data(config: dict[str, Any]) -> Data:
     """
     if config["source"] is None:
         raise FastentError("the run was given arrays, which are not kept with it")
-    names = "labels data_dir subset subset_seed exclude classes standardize grayscale split_seed".split()
-    data = load_data(config["source"], **{name: config[name] for name in names})
+    data = load_data(config["source"], **{name: config[name] for name in _OPTIONS})
     if data.fingerprint != config["fingerprint"]:
-        raise FastentError(f"{config['source']} has fingerprint {data.fingerprint}, the run was trained on {config['fingerprint']}")
+        raise FastentError(
+            f"{config['source']} has fingerprint {data.fingerprint}, the run was trained on {config['fingerprint']}"
+        )
     return data
 
 
@@ -199,10 +211,14 @@ def _excluded_rows(exclude: Any, chosen: NDArray[np.int64]) -> NDArray[np.bool_]
         return np.zeros(len(chosen), bool)
     rows = as_array(exclude, "exclude")
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
-        raise FastentError(f"exclude has shape {rows.shape} and dtype {rows.dtype}: row numbers, a 1-D array of integers, are needed")
+        raise FastentError(
+            f"exclude has shape {rows.shape} and dtype {rows.dtype}: row numbers, a 1-D array of integers, are needed"
+        )
     unknown = rows[~np.isin(rows, chosen)]
     if len(unknown):
-        raise FastentError(f"exclude names {len(unknown)} rows that are not among the {len(chosen)} training points, first {unknown[0]}")
+        raise FastentError(
+            f"exclude names {len(unknown)} rows that are not among the {len(chosen)} training points, first {unknown[0]}"
+        )
     return np.isin(chosen, rows)
 
 

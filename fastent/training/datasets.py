@@ -1,7 +1,6 @@
 """From a name, a path or arrays to a training and a test set, as stored."""
 
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays import as_array, as_labels, check_lengths
 from fastent.errors import FastentError
+from fastent.files import first_line, read_npz
 from fastent.training.formats import find_cifar10, find_idx, read_cifar10, read_idx
 
 __all__ = ["NAMES", "RawData", "read_dataset"]
@@ -23,7 +23,12 @@ _OPENML = {"mnist": "mnist_784", "fashion-mnist": "Fashion-MNIST", "kmnist": "Ku
 NAMES = ("digits", *_OPENML)
 
 # Folders in which other libraries keep the original files of a data set, beside the folder named for it.
-_FOLDERS = {"mnist": ("MNIST",), "fashion-mnist": ("FashionMNIST", "fashion"), "kmnist": ("KMNIST",), "cifar10": ("CIFAR10",)}
+_FOLDERS = {
+    "mnist": ("MNIST",),
+    "fashion-mnist": ("FashionMNIST", "fashion"),
+    "kmnist": ("KMNIST",),
+    "cifar10": ("CIFAR10",),
+}
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _TEST_SHARE = 0.25
 _TRAIN_ROWS = {"cifar10": 50_000}
@@ -40,7 +45,9 @@ class RawData:
     y_test: Array
 
 
-def read_dataset(data: Any, *, labels: Any = None, data_dir: str | os.PathLike[str] | None = None, split_seed: int = 0) -> RawData:
+def read_dataset(
+    data: Any, *, labels: Any = None, data_dir: str | os.PathLike[str] | None = None, split_seed: int = 0
+) -> RawData:
     """Read a data set by name, from a path, or from arrays.
 
     Parameters
@@ -76,7 +83,8 @@ def read_dataset(data: Any, *, labels: Any = None, data_dir: str | os.PathLike[s
         parts = dict(zip(_KEYS, data, strict=False))
         return _from_mapping(parts, "arrays", "the tuple", split_seed)
     raise FastentError(
-        f"data is a {type(data).__name__}: pass a name ({', '.join(NAMES)}), a path, (X, y) or (x_train, y_train, x_test, y_test)"
+        f"data is a {type(data).__name__}: pass a name ({', '.join(NAMES)}), a path, "
+        "(X, y) or (x_train, y_train, x_test, y_test)"
     )
 
 
@@ -102,18 +110,21 @@ def _from_folder(name: str, folder: Path) -> RawData | None:
     places = [folder / spelling for spelling in (name, *_FOLDERS[name])]
     for path in (folder / f"{name}.npz", *(place / f"{name}.npz" for place in places)):
         if path.is_file():
-            return _from_mapping(_load_npz(path), name, str(path), 0)
+            return _from_mapping(read_npz(path, "save it with numpy.savez"), name, str(path), 0)
     if name == "cifar10":
         for place in (folder, *places):
             if paths := find_cifar10(place):
                 batches = [read_cifar10(path) for path in paths]
                 x_train, y_train = (np.concatenate(parts) for parts in zip(*batches[:5], strict=True))
-                return _checked(name, x_train, y_train, *batches[5], str(paths[0].parent))
+                x_test, y_test = batches[5]
+                return _checked(name, x_train, y_train, x_test, y_test, str(paths[0].parent))
         return None
     # The original files have the same names for all three sets: only MNIST's own are taken from the folder itself.
-    for place in ([folder] if name == "mnist" else []) + [p for place in places for p in (place, place / "raw")]:
+    own = [folder] if name == "mnist" else []
+    for place in own + [path for named in places for path in (named, named / "raw")]:
         if paths := find_idx(place):
-            return _checked(name, *(read_idx(path) for path in paths), str(place))
+            x_train, y_train, x_test, y_test = map(read_idx, paths)
+            return _checked(name, x_train, y_train, x_test, y_test, str(place))
     return None
 
 
@@ -148,7 +159,7 @@ def _from_path(path: Path, labels: Any, split_seed: int) -> RawData:
     if path.suffix == ".npz":
         if labels is not None:
             raise FastentError("labels go with an .npy: an .npz brings its own, as y_train")
-        return _from_mapping(_load_npz(path), path.stem, str(path), split_seed)
+        return _from_mapping(read_npz(path, "save it with numpy.savez"), path.stem, str(path), split_seed)
     if labels is None:
         raise FastentError(f"{str(path)!r} has no labels: name an .npy of them with --labels or labels=")
     codes = _load_npy(Path(labels)) if isinstance(labels, (str, os.PathLike)) else labels
@@ -161,22 +172,18 @@ def _load_npy(path: Path) -> Array:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
     except (OSError, ValueError, EOFError) as error:
-        raise FastentError(f"{str(path)!r} is damaged or no .npy of numbers ({_line(error)}): save it with numpy.save") from error
-
-
-def _load_npz(path: Path) -> dict[str, Array]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files if name in (*_KEYS, "X", "x", "y")}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise FastentError(f"{str(path)!r} is damaged or no .npz of numbers ({_line(error)}): save it with numpy.savez") from error
+        raise FastentError(
+            f"{str(path)!r} is damaged or no .npy of numbers ({first_line(error)}): save it with numpy.save"
+        ) from error
 
 
 def _from_mapping(parts: Mapping[str, Any], name: str, source: str, split_seed: int) -> RawData:
     x_train = next((parts[key] for key in ("x_train", "X", "x") if key in parts), None)
     y_train = next((parts[key] for key in ("y_train", "y") if key in parts), None)
     if x_train is None or y_train is None:
-        raise FastentError(f"{source} holds {', '.join(sorted(parts)) or 'nothing'}: x_train and y_train (or X and y) are needed")
+        raise FastentError(
+            f"{source} holds {', '.join(sorted(parts)) or 'nothing'}: x_train and y_train (or X and y) are needed"
+        )
     if ("x_test" in parts) != ("y_test" in parts):
         raise FastentError(f"{source} has only one of x_test and y_test: give both or neither")
     x_train, y_train = as_array(x_train, "x_train"), as_array(y_train, "y_train")
@@ -209,7 +216,3 @@ def _split(name: str, X: Array, y: Array, seed: int) -> RawData:
     )
     train, test = np.sort(train), np.sort(test)
     return RawData(name, X[train], y[train], X[test], y[test])
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

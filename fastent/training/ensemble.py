@@ -4,7 +4,8 @@ Activations are (S, units, points): the S first layers are then one product of a
 deeper layer one batched product, and no transposed copy is ever made.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 __all__ = ["ACTIVATIONS", "Ensemble"]
 
 # Each activation, and its derivative as a function of its output.
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "tanh": (torch.tanh_, lambda output: 1 - output * output),
     "relu": (torch.relu_, lambda output: (output > 0).to(output.dtype)),
 }
@@ -79,8 +80,9 @@ def _initial_parameters(widths: Sequence[int], seed: int, dtype: torch.dtype) ->
     """Weights and biases of one network, drawn as nn.Linear draws them: uniform within 1 / sqrt(inputs)."""
     generator = torch.Generator().manual_seed(seed)
     parameters = []
-    for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+    for n_in, n_out in pairwise(widths):
         bound = n_in**-0.5
         for shape in ((n_out, n_in), (n_out,)):
-            parameters.append(torch.empty(shape, dtype=dtype).uniform_(-bound, bound, generator=generator))
+            parameter = torch.empty(shape, dtype=dtype).uniform_(-bound, bound, generator=generator)
+            parameters.append(parameter)
     return parameters

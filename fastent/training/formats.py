@@ -41,11 +41,15 @@ def read_idx(path: Path) -> Array:
         raise FastentError(f"{str(path)!r} cannot be read ({error}): download it again") from error
     rank = content[3] if len(content) >= 4 and content[:3] == b"\0\0\x08" else 0
     if not 1 <= rank <= 3 or len(content) < 4 + 4 * rank:
-        raise FastentError(f"{str(path)!r} starts with {content[:4].hex(' ')!r}, no IDX file of unsigned bytes: download it again")
+        raise FastentError(
+            f"{str(path)!r} starts with {content[:4].hex(' ')!r}, no IDX file of unsigned bytes: download it again"
+        )
     shape = struct.unpack(f">{rank}I", content[4 : 4 + 4 * rank])
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * rank)
     if len(values) != np.prod(shape):
-        raise FastentError(f"{str(path)!r} has {len(values)} values, its header promises {shape}: it is cut off; download it again")
+        raise FastentError(
+            f"{str(path)!r} has {len(values)} values, its header promises {shape}: it is cut off; download it again"
+        )
     return values.reshape(shape)
 
 
@@ -64,7 +68,9 @@ def read_cifar10(path: Path) -> tuple[Array, Array]:
     if path.suffix == ".bin":
         content = np.fromfile(path, np.uint8)
         if len(content) == 0 or len(content) % _CIFAR_RECORD:
-            raise FastentError(f"{str(path)!r} has {len(content)} bytes, no multiple of {_CIFAR_RECORD}: it is cut off; download it again")
+            raise FastentError(
+                f"{str(path)!r} has {len(content)} bytes, no multiple of {_CIFAR_RECORD}: it is cut off; download it again"
+            )
         records = content.reshape(-1, _CIFAR_RECORD)
         pictures, labels = records[:, 1:], records[:, 0].astype(np.int64)
     else:

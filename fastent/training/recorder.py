@@ -1,5 +1,6 @@
 """What is kept of every epoch: errors, class radii and distances of each hidden layer, and which points were wrong."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ def _unit_class_sums(activations: Tensor, bounds: NDArray[np.int64]) -> tuple[ND
         return sums, directed
     norms = torch.linalg.vector_norm(activations, dim=1, keepdim=True, dtype=torch.float64)
     unit = activations * torch.where(norms > 0, 1 / norms, 0.0)
-    pieces = [slice(start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    pieces = [slice(start, stop) for start, stop in pairwise(bounds)]
     class_sums = torch.stack([unit[:, :, piece].sum(2) for piece in pieces], dim=1)
     nonzero = torch.stack([(norms[:, 0, piece] > 0).sum(1) for piece in pieces], dim=1)
     return class_sums.cpu().numpy(), nonzero.cpu().numpy()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import zipfile
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.files import atomic_path, output_folder, write_text
+from fastent.files import atomic_path, output_folder, read_npz, write_text
 from fastent.training.inversion import Inversion, InversionSummary, find_inversion, summarize_inversions
 
 __all__ = ["Run", "load_run"]
@@ -75,7 +74,7 @@ class Run:
 
     @property
     def n_layers(self) -> int:
-        return self.radius.shape[2]
+        return int(self.radius.shape[2])
 
     @property
     def complete(self) -> bool:
@@ -112,7 +111,7 @@ class Run:
 
     def inversion_summary(self, layer: int = -1) -> list[InversionSummary]:
         """Mean eps*, spread and interval over seeds, for each class, in one hidden layer (the last unless said)."""
-        return [summarize_inversions(self.inversion[:, layer, c]) for c in range(len(self.classes))]
+        return [summarize_inversions(list(self.inversion[:, layer, c])) for c in range(len(self.classes))]
 
     def misclassified(self, epoch: int) -> NDArray[np.bool_]:
         """Return (S, n) bool: the training points that each network got wrong with its weights after `epoch` updates."""
@@ -138,7 +137,8 @@ class Run:
     def straggler_share(self) -> NDArray[np.float64]:
         """(n,) in [0, 1]: in which share of the seeds that have an inversion of the point's class it is a straggler."""
         found = np.array([[bool(inversion) for inversion in row] for row in self.inversion[:, -1]]).sum(0)
-        return self.stragglers.sum(0) / np.maximum(found, 1)[self.codes]
+        share: NDArray[np.float64] = self.stragglers.sum(0) / np.maximum(found, 1)[self.codes]
+        return share
 
     def consensus_stragglers(self, share: float = 0.5) -> NDArray[np.int64]:
         """Return the row numbers, as stored, of the points that are stragglers in at least this share of the seeds."""
@@ -163,7 +163,9 @@ class Run:
 
     def __repr__(self) -> str:
         done = f"{self.epoch[-1]} of {self.config['epochs']} epochs"
-        return f"Run({self.config['data']}, {self.n_seeds} seeds, {len(self.index)} points, {len(self.classes)} classes, {done})"
+        return (
+            f"Run({self.config['data']}, {self.n_seeds} seeds, {len(self.index)} points, {len(self.classes)} classes, {done})"
+        )
 
 
 _ARRAYS = tuple(f.name for f in fields(Run) if f.name not in ("config", "state"))
@@ -180,13 +182,12 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     path = Path(folder) / RECORDS_FILE
     if not path.is_file():
         raise FastentError(f"no run in {str(folder)!r}: {RECORDS_FILE} is missing; name a folder that fastent run wrote")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        values = {name: arrays[name] for name in _ARRAYS}
-        config = json.loads(str(arrays["config"]))
-    except (KeyError, OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise FastentError(f"{str(path)!r} is damaged or no run of fastent's ({error}): train it again") from error
+    arrays = read_npz(path, "train it again")
+    missing = [name for name in ("config", *_ARRAYS) if name not in arrays]
+    if missing:
+        raise FastentError(f"{str(path)!r} is no run of fastent's, it lacks {', '.join(missing)}: name another folder")
+    config = json.loads(str(arrays["config"]))
+    values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
     values["seconds"] = float(values["seconds"])
     state = {name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")}
     return Run(config=config, state=state, **values)

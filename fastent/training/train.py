@@ -27,8 +27,9 @@ _EPOCHS_OF = {"digits": 1500}  # few points, a slow turn: the inversion comes ar
 _CHECKPOINT_SECONDS = 60.0
 # What must be the same for a run to be continued; the rest (epochs, versions, threads) may differ.
 _IDENTITY = (
-    "fingerprint hidden seeds seed lr optimizer momentum activation dtype test_every classes standardize".split()
-)
+    "fingerprint", "classes", "standardize", "hidden", "activation", "seeds", "seed",
+    "lr", "optimizer", "momentum", "dtype", "test_every",
+)  # fmt: skip
 
 
 def default_epochs(data_name: str) -> int:
@@ -295,7 +296,11 @@ def _check_options(config: dict[str, Any]) -> None:
             refuse(name, "a whole number of at least 1 is needed")
     if not isinstance(config["seed"], (int, np.integer)) or config["seed"] < 0:
         refuse("seed", "a whole number of at least 0 is needed")
-    for name, choices in (("activation", tuple(ACTIVATIONS)), ("optimizer", ("sgd", "adam")), ("dtype", ("float32", "float64"))):
+    for name, choices in (
+        ("activation", tuple(ACTIVATIONS)),
+        ("optimizer", ("sgd", "adam")),
+        ("dtype", ("float32", "float64")),
+    ):
         if config[name] not in choices:
             refuse(name, f"choose one of {', '.join(map(repr, choices))}")
     if not config["lr"] > 0 or not np.isfinite(config["lr"]):
@@ -322,8 +327,11 @@ def _check_memory(config: dict[str, Any], data: Data) -> None:
     rows = max(n, len(data.x_test))
     working = item * (rows * n_networks * units + 2 * (n + len(data.x_test)) * data.x_train.shape[1])
     # Saving copies the records once.
-    check_fits(2 * records + working, f"training {n_networks} seeds on {n} points for {config['epochs']} epochs",
-               "use fewer seeds, fewer epochs, narrower layers or a smaller subset")
+    check_fits(
+        2 * records + working,
+        f"training {n_networks} seeds on {n} points for {config['epochs']} epochs",
+        "use fewer seeds, fewer epochs, narrower layers or a smaller subset",
+    )
 
 
 def _environment() -> dict[str, Any]:
