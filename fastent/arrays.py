@@ -103,7 +103,7 @@ def as_labels(labels: Any, *, n: int | None = None, name: str = "labels", minimu
         array = _whole_numbers(array, name)
     if array.dtype.kind not in "iubUS":
         raise FastentError(f"{name} has dtype {array.dtype}: integers, strings or booleans are needed")
-    classes, codes = np.unique(array, return_inverse=True)
+    classes, codes = _unique(array)
     if len(classes) < minimum_classes:
         raise FastentError(
             f"{name} holds one class only ({classes[0]!s}): at least {minimum_classes} classes are needed to compare them"
@@ -174,6 +174,18 @@ def as_array(value: Any, name: str) -> Array:
     except (ValueError, TypeError) as error:
         raise FastentError(f"{name} cannot be made into an array ({error}): pass rows of equal length") from error
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _unique(labels: Array) -> tuple[Array, Array]:
+    """Sorted classes and codes; without a sort where integers lie close together, as class numbers do."""
+    if labels.dtype.kind in "iu":
+        low, high = int(labels.min()), int(labels.max())
+        if high - low < len(labels) and high < 2**62:
+            offsets = labels.astype(np.int64, copy=False) - low
+            present = np.zeros(high - low + 1, bool)
+            present[offsets] = True
+            return (np.flatnonzero(present) + low).astype(labels.dtype), (np.cumsum(present) - 1)[offsets]
+    return np.unique(labels, return_inverse=True)
 
 
 def _uniform_objects(array: Array, name: str) -> Array:

@@ -303,12 +303,15 @@ def geometry(X: Any, labels: Any, *, normalize: bool = True) -> ClassGeometry:
 
     def within_along(directions: Array) -> Array:
         # A second pass, along the C - 1 directions that matter, is far cheaper than the (d, d) scatter.
+        import numba
+
+        from fastent.kernels.moments import squared_projections
+
         total = np.zeros(len(directions))
         for start, block in row_blocks(features):
-            for offset, rows in row_blocks(block, block_bytes=4 << 20):
-                first = start + offset
-                deviations = moments._scaled(rows) - means[codes[first : first + len(rows)]]
-                total += ((deviations @ directions.T) ** 2).sum(0)
+            its_codes = codes[start : start + len(block)]
+            parts = squared_projections(block, its_codes, means, directions, normalize, numba.get_num_threads())
+            total += parts.sum(0)
         return total / len(features)
 
     return _geometry(classes, moments.counts, means, moments._variances(), within_along)

@@ -42,6 +42,17 @@ def squared_norm(row: Any) -> float:
     return total
 
 
+@kernel()
+def _row_scale(row: Any, normalize: bool) -> float:
+    """What makes a row of unit norm; 0 for a row of zeros, NaN for one whose norm overflows."""
+    if not normalize:
+        return 1.0
+    norm = np.sqrt(squared_norm(row))
+    if norm == 0.0:
+        return 0.0
+    return 1.0 / norm if norm < np.inf else np.nan
+
+
 @kernel(fastmath=SUMS)
 def _add_row(row: Any, scale: float, shift: Any, sums: Any) -> float:
     squares = 0.0
@@ -85,7 +96,7 @@ def _accumulate(
     n_classes = shift.shape[0]
     waiting = np.empty((n_classes, _BATCH), np.int64)
     n_waiting = np.zeros(n_classes, np.int64)
-    scales = np.ones((n_classes, _BATCH))
+    scales = np.empty((n_classes, _BATCH))
     ahead = _AHEAD_BYTES // (X.shape[1] * X.itemsize)
     for i in range(start, stop):
         if i + ahead < stop:
@@ -94,10 +105,7 @@ def _accumulate(
         k = n_waiting[c]
         counts[c] += 1
         waiting[c, k] = i
-        if normalize:
-            norm = np.sqrt(squared_norm(X[i]))
-            # A norm that overflows must not make a row of zeros: NaN tells the caller.
-            scales[c, k] = (1.0 / norm if norm < np.inf else np.nan) if norm != 0.0 else 0.0
+        scales[c, k] = _row_scale(X[i], normalize)
         if k == _BATCH - 1:
             rows, scale = waiting[c], scales[c]
             squares[c] += _add_four_rows(
@@ -137,5 +145,66 @@ def class_moments(X: Any, codes: Any, shift: Any, normalize: bool, parts: int) -
     squares = np.zeros((parts, n_classes))
     for part in prange(parts):
         start, stop = part * n // parts, (part + 1) * n // parts
-        _accumulate(X, codes, shift, normalize, start, stop, counts[part], sums[part], squares[part])
+        # Own accumulators and an own copy of the shifts: rows are sliced from them by the million, and the count of references
+        # to an array that threads share would be fought over.
+        own_shift, own_sums = shift.copy(), np.zeros((n_classes, d))
+        _accumulate(X, codes, own_shift, normalize, start, stop, counts[part], own_sums, squares[part])
+        sums[part] = own_sums
     return counts, sums, squares
+
+
+@kernel(fastmath=SUMS)
+def _deviate(row: Any, scale: float, mean: Any, deviation: Any) -> None:
+    for j in range(deviation.shape[0]):
+        deviation[j] = np.float64(row[j]) * scale - mean[j]
+
+
+@kernel(fastmath=SUMS)
+def _dot_four(a: Any, b: Any, c: Any, d: Any, direction: Any) -> float:
+    """Sum of the squared projections of four rows: a direction is loaded once for all of them."""
+    on_a = on_b = on_c = on_d = 0.0
+    for j in range(direction.shape[0]):
+        along = direction[j]
+        on_a += a[j] * along
+        on_b += b[j] * along
+        on_c += c[j] * along
+        on_d += d[j] * along
+    return (on_a * on_a + on_b * on_b) + (on_c * on_c + on_d * on_d)
+
+
+@kernel()
+def _project(X: Any, codes: Any, means: Any, directions: Any, normalize: bool, start: int, stop: int, squares: Any) -> None:
+    deviations = np.zeros((_BATCH, X.shape[1]))
+    for first in range(start, stop, _BATCH):
+        for k in range(_BATCH):
+            i = first + k
+            if i < stop:
+                _deviate(X[i], _row_scale(X[i], normalize), means[codes[i]], deviations[k])
+            else:
+                deviations[k, :] = 0.0
+        for m in range(directions.shape[0]):
+            squares[m] += _dot_four(deviations[0], deviations[1], deviations[2], deviations[3], directions[m])
+
+
+@kernel(parallel=True)
+def squared_projections(X: Any, codes: Any, means: Any, directions: Any, normalize: bool, parts: int) -> Any:
+    """Sum, over all rows, the squared projections of x - mean of its class on each of some directions.
+
+    Parameters
+    ----------
+    X, codes, normalize, parts
+        As for `class_moments`.
+    means : (C, d) float64
+    directions : (m, d) float64
+
+    Returns
+    -------
+    (parts, m) float64
+    """
+    n = X.shape[0]
+    squares = np.zeros((parts, directions.shape[0]))
+    for part in prange(parts):
+        own_means, own_directions = means.copy(), directions.copy()
+        start, stop = part * n // parts, (part + 1) * n // parts
+        _project(X, codes, own_means, own_directions, normalize, start, stop, squares[part])
+    return squares
