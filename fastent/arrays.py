@@ -192,14 +192,14 @@ def _uniform_objects(array: Array, name: str) -> Array:
     kinds = {type(value) for value in array}
     if kinds <= {str, np.str_}:
         return array.astype(np.str_)
-    if all(issubclass(kind, (int, np.integer, np.bool_)) for kind in kinds):
+    if all(issubclass(kind, (int, np.integer, np.bool_)) for kind in kinds) and max(map(abs, array)) < 2**63:
         return array.astype(np.int64)
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
     raise FastentError(f"{name} holds objects of type {names}: integers, strings or booleans are needed")
 
 
 def _whole_numbers(array: Array, name: str) -> Array:
-    bad = np.flatnonzero(~np.isfinite(array) | (array != np.round(array)))
+    bad = np.flatnonzero(~(np.abs(array) < 2.0**63) | (array != np.round(array)))
     if len(bad):
         raise FastentError(
             f"{name} holds {len(bad)} value{'s that are no whole numbers' if len(bad) > 1 else ' that is no whole number'}, "

@@ -109,13 +109,12 @@ def run(
     [bold]fastent run --out digits[/bold] trains 10 seeds on scikit-learn's digits.
     [bold]fastent run --data mnist --data-dir DIR --subset 8192 --epochs 500 --out mnist[/bold] is the source paper's set-up.
     """
+    from fastent.files import output_folder, read_npy
     from fastent.training.data import load_data
     from fastent.training.run import RECORDS_FILE, load_run
     from fastent.training.train import train
 
     if out is not None:
-        from fastent.files import output_folder
-
         output_folder(out)
     stored = load_run(out) if out is not None and not overwrite and (out / RECORDS_FILE).exists() else None
     points = load_data(
@@ -124,7 +123,7 @@ def run(
         data_dir=data_dir,
         subset=subset,
         subset_seed=subset_seed,
-        exclude=None if exclude is None else _row_numbers(exclude),
+        exclude=None if exclude is None else read_npy(exclude),
         classes=classes,  # type: ignore[arg-type]
         standardize=standardize,  # type: ignore[arg-type]
         grayscale=grayscale,
@@ -270,15 +269,6 @@ def _widths(text: str) -> tuple[int, ...]:
         raise FastentError(
             f"hidden={text!r}: whole numbers separated by commas are needed, for instance 20 or 512,128"
         ) from None
-
-
-def _row_numbers(path: str) -> Any:
-    import numpy as np
-
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise FastentError(f"cannot read row numbers from {path!r} ({error}): save them with numpy.save") from error
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 
-__all__ = ["atomic_path", "first_line", "output_folder", "read_npz", "write_text"]
+__all__ = ["atomic_path", "first_line", "output_folder", "read_npy", "read_npz", "write_text"]
 
 
 @contextmanager
@@ -62,6 +62,16 @@ def read_npz(path: str | os.PathLike[str], remedy: str) -> dict[str, NDArray[Any
             return {name: stored[name] for name in stored.files}
     except Exception as error:  # a damaged archive can raise anything
         raise FastentError(f"{str(path)!r} is damaged or no .npz of plain arrays ({first_line(error)}): {remedy}") from error
+
+
+def read_npy(path: str | os.PathLike[str], remedy: str = "save it with numpy.save") -> NDArray[Any]:
+    """Map an .npy into memory; a file that is missing, damaged or holds pickled objects is refused with the `remedy`."""
+    try:
+        if Path(path).is_file():
+            return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    except Exception as error:  # a damaged header can raise anything
+        raise FastentError(f"{str(path)!r} is damaged or no .npy of numbers ({first_line(error)}): {remedy}") from error
+    raise FastentError(f"no file {str(path)!r}: check the path")
 
 
 def first_line(error: Exception) -> str:

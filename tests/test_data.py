@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import os
 import pickle
@@ -225,6 +226,33 @@ def test_a_constant_that_rounding_blurs_is_constant():
     assert not data.x_test[:, 0].any()
 
 
+@pytest.mark.parametrize(("size", "offset"), [(1e-12, 0), (1e-12, 1), (1e-3, 1e9), (1e30, 0)])
+def test_what_varies_is_not_taken_for_constant(size, offset):
+    varying = offset + size * RNG.standard_normal(200)
+    X = np.column_stack([varying, RNG.standard_normal(200)])
+    data = fe.load_data((X, np.arange(200) % 2, X, np.arange(200) % 2))
+    np.testing.assert_allclose(
+        data.x_train[:, 0], (varying - varying.mean()) / (varying.std(ddof=1) + 1e-9), rtol=1e-3, atol=1e-6
+    )
+    assert data.x_train[:, 0].any()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 0.5, "0"])
+def test_split_seed(seed):
+    with pytest.raises(fe.FastentError, match=r"split_seed=.*: a whole number from 0 to 4294967295 is needed"):
+        fe.load_data((np.eye(20), np.arange(20) % 2), split_seed=seed)
+
+
+@pytest.mark.parametrize("at", [0, 6, 8, 9, 12, 20, 40, 60, 90])
+def test_damaged_npy(tmp_path, at):
+    np.save(tmp_path / "X.npy", RNG.standard_normal((40, 3)))
+    content = bytearray((tmp_path / "X.npy").read_bytes())
+    content[at] ^= 0x55
+    (tmp_path / "X.npy").write_bytes(content)
+    with contextlib.suppress(fe.FastentError):  # nothing else
+        fe.load_data(tmp_path / "X.npy", labels=np.arange(40) % 2)
+
+
 def test_grayscale_sums_the_standardised_channels():
     x = RNG.integers(0, 255, (40, 4, 4, 3), np.uint8)
     data = fe.load_data((x, np.arange(40) % 2), grayscale=True)
@@ -279,8 +307,18 @@ def test_a_run_finds_its_data_again(tmp_path, pictures):
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        ({}, {"subset": 51}, "subset=51: between 1 and 50 training points can be had"),
-        ({}, {"subset": 0}, "subset=0: between 1 and 50"),
+        ({}, {"subset": 51}, "subset=51: a whole number from 1 to 50 is needed"),
+        ({}, {"subset": 0}, "subset=0: a whole number from 1 to 50"),
+        ({}, {"subset": 2.5}, "subset=2.5: a whole number from 1 to 50"),
+        ({}, {"subset": 5, "subset_seed": -1}, "subset_seed=-1: a whole number of at least 0"),
+        ({}, {"exclude": [-1]}, "exclude names 1 rows that are not among the 50 training points, first -1"),
+        ({"x_train": np.ones(50)}, {}, "x_train has shape \\(50,\\) and y_train \\(50,\\)"),
+        ({"x_train": 3.0}, {}, "x_train has shape \\(\\) and y_train"),
+        (
+            {"x_test": np.full((20, 5, 5), 1e300)},
+            {},
+            "x_test, as standardised in float32, has NaN or infinity in 20 of 20 rows",
+        ),
         ({}, {"subset_seed": 1}, "subset_seed=1 without subset"),
         ({}, {"exclude": [50]}, "exclude names 1 rows that are not among the 50 training points, first 50"),
         ({}, {"exclude": [0.5]}, "exclude has shape \\(1,\\) and dtype float64: row numbers"),
@@ -297,7 +335,7 @@ def test_a_run_finds_its_data_again(tmp_path, pictures):
         ({"x_train": np.full((50, 5, 5), np.nan)}, {}, "x_train has NaN or infinity in 50 of 50 rows, first at row 0"),
         ({"x_test": np.ones((20, 4, 4))}, {}, "training points have shape \\(5, 5\\), test points \\(4, 4\\)"),
         ({"y_train": np.arange(49)}, {}, "x_train has 50 rows but y_train has 49"),
-        ({"x_train": None}, {}, "x_train"),
+        ({"x_train": None}, {}, "the mapping holds x_test, .*: x_train and y_train \\(or X and y\\) are needed"),
     ],
 )
 def test_bad_data(pictures, change, options, message):

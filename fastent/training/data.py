@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays import as_array, as_features, as_labels, check_finite, row_blocks
 from fastent.errors import FastentError
+from fastent.options import choice, whole_number
 from fastent.training.datasets import read_dataset
 
 __all__ = ["Data", "load_data", "reload_data"]
@@ -88,7 +89,7 @@ def load_data(
         A name, a path or arrays; see `fastent.training.datasets.read_dataset`.
     subset : int, optional
         The first so many training points, or with `subset_seed` that many drawn at random.
-    exclude : array-like of int or bool, optional
+    exclude : array-like of int, optional
         Row numbers (in the training set as stored) to leave out, after the standardisation was taken from the whole subset,
         so that the remaining points are what they were.
     classes : "parity" or "all"
@@ -118,12 +119,8 @@ def load_data(
     >>> fe.load_data("digits").x_train.shape
     (1347, 64)
     """
-    for name, value, choices in (
-        ("classes", classes, ("parity", "all")),
-        ("standardize", standardize, ("safe", "paper", "none")),
-    ):
-        if value not in choices:
-            raise FastentError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")
+    choice("classes", classes, ("parity", "all"))
+    choice("standardize", standardize, ("safe", "paper", "none"))
     stored = read_dataset(data, labels=labels, data_dir=data_dir, split_seed=split_seed)
     chosen = _chosen_rows(len(stored.x_train), subset, subset_seed)
     left_out = _excluded_rows(exclude, chosen)
@@ -134,16 +131,16 @@ def load_data(
     x_train, x_test = _rows(raw, "x_train"), _rows(stored.x_test, "x_test")
     if standardize != "none":
         mean, deviation = _moments(x_train)
-        # Of 1e-9 in float64: what rounding leaves of a feature that never varies is no variation.
-        constant = deviation <= 1e-12 * np.maximum(np.abs(mean), 1.0)
-        scale = 1 / (np.where(constant, 0.0, deviation) + _EPSILON)
+        scale = 1 / (deviation + _EPSILON)
         if standardize == "safe":
-            scale[constant] = 0.0
+            scale[deviation == 0] = 0.0
         x_train, x_test = _standardized(x_train, mean, scale), _standardized(x_test, mean, scale)
     else:
         x_train, x_test = _standardized(x_train, 0.0, 1.0), _standardized(x_test, 0.0, 1.0)
     if grayscale:
         x_train, x_test = (rows.reshape(len(rows), -1, 3).sum(2) for rows in (x_train, x_test))
+    for name, rows in (("x_train", x_train), ("x_test", x_test)):
+        check_finite(rows, name=f"{name}, as standardised in float32,")
 
     point_labels = np.asarray(stored.y_train)[chosen]
     y_train, y_test, names = _class_codes(point_labels[~left_out], stored.y_test, classes)
@@ -165,12 +162,12 @@ def load_data(
             "labels": str(labels) if isinstance(labels, (str, os.PathLike)) else None,
             "data_dir": None if data_dir is None else str(data_dir),
             "subset": None if subset is None else len(chosen),
-            "subset_seed": subset_seed,
+            "subset_seed": None if subset_seed is None else int(subset_seed),
             "exclude": chosen[left_out].tolist(),
             "classes": classes,
             "standardize": standardize,
-            "grayscale": grayscale,
-            "split_seed": split_seed,
+            "grayscale": bool(grayscale),
+            "split_seed": int(split_seed),
         },
     )
 
@@ -198,11 +195,11 @@ def _chosen_rows(n: int, subset: int | None, subset_seed: int | None) -> NDArray
         if subset_seed is not None:
             raise FastentError(f"subset_seed={subset_seed} without subset: say how many points to draw")
         return np.arange(n)
-    if not 1 <= subset <= n:
-        raise FastentError(f"subset={subset}: between 1 and {n} training points can be had")
+    subset = whole_number("subset", subset, minimum=1, maximum=n)
     if subset_seed is None:
         return np.arange(subset)
-    return np.sort(np.random.default_rng(subset_seed).choice(n, subset, replace=False))
+    generator = np.random.default_rng(whole_number("subset_seed", subset_seed, minimum=0))
+    return np.sort(generator.choice(n, subset, replace=False))
 
 
 def _excluded_rows(exclude: Any, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -230,18 +227,21 @@ def _rows(points: Array, name: str) -> Array:
 
 
 def _moments(rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and unbiased standard deviation of each feature, in float64, in two passes over blocks."""
+    """Mean and unbiased standard deviation of each feature, in float64; exactly 0 for a feature that never varies."""
     if len(rows) < 2:
         raise FastentError("standardisation needs two training points or more, there is 1: use standardize='none'")
-    mean = sum((block.sum(0, dtype=np.float64) for _, block in row_blocks(rows)), np.zeros(rows.shape[1])) / len(rows)
-    squares = sum((((block - mean) ** 2).sum(0) for _, block in row_blocks(rows)), np.zeros(rows.shape[1]))
-    return mean, np.sqrt(squares / (len(rows) - 1))
+    # From the first row, so that features that never vary stay exactly 0 and values far from 0 keep their digits.
+    origin = np.asarray(rows[0], np.float64)
+    shift = sum(((block - origin).sum(0) for _, block in row_blocks(rows)), np.zeros(rows.shape[1])) / len(rows)
+    squares = sum(((((block - origin) - shift) ** 2).sum(0) for _, block in row_blocks(rows)), np.zeros(rows.shape[1]))
+    return origin + shift, np.sqrt(squares / (len(rows) - 1))
 
 
 def _standardized(rows: Array, mean: Any, scale: Any) -> NDArray[np.float32]:
     result = np.empty(rows.shape, np.float32)
     for start, block in row_blocks(rows):
-        result[start : start + len(block)] = (block - mean) * scale
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller looks for infinities
+            result[start : start + len(block)] = (block - mean) * scale
     return result
 
 

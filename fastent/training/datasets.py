@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fastent.arrays import as_array, as_labels, check_lengths
 from fastent.errors import FastentError
-from fastent.files import first_line, read_npz
+from fastent.files import read_npy, read_npz
+from fastent.options import whole_number
 from fastent.training.formats import find_cifar10, find_idx, read_cifar10, read_idx
 
 __all__ = ["NAMES", "RawData", "read_dataset"]
@@ -162,19 +163,8 @@ def _from_path(path: Path, labels: Any, split_seed: int) -> RawData:
         return _from_mapping(read_npz(path, "save it with numpy.savez"), path.stem, str(path), split_seed)
     if labels is None:
         raise FastentError(f"{str(path)!r} has no labels: name an .npy of them with --labels or labels=")
-    codes = _load_npy(Path(labels)) if isinstance(labels, (str, os.PathLike)) else labels
-    return _from_mapping({"x_train": _load_npy(path), "y_train": codes}, path.stem, str(path), split_seed)
-
-
-def _load_npy(path: Path) -> Array:
-    if not path.is_file():
-        raise FastentError(f"no file {str(path)!r}: check the path")
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-    except (OSError, ValueError, EOFError) as error:
-        raise FastentError(
-            f"{str(path)!r} is damaged or no .npy of numbers ({first_line(error)}): save it with numpy.save"
-        ) from error
+    codes = read_npy(labels) if isinstance(labels, (str, os.PathLike)) else labels
+    return _from_mapping({"x_train": read_npy(path), "y_train": codes}, path.stem, str(path), split_seed)
 
 
 def _from_mapping(parts: Mapping[str, Any], name: str, source: str, split_seed: int) -> RawData:
@@ -182,37 +172,48 @@ def _from_mapping(parts: Mapping[str, Any], name: str, source: str, split_seed: 
     y_train = next((parts[key] for key in ("y_train", "y") if key in parts), None)
     if x_train is None or y_train is None:
         raise FastentError(
-            f"{source} holds {', '.join(sorted(parts)) or 'nothing'}: x_train and y_train (or X and y) are needed"
+            f"{source} holds {', '.join(sorted(map(str, parts))) or 'nothing'}: x_train and y_train (or X and y) are needed"
         )
     if ("x_test" in parts) != ("y_test" in parts):
         raise FastentError(f"{source} has only one of x_test and y_test: give both or neither")
     x_train, y_train = as_array(x_train, "x_train"), as_array(y_train, "y_train")
     if "x_test" not in parts:
+        _check_part(source, "train", x_train, y_train)
         return _split(name, x_train, y_train, split_seed)
     return _checked(name, x_train, y_train, as_array(parts["x_test"], "x_test"), as_array(parts["y_test"], "y_test"), source)
 
 
 def _checked(name: str, x_train: Array, y_train: Array, x_test: Array, y_test: Array, source: str) -> RawData:
-    for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-        if x.ndim < 1 or y.ndim != 1:
-            raise FastentError(f"{source}: x_{part} has shape {x.shape} and y_{part} {y.shape}; (n, ...) and (n,) are needed")
-        check_lengths(len(x), len(y), features_name=f"x_{part}", labels_name=f"y_{part}")
+    _check_part(source, "train", x_train, y_train)
+    _check_part(source, "test", x_test, y_test)
     if x_train.shape[1:] != x_test.shape[1:]:
         raise FastentError(f"{source}: training points have shape {x_train.shape[1:]}, test points {x_test.shape[1:]}")
     return RawData(name, x_train, y_train, x_test, y_test)
+
+
+def _check_part(source: str, part: str, x: Array, y: Array) -> None:
+    if x.ndim < 2 or y.ndim != 1 or x.size == 0:
+        raise FastentError(
+            f"{source}: x_{part} has shape {x.shape} and y_{part} {y.shape}; (n, ...) and (n,), with n above 0, are needed"
+        )
+    check_lengths(len(x), len(y), features_name=f"x_{part}", labels_name=f"y_{part}")
 
 
 def _split(name: str, X: Array, y: Array, seed: int) -> RawData:
     """75/25, stratified by label where every label has the two points that this takes; rows stay in order."""
     from sklearn.model_selection import train_test_split
 
-    codes, classes = as_labels(y, n=len(X), name="y_train")
+    whole_number("split_seed", seed, minimum=0, maximum=2**32 - 1)
+    codes, classes = as_labels(y, name="y_train")
     counts = np.bincount(codes)
     possible = counts.min() >= 2 and len(classes) <= _TEST_SHARE * len(X)
     if len(X) < 2:
         raise FastentError(f"{name} has {len(X)} point: a training and a test set need two or more")
     train, test = train_test_split(
-        np.arange(len(X)), test_size=_TEST_SHARE, random_state=seed, stratify=codes if possible else None
+        np.arange(len(X)),
+        test_size=_TEST_SHARE,
+        random_state=int(seed),
+        stratify=codes if possible else None,
     )
     train, test = np.sort(train), np.sort(test)
     return RawData(name, X[train], y[train], X[test], y[test])

@@ -1,6 +1,7 @@
 """Readers of the original files of MNIST-like data sets (IDX) and CIFAR-10, which trust nothing that they read."""
 
 import gzip
+import math
 import pickle
 import struct
 import zlib
@@ -46,7 +47,7 @@ def read_idx(path: Path) -> Array:
         )
     shape = struct.unpack(f">{rank}I", content[4 : 4 + 4 * rank])
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * rank)
-    if len(values) != np.prod(shape):
+    if len(values) != math.prod(shape):
         raise FastentError(
             f"{str(path)!r} has {len(values)} values, its header promises {shape}: it is cut off; download it again"
         )

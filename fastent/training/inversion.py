@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastent.errors import FastentError
+from fastent.options import choice, number, whole_number
 
 __all__ = ["Inversion", "InversionSummary", "find_inversion", "summarize_inversions"]
 
@@ -127,12 +128,10 @@ def find_inversion(
     'still falling at the last epoch'
     """
     epochs, values, errors = _check_curves(epoch, curve, train_error)
-    _check_choice("kind", kind, ("min", "max"))
-    _check_choice("rule", rule, ("interior", "first-increase"))
-    if not 0 < prominence <= 1:
-        raise FastentError(f"prominence={prominence}: a share of the curve's range, above 0 and at most 1, is needed")
-    if burn_in < 0:
-        raise FastentError(f"burn_in={burn_in}: the number of updates to leave out cannot be negative")
+    choice("kind", kind, ("min", "max"))
+    choice("rule", rule, ("interior", "first-increase"))
+    number("prominence", prominence, above=0, maximum=1)
+    whole_number("burn_in", burn_in, minimum=0)
     start = int(np.searchsorted(epochs, burn_in))
     if len(epochs) - start < 3:
         raise FastentError(
@@ -233,8 +232,3 @@ def _check_curves(*curves: ArrayLike) -> list[NDArray[Any]]:
     if (np.diff(arrays[0]) <= 0).any():
         raise FastentError("epoch is not increasing: sort the records by epoch")
     return arrays
-
-
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise FastentError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.files import atomic_path, output_folder, read_npz, write_text
+from fastent.options import choice, number
 from fastent.training.inversion import Inversion, InversionSummary, find_inversion, summarize_inversions
 
 __all__ = ["Run", "load_run"]
@@ -93,8 +94,7 @@ class Run:
 
         Of the distance it is the interior maximum that counts; a class has no distance, and so no inversion, to itself.
         """
-        if of not in ("radius", "distance"):
-            raise FastentError(f"of={of!r}: choose one of 'radius', 'distance'")
+        choice("of", of, ("radius", "distance"))
         curves = self.radius if of == "radius" else self.distance
         kind: Literal["min", "max"] = "min" if of == "radius" else "max"
         found = np.empty((curves.shape[0], *curves.shape[2:]), object)
@@ -142,8 +142,7 @@ class Run:
 
     def consensus_stragglers(self, share: float = 0.5) -> NDArray[np.int64]:
         """Return the row numbers, as stored, of the points that are stragglers in at least this share of the seeds."""
-        if not 0 < share <= 1:
-            raise FastentError(f"share={share}: a share of the seeds, above 0 and at most 1, is needed")
+        number("share", share, above=0, maximum=1)
         return self.index[self.straggler_share >= share]
 
     def save(self, folder: str | os.PathLike[str]) -> None:

@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import fastent
 from fastent.errors import FastentError
 from fastent.memory import check_fits
+from fastent.options import choice, number, whole_number
 from fastent.progress import Progress, interruptible, reporting
 from fastent.threads import limit_threads
 from fastent.training.data import Data, load_data
@@ -145,19 +146,20 @@ def train(
         "data": data.name,
         "fingerprint": data.fingerprint,
         **data.options,
-        "hidden": [int(width) for width in hidden],
-        "activation": activation,
-        "seeds": seeds,
-        "seed": seed,
-        "epochs": default_epochs(data.name) if epochs is None else epochs,
-        "lr": lr,
-        "optimizer": optimizer,
-        "momentum": momentum,
-        "test_every": test_every,
-        "dtype": dtype,
-        "device": "cpu" if device is None else str(device),
+        "hidden": _widths(hidden),
+        "activation": choice("activation", activation, tuple(ACTIVATIONS)),
+        "seeds": whole_number("seeds", seeds, minimum=1),
+        "seed": whole_number("seed", seed, minimum=0),
+        "epochs": default_epochs(data.name) if epochs is None else whole_number("epochs", epochs, minimum=1),
+        "lr": number("lr", lr, above=0),
+        "optimizer": choice("optimizer", optimizer, ("sgd", "adam")),
+        "momentum": number("momentum", momentum, minimum=0, below=1),
+        "test_every": whole_number("test_every", test_every, minimum=1),
+        "dtype": choice("dtype", dtype, ("float32", "float64")),
+        "device": _device("cpu" if device is None else str(device)),
     }
-    _check_options(config)
+    if config["momentum"] and optimizer != "sgd":
+        raise FastentError(f"momentum={momentum}: only optimizer='sgd' has a momentum")
     with limit_threads(threads):
         config |= _environment()
         if resume is not None and not isinstance(resume, Run):
@@ -285,36 +287,25 @@ def _check_same(run: Run, config: dict[str, Any]) -> None:
             )
 
 
-def _check_options(config: dict[str, Any]) -> None:
-    def refuse(name: str, remedy: str) -> None:
-        raise FastentError(f"{name}={config[name]!r}: {remedy}")
+def _widths(hidden: Any) -> list[int]:
+    if isinstance(hidden, str) or not isinstance(hidden, Iterable):
+        raise FastentError(f"hidden={hidden!r}: a sequence of whole numbers is needed, for instance (20,)")
+    widths = [whole_number("hidden", width, minimum=1) for width in hidden]
+    if not widths:
+        raise FastentError("hidden=(): at least one hidden layer is needed, for instance (20,)")
+    return widths
 
-    if not config["hidden"] or min(config["hidden"]) < 1:
-        refuse("hidden", "at least one hidden layer of at least one unit is needed, for instance (20,)")
-    for name in ("seeds", "epochs", "test_every"):
-        if isinstance(config[name], bool) or not isinstance(config[name], (int, np.integer)) or config[name] < 1:
-            refuse(name, "a whole number of at least 1 is needed")
-    if not isinstance(config["seed"], (int, np.integer)) or config["seed"] < 0:
-        refuse("seed", "a whole number of at least 0 is needed")
-    for name, choices in (
-        ("activation", tuple(ACTIVATIONS)),
-        ("optimizer", ("sgd", "adam")),
-        ("dtype", ("float32", "float64")),
-    ):
-        if config[name] not in choices:
-            refuse(name, f"choose one of {', '.join(map(repr, choices))}")
-    if not config["lr"] > 0 or not np.isfinite(config["lr"]):
-        refuse("lr", "a learning rate above 0 is needed")
-    if not 0 <= config["momentum"] < 1:
-        refuse("momentum", "a number in [0, 1) is needed")
-    if config["momentum"] and config["optimizer"] != "sgd":
-        refuse("momentum", "only optimizer='sgd' has a momentum")
+
+def _device(name: str) -> str:
     try:
-        device = torch.device(config["device"])
+        device = torch.device(name)
     except RuntimeError:
-        refuse("device", "choose 'cpu' or 'cuda'")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        refuse("device", "torch sees no CUDA device here; use 'cpu'")
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise FastentError(f"device={name!r}: choose 'cpu' or 'cuda'")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise FastentError(f"device={name!r}: torch sees {torch.cuda.device_count()} CUDA devices here; use 'cpu'")
+    return name
 
 
 def _check_memory(config: dict[str, Any], data: Data) -> None:
