@@ -221,6 +221,7 @@ def _finish(result: "Run", out: Path | None, pictures: Any) -> None:
 
 
 def _print_result(result: "Run") -> None:
+    from fastent.report.words import class_names
     from fastent.training.tables import summary
 
     numbers = summary(result)
@@ -240,12 +241,13 @@ def _print_result(result: "Run") -> None:
         "in >= half",
     ):
         table.add_column(heading, justify="left" if heading == "class" else "right")
-    for row in numbers["classes"]:
+    rows = list(zip(class_names(result), numbers["classes"], strict=True))
+    for name, row in rows:
         found = row["found"] > 0
         spread = f" ± {100 * row['std']:.2f}" if row["std"] is not None else ""
         interval = f"{100 * row['interval'][0]:.2f} to {100 * row['interval'][1]:.2f} %" if row["interval"] else ""
         table.add_row(
-            row["class"],
+            name,
             f"{row['found']}/{row['seeds']}",
             f"{100 * row['train_error']:.2f}{spread} %" if found else "no inversion",
             interval,
@@ -257,9 +259,9 @@ def _print_result(result: "Run") -> None:
         )
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
-    for row in numbers["classes"]:
+    for name, row in rows:
         for reason, count in row["reasons"].items():
-            console.print(f"Class {row['class']}: no inversion in {count} of {row['seeds']} seeds, {reason}.", markup=False)
+            console.print(f"Class {name}: no inversion in {count} of {row['seeds']} seeds, {reason}.", markup=False)
 
 
 def _widths(text: str) -> tuple[int, ...]:
