@@ -69,6 +69,6 @@ def test_geometry(side_by_side, activations):
     X, y = activations
     side_by_side(
         lambda: fe.geometry(X, y),
-        {"numpy loop": lambda: numpy_loop(X, y, True)},
+        {"numpy loop, without nc1": lambda: numpy_loop(X, y, True)},
         job=f"geometry with nc1 (two passes), {N:,} x {D} float32",
     )
