@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 
 from fastent.arrays import as_features, as_labels, check_finite, check_lengths, row_blocks
 from fastent.errors import FastentError
+from fastent.options import whole_number
 
 __all__ = ["NC2", "ClassGeometry", "ClassMoments", "geometry"]
 
@@ -104,8 +105,8 @@ class ClassMoments:
     """
 
     def __init__(self, n_classes: int, n_features: int, *, normalize: bool = True, scatter: bool = False) -> None:
-        if n_classes < 1 or n_features < 1:
-            raise FastentError(f"n_classes={n_classes}, n_features={n_features}: both must be at least 1")
+        n_classes = whole_number("n_classes", n_classes, minimum=1)
+        n_features = whole_number("n_features", n_features, minimum=1)
         self.normalize = bool(normalize)
         # Everything is relative to `_shift`, the first (scaled) row seen of each class: exact zeros for a class of equal
         # rows, no cancellation for a class far from the origin.

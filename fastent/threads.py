@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastent.errors import FastentError
+from fastent.options import whole_number
 
 __all__ = ["limit_threads"]
 
@@ -17,7 +18,7 @@ def limit_threads(threads: int | None) -> Iterator[None]:
     Raises
     ------
     FastentError
-        `threads` is below 1 or above what numba was started with.
+        `threads` is no whole number from 1 to what numba was started with.
     """
     if threads is None:
         yield
@@ -27,9 +28,9 @@ def limit_threads(threads: int | None) -> Iterator[None]:
     from threadpoolctl import threadpool_limits
 
     most = numba.config.NUMBA_NUM_THREADS
-    if not 1 <= threads <= most:
+    if whole_number("threads", threads, minimum=1) > most:
         raise FastentError(
-            f"threads={threads}: between 1 and {most} are possible here ({os.cpu_count()} processors; "
+            f"threads={threads}: from 1 to {most} are possible here ({os.cpu_count()} processors; "
             "NUMBA_NUM_THREADS, set before the start, raises the limit)"
         )
     numba_threads = numba.get_num_threads()

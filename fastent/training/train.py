@@ -283,7 +283,7 @@ def _check_same(run: Run, config: dict[str, Any]) -> None:
         if run.config.get(key) != config.get(key):
             raise FastentError(
                 f"the run to resume has {key}={run.config.get(key)!r}, not {config.get(key)!r}: "
-                "use the same configuration, or start anew in another folder"
+                "use the same configuration, or start anew (another folder, or --overwrite)"
             )
 
 
