@@ -4,13 +4,13 @@ import os
 import platform
 import time
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import fastent
 from fastent.errors import FastentError
 from fastent.memory import check_fits
 from fastent.options import choice, number, whole_number
@@ -327,7 +327,7 @@ def _check_memory(config: dict[str, Any], data: Data) -> None:
 
 def _environment() -> dict[str, Any]:
     return {
-        "fastent": fastent.__version__,
+        "fastent": version("fastent"),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
