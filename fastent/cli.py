@@ -95,7 +95,9 @@ def run(
     test_every: Annotated[int, typer.Option(help="Epochs between test errors.", rich_help_panel=NETWORK)] = 10,
     dtype: Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel=NETWORK)] = "float32",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...", rich_help_panel=NETWORK)] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads; all processors unless said.", rich_help_panel=NETWORK)] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; unless said all processors, or one for little work.", rich_help_panel=NETWORK)
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the results; an interrupted run in it is continued.", rich_help_panel=OUTPUT),
@@ -215,7 +217,8 @@ def _finish(result: "Run", out: Path | None, pictures: Any) -> None:
         write_report(result, out / "report.html", pictures=pictures, command=command)
     _print_result(result)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(f"{result.seconds:.1f} s training on {result.config['threads']} threads, peak memory {readable_bytes(peak)}")
+    threads = f"{result.config['threads']} thread{'s' * (result.config['threads'] > 1)}"
+    print(f"{result.seconds:.1f} s training on {threads}, peak memory {readable_bytes(peak)}")
     if out is not None:
         print(f"Report: {out / 'report.html'}")
 

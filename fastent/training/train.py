@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +27,9 @@ __all__ = ["default_epochs", "train"]
 _EPOCHS = 500
 _EPOCHS_OF = {"digits": 1500}  # few points, a slow turn: the inversion comes around epoch 150, its far side late
 _CHECKPOINT_SECONDS = 60.0
+# Floating-point operations of an epoch (some 10 ms on one core) below which threads cost more than they bring, and very much
+# more where something else runs on the machine: they wait for each other many times an epoch.
+_WORTH_SHARING = 1e9
 # What must be the same for a run to be continued; the rest (epochs, versions, threads) may differ.
 _IDENTITY = (
     "fingerprint", "classes", "standardize", "hidden", "activation", "seeds", "seed",
@@ -101,7 +105,7 @@ def train(
     device : str, optional
         "cpu", "cuda", "cuda:1", ...; CPU unless said.
     threads : int, optional
-        Threads for this call; as torch and numba are set unless said.
+        Threads for this call. Unless said, as torch and numba are set; one where an epoch is over before threads have met.
     checkpoint : path, optional
         A folder in which the run so far is kept once a minute and on Ctrl-C or SIGTERM, which then raise KeyboardInterrupt.
     resume : Run or path, optional
@@ -160,6 +164,8 @@ def train(
     }
     if config["momentum"] and optimizer != "sgd":
         raise FastentError(f"momentum={momentum}: only optimizer='sgd' has a momentum")
+    if threads is None and _operations(data, config) < _WORTH_SHARING:
+        threads = 1
     with limit_threads(threads):
         config |= _environment()
         if resume is not None and not isinstance(resume, Run):
@@ -323,6 +329,13 @@ def _check_memory(config: dict[str, Any], data: Data) -> None:
         f"training {n_networks} seeds on {n} points for {config['epochs']} epochs",
         "use fewer seeds, fewer epochs, narrower layers or a smaller subset",
     )
+
+
+def _operations(data: Data, config: dict[str, Any]) -> float:
+    """Of one epoch: forward, and twice that backward, two for each weight and point."""
+    widths = (data.x_train.shape[1], *config["hidden"], len(data.classes))
+    weights = sum(before * after for before, after in pairwise(widths))
+    return 6.0 * len(data.x_train) * config["seeds"] * weights
 
 
 def _environment() -> dict[str, Any]:
