@@ -333,9 +333,9 @@ def _check_memory(config: dict[str, Any], data: Data) -> None:
 
 def _operations(data: Data, config: dict[str, Any]) -> float:
     """Of one epoch: forward, and twice that backward, two for each weight and point."""
-    widths = (data.x_train.shape[1], *config["hidden"], len(data.classes))
+    widths: tuple[int, ...] = (data.x_train.shape[1], *config["hidden"], len(data.classes))
     weights = sum(before * after for before, after in pairwise(widths))
-    return 6.0 * len(data.x_train) * config["seeds"] * weights
+    return 6.0 * len(data.x_train) * int(config["seeds"]) * weights
 
 
 def _environment() -> dict[str, Any]:
