@@ -131,20 +131,20 @@ class ExactIndex:
             count=np.empty(0, np.int64),
         )
         self.work = self._search(asked, found, among, progress)
-        found.squared[:] /= self._frame.scale**2
-        return found.squared, found.index
+        return found.squared / self._frame.scale**2, found.index
 
-    def count_nearer(self, radius: Array, queries: Array | None = None, *, progress: Progress = None) -> NDArray[np.int64]:
-        """How many rows are nearer to each query than its radius (q,), not counting the query itself."""
+    def count_nearer(self, squared: Array, queries: Array | None = None, *, progress: Progress = None) -> NDArray[np.int64]:
+        """How many rows are nearer to each query than a distance, given by its square (q,); the query itself not counted."""
         asked = self._asked(queries)
         found = Found(
             squared=np.empty((0, 0)),
             index=np.empty((0, 0), np.int64),
-            radius=(np.asarray(radius, np.float64) * self._frame.scale) ** 2,
-            count=np.zeros(len(radius), np.int64),
+            radius=np.asarray(squared, np.float64) * self._frame.scale**2,
+            count=np.zeros(len(asked.points.ids), np.int64),
         )
         self.work = self._search(asked, found, "all", progress)
-        return found.count
+        count: NDArray[np.int64] = found.count
+        return count
 
     def _asked(self, queries: Array | None) -> "_Asked":
         if queries is None:
@@ -220,7 +220,8 @@ class ExactIndex:
             if sizes == whole:
                 return pair
             passed, refined = survivors(sizes.sketch), survivors(sizes.fine)
-            return pair + passed * (_SURVIVOR + _FINER * sizes.fine) + refined * (_DISTANCE + _FINER * min(d, 2 * TILE))
+            finer = _SURVIVOR + _FINER * sizes.fine
+            return float(pair + passed * finer + refined * (_DISTANCE + _FINER * min(d, 2 * TILE)))
 
         return min([*choices, whole], key=price)
 

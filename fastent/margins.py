@@ -92,7 +92,8 @@ def margins(
 
     References
     ----------
-    Crammer et al., "Margin analysis of the LVQ algorithm", 2002. Lorena et al., "How complex is your classification problem?", 2019.
+    Crammer et al., "Margin analysis of the LVQ algorithm", 2002.
+    Lorena et al., "How complex is your classification problem?", 2019.
 
     Examples
     --------
@@ -104,25 +105,27 @@ def margins(
 
     choice("metric", metric, ("euclidean", "cosine"))
     features = as_features(X)
-    n = len(features)
-    codes, classes = as_labels(labels, n=n, minimum_classes=2)
-    asked = as_queries(queries, *features.shape, seed=seed)
+    n, d = features.shape
+    codes, _ = as_labels(labels, n=n, minimum_classes=2)
+    asked = as_queries(queries, n, d, seed=seed)
     if asked.rows is None:
         raise FastentError("queries of margins are rows of X, by number: points that are no rows have no label here")
     check_finite(features)
     check_fits(
-        index_bytes(*features.shape, 2 * len(asked), 1),
-        f"the search for hits and misses of {len(asked)} queries among {n} x {features.shape[1]} points",
+        index_bytes(n, d, 2 * len(asked), 1),
+        f"the search for hits and misses of {len(asked)} queries among {n} x {d} points",
         "use fewer queries, or measure a subset of the rows",
         memory_budget,
     )
     unit = metric == "cosine"
     index = ExactIndex(features, codes=codes, unit=unit, seed=seed)
     rows = None if queries is None else asked.rows
-    hit, hit_index = (found[:, 0] for found in index.nearest(1, rows, among="own class", progress=progress))
-    miss, miss_index = (found[:, 0] for found in index.nearest(1, rows, among="other classes", progress=progress))
-    missed = (miss < hit) | ((miss == hit) & (miss_index < hit_index))
-    hit, miss = search_distances(np.where(np.isinf(hit), np.nan, hit), unit), search_distances(miss, unit)
+    near, near_index = index.nearest(1, rows, among="own class", progress=progress)
+    other, other_index = index.nearest(1, rows, among="other classes", progress=progress)
+    hit_index, miss_index = near_index[:, 0], other_index[:, 0]
+    missed = ((other < near) | ((other == near) & (other_index < near_index)))[:, 0]
+    hit = search_distances(np.where(np.isinf(near), np.nan, near)[:, 0], unit)
+    miss = search_distances(other[:, 0], unit)
     with np.errstate(invalid="ignore"):
         relative = np.where(hit + miss == 0, 0.0, (miss - hit) / (miss + hit))
     margin = (miss - hit) / 2

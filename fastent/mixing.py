@@ -40,7 +40,7 @@ class Mixing:
     vote : (q,)
         The neighbours' majority; ties to the class whose nearest member is nearer, then to the lower.
     error : float
-        Share of queries whose majority vote is not their label (k nearest neighbour error, left out of their own list), in [0, 1].
+        Share of queries whose majority vote is not their label (leave-one-out k nearest neighbour error), in [0, 1].
     occurrence : (n,) int64
         How often a row is a neighbour.
     bad_occurrence : (n,) int64

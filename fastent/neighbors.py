@@ -197,7 +197,6 @@ def neighbors(
     check_finite(features)
     if method == "auto":
         method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
-    search = _exact if method == "exact" else _approximate
     options = {
         "device": str(X.device) if device is None and hasattr(X, "device") else device,
         "nlist": nlist,
@@ -206,7 +205,8 @@ def neighbors(
         "ef_construction": ef_construction,
         "ef_search": ef_search,
     }
-    return search(features, asked, k, metric == "cosine", method, seed, options, memory_budget, progress)
+    task = _Task(features, asked, k, metric == "cosine", method, seed, options, progress)
+    return (_exact if method == "exact" else _approximate)(task, memory_budget)
 
 
 def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
@@ -225,7 +225,7 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
         return Queries(None, points, False)
     if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "iu":
         raise FastentError(
-            f"queries have shape {array.shape} and dtype {array.dtype}: a number of rows, row numbers (q,) or points (q, {d}) are needed"
+            f"queries have shape {array.shape} and dtype {array.dtype}: a number, row numbers (q,) or points (q, d) are needed"
         )
     if array.min() < 0 or array.max() >= n:
         wrong = array[(array < 0) | (array >= n)]
@@ -233,69 +233,65 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
     return Queries(array.astype(np.int64), None, False)
 
 
-def _exact(
-    X: Array,
-    asked: Queries,
-    k: int,
-    unit: bool,
-    method: str,
-    seed: int,
-    options: dict[str, Any],
-    budget: Any,
-    progress: Progress,
-) -> Neighbors:
+class _Task(NamedTuple):
+    """What is to be searched, checked."""
+
+    X: Array
+    asked: Queries
+    k: int
+    unit: bool
+    method: str
+    seed: int
+    options: dict[str, Any]
+    progress: Progress
+
+    def check_fits(self, needed: int, budget: int | str | None) -> None:
+        n, d = self.X.shape
+        what = f"the {self.method} search for {self.k} neighbours of {len(self.asked)} queries among {n} x {d} points"
+        check_fits(needed, what, "use fewer queries, or measure a subset of the rows", budget)
+
+    def finished(self, squared: NDArray[np.float64], found: NDArray[np.int64], recall: float, work: Any = None) -> Neighbors:
+        distances = search_distances(squared, self.unit).astype(np.float32)
+        return Neighbors(found, distances, self.asked.rows, len(self.X), self.method, recall, work)
+
+
+def _exact(task: _Task, budget: int | str | None) -> Neighbors:
     from fastent.exact import ExactIndex, index_bytes
 
-    check_fits(
-        index_bytes(*X.shape, len(asked), k),
-        f"the exact search for {k} neighbours of {len(asked)} queries among {len(X)} x {X.shape[1]} points",
-        "use fewer queries, or measure a subset of the rows",
-        budget,
-    )
-    index = ExactIndex(X, unit=unit, seed=seed)
-    everything = asked.rows is not None and not asked.sampled and len(asked.rows) == len(X)
-    given = asked.points if asked.rows is None else asked.rows
-    squared, found = index.nearest(
-        k, None if everything and np.array_equal(given, np.arange(len(X))) else given, progress=progress
-    )
-    return Neighbors(found, search_distances(squared, unit), asked.rows, len(X), method, 1.0, index.work)
+    n, d = task.X.shape
+    task.check_fits(index_bytes(n, d, len(task.asked), task.k), budget)
+    index = ExactIndex(task.X, unit=task.unit, seed=task.seed)
+    rows = task.asked.rows
+    # All rows in their order: the index has them in tiles already.
+    queries = None if rows is not None and np.array_equal(rows, np.arange(n)) else task.asked.points if rows is None else rows
+    squared, found = index.nearest(task.k, queries, progress=task.progress)
+    return task.finished(squared, found, 1.0, index.work)
 
 
-def _approximate(
-    X: Array,
-    asked: Queries,
-    k: int,
-    unit: bool,
-    method: str,
-    seed: int,
-    options: dict[str, Any],
-    budget: Any,
-    progress: Progress,
-) -> Neighbors:
+def _approximate(task: _Task, budget: int | str | None) -> Neighbors:
+    """Candidates from another library, ranked again; recall measured on a sample."""
     from fastent.kernels.search import rank_candidates
 
-    n, d = X.shape
-    check_fits(
-        8 * n * d + len(asked) * (12 * (k + _SPARE + 1) + 16 * k + 8 * d * (asked.rows is None)),
-        f"the search for {k} neighbours of {len(asked)} queries among {n} x {d} points",
-        "use fewer queries, or measure a subset of the rows",
-        budget,
-    )
-    rows = _rows(X, unit)
-    points = rows[asked.rows] if asked.rows is not None else _rows(asked.points, unit).astype(rows.dtype, copy=False)
-    own = np.full(len(points), -1) if asked.rows is None else asked.rows
+    (n, d), asked, k = task.X.shape, task.asked, task.k
+    task.check_fits(16 * n * d + len(asked) * (24 * (k + _SPARE) + 16 * d), budget)
+    rows = _rows(task.X, task.unit)
+    if asked.rows is not None:
+        points, own = rows[asked.rows], asked.rows
+    else:
+        points, own = _rows(asked.points, task.unit).astype(rows.dtype, copy=False), np.full(len(asked), -1)
+
+    def among_all(some: Array) -> tuple[Array, Array]:
+        everything = np.broadcast_to(np.arange(n), (len(some), n))
+        return rank_candidates(rows, points[some], own[some], everything, k)  # type: ignore[no-any-return]
+
     wanted = min(k + _SPARE + 1, n)
-    proposed = _CANDIDATES[method](*_centred(rows, points), wanted, seed, options)
+    proposed = _CANDIDATES[task.method](*_centred(rows, points), wanted, task.seed, task.options)
     squared, found = rank_candidates(rows, points, own, proposed, k)
     short = np.flatnonzero(np.isinf(squared[:, -1]))
-    if len(short):  # an index that looks into few lists may come back with fewer than k
-        squared[short], found[short] = rank_candidates(
-            rows, points[short], own[short], np.broadcast_to(np.arange(n), (len(short), n)), k
-        )
-    sample = np.random.default_rng(seed).choice(len(points), min(_RECALL_QUERIES, len(points)), replace=False)
-    truth, _ = rank_candidates(rows, points[sample], own[sample], np.broadcast_to(np.arange(n), (len(sample), n)), k)
-    recall = float((squared[sample] <= truth[:, -1:]).mean())
-    return Neighbors(found, search_distances(squared, unit), asked.rows, n, method, recall)
+    if len(short):  # an index that looks into few places may come back with fewer than k
+        squared[short], found[short] = among_all(short)
+    sample = np.random.default_rng(task.seed).choice(len(points), min(_RECALL_QUERIES, len(points)), replace=False)
+    return task.finished(squared, found, float((squared[sample] <= among_all(sample)[0][:, -1:]).mean()))
 
 
 def _centred(rows: Array, points: Array) -> tuple[Array, Array]:
@@ -377,7 +373,7 @@ def _faiss() -> Any:
     return faiss
 
 
-def _rows(X: Array, unit: bool) -> Array:
+def _rows(X: Any, unit: bool) -> Array:
     """C-contiguous rows in the precision that ranks them."""
     from fastent.sketch import unit_rows
 

@@ -25,7 +25,7 @@ def kernel(*, parallel: bool = False, fastmath: frozenset[str] = frozenset()) ->
 
 @intrinsic
 def unowned(typing_context, value):  # type: ignore[no-untyped-def]
-    """The same array, or tuple of arrays, without its owner: slices of it cost no count of references, which threads fight over.
+    """The same array, or tuple of arrays, without its owner: slicing it counts no references for threads to fight over.
 
     Only for what the caller of the kernel holds: nothing keeps the memory alive here.
     """

@@ -1,19 +1,19 @@
 """Exact neighbours: one traversal that looks only at pairs which could matter, and the reductions that plug into it.
 
-Every point x (centred) has a *sketch* s(x) of m numbers: its first m - 1 coordinates in a rotated frame and the norm of the rest.
-For any two points
+Every point x (centred) has a *sketch* s(x) of m numbers: its first m - 1 coordinates in a rotated frame, and the norm of the
+rest. For any two points
 
     |a - b|  >=  |s(a) - s(b)|
 
-because norms differ by no more than the vectors do. A pair whose right side exceeds what the query still wants (its k-th distance
-so far, or its radius) is never looked at more closely. The same bound, from box to box and from point to box, discards tiles and
-subtrees:
+because norms differ by no more than the vectors do. A pair whose right side exceeds what the query still wants (its k-th
+distance so far, or its radius) is never looked at more closely. The same bound, from box to box and from point to box, discards
+tiles and subtrees:
 
     a tile of queries --- descends the tree, nearer child first ------- box to box
       its queries ------- which of them can want this tile ------------ point to box
-        two at a time --- all TILE points of the tile, vectorised ----- |s(a) - s(b)|^2, by inner products about the tile's centre
-          a survivor ---- the same bound from a finer sketch ---------- by differences
-            then -------- the distance in the precision of the rows --- by differences, left early
+        two at a time --- all TILE points of the tile, vectorised ----- inner products about the tile's centre
+          a survivor ---- the same bound from a finer sketch ---------- differences
+            then -------- the distance in the precision of the rows --- differences, left early
               at last --- the distance in double precision ------------ which counts, and decides
 
 Rounding: every threshold is widened by more than the sketch, the boxes and the sums can lose, so no pair is dropped that exact
@@ -55,7 +55,7 @@ class Points(NamedTuple):
     tiled : (tiles, m * TILE) float32
         Sketches less the tile's centre, transposed: coordinate j of point t at j * TILE + t.
     norms : (tiles, TILE) float32
-        Squared norms of those, reduced by what the sum of inner products can lose; infinity where a tile is not full.
+        Squared norms of those, reduced by what the sum of inner products can lose; NaN, within no reach, where a tile is not full.
     centre, lower, upper : (tiles, m) float32
         The tiles' boxes, widened by the blur, and their centres.
     blur : (tiles,) float32

@@ -163,7 +163,7 @@ def lay_out_tiles(sketch: Any, start: Any, blur: float) -> Any:
     """
     n_tiles, m = len(start) - 1, sketch.shape[1]
     tiled = np.zeros((n_tiles, m * TILE), np.float32)
-    norms = np.full((n_tiles, TILE), np.inf, np.float32)
+    norms = np.full((n_tiles, TILE), np.nan, np.float32)
     lower, upper = np.full((n_tiles, m), np.inf, np.float32), np.full((n_tiles, m), -np.inf, np.float32)
     centre, blurs = np.empty((n_tiles, m), np.float32), np.zeros(n_tiles, np.float32)
     # What summing m products in single precision can lose, relative to the norms.

@@ -121,11 +121,11 @@ def lisi(indices, distances, labels, perplexity):
     for row, dist in zip(indices, np.asarray(distances, np.float64)):
         its, dist = np.asarray(labels)[row], (dist - dist.min()) / max(np.ptp(dist), 1e-300)
 
-        def weights(beta):
+        def weights(beta, dist=dist):
             w = np.exp(-beta * dist)
             return w / w.sum()
 
-        def surplus(log_beta):
+        def surplus(log_beta, weights=weights):
             w = weights(np.exp(log_beta))
             return -np.sum(w * np.log(np.maximum(w, 1e-300))) - np.log(perplexity)
 

@@ -194,10 +194,12 @@ def test_cosine(method):
 
 def test_counting_within_a_radius():
     X = clusters(3000, 30)
-    squared = naive.squared_distances(X[:100], X)
-    radius = np.sqrt(np.sort(squared, 1)[:, 20])
-    expected = (np.sqrt(squared) < radius[:, None]).sum(1) - 1
-    np.testing.assert_array_equal(ExactIndex(X).count_nearer(radius, np.arange(100)), expected)
+    index, squared = ExactIndex(X), naive.squared_distances(X[:100], X)
+    between = np.sort(squared, 1)[:, 20:22].mean(1)
+    np.testing.assert_array_equal(index.count_nearer(between, np.arange(100)), 20)
+    # At a neighbour's own distance that neighbour is not nearer.
+    tenth = index.nearest(10)[0][:, -1]
+    np.testing.assert_array_equal(index.count_nearer(tenth), 9)
     np.testing.assert_array_equal(ExactIndex(np.zeros((5, 2))).count_nearer(np.zeros(5)), 0)
 
 
