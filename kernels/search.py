@@ -55,7 +55,7 @@ class Points(NamedTuple):
     tiled : (tiles, m * TILE) float32
         Sketches less the tile's centre, transposed: coordinate j of point t at j * TILE + t.
     norms : (tiles, TILE) float32
-        Squared norms of those, reduced by what the sum of inner products can lose; NaN, within no reach, where a tile is not full.
+        Squared norms of those, less what the sum of inner products can lose; NaN, within no reach, where a tile is not full.
     centre, lower, upper : (tiles, m) float32
         The tiles' boxes, widened by the blur, and their centres.
     blur : (tiles,) float32
