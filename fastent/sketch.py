@@ -1,7 +1,6 @@
 """The frame in which few coordinates say most of a point, and the sketches of points in it."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays import row_blocks
 from fastent.errors import FastentError
+from fastent.threads import in_parallel
 
 __all__ = ["FINEST", "Coordinates", "Frame", "take_frame", "unit_rows"]
 
@@ -20,7 +20,9 @@ _KEPT = np.array([15, 31, 47, 63, 95, 127])
 FINEST = int(_KEPT[-1]) + 1
 
 _SAMPLE_ROWS = 4096
-_BLOCK_ROWS = 4096
+_BLOCK_ROWS = 512  # in double precision a block and what becomes of it stay in the caches
+# From so many features on, all principal axes cost more than the first ones by random projection.
+_WIDE = 1024
 
 
 class Coordinates(NamedTuple):
@@ -69,37 +71,44 @@ class Frame:
     def project(self, X: Array) -> Coordinates:
         p = self.axes.shape[1]
         values, rests = np.empty((len(X), p), np.float32), np.empty((len(X), len(_KEPT)), np.float32)
-        for here, block in self._centred(X):
+        within = np.flatnonzero(np.append(0, _KEPT) < p)  # where the axes that one more rest leaves out begin
+
+        def fill(begin: int) -> None:
+            block = self._centred(X[begin : begin + _BLOCK_ROWS])
+            here = slice(begin, begin + len(block))
             projected = block @ self.axes
             values[here] = projected
             # In double precision: single would leave a rest where there is none.
-            left = np.einsum("ij,ij->i", block, block)[:, None] - np.cumsum(projected**2, 1)[:, np.minimum(_KEPT, p) - 1]
+            kept = np.add.reduceat(np.square(projected, out=projected), np.append(0, _KEPT)[within], axis=1).cumsum(1)
+            left = np.einsum("ij,ij->i", block, block)[:, None] - kept[:, np.minimum(np.arange(len(_KEPT)), len(within) - 1)]
             if p == X.shape[1]:
                 left[:, p <= _KEPT] = 0
             rests[here] = np.sqrt(np.maximum(left, 0))
+
+        in_parallel(fill, range(0, len(X), _BLOCK_ROWS))
         return Coordinates(values, rests)
 
     def whole(self, X: Array) -> NDArray[np.float32]:
         """(n, d rounded up to a multiple of 8): the points themselves, which leave out nothing."""
         points = np.zeros((len(X), -(-X.shape[1] // 8) * 8), np.float32)
-        for here, block in self._centred(X):
-            points[here, : X.shape[1]] = block
+
+        def fill(begin: int) -> None:
+            points[begin : begin + _BLOCK_ROWS, : X.shape[1]] = self._centred(X[begin : begin + _BLOCK_ROWS])
+
+        in_parallel(fill, range(0, len(X), _BLOCK_ROWS))
         return points
 
-    def _centred(self, X: Array) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-        for begin in range(0, len(X), _BLOCK_ROWS):
-            rows = np.asarray(X[begin : begin + _BLOCK_ROWS], np.float64)
-            yield slice(begin, begin + len(rows)), (unit_rows(rows) if self.unit else rows * self.scale) - self.origin
+    def _centred(self, rows: Array) -> NDArray[np.float64]:
+        rows = np.asarray(rows, np.float64)
+        return (unit_rows(rows) if self.unit else rows if self.scale == 1 else rows * self.scale) - self.origin
 
 
 def take_frame(X: Array, *, n_axes: int, unit: bool, seed: int) -> Frame:
     """Principal axes of a sample of the rows. Any frame is exact; this one makes sketches tell points apart early."""
-    from sklearn.utils.extmath import randomized_svd
-
     generator = np.random.default_rng(seed)
     rows = np.sort(generator.choice(len(X), min(_SAMPLE_ROWS, len(X)), replace=False))
     sample = np.asarray(X[rows], np.float64)
-    largest = max(float(np.abs(block).max()) for _, block in row_blocks(X))
+    largest = max(max(float(block.max()), -float(block.min())) for _, block in row_blocks(X))
     if unit:
         scale, sample = 1.0, unit_rows(sample)
     else:
@@ -107,12 +116,18 @@ def take_frame(X: Array, *, n_axes: int, unit: bool, seed: int) -> Frame:
         sample = sample * scale
     origin = sample.mean(0)
     sample -= origin
-    if n_axes == 0:
-        return Frame(unit, scale, origin, np.empty((X.shape[1], 0)))
-    found = randomized_svd(sample.astype(np.float32), min(n_axes, len(rows)), n_iter=2, random_state=seed)[2]
-    # Orthonormal to the last bit, and as many as asked for where the sample spans fewer directions.
-    directions = np.concatenate([found.astype(np.float64).T, np.eye(X.shape[1], n_axes)], 1)
-    return Frame(unit, scale, origin, np.linalg.qr(directions)[0][:, :n_axes])
+    return Frame(unit, scale, origin, _principal_axes(sample, n_axes, seed))
+
+
+def _principal_axes(sample: NDArray[np.float64], n_axes: int, seed: int) -> NDArray[np.float64]:
+    """Orthonormal (d, n_axes), those along which the sample varies most first."""
+    d = sample.shape[1]
+    if d <= _WIDE:
+        return np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :n_axes]
+    from sklearn.utils.extmath import randomized_svd
+
+    found = randomized_svd(sample.astype(np.float32), n_axes, n_iter=2, random_state=seed)[2]
+    return np.linalg.qr(found.astype(np.float64).T)[0]  # orthonormal to the last bit
 
 
 def unit_rows(rows: Array) -> NDArray[np.float64]:

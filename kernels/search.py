@@ -11,7 +11,7 @@ tiles and subtrees:
 
     a tile of queries --- descends the tree, nearer child first ------- box to box
       its queries ------- which of them can want this tile ------------ point to box
-        two at a time --- all TILE points of the tile, vectorised ----- inner products about the tile's centre
+        four at a time -- all TILE points of the tile, vectorised ----- inner products about the tile's centre
           a survivor ---- the same bound from a finer sketch ---------- differences
             then -------- the distance in the precision of the rows --- differences, left early
               at last --- the distance in double precision ------------ which counts, and decides
@@ -23,8 +23,9 @@ arithmetic would keep. What a query finds depends on no other query: neither thr
 from typing import Any, NamedTuple
 
 import numpy as np
+from fastent.kernels.bounds import QUERIES, WORDS, bounds_of_four, first_bit
 from fastent.kernels.jit import SUMS, kernel, unowned
-from fastent.kernels.tree import TILE
+from fastent.kernels.tree import TILE, select
 from numba import prange
 
 __all__ = ["BLUR", "Desk", "Found", "Points", "make_desk", "rank_candidates", "search"]
@@ -103,11 +104,15 @@ class Desk(NamedTuple):
         Of each query: how far it looks, in the sketch; how blurred it is; its squared distance to a box.
     active : (TILE,) int64
         The queries that meet the tile at hand.
-    twice : (2, m) float32
-        -2 s(a) about the tile's centre, for the two queries at hand.
-    norm : (2,) float32
-    bounds : (2, TILE) float32
-    masks : (2, TILE) uint8
+    twice : (4 * m,) float32
+        -2 s(a) about the tile's centre, for the four queries at hand.
+    norm, limits : (4,) float32
+        Their squared norms about it; what their bounds may be.
+    bounds : (4 * TILE,) float32
+    masks : (4 * WORDS,) uint64
+        From `bounds_of_four`.
+    keys, numbers : (TILE,)
+        Bounds to select from.
     origin : (m,) float32
         Zeros.
     stack : (128,) int64
@@ -124,8 +129,11 @@ class Desk(NamedTuple):
     active: Any
     twice: Any
     norm: Any
+    limits: Any
     bounds: Any
     masks: Any
+    keys: Any
+    numbers: Any
     origin: Any
     stack: Any
     distance: Any
@@ -140,45 +148,19 @@ def make_desk(m: int) -> Desk:
         blur=np.zeros(TILE, single),
         to_box=np.empty(TILE, single),
         active=np.empty(TILE, np.int64),
-        twice=np.empty((2, m), single),
-        norm=np.empty(2, single),
-        bounds=np.empty((2, TILE), single),
-        masks=np.zeros((2, TILE), np.uint8),
+        twice=np.zeros(QUERIES * m, single),
+        norm=np.empty(QUERIES, single),
+        limits=np.empty(QUERIES, single),
+        bounds=np.empty(QUERIES * TILE, single),
+        masks=np.empty(QUERIES * WORDS, np.uint64),
+        keys=np.empty(TILE, single),
+        numbers=np.empty(TILE, np.int64),
         origin=np.zeros(m, single),
         # A search goes down one path and leaves one node aside at each level: no tree of 2^60 tiles will come.
         stack=np.empty(128, np.int64),
         distance=np.empty(128, single),
         work=np.zeros(5, np.int64),
     )
-
-
-@kernel(fastmath=FUSED)
-def _bounds_of_two(tile: Any, m: int, a: Any, b: Any, to_a: Any, to_b: Any) -> None:
-    """Subtract twice the inner products of two queries (given as -2 s) with all points of a tile from the norms in `to_*`."""
-    for j in range(0, m, 8):
-        a0, a1, a2, a3, a4, a5, a6, a7 = a[j], a[j + 1], a[j + 2], a[j + 3], a[j + 4], a[j + 5], a[j + 6], a[j + 7]
-        b0, b1, b2, b3, b4, b5, b6, b7 = b[j], b[j + 1], b[j + 2], b[j + 3], b[j + 4], b[j + 5], b[j + 6], b[j + 7]
-        # A slice of its own: indices that are seen to be positive are what lets the loop vectorise.
-        eight = tile[j * TILE : (j + 8) * TILE]
-        for t in range(TILE):
-            u, v = to_a[t], to_b[t]
-            x = eight[t]
-            u, v = u + a0 * x, v + b0 * x
-            x = eight[TILE + t]
-            u, v = u + a1 * x, v + b1 * x
-            x = eight[2 * TILE + t]
-            u, v = u + a2 * x, v + b2 * x
-            x = eight[3 * TILE + t]
-            u, v = u + a3 * x, v + b3 * x
-            x = eight[4 * TILE + t]
-            u, v = u + a4 * x, v + b4 * x
-            x = eight[5 * TILE + t]
-            u, v = u + a5 * x, v + b5 * x
-            x = eight[6 * TILE + t]
-            u, v = u + a6 * x, v + b6 * x
-            x = eight[7 * TILE + t]
-            u, v = u + a7 * x, v + b7 * x
-            to_a[t], to_b[t] = u, v
 
 
 @kernel(fastmath=FUSED)
@@ -244,12 +226,6 @@ def squared_distance(a: Any, b: Any) -> float:
 
 
 @kernel()
-def _within(bounds: Any, threshold: float, mask: Any) -> None:
-    for t in range(TILE):
-        mask[t] = bounds[t] <= threshold
-
-
-@kernel()
 def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
     """Insert into an ascending list, ties by the lower number; the last entry falls out."""
     position = len(squared) - 1
@@ -278,50 +254,67 @@ def _refine(a: Any, b: Any, threshold: float) -> float:
 
 
 @kernel()
+def _seed(bounds: Any, width: int, k: int, desk: Any) -> float:
+    """The bound that k of a tile's points do not exceed: with these a list is filled, so that the others find it short."""
+    keys = desk.keys[:width]
+    for t in range(width):
+        keys[t] = bounds[t]
+    select(keys, desk.numbers[:width], k)
+    return keys[k]
+
+
+@kernel()
 def _scan(data: Any, queries: Any, own: Any, tile: int, first_query: int, n_active: int, lists: Any, desk: Any) -> None:
     """Let the active queries of a tile meet all points of a tile of data."""
     first, m, k = data.start[tile], data.sketch.shape[1], lists.squared.shape[1]
+    width = data.start[tile + 1] - first
     points, norms, centre, blur = data.tiled[tile], data.norms[tile], data.centre[tile], data.blur[tile]
     # What summing m products in single precision can lose, relative to the norms.
     loss = np.float32(1 - (4 * m + 32) * 2.0**-24)
     finer = data.fine.shape[1] > 0
     seen = refined = 0
-    for pair in range(0, n_active, 2):
-        both = min(2, n_active - pair)
-        for side in range(both):
-            desk.norm[side] = loss * _about(queries.sketch[first_query + desk.active[pair + side]], centre, desk.twice[side])
-            desk.bounds[side] = norms
-        _bounds_of_two(points, m, desk.twice[0], desk.twice[both - 1], desk.bounds[0], desk.bounds[1])
-        for side in range(both):
-            t = desk.active[pair + side]
-            bounds, mask = desk.bounds[side], desk.masks[side]
-            words = mask.view(np.uint64)
-            query = first_query + t
-            leave_out, place = own[query], queries.ids[query]
+    for begin in range(0, n_active, QUERIES):
+        present = min(QUERIES, n_active - begin)
+        for i in range(QUERIES):
+            desk.limits[i] = np.float32(-np.inf)
+        for i in range(present):
+            t = desk.active[begin + i]
+            desk.norm[i] = loss * _about(queries.sketch[first_query + t], centre, desk.twice[i * m : (i + 1) * m])
             reach = desk.reach[t] + blur
-            limit = reach * reach * _ROUNDED - desk.norm[side]
-            _within(bounds, limit, mask)
-            for word in range(TILE // 8):
-                if words[word] == 0:
-                    continue
-                for s in range(8 * word, 8 * word + 8):
-                    if mask[s] == 0 or bounds[s] > limit or data.ids[first + s] == leave_out:
-                        continue
-                    seen += 1
-                    if finer and _squared(queries.fine[query], data.fine[first + s]) > reach * reach * _ROUNDED:
-                        continue
-                    threshold = lists.squared[place, k - 1] if k > 0 else lists.radius[place]
-                    squared = _refine(queries.rows[query], data.rows[first + s], threshold)
-                    if squared == np.inf:
-                        continue
-                    refined += 1
-                    if k > 0:
-                        insert(lists.squared[place], lists.index[place], squared, data.ids[first + s])
-                        desk.reach[t] = np.sqrt(lists.squared[place, k - 1]) * _ROUNDED + desk.blur[t]
-                        reach = desk.reach[t] + blur
-                        limit = reach * reach * _ROUNDED - desk.norm[side]
-                    else:
-                        lists.count[place] += squared < threshold
+            desk.limits[i] = reach * reach * _ROUNDED - desk.norm[i]
+        bounds_of_four(points, norms, desk.twice, desk.limits, desk.bounds, desk.masks)
+        for i in range(present):
+            if desk.masks[i * WORDS] | desk.masks[i * WORDS + 1] == 0:
+                continue
+            t = desk.active[begin + i]
+            query = first_query + t
+            bounds, masks = desk.bounds[i * TILE : (i + 1) * TILE], desk.masks[i * WORDS : (i + 1) * WORDS]
+            leave_out, place, limit, reach = own[query], queries.ids[query], desk.limits[i], desk.reach[t] + blur
+            seeding = reach == np.inf and width > k + 1
+            first_few = _seed(bounds, width, k, desk) if seeding else np.float32(np.inf)
+            for others in range(1 + seeding):
+                for word in range(WORDS):
+                    bits = masks[word]
+                    while bits != 0:
+                        s = 64 * word + first_bit(bits)
+                        bits &= bits - np.uint64(1)
+                        if bounds[s] > limit or (bounds[s] > first_few) != others or data.ids[first + s] == leave_out:
+                            continue
+                        seen += 1
+                        if finer and _squared(queries.fine[query], data.fine[first + s]) > reach * reach * _ROUNDED:
+                            continue
+                        threshold = lists.squared[place, k - 1] if k > 0 else lists.radius[place]
+                        squared = _refine(queries.rows[query], data.rows[first + s], threshold)
+                        if squared == np.inf:
+                            continue
+                        refined += 1
+                        if k > 0:
+                            insert(lists.squared[place], lists.index[place], squared, data.ids[first + s])
+                            desk.reach[t] = np.sqrt(lists.squared[place, k - 1]) * _ROUNDED + desk.blur[t]
+                            reach = desk.reach[t] + blur
+                            limit = reach * reach * _ROUNDED - desk.norm[i]
+                        else:
+                            lists.count[place] += squared < threshold
     desk.work[2] += n_active
     desk.work[3] += seen
     desk.work[4] += refined

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from fastent.kernels.jit import kernel
 
-__all__ = ["TILE", "Tree", "bounding_boxes", "build_tree", "lay_out_tiles"]
+__all__ = ["TILE", "Tree", "bounding_boxes", "build_tree", "lay_out_tiles", "select"]
 
 # Points in a tile: a constant, so that loops over a tile vectorise without a remainder.
 TILE = 128
@@ -88,7 +88,7 @@ def build_tree(sketch: Any, order: Any, groups: Any) -> Any:
             column = _widest(sketch, order[a:b], sums, squares)
             for i in range(a, b):
                 keys[i] = sketch[order[i], column]
-            _select(keys[a:b], order[a:b], start[middle] - a)
+            select(keys[a:b], order[a:b], start[middle] - a)
         left[node], right[node] = used, used + 1
         if g1 - g0 > 1:
             stack[depth] = (used, t0, middle, g0, middle_group)
@@ -120,7 +120,7 @@ def _widest(sketch: Any, rows: Any, sums: Any, squares: Any) -> int:
 
 
 @kernel()
-def _select(keys: Any, rows: Any, middle: int) -> None:
+def select(keys: Any, rows: Any, middle: int) -> None:
     """Order both by key as far as it takes to have the `middle` smallest in front (Hoare's selection)."""
     first, last = 0, len(keys) - 1
     while first < last:
