@@ -11,11 +11,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import row_blocks
+from fastent.arrays import kernel_dtype, row_blocks
 from fastent.kernels.search import BLUR, Found, Points, make_desk, search
 from fastent.kernels.tree import TILE, Tree, bounding_boxes, build_tree, lay_out_tiles
 from fastent.progress import Progress, interruptible, reporting
-from fastent.sketch import FINEST, Coordinates, take_frame
+from fastent.sketch import FINEST, take_frame
+from fastent.threads import in_parallel
 
 __all__ = ["ExactIndex", "Work", "index_bytes"]
 
@@ -23,8 +24,7 @@ Array = NDArray[Any]
 
 # Fewer points, or features, than this are scanned whole: a frame would cost more than it saves.
 _FEW_POINTS, _FEW_FEATURES = 4096, 16
-# Sizes of the sketch and of the finer one, of which a pilot picks; beside them there is the whole point.
-_SIZES = ((16, 64), (32, 96), (48, 128))
+_BLOCK_ROWS = 8192
 _PILOT_QUERIES, _PILOT_POINTS, _PILOT_K = 64, 4096, 10
 # Nanoseconds on one core of Zen 4: a coordinate of a scanned pair, a scanned pair, a survivor, a coordinate of its finer
 # sketch, a pair whose distance is taken. Only ratios matter, and only to the choice of sizes.
@@ -36,6 +36,10 @@ class Sizes(NamedTuple):
 
     sketch: int
     fine: int
+
+
+# Of these, and of the whole point, a pilot picks. It searches with the first, which is best where least has to be looked at.
+_SIZES = (Sizes(16, 64), Sizes(32, 64), Sizes(32, 96), Sizes(32, 128), Sizes(48, 128))
 
 
 class Work(NamedTuple):
@@ -73,37 +77,41 @@ class ExactIndex:
         n, d = X.shape
         self._codes = np.zeros(n, np.int64) if codes is None else codes
         whole = Sizes(-(-d // 8) * 8, 0)
-        choices = [Sizes(*sizes) for sizes in _SIZES if sizes[0] <= d]
         small = n < _FEW_POINTS or d <= _FEW_FEATURES
         self._frame = take_frame(X, n_axes=0 if small else min(d, FINEST - 1), unit=unit, seed=seed)
-        coordinates = None if small else self._frame.project(X)
-        self.sizes = whole if small else choices[len(choices) // 2]
-        sketch = self._frame.whole(X) if coordinates is None else coordinates.sketch(self.sizes.sketch)
+        self.sizes = whole if small else _SIZES[0]
+        sketches = self._sketches(X, self.sizes)
 
-        self._order, groups, classes = _by_class(self._codes, sketch)
-        left, right, tile, start, root = build_tree(sketch, self._order, groups)
+        self._order, groups, classes = _by_class(self._codes, sketches[0])
+        left, right, tile, start, root = build_tree(sketches[0], self._order, groups)
         self._root = np.zeros(self._codes.max() + 1, np.int64)
         self._root[classes] = root
         self._position = np.empty(n, np.int64)
         self._position[self._order] = np.arange(n)
-        rows = np.empty((n, d), np.float64 if X.dtype.itemsize > (4 if X.dtype.kind == "f" else 2) else np.float32)
-        for begin, block in row_blocks(X):
-            rows[self._position[begin : begin + len(block)]] = self._frame.scaled(block)
+        rows = np.empty((n, d), kernel_dtype(X))
 
-        def arrange(sketch: Array, fine: Array) -> None:
-            self._points = _points(start, self._order, rows, sketch[self._order], fine[self._order])
+        def put(begin: int) -> None:
+            block = slice(begin, begin + _BLOCK_ROWS)
+            rows[self._position[block]] = self._frame.scaled(X[block].astype(rows.dtype, copy=False))
+
+        in_parallel(put, range(0, n, _BLOCK_ROWS))
+
+        def arrange(sketches: list[Array]) -> None:
+            self._points = _points(start, self._order, rows, sketches)
             self._tree = Tree(left, right, tile, *bounding_boxes(left, right, tile, self._points.lower, self._points.upper))
 
-        nothing = np.empty((n, 0), np.float32)
-        arrange(sketch, nothing if coordinates is None else coordinates.sketch(self.sizes.fine))
-        if coordinates is not None:
-            best = self._cheapest(choices, whole, coordinates, np.random.default_rng(seed))
+        arrange(sketches)
+        if not small:
+            best = self._cheapest([*_SIZES, whole], X, np.random.default_rng(seed))
             if best != self.sizes:
                 self.sizes = best
-                if best == whole:
-                    arrange(self._frame.whole(X), nothing)
-                else:
-                    arrange(coordinates.sketch(best.sketch), coordinates.sketch(best.fine))
+                del self._points  # before the next takes its room
+                arrange(self._sketches(X, best))
+
+    def _sketches(self, X: Array, sizes: Sizes) -> list[Array]:
+        if sizes.fine:
+            return self._frame.sketches(X, *sizes)
+        return [self._frame.whole(X), np.empty((len(X), 0), np.float32)]
 
     def nearest(
         self,
@@ -152,19 +160,14 @@ class ExactIndex:
         known = self._points
         if queries.ndim == 1:
             at = self._position[queries]
-            sketch, fine, rows, own, codes = known.sketch[at], known.fine[at], known.rows[at], queries, self._codes[queries]
+            sketches, rows, own, codes = [known.sketch[at], known.fine[at]], known.rows[at], queries, self._codes[queries]
         else:
-            if self.sizes.fine:
-                coordinates = self._frame.project(queries)
-                sketch, fine = coordinates.sketch(self.sizes.sketch), coordinates.sketch(self.sizes.fine)
-            else:
-                sketch, fine = self._frame.whole(queries), np.empty((len(queries), 0), np.float32)
+            sketches = self._sketches(queries, self.sizes)
             rows = np.concatenate([self._frame.scaled(block) for _, block in row_blocks(queries)]).astype(known.rows.dtype)
             own, codes = np.full(len(queries), -1), np.zeros(len(queries), np.int64)
-        order, groups, _ = _by_class(codes, sketch)
-        start = build_tree(sketch, order, groups)[3]
-        points = _points(start, order, rows[order], sketch[order], fine[order])
-        return _Asked(points, own[order], codes[order[start[:-1]]])
+        order, groups, _ = _by_class(codes, sketches[0])
+        start = build_tree(sketches[0], order, groups)[3]
+        return _Asked(_points(start, order, rows[order], sketches), own[order], codes[order[start[:-1]]])
 
     def _search(self, asked: "_Asked", found: Found, among: str, progress: Progress) -> Work:
         n_tiles = len(asked.classes)
@@ -200,30 +203,30 @@ class ExactIndex:
         boxes, tiles, met, survivors, near = work.tolist()
         return Work(boxes, tiles, met * TILE, survivors, near)
 
-    def _cheapest(self, choices: list[Sizes], whole: Sizes, coordinates: Coordinates, generator: np.random.Generator) -> Sizes:
+    def _cheapest(self, choices: list[Sizes], X: Array, generator: np.random.Generator) -> Sizes:
         """Price every size of sketch on a sample of pairs, at the distances to which some queries really have to look."""
-        n, d = len(self._order), self._points.rows.shape[1]
+        n, d = X.shape
         queries = generator.choice(n, min(_PILOT_QUERIES, n), replace=False)
-        points = generator.choice(n, min(_PILOT_POINTS, n), replace=False)
+        points = np.sort(generator.choice(n, min(_PILOT_POINTS, n), replace=False))
         k = min(_PILOT_K, n - 1)
         reach = self.nearest(k, queries)[0][:, -1:] * self._frame.scale**2
         scanned = self.work.scanned / (len(queries) * n)
+        sizes = sorted({size for each in choices if each.fine for size in each})
+        passed = {
+            size: float(((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T <= reach).mean())
+            for size, a, b in zip(
+                sizes, self._frame.sketches(X[queries], *sizes), self._frame.sketches(X[points], *sizes), strict=True
+            )
+        }
 
-        from sklearn.metrics.pairwise import euclidean_distances
-
-        def survivors(size: int) -> float:
-            a, b = coordinates.take(queries).sketch(size), coordinates.take(points).sketch(size)
-            return float((euclidean_distances(a, b, squared=True) <= reach).mean())
-
-        def price(sizes: Sizes) -> float:
-            pair = scanned * (_PAIR + _COORDINATE * sizes.sketch)
-            if sizes == whole:
+        def price(choice: Sizes) -> float:
+            pair: float = scanned * (_PAIR + _COORDINATE * choice.sketch)
+            if not choice.fine:
                 return pair
-            passed, refined = survivors(sizes.sketch), survivors(sizes.fine)
-            finer = _SURVIVOR + _FINER * sizes.fine
-            return float(pair + passed * finer + refined * (_DISTANCE + _FINER * min(d, 2 * TILE)))
+            finer, distance = _SURVIVOR + _FINER * choice.fine, _DISTANCE + _FINER * min(d, 2 * TILE)
+            return float(pair + passed[choice.sketch] * finer + passed[choice.fine] * distance)
 
-        return min([*choices, whole], key=price)
+        return min(choices, key=price)
 
 
 class _Asked(NamedTuple):
@@ -234,10 +237,24 @@ class _Asked(NamedTuple):
     classes: Array
 
 
-def _points(start: Array, order: Array, rows: Array, sketch: Array, fine: Array) -> Points:
-    """Points from what is in tile order already."""
+def _points(start: Array, order: Array, rows: Array, sketches: list[Array]) -> Points:
+    """Points from rows that are in tile order, and sketches that are not, which are let go as they are used."""
+    fine = _taken(sketches.pop(), order)
+    sketch = _taken(sketches.pop(), order)
     tiled, norms, centre, lower, upper, blur = lay_out_tiles(sketch, start, BLUR)
     return Points(start, order, rows, sketch, fine, tiled, norms, centre, lower, upper, blur)
+
+
+def _taken(array: Array, order: Array) -> Array:
+    """array[order], in parallel."""
+    taken = np.empty_like(array)
+
+    def take(begin: int) -> None:
+        block = slice(begin, begin + _BLOCK_ROWS)
+        np.take(array, order[block], 0, taken[block], "clip")
+
+    in_parallel(take, range(0, len(order), _BLOCK_ROWS))
+    return taken
 
 
 def _by_class(codes: Array, sketch: Array) -> tuple[Array, Array, Array]:
@@ -262,12 +279,15 @@ def _neighbouring(classes: Array, means: Array) -> Array:
     return np.concatenate([_neighbouring(classes[half], means[half]) for half in halves])
 
 
-def index_bytes(n: int, d: int, q: int, k: int) -> int:
-    """Memory that an index of n points and a search for the k nearest of q queries take at most, X itself not counted.
+def index_bytes(X: Array, q: int, k: int) -> int:
+    """Memory that an index of X and a search for the k nearest of q queries take at most, X itself not counted.
 
-    The rows in tile order, at most 127 coordinates of each, the sketch twice (by row and by tile), the finer sketch, two copies
-    in passing, a few numbers a point; the lists of distances and indices.
+    For each row: the row itself in tile order; its sketch and its finer one, one of them twice while it is put in order, or
+    the whole point twice; 96 bytes of numbers, boxes and norms. The same for each query, if these are not all rows. Beside that
+    the queries' lists, in double precision and as returned.
     """
+    n, d = X.shape
     whole = -(-d // 8) * 8
-    sketch = max(whole if n < _FEW_POINTS or d <= _FEW_FEATURES else 0, 3 * 48 + 2 * 128)
-    return n * (8 * d + 4 * (FINEST + 2 * sketch) + 64) + q * (16 * k + 16)
+    largest = 0 if n < _FEW_POINTS or d <= _FEW_FEATURES else max(sketch + 2 * fine for sketch, fine in _SIZES)
+    row = kernel_dtype(X).itemsize * d + 4 * max(2 * whole, largest) + 96
+    return int((n + (q if q != n else 0)) * row + q * (32 * k + 16))

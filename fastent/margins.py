@@ -112,7 +112,7 @@ def margins(
         raise FastentError("queries of margins are rows of X, by number: points that are no rows have no label here")
     check_finite(features)
     check_fits(
-        index_bytes(n, d, 2 * len(asked), 1),
+        index_bytes(features, len(asked), 2),
         f"the search for hits and misses of {len(asked)} queries among {n} x {d} points",
         "use fewer queries, or measure a subset of the rows",
         memory_budget,

@@ -103,8 +103,6 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     >>> fe.mixing(near, ["a", "a", "b", "b"]).purity.tolist()
     [1.0, 1.0, 0.0, 1.0]
     """
-    from scipy.stats import skew
-
     from fastent.kernels.mixing import count_classes, label_shares
 
     (codes, classes), own = _labels(neighbors, labels, query_labels)
@@ -144,9 +142,16 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
         error=intervals["error"].value,
         occurrence=occurrence,
         bad_occurrence=np.bincount(listed[other], minlength=neighbors.n),
-        hubness=float(skew(occurrence)) if np.ptp(occurrence) else np.nan,
+        hubness=_skewness(occurrence),
         intervals=intervals,
     )
+
+
+def _skewness(values: NDArray[np.int64]) -> float:
+    """As `scipy.stats.skew`, whose import takes longer than most measurements."""
+    centred = values - values.mean()
+    variance = float((centred**2).mean())
+    return float((centred**3).mean() / variance**1.5) if variance > 0 else np.nan
 
 
 def lisi(neighbors: Neighbors, labels: Any, perplexity: float = 30) -> NDArray[np.float64]:

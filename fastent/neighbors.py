@@ -258,12 +258,11 @@ class _Task(NamedTuple):
 def _exact(task: _Task, budget: int | str | None) -> Neighbors:
     from fastent.exact import ExactIndex, index_bytes
 
-    n, d = task.X.shape
-    task.check_fits(index_bytes(n, d, len(task.asked), task.k), budget)
+    task.check_fits(index_bytes(task.X, len(task.asked), task.k), budget)
     index = ExactIndex(task.X, unit=task.unit, seed=task.seed)
-    rows = task.asked.rows
-    # All rows in their order: the index has them in tiles already.
-    queries = None if rows is not None and np.array_equal(rows, np.arange(n)) else task.asked.points if rows is None else rows
+    queries = task.asked.points if task.asked.rows is None else task.asked.rows
+    if task.asked.rows is not None and np.array_equal(task.asked.rows, np.arange(len(task.X))):
+        queries = None  # all rows in their order, as the index has them in tiles already
     squared, found = index.nearest(task.k, queries, progress=task.progress)
     return task.finished(squared, found, 1.0, index.work)
 

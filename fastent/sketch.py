@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,36 +11,17 @@ from fastent.arrays import row_blocks
 from fastent.errors import FastentError
 from fastent.threads import in_parallel
 
-__all__ = ["FINEST", "Coordinates", "Frame", "take_frame", "unit_rows"]
+__all__ = ["FINEST", "Frame", "take_frame", "unit_rows"]
 
 Array = NDArray[Any]
 
-# A sketch of m numbers has m - 1 coordinates and the norm of the rest; these many coordinates can be asked for.
-_KEPT = np.array([15, 31, 47, 63, 95, 127])
-FINEST = int(_KEPT[-1]) + 1
+# The largest sketch.
+FINEST = 128
 
 _SAMPLE_ROWS = 4096
 _BLOCK_ROWS = 512  # in double precision a block and what becomes of it stay in the caches
 # From so many features on, all principal axes cost more than the first ones by random projection.
 _WIDE = 1024
-
-
-class Coordinates(NamedTuple):
-    """Coordinates (n, p) float32 in a frame, and (n, 6) float32 the norms of what the first so many of them leave out."""
-
-    values: NDArray[np.float32]
-    rests: NDArray[np.float32]
-
-    def sketch(self, size: int) -> NDArray[np.float32]:
-        """(n, size): the first size - 1 coordinates and the norm of the rest."""
-        kept = min(size - 1, self.values.shape[1])
-        sketch = np.zeros((len(self.values), size), np.float32)
-        sketch[:, :kept] = self.values[:, :kept]
-        sketch[:, size - 1] = self.rests[:, np.searchsorted(_KEPT, size - 1)]
-        return sketch
-
-    def take(self, rows: Array) -> "Coordinates":
-        return Coordinates(self.values[rows], self.rests[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,25 +49,26 @@ class Frame:
             return unit_rows(rows).astype(rows.dtype)
         return rows if self.scale == 1 else rows * rows.dtype.type(self.scale)
 
-    def project(self, X: Array) -> Coordinates:
-        p = self.axes.shape[1]
-        values, rests = np.empty((len(X), p), np.float32), np.empty((len(X), len(_KEPT)), np.float32)
-        within = np.flatnonzero(np.append(0, _KEPT) < p)  # where the axes that one more rest leaves out begin
+    def sketches(self, X: Array, *sizes: int) -> list[NDArray[np.float32]]:
+        """For each size (n, size): the first size - 1 coordinates, and the norm of the rest."""
+        n, d = X.shape
+        sketches = [np.zeros((n, size), np.float32) for size in sizes]
+        axes = np.ascontiguousarray(self.axes[:, : max(sizes) - 1])
 
         def fill(begin: int) -> None:
             block = self._centred(X[begin : begin + _BLOCK_ROWS])
             here = slice(begin, begin + len(block))
-            projected = block @ self.axes
-            values[here] = projected
-            # In double precision: single would leave a rest where there is none.
-            kept = np.add.reduceat(np.square(projected, out=projected), np.append(0, _KEPT)[within], axis=1).cumsum(1)
-            left = np.einsum("ij,ij->i", block, block)[:, None] - kept[:, np.minimum(np.arange(len(_KEPT)), len(within) - 1)]
-            if p == X.shape[1]:
-                left[:, p <= _KEPT] = 0
-            rests[here] = np.sqrt(np.maximum(left, 0))
+            coordinates = block @ axes
+            squared = np.einsum("ij,ij->i", block, block)
+            for size, sketch in zip(sizes, sketches, strict=True):
+                kept = coordinates[:, : size - 1]
+                sketch[here, : kept.shape[1]] = kept
+                if kept.shape[1] < d:
+                    # In double precision: single would leave a rest where there is none.
+                    sketch[here, size - 1] = np.sqrt(np.maximum(squared - np.einsum("ij,ij->i", kept, kept), 0))
 
-        in_parallel(fill, range(0, len(X), _BLOCK_ROWS))
-        return Coordinates(values, rests)
+        in_parallel(fill, range(0, n, _BLOCK_ROWS))
+        return sketches
 
     def whole(self, X: Array) -> NDArray[np.float32]:
         """(n, d rounded up to a multiple of 8): the points themselves, which leave out nothing."""

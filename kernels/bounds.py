@@ -4,8 +4,6 @@ A product of two small matrices, written in LLVM's vectors so that its sums stay
 of points and four of queries feed four times as many multiply-adds. What comes out is compared while it is still there.
 """
 
-from typing import Any
-
 import llvmlite.binding as llvm
 from fastent.kernels.tree import TILE
 from llvmlite import ir

@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 import fastent as fe
-from fastent.exact import ExactIndex
+from fastent.exact import ExactIndex, Sizes
 from fastent.threads import limit_threads
 from tests import naive
 
@@ -29,10 +31,10 @@ def assert_nearest(found, X, k, queries=None):
 
 
 @st.composite
-def awkward_points(draw):
+def awkward_points(draw, largest=600):
     """Clusters, lattices full of ties, duplicates, constant columns, points far from the origin, all points equal."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    n, d = draw(st.integers(2, 600)), draw(st.sampled_from([1, 2, 3, 7, 16, 17, 33, 130]))
+    n, d = draw(st.integers(2, largest)), draw(st.sampled_from([1, 2, 3, 7, 16, 17, 33, 130]))
     kind = draw(st.sampled_from(["normal", "clusters", "lattice", "equal", "line", "far", "collapsed"]))
     X = rng.standard_normal((n, d))
     if kind == "clusters":
@@ -63,6 +65,15 @@ def test_exact_is_exact(X, k):
     assert_nearest(fe.neighbors(X, k), X, k)
 
 
+@given(awkward_points(largest=2000), st.integers(1, 12), st.sampled_from([(16, 64), (32, 64), (48, 128)]))
+@settings(max_examples=40, deadline=None)
+def test_sketches_are_exact_for_awkward_points(X, k, sizes):
+    """As above, but with the frame that so few points would not get."""
+    k = min(k, len(X) - 1)
+    with mock.patch.multiple("fastent.exact", _FEW_POINTS=0, _SIZES=[Sizes(*sizes)]):
+        assert_nearest(fe.neighbors(X, k), X, k)
+
+
 def clusters(n, d, seed=0):
     """Few directions and many: what a frame is for."""
     rng = np.random.default_rng(seed)
@@ -88,8 +99,8 @@ def test_every_size_of_sketch_finds_the_same(monkeypatch):
     X = clusters(5000, 200)
     X[1000:1010] = X[0]
     found = []
-    for sizes in ([(16, 64)], [(32, 96)], [(48, 128)]):
-        monkeypatch.setattr("fastent.exact._SIZES", sizes)
+    for sizes in (Sizes(16, 64), Sizes(32, 96), Sizes(48, 128)):
+        monkeypatch.setattr("fastent.exact._SIZES", [sizes])
         found.append(fe.neighbors(X, 10))
     monkeypatch.setattr("fastent.exact._FEW_POINTS", 10**9)
     found.append(fe.neighbors(X, 10))
