@@ -3,35 +3,50 @@
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 ROUNDS = 5
 
 
+class Part(NamedTuple):
+    """A peer that does only a part of the job, and how often that goes into the whole."""
+
+    work: Callable[[], Any]
+    times: float
+
+
 @pytest.fixture
 def side_by_side(benchmark: Any) -> Callable[..., dict[str, float]]:
     """Time `ours` under pytest-benchmark with `peers` in between; keep each peer's median and ratio to ours."""
 
-    def compare(ours: Callable[[], Any], peers: dict[str, Callable[[], Any]], **facts: Any) -> dict[str, float]:
+    def compare(
+        ours: Callable[[], Any],
+        peers: dict[str, Callable[[], Any] | Part],
+        *,
+        rounds: int = ROUNDS,
+        warmup: bool = True,
+        **facts: Any,
+    ) -> dict[str, float]:
         seconds: dict[str, list[float]] = {name: [] for name in peers}
         own: list[float] = []
 
         def time_peers() -> None:
             for name, peer in peers.items():
+                work, times = peer if isinstance(peer, Part) else (peer, 1)
                 started = time.perf_counter()
-                peer()
-                seconds[name].append(time.perf_counter() - started)
+                work()
+                seconds[name].append(times * (time.perf_counter() - started))
 
         def timed() -> None:
             started = time.perf_counter()
             ours()
             own.append(time.perf_counter() - started)
 
-        benchmark.pedantic(timed, setup=time_peers, rounds=ROUNDS, warmup_rounds=1)
+        benchmark.pedantic(timed, setup=time_peers, rounds=rounds, warmup_rounds=int(warmup))
         for times in (own, *seconds.values()):
-            del times[0]  # the warm-up
+            del times[: int(warmup)]
         ratios = {
             name: statistics.median(peer / ours for peer, ours in zip(times, own, strict=True))
             for name, times in seconds.items()

@@ -1,4 +1,4 @@
-"""Run the suite and keep its result: bench/results/<date>-<commit>.json, and the table of the newest in bench/results/README.md."""
+"""Run the suite and keep its result: bench/results/<date>-<commit>.json, and a page of the newest: README.md and growth.svg."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 import numba
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("fastent", "numpy", "numba", "torch", "scikit-learn")
+PACKAGES = ("fastent", "numpy", "numba", "torch", "scikit-learn", "faiss-cpu", "hnswlib", "pynndescent")
 
 
 def main() -> int:
@@ -47,30 +47,88 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     name = f"{result['date']}-{result['commit'].rstrip('+')}.json"
     (RESULTS / name).write_text(json.dumps(result, indent=2) + "\n")
-    (RESULTS / "README.md").write_text(_table(result, name))
+    (RESULTS / "README.md").write_text(_page(result, name))
+    _plot_growth(result, RESULTS / "growth.svg")
     print((RESULTS / "README.md").read_text())
     return 0
 
 
-def _table(result: dict[str, Any], source: str) -> str:
+def _page(result: dict[str, Any], source: str) -> str:
     machine = result["machine"]
     lines = [
         "# Benchmarks",
         "",
-        f"{result['date']}, commit {result['commit']}, {machine['processor']}, {machine['threads']} threads; medians of "
-        f"{result['jobs'][0]['rounds']} rounds, ours and its peers in turn within each round. From `{source}` by `make bench`.",
+        f"{result['date']}, commit {result['commit']}, {machine['processor']}, {machine['threads']} threads; medians over the "
+        f"rounds of a job, in each of which ours and its peers take turns. From `{source}` by `make bench`. "
+        "A ratio above 1 means that ours takes less time than the peer; it is the median of the rounds' ratios.",
         "",
-        "| job | ours | peer | peer's time | ratio (median over rounds) |",
-        "|---|---|---|---|---|",
+        "| job | rounds | ours | peer | peer's time | ratio | peer's recall |",
+        "|---|---|---|---|---|---|---|",
     ]
     for job in result["jobs"]:
         for peer, figures in job["peers"].items():
             rate = f" ({job['gigabytes'] / job['median_s']:.1f} GB/s)" if "gigabytes" in job else ""
+            recall = f"{job['recall'][peer]:.4f}" if peer in job.get("recall", {}) else ""
             lines.append(
-                f"| {job['job']} | {_seconds(job['median_s'])}{rate} | {peer} | {_seconds(figures['median_s'])} "
-                f"| {figures['ratio']:.2f} |"
+                f"| {job['job']} | {job['rounds']} | {_seconds(job['median_s'])}{rate} | {peer} "
+                f"| {_seconds(figures['median_s'])} | {figures['ratio']:.2f} | {recall} |"
             )
-    return "\n".join([*lines, "", "A ratio above 1 means that ours takes less time than the peer.", ""])
+    for job in result["jobs"]:
+        lines += ["", *_remarks(job)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _remarks(job: dict[str, Any]) -> list[str]:
+    """What some jobs say beside their times."""
+    if "apart" in job:
+        apart = job["apart"]
+        return [
+            f"{job['job']}, in a process of its own: neighbours {apart['neighbors_s']:.1f} s, mixing {apart['mixing_s']:.1f} s, "
+            f"margins {apart['margins_s']:.1f} s; {apart['pairs_scanned']:.2%} of the pairs scanned; the neighbours took "
+            f"{apart['neighbors_bytes'] / 2**20:,.0f} MiB beside the points' {apart['X_bytes'] / 2**20:,.0f} MiB, by the formula "
+            f"at most {apart['formula_bytes'] / 2**20:,.0f} MiB.",
+        ]
+    if "growth" in job:
+        lines = [
+            "![Time against the number of points](growth.svg)",
+            "",
+            "| " + job["job"] + " | time ~ n to the | n: seconds |",
+        ]
+        return [
+            *lines,
+            "|---|---|---|",
+            *(
+                f"| {name} | {job['exponents'][name]:.2f} | {', '.join(f'{int(n):,}: {t:.2f}' for n, t in line.items())} |"
+                for name, line in job["growth"].items()
+            ),
+        ]
+    if "compiling_s" in job:
+        return [
+            f"First call of neighbors, mixing and margins: {job['compiling_s']:.1f} s where everything is compiled, in a later "
+            f"process {job['overhead_s']:.2f} s more than the second call."
+        ]
+    if "pairs_scanned" in job:
+        return [
+            f"{job['job']}: {job['pairs_scanned']:.1%} of the pairs scanned, {job['distances_computed']:.0f} distances a point."
+        ]
+    return []
+
+
+def _plot_growth(result: dict[str, Any], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    jobs = [job for job in result["jobs"] if "growth" in job]
+    if not jobs:
+        return
+    figure = Figure((7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, line in jobs[0]["growth"].items():
+        points = [int(n) for n in line]
+        axes.loglog(points, list(line.values()), "o-", label=f"{name}: n^{jobs[0]['exponents'][name]:.2f}")
+    axes.set(xlabel="points of 128 features", ylabel="seconds", title="All 10 nearest neighbours, exactly")
+    axes.grid(which="both", alpha=0.25)
+    axes.legend(frameon=False)
+    figure.savefig(path)
 
 
 def _seconds(value: float) -> str:

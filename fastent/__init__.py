@@ -14,6 +14,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from fastent.geometry import ClassGeometry, ClassMoments, geometry
+    from fastent.margins import Margins, margins
+    from fastent.mixing import Mixing, lisi, mixing
+    from fastent.neighbors import Neighbors, neighbors
     from fastent.training.data import Data, load_data
     from fastent.training.inversion import Inversion, find_inversion
     from fastent.training.run import Run, load_run
@@ -23,6 +26,13 @@ _HOME = {
     "ClassGeometry": "geometry",
     "ClassMoments": "geometry",
     "geometry": "geometry",
+    "Margins": "margins",
+    "margins": "margins",
+    "Mixing": "mixing",
+    "lisi": "mixing",
+    "mixing": "mixing",
+    "Neighbors": "neighbors",
+    "neighbors": "neighbors",
     "Data": "training.data",
     "load_data": "training.data",
     "Inversion": "training.inversion",
@@ -38,12 +48,19 @@ __all__ = [
     "Data",
     "FastentError",
     "Inversion",
+    "Margins",
+    "Mixing",
+    "Neighbors",
     "Run",
     "__version__",
     "find_inversion",
     "geometry",
+    "lisi",
     "load_data",
     "load_run",
+    "margins",
+    "mixing",
+    "neighbors",
     "train",
 ]
 

@@ -22,6 +22,7 @@ __all__ = [
     "as_labels",
     "check_finite",
     "check_lengths",
+    "kernel_dtype",
     "row_blocks",
 ]
 
@@ -139,13 +140,17 @@ def check_finite(X: Array, *, name: str = "X") -> None:
         )
 
 
-def row_blocks(X: Array, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Array]]:
-    """Yield `(start, block)` over the rows of a 2-D array, blocks C-contiguous and float32 or float64.
+def kernel_dtype(X: Array) -> np.dtype[Any]:
+    """float64 for that and for integers too wide for a float32's 24 bits, float32 for everything else."""
+    return np.dtype(np.float64 if X.dtype.itemsize > (4 if X.dtype.kind == "f" else 2) else np.float32)
 
-    float64 and integers too wide for a float32's 24 bits come as float64, everything else as float32. An array that
-    already is what kernels take comes whole, as itself.
+
+def row_blocks(X: Array, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Array]]:
+    """Yield `(start, block)` over the rows of a 2-D array, blocks C-contiguous and of `kernel_dtype`.
+
+    An array that already is what kernels take comes whole, as itself.
     """
-    dtype = np.dtype(np.float64 if X.dtype.itemsize > (4 if X.dtype.kind == "f" else 2) else np.float32)
+    dtype = kernel_dtype(X)
     if X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned and not isinstance(X, np.memmap):
         yield 0, X
         return

@@ -1,11 +1,13 @@
 """Memory is planned before work starts."""
 
 import os
+import re
 from pathlib import Path
 
 from fastent.errors import FastentError
+from fastent.options import whole_number
 
-__all__ = ["available_bytes", "check_fits", "readable_bytes"]
+__all__ = ["as_bytes", "available_bytes", "check_fits", "readable_bytes"]
 
 
 def available_bytes() -> int:
@@ -17,13 +19,25 @@ def available_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def check_fits(needed: float, what: str, remedy: str) -> None:
-    """Raise, with both figures, if `needed` bytes are more than can be had."""
-    available = available_bytes()
+def check_fits(needed: float, what: str, remedy: str, budget: int | str | None = None) -> None:
+    """Raise, with both figures, if `needed` bytes are more than the budget (what can be had unless said)."""
+    available = available_bytes() if budget is None else as_bytes(budget)
     if needed > available:
+        limit = "are available" if budget is None else f"are the budget (memory_budget={budget!r})"
         raise FastentError(
-            f"{what} needs about {readable_bytes(needed)} of memory and {readable_bytes(available)} are available: {remedy}"
+            f"{what} needs about {readable_bytes(needed)} of memory and {readable_bytes(available)} {limit}: {remedy}"
         )
+
+
+def as_bytes(size: int | str) -> int:
+    """A number of bytes, or text like "512MiB", "4 GiB" or "2GB"."""
+    if isinstance(size, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", size, re.IGNORECASE)
+        if not found:
+            raise FastentError(f"memory_budget={size!r}: a number of bytes, or text like '4GiB', is needed")
+        number, prefix, binary = found.groups()
+        return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix.upper() or " "))
+    return whole_number("memory_budget", size, minimum=1)
 
 
 def readable_bytes(size: float) -> str:

@@ -2,13 +2,14 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from fastent.errors import FastentError
 from fastent.options import whole_number
 
-__all__ = ["limit_threads"]
+__all__ = ["in_parallel", "limit_threads"]
 
 
 @contextmanager
@@ -46,3 +47,13 @@ def limit_threads(threads: int | None) -> Iterator[None]:
         numba.set_num_threads(numba_threads)
         if torch is not None:
             torch.set_num_threads(torch_threads)
+
+
+def in_parallel(work: Callable[[int], None], items: Iterable[int]) -> None:
+    """Do work that leaves the GIL (numpy, BLAS) for all items, in as many threads as numba has; BLAS in one each."""
+    import numba
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(numba.get_num_threads()) as pool:
+        for _ in pool.map(work, items):
+            pass

@@ -5,6 +5,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 # Sums may be reordered and fused, which is what lets them vectorise. NaN and infinities keep their meaning.
@@ -20,6 +21,32 @@ def kernel(*, parallel: bool = False, fastmath: frozenset[str] = frozenset()) ->
             return njit(**options)(function)
 
     return compile_lazily
+
+
+@intrinsic
+def unowned(typing_context, value):  # type: ignore[no-untyped-def]
+    """The same array, or tuple of arrays, without its owner: slicing it counts no references for threads to fight over.
+
+    Only for what the caller of the kernel holds: nothing keeps the memory alive here.
+    """
+
+    def disown(context, builder, kind, value):  # type: ignore[no-untyped-def]
+        make = context.make_array(kind)
+        owned, view = make(context, builder, value), make(context, builder)
+        for name in ("nitems", "itemsize", "data", "shape", "strides"):
+            setattr(view, name, getattr(owned, name))
+        view.meminfo = cgutils.get_null_value(owned.meminfo.type)
+        view.parent = cgutils.get_null_value(owned.parent.type)
+        return view._getvalue()
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        if isinstance(value, types.Array):
+            return disown(context, builder, value, arguments[0])
+        parts = cgutils.unpack_tuple(builder, arguments[0])
+        views = [disown(context, builder, kind, part) for kind, part in zip(value.types, parts, strict=True)]
+        return context.make_tuple(builder, value, views)
+
+    return value(value), generate
 
 
 @intrinsic

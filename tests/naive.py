@@ -69,3 +69,66 @@ def first_increase(curve, start):
         if curve[i] >= curve[i - 1]:
             return i
     return None
+
+
+def squared_distances(Q, X):
+    return np.array([np.sum((np.asarray(X, np.float64) - q) ** 2, axis=1) for q in np.asarray(Q, np.float64)])
+
+
+def nearest(squared, k, own=None, allowed=None):
+    """Indices and distances of the k nearest, ties by the lower index."""
+    squared = squared.copy()
+    if own is not None:
+        squared[np.arange(len(own)), own] = np.inf
+    if allowed is not None:
+        squared[~allowed] = np.inf
+    indices = np.array([np.lexsort((np.arange(len(row)), row))[:k] for row in squared])
+    return indices, np.sqrt(np.take_along_axis(squared, indices, 1))
+
+
+def mixing(indices, distances, labels, own, n):
+    labels, own = np.asarray(labels), np.asarray(own)
+    classes = sorted(set(labels.tolist()))
+    purity, entropy, vote = [], [], []
+    for row, dist, label in zip(indices, distances, own):
+        its = labels[row]
+        purity.append(np.mean(its == label))
+        shares = {c: np.mean(its == c) for c in set(its.tolist())}
+        entropy.append(-sum(p * np.log(p) for p in shares.values()))
+        vote.append(min(shares, key=lambda c: (-shares[c], dist[its == c].min(), c)))
+    matrix = np.array(
+        [[np.mean(labels[indices[own == a]] == b) if (own == a).any() else np.nan for b in classes] for a in classes]
+    )
+    occurrence = np.array([np.sum(indices == i) for i in range(n)])
+    bad = np.array([np.sum((indices == i) & (own != labels[i])[:, None]) for i in range(n)])
+    return {
+        "purity": np.array(purity),
+        "overlap": np.mean(purity),
+        "balanced_overlap": np.mean([np.mean(np.array(purity)[own == c]) for c in sorted(set(own.tolist()))]),
+        "entropy": np.array(entropy),
+        "vote": np.array(vote),
+        "error": np.mean(np.array(vote) != own),
+        "matrix": matrix,
+        "occurrence": occurrence,
+        "bad_occurrence": bad,
+    }
+
+
+def lisi(indices, distances, labels, perplexity):
+    from scipy.optimize import brentq
+
+    result = []
+    for row, dist in zip(indices, np.asarray(distances, np.float64)):
+        its, dist = np.asarray(labels)[row], (dist - dist.min()) / max(np.ptp(dist), 1e-300)
+
+        def weights(beta, dist=dist):
+            w = np.exp(-beta * dist)
+            return w / w.sum()
+
+        def surplus(log_beta, weights=weights):
+            w = weights(np.exp(log_beta))
+            return -np.sum(w * np.log(np.maximum(w, 1e-300))) - np.log(perplexity)
+
+        w = weights(np.exp(brentq(surplus, -20, 20, xtol=1e-13))) if np.ptp(dist) else np.full(len(dist), 1 / len(dist))
+        result.append(1 / sum(w[its == c].sum() ** 2 for c in set(its.tolist())))
+    return np.array(result)

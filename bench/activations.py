@@ -1,0 +1,89 @@
+"""What the neighbour benchmarks search: MNIST through a small network, before and after training, and what is harder.
+
+The network is 784-512-512-128-10 with ReLU, trained for 3 epochs with Adam (learning rate 0.001, batches of 128) on the 60,000
+training images. More than 70,000 points are made by shifting, turning and blurring images with noise before the network sees them.
+"""
+
+import os
+from functools import cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fastent.training.datasets import read_dataset
+
+WIDTHS = (784, 512, 512, 128, 10)
+BLOCK = 10_000
+
+
+class Network(NamedTuple):
+    images: torch.Tensor
+    labels: torch.Tensor
+    untrained: torch.nn.Sequential
+    trained: torch.nn.Sequential
+
+
+@cache
+def network() -> Network:
+    """Takes a quarter of a minute, once in a run."""
+    if "FASTENT_DATA" not in os.environ:
+        pytest.skip("set FASTENT_DATA to a folder with mnist.npz")
+    raw = read_dataset("mnist")
+    images = torch.from_numpy(np.concatenate([raw.x_train, raw.x_test]).reshape(-1, WIDTHS[0]).astype(np.float32) / 255)
+    labels = torch.from_numpy(np.concatenate([raw.y_train, raw.y_test]).astype(np.int64))
+    torch.manual_seed(0)
+    untrained, trained = _layers(), _layers()
+    trained.load_state_dict(untrained.state_dict())
+    optimizer = torch.optim.Adam(trained.parameters(), lr=1e-3)
+    for _ in range(3):
+        for batch in torch.randperm(len(raw.x_train)).split(128):
+            optimizer.zero_grad()
+            F.cross_entropy(trained(images[batch]), labels[batch]).backward()
+            optimizer.step()
+    return Network(images, labels, untrained, trained)
+
+
+def activations(state: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
+    """The 70,000 images after hidden layer 1, 2 or 3 of the "trained" or "untrained" network (0: pixels), and their labels."""
+    net = network()
+    return _after(getattr(net, state), net.images, layer).numpy(), net.labels.numpy()
+
+
+def augmented(state: str, n: int, layer: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Some n images, each an original that is shifted by up to 2 pixels, turned by up to 15 degrees and noisy; and their labels."""
+    net = network()
+    generator = torch.Generator().manual_seed(1)
+    chosen = torch.randint(len(net.images), (n,), generator=generator)
+    X = np.empty((n, WIDTHS[layer]), np.float32)
+    for begin in range(0, n, BLOCK):
+        rows = chosen[begin : begin + BLOCK]
+        angle = (torch.rand(len(rows), generator=generator) - 0.5) * np.pi / 6
+        shift = (torch.rand(len(rows), 2, generator=generator) - 0.5) * 8 / 28
+        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).reshape(-1, 2, 2)
+        grid = F.affine_grid(torch.cat([turn, shift[:, :, None]], 2), [len(rows), 1, 28, 28], align_corners=False)
+        images = F.grid_sample(net.images[rows].reshape(-1, 1, 28, 28), grid, align_corners=False).reshape(len(rows), -1)
+        images += 0.05 * torch.randn(images.shape, generator=generator)
+        X[begin : begin + len(rows)] = _after(getattr(net, state), images, layer)
+    return X, net.labels[chosen].numpy()
+
+
+def gaussian(n: int, d: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """Isotropic, without classes: nothing to prune."""
+    generator = np.random.default_rng(0)
+    return generator.standard_normal((n, d), dtype=np.float32), generator.integers(0, 10, n)
+
+
+def _layers() -> torch.nn.Sequential:
+    parts: list[Any] = []
+    for wide, narrow in pairwise(WIDTHS[:-1]):
+        parts += [torch.nn.Linear(wide, narrow), torch.nn.ReLU()]
+    return torch.nn.Sequential(*parts, torch.nn.Linear(*WIDTHS[-2:]))
+
+
+@torch.no_grad()
+def _after(layers: torch.nn.Sequential, images: torch.Tensor, layer: int) -> torch.Tensor:
+    return layers[: 2 * layer](images)

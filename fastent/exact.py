@@ -1,0 +1,293 @@
+"""Exact search: points are sketched and cut into tiles once, then asked as often as one likes.
+
+`fastent.kernels.search` says how a search goes. Here its parts are made: sketches, tiles and their tree, and a price list that
+decides how fine the sketches are.
+"""
+
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from typing import Any, Literal, NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays import kernel_dtype, row_blocks
+from fastent.kernels.search import BLUR, Found, Points, make_desk, search
+from fastent.kernels.tree import TILE, Tree, bounding_boxes, build_tree, lay_out_tiles
+from fastent.progress import Progress, interruptible, reporting
+from fastent.sketch import FINEST, take_frame
+from fastent.threads import in_parallel
+
+__all__ = ["ExactIndex", "Work", "index_bytes"]
+
+Array = NDArray[Any]
+
+# Fewer points, or features, than this are scanned whole: a frame would cost more than it saves.
+_FEW_POINTS, _FEW_FEATURES = 4096, 16
+_BLOCK_ROWS = 8192
+_PILOT_QUERIES, _PILOT_POINTS, _PILOT_K = 64, 4096, 10
+# Nanoseconds on one core of Zen 4: a coordinate of a scanned pair, a scanned pair, a survivor, a coordinate of its finer
+# sketch, a pair whose distance is taken. Only ratios matter, and only to the choice of sizes.
+_COORDINATE, _PAIR, _SURVIVOR, _FINER, _DISTANCE = 0.03, 0.15, 12.0, 0.12, 60.0
+
+
+class Sizes(NamedTuple):
+    """Numbers in a sketch and in the finer one; without a finer one the sketch is the whole point."""
+
+    sketch: int
+    fine: int
+
+
+# Of these, and of the whole point, a pilot picks. It searches with the first, which is best where least has to be looked at.
+_SIZES = (Sizes(16, 64), Sizes(32, 64), Sizes(32, 96), Sizes(32, 128), Sizes(48, 128))
+
+
+class Work(NamedTuple):
+    """What a search took: boxes compared, tiles visited, pairs scanned, pairs that the sketch let pass, pairs near enough."""
+
+    boxes: int
+    tiles: int
+    scanned: int
+    survivors: int
+    near: int
+
+
+class ExactIndex:
+    """Points prepared for exact search.
+
+    Parameters
+    ----------
+    X : (n, d)
+        From `as_features`, finite; any dtype and memory order.
+    codes : (n,) int64, optional
+        Classes 0..C-1, none empty. Tiles then hold one class each, and a search can be confined to a query's own class or to
+        all others.
+    unit : bool
+        Search among the rows scaled to unit length.
+    seed : int
+        Of the samples from which frame and sizes are taken. It cannot change what is found.
+
+    Raises
+    ------
+    FastentError
+        `unit` and a row of zeros.
+    """
+
+    def __init__(self, X: Array, *, codes: Array | None = None, unit: bool = False, seed: int = 0) -> None:
+        n, d = X.shape
+        self._codes = np.zeros(n, np.int64) if codes is None else codes
+        whole = Sizes(-(-d // 8) * 8, 0)
+        small = n < _FEW_POINTS or d <= _FEW_FEATURES
+        self._frame = take_frame(X, n_axes=0 if small else min(d, FINEST - 1), unit=unit, seed=seed)
+        self.sizes = whole if small else _SIZES[0]
+        sketches = self._sketches(X, self.sizes)
+
+        self._order, groups, classes = _by_class(self._codes, sketches[0])
+        left, right, tile, start, root = build_tree(sketches[0], self._order, groups)
+        self._root = np.zeros(self._codes.max() + 1, np.int64)
+        self._root[classes] = root
+        self._position = np.empty(n, np.int64)
+        self._position[self._order] = np.arange(n)
+        rows = np.empty((n, d), kernel_dtype(X))
+
+        def put(begin: int) -> None:
+            block = slice(begin, begin + _BLOCK_ROWS)
+            rows[self._position[block]] = self._frame.scaled(X[block].astype(rows.dtype, copy=False))
+
+        in_parallel(put, range(0, n, _BLOCK_ROWS))
+
+        def arrange(sketches: list[Array]) -> None:
+            self._points = _points(start, self._order, rows, sketches)
+            self._tree = Tree(left, right, tile, *bounding_boxes(left, right, tile, self._points.lower, self._points.upper))
+
+        arrange(sketches)
+        if not small:
+            best = self._cheapest([*_SIZES, whole], X, np.random.default_rng(seed))
+            if best != self.sizes:
+                self.sizes = best
+                del self._points  # before the next takes its room
+                arrange(self._sketches(X, best))
+
+    def _sketches(self, X: Array, sizes: Sizes) -> list[Array]:
+        if sizes.fine:
+            return self._frame.sketches(X, *sizes)
+        return [self._frame.whole(X), np.empty((len(X), 0), np.float32)]
+
+    def nearest(
+        self,
+        k: int,
+        queries: Array | None = None,
+        *,
+        among: Literal["all", "own class", "other classes"] = "all",
+        progress: Progress = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Squared distances (q, k), ascending, and row numbers (q, k), ties by the lower; infinity and n where there are fewer.
+
+        Parameters
+        ----------
+        queries : (q,) int64 or (q, d), optional
+            Row numbers, each left out of its own neighbours (all rows unless said); or points that are no rows.
+        among : str
+            Which rows are searched; classes only with row numbers.
+        """
+        asked = self._asked(queries)
+        n_queries = len(asked.points.ids)
+        found = Found(
+            squared=np.full((n_queries, k), np.inf),
+            index=np.full((n_queries, k), len(self._order), np.int64),
+            radius=np.empty(0),
+            count=np.empty(0, np.int64),
+        )
+        self.work = self._search(asked, found, among, progress)
+        return found.squared / self._frame.scale**2, found.index
+
+    def count_nearer(self, squared: Array, queries: Array | None = None, *, progress: Progress = None) -> NDArray[np.int64]:
+        """How many rows are nearer to each query than a distance, given by its square (q,); the query itself not counted."""
+        asked = self._asked(queries)
+        found = Found(
+            squared=np.empty((0, 0)),
+            index=np.empty((0, 0), np.int64),
+            radius=np.asarray(squared, np.float64) * self._frame.scale**2,
+            count=np.zeros(len(asked.points.ids), np.int64),
+        )
+        self.work = self._search(asked, found, "all", progress)
+        count: NDArray[np.int64] = found.count
+        return count
+
+    def _asked(self, queries: Array | None) -> "_Asked":
+        if queries is None:
+            return _Asked(self._points, self._points.ids, self._codes[self._order[self._points.start[:-1]]])
+        known = self._points
+        if queries.ndim == 1:
+            at = self._position[queries]
+            sketches, rows, own, codes = [known.sketch[at], known.fine[at]], known.rows[at], queries, self._codes[queries]
+        else:
+            sketches = self._sketches(queries, self.sizes)
+            rows = np.concatenate([self._frame.scaled(block) for _, block in row_blocks(queries)]).astype(known.rows.dtype)
+            own, codes = np.full(len(queries), -1), np.zeros(len(queries), np.int64)
+        order, groups, _ = _by_class(codes, sketches[0])
+        start = build_tree(sketches[0], order, groups)[3]
+        return _Asked(_points(start, order, rows[order], sketches), own[order], codes[order[start[:-1]]])
+
+    def _search(self, asked: "_Asked", found: Found, among: str, progress: Progress) -> Work:
+        n_tiles = len(asked.classes)
+        roots = self._root[asked.classes]
+        entry = roots if among == "own class" else np.zeros(n_tiles, np.int64)
+        barred = roots if among == "other classes" else np.full(n_tiles, -1)
+        stop = np.zeros(1, np.uint8)
+
+        def look_up(tiles: Array) -> tuple[int, Array]:
+            desk = make_desk(self._points.sketch.shape[1])
+            search(self._points, self._tree, asked.points, asked.own, entry, barred, tiles, found, stop, desk)
+            return len(tiles), desk.work
+
+        threads = numba.get_num_threads()
+        batches = np.array_split(np.arange(n_tiles), min(n_tiles, max(32 * threads, n_tiles // 16)))
+        work, done = np.zeros(5, np.int64), 0
+        with (
+            interruptible() as interrupted,
+            reporting(progress, "neighbours", n_tiles) as report,
+            ThreadPoolExecutor(threads) as pool,
+        ):
+            pending = {pool.submit(look_up, tiles) for tiles in batches}
+            while pending:
+                finished, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                if interrupted():
+                    stop[0] = 1
+                    pool.shutdown(cancel_futures=True)
+                    raise KeyboardInterrupt
+                for batch in finished:
+                    n_done, its_work = batch.result()
+                    done, work = done + n_done, work + its_work
+                report(done, "")
+        boxes, tiles, met, survivors, near = work.tolist()
+        return Work(boxes, tiles, met * TILE, survivors, near)
+
+    def _cheapest(self, choices: list[Sizes], X: Array, generator: np.random.Generator) -> Sizes:
+        """Price every size of sketch on a sample of pairs, at the distances to which some queries really have to look."""
+        n, d = X.shape
+        queries = generator.choice(n, min(_PILOT_QUERIES, n), replace=False)
+        points = np.sort(generator.choice(n, min(_PILOT_POINTS, n), replace=False))
+        k = min(_PILOT_K, n - 1)
+        reach = self.nearest(k, queries)[0][:, -1:] * self._frame.scale**2
+        scanned = self.work.scanned / (len(queries) * n)
+        sizes = sorted({size for each in choices if each.fine for size in each})
+        passed = {
+            size: float(((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T <= reach).mean())
+            for size, a, b in zip(
+                sizes, self._frame.sketches(X[queries], *sizes), self._frame.sketches(X[points], *sizes), strict=True
+            )
+        }
+
+        def price(choice: Sizes) -> float:
+            pair: float = scanned * (_PAIR + _COORDINATE * choice.sketch)
+            if not choice.fine:
+                return pair
+            finer, distance = _SURVIVOR + _FINER * choice.fine, _DISTANCE + _FINER * min(d, 2 * TILE)
+            return float(pair + passed[choice.sketch] * finer + passed[choice.fine] * distance)
+
+        return min(choices, key=price)
+
+
+class _Asked(NamedTuple):
+    """Queries in tiles; the row that each leaves out, in tile order; each tile's class."""
+
+    points: Points
+    own: Array
+    classes: Array
+
+
+def _points(start: Array, order: Array, rows: Array, sketches: list[Array]) -> Points:
+    """Points from rows that are in tile order, and sketches that are not, which are let go as they are used."""
+    fine = _taken(sketches.pop(), order)
+    sketch = _taken(sketches.pop(), order)
+    tiled, norms, centre, lower, upper, blur = lay_out_tiles(sketch, start, BLUR)
+    return Points(start, order, rows, sketch, fine, tiled, norms, centre, lower, upper, blur)
+
+
+def _taken(array: Array, order: Array) -> Array:
+    """array[order], in parallel."""
+    taken = np.empty_like(array)
+
+    def take(begin: int) -> None:
+        block = slice(begin, begin + _BLOCK_ROWS)
+        np.take(array, order[block], 0, taken[block], "clip")
+
+    in_parallel(take, range(0, len(order), _BLOCK_ROWS))
+    return taken
+
+
+def _by_class(codes: Array, sketch: Array) -> tuple[Array, Array, Array]:
+    """Row numbers class by class, where each class begins, and the classes in that sequence: near ones side by side."""
+    counts = np.bincount(codes)
+    if np.count_nonzero(counts) == 1:
+        return np.arange(len(codes)), np.array([0, len(codes)]), codes[:1]
+    present = np.flatnonzero(counts)
+    sums = np.stack([np.bincount(codes, column) for column in sketch.T], 1)
+    sequence = _neighbouring(present, sums[present] / counts[present, None])
+    rank = np.empty(len(counts), np.int64)
+    rank[sequence] = np.arange(len(sequence))
+    return np.argsort(rank[codes], kind="stable"), np.concatenate([[0], np.cumsum(counts[sequence])]), sequence
+
+
+def _neighbouring(classes: Array, means: Array) -> Array:
+    """Halve at the widest coordinate of the means, and each half again."""
+    if len(classes) <= 2:
+        return classes
+    order = np.argsort(means[:, means.var(0).argmax()], kind="stable")
+    halves = order[: len(order) // 2], order[len(order) // 2 :]
+    return np.concatenate([_neighbouring(classes[half], means[half]) for half in halves])
+
+
+def index_bytes(X: Array, q: int, k: int) -> int:
+    """Memory that an index of X and a search for the k nearest of q queries take at most, X itself not counted.
+
+    For each row: the row itself in tile order; its sketch and its finer one, one of them twice while it is put in order, or
+    the whole point twice; 96 bytes of numbers, boxes and norms. The same for each query, if these are not all rows. Beside that
+    the queries' lists, in double precision and as returned.
+    """
+    n, d = X.shape
+    whole = -(-d // 8) * 8
+    largest = 0 if n < _FEW_POINTS or d <= _FEW_FEATURES else max(sketch + 2 * fine for sketch, fine in _SIZES)
+    row = kernel_dtype(X).itemsize * d + 4 * max(2 * whole, largest) + 96
+    return int((n + (q if q != n else 0)) * row + q * (32 * k + 16))

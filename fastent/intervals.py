@@ -1,0 +1,62 @@
+"""Means over a sample of the rows, with what the sample leaves open."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Estimate", "class_balanced_mean", "ratio_of_means", "sample_mean"]
+
+# Two-sided 95 % of the normal distribution.
+_Z = 1.959963984540054
+
+
+class Estimate(NamedTuple):
+    """A mean, its standard error, and its 95 % interval; without error where every row was asked."""
+
+    value: float
+    standard_error: float
+    low: float
+    high: float
+
+
+def sample_mean(values: NDArray[Any], population: int) -> Estimate:
+    """Mean of a random sample without replacement from so many; NaN values do not count."""
+    values = values[~np.isnan(values)]
+    return _estimate(float(values.mean()), _squared_error(values, population)) if len(values) else _unknown()
+
+
+def class_balanced_mean(values: NDArray[Any], codes: NDArray[np.int64], counts: NDArray[np.int64]) -> Estimate:
+    """Mean over the sampled classes of the class means; `counts` says how many of each class there are in all."""
+    present = np.unique(codes)
+    groups = [values[codes == c] for c in present]
+    error = sum(_squared_error(group, int(counts[c])) for c, group in zip(present, groups, strict=True)) / len(present) ** 2
+    return _estimate(float(np.mean([group.mean() for group in groups])), error)
+
+
+def ratio_of_means(above: NDArray[Any], below: NDArray[Any], population: int) -> Estimate:
+    """sum(above) / (sum(above) + sum(below)), its error by linearisation."""
+    usable = ~np.isnan(above + below)
+    above, below = above[usable], below[usable]
+    if not len(above):
+        return _unknown()
+    total = above.mean() + below.mean()
+    if total == 0:
+        return _estimate(0.0, 0.0)
+    value = float(above.mean() / total)
+    return _estimate(value, _squared_error(((1 - value) * above - value * below) / total, population))
+
+
+def _squared_error(values: NDArray[Any], population: int) -> float:
+    if len(values) >= population:
+        return 0.0
+    return float(values.var(ddof=1) / len(values) * (1 - len(values) / population)) if len(values) > 1 else np.nan
+
+
+def _estimate(value: float, squared_error: float) -> Estimate:
+    error = float(np.sqrt(squared_error))
+    return Estimate(value, error, value - _Z * error, value + _Z * error)
+
+
+def _unknown() -> Estimate:
+    return Estimate(np.nan, np.nan, np.nan, np.nan)

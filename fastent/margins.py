@@ -1,0 +1,150 @@
+"""Distances to the nearest point of the same class and of another, exact for every point."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays import as_features, as_labels, check_finite
+from fastent.errors import FastentError
+from fastent.intervals import Estimate, ratio_of_means, sample_mean
+from fastent.memory import check_fits
+from fastent.neighbors import as_queries, search_distances
+from fastent.options import choice
+from fastent.progress import Progress
+
+__all__ = ["Margins", "margins"]
+
+
+@dataclass(frozen=True, eq=False)
+class Margins:
+    """Hits, misses and what follows from them. A point that is alone in its class has no hit: NaN, and not in the means.
+
+    Attributes
+    ----------
+    queries : (q,) int64
+        Row numbers.
+    hit, miss : (q,) float64
+        Distance to the nearest other point of the same class, and to the nearest of another class, >= 0.
+    hit_index, miss_index : (q,) int64
+        Which points these are, ties by the lower row number; n where there is no hit.
+    margin : (q,) float64
+        (miss - hit) / 2, the hypothesis margin (Crammer et al. 2002).
+    relative : (q,) float64
+        (miss - hit) / (miss + hit), in [-1, 1]; 0 / 0 is 0.
+    n2 : float
+        r / (1 + r), r = sum of hits / sum of misses (Lorena et al. 2019), in [0, 1].
+    n3 : float
+        Share of points whose nearest other point has another label, ties by the lower row number, in [0, 1].
+    alone : int
+        How many of the queries are alone in their class.
+    intervals : dict of Estimate
+        For "margin", "relative", "n2" and "n3": value, standard error and 95 % interval over all rows, for queries that are a
+        random sample of them. Without error where every row was a query.
+    """
+
+    queries: NDArray[np.int64]
+    hit: NDArray[np.float64]
+    miss: NDArray[np.float64]
+    hit_index: NDArray[np.int64]
+    miss_index: NDArray[np.int64]
+    margin: NDArray[np.float64]
+    relative: NDArray[np.float64]
+    n2: float
+    n3: float
+    alone: int
+    intervals: dict[str, Estimate]
+
+    def __repr__(self) -> str:
+        mean = self.intervals["relative"].value
+        return f"Margins({len(self.hit)} queries, relative margin {mean:.4f}, n2 {self.n2:.4f}, n3 {self.n3:.4f})"
+
+
+def margins(
+    X: Any,
+    labels: Any,
+    *,
+    queries: Any = None,
+    metric: Literal["euclidean", "cosine"] = "euclidean",
+    memory_budget: int | str | None = None,
+    seed: int = 0,
+    progress: Progress = None,
+) -> Margins:
+    """Find the nearest point of the same class and of another class, for all rows or for some.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+        As for `fe.neighbors`.
+    labels : array-like (n,)
+        Two classes or more.
+    queries : int or (q,) int, optional
+        A number: that many rows, drawn at random with `seed`. Or row numbers. All rows unless said.
+    metric : "euclidean" or "cosine"
+    memory_budget, seed, progress
+        As for `fe.neighbors`.
+
+    Raises
+    ------
+    FastentError
+        Bad input; one class only; memory that will not do.
+
+    References
+    ----------
+    Crammer et al., "Margin analysis of the LVQ algorithm", 2002.
+    Lorena et al., "How complex is your classification problem?", 2019.
+
+    Examples
+    --------
+    >>> import fastent as fe
+    >>> fe.margins([[0.0], [1.0], [3.0], [7.0]], ["a", "a", "b", "b"]).margin.tolist()
+    [1.0, 0.5, -1.0, 1.0]
+    """
+    from fastent.exact import ExactIndex, index_bytes
+
+    choice("metric", metric, ("euclidean", "cosine"))
+    features = as_features(X)
+    n, d = features.shape
+    codes, _ = as_labels(labels, n=n, minimum_classes=2)
+    asked = as_queries(queries, n, d, seed=seed)
+    if asked.rows is None:
+        raise FastentError("queries of margins are rows of X, by number: points that are no rows have no label here")
+    check_finite(features)
+    check_fits(
+        index_bytes(features, len(asked), 2),
+        f"the search for hits and misses of {len(asked)} queries among {n} x {d} points",
+        "use fewer queries, or measure a subset of the rows",
+        memory_budget,
+    )
+    unit = metric == "cosine"
+    index = ExactIndex(features, codes=codes, unit=unit, seed=seed)
+    rows = None if queries is None else asked.rows
+    near, near_index = index.nearest(1, rows, among="own class", progress=progress)
+    other, other_index = index.nearest(1, rows, among="other classes", progress=progress)
+    hit_index, miss_index = near_index[:, 0], other_index[:, 0]
+    missed = ((other < near) | ((other == near) & (other_index < near_index)))[:, 0]
+    hit = search_distances(np.where(np.isinf(near), np.nan, near)[:, 0], unit)
+    miss = search_distances(other[:, 0], unit)
+    with np.errstate(invalid="ignore"):
+        relative = np.where(hit + miss == 0, 0.0, (miss - hit) / (miss + hit))
+    margin = (miss - hit) / 2
+    intervals = {
+        "margin": sample_mean(margin, n),
+        "relative": sample_mean(relative, n),
+        "n2": ratio_of_means(hit, miss, n),
+        "n3": sample_mean(missed.astype(np.float64), n),
+    }
+    return Margins(
+        queries=asked.rows,
+        hit=hit,
+        miss=miss,
+        hit_index=hit_index,
+        miss_index=miss_index,
+        margin=margin,
+        relative=relative,
+        n2=intervals["n2"].value,
+        n3=intervals["n3"].value,
+        alone=int(np.isnan(hit).sum()),
+        intervals=intervals,
+    )

@@ -1,0 +1,398 @@
+"""Nearest neighbours: exact unless asked otherwise, in double precision where it decides, never -1, NaN or negative."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays import as_array, as_features, check_finite, row_blocks
+from fastent.errors import FastentError
+from fastent.memory import check_fits
+from fastent.options import choice, whole_number
+from fastent.progress import Progress
+
+if TYPE_CHECKING:
+    from fastent.exact import Work
+
+__all__ = ["Neighbors", "Queries", "as_queries", "neighbors", "search_distances"]
+
+Array = NDArray[Any]
+Method = Literal["auto", "exact", "flat", "ivf", "hnsw", "torch"]
+
+# faiss and torch rank in single precision by |a|^2 + |b|^2 - 2 ab: so many candidates more are ranked again.
+_SPARE = 16
+_RECALL_QUERIES = 200
+_BLOCK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbors:
+    """The k nearest rows of some queries, from `fe.neighbors` or from any search of your own.
+
+    Attributes
+    ----------
+    indices : (q, k) int64
+        Row numbers, the nearest first.
+    distances : (q, k) float32
+        Not squared, >= 0, ascending.
+    queries : (q,) int64 or None
+        The queries' own row numbers, all rows unless given; None for points that are no rows.
+    n : int
+        How many rows were searched; the largest number in sight unless given.
+    method : str
+        How they were found.
+    recall : float
+        Share of the true neighbours that were found, in [0, 1]: 1 for an exact search, measured on a sample of the queries for
+        another, NaN for what you bring.
+    work : Work or None
+        What an exact search took.
+
+    Raises
+    ------
+    FastentError
+        Shapes that do not fit, indices out of range or among them the query itself, distances that are negative, NaN, infinite
+        or not ascending.
+    """
+
+    indices: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    queries: NDArray[np.int64] | None = None
+    n: int = 0
+    method: str = "given"
+    recall: float = np.nan
+    work: "Work | None" = None
+
+    def __post_init__(self) -> None:
+        indices, distances = as_array(self.indices, "indices"), as_array(self.distances, "distances")
+        if indices.ndim != 2 or 0 in indices.shape or indices.dtype.kind not in "iu" or distances.shape != indices.shape:
+            raise FastentError(
+                f"indices have shape {indices.shape} and dtype {indices.dtype}, distances {distances.shape}: "
+                "integers (queries, k) and as many distances are needed"
+            )
+        queries = self.queries
+        if queries is None and self.method == "given":
+            queries = np.arange(len(indices))
+        if queries is not None:
+            queries = as_array(queries, "queries").astype(np.int64, copy=False)
+            if queries.shape != indices.shape[:1]:
+                raise FastentError(f"queries have shape {queries.shape} for {len(indices)} rows of indices: one each is needed")
+        n = self.n or 1 + max(int(indices.max()), -1 if queries is None else int(queries.max()))
+        if self.method == "given":
+            _check_lists(indices, distances, queries, n)
+        for name, value in (
+            ("indices", indices.astype(np.int64, copy=False)),
+            ("distances", distances.astype(np.float32, copy=False)),
+            ("queries", queries),
+            ("n", n),
+        ):
+            object.__setattr__(self, name, value)
+
+    @property
+    def k(self) -> int:
+        return int(self.indices.shape[1])
+
+    def subset(self, k: int) -> "Neighbors":
+        """Only the first k neighbours of each query."""
+        k = whole_number("k", k, minimum=1, maximum=self.k)
+        return Neighbors(
+            np.ascontiguousarray(self.indices[:, :k]),
+            np.ascontiguousarray(self.distances[:, :k]),
+            self.queries,
+            self.n,
+            self.method,
+            self.recall,
+            self.work,
+        )
+
+    def __repr__(self) -> str:
+        recall = "" if np.isnan(self.recall) or self.recall == 1 else f", recall {self.recall:.4f}"
+        return f"Neighbors({len(self.indices)} queries, k={self.k}, {self.n} rows, {self.method}{recall})"
+
+
+class Queries(NamedTuple):
+    """Row numbers (q,), or points (q, d) that are no rows; whether the rows are a random sample of all."""
+
+    rows: NDArray[np.int64] | None
+    points: Array | None
+    sampled: bool
+
+    def __len__(self) -> int:
+        return len(self.points if self.rows is None else self.rows)  # type: ignore[arg-type]
+
+
+def neighbors(
+    X: Any,
+    k: int = 10,
+    *,
+    queries: Any = None,
+    metric: Literal["euclidean", "cosine"] = "euclidean",
+    method: Method = "auto",
+    memory_budget: int | str | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    nlist: int | None = None,
+    nprobe: int = 16,
+    hnsw_m: int = 16,
+    ef_construction: int = 100,
+    ef_search: int = 50,
+    progress: Progress = None,
+) -> Neighbors:
+    """Find the k nearest rows of X, for all rows or for some queries, each row left out of its own list by its number.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+        float16, bfloat16, float32, float64 or integers; any memory order, memory maps, torch on any device. NaN is refused.
+    k : int
+        From 1 to n - 1 (n for points that are no rows).
+    queries : int, (q,) int, or (q, d) array-like, optional
+        A number: that many rows, drawn at random with `seed`. Row numbers. Or other points, from whose lists nothing is left
+        out. All rows unless said.
+    metric : "euclidean" or "cosine"
+        Cosine distance is 1 - cos, in [0, 2]; rows of zeros are refused.
+    method : "auto", "exact", "flat", "ivf", "hnsw" or "torch"
+        "exact" skips what a bound shows to be too far, and picks the bound's size on a sample of the data; where nothing can be
+        skipped it scans all pairs. "auto" is "exact", or "torch" for a tensor on a GPU. "flat", "ivf", "hnsw" are faiss's
+        (``pip install 'fastent[faiss]'``), "torch" a blocked matrix product; what these propose is ranked again in double
+        precision, and their recall is measured.
+    memory_budget : int or str, optional
+        Bytes, or like "4GiB"; what is available unless said.
+    seed : int
+    device : str, optional
+        For "torch": "cpu", "cuda", ...; where X is unless said.
+    nlist, nprobe : int
+        For "ivf": lists (about 4 sqrt(n) unless said), and how many of them a query looks into.
+    hnsw_m, ef_construction, ef_search : int
+        For "hnsw".
+    progress : bool or callable
+        True for a bar on stderr with an estimate of the time left; or a function of (done, total, message).
+
+    Returns
+    -------
+    Neighbors
+        Distances are computed in double precision from differences; ties are ordered by the lower row number. The same for any
+        number of threads.
+
+    Raises
+    ------
+    FastentError
+        Bad input; too few rows; memory that will not do.
+
+    Examples
+    --------
+    >>> import fastent as fe
+    >>> fe.neighbors([[0.0], [1.0], [3.0], [7.0]], k=2).indices.tolist()
+    [[1, 2], [0, 2], [1, 0], [2, 1]]
+    """
+    choice("metric", metric, ("euclidean", "cosine"))
+    choice("method", method, ("auto", "exact", *_CANDIDATES))
+    features = as_features(X)
+    asked = as_queries(queries, *features.shape, seed=seed)
+    most = len(features) - (asked.rows is not None)
+    if not most:
+        raise FastentError("X has one row, which has no neighbours: pass more rows")
+    k = whole_number("k", k, minimum=1, maximum=most)
+    check_finite(features)
+    if method == "auto":
+        method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
+    options = {
+        "device": str(X.device) if device is None and hasattr(X, "device") else device,
+        "nlist": nlist,
+        "nprobe": nprobe,
+        "hnsw_m": hnsw_m,
+        "ef_construction": ef_construction,
+        "ef_search": ef_search,
+    }
+    task = _Task(features, asked, k, metric == "cosine", method, seed, options, progress)
+    return (_exact if method == "exact" else _approximate)(task, memory_budget)
+
+
+def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
+    """What people pass as `queries=`, checked."""
+    if queries is None:
+        return Queries(np.arange(n), None, False)
+    if np.ndim(queries) == 0:
+        count = whole_number("queries", queries, minimum=1, maximum=n)
+        return Queries(np.sort(np.random.default_rng(seed).choice(n, count, replace=False)), None, True)
+    array = as_array(queries, "queries")
+    if array.ndim == 2:
+        points = as_features(array, name="queries")
+        if points.shape[1] != d:
+            raise FastentError(f"queries have {points.shape[1]} features, X has {d}: pass points of the same space")
+        check_finite(points, name="queries")
+        return Queries(None, points, False)
+    if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "iu":
+        raise FastentError(
+            f"queries have shape {array.shape} and dtype {array.dtype}: a number, row numbers (q,) or points (q, d) are needed"
+        )
+    if array.min() < 0 or array.max() >= n:
+        wrong = array[(array < 0) | (array >= n)]
+        raise FastentError(f"queries name {len(wrong)} rows that X has not, first {wrong[0]}: its rows are 0..{n - 1}")
+    return Queries(array.astype(np.int64), None, False)
+
+
+class _Task(NamedTuple):
+    """What is to be searched, checked."""
+
+    X: Array
+    asked: Queries
+    k: int
+    unit: bool
+    method: str
+    seed: int
+    options: dict[str, Any]
+    progress: Progress
+
+    def check_fits(self, needed: int, budget: int | str | None) -> None:
+        n, d = self.X.shape
+        what = f"the {self.method} search for {self.k} neighbours of {len(self.asked)} queries among {n} x {d} points"
+        check_fits(needed, what, "use fewer queries, or measure a subset of the rows", budget)
+
+    def finished(self, squared: NDArray[np.float64], found: NDArray[np.int64], recall: float, work: Any = None) -> Neighbors:
+        distances = search_distances(squared, self.unit).astype(np.float32)
+        return Neighbors(found, distances, self.asked.rows, len(self.X), self.method, recall, work)
+
+
+def _exact(task: _Task, budget: int | str | None) -> Neighbors:
+    from fastent.exact import ExactIndex, index_bytes
+
+    task.check_fits(index_bytes(task.X, len(task.asked), task.k), budget)
+    index = ExactIndex(task.X, unit=task.unit, seed=task.seed)
+    queries = task.asked.points if task.asked.rows is None else task.asked.rows
+    if task.asked.rows is not None and np.array_equal(task.asked.rows, np.arange(len(task.X))):
+        queries = None  # all rows in their order, as the index has them in tiles already
+    squared, found = index.nearest(task.k, queries, progress=task.progress)
+    return task.finished(squared, found, 1.0, index.work)
+
+
+def _approximate(task: _Task, budget: int | str | None) -> Neighbors:
+    """Candidates from another library, ranked again; recall measured on a sample."""
+    from fastent.kernels.search import rank_candidates
+
+    (n, d), asked, k = task.X.shape, task.asked, task.k
+    task.check_fits(16 * n * d + len(asked) * (24 * (k + _SPARE) + 16 * d), budget)
+    rows = _rows(task.X, task.unit)
+    if asked.rows is not None:
+        points, own = rows[asked.rows], asked.rows
+    else:
+        points, own = _rows(asked.points, task.unit).astype(rows.dtype, copy=False), np.full(len(asked), -1)
+
+    def among_all(some: Array) -> tuple[Array, Array]:
+        everything = np.broadcast_to(np.arange(n), (len(some), n))
+        return rank_candidates(rows, points[some], own[some], everything, k)  # type: ignore[no-any-return]
+
+    wanted = min(k + _SPARE + 1, n)
+    proposed = _CANDIDATES[task.method](*_centred(rows, points), wanted, task.seed, task.options)
+    squared, found = rank_candidates(rows, points, own, proposed, k)
+    short = np.flatnonzero(np.isinf(squared[:, -1]))
+    if len(short):  # an index that looks into few places may come back with fewer than k
+        squared[short], found[short] = among_all(short)
+    sample = np.random.default_rng(task.seed).choice(len(points), min(_RECALL_QUERIES, len(points)), replace=False)
+    return task.finished(squared, found, float((squared[sample] <= among_all(sample)[0][:, -1:]).mean()))
+
+
+def _centred(rows: Array, points: Array) -> tuple[Array, Array]:
+    """In single precision about the mean, where less is lost to cancellation, and of a size whose squares do not overflow."""
+    origin = rows[:: max(1, len(rows) // _BLOCK)].astype(np.float64).mean(0)
+    rows, points = rows - origin, points - origin
+    largest = max(np.abs(rows).max(), np.abs(points).max())
+    scale = 2.0 ** -np.frexp(largest)[1]
+    return (rows * scale).astype(np.float32), (points * scale).astype(np.float32)
+
+
+def _flat(rows: Array, points: Array, wanted: int, seed: int, options: dict[str, Any]) -> Array:
+    return _faiss().knn(points, rows, wanted)[1]  # type: ignore[no-any-return]
+
+
+def _ivf(rows: Array, points: Array, wanted: int, seed: int, options: dict[str, Any]) -> Array:
+    faiss = _faiss()
+    n, d = rows.shape
+    lists = (
+        min(n, int(4 * n**0.5)) if options["nlist"] is None else whole_number("nlist", options["nlist"], minimum=1, maximum=n)
+    )
+    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(d), d, lists)
+    index.cp.seed, index.cp.min_points_per_centroid = seed + 1, 1
+    index.train(rows)
+    index.add(rows)
+    index.nprobe = min(lists, whole_number("nprobe", options["nprobe"], minimum=1))
+    return index.search(points, wanted)[1]  # type: ignore[no-any-return]
+
+
+def _hnsw(rows: Array, points: Array, wanted: int, seed: int, options: dict[str, Any]) -> Array:
+    index = _faiss().IndexHNSWFlat(rows.shape[1], whole_number("hnsw_m", options["hnsw_m"], minimum=2))
+    index.hnsw.efConstruction = whole_number("ef_construction", options["ef_construction"], minimum=1)
+    index.hnsw.efSearch = max(wanted, whole_number("ef_search", options["ef_search"], minimum=1))
+    index.add(rows)
+    return index.search(points, wanted)[1]  # type: ignore[no-any-return]
+
+
+def _torch(rows: Array, points: Array, wanted: int, seed: int, options: dict[str, Any]) -> Array:
+    import torch
+
+    try:
+        device = torch.device(options["device"] or "cpu")
+        data = torch.from_numpy(rows).to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise FastentError(f"device={options['device']!r}: {str(error).splitlines()[0]}; use 'cpu'") from error
+    norms = (data**2).sum(1)
+    found = np.empty((len(points), wanted), np.int64)
+    for begin in range(0, len(points), _BLOCK):
+        block = torch.from_numpy(points[begin : begin + _BLOCK]).to(device)
+        best: tuple[Any, Any] | None = None
+        for at in range(0, len(data), 8 * _BLOCK):
+            part = slice(at, at + 8 * _BLOCK)
+            scores = torch.addmm(norms[part], block, data[part].T, alpha=-2)
+            values, columns = scores.topk(min(wanted, scores.shape[1]), largest=False)
+            columns = columns + at
+            if best is not None:
+                values, columns = torch.cat([best[0], values], 1), torch.cat([best[1], columns], 1)
+                values, kept = values.topk(min(wanted, values.shape[1]), largest=False)
+                columns = columns.gather(1, kept)
+            best = values, columns
+        assert best is not None
+        found[begin : begin + _BLOCK] = best[1].cpu().numpy()
+    return found
+
+
+_CANDIDATES: dict[str, Callable[[Array, Array, int, int, dict[str, Any]], Array]] = {
+    "flat": _flat,
+    "ivf": _ivf,
+    "hnsw": _hnsw,
+    "torch": _torch,
+}
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError:
+        raise FastentError("faiss is not installed: pip install 'fastent[faiss]', or use method='exact'") from None
+    return faiss
+
+
+def _rows(X: Any, unit: bool) -> Array:
+    """C-contiguous rows in the precision that ranks them."""
+    from fastent.sketch import unit_rows
+
+    blocks = [unit_rows(block).astype(block.dtype) if unit else block for _, block in row_blocks(X)]
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def search_distances(squared: NDArray[np.float64], unit: bool) -> NDArray[np.float64]:
+    """Distances from the squares that a search returns; between unit rows 1 - cos = |a - b|^2 / 2."""
+    return squared / 2 if unit else np.sqrt(squared)
+
+
+def _check_lists(indices: Array, distances: Array, queries: Array | None, n: int) -> None:
+    def refuse(bad: Array, what: str, remedy: str) -> None:
+        rows = np.flatnonzero(bad.any(1))
+        if len(rows):
+            raise FastentError(f"{len(rows)} rows of {what}, first row {rows[0]}: {remedy}")
+
+    refuse((indices < 0) | (indices >= n), f"indices are not within 0..{n - 1}", "drop what was not found before")
+    if queries is not None:
+        refuse(indices == queries[:, None], "indices hold the query itself", "leave it out by its number")
+    refuse(~np.isfinite(distances) | (distances < 0), "distances are NaN, infinite or negative", "pass distances, not squared")
+    refuse(np.diff(distances, axis=1) < 0, "distances are not ascending", "sort them, with their indices")

@@ -1,0 +1,130 @@
+"""Label statistics of neighbour lists."""
+
+from typing import Any
+
+import numpy as np
+from fastent.kernels.jit import kernel
+from numba import prange
+
+__all__ = ["count_classes", "inverse_simpson", "label_shares"]
+
+_BISECTIONS = 100
+
+
+@kernel(parallel=True)
+def label_shares(indices: Any, distances: Any, codes: Any, own: Any, n_classes: int, parts: int) -> Any:
+    """Purity, entropy and majority vote of each list.
+
+    Parameters
+    ----------
+    indices : (q, k) int64
+    distances : (q, k) float32
+    codes : (n,) int64
+        Classes of the rows that `indices` name.
+    own : (q,) int64
+        Classes of the queries.
+    n_classes, parts : int
+        Each part of the queries is one thread's work.
+
+    Returns
+    -------
+    purity, entropy : (q,) float64
+    vote : (q,) int64
+        Ties to the class whose nearest member is nearer, then to the lower class.
+    """
+    q, k = indices.shape
+    purity, entropy, vote = np.zeros(q), np.zeros(q), np.empty(q, np.int64)
+    for part in prange(parts):
+        counts = np.zeros(n_classes, np.int64)
+        for i in range(part * q // parts, (part + 1) * q // parts):
+            for j in range(k):
+                counts[codes[indices[i, j]]] += 1
+            purity[i] = counts[own[i]] / k
+            best, most, nearest = np.int64(-1), np.int64(0), np.float32(0)
+            for j in range(k):  # nearest first, so a class is met at its nearest member
+                c = codes[indices[i, j]]
+                count = counts[c]
+                if count == 0:
+                    continue
+                share = count / k
+                entropy[i] -= share * np.log(share)
+                if count > most or (count == most and distances[i, j] == nearest and c < best):
+                    best, most, nearest = c, count, distances[i, j]
+                counts[c] = 0
+            vote[i] = best
+    return purity, entropy, vote
+
+
+@kernel(parallel=True)
+def count_classes(indices: Any, codes: Any, order: Any, bounds: Any) -> Any:
+    """How often each class (column) is among the neighbours of each class (row).
+
+    Parameters
+    ----------
+    indices : (q, k) int64
+    codes : (n,) int64
+    order : (q,) int64
+        Queries, class by class.
+    bounds : (C + 1,) int64
+        Where each class begins in `order`.
+
+    Returns
+    -------
+    (C, C) int64
+    """
+    n_classes = len(bounds) - 1
+    counts = np.zeros((n_classes, n_classes), np.int64)
+    for c in prange(n_classes):
+        row = counts[c]
+        for i in order[bounds[c] : bounds[c + 1]]:
+            for neighbour in indices[i]:
+                row[codes[neighbour]] += 1
+    return counts
+
+
+@kernel()
+def _weigh(distances: Any, target: float, weights: Any) -> None:
+    """Weights exp(-beta d), beta such that their entropy is `target`, by bisection from above and below."""
+    low, high, beta = 0.0, np.inf, 1.0
+    nearest = np.float64(distances[0])
+    scale = np.float64(distances[len(distances) - 1]) - nearest
+    if scale == 0.0:
+        weights[:] = 1 / len(weights)
+        return
+    for _ in range(_BISECTIONS):
+        total = moment = 0.0
+        for j in range(len(weights)):
+            reduced = (distances[j] - nearest) / scale
+            weights[j] = np.exp(-beta * reduced)
+            total += weights[j]
+            moment += reduced * weights[j]
+        surplus = np.log(total) + beta * moment / total - target
+        if abs(surplus) < 1e-12:
+            break
+        if surplus > 0:
+            low = beta
+            beta = 2 * beta if np.isinf(high) else (low + high) / 2
+        else:
+            high = beta
+            beta = (low + high) / 2
+    weights /= total
+
+
+@kernel(parallel=True)
+def inverse_simpson(indices: Any, distances: Any, codes: Any, n_classes: int, perplexity: float, parts: int) -> Any:
+    """Effective number of classes around each query, (q,) float64."""
+    q, k = indices.shape
+    result = np.empty(q)
+    for part in prange(parts):
+        shares, weights = np.zeros(n_classes), np.empty(k)
+        for i in range(part * q // parts, (part + 1) * q // parts):
+            _weigh(distances[i], np.log(perplexity), weights)
+            for j in range(k):
+                shares[codes[indices[i, j]]] += weights[j]
+            squares = 0.0
+            for j in range(k):
+                c = codes[indices[i, j]]
+                squares += shares[c] * shares[c]
+                shares[c] = 0.0
+            result[i] = 1 / squares
+    return result

@@ -1,0 +1,442 @@
+"""Exact neighbours: one traversal that looks only at pairs which could matter, and the reductions that plug into it.
+
+Every point x (centred) has a *sketch* s(x) of m numbers: its first m - 1 coordinates in a rotated frame, and the norm of the
+rest. For any two points
+
+    |a - b|  >=  |s(a) - s(b)|
+
+because norms differ by no more than the vectors do. A pair whose right side exceeds what the query still wants (its k-th
+distance so far, or its radius) is never looked at more closely. The same bound, from box to box and from point to box, discards
+tiles and subtrees:
+
+    a tile of queries --- descends the tree, nearer child first ------- box to box
+      its queries ------- which of them can want this tile ------------ point to box
+        four at a time -- all TILE points of the tile, vectorised ----- inner products about the tile's centre
+          a survivor ---- the same bound from a finer sketch ---------- differences
+            then -------- the distance in the precision of the rows --- differences, left early
+              at last --- the distance in double precision ------------ which counts, and decides
+
+Rounding: every threshold is widened by more than the sketch, the boxes and the sums can lose, so no pair is dropped that exact
+arithmetic would keep. What a query finds depends on no other query: neither threads nor tiles change it.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from fastent.kernels.bounds import QUERIES, WORDS, bounds_of_four, first_bit
+from fastent.kernels.jit import SUMS, kernel, unowned
+from fastent.kernels.tree import TILE, select
+from numba import prange
+
+__all__ = ["BLUR", "Desk", "Found", "Points", "make_desk", "rank_candidates", "search"]
+
+FUSED = frozenset({"contract"})
+
+# Survivors' distances are left early after so many features.
+_STRIDE = 128
+
+# A sketch is where exact arithmetic puts it but for this share of its norm: its rounding, and that of the norm of the rest.
+BLUR = 2.0**-20
+
+# What sums of squares in single precision can lose, for as many terms as sketches have.
+_ROUNDED = np.float32(1 + 2.0**-16)
+
+
+class Points(NamedTuple):
+    """A set of points in tile order.
+
+    start : (tiles + 1,) int64
+        Where each tile begins.
+    ids : (n,) int64
+        Numbers by which results are reported (data), or under which they are written (queries).
+    rows : (n, d) float32 or float64
+    sketch : (n, m) float32
+    fine : (n, p) float32
+        A finer sketch; p = 0 for none.
+    tiled : (tiles, m * TILE) float32
+        Sketches less the tile's centre, transposed: coordinate j of point t at j * TILE + t.
+    norms : (tiles, TILE) float32
+        Squared norms of those, less what the sum of inner products can lose; NaN, within no reach, where a tile is not full.
+    centre, lower, upper : (tiles, m) float32
+        The tiles' boxes, widened by the blur, and their centres.
+    blur : (tiles,) float32
+        How far a sketch of the tile may be from where exact arithmetic puts it.
+    """
+
+    start: Any
+    ids: Any
+    rows: Any
+    sketch: Any
+    fine: Any
+    tiled: Any
+    norms: Any
+    centre: Any
+    lower: Any
+    upper: Any
+    blur: Any
+
+
+class Found(NamedTuple):
+    """What the search writes, a row for each query, by its id.
+
+    squared : (q, k) float64
+        Squared distances, ascending; infinity to begin with. With k = 0 the search counts instead.
+    index : (q, k) int64
+        Ids of the data; ties by the lower.
+    radius : (q,) float64
+        For counting: squared radii.
+    count : (q,) int64
+        For counting: points nearer than the radius.
+    """
+
+    squared: Any
+    index: Any
+    radius: Any
+    count: Any
+
+
+class Desk(NamedTuple):
+    """Where one thread works; see `make_desk`.
+
+    tiled : (m * TILE,) float32
+        The queries' sketches, transposed.
+    reach, blur, to_box : (TILE,) float32
+        Of each query: how far it looks, in the sketch; how blurred it is; its squared distance to a box.
+    active : (TILE,) int64
+        The queries that meet the tile at hand.
+    twice : (4 * m,) float32
+        -2 s(a) about the tile's centre, for the four queries at hand.
+    norm, limits : (4,) float32
+        Their squared norms about it; what their bounds may be.
+    bounds : (4 * TILE,) float32
+    masks : (4 * WORDS,) uint64
+        From `bounds_of_four`.
+    keys, numbers : (TILE,)
+        Bounds to select from.
+    origin : (m,) float32
+        Zeros.
+    stack : (128,) int64
+    distance : (128,) float32
+        Nodes to visit, and how far they are from the queries' box.
+    work : (5,) int64
+        Boxes compared, tiles visited, queries that met a tile, pairs that the sketch let pass, pairs near enough.
+    """
+
+    tiled: Any
+    reach: Any
+    blur: Any
+    to_box: Any
+    active: Any
+    twice: Any
+    norm: Any
+    limits: Any
+    bounds: Any
+    masks: Any
+    keys: Any
+    numbers: Any
+    origin: Any
+    stack: Any
+    distance: Any
+    work: Any
+
+
+def make_desk(m: int) -> Desk:
+    single = np.float32
+    return Desk(
+        tiled=np.zeros(m * TILE, single),
+        reach=np.empty(TILE, single),
+        blur=np.zeros(TILE, single),
+        to_box=np.empty(TILE, single),
+        active=np.empty(TILE, np.int64),
+        twice=np.zeros(QUERIES * m, single),
+        norm=np.empty(QUERIES, single),
+        limits=np.empty(QUERIES, single),
+        bounds=np.empty(QUERIES * TILE, single),
+        masks=np.empty(QUERIES * WORDS, np.uint64),
+        keys=np.empty(TILE, single),
+        numbers=np.empty(TILE, np.int64),
+        origin=np.zeros(m, single),
+        # A search goes down one path and leaves one node aside at each level: no tree of 2^60 tiles will come.
+        stack=np.empty(128, np.int64),
+        distance=np.empty(128, single),
+        work=np.zeros(5, np.int64),
+    )
+
+
+@kernel(fastmath=FUSED)
+def _points_to_box(tile: Any, lower: Any, upper: Any, squared: Any) -> None:
+    zero = np.float32(0)
+    squared[:] = zero
+    for j in range(lower.shape[0]):
+        low, high = lower[j], upper[j]
+        column = tile[j * TILE : (j + 1) * TILE]
+        for t in range(TILE):
+            below, above = low - column[t], column[t] - high
+            gap = below if below > above else above
+            gap = gap if gap > zero else zero
+            squared[t] += gap * gap
+
+
+@kernel(fastmath=FUSED)
+def _box_to_box(lower: Any, upper: Any, low: Any, high: Any) -> float:
+    squared = np.float32(0)
+    for j in range(lower.shape[0]):
+        gap = max(max(lower[j] - high[j], low[j] - upper[j]), np.float32(0))
+        squared += gap * gap
+    return squared
+
+
+@kernel(fastmath=FUSED)
+def _centre_to_centre(lower: Any, upper: Any, low: Any, high: Any) -> float:
+    squared = np.float32(0)
+    for j in range(lower.shape[0]):
+        gap = (lower[j] + upper[j]) - (low[j] + high[j])
+        squared += gap * gap
+    return squared
+
+
+@kernel(fastmath=SUMS)
+def _about(sketch: Any, centre: Any, twice: Any) -> float:
+    """Write -2 (s - centre), return the squared norm of s - centre."""
+    total = np.float32(0)
+    for j in range(sketch.shape[0]):
+        difference = sketch[j] - centre[j]
+        twice[j] = np.float32(-2) * difference
+        total += difference * difference
+    return total
+
+
+@kernel(fastmath=SUMS)
+def _squared(a: Any, b: Any) -> float:
+    """In the precision of the rows."""
+    total = np.float32(0)
+    for j in range(a.shape[0]):
+        difference = a[j] - b[j]
+        total += difference * difference
+    return total
+
+
+@kernel(fastmath=SUMS)
+def squared_distance(a: Any, b: Any) -> float:
+    total = 0.0
+    for j in range(a.shape[0]):
+        difference = np.float64(a[j]) - np.float64(b[j])
+        total += difference * difference
+    return total
+
+
+@kernel()
+def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
+    """Insert into an ascending list, ties by the lower number; the last entry falls out."""
+    position = len(squared) - 1
+    if distance > squared[position] or (distance == squared[position] and neighbour > index[position]):
+        return
+    while position > 0 and (
+        squared[position - 1] > distance or (squared[position - 1] == distance and index[position - 1] > neighbour)
+    ):
+        squared[position], index[position] = squared[position - 1], index[position - 1]
+        position -= 1
+    squared[position], index[position] = distance, neighbour
+
+
+@kernel()
+def _refine(a: Any, b: Any, threshold: float) -> float:
+    """The squared distance, or infinity if it is seen on the way to exceed the threshold."""
+    d = len(a)
+    # What summing d squares in single precision, by lanes, can lose at most.
+    limit = threshold * (1 + (d / 16 + 8) * 1.2e-7)
+    so_far = 0.0
+    for j in range(0, d, _STRIDE):
+        so_far += _squared(a[j : j + _STRIDE], b[j : j + _STRIDE])
+        if so_far > limit:
+            return np.inf
+    return squared_distance(a, b)
+
+
+@kernel()
+def _seed(bounds: Any, width: int, k: int, desk: Any) -> float:
+    """The bound that k of a tile's points do not exceed: with these a list is filled, so that the others find it short."""
+    keys = desk.keys[:width]
+    for t in range(width):
+        keys[t] = bounds[t]
+    select(keys, desk.numbers[:width], k)
+    return keys[k]
+
+
+@kernel()
+def _scan(data: Any, queries: Any, own: Any, tile: int, first_query: int, n_active: int, lists: Any, desk: Any) -> None:
+    """Let the active queries of a tile meet all points of a tile of data."""
+    first, m, k = data.start[tile], data.sketch.shape[1], lists.squared.shape[1]
+    width = data.start[tile + 1] - first
+    points, norms, centre, blur = data.tiled[tile], data.norms[tile], data.centre[tile], data.blur[tile]
+    # What summing m products in single precision can lose, relative to the norms.
+    loss = np.float32(1 - (4 * m + 32) * 2.0**-24)
+    finer = data.fine.shape[1] > 0
+    seen = refined = 0
+    for begin in range(0, n_active, QUERIES):
+        present = min(QUERIES, n_active - begin)
+        for i in range(QUERIES):
+            desk.limits[i] = np.float32(-np.inf)
+        for i in range(present):
+            t = desk.active[begin + i]
+            desk.norm[i] = loss * _about(queries.sketch[first_query + t], centre, desk.twice[i * m : (i + 1) * m])
+            reach = desk.reach[t] + blur
+            desk.limits[i] = reach * reach * _ROUNDED - desk.norm[i]
+        bounds_of_four(points, norms, desk.twice, desk.limits, desk.bounds, desk.masks)
+        for i in range(present):
+            if desk.masks[i * WORDS] | desk.masks[i * WORDS + 1] == 0:
+                continue
+            t = desk.active[begin + i]
+            query = first_query + t
+            bounds, masks = desk.bounds[i * TILE : (i + 1) * TILE], desk.masks[i * WORDS : (i + 1) * WORDS]
+            leave_out, place, limit, reach = own[query], queries.ids[query], desk.limits[i], desk.reach[t] + blur
+            seeding = reach == np.inf and width > k + 1
+            first_few = _seed(bounds, width, k, desk) if seeding else np.float32(np.inf)
+            for others in range(1 + seeding):
+                for word in range(WORDS):
+                    bits = masks[word]
+                    while bits != 0:
+                        s = 64 * word + first_bit(bits)
+                        bits &= bits - np.uint64(1)
+                        if bounds[s] > limit or (bounds[s] > first_few) != others or data.ids[first + s] == leave_out:
+                            continue
+                        seen += 1
+                        if finer and _squared(queries.fine[query], data.fine[first + s]) > reach * reach * _ROUNDED:
+                            continue
+                        threshold = lists.squared[place, k - 1] if k > 0 else lists.radius[place]
+                        squared = _refine(queries.rows[query], data.rows[first + s], threshold)
+                        if squared == np.inf:
+                            continue
+                        refined += 1
+                        if k > 0:
+                            insert(lists.squared[place], lists.index[place], squared, data.ids[first + s])
+                            desk.reach[t] = np.sqrt(lists.squared[place, k - 1]) * _ROUNDED + desk.blur[t]
+                            reach = desk.reach[t] + blur
+                            limit = reach * reach * _ROUNDED - desk.norm[i]
+                        else:
+                            lists.count[place] += squared < threshold
+    desk.work[2] += n_active
+    desk.work[3] += seen
+    desk.work[4] += refined
+
+
+@kernel()
+def _prepare(queries: Any, tile: int, lists: Any, desk: Any) -> None:
+    """Transpose the sketches of a tile of queries, and set how far each of them reaches."""
+    first, width, k = queries.start[tile], queries.start[tile + 1] - queries.start[tile], lists.squared.shape[1]
+    desk.reach[:] = np.float32(-1)
+    for t in range(width):
+        sketch, place = queries.sketch[first + t], queries.ids[first + t]
+        for j in range(len(sketch)):
+            desk.tiled[j * TILE + t] = sketch[j]
+        desk.blur[t] = np.sqrt(_squared(sketch, desk.origin)) * BLUR
+        threshold = lists.squared[place, k - 1] if k > 0 else lists.radius[place]
+        desk.reach[t] = np.sqrt(threshold) * _ROUNDED + desk.blur[t]
+
+
+@kernel()
+def _traverse(
+    data: Any, tree: Any, queries: Any, own: Any, entry: Any, barred: Any, tiles: Any, lists: Any, stop: Any, desk: Any
+) -> None:
+    for query_tile in tiles:
+        if stop[0]:
+            return
+        _prepare(queries, query_tile, lists, desk)
+        first, width = queries.start[query_tile], queries.start[query_tile + 1] - queries.start[query_tile]
+        lower, upper = queries.lower[query_tile], queries.upper[query_tile]
+        farthest = desk.reach.max()
+        desk.stack[0], desk.distance[0] = entry[query_tile], np.float32(0)
+        depth = 1
+        while depth > 0:
+            depth -= 1
+            node = desk.stack[depth]
+            if desk.distance[depth] > farthest * farthest * _ROUNDED or node == barred[query_tile]:
+                continue
+            tile = tree.tile[node]
+            if tile < 0:
+                near, far = tree.left[node], tree.right[node]
+                to_near = _box_to_box(lower, upper, tree.lower[near], tree.upper[near])
+                to_far = _box_to_box(lower, upper, tree.lower[far], tree.upper[far])
+                swap = to_near > to_far
+                if to_near == to_far:  # as where both boxes meet the queries'
+                    between_near = _centre_to_centre(lower, upper, tree.lower[near], tree.upper[near])
+                    swap = between_near > _centre_to_centre(lower, upper, tree.lower[far], tree.upper[far])
+                if swap:
+                    near, far, to_near, to_far = far, near, to_far, to_near
+                desk.stack[depth], desk.distance[depth] = far, to_far
+                desk.stack[depth + 1], desk.distance[depth + 1] = near, to_near
+                depth += 2
+                desk.work[0] += 2
+                continue
+            desk.work[1] += 1
+            _points_to_box(desk.tiled, data.lower[tile], data.upper[tile], desk.to_box)
+            n_active = 0
+            for t in range(width):
+                if desk.to_box[t] <= desk.reach[t] * desk.reach[t] * _ROUNDED:
+                    desk.active[n_active] = t
+                    n_active += 1
+            if n_active:
+                _scan(data, queries, own, tile, first, n_active, lists, desk)
+                farthest = desk.reach.max()
+
+
+@kernel()
+def search(
+    data: Any, tree: Any, queries: Any, own: Any, entry: Any, barred: Any, tiles: Any, found: Any, stop: Any, desk: Any
+) -> None:
+    """Find, for some tiles of queries, the nearest points, or count those within a radius.
+
+    Parameters
+    ----------
+    data, queries : Points
+    tree : Tree
+        Over the tiles of `data`.
+    own : (q,) int64
+        In tile order of the queries: the id that is left out, -1 for none.
+    entry, barred : (query tiles,) int64
+        The node to begin at, and one to leave out (-1 for none): how a search is confined to a group, or to all others.
+    tiles : (any,) int64
+        Which tiles of queries.
+    found : Found
+    stop : (1,) uint8
+        Any other thread may set it to end the search before the next tile of queries.
+    desk : Desk
+        From `make_desk`; one for each thread.
+
+    Notes
+    -----
+    Operations: 2 m for each query and point that meet, at about three quarters of what the machine's multiply-adds allow.
+    """
+    _traverse(
+        unowned(data), unowned(tree), unowned(queries), unowned(own), unowned(entry), unowned(barred), tiles, unowned(found),
+        unowned(stop), unowned(desk),
+    )  # fmt: skip
+
+
+@kernel(parallel=True)
+def rank_candidates(rows: Any, queries: Any, own: Any, candidates: Any, k: int) -> Any:
+    """Keep the k nearest of some candidates, by distances in double precision, ties by the lower row number.
+
+    Parameters
+    ----------
+    rows : (n, d), queries : (q, d)
+        float32 or float64, C-contiguous.
+    own : (q,) int64
+        The row that is left out, -1 for none.
+    candidates : (q, c) int64
+        Row numbers without repetition; negative ones are no candidates.
+
+    Returns
+    -------
+    squared : (q, k) float64
+        Infinity where there are fewer.
+    index : (q, k) int64
+    """
+    q = len(queries)
+    squared, index = np.full((q, k), np.inf), np.full((q, k), len(rows), np.int64)
+    for i in prange(q):
+        its_squared, its_index, query = squared[i], index[i], queries[i]
+        for candidate in candidates[i]:
+            if candidate >= 0 and candidate != own[i]:
+                insert(its_squared, its_index, squared_distance(query, rows[candidate]), candidate)
+    return squared, index

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from sklearn.neighbors import KNeighborsClassifier
+
+import fastent as fe
+from tests import naive
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 80), st.integers(1, 12), st.integers(1, 20), st.booleans())
+@settings(max_examples=50, deadline=None)
+def test_mixing_is_what_its_definition_says(seed, n, k, n_classes, lattice):
+    rng = np.random.default_rng(seed)
+    X = rng.integers(0, 3, (n, 2)) if lattice else rng.standard_normal((n, 3))
+    labels = rng.integers(0, n_classes, n)
+    near = fe.neighbors(X, min(k, n - 1))
+    found = fe.mixing(near, labels)
+    expected = naive.mixing(near.indices, near.distances, labels, labels, n)
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(found, name), value, rtol=1e-12, atol=1e-12, err_msg=name)
+    np.testing.assert_allclose(found.matrix.sum(1), 1)
+    assert found.occurrence.sum() == near.indices.size
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1.5, 20), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_lisi_is_what_its_definition_says(seed, perplexity, lattice):
+    rng = np.random.default_rng(seed)
+    X = rng.integers(0, 4, (100, 2)) if lattice else rng.standard_normal((100, 3))
+    labels = rng.integers(0, 5, 100)
+    near = fe.neighbors(X, 70)
+    k = round(3 * perplexity)
+    found = fe.lisi(near, labels, perplexity)
+    assert ((found >= 1) & (found <= 5)).all()
+    # Where so many neighbours are equally near that no beta has that entropy there is nothing to compare.
+    usable = np.array([np.sum(row[:k] == row[0]) < perplexity for row in near.distances])
+    expected = naive.lisi(near.indices[usable, :k], near.distances[usable, :k], labels, perplexity)
+    np.testing.assert_allclose(found[usable], expected, rtol=1e-5)
+
+
+def test_digits_leave_one_out():
+    X, y = load_digits(return_X_y=True)
+    near = fe.neighbors(X, 1)
+    assert round(fe.mixing(near, y).error * len(y)) == 21
+    for k in (3, 4, 10):
+        near = fe.neighbors(X, k)
+        votes = fe.mixing(near, y).vote
+        model = KNeighborsClassifier(k, algorithm="brute").fit(X, y)
+        theirs = model.classes_[[np.bincount(y[row], minlength=10).argmax() for row in model.kneighbors(return_distance=False)]]
+        tied = [(np.sort(np.bincount(y[row], minlength=10))[-2:] == np.bincount(y[row]).max()).all() for row in near.indices]
+        np.testing.assert_array_equal(votes[~np.array(tied)], theirs[~np.array(tied)])
+
+
+def test_ties_go_to_the_nearer_class_then_to_the_lower():
+    near = fe.Neighbors([[1, 2, 3, 4], [0, 2, 3, 4]], [[1, 2, 3, 4], [1, 1, 1, 1]], queries=[0, 1], n=5)
+    assert fe.mixing(near, ["a", "c", "b", "b", "c"]).vote.tolist() == ["c", "b"]
+
+
+def test_identities():
+    rng = np.random.default_rng(0)
+    collapsed = fe.neighbors(np.repeat(np.eye(3), 40, 0), 30)
+    labels = np.repeat([0, 1, 2], 40)
+    found = fe.mixing(collapsed, labels)
+    assert found.overlap == found.balanced_overlap == 1
+    assert found.error == 0
+    np.testing.assert_array_equal(found.matrix, np.eye(3))
+    np.testing.assert_allclose(fe.lisi(collapsed, labels, perplexity=10), 1)
+    near = fe.neighbors(rng.standard_normal((4000, 5)), 10)
+    shuffled = fe.mixing(near, rng.choice(3, 4000, p=[0.6, 0.3, 0.1]))
+    assert abs(shuffled.overlap - shuffled.chance) < 0.01
+
+
+def test_queries_that_are_no_rows():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((200, 3)), rng.integers(0, 3, 200)
+    points, truth = rng.standard_normal((50, 3)), rng.integers(0, 3, 50)
+    near = fe.neighbors(X, 5, queries=points)
+    expected = naive.mixing(near.indices, near.distances, y, truth, 200)
+    found = fe.mixing(near, y, query_labels=truth)
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(found, name), value, rtol=1e-12, err_msg=name)
+    with pytest.raises(fe.FastentError, match="pass their labels as query_labels"):
+        fe.mixing(near, y)
+    with pytest.raises(fe.FastentError, match="query_labels holds 7, which no row has"):
+        fe.mixing(near, y, query_labels=np.full(50, 7))
+
+
+def test_many_classes_and_many_neighbours_without_a_matrix():
+    rng = np.random.default_rng(0)
+    near = fe.neighbors(rng.standard_normal((12_000, 3)), 256, queries=500)
+    labels = np.arange(12_000) % 10_000
+    found = fe.mixing(near, labels, matrix=False)
+    assert found.matrix is None
+    own = labels[near.queries]
+    np.testing.assert_allclose(found.purity, (labels[near.indices] == own[:, None]).mean(1))
+
+
+def test_intervals_contain_the_full_value():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 3000)
+    X = rng.standard_normal((3000, 3)) + 0.7 * y[:, None]
+    near, full = fe.neighbors(X, 10), None
+    full = fe.mixing(near, y)
+    assert full.intervals["overlap"].standard_error == 0
+    inside = dict.fromkeys(full.intervals, 0)
+    for _ in range(400):
+        rows = rng.choice(3000, 300, replace=False)
+        sample = fe.mixing(fe.Neighbors(near.indices[rows], near.distances[rows], rows, n=3000), y)
+        for name, interval in sample.intervals.items():
+            inside[name] += interval.low <= full.intervals[name].value <= interval.high
+    for name, count in inside.items():
+        assert 365 <= count <= 393, name  # 380 +- 3 standard deviations
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([[1]], [1.0]), "indices have shape (1, 1) and dtype int64, distances (1,)"),
+        (([[1.5]], [[1.0]]), "indices have shape (1, 1) and dtype float64"),
+        (([[-1]], [[1.0]]), "1 rows of indices are not within 0..0, first row 0"),
+        (([[0]], [[1.0]]), "1 rows of indices hold the query itself"),
+        (([[1], [0]], [[1.0], [np.nan]]), "1 rows of distances are NaN, infinite or negative, first row 1"),
+        (([[1, 2], [0, 2], [0, 1]], [[1.0, 0.5]] * 3), "3 rows of distances are not ascending"),
+    ],
+)
+def test_lists_of_your_own_are_checked(arguments, message):
+    with pytest.raises(fe.FastentError) as caught:
+        fe.Neighbors(*arguments)
+    assert str(caught.value).startswith(message)
