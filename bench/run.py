@@ -73,8 +73,8 @@ def _page(result: dict[str, Any], source: str) -> str:
                 f"| {job['job']} | {job['rounds']} | {_seconds(job['median_s'])}{rate} | {peer} "
                 f"| {_seconds(figures['median_s'])} | {figures['ratio']:.2f} | {recall} |"
             )
-    for job in result["jobs"]:
-        lines += ["", *_remarks(job)]
+    for remarks in map(_remarks, result["jobs"]):
+        lines += ["", *remarks] if remarks else []
     return "\n".join(lines).rstrip() + "\n"
 
 

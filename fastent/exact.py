@@ -5,6 +5,7 @@ decides how fine the sketches are.
 """
 
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numba
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays import kernel_dtype, row_blocks
+from fastent.kernels.bounds import QUERIES
 from fastent.kernels.search import BLUR, Found, Points, make_desk, search
 from fastent.kernels.tree import TILE, Tree, bounding_boxes, build_tree, lay_out_tiles
 from fastent.progress import Progress, interruptible, reporting
@@ -22,8 +24,8 @@ __all__ = ["ExactIndex", "Work", "index_bytes"]
 
 Array = NDArray[Any]
 
-# Fewer points, or features, than this are scanned whole: a frame would cost more than it saves.
-_FEW_POINTS, _FEW_FEATURES = 4096, 16
+# With fewer points, features or queries than this all pairs are scanned: a frame would cost more than it saves.
+_FEW_POINTS, _FEW_FEATURES, _FEW_QUERIES = 4096, 16, 512
 _BLOCK_ROWS = 8192
 _PILOT_QUERIES, _PILOT_POINTS, _PILOT_K = 64, 4096, 10
 # Nanoseconds on one core of Zen 4: a coordinate of a scanned pair, a scanned pair, a survivor, a coordinate of its finer
@@ -66,6 +68,8 @@ class ExactIndex:
         Search among the rows scaled to unit length.
     seed : int
         Of the samples from which frame and sizes are taken. It cannot change what is found.
+    n_queries : int, optional
+        How many will be asked, if that is known: for few, every point is looked at, in the order they have.
 
     Raises
     ------
@@ -73,40 +77,51 @@ class ExactIndex:
         `unit` and a row of zeros.
     """
 
-    def __init__(self, X: Array, *, codes: Array | None = None, unit: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self, X: Array, *, codes: Array | None = None, unit: bool = False, seed: int = 0, n_queries: int | None = None
+    ) -> None:
         n, d = X.shape
         self._codes = np.zeros(n, np.int64) if codes is None else codes
         whole = Sizes(-(-d // 8) * 8, 0)
-        small = n < _FEW_POINTS or d <= _FEW_FEATURES
-        self._frame = take_frame(X, n_axes=0 if small else min(d, FINEST - 1), unit=unit, seed=seed)
-        self.sizes = whole if small else _SIZES[0]
+        once = codes is None and n_queries is not None and n_queries <= _FEW_QUERIES
+        scan = once or n < _FEW_POINTS or d <= _FEW_FEATURES
+        self._frame = take_frame(X, n_axes=0 if scan else min(d, FINEST - 1), unit=unit, seed=seed)
+        self.sizes = whole if scan else _SIZES[0]
         sketches = self._sketches(X, self.sizes)
 
         self._order, groups, classes = _by_class(self._codes, sketches[0])
-        left, right, tile, start, root = build_tree(sketches[0], self._order, groups)
+        left, right, tile, start, root = build_tree(sketches[0][:, :0] if once else sketches[0], self._order, groups)
         self._root = np.zeros(self._codes.max() + 1, np.int64)
         self._root[classes] = root
         self._position = np.empty(n, np.int64)
         self._position[self._order] = np.arange(n)
-        rows = np.empty((n, d), kernel_dtype(X))
-
-        def put(begin: int) -> None:
-            block = slice(begin, begin + _BLOCK_ROWS)
-            rows[self._position[block]] = self._frame.scaled(X[block].astype(rows.dtype, copy=False))
-
-        in_parallel(put, range(0, n, _BLOCK_ROWS))
+        rows = self._rows(X)
 
         def arrange(sketches: list[Array]) -> None:
             self._points = _points(start, self._order, rows, sketches)
             self._tree = Tree(left, right, tile, *bounding_boxes(left, right, tile, self._points.lower, self._points.upper))
 
         arrange(sketches)
-        if not small:
+        if not scan:
             best = self._cheapest([*_SIZES, whole], X, np.random.default_rng(seed))
             if best != self.sizes:
                 self.sizes = best
                 del self._points  # before the next takes its room
                 arrange(self._sketches(X, best))
+
+    def _rows(self, X: Array) -> Array:
+        """In tile order; X itself where it is that already."""
+        ready = type(X) is np.ndarray and X.dtype == kernel_dtype(X) and X.flags.c_contiguous and X.flags.aligned
+        if ready and self._frame.keeps_rows and np.array_equal(self._order, np.arange(len(X))):
+            return X
+        rows = np.empty(X.shape, kernel_dtype(X))
+
+        def put(begin: int) -> None:
+            block = slice(begin, begin + _BLOCK_ROWS)
+            rows[self._position[block]] = self._frame.scaled(X[block].astype(rows.dtype, copy=False))
+
+        in_parallel(put, range(0, len(X), _BLOCK_ROWS))
+        return rows
 
     def _sketches(self, X: Array, sizes: Sizes) -> list[Array]:
         if sizes.fine:
@@ -166,7 +181,7 @@ class ExactIndex:
             rows = np.concatenate([self._frame.scaled(block) for _, block in row_blocks(queries)]).astype(known.rows.dtype)
             own, codes = np.full(len(queries), -1), np.zeros(len(queries), np.int64)
         order, groups, _ = _by_class(codes, sketches[0])
-        start = build_tree(sketches[0], order, groups)[3]
+        start = _pieces(build_tree(sketches[0], order, groups)[3])
         return _Asked(_points(start, order, rows[order], sketches), own[order], codes[order[start[:-1]]])
 
     def _search(self, asked: "_Asked", found: Found, among: str, progress: Progress) -> Work:
@@ -245,8 +260,16 @@ def _points(start: Array, order: Array, rows: Array, sketches: list[Array]) -> P
     return Points(start, order, rows, sketch, fine, tiled, norms, centre, lower, upper, blur)
 
 
+def _pieces(start: Array) -> Array:
+    """Tiles cut smaller where they are too few to keep all threads at work."""
+    width = min(TILE, max(QUERIES, -(-int(start[-1]) // (4 * numba.get_num_threads()))))
+    return np.unique(np.concatenate([start, *(np.arange(a, b, width) for a, b in pairwise(start))]))
+
+
 def _taken(array: Array, order: Array) -> Array:
-    """array[order], in parallel."""
+    """array[order], in parallel; the array itself where that is its order."""
+    if np.array_equal(order, np.arange(len(array))):
+        return array
     taken = np.empty_like(array)
 
     def take(begin: int) -> None:

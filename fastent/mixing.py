@@ -103,7 +103,7 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     >>> fe.mixing(near, ["a", "a", "b", "b"]).purity.tolist()
     [1.0, 1.0, 0.0, 1.0]
     """
-    from fastent.kernels.mixing import count_classes, label_shares
+    from fastent.kernels.mixing import count_classes, count_occurrences, label_shares
 
     (codes, classes), own = _labels(neighbors, labels, query_labels)
     n_classes, (q, k) = len(classes), neighbors.indices.shape
@@ -117,9 +117,7 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
         bounds = np.searchsorted(own[order], np.arange(n_classes + 1))
         with np.errstate(invalid="ignore"):
             shares = count_classes(neighbors.indices, codes, order, bounds) / (k * np.diff(bounds)[:, None])
-    listed = neighbors.indices.ravel()
-    other = np.repeat(own, k) != codes[listed]
-    occurrence = np.bincount(listed, minlength=neighbors.n)
+    occurrence, bad_occurrence = count_occurrences(neighbors.indices, codes, own)
     counts = np.bincount(codes, minlength=n_classes)
     rows = neighbors.queries is not None
     population = neighbors.n if rows else q
@@ -141,7 +139,7 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
         vote=classes[vote],
         error=intervals["error"].value,
         occurrence=occurrence,
-        bad_occurrence=np.bincount(listed[other], minlength=neighbors.n),
+        bad_occurrence=bad_occurrence,
         hubness=_skewness(occurrence),
         intervals=intervals,
     )

@@ -259,7 +259,7 @@ def _exact(task: _Task, budget: int | str | None) -> Neighbors:
     from fastent.exact import ExactIndex, index_bytes
 
     task.check_fits(index_bytes(task.X, len(task.asked), task.k), budget)
-    index = ExactIndex(task.X, unit=task.unit, seed=task.seed)
+    index = ExactIndex(task.X, unit=task.unit, seed=task.seed, n_queries=len(task.asked))
     queries = task.asked.points if task.asked.rows is None else task.asked.rows
     if task.asked.rows is not None and np.array_equal(task.asked.rows, np.arange(len(task.X))):
         queries = None  # all rows in their order, as the index has them in tiles already

@@ -43,6 +43,10 @@ class Frame:
     origin: NDArray[np.float64]
     axes: NDArray[np.float64]
 
+    @property
+    def keeps_rows(self) -> bool:
+        return not self.unit and self.scale == 1
+
     def scaled(self, rows: Array) -> Array:
         """Rows as the search sees them, in their own precision."""
         if self.unit:

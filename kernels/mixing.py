@@ -6,7 +6,7 @@ import numpy as np
 from fastent.kernels.jit import kernel
 from numba import prange
 
-__all__ = ["count_classes", "inverse_simpson", "label_shares"]
+__all__ = ["count_classes", "count_occurrences", "inverse_simpson", "label_shares"]
 
 _BISECTIONS = 100
 
@@ -83,6 +83,17 @@ def count_classes(indices: Any, codes: Any, order: Any, bounds: Any) -> Any:
 
 
 @kernel()
+def count_occurrences(indices: Any, codes: Any, own: Any) -> Any:
+    """How often each row is a neighbour, and how often one of a query with another label: (n,) int64 each."""
+    occurrence, bad = np.zeros(len(codes), np.int64), np.zeros(len(codes), np.int64)
+    for i in range(len(indices)):
+        for neighbour in indices[i]:
+            occurrence[neighbour] += 1
+            bad[neighbour] += codes[neighbour] != own[i]
+    return occurrence, bad
+
+
+@kernel()
 def _weigh(distances: Any, target: float, weights: Any) -> None:
     """Weights exp(-beta d), beta such that their entropy is `target`, by bisection from above and below."""
     low, high, beta = 0.0, np.inf, 1.0
@@ -126,5 +137,5 @@ def inverse_simpson(indices: Any, distances: Any, codes: Any, n_classes: int, pe
                 c = codes[indices[i, j]]
                 squares += shares[c] * shares[c]
                 shares[c] = 0.0
-            result[i] = 1 / squares
+            result[i] = max(1.0, 1 / squares)  # below 1 by rounding only
     return result

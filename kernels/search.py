@@ -339,8 +339,6 @@ def _traverse(
     data: Any, tree: Any, queries: Any, own: Any, entry: Any, barred: Any, tiles: Any, lists: Any, stop: Any, desk: Any
 ) -> None:
     for query_tile in tiles:
-        if stop[0]:
-            return
         _prepare(queries, query_tile, lists, desk)
         first, width = queries.start[query_tile], queries.start[query_tile + 1] - queries.start[query_tile]
         lower, upper = queries.lower[query_tile], queries.upper[query_tile]
@@ -348,6 +346,8 @@ def _traverse(
         desk.stack[0], desk.distance[0] = entry[query_tile], np.float32(0)
         depth = 1
         while depth > 0:
+            if stop[0]:
+                return
             depth -= 1
             node = desk.stack[depth]
             if desk.distance[depth] > farthest * farthest * _ROUNDED or node == barred[query_tile]:
@@ -399,7 +399,7 @@ def search(
         Which tiles of queries.
     found : Found
     stop : (1,) uint8
-        Any other thread may set it to end the search before the next tile of queries.
+        Any other thread may set it to end the search before the next tile.
     desk : Desk
         From `make_desk`; one for each thread.
 

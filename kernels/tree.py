@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fastent.kernels.jit import kernel
+from numba import prange
 
 __all__ = ["TILE", "Tree", "bounding_boxes", "build_tree", "lay_out_tiles", "select"]
 
@@ -39,6 +40,7 @@ def build_tree(sketch: Any, order: Any, groups: Any) -> Any:
     Parameters
     ----------
     sketch : (n, m) float32
+        With m = 0 the points stay in their order.
     order : (n,) int64
         Row numbers, group by group; sorted into tile order in place.
     groups : (G + 1,) int64
@@ -88,10 +90,11 @@ def build_tree(sketch: Any, order: Any, groups: Any) -> Any:
         else:
             middle = (t0 + t1) // 2
             a, b = start[t0], start[t1]
-            column = _widest(sketch, order[a:b], sums, squares)
-            for i in range(a, b):
-                keys[i] = sketch[order[i], column]
-            select(keys[a:b], order[a:b], start[middle] - a)
+            if m > 0:
+                column = _widest(sketch, order[a:b], sums, squares)
+                for i in range(a, b):
+                    keys[i] = sketch[order[i], column]
+                select(keys[a:b], order[a:b], start[middle] - a)
         left[node], right[node] = used, used + 1
         if g1 - g0 > 1:
             stack[depth] = (used, t0, middle, g0, middle_group)
@@ -146,7 +149,7 @@ def select(keys: Any, rows: Any, middle: int) -> None:
             return
 
 
-@kernel()
+@kernel(parallel=True)
 def lay_out_tiles(sketch: Any, start: Any, blur: float) -> Any:
     """Transpose sketches tile by tile, so that a loop over a tile's points runs over neighbouring memory.
 
@@ -170,7 +173,7 @@ def lay_out_tiles(sketch: Any, start: Any, blur: float) -> Any:
     centre, blurs = np.empty((n_tiles, m), np.float32), np.zeros(n_tiles, np.float32)
     # What summing m products in single precision can lose, relative to the norms.
     loss = 1 - (4 * m + 32) * 2.0**-24
-    for i in range(n_tiles):
+    for i in prange(n_tiles):
         largest = 0.0
         for s in range(start[i], start[i + 1]):
             squared = 0.0

@@ -1,3 +1,6 @@
+import os
+import signal
+import tracemalloc
 from unittest import mock
 
 import numpy as np
@@ -249,3 +252,44 @@ def test_progress_is_reported():
     fe.neighbors(clusters(2000, 6), 3, progress=lambda done, total, message: seen.append((done, total)))
     assert seen[-1][0] == seen[-1][1]
     assert sorted(seen) == seen
+
+
+def test_ctrl_c_ends_a_search():
+    done = []
+
+    def interrupt(so_far, total, message):
+        done.append((so_far, total))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    X = np.random.default_rng(0).standard_normal((30_000, 64))
+    with pytest.raises(KeyboardInterrupt):
+        fe.neighbors(X, 3, progress=interrupt)
+    assert done[-1][0] < done[-1][1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_collapsed_classes():
+    """As at the end of training: classes almost points, far apart beside their size."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, 5000)
+    X = (np.eye(10, 64)[labels] * 50 + 1e-4 * rng.standard_normal((5000, 64))).astype(np.float32)
+    near = fe.neighbors(X, 10, queries=np.arange(0, 5000, 25))
+    assert_nearest(near, X, 10, near.queries)
+    assert fe.mixing(near, labels).overlap == 1
+
+
+@pytest.mark.parametrize(("n", "d", "k"), [(100_000, 40, 10), (40_000, 300, 5)])
+def test_memory_stays_within_the_formula(n, d, k):
+    """Peak of what numpy allocates, X not counted."""
+    from fastent.exact import index_bytes
+
+    X = clusters(n, d)
+    fe.neighbors(X[:5000], k)  # what stays for good, as imports, is not the search's
+    tracemalloc.start()
+    try:
+        fe.neighbors(X, k)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Blocks in double precision, one for each thread, are the same for any n.
+    assert peak <= index_bytes(X, n, k) + 24 * 2**20
