@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_array, as_features, check_finite, row_blocks
+from fastent.arrays import Labels, as_array, as_features, as_labels, check_finite, row_blocks
 from fastent.errors import FastentError
 from fastent.memory import check_fits
 from fastent.options import choice, whole_number
@@ -16,7 +16,7 @@ from fastent.progress import Progress
 if TYPE_CHECKING:
     from fastent.exact import Work
 
-__all__ = ["Neighbors", "Queries", "as_queries", "neighbors", "search_distances"]
+__all__ = ["Neighbors", "Queries", "as_queries", "label_codes", "neighbors", "search_distances"]
 
 Array = NDArray[Any]
 Method = Literal["auto", "exact", "flat", "ivf", "hnsw", "torch"]
@@ -231,6 +231,22 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
         wrong = array[(array < 0) | (array >= n)]
         raise FastentError(f"queries name {len(wrong)} rows that X has not, first {wrong[0]}: its rows are 0..{n - 1}")
     return Queries(array.astype(np.int64), None, False)
+
+
+def label_codes(neighbors: Neighbors, labels: Any, query_labels: Any) -> tuple[Labels, NDArray[np.int64]]:
+    """Codes of the rows and of the queries."""
+    rows = as_labels(labels, n=neighbors.n)
+    if neighbors.queries is not None:
+        if query_labels is not None:
+            raise FastentError("query_labels are for queries that are no rows: these have the rows' labels")
+        return rows, rows.codes[neighbors.queries]
+    if query_labels is None:
+        raise FastentError("the queries are no rows: pass their labels as query_labels")
+    codes, classes = as_labels(as_array(query_labels, "query_labels"), n=len(neighbors.indices), name="query_labels")
+    strange = classes[~np.isin(classes, rows.classes)]
+    if len(strange):
+        raise FastentError(f"query_labels holds {strange[0]!s}, which no row has: drop those queries")
+    return rows, np.searchsorted(rows.classes, classes)[codes]
 
 
 class _Task(NamedTuple):
