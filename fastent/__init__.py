@@ -13,6 +13,7 @@ from fastent.errors import FastentError
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fastent.dimension import IntrinsicDimension, intrinsic_dimension
     from fastent.geometry import ClassGeometry, ClassMoments, geometry
     from fastent.margins import Margins, margins
     from fastent.mixing import Mixing, lisi, mixing
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from fastent.training.train import train
 
 _HOME = {
+    "IntrinsicDimension": "dimension",
+    "intrinsic_dimension": "dimension",
     "ClassGeometry": "geometry",
     "ClassMoments": "geometry",
     "geometry": "geometry",
@@ -47,6 +50,7 @@ __all__ = [
     "ClassMoments",
     "Data",
     "FastentError",
+    "IntrinsicDimension",
     "Inversion",
     "Margins",
     "Mixing",
@@ -55,6 +59,7 @@ __all__ = [
     "__version__",
     "find_inversion",
     "geometry",
+    "intrinsic_dimension",
     "lisi",
     "load_data",
     "load_run",

@@ -7,11 +7,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import Labels, as_array, as_labels
+from fastent.arrays import as_labels
 from fastent.errors import FastentError
 from fastent.intervals import Estimate, class_balanced_mean, sample_mean
 from fastent.memory import check_fits
-from fastent.neighbors import Neighbors
+from fastent.neighbors import Neighbors, label_codes
 from fastent.options import number
 
 __all__ = ["Mixing", "lisi", "mixing"]
@@ -105,7 +105,7 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     """
     from fastent.kernels.mixing import count_classes, count_occurrences, label_shares
 
-    (codes, classes), own = _labels(neighbors, labels, query_labels)
+    (codes, classes), own = label_codes(neighbors, labels, query_labels)
     n_classes, (q, k) = len(classes), neighbors.indices.shape
     if matrix:
         check_fits(16 * n_classes**2, f"the mixing matrix of {n_classes} classes", "pass matrix=False")
@@ -186,19 +186,3 @@ def lisi(neighbors: Neighbors, labels: Any, perplexity: float = 30) -> NDArray[n
         near.indices, near.distances, codes, len(classes), perplexity, numba.get_num_threads()
     )
     return result
-
-
-def _labels(neighbors: Neighbors, labels: Any, query_labels: Any) -> tuple[Labels, NDArray[np.int64]]:
-    """Codes of the rows and of the queries."""
-    rows = as_labels(labels, n=neighbors.n)
-    if neighbors.queries is not None:
-        if query_labels is not None:
-            raise FastentError("query_labels are for queries that are no rows: these have the rows' labels")
-        return rows, rows.codes[neighbors.queries]
-    if query_labels is None:
-        raise FastentError("the queries are no rows: pass their labels as query_labels")
-    codes, classes = as_labels(as_array(query_labels, "query_labels"), n=len(neighbors.indices), name="query_labels")
-    strange = classes[~np.isin(classes, rows.classes)]
-    if len(strange):
-        raise FastentError(f"query_labels holds {strange[0]!s}, which no row has: drop those queries")
-    return rows, np.searchsorted(rows.classes, classes)[codes]

@@ -1,13 +1,13 @@
 """Nearest neighbours: exact unless asked otherwise, in double precision where it decides, never -1, NaN or negative."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_array, as_features, check_finite, row_blocks
+from fastent.arrays import Labels, as_array, as_features, as_labels, check_finite, row_blocks
+from fastent.candidates import PROPOSERS, propose
 from fastent.errors import FastentError
 from fastent.memory import check_fits
 from fastent.options import choice, whole_number
@@ -16,7 +16,7 @@ from fastent.progress import Progress
 if TYPE_CHECKING:
     from fastent.exact import Work
 
-__all__ = ["Neighbors", "Queries", "as_queries", "neighbors", "search_distances"]
+__all__ = ["Neighbors", "Queries", "as_queries", "label_codes", "neighbors", "search_distances"]
 
 Array = NDArray[Any]
 Method = Literal["auto", "exact", "flat", "ivf", "hnsw", "torch"]
@@ -24,7 +24,6 @@ Method = Literal["auto", "exact", "flat", "ivf", "hnsw", "torch"]
 # faiss and torch rank in single precision by |a|^2 + |b|^2 - 2 ab: so many candidates more are ranked again.
 _SPARE = 16
 _RECALL_QUERIES = 200
-_BLOCK = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +186,7 @@ def neighbors(
     [[1, 2], [0, 2], [1, 0], [2, 1]]
     """
     choice("metric", metric, ("euclidean", "cosine"))
-    choice("method", method, ("auto", "exact", *_CANDIDATES))
+    choice("method", method, ("auto", "exact", *PROPOSERS))
     features = as_features(X)
     asked = as_queries(queries, *features.shape, seed=seed)
     most = len(features) - (asked.rows is not None)
@@ -231,6 +230,22 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
         wrong = array[(array < 0) | (array >= n)]
         raise FastentError(f"queries name {len(wrong)} rows that X has not, first {wrong[0]}: its rows are 0..{n - 1}")
     return Queries(array.astype(np.int64), None, False)
+
+
+def label_codes(neighbors: Neighbors, labels: Any, query_labels: Any) -> tuple[Labels, NDArray[np.int64]]:
+    """Codes of the rows and of the queries."""
+    rows = as_labels(labels, n=neighbors.n)
+    if neighbors.queries is not None:
+        if query_labels is not None:
+            raise FastentError("query_labels are for queries that are no rows: these have the rows' labels")
+        return rows, rows.codes[neighbors.queries]
+    if query_labels is None:
+        raise FastentError("the queries are no rows: pass their labels as query_labels")
+    codes, classes = as_labels(as_array(query_labels, "query_labels"), n=len(neighbors.indices), name="query_labels")
+    strange = classes[~np.isin(classes, rows.classes)]
+    if len(strange):
+        raise FastentError(f"query_labels holds {strange[0]!s}, which no row has: drop those queries")
+    return rows, np.searchsorted(rows.classes, classes)[codes]
 
 
 class _Task(NamedTuple):
@@ -284,92 +299,13 @@ def _approximate(task: _Task, budget: int | str | None) -> Neighbors:
         return rank_candidates(rows, points[some], own[some], everything, k)  # type: ignore[no-any-return]
 
     wanted = min(k + _SPARE + 1, n)
-    proposed = _CANDIDATES[task.method](*_centred(rows, points), wanted, task.seed, task.options)
+    proposed = propose(task.method, rows, points, wanted, task.seed, task.options)
     squared, found = rank_candidates(rows, points, own, proposed, k)
     short = np.flatnonzero(np.isinf(squared[:, -1]))
     if len(short):  # an index that looks into few places may come back with fewer than k
         squared[short], found[short] = among_all(short)
     sample = np.random.default_rng(task.seed).choice(len(points), min(_RECALL_QUERIES, len(points)), replace=False)
     return task.finished(squared, found, float((squared[sample] <= among_all(sample)[0][:, -1:]).mean()))
-
-
-def _centred(rows: Array, points: Array) -> tuple[Array, Array]:
-    """In single precision about the mean, where less is lost to cancellation, and of a size whose squares do not overflow."""
-    origin = rows[:: max(1, len(rows) // _BLOCK)].astype(np.float64).mean(0)
-    rows, points = rows - origin, points - origin
-    largest = max(np.abs(rows).max(), np.abs(points).max())
-    scale = 2.0 ** -np.frexp(largest)[1]
-    return (rows * scale).astype(np.float32), (points * scale).astype(np.float32)
-
-
-def _flat(rows: Array, points: Array, wanted: int, seed: int, options: dict[str, Any]) -> Array:
-    return _faiss().knn(points, rows, wanted)[1]  # type: ignore[no-any-return]
-
-
-def _ivf(rows: Array, points: Array, wanted: int, seed: int, options: dict[str, Any]) -> Array:
-    faiss = _faiss()
-    n, d = rows.shape
-    lists = (
-        min(n, int(4 * n**0.5)) if options["nlist"] is None else whole_number("nlist", options["nlist"], minimum=1, maximum=n)
-    )
-    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(d), d, lists)
-    index.cp.seed, index.cp.min_points_per_centroid = seed + 1, 1
-    index.train(rows)
-    index.add(rows)
-    index.nprobe = min(lists, whole_number("nprobe", options["nprobe"], minimum=1))
-    return index.search(points, wanted)[1]  # type: ignore[no-any-return]
-
-
-def _hnsw(rows: Array, points: Array, wanted: int, seed: int, options: dict[str, Any]) -> Array:
-    index = _faiss().IndexHNSWFlat(rows.shape[1], whole_number("hnsw_m", options["hnsw_m"], minimum=2))
-    index.hnsw.efConstruction = whole_number("ef_construction", options["ef_construction"], minimum=1)
-    index.hnsw.efSearch = max(wanted, whole_number("ef_search", options["ef_search"], minimum=1))
-    index.add(rows)
-    return index.search(points, wanted)[1]  # type: ignore[no-any-return]
-
-
-def _torch(rows: Array, points: Array, wanted: int, seed: int, options: dict[str, Any]) -> Array:
-    import torch
-
-    try:
-        device = torch.device(options["device"] or "cpu")
-        data = torch.from_numpy(rows).to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise FastentError(f"device={options['device']!r}: {str(error).splitlines()[0]}; use 'cpu'") from error
-    norms = (data**2).sum(1)
-    found = np.empty((len(points), wanted), np.int64)
-    for begin in range(0, len(points), _BLOCK):
-        block = torch.from_numpy(points[begin : begin + _BLOCK]).to(device)
-        best: tuple[Any, Any] | None = None
-        for at in range(0, len(data), 8 * _BLOCK):
-            part = slice(at, at + 8 * _BLOCK)
-            scores = torch.addmm(norms[part], block, data[part].T, alpha=-2)
-            values, columns = scores.topk(min(wanted, scores.shape[1]), largest=False)
-            columns = columns + at
-            if best is not None:
-                values, columns = torch.cat([best[0], values], 1), torch.cat([best[1], columns], 1)
-                values, kept = values.topk(min(wanted, values.shape[1]), largest=False)
-                columns = columns.gather(1, kept)
-            best = values, columns
-        assert best is not None
-        found[begin : begin + _BLOCK] = best[1].cpu().numpy()
-    return found
-
-
-_CANDIDATES: dict[str, Callable[[Array, Array, int, int, dict[str, Any]], Array]] = {
-    "flat": _flat,
-    "ivf": _ivf,
-    "hnsw": _hnsw,
-    "torch": _torch,
-}
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError:
-        raise FastentError("faiss is not installed: pip install 'fastent[faiss]', or use method='exact'") from None
-    return faiss
 
 
 def _rows(X: Any, unit: bool) -> Array:

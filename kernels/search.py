@@ -42,6 +42,10 @@ BLUR = 2.0**-20
 _ROUNDED = np.float32(1 + 2.0**-16)
 
 
+# No id is higher.
+_ANY = np.iinfo(np.int64).max
+
+
 class Points(NamedTuple):
     """A set of points in tile order.
 
@@ -102,6 +106,8 @@ class Desk(NamedTuple):
         The queries' sketches, transposed.
     reach, blur, to_box : (TILE,) float32
         Of each query: how far it looks, in the sketch; how blurred it is; its squared distance to a box.
+    last : (TILE,) int64
+        The highest id that can still enter a query's list: any, until the list is full of points at distance 0.
     active : (TILE,) int64
         The queries that meet the tile at hand.
     twice : (4 * m,) float32
@@ -126,6 +132,7 @@ class Desk(NamedTuple):
     reach: Any
     blur: Any
     to_box: Any
+    last: Any
     active: Any
     twice: Any
     norm: Any
@@ -147,6 +154,7 @@ def make_desk(m: int) -> Desk:
         reach=np.empty(TILE, single),
         blur=np.zeros(TILE, single),
         to_box=np.empty(TILE, single),
+        last=np.empty(TILE, np.int64),
         active=np.empty(TILE, np.int64),
         twice=np.zeros(QUERIES * m, single),
         norm=np.empty(QUERIES, single),
@@ -298,7 +306,10 @@ def _scan(data: Any, queries: Any, own: Any, tile: int, first_query: int, n_acti
                     while bits != 0:
                         s = 64 * word + first_bit(bits)
                         bits &= bits - np.uint64(1)
-                        if bounds[s] > limit or (bounds[s] > first_few) != others or data.ids[first + s] == leave_out:
+                        neighbour = data.ids[first + s]
+                        if bounds[s] > limit or (bounds[s] > first_few) != others:
+                            continue
+                        if neighbour == leave_out or neighbour > desk.last[t]:
                             continue
                         seen += 1
                         if finer and _squared(queries.fine[query], data.fine[first + s]) > reach * reach * _ROUNDED:
@@ -309,8 +320,10 @@ def _scan(data: Any, queries: Any, own: Any, tile: int, first_query: int, n_acti
                             continue
                         refined += 1
                         if k > 0:
-                            insert(lists.squared[place], lists.index[place], squared, data.ids[first + s])
-                            desk.reach[t] = np.sqrt(lists.squared[place, k - 1]) * _ROUNDED + desk.blur[t]
+                            insert(lists.squared[place], lists.index[place], squared, neighbour)
+                            farthest = lists.squared[place, k - 1]
+                            desk.reach[t] = np.sqrt(farthest) * _ROUNDED + desk.blur[t]
+                            desk.last[t] = lists.index[place, k - 1] if farthest == 0 else _ANY
                             reach = desk.reach[t] + blur
                             limit = reach * reach * _ROUNDED - desk.norm[i]
                         else:
@@ -332,6 +345,7 @@ def _prepare(queries: Any, tile: int, lists: Any, desk: Any) -> None:
         desk.blur[t] = np.sqrt(_squared(sketch, desk.origin)) * BLUR
         threshold = lists.squared[place, k - 1] if k > 0 else lists.radius[place]
         desk.reach[t] = np.sqrt(threshold) * _ROUNDED + desk.blur[t]
+        desk.last[t] = _ANY
 
 
 @kernel()
@@ -370,9 +384,10 @@ def _traverse(
                 continue
             desk.work[1] += 1
             _points_to_box(desk.tiled, data.lower[tile], data.upper[tile], desk.to_box)
-            n_active = 0
+            n_active, lowest = 0, data.ids[data.start[tile]]
             for t in range(width):
-                if desk.to_box[t] <= desk.reach[t] * desk.reach[t] * _ROUNDED:
+                # The first id of a tile is its lowest.
+                if desk.to_box[t] <= desk.reach[t] * desk.reach[t] * _ROUNDED and lowest <= desk.last[t]:
                     desk.active[n_active] = t
                     n_active += 1
             if n_active:

@@ -42,7 +42,7 @@ def build_tree(sketch: Any, order: Any, groups: Any) -> Any:
     sketch : (n, m) float32
         With m = 0 the points stay in their order.
     order : (n,) int64
-        Row numbers, group by group; sorted into tile order in place.
+        Row numbers, group by group; sorted into tile order in place, within a tile by number.
     groups : (G + 1,) int64
         Where in `order` each group starts, none empty.
 
@@ -82,6 +82,7 @@ def build_tree(sketch: Any, order: Any, groups: Any) -> Any:
             root[g0] = node
         if t1 - t0 == 1:
             tile[node] = t0
+            order[start[t0] : start[t1]].sort()
             continue
         middle_group = g0
         if g1 - g0 > 1:

@@ -132,3 +132,28 @@ def lisi(indices, distances, labels, perplexity):
         w = weights(np.exp(brentq(surplus, -20, 20, xtol=1e-13))) if np.ptp(dist) else np.full(len(dist), 1 / len(dist))
         result.append(1 / sum(w[its == c].sum() ** 2 for c in set(its.tolist())))
     return np.array(result)
+
+
+def intrinsic_dimension(distances, method):
+    """From (q, k) distances without zeros; the likelihood of gride is looked up on a grid."""
+    q, k = distances.shape
+    mu = [float(row[1] / row[0]) for row in distances]
+    if method == "twonn":
+        points = [(np.log(m), -np.log(1 - (i + 1) / q)) for i, m in enumerate(sorted(mu)[: max(1, int(0.9 * q))])]
+        return sum(x * y for x, y in points) / sum(x * x for x, _ in points)
+    if method == "twonn-ml" or (method == "gride" and k == 2):
+        return (q - 1) / sum(np.log(m) for m in mu)
+    if method == "mle":
+        inverses = [sum(np.log(row[k - 1] / row[j]) for j in range(k - 1)) / (k - 1) for row in distances]
+        return 1 / (sum(inverses) / q)
+    n = k // 2
+    ratios = distances[:, k - 1] / distances[:, n - 1]
+
+    def log_likelihood(d):
+        return q * np.log(d) + (n - 1) * np.log(ratios**d - 1).sum() - ((2 * n - 1) * d + 1) * np.log(ratios).sum()
+
+    grid = np.geomspace(0.01, 100, 4001)
+    for _ in range(2):
+        best = grid[np.argmax([log_likelihood(d) for d in grid])]
+        grid = np.linspace(best / 1.003, best * 1.003, 2001)
+    return best

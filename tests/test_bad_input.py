@@ -95,6 +95,11 @@ API = [
     (lambda: fe.mixing(fe.neighbors(X, 2), Y[:4]), "X has 6 rows but labels has 4: pass one label for each row"),
     (lambda: fe.lisi(fe.neighbors(X, 2), Y), "perplexity=30 needs k=90 neighbours, there are 2: search for more, or lower it"),
     (lambda: fe.lisi(fe.neighbors(X, 2), Y, perplexity=1), "perplexity=1: a number above 1 is needed"),
+    (lambda: fe.intrinsic_dimension(fe.neighbors(X, 1)), "method='twonn' needs two neighbours or more, there is 1: search for more"),
+    (lambda: fe.intrinsic_dimension(fe.neighbors(X, 3), "gride", k=3), "k=3: an even number is needed for method='gride'"),
+    (lambda: fe.intrinsic_dimension(fe.neighbors(X, 3), "mle", k=4), "k=4: a whole number from 2 to 3 is needed"),
+    (lambda: fe.intrinsic_dimension(fe.neighbors(X, 3), "pca"), "method='pca': choose one of 'twonn', 'twonn-ml', 'mle', 'gride'"),
+    (lambda: fe.intrinsic_dimension(fe.neighbors(0 * X, 3)), "all 6 queries have neighbours at distance 0 or as far as others: drop the duplicates"),
     (lambda: fe.neighbors(X, 2).subset(3), "k=3: a whole number from 1 to 2 is needed"),
     (lambda: fe.load_run("nowhere"), "no run in 'nowhere': run.npz is missing; name a folder that fastent run wrote"),
 ]  # fmt: skip

@@ -268,6 +268,18 @@ def test_ctrl_c_ends_a_search():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_many_duplicates():
+    X = np.ones((6000, 20))
+    X[::50] = np.random.default_rng(0).standard_normal((120, 20))
+    found = fe.neighbors(X, 4)
+    lowest = np.flatnonzero((X == 1).all(1))[:5]
+    for row in (1, 2, 4001, 5999):
+        np.testing.assert_array_equal(found.indices[row], lowest[lowest != row][:4])
+    assert found.work.near < 6000 * 400  # not every pair at distance 0 has its distance taken
+    rows = np.arange(0, 6000, 50)
+    assert_nearest(fe.neighbors(X, 4, queries=rows), X, 4, rows)
+
+
 def test_collapsed_classes():
     """As at the end of training: classes almost points, far apart beside their size."""
     rng = np.random.default_rng(0)
