@@ -17,7 +17,7 @@ from fastent.kernels.bounds import QUERIES
 from fastent.kernels.search import BLUR, Found, Points, make_desk, search
 from fastent.kernels.tree import TILE, Tree, bounding_boxes, build_tree, lay_out_tiles
 from fastent.progress import Progress, interruptible, reporting
-from fastent.sketch import FINEST, take_frame
+from fastent.sketch import FINEST, common_scale, take_frame
 from fastent.threads import in_parallel
 
 __all__ = ["ExactIndex", "Work", "index_bytes"]
@@ -66,6 +66,8 @@ class ExactIndex:
         all others.
     unit : bool
         Search among the rows scaled to unit length.
+    scale : float, optional
+        From `common_scale` of X and of the points that will be asked, where these are no rows.
     seed : int
         Of the samples from which frame and sizes are taken. It cannot change what is found.
     n_queries : int, optional
@@ -74,18 +76,26 @@ class ExactIndex:
     Raises
     ------
     FastentError
-        `unit` and a row of zeros.
+        `unit` and a row of zeros; values whose distances single precision cannot hold.
     """
 
     def __init__(
-        self, X: Array, *, codes: Array | None = None, unit: bool = False, seed: int = 0, n_queries: int | None = None
+        self,
+        X: Array,
+        *,
+        codes: Array | None = None,
+        unit: bool = False,
+        scale: float | None = None,
+        seed: int = 0,
+        n_queries: int | None = None,
     ) -> None:
         n, d = X.shape
         self._codes = np.zeros(n, np.int64) if codes is None else codes
         whole = Sizes(-(-d // 8) * 8, 0)
         once = codes is None and n_queries is not None and n_queries <= _FEW_QUERIES
         scan = once or n < _FEW_POINTS or d <= _FEW_FEATURES
-        self._frame = take_frame(X, n_axes=0 if scan else min(d, FINEST - 1), unit=unit, seed=seed)
+        scale = 1.0 if unit else common_scale(X) if scale is None else scale
+        self._frame = take_frame(X, n_axes=0 if scan else min(d, FINEST - 1), unit=unit, scale=scale, seed=seed)
         self.sizes = whole if scan else _SIZES[0]
         sketches = self._sketches(X, self.sizes)
 

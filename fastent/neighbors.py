@@ -185,6 +185,8 @@ def neighbors(
     >>> fe.neighbors([[0.0], [1.0], [3.0], [7.0]], k=2).indices.tolist()
     [[1, 2], [0, 2], [1, 0], [2, 1]]
     """
+    from fastent.sketch import common_scale
+
     choice("metric", metric, ("euclidean", "cosine"))
     choice("method", method, ("auto", "exact", *PROPOSERS))
     features = as_features(X)
@@ -204,7 +206,9 @@ def neighbors(
         "ef_construction": ef_construction,
         "ef_search": ef_search,
     }
-    task = _Task(features, asked, k, metric == "cosine", method, seed, options, progress)
+    unit = metric == "cosine"
+    scale = 1.0 if unit else common_scale(features, *([] if asked.points is None else [asked.points]))
+    task = _Task(features, asked, k, unit, scale, method, seed, options, progress)
     return (_exact if method == "exact" else _approximate)(task, memory_budget)
 
 
@@ -255,6 +259,7 @@ class _Task(NamedTuple):
     asked: Queries
     k: int
     unit: bool
+    scale: float
     method: str
     seed: int
     options: dict[str, Any]
@@ -274,7 +279,7 @@ def _exact(task: _Task, budget: int | str | None) -> Neighbors:
     from fastent.exact import ExactIndex, index_bytes
 
     task.check_fits(index_bytes(task.X, len(task.asked), task.k), budget)
-    index = ExactIndex(task.X, unit=task.unit, seed=task.seed, n_queries=len(task.asked))
+    index = ExactIndex(task.X, unit=task.unit, scale=task.scale, seed=task.seed, n_queries=len(task.asked))
     queries = task.asked.points if task.asked.rows is None else task.asked.rows
     if task.asked.rows is not None and np.array_equal(task.asked.rows, np.arange(len(task.X))):
         queries = None  # all rows in their order, as the index has them in tiles already

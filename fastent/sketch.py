@@ -11,7 +11,7 @@ from fastent.arrays import row_blocks
 from fastent.errors import FastentError
 from fastent.threads import in_parallel
 
-__all__ = ["FINEST", "Frame", "take_frame", "unit_rows"]
+__all__ = ["FINEST", "Frame", "common_scale", "take_frame", "unit_rows"]
 
 Array = NDArray[Any]
 
@@ -89,17 +89,27 @@ class Frame:
         return (unit_rows(rows) if self.unit else rows if self.scale == 1 else rows * self.scale) - self.origin
 
 
-def take_frame(X: Array, *, n_axes: int, unit: bool, seed: int) -> Frame:
+def common_scale(*sets: Array) -> float:
+    """A power of two that keeps the squares of all these rows within single precision; 1 unless their values are extreme.
+
+    Raises
+    ------
+    FastentError
+        Values whose distances single precision cannot hold.
+    """
+    largest = max(max(float(block.max()), -float(block.min())) for rows in sets for _, block in row_blocks(rows))
+    smallest, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+    if 2 * largest * math.sqrt(sets[0].shape[1]) > most or 0 < largest < smallest:
+        raise FastentError(f"X has values up to {largest:.2g}, whose distances are out of float32's range: rescale X")
+    return 1.0 if largest == 0 or 2.0**-40 < largest < 2.0**40 else 2.0 ** -math.frexp(largest)[1]
+
+
+def take_frame(X: Array, *, n_axes: int, unit: bool, scale: float, seed: int) -> Frame:
     """Principal axes of a sample of the rows. Any frame is exact; this one makes sketches tell points apart early."""
     generator = np.random.default_rng(seed)
     rows = np.sort(generator.choice(len(X), min(_SAMPLE_ROWS, len(X)), replace=False))
     sample = np.asarray(X[rows], np.float64)
-    largest = max(max(float(block.max()), -float(block.min())) for _, block in row_blocks(X))
-    if unit:
-        scale, sample = 1.0, unit_rows(sample)
-    else:
-        scale = 1.0 if largest == 0 or 2.0**-40 < largest < 2.0**40 else 2.0 ** -math.frexp(largest)[1]
-        sample = sample * scale
+    sample = unit_rows(sample) if unit else sample * scale
     origin = sample.mean(0)
     sample -= origin
     return Frame(unit, scale, origin, _principal_axes(sample, n_axes, seed))
@@ -108,11 +118,15 @@ def take_frame(X: Array, *, n_axes: int, unit: bool, seed: int) -> Frame:
 def _principal_axes(sample: NDArray[np.float64], n_axes: int, seed: int) -> NDArray[np.float64]:
     """Orthonormal (d, n_axes), those along which the sample varies most first."""
     d = sample.shape[1]
+    if n_axes == 0:
+        return np.empty((d, 0))
     if d <= _WIDE:
         return np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :n_axes]
     from sklearn.utils.extmath import randomized_svd
 
-    found = randomized_svd(sample.astype(np.float32), n_axes, n_iter=2, random_state=seed)[2]
+    # Its powers of the data overflow single precision sooner than the data.
+    sample = (sample / max(np.abs(sample).max(), np.finfo(float).tiny)).astype(np.float32)
+    found = randomized_svd(sample, n_axes, n_iter=2, random_state=seed)[2]
     return np.linalg.qr(found.astype(np.float64).T)[0]  # orthonormal to the last bit
 
 

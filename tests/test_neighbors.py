@@ -268,6 +268,30 @@ def test_ctrl_c_ends_a_search():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("method", ["exact", "flat"])
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_queries_of_another_size(method, scale):
+    rng = np.random.default_rng(0)
+    X, points = rng.standard_normal((5000, 20)), scale * rng.standard_normal((600, 20))
+    found = fe.neighbors(X, 3, queries=points, method=method)
+    assert np.isfinite(found.distances).all()
+    if scale < 1:
+        np.testing.assert_array_equal(found.indices[0], naive.nearest(naive.squared_distances(points[:1], X), 3)[0][0])
+
+
+@pytest.mark.parametrize("largest", [1.0, 1e9])
+def test_more_features_than_all_axes_are_sought_for(largest):
+    X = clusters(4200, 1100).astype(np.float64)
+    X[:, 0] *= largest
+    rows = np.arange(0, 4200, 7)
+    assert_nearest(fe.neighbors(X, 5, queries=rows), X, 5, rows)
+
+
+def test_few_points_of_very_many_features():
+    X = np.random.default_rng(0).standard_normal((40, 1500)).astype(np.float32)
+    assert_nearest(fe.neighbors(X, 39), X, 39)
+
+
 def test_many_duplicates():
     X = np.ones((6000, 20))
     X[::50] = np.random.default_rng(0).standard_normal((120, 20))
