@@ -82,6 +82,8 @@ API = [
     (lambda: fe.neighbors(X, 2, method="annoy"), "method='annoy': choose one of 'auto', 'exact', 'flat', 'ivf', 'hnsw', 'torch'"),
     (lambda: fe.neighbors(X, 2, method="torch", device="abacus"), "device='abacus': "),
     (lambda: fe.neighbors(X, 2, method="ivf", nlist=7), "nlist=7: a whole number from 1 to 6 is needed"),
+    (lambda: fe.neighbors(X, 2, nprobe=8), "nprobe=8 is for method='ivf', not 'exact': leave it out or choose that method"),
+    (lambda: fe.neighbors(X, 2, method="flat", device="cuda"), "device='cuda' is for method='torch', not 'flat': leave it out or choose that method"),
     (lambda: fe.neighbors(X, 2, method="hnsw", hnsw_m=1), "hnsw_m=1: a whole number of at least 2 is needed"),
     (lambda: fe.neighbors(X, 2, queries=7), "queries=7: a whole number from 1 to 6 is needed"),
     (lambda: fe.neighbors(X, 2, queries=[0, 6, -1]), "queries name 2 rows that X has not, first 6: its rows are 0..5"),
