@@ -105,6 +105,11 @@ API = [
     (lambda: fe.intrinsic_dimension(fe.neighbors(X, 3), "mle", k=4), "k=4: a whole number from 2 to 3 is needed"),
     (lambda: fe.intrinsic_dimension(fe.neighbors(X, 3), "pca"), "method='pca': choose one of 'twonn', 'twonn-ml', 'mle', 'gride'"),
     (lambda: fe.intrinsic_dimension(fe.neighbors(0 * X, 3)), "all 6 queries have neighbours at distance 0 or as far as others: drop the duplicates"),
+    (lambda: fe.logit_margin(X[:, :1], Y), "logits have one column: a column for each of two classes or more is needed"),
+    (lambda: fe.logit_margin(X, [0, 1, 2, 0, 0, 0]), "label 2 is no column of logits: 0..1 are"),
+    (lambda: fe.logit_margin(X, list("abcdef")), "labels have shape (6,) and dtype <U1: class numbers 0..1, one for each row, are needed"),
+    (lambda: fe.logit_margin(X, Y[:5]), "logits has 6 rows but labels has 5: pass one label for each row"),
+    (lambda: fe.logit_margin(NAN, Y), "logits has NaN or infinity in 2 of 6 rows"),
     (lambda: fe.neighbors(X, 2).subset(3), "k=3: a whole number from 1 to 2 is needed"),
     (lambda: fe.load_run("nowhere"), "no run in 'nowhere': run.npz is missing; name a folder that fastent run wrote"),
 ]  # fmt: skip
