@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from fastent.dimension import IntrinsicDimension, intrinsic_dimension
     from fastent.geometry import ClassGeometry, ClassMoments, geometry
+    from fastent.logits import logit_margin
     from fastent.margins import Margins, margins
     from fastent.mixing import Mixing, lisi, mixing
     from fastent.neighbors import Neighbors, neighbors
@@ -29,6 +30,7 @@ _HOME = {
     "ClassGeometry": "geometry",
     "ClassMoments": "geometry",
     "geometry": "geometry",
+    "logit_margin": "logits",
     "Margins": "margins",
     "margins": "margins",
     "Mixing": "mixing",
@@ -63,6 +65,7 @@ __all__ = [
     "lisi",
     "load_data",
     "load_run",
+    "logit_margin",
     "margins",
     "mixing",
     "neighbors",

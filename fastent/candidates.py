@@ -9,11 +9,28 @@ from numpy.typing import NDArray
 from fastent.errors import FastentError
 from fastent.options import whole_number
 
-__all__ = ["PROPOSERS", "propose"]
+__all__ = ["PROPOSERS", "chosen_options", "propose"]
 
 Array = NDArray[Any]
 
 _BLOCK = 4096
+
+# What each method can be told, and what it takes unless told.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "ivf": {"nlist": None, "nprobe": 16},
+    "hnsw": {"hnsw_m": 16, "ef_construction": 100, "ef_search": 50},
+    "torch": {"device": None},
+}
+
+
+def chosen_options(method: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a method; one that is another's is refused."""
+    known = _OPTIONS.get(method, {})
+    for name, value in given.items():
+        if value is not None and name not in known:
+            owner = next(other for other, names in _OPTIONS.items() if name in names)
+            raise FastentError(f"{name}={value!r} is for method={owner!r}, not {method!r}: leave it out or choose that method")
+    return known | {name: value for name, value in given.items() if value is not None}
 
 
 def propose(method: str, rows: Array, points: Array, wanted: int, seed: int, options: dict[str, Any]) -> Array:
@@ -25,7 +42,7 @@ def propose(method: str, rows: Array, points: Array, wanted: int, seed: int, opt
         Of `PROPOSERS`.
     rows : (n, d), points : (q, d)
     options : dict
-        "nlist", "nprobe", "hnsw_m", "ef_construction", "ef_search", "device", as for `fe.neighbors`.
+        From `chosen_options`.
     """
     return PROPOSERS[method](*_centred(rows, points), wanted, seed, options)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays import Labels, as_array, as_features, as_labels, check_finite, row_blocks
-from fastent.candidates import PROPOSERS, propose
+from fastent.candidates import PROPOSERS, chosen_options, propose
 from fastent.errors import FastentError
 from fastent.memory import check_fits
 from fastent.options import choice, whole_number
@@ -111,11 +111,10 @@ class Neighbors:
 
 
 class Queries(NamedTuple):
-    """Row numbers (q,), or points (q, d) that are no rows; whether the rows are a random sample of all."""
+    """Row numbers (q,), or points (q, d) that are no rows."""
 
     rows: NDArray[np.int64] | None
     points: Array | None
-    sampled: bool
 
     def __len__(self) -> int:
         return len(self.points if self.rows is None else self.rows)  # type: ignore[arg-type]
@@ -132,10 +131,10 @@ def neighbors(
     seed: int = 0,
     device: str | None = None,
     nlist: int | None = None,
-    nprobe: int = 16,
-    hnsw_m: int = 16,
-    ef_construction: int = 100,
-    ef_search: int = 50,
+    nprobe: int | None = None,
+    hnsw_m: int | None = None,
+    ef_construction: int | None = None,
+    ef_search: int | None = None,
     progress: Progress = None,
 ) -> Neighbors:
     """Find the k nearest rows of X, for all rows or for some queries, each row left out of its own list by its number.
@@ -161,10 +160,10 @@ def neighbors(
     seed : int
     device : str, optional
         For "torch": "cpu", "cuda", ...; where X is unless said.
-    nlist, nprobe : int
-        For "ivf": lists (about 4 sqrt(n) unless said), and how many of them a query looks into.
-    hnsw_m, ef_construction, ef_search : int
-        For "hnsw".
+    nlist, nprobe : int, optional
+        For "ivf": lists (about 4 sqrt(n) unless said), and how many of them a query looks into (16).
+    hnsw_m, ef_construction, ef_search : int, optional
+        For "hnsw": links of a point (16), and how far building (100) and searching (50) look.
     progress : bool or callable
         True for a bar on stderr with an estimate of the time left; or a function of (done, total, message).
 
@@ -198,14 +197,10 @@ def neighbors(
     check_finite(features)
     if method == "auto":
         method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
-    options = {
-        "device": str(X.device) if device is None and hasattr(X, "device") else device,
-        "nlist": nlist,
-        "nprobe": nprobe,
-        "hnsw_m": hnsw_m,
-        "ef_construction": ef_construction,
-        "ef_search": ef_search,
-    }
+    given = {"nlist": nlist, "nprobe": nprobe, "hnsw_m": hnsw_m, "ef_construction": ef_construction, "ef_search": ef_search}
+    options = chosen_options(method, given | {"device": device})
+    if method == "torch" and device is None and hasattr(X, "device"):
+        options["device"] = str(X.device)
     unit = metric == "cosine"
     scale = 1.0 if unit else common_scale(features, *([] if asked.points is None else [asked.points]))
     task = _Task(features, asked, k, unit, scale, method, seed, options, progress)
@@ -215,17 +210,17 @@ def neighbors(
 def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
     """What people pass as `queries=`, checked."""
     if queries is None:
-        return Queries(np.arange(n), None, False)
+        return Queries(np.arange(n), None)
     if np.ndim(queries) == 0:
         count = whole_number("queries", queries, minimum=1, maximum=n)
-        return Queries(np.sort(np.random.default_rng(seed).choice(n, count, replace=False)), None, True)
+        return Queries(np.sort(np.random.default_rng(seed).choice(n, count, replace=False)), None)
     array = as_array(queries, "queries")
     if array.ndim == 2:
         points = as_features(array, name="queries")
         if points.shape[1] != d:
             raise FastentError(f"queries have {points.shape[1]} features, X has {d}: pass points of the same space")
         check_finite(points, name="queries")
-        return Queries(None, points, False)
+        return Queries(None, points)
     if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "iu":
         raise FastentError(
             f"queries have shape {array.shape} and dtype {array.dtype}: a number, row numbers (q,) or points (q, d) are needed"
@@ -233,7 +228,7 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
     if array.min() < 0 or array.max() >= n:
         wrong = array[(array < 0) | (array >= n)]
         raise FastentError(f"queries name {len(wrong)} rows that X has not, first {wrong[0]}: its rows are 0..{n - 1}")
-    return Queries(array.astype(np.int64), None, False)
+    return Queries(array.astype(np.int64), None)
 
 
 def label_codes(neighbors: Neighbors, labels: Any, query_labels: Any) -> tuple[Labels, NDArray[np.int64]]:

@@ -35,10 +35,11 @@ FUSED = frozenset({"contract"})
 # Survivors' distances are left early after so many features.
 _STRIDE = 128
 
-# A sketch is where exact arithmetic puts it but for this share of its norm: its rounding, and that of the norm of the rest.
-BLUR = 2.0**-20
+# A sketch is where exact arithmetic puts it but for this share of its norm: its own rounding, and that of the norm of the rest,
+# the root of what two sums of d terms leave in double precision (d up to 100,000 in the worst case).
+BLUR = 2.0**-18
 
-# What sums of squares in single precision can lose, for as many terms as sketches have.
+# What a sum of at most 128 squares in single precision can lose, in whatever order it is taken.
 _ROUNDED = np.float32(1 + 2.0**-16)
 
 
@@ -251,8 +252,7 @@ def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
 def _refine(a: Any, b: Any, threshold: float) -> float:
     """The squared distance, or infinity if it is seen on the way to exceed the threshold."""
     d = len(a)
-    # What summing d squares in single precision, by lanes, can lose at most.
-    limit = threshold * (1 + (d / 16 + 8) * 1.2e-7)
+    limit = threshold * np.float64(_ROUNDED)
     so_far = 0.0
     for j in range(0, d, _STRIDE):
         so_far += _squared(a[j : j + _STRIDE], b[j : j + _STRIDE])

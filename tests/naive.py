@@ -157,3 +157,7 @@ def intrinsic_dimension(distances, method):
         best = grid[np.argmax([log_likelihood(d) for d in grid])]
         grid = np.linspace(best / 1.003, best * 1.003, 2001)
     return best
+
+
+def logit_margin(logits, labels):
+    return np.array([float(z[y]) - max(float(z[j]) for j in range(len(z)) if j != y) for z, y in zip(logits, labels)])
