@@ -1,7 +1,6 @@
 """Class geometry: radii, distances, scatter ratios and neural collapse, from class moments gathered in one pass."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,26 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from fastent.arrays import as_features, as_labels, check_finite, check_lengths, row_blocks
+from fastent.arrays import Labels, as_features, as_labels, check_finite, check_lengths, row_blocks
+from fastent.collapse import NC2, Between, Head, as_head, nc2, nc3
 from fastent.errors import FastentError
 from fastent.options import whole_number
 
-__all__ = ["NC2", "ClassGeometry", "ClassMoments", "geometry"]
+__all__ = ["AboutMeans", "ClassGeometry", "ClassMoments", "about_means", "geometry", "geometry_of"]
 
 Array = NDArray[np.float64]
-
-# Singular values of the class means below this share of the largest are directions in which the means do not differ.
-_RANK_TOLERANCE = 1e-10
-
-
-class NC2(NamedTuple):
-    """How far the centred class means are from a simplex equiangular tight frame (0, 0); Papyan et al. 2020.
-
-    `norm_spread` is std / mean of their norms, `angle_deviation` the mean over pairs of |cos + 1 / (C - 1)|.
-    """
-
-    norm_spread: float
-    angle_deviation: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,21 +33,28 @@ class ClassGeometry:
         Gyration radius, root mean squared distance to the class mean; in [0, 1] for unit rows.
     distance : (C, C) float64
         Euclidean distances between class means.
-    nc1 : float or None
-        Within-class over between-class variation, tr(S_W S_B^+) / C, >= 0, 0 when every class has collapsed to its mean,
-        inf when the means coincide but the classes have not collapsed. None if no scatter was kept.
-    nc2 : NC2
-    cdnv : (C, C) float64
-        Class-distance normalised variance (s_a^2 + s_b^2) / (2 |m_a - m_b|^2), diagonal 0; inf where two means coincide.
     fisher : float
         Trace of the between-class over trace of the within-class scatter; inf when every class has collapsed.
     calinski_harabasz : float
         The same ratio per degree of freedom; inf when every class has collapsed.
+    davies_bouldin : float or None
+        Mean over classes of the largest (s_a + s_b) / |m_a - m_b|, s the mean distance to the class mean; inf where two means
+        coincide. None from `ClassMoments`: it takes a second pass.
+    cdnv : (C, C) float64
+        Class-distance normalised variance (s_a^2 + s_b^2) / (2 |m_a - m_b|^2), diagonal 0; inf where two means coincide.
+    nc1 : float or None
+        Within-class over between-class variation, tr(S_W S_B^+) / C, >= 0, 0 when every class has collapsed to its mean,
+        inf when the means coincide but the classes have not collapsed. None if no scatter was kept.
+    nc2 : NC2
+    nc3 : float or None
+        How far the weights are from the centred means, |W / |W| - M / |M||^2 in Frobenius norms, in [0, 4]. None without weights.
+    nc4 : float or None
+        Share of points that the linear layer and the nearest class mean decide differently, in [0, 1]. None without weights.
 
     References
     ----------
-    Ciceri et al., Nature Machine Intelligence 2024 (radius, distance); Papyan, Han, Donoho, PNAS 2020 (nc1, nc2);
-    Galanti, Gyorgy, Hutter, ICLR 2022 (cdnv); Calinski, Harabasz 1974.
+    Ciceri et al., Nature Machine Intelligence 2024 (radius, distance); Papyan, Han, Donoho, PNAS 2020 (nc1 to
+    nc4); Galanti, Gyorgy, Hutter, ICLR 2022 (cdnv); Calinski, Harabasz 1974; Davies, Bouldin 1979.
     """
 
     classes: NDArray[Any]
@@ -68,11 +62,14 @@ class ClassGeometry:
     means: Array
     radius: Array
     distance: Array
-    nc1: float | None
-    nc2: NC2
-    cdnv: Array
     fisher: float
     calinski_harabasz: float
+    davies_bouldin: float | None
+    cdnv: Array
+    nc1: float | None
+    nc2: NC2
+    nc3: float | None
+    nc4: float | None
 
 
 class ClassMoments:
@@ -179,8 +176,7 @@ class ClassMoments:
         empty = np.flatnonzero(self._counts == 0)
         if len(empty):
             raise FastentError(f"{len(empty)} of {self.n_classes} classes have no points, first {names[empty[0]]!s}: drop them")
-        within_along = None if self._scatter is None else self._within_along
-        return _geometry(names, self._counts, self._means(), self._variances(), within_along)
+        return _geometry(names, self, Between.of(self.means), None, None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of everything, as numpy arrays and booleans, for a checkpoint."""
@@ -245,12 +241,15 @@ class ClassMoments:
     def _scaled(self, rows: NDArray[Any]) -> Array:
         return _unit_rows(rows) if self.normalize else rows.astype(np.float64)
 
-    def _means(self) -> Array:
+    @property
+    def means(self) -> Array:
+        """Class means (C, d) float64."""
         means: Array = self._shift + self._sums / self._counts[:, None]
         return means
 
-    def _variances(self) -> Array:
-        """Mean squared distance to the class mean."""
+    @property
+    def variances(self) -> Array:
+        """Mean squared distance of each class from its mean, (C,) float64."""
         offsets = self._sums / self._counts[:, None]
         variances: Array = np.maximum(self._squares / self._counts - (offsets * offsets).sum(1), 0.0)
         return variances
@@ -264,7 +263,109 @@ class ClassMoments:
         return within
 
 
-def geometry(X: Any, labels: Any, *, normalize: bool = True) -> ClassGeometry:
+class AboutMeans(NamedTuple):
+    """What a second pass, with the class means at hand, sees: see `fastent.kernels.moments.distances_to_means`."""
+
+    own: Array
+    other: Array
+    wide: Array
+    nearest: NDArray[np.int64]
+    features: Array
+    along: Array
+    decided: NDArray[np.int64] | None
+    codes: NDArray[np.int64]
+
+    def class_sums(self, values: Array) -> Array:
+        sums: Array = np.bincount(self.codes, values)
+        return sums
+
+    def silhouette_parts(self, method: str, moments: ClassMoments) -> tuple[Array, Array]:
+        """Distance to the own class and to the next: to the means, or mean squared ones to the points."""
+        if method == "simplified":
+            return np.sqrt(self.own), np.sqrt(self.other)
+        counts = moments.counts[self.codes]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (self.own + moments.variances[self.codes]) * counts / (counts - 1), self.wide
+
+
+def about_means(
+    X: NDArray[Any], codes: NDArray[np.int64], moments: ClassMoments, directions: Array | None = None, head: Head | None = None
+) -> AboutMeans:
+    """Pass over X again: distances to the means, deviations along some directions (m, d), decisions of a linear head."""
+    import numba
+
+    from fastent.kernels.moments import distances_to_means, squared_projections
+
+    n, d = X.shape
+    means, variances, threads = moments.means, moments.variances, numba.get_num_threads()
+    directions = np.empty((0, d)) if directions is None else directions
+    own, other, wide = np.empty((3, n))
+    nearest = np.empty(n, np.int64)
+    decided = None if head is None else np.empty(n, np.int64)
+    features, along = np.zeros(d), np.zeros(len(directions))
+    for start, block in row_blocks(X):
+        here = slice(start, start + len(block))
+        found = distances_to_means(block, codes[here], means, variances, moments.normalize, threads)
+        own[here], other[here], wide[here], nearest[here] = found[:4]
+        features += found[4].sum(0)
+        if len(directions):
+            along += squared_projections(block, codes[here], means, directions, moments.normalize, threads).sum(0)
+        if head is not None and decided is not None:
+            decided[here] = head.decide(block)
+    return AboutMeans(own, other, wide, nearest, features, along / n, decided, codes)
+
+
+def geometry_of(
+    X: NDArray[Any], labels: Labels, moments: ClassMoments, head: Head | None = None
+) -> tuple[ClassGeometry, AboutMeans]:
+    """The geometry from moments of X and a second pass over it, and what that pass saw."""
+    between = Between.of(moments.means)
+    # Along the C - 1 directions that matter: far cheaper than the (d, d) scatter.
+    about = about_means(X, labels.codes, moments, between.directions, head)
+    return _geometry(labels.classes, moments, between, about, head), about
+
+
+def _geometry(
+    classes: NDArray[Any], moments: ClassMoments, between: Between, about: AboutMeans | None, head: Head | None
+) -> ClassGeometry:
+    counts, means, variances = moments.counts, moments.means, moments.variances
+    n, n_classes = int(counts.sum()), len(counts)
+    squared_distance = cdist(means, means, "sqeuclidean")
+    distance = np.sqrt(squared_distance)
+    centred = means - counts @ means / n
+    between_classes, within = float(counts @ (centred**2).sum(1)), float(counts @ variances)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cdnv = np.where(squared_distance > 0, (variances[:, None] + variances[None]) / (2 * squared_distance), np.inf)
+    np.fill_diagonal(cdnv, 0.0)
+    fisher = between_classes / within if within > 0 else math.inf
+    along = about.along if about else moments._within_along(between.directions) if moments._scatter is not None else None
+    spread = None if about is None else about.class_sums(np.sqrt(about.own)) / counts
+    return ClassGeometry(
+        classes=classes,
+        counts=counts,
+        means=means,
+        radius=np.sqrt(variances),
+        distance=distance,
+        fisher=fisher,
+        calinski_harabasz=fisher * (n - n_classes) / (n_classes - 1) if within > 0 else math.inf,
+        davies_bouldin=None if spread is None else _davies_bouldin(spread, distance),
+        cdnv=cdnv,
+        nc1=None if along is None else between.nc1(along, within),
+        nc2=nc2(means),
+        nc3=None if head is None else nc3(means, head.weights),
+        nc4=None if about is None or about.decided is None else float((about.decided != about.nearest).mean()),
+    )
+
+
+def _davies_bouldin(spread: Array, distance: Array) -> float:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (spread[:, None] + spread[None]) / distance
+    np.fill_diagonal(ratio, 0.0)
+    # Two classes that have collapsed to the same mean overlap entirely.
+    return float(np.where(np.isnan(ratio), np.inf, ratio).max(1).mean())
+
+
+def geometry(X: Any, labels: Any, *, normalize: bool = True, weights: Any = None, bias: Any = None) -> ClassGeometry:
     """Measure where the classes of a representation lie and how well they are separated.
 
     Parameters
@@ -275,6 +376,10 @@ def geometry(X: Any, labels: Any, *, normalize: bool = True) -> ClassGeometry:
         Integers, strings or booleans; at least two classes.
     normalize : bool
         Scale each row to unit L2 norm first, as the source paper does; a row of zeros stays zero.
+    weights : array-like (C, d), optional
+        Of the linear layer that follows X, a row for each class in sorted order: for `nc3` and `nc4`, with normalize=False.
+    bias : array-like (C,), optional
+        Of that layer.
 
     Returns
     -------
@@ -283,7 +388,7 @@ def geometry(X: Any, labels: Any, *, normalize: bool = True) -> ClassGeometry:
     Raises
     ------
     FastentError
-        Anything wrong with X or labels, NaN and infinities among it.
+        Anything wrong with X or labels, NaN and infinities among it; weights that do not fit.
 
     References
     ----------
@@ -297,77 +402,11 @@ def geometry(X: Any, labels: Any, *, normalize: bool = True) -> ClassGeometry:
     (array([0.4472, 0.4472]), np.float64(1.7889))
     """
     features = as_features(X)
-    codes, classes = as_labels(labels, n=len(features), minimum_classes=2)
-    moments = ClassMoments(len(classes), features.shape[1], normalize=normalize)
-    moments.update(features, codes)
-    means = moments._means()
-
-    def within_along(directions: Array) -> Array:
-        # A second pass, along the C - 1 directions that matter, is far cheaper than the (d, d) scatter.
-        import numba
-
-        from fastent.kernels.moments import squared_projections
-
-        total = np.zeros(len(directions))
-        for start, block in row_blocks(features):
-            its_codes = codes[start : start + len(block)]
-            parts = squared_projections(block, its_codes, means, directions, normalize, numba.get_num_threads())
-            total += parts.sum(0)
-        return total / len(features)
-
-    return _geometry(classes, moments.counts, means, moments._variances(), within_along)
-
-
-def _geometry(
-    classes: NDArray[Any],
-    counts: NDArray[np.int64],
-    means: Array,
-    variances: Array,
-    within_along: Callable[[Array], Array] | None,
-) -> ClassGeometry:
-    n, n_classes = int(counts.sum()), len(counts)
-    squared_distance = cdist(means, means, "sqeuclidean")
-    centred = means - counts @ means / n
-    between = float(counts @ (centred**2).sum(1))
-    within = float(counts @ variances)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cdnv = np.where(squared_distance > 0, (variances[:, None] + variances[None]) / (2 * squared_distance), np.inf)
-    np.fill_diagonal(cdnv, 0.0)
-    fisher = between / within if within > 0 else math.inf
-    return ClassGeometry(
-        classes=classes,
-        counts=counts.copy(),
-        means=means,
-        radius=np.sqrt(variances),
-        distance=np.sqrt(squared_distance),
-        nc1=None if within_along is None else _nc1(means, float(within), within_along),
-        nc2=_nc2(means),
-        cdnv=cdnv,
-        fisher=fisher,
-        calinski_harabasz=fisher * (n - n_classes) / (n_classes - 1) if within > 0 else math.inf,
-    )
-
-
-def _nc1(means: Array, within: float, within_along: Callable[[Array], Array]) -> float:
-    """tr(S_W S_B^+) / C with S_B = M^T M / C, M the centred means: only S_W along M's right singular vectors is needed."""
-    if within == 0:
-        return 0.0
-    _, singular, directions = np.linalg.svd(means - means.mean(0), full_matrices=False)
-    kept = singular > _RANK_TOLERANCE * max(singular[0], np.abs(means).max())
-    if not kept.any():
-        return math.inf
-    return float((within_along(directions[kept]) / singular[kept] ** 2).sum())
-
-
-def _nc2(means: Array) -> NC2:
-    n_classes = len(means)
-    centred = means - means.mean(0)
-    norms = np.sqrt((centred**2).sum(1))
-    if norms.mean() == 0:
-        return NC2(0.0, math.inf)
-    unit = _unit_rows(centred)
-    cosines = (unit @ unit.T)[~np.eye(n_classes, dtype=bool)]
-    return NC2(float(norms.std() / norms.mean()), float(np.abs(cosines + 1 / (n_classes - 1)).mean()))
+    coded = as_labels(labels, n=len(features), minimum_classes=2)
+    head = as_head(weights, bias, len(coded.classes), features.shape[1], normalize)
+    moments = ClassMoments(len(coded.classes), features.shape[1], normalize=normalize)
+    moments.update(features, coded.codes)
+    return geometry_of(features, coded, moments, head)[0]
 
 
 def _unit_rows(rows: NDArray[Any]) -> Array:

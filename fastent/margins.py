@@ -7,14 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays import as_features, as_labels, check_finite
-from fastent.errors import FastentError
 from fastent.intervals import Estimate, ratio_of_means, sample_mean
 from fastent.memory import check_fits
-from fastent.neighbors import as_queries, search_distances
+from fastent.neighbors import search_distances
 from fastent.options import choice
 from fastent.progress import Progress
+from fastent.queries import query_rows
 
-__all__ = ["Margins", "margins"]
+__all__ = ["Found", "Margins", "margins", "margins_from"]
+
+Found = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,21 +109,25 @@ def margins(
     features = as_features(X)
     n, d = features.shape
     codes, _ = as_labels(labels, n=n, minimum_classes=2)
-    asked = as_queries(queries, n, d, seed=seed)
-    if asked.rows is None:
-        raise FastentError("queries of margins are rows of X, by number: points that are no rows have no label here")
+    rows = query_rows(queries, n, d, seed=seed, what="margins")
     check_finite(features)
+    q = n if rows is None else len(rows)
     check_fits(
-        index_bytes(features, len(asked), 2),
-        f"the search for hits and misses of {len(asked)} queries among {n} x {d} points",
+        index_bytes(features, q, 2),
+        f"the search for hits and misses of {q} queries among {n} x {d} points",
         "use fewer queries, or measure a subset of the rows",
         memory_budget,
     )
     unit = metric == "cosine"
     index = ExactIndex(features, codes=codes, unit=unit, seed=seed)
-    rows = None if queries is None else asked.rows
-    near, near_index = index.nearest(1, rows, among="own class", progress=progress)
-    other, other_index = index.nearest(1, rows, among="other classes", progress=progress)
+    hits = index.nearest(1, rows, among="own class", progress=progress)
+    misses = index.nearest(1, rows, among="other classes", progress=progress)
+    return margins_from(np.arange(n) if rows is None else rows, hits, misses, n, unit)
+
+
+def margins_from(rows: NDArray[np.int64], hits: Found, misses: Found, n: int, unit: bool) -> Margins:
+    """Margins of some rows of n, from squared distances (q, 1) and indices (q, 1) of their hits and misses."""
+    (near, near_index), (other, other_index) = hits, misses
     hit_index, miss_index = near_index[:, 0], other_index[:, 0]
     missed = ((other < near) | ((other == near) & (other_index < near_index)))[:, 0]
     hit = search_distances(np.where(np.isinf(near), np.nan, near)[:, 0], unit)
@@ -136,7 +142,7 @@ def margins(
         "n3": sample_mean(missed.astype(np.float64), n),
     }
     return Margins(
-        queries=asked.rows,
+        queries=rows,
         hit=hit,
         miss=miss,
         hit_index=hit_index,

@@ -12,11 +12,12 @@ from fastent.errors import FastentError
 from fastent.memory import check_fits
 from fastent.options import choice, whole_number
 from fastent.progress import Progress
+from fastent.queries import Queries, as_queries
 
 if TYPE_CHECKING:
     from fastent.exact import Work
 
-__all__ = ["Neighbors", "Queries", "as_queries", "label_codes", "neighbors", "search_distances"]
+__all__ = ["Neighbors", "label_codes", "neighbors", "search_distances"]
 
 Array = NDArray[Any]
 Method = Literal["auto", "exact", "flat", "ivf", "hnsw", "torch"]
@@ -110,16 +111,6 @@ class Neighbors:
         return f"Neighbors({len(self.indices)} queries, k={self.k}, {self.n} rows, {self.method}{recall})"
 
 
-class Queries(NamedTuple):
-    """Row numbers (q,), or points (q, d) that are no rows."""
-
-    rows: NDArray[np.int64] | None
-    points: Array | None
-
-    def __len__(self) -> int:
-        return len(self.points if self.rows is None else self.rows)  # type: ignore[arg-type]
-
-
 def neighbors(
     X: Any,
     k: int = 10,
@@ -205,30 +196,6 @@ def neighbors(
     scale = 1.0 if unit else common_scale(features, *([] if asked.points is None else [asked.points]))
     task = _Task(features, asked, k, unit, scale, method, seed, options, progress)
     return (_exact if method == "exact" else _approximate)(task, memory_budget)
-
-
-def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
-    """What people pass as `queries=`, checked."""
-    if queries is None:
-        return Queries(np.arange(n), None)
-    if np.ndim(queries) == 0:
-        count = whole_number("queries", queries, minimum=1, maximum=n)
-        return Queries(np.sort(np.random.default_rng(seed).choice(n, count, replace=False)), None)
-    array = as_array(queries, "queries")
-    if array.ndim == 2:
-        points = as_features(array, name="queries")
-        if points.shape[1] != d:
-            raise FastentError(f"queries have {points.shape[1]} features, X has {d}: pass points of the same space")
-        check_finite(points, name="queries")
-        return Queries(None, points)
-    if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "iu":
-        raise FastentError(
-            f"queries have shape {array.shape} and dtype {array.dtype}: a number, row numbers (q,) or points (q, d) are needed"
-        )
-    if array.min() < 0 or array.max() >= n:
-        wrong = array[(array < 0) | (array >= n)]
-        raise FastentError(f"queries name {len(wrong)} rows that X has not, first {wrong[0]}: its rows are 0..{n - 1}")
-    return Queries(array.astype(np.int64), None)
 
 
 def label_codes(neighbors: Neighbors, labels: Any, query_labels: Any) -> tuple[Labels, NDArray[np.int64]]:

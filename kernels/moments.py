@@ -208,3 +208,78 @@ def squared_projections(X: Any, codes: Any, means: Any, directions: Any, normali
         start, stop = part * n // parts, (part + 1) * n // parts
         _project(X, codes, own_means, own_directions, normalize, start, stop, squares[part])
     return squares
+
+
+@kernel(fastmath=SUMS)
+def _distance(deviation: Any, mean: Any, other: Any) -> float:
+    """Squared distance to another mean, of a point that lies `deviation` from its own."""
+    total = 0.0
+    for j in range(deviation.shape[0]):
+        difference = deviation[j] + (mean[j] - other[j])
+        total += difference * difference
+    return total
+
+
+@kernel(fastmath=SUMS)
+def _square_and_add(values: Any, sums: Any) -> float:
+    total = 0.0
+    for j in range(values.shape[0]):
+        square = values[j] * values[j]
+        sums[j] += square
+        total += square
+    return total
+
+
+@kernel()
+def _meet_means(
+    X: Any, codes: Any, means: Any, variances: Any, normalize: bool, start: int, stop: int, own: Any, other: Any, wide: Any,
+    nearest: Any, features: Any,
+) -> None:  # fmt: skip
+    deviation = np.empty(X.shape[1])
+    for i in range(start, stop):
+        c = codes[i]
+        _deviate(X[i], _row_scale(X[i], normalize), means[c], deviation)
+        own[i] = _square_and_add(deviation, features)
+        other[i] = wide[i] = np.inf
+        for b in range(means.shape[0]):
+            if b != c:
+                squared = _distance(deviation, means[c], means[b])
+                if squared < other[i]:
+                    other[i], nearest[i] = squared, b
+                wide[i] = min(wide[i], squared + variances[b])
+        if own[i] < other[i] or (own[i] == other[i] and c < nearest[i]):
+            nearest[i] = c
+
+
+@kernel(parallel=True)
+def distances_to_means(X: Any, codes: Any, means: Any, variances: Any, normalize: bool, parts: int) -> Any:
+    """Squared distances of rows to the class means, and what is left of each feature within classes.
+
+    Parameters
+    ----------
+    X, codes, normalize, parts
+        As for `class_moments`.
+    means : (C, d) float64
+    variances : (C,) float64
+        Mean squared distance of each class from its mean.
+
+    Returns
+    -------
+    own (n,), other (n,) float64
+        To the own mean, and to the nearest other.
+    wide (n,) float64
+        The least over other classes of distance + variance: the mean squared distance to that class's points.
+    nearest (n,) int64
+        The class whose mean is nearest, ties to the lower.
+    features (parts, d) float64
+        Sums of squared deviations from the own mean.
+    """
+    n = X.shape[0]
+    own, other, wide, nearest = np.empty(n), np.empty(n), np.empty(n), np.zeros(n, np.int64)
+    features = np.zeros((parts, X.shape[1]))
+    for part in prange(parts):
+        own_means, sums = means.copy(), np.zeros(X.shape[1])
+        start, stop = part * n // parts, (part + 1) * n // parts
+        _meet_means(X, codes, own_means, variances, normalize, start, stop, own, other, wide, nearest, sums)
+        features[part] = sums
+    return own, other, wide, nearest, features

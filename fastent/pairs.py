@@ -1,0 +1,229 @@
+"""Every query meets every row, block by block: one sweep over all pairs, and the reductions that plug into it.
+
+    rows, class by class ---- blocks of rows ---- pairs of blocks ---- squared distances ---- reductions
+
+Where all rows are queries each pair is met once and counts for both its ends. Otherwise rows are read in the order they have,
+each once, so that X may be a memory map far larger than memory. Workers reduce blocks, what they found is added up in the order
+of the blocks: no number depends on how many workers there are.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from fastent.arrays import kernel_dtype, row_blocks
+from fastent.kernels.pairs import recentre, rounding, square_distances
+from fastent.progress import Progress, interruptible, reporting
+from fastent.threads import in_parallel
+
+__all__ = ["Block", "Points", "Reduction", "Side", "sweep", "sweep_bytes"]
+
+Array = NDArray[Any]
+
+_BLOCK_ROWS = 1024
+# Rows read at a time, so that their classes make segments of some length.
+_READ_BYTES = 16 << 20
+
+
+class Points(NamedTuple):
+    """What is swept: (n, d) rows, their class codes (n,), a power of two that keeps squares in range, classes in all."""
+
+    X: Array
+    codes: NDArray[np.int64]
+    scale: float
+    n_classes: int
+
+
+class Side(NamedTuple):
+    """Some points, class by class.
+
+    ids : (r,) int64
+        Row numbers.
+    place : (r,) int64
+        Where results go: their positions among the queries.
+    rows : (r, d) float32 or float64
+    classes : (segments,) int64
+    bounds : (segments + 1,) int64
+        Where each class begins.
+    mean : (d,) float64
+    """
+
+    ids: Array
+    place: Array
+    rows: Array
+    classes: Array
+    bounds: Array
+    mean: Array
+
+
+class Block(NamedTuple):
+    """All pairs of two sides.
+
+    squared : (r, c) float32
+        Squared distances.
+    norms, other_norms : (r,), (c,) float32
+        For `share`: what rounding may do to a distance is share * (norm + other norm).
+    mirrored : bool
+        Whether the columns are queries too, which meet these rows only here.
+    """
+
+    squared: Array
+    rows: Side
+    columns: Side
+    norms: Array
+    other_norms: Array
+    share: float
+    mirrored: bool
+
+
+class Reduction(Protocol):
+    def reduce(self, block: Block) -> Any:
+        """What a block holds; called by any thread."""
+
+    def add(self, rows: Side, columns: Side, mirrored: bool, part: Any) -> None:
+        """Add what `reduce` returned; called block after block."""
+
+
+def sweep(
+    points: Points,
+    queries: NDArray[np.int64] | None,
+    reductions: Sequence[Reduction],
+    *,
+    progress: Progress = None,
+    description: str = "all pairs",
+    saw: Callable[[int, Array], None] | None = None,
+) -> None:
+    """Let every query (row numbers, (q,); all rows unless said) meet every row of X, itself included.
+
+    `saw(start, rows)` is called with the rows as they are read, where X is read block by block.
+    """
+    blocks, total = _mirrored(points) if queries is None else _streamed(points, queries, saw)
+    desks = threading.local()
+
+    def reduce(rows: Side, columns: Side, mirrored: bool) -> list[Any]:
+        block = _distances(rows, columns, mirrored, desks)
+        return [reduction.reduce(block) for reduction in reductions]
+
+    threads = numba.get_num_threads()
+    with (
+        interruptible() as interrupted,
+        reporting(progress, description, total) as report,
+        threadpool_limits(1, "blas"),
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        pending: deque[tuple[Side, Side, bool, Future[list[Any]]]] = deque()
+
+        def submit(how_many: int) -> None:
+            for rows, columns, mirrored in islice(blocks, how_many):
+                pending.append((rows, columns, mirrored, pool.submit(reduce, rows, columns, mirrored)))
+
+        submit(3 * threads)
+        done = 0
+        while pending:
+            rows, columns, mirrored, future = pending.popleft()
+            parts = future.result()
+            submit(1)
+            for reduction, part in zip(reductions, parts, strict=True):
+                reduction.add(rows, columns, mirrored, part)
+            done += len(rows.ids) * len(columns.ids)
+            report(done, "")
+            if interrupted():
+                pool.shutdown(cancel_futures=True)
+                raise KeyboardInterrupt
+
+
+def sweep_bytes(X: Array, queries: NDArray[np.int64] | None) -> int:
+    """Memory that a sweep takes at most, what the reductions keep not counted."""
+    (n, d), item = X.shape, kernel_dtype(X).itemsize
+    blocks = 16 * numba.get_num_threads() * _BLOCK_ROWS * (4 * _BLOCK_ROWS + 2 * (4 + item) * d)
+    kept = n if queries is None else len(queries)
+    return kept * (item * d + 32) + blocks + 4 * _READ_BYTES
+
+
+def _mirrored(points: Points) -> tuple[Iterator[tuple[Side, Side, bool]], int]:
+    order = np.argsort(points.codes, kind="stable")
+    sides = _sides(_rows(points, order), points.codes[order], order, order)
+
+    def blocks() -> Iterator[tuple[Side, Side, bool]]:
+        for i, rows in enumerate(sides):
+            yield rows, rows, False
+            for columns in sides[i + 1 :]:
+                yield rows, columns, True
+
+    return blocks(), sum(len(a.ids) * len(b.ids) for i, a in enumerate(sides) for b in sides[i:])
+
+
+def _streamed(
+    points: Points, queries: NDArray[np.int64], saw: Callable[[int, Array], None] | None
+) -> tuple[Iterator[tuple[Side, Side, bool]], int]:
+    place = np.argsort(points.codes[queries], kind="stable")
+    asked = queries[place]
+    sides = _sides(_rows(points, asked), points.codes[asked], asked, place)
+
+    def blocks() -> Iterator[tuple[Side, Side, bool]]:
+        for start, read in row_blocks(points.X, block_bytes=_READ_BYTES):
+            for begin in range(0, len(read), 8 * _BLOCK_ROWS):
+                part = read[begin : begin + 8 * _BLOCK_ROWS]
+                if saw is not None:
+                    saw(start + begin, part)
+                ids = np.arange(start + begin, start + begin + len(part))
+                order = np.argsort(points.codes[ids], kind="stable")
+                rows = part[order] if points.scale == 1 else part[order] * part.dtype.type(points.scale)
+                for columns in _sides(rows, points.codes[ids[order]], ids[order], ids[order]):
+                    for side in sides:
+                        yield side, columns, False
+
+    return blocks(), len(queries) * len(points.X)
+
+
+def _rows(points: Points, ids: Array) -> Array:
+    """X[ids] as kernels take it, in parallel."""
+    rows = np.empty((len(ids), points.X.shape[1]), kernel_dtype(points.X))
+
+    def take(begin: int) -> None:
+        block = slice(begin, begin + _BLOCK_ROWS)
+        rows[block] = points.X[ids[block]]
+        if points.scale != 1:
+            rows[block] *= points.scale
+
+    in_parallel(take, range(0, len(ids), _BLOCK_ROWS))
+    return rows
+
+
+def _sides(rows: Array, codes: Array, ids: Array, place: Array) -> list[Side]:
+    """Cut points that lie class by class into blocks of about the same size."""
+    n_blocks = max(1, -(-len(rows) // _BLOCK_ROWS), min(8, len(rows) // 64))
+    sides = []
+    for part in np.array_split(np.arange(len(rows)), n_blocks):
+        here = slice(part[0], part[-1] + 1)
+        starts = np.flatnonzero(np.diff(codes[here], prepend=-1))
+        bounds = np.append(starts, len(part))
+        mean = rows[here].mean(0, dtype=np.float64)
+        sides.append(Side(ids[here], place[here], rows[here], codes[here][starts], bounds, mean))
+    return sides
+
+
+def _distances(rows: Side, columns: Side, mirrored: bool, desks: threading.local) -> Block:
+    """Seen from halfway between both sides, in the calling thread's buffers."""
+    origin = ((rows.mean + columns.mean) / 2).astype(rows.rows.dtype)
+    (r, d), c = rows.rows.shape, len(columns.rows)
+    if not hasattr(desks, "buffers") or desks.buffers[0].shape[1] != d:
+        desks.buffers = [np.empty((_BLOCK_ROWS, d), np.float32), np.empty((_BLOCK_ROWS, d), np.float32)]
+        desks.norms = [np.empty(_BLOCK_ROWS, np.float32), np.empty(_BLOCK_ROWS, np.float32)]
+        desks.squared = np.empty(_BLOCK_ROWS**2, np.float32)
+    (a, b), (norms, other_norms) = (
+        [buffer[:size] for buffer, size in zip(pair, (r, c), strict=True)] for pair in (desks.buffers, desks.norms)
+    )
+    recentre(rows.rows, origin, a, norms)
+    recentre(columns.rows, origin, b, other_norms)
+    squared = np.matmul(a, b.T, out=desks.squared[: r * c].reshape(r, c))
+    square_distances(squared, norms, other_norms, rows.rows, columns.rows)
+    return Block(squared, rows, columns, norms, other_norms, rounding(d), mirrored)

@@ -1,0 +1,126 @@
+"""Silhouettes: how much nearer a point is to its own class than to the next one."""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays import as_features, as_labels, check_finite
+from fastent.memory import check_fits
+from fastent.options import choice
+from fastent.pairs import Block, Points, Side, sweep, sweep_bytes
+from fastent.progress import Progress
+from fastent.queries import query_rows
+from fastent.sketch import common_scale
+
+__all__ = ["DistanceSums", "silhouette", "silhouettes_from_means"]
+
+Array = NDArray[np.float64]
+
+
+def silhouette(
+    X: Any,
+    labels: Any,
+    *,
+    queries: Any = None,
+    method: Literal["exact", "simplified", "squared"] = "exact",
+    memory_budget: int | str | None = None,
+    seed: int = 0,
+    progress: Progress = None,
+) -> Array:
+    """Silhouette (b - a) / max(a, b) of every row or of some: (q,) float64 in [-1, 1], 0 for a point alone in its class.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+        Any real dtype and memory order; with few queries a memory map is read block by block.
+    labels : array-like (n,)
+        Two classes or more.
+    queries : int or (q,) int, optional
+        A number: that many rows, drawn at random with `seed`. Or row numbers. All rows unless said.
+    method : str
+        "exact": a is the mean distance to the other points of the own class, b the least mean distance to another class; n d
+        operations a query. "simplified": distances to the class means instead, the own point in its own. "squared": the exact
+        one of squared distances, from class moments. The last two cost C d operations a row.
+    memory_budget : int or str, optional
+        Bytes, or like "4GiB"; what is available unless said.
+    progress : bool or callable
+
+    Raises
+    ------
+    FastentError
+        Bad input; one class only; memory that will not do.
+
+    References
+    ----------
+    Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis", 1987.
+
+    Examples
+    --------
+    >>> import fastent as fe
+    >>> fe.silhouette([[0.0], [1.0], [5.0], [6.0]], ["a", "a", "b", "b"]).round(3).tolist()
+    [0.818, 0.778, 0.778, 0.818]
+    """
+    choice("method", method, ("exact", "simplified", "squared"))
+    features = as_features(X)
+    n, d = features.shape
+    codes, classes = as_labels(labels, n=n, minimum_classes=2)
+    asked = query_rows(queries, n, d, seed=seed, what="silhouettes")
+    check_finite(features)
+    if method != "exact":
+        from fastent.geometry import ClassMoments, about_means
+
+        moments = ClassMoments(len(classes), d, normalize=False)
+        moments.update(features, codes)
+        found = about_means(features, codes, moments)
+        exact = silhouettes_from_means(codes, moments.counts, *found.silhouette_parts(method, moments))
+        return exact if asked is None else exact[asked]
+    sums = DistanceSums(codes, len(classes), asked)
+    check_fits(
+        sweep_bytes(features, asked) + sums.sums.nbytes,
+        f"the silhouettes of {sums.sums.shape[1]} queries among {n} x {d} points of {len(classes)} classes",
+        "use fewer queries, or method='simplified'",
+        memory_budget,
+    )
+    points = Points(features, codes, common_scale(features), len(classes))
+    sweep(points, asked, [sums], progress=progress, description="silhouettes")
+    return sums.silhouettes()
+
+
+class DistanceSums:
+    """Sums of the distances from each query to each class: a reduction of the sweep."""
+
+    def __init__(self, codes: NDArray[np.int64], n_classes: int, queries: NDArray[np.int64] | None) -> None:
+        self._counts = np.bincount(codes, minlength=n_classes)
+        self._own = codes if queries is None else codes[queries]
+        self.sums = np.zeros((n_classes, len(self._own)))
+
+    def reduce(self, block: Block) -> tuple[Array, Array]:
+        from fastent.kernels.pairs import sum_distances
+
+        across = np.zeros((len(block.columns.classes), len(block.rows.ids)))
+        down = np.zeros((len(block.rows.classes) * block.mirrored, len(block.columns.ids)))
+        sum_distances(block.squared, block.rows.bounds, block.columns.bounds, across, down)
+        return across, down
+
+    def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array]) -> None:
+        across, down = part
+        self.sums[columns.classes[:, None], rows.place] += across
+        if mirrored:
+            self.sums[rows.classes[:, None], columns.place] += down
+
+    def silhouettes(self) -> Array:
+        each = np.arange(len(self._own))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            own = self.sums[self._own, each] / (self._counts[self._own] - 1)
+        means = self.sums / self._counts[:, None]
+        means[self._own, each] = np.inf
+        return silhouettes_from_means(self._own, self._counts, own, means.min(0))
+
+
+def silhouettes_from_means(own: NDArray[np.int64], counts: NDArray[np.int64], a: Array, b: Array) -> Array:
+    """(b - a) / max(a, b), 0 where both are 0 and for points alone in their class."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        result = np.where(np.maximum(a, b) > 0, (b - a) / np.maximum(a, b), 0.0)
+    result[counts[own] == 1] = 0.0
+    return result

@@ -1,0 +1,336 @@
+"""Soft nearest neighbour loss: how far same-class points stand out among all, at a temperature."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays import as_features, as_labels, check_finite, kernel_dtype, row_blocks
+from fastent.errors import FastentError
+from fastent.intervals import Estimate, sample_mean
+from fastent.memory import check_fits
+from fastent.options import choice, number
+from fastent.pairs import Block, Points, Side, sweep, sweep_bytes
+from fastent.progress import Progress
+from fastent.queries import query_rows
+from fastent.sketch import common_scale
+from fastent.threads import in_parallel
+
+__all__ = ["SimilaritySums", "SoftNearestNeighbor", "soft_nearest_neighbor_loss", "temperature_nodes"]
+
+Array = NDArray[Any]
+Temperature = float | Literal["median", "optimal"]
+
+# Rows whose distances to each other give the median. The optimum is sought first on a ladder of log T about the median, for a
+# sample of rows, then for all between Chebyshev nodes exp(+-_WIDTH) around the sample's: there the log sums, analytic functions
+# of log T, are interpolated to 1e-7.
+_MEDIAN_ROWS, _LADDER_ROWS = 1024, 4096
+_LADDER = (-16.0, 7.0, 0.5)
+_NODES, _WIDTH = 8, 0.5
+# How often these are moved, should the optimum over all rows not lie between them.
+_MOVES = 6
+# A sum below this may have lost terms to the range of single precision, and is taken again.
+_LOST = 1e-15
+# Sums that are taken again are taken over so many neighbours, if more pairs than this would be met and all other terms come to
+# less than this share.
+_NEAR, _FEW_PAIRS, _SKIPPED = 64, 1 << 26, 1e-9
+_CHUNK_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class SoftNearestNeighbor:
+    """The loss and how it came about.
+
+    Attributes
+    ----------
+    loss : float
+        Mean of `per_point`, >= 0: 0 where every point's weight lies on its own class.
+    per_point : (q,) float64
+        -log of the own class's share of exp(-d^2 / T), the point itself left out; NaN for a point alone in its class.
+    temperature : float
+        T, in squared units of X.
+    alone : int
+        Queries that are alone in their class, and left out of the mean.
+    interval : Estimate
+        Of the loss over all rows, for queries that are a random sample of them.
+    error_bound : float
+        What skipped terms can add to the loss or take from it: 0 unless T is small beside the distances to near neighbours.
+    """
+
+    loss: float
+    per_point: NDArray[np.float64]
+    temperature: float
+    alone: int
+    interval: Estimate
+    error_bound: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"SoftNearestNeighbor({len(self.per_point)} queries, loss {self.loss:.4f} at temperature {self.temperature:.4g})"
+
+
+def soft_nearest_neighbor_loss(
+    X: Any,
+    labels: Any,
+    temperature: Temperature = "median",
+    *,
+    queries: Any = None,
+    memory_budget: int | str | None = None,
+    seed: int = 0,
+    progress: Progress = None,
+) -> SoftNearestNeighbor:
+    """Mean over points of -log(sum of exp(-d^2 / T) over the own class / over all points), each without the point itself.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+        Any real dtype and memory order; with few queries a memory map is read block by block.
+    labels : array-like (n,)
+        Two classes or more.
+    temperature : float or str
+        In squared units of X, above 0. "median": the median squared distance, of all pairs up to 1,024 rows, of a seeded sample
+        of so many rows beyond. "optimal": where the loss is least, from 1e-7 to 600 times the median; bracketed on a sample of
+        4,096 rows, found between nodes of one set of sums over all.
+    queries : int or (q,) int, optional
+        A number: that many rows, drawn at random with `seed`. Or row numbers. All rows unless said.
+    memory_budget : int or str, optional
+        Bytes, or like "4GiB"; what is available unless said.
+    progress : bool or callable
+
+    Raises
+    ------
+    FastentError
+        Bad input; one class only; nothing but points alone in their class; all points equal, where T is to be found.
+
+    References
+    ----------
+    Frosst, Papernot, Hinton, "Analyzing and improving representations with the soft nearest neighbor loss", 2019.
+
+    Examples
+    --------
+    >>> import fastent as fe
+    >>> round(fe.soft_nearest_neighbor_loss([[0.0], [1.0], [5.0], [6.0]], ["a", "a", "b", "b"], temperature=1.0).loss, 6)
+    0.0
+    """
+    features = as_features(X)
+    n, d = features.shape
+    codes, classes = as_labels(labels, n=n, minimum_classes=2)
+    asked = query_rows(queries, n, d, seed=seed, what="the soft nearest neighbour loss")
+    check_finite(features)
+    points = Points(features, codes, common_scale(features), len(classes))
+    q = n if asked is None else len(asked)
+    check_fits(
+        sweep_bytes(features, asked) + 16 * _NODES * q + 32 * _NEAR * q,
+        f"the soft nearest neighbour loss of {q} queries among {n} x {d} points",
+        "use fewer queries",
+        memory_budget,
+    )
+    return at_temperature(points, asked, temperature, seed, progress)
+
+
+def at_temperature(
+    points: Points, queries: NDArray[np.int64] | None, temperature: Temperature, seed: int, progress: Progress
+) -> SoftNearestNeighbor:
+    nodes = temperature_nodes(points, temperature, seed)
+    for _ in range(_MOVES):
+        sums = SimilaritySums(points, queries, nodes)
+        sweep(points, queries, [sums], progress=progress, description="soft nearest neighbours")
+        found = sums.result()
+        if sums.next_nodes is None:
+            break
+        nodes = sums.next_nodes
+    return found
+
+
+def temperature_nodes(points: Points, temperature: Temperature, seed: int) -> Array:
+    """The temperature, or those around the optimum between which it will be interpolated."""
+    if not isinstance(temperature, str):
+        return np.array([number("temperature", temperature, above=0)])
+    choice("temperature", temperature, ("median", "optimal"))
+    from scipy.spatial.distance import pdist
+
+    rows = _sample(points, _MEDIAN_ROWS, seed)
+    median = float(np.median(pdist(np.asarray(points.X[rows], np.float64), "sqeuclidean")))
+    if median == 0:
+        raise FastentError(f"temperature={temperature!r}: more than half of the points are equal, choose a number")
+    if temperature == "median":
+        return np.array([median])
+    ladder = median * np.exp(np.arange(*_LADDER))
+    sums = SimilaritySums(points, _sample(points, _LADDER_ROWS, seed), ladder)
+    sweep(points, sums.queries, [sums])
+    losses = np.nanmean(sums.log_ratios(), 1)
+    best = int(np.argmin(losses))
+    if best in (0, len(ladder) - 1):
+        return ladder[best : best + 1]
+    # The lowest point of the parabola through the three.
+    below, least, above = losses[best - 1 : best + 2]
+    shift = (below - above) / (2 * (below - 2 * least + above)) if below + above > 2 * least else 0.0
+    return _nodes_around(ladder[best] * math.exp(shift * _LADDER[2]))
+
+
+class SimilaritySums:
+    """Sums of exp(-d^2 / T) over the own class and over all, for each query: a reduction of the sweep."""
+
+    def __init__(self, points: Points, queries: NDArray[np.int64] | None, temperatures: Array) -> None:
+        self._points, self.queries = points, queries
+        self._own = points.codes if queries is None else points.codes[queries]
+        self.alone = np.bincount(points.codes)[self._own] == 1
+        self.temperatures = temperatures
+        limits = np.finfo(np.float32)
+        self._rates = np.clip(1 / (temperatures * points.scale**2), limits.tiny, limits.max).astype(np.float32)
+        # Where to look for the optimum if it does not lie between these temperatures.
+        self.next_nodes: Array | None = None
+        self.error_bound = 0.0
+        self.same, self.all = np.zeros((2, len(temperatures), len(self._own)))
+
+    def reduce(self, block: Block) -> tuple[Array, Array, Array, Array]:
+        from fastent.kernels.pairs import sum_similarities
+
+        rows, columns, size = block.rows, block.columns, len(self._rates)
+        across = np.zeros((size, len(columns.classes), len(rows.ids)))
+        down = np.zeros((size * block.mirrored, len(rows.classes), len(columns.ids)))
+        sum_similarities(block.squared, rows.ids, columns.ids, rows.bounds, columns.bounds, self._rates, across, down)
+        return (
+            self._of_own(across, columns, rows),
+            across.sum(1),
+            self._of_own(down, rows, columns) if block.mirrored else down,
+            down.sum(1),
+        )
+
+    def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array, Array, Array]) -> None:
+        same, everything, same_down, everything_down = part
+        self.same[:, rows.place] += same
+        self.all[:, rows.place] += everything
+        if mirrored:
+            self.same[:, columns.place] += same_down
+            self.all[:, columns.place] += everything_down
+
+    def _of_own(self, sums: Array, summed: Side, of: Side) -> Array:
+        """(J, r) of (J, segments, r): the segment that is the point's own class, 0 where there is none."""
+        result = np.zeros((len(sums), sums.shape[2]))
+        for s, c in enumerate(summed.classes):
+            for t in np.flatnonzero(of.classes == c):
+                here = slice(of.bounds[t], of.bounds[t + 1])
+                result[:, here] = sums[:, s, here]
+        return result
+
+    def log_ratios(self) -> Array:
+        """-log of the own class's share, (J, q); NaN for points alone in their class."""
+        log_ratio = np.full(self.same.shape, np.nan)
+        lost = (self.same < _LOST) & ~self.alone
+        kept = ~lost & ~self.alone
+        log_ratio[kept] = np.log(self.all[kept]) - np.log(self.same[kept])
+        some = np.flatnonzero(lost.any(0))
+        if len(some):
+            log_ratio[lost] = self._again(some, lost[:, some])[lost[:, some]]
+        return log_ratio
+
+    def result(self) -> SoftNearestNeighbor:
+        if self.alone.all():
+            raise FastentError("every query is alone in its class: the soft nearest neighbour loss needs two points of a class")
+        log_ratio = self.log_ratios()
+        per_point, temperature = log_ratio[0], self.temperatures[0]
+        if len(log_ratio) > 1:
+            place, weights = _least(np.nanmean(log_ratio, 1))
+            centre = math.sqrt(self.temperatures[0] * self.temperatures[-1])
+            per_point, temperature = weights @ log_ratio, centre * math.exp(place * _WIDTH)
+            if abs(place) == 1:
+                self.next_nodes = _nodes_around(centre * math.exp(1.5 * place * _WIDTH))
+        per_point = np.maximum(per_point, 0.0)
+        interval = sample_mean(per_point, len(self._points.X))
+        return SoftNearestNeighbor(
+            interval.value, per_point, float(temperature), int(self.alone.sum()), interval, self.error_bound
+        )
+
+    def _again(self, places: Array, lost: Array) -> Array:
+        """(J, places) log ratios, where these are lost, about the nearest point of each sum, in double precision.
+
+        From the nearest neighbours, where all others together cannot change a sum by more than `_SKIPPED` of it.
+        """
+        from fastent.exact import ExactIndex
+
+        points, ids = self._points, places if self.queries is None else self.queries[places]
+        result = np.empty((len(self._rates), len(places)))
+        left = np.arange(len(ids))
+        n = len(points.X)
+        if len(ids) * n > _FEW_PAIRS:
+            index = ExactIndex(points.X, codes=points.codes, scale=points.scale)
+            counts = np.bincount(points.codes)[points.codes[ids]] - 1
+            own, own_skipped = self._near(index.nearest(_NEAR, ids, among="own class")[0], counts)
+            everything, skipped = self._near(index.nearest(_NEAR, ids)[0], np.full(len(ids), n - 1))
+            result[:] = everything - own
+            skipped = np.where(lost, np.maximum(own_skipped, skipped), 0)
+            left = np.flatnonzero((skipped > _SKIPPED).any(0))
+            self.error_bound = float(np.minimum(skipped, _SKIPPED).max(0).sum() / len(self._own))
+        chunk = max(1, _CHUNK_BYTES // (8 * n))
+
+        def take(begin: int) -> None:
+            here = left[begin : begin + chunk]
+            some = ids[here]
+            squared = _squared(points, some)
+            squared[np.arange(len(some)), some] = np.inf
+            result[:, here] = _log_ratios(squared, points.codes[some], points.codes, 1 / self.temperatures)
+
+        in_parallel(take, range(0, len(left), chunk))
+        return result
+
+    def _near(self, squared: Array, counts: Array) -> tuple[Array, Array]:
+        """(J, r) logs of sums over the nearest, and the largest share that the others, at least as far, may add."""
+        squared = np.where(np.arange(squared.shape[1]) < counts[:, None], squared, np.inf)
+        nearest = squared[:, :1]
+        logs, skipped = np.empty((2, len(self._rates), len(squared)))
+        rest = np.maximum(counts - squared.shape[1], 0)
+        for j, rate in enumerate(1 / self.temperatures):
+            terms = np.exp((nearest - squared) * rate)
+            sums = terms.sum(1)
+            logs[j] = np.log(sums) - nearest[:, 0] * rate
+            skipped[j] = rest * terms[:, -1] / sums
+        return logs, skipped
+
+
+def _nodes_around(temperature: float) -> Array:
+    return temperature * np.exp(_WIDTH * np.polynomial.chebyshev.chebpts1(_NODES))
+
+
+def _least(losses: Array) -> tuple[float, Array]:
+    """Where in [-1, 1] the interpolated loss is least, and the weights of the nodes there."""
+    nodes = np.polynomial.chebyshev.chebpts1(_NODES)
+
+    def weights(place: Any) -> Array:
+        factors = [[(place - b) / (a - b) for b in nodes if b != a] for a in nodes]
+        return np.array([np.prod(factor, axis=0) for factor in factors])
+
+    fine = np.linspace(-1, 1, 20001)
+    place = float(fine[np.argmin(losses @ weights(fine))])
+    return place, weights(place)
+
+
+def _log_ratios(squared: Array, own: Array, codes: Array, rates: Sequence[float] | Array) -> Array:
+    """log sum over all - log sum over the own class, each about its nearest point; (J, r)."""
+    result = np.empty((len(rates), len(squared)))
+    for i, row in enumerate(squared):
+        of_class = row[codes == own[i]]
+        nearest, nearest_own = row.min(), of_class.min()
+        for j, rate in enumerate(rates):
+            over_all = np.exp((nearest - row) * rate).sum()
+            over_own = np.exp((nearest_own - of_class) * rate).sum()
+            result[j, i] = math.log(over_all) - math.log(over_own) + (nearest_own - nearest) * rate
+    return result
+
+
+def _squared(points: Points, rows: Array) -> Array:
+    """(rows, n) squared distances in double precision, of differences."""
+    from fastent.kernels.pairs import square_differences
+
+    some = np.ascontiguousarray(points.X[rows], kernel_dtype(points.X))
+    squared = np.empty((len(rows), len(points.X)))
+    for start, block in row_blocks(points.X):
+        square_differences(some, block, squared[:, start : start + len(block)])
+    return squared
+
+
+def _sample(points: Points, count: int, seed: int) -> Array:
+    n = len(points.X)
+    return np.arange(n) if n <= count else np.sort(np.random.default_rng(seed).choice(n, count, replace=False))

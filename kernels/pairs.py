@@ -1,0 +1,351 @@
+"""All pairs of two blocks of points: squared distances from a matrix product, and what can be summed from them.
+
+`|a - b|^2 = |a|^2 + |b|^2 - 2 ab`, with both blocks seen from a point between them, costs a multiply-add for each feature of a
+pair and cancels where a pair is close. Those pairs, few unless points are equal, are taken again from differences. Everything else
+here costs less than that product does: a pass over a block that lies in the caches, vectorised.
+
+Single precision within a block, double precision across blocks. Points of one class lie together in a block, so that a sum over
+a class is a sum over a segment.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .jit import SUMS, kernel
+from .search import insert, squared_distance
+
+__all__ = [
+    "absorb",
+    "count_nearer",
+    "nearest_across",
+    "recentre",
+    "rounding",
+    "square_differences",
+    "square_distances",
+    "sum_distances",
+    "sum_similarities",
+]
+
+FUSED = frozenset({"contract"})
+
+# A pair nearer than this share of its squared norms is taken from differences.
+_CLOSE = np.float32(1 / 64)
+# Rows after which column sums go from single into double precision.
+_STRIP = 32
+
+_LOG2_E = np.float32(1.4426950408889634)
+# log 2 in two parts, the first of few bits, so that x - n log 2 loses none.
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+# exp(_LEAST) is close to the least normal number of single precision.
+_LEAST = np.float32(-87.0)
+
+
+def rounding(d: int) -> float:
+    """What a squared distance from `square_distances` may be off by, as a share of both squared norms."""
+    return (d + 8) * 2.0**-23
+
+
+@intrinsic
+def _power_of_two(typing_context, exponent):  # type: ignore[no-untyped-def]
+    """2^n in single precision, for an int32 n from -126 to 127."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        word = ir.IntType(32)
+        bits = builder.shl(builder.add(arguments[0], word(127)), word(23))
+        return builder.bitcast(bits, ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@kernel(fastmath=FUSED)
+def _exponential(x: Any) -> Any:
+    """exp(x) for x <= 0 in single precision, to 2 units in the last place; exp(_LEAST) for anything below."""
+    x = max(x, _LEAST)
+    n = np.floor(x * _LOG2_E + np.float32(0.5))
+    f = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    p = np.float32(1 / 720)
+    p = p * f + np.float32(1 / 120)
+    p = p * f + np.float32(1 / 24)
+    p = p * f + np.float32(1 / 6)
+    p = p * f + np.float32(0.5)
+    p = p * f + np.float32(1)
+    p = p * f + np.float32(1)
+    return p * _power_of_two(np.int32(n))
+
+
+@kernel(fastmath=SUMS)
+def _recentre_row(row: Any, origin: Any, centred: Any) -> float:
+    total = np.float32(0)
+    for j in range(row.shape[0]):
+        value = np.float32(row[j] - origin[j])
+        centred[j] = value
+        total += value * value
+    return total
+
+
+@kernel()
+def recentre(rows: Any, origin: Any, centred: Any, norms: Any) -> None:
+    """Write rows less the origin, (r, d) float32, and the squared norms of that, (r,) float32. All in the rows' precision."""
+    for i in range(rows.shape[0]):
+        norms[i] = _recentre_row(rows[i], origin, centred[i])
+
+
+@kernel(fastmath=FUSED)
+def _square_row(products: Any, norm: float, norms: Any) -> int:
+    """How many are close. Counts vectorise where a minimum, which has to mind NaN, does not."""
+    close = np.int32(0)
+    zero, two = np.float32(0), np.float32(2)
+    for j in range(products.shape[0]):
+        both = norm + norms[j]
+        squared = both - two * products[j]
+        products[j] = squared if squared > zero else zero
+        close += squared < both * _CLOSE
+    return close
+
+
+@kernel(fastmath=SUMS)
+def _difference(a: Any, b: Any) -> float:
+    """Squared distance of two rows, in single precision from the differences on."""
+    total = np.float32(0)
+    for j in range(a.shape[0]):
+        difference = np.float32(a[j] - b[j])
+        total += difference * difference
+    return total
+
+
+@kernel()
+def square_distances(products: Any, norms: Any, other_norms: Any, rows: Any, others: Any) -> None:
+    """Turn inner products (r, c) into squared distances, in place; a point and itself are at 0."""
+    for i in range(products.shape[0]):
+        squared, norm = products[i], norms[i]
+        if _square_row(squared, norm, other_norms) == 0:
+            continue
+        for j in range(squared.shape[0]):
+            if squared[j] < (norm + other_norms[j]) * _CLOSE:
+                squared[j] = _difference(rows[i], others[j])
+
+
+@kernel()
+def square_differences(rows: Any, others: Any, squared: Any) -> None:
+    """Write all squared distances (r, c) in double precision, from differences: for the few that need it."""
+    for i in range(rows.shape[0]):
+        for j in range(others.shape[0]):
+            squared[i, j] = squared_distance(rows[i], others[j])
+
+
+@kernel(fastmath=SUMS)
+def _sum_roots(squared: Any) -> float:
+    total = np.float32(0)
+    for j in range(squared.shape[0]):
+        total += np.sqrt(squared[j])
+    return total
+
+
+@kernel()
+def _add_roots(squared: Any, strip: Any) -> None:
+    for j in range(squared.shape[0]):
+        strip[j] += np.sqrt(squared[j])
+
+
+@kernel()
+def _flush(strip: Any, total: Any) -> None:
+    for j in range(strip.shape[0]):
+        total[j] += strip[j]
+        strip[j] = np.float32(0)
+
+
+@kernel()
+def sum_distances(squared: Any, bounds: Any, other_bounds: Any, across: Any, down: Any) -> None:
+    """Sum distances to each class.
+
+    Parameters
+    ----------
+    squared : (r, c) float32
+    bounds, other_bounds : (segments + 1,) int64
+        Where classes begin among the rows, and among the columns.
+    across : (segments of the columns, r) float64
+        Written: from each row.
+    down : (segments of the rows, c) float64
+        Written: from each column; of length 0 where that is not wanted.
+    """
+    strip = np.zeros(squared.shape[1], np.float32)
+    for s in range(len(bounds) - 1):
+        for i in range(bounds[s], bounds[s + 1]):
+            for t in range(len(other_bounds) - 1):
+                total = 0.0
+                # In pieces, so that single precision does.
+                for begin in range(other_bounds[t], other_bounds[t + 1], 512):
+                    total += _sum_roots(squared[i, begin : min(begin + 512, other_bounds[t + 1])])
+                across[t, i] = total
+            if len(down):
+                _add_roots(squared[i], strip)
+                if (i + 1 - bounds[s]) % _STRIP == 0:
+                    _flush(strip, down[s])
+        if len(down):
+            _flush(strip, down[s])
+
+
+@kernel(fastmath=SUMS)
+def _sum_exponentials(squared: Any, rate: float) -> float:
+    total = np.float32(0)
+    for j in range(squared.shape[0]):
+        total += _exponential(-squared[j] * rate)
+    return total
+
+
+@kernel(fastmath=SUMS)
+def _sum_and_add_exponentials(squared: Any, rate: float, strip: Any) -> float:
+    total = np.float32(0)
+    for j in range(squared.shape[0]):
+        term = _exponential(-squared[j] * rate)
+        total += term
+        strip[j] += term
+    return total
+
+
+@kernel()
+def sum_similarities(
+    squared: Any, ids: Any, other_ids: Any, bounds: Any, other_bounds: Any, rates: Any, across: Any, down: Any
+) -> None:
+    """Sum exp(-rate * squared distance) over each class, a point itself left out (its distance is infinite meanwhile).
+
+    Parameters
+    ----------
+    squared : (r, c) float32
+    rates : (J,) float32
+    across : (J, segments of the columns, r) float64
+        Written: for each row. Terms below exp(-87) count as that.
+    down : (J, segments of the rows, c) float64
+        Written: for each column; of length 0 where that is not wanted.
+    """
+    strip = np.zeros(squared.shape[1], np.float32)
+    by_id = np.argsort(other_ids)
+    places = by_id[np.minimum(np.searchsorted(other_ids[by_id], ids), len(by_id) - 1)]
+    for i in range(len(ids)):
+        if other_ids[places[i]] == ids[i]:
+            squared[i, places[i]] = np.inf
+    for r in range(len(rates)):
+        rate = rates[r]
+        for s in range(len(bounds) - 1):
+            for i in range(bounds[s], bounds[s + 1]):
+                for t in range(len(other_bounds) - 1):
+                    total = 0.0
+                    for begin in range(other_bounds[t], other_bounds[t + 1], 512):
+                        end = min(begin + 512, other_bounds[t + 1])
+                        if len(down):
+                            total += _sum_and_add_exponentials(squared[i, begin:end], rate, strip[begin:end])
+                        else:
+                            total += _sum_exponentials(squared[i, begin:end], rate)
+                    across[r, t, i] = total
+                if len(down) and (i + 1 - bounds[s]) % _STRIP == 0:
+                    _flush(strip, down[r, s])
+            if len(down):
+                _flush(strip, down[r, s])
+    for i in range(len(ids)):
+        if other_ids[places[i]] == ids[i]:
+            squared[i, places[i]] = np.float32(0)
+
+
+@kernel(fastmath=SUMS)
+def _count_below(squared: Any, norm: float, norms: Any, limit: float, share: float) -> Any:
+    """How many are below the limit for certain, and how many may be."""
+    certain = possible = np.int32(0)
+    for j in range(squared.shape[0]):
+        slack = (norm + norms[j]) * share
+        certain += squared[j] + slack < limit
+        possible += squared[j] - slack < limit
+    return certain, possible
+
+
+@kernel()
+def count_nearer(
+    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, limits: Any, count: Any
+) -> None:
+    """Count, for each row, the columns nearer than a limit; where rounding leaves that open, in double precision.
+
+    limits : (r,) float64, squared distances. count : (r,) int64, added to. share : from `rounding`.
+    """
+    share = np.float32(share)
+    for i in range(squared.shape[0]):
+        limit = np.float32(limits[i])
+        certain, possible = _count_below(squared[i], norms[i], other_norms, limit, share)
+        if possible > certain:
+            for j in range(squared.shape[1]):
+                slack = (norms[i] + other_norms[j]) * share
+                if squared[i, j] + slack >= limit and squared[i, j] - slack < limit:
+                    certain += squared_distance(rows[i], others[j]) < limits[i]
+        count[i] += certain
+
+
+@kernel(fastmath=FUSED)
+def _may_lie_inside(squared: Any, norm: float, norms: Any, share: float, radius: float, radii: Any) -> int:
+    inside = np.int32(0)
+    for j in range(squared.shape[0]):
+        gap = radius - radii[j]
+        inside += squared[j] - (norm + norms[j]) * share <= gap * gap
+    return inside
+
+
+@kernel()
+def absorb(
+    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, ids: Any, other_ids: Any,
+    radii: Any, other_radii: Any, absorbed: Any,
+) -> None:  # fmt: skip
+    """Mark the spheres that lie inside another: |a - b| + r_a <= r_b; of equal ones all but the lowest id.
+
+    radii : float32, (r,) and (c,), those of the ids' spheres, whose float64 radii are absorbed[1].
+    absorbed : the marks, (n,) uint8, and the radii, (n,) float64, both by id. Any thread may write: a mark stays.
+    """
+    marks, exact = absorbed
+    share = np.float32(share) + np.float32(2.0**-20)
+    for i in range(squared.shape[0]):
+        if _may_lie_inside(squared[i], norms[i], other_norms, share, radii[i], other_radii) == 0:
+            continue
+        for j in range(squared.shape[1]):
+            gap = radii[i] - other_radii[j]
+            if squared[i, j] - (norms[i] + other_norms[j]) * share > gap * gap:
+                continue
+            inner, outer = ids[i], other_ids[j]
+            if inner == outer:
+                continue
+            if exact[inner] > exact[outer] or (exact[inner] == exact[outer] and inner < outer):
+                inner, outer = outer, inner
+            if not marks[inner]:
+                distance = np.sqrt(squared_distance(rows[i], others[j]))
+                if distance + exact[inner] <= exact[outer]:
+                    marks[inner] = 1
+
+
+@kernel(fastmath=FUSED)
+def _near(squared: Any, norms: Any, share: float, limit: float) -> int:
+    near = np.int32(0)
+    for j in range(squared.shape[0]):
+        near += squared[j] - norms[j] * share <= limit
+    return near
+
+
+@kernel()
+def nearest_across(
+    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, ids: Any, other_ids: Any, begin: int,
+    end: int, lists: Any, index: Any,
+) -> None:  # fmt: skip
+    """Enter the columns begin..end into each row's list of its nearest, by distances in double precision.
+
+    lists : (r, k) float64, squared, ascending. index : (r, k) int64, their ids; ties by the lower.
+    """
+    share = np.float32(share)
+    k = lists.shape[1]
+    for i in range(squared.shape[0]):
+        for first in range(begin, end, 128):
+            last = min(first + 128, end)
+            limit = np.float32(lists[i, k - 1]) + norms[i] * share
+            if _near(squared[i, first:last], other_norms[first:last], share, limit) == 0:
+                continue
+            for j in range(first, last):
+                limit = np.float32(lists[i, k - 1]) + norms[i] * share
+                if squared[i, j] - other_norms[j] * share <= limit and ids[i] != other_ids[j]:
+                    insert(lists[i], index[i], squared_distance(rows[i], others[j]), other_ids[j])
