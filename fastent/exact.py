@@ -144,6 +144,7 @@ class ExactIndex:
         queries: Array | None = None,
         *,
         among: Literal["all", "own class", "other classes"] = "all",
+        within: Array | None = None,
         progress: Progress = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Squared distances (q, k), ascending, and row numbers (q, k), ties by the lower; infinity and n where there are fewer.
@@ -154,6 +155,8 @@ class ExactIndex:
             Row numbers, each left out of its own neighbours (all rows unless said); or points that are no rows.
         among : str
             Which rows are searched; classes only with row numbers.
+        within : (q,) float64, optional
+            Squared distances: what is farther is not looked for.
         """
         asked = self._asked(queries)
         n_queries = len(asked.points.ids)
@@ -163,6 +166,8 @@ class ExactIndex:
             radius=np.empty(0),
             count=np.empty(0, np.int64),
         )
+        if within is not None:
+            found.squared[:] = within[:, None] * self._frame.scale**2
         self.work = self._search(asked, found, among, progress)
         return found.squared / self._frame.scale**2, found.index
 

@@ -21,6 +21,7 @@ from .search import insert, squared_distance
 __all__ = [
     "absorb",
     "count_nearer",
+    "count_nearer_down",
     "nearest_across",
     "recentre",
     "rounding",
@@ -279,6 +280,35 @@ def count_nearer(
                 if squared[i, j] + slack >= limit and squared[i, j] - slack < limit:
                     certain += squared_distance(rows[i], others[j]) < limits[i]
         count[i] += certain
+
+
+@kernel(fastmath=FUSED)
+def _add_below(squared: Any, norm: float, norms: Any, limits: Any, share: float, certain: Any) -> int:
+    """Add to each column's count if it is certain; how many are not."""
+    undecided = np.int32(0)
+    for j in range(squared.shape[0]):
+        slack = (norm + norms[j]) * share
+        below = squared[j] + slack < limits[j]
+        certain[j] += below
+        undecided += (squared[j] - slack < limits[j]) & (not below)
+    return undecided
+
+
+@kernel()
+def count_nearer_down(
+    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, limits: Any, count: Any
+) -> None:
+    """The same for each column: limits, count (c,)."""
+    share = np.float32(share)
+    single, certain = limits.astype(np.float32), np.zeros(len(limits), np.int32)
+    for i in range(squared.shape[0]):
+        if _add_below(squared[i], norms[i], other_norms, single, share, certain) == 0:
+            continue
+        for j in range(squared.shape[1]):
+            slack = (norms[i] + other_norms[j]) * share
+            if squared[i, j] + slack >= single[j] and squared[i, j] - slack < single[j]:
+                count[j] += squared_distance(rows[i], others[j]) < limits[j]
+    count += certain
 
 
 @kernel(fastmath=FUSED)
