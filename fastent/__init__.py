@@ -13,18 +13,28 @@ from fastent.errors import FastentError
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fastent.complexity import Complexity, complexity
+    from fastent.covariance import cka, participation_ratio
     from fastent.dimension import IntrinsicDimension, intrinsic_dimension
     from fastent.geometry import ClassGeometry, ClassMoments, geometry
     from fastent.logits import logit_margin
     from fastent.margins import Margins, margins
+    from fastent.measure import measure
+    from fastent.measurement import Comparison, Measurement, compare
     from fastent.mixing import Mixing, lisi, mixing
     from fastent.neighbors import Neighbors, neighbors
+    from fastent.silhouettes import Silhouettes, silhouette
+    from fastent.softnn import SoftNearestNeighbor, soft_nearest_neighbor_loss
     from fastent.training.data import Data, load_data
     from fastent.training.inversion import Inversion, find_inversion
     from fastent.training.run import Run, load_run
     from fastent.training.train import train
 
 _HOME = {
+    "Complexity": "complexity",
+    "complexity": "complexity",
+    "cka": "covariance",
+    "participation_ratio": "covariance",
     "IntrinsicDimension": "dimension",
     "intrinsic_dimension": "dimension",
     "ClassGeometry": "geometry",
@@ -33,11 +43,19 @@ _HOME = {
     "logit_margin": "logits",
     "Margins": "margins",
     "margins": "margins",
+    "measure": "measure",
+    "Comparison": "measurement",
+    "Measurement": "measurement",
+    "compare": "measurement",
     "Mixing": "mixing",
     "lisi": "mixing",
     "mixing": "mixing",
     "Neighbors": "neighbors",
     "neighbors": "neighbors",
+    "Silhouettes": "silhouettes",
+    "silhouette": "silhouettes",
+    "SoftNearestNeighbor": "softnn",
+    "soft_nearest_neighbor_loss": "softnn",
     "Data": "training.data",
     "load_data": "training.data",
     "Inversion": "training.inversion",
@@ -50,15 +68,23 @@ _HOME = {
 __all__ = [
     "ClassGeometry",
     "ClassMoments",
+    "Comparison",
+    "Complexity",
     "Data",
     "FastentError",
     "IntrinsicDimension",
     "Inversion",
     "Margins",
+    "Measurement",
     "Mixing",
     "Neighbors",
     "Run",
+    "Silhouettes",
+    "SoftNearestNeighbor",
     "__version__",
+    "cka",
+    "compare",
+    "complexity",
     "find_inversion",
     "geometry",
     "intrinsic_dimension",
@@ -67,8 +93,12 @@ __all__ = [
     "load_run",
     "logit_margin",
     "margins",
+    "measure",
     "mixing",
     "neighbors",
+    "participation_ratio",
+    "silhouette",
+    "soft_nearest_neighbor_loss",
     "train",
 ]
 

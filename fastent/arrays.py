@@ -17,6 +17,7 @@ from fastent.errors import FastentError
 __all__ = [
     "BLOCK_BYTES",
     "Labels",
+    "UnitRows",
     "as_array",
     "as_features",
     "as_labels",
@@ -24,6 +25,7 @@ __all__ = [
     "check_lengths",
     "kernel_dtype",
     "row_blocks",
+    "unit_rows",
 ]
 
 # A block is large enough to hide the call that handles it and small enough to be forgotten in any memory budget.
@@ -140,6 +142,31 @@ def check_finite(X: Array, *, name: str = "X") -> None:
         )
 
 
+def unit_rows(rows: Array) -> NDArray[np.float64]:
+    """Rows scaled to unit L2 norm, in double precision; a row of zeros stays zero."""
+    rows = np.asarray(rows, np.float64)
+    largest = np.abs(rows).max(1, keepdims=True)
+    largest[largest == 0] = 1
+    rows = rows / largest  # so that squares neither overflow nor vanish
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    norms[norms == 0] = 1
+    return rows / norms  # type: ignore[no-any-return]
+
+
+class UnitRows:
+    """Rows of X, scaled to unit L2 norm as they are read; rows of zeros stay zero. What statistics ask of an array, no more."""
+
+    def __init__(self, X: Array) -> None:
+        self._X = X
+        self.shape, self.dtype, self.ndim = X.shape, kernel_dtype(X), 2
+
+    def __len__(self) -> int:
+        return len(self._X)
+
+    def __getitem__(self, rows: Any) -> Array:
+        return unit_rows(self._X[rows]).astype(self.dtype)
+
+
 def kernel_dtype(X: Array) -> np.dtype[Any]:
     """float64 for that and for integers too wide for a float32's 24 bits, float32 for everything else."""
     return np.dtype(np.float64 if X.dtype.itemsize > (4 if X.dtype.kind == "f" else 2) else np.float32)
@@ -151,7 +178,7 @@ def row_blocks(X: Array, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[in
     An array that already is what kernels take comes whole, as itself.
     """
     dtype = kernel_dtype(X)
-    if X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned and not isinstance(X, np.memmap):
+    if type(X) is np.ndarray and X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned:
         yield 0, X
         return
     rows = max(1, block_bytes // (X.shape[1] * dtype.itemsize))

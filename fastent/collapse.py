@@ -56,7 +56,8 @@ class Head(NamedTuple):
     bias: Array
 
     def decide(self, rows: NDArray[Any]) -> NDArray[np.int64]:
-        return (rows @ self.weights.T + self.bias).argmax(1)
+        decided: NDArray[np.int64] = (rows @ self.weights.T + self.bias).argmax(1)
+        return decided
 
 
 def as_head(weights: Any, bias: Any, n_classes: int, d: int, normalize: bool) -> Head | None:

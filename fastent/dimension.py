@@ -10,9 +10,10 @@ from fastent.errors import FastentError
 from fastent.neighbors import Neighbors, label_codes
 from fastent.options import choice, whole_number
 
-__all__ = ["IntrinsicDimension", "intrinsic_dimension"]
+__all__ = ["IntrinsicDimension", "Method", "intrinsic_dimension"]
 
 Array = NDArray[np.float64]
+Method = Literal["twonn", "twonn-ml", "mle", "gride"]
 
 # The largest ratios are the least certain and bend the line most: Facco et al. leave out a tenth.
 _KEPT = 0.9
@@ -56,7 +57,7 @@ class IntrinsicDimension:
 
 def intrinsic_dimension(
     neighbors: Neighbors,
-    method: Literal["twonn", "twonn-ml", "mle", "gride"] = "twonn",
+    method: Method = "twonn",
     labels: Any = None,
     *,
     query_labels: Any = None,

@@ -72,6 +72,8 @@ class ExactIndex:
         Of the samples from which frame and sizes are taken. It cannot change what is found.
     n_queries : int, optional
         How many will be asked, if that is known: for few, every point is looked at, in the order they have.
+    like : ExactIndex, optional
+        Of the same rows, by other classes: its frame and sizes will do.
 
     Raises
     ------
@@ -88,16 +90,20 @@ class ExactIndex:
         scale: float | None = None,
         seed: int = 0,
         n_queries: int | None = None,
+        like: "ExactIndex | None" = None,
     ) -> None:
         n, d = X.shape
         self._codes = np.zeros(n, np.int64) if codes is None else codes
         whole = Sizes(-(-d // 8) * 8, 0)
         once = codes is None and n_queries is not None and n_queries <= _FEW_QUERIES
         scan = once or n < _FEW_POINTS or d <= _FEW_FEATURES
-        scale = 1.0 if unit else common_scale(X) if scale is None else scale
-        self._frame = take_frame(X, n_axes=0 if scan else min(d, FINEST - 1), unit=unit, scale=scale, seed=seed)
-        self.sizes = whole if scan else _SIZES[0]
-        sketches = self._sketches(X, self.sizes)
+        if like is None:
+            scale = 1.0 if unit else common_scale(X) if scale is None else scale
+            self._frame = take_frame(X, n_axes=0 if scan else min(d, FINEST - 1), unit=unit, scale=scale, seed=seed)
+            self.sizes = whole if scan else _SIZES[0]
+        else:
+            self._frame, self.sizes = like._frame, like.sizes
+        sketches = self._sketches(X, self.sizes) if like is None else like._known_sketches()
 
         self._order, groups, classes = _by_class(self._codes, sketches[0])
         left, right, tile, start, root = build_tree(sketches[0][:, :0] if once else sketches[0], self._order, groups)
@@ -112,7 +118,7 @@ class ExactIndex:
             self._tree = Tree(left, right, tile, *bounding_boxes(left, right, tile, self._points.lower, self._points.upper))
 
         arrange(sketches)
-        if not scan:
+        if not scan and like is None:
             best = self._cheapest([*_SIZES, whole], X, np.random.default_rng(seed))
             if best != self.sizes:
                 self.sizes = best
@@ -137,6 +143,10 @@ class ExactIndex:
         if sizes.fine:
             return self._frame.sketches(X, *sizes)
         return [self._frame.whole(X), np.empty((len(X), 0), np.float32)]
+
+    def _known_sketches(self) -> list[Array]:
+        """Of the rows, in their order."""
+        return [_taken(each, self._position) for each in (self._points.sketch, self._points.fine)]
 
     def nearest(
         self,

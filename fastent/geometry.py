@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from fastent.arrays import Labels, as_features, as_labels, check_finite, check_lengths, row_blocks
+from fastent.arrays import Labels, as_features, as_labels, check_finite, check_lengths, row_blocks, unit_rows
 from fastent.collapse import NC2, Between, Head, as_head, nc2, nc3
 from fastent.errors import FastentError
 from fastent.options import whole_number
@@ -47,7 +47,8 @@ class ClassGeometry:
         inf when the means coincide but the classes have not collapsed. None if no scatter was kept.
     nc2 : NC2
     nc3 : float or None
-        How far the weights are from the centred means, |W / |W| - M / |M||^2 in Frobenius norms, in [0, 4]. None without weights.
+        How far the weights are from the centred means, |W / |W| - M / |M||^2 in Frobenius norms, in [0, 4]. None without
+        weights.
     nc4 : float or None
         Share of points that the linear layer and the nearest class mean decide differently, in [0, 1]. None without weights.
 
@@ -239,7 +240,7 @@ class ClassMoments:
                 self._scatter += deviations.T @ deviations
 
     def _scaled(self, rows: NDArray[Any]) -> Array:
-        return _unit_rows(rows) if self.normalize else rows.astype(np.float64)
+        return unit_rows(rows) if self.normalize else rows.astype(np.float64)
 
     @property
     def means(self) -> Array:
@@ -276,8 +277,7 @@ class AboutMeans(NamedTuple):
     codes: NDArray[np.int64]
 
     def class_sums(self, values: Array) -> Array:
-        sums: Array = np.bincount(self.codes, values)
-        return sums
+        return np.bincount(self.codes, values).astype(np.float64)
 
     def silhouette_parts(self, method: str, moments: ClassMoments) -> tuple[Array, Array]:
         """Distance to the own class and to the next: to the means, or mean squared ones to the points."""
@@ -407,15 +407,6 @@ def geometry(X: Any, labels: Any, *, normalize: bool = True, weights: Any = None
     moments = ClassMoments(len(coded.classes), features.shape[1], normalize=normalize)
     moments.update(features, coded.codes)
     return geometry_of(features, coded, moments, head)[0]
-
-
-def _unit_rows(rows: NDArray[Any]) -> Array:
-    """Rows in float64, scaled to unit L2 norm; a row of zeros stays zero."""
-    wide = rows.astype(np.float64)
-    with np.errstate(over="ignore"):  # ClassMoments.update tells of norms that overflow
-        norms = np.sqrt((wide * wide).sum(1, keepdims=True))
-    unit: Array = wide * np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-    return unit
 
 
 def _describe(value: Any) -> str:

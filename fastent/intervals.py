@@ -1,11 +1,12 @@
 """Means over a sample of the rows, with what the sample leaves open."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Estimate", "class_balanced_mean", "ratio_of_means", "sample_mean"]
+__all__ = ["Estimate", "class_balanced_mean", "ratio_of_means", "sample_mean", "sample_share"]
 
 # Two-sided 95 % of the normal distribution.
 _Z = 1.959963984540054
@@ -20,10 +21,25 @@ class Estimate(NamedTuple):
     high: float
 
 
-def sample_mean(values: NDArray[Any], population: int) -> Estimate:
-    """Mean of a random sample without replacement from so many; NaN values do not count."""
+def sample_mean(values: NDArray[Any], population: float, *, least: float = -math.inf, most: float = math.inf) -> Estimate:
+    """Mean of a random sample without replacement from so many, whose values lie within bounds; NaN values do not count."""
     values = values[~np.isnan(values)]
-    return _estimate(float(values.mean()), _squared_error(values, population)) if len(values) else _unknown()
+    if not len(values):
+        return _unknown()
+    value, error, low, high = _estimate(float(values.mean()), _squared_error(values, population))
+    return Estimate(value, error, max(low, least), min(high, most))
+
+
+def sample_share(holds: NDArray[np.bool_], population: float) -> Estimate:
+    """Share of a random sample without replacement for which something holds, with Wilson's interval."""
+    size, share = len(holds), float(holds.mean())
+    if size >= population:
+        return Estimate(share, 0.0, share, share)
+    # As many draws with replacement leave as much open.
+    draws = size / (1 - size / population)
+    middle = (share + _Z**2 / (2 * draws)) / (1 + _Z**2 / draws)
+    half = _Z * math.sqrt(share * (1 - share) / draws + _Z**2 / (4 * draws**2)) / (1 + _Z**2 / draws)
+    return Estimate(share, math.sqrt(share * (1 - share) / draws), max(middle - half, 0.0), min(middle + half, 1.0))
 
 
 def class_balanced_mean(values: NDArray[Any], codes: NDArray[np.int64], counts: NDArray[np.int64]) -> Estimate:
@@ -47,7 +63,7 @@ def ratio_of_means(above: NDArray[Any], below: NDArray[Any], population: int) ->
     return _estimate(value, _squared_error(((1 - value) * above - value * below) / total, population))
 
 
-def _squared_error(values: NDArray[Any], population: int) -> float:
+def _squared_error(values: NDArray[Any], population: float) -> float:
     if len(values) >= population:
         return 0.0
     return float(values.var(ddof=1) / len(values) * (1 - len(values) / population)) if len(values) > 1 else np.nan

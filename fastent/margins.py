@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays import as_features, as_labels, check_finite
-from fastent.intervals import Estimate, ratio_of_means, sample_mean
+from fastent.intervals import Estimate, ratio_of_means, sample_mean, sample_share
 from fastent.memory import check_fits
 from fastent.neighbors import search_distances
 from fastent.options import choice
@@ -137,9 +137,9 @@ def margins_from(rows: NDArray[np.int64], hits: Found, misses: Found, n: int, un
     margin = (miss - hit) / 2
     intervals = {
         "margin": sample_mean(margin, n),
-        "relative": sample_mean(relative, n),
+        "relative": sample_mean(relative, n, least=-1, most=1),
         "n2": ratio_of_means(hit, miss, n),
-        "n3": sample_mean(missed.astype(np.float64), n),
+        "n3": sample_share(missed, n),
     }
     return Margins(
         queries=rows,

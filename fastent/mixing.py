@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays import as_labels
 from fastent.errors import FastentError
-from fastent.intervals import Estimate, class_balanced_mean, sample_mean
+from fastent.intervals import Estimate, class_balanced_mean, sample_mean, sample_share
 from fastent.memory import check_fits
 from fastent.neighbors import Neighbors, label_codes
 from fastent.options import number
@@ -110,7 +110,6 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     if matrix:
         check_fits(16 * n_classes**2, f"the mixing matrix of {n_classes} classes", "pass matrix=False")
     purity, entropy, vote = label_shares(neighbors.indices, neighbors.distances, codes, own, n_classes, numba.get_num_threads())
-    wrong = (vote != own).astype(np.float64)
     shares = None
     if matrix:
         order = np.argsort(own, kind="stable")
@@ -123,10 +122,10 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     population = neighbors.n if rows else q
     asked = counts if rows else np.bincount(own, minlength=n_classes)
     intervals = {
-        "overlap": sample_mean(purity, population),
+        "overlap": sample_mean(purity, population, least=0, most=1),
         "balanced_overlap": class_balanced_mean(purity, own, asked),
-        "entropy": sample_mean(entropy, population),
-        "error": sample_mean(wrong, population),
+        "entropy": sample_mean(entropy, population, least=0, most=np.log(n_classes)),
+        "error": sample_share(vote != own, population),
     }
     return Mixing(
         classes=classes,

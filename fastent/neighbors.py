@@ -185,15 +185,16 @@ def neighbors(
     if not most:
         raise FastentError("X has one row, which has no neighbours: pass more rows")
     k = whole_number("k", k, minimum=1, maximum=most)
-    check_finite(features)
+    unit = metric == "cosine"
+    if unit:
+        check_finite(features)
+    scale = 1.0 if unit else common_scale(features, *([] if asked.points is None else [asked.points]))
     if method == "auto":
         method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
     given = {"nlist": nlist, "nprobe": nprobe, "hnsw_m": hnsw_m, "ef_construction": ef_construction, "ef_search": ef_search}
     options = chosen_options(method, given | {"device": device})
     if method == "torch" and device is None and hasattr(X, "device"):
         options["device"] = str(X.device)
-    unit = metric == "cosine"
-    scale = 1.0 if unit else common_scale(features, *([] if asked.points is None else [asked.points]))
     task = _Task(features, asked, k, unit, scale, method, seed, options, progress)
     return (_exact if method == "exact" else _approximate)(task, memory_budget)
 
@@ -277,9 +278,9 @@ def _approximate(task: _Task, budget: int | str | None) -> Neighbors:
 
 def _rows(X: Any, unit: bool) -> Array:
     """C-contiguous rows in the precision that ranks them."""
-    from fastent.sketch import unit_rows
+    from fastent.sketch import directions
 
-    blocks = [unit_rows(block).astype(block.dtype) if unit else block for _, block in row_blocks(X)]
+    blocks = [directions(block).astype(block.dtype) if unit else block for _, block in row_blocks(X)]
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 

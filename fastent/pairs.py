@@ -9,7 +9,7 @@ of the blocks: no number depends on how many workers there are.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -24,7 +24,7 @@ from fastent.kernels.pairs import recentre, rounding, square_distances
 from fastent.progress import Progress, interruptible, reporting
 from fastent.threads import in_parallel
 
-__all__ = ["Block", "Points", "Reduction", "Side", "sweep", "sweep_bytes"]
+__all__ = ["Block", "Points", "Reduction", "Side", "shared_segments", "sweep", "sweep_bytes"]
 
 Array = NDArray[Any]
 
@@ -49,6 +49,8 @@ class Side(NamedTuple):
         Row numbers.
     place : (r,) int64
         Where results go: their positions among the queries.
+    start : int
+        How many points of the same kind lie on sides before this.
     rows : (r, d) float32 or float64
     classes : (segments,) int64
     bounds : (segments + 1,) int64
@@ -58,6 +60,7 @@ class Side(NamedTuple):
 
     ids: Array
     place: Array
+    start: int
     rows: Array
     classes: Array
     bounds: Array
@@ -94,18 +97,25 @@ class Reduction(Protocol):
 
 def sweep(
     points: Points,
-    queries: NDArray[np.int64] | None,
+    queries: "NDArray[np.int64] | Points | None",
     reductions: Sequence[Reduction],
     *,
+    within_classes: bool = False,
     progress: Progress = None,
     description: str = "all pairs",
-    saw: Callable[[int, Array], None] | None = None,
 ) -> None:
-    """Let every query (row numbers, (q,); all rows unless said) meet every row of X, itself included.
+    """Let every query meet every row of X, itself included.
 
-    `saw(start, rows)` is called with the rows as they are read, where X is read block by block.
+    Parameters
+    ----------
+    queries : (q,) int64, or Points, optional
+        Row numbers, or other points (of the same scale); all rows unless said.
+    within_classes : bool
+        Leave out blocks that have no class on both sides.
     """
-    blocks, total = _mirrored(points) if queries is None else _streamed(points, queries, saw)
+    blocks, total = _mirrored(points) if queries is None else _streamed(points, queries)
+    if within_classes:
+        blocks = (block for block in blocks if np.intersect1d(block[0].classes, block[1].classes).size)
     desks = threading.local()
 
     def reduce(rows: Side, columns: Side, mirrored: bool) -> list[Any]:
@@ -140,12 +150,17 @@ def sweep(
                 raise KeyboardInterrupt
 
 
-def sweep_bytes(X: Array, queries: NDArray[np.int64] | None) -> int:
+def shared_segments(side: Side, other: Side) -> Iterator[tuple[slice, slice]]:
+    """Where a class lies that both sides have: in the one, in the other."""
+    for s, t in zip(*np.intersect1d(side.classes, other.classes, return_indices=True)[1:], strict=True):
+        yield slice(*side.bounds[s : s + 2]), slice(*other.bounds[t : t + 2])
+
+
+def sweep_bytes(X: Array, n_queries: int) -> int:
     """Memory that a sweep takes at most, what the reductions keep not counted."""
-    (n, d), item = X.shape, kernel_dtype(X).itemsize
+    d, item = X.shape[1], kernel_dtype(X).itemsize
     blocks = 16 * numba.get_num_threads() * _BLOCK_ROWS * (4 * _BLOCK_ROWS + 2 * (4 + item) * d)
-    kept = n if queries is None else len(queries)
-    return kept * (item * d + 32) + blocks + 4 * _READ_BYTES
+    return int(n_queries * (item * d + 32) + blocks + 4 * _READ_BYTES)
 
 
 def _mirrored(points: Points) -> tuple[Iterator[tuple[Side, Side, bool]], int]:
@@ -153,27 +168,25 @@ def _mirrored(points: Points) -> tuple[Iterator[tuple[Side, Side, bool]], int]:
     sides = _sides(_rows(points, order), points.codes[order], order, order)
 
     def blocks() -> Iterator[tuple[Side, Side, bool]]:
-        for i, rows in enumerate(sides):
-            yield rows, rows, False
-            for columns in sides[i + 1 :]:
+        yield from ((side, side, False) for side in sides)
+        # Blocks that are reduced at the same time have no side in common that both would wait for.
+        for offset in range(1, len(sides)):
+            for rows, columns in zip(sides, sides[offset:], strict=False):
                 yield rows, columns, True
 
     return blocks(), sum(len(a.ids) * len(b.ids) for i, a in enumerate(sides) for b in sides[i:])
 
 
-def _streamed(
-    points: Points, queries: NDArray[np.int64], saw: Callable[[int, Array], None] | None
-) -> tuple[Iterator[tuple[Side, Side, bool]], int]:
-    place = np.argsort(points.codes[queries], kind="stable")
-    asked = queries[place]
-    sides = _sides(_rows(points, asked), points.codes[asked], asked, place)
+def _streamed(points: Points, queries: NDArray[np.int64] | Points) -> tuple[Iterator[tuple[Side, Side, bool]], int]:
+    asked, rows = (queries, np.arange(len(queries.X))) if isinstance(queries, Points) else (points, queries)
+    place = np.argsort(asked.codes[rows], kind="stable")
+    rows = rows[place]
+    sides = _sides(_rows(asked, rows), asked.codes[rows], np.full(len(rows), -1) if asked is queries else rows, place)
 
     def blocks() -> Iterator[tuple[Side, Side, bool]]:
         for start, read in row_blocks(points.X, block_bytes=_READ_BYTES):
             for begin in range(0, len(read), 8 * _BLOCK_ROWS):
                 part = read[begin : begin + 8 * _BLOCK_ROWS]
-                if saw is not None:
-                    saw(start + begin, part)
                 ids = np.arange(start + begin, start + begin + len(part))
                 order = np.argsort(points.codes[ids], kind="stable")
                 rows = part[order] if points.scale == 1 else part[order] * part.dtype.type(points.scale)
@@ -181,7 +194,7 @@ def _streamed(
                     for side in sides:
                         yield side, columns, False
 
-    return blocks(), len(queries) * len(points.X)
+    return blocks(), len(place) * len(points.X)
 
 
 def _rows(points: Points, ids: Array) -> Array:
@@ -207,7 +220,7 @@ def _sides(rows: Array, codes: Array, ids: Array, place: Array) -> list[Side]:
         starts = np.flatnonzero(np.diff(codes[here], prepend=-1))
         bounds = np.append(starts, len(part))
         mean = rows[here].mean(0, dtype=np.float64)
-        sides.append(Side(ids[here], place[here], rows[here], codes[here][starts], bounds, mean))
+        sides.append(Side(ids[here], place[here], int(part[0]), rows[here], codes[here][starts], bounds, mean))
     return sides
 
 

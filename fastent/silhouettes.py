@@ -1,11 +1,13 @@
 """Silhouettes: how much nearer a point is to its own class than to the next one."""
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_features, as_labels, check_finite
+from fastent.arrays import as_features, as_labels
+from fastent.intervals import Estimate
 from fastent.memory import check_fits
 from fastent.options import choice
 from fastent.pairs import Block, Points, Side, sweep, sweep_bytes
@@ -13,7 +15,7 @@ from fastent.progress import Progress
 from fastent.queries import query_rows
 from fastent.sketch import common_scale
 
-__all__ = ["DistanceSums", "silhouette", "silhouettes_from_means"]
+__all__ = ["DistanceSums", "Silhouettes", "silhouette", "silhouettes_from_means"]
 
 Array = NDArray[np.float64]
 
@@ -66,7 +68,6 @@ def silhouette(
     n, d = features.shape
     codes, classes = as_labels(labels, n=n, minimum_classes=2)
     asked = query_rows(queries, n, d, seed=seed, what="silhouettes")
-    check_finite(features)
     if method != "exact":
         from fastent.geometry import ClassMoments, about_means
 
@@ -75,16 +76,40 @@ def silhouette(
         found = about_means(features, codes, moments)
         exact = silhouettes_from_means(codes, moments.counts, *found.silhouette_parts(method, moments))
         return exact if asked is None else exact[asked]
+    points = Points(features, codes, common_scale(features), len(classes))
     sums = DistanceSums(codes, len(classes), asked)
     check_fits(
-        sweep_bytes(features, asked) + sums.sums.nbytes,
+        sweep_bytes(features, sums.sums.shape[1]) + sums.sums.nbytes,
         f"the silhouettes of {sums.sums.shape[1]} queries among {n} x {d} points of {len(classes)} classes",
         "use fewer queries, or method='simplified'",
         memory_budget,
     )
-    points = Points(features, codes, common_scale(features), len(classes))
     sweep(points, asked, [sums], progress=progress, description="silhouettes")
     return sums.silhouettes()
+
+
+@dataclass(frozen=True, eq=False)
+class Silhouettes:
+    """Silhouettes by the three methods of `fe.silhouette`.
+
+    Attributes
+    ----------
+    exact : (q,) float64
+        Of the rows that met all others.
+    simplified, squared : (n,) float64
+        Of all rows.
+    intervals : dict of Estimate
+        For "exact", "simplified" and "squared": mean, standard error and 95 % interval over all rows.
+    """
+
+    exact: Array
+    simplified: Array
+    squared: Array
+    intervals: dict[str, Estimate]
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{name} {each.value:.4f}" for name, each in self.intervals.items())
+        return f"Silhouettes({len(self.exact)} queries, {means})"
 
 
 class DistanceSums:

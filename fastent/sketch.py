@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import row_blocks
+from fastent.arrays import check_finite, row_blocks, unit_rows
 from fastent.errors import FastentError
 from fastent.threads import in_parallel
 
-__all__ = ["FINEST", "Frame", "common_scale", "take_frame", "unit_rows"]
+__all__ = ["FINEST", "Frame", "common_scale", "directions", "take_frame"]
 
 Array = NDArray[Any]
 
@@ -50,7 +50,7 @@ class Frame:
     def scaled(self, rows: Array) -> Array:
         """Rows as the search sees them, in their own precision."""
         if self.unit:
-            return unit_rows(rows).astype(rows.dtype)
+            return directions(rows).astype(rows.dtype)
         return rows if self.scale == 1 else rows * rows.dtype.type(self.scale)
 
     def sketches(self, X: Array, *sizes: int) -> list[NDArray[np.float32]]:
@@ -86,7 +86,7 @@ class Frame:
 
     def _centred(self, rows: Array) -> NDArray[np.float64]:
         rows = np.asarray(rows, np.float64)
-        return (unit_rows(rows) if self.unit else rows if self.scale == 1 else rows * self.scale) - self.origin
+        return (directions(rows) if self.unit else rows if self.scale == 1 else rows * self.scale) - self.origin
 
 
 def common_scale(*sets: Array) -> float:
@@ -95,9 +95,13 @@ def common_scale(*sets: Array) -> float:
     Raises
     ------
     FastentError
-        Values whose distances single precision cannot hold.
+        NaN or infinities; values whose distances single precision cannot hold.
     """
-    largest = max(max(float(block.max()), -float(block.min())) for rows in sets for _, block in row_blocks(rows))
+    extremes = [max(block.max(), -block.min()) for rows in sets for _, block in row_blocks(rows)]
+    largest = float(np.max(extremes))  # NaN if there is one anywhere
+    if not np.isfinite(largest):
+        for rows, name in zip(sets, ("X", "queries"), strict=False):
+            check_finite(rows, name=name)
     smallest, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
     if 2 * largest * math.sqrt(sets[0].shape[1]) > most or 0 < largest < smallest:
         raise FastentError(f"X has values up to {largest:.2g}, whose distances are out of float32's range: rescale X")
@@ -109,7 +113,7 @@ def take_frame(X: Array, *, n_axes: int, unit: bool, scale: float, seed: int) ->
     generator = np.random.default_rng(seed)
     rows = np.sort(generator.choice(len(X), min(_SAMPLE_ROWS, len(X)), replace=False))
     sample = np.asarray(X[rows], np.float64)
-    sample = unit_rows(sample) if unit else sample * scale
+    sample = directions(sample) if unit else sample * scale
     origin = sample.mean(0)
     sample -= origin
     return Frame(unit, scale, origin, _principal_axes(sample, n_axes, seed))
@@ -130,13 +134,11 @@ def _principal_axes(sample: NDArray[np.float64], n_axes: int, seed: int) -> NDAr
     return np.linalg.qr(found.astype(np.float64).T)[0]  # orthonormal to the last bit
 
 
-def unit_rows(rows: Array) -> NDArray[np.float64]:
+def directions(rows: Array) -> NDArray[np.float64]:
     """Rows scaled to unit length, in double precision; a row of zeros is refused."""
-    rows = np.asarray(rows, np.float64)
-    largest = np.abs(rows).max(1, keepdims=True)
-    if not largest.all():
+    zero = ~np.any(rows, axis=1)
+    if zero.any():
         raise FastentError(
-            f"metric='cosine': {np.count_nonzero(largest == 0)} rows of zeros have no direction: drop them or use 'euclidean'"
+            f"metric='cosine': {np.count_nonzero(zero)} rows of zeros have no direction: drop them or use 'euclidean'"
         )
-    rows = rows / largest  # so that squares neither overflow nor vanish
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)  # type: ignore[no-any-return]
+    return unit_rows(rows)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_features, as_labels, check_finite, kernel_dtype, row_blocks
+from fastent.arrays import as_features, as_labels, kernel_dtype, row_blocks
 from fastent.errors import FastentError
 from fastent.intervals import Estimate, sample_mean
 from fastent.memory import check_fits
@@ -19,7 +19,7 @@ from fastent.queries import query_rows
 from fastent.sketch import common_scale
 from fastent.threads import in_parallel
 
-__all__ = ["SimilaritySums", "SoftNearestNeighbor", "soft_nearest_neighbor_loss", "temperature_nodes"]
+__all__ = ["SimilaritySums", "SoftNearestNeighbor", "settled", "soft_nearest_neighbor_loss", "temperature_nodes"]
 
 Array = NDArray[Any]
 Temperature = float | Literal["median", "optimal"]
@@ -118,29 +118,28 @@ def soft_nearest_neighbor_loss(
     n, d = features.shape
     codes, classes = as_labels(labels, n=n, minimum_classes=2)
     asked = query_rows(queries, n, d, seed=seed, what="the soft nearest neighbour loss")
-    check_finite(features)
     points = Points(features, codes, common_scale(features), len(classes))
     q = n if asked is None else len(asked)
     check_fits(
-        sweep_bytes(features, asked) + 16 * _NODES * q + 32 * _NEAR * q,
+        sweep_bytes(features, q) + 16 * _NODES * q + 32 * _NEAR * q,
         f"the soft nearest neighbour loss of {q} queries among {n} x {d} points",
         "use fewer queries",
         memory_budget,
     )
-    return at_temperature(points, asked, temperature, seed, progress)
+    sums = SimilaritySums(points, asked, temperature_nodes(points, temperature, seed))
+    sweep(points, asked, [sums], progress=progress, description="soft nearest neighbours")
+    return settled(sums, progress)
 
 
-def at_temperature(
-    points: Points, queries: NDArray[np.int64] | None, temperature: Temperature, seed: int, progress: Progress
-) -> SoftNearestNeighbor:
-    nodes = temperature_nodes(points, temperature, seed)
+def settled(sums: "SimilaritySums", progress: Progress = None) -> SoftNearestNeighbor:
+    """The result of a sweep's sums; of further sweeps, where the optimum lies beyond the temperatures of the first."""
+    found = sums.result()
     for _ in range(_MOVES):
-        sums = SimilaritySums(points, queries, nodes)
-        sweep(points, queries, [sums], progress=progress, description="soft nearest neighbours")
-        found = sums.result()
         if sums.next_nodes is None:
             break
-        nodes = sums.next_nodes
+        sums = SimilaritySums(sums.points, sums.queries, sums.next_nodes, memory=sums.memory)
+        sweep(sums.points, sums.queries, [sums], progress=progress, description="soft nearest neighbours")
+        found = sums.result()
     return found
 
 
@@ -163,7 +162,7 @@ def temperature_nodes(points: Points, temperature: Temperature, seed: int) -> Ar
     losses = np.nanmean(sums.log_ratios(), 1)
     best = int(np.argmin(losses))
     if best in (0, len(ladder) - 1):
-        return ladder[best : best + 1]
+        return np.array([ladder[best]])
     # The lowest point of the parabola through the three.
     below, least, above = losses[best - 1 : best + 2]
     shift = (below - above) / (2 * (below - 2 * least + above)) if below + above > 2 * least else 0.0
@@ -171,10 +170,15 @@ def temperature_nodes(points: Points, temperature: Temperature, seed: int) -> Ar
 
 
 class SimilaritySums:
-    """Sums of exp(-d^2 / T) over the own class and over all, for each query: a reduction of the sweep."""
+    """Sums of exp(-d^2 / T) over the own class and over all, for each query: a reduction of the sweep.
 
-    def __init__(self, points: Points, queries: NDArray[np.int64] | None, temperatures: Array) -> None:
-        self._points, self.queries = points, queries
+    memory : bytes that an index of the points may take, should one be needed for sums that are lost.
+    """
+
+    def __init__(
+        self, points: Points, queries: NDArray[np.int64] | None, temperatures: Array, *, memory: float = math.inf
+    ) -> None:
+        self.points, self.queries, self.memory = points, queries, memory
         self._own = points.codes if queries is None else points.codes[queries]
         self.alone = np.bincount(points.codes)[self._own] == 1
         self.temperatures = temperatures
@@ -210,10 +214,9 @@ class SimilaritySums:
     def _of_own(self, sums: Array, summed: Side, of: Side) -> Array:
         """(J, r) of (J, segments, r): the segment that is the point's own class, 0 where there is none."""
         result = np.zeros((len(sums), sums.shape[2]))
-        for s, c in enumerate(summed.classes):
-            for t in np.flatnonzero(of.classes == c):
-                here = slice(of.bounds[t], of.bounds[t + 1])
-                result[:, here] = sums[:, s, here]
+        for s, t in zip(*np.intersect1d(summed.classes, of.classes, return_indices=True)[1:], strict=True):
+            here = slice(*of.bounds[t : t + 2])
+            result[:, here] = sums[:, s, here]
         return result
 
     def log_ratios(self) -> Array:
@@ -239,7 +242,7 @@ class SimilaritySums:
             if abs(place) == 1:
                 self.next_nodes = _nodes_around(centre * math.exp(1.5 * place * _WIDTH))
         per_point = np.maximum(per_point, 0.0)
-        interval = sample_mean(per_point, len(self._points.X))
+        interval = sample_mean(per_point, len(self.points.X), least=0)
         return SoftNearestNeighbor(
             interval.value, per_point, float(temperature), int(self.alone.sum()), interval, self.error_bound
         )
@@ -249,13 +252,13 @@ class SimilaritySums:
 
         From the nearest neighbours, where all others together cannot change a sum by more than `_SKIPPED` of it.
         """
-        from fastent.exact import ExactIndex
+        from fastent.exact import ExactIndex, index_bytes
 
-        points, ids = self._points, places if self.queries is None else self.queries[places]
+        points, ids = self.points, places if self.queries is None else self.queries[places]
         result = np.empty((len(self._rates), len(places)))
         left = np.arange(len(ids))
         n = len(points.X)
-        if len(ids) * n > _FEW_PAIRS:
+        if len(ids) * n > _FEW_PAIRS and index_bytes(points.X, len(ids), _NEAR) <= self.memory:
             index = ExactIndex(points.X, codes=points.codes, scale=points.scale)
             counts = np.bincount(points.codes)[points.codes[ids]] - 1
             own, own_skipped = self._near(index.nearest(_NEAR, ids, among="own class")[0], counts)

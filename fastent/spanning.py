@@ -24,7 +24,13 @@ class SpanningTree(NamedTuple):
 
 
 def minimum_spanning_tree(
-    X: Array, *, scale: float, lists: tuple[Array, Array] | None = None, seed: int = 0, progress: Progress = None
+    X: Array,
+    *,
+    scale: float,
+    index: ExactIndex | None = None,
+    lists: tuple[Array, Array] | None = None,
+    seed: int = 0,
+    progress: Progress = None,
 ) -> SpanningTree:
     """Boruvka's rounds: each component takes its shortest edge to another, the largest one may wait.
 
@@ -38,14 +44,18 @@ def minimum_spanning_tree(
         From `as_features`, finite.
     scale : float
         From `common_scale`.
+    index : ExactIndex, optional
+        Of the rows, if there is one.
     lists : (n, k) float64 and (n, k) int64, optional
         All rows' nearest neighbours, squared, if they are known.
     """
     n = len(X)
     if n == 1:
         return SpanningTree(np.empty((0, 2), np.int64), np.empty(0))
+    if index is None:
+        index = ExactIndex(X, scale=scale, seed=seed)
     if lists is None:
-        lists = ExactIndex(X, scale=scale, seed=seed).nearest(min(_NEAR, n - 1))
+        lists = index.nearest(min(_NEAR, n - 1))
     near, near_index = lists
     component = np.arange(n)
     # The nearest point known in another component, and a distance below which there is no other.
@@ -61,7 +71,7 @@ def minimum_spanning_tree(
             place, found = outside.argmax(1), outside.any(1)
             squared[stale] = np.where(found, near[stale, place], np.inf)
             other[stale] = np.where(found, near_index[stale, place], n)
-            _search_open(X, component, squared, other, known_to, scale, seed)
+            _search_open(X, component, squared, other, known_to, index)
             chosen = _shortest(component, squared, other)
             ends = np.sort(np.stack([chosen, other[chosen]], 1), axis=1)
             ends, first = np.unique(ends, axis=0, return_index=True)
@@ -71,7 +81,7 @@ def minimum_spanning_tree(
     return SpanningTree(np.concatenate(edges), np.concatenate(lengths))
 
 
-def _search_open(X: Array, component: Array, squared: Array, other: Array, known_to: Array, scale: float, seed: int) -> None:
+def _search_open(X: Array, component: Array, squared: Array, other: Array, known_to: Array, index: ExactIndex) -> None:
     """Search for points that know no edge though one may be as short as the shortest that their component knows."""
     n, sizes = len(X), np.bincount(component)
     shortest = np.full(len(sizes), np.inf)
@@ -80,7 +90,7 @@ def _search_open(X: Array, component: Array, squared: Array, other: Array, known
     unknown = np.flatnonzero((other == n) & (known_to <= shortest[component]) & (component != waits))
     if not len(unknown):
         return
-    index = ExactIndex(X, codes=component, scale=scale, seed=seed)
+    index = ExactIndex(X, codes=component, like=index)
     within = shortest[component[unknown]]
     distance, found = index.nearest(1, unknown, among="other classes", within=within)
     squared[unknown] = np.where(found[:, 0] < n, distance[:, 0], np.inf)
@@ -97,7 +107,8 @@ def _shortest(component: Array, squared: Array, other: Array) -> Array:
     chosen: Array = points[order[first]]
     # The largest component was not searched: what it knows may not be its shortest.
     waits = np.bincount(component).argmax()
-    return chosen[component[chosen] != waits]
+    searched: Array = chosen[component[chosen] != waits]
+    return searched
 
 
 def _joined(component: Array, ends: Array) -> Array:

@@ -8,7 +8,7 @@ from numba import prange
 
 __all__ = ["count_classes", "count_occurrences", "inverse_simpson", "label_shares"]
 
-_BISECTIONS = 100
+_STEPS = 100
 
 
 @kernel(parallel=True)
@@ -95,29 +95,34 @@ def count_occurrences(indices: Any, codes: Any, own: Any) -> Any:
 
 @kernel()
 def _weigh(distances: Any, target: float, weights: Any) -> None:
-    """Weights exp(-beta d), beta such that their entropy is `target`, by bisection from above and below."""
+    """Weights exp(-beta d), beta such that their entropy is `target`: Newton's steps in log beta, kept within a bracket."""
     low, high, beta = 0.0, np.inf, 1.0
     nearest = np.float64(distances[0])
     scale = np.float64(distances[len(distances) - 1]) - nearest
     if scale == 0.0:
         weights[:] = 1 / len(weights)
         return
-    for _ in range(_BISECTIONS):
-        total = moment = 0.0
+    for _ in range(_STEPS):
+        total = first = second = 0.0
         for j in range(len(weights)):
             reduced = (distances[j] - nearest) / scale
             weights[j] = np.exp(-beta * reduced)
             total += weights[j]
-            moment += reduced * weights[j]
-        surplus = np.log(total) + beta * moment / total - target
+            first += reduced * weights[j]
+            second += reduced * reduced * weights[j]
+        mean = first / total
+        surplus = np.log(total) + beta * mean - target
         if abs(surplus) < 1e-12:
             break
         if surplus > 0:
             low = beta
-            beta = 2 * beta if np.isinf(high) else (low + high) / 2
         else:
             high = beta
-            beta = (low + high) / 2
+        # The entropy falls by beta^2 var(d) for each unit of log beta.
+        slope = beta * beta * (second / total - mean * mean)
+        step = surplus / slope if slope > 0 else np.inf
+        inside = abs(step) < 2 and low < beta * np.exp(step) < high
+        beta = beta * np.exp(step) if inside else 2 * beta if np.isinf(high) else (low + high) / 2
     weights /= total
 
 

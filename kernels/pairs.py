@@ -1,8 +1,8 @@
 """All pairs of two blocks of points: squared distances from a matrix product, and what can be summed from them.
 
 `|a - b|^2 = |a|^2 + |b|^2 - 2 ab`, with both blocks seen from a point between them, costs a multiply-add for each feature of a
-pair and cancels where a pair is close. Those pairs, few unless points are equal, are taken again from differences. Everything else
-here costs less than that product does: a pass over a block that lies in the caches, vectorised.
+pair and cancels where a pair is close. Those pairs, few unless points are equal, are taken again from differences. Everything
+else here costs less than that product does: a pass over a block that lies in the caches, vectorised.
 
 Single precision within a block, double precision across blocks. Points of one class lie together in a block, so that a sum over
 a class is a sum over a segment.
@@ -23,6 +23,7 @@ __all__ = [
     "count_nearer",
     "count_nearer_down",
     "nearest_across",
+    "nearest_both",
     "recentre",
     "rounding",
     "square_differences",
@@ -37,6 +38,9 @@ FUSED = frozenset({"contract"})
 _CLOSE = np.float32(1 / 64)
 # Rows after which column sums go from single into double precision.
 _STRIP = 32
+
+# What rounding may do to a difference of radii, as a share of their sum.
+_ROUNDED_RADIUS = np.float32(2.0**-22)
 
 _LOG2_E = np.float32(1.4426950408889634)
 # log 2 in two parts, the first of few bits, so that x - n log 2 loses none.
@@ -315,39 +319,36 @@ def count_nearer_down(
 def _may_lie_inside(squared: Any, norm: float, norms: Any, share: float, radius: float, radii: Any) -> int:
     inside = np.int32(0)
     for j in range(squared.shape[0]):
-        gap = radius - radii[j]
+        gap = abs(radius - radii[j]) + (radius + radii[j]) * _ROUNDED_RADIUS
         inside += squared[j] - (norm + norms[j]) * share <= gap * gap
     return inside
 
 
 @kernel()
 def absorb(
-    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, ids: Any, other_ids: Any,
-    radii: Any, other_radii: Any, absorbed: Any,
+    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, ids: Any, other_ids: Any, radii: Any,
+    absorbed: Any,
 ) -> None:  # fmt: skip
     """Mark the spheres that lie inside another: |a - b| + r_a <= r_b; of equal ones all but the lowest id.
 
-    radii : float32, (r,) and (c,), those of the ids' spheres, whose float64 radii are absorbed[1].
-    absorbed : the marks, (n,) uint8, and the radii, (n,) float64, both by id. Any thread may write: a mark stays.
+    radii : (n,) float64, by id. absorbed : (n,) uint8, by id; any thread may write, a mark stays.
     """
-    marks, exact = absorbed
-    share = np.float32(share) + np.float32(2.0**-20)
+    share = np.float32(share)
+    single, other_single = radii[ids].astype(np.float32), radii[other_ids].astype(np.float32)
     for i in range(squared.shape[0]):
-        if _may_lie_inside(squared[i], norms[i], other_norms, share, radii[i], other_radii) == 0:
+        if _may_lie_inside(squared[i], norms[i], other_norms, share, single[i], other_single) == 0:
             continue
         for j in range(squared.shape[1]):
-            gap = radii[i] - other_radii[j]
-            if squared[i, j] - (norms[i] + other_norms[j]) * share > gap * gap:
-                continue
+            gap = abs(single[i] - other_single[j]) + (single[i] + other_single[j]) * _ROUNDED_RADIUS
             inner, outer = ids[i], other_ids[j]
-            if inner == outer:
+            if squared[i, j] - (norms[i] + other_norms[j]) * share > gap * gap or inner == outer:
                 continue
-            if exact[inner] > exact[outer] or (exact[inner] == exact[outer] and inner < outer):
+            if radii[inner] > radii[outer] or (radii[inner] == radii[outer] and inner < outer):
                 inner, outer = outer, inner
-            if not marks[inner]:
+            if not absorbed[inner]:
                 distance = np.sqrt(squared_distance(rows[i], others[j]))
-                if distance + exact[inner] <= exact[outer]:
-                    marks[inner] = 1
+                if distance + radii[inner] <= radii[outer]:
+                    absorbed[inner] = 1
 
 
 @kernel(fastmath=FUSED)
@@ -360,22 +361,71 @@ def _near(squared: Any, norms: Any, share: float, limit: float) -> int:
 
 @kernel()
 def nearest_across(
-    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, ids: Any, other_ids: Any, begin: int,
-    end: int, lists: Any, index: Any,
+    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, ids: Any, other_ids: Any, lists: Any,
+    index: Any, among: int, codes: Any, other_codes: Any, bounds: Any,
 ) -> None:  # fmt: skip
-    """Enter the columns begin..end into each row's list of its nearest, by distances in double precision.
+    """Enter columns into each row's list of its nearest, by distances in double precision; ties by the lower id.
 
-    lists : (r, k) float64, squared, ascending. index : (r, k) int64, their ids; ties by the lower.
+    Parameters
+    ----------
+    lists : (r, k) float64
+        Squared, ascending.
+    index : (r, k) int64
+        Their ids.
+    among : int
+        Which columns: 0 all, 1 those of the row's class, 2 all others.
+    codes : (r,) int64
+        The rows' classes.
+    other_codes, bounds : (segments,), (segments + 1,) int64
+        The columns' classes, and where each begins.
     """
     share = np.float32(share)
     k = lists.shape[1]
     for i in range(squared.shape[0]):
-        for first in range(begin, end, 128):
-            last = min(first + 128, end)
-            limit = np.float32(lists[i, k - 1]) + norms[i] * share
-            if _near(squared[i, first:last], other_norms[first:last], share, limit) == 0:
+        for s in range(len(other_codes)):
+            if among and (other_codes[s] == codes[i]) != (among == 1):
+                continue
+            for first in range(bounds[s], bounds[s + 1], 128):
+                last = min(first + 128, bounds[s + 1])
+                limit = np.float32(lists[i, k - 1]) + norms[i] * share
+                if _near(squared[i, first:last], other_norms[first:last], share, limit) == 0:
+                    continue
+                for j in range(first, last):
+                    limit = np.float32(lists[i, k - 1]) + norms[i] * share
+                    if squared[i, j] - other_norms[j] * share <= limit and ids[i] != other_ids[j]:
+                        insert(lists[i], index[i], squared_distance(rows[i], others[j]), other_ids[j])
+
+
+@kernel(fastmath=FUSED)
+def _near_either(squared: Any, norm: float, norms: Any, share: float, limit: float, limits: Any) -> int:
+    near = np.int32(0)
+    for j in range(squared.shape[0]):
+        farther = limit if limit > limits[j] else limits[j]
+        near += squared[j] - (norm + norms[j]) * share <= farther
+    return near
+
+
+@kernel()
+def nearest_both(
+    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, ids: Any, other_ids: Any, lists: Any,
+    index: Any, other_lists: Any, other_index: Any,
+) -> None:  # fmt: skip
+    """The same for rows and columns at once, each among all of the others: other_lists, other_index (c, k)."""
+    share = np.float32(share)
+    k = lists.shape[1]
+    limits = other_lists[:, k - 1].astype(np.float32)
+    for i in range(squared.shape[0]):
+        limit = np.float32(lists[i, k - 1])
+        if _near_either(squared[i], norms[i], other_norms, share, limit, limits) == 0:
+            continue
+        for first in range(0, squared.shape[1], 64):
+            last = min(first + 64, squared.shape[1])
+            if _near_either(squared[i, first:last], norms[i], other_norms[first:last], share, limit, limits[first:last]) == 0:
                 continue
             for j in range(first, last):
-                limit = np.float32(lists[i, k - 1]) + norms[i] * share
-                if squared[i, j] - other_norms[j] * share <= limit and ids[i] != other_ids[j]:
-                    insert(lists[i], index[i], squared_distance(rows[i], others[j]), other_ids[j])
+                farther = limit if limit > limits[j] else limits[j]
+                if squared[i, j] - (norms[i] + other_norms[j]) * share <= farther:
+                    distance = squared_distance(rows[i], others[j])
+                    insert(lists[i], index[i], distance, other_ids[j])
+                    insert(other_lists[j], other_index[j], distance, ids[i])
+                    limit, limits[j] = np.float32(lists[i, k - 1]), np.float32(other_lists[j, k - 1])

@@ -1,0 +1,278 @@
+"""How complex the border between classes is: the neighbourhood measures of Lorena et al., for any number of classes."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays import as_features, as_labels, kernel_dtype
+from fastent.exact import ExactIndex, index_bytes
+from fastent.geometry import AboutMeans, ClassMoments, about_means
+from fastent.intervals import Estimate, sample_mean, sample_share
+from fastent.margins import Margins, margins_from
+from fastent.memory import check_fits
+from fastent.pairs import Block, Points, Side, shared_segments, sweep, sweep_bytes
+from fastent.progress import Progress
+from fastent.sketch import common_scale
+from fastent.spanning import SpanningTree, minimum_spanning_tree
+
+__all__ = [
+    "INTERPOLATED",
+    "Complexity",
+    "LocalSets",
+    "Spheres",
+    "complexity",
+    "complexity_from",
+    "fisher_complexity",
+    "interpolated_points",
+]
+
+Array = NDArray[Any]
+
+# At most so many points are made up for N4.
+INTERPOLATED = 10_000
+# Neighbours from which the spanning tree starts.
+_NEAR = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Complexity:
+    """Seven measures of how hard the classes are to tell apart, each in [0, 1], 0 where that is easiest.
+
+    Measures that need all rows are NaN, and their arrays None, where only some were asked.
+
+    Attributes
+    ----------
+    n1 : float
+        Share of points on an edge of the minimum spanning tree that joins two classes.
+    n2 : float
+        r / (1 + r), r = sum of hits / sum of misses.
+    n3 : float
+        Leave-one-out error of the nearest neighbour.
+    n4 : float
+        Error of the nearest neighbour on points made up between random pairs of a class.
+    t1 : float
+        Spheres about points, as large as the other classes let them be, that no other sphere holds / points.
+    lsc : float
+        1 - mean share of points that are nearer than the nearest other class, the point itself among them.
+    f1 : float
+        1 / (1 + the largest ratio over features of between-class to within-class scatter).
+    border : (n,) bool or None
+        The points that N1 counts.
+    radius : (n,) float64 or None
+        Of each point's sphere.
+    absorbed : (n,) bool or None
+        Whether another sphere holds it.
+    local_set : (q,) int64
+        How many points are nearer than the nearest of another class, the point itself among them unless that is at 0.
+    intervals : dict of Estimate
+        For "n2", "n3", "n4" and "lsc". For n4 over the pairs that might have been drawn, for the others over all rows.
+
+    References
+    ----------
+    Lorena et al., "How complex is your classification problem? A survey on measuring classification complexity", 2019.
+    Ho and Basu, "Complexity measures of supervised classification problems", 2002 (N1, N2, N3, T1, F1).
+    Leyva, Gonzalez, Perez, "A set of complexity measures designed for applying meta-learning to instance selection",
+    2015 (LSC).
+    """
+
+    n1: float
+    n2: float
+    n3: float
+    n4: float
+    t1: float
+    lsc: float
+    f1: float
+    border: NDArray[np.bool_] | None
+    radius: NDArray[np.float64] | None
+    absorbed: NDArray[np.bool_] | None
+    local_set: NDArray[np.int64]
+    intervals: dict[str, Estimate]
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name} {getattr(self, name):.4f}" for name in ("n1", "n2", "n3", "n4", "t1", "lsc", "f1"))
+        return f"Complexity({values})"
+
+
+def complexity(
+    X: Any, labels: Any, *, memory_budget: int | str | None = None, seed: int = 0, progress: Progress = None
+) -> Complexity:
+    """Measure how complex the border between the classes is, exactly, from all rows.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+        Any real dtype and memory order; Euclidean distances. Scale features first if their units differ.
+    labels : array-like (n,)
+        Two classes or more.
+    memory_budget : int or str, optional
+        Bytes, or like "4GiB"; what is available unless said.
+    seed : int
+        Of the pairs between which N4 makes up points, as many as there are rows, 10,000 at most.
+    progress : bool or callable
+
+    Raises
+    ------
+    FastentError
+        Bad input; one class only; memory that will not do.
+
+    Examples
+    --------
+    >>> import fastent as fe
+    >>> fe.complexity([[0.0], [1.0], [3.0], [7.0]], ["a", "a", "b", "b"]).n1
+    0.5
+    """
+    features = as_features(X)
+    n, d = features.shape
+    coded = as_labels(labels, n=n, minimum_classes=2)
+    codes, n_classes = coded.codes, len(coded.classes)
+    scale = common_scale(features)
+    check_fits(
+        index_bytes(features, n, _NEAR) + sweep_bytes(features, n),
+        f"the complexity of {n} x {d} points",
+        "measure a subset of the rows",
+        memory_budget,
+    )
+    index = ExactIndex(features, codes=codes, scale=scale, seed=seed)
+    rows = np.arange(n)
+    hits = index.nearest(1, among="own class", progress=progress)
+    misses = index.nearest(1, among="other classes", progress=progress)
+    found = margins_from(rows, hits, misses, n, unit=False)
+    tree = minimum_spanning_tree(
+        features, scale=scale, index=index, lists=index.nearest(min(_NEAR, n - 1), progress=progress), progress=progress
+    )
+    between = interpolated_points(features, codes, seed)
+    wrong = codes[index.nearest(1, between.X)[1][:, 0]] != between.codes
+    points = Points(features, codes, scale, n_classes)
+    local_sets, spheres = LocalSets(points, misses[0][:, 0]), Spheres(points, found)
+    sweep(points, None, [local_sets, spheres], within_classes=True, progress=progress, description="local sets")
+    moments = ClassMoments(n_classes, d, normalize=False)
+    moments.update(features, codes)
+    f1 = fisher_complexity(moments, about_means(features, codes, moments))
+    return complexity_from(points, found, local_sets, wrong, f1, tree, spheres)
+
+
+def complexity_from(
+    points: Points,
+    found: Margins,
+    local_sets: "LocalSets",
+    wrong: Array,
+    f1: float,
+    tree: SpanningTree | None,
+    spheres: "Spheres | None",
+) -> Complexity:
+    n = len(points.X)
+    border = None
+    if tree is not None:
+        border = np.zeros(n, bool)
+        border[tree.edges[np.ptp(points.codes[tree.edges], axis=1) > 0]] = True
+    absorbed = None if spheres is None else spheres.absorbed.astype(bool)
+    empty = sample_mean(1 - local_sets.count / n, n, least=0, most=1)
+    intervals = {
+        "n2": found.intervals["n2"],
+        "n3": found.intervals["n3"],
+        "n4": sample_share(wrong, math.inf),
+        "lsc": empty,
+    }
+    return Complexity(
+        n1=math.nan if border is None else float(border.mean()),
+        n2=found.n2,
+        n3=found.n3,
+        n4=intervals["n4"].value,
+        t1=math.nan if absorbed is None else float(1 - absorbed.mean()),
+        lsc=empty.value,
+        f1=f1,
+        border=border,
+        radius=None if spheres is None else spheres.radius,
+        absorbed=absorbed,
+        local_set=local_sets.count,
+        intervals=intervals,
+    )
+
+
+class LocalSets:
+    """How many points are nearer to each query than its nearest of another class: a reduction of the sweep.
+
+    All of those are of its own class: blocks without a class on both sides may be left out.
+    """
+
+    def __init__(self, points: Points, squared_misses: Array) -> None:
+        self._limits = squared_misses * points.scale**2
+        self.count = np.zeros(len(squared_misses), np.int64)
+
+    def reduce(self, block: Block) -> tuple[Array, Array]:
+        from fastent.kernels.pairs import count_nearer, count_nearer_down
+
+        rows, columns = block.rows, block.columns
+        across = np.zeros(len(rows.ids), np.int64)
+        down = np.zeros(len(columns.ids) * block.mirrored, np.int64)
+        for a, b in shared_segments(rows, columns):
+            pairs = block.squared[a, b], block.norms[a], block.other_norms[b], block.share, rows.rows[a], columns.rows[b]
+            count_nearer(*pairs, self._limits[rows.place[a]], across[a])
+            if block.mirrored:
+                count_nearer_down(*pairs, self._limits[columns.place[b]], down[b])
+        return across, down
+
+    def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array]) -> None:
+        across, down = part
+        self.count[rows.place] += across
+        if mirrored:
+            self.count[columns.place] += down
+
+
+class Spheres:
+    """Which spheres lie in another of their class: a reduction of the sweep over all rows.
+
+    A sphere reaches as far as it does not overlap that of the nearest point of another class.
+    """
+
+    def __init__(self, points: Points, found: Margins) -> None:
+        self.radius = _radii(found.miss, found.miss_index)
+        self.absorbed = np.zeros(len(self.radius), np.uint8)
+        self._scaled = self.radius * points.scale
+
+    def reduce(self, block: Block) -> None:
+        from fastent.kernels.pairs import absorb
+
+        rows, columns = block.rows, block.columns
+        for a, b in shared_segments(rows, columns):
+            pairs = block.squared[a, b], block.norms[a], block.other_norms[b], block.share, rows.rows[a], columns.rows[b]
+            absorb(*pairs, rows.ids[a], columns.ids[b], self._scaled, self.absorbed)
+
+    def add(self, rows: Side, columns: Side, mirrored: bool, part: None) -> None:
+        """Marks are left by `reduce`: their order makes no difference."""
+
+
+def _radii(miss: Array, enemy: Array) -> NDArray[np.float64]:
+    """Half the distance of two points that are each other's nearest; otherwise what the nearest one's sphere leaves."""
+    radius = [0.0] * len(miss)
+    distances, enemies = miss.tolist(), enemy.tolist()
+    # The nearest of another class is itself no farther from its own nearest: it comes first, or is as far.
+    for i in np.argsort(miss, kind="stable").tolist():
+        j, distance = enemies[i], distances[i]
+        radius[i] = distance / 2 if distances[j] == distance else distance - radius[j]
+    return np.array(radius)
+
+
+def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> Points:
+    """Points between random pairs of a class, as many as there are rows up to `INTERPOLATED`, and their codes."""
+    generator = np.random.default_rng(seed)
+    count = min(len(X), INTERPOLATED)
+    first = np.sort(generator.choice(len(X), count, replace=False))
+    order = np.argsort(codes, kind="stable")
+    start, size = np.searchsorted(codes[order], codes[first]), np.bincount(codes)[codes[first]]
+    second = order[start + generator.integers(0, size)]
+    share = generator.random((count, 1))
+    made_up = (1 - share) * np.asarray(X[first], np.float64) + share * np.asarray(X[second], np.float64)
+    return Points(made_up.astype(kernel_dtype(X)), codes[first], 1.0, 0)
+
+
+def fisher_complexity(moments: ClassMoments, about: AboutMeans) -> float:
+    """F1, from the scatter of each feature between and within classes."""
+    counts, means = moments.counts, moments.means
+    between = counts @ (means - counts @ means / counts.sum()) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(between > 0, between / about.features, 0.0)
+    return float(1 / (1 + ratio.max()))

@@ -1,0 +1,407 @@
+"""What `fe.measure` finds: its parts, what they come to, and how two measurements compare."""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.complexity import Complexity
+from fastent.dimension import IntrinsicDimension
+from fastent.errors import FastentError
+from fastent.files import atomic_path
+from fastent.geometry import ClassGeometry
+from fastent.intervals import Estimate
+from fastent.margins import Margins
+from fastent.mixing import Mixing
+from fastent.neighbors import Neighbors
+from fastent.silhouettes import Silhouettes
+from fastent.softnn import SoftNearestNeighbor
+
+if TYPE_CHECKING:
+    import pyarrow
+    import rich.table
+
+__all__ = ["MEANINGS", "Comparison", "Lisi", "Measurement", "Stage", "compare"]
+
+# What each statistic says, in the order in which they are shown.
+MEANINGS = {
+    "mixing/overlap": "neighbours with the same label",
+    "mixing/balanced_overlap": "the same, classes weighing equally",
+    "mixing/chance": "overlap if labels were random",
+    "mixing/entropy": "of the neighbours' labels, nats",
+    "mixing/error": "of the neighbours' majority vote",
+    "mixing/hubness": "skewness of neighbour counts",
+    "lisi/mean": "effective classes around a point",
+    "margins/margin": "(miss - hit) / 2, in units of X",
+    "margins/relative": "(miss - hit) / (miss + hit), -1 to 1",
+    "margins/n2": "0 separate, 0.5 tangled",
+    "margins/n3": "nearest neighbour's error",
+    "silhouette/exact": "1 separate, -1 in another class",
+    "silhouette/simplified": "the same, to class means",
+    "silhouette/squared": "the same, squared distances",
+    "soft_nearest_neighbor/loss": "0 separate; at this temperature",
+    "soft_nearest_neighbor/temperature": "in squared units of X",
+    "geometry/radius": "mean gyration radius of classes",
+    "geometry/distance": "mean distance of class means",
+    "geometry/fisher": "between over within scatter",
+    "geometry/calinski_harabasz": "the same per degree of freedom",
+    "geometry/davies_bouldin": "0 separate",
+    "geometry/cdnv": "0 collapsed; mean over pairs",
+    "geometry/nc1": "0 collapsed",
+    "geometry/nc2_norm_spread": "0 for a simplex: norms of means",
+    "geometry/nc2_angle_deviation": "0 for a simplex: angles of means",
+    "geometry/participation_ratio": "directions that points vary in",
+    "dimension/twonn": "from two neighbours, a fit",
+    "dimension/twonn-ml": "from two, maximum likelihood",
+    "dimension/mle": "from k neighbours",
+    "dimension/gride": "from neighbours k / 2 and k",
+    "complexity/n1": "points on the border",
+    "complexity/n2": "0 separate, 0.5 tangled",
+    "complexity/n3": "nearest neighbour's error",
+    "complexity/n4": "the same, between pairs of a class",
+    "complexity/t1": "spheres that cover the classes",
+    "complexity/lsc": "0 local sets are whole classes",
+    "complexity/f1": "0 one feature tells all apart",
+}
+
+
+class Stage(NamedTuple):
+    """A part of the work: what it did, seconds, and how often it read all of X."""
+
+    name: str
+    seconds: float
+    passes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Lisi:
+    """Local inverse Simpson index of each query, (q,) in [1, C]; its mean with the interval over all rows."""
+
+    per_point: NDArray[np.float64]
+    interval: Estimate
+
+    @property
+    def mean(self) -> float:
+        return self.interval.value
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """How tangled the classes are, in every accepted view. Parts that were not asked for, or cannot be, are None.
+
+    Attributes
+    ----------
+    classes : (C,)
+        The sorted classes.
+    labels : (n,)
+    shape : (n, d)
+    queries : (q,) int64
+        The rows whose neighbours were found.
+    sampled : (s,) int64
+        Those of the queries that met all rows, for silhouettes, soft nearest neighbours and local sets.
+    k : int
+    normalize : bool
+        Whether rows were scaled to unit length first.
+    neighbors : Neighbors or None
+    mixing : Mixing or None
+    lisi : Lisi or None
+    margins : Margins or None
+    geometry : ClassGeometry or None
+    participation_ratio : float or None
+    silhouette : Silhouettes or None
+    soft_nearest_neighbor : SoftNearestNeighbor or None
+    dimension : dict of IntrinsicDimension or None
+        For "twonn", "twonn-ml", "mle" and "gride".
+    complexity : Complexity or None
+    notes : tuple of str
+        What was sampled, left out or slow, and why.
+    stages : tuple of Stage
+        Where the time went.
+    """
+
+    classes: NDArray[Any]
+    labels: NDArray[Any]
+    shape: tuple[int, int]
+    queries: NDArray[np.int64]
+    sampled: NDArray[np.int64]
+    k: int
+    normalize: bool
+    neighbors: Neighbors | None = None
+    mixing: Mixing | None = None
+    lisi: Lisi | None = None
+    margins: Margins | None = None
+    geometry: ClassGeometry | None = None
+    participation_ratio: float | None = None
+    silhouette: Silhouettes | None = None
+    soft_nearest_neighbor: SoftNearestNeighbor | None = None
+    dimension: dict[str, IntrinsicDimension] | None = None
+    complexity: Complexity | None = None
+    notes: tuple[str, ...] = ()
+    stages: tuple[Stage, ...] = ()
+
+    def summary(self) -> dict[str, float]:
+        """Every statistic as one float, by names such as "mixing/overlap"; NaN where it could not be measured."""
+        found = dict(self._scalars())
+        return {name: found[name] for name in MEANINGS if name in found}
+
+    def intervals(self) -> dict[str, Estimate]:
+        """Value, standard error and 95 % interval of those that a sample estimates; an error of 0 where every row was asked."""
+        found: dict[str, Estimate] = {}
+        for name in ("mixing", "margins", "silhouette", "complexity"):
+            part = getattr(self, name)
+            if part is not None:
+                found |= {f"{name}/{statistic}": estimate for statistic, estimate in part.intervals.items()}
+        if self.lisi is not None:
+            found["lisi/mean"] = self.lisi.interval
+        if self.soft_nearest_neighbor is not None:
+            found["soft_nearest_neighbor/loss"] = self.soft_nearest_neighbor.interval
+        for method, part in (self.dimension or {}).items():
+            value, error = part.value, part.standard_error
+            found[f"dimension/{method}"] = Estimate(value, error, value - 1.96 * error, value + 1.96 * error)
+        return {name: found[name] for name in MEANINGS if name in found}
+
+    def per_point(self) -> "pyarrow.Table":
+        """A row for each query: its row number, label, and what was measured of it; null where a query is not in the sample."""
+        import pyarrow
+
+        rows = self.queries
+        columns: dict[str, Any] = {"row": rows, "label": self.labels[rows]}
+        if self.mixing is not None:
+            columns |= {
+                "purity": self.mixing.purity,
+                "entropy": self.mixing.entropy,
+                "vote": self.mixing.vote,
+                "occurrence": self.mixing.occurrence[rows],
+                "bad_occurrence": self.mixing.bad_occurrence[rows],
+            }
+        if self.lisi is not None:
+            columns["lisi"] = self.lisi.per_point
+        if self.margins is not None:
+            names = ("hit", "miss", "hit_index", "miss_index", "margin", "relative")
+            columns |= {name: getattr(self.margins, name) for name in names}
+        whole = dict(self._of_all_rows())
+        columns |= {name: values[rows] for name, values in whole.items()}
+        place = np.searchsorted(self.sampled, rows) if len(self.sampled) else np.zeros(len(rows), np.int64)
+        place = np.minimum(place, max(len(self.sampled) - 1, 0))
+        for name, values in self._of_sample():
+            absent = self.sampled[place] != rows
+            columns[name] = pyarrow.array(values[place], mask=absent) if absent.any() else values[place]
+        if self.margins is not None:  # a point alone in its class has no hit
+            none = np.isnan(self.margins.hit)
+            columns["hit_index"] = pyarrow.array(self.margins.hit_index, mask=none)
+        return pyarrow.table(columns)
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write `per_point()`, whole or not at all; the summary is in the schema's metadata, as JSON under "fastent"."""
+        import pyarrow.parquet
+
+        table = self.per_point().replace_schema_metadata({"fastent": json.dumps(self.as_json(), allow_nan=False)})
+        with atomic_path(path) as temporary:
+            pyarrow.parquet.write_table(table, temporary)
+
+    def as_json(self) -> dict[str, Any]:
+        """The summary with intervals, and how it was measured: plain types, null for what is NaN or infinite."""
+        intervals = self.intervals()
+        statistics = {}
+        for name, value in self.summary().items():
+            statistics[name] = {"value": value}
+            if name in intervals and intervals[name].low < intervals[name].high:
+                statistics[name] |= dict(zip(("standard_error", "low", "high"), intervals[name][1:], strict=True))
+        return {
+            "points": self.shape[0],
+            "features": self.shape[1],
+            "classes": [str(c) for c in self.classes],
+            "queries": len(self.queries),
+            "sampled": len(self.sampled),
+            "k": self.k,
+            "normalize": self.normalize,
+            "statistics": {
+                name: {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+                for name, numbers in statistics.items()
+            },
+            "notes": list(self.notes),
+            "stages": [stage._asdict() for stage in self.stages],
+        }
+
+    def __repr__(self) -> str:
+        shown = ("mixing/overlap", "margins/n3", "silhouette/exact", "geometry/fisher", "dimension/twonn")
+        found = self.summary()
+        values = ", ".join(f"{name.split('/')[1]} {found[name]:.4f}" for name in shown if name in found)
+        n, d = self.shape
+        asked = "" if len(self.queries) == n else f", {len(self.queries):,} queries"
+        return f"Measurement({n:,} x {d}, {len(self.classes)} classes{asked}: {values})"
+
+    def __rich__(self) -> "rich.table.Table":
+        from rich.table import Table
+
+        n, d = self.shape
+        unit = ", unit rows" if self.normalize else ""
+        table = Table(title=f"{n:,} points x {d} features, {len(self.classes)} classes{unit}", title_justify="left", box=None)
+        summary, intervals = self.summary(), self.intervals()
+        uncertain = any(readable_interval(estimate) for estimate in intervals.values())
+        table.add_column("", no_wrap=True)
+        table.add_column("value", justify="right", no_wrap=True)
+        if uncertain:
+            table.add_column("95 % interval", justify="right", no_wrap=True)
+        table.add_column("")
+        before = ""
+        for name, value in summary.items():
+            group, statistic = name.split("/")
+            if group != before:
+                table.add_row(f"[bold]{group}[/bold]")
+                before = group
+            interval = [readable_interval(intervals.get(name))] if uncertain else []
+            table.add_row(f"  {statistic}", readable(value), *interval, f"[dim]{MEANINGS[name]}[/dim]")
+        return table
+
+    def _scalars(self) -> Iterator[tuple[str, float]]:
+        """Floats that parts hold under the names of `MEANINGS`; means of what they hold for points, classes or pairs."""
+        for name in MEANINGS:
+            part, statistic = name.split("/")
+            found = getattr(self, part)
+            if isinstance(found, dict):
+                found = {key: each.value for key, each in found.items()}.get(statistic)
+            elif found is not None:
+                found = getattr(found, "intervals", {}).get(statistic) or getattr(found, statistic, None)
+            if isinstance(found, Estimate):
+                found = found.value
+            if isinstance(found, float):
+                yield name, found
+        if self.geometry is not None:
+            pairs = ~np.eye(len(self.classes), dtype=bool)
+            yield "geometry/radius", float(self.geometry.radius.mean())
+            yield "geometry/distance", float(self.geometry.distance[pairs].mean())
+            yield "geometry/cdnv", float(self.geometry.cdnv[pairs].mean())
+            yield "geometry/nc2_norm_spread", self.geometry.nc2.norm_spread
+            yield "geometry/nc2_angle_deviation", self.geometry.nc2.angle_deviation
+        if self.participation_ratio is not None:
+            yield "geometry/participation_ratio", self.participation_ratio
+
+    def _of_all_rows(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        if self.silhouette is not None:
+            yield "silhouette_simplified", self.silhouette.simplified
+            yield "silhouette_squared", self.silhouette.squared
+        if self.complexity is not None and self.complexity.border is not None:
+            yield "border", self.complexity.border
+        if self.complexity is not None and self.complexity.radius is not None:
+            yield "sphere_radius", self.complexity.radius
+
+    def _of_sample(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        if self.silhouette is not None:
+            yield "silhouette", self.silhouette.exact
+        if self.soft_nearest_neighbor is not None:
+            yield "soft_nearest_neighbor", self.soft_nearest_neighbor.per_point
+        if self.complexity is not None:
+            yield "local_set", self.complexity.local_set
+
+
+def readable(value: float) -> str:
+    if math.isnan(value):
+        return "\u2013"
+    return f"{value:,.0f}" if 10_000 <= abs(value) < math.inf else f"{value:.4g}" if abs(value) >= 100 else f"{value:.4f}"
+
+
+def readable_interval(estimate: Estimate | None) -> str:
+    if estimate is None or not estimate.low < estimate.high:
+        return ""
+    return f"{readable(estimate.low)} to {readable(estimate.high)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Measurements side by side.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the measurements, m.
+    statistics : tuple of str
+        Names such as "mixing/overlap", s.
+    values : (s, m) float64
+        NaN where a measurement has none.
+    standard_errors : (s, m) float64
+        0 where every row was asked, NaN where no error is known.
+    """
+
+    names: tuple[str, ...]
+    statistics: tuple[str, ...]
+    values: NDArray[np.float64]
+    standard_errors: NDArray[np.float64]
+
+    def table(self) -> "pyarrow.Table":
+        """Columns: statistic, then the value and the standard error of each measurement."""
+        import pyarrow
+
+        columns: dict[str, Any] = {"statistic": self.statistics}
+        for m, name in enumerate(self.names):
+            columns |= {name: self.values[:, m], f"{name} standard error": self.standard_errors[:, m]}
+        return pyarrow.table(columns)
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        import pyarrow.parquet
+
+        with atomic_path(path) as temporary:
+            pyarrow.parquet.write_table(self.table(), temporary)
+
+    def __repr__(self) -> str:
+        width = max(map(len, self.statistics))
+        lines = ["  ".join([" " * width, *(f"{name:>12.12}" for name in self.names)])]
+        for statistic, row in zip(self.statistics, self.values, strict=True):
+            lines.append("  ".join([f"{statistic:{width}}", *(f"{readable(value):>12}" for value in row)]))
+        return "\n".join(lines)
+
+    def __rich__(self) -> "rich.table.Table":
+        from rich.table import Table
+
+        table = Table("statistic")
+        for name in self.names:
+            table.add_column(name, justify="right")
+        before = None
+        for statistic, row, errors in zip(self.statistics, self.values, self.standard_errors, strict=True):
+            if before not in (None, statistic.split("/")[0]):
+                table.add_section()
+            before = statistic.split("/")[0]
+            cells = [
+                readable(value) + (f" ± {readable(error)}" if error > 0 else "")
+                for value, error in zip(row, errors, strict=True)
+            ]
+            table.add_row(statistic, *cells)
+        return table
+
+
+def compare(measurements: Sequence[Measurement], names: Sequence[str] | None = None) -> Comparison:
+    """Set measurements side by side: layers, epochs, networks.
+
+    Parameters
+    ----------
+    measurements : sequence of Measurement
+    names : sequence of str, optional
+        One for each, all different; "0", "1", ... unless said.
+
+    Raises
+    ------
+    FastentError
+        Nothing to compare; as many names are needed as measurements, all different.
+    """
+    measurements = list(measurements)
+    wrong = [type(each).__name__ for each in measurements if not isinstance(each, Measurement)]
+    if not measurements or wrong:
+        what = f"a {wrong[0]}" if wrong else "nothing"
+        raise FastentError(f"measurements hold {what}: pass what fe.measure returned, in a list")
+    labels = [str(i) for i in range(len(measurements))] if names is None else [str(name) for name in names]
+    if len(labels) != len(measurements) or len(set(labels)) < len(labels):
+        raise FastentError(f"names={labels}: {len(measurements)} different ones are needed, one for each measurement")
+    found = [each.summary() for each in measurements]
+    errors = [{name: estimate.standard_error for name, estimate in each.intervals().items()} for each in measurements]
+    statistics = tuple(name for name in MEANINGS if any(name in values for values in found))
+    return Comparison(
+        tuple(labels),
+        statistics,
+        np.array([[values.get(name, math.nan) for values in found] for name in statistics]).reshape(len(statistics), -1),
+        np.array([[values.get(name, math.nan) for values in errors] for name in statistics]).reshape(len(statistics), -1),
+    )

@@ -1,0 +1,81 @@
+"""Nearest neighbours from a sweep over all pairs, without an index: for few queries, or where all pairs are met anyway."""
+
+import threading
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.pairs import Block, Side
+
+__all__ = ["Among", "NearestLists"]
+
+Array = NDArray[Any]
+Among = Literal["all", "own class", "other classes"]
+_AMONG: tuple[Among, ...] = ("all", "own class", "other classes")
+
+
+class NearestLists:
+    """The k nearest of each query, as `ExactIndex.nearest` finds them: a reduction of the sweep.
+
+    Distances are taken in double precision where single precision does not show a pair to be too far.
+
+    Parameters
+    ----------
+    n_queries, k, n : int
+        n : rows there are.
+    scale : float
+        Of the points that are swept.
+    among : str
+        Which rows are entered; "all" where the queries are all rows.
+    within : (q,) float64, optional
+        Squared distances: what is farther is not entered.
+    """
+
+    def __init__(
+        self, n_queries: int, k: int, n: int, scale: float, *, among: Among = "all", within: Array | None = None
+    ) -> None:
+        # As the queries lie on the sides of blocks, so that a block's lists are one piece.
+        self._squared = np.empty((n_queries, k))
+        self._index = np.full((n_queries, k), n, np.int64)
+        self._place = np.full(n_queries, -1)
+        self._scale, self._among = scale, _AMONG.index(among)
+        self._within = np.full(n_queries, np.inf) if within is None else within * scale**2
+        self._locks: dict[int, threading.Lock] = {}
+
+    def reduce(self, block: Block) -> None:
+        """Enter a block. What lists hold in the end does not depend on the order in which blocks come."""
+        from fastent.kernels.pairs import nearest_across, nearest_both
+
+        rows, columns = block.rows, block.columns
+        pairs = (
+            block.squared, block.norms, block.other_norms, block.share, rows.rows, columns.rows, rows.ids, columns.ids,
+        )  # fmt: skip
+        if block.mirrored:
+            # The columns lie on a later side: locks are always taken in that order.
+            with self._lock(rows), self._lock(columns):
+                nearest_both(*pairs, *self._lists(rows), *self._lists(columns))
+            return
+        codes = np.repeat(rows.classes, np.diff(rows.bounds))
+        segments = (columns.classes, columns.bounds) if self._among else (np.zeros(1, np.int64), columns.bounds[[0, -1]])
+        with self._lock(rows):
+            nearest_across(*pairs, *self._lists(rows), self._among, codes, *segments)
+
+    def add(self, rows: Side, columns: Side, mirrored: bool, part: None) -> None:
+        """Lists are filled by `reduce`."""
+
+    def found(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Squared distances (q, k), ascending, and row numbers (q, k), ties by the lower; n where there are fewer."""
+        squared, index = np.empty_like(self._squared), np.empty_like(self._index)
+        squared[self._place], index[self._place] = self._squared / self._scale**2, self._index
+        return squared, index
+
+    def _lock(self, side: Side) -> threading.Lock:
+        return self._locks.setdefault(side.start, threading.Lock())
+
+    def _lists(self, side: Side) -> tuple[Array, Array]:
+        here = slice(side.start, side.start + len(side.place))
+        if self._place[side.start] < 0:
+            self._place[here] = side.place
+            self._squared[here] = self._within[side.place, None]
+        return self._squared[here], self._index[here]
