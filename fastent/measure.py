@@ -266,11 +266,14 @@ def _planned(task: _Task, asked: NDArray[np.int64] | None) -> _Plan:
     pairwise = bool(wanted & {"silhouette", "soft_nearest_neighbor", "complexity"})
     q = n if asked is None else len(asked)
     needs_index = index_bytes(task.points.X, q, task.k_largest + 2) * task.searched
-    kept = 200 * n + 32 * q * (len(task.classes) + task.k_largest)
+
+    def kept(q: int) -> int:
+        return 200 * n + 32 * q * (len(task.classes) + task.k_largest)
+
     on_disk = isinstance(task.X, np.memmap)
     notes: list[str] = []
-    streamed = asked is not None and (pairwise or on_disk)
-    if task.searched and not streamed and needs_index + kept > task.memory:
+    streamed = asked is not None and (pairwise or (on_disk and task.searched))
+    if task.searched and not streamed and needs_index + kept(q) > task.memory:
         streamed = True
         if asked is None and n > _SAMPLE:
             asked = query_rows(_SAMPLE, n, d, seed=task.seed, what="measure")
@@ -293,7 +296,9 @@ def _planned(task: _Task, asked: NDArray[np.int64] | None) -> _Plan:
         if seconds > _SLOW:
             notes.append(f"{pairs:.2g} pairs of {d} features will be met, which takes about {_duration(seconds)}")
     check_fits(
-        kept + sweep_bytes(task.points.X, meeting) * (pairwise or streamed) + needs_index * (not streamed),
+        kept(n if asked is None else len(asked))
+        + sweep_bytes(task.points.X, meeting) * (pairwise or streamed)
+        + needs_index * (not streamed),
         f"measuring {n} x {d} points",
         "use fewer queries, or fewer metrics",
         int(task.memory),
@@ -425,7 +430,10 @@ def _reach(squared: NDArray[np.float64], index: ExactIndex, k: int, seed: int) -
     with np.errstate(invalid="ignore", divide="ignore"):
         growth = index.nearest(k, some)[0][:, -1] / squared[some, -1]
     growth = growth[np.isfinite(growth)]
-    return squared[:, -1] * (np.quantile(growth, _REACHED) if len(growth) else np.inf)
+    if not len(growth):  # the nearest are all at distance 0
+        return np.full(len(squared), np.inf)
+    reach: NDArray[np.float64] = squared[:, -1] * np.quantile(growth, _REACHED)
+    return reach
 
 
 def _completed(lists: NearestLists, index: ExactIndex) -> Found:

@@ -159,7 +159,7 @@ def shared_segments(side: Side, other: Side) -> Iterator[tuple[slice, slice]]:
 def sweep_bytes(X: Array, n_queries: int) -> int:
     """Memory that a sweep takes at most, what the reductions keep not counted."""
     d, item = X.shape[1], kernel_dtype(X).itemsize
-    blocks = 16 * numba.get_num_threads() * _BLOCK_ROWS * (4 * _BLOCK_ROWS + 2 * (4 + item) * d)
+    blocks = 2 * numba.get_num_threads() * _BLOCK_ROWS * (4 * _BLOCK_ROWS + 2 * (4 + item) * d)
     return int(n_queries * (item * d + 32) + blocks + 4 * _READ_BYTES)
 
 

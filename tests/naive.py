@@ -161,3 +161,129 @@ def intrinsic_dimension(distances, method):
 
 def logit_margin(logits, labels):
     return np.array([float(z[y]) - max(float(z[j]) for j in range(len(z)) if j != y) for z, y in zip(logits, labels)])
+
+
+@np.errstate(invalid="ignore", divide="ignore")
+def silhouette(X, labels, method="exact"):
+    X, labels = np.asarray(X, np.float64), np.asarray(labels)
+    classes = sorted(set(labels.tolist()))
+    squared = squared_distances(X, X)
+    result = []
+    for i, label in enumerate(labels):
+        if method == "simplified":
+            to = {c: np.linalg.norm(X[i] - X[labels == c].mean(0)) for c in classes}
+        else:
+            d = np.sqrt(squared[i]) if method == "exact" else squared[i]
+            to = {c: d[labels == c].sum() / (np.sum(labels == c) - (c == label)) for c in classes}
+        a, b = to[label], min(to[c] for c in classes if c != label)
+        alone = np.sum(labels == label) == 1
+        result.append(0.0 if alone or max(a, b) == 0 else (b - a) / max(a, b))
+    return np.array(result)
+
+
+def soft_nearest_neighbor(X, labels, temperature):
+    """Per point; NaN for a point alone in its class."""
+    squared, labels = squared_distances(X, X), np.asarray(labels)
+    result = []
+    for i, label in enumerate(labels):
+        others = np.arange(len(labels)) != i
+        same = others & (labels == label)
+
+        def log_sum(chosen, i=i):
+            x = -squared[i, chosen] / temperature
+            return x.max() + np.log(np.exp(x - x.max()).sum())
+
+        result.append(log_sum(others) - log_sum(same) if same.any() else np.nan)
+    return np.array(result)
+
+
+@np.errstate(invalid="ignore", divide="ignore")
+def about_means(X, labels, weights=None, bias=0.0):
+    """Davies-Bouldin, and NC3 and NC4 of a linear layer."""
+    X, labels = np.asarray(X, np.float64), np.asarray(labels)
+    classes = sorted(set(labels.tolist()))
+    means = np.array([X[labels == c].mean(0) for c in classes])
+    spread = [np.mean([np.linalg.norm(x - mean) for x in X[labels == c]]) for c, mean in zip(classes, means)]
+    worst = [
+        max((spread[a] + spread[b]) / np.linalg.norm(means[a] - means[b]) for b in range(len(classes)) if b != a)
+        for a in range(len(classes))
+    ]
+    result = {"davies_bouldin": np.mean(worst)}
+    if weights is not None:
+        centred = means - means.mean(0)
+        result["nc3"] = np.sum((weights / np.linalg.norm(weights) - centred / np.linalg.norm(centred)) ** 2)
+        nearest = [np.argmin([np.linalg.norm(x - mean) for mean in means]) for x in X]
+        result["nc4"] = np.mean([np.argmax(weights @ x + bias) != c for x, c in zip(X, nearest)])
+    return result
+
+
+def participation_ratio(X):
+    eigenvalues = np.linalg.eigvalsh(np.cov(np.asarray(X, np.float64), rowvar=False, ddof=0))
+    return eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
+
+
+def cka(X, Y):
+    X, Y = (np.asarray(rows, np.float64) - np.mean(rows, 0, np.float64) for rows in (X, Y))
+    return np.linalg.norm(Y.T @ X) ** 2 / (np.linalg.norm(X.T @ X) * np.linalg.norm(Y.T @ Y))
+
+
+def spanning_tree(X):
+    """Kruskal's; of edges of one length those with the lower row numbers first."""
+    squared = squared_distances(X, X)
+    n = len(squared)
+    edges = sorted((squared[i, j], i, j) for i in range(n) for j in range(i + 1, n))
+    component, tree = list(range(n)), []
+    for length, i, j in edges:
+        if component[i] != component[j]:
+            tree.append((i, j, length))
+            old = component[j]
+            component = [component[i] if c == old else c for c in component]
+    return tree
+
+
+def complexity(X, labels):
+    """All but N4, and what they are made of."""
+    X, labels = np.asarray(X, np.float64), np.asarray(labels)
+    n, classes = len(X), sorted(set(labels.tolist()))
+    squared = squared_distances(X, X)
+    enemies = labels[:, None] != labels
+    border = np.zeros(n, bool)
+    for i, j, _ in spanning_tree(X):
+        if labels[i] != labels[j]:
+            border[[i, j]] = True
+    miss = np.sqrt(np.where(enemies, squared, np.inf).min(1))
+    enemy = np.where(enemies, squared, np.inf).argmin(1)
+
+    def radius(i, depth=0):
+        if depth > n or miss[enemy[i]] == miss[i]:
+            return miss[i] / 2
+        return miss[i] - radius(enemy[i], depth + 1)
+
+    radii = np.array([radius(i) for i in range(n)])
+    absorbed = np.array(
+        [
+            any(
+                labels[j] == labels[i] and np.sqrt(squared[i, j]) + radii[i] <= radii[j] and (radii[i] < radii[j] or j < i)
+                for j in range(n)
+                if j != i
+            )
+            for i in range(n)
+        ]
+    )
+    local = np.array([np.sum(squared[i] < np.min(squared[i][enemies[i]])) for i in range(n)])
+    ratio = []
+    for feature in X.T:
+        groups = [feature[labels == c] for c in classes]
+        within = sum(((group - group.mean()) ** 2).sum() for group in groups)
+        between = sum(len(group) * (group.mean() - feature.mean()) ** 2 for group in groups)
+        ratio.append(between / within if within > 0 else np.inf if between > 0 else 0)
+    return {
+        "n1": border.mean(),
+        "t1": 1 - absorbed.mean(),
+        "lsc": 1 - local.sum() / n**2,
+        "f1": 1 / (1 + max(ratio)),
+        "border": border,
+        "radius": radii,
+        "absorbed": absorbed,
+        "local_set": local,
+    }

@@ -5,8 +5,8 @@ from fastent.kernels.moments import class_moments, first_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.datasets import load_digits
-from sklearn.metrics import calinski_harabasz_score
+from sklearn.datasets import load_digits, load_iris
+from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score
 
 import fastent as fe
 from fastent.threads import limit_threads
@@ -243,3 +243,50 @@ def test_first_rows():
     assert (first.tolist(), stray) == ([1, -1, 0, -1], -1)
     assert first_rows(np.array([0, 4]), 4)[1] == 1
     assert first_rows(np.array([0, -1]), 4)[1] == 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(8, 80),
+    d=st.integers(1, 9),
+    n_classes=st.integers(2, 5),
+    offset=st.sampled_from([0.0, 1e3]),
+    duplicates=st.booleans(),
+)
+def test_what_takes_a_second_pass(seed, n, d, n_classes, offset, duplicates):
+    X, y = labelled_points(seed, n, d, n_classes, np.float64)
+    X += offset
+    if duplicates:
+        X[n // 2 :] = X[: n - n // 2]
+    rng = np.random.default_rng(seed)
+    weights, bias = rng.standard_normal((n_classes, d)), rng.standard_normal(n_classes)
+    found = fe.geometry(X, y, normalize=False, weights=weights, bias=bias)
+    expected = naive.about_means(X, y, weights, bias)
+    assert found.davies_bouldin == pytest.approx(expected["davies_bouldin"], rel=1e-6)
+    assert found.nc3 == pytest.approx(expected["nc3"], rel=1e-6)
+    assert found.nc4 == pytest.approx(expected["nc4"])
+
+
+def test_davies_bouldin_of_digits_and_iris():
+    X, y = load_digits(return_X_y=True)
+    assert fe.geometry(X, y, normalize=False).davies_bouldin == pytest.approx(davies_bouldin_score(X, y), rel=1e-12)
+    unit = naive.unit_rows(X)
+    assert fe.geometry(X, y).davies_bouldin == pytest.approx(davies_bouldin_score(unit, y), rel=1e-9)
+    iris = fe.geometry(*load_iris(return_X_y=True), normalize=False)
+    assert iris.davies_bouldin == pytest.approx(0.7517, abs=2e-3)
+
+
+def test_a_layer_that_has_collapsed_to_its_means():
+    means = np.eye(4) - 0.25  # a simplex
+    y = np.repeat(np.arange(4), 5)
+    found = fe.geometry(means[y], y, normalize=False, weights=3 * means)
+    assert found.nc1 == 0
+    assert found.nc2.norm_spread == pytest.approx(0, abs=1e-12)
+    assert found.nc2.angle_deviation == pytest.approx(0, abs=1e-12)
+    assert found.nc3 == pytest.approx(0, abs=1e-12)
+    assert found.nc4 == 0
+    assert found.davies_bouldin == 0
+    opposite = fe.geometry(means[y], y, normalize=False, weights=-means)
+    assert opposite.nc3 == pytest.approx(4)
+    assert opposite.nc4 == 1

@@ -1,0 +1,326 @@
+import io
+import json
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from sklearn.datasets import load_digits
+
+import fastent as fe
+import fastent.measure  # its module is patched below
+from fastent.exact import ExactIndex
+from fastent.measurement import MEANINGS
+from fastent.nearest import NearestLists
+from fastent.pairs import Points, sweep
+from fastent.threads import limit_threads
+from tests import naive
+from tests.test_silhouettes import clusters
+
+DIMENSIONS = ("twonn", "twonn-ml", "mle", "gride")
+
+
+def assert_parts(found, X, y, k=10):
+    """Each part as its own function finds it."""
+    near = fe.neighbors(X, k)
+    np.testing.assert_array_equal(found.neighbors.indices, near.indices)
+    np.testing.assert_array_equal(found.neighbors.distances, near.distances)
+    mixing = fe.mixing(near, y)
+    np.testing.assert_array_equal(found.mixing.purity, mixing.purity)
+    np.testing.assert_array_equal(found.mixing.vote, mixing.vote)
+    np.testing.assert_array_equal(found.mixing.matrix, mixing.matrix)
+    np.testing.assert_allclose(found.lisi.per_point, fe.lisi(fe.neighbors(X, 90), y), rtol=1e-12)
+    margins = fe.margins(X, y)
+    for name in ("hit", "miss", "hit_index", "miss_index", "relative"):
+        np.testing.assert_array_equal(getattr(found.margins, name), getattr(margins, name))
+    geometry = fe.geometry(X, y, normalize=False)
+    assert (found.geometry.fisher, found.geometry.nc1) == (geometry.fisher, geometry.nc1)
+    assert found.participation_ratio == pytest.approx(fe.participation_ratio(X), rel=1e-9)
+    np.testing.assert_allclose(found.silhouette.exact, fe.silhouette(X, y), atol=1e-6)
+    for method in ("simplified", "squared"):
+        np.testing.assert_array_equal(getattr(found.silhouette, method), fe.silhouette(X, y, method=method))
+    soft = fe.soft_nearest_neighbor_loss(X, y)
+    np.testing.assert_allclose(found.soft_nearest_neighbor.per_point, soft.per_point, rtol=1e-6)
+    for method in DIMENSIONS:
+        assert found.dimension[method].value == fe.intrinsic_dimension(near, method).value
+    complexity = fe.complexity(X, y)
+    for name in ("n1", "n2", "n3", "n4", "t1", "lsc", "f1"):
+        assert getattr(found.complexity, name) == getattr(complexity, name), name
+
+
+@pytest.mark.parametrize("n", [400, 6000])
+def test_every_part_is_what_its_function_finds(n):
+    X, y = clusters(0, n, 20, 5)
+    assert_parts(fe.measure(X, y), X, y)
+
+
+def test_digits():
+    X, y = load_digits(return_X_y=True)
+    found = fe.measure(X, y)
+    assert_parts(found, X, y)
+    summary = found.summary()
+    assert list(summary) == [name for name in MEANINGS if name in summary]
+    assert set(summary) == set(MEANINGS)
+    assert all(isinstance(value, float) for value in summary.values())
+    assert summary["margins/n3"] == 21 / 1797
+    assert found.notes == ()
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(3, 150),
+    n_classes=st.integers(2, 60),
+    lattice=st.booleans(),
+    metrics=st.sampled_from(["all", "mixing", "complexity", ("silhouette", "lisi"), ("margins", "soft_nearest_neighbor")]),
+    queries=st.sampled_from([None, 0.5]),
+)
+@settings(max_examples=60, deadline=None)
+def test_awkward_points(seed, n, n_classes, lattice, metrics, queries):
+    X, y = clusters(seed, n, 3, n_classes, lattice=lattice)
+    X = X.astype(np.float16)
+    queries = None if queries is None else max(1, n // 2)
+    k = max(2, min(5, n - 1))
+    refused = (
+        ("lisi" in metrics and n <= 90)
+        or (metrics != "all" and "soft_nearest_neighbor" in metrics)  # where no temperature can be found
+    )
+    try:
+        found = fe.measure(X, y, k=k, metrics=metrics, queries=queries)
+    except fe.FastentError:
+        if refused:
+            return
+        raise
+    assert found.as_json()
+    json.dumps(found.as_json(), allow_nan=False)
+    assert found.per_point().num_rows == len(found.queries)
+    for name, estimate in found.intervals().items():
+        if np.isfinite(estimate).all():
+            assert estimate.low <= estimate.value + 1e-12, name
+            assert estimate.value <= estimate.high + 1e-12, name
+    if found.margins is not None:
+        alone = np.bincount(np.unique(y, return_inverse=True)[1])[np.unique(y, return_inverse=True)[1]] == 1
+        assert found.margins.alone == alone[found.queries].sum()
+
+
+@pytest.mark.parametrize("queries", [700, "rows", None])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_streamed_as_held(tmp_path, queries, normalize):
+    X, y = clusters(1, 5000, 17, 4)
+    X = X.astype(np.float16)
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    queries = np.array([4999, 3, 1234, 777]) if queries == "rows" else queries
+    held, found = (fe.measure(rows, y, queries=queries, normalize=normalize) for rows in (X, mapped))
+    whole = fe.measure(naive.unit_rows(X).astype(np.float32) if normalize else X, y)
+    assert found.summary() == pytest.approx(held.summary(), nan_ok=True)
+    rows = found.queries
+    np.testing.assert_array_equal(found.margins.miss_index, whole.margins.miss_index[rows])
+    np.testing.assert_array_equal(found.margins.hit, whole.margins.hit[rows])
+    np.testing.assert_array_equal(found.neighbors.indices, whole.neighbors.indices[rows])
+    np.testing.assert_array_equal(found.complexity.local_set, whole.complexity.local_set[rows])
+    np.testing.assert_allclose(found.lisi.per_point, whole.lisi.per_point[rows], rtol=1e-9)
+    np.testing.assert_allclose(found.silhouette.exact, whole.silhouette.exact[rows], atol=1e-6)
+    np.testing.assert_allclose(found.soft_nearest_neighbor.per_point, whole.soft_nearest_neighbor.per_point[rows], rtol=1e-5)
+    assert found.complexity.n4 == whole.complexity.n4
+    assert np.isnan(found.complexity.n1) == (queries is not None)
+
+
+def test_a_budget_that_holds_no_index(tmp_path):
+    X, y = clusters(2, 100_000, 20, 4)
+    X = X.astype(np.float32)
+    whole = fe.measure(X, y, metrics=["mixing", "margins"])
+    found = fe.measure(X, y, metrics=["mixing", "margins"], memory_budget="130MiB")
+    assert found.notes[0].startswith("20,000 of 100,000 rows are sampled: an index of all takes")
+    np.testing.assert_array_equal(found.margins.miss, whole.margins.miss[found.queries])
+    with pytest.raises(fe.FastentError, match="use fewer queries, or fewer metrics"):
+        fe.measure(X, y, memory_budget="5MiB")
+
+
+def test_many_points_are_sampled_for_all_pairs(monkeypatch):
+    module = sys.modules["fastent.measure"]
+    monkeypatch.setattr(module, "_ALL_PAIRS", 2000)
+    monkeypatch.setattr(module, "_SAMPLE", 500)
+    X, y = clusters(3, 5000, 12, 4)
+    found = fe.measure(X, y)
+    monkeypatch.undo()
+    whole = fe.measure(X, y)
+    assert len(found.queries) == 5000
+    assert len(found.sampled) == 500
+    np.testing.assert_array_equal(found.mixing.purity, whole.mixing.purity)
+    np.testing.assert_allclose(found.silhouette.exact, whole.silhouette.exact[found.sampled], atol=1e-6)
+    np.testing.assert_array_equal(found.complexity.local_set, whole.complexity.local_set[found.sampled])
+    assert found.complexity.n1 == whole.complexity.n1
+    assert np.isnan(found.complexity.t1)
+    assert "T1" in " ".join(found.notes)
+    for name in ("silhouette/exact", "complexity/lsc", "soft_nearest_neighbor/loss"):
+        low, high = found.intervals()[name][2:]
+        assert low < whole.summary()[name] + 0.02
+        assert high > whole.summary()[name] - 0.02
+    table = found.per_point()
+    assert table["silhouette"].null_count == 4500
+    assert table["purity"].null_count == 0
+
+
+class CountedRows(np.memmap):
+    """Counts the rows that are read from it."""
+
+    read = 0
+
+    def __getitem__(self, rows):
+        taken = super().__getitem__(rows)
+        CountedRows.read += len(taken) if np.ndim(taken) == 2 else 0
+        return np.asarray(taken)
+
+
+@pytest.mark.parametrize(("metrics", "passes"), [("all", 7), ("geometry", 4), (["mixing", "margins"], 2), ("silhouette", 5)])
+def test_no_pass_is_made_twice(tmp_path, metrics, passes):
+    X, y = clusters(4, 20_000, 30, 4)
+    X.astype(np.float32).tofile(tmp_path / "X")
+    rows = CountedRows(tmp_path / "X", np.float32, "r", shape=X.shape)
+    CountedRows.read = 0
+    found = fe.measure(rows, y, queries=100, metrics=metrics)
+    assert sum(stage.passes for stage in found.stages) == passes
+    # Samples for temperature and for points in between come on top.
+    assert passes <= CountedRows.read / len(X) < passes + 1.2
+    names = [stage.name for stage in found.stages]
+    assert len(names) == len(set(names))
+
+
+def test_no_number_depends_on_threads_or_order():
+    X, y = clusters(5, 4500, 10, 3)
+    found = fe.measure(X, y)
+    with limit_threads(1):
+        again = fe.measure(X, y)
+    assert again.summary() == pytest.approx(found.summary(), rel=1e-9)
+    order = np.random.default_rng(0).permutation(len(X))
+    shuffled, usual = fe.measure(X[order], y[order]).summary(), found.summary()
+    for name in usual:
+        if name not in ("complexity/n4", "soft_nearest_neighbor/temperature", "soft_nearest_neighbor/loss"):  # samples
+            assert shuffled[name] == pytest.approx(usual[name], rel=1e-5, abs=1e-6), name
+    rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((10, 10)))[0]
+    moved = fe.measure(X @ rotation + 7, y).summary()
+    for name in usual:
+        if name not in ("complexity/n4", "complexity/f1", "soft_nearest_neighbor/temperature"):  # f1 is of features
+            assert moved[name] == pytest.approx(usual[name], rel=1e-5, abs=1e-6), name
+
+
+def test_shuffled_and_collapsed_classes():
+    X, y = clusters(6, 3000, 10, 4)
+    shuffled = fe.measure(X, np.random.default_rng(0).permutation(y))
+    assert shuffled.mixing.overlap == pytest.approx(shuffled.mixing.chance, abs=0.02)
+    assert shuffled.silhouette.exact.mean() == pytest.approx(0, abs=0.02)
+    assert shuffled.margins.n3 == pytest.approx(1 - shuffled.mixing.chance, abs=0.03)
+    simplex = (np.eye(4) - 0.25)[np.repeat(np.arange(4), 100)]
+    summary = fe.measure(simplex, np.repeat(list("abcd"), 100), temperature=0.1).summary()
+    exact = {
+        "mixing/overlap": 1, "mixing/error": 0, "lisi/mean": 1, "margins/relative": 1, "margins/n2": 0, "margins/n3": 0,
+        "silhouette/exact": 1, "silhouette/squared": 1, "geometry/radius": 0, "geometry/nc1": 0, "geometry/cdnv": 0,
+        "geometry/nc2_norm_spread": 0, "geometry/nc2_angle_deviation": 0, "geometry/participation_ratio": 3,
+        "complexity/t1": 0.01, "complexity/f1": 0, "complexity/n4": 0,
+    }  # fmt: skip
+    for name, value in exact.items():
+        assert summary[name] == pytest.approx(value, abs=1e-6), name
+    assert "dimension/twonn" not in summary
+
+
+def test_unit_rows_are_those_of_the_paper():
+    X, y = load_digits(return_X_y=True)
+    X[3] = 0
+    found = fe.measure(X, y, normalize=True, metrics=["geometry", "margins"])
+    paper = fe.geometry(X, y)
+    np.testing.assert_array_equal(found.geometry.radius, paper.radius)
+    np.testing.assert_allclose(found.margins.miss, fe.margins(naive.unit_rows(X).astype(np.float32), y).miss, rtol=1e-6)
+
+
+def test_torch_and_strings_and_one_metric():
+    X, y = clusters(7, 300, 6, 3)
+    names = np.array(["cat", "dog", "emu"])[y]
+    found = fe.measure(torch.tensor(X), names, metrics="margins")
+    assert found.classes.tolist() == ["cat", "dog", "emu"]
+    assert set(found.summary()) == {"margins/margin", "margins/relative", "margins/n2", "margins/n3"}
+    assert found.mixing is None
+    assert found.complexity is None
+    assert found.per_point()["label"].to_pylist() == names.tolist()
+
+
+def test_tables(tmp_path):
+    X, y = clusters(8, 500, 6, 3)
+    found = fe.measure(X, y, queries=100)
+    table = found.per_point()
+    assert table.num_rows == 100
+    np.testing.assert_array_equal(table["row"], found.queries)
+    np.testing.assert_array_equal(table["label"], y[found.queries])
+    np.testing.assert_array_equal(table["relative"], found.margins.relative)
+    found.to_parquet(tmp_path / "points.parquet")
+    stored = pq.read_table(tmp_path / "points.parquet")
+    assert stored.equals(table)
+    assert json.loads(stored.schema.metadata[b"fastent"]) == found.as_json()
+    shown = Console(width=100, record=True, file=io.StringIO())
+    shown.print(found)
+    text = shown.export_text()
+    assert "500 points x 6 features, 3 classes" in text
+    assert f"{found.mixing.overlap:.4f}" in text
+    assert "overlap" in repr(found)
+
+
+def test_points_alone_in_their_class_have_no_hit_in_the_table():
+    X, y = clusters(9, 200, 4, 2)
+    y[5] = 7
+    table = fe.measure(X, y).per_point()
+    assert table["hit_index"].null_count == 1
+    assert table["hit_index"][5].as_py() is None
+    assert table["silhouette"][5].as_py() == 0
+
+
+def test_compare():
+    X, y = clusters(10, 500, 6, 3)
+    whole, some = fe.measure(X, y), fe.measure(X, y, queries=200, metrics=["mixing", "margins"])
+    compared = fe.compare([whole, some], names=["all", "some"])
+    assert compared.names == ("all", "some")
+    place = compared.statistics.index("mixing/overlap")
+    assert compared.values[place].tolist() == [whole.mixing.overlap, some.mixing.overlap]
+    assert compared.standard_errors[place, 0] == 0
+    assert compared.standard_errors[place, 1] > 0
+    assert np.isnan(compared.values[compared.statistics.index("silhouette/exact"), 1])
+    assert compared.table().column_names == ["statistic", "all", "all standard error", "some", "some standard error"]
+    assert "mixing/overlap" in repr(compared)
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(compared)
+    assert "±" in console.export_text()
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(2, 3000),
+    d=st.sampled_from([1, 7, 40]),
+    n_classes=st.integers(1, 30),
+    lattice=st.booleans(),
+    k=st.sampled_from([1, 4, 30]),
+    among=st.sampled_from(["all", "own class", "other classes"]),
+    some=st.booleans(),
+    reach=st.sampled_from([None, 0.5, 2.0]),
+)
+@settings(max_examples=60, deadline=None)
+def test_lists_from_the_sweep_are_those_of_an_index(seed, n, d, n_classes, lattice, k, among, some, reach):
+    rng = np.random.default_rng(seed)
+    X = (rng.integers(0, 3, (n, d)) if lattice else rng.standard_normal((n, d))).astype(np.float32)
+    codes = rng.integers(0, n_classes, n)
+    codes = np.unique(codes, return_inverse=True)[1]
+    rows = rng.choice(n, max(1, n // 3), replace=False) if some or among != "all" else None
+    index = ExactIndex(X, codes=codes, scale=1.0)
+    squared, found = index.nearest(k, rows, among=among)
+    within = None if reach is None else np.full(len(squared), reach * d)
+    points = Points(X, codes, 1.0, int(codes.max()) + 1)
+    lists = NearestLists(len(squared), k, n, 1.0, among=among, within=within)
+    sweep(points, rows, [lists])
+    its_squared, its_index = lists.found()
+    if within is not None:
+        outside = squared > within[:, None]
+        squared, found = np.where(outside, within[:, None], squared), np.where(outside, n, found)
+        squared[found == n], its_squared[its_index == n] = 0, 0
+    np.testing.assert_array_equal(its_index, found)
+    np.testing.assert_array_equal(its_squared, squared)
