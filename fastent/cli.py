@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-DATA, NETWORK, OUTPUT = "Data", "Networks and training", "Output"
+DATA, NETWORK, STATISTICS, OUTPUT = "Data", "Networks and training", "What is measured, and how", "Output"
 
 
 def main() -> None:
@@ -159,6 +159,85 @@ def run(
 
 @app.command()
 @_plain_errors
+def measure(
+    features: Annotated[
+        str,
+        typer.Argument(
+            help="Activations (n, d): an .npy, read from disk as needed, or an .npz's member, FILE.npz:NAME.", metavar="X"
+        ),
+    ],
+    labels: Annotated[str, typer.Argument(help="Labels (n,), likewise.", metavar="Y")],
+    k: Annotated[int, typer.Option(help="Neighbours for mixing and dimension.", rich_help_panel=STATISTICS)] = 10,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="all, or some of geometry,mixing,lisi,dimension,margins,silhouette,soft_nearest_neighbor,complexity.",
+            rich_help_panel=STATISTICS,
+        ),
+    ] = "all",
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            help="So many rows, drawn at random, meet all rows: every mean comes with an interval.", rich_help_panel=STATISTICS
+        ),
+    ] = None,
+    normalize: Annotated[
+        bool, typer.Option("--normalize", help="Scale rows to unit length first.", rich_help_panel=STATISTICS)
+    ] = False,
+    temperature: Annotated[
+        str, typer.Option(help="Of the soft nearest neighbour loss: median, optimal or a number.", rich_help_panel=STATISTICS)
+    ] = "median",
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn at random.", rich_help_panel=STATISTICS)] = 0,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="How much may be used, as 2GiB; what is available unless said.", rich_help_panel=STATISTICS),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; all processors unless said.", rich_help_panel=STATISTICS)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for summary.json, per_point.parquet and report.html.", rich_help_panel=OUTPUT)
+    ] = None,
+) -> None:
+    """Measure how tangled the classes of a representation are, in every accepted view.
+
+    [bold]fastent measure X.npy y.npy --out layer3[/bold] measures all rows.
+    [bold]fastent measure X.npy y.npy --queries 20000 --out layer3[/bold] is for millions of rows, larger than memory.
+    """
+    from fastent.files import output_folder, read_array
+    from fastent.measure import measure as measure_all
+    from fastent.threads import limit_threads
+
+    if out is not None:
+        output_folder(out)
+    X, y = read_array(features, "X"), read_array(labels, "y")
+    with limit_threads(threads):
+        measured = measure_all(
+            X,
+            y,
+            k=k,
+            queries=queries,
+            metrics="all" if metrics == "all" else metrics.split(","),  # type: ignore[arg-type]
+            normalize=normalize,
+            temperature=_temperature(temperature),
+            memory_budget=memory,
+            seed=seed,
+            progress=True,
+        )
+    if out is not None:
+        from fastent.report.measurement import write_measurement_report
+
+        command = shlex.join(["fastent", *sys.argv[1:]])
+        measured.save(out)
+        write_measurement_report(measured, out / "report.html", name=Path(features).name, command=command)
+    Console(width=None if sys.stdout.isatty() else 120).print(measured)
+    _print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or _numba_threads())
+    if out is not None:
+        print(f"Report: {out / 'report.html'}")
+
+
+@app.command()
+@_plain_errors
 def report(folder: Annotated[Path, typer.Argument(help="A folder that fastent run wrote.")]) -> None:
     """Write the report of a stored run anew."""
     from fastent.report.html import write_report
@@ -206,8 +285,6 @@ def info() -> None:
 
 def _finish(result: "Run", out: Path | None, pictures: Any) -> None:
     """Print the table; write the files and the report."""
-    from fastent.memory import readable_bytes
-
     if out is not None:
         from fastent.report.html import write_report
 
@@ -216,11 +293,29 @@ def _finish(result: "Run", out: Path | None, pictures: Any) -> None:
         result.save(out)
         write_report(result, out / "report.html", pictures=pictures, command=command)
     _print_result(result)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    threads = f"{result.config['threads']} thread{'s' * (result.config['threads'] > 1)}"
-    print(f"{result.seconds:.1f} s training on {threads}, peak memory {readable_bytes(peak)}")
+    _print_cost(result.seconds, "training", result.config["threads"])
     if out is not None:
         print(f"Report: {out / 'report.html'}")
+
+
+def _print_cost(seconds: float, what: str, threads: int) -> None:
+    from fastent.memory import readable_bytes
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(f"{seconds:.1f} s {what} on {threads} thread{'s' * (threads > 1)}, peak memory {readable_bytes(peak)}")
+
+
+def _numba_threads() -> int:
+    import numba
+
+    return int(numba.get_num_threads())
+
+
+def _temperature(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _print_result(result: "Run") -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 
-__all__ = ["atomic_path", "first_line", "output_folder", "read_npy", "read_npz", "write_text"]
+__all__ = ["atomic_path", "first_line", "output_folder", "read_array", "read_npy", "read_npz", "write_text"]
 
 
 @contextmanager
@@ -72,6 +72,29 @@ def read_npy(path: str | os.PathLike[str], remedy: str = "save it with numpy.sav
     except Exception as error:  # a damaged header can raise anything
         raise FastentError(f"{str(path)!r} is damaged or no .npy of numbers ({first_line(error)}): {remedy}") from error
     raise FastentError(f"no file {str(path)!r}: check the path")
+
+
+def read_array(place: str, usual: str) -> NDArray[Any]:
+    """An .npy, mapped; or one member of an .npz, named as FILE.npz:NAME, or else called `usual`, or else the only one."""
+    path, _, name = place.partition(".npz:")
+    if not name and not path.endswith(".npz"):
+        return read_npy(place)
+    path = f"{path}.npz" if name else path
+    if not Path(path).is_file():
+        raise FastentError(f"no file {path!r}: check the path")
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            members = stored.files
+            wanted = name or (usual if usual in members or len(members) != 1 else members[0])
+            if wanted in members:
+                return stored[wanted]  # type: ignore[no-any-return]
+    except Exception as error:  # a damaged archive can raise anything
+        raise FastentError(
+            f"{path!r} is damaged or no .npz of plain arrays ({first_line(error)}): save it with numpy.savez"
+        ) from error
+    raise FastentError(
+        f"{path!r} holds {', '.join(members)}, not {wanted!r}: name one, as {path}:{members[0] if members else 'NAME'}"
+    )
 
 
 def first_line(error: Exception) -> str:

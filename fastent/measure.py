@@ -9,7 +9,7 @@ the neighbours as well, and X is read block by block from wherever it lies.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar, cast
@@ -246,7 +246,7 @@ def measure(
 def _wanted(metrics: Any) -> tuple[frozenset[str], bool]:
     if isinstance(metrics, str) and metrics == "all":
         return frozenset(METRICS), False
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    names = [metrics] if isinstance(metrics, str) or not isinstance(metrics, Iterable) else list(metrics)
     strange = [name for name in names if name not in METRICS]
     if strange or not names:
         raise FastentError(f"metrics={metrics!r}: choose 'all' or some of {', '.join(map(repr, METRICS))}")
@@ -268,7 +268,7 @@ def _planned(task: _Task, asked: NDArray[np.int64] | None) -> _Plan:
     needs_index = index_bytes(task.points.X, q, task.k_largest + 2) * task.searched
 
     def kept(q: int) -> int:
-        return 200 * n + 32 * q * (len(task.classes) + task.k_largest)
+        return int(200 * n + 32 * q * (len(task.classes) + task.k_largest))
 
     on_disk = isinstance(task.X, np.memmap)
     notes: list[str] = []

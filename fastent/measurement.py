@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastent.complexity import Complexity
 from fastent.dimension import IntrinsicDimension
 from fastent.errors import FastentError
-from fastent.files import atomic_path
+from fastent.files import atomic_path, output_folder, write_text
 from fastent.geometry import ClassGeometry
 from fastent.intervals import Estimate
 from fastent.margins import Margins
@@ -203,6 +203,12 @@ class Measurement:
         table = self.per_point().replace_schema_metadata({"fastent": json.dumps(self.as_json(), allow_nan=False)})
         with atomic_path(path) as temporary:
             pyarrow.parquet.write_table(table, temporary)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write `summary.json` and `per_point.parquet` into a folder, which is made if it is missing."""
+        place = output_folder(folder)
+        write_text(place / "summary.json", json.dumps(self.as_json(), indent=2, allow_nan=False) + "\n")
+        self.to_parquet(place / "per_point.parquet")
 
     def as_json(self) -> dict[str, Any]:
         """The summary with intervals, and how it was measured: plain types, null for what is NaN or infinite."""

@@ -110,6 +110,40 @@ API = [
     (lambda: fe.logit_margin(X, list("abcdef")), "labels have shape (6,) and dtype <U1: class numbers 0..1, one for each row, are needed"),
     (lambda: fe.logit_margin(X, Y[:5]), "logits has 6 rows but labels has 5: pass one label for each row"),
     (lambda: fe.logit_margin(NAN, Y), "logits has NaN or infinity in 2 of 6 rows"),
+    (lambda: fe.silhouette(X, Y, method="fuzzy"), "method='fuzzy': choose one of 'exact', 'simplified', 'squared'"),
+    (lambda: fe.silhouette(X, [3] * 6), "labels holds one class only (3): at least 2 classes are needed to compare them"),
+    (lambda: fe.silhouette(NAN, Y), "X has NaN or infinity in 2 of 6 rows, first at row 2, column 1 (nan): drop those rows or repair them"),
+    (lambda: fe.silhouette(NAN, Y, method="squared"), "X has NaN or infinity in 2 of 6 rows, first at row 2, column 1 (nan)"),
+    (lambda: fe.silhouette(X, Y, queries=X), "queries of silhouettes are rows of X, by number: points that are no rows have no label here"),
+    (lambda: fe.silhouette(X, Y, memory_budget=1000), "the silhouettes of 6 queries among 6 x 2 points of 2 classes needs about"),
+    (lambda: fe.soft_nearest_neighbor_loss(X, Y, 0), "temperature=0: a number above 0 is needed"),
+    (lambda: fe.soft_nearest_neighbor_loss(X, Y, "warm"), "temperature='warm': choose one of 'median', 'optimal'"),
+    (lambda: fe.soft_nearest_neighbor_loss(0 * X, Y), "temperature='median': more than half of the points are equal, choose a number"),
+    (lambda: fe.soft_nearest_neighbor_loss(X, range(6), 1.0), "every query is alone in its class: the soft nearest neighbour loss needs two points of a class"),
+    (lambda: fe.geometry(X, Y, weights=np.eye(2)), "weights act on the activations as they are: pass normalize=False"),
+    (lambda: fe.geometry(X, Y, normalize=False, weights=np.eye(3)), "weights have shape (3, 3), bias (2,): (2, 2) and (2,) are needed, a row for each class in sorted order"),
+    (lambda: fe.geometry(X, Y, normalize=False, bias=[1, 2]), "bias without weights: pass both, or none"),
+    (lambda: fe.complexity(X, [3] * 6), "labels holds one class only (3): at least 2 classes are needed to compare them"),
+    (lambda: fe.complexity(NAN, Y), "X has NaN or infinity in 2 of 6 rows"),
+    (lambda: fe.complexity(X, Y, memory_budget=10), "the complexity of 6 x 2 points needs about"),
+    (lambda: fe.participation_ratio(NAN), "X has NaN or infinity in 2 of 6 rows"),
+    (lambda: fe.cka(X, X[:4]), "X has 6 rows and Y has 4: pass activations of the same points, in the same order"),
+    (lambda: fe.cka(X, NAN), "Y has NaN or infinity in 2 of 6 rows"),
+    (lambda: fe.cka(0 * X, X), "all rows of X are equal: there is nothing to align"),
+    (lambda: fe.measure(X, Y, k=3, metrics="entropy"), "metrics='entropy': choose 'all' or some of 'geometry', 'mixing', 'lisi'"),
+    (lambda: fe.measure(X, Y, k=3, metrics=[]), "metrics=[]: choose 'all' or some of"),
+    (lambda: fe.measure(X, Y, k=3, metrics=5), "metrics=5: choose 'all' or some of"),
+    (lambda: fe.measure(X, Y), "k=10: a whole number from 2 to 5 is needed"),
+    (lambda: fe.measure(X, Y, k=3, metrics="lisi"), "lisi takes 90 neighbours, and X has 6 rows: pass more rows"),
+    (lambda: fe.measure(X, Y, k=3, queries=[1, 1]), "queries name 2 rows, 1 of them different: name each once"),
+    (lambda: fe.measure(X, Y, k=3, queries=X), "queries of measure are rows of X, by number: points that are no rows have no label here"),
+    (lambda: fe.measure(NAN, Y, k=3), "X has NaN or infinity in 2 of 6 rows, first at row 2, column 1 (nan): drop those rows or repair them"),
+    (lambda: fe.measure(X, Y[:3], k=3), "X has 6 rows but labels has 3: pass one label for each row"),
+    (lambda: fe.measure(X, Y, k=3, temperature=-1, metrics="soft_nearest_neighbor"), "temperature=-1: a number above 0 is needed"),
+    (lambda: fe.measure(X, Y, k=3, memory_budget="1KiB"), "measuring 6 x 2 points needs about"),
+    (lambda: fe.compare([]), "measurements hold nothing: pass what fe.measure returned, in a list"),
+    (lambda: fe.compare([X]), "measurements hold a ndarray: pass what fe.measure returned, in a list"),
+    (lambda: fe.compare([fe.measure(X, Y, metrics="margins")] * 2, ["a", "a"]), "names=['a', 'a']: 2 different ones are needed, one for each measurement"),
     (lambda: fe.neighbors(X, 2).subset(3), "k=3: a whole number from 1 to 2 is needed"),
     (lambda: fe.load_run("nowhere"), "no run in 'nowhere': run.npz is missing; name a folder that fastent run wrote"),
 ]  # fmt: skip
@@ -155,6 +189,27 @@ CLI = [
     (["run", "--exclude", "rows.txt"], "'rows.txt' is damaged or no .npy of numbers"),
     (["run", "--epochs", "3", "--out", "a-file"], "cannot write to the folder 'a-file'"),
     (["run", "--epochs", "3", "--out", "damaged"], "'damaged/run.npz' is damaged or no .npz of plain arrays"),
+    (["measure", "X.npy", "missing.npy"], "no file 'missing.npy': check the path"),
+    (["measure", "missing.npz:X", "y.npy"], "no file 'missing.npz': check the path"),
+    (["measure", "good.npz", "y.npy"], "'good.npz' holds x_train, y_train, not 'X': name one, as good.npz:x_train"),
+    (["measure", "good.npz:Z", "y.npy"], "'good.npz' holds x_train, y_train, not 'Z'"),
+    (["measure", "cut.npz", "y.npy"], "'cut.npz' is damaged or no .npz of plain arrays"),
+    (["measure", "pickled.npz:x_train", "y.npy"], "'pickled.npz' is damaged or no .npz of plain arrays"),
+    (["measure", "rows.txt", "y.npy"], "'rows.txt' is damaged or no .npy of numbers"),
+    (["measure", "X.npy", "X.npy"], "labels has shape (40, 3)"),
+    (["measure", "X.npy", "y.npy", "--metrics", "mixing,all"], "choose 'all' or some of"),
+    (["measure", "X.npy", "y.npy", "--queries", "50"], "queries=50: a whole number from 1 to 40 is needed"),
+    (
+        ["measure", "X.npy", "y.npy", "--memory", "plenty"],
+        "memory_budget='plenty': a number of bytes, or text like '4GiB', is needed",
+    ),
+    (["measure", "X.npy", "y.npy", "--memory", "1MiB"], "measuring 40 x 3 points needs about"),
+    (
+        ["measure", "X.npy", "y.npy", "--metrics", "soft_nearest_neighbor", "--temperature", "hot"],
+        "temperature='hot': choose one of 'median', 'optimal'",
+    ),
+    (["measure", "X.npy", "y.npy", "--threads", "0"], "threads=0: a whole number of at least 1 is needed"),
+    (["measure", "X.npy", "y.npy", "--out", "a-file"], "cannot write to the folder 'a-file'"),
     (["report", "."], "no run in '.': run.npz is missing; name a folder that fastent run wrote"),
 ]
 USAGE = [["run", "--nonsense"], ["run", "--seeds", "many"], ["walk"]]
@@ -171,6 +226,7 @@ def folder(tmp_path_factory):
     np.savez(folder / "words.npz", x_train=x, y_train=np.where(y, "cat", "dog"))
     np.savez(folder / "holes.npz", x_train=np.where(x > 2, np.nan, x), y_train=y)
     np.save(folder / "X.npy", x)
+    np.save(folder / "y.npy", y)
     (folder / "rows.txt").write_text("1 2 3")
     (folder / "a-file").write_text("")
     (folder / "damaged").mkdir()

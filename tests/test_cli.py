@@ -122,3 +122,48 @@ def test_help_teaches():
     result = fastent("run", "--help", env=os.environ | {"COLUMNS": "120"})
     assert result.returncode == 0
     assert "fastent run --out digits" in result.stdout
+
+
+def test_measure_ends_in_a_table_and_the_files(tmp_path):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 400)
+    X = rng.standard_normal((400, 6)) + y[:, None]
+    np.save(tmp_path / "X.npy", X.astype(np.float16))
+    np.savez(tmp_path / "labels.npz", y=np.array(["a", "<b>", "c"])[y], other=y)
+    result = fastent("measure", "X.npy", "labels.npz", "--queries", "150", "--k", "7", "--out", "out", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "no N1 and no T1: they take all rows" in result.stderr
+    assert "400 points x 6 features, 3 classes" in result.stdout
+    assert "95 % interval" in result.stdout
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == ["per_point.parquet", "report.html", "summary.json"]
+    numbers = json.loads((out / "summary.json").read_text())
+    found = fe.measure(X.astype(np.float16), np.array(["a", "<b>", "c"])[y], k=7, queries=150)
+    for name, value in found.summary().items():
+        stored = numbers["statistics"][name]["value"]
+        assert stored == (pytest.approx(value, rel=1e-6) if np.isfinite(value) else None), name
+    assert numbers["statistics"]["mixing/overlap"]["low"] < found.mixing.overlap
+    assert pq.read_table(out / "per_point.parquet").num_rows == 150
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "fastent measure X.npy" in page
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page.split("<main>")[1].split("</main>")[0]
+
+
+def test_every_option_reaches_the_measurement(tmp_path):
+    rng = np.random.default_rng(1)
+    np.savez(tmp_path / "a.npz", layer=rng.standard_normal((300, 5)), y=rng.integers(0, 3, 300))
+    result = fastent(
+        "measure", "a.npz:layer", "a.npz", "--metrics", "mixing,soft_nearest_neighbor", "--normalize", "--temperature", "0.3",
+        "--seed", "4", "--k", "6", "--queries", "100", "--memory", "2GiB", "--threads", "1", "--out", "out", cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    with np.load(tmp_path / "a.npz") as stored:
+        found = fe.measure(
+            stored["layer"], stored["y"], metrics=["mixing", "soft_nearest_neighbor"], normalize=True, temperature=0.3, seed=4,
+            k=6, queries=100,
+        )  # fmt: skip
+    numbers = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert numbers["normalize"]
+    assert {name: each["value"] for name, each in numbers["statistics"].items()} == pytest.approx(found.summary(), rel=1e-6)
+    assert "1 thread," in result.stdout

@@ -67,7 +67,7 @@ def written(tmp_path, run, **options) -> str:
 
 
 def payload(page: str) -> dict:
-    return json.loads(re.search(r'<script type="application/json" id="curves">(.*?)</script>', page, re.S)[1])
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
 
 
 def said(run: Run) -> str:
@@ -171,9 +171,9 @@ def test_text_from_data_is_escaped_everywhere(tmp_path):
     own = page.replace(get_plotlyjs(), "")
     assert EVIL not in own
     assert "<img" not in own
-    assert "\u2028" not in own.split('id="curves">')[1].split("</script>")[0]
-    # The page's own: data, plotly, script.
-    assert own.count("<script") == own.count("</script>") == 3
+    assert "\u2028" not in own.split('id="data">')[1].split("</script>")[0]
+    # The page's own: data, plotly, what pages have in common, script.
+    assert own.count("<script") == own.count("</script>") == 4
     assert html.escape(EVIL, quote=False) in own
     assert payload(page)["classes"] == [EVIL, "b & c\u2028"]
 

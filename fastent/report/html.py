@@ -1,16 +1,10 @@
-"""The page itself: template, style, script, figures' data and pictures in one file that opens without a network."""
+"""The report of a run."""
 
-import json
 import os
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
-from fastent.files import write_text
 from fastent.report.curves import figure_data
+from fastent.report.page import write_page
 from fastent.report.pictures import gallery
 from fastent.report.tables import class_rows, config_rows
 from fastent.report.words import answers, class_names, count, description, headline
@@ -44,9 +38,13 @@ def write_report(run: Run, path: str | os.PathLike[str], *, pictures: Any = None
     FastentError
         Pictures of another number, shape or type, or with values that are not finite.
     """
-    environment = _environment()
     last = run.n_layers - 1
-    page = environment.get_template("report.html.j2").render(
+    write_page(
+        path,
+        "report.html.j2",
+        figure_data(run),
+        "report.js",
+        done="What was run",
         headline=headline(run),
         description=description(run),
         names=class_names(run),
@@ -60,41 +58,5 @@ def write_report(run: Run, path: str | os.PathLike[str], *, pictures: Any = None
         gallery=gallery(run, pictures),
         config=config_rows(run),
         command=command,
-        curves=_json_in_html(figure_data(run)),
         colors=_COLORS,
-        # These three are this package's and plotly's own text, not data; none of them contains "</script" or "</style".
-        style=Markup(_source("report.css")),
-        script=Markup(_source("report.js")),
-        plotly=Markup(_plotly()),
     )
-    write_text(path, page)
-
-
-def _json_in_html(data: Any) -> Markup:
-    """JSON that no HTML parser can mistake for markup, and that is JavaScript as well."""
-    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("fastent.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _source(name: str) -> str:
-    return files("fastent.report").joinpath(name).read_text(encoding="utf-8")
-
-
-@cache
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return str(get_plotlyjs())

@@ -1,23 +1,18 @@
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("curves").textContent);
+  const { plain, css, faded, axis, draw, drawn } = page;
+  const data = JSON.parse(document.getElementById("data").textContent);
   const nClasses = data.classes.length;
   const nColors = 7;
   const shown = { layer: data.layers.length - 1, log: true, off: new Set() };
-  const coarse = matchMedia("(pointer: coarse)").matches;
   // No error at all has no place on a logarithmic axis: it is drawn at half a point.
   const floor = 0.5 / data.points;
   const floored = (values) => values.map((value) => (value === null ? null : Math.max(value, floor)));
-  // Plotly reads a little HTML in texts; names of classes are no HTML.
-  const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const names = data.classes.map(plain);
   const percent = (share) => `${(100 * share).toPrecision(3)} %`;
 
-  let style;
-  const css = (name) => style.getPropertyValue(name).trim();
   const color = (c) => css(`--c${c % nColors}`);
   const dash = (c) => ["solid", "8px,3px", "2px,3px"][Math.min(2, Math.floor(c / nColors))];
-  const faded = (hex, alpha) => hex + Math.round(255 * alpha).toString(16).padStart(2, "0");
 
   const line = (x, y, text, look) => ({
     type: "scatter", mode: "lines", x, y, hoverinfo: text ? "text" : "skip", hovertext: text, line: look,
@@ -116,14 +111,6 @@
     return [...below, ...means, ...above];
   }
 
-  function axis(title) {
-    return {
-      title: { text: title, standoff: 8, font: { size: 13, color: css("--soft") } },
-      color: css("--soft"), gridcolor: css("--faint"), linecolor: css("--faint"), zeroline: false, showline: false,
-      ticks: "", tickfont: { size: 12 }, automargin: true, fixedrange: coarse,
-    };
-  }
-
   function epochAxis() {
     const last = data.epoch[data.epoch.length - 1];
     const base = axis("epoch (parameter updates)");
@@ -165,21 +152,7 @@
     return [low - air, high + air];
   }
 
-  function draw(id, traces, xaxis, yaxis) {
-    const place = document.getElementById(id);
-    if (!place) return;
-    const layout = {
-      xaxis, yaxis, showlegend: false, hovermode: "closest", hoverdistance: 24, dragmode: coarse ? false : "zoom",
-      width: place.clientWidth, height: place.clientHeight,
-      margin: { l: 56, r: 14, t: 8, b: 48 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { family: style.fontFamily, size: 12, color: css("--ink") }, separators: ".,",
-      hoverlabel: { bgcolor: css("--paper"), bordercolor: css("--soft"), align: "left", font: { size: 13, color: css("--ink") } },
-    };
-    Plotly.react(place, traces, layout, { displayModeBar: false, showTips: false });
-  }
-
   function render() {
-    style = getComputedStyle(document.body);
     const radius = radiusTraces(false), path = radiusTraces(true), errors = errorTraces(), distance = distanceTraces();
     const radii = aired(extent([...radius, ...path], "y"));
     const [leastPath, mostPath] = extent(path, "x"), [least, most] = extent(errors, "y");
@@ -210,7 +183,7 @@
         group.hidden = input.value !== "all" && group.dataset.group !== input.value;
       }
     } else if (choice) {
-      render();
+      redraw();
     }
   });
 
@@ -220,23 +193,7 @@
     document.getElementById("key-thin").hidden = true;
   }
 
-  let width = 0;
-  new ResizeObserver(([{ contentRect }]) => {
-    if (contentRect.width === width) return;
-    width = contentRect.width;
-    requestAnimationFrame(render);
-  }).observe(document.querySelector(".figures"));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
-  // On paper always dark on white, at the width of a page.
-  addEventListener("beforeprint", () => {
-    document.documentElement.classList.add("printing");
-    render();
-  });
-  addEventListener("afterprint", () => {
-    document.documentElement.classList.remove("printing");
-    render();
-  });
   // Browsers restore controls on reload, not what they control.
   for (const input of document.querySelectorAll("input")) input.checked = input.defaultChecked;
-  render();
+  const redraw = drawn(render);
 })();

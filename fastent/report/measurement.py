@@ -1,0 +1,210 @@
+"""The report of a measurement: in words, in tables, and the numbers behind its figures."""
+
+import json
+import math
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.measurement import MEANINGS, Measurement, readable, readable_interval
+from fastent.report.page import write_page
+from fastent.report.words import Headline, count, percent
+
+__all__ = ["write_measurement_report"]
+
+_NOTHING = "\u2013"
+_TITLES = {
+    "mixing": "Mixing among the nearest neighbours",
+    "lisi": "Local inverse Simpson index",
+    "margins": "Margins",
+    "silhouette": "Silhouettes",
+    "soft_nearest_neighbor": "Soft nearest neighbour loss",
+    "geometry": "Geometry of the classes",
+    "dimension": "Intrinsic dimension",
+    "complexity": "Complexity of the border",
+}
+# As many classes as a table and a figure can hold; of more, the most tangled.
+_CLASSES = 40
+_BLAMED = 24
+_BINS = 80
+
+
+def write_measurement_report(
+    measured: Measurement, path: str | os.PathLike[str], *, name: str = "Measurement", command: str | None = None
+) -> None:
+    """Write a measurement as one HTML page that needs nothing else: no network, no other file.
+
+    Parameters
+    ----------
+    measured : Measurement
+    path : path
+        The file to write, whole or not at all; its folder must exist.
+    name : str
+        What was measured.
+    command : str, optional
+        The command line that makes it again.
+    """
+    margins = _class_values(measured)
+    order = _most_tangled(measured, margins)
+    write_page(
+        path,
+        "measurement.html.j2",
+        _figure_data(measured, margins, order),
+        "measurement.js",
+        name=name,
+        headline=_headline(measured),
+        description=_description(measured),
+        groups=_groups(measured),
+        classes=_class_rows(measured, order),
+        n_classes=len(measured.classes),
+        blamed=_blamed(measured),
+        notes=measured.notes,
+        matrix=measured.mixing is not None and measured.mixing.matrix is not None,
+        margins=measured.margins is not None,
+        k=measured.k,
+        done="What was measured",
+        config=_config(measured),
+        command=command,
+    )
+
+
+def _headline(measured: Measurement) -> Headline:
+    sentences = []
+    mixing, margins = measured.mixing, measured.margins
+    if margins is not None:
+        asked = len(margins.hit)
+        wrong = round(margins.n3 * asked)
+        sentences.append(f"{count(wrong)} of {count(asked)} points lie nearest to a point of another class.")
+    if mixing is not None:
+        title = (
+            f"{percent(mixing.overlap)} of a point\u2019s {measured.k} nearest neighbours share its label; "
+            f"chance would give {percent(mixing.chance)}."
+        )
+        worst = _worst_class(measured)
+        if worst is not None:
+            sentences.append(f"Class {worst[0]} is the most tangled: there it is {percent(worst[1])}.")
+        return Headline(title, tuple(sentences))
+    if sentences:
+        return Headline(sentences[0], ())
+    if measured.silhouette is not None:
+        return Headline(f"The mean silhouette is {measured.silhouette.intervals['exact'].value:.3f}.", ())
+    first = next(iter(measured.summary().items()))
+    return Headline(f"{_TITLES[first[0].split('/')[0]]}: {MEANINGS[first[0]]} {readable(first[1])}.", ())
+
+
+def _worst_class(measured: Measurement) -> tuple[str, float] | None:
+    assert measured.mixing is not None
+    purity, labels = measured.mixing.purity, measured.labels[measured.queries]
+    means = [purity[labels == c].mean() if (labels == c).any() else math.inf for c in measured.classes]
+    worst = int(np.argmin(means))
+    return (str(measured.classes[worst]), float(means[worst])) if len(measured.classes) > 2 else None
+
+
+def _description(measured: Measurement) -> list[str]:
+    n, d = measured.shape
+    parts = [f"{count(n)} points", f"{count(d)} features", f"{count(len(measured.classes))} classes"]
+    if len(measured.queries) < n:
+        parts.append(f"{count(len(measured.queries))} queries drawn from them")
+    if measured.normalize:
+        parts.append("rows of unit length")
+    return [*parts, f"{sum(stage.seconds for stage in measured.stages):,.1f} s"]
+
+
+def _groups(measured: Measurement) -> list[tuple[str, list[tuple[str, str, str, str]]]]:
+    """For each group its title and rows of name, value, interval and meaning."""
+    intervals = measured.intervals()
+    groups: dict[str, list[tuple[str, str, str, str]]] = {}
+    for name, value in measured.summary().items():
+        group, statistic = name.split("/")
+        row = (statistic.replace("_", " "), readable(value), readable_interval(intervals.get(name)), MEANINGS[name])
+        groups.setdefault(_TITLES[group], []).append(row)
+    return list(groups.items())
+
+
+def _class_values(measured: Measurement) -> list[NDArray[np.float64]]:
+    """Relative margins of each class's queries."""
+    if measured.margins is None:
+        return []
+    labels = measured.labels[measured.queries]
+    return [measured.margins.relative[(labels == c) & ~np.isnan(measured.margins.relative)] for c in measured.classes]
+
+
+def _most_tangled(measured: Measurement, margins: list[NDArray[np.float64]]) -> NDArray[np.int64]:
+    """Numbers of the classes shown, in their order; of many those whose mean margin is least."""
+    every = np.arange(len(measured.classes))
+    if len(every) <= _CLASSES:
+        return every
+    means = [each.mean() if len(each) else math.inf for each in margins] or measured.classes.astype(str)
+    return np.sort(np.argsort(means, kind="stable")[:_CLASSES])
+
+
+def _class_rows(measured: Measurement, order: NDArray[np.int64]) -> list[tuple[str, ...]]:
+    """Class, points, radius, purity, most frequent other class among the neighbours, relative margin, silhouette."""
+    labels, sampled = measured.labels[measured.queries], measured.labels[measured.sampled]
+    counts = {c: int((measured.labels == c).sum()) for c in measured.classes[order]}
+    rows: list[tuple[str, ...]] = []
+    for i in order:
+        c = measured.classes[i]
+        mine, its_sample = labels == c, sampled == c
+        purity = other = margin = width = silhouette = _NOTHING
+        if measured.mixing is not None and mine.any():
+            purity = percent(float(measured.mixing.purity[mine].mean()))
+            if measured.mixing.matrix is not None:
+                shares = measured.mixing.matrix[i].copy()
+                shares[i] = -1
+                worst = int(np.argmax(shares))
+                other = f"{measured.classes[worst]!s} ({percent(shares[worst])})" if shares[worst] > 0 else "none"
+        if measured.margins is not None and mine.any():
+            mean = (
+                np.nanmean(measured.margins.relative[mine]) if not np.isnan(measured.margins.relative[mine]).all() else math.nan
+            )
+            margin = readable(float(mean))
+        if measured.geometry is not None:
+            width = readable(float(measured.geometry.radius[i]))
+        if measured.silhouette is not None and its_sample.any():
+            silhouette = readable(float(measured.silhouette.exact[its_sample].mean()))
+        rows.append((str(c), count(counts[c]), width, purity, other, margin, silhouette))
+    return rows
+
+
+def _blamed(measured: Measurement) -> list[tuple[str, ...]]:
+    """Row, label, relative margin, the nearest point of another class and its class, purity: the least margins first."""
+    margins = measured.margins
+    if margins is None:
+        return []
+    worst = np.argsort(np.where(np.isnan(margins.relative), math.inf, margins.relative), kind="stable")[:_BLAMED]
+    rows: list[tuple[str, ...]] = []
+    for place in worst:
+        row, other = int(measured.queries[place]), int(margins.miss_index[place])
+        purity = _NOTHING if measured.mixing is None else percent(float(measured.mixing.purity[place]), 0)
+        rows.append(
+            (
+                str(row), str(measured.labels[row]), readable(float(margins.relative[place])), str(measured.labels[other]),
+                str(other), purity,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _figure_data(measured: Measurement, margins: list[NDArray[np.float64]], order: NDArray[np.int64]) -> dict[str, Any]:
+    """Everything that measurement.js draws, as plain lists and numbers."""
+    data: dict[str, Any] = {"classes": [str(measured.classes[i]) for i in order], "k": measured.k}
+    if margins:
+        every = np.concatenate(margins)
+        counts, edges = np.histogram(every, _BINS, (-1, 1))
+        data["histogram"] = {"counts": counts.tolist(), "edges": edges.round(6).tolist()}
+        quantiles = [np.quantile(margins[i], (0.05, 0.25, 0.5, 0.75, 0.95)) if len(margins[i]) else [] for i in order]
+        data["quantiles"] = [[round(float(value), 5) for value in each] for each in quantiles]
+    if measured.mixing is not None and measured.mixing.matrix is not None:
+        shares = measured.mixing.matrix[np.ix_(order, order)]
+        data["matrix"] = [[None if np.isnan(value) else round(float(value), 6) for value in row] for row in shares]
+    return data
+
+
+def _config(measured: Measurement) -> list[tuple[str, str]]:
+    found = measured.as_json()
+    rows = [(name, found[name]) for name in ("points", "features", "queries", "sampled", "k", "normalize")]
+    seconds = [(stage.name, f"{stage.seconds:.2f} s") for stage in measured.stages]
+    return [*((name, value if isinstance(value, str) else json.dumps(value)) for name, value in rows), *seconds]
