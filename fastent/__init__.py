@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastent.covariance import cka, participation_ratio
     from fastent.dimension import IntrinsicDimension, intrinsic_dimension
     from fastent.geometry import ClassGeometry, ClassMoments, geometry
+    from fastent.layers import LayerMargins, layer_margins
     from fastent.logits import logit_margin
     from fastent.margins import Margins, margins
     from fastent.measure import measure
@@ -40,6 +41,8 @@ _HOME = {
     "ClassGeometry": "geometry",
     "ClassMoments": "geometry",
     "geometry": "geometry",
+    "LayerMargins": "layers",
+    "layer_margins": "layers",
     "logit_margin": "logits",
     "Margins": "margins",
     "margins": "margins",
@@ -74,6 +77,7 @@ __all__ = [
     "FastentError",
     "IntrinsicDimension",
     "Inversion",
+    "LayerMargins",
     "Margins",
     "Measurement",
     "Mixing",
@@ -88,6 +92,7 @@ __all__ = [
     "find_inversion",
     "geometry",
     "intrinsic_dimension",
+    "layer_margins",
     "lisi",
     "load_data",
     "load_run",

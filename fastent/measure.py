@@ -203,7 +203,7 @@ def measure(
     >>> from sklearn.datasets import load_digits
     >>> found = fe.measure(*load_digits(return_X_y=True), metrics=["mixing", "margins"])
     >>> found
-    Measurement(1,797 x 64, 10 classes: overlap 0.9703, n3 0.0117)
+    Measurement(1,797 x 64, 10 classes: overlap 0.9651, n3 0.0117)
     >>> round(found.summary()["margins/n2"], 4)
     0.3583
     """

@@ -17,6 +17,8 @@ X = np.arange(12.0).reshape(6, 2)
 Y = [0, 1, 0, 1, 0, 1]
 NAN = X.copy()
 NAN[[2, 4], 1] = np.nan
+NET = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 3))
+POINTS, CODES = torch.ones(6, 2), torch.tensor(Y)
 CURVE = np.linspace(1, 0, 50)
 
 API = [
@@ -52,6 +54,20 @@ API = [
     (lambda: fe.find_inversion(range(22), CURVE[:22], CURVE[:22]), "2 of 22 recorded epochs are past burn_in=20: at least 3 are needed; record longer or lower burn_in"),
     (lambda: fe.find_inversion(range(50), CURVE, CURVE, rule="last"), "rule='last': choose one of 'interior', 'first-increase'"),
     (lambda: fe.find_inversion(range(50), CURVE, CURVE, prominence=2), "prominence=2: a number above 0 and of at most 1 is needed"),
+    (lambda: fe.layer_margins(X, []), "model is ndarray: a torch.nn.Module is needed"),
+    (lambda: fe.layer_margins(NET, []), "loader has no points: at least one batch of (inputs, labels) is needed"),
+    (lambda: fe.layer_margins(NET, [POINTS]), "loader yields a Tensor: pairs of tensors (inputs, labels) are needed"),
+    (lambda: fe.layer_margins(NET, [(POINTS, Y)]), "loader yields a tuple of Tensor, list: pairs of tensors (inputs, labels) are needed"),
+    (lambda: fe.layer_margins(NET, [(POINTS, CODES[:5])]), "loader yields inputs of shape (6, 2) with labels of shape (5,) and dtype torch.int64: one class number for each row is needed"),
+    (lambda: fe.layer_margins(NET, [(POINTS, CODES + 2)]), "label 3 is no output of the model: 0..2 are"),
+    (lambda: fe.layer_margins(NET, [(POINTS, CODES)], "0"), "layers='0': a sequence of names is needed, for instance ['0']"),
+    (lambda: fe.layer_margins(NET, [(POINTS, CODES)], []), "layers is empty: name at least one, for instance '' for the model's input"),
+    (lambda: fe.layer_margins(NET, [(POINTS, CODES)], ["fc"]), "model has no layer 'fc': choose from '', '0', '1', '2'"),
+    (lambda: fe.layer_margins(torch.nn.Tanh(), [(POINTS, CODES)]), "model has no linear or convolutional layer: name its layers=, for instance '' for its input"),
+    (lambda: fe.layer_margins(NET[:1], [(POINTS * np.nan, CODES)]), "model returns logits that are not finite: there are no margins"),
+    (lambda: fe.layer_margins(torch.nn.Linear(2, 1), [(POINTS, CODES)]), "model returns a tensor of shape (6, 1): logits of shape (6, classes), 2 classes or more, are needed"),
+    (lambda: fe.layer_margins(torch.nn.Sequential(*[torch.nn.Linear(2, 2)] * 3), [(POINTS, CODES)], ["0"]), "layer '0' is called 3 times in a pass, so it has no one input: choose others"),
+    (lambda: fe.layer_margins(torch.nn.Sequential(NET[0], torch.nn.ReLU(inplace=True)), [(POINTS, CODES)], ["1"]), "the input of layer '1' is changed in place afterwards: use inplace=False there"),
     (lambda: fe.train("digits", seeds=0), "seeds=0: a whole number of at least 1 is needed"),
     (lambda: fe.train("digits", epochs=2.5), "epochs=2.5: a whole number of at least 1 is needed"),
     (lambda: fe.train("digits", hidden=()), "hidden=(): at least one hidden layer is needed, for instance (20,)"),
