@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 import numba
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("fastent", "numpy", "numba", "torch", "scikit-learn", "faiss-cpu", "hnswlib", "pynndescent")
+PACKAGES = ("fastent", "numpy", "numba", "torch", "scikit-learn", "faiss-cpu", "hnswlib", "pynndescent", "scikit-dimension")
 
 
 def main() -> int:

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import skdim
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 
 import fastent as fe
 from tests import naive
@@ -48,6 +50,23 @@ def test_standard_errors_are_the_spread_over_data_sets(method):
         values.append(found.value)
         errors.append(found.standard_error)
     assert 0.7 < np.std(values) / np.mean(errors) < 1.35
+
+
+def test_digits_as_scikit_dimension_has_them():
+    X = load_digits().data
+    near = fe.neighbors(X, 10)
+    with np.errstate(divide="ignore"):  # in a line that it also draws without fitting it
+        referees = {
+            "twonn": skdim.id.TwoNN().fit(X),
+            "twonn-ml": skdim.id.TwoNN(method="mle", discard_fraction=0).fit(X),
+            "mle": skdim.id.MLE(unbiased=False).fit(X, n_neighbors=10, comb="mle"),
+        }
+    for method, referee in referees.items():
+        assert fe.intrinsic_dimension(near, method).value == pytest.approx(referee.dimension_, rel=1e-6)
+    # It leaves out the largest ratios, and has N - 1 where the likelihood has N.
+    for n in (2, 4, 5):
+        expected = skdim.id.GRIDE(n1=n).fit(X).dimension_
+        assert fe.intrinsic_dimension(near, "gride", k=2 * n).value == pytest.approx(expected, rel=1e-3)
 
 
 def test_classes_have_their_own():

@@ -1,0 +1,106 @@
+"""Each statistic beside what people would use instead, and measure() beside its slowest parts; results are compared first."""
+
+import numpy as np
+import pytest
+import skdim
+import torch
+from scipy.sparse.csgraph import minimum_spanning_tree
+from sklearn.metrics import pairwise_distances, silhouette_samples
+
+import fastent as fe
+from bench.activations import activations
+
+SOME = 20_000
+
+
+@pytest.fixture(scope="module")
+def layer():
+    X, y = activations("trained", 2)
+    return np.ascontiguousarray(X), y
+
+
+@pytest.fixture(scope="module")
+def some(layer):
+    rows = np.random.default_rng(0).choice(len(layer[0]), SOME, replace=False)
+    return np.ascontiguousarray(layer[0][rows]), layer[1][rows]
+
+
+def test_silhouette(side_by_side, some):
+    X, y = some
+    np.testing.assert_allclose(fe.silhouette(X, y).values, silhouette_samples(X, y), atol=2e-5)
+    side_by_side(
+        lambda: fe.silhouette(X, y),
+        {"scikit-learn silhouette_samples": lambda: silhouette_samples(X, y)},
+        rounds=3,
+        warmup=False,
+        job=f"silhouette: trained, second, {SOME:,} x {X.shape[1]}",
+    )
+
+
+def dense_soft_nearest_neighbor(X, y, temperature):
+    """All pairs at once, in float32, as it is usually written."""
+    points, labels = torch.from_numpy(X), torch.from_numpy(y)
+    squares = points.square().sum(1)
+    logits = -(squares[:, None] + squares - 2 * points @ points.T).clamp_min_(0) / temperature
+    logits.fill_diagonal_(-torch.inf)
+    own = logits.masked_fill(labels[:, None] != labels, -torch.inf)
+    return float((logits.logsumexp(1) - own.logsumexp(1)).mean())
+
+
+def test_soft_nearest_neighbor(side_by_side, some):
+    X, y = some
+    found = fe.soft_nearest_neighbor_loss(X, y)
+    temperature = found.temperature
+    assert found.loss == pytest.approx(dense_soft_nearest_neighbor(X, y, temperature), rel=1e-3)
+    side_by_side(
+        lambda: fe.soft_nearest_neighbor_loss(X, y, temperature),
+        {"dense torch": lambda: dense_soft_nearest_neighbor(X, y, temperature)},
+        rounds=3,
+        warmup=False,
+        job=f"soft nearest neighbour loss at one temperature: trained, second, {SOME:,} x {X.shape[1]}",
+    )
+
+
+def test_twonn(side_by_side, some):
+    X, _ = some
+    found = fe.intrinsic_dimension(fe.neighbors(X, 2))
+    assert found.value == pytest.approx(skdim.id.TwoNN().fit(X).dimension_, rel=1e-3)
+    side_by_side(
+        lambda: fe.intrinsic_dimension(fe.neighbors(X, 2)),
+        {"scikit-dimension": lambda: skdim.id.TwoNN().fit(X)},
+        rounds=3,
+        warmup=False,
+        job=f"TwoNN with its neighbours: trained, second, {SOME:,} x {X.shape[1]}",
+    )
+
+
+def test_spanning_tree(side_by_side, some):
+    """N1 needs the tree, the rest of complexity comes on top in ours."""
+    X, y = some[0][: SOME // 2], some[1][: SOME // 2]
+
+    def n1_with_scipy():
+        tree = minimum_spanning_tree(pairwise_distances(X.astype(np.float64))).tocoo()
+        across = y[tree.row] != y[tree.col]
+        return len(np.unique(np.concatenate([tree.row[across], tree.col[across]]))) / len(X)
+
+    assert fe.complexity(X, y).n1 == n1_with_scipy()
+    side_by_side(
+        lambda: fe.complexity(X, y),
+        {"N1 alone, dense with scipy": n1_with_scipy},
+        rounds=3,
+        warmup=False,
+        job=f"N1, N2, N3, N4, T1, LSC, F1: trained, second, {len(X):,} x {X.shape[1]}",
+    )
+
+
+def test_measure(side_by_side, layer):
+    X, y = layer
+    side_by_side(
+        lambda: fe.measure(X, y),
+        {
+            "its silhouette alone": lambda: fe.measure(X, y, metrics="silhouette"),
+            "its soft nearest neighbour loss alone": lambda: fe.measure(X, y, metrics="soft_nearest_neighbor"),
+        },
+        rounds=5,
+        job=f"measure, all statistics: trained, second, {len(X):,} x {X.shape[1]}",
+    )
