@@ -141,7 +141,7 @@ def test_a_budget_that_holds_no_index(tmp_path):
 
 
 def test_many_points_are_sampled_for_all_pairs(monkeypatch):
-    module = sys.modules["fastent.measure"]
+    module = sys.modules["fastent.plan"]
     monkeypatch.setattr(module, "_ALL_PAIRS", 2000)
     monkeypatch.setattr(module, "_SAMPLE", 500)
     X, y = clusters(3, 5000, 12, 4)

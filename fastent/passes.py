@@ -1,0 +1,161 @@
+"""The two ways through the data: neighbours from an index of all rows, or from the sweep in which some rows meet all."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.complexity import LocalSets, Spheres, interpolated_points
+from fastent.exact import ExactIndex
+from fastent.margins import Found, Margins, margins_from
+from fastent.nearest import Among, NearestLists
+from fastent.pairs import sweep
+from fastent.plan import Plan, Task
+from fastent.progress import Progress
+from fastent.spanning import SpanningTree, minimum_spanning_tree
+
+__all__ = ["Border", "Near", "indexed", "streamed"]
+
+# How far long lists reach is learnt from so many rows, so that so many of all find their neighbours there, and from the
+# distance to so many neighbours of each.
+_REACH_ROWS, _REACHED, _FIRST = 512, 0.98, 4
+
+
+class Near(NamedTuple):
+    """What was found of the queries' nearest rows: squared distances and row numbers (q, k); margins; squared misses (q,)."""
+
+    all: Found | None = None
+    margins: Margins | None = None
+    squared_misses: NDArray[np.float64] = np.empty(0)
+
+
+class Border(NamedTuple):
+    """What tells how complex the border between classes is; the last two take all rows."""
+
+    local_sets: LocalSets
+    wrong: NDArray[np.bool_]
+    spheres: Spheres | None = None
+    tree: SpanningTree | None = None
+
+    @property
+    def reductions(self) -> list[Any]:
+        return [each for each in (self.local_sets, self.spheres) if each is not None]
+
+
+def indexed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | None]:
+    """Neighbours from an index of all rows; what needs all pairs from one sweep, and long lists with it."""
+    points = task.points
+
+    def sweep_all(reductions: list[Any]) -> None:
+        if reductions:
+            with task.stage("all pairs", passes=1):
+                sweep(points, plan.sampled, reductions, within_classes=not sums, progress=task.progress)
+
+    if not task.searched:
+        sweep_all(sums)
+        return Near(), None
+    with task.stage("index", passes=2):
+        index = ExactIndex(points.X, codes=points.codes, scale=points.scale, seed=task.seed)
+    longer = bool(sums) and plan.sampled is None and task.k_largest > _FIRST
+    with task.stage("neighbours"):
+        near = _search(task, plan, index, _FIRST if longer else task.k_largest)
+    border = _border(task, plan, index, near) if "complexity" in task.wanted else None
+    reductions = sums + ([] if border is None else border.reductions)
+    if longer and near.all is not None:
+        with task.stage("reach of neighbours"):
+            within = _reach(near.all[0], index, task.k_largest, task.seed)
+        lists = NearestLists(len(within), task.k_largest, len(within), points.scale, within=within)
+        sweep_all([*reductions, lists])
+        with task.stage("neighbours beyond reach"):
+            near = near._replace(all=_completed(lists, index))
+    else:
+        sweep_all(reductions)
+    if border is not None:
+        with task.stage("spanning tree"):
+            tree = minimum_spanning_tree(points.X, scale=points.scale, index=index, lists=near.all, progress=task.progress)
+        border = border._replace(tree=tree)
+    return near, border
+
+
+def _border(task: Task, plan: Plan, index: ExactIndex, near: Near) -> Border:
+    points = task.points
+    assert near.margins is not None
+    between = interpolated_points(points.X, points.codes, task.seed)
+    with task.stage("interpolated points"):
+        wrong = points.codes[index.nearest(1, between.X)[1][:, 0]] != between.codes
+    squared = near.squared_misses if plan.sampled is None else near.squared_misses[plan.sampled]
+    return Border(LocalSets(points, squared), wrong, Spheres(points, near.margins) if plan.sampled is None else None)
+
+
+def _reach(squared: NDArray[np.float64], index: ExactIndex, k: int, seed: int) -> NDArray[np.float64]:
+    """Squared distances within which most rows have k neighbours: so much farther than the last known as a sample says."""
+    some = np.random.default_rng(seed).choice(len(squared), min(_REACH_ROWS, len(squared)), replace=False)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        growth = index.nearest(k, some)[0][:, -1] / squared[some, -1]
+    growth = growth[np.isfinite(growth)]
+    if not len(growth):  # the nearest are all at distance 0
+        return np.full(len(squared), np.inf)
+    reach: NDArray[np.float64] = squared[:, -1] * np.quantile(growth, _REACHED)
+    return reach
+
+
+def _completed(lists: NearestLists, index: ExactIndex) -> Found:
+    squared, neighbours = lists.found()
+    short = np.flatnonzero(neighbours[:, -1] == len(neighbours))
+    if len(short):
+        squared[short], neighbours[short] = index.nearest(neighbours.shape[1], short)
+    return squared, neighbours
+
+
+def streamed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | None]:
+    """Neighbours from the sweep in which queries meet all rows; local sets, for which these must be known, from another."""
+    points, n, rows = task.points, len(task.X), plan.rows
+    assert rows is not None
+    lists = NearestLists(len(rows), task.k_largest, n, points.scale) if task.k_largest else None
+    apart: list[NearestLists] = []
+    if "margins" in task.wanted:
+        apart = [NearestLists(len(rows), 1, n, points.scale, among=among) for among in ("own class", "other classes")]
+    with task.stage("all pairs", passes=1):
+        sweep(points, rows, [*sums, *([] if lists is None else [lists]), *apart], progress=task.progress)
+    near = Near(None if lists is None else lists.found())
+    if apart:
+        hits, misses = (each.found() for each in apart)
+        near = near._replace(margins=margins_from(rows, hits, misses, n, unit=False), squared_misses=misses[0][:, 0])
+    if "complexity" not in task.wanted:
+        return near, None
+    local_sets = LocalSets(points, near.squared_misses)
+    with task.stage("local sets", passes=1):
+        sweep(points, rows, [local_sets], within_classes=True, progress=task.progress, description="local sets")
+    between = interpolated_points(points.X, points.codes, task.seed)._replace(scale=points.scale)
+    nearest = NearestLists(len(between.X), 1, n, points.scale)
+    with task.stage("interpolated points", passes=1):
+        sweep(points, between, [nearest], progress=task.progress, description="interpolated points")
+    return near, Border(local_sets, points.codes[nearest.found()[1][:, 0]] != between.codes)
+
+
+def _search(task: Task, plan: Plan, index: ExactIndex, k: int) -> Near:
+    points, n = task.points, len(task.X)
+    rows = np.arange(n) if plan.rows is None else plan.rows
+    found = index.nearest(k, plan.rows, progress=task.progress) if k else None
+    if "margins" not in task.wanted:
+        return Near(found)
+    among: tuple[Among, ...] = ("own class", "other classes")
+    hits, misses = (_first(index, found, rows, points.codes, each, task.progress) for each in among)
+    return Near(found, margins_from(rows, hits, misses, n, unit=False), misses[0][:, 0])
+
+
+def _first(
+    index: ExactIndex, lists: Found | None, rows: NDArray[np.int64], codes: NDArray[np.int64], among: Among, progress: Progress
+) -> Found:
+    """The nearest of the own class, or of another, from lists of neighbours where these reach so far."""
+    if lists is None:
+        return index.nearest(1, rows, among=among, progress=progress)
+    squared, neighbours = lists
+    wanted = (codes[neighbours] == codes[rows, None]) == (among == "own class")
+    place, known = wanted.argmax(1)[:, None], wanted.any(1)
+    if known.mean() < 0.5:  # all in the order of their tiles take no longer than half of them
+        return index.nearest(1, rows if len(rows) < len(codes) else None, among=among, progress=progress)
+    nearest, row = np.take_along_axis(squared, place, 1), np.take_along_axis(neighbours, place, 1)
+    if not known.all():
+        nearest[~known], row[~known] = index.nearest(1, rows[~known], among=among, progress=progress)
+    return nearest, row

@@ -1,0 +1,210 @@
+"""What measure() is asked for, who meets whom, and what that takes: settled from sizes alone, before anything is computed."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays import UnitRows, as_features, as_labels
+from fastent.complexity import INTERPOLATED
+from fastent.errors import FastentError
+from fastent.exact import index_bytes
+from fastent.measurement import Stage
+from fastent.memory import as_bytes, available_bytes, check_fits
+from fastent.options import whole_number
+from fastent.pairs import Points, sweep_bytes
+from fastent.progress import Progress
+from fastent.queries import query_rows
+from fastent.softnn import Temperature
+
+__all__ = ["METRICS", "OF_K", "Metric", "Plan", "Task", "prepared"]
+
+Array = NDArray[Any]
+Metric = Literal["geometry", "mixing", "lisi", "dimension", "margins", "silhouette", "soft_nearest_neighbor", "complexity"]
+METRICS: tuple[Metric, ...] = (
+    "geometry", "mixing", "lisi", "dimension", "margins", "silhouette", "soft_nearest_neighbor", "complexity",
+)  # fmt: skip
+T = TypeVar("T")
+
+# Metrics that take k neighbours.
+OF_K = frozenset({"mixing", "dimension"})
+# Up to so many points all pairs are met; beyond, so many queries meet all points.
+_ALL_PAIRS, _SAMPLE = 100_000, 20_000
+_LISI_NEIGHBOURS, _TREE_NEIGHBOURS = 90, 8
+# Nanoseconds for a pair on one core of Zen 4, and for each of its features: for what is said beforehand.
+_PAIR, _FEATURE = 1.5, 0.022
+# What takes longer is announced, in seconds.
+_SLOW = 60
+
+
+class Plan(NamedTuple):
+    """Whose neighbours are found, and who meets all rows (None for all rows); whether the sweep does both."""
+
+    rows: NDArray[np.int64] | None
+    sampled: NDArray[np.int64] | None
+    streamed: bool
+    notes: tuple[str, ...]
+
+
+class Task(NamedTuple):
+    """What is to be measured, checked."""
+
+    X: Array
+    points: Points
+    classes: NDArray[Any]
+    wanted: frozenset[str]
+    named: bool
+    k: int
+    k_largest: int
+    normalize: bool
+    temperature: Temperature
+    memory: float
+    seed: int
+    progress: Progress
+    notes: list[str]
+    stages: list[Stage]
+
+    @property
+    def searched(self) -> bool:
+        return bool(self.k_largest) or "margins" in self.wanted
+
+    @contextmanager
+    def stage(self, name: str, passes: int = 0) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.stages.append(Stage(name, time.perf_counter() - began, passes))
+
+    def attempt(self, what: str, call: Callable[[], T]) -> T | None:
+        """What cannot be measured of these points is left out of everything, but refused to those who named it."""
+        try:
+            return call()
+        except FastentError as error:
+            if self.named:
+                raise
+            self.notes.append(f"no {what}: {error}")
+            return None
+
+
+def prepared(
+    X: Any,
+    labels: Any,
+    *,
+    k: int,
+    queries: Any,
+    metrics: Any,
+    normalize: bool,
+    temperature: Temperature,
+    memory_budget: int | str | None,
+    seed: int,
+    progress: Progress,
+) -> tuple[Task, Plan]:
+    """Check what `measure` was given, all but X's values, and settle who meets whom; what will be slow or left out is said."""
+    wanted, named = _wanted(metrics)
+    features = as_features(X)
+    n, d = features.shape
+    coded = as_labels(labels, n=n, minimum_classes=2)
+    asked = query_rows(queries, n, d, seed=seed, what="measure")
+    if asked is not None and len(np.unique(asked)) < len(asked):
+        raise FastentError(f"queries name {len(asked)} rows, {len(np.unique(asked))} of them different: name each once")
+    near = bool(wanted & OF_K)
+    k = whole_number("k", k, minimum=2 if near else 1, maximum=n - 1 if near else None)
+    notes: list[str] = []
+    if "lisi" in wanted and n <= _LISI_NEIGHBOURS:
+        if named:
+            raise FastentError(f"lisi takes {_LISI_NEIGHBOURS} neighbours, and X has {n} rows: pass more rows")
+        notes.append(f"no lisi: it takes {_LISI_NEIGHBOURS} neighbours, and X has {n} rows")
+        wanted -= {"lisi"}
+    measured = cast(Array, UnitRows(features)) if normalize else features
+    task = Task(
+        X=features,
+        points=Points(measured, coded.codes, 1.0, len(coded.classes)),
+        classes=coded.classes,
+        wanted=wanted,
+        named=named,
+        k=k,
+        k_largest=max(k * near, _LISI_NEIGHBOURS * ("lisi" in wanted), min(_TREE_NEIGHBOURS, n - 1) * ("complexity" in wanted)),
+        normalize=normalize,
+        temperature=temperature,
+        memory=available_bytes() if memory_budget is None else as_bytes(memory_budget),
+        seed=seed,
+        progress=progress,
+        notes=notes,
+        stages=[],
+    )
+    plan = _planned(task, asked)
+    notes.extend(plan.notes)
+    if progress is True:
+        for note in plan.notes:
+            print(f"fastent: {note}", file=sys.stderr)
+    return task, plan
+
+
+def _wanted(metrics: Any) -> tuple[frozenset[str], bool]:
+    if isinstance(metrics, str) and metrics == "all":
+        return frozenset(METRICS), False
+    names = [metrics] if isinstance(metrics, str) or not isinstance(metrics, Iterable) else list(metrics)
+    strange = [name for name in names if name not in METRICS]
+    if strange or not names:
+        raise FastentError(f"metrics={metrics!r}: choose 'all' or some of {', '.join(map(repr, METRICS))}")
+    wanted = set(names)
+    if "complexity" in wanted:
+        wanted |= {"margins", "geometry"}
+    if "silhouette" in wanted:
+        wanted |= {"geometry"}
+    return frozenset(wanted), True
+
+
+def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
+    """Who meets whom, from sizes alone; what will be sampled or slow is said."""
+    import numba
+
+    (n, d), wanted = task.X.shape, task.wanted
+    pairwise = bool(wanted & {"silhouette", "soft_nearest_neighbor", "complexity"})
+    q = n if asked is None else len(asked)
+    needs_index = index_bytes(task.points.X, q, task.k_largest + 2) * task.searched
+
+    def kept(q: int) -> int:
+        return int(200 * n + 32 * q * (len(task.classes) + task.k_largest))
+
+    on_disk = isinstance(task.X, np.memmap)
+    notes: list[str] = []
+    streamed = asked is not None and (pairwise or (on_disk and task.searched))
+    if task.searched and not streamed and needs_index + kept(q) > task.memory:
+        streamed = True
+        if asked is None and n > _SAMPLE:
+            asked = query_rows(_SAMPLE, n, d, seed=task.seed, what="measure")
+            notes.append(
+                f"{_SAMPLE:,} of {n:,} rows are sampled: an index of all takes {needs_index / 2**30:.1f} GiB of memory"
+            )
+        elif asked is None:
+            asked = np.arange(n)
+    sampled = asked
+    if asked is None and pairwise and n > _ALL_PAIRS:
+        sampled = query_rows(_SAMPLE, n, d, seed=task.seed, what="measure")
+        notes.append(f"{_SAMPLE:,} of {n:,} rows are sampled for silhouettes, soft nearest neighbours and local sets")
+    if sampled is not None and "complexity" in wanted:
+        notes.append("no T1: it takes all pairs" if asked is None else "no N1 and no T1: they take all rows")
+    meeting = n if sampled is None else len(sampled)
+    if pairwise or streamed:
+        made_up = min(n, INTERPOLATED) * (streamed and "complexity" in wanted)
+        pairs = n * (n / 2 if sampled is None else meeting + made_up)
+        seconds = pairs * (_PAIR + _FEATURE * d) * 1e-9 / numba.get_num_threads()
+        if seconds > _SLOW:
+            notes.append(f"{pairs:.2g} pairs of {d} features will be met, which takes about {_duration(seconds)}")
+    check_fits(
+        kept(n if asked is None else len(asked))
+        + sweep_bytes(task.points.X, meeting) * (pairwise or streamed)
+        + needs_index * (not streamed),
+        f"measuring {n} x {d} points",
+        "use fewer queries, or fewer metrics",
+        int(task.memory),
+    )
+    return Plan(asked, sampled, streamed, tuple(notes))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
