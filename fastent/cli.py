@@ -171,7 +171,7 @@ def measure(
     metrics: Annotated[
         str,
         typer.Option(
-            help="all, or some of geometry,mixing,lisi,dimension,margins,silhouette,soft_nearest_neighbor,complexity.",
+            help="all, or some of geometry, mixing, lisi, dimension, margins, silhouette, soft_nearest_neighbor, complexity.",
             rich_help_panel=STATISTICS,
         ),
     ] = "all",
@@ -217,7 +217,7 @@ def measure(
             y,
             k=k,
             queries=queries,
-            metrics="all" if metrics == "all" else metrics.split(","),  # type: ignore[arg-type]
+            metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],  # type: ignore[arg-type]
             normalize=normalize,
             temperature=_temperature(temperature),
             memory_budget=memory,
