@@ -217,7 +217,7 @@ def measure(
             y,
             k=k,
             queries=queries,
-            metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],  # type: ignore[arg-type]
+            metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],  # type: ignore[misc]
             normalize=normalize,
             temperature=_temperature(temperature),
             memory_budget=memory,

@@ -17,12 +17,12 @@ from fastent.pairs import Block, Points, Side, shared_segments, sweep, sweep_byt
 from fastent.progress import Progress
 from fastent.sketch import common_scale
 from fastent.spanning import SpanningTree, minimum_spanning_tree
+from fastent.spheres import Spheres, spheres
 
 __all__ = [
     "INTERPOLATED",
     "Complexity",
     "LocalSets",
-    "Spheres",
     "complexity",
     "complexity_from",
     "fisher_complexity",
@@ -54,7 +54,8 @@ class Complexity:
     n4 : float
         Error of the nearest neighbour on points made up between random pairs of a class.
     t1 : float
-        Spheres about points, as large as the other classes let them be, that no other sphere holds / points.
+        Spheres that cover all points / points. Each point has one, as large as the other classes let it be; from the largest
+        down, those whose centre lies in one that is kept are not needed.
     lsc : float
         1 - mean share of points that are nearer than the nearest other class, the point itself among them.
     f1 : float
@@ -64,7 +65,7 @@ class Complexity:
     radius : (n,) float64 or None
         Of each point's sphere.
     absorbed : (n,) bool or None
-        Whether another sphere holds it.
+        Whether a larger sphere holds its centre.
     local_set : (q,) int64
         How many points are nearer than the nearest of another class, the point itself among them unless that is at 0.
     intervals : dict of Estimate
@@ -146,12 +147,12 @@ def complexity(
     between = interpolated_points(features, codes, seed)
     wrong = codes[index.nearest(1, between.X)[1][:, 0]] != between.codes
     points = Points(features, codes, scale, n_classes)
-    local_sets, spheres = LocalSets(points, misses[0][:, 0]), Spheres(points, found)
-    sweep(points, None, [local_sets, spheres], within_classes=True, progress=progress, description="local sets")
+    local_sets = LocalSets(points, misses[0][:, 0])
+    sweep(points, None, [local_sets], within_classes=True, progress=progress, description="local sets")
     moments = ClassMoments(n_classes, d, normalize=False)
     moments.update(features, codes)
     f1 = fisher_complexity(moments, about_means(features, codes, moments))
-    return complexity_from(points, found, local_sets, wrong, f1, tree, spheres)
+    return complexity_from(points, found, local_sets, wrong, f1, tree, spheres(points, found))
 
 
 def complexity_from(
@@ -161,14 +162,13 @@ def complexity_from(
     wrong: Array,
     f1: float,
     tree: SpanningTree | None,
-    spheres: "Spheres | None",
+    covering: Spheres | None,
 ) -> Complexity:
     n = len(points.X)
     border = None
     if tree is not None:
         border = np.zeros(n, bool)
         border[tree.edges[np.ptp(points.codes[tree.edges], axis=1) > 0]] = True
-    absorbed = None if spheres is None else spheres.absorbed.astype(bool)
     empty = sample_mean(1 - local_sets.count / n, n, least=0, most=1)
     intervals = {
         "n2": found.intervals["n2"],
@@ -181,12 +181,12 @@ def complexity_from(
         n2=found.n2,
         n3=found.n3,
         n4=intervals["n4"].value,
-        t1=math.nan if absorbed is None else float(1 - absorbed.mean()),
+        t1=math.nan if covering is None else float(1 - covering.absorbed.mean()),
         lsc=empty.value,
         f1=f1,
         border=border,
-        radius=None if spheres is None else spheres.radius,
-        absorbed=absorbed,
+        radius=None if covering is None else covering.radius,
+        absorbed=None if covering is None else covering.absorbed,
         local_set=local_sets.count,
         intervals=intervals,
     )
@@ -220,40 +220,6 @@ class LocalSets:
         self.count[rows.place] += across
         if mirrored:
             self.count[columns.place] += down
-
-
-class Spheres:
-    """Which spheres lie in another of their class: a reduction of the sweep over all rows.
-
-    A sphere reaches as far as it does not overlap that of the nearest point of another class.
-    """
-
-    def __init__(self, points: Points, found: Margins) -> None:
-        self.radius = _radii(found.miss, found.miss_index)
-        self.absorbed = np.zeros(len(self.radius), np.uint8)
-        self._scaled = self.radius * points.scale
-
-    def reduce(self, block: Block) -> None:
-        from fastent.kernels.pairs import absorb
-
-        rows, columns = block.rows, block.columns
-        for a, b in shared_segments(rows, columns):
-            pairs = block.squared[a, b], block.norms[a], block.other_norms[b], block.share, rows.rows[a], columns.rows[b]
-            absorb(*pairs, rows.ids[a], columns.ids[b], self._scaled, self.absorbed)
-
-    def add(self, rows: Side, columns: Side, mirrored: bool, part: None) -> None:
-        """Marks are left by `reduce`: their order makes no difference."""
-
-
-def _radii(miss: Array, enemy: Array) -> NDArray[np.float64]:
-    """Half the distance of two points that are each other's nearest; otherwise what the nearest one's sphere leaves."""
-    radius = [0.0] * len(miss)
-    distances, enemies = miss.tolist(), enemy.tolist()
-    # The nearest of another class is itself no farther from its own nearest: it comes first, or is as far.
-    for i in np.argsort(miss, kind="stable").tolist():
-        j, distance = enemies[i], distances[i]
-        radius[i] = distance / 2 if distances[j] == distance else distance - radius[j]
-    return np.array(radius)
 
 
 def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> Points:

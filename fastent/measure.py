@@ -139,7 +139,7 @@ def _measured(task: Task, plan: Plan) -> Measurement:
     complexity = None
     if border is not None and near.margins is not None and means is not None:
         f1 = fisher_complexity(means.moments, means.about)
-        complexity = complexity_from(points, near.margins, border.local_sets, border.wrong, f1, border.tree, border.spheres)
+        complexity = complexity_from(points, near.margins, border.local_sets, border.wrong, f1, border.tree, border.covering)
     soft = None
     if similarities is not None:
         with task.stage("soft nearest neighbours"):

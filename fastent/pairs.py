@@ -24,11 +24,11 @@ from fastent.kernels.pairs import recentre, rounding, square_distances
 from fastent.progress import Progress, interruptible, reporting
 from fastent.threads import in_parallel
 
-__all__ = ["Block", "Points", "Reduction", "Side", "shared_segments", "sweep", "sweep_bytes"]
+__all__ = ["BLOCK_ROWS", "Block", "Desk", "Points", "Reduction", "Side", "shared_segments", "sweep", "sweep_bytes", "taken"]
 
 Array = NDArray[Any]
 
-_BLOCK_ROWS = 1024
+BLOCK_ROWS = 1024
 # Rows read at a time, so that their classes make segments of some length.
 _READ_BYTES = 16 << 20
 
@@ -67,24 +67,58 @@ class Side(NamedTuple):
     mean: Array
 
 
-class Block(NamedTuple):
-    """All pairs of two sides.
+class Distances(NamedTuple):
+    """Of all pairs of r points and c others.
 
     squared : (r, c) float32
         Squared distances.
     norms, other_norms : (r,), (c,) float32
-        For `share`: what rounding may do to a distance is share * (norm + other norm).
+        For `share`: what rounding may do to a squared distance is share * (norm + other norm).
+    """
+
+    squared: Array
+    norms: Array
+    other_norms: Array
+    share: float
+
+
+class Block(NamedTuple):
+    """All pairs of two sides: `Distances`, and between whom.
+
     mirrored : bool
         Whether the columns are queries too, which meet these rows only here.
     """
 
     squared: Array
-    rows: Side
-    columns: Side
     norms: Array
     other_norms: Array
     share: float
+    rows: Side
+    columns: Side
     mirrored: bool
+
+
+class Desk:
+    """Where one thread measures distances between blocks of at most `BLOCK_ROWS` points; the next block overwrites the last."""
+
+    def __init__(self, features: int) -> None:
+        self.features = features
+        self._rows = [np.empty((BLOCK_ROWS, features), np.float32) for _ in range(2)]
+        self._norms = [np.empty(BLOCK_ROWS, np.float32) for _ in range(2)]
+        self._squared = np.empty(BLOCK_ROWS**2, np.float32)
+
+    def measure(self, rows: Array, others: Array, origin: Array | None = None) -> Distances:
+        """Seen from a point between both blocks, halfway between their means unless said."""
+        if origin is None:
+            origin = (rows.mean(0, dtype=np.float64) + others.mean(0, dtype=np.float64)) / 2
+        origin, r, c = origin.astype(rows.dtype), len(rows), len(others)
+        a, b = self._rows[0][:r], self._rows[1][:c]
+        norms, other_norms = self._norms[0][:r], self._norms[1][:c]
+        recentre(rows, origin, a, norms)
+        recentre(others, origin, b, other_norms)
+        squared = np.matmul(a, b.T, out=self._squared[: r * c].reshape(r, c))
+        square_distances(squared, norms, other_norms, rows, others)
+        return Distances(squared, norms, other_norms, rounding(self.features))
 
 
 class Reduction(Protocol):
@@ -159,7 +193,7 @@ def shared_segments(side: Side, other: Side) -> Iterator[tuple[slice, slice]]:
 def sweep_bytes(X: Array, n_queries: int) -> int:
     """Memory that a sweep takes at most, what the reductions keep not counted."""
     d, item = X.shape[1], kernel_dtype(X).itemsize
-    blocks = 2 * numba.get_num_threads() * _BLOCK_ROWS * (4 * _BLOCK_ROWS + 2 * (4 + item) * d)
+    blocks = 2 * numba.get_num_threads() * BLOCK_ROWS * (4 * BLOCK_ROWS + 2 * (4 + item) * d)
     return int(n_queries * (item * d + 32) + blocks + 4 * _READ_BYTES)
 
 
@@ -185,8 +219,8 @@ def _streamed(points: Points, queries: NDArray[np.int64] | Points) -> tuple[Iter
 
     def blocks() -> Iterator[tuple[Side, Side, bool]]:
         for start, read in row_blocks(points.X, block_bytes=_READ_BYTES):
-            for begin in range(0, len(read), 8 * _BLOCK_ROWS):
-                part = read[begin : begin + 8 * _BLOCK_ROWS]
+            for begin in range(0, len(read), 8 * BLOCK_ROWS):
+                part = read[begin : begin + 8 * BLOCK_ROWS]
                 ids = np.arange(start + begin, start + begin + len(part))
                 order = np.argsort(points.codes[ids], kind="stable")
                 rows = part[order] if points.scale == 1 else part[order] * part.dtype.type(points.scale)
@@ -197,23 +231,29 @@ def _streamed(points: Points, queries: NDArray[np.int64] | Points) -> tuple[Iter
     return blocks(), len(place) * len(points.X)
 
 
+def taken(points: Points, ids: Array) -> Array:
+    """Some rows as kernels take them, scaled."""
+    rows = points.X[ids].astype(kernel_dtype(points.X), copy=False)
+    if points.scale != 1:
+        rows *= rows.dtype.type(points.scale)
+    return rows
+
+
 def _rows(points: Points, ids: Array) -> Array:
-    """X[ids] as kernels take it, in parallel."""
+    """The same in parallel."""
     rows = np.empty((len(ids), points.X.shape[1]), kernel_dtype(points.X))
 
     def take(begin: int) -> None:
-        block = slice(begin, begin + _BLOCK_ROWS)
-        rows[block] = points.X[ids[block]]
-        if points.scale != 1:
-            rows[block] *= points.scale
+        block = slice(begin, begin + BLOCK_ROWS)
+        rows[block] = taken(points, ids[block])
 
-    in_parallel(take, range(0, len(ids), _BLOCK_ROWS))
+    in_parallel(take, range(0, len(ids), BLOCK_ROWS))
     return rows
 
 
 def _sides(rows: Array, codes: Array, ids: Array, place: Array) -> list[Side]:
     """Cut points that lie class by class into blocks of about the same size."""
-    n_blocks = max(1, -(-len(rows) // _BLOCK_ROWS), min(8, len(rows) // 64))
+    n_blocks = max(1, -(-len(rows) // BLOCK_ROWS), min(8, len(rows) // 64))
     sides = []
     for part in np.array_split(np.arange(len(rows)), n_blocks):
         here = slice(part[0], part[-1] + 1)
@@ -225,18 +265,9 @@ def _sides(rows: Array, codes: Array, ids: Array, place: Array) -> list[Side]:
 
 
 def _distances(rows: Side, columns: Side, mirrored: bool, desks: threading.local) -> Block:
-    """Seen from halfway between both sides, in the calling thread's buffers."""
-    origin = ((rows.mean + columns.mean) / 2).astype(rows.rows.dtype)
-    (r, d), c = rows.rows.shape, len(columns.rows)
-    if not hasattr(desks, "buffers") or desks.buffers[0].shape[1] != d:
-        desks.buffers = [np.empty((_BLOCK_ROWS, d), np.float32), np.empty((_BLOCK_ROWS, d), np.float32)]
-        desks.norms = [np.empty(_BLOCK_ROWS, np.float32), np.empty(_BLOCK_ROWS, np.float32)]
-        desks.squared = np.empty(_BLOCK_ROWS**2, np.float32)
-    (a, b), (norms, other_norms) = (
-        [buffer[:size] for buffer, size in zip(pair, (r, c), strict=True)] for pair in (desks.buffers, desks.norms)
-    )
-    recentre(rows.rows, origin, a, norms)
-    recentre(columns.rows, origin, b, other_norms)
-    squared = np.matmul(a, b.T, out=desks.squared[: r * c].reshape(r, c))
-    square_distances(squared, norms, other_norms, rows.rows, columns.rows)
-    return Block(squared, rows, columns, norms, other_norms, rounding(d), mirrored)
+    """At the calling thread's desk."""
+    d = rows.rows.shape[1]
+    if not hasattr(desks, "own") or desks.own.features != d:
+        desks.own = Desk(d)
+    desk: Desk = desks.own
+    return Block(*desk.measure(rows.rows, columns.rows, (rows.mean + columns.mean) / 2), rows, columns, mirrored)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.complexity import LocalSets, Spheres, interpolated_points
+from fastent.complexity import LocalSets, interpolated_points
 from fastent.exact import ExactIndex
 from fastent.margins import Found, Margins, margins_from
 from fastent.nearest import Among, NearestLists
@@ -13,6 +13,7 @@ from fastent.pairs import sweep
 from fastent.plan import Plan, Task
 from fastent.progress import Progress
 from fastent.spanning import SpanningTree, minimum_spanning_tree
+from fastent.spheres import Spheres, spheres
 
 __all__ = ["Border", "Near", "indexed", "streamed"]
 
@@ -34,12 +35,8 @@ class Border(NamedTuple):
 
     local_sets: LocalSets
     wrong: NDArray[np.bool_]
-    spheres: Spheres | None = None
+    covering: Spheres | None = None
     tree: SpanningTree | None = None
-
-    @property
-    def reductions(self) -> list[Any]:
-        return [each for each in (self.local_sets, self.spheres) if each is not None]
 
 
 def indexed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | None]:
@@ -60,7 +57,7 @@ def indexed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
     with task.stage("neighbours"):
         near = _search(task, plan, index, _FIRST if longer else task.k_largest)
     border = _border(task, plan, index, near) if "complexity" in task.wanted else None
-    reductions = sums + ([] if border is None else border.reductions)
+    reductions = sums + ([] if border is None else [border.local_sets])
     if longer and near.all is not None:
         with task.stage("reach of neighbours"):
             within = _reach(near.all[0], index, task.k_largest, task.seed)
@@ -84,7 +81,11 @@ def _border(task: Task, plan: Plan, index: ExactIndex, near: Near) -> Border:
     with task.stage("interpolated points"):
         wrong = points.codes[index.nearest(1, between.X)[1][:, 0]] != between.codes
     squared = near.squared_misses if plan.sampled is None else near.squared_misses[plan.sampled]
-    return Border(LocalSets(points, squared), wrong, Spheres(points, near.margins) if plan.sampled is None else None)
+    covering = None
+    if plan.sampled is None:
+        with task.stage("spheres", passes=1):
+            covering = spheres(points, near.margins)
+    return Border(LocalSets(points, squared), wrong, covering)
 
 
 def _reach(squared: NDArray[np.float64], index: ExactIndex, k: int, seed: int) -> NDArray[np.float64]:

@@ -19,9 +19,9 @@ from .jit import SUMS, kernel
 from .search import insert, squared_distance
 
 __all__ = [
-    "absorb",
     "count_nearer",
     "count_nearer_down",
+    "cover",
     "nearest_across",
     "nearest_both",
     "recentre",
@@ -38,9 +38,6 @@ FUSED = frozenset({"contract"})
 _CLOSE = np.float32(1 / 64)
 # Rows after which column sums go from single into double precision.
 _STRIP = 32
-
-# What rounding may do to a difference of radii, as a share of their sum.
-_ROUNDED_RADIUS = np.float32(2.0**-22)
 
 _LOG2_E = np.float32(1.4426950408889634)
 # log 2 in two parts, the first of few bits, so that x - n log 2 loses none.
@@ -315,40 +312,34 @@ def count_nearer_down(
     count += certain
 
 
-@kernel(fastmath=FUSED)
-def _may_lie_inside(squared: Any, norm: float, norms: Any, share: float, radius: float, radii: Any) -> int:
-    inside = np.int32(0)
-    for j in range(squared.shape[0]):
-        gap = abs(radius - radii[j]) + (radius + radii[j]) * _ROUNDED_RADIUS
-        inside += squared[j] - (norm + norms[j]) * share <= gap * gap
-    return inside
-
-
 @kernel()
-def absorb(
-    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, ids: Any, other_ids: Any, radii: Any,
-    absorbed: Any,
-) -> None:  # fmt: skip
-    """Mark the spheres that lie inside another: |a - b| + r_a <= r_b; of equal ones all but the lowest id.
+def cover(
+    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, radii: Any, covered: Any, same: bool
+) -> None:
+    """Mark the columns that lie within the radius of a row; where rounding leaves that open, in double precision.
 
-    radii : (n,) float64, by id. absorbed : (n,) uint8, by id; any thread may write, a mark stays.
+    Parameters
+    ----------
+    radii : (r,) float64
+        Of the rows.
+    covered : (c,) bool
+        Written.
+    same : bool
+        Whether rows and columns are the same points, of which only those cover that are not covered by one before them.
     """
     share = np.float32(share)
-    single, other_single = radii[ids].astype(np.float32), radii[other_ids].astype(np.float32)
     for i in range(squared.shape[0]):
-        if _may_lie_inside(squared[i], norms[i], other_norms, share, single[i], other_single) == 0:
+        if same and covered[i]:
             continue
-        for j in range(squared.shape[1]):
-            gap = abs(single[i] - other_single[j]) + (single[i] + other_single[j]) * _ROUNDED_RADIUS
-            inner, outer = ids[i], other_ids[j]
-            if squared[i, j] - (norms[i] + other_norms[j]) * share > gap * gap or inner == outer:
-                continue
-            if radii[inner] > radii[outer] or (radii[inner] == radii[outer] and inner < outer):
-                inner, outer = outer, inner
-            if not absorbed[inner]:
-                distance = np.sqrt(squared_distance(rows[i], others[j]))
-                if distance + radii[inner] <= radii[outer]:
-                    absorbed[inner] = 1
+        first = i + 1 if same else 0
+        limit = np.float32(radii[i] * radii[i])
+        if _count_below(squared[i, first:], norms[i], other_norms[first:], limit, share)[1] == 0:
+            continue
+        for j in range(first, squared.shape[1]):
+            slack = (norms[i] + other_norms[j]) * share
+            if not covered[j] and squared[i, j] - slack < limit:
+                certain = squared[i, j] + slack < limit
+                covered[j] = certain or np.sqrt(squared_distance(rows[i], others[j])) < radii[i]
 
 
 @kernel(fastmath=FUSED)

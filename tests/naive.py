@@ -260,16 +260,11 @@ def complexity(X, labels):
         return miss[i] - radius(enemy[i], depth + 1)
 
     radii = np.array([radius(i) for i in range(n)])
-    absorbed = np.array(
-        [
-            any(
-                labels[j] == labels[i] and np.sqrt(squared[i, j]) + radii[i] <= radii[j] and (radii[i] < radii[j] or j < i)
-                for j in range(n)
-                if j != i
-            )
-            for i in range(n)
-        ]
-    )
+    absorbed, kept = np.zeros(n, bool), []
+    for i in sorted(range(n), key=lambda i: (-radii[i], i)):
+        absorbed[i] = any(labels[j] == labels[i] and np.sqrt(squared[i, j]) < radii[j] for j in kept)
+        if not absorbed[i]:
+            kept.append(i)
     local = np.array([np.sum(squared[i] < np.min(squared[i][enemies[i]])) for i in range(n)])
     ratio = []
     for feature in X.T:

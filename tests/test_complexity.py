@@ -30,13 +30,28 @@ def test_complexity_is_what_its_definition_says(seed, n, n_classes, d, lattice, 
     np.testing.assert_array_equal(found.border, expected["border"])
     np.testing.assert_allclose(found.radius, expected["radius"], rtol=1e-9, atol=1e-12)
     np.testing.assert_array_equal(found.local_set, expected["local_set"])
-    if lattice or d > 1:  # on a line spheres touch, and rounding says whether one holds the other
-        np.testing.assert_array_equal(found.absorbed, expected["absorbed"])
-        assert found.t1 == pytest.approx(expected["t1"])
+    np.testing.assert_array_equal(found.absorbed, expected["absorbed"])
+    assert found.t1 == pytest.approx(expected["t1"])
     for name in ("n1", "lsc"):
         assert getattr(found, name) == pytest.approx(expected[name])
     assert found.f1 == pytest.approx(expected["f1"], rel=1e-6)
     assert (found.n2, found.n3) == (fe.margins(X, labels).n2, fe.margins(X, labels).n3)
+
+
+def test_spheres_cover_separate_classes_in_one_each():
+    rng = np.random.default_rng(0)
+    X = np.repeat([[0.0, 0.0], [100.0, 0.0], [0.0, 100.0]], 500, 0) + 0.01 * rng.standard_normal((1500, 2))
+    labels = np.repeat([0, 1, 2], 500)
+    found = fe.complexity(X, labels)
+    assert found.t1 == pytest.approx(3 / 1500)
+    assert fe.complexity(X, rng.permutation(labels)).t1 > 0.5
+    for c in range(3):
+        kept = X[(labels == c) & ~found.absorbed]
+        assert (
+            (np.linalg.norm(X[labels == c][:, None] - kept, axis=2) < found.radius[(labels == c) & ~found.absorbed])
+            .any(1)
+            .all()
+        )
 
 
 def test_digits_and_scikit_learn():

@@ -1,0 +1,77 @@
+"""Spheres about points, as large as the other classes let them be, and which of them cover the classes: T1."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.margins import Margins
+from fastent.pairs import Desk, Points, taken
+from fastent.threads import in_parallel
+
+__all__ = ["Spheres", "spheres"]
+
+Array = NDArray[Any]
+
+# So many spheres are compared with all smaller ones at once: few where the first ones may hold most of the class.
+_FEWEST, _MOST = 64, 1024
+
+
+class Spheres(NamedTuple):
+    """radius : (n,) float64. absorbed : (n,) bool, whether the centre lies in a larger sphere of the class that is not."""
+
+    radius: NDArray[np.float64]
+    absorbed: NDArray[np.bool_]
+
+
+def spheres(points: Points, found: Margins) -> Spheres:
+    """The spheres of all points, from all their margins.
+
+    From the largest down, of equal ones by row number, each is kept unless its centre lies in one that is kept: all points are
+    covered by those. A class of m points of which few are kept costs about m distances for each of these.
+    """
+    radius = _radii(found.miss, found.miss_index)
+    absorbed = np.zeros(len(radius), np.bool_)
+    by_class = np.split(np.argsort(points.codes, kind="stable"), np.cumsum(np.bincount(points.codes))[:-1])
+
+    def cover(c: int) -> None:
+        rows = by_class[c][np.argsort(-radius[by_class[c]], kind="stable")]
+        absorbed[rows] = _covered(taken(points, rows), radius[rows] * points.scale)
+
+    in_parallel(cover, range(len(by_class)))
+    return Spheres(radius, absorbed)
+
+
+def _radii(miss: Array, enemy: Array) -> NDArray[np.float64]:
+    """Half the distance of two points that are each other's nearest; otherwise what the nearest one's sphere leaves."""
+    radius = [0.0] * len(miss)
+    distances, enemies = miss.tolist(), enemy.tolist()
+    # The nearest of another class is itself no farther from its own nearest: it comes first, or is as far.
+    for i in np.argsort(miss, kind="stable").tolist():
+        j, distance = enemies[i], distances[i]
+        radius[i] = distance / 2 if distances[j] == distance else distance - radius[j]
+    return np.array(radius)
+
+
+def _covered(rows: Array, radius: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Of points (m, d) of one class in the order of their radii, largest first."""
+    from fastent.kernels.pairs import cover
+
+    desk = Desk(rows.shape[1])
+    covered = np.zeros(len(rows), np.bool_)
+    left, size = np.arange(len(rows)), _FEWEST
+    while len(left):
+        some, left = left[:size], left[size:]
+        centres, flags = rows[some], np.zeros(len(some), np.bool_)
+        cover(*desk.measure(centres, centres), centres, centres, radius[some], flags, True)
+        covered[some] = flags
+        kept = some[~flags]
+        centres = rows[kept]
+        for begin in range(0, len(left), _MOST):
+            others = left[begin : begin + _MOST]
+            flags = np.zeros(len(others), np.bool_)
+            cover(*desk.measure(centres, rows[others]), centres, rows[others], radius[kept], flags, False)
+            covered[others] = flags
+        left = left[~covered[left]]
+        size = min(2 * size, _MOST)
+    return covered
