@@ -1,6 +1,7 @@
 """The command line: parse, call, print."""
 
 import functools
+import os
 import resource
 import shlex
 import sys
@@ -45,6 +46,9 @@ def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             print("fastent: interrupted", file=sys.stderr)
             raise typer.Exit(130) from None
+        except BrokenPipeError:  # whoever read the output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
         except OSError as error:
             place = f" {error.filename!r}" if error.filename else ""
             print(f"fastent: error: {error.strerror or error}{place}", file=sys.stderr)
@@ -224,15 +228,14 @@ def measure(
             seed=seed,
             progress=True,
         )
+    Console(width=None if sys.stdout.isatty() else 120).print(measured)
+    _print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or _numba_threads())
     if out is not None:
         from fastent.report.measurement import write_measurement_report
 
         command = shlex.join(["fastent", *sys.argv[1:]])
         measured.save(out)
         write_measurement_report(measured, out / "report.html", name=Path(features).name, command=command)
-    Console(width=None if sys.stdout.isatty() else 120).print(measured)
-    _print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or _numba_threads())
-    if out is not None:
         print(f"Report: {out / 'report.html'}")
 
 

@@ -45,7 +45,7 @@ class Between(NamedTuple):
     def nc1(self, along: Array, within: float) -> float:
         """tr(S_W S_B^+) / C with S_B = M^T M / C, M the centred means: only S_W along M's right singular vectors is needed."""
         if within == 0:
-            return 0.0
+            return 0.0 if len(self.singular) else math.nan
         return float((along / self.singular**2).sum()) if len(self.singular) else math.inf
 
 
@@ -84,7 +84,7 @@ def nc2(means: Array) -> NC2:
     centred = means - means.mean(0)
     norms = np.sqrt((centred**2).sum(1))
     if norms.mean() == 0:
-        return NC2(0.0, math.inf)
+        return NC2(math.nan, math.nan)
     unit = np.divide(centred, norms[:, None], out=np.zeros_like(centred), where=norms[:, None] > 0)
     cosines = (unit @ unit.T)[~np.eye(n_classes, dtype=bool)]
     return NC2(float(norms.std() / norms.mean()), float(np.abs(cosines + 1 / (n_classes - 1)).mean()))

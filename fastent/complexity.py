@@ -13,6 +13,7 @@ from fastent.geometry import AboutMeans, ClassMoments, about_means
 from fastent.intervals import Estimate, sample_mean, sample_share
 from fastent.margins import Margins, margins_from
 from fastent.memory import check_fits
+from fastent.options import whole_number
 from fastent.pairs import Block, Points, Side, shared_segments, sweep, sweep_bytes
 from fastent.progress import Progress
 from fastent.sketch import common_scale
@@ -125,6 +126,7 @@ def complexity(
     >>> fe.complexity([[0.0], [1.0], [3.0], [7.0]], ["a", "a", "b", "b"]).n1
     0.5
     """
+    seed = whole_number("seed", seed, minimum=0)
     features = as_features(X)
     n, d = features.shape
     coded = as_labels(labels, n=n, minimum_classes=2)

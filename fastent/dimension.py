@@ -99,6 +99,8 @@ def intrinsic_dimension(
     1
     """
     choice("method", method, ("twonn", "twonn-ml", "mle", "gride"))
+    if not isinstance(neighbors, Neighbors):
+        raise FastentError(f"neighbors is {type(neighbors).__name__}: pass what fe.neighbors(X, k=10) returns")
     if neighbors.k < 2:
         raise FastentError(f"method={method!r} needs two neighbours or more, there is {neighbors.k}: search for more")
     if method in ("twonn", "twonn-ml"):

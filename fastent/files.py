@@ -31,6 +31,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
+    except OSError as error:  # of the file that was to be, not of the temporary one
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -70,8 +72,23 @@ def read_npy(path: str | os.PathLike[str], remedy: str = "save it with numpy.sav
         if Path(path).is_file():
             return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
     except Exception as error:  # a damaged header can raise anything
+        _refuse_other_files(Path(path), remedy)
         raise FastentError(f"{str(path)!r} is damaged or no .npy of numbers ({first_line(error)}): {remedy}") from error
     raise FastentError(f"no file {str(path)!r}: check the path")
+
+
+def _refuse_other_files(path: Path, remedy: str) -> None:
+    """What numpy says of these would suggest to load them in a way that runs whatever code they hold."""
+    with open(path, "rb") as stream:
+        if stream.read(6) != b"\x93NUMPY":
+            raise FastentError(f"{str(path)!r} is no .npy: {remedy}")
+        stream.seek(0)
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        if read(stream)[2].hasobject:
+            raise FastentError(
+                f"{str(path)!r} holds Python objects: save numbers, or for labels y.astype(str), with numpy.save"
+            )
 
 
 def read_array(place: str, usual: str) -> NDArray[Any]:
@@ -93,7 +110,9 @@ def read_array(place: str, usual: str) -> NDArray[Any]:
             f"{path!r} is damaged or no .npz of plain arrays ({first_line(error)}): save it with numpy.savez"
         ) from error
     raise FastentError(
-        f"{path!r} holds {', '.join(members)}, not {wanted!r}: name one, as {path}:{members[0] if members else 'NAME'}"
+        f"{path!r} holds {', '.join(members)}, not {wanted!r}: name one, as {path}:{members[0]}"
+        if members
+        else f"{path!r} holds nothing: save arrays with numpy.savez"
     )
 
 

@@ -34,9 +34,10 @@ class ClassGeometry:
     distance : (C, C) float64
         Euclidean distances between class means.
     fisher : float
-        Trace of the between-class over trace of the within-class scatter; inf when every class has collapsed.
+        Trace of the between-class over trace of the within-class scatter; inf when every class has collapsed,
+        NaN when all points are equal.
     calinski_harabasz : float
-        The same ratio per degree of freedom; inf when every class has collapsed.
+        The same ratio per degree of freedom.
     davies_bouldin : float or None
         Mean over classes of the largest (s_a + s_b) / |m_a - m_b|, s the mean distance to the class mean; inf where two means
         coincide. None from `ClassMoments`: it takes a second pass.
@@ -44,7 +45,8 @@ class ClassGeometry:
         Class-distance normalised variance (s_a^2 + s_b^2) / (2 |m_a - m_b|^2), diagonal 0; inf where two means coincide.
     nc1 : float or None
         Within-class over between-class variation, tr(S_W S_B^+) / C, >= 0, 0 when every class has collapsed to its mean,
-        inf when the means coincide but the classes have not collapsed. None if no scatter was kept.
+        inf when the means coincide but the classes have not collapsed, NaN when all points are equal. None if no scatter was
+        kept.
     nc2 : NC2
     nc3 : float or None
         How far the weights are from the centred means, |W / |W| - M / |M||^2 in Frobenius norms, in [0, 4]. None without
@@ -337,7 +339,7 @@ def _geometry(
     with np.errstate(divide="ignore", invalid="ignore"):
         cdnv = np.where(squared_distance > 0, (variances[:, None] + variances[None]) / (2 * squared_distance), np.inf)
     np.fill_diagonal(cdnv, 0.0)
-    fisher = between_classes / within if within > 0 else math.inf
+    fisher = between_classes / within if within > 0 else math.inf if between_classes > 0 else math.nan
     along = about.along if about else moments._within_along(between.directions) if moments._scatter is not None else None
     spread = None if about is None else about.class_sums(np.sqrt(about.own)) / counts
     return ClassGeometry(
@@ -347,7 +349,7 @@ def _geometry(
         radius=np.sqrt(variances),
         distance=distance,
         fisher=fisher,
-        calinski_harabasz=fisher * (n - n_classes) / (n_classes - 1) if within > 0 else math.inf,
+        calinski_harabasz=fisher * (n - n_classes) / (n_classes - 1),
         davies_bouldin=None if spread is None else _davies_bouldin(spread, distance),
         cdnv=cdnv,
         nc1=None if along is None else between.nc1(along, within),

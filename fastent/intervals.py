@@ -26,8 +26,7 @@ def sample_mean(values: NDArray[Any], population: float, *, least: float = -math
     values = values[~np.isnan(values)]
     if not len(values):
         return _unknown()
-    value, error, low, high = _estimate(float(values.mean()), _squared_error(values, population))
-    return Estimate(value, error, max(low, least), min(high, most))
+    return _within(_estimate(float(values.mean()), _squared_error(values, population)), least, most)
 
 
 def sample_share(holds: NDArray[np.bool_], population: float) -> Estimate:
@@ -42,12 +41,19 @@ def sample_share(holds: NDArray[np.bool_], population: float) -> Estimate:
     return Estimate(share, math.sqrt(share * (1 - share) / draws), max(middle - half, 0.0), min(middle + half, 1.0))
 
 
-def class_balanced_mean(values: NDArray[Any], codes: NDArray[np.int64], counts: NDArray[np.int64]) -> Estimate:
+def class_balanced_mean(
+    values: NDArray[Any],
+    codes: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+) -> Estimate:
     """Mean over the sampled classes of the class means; `counts` says how many of each class there are in all."""
     present = np.unique(codes)
     groups = [values[codes == c] for c in present]
     error = sum(_squared_error(group, int(counts[c])) for c, group in zip(present, groups, strict=True)) / len(present) ** 2
-    return _estimate(float(np.mean([group.mean() for group in groups])), error)
+    return _within(_estimate(float(np.mean([group.mean() for group in groups])), error), least, most)
 
 
 def ratio_of_means(above: NDArray[Any], below: NDArray[Any], population: int) -> Estimate:
@@ -58,7 +64,7 @@ def ratio_of_means(above: NDArray[Any], below: NDArray[Any], population: int) ->
         return _unknown()
     total = above.mean() + below.mean()
     if total == 0:
-        return _estimate(0.0, 0.0)
+        return _unknown()
     value = float(above.mean() / total)
     return _estimate(value, _squared_error(((1 - value) * above - value * below) / total, population))
 
@@ -72,6 +78,10 @@ def _squared_error(values: NDArray[Any], population: float) -> float:
 def _estimate(value: float, squared_error: float) -> Estimate:
     error = float(np.sqrt(squared_error))
     return Estimate(value, error, value - _Z * error, value + _Z * error)
+
+
+def _within(estimate: Estimate, least: float, most: float) -> Estimate:
+    return estimate._replace(low=max(estimate.low, least), high=min(estimate.high, most))
 
 
 def _unknown() -> Estimate:

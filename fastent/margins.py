@@ -10,7 +10,7 @@ from fastent.arrays import as_features, as_labels, check_finite
 from fastent.intervals import Estimate, ratio_of_means, sample_mean, sample_share
 from fastent.memory import check_fits
 from fastent.neighbors import search_distances
-from fastent.options import choice
+from fastent.options import choice, whole_number
 from fastent.progress import Progress
 from fastent.queries import query_rows
 
@@ -36,7 +36,7 @@ class Margins:
     relative : (q,) float64
         (miss - hit) / (miss + hit), in [-1, 1]; 0 / 0 is 0.
     n2 : float
-        r / (1 + r), r = sum of hits / sum of misses (Lorena et al. 2019), in [0, 1].
+        r / (1 + r), r = sum of hits / sum of misses (Lorena et al. 2019), in [0, 1]; NaN where both are 0.
     n3 : float
         Share of points whose nearest other point has another label, ties by the lower row number, in [0, 1].
     alone : int
@@ -106,6 +106,7 @@ def margins(
     from fastent.exact import ExactIndex, index_bytes
 
     choice("metric", metric, ("euclidean", "cosine"))
+    seed = whole_number("seed", seed, minimum=0)
     features = as_features(X)
     n, d = features.shape
     codes, _ = as_labels(labels, n=n, minimum_classes=2)

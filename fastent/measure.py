@@ -8,8 +8,8 @@ Of many points, only a sample meets all the others. Where an index does not fit,
 the neighbours as well, and X is read block by block from wherever it lies.
 """
 
-from collections.abc import Sequence
-from functools import partial
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from fastent.arrays import Labels
 from fastent.complexity import complexity_from, fisher_complexity
 from fastent.covariance import participation_ratio_of
 from fastent.dimension import IntrinsicDimension, Method, intrinsic_dimension
+from fastent.errors import FastentError
 from fastent.geometry import AboutMeans, ClassGeometry, ClassMoments, geometry_of
 from fastent.intervals import sample_mean
 from fastent.measurement import Lisi, Measurement
@@ -144,6 +145,7 @@ def _measured(task: Task, plan: Plan) -> Measurement:
     if similarities is not None:
         with task.stage("soft nearest neighbours"):
             soft = task.attempt("soft nearest neighbour loss", lambda: settled(similarities, task.progress))
+    task.notes.extend(_remarks(points, means, dimension))
     return Measurement(
         classes=task.classes,
         labels=labels,
@@ -165,6 +167,18 @@ def _measured(task: Task, plan: Plan) -> Measurement:
         notes=tuple(task.notes),
         stages=tuple(task.stages),
     )
+
+
+def _remarks(points: Points, means: _Means | None, dimension: dict[str, IntrinsicDimension] | None) -> Iterator[str]:
+    """What about the points makes some statistics less than they seem."""
+    if means is not None and math.isnan(means.geometry.fisher):
+        yield "all rows are equal: there is nothing to tell classes apart"
+    alone = int((np.bincount(points.codes) == 1).sum())
+    if alone:
+        yield f"{alone:,} of {points.n_classes:,} classes have one point, which averages over classes count as much as any"
+    left_out = max((each.duplicates for each in (dimension or {}).values()), default=0)
+    if left_out:
+        yield f"dimension leaves out {left_out:,} points that have an equal one, or neighbours at one distance"
 
 
 def _about_means(task: Task) -> _Means:
@@ -202,13 +216,23 @@ def _of_neighbours(
         per_point = lisi(neighbors, task.points.codes)
         inverse = Lisi(per_point, sample_mean(per_point, len(task.X), least=1, most=len(task.classes)))
     if "dimension" in task.wanted:
-        methods: tuple[Method, ...] = ("twonn", "twonn-ml", "mle", "gride")
-        found: dict[str, IntrinsicDimension | None] = {
-            method: task.attempt(f"dimension/{method}", partial(intrinsic_dimension, nearest, method, labels))
-            for method in methods
-        }
-        dimension = {method: each for method, each in found.items() if each is not None} or None
+        dimension = _dimension(task, nearest, labels)
     return mixed, inverse, dimension
+
+
+def _dimension(task: Task, neighbors: Neighbors, labels: NDArray[Any]) -> dict[str, IntrinsicDimension] | None:
+    methods: tuple[Method, ...] = ("twonn", "twonn-ml", "mle", "gride")
+    found: dict[str, IntrinsicDimension] = {}
+    refused: dict[str, list[str]] = {}
+    for method in methods:
+        try:
+            found[method] = intrinsic_dimension(neighbors, method, labels)
+        except FastentError as error:
+            if task.named:
+                raise
+            refused.setdefault(str(error), []).append(method)
+    task.notes.extend(f"no dimension by {', '.join(methods)}: {reason}" for reason, methods in refused.items())
+    return found or None
 
 
 def _silhouettes(points: Points, distances: DistanceSums, means: _Means) -> Silhouettes:

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,7 +44,7 @@ MEANINGS = {
     "silhouette/exact": "1 separate, -1 in another class",
     "silhouette/simplified": "the same, to class means",
     "silhouette/squared": "the same, squared distances",
-    "soft_nearest_neighbor/loss": "0 separate; at this temperature",
+    "soft_nearest_neighbor/loss": "-log own class's share, at this T",
     "soft_nearest_neighbor/temperature": "in squared units of X",
     "geometry/radius": "mean gyration radius of classes",
     "geometry/distance": "mean distance of class means",
@@ -64,8 +64,8 @@ MEANINGS = {
     "complexity/n2": "0 separate, 0.5 tangled",
     "complexity/n3": "nearest neighbour's error",
     "complexity/n4": "the same, between pairs of a class",
-    "complexity/t1": "spheres that cover the classes",
-    "complexity/lsc": "0 local sets are whole classes",
+    "complexity/t1": "spheres that cover the classes / n",
+    "complexity/lsc": "1 - mean share in a local set",
     "complexity/f1": "0 one feature tells all apart",
 }
 
@@ -162,7 +162,7 @@ class Measurement:
             found["soft_nearest_neighbor/loss"] = self.soft_nearest_neighbor.interval
         for method, part in (self.dimension or {}).items():
             value, error = part.value, part.standard_error
-            found[f"dimension/{method}"] = Estimate(value, error, value - 1.96 * error, value + 1.96 * error)
+            found[f"dimension/{method}"] = Estimate(value, error, max(value - 1.96 * error, 0.0), value + 1.96 * error)
         return {name: found[name] for name in MEANINGS if name in found}
 
     def per_point(self) -> "pyarrow.Table":
@@ -243,11 +243,18 @@ class Measurement:
         return f"Measurement({n:,} x {d}, {len(self.classes)} classes{asked}: {values})"
 
     def __rich__(self) -> "rich.table.Table":
+        from rich.markup import escape
         from rich.table import Table
 
         n, d = self.shape
         unit = ", unit rows" if self.normalize else ""
-        table = Table(title=f"{n:,} points x {d} features, {len(self.classes)} classes{unit}", title_justify="left", box=None)
+        table = Table(
+            title=f"{n:,} points x {d} features, {len(self.classes)} classes{unit}",
+            title_justify="left",
+            caption="\n".join(escape(f"{note[0].upper()}{note[1:]}.") for note in self.notes) or None,
+            caption_justify="left",
+            box=None,
+        )
         summary, intervals = self.summary(), self.intervals()
         uncertain = any(readable_interval(estimate) for estimate in intervals.values())
         table.add_column("", no_wrap=True)
@@ -309,7 +316,10 @@ class Measurement:
 def readable(value: float) -> str:
     if math.isnan(value):
         return "\u2013"
-    return f"{value:,.0f}" if 10_000 <= abs(value) < math.inf else f"{value:.4g}" if abs(value) >= 100 else f"{value:.4f}"
+    size = abs(value)
+    if 1e7 <= size < math.inf or 0 < size < 5e-5:
+        return f"{value:.3e}"
+    return f"{value:,.0f}" if 10_000 <= size < math.inf else f"{value:.4g}" if size >= 100 else f"{value:.4f}"
 
 
 def readable_interval(estimate: Estimate | None) -> str:
@@ -332,12 +342,15 @@ class Comparison:
         NaN where a measurement has none.
     standard_errors : (s, m) float64
         0 where every row was asked, NaN where no error is known.
+    notes : tuple of str
+        In what the measurements differ, other than X: then their statistics are not all comparable.
     """
 
     names: tuple[str, ...]
     statistics: tuple[str, ...]
     values: NDArray[np.float64]
     standard_errors: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
 
     def table(self) -> "pyarrow.Table":
         """Columns: statistic, then the value and the standard error of each measurement."""
@@ -359,14 +372,15 @@ class Comparison:
         lines = ["  ".join([" " * width, *(f"{name:>12.12}" for name in self.names)])]
         for statistic, row in zip(self.statistics, self.values, strict=True):
             lines.append("  ".join([f"{statistic:{width}}", *(f"{readable(value):>12}" for value in row)]))
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
     def __rich__(self) -> "rich.table.Table":
+        from rich.markup import escape
         from rich.table import Table
 
-        table = Table("statistic")
+        table = Table("statistic", caption="\n".join(map(escape, self.notes)) or None, caption_justify="left")
         for name in self.names:
-            table.add_column(name, justify="right")
+            table.add_column(escape(name), justify="right")
         before = None
         for statistic, row, errors in zip(self.statistics, self.values, self.standard_errors, strict=True):
             if before not in (None, statistic.split("/")[0]):
@@ -394,6 +408,8 @@ def compare(measurements: Sequence[Measurement], names: Sequence[str] | None = N
     FastentError
         Nothing to compare; as many names are needed as measurements, all different.
     """
+    if not isinstance(measurements, Iterable):
+        raise FastentError(f"measurements is a {type(measurements).__name__}: pass those to be compared in a list")
     measurements = list(measurements)
     wrong = [type(each).__name__ for each in measurements if not isinstance(each, Measurement)]
     if not measurements or wrong:
@@ -410,4 +426,16 @@ def compare(measurements: Sequence[Measurement], names: Sequence[str] | None = N
         statistics,
         np.array([[values.get(name, math.nan) for values in found] for name in statistics]).reshape(len(statistics), -1),
         np.array([[values.get(name, math.nan) for values in errors] for name in statistics]).reshape(len(statistics), -1),
+        tuple(_differences(measurements)),
     )
+
+
+def _differences(measurements: Sequence[Measurement]) -> Iterator[str]:
+    for what, values in (
+        ("k", [each.k for each in measurements]),
+        ("normalize", [each.normalize for each in measurements]),
+        ("points", [each.shape[0] for each in measurements]),
+        ("classes", [len(each.classes) for each in measurements]),
+    ):
+        if len(set(values)) > 1:
+            yield f"{what}: {', '.join(map(str, values))}"

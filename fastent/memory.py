@@ -41,4 +41,7 @@ def as_bytes(size: int | str) -> int:
 
 
 def readable_bytes(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+    for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if size >= 2**power:
+            return f"{size / 2**power:.{int(power == 30)}f} {unit}"
+    return f"{size:.0f} bytes"

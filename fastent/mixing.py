@@ -46,7 +46,7 @@ class Mixing:
     bad_occurrence : (n,) int64
         How often of a query with another label.
     hubness : float
-        Skewness of `occurrence`; NaN if all are equal.
+        Skewness of `occurrence`; NaN if all are equal, and where not all rows were queries, whose number alone would skew it.
     intervals : dict of Estimate
         For "overlap", "balanced_overlap", "entropy" and "error": value, standard error and 95 % interval over all rows, for
         queries that are a random sample of them. Without error where every row was a query.
@@ -105,6 +105,8 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     """
     from fastent.kernels.mixing import count_classes, count_occurrences, label_shares
 
+    if not isinstance(neighbors, Neighbors):
+        raise FastentError(f"neighbors is {type(neighbors).__name__}: pass what fe.neighbors(X) returns")
     (codes, classes), own = label_codes(neighbors, labels, query_labels)
     n_classes, (q, k) = len(classes), neighbors.indices.shape
     if matrix:
@@ -123,7 +125,7 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     asked = counts if rows else np.bincount(own, minlength=n_classes)
     intervals = {
         "overlap": sample_mean(purity, population, least=0, most=1),
-        "balanced_overlap": class_balanced_mean(purity, own, asked),
+        "balanced_overlap": class_balanced_mean(purity, own, asked, least=0, most=1),
         "entropy": sample_mean(entropy, population, least=0, most=np.log(n_classes)),
         "error": sample_share(vote != own, population),
     }
@@ -139,7 +141,7 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
         error=intervals["error"].value,
         occurrence=occurrence,
         bad_occurrence=bad_occurrence,
-        hubness=_skewness(occurrence),
+        hubness=_skewness(occurrence) if not rows or q == neighbors.n else np.nan,
         intervals=intervals,
     )
 

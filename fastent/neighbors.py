@@ -179,6 +179,7 @@ def neighbors(
 
     choice("metric", metric, ("euclidean", "cosine"))
     choice("method", method, ("auto", "exact", *PROPOSERS))
+    seed = whole_number("seed", seed, minimum=0)
     features = as_features(X)
     asked = as_queries(queries, *features.shape, seed=seed)
     most = len(features) - (asked.rows is not None)

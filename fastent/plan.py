@@ -19,7 +19,7 @@ from fastent.options import whole_number
 from fastent.pairs import Points, sweep_bytes
 from fastent.progress import Progress
 from fastent.queries import query_rows
-from fastent.softnn import Temperature
+from fastent.softnn import Temperature, checked_temperature
 
 __all__ = ["METRICS", "OF_K", "Metric", "Plan", "Task", "prepared"]
 
@@ -62,7 +62,8 @@ class Task(NamedTuple):
     k_largest: int
     normalize: bool
     temperature: Temperature
-    memory: float
+    memory: int
+    memory_budget: int | str | None
     seed: int
     progress: Progress
     notes: list[str]
@@ -104,20 +105,24 @@ def prepared(
 ) -> tuple[Task, Plan]:
     """Check what `measure` was given, all but X's values, and settle who meets whom; what will be slow or left out is said."""
     wanted, named = _wanted(metrics)
+    temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
     features = as_features(X)
     n, d = features.shape
     coded = as_labels(labels, n=n, minimum_classes=2)
     asked = query_rows(queries, n, d, seed=seed, what="measure")
     if asked is not None and len(np.unique(asked)) < len(asked):
         raise FastentError(f"queries name {len(asked)} rows, {len(np.unique(asked))} of them different: name each once")
-    near = bool(wanted & OF_K)
-    k = whole_number("k", k, minimum=2 if near else 1, maximum=n - 1 if near else None)
+    k = whole_number("k", k, minimum=2 if wanted & OF_K else 1)
     notes: list[str] = []
-    if "lisi" in wanted and n <= _LISI_NEIGHBOURS:
-        if named:
-            raise FastentError(f"lisi takes {_LISI_NEIGHBOURS} neighbours, and X has {n} rows: pass more rows")
-        notes.append(f"no lisi: it takes {_LISI_NEIGHBOURS} neighbours, and X has {n} rows")
-        wanted -= {"lisi"}
+    for metric, needed in (("mixing", k), ("dimension", k), ("lisi", _LISI_NEIGHBOURS)):
+        if metric in wanted and n <= needed:
+            if named:
+                raise FastentError(
+                    f"{metric} takes {needed} neighbours, and X has {n} rows: pass more rows{', or lower k' * (needed == k)}"
+                )
+            notes.append(f"no {metric}: it takes {needed} neighbours, and X has {n} rows")
+            wanted -= {metric}
+    near = bool(wanted & OF_K)
     measured = cast(Array, UnitRows(features)) if normalize else features
     task = Task(
         X=features,
@@ -130,6 +135,7 @@ def prepared(
         normalize=normalize,
         temperature=temperature,
         memory=available_bytes() if memory_budget is None else as_bytes(memory_budget),
+        memory_budget=memory_budget,
         seed=seed,
         progress=progress,
         notes=notes,
@@ -165,15 +171,17 @@ def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
     (n, d), wanted = task.X.shape, task.wanted
     pairwise = bool(wanted & {"silhouette", "soft_nearest_neighbor", "complexity"})
     q = n if asked is None else len(asked)
+    meeting = _SAMPLE if asked is None and pairwise and n > _ALL_PAIRS else q
     needs_index = index_bytes(task.points.X, q, task.k_largest + 2) * task.searched
 
-    def kept(q: int) -> int:
-        return int(200 * n + 32 * q * (len(task.classes) + task.k_largest))
+    def needed(streamed: bool, q: int, meeting: int) -> int:
+        kept = 200 * n + 32 * q * (len(task.classes) + task.k_largest)
+        return int(kept + sweep_bytes(task.points.X, meeting) * (pairwise or streamed) + needs_index * (not streamed))
 
     on_disk = isinstance(task.X, np.memmap)
     notes: list[str] = []
     streamed = asked is not None and (pairwise or (on_disk and task.searched))
-    if task.searched and not streamed and needs_index + kept(q) > task.memory:
+    if task.searched and not streamed and needed(False, q, meeting) > task.memory:
         streamed = True
         if asked is None and n > _SAMPLE:
             asked = query_rows(_SAMPLE, n, d, seed=task.seed, what="measure")
@@ -187,7 +195,9 @@ def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
         sampled = query_rows(_SAMPLE, n, d, seed=task.seed, what="measure")
         notes.append(f"{_SAMPLE:,} of {n:,} rows are sampled for silhouettes, soft nearest neighbours and local sets")
     if sampled is not None and "complexity" in wanted:
-        notes.append("no T1: it takes all pairs" if asked is None else "no N1 and no T1: they take all rows")
+        all_asked = asked is not None and len(asked) == n
+        rows = "an index of all rows" if all_asked else "all rows"
+        notes.append("no T1: it takes all pairs" if asked is None else f"no N1 and no T1: they take {rows}")
     meeting = n if sampled is None else len(sampled)
     if pairwise or streamed:
         made_up = min(n, INTERPOLATED) * (streamed and "complexity" in wanted)
@@ -196,12 +206,10 @@ def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
         if seconds > _SLOW:
             notes.append(f"{pairs:.2g} pairs of {d} features will be met, which takes about {_duration(seconds)}")
     check_fits(
-        kept(n if asked is None else len(asked))
-        + sweep_bytes(task.points.X, meeting) * (pairwise or streamed)
-        + needs_index * (not streamed),
+        needed(streamed, n if asked is None else len(asked), meeting),
         f"measuring {n} x {d} points",
-        "use fewer queries, or fewer metrics",
-        int(task.memory),
+        "use fewer queries, fewer metrics, or more memory",
+        task.memory_budget,
     )
     return Plan(asked, sampled, streamed, tuple(notes))
 

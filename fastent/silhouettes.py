@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fastent.arrays import as_features, as_labels
 from fastent.intervals import Estimate
 from fastent.memory import check_fits
-from fastent.options import choice
+from fastent.options import choice, whole_number
 from fastent.pairs import Block, Points, Side, sweep, sweep_bytes
 from fastent.progress import Progress
 from fastent.queries import query_rows
@@ -64,6 +64,7 @@ def silhouette(
     [0.818, 0.778, 0.778, 0.818]
     """
     choice("method", method, ("exact", "simplified", "squared"))
+    seed = whole_number("seed", seed, minimum=0)
     features = as_features(X)
     n, d = features.shape
     codes, classes = as_labels(labels, n=n, minimum_classes=2)

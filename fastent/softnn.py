@@ -12,14 +12,21 @@ from fastent.arrays import as_features, as_labels, kernel_dtype, row_blocks
 from fastent.errors import FastentError
 from fastent.intervals import Estimate, sample_mean
 from fastent.memory import check_fits
-from fastent.options import choice, number
+from fastent.options import choice, number, whole_number
 from fastent.pairs import Block, Points, Side, sweep, sweep_bytes
 from fastent.progress import Progress
 from fastent.queries import query_rows
 from fastent.sketch import common_scale
 from fastent.threads import in_parallel
 
-__all__ = ["SimilaritySums", "SoftNearestNeighbor", "settled", "soft_nearest_neighbor_loss", "temperature_nodes"]
+__all__ = [
+    "SimilaritySums",
+    "SoftNearestNeighbor",
+    "checked_temperature",
+    "settled",
+    "soft_nearest_neighbor_loss",
+    "temperature_nodes",
+]
 
 Array = NDArray[Any]
 Temperature = float | Literal["median", "optimal"]
@@ -117,6 +124,7 @@ def soft_nearest_neighbor_loss(
     features = as_features(X)
     n, d = features.shape
     codes, classes = as_labels(labels, n=n, minimum_classes=2)
+    temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
     asked = query_rows(queries, n, d, seed=seed, what="the soft nearest neighbour loss")
     points = Points(features, codes, common_scale(features), len(classes))
     q = n if asked is None else len(asked)
@@ -143,11 +151,18 @@ def settled(sums: "SimilaritySums", progress: Progress = None) -> SoftNearestNei
     return found
 
 
+def checked_temperature(temperature: Any) -> Temperature:
+    """A number above 0, "median" or "optimal"."""
+    if isinstance(temperature, str):
+        choice("temperature", temperature, ("median", "optimal"))
+        return temperature  # type: ignore[return-value]
+    return number("temperature", temperature, above=0)
+
+
 def temperature_nodes(points: Points, temperature: Temperature, seed: int) -> Array:
     """The temperature, or those around the optimum between which it will be interpolated."""
     if not isinstance(temperature, str):
-        return np.array([number("temperature", temperature, above=0)])
-    choice("temperature", temperature, ("median", "optimal"))
+        return np.array([temperature])
     from scipy.spatial.distance import pdist
 
     rows = _sample(points, _MEDIAN_ROWS, seed)

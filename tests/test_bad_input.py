@@ -149,7 +149,15 @@ API = [
     (lambda: fe.measure(X, Y, k=3, metrics="entropy"), "metrics='entropy': choose 'all' or some of 'geometry', 'mixing', 'lisi'"),
     (lambda: fe.measure(X, Y, k=3, metrics=[]), "metrics=[]: choose 'all' or some of"),
     (lambda: fe.measure(X, Y, k=3, metrics=5), "metrics=5: choose 'all' or some of"),
-    (lambda: fe.measure(X, Y), "k=10: a whole number from 2 to 5 is needed"),
+    (lambda: fe.measure(X, Y, metrics="mixing"), "mixing takes 10 neighbours, and X has 6 rows: pass more rows, or lower k"),
+    (lambda: fe.measure(X, Y, k=1), "k=1: a whole number of at least 2 is needed"),
+    (lambda: fe.measure(X, Y, temperature=-1), "temperature=-1: a number above 0 is needed"),
+    (lambda: fe.measure(X, Y, temperature="mean"), "temperature='mean': choose one of 'median', 'optimal'"),
+    (lambda: fe.measure(X, Y, seed=-1), "seed=-1: a whole number of at least 0 is needed"),
+    (lambda: fe.neighbors(X, 2, seed=1.5), "seed=1.5: a whole number of at least 0 is needed"),
+    (lambda: fe.compare(fe.geometry(X, Y)), "measurements is a ClassGeometry: pass those to be compared in a list"),
+    (lambda: fe.intrinsic_dimension(X), "neighbors is ndarray: pass what fe.neighbors(X, k=10) returns"),
+    (lambda: fe.mixing(X, Y), "neighbors is ndarray: pass what fe.neighbors(X) returns"),
     (lambda: fe.measure(X, Y, k=3, metrics="lisi"), "lisi takes 90 neighbours, and X has 6 rows: pass more rows"),
     (lambda: fe.measure(X, Y, k=3, queries=[1, 1]), "queries name 2 rows, 1 of them different: name each once"),
     (lambda: fe.measure(X, Y, k=3, queries=X), "queries of measure are rows of X, by number: points that are no rows have no label here"),
@@ -202,7 +210,7 @@ CLI = [
     (["run", "--grayscale"], "grayscale"),
     (["run", "--activation", "gelu"], "activation='gelu': choose one of 'tanh', 'relu'"),
     (["run", "--lr", "nan"], "lr=nan: a number above 0 is needed"),
-    (["run", "--exclude", "rows.txt"], "'rows.txt' is damaged or no .npy of numbers"),
+    (["run", "--exclude", "rows.txt"], "'rows.txt' is no .npy: save it with numpy.save"),
     (["run", "--epochs", "3", "--out", "a-file"], "cannot write to the folder 'a-file'"),
     (["run", "--epochs", "3", "--out", "damaged"], "'damaged/run.npz' is damaged or no .npz of plain arrays"),
     (["measure", "X.npy", "missing.npy"], "no file 'missing.npy': check the path"),
@@ -211,7 +219,12 @@ CLI = [
     (["measure", "good.npz:Z", "y.npy"], "'good.npz' holds x_train, y_train, not 'Z'"),
     (["measure", "cut.npz", "y.npy"], "'cut.npz' is damaged or no .npz of plain arrays"),
     (["measure", "pickled.npz:x_train", "y.npy"], "'pickled.npz' is damaged or no .npz of plain arrays"),
-    (["measure", "rows.txt", "y.npy"], "'rows.txt' is damaged or no .npy of numbers"),
+    (["measure", "rows.txt", "y.npy"], "'rows.txt' is no .npy: save it with numpy.save"),
+    (
+        ["measure", "X.npy", "objects.npy"],
+        "'objects.npy' holds Python objects: save numbers, or for labels y.astype(str), with numpy.save",
+    ),
+    (["measure", "X.npy", "y.npy", "--seed", "-1"], "seed=-1: a whole number of at least 0 is needed"),
     (["measure", "X.npy", "X.npy"], "labels has shape (40, 3)"),
     (["measure", "X.npy", "y.npy", "--metrics", "mixing,all"], "choose 'all' or some of"),
     (["measure", "X.npy", "y.npy", "--queries", "50"], "queries=50: a whole number from 1 to 40 is needed"),
@@ -244,6 +257,7 @@ def folder(tmp_path_factory):
     np.save(folder / "X.npy", x)
     np.save(folder / "y.npy", y)
     (folder / "rows.txt").write_text("1 2 3")
+    np.save(folder / "objects.npy", np.array(["a", None], object), allow_pickle=True)
     (folder / "a-file").write_text("")
     (folder / "damaged").mkdir()
     (folder / "damaged" / "run.npz").write_bytes(b"PK\x03\x04 not a run")

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import sys
 
 import numpy as np
@@ -136,7 +137,7 @@ def test_a_budget_that_holds_no_index(tmp_path):
     found = fe.measure(X, y, metrics=["mixing", "margins"], memory_budget="130MiB")
     assert found.notes[0].startswith("20,000 of 100,000 rows are sampled: an index of all takes")
     np.testing.assert_array_equal(found.margins.miss, whole.margins.miss[found.queries])
-    with pytest.raises(fe.FastentError, match="use fewer queries, or fewer metrics"):
+    with pytest.raises(fe.FastentError, match="use fewer queries, fewer metrics, or more memory"):
         fe.measure(X, y, memory_budget="5MiB")
 
 
@@ -259,9 +260,7 @@ def test_tables(tmp_path):
     stored = pq.read_table(tmp_path / "points.parquet")
     assert stored.equals(table)
     assert json.loads(stored.schema.metadata[b"fastent"]) == found.as_json()
-    shown = Console(width=100, record=True, file=io.StringIO())
-    shown.print(found)
-    text = shown.export_text()
+    text = shown(found)
     assert "500 points x 6 features, 3 classes" in text
     assert f"{found.mixing.overlap:.4f}" in text
     assert "overlap" in repr(found)
@@ -288,9 +287,67 @@ def test_compare():
     assert np.isnan(compared.values[compared.statistics.index("silhouette/exact"), 1])
     assert compared.table().column_names == ["statistic", "all", "all standard error", "some", "some standard error"]
     assert "mixing/overlap" in repr(compared)
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(compared)
-    assert "±" in console.export_text()
+    assert "±" in shown(compared)
+
+
+def shown(thing, width=120):
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(thing)
+    return console.export_text()
+
+
+def test_what_makes_statistics_less_than_they_seem_is_said():
+    X, y = clusters(11, 300, 4, 3)
+    dead = fe.measure(np.zeros_like(X), y)
+    summary = dead.summary()
+    for name in ("geometry/fisher", "geometry/nc1", "geometry/nc2_norm_spread", "margins/n2"):
+        assert np.isnan(summary[name]), name
+    assert "all rows are equal: there is nothing to tell classes apart" in dead.notes
+    assert "All rows are equal" in shown(dead)
+    assert sum(note.startswith("no dimension by twonn, twonn-ml, mle, gride: all 300 queries") for note in dead.notes) == 1
+    y[0] = 9
+    X[50:60] = X[50]
+    found = fe.measure(X, y)
+    assert "1 of 4 classes have one point, which averages over classes count as much as any" in found.notes
+    duplicates = max(each.duplicates for each in found.dimension.values())
+    assert duplicates >= 10
+    assert f"dimension leaves out {duplicates} points that have an equal one, or neighbours at one distance" in found.notes
+
+
+def test_few_rows_leave_out_what_takes_more():
+    X, y = [[0.0], [1.0], [5.0]], [0, 0, 1]
+    found = fe.measure(X, y)
+    assert (found.mixing, found.lisi, found.dimension) == (None, None, None)
+    assert "no mixing: it takes 10 neighbours, and X has 3 rows" in found.notes
+    assert found.margins.miss.tolist() == [5, 4, 4]
+    assert fe.measure(X, y, k=2).mixing is not None
+
+
+def test_any_scale_stays_readable():
+    X, y = clusters(12, 300, 4, 3)
+    large, small = fe.measure(X * 1e30, y), fe.measure(X * 1e-30, y)
+    assert f"{large.margins.intervals['margin'].value:.3e}" in shown(large, 80)
+    assert f"{small.margins.intervals['margin'].value:.3e}" in shown(small, 80)
+    assert "0 separate, 0.5 tangled" in shown(large, 80)
+
+
+def test_names_are_shown_as_they_are_and_differences_said():
+    X, y = clusters(13, 300, 4, 3)
+    pair = [fe.measure(X, y, metrics="mixing"), fe.measure(X, y, k=5, normalize=True, metrics="mixing")]
+    compared = fe.compare(pair, names=["[/conv1]", "[bold]"])
+    assert "[/conv1]" in shown(compared)
+    assert "[bold]" in shown(compared)
+    assert compared.notes == ("k: 10, 5", "normalize: False, True")
+    assert "k: 10, 5" in shown(compared)
+    assert "k: 10, 5" in repr(compared)
+
+
+def test_a_budget_named_as_enough_is_enough():
+    X, y = clusters(14, 2000, 32, 5)
+    with pytest.raises(fe.FastentError) as refused:
+        fe.measure(X, y, memory_budget="1MiB")
+    enough = int(re.search(r"needs about (\d+) MiB", str(refused.value))[1]) + 1
+    assert fe.measure(X, y, memory_budget=f"{enough}MiB").summary()["margins/n3"] == fe.measure(X, y).margins.n3
 
 
 @given(
