@@ -49,6 +49,8 @@ def minimum_spanning_tree(
     lists : (n, k) float64 and (n, k) int64, optional
         All rows' nearest neighbours, squared, if they are known.
     """
+    from fastent.kernels.spanning import nearest_outside, shortest_edges
+
     n = len(X)
     if n == 1:
         return SpanningTree(np.empty((0, 2), np.int64), np.empty(0))
@@ -66,13 +68,12 @@ def minimum_spanning_tree(
     with reporting(progress, "spanning tree", n) as report:
         while (n_components := component.max() + 1) > 1:
             report(n - n_components, f"{n_components} components")
-            stale = np.flatnonzero((other == n) | (component[np.minimum(other, n - 1)] == component))
-            outside = component[near_index[stale]] != component[stale, None]
-            place, found = outside.argmax(1), outside.any(1)
-            squared[stale] = np.where(found, near[stale, place], np.inf)
-            other[stale] = np.where(found, near_index[stale, place], n)
-            _search_open(X, component, squared, other, known_to, index)
-            chosen = _shortest(component, squared, other)
+            nearest_outside(near, near_index, component, squared, other)
+            waits = int(np.bincount(component).argmax())
+            _search_open(X, component, waits, squared, other, known_to, index)
+            chosen = shortest_edges(component, n_components, squared, other)
+            chosen[waits] = n  # it was not searched: what it knows may not be its shortest
+            chosen = chosen[chosen < n]
             ends = np.sort(np.stack([chosen, other[chosen]], 1), axis=1)
             ends, first = np.unique(ends, axis=0, return_index=True)
             edges.append(ends)
@@ -81,12 +82,13 @@ def minimum_spanning_tree(
     return SpanningTree(np.concatenate(edges), np.concatenate(lengths))
 
 
-def _search_open(X: Array, component: Array, squared: Array, other: Array, known_to: Array, index: ExactIndex) -> None:
+def _search_open(
+    X: Array, component: Array, waits: int, squared: Array, other: Array, known_to: Array, index: ExactIndex
+) -> None:
     """Search for points that know no edge though one may be as short as the shortest that their component knows."""
-    n, sizes = len(X), np.bincount(component)
-    shortest = np.full(len(sizes), np.inf)
+    n = len(X)
+    shortest = np.full(component.max() + 1, np.inf)
     np.minimum.at(shortest, component, squared)
-    waits = int(sizes.argmax())
     unknown = np.flatnonzero((other == n) & (known_to <= shortest[component]) & (component != waits))
     if not len(unknown):
         return
@@ -96,19 +98,6 @@ def _search_open(X: Array, component: Array, squared: Array, other: Array, known
     squared[unknown] = np.where(found[:, 0] < n, distance[:, 0], np.inf)
     other[unknown] = found[:, 0]
     known_to[unknown] = np.maximum(known_to[unknown], np.where(found[:, 0] < n, distance[:, 0], within))
-
-
-def _shortest(component: Array, squared: Array, other: Array) -> Array:
-    """The point of each component that holds its shortest edge; none of a component that may wait and knows no edge."""
-    points = np.flatnonzero(other < len(other))
-    low, high = np.minimum(points, other[points]), np.maximum(points, other[points])
-    order = np.lexsort((high, low, squared[points], component[points]))
-    first = np.flatnonzero(np.diff(component[points[order]], prepend=-1))
-    chosen: Array = points[order[first]]
-    # The largest component was not searched: what it knows may not be its shortest.
-    waits = np.bincount(component).argmax()
-    searched: Array = chosen[component[chosen] != waits]
-    return searched
 
 
 def _joined(component: Array, ends: Array) -> Array:

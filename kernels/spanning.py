@@ -1,0 +1,51 @@
+"""What Boruvka's rounds do for every point."""
+
+from typing import Any
+
+import numpy as np
+from fastent.kernels.jit import kernel
+from numba import prange
+
+__all__ = ["nearest_outside", "shortest_edges"]
+
+
+@kernel(parallel=True)
+def nearest_outside(near: Any, near_index: Any, component: Any, squared: Any, other: Any) -> None:
+    """Where a point's nearest in another component has come into its own, take the next one in its list.
+
+    Parameters
+    ----------
+    near, near_index : (n, k) float64, int64
+        Lists of nearest neighbours.
+    component : (n,) int64
+    squared, other : (n,) float64, int64
+        Overwritten; infinite and n where the list has none.
+    """
+    n, k = near_index.shape
+    for i in prange(n):
+        if other[i] < n and component[other[i]] != component[i]:
+            continue
+        j = 0
+        while j < k and component[near_index[i, j]] == component[i]:
+            j += 1
+        squared[i], other[i] = (near[i, j], near_index[i, j]) if j < k else (np.inf, n)
+
+
+@kernel()
+def shortest_edges(component: Any, n_components: int, squared: Any, other: Any) -> Any:
+    """The point of each component that holds its shortest edge, n where none does; of one length that with lower numbers."""
+    n = len(component)
+    chosen = np.full(n_components, n)
+    for i in range(n):
+        if other[i] == n:
+            continue
+        c = component[i]
+        best = chosen[c]
+        if best == n or squared[i] < squared[best]:
+            chosen[c] = i
+        elif squared[i] == squared[best]:
+            low, high = min(i, other[i]), max(i, other[i])
+            its_low, its_high = min(best, other[best]), max(best, other[best])
+            if low < its_low or (low == its_low and high < its_high):
+                chosen[c] = i
+    return chosen
