@@ -148,6 +148,12 @@ class ExactIndex:
         """Of the rows, in their order."""
         return [_taken(each, self._position) for each in (self._points.sketch, self._points.fine)]
 
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """Row numbers tile by tile, and so class by class: near ones lie side by side. (n,) int64."""
+        order: NDArray[np.int64] = self._order
+        return order
+
     def nearest(
         self,
         k: int,

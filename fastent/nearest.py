@@ -54,7 +54,11 @@ class NearestLists:
         if block.mirrored:
             # The columns lie on a later side: locks are always taken in that order.
             with self._lock(rows), self._lock(columns):
-                nearest_both(*pairs, *self._lists(rows), *self._lists(columns))
+                nearest_both(*pairs, *self._lists(rows), *self._lists(columns), False)
+            return
+        if rows is columns:
+            with self._lock(rows):
+                nearest_both(*pairs, *self._lists(rows), *self._lists(rows), True)
             return
         codes = np.repeat(rows.classes, np.diff(rows.bounds))
         segments = (columns.classes, columns.bounds) if self._among else (np.zeros(1, np.int64), columns.bounds[[0, -1]])

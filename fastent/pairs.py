@@ -135,6 +135,7 @@ def sweep(
     reductions: Sequence[Reduction],
     *,
     within_classes: bool = False,
+    order: NDArray[np.int64] | None = None,
     progress: Progress = None,
     description: str = "all pairs",
 ) -> None:
@@ -146,8 +147,10 @@ def sweep(
         Row numbers, or other points (of the same scale); all rows unless said.
     within_classes : bool
         Leave out blocks that have no class on both sides.
+    order : (n,) int64, optional
+        Where all rows are queries: row numbers, class by class, best with near ones side by side.
     """
-    blocks, total = _mirrored(points) if queries is None else _streamed(points, queries)
+    blocks, total = _mirrored(points, order) if queries is None else _streamed(points, queries)
     if within_classes:
         blocks = (block for block in blocks if np.intersect1d(block[0].classes, block[1].classes).size)
     desks = threading.local()
@@ -197,8 +200,9 @@ def sweep_bytes(X: Array, n_queries: int) -> int:
     return int(n_queries * (item * d + 32) + blocks + 4 * _READ_BYTES)
 
 
-def _mirrored(points: Points) -> tuple[Iterator[tuple[Side, Side, bool]], int]:
-    order = np.argsort(points.codes, kind="stable")
+def _mirrored(points: Points, order: NDArray[np.int64] | None) -> tuple[Iterator[tuple[Side, Side, bool]], int]:
+    if order is None:
+        order = np.argsort(points.codes, kind="stable")
     sides = _sides(_rows(points, order), points.codes[order], order, order)
 
     def blocks() -> Iterator[tuple[Side, Side, bool]]:

@@ -46,13 +46,15 @@ def indexed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
     def sweep_all(reductions: list[Any]) -> None:
         if reductions:
             with task.stage("all pairs", passes=1):
-                sweep(points, plan.sampled, reductions, within_classes=not sums, progress=task.progress)
+                sweep(points, plan.sampled, reductions, within_classes=not sums, order=order, progress=task.progress)
 
+    order = None
     if not task.searched:
         sweep_all(sums)
         return Near(), None
     with task.stage("index", passes=2):
         index = ExactIndex(points.X, codes=points.codes, scale=points.scale, seed=task.seed)
+    order = index.order
     longer = bool(sums) and plan.sampled is None and task.k_largest > _FIRST
     with task.stage("neighbours"):
         near = _search(task, plan, index, _FIRST if longer else task.k_largest)

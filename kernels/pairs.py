@@ -399,17 +399,23 @@ def _near_either(squared: Any, norm: float, norms: Any, share: float, limit: flo
 @kernel()
 def nearest_both(
     squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, ids: Any, other_ids: Any, lists: Any,
-    index: Any, other_lists: Any, other_index: Any,
+    index: Any, other_lists: Any, other_index: Any, same: bool,
 ) -> None:  # fmt: skip
-    """The same for rows and columns at once, each among all of the others: other_lists, other_index (c, k)."""
+    """The same for rows and columns at once, each among all of the others.
+
+    other_lists, other_index : (c, k)
+    same : bool
+        Whether rows and columns, and so their lists, are the same: each pair is met once, and no point itself.
+    """
     share = np.float32(share)
     k = lists.shape[1]
     limits = other_lists[:, k - 1].astype(np.float32)
     for i in range(squared.shape[0]):
         limit = np.float32(lists[i, k - 1])
-        if _near_either(squared[i], norms[i], other_norms, share, limit, limits) == 0:
+        start = i + 1 if same else 0
+        if _near_either(squared[i, start:], norms[i], other_norms[start:], share, limit, limits[start:]) == 0:
             continue
-        for first in range(0, squared.shape[1], 64):
+        for first in range(start, squared.shape[1], 64):
             last = min(first + 64, squared.shape[1])
             if _near_either(squared[i, first:last], norms[i], other_norms[first:last], share, limit, limits[first:last]) == 0:
                 continue
