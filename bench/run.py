@@ -1,4 +1,7 @@
-"""Run the suite and keep its result: bench/results/<date>-<commit>.json, and a page of the newest: README.md and growth.svg."""
+"""Run the suite, or with -k a part, and keep the result: bench/results/<date>-<commit>.json.
+
+The page, README.md and growth.svg, shows each job as the newest run has it that included it.
+"""
 
 import json
 import subprocess
@@ -47,33 +50,35 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     name = f"{result['date']}-{result['commit'].rstrip('+')}.json"
     (RESULTS / name).write_text(json.dumps(result, indent=2) + "\n")
-    (RESULTS / "README.md").write_text(_page(result, name))
-    _plot_growth(result, RESULTS / "growth.svg")
+    newest: dict[str, tuple[str, dict[str, Any]]] = {}
+    for path in sorted(RESULTS.glob("*.json"), key=lambda path: (path.name == name, path.stat().st_mtime)):
+        newest |= {job["job"] + "".join(job["peers"]): (path.stem, job) for job in json.loads(path.read_text())["jobs"]}
+    (RESULTS / "README.md").write_text(_page(result["machine"], list(newest.values())))
+    _plot_growth([job for _, job in newest.values()], RESULTS / "growth.svg")
     print((RESULTS / "README.md").read_text())
     return 0
 
 
-def _page(result: dict[str, Any], source: str) -> str:
-    machine = result["machine"]
+def _page(machine: dict[str, Any], jobs: list[tuple[str, dict[str, Any]]]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        f"{result['date']}, commit {result['commit']}, {machine['processor']}, {machine['threads']} threads; medians over the "
-        f"rounds of a job, in each of which ours and its peers take turns. From `{source}` by `make bench`. "
-        "A ratio above 1 means that ours takes less time than the peer; it is the median of the rounds' ratios.",
+        f"{machine['processor']}, {machine['threads']} threads; medians over the rounds of a job, in each of which ours and its "
+        "peers take turns, by `make bench`. A ratio above 1 means that ours takes less time than the peer; it is the median of "
+        "the rounds' ratios.",
         "",
-        "| job | rounds | ours | peer | peer's time | ratio | peer's recall |",
-        "|---|---|---|---|---|---|---|",
+        "| job | rounds | ours | peer | peer's time | ratio | peer's recall | from |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for job in result["jobs"]:
+    for source, job in jobs:
         for peer, figures in job["peers"].items():
             rate = f" ({job['gigabytes'] / job['median_s']:.1f} GB/s)" if "gigabytes" in job else ""
             recall = f"{job['recall'][peer]:.4f}" if peer in job.get("recall", {}) else ""
             lines.append(
                 f"| {job['job']} | {job['rounds']} | {_seconds(job['median_s'])}{rate} | {peer} "
-                f"| {_seconds(figures['median_s'])} | {figures['ratio']:.2f} | {recall} |"
+                f"| {_seconds(figures['median_s'])} | {figures['ratio']:.2f} | {recall} | [{source}]({source}.json) |"
             )
-    for remarks in map(_remarks, result["jobs"]):
+    for remarks in (_remarks(job) for _, job in jobs):
         lines += ["", *remarks] if remarks else []
     return "\n".join(lines).rstrip() + "\n"
 
@@ -114,10 +119,10 @@ def _remarks(job: dict[str, Any]) -> list[str]:
     return []
 
 
-def _plot_growth(result: dict[str, Any], path: Path) -> None:
+def _plot_growth(every: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    jobs = [job for job in result["jobs"] if "growth" in job]
+    jobs = [job for job in every if "growth" in job]
     if not jobs:
         return
     figure = Figure((7, 4), layout="constrained")

@@ -101,6 +101,6 @@ def test_measure(side_by_side, layer):
             "its silhouette alone": lambda: fe.measure(X, y, metrics="silhouette"),
             "its soft nearest neighbour loss alone": lambda: fe.measure(X, y, metrics="soft_nearest_neighbor"),
         },
-        rounds=5,
+        rounds=3,
         job=f"measure, all statistics: trained, second, {len(X):,} x {X.shape[1]}",
     )

@@ -6,15 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.margins import Margins
-from fastent.pairs import Desk, Points, taken
+from fastent.pairs import BLOCK_ROWS, Desk, Points, taken
 from fastent.threads import in_parallel
 
 __all__ = ["Spheres", "spheres"]
 
 Array = NDArray[Any]
 
-# So many spheres are compared with all smaller ones at once: few where the first ones may hold most of the class.
-_FEWEST, _MOST = 64, 1024
+# So many spheres are compared with all smaller ones at first, for these may hold most of the class; then twice as many.
+_FEWEST = 64
 
 
 class Spheres(NamedTuple):
@@ -67,11 +67,11 @@ def _covered(rows: Array, radius: NDArray[np.float64]) -> NDArray[np.bool_]:
         covered[some] = flags
         kept = some[~flags]
         centres = rows[kept]
-        for begin in range(0, len(left), _MOST):
-            others = left[begin : begin + _MOST]
+        for begin in range(0, len(left), BLOCK_ROWS):
+            others = left[begin : begin + BLOCK_ROWS]
             flags = np.zeros(len(others), np.bool_)
             cover(*desk.measure(centres, rows[others]), centres, rows[others], radius[kept], flags, False)
             covered[others] = flags
         left = left[~covered[left]]
-        size = min(2 * size, _MOST)
+        size = min(2 * size, BLOCK_ROWS)
     return covered
