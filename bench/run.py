@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from datetime import date
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def main() -> int:
             return status
         benchmarks = json.loads(raw.read_text())["benchmarks"]
     result = {
-        "date": date.today().isoformat(),
+        "date": datetime.now().isoformat(timespec="minutes"),
         "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
         "machine": {
             "processor": llvm.get_host_cpu_name(),
@@ -48,11 +48,12 @@ def main() -> int:
         ],
     }
     RESULTS.mkdir(exist_ok=True)
-    name = f"{result['date']}-{result['commit'].rstrip('+')}.json"
+    name = f"{result['date'][:10]}-{result['commit'].rstrip('+')}.json"
     (RESULTS / name).write_text(json.dumps(result, indent=2) + "\n")
     newest: dict[str, tuple[str, dict[str, Any]]] = {}
-    for path in sorted(RESULTS.glob("*.json"), key=lambda path: (path.name == name, path.stat().st_mtime)):
-        newest |= {job["job"] + "".join(job["peers"]): (path.stem, job) for job in json.loads(path.read_text())["jobs"]}
+    runs = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
+    for stem, run in sorted(runs.items(), key=lambda item: item[1]["date"]):
+        newest |= {job["job"] + "".join(job["peers"]): (stem, job) for job in run["jobs"]}
     (RESULTS / "README.md").write_text(_page(result["machine"], list(newest.values())))
     _plot_growth([job for _, job in newest.values()], RESULTS / "growth.svg")
     print((RESULTS / "README.md").read_text())

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,23 +72,22 @@ def read_npy(path: str | os.PathLike[str], remedy: str = "save it with numpy.sav
         if Path(path).is_file():
             return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
     except Exception as error:  # a damaged header can raise anything
-        _refuse_other_files(Path(path), remedy)
-        raise FastentError(f"{str(path)!r} is damaged or no .npy of numbers ({first_line(error)}): {remedy}") from error
+        raise FastentError(_why_no_npy(Path(path), error, remedy)) from error
     raise FastentError(f"no file {str(path)!r}: check the path")
 
 
-def _refuse_other_files(path: Path, remedy: str) -> None:
-    """What numpy says of these would suggest to load them in a way that runs whatever code they hold."""
+def _why_no_npy(path: Path, error: Exception, remedy: str) -> str:
+    """What numpy itself says would in two cases suggest to load the file in a way that runs whatever code it holds."""
     with open(path, "rb") as stream:
         if stream.read(6) != b"\x93NUMPY":
-            raise FastentError(f"{str(path)!r} is no .npy: {remedy}")
+            return f"{str(path)!r} is no .npy: {remedy}"
         stream.seek(0)
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        if read(stream)[2].hasobject:
-            raise FastentError(
-                f"{str(path)!r} holds Python objects: save numbers, or for labels y.astype(str), with numpy.save"
-            )
+        with suppress(Exception):  # a damaged header again
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            if read(stream)[2].hasobject:
+                return f"{str(path)!r} holds Python objects: save numbers, or for labels y.astype(str), with numpy.save"
+    return f"{str(path)!r} is damaged or no .npy of numbers ({first_line(error)}): {remedy}"
 
 
 def read_array(place: str, usual: str) -> NDArray[Any]:
