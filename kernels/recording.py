@@ -15,14 +15,14 @@ _STRIP = 512
 
 
 @kernel(fastmath=SUMS)
-def _add_squares(values: Any, squares: Any) -> None:
+def add_squares(values: Any, squares: Any) -> None:
     for i in range(values.shape[0]):
         value = np.float64(values[i])
         squares[i] += value * value
 
 
 @kernel(fastmath=SUMS)
-def _dot(values: Any, weights: Any) -> float:
+def dot(values: Any, weights: Any) -> float:
     total = 0.0
     for i in range(values.shape[0]):
         total += np.float64(values[i]) * weights[i]
@@ -30,7 +30,7 @@ def _dot(values: Any, weights: Any) -> float:
 
 
 @kernel()
-def _invert_norms(squares: Any) -> int:
+def invert_norms(squares: Any) -> int:
     """Replace squared norms by inverse norms, zeros by zero; return how many were not zero."""
     directed = 0
     for i in range(squares.shape[0]):
@@ -40,8 +40,15 @@ def _invert_norms(squares: Any) -> int:
     return directed
 
 
+@kernel()
+def _leave_out(point_weights: Any, squares: Any) -> None:
+    for i in range(squares.shape[0]):
+        if point_weights[i] == 0:
+            squares[i] = 0.0
+
+
 @kernel(parallel=True)
-def unit_class_sums(activations: Any, bounds: Any) -> Any:
+def unit_class_sums(activations: Any, bounds: Any, point_weights: Any) -> Any:
     """Sum the unit vectors of each class, in float64.
 
     Parameters
@@ -50,6 +57,8 @@ def unit_class_sums(activations: Any, bounds: Any) -> Any:
         h units of S networks on n points, points of a class side by side.
     bounds : (C + 1,) int64
         Class c is the points bounds[c]..bounds[c + 1].
+    point_weights : (S, n)
+        A point of weight 0 is left out.
 
     Returns
     -------
@@ -67,49 +76,9 @@ def unit_class_sums(activations: Any, bounds: Any) -> Any:
                 norms = inverse[: stop - start]
                 norms[:] = 0.0
                 for j in range(n_units):
-                    _add_squares(activations[s, j, start:stop], norms)
-                directed[s, c] += _invert_norms(norms)
+                    add_squares(activations[s, j, start:stop], norms)
+                _leave_out(point_weights[s, start:stop], norms)
+                directed[s, c] += invert_norms(norms)
                 for j in range(n_units):
-                    sums[s, c, j] += _dot(activations[s, j, start:stop], norms)
+                    sums[s, c, j] += dot(activations[s, j, start:stop], norms)
     return sums, directed
-
-
-@kernel()
-def _note_losses(own: Any, other: Any, wins_ties: bool, lost: Any) -> None:
-    """Mark the points whose own logit is beaten by another's."""
-    if wins_ties:
-        for i in range(lost.shape[0]):
-            lost[i] |= other[i] >= own[i]
-    else:
-        for i in range(lost.shape[0]):
-            lost[i] |= other[i] > own[i]
-
-
-@kernel(parallel=True)
-def misclassified(logits: Any, bounds: Any, original: Any) -> Any:
-    """Tell which points each network gets wrong; of equal logits the first counts.
-
-    Parameters
-    ----------
-    logits : (S, C, n) float32 or float64, C-contiguous
-    bounds : (C + 1,) int64
-        Class c is the points bounds[c]..bounds[c + 1].
-    original : (n,) int64
-        Where each point belongs in the result.
-
-    Returns
-    -------
-    (S, n) bool
-    """
-    n_networks, n_outputs, n = logits.shape
-    wrong = np.empty((n_networks, n), np.bool_)
-    for s in prange(n_networks):
-        for c in range(bounds.shape[0] - 1):
-            own = logits[s, c]
-            lost = np.zeros(bounds[c + 1] - bounds[c], np.bool_)
-            for other in range(n_outputs):
-                if other != c:
-                    _note_losses(own[bounds[c] : bounds[c + 1]], logits[s, other, bounds[c] : bounds[c + 1]], other < c, lost)
-            for i in range(lost.shape[0]):
-                wrong[s, original[bounds[c] + i]] = lost[i]
-    return wrong

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastent as fe
+from fastent.training.ensemble import Ensemble
+from fastent.training.points import Points
 from fastent.training.tables import curves_table, stragglers_table, summary
 from tests import naive
 from tests.plain_loop import train_plain
@@ -45,6 +47,8 @@ def assert_same_bits(a, b):
         {"hidden": (24, 12), "lr": 0.2},
         {"momentum": 0.9, "lr": 0.05},
         {"optimizer": "adam", "lr": 0.01, "hidden": (12, 8, 6)},
+        {"hidden": (20, 16, 12, 8), "lr": 0.2},
+        {"activation": "relu", "momentum": 0.9, "lr": 0.02, "hidden": (20, 16, 12, 8)},
     ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -57,14 +61,75 @@ def test_each_seed_is_the_network_that_a_plain_torch_loop_trains(digits, options
         assert (run.misclassified(200)[s] == alone["wrong"][200]).all()
 
 
-def test_all_classes_against_a_plain_torch_loop():
+@pytest.mark.parametrize("options", [{"hidden": (16,)}, {"hidden": (24, 16, 12, 12), "optimizer": "adam", "lr": 0.003}])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_all_classes_against_a_plain_torch_loop(options, dtype):
     data = fe.load_data("digits", classes="all")
-    run = fe.train(data, seeds=2, epochs=200, dtype="float64", hidden=(16,))
-    alone = train_plain(data, seed=1, epochs=200, hidden=(16,), dtype=torch.float64)
-    np.testing.assert_allclose(run.train_error[1], alone["train_error"], atol=1e-12)
-    np.testing.assert_allclose(run.radius[1], alone["radius"], atol=1e-8)
-    np.testing.assert_allclose(run.distance[1], alone["distance"], atol=1e-8)
-    np.testing.assert_allclose(run.test_error[1], alone["test_error"][::10], atol=1e-12)
+    run = fe.train(data, seeds=2, epochs=200, dtype=dtype, **options)
+    alone = train_plain(data, seed=1, epochs=200, dtype=getattr(torch, dtype), **options)
+    tolerance = 1e-4 if dtype == "float32" else 1e-8
+    np.testing.assert_allclose(run.train_error[1], alone["train_error"], atol=tolerance)
+    np.testing.assert_allclose(run.radius[1], alone["radius"], atol=tolerance)
+    np.testing.assert_allclose(run.distance[1], alone["distance"], atol=tolerance)
+    np.testing.assert_allclose(run.test_error[1], alone["test_error"][::10], atol=tolerance)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    sizes=st.lists(st.integers(1, 400), min_size=2, max_size=5),
+    hidden=st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    activation=st.sampled_from(["tanh", "relu"]),
+    scale=st.sampled_from([0.1, 1.0, 30.0]),
+    leave_out=st.booleans(),
+    seed=st.integers(0, 100),
+)
+def test_fused_gradient_against_autograd(sizes, hidden, activation, scale, leave_out, seed):
+    rng = np.random.default_rng(seed)
+    n, n_classes, n_inputs = sum(sizes), len(sizes), 7
+    codes = rng.permutation(np.repeat(np.arange(n_classes), sizes))
+    inputs = torch.from_numpy(scale * rng.standard_normal((n_inputs, n)))
+    kept = rng.random((2, n)) < 0.7 if leave_out else np.ones((2, n), bool)
+    kept[:, 0] = True
+    points = Points.sort(inputs, codes, n_classes, kept)
+    widths = (n_inputs, *hidden, n_classes)
+    networks = Ensemble(widths, (1, 2), activation=activation, dtype=torch.float64, device=torch.device("cpu"))
+    observed = networks.observe(points, learn=True)
+    for s in range(2):
+        parameters = [p[s].clone().requires_grad_() for p in networks.parameters]
+        values, rows, activations = inputs.T, torch.from_numpy(np.flatnonzero(kept[s])), []
+        for layer in range(len(hidden)):
+            values = values @ parameters[2 * layer].T + parameters[2 * layer + 1]
+            values = torch.tanh(values) if activation == "tanh" else torch.relu(values)
+            activations.append(values)
+        logits = values @ parameters[-2].T + parameters[-1]
+        torch.nn.functional.cross_entropy(logits[rows], torch.from_numpy(codes)[rows]).backward()
+        for mine, theirs in zip(networks.parameters, parameters, strict=True):
+            size = max(1e-3, theirs.grad.abs().max().item())
+            np.testing.assert_allclose(mine.grad[s], theirs.grad, rtol=1e-10, atol=1e-10 * size)
+        expected = (logits.argmax(1).numpy() != codes) & kept[s]
+        np.testing.assert_array_equal(observed.wrong[s], expected)
+        for layer, rows_of_layer in enumerate(activations):
+            sorted_rows = np.ascontiguousarray((rows_of_layer.detach().numpy() * kept[s][:, None])[points.original].T)
+            sums, directed = naive.unit_class_sums(sorted_rows[None], points.bounds)
+            np.testing.assert_allclose(observed.sums[layer][s], sums[0], rtol=1e-9, atol=1e-9)
+            np.testing.assert_array_equal(observed.directed[layer][s], directed[0])
+
+
+def test_a_network_trained_without_some_points(digits):
+    """The same as leaving them out of the data, but that standardisation has seen them."""
+    rng = np.random.default_rng(0)
+    left_out = rng.random((2, len(digits.y_train))) < 0.3
+    both = fe.train(digits, seeds=2, epochs=40, dtype="float64", exclude_per_seed=left_out)
+    for s in range(2):
+        fewer = fe.load_data("digits", exclude=np.flatnonzero(left_out[s]))
+        alone = fe.train(fewer, seeds=1, seed=s, epochs=40, dtype="float64")
+        np.testing.assert_allclose(both.train_error[s], alone.train_error[0], atol=1e-12)
+        np.testing.assert_allclose(both.radius[s], alone.radius[0], atol=1e-8)
+        np.testing.assert_allclose(both.distance[s], alone.distance[0], atol=1e-8)
+        np.testing.assert_array_equal(both.misclassified(40)[s][~left_out[s]], alone.misclassified(40)[0])
+        assert not both.misclassified(0)[s][left_out[s]].any()
+    with pytest.raises(fe.FastentError, match="a bool for each seed and point"):
+        fe.train(digits, seeds=3, exclude_per_seed=left_out)
 
 
 def test_shapes_and_ranges(digits):
@@ -258,7 +323,8 @@ def test_recording_kernel_against_the_oracle(n_networks, n_units, sizes, dtype, 
         return
     activations = np.random.default_rng(seed).standard_normal((n_networks, n_units, bounds[-1])).astype(dtype)
     activations[:, :, ::5] = 0
-    sums, directed = unit_class_sums(activations, bounds)
+    everything = np.ones((n_networks, bounds[-1]))
+    sums, directed = unit_class_sums(activations, bounds, everything)
     for c, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
         if start < stop:
             expected, count = naive.unit_class_sums(activations[:, :, start:stop], [0, stop - start])

@@ -1,12 +1,12 @@
 """What is kept of every epoch: errors, class radii and distances of each hidden layer, and which points were wrong."""
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+from fastent.training.ensemble import Observation
+from fastent.training.points import Points
 
 __all__ = ["Recorder"]
 
@@ -14,18 +14,17 @@ Records = dict[str, NDArray[Any]]
 
 
 class Recorder:
-    """Records of S networks on n training points whose classes lie side by side, class c at bounds[c]..bounds[c + 1].
+    """Records of S networks on `points`; errors, radii and distances are of the points that each network learns from.
 
-    `original` (n,) puts points back into the order in which the data set has them. Misclassified points are kept for every
-    epoch as one bit each, so the stragglers of any epoch are those of the weights at that epoch, whatever came later.
+    Misclassified points are kept for every epoch as one bit each, so the stragglers of any epoch are those of the weights at
+    that epoch, whatever came later.
     """
 
-    def __init__(
-        self, n_epochs: int, n_networks: int, n_layers: int, bounds: NDArray[np.int64], original: NDArray[np.int64]
-    ) -> None:
-        n_classes, n = len(bounds) - 1, int(bounds[-1])
-        self._bounds, self._original = bounds, original
-        self._counts = np.diff(bounds)
+    def __init__(self, n_epochs: int, n_layers: int, points: Points) -> None:
+        self._counts = np.maximum(points.counts(), 1)
+        self._points = points.counts().sum(1)
+        n_networks, n_classes = self._counts.shape
+        n = len(points.original)
         self.n_recorded = 0
         self.train_error = np.empty((n_epochs, n_networks))
         self.radius = np.empty((n_epochs, n_networks, n_layers, n_classes))
@@ -34,15 +33,13 @@ class Recorder:
         self.test_epoch: list[int] = []
         self.test_error: list[NDArray[np.float64]] = []
 
-    def record(self, hidden: list[Tensor], logits: Tensor) -> None:
+    def record(self, observed: Observation) -> None:
         """Add the next epoch, from the forward pass that training makes anyway."""
         now = self.n_recorded
-        wrong = _misclassified(logits, self._bounds, self._original)
-        self.train_error[now] = wrong.mean(1)
-        self.wrong[now] = np.packbits(wrong, axis=1)
-        for layer, activations in enumerate(hidden):
-            sums, directed = _unit_class_sums(activations, self._bounds)
-            means = sums / self._counts[:, None]
+        self.train_error[now] = observed.wrong.sum(1) / self._points
+        self.wrong[now] = np.packbits(observed.wrong, axis=1)
+        for layer, (sums, directed) in enumerate(zip(observed.sums, observed.directed, strict=True)):
+            means = sums / self._counts[:, :, None]
             # Mean squared norm of the unit rows, 1 but for rows of zeros, less the squared norm of their mean.
             spread = directed / self._counts - (means * means).sum(2)
             self.radius[now, :, layer] = np.sqrt(np.maximum(spread, 0.0))
@@ -50,9 +47,9 @@ class Recorder:
                 self.distance[now, :, layer, c] = np.sqrt(((means - means[:, c, None]) ** 2).sum(2))
         self.n_recorded = now + 1
 
-    def record_test(self, epoch: int, logits: Tensor, codes: Tensor) -> None:
+    def record_test(self, epoch: int, observed: Observation) -> None:
         self.test_epoch.append(epoch)
-        self.test_error.append((logits.argmax(1) != codes).double().mean(1).cpu().numpy())
+        self.test_error.append(observed.wrong.mean(1))
 
     def records(self) -> Records:
         """Return everything so far, seeds first (see Run for shapes)."""
@@ -77,33 +74,3 @@ class Recorder:
         regular = records["test_epoch"] % test_every == 0
         self.test_epoch = records["test_epoch"][regular].tolist()
         self.test_error = list(records["test_error"].T[regular])
-
-
-# On the CPU a kernel reads activations and logits where they lie; elsewhere torch does the same on the device.
-
-
-def _misclassified(logits: Tensor, bounds: NDArray[np.int64], original: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(S, n) bool in the data's order, from logits (S, C, n)."""
-    if logits.device.type == "cpu":
-        from fastent.kernels.recording import misclassified
-
-        return np.asarray(misclassified(logits.numpy(), bounds, original))
-    codes = torch.from_numpy(np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))).to(logits.device)
-    wrong = np.empty((len(logits), len(original)), bool)
-    wrong[:, original] = (logits.argmax(1) != codes).cpu().numpy()
-    return wrong
-
-
-def _unit_class_sums(activations: Tensor, bounds: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sums (S, C, h) of each class's unit vectors and how many are not zero (S, C), from activations (S, h, n)."""
-    if activations.device.type == "cpu":
-        from fastent.kernels.recording import unit_class_sums
-
-        sums, directed = unit_class_sums(activations.numpy(), bounds)
-        return sums, directed
-    norms = torch.linalg.vector_norm(activations, dim=1, keepdim=True, dtype=torch.float64)
-    unit = activations * torch.where(norms > 0, 1 / norms, 0.0)
-    pieces = [slice(start, stop) for start, stop in pairwise(bounds)]
-    class_sums = torch.stack([unit[:, :, piece].sum(2) for piece in pieces], dim=1)
-    nonzero = torch.stack([(norms[:, 0, piece] > 0).sum(1) for piece in pieces], dim=1)
-    return class_sums.cpu().numpy(), nonzero.cpu().numpy()

@@ -1,5 +1,6 @@
 """The training loop: many seeds at once, full batch, every epoch recorded from the forward pass it makes anyway."""
 
+import hashlib
 import os
 import platform
 import time
@@ -19,6 +20,7 @@ from fastent.progress import Progress, interruptible, reporting
 from fastent.threads import limit_threads
 from fastent.training.data import Data, load_data
 from fastent.training.ensemble import ACTIVATIONS, Ensemble
+from fastent.training.points import Points
 from fastent.training.recorder import Recorder
 from fastent.training.run import Run, load_run
 
@@ -32,7 +34,7 @@ _CHECKPOINT_SECONDS = 60.0
 _WORTH_SHARING = 1e9
 # What must be the same for a run to be continued; the rest (epochs, versions, threads) may differ.
 _IDENTITY = (
-    "fingerprint", "classes", "standardize", "hidden", "activation", "seeds", "seed",
+    "fingerprint", "classes", "standardize", "hidden", "activation", "init_scale", "seeds", "seed", "exclude_per_seed",
     "lr", "optimizer", "momentum", "dtype", "test_every",
 )  # fmt: skip
 
@@ -55,8 +57,10 @@ def train(
     grayscale: bool = False,
     hidden: Sequence[int] = (20,),
     activation: Literal["tanh", "relu"] = "tanh",
+    init_scale: float = 1.0,
     seeds: int = 10,
     seed: int = 0,
+    exclude_per_seed: Any = None,
     epochs: int | None = None,
     lr: float = 0.1,
     optimizer: Literal["sgd", "adam"] = "sgd",
@@ -86,10 +90,15 @@ def train(
     hidden : sequence of int
         Units of each hidden layer, at least one layer.
     activation : "tanh" or "relu"
+    init_scale : float
+        What the initial weights and biases are multiplied with.
     seeds : int
         How many networks.
     seed : int
         The first network's seed.
+    exclude_per_seed : (S, n) bool, optional
+        Training points that one network or the other is to be trained and recorded without; test points are standardised as
+        if none were left out.
     epochs : int, optional
         Parameter updates; 500 (1500 for digits) unless said.
     lr : float
@@ -152,6 +161,7 @@ def train(
         **data.options,
         "hidden": _widths(hidden),
         "activation": choice("activation", activation, tuple(ACTIVATIONS)),
+        "init_scale": number("init_scale", init_scale, above=0),
         "seeds": whole_number("seeds", seeds, minimum=1),
         "seed": whole_number("seed", seed, minimum=0),
         "epochs": default_epochs(data.name) if epochs is None else whole_number("epochs", epochs, minimum=1),
@@ -164,34 +174,49 @@ def train(
     }
     if config["momentum"] and optimizer != "sgd":
         raise FastentError(f"momentum={momentum}: only optimizer='sgd' has a momentum")
+    without = _left_out(exclude_per_seed, (config["seeds"], len(data.y_train)))
+    if without is not None:
+        config["exclude_per_seed"] = hashlib.sha256(np.packbits(without).tobytes()).hexdigest()[:16]
     if threads is None and _operations(data, config) < _WORTH_SHARING:
         threads = 1
     with limit_threads(threads):
         config |= _environment()
         if resume is not None and not isinstance(resume, Run):
             resume = load_run(resume)
-        return _train(data, config, resume, checkpoint, progress)
+        return _train(data, config, without, resume, checkpoint, progress)
 
 
-def _train(data: Data, config: dict[str, Any], resume: Run | None, checkpoint: Any, progress: Progress) -> Run:
+def _train(
+    data: Data,
+    config: dict[str, Any],
+    without: NDArray[np.bool_] | None,
+    resume: Run | None,
+    checkpoint: Any,
+    progress: Progress,
+) -> Run:
     device, dtype = torch.device(config["device"]), getattr(torch, config["dtype"])
     n_epochs, n_classes, n_networks = config["epochs"], len(data.classes), config["seeds"]
     widths = (data.x_train.shape[1], *config["hidden"], n_classes)
     _check_memory(config, data)
 
-    # Full-batch gradients do not depend on the order of the points, so the points of a class may lie side by side.
-    order = np.argsort(data.y_train, kind="stable")
-    bounds = np.searchsorted(data.y_train[order], np.arange(n_classes + 1))
     used = torch.from_numpy(data.x_train.any(0) | data.x_test.any(0))
-    inputs = _columns(data.x_train[order], used, dtype, device)
-    test_inputs = _columns(data.x_test, used, dtype, device)
-    test_codes = torch.from_numpy(data.y_test).to(device)
-    targets = torch.nn.functional.one_hot(torch.from_numpy(data.y_train[order])).T.to(device, dtype)
+    kept = np.ones((n_networks, len(data.x_train)), bool) if without is None else ~without
+    points = Points.sort(_columns(data.x_train, used, dtype, device), data.y_train, n_classes, kept)
+    every = np.ones((n_networks, len(data.x_test)), bool)
+    test_points = Points.sort(_columns(data.x_test, used, dtype, device), data.y_test, n_classes, every)
 
     seeds = range(config["seed"], config["seed"] + n_networks)
-    networks = Ensemble(widths, seeds, activation=config["activation"], dtype=dtype, device=device, used_inputs=used)
+    networks = Ensemble(
+        widths,
+        seeds,
+        activation=config["activation"],
+        dtype=dtype,
+        device=device,
+        init_scale=config["init_scale"],
+        used_inputs=used,
+    )
     optimizer = _optimizer(networks, config)
-    recorder = Recorder(n_epochs + 1, n_networks, len(config["hidden"]), bounds, order)
+    recorder = Recorder(n_epochs + 1, len(config["hidden"]), points)
     seconds_before = 0.0
     if resume is not None:
         _check_same(resume, config)
@@ -219,15 +244,15 @@ def _train(data: Data, config: dict[str, Any], resume: Run | None, checkpoint: A
         # Parameters belong to epoch `first` already recorded: its forward pass is made once more for the gradient.
         first = max(recorder.n_recorded - 1, 0)
         for epoch in range(first, n_epochs + 1):
-            activations, logits = networks.forward(inputs)
-            if not torch.isfinite(logits.sum()):
+            observed = networks.observe(points, learn=epoch < n_epochs)
+            if not torch.isfinite(observed.logits.sum()):
                 raise FastentError(
                     f"training diverged at epoch {epoch}: the networks' outputs are no longer finite; lower lr={config['lr']}"
                 )
             if epoch == recorder.n_recorded:
-                recorder.record(activations, logits)
+                recorder.record(observed)
                 if epoch % config["test_every"] == 0 or epoch == n_epochs:
-                    recorder.record_test(epoch, networks.forward(test_inputs)[1], test_codes)
+                    recorder.record_test(epoch, networks.observe(test_points, learn=False))
             report(epoch, f"training error {recorder.train_error[epoch].mean():.4f}")
             if checkpoint is not None and (interrupted() or time.perf_counter() - saved > _CHECKPOINT_SECONDS):
                 run_so_far().save(checkpoint)
@@ -235,14 +260,8 @@ def _train(data: Data, config: dict[str, Any], resume: Run | None, checkpoint: A
             if interrupted():
                 raise KeyboardInterrupt
             if epoch < n_epochs:
-                networks.backward(inputs, activations, _logit_gradient(logits, targets))
                 optimizer.step()
     return run_so_far()
-
-
-def _logit_gradient(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Gradient of the mean cross-entropy of each network, (S, C, n)."""
-    return torch.softmax(logits, 1).sub_(targets).div_(logits.shape[2])
 
 
 def _columns(rows: NDArray[np.float32], used: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -291,6 +310,21 @@ def _check_same(run: Run, config: dict[str, Any]) -> None:
                 f"the run to resume has {key}={run.config.get(key)!r}, not {config.get(key)!r}: "
                 "use the same configuration, or start anew (another folder, or --overwrite)"
             )
+
+
+def _left_out(rows: Any, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+    if rows is None:
+        return None
+    mask: NDArray[np.bool_] = np.asarray(rows)
+    if mask.shape != shape or mask.dtype != bool:
+        raise FastentError(
+            f"exclude_per_seed is {mask.shape} of {mask.dtype}: a bool for each seed and point, {shape}, is needed"
+        )
+    if mask.all(1).any():
+        raise FastentError(
+            f"exclude_per_seed leaves no point to the network at position {int(mask.all(1).argmax())}: leave some"
+        )
+    return mask
 
 
 def _widths(hidden: Any) -> list[int]:

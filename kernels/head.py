@@ -1,0 +1,234 @@
+"""The head of networks during training: from the last hidden layer to errors, class sums and gradients, in one sweep.
+
+Activations are (S, h, n), a contiguous row of n points for each unit, the points of a class side by side. The sweep goes by
+strips of one network and one class: a strip of h rows is brought into cache for its logits and norms, and used a second time
+for what is summed over it and for the gradient, which takes its place. Logits are in the networks'
+precision, everything else is summed in double precision. Strips do not depend on the number of threads.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic
+
+from .jit import SUMS, kernel, unowned
+from .recording import add_squares, dot, invert_norms
+
+__all__ = ["RELU", "STRIP", "TANH", "head"]
+
+TANH, RELU = 0, 1
+
+# Points of a strip: of 20 units a strip takes 20 kB in single precision, and stays in the first cache.
+STRIP = 256
+
+_LOG2_E = 1.4426950408889634
+# log 2 in two parts, the first of few bits, so that x - n log 2 loses none.
+_LN2_HIGH, _LN2_LOW = 6.93145751953125e-1, 1.42860682030941723212e-6
+# exp of less is 0 for every purpose here; 2^n stays normal.
+_LEAST = -700.0
+
+
+@intrinsic
+def _power_of_two(typing_context, exponent):  # type: ignore[no-untyped-def]
+    """2^n in double precision, for an int64 n from -1022 to 1023."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        word = ir.IntType(64)
+        bits = builder.shl(builder.add(arguments[0], word(1023)), word(52))
+        return builder.bitcast(bits, ir.DoubleType())
+
+    return types.float64(types.int64), generate
+
+
+@kernel(fastmath=frozenset({"contract"}))
+def _exponential(x: float) -> float:
+    """exp(x) for x <= 0 in double precision, to 2 units in the last place."""
+    x = max(x, _LEAST)
+    n = np.floor(x * _LOG2_E + 0.5)
+    f = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    p = 1 / 6227020800
+    p = p * f + 1 / 479001600
+    p = p * f + 1 / 39916800
+    p = p * f + 1 / 3628800
+    p = p * f + 1 / 362880
+    p = p * f + 1 / 40320
+    p = p * f + 1 / 5040
+    p = p * f + 1 / 720
+    p = p * f + 1 / 120
+    p = p * f + 1 / 24
+    p = p * f + 1 / 6
+    p = p * f + 0.5
+    p = p * f + 1.0
+    p = p * f + 1.0
+    return p * _power_of_two(np.int64(n))
+
+
+@kernel()
+def _note_losses(own: Any, other: Any, wins_ties: bool, lost: Any) -> None:
+    """Mark the points whose own logit is beaten by another's."""
+    if wins_ties:
+        for i in range(lost.shape[0]):
+            lost[i] |= other[i] >= own[i]
+    else:
+        for i in range(lost.shape[0]):
+            lost[i] |= other[i] > own[i]
+
+
+@kernel(fastmath=SUMS)
+def _add_scaled(values: Any, factor: Any, total: Any) -> None:
+    for i in range(total.shape[0]):
+        total[i] += factor * values[i]
+
+
+@kernel()
+def _raise_to(values: Any, largest: Any) -> None:
+    for i in range(largest.shape[0]):
+        largest[i] = values[i] if values[i] > largest[i] else largest[i]
+
+
+@kernel(fastmath=frozenset({"contract"}))
+def _exponentials(values: Any, largest: Any, found: Any, total: Any) -> None:
+    for i in range(found.shape[0]):
+        found[i] = _exponential(np.float64(values[i]) - np.float64(largest[i]))
+        total[i] += found[i]
+
+
+@kernel()
+def _logit_gradient(exponentials: Any, total: Any, own: float, weight: Any, gradient: Any) -> None:
+    """(softmax - one-hot) times the weight of each point."""
+    for i in range(gradient.shape[0]):
+        gradient[i] = (exponentials[i] / total[i] - own) * weight[i]
+
+
+@kernel(fastmath=SUMS)
+def _sum(values: Any) -> float:
+    total = 0.0
+    for i in range(values.shape[0]):
+        total += np.float64(values[i])
+    return total
+
+
+@kernel(fastmath=SUMS)
+def _through_tanh(gradient: Any, values: Any) -> float:
+    """Put the gradient before the activation in the place of its values; return its sum."""
+    total = 0.0
+    for i in range(values.shape[0]):
+        before = gradient[i] * (1.0 - np.float64(values[i]) * np.float64(values[i]))
+        values[i] = before
+        total += before
+    return total
+
+
+@kernel(fastmath=SUMS)
+def _through_relu(gradient: Any, values: Any) -> float:
+    total = 0.0
+    for i in range(values.shape[0]):
+        before = np.float64(gradient[i]) if values[i] > 0 else 0.0
+        values[i] = before
+        total += before
+    return total
+
+
+@kernel(parallel=True)
+def head(
+    hidden: Any,
+    weight: Any,
+    bias: Any,
+    strips: Any,
+    original: Any,
+    point_weights: Any,
+    activation: int,
+    learn: bool,
+    logits: Any,
+    wrong: Any,
+) -> Any:
+    """Logits, errors, class sums of unit vectors, and if wanted the gradients of the head and of the last hidden layer.
+
+    Parameters
+    ----------
+    hidden : (S, h, n) float32 or float64, C-contiguous
+        Activations; with `learn` replaced by the gradient of the loss before the activation function.
+    weight : (S, C, h), bias : (S, C)
+        The head's, in the same precision.
+    strips : (T, 3) int64
+        Class, start and stop of strips of at most STRIP points.
+    original : (n,) int64
+        Where each point belongs in `wrong`.
+    point_weights : (S, n) in the same precision
+        What each point counts for in each network's loss; a point of weight 0 is left out of everything.
+    activation : TANH or RELU
+    learn : bool
+    logits : (S, C, n) in the same precision, C-contiguous
+        Written here.
+    wrong : (S, n) bool
+        Written here: points whose own logit is not the largest; of equal logits the first counts.
+
+    Returns
+    -------
+    sums (S, T, h), directed (S, T) int64 : of unit vectors, and how many are not zero
+    head_gradient (S, T, C, h + 1) : of weights and, last, bias
+    bias_gradient (S, T, h) : of the last hidden layer
+
+    All float64, a sum for each strip; the last two are zero without `learn`.
+    """
+    n_networks, n_units, _ = hidden.shape
+    n_outputs, n_strips = weight.shape[1], strips.shape[0]
+    sums = np.zeros((n_networks, n_strips, n_units))
+    directed = np.zeros((n_networks, n_strips), np.int64)
+    head_gradient = np.zeros((n_networks, n_strips, n_outputs, n_units + 1))
+    bias_gradient = np.zeros((n_networks, n_strips, n_units))
+    for task in prange(n_networks * n_strips):
+        s, t = task // n_strips, task % n_strips
+        own, start, stop = strips[t, 0], strips[t, 1], strips[t, 2]
+        width = stop - start
+        values, scores, counted = unowned(hidden[s]), unowned(logits[s]), unowned(point_weights[s, start:stop])
+        factors = unowned(weight[s])
+        zero = factors[0, 0] - factors[0, 0]
+
+        norms = np.zeros(width)
+        for c in range(n_outputs):
+            scores[c, start:stop] = bias[s, c]
+        for j in range(n_units):
+            row = values[j, start:stop]
+            add_squares(row, norms)
+            for c in range(n_outputs):
+                _add_scaled(row, factors[c, j], scores[c, start:stop])
+        lost = np.zeros(width, np.bool_)
+        for c in range(n_outputs):
+            if c != own:
+                _note_losses(scores[own, start:stop], scores[c, start:stop], c < own, lost)
+        for i in range(width):
+            if counted[i] == zero:
+                lost[i] = False
+                norms[i] = 0.0
+            wrong[s, original[start + i]] = lost[i]
+        directed[s, t] = invert_norms(norms)
+        for j in range(n_units):
+            sums[s, t, j] = dot(values[j, start:stop], norms)
+        if not learn:
+            continue
+
+        largest = scores[0, start:stop].copy()
+        for c in range(1, n_outputs):
+            _raise_to(scores[c, start:stop], largest)
+        exponentials, total = np.empty((n_outputs, width)), np.zeros(width)
+        for c in range(n_outputs):
+            _exponentials(scores[c, start:stop], largest, exponentials[c], total)
+        gradients = np.empty((n_outputs, width))
+        for c in range(n_outputs):
+            _logit_gradient(exponentials[c], total, 1.0 if c == own else 0.0, counted, gradients[c])
+            head_gradient[s, t, c, n_units] = _sum(gradients[c])
+        arriving = np.empty(width)
+        for j in range(n_units):
+            row = values[j, start:stop]
+            arriving[:] = 0.0
+            for c in range(n_outputs):
+                head_gradient[s, t, c, j] = dot(row, gradients[c])
+                _add_scaled(gradients[c], np.float64(factors[c, j]), arriving)
+            if activation == TANH:
+                bias_gradient[s, t, j] = _through_tanh(arriving, row)
+            else:
+                bias_gradient[s, t, j] = _through_relu(arriving, row)
+    return sums, directed, head_gradient, bias_gradient
