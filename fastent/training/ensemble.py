@@ -18,7 +18,7 @@ from torch import Tensor
 from fastent.kernels.head import RELU, TANH
 from fastent.training.points import Points
 
-__all__ = ["ACTIVATIONS", "Ensemble", "Observation"]
+__all__ = ["ACTIVATIONS", "Ensemble", "Observation", "class_sums"]
 
 # Each activation in place, its derivative as a function of its output, and its name among the kernels.
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], int]] = {
@@ -69,23 +69,29 @@ class Ensemble:
     ) -> None:
         self._activate, self._slope, self._activation = ACTIVATIONS[activation]
         networks = [_initial_parameters(widths, seed, dtype, init_scale) for seed in seeds]
-        if used_inputs is not None:
-            for network in networks:
-                network[0] = network[0][:, used_inputs]
+        self._used = torch.ones(widths[0], dtype=torch.bool) if used_inputs is None else used_inputs
+        # (S units, unused inputs): as they were at the start, for points that are not zero there.
+        self._unused = torch.cat([network[0][:, ~self._used] for network in networks]).to(device)
+        for network in networks:
+            network[0] = network[0][:, self._used]
         self.parameters = [torch.stack(parts).to(device) for parts in zip(*networks, strict=True)]
+        self.buffers: dict[str, Tensor] = {}
 
-    def forward(self, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return the hidden activations, each (S, units, n), and the logits (S, outputs, n) of `inputs` (d, n)."""
-        hidden = self._hidden(inputs)
-        return hidden, torch.baddbmm(self._head[1][:, :, None], self._head[0], hidden[-1])
+    def hidden(self, rows: Tensor) -> list[Tensor]:
+        """Activations (S, units, m) of each hidden layer, of rows (m, d) with all inputs."""
+        unused = self._unused @ rows[:, ~self._used].T if len(self._unused[0]) else None
+        return self._hidden(rows[:, self._used].T, unused)
+
+    def predict(self, rows: Tensor) -> Tensor:
+        """Logits (S, outputs, m) of rows (m, d) with all inputs."""
+        weight, bias = self._head
+        return torch.baddbmm(bias[:, :, None], weight, self.hidden(rows)[-1])
 
     def observe(self, points: Points, *, learn: bool) -> Observation:
         """Pass all points through all networks, and if wanted set the gradient of every parameter."""
         hidden = self._hidden(points.inputs)
         fused = points.inputs.device.type == "cpu"
-        classes = [
-            (_class_sums if fused else _class_sums_on_device)(layer, points) for layer in hidden[: -1 if fused else None]
-        ]
+        classes = [class_sums(layer, points) for layer in hidden[: -1 if fused else None]]
         if fused:
             logits, wrong, last, gradient = self._head_in_one_sweep(hidden[-1], points, learn)
             classes.append(last)
@@ -95,6 +101,10 @@ class Ensemble:
             self._propagate(points.inputs, hidden, gradient)
         return Observation(logits, wrong, [sums for sums, _ in classes], [directed for _, directed in classes])
 
+    def learn(self, points: Points) -> None:
+        """Set the gradient of every parameter, without looking."""
+        self.observe(points, learn=True)
+
     @property
     def _layers(self) -> list[tuple[Tensor, Tensor]]:
         return list(zip(self.parameters[::2], self.parameters[1::2], strict=True))
@@ -103,14 +113,15 @@ class Ensemble:
     def _head(self) -> tuple[Tensor, Tensor]:
         return self.parameters[-2], self.parameters[-1]
 
-    def _hidden(self, inputs: Tensor) -> list[Tensor]:
+    def _hidden(self, inputs: Tensor, unused: Tensor | None = None) -> list[Tensor]:
         n_networks, n = len(self.parameters[0]), inputs.shape[1]
         hidden: list[Tensor] = []
         for weight, bias in self._layers[:-1]:
             if hidden:
                 values = torch.baddbmm(bias[:, :, None], weight, hidden[-1])
             else:
-                values = torch.addmm(bias.flatten()[:, None], weight.flatten(0, 1), inputs).view(n_networks, -1, n)
+                values = torch.addmm(bias.flatten()[:, None], weight.flatten(0, 1), inputs)
+                values = (values if unused is None else values.add_(unused)).view(n_networks, -1, n)
             hidden.append(self._activate(values))
         return hidden
 
@@ -167,22 +178,20 @@ class Ensemble:
         self.parameters[0].grad = (gradient.flatten(0, 1) @ inputs.T).view_as(self.parameters[0])
 
 
-def _class_sums(activations: Tensor, points: Points) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def class_sums(activations: Tensor, points: Points) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Sums (S, C, h) of each class's unit vectors and how many are not zero (S, C), from activations (S, h, n)."""
-    from fastent.kernels.recording import unit_class_sums
+    if activations.device.type == "cpu":
+        from fastent.kernels.recording import unit_class_sums
 
-    sums, directed = unit_class_sums(activations.numpy(), points.bounds, points.weights.numpy())
-    return sums, directed
-
-
-def _class_sums_on_device(activations: Tensor, points: Points) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        sums, directed = unit_class_sums(activations.numpy(), points.bounds, points.weights.numpy())
+        return sums, directed
     norms = torch.linalg.vector_norm(activations, dim=1, keepdim=True, dtype=torch.float64)
     counted = (norms > 0) & (points.weights[:, None] > 0)
     unit = activations * torch.where(counted, 1 / norms, 0.0)
     pieces = [slice(start, stop) for start, stop in pairwise(points.bounds)]
-    sums = torch.stack([unit[:, :, piece].sum(2) for piece in pieces], dim=1)
-    directed = torch.stack([counted[:, 0, piece].sum(1) for piece in pieces], dim=1)
-    return sums.cpu().numpy(), directed.cpu().numpy()
+    of_class = torch.stack([unit[:, :, piece].sum(2) for piece in pieces], dim=1)
+    nonzero = torch.stack([counted[:, 0, piece].sum(1) for piece in pieces], dim=1)
+    return of_class.cpu().numpy(), nonzero.cpu().numpy()
 
 
 def _initial_parameters(widths: Sequence[int], seed: int, dtype: torch.dtype, scale: float) -> list[Tensor]:

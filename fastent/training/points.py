@@ -1,6 +1,6 @@
 """Points as the networks take them: one column each, those of a class side by side."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -68,6 +68,19 @@ class Points:
         """(S, C): how many points of each class each network learns from."""
         kept = np.concatenate([np.zeros((len(self.weights), 1), np.int64), self.kept.cumsum(1)], axis=1)
         return np.diff(kept[:, self.bounds], axis=1)
+
+    def piece(self, start: int, stop: int) -> "Points":
+        """The points start..stop, with their weights."""
+        places = slice(start, stop)
+        return replace(
+            self,
+            inputs=self.inputs[:, places],
+            codes=self.codes[places],
+            bounds=np.clip(self.bounds, start, stop) - start,
+            original=self.original[places],
+            weights=self.weights[:, places],
+            strips=self.strips[:0],
+        )
 
     def batch(self, rows: NDArray[np.int64]) -> "Points":
         """Some of the points (positions as here), weighted anew."""

@@ -4,7 +4,8 @@ import hashlib
 import os
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from typing import Any, Literal
@@ -20,13 +21,16 @@ from fastent.progress import Progress, interruptible, reporting
 from fastent.threads import limit_threads
 from fastent.training.data import Data, load_data
 from fastent.training.ensemble import ACTIVATIONS, Ensemble
+from fastent.training.modules import ModuleEnsemble, cnn, find_factory
 from fastent.training.points import Points
 from fastent.training.recorder import Recorder
 from fastent.training.run import Run, load_run
+from fastent.training.snapshot import Snapshot
 
 __all__ = ["default_epochs", "train"]
 
 _EPOCHS = 500
+_HIDDEN = (20,)
 _EPOCHS_OF = {"digits": 1500}  # few points, a slow turn: the inversion comes around epoch 150, its far side late
 _CHECKPOINT_SECONDS = 60.0
 # Floating-point operations of an epoch (some 10 ms on one core) below which threads cost more than they bring, and very much
@@ -34,8 +38,8 @@ _CHECKPOINT_SECONDS = 60.0
 _WORTH_SHARING = 1e9
 # What must be the same for a run to be continued; the rest (epochs, versions, threads) may differ.
 _IDENTITY = (
-    "fingerprint", "classes", "standardize", "hidden", "activation", "init_scale", "seeds", "seed", "exclude_per_seed",
-    "lr", "optimizer", "momentum", "dtype", "test_every",
+    "fingerprint", "classes", "standardize", "model", "layers", "hidden", "activation", "init_scale", "seeds", "seed",
+    "exclude_per_seed", "lr", "optimizer", "momentum", "batch_size", "dtype", "test_every",
 )  # fmt: skip
 
 
@@ -55,7 +59,7 @@ def train(
     classes: Literal["parity", "all"] = "parity",
     standardize: Literal["safe", "paper", "none"] = "safe",
     grayscale: bool = False,
-    hidden: Sequence[int] = (20,),
+    hidden: Sequence[int] = _HIDDEN,
     activation: Literal["tanh", "relu"] = "tanh",
     init_scale: float = 1.0,
     seeds: int = 10,
@@ -65,19 +69,23 @@ def train(
     lr: float = 0.1,
     optimizer: Literal["sgd", "adam"] = "sgd",
     momentum: float = 0.0,
+    batch_size: int | None = None,
+    model: "str | Callable[[], torch.nn.Module] | None" = None,
+    layers: Sequence[str] | None = None,
     test_every: int = 10,
     dtype: Literal["float32", "float64"] = "float32",
     device: str | None = None,
     threads: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: "Run | str | os.PathLike[str] | None" = None,
+    observe: Callable[[Snapshot], None] | None = None,
     progress: Progress = None,
 ) -> Run:
     """Train independent networks on the same data and record how the classes segregate and entangle.
 
-    Fully connected networks with cross-entropy loss, full-batch gradient descent and PyTorch's default initialisation: seed s
-    is the network that a plain torch loop trains after ``torch.manual_seed(seed + s)``. The same call on the same machine with
-    the same number of threads gives the same bits.
+    Fully connected networks, or a `model` of your own, with cross-entropy loss, full-batch gradient descent and PyTorch's
+    default initialisation: seed s is the network that a plain torch loop trains after ``torch.manual_seed(seed + s)``. The same
+    call on the same machine with the same number of threads gives the same bits.
 
     Parameters
     ----------
@@ -107,6 +115,16 @@ def train(
         PyTorch's, with its defaults.
     momentum : float
         Of SGD, in [0, 1).
+    batch_size : int, optional
+        Points for an update, drawn anew in every epoch, the same for all networks; all unless said. Epochs are then passes over
+        the data, not updates.
+    model : "cnn", "package.module:name" or callable, optional
+        Instead of `hidden` layers: a function without arguments that returns a torch module, which takes rows (m, d) of
+        `x_train` to logits (m, C). "cnn" is a small convolutional network for pictures (two 3 x 3 convolutions, 8 and 16
+        channels). Networks are trained together through torch.func, and recorded in evaluation mode.
+    layers : sequence of str, optional
+        Of the model's `named_modules()`: those whose outputs are the hidden layers recorded. Unless said, what arrives at its
+        last nn.Linear.
     test_every : int
         Epochs between measurements of the test error; the last epoch is always measured.
     dtype : "float32" or "float64"
@@ -159,15 +177,14 @@ def train(
         "data": data.name,
         "fingerprint": data.fingerprint,
         **data.options,
-        "hidden": _widths(hidden),
-        "activation": choice("activation", activation, tuple(ACTIVATIONS)),
-        "init_scale": number("init_scale", init_scale, above=0),
+        **_network_config(model, layers, hidden, activation, init_scale),
         "seeds": whole_number("seeds", seeds, minimum=1),
         "seed": whole_number("seed", seed, minimum=0),
         "epochs": default_epochs(data.name) if epochs is None else whole_number("epochs", epochs, minimum=1),
         "lr": number("lr", lr, above=0),
         "optimizer": choice("optimizer", optimizer, ("sgd", "adam")),
         "momentum": number("momentum", momentum, minimum=0, below=1),
+        "batch_size": None if batch_size is None else whole_number("batch_size", batch_size, minimum=1),
         "test_every": whole_number("test_every", test_every, minimum=1),
         "dtype": choice("dtype", dtype, ("float32", "float64")),
         "device": _device("cpu" if device is None else str(device)),
@@ -177,46 +194,53 @@ def train(
     without = _left_out(exclude_per_seed, (config["seeds"], len(data.y_train)))
     if without is not None:
         config["exclude_per_seed"] = hashlib.sha256(np.packbits(without).tobytes()).hexdigest()[:16]
-    if threads is None and _operations(data, config) < _WORTH_SHARING:
+    factory = _factory(model, data, activation)
+    if threads is None and factory is None and _operations(data, config) < _WORTH_SHARING:
         threads = 1
     with limit_threads(threads):
         config |= _environment()
         if resume is not None and not isinstance(resume, Run):
             resume = load_run(resume)
-        return _train(data, config, without, resume, checkpoint, progress)
+        return _train(data, config, factory, without, resume, checkpoint, observe, progress)
 
 
 def _train(
     data: Data,
     config: dict[str, Any],
+    factory: Callable[[], torch.nn.Module] | None,
     without: NDArray[np.bool_] | None,
     resume: Run | None,
     checkpoint: Any,
+    observe: Callable[[Snapshot], None] | None,
     progress: Progress,
 ) -> Run:
     device, dtype = torch.device(config["device"]), getattr(torch, config["dtype"])
     n_epochs, n_classes, n_networks = config["epochs"], len(data.classes), config["seeds"]
-    widths = (data.x_train.shape[1], *config["hidden"], n_classes)
+    seeds = range(config["seed"], config["seed"] + n_networks)
     _check_memory(config, data)
 
     used = torch.from_numpy(data.x_train.any(0) | data.x_test.any(0))
+    networks: Ensemble | ModuleEnsemble
+    if factory is not None:
+        networks = ModuleEnsemble(factory, seeds, layers=config["layers"], dtype=dtype, device=device)
+        config["layers"] = networks.layers
+        used[:] = True
+    else:
+        networks = Ensemble(
+            (data.x_train.shape[1], *config["hidden"], n_classes),
+            seeds,
+            activation=config["activation"],
+            dtype=dtype,
+            device=device,
+            init_scale=config["init_scale"],
+            used_inputs=used,
+        )
     kept = np.ones((n_networks, len(data.x_train)), bool) if without is None else ~without
     points = Points.sort(_columns(data.x_train, used, dtype, device), data.y_train, n_classes, kept)
     every = np.ones((n_networks, len(data.x_test)), bool)
     test_points = Points.sort(_columns(data.x_test, used, dtype, device), data.y_test, n_classes, every)
-
-    seeds = range(config["seed"], config["seed"] + n_networks)
-    networks = Ensemble(
-        widths,
-        seeds,
-        activation=config["activation"],
-        dtype=dtype,
-        device=device,
-        init_scale=config["init_scale"],
-        used_inputs=used,
-    )
     optimizer = _optimizer(networks, config)
-    recorder = Recorder(n_epochs + 1, len(config["hidden"]), points)
+    recorder = Recorder(n_epochs + 1, len(config["layers"] if factory is not None else config["hidden"]), points)
     seconds_before = 0.0
     if resume is not None:
         _check_same(resume, config)
@@ -244,7 +268,7 @@ def _train(
         # Parameters belong to epoch `first` already recorded: its forward pass is made once more for the gradient.
         first = max(recorder.n_recorded - 1, 0)
         for epoch in range(first, n_epochs + 1):
-            observed = networks.observe(points, learn=epoch < n_epochs)
+            observed = networks.observe(points, learn=config["batch_size"] is None and epoch < n_epochs)
             if not torch.isfinite(observed.logits.sum()):
                 raise FastentError(
                     f"training diverged at epoch {epoch}: the networks' outputs are no longer finite; lower lr={config['lr']}"
@@ -253,15 +277,54 @@ def _train(
                 recorder.record(observed)
                 if epoch % config["test_every"] == 0 or epoch == n_epochs:
                     recorder.record_test(epoch, networks.observe(test_points, learn=False))
+            if observe is not None:
+                observe(Snapshot(epoch, networks, points, data.x_train, observed.logits))
             report(epoch, f"training error {recorder.train_error[epoch].mean():.4f}")
             if checkpoint is not None and (interrupted() or time.perf_counter() - saved > _CHECKPOINT_SECONDS):
                 run_so_far().save(checkpoint)
                 saved = time.perf_counter()
             if interrupted():
                 raise KeyboardInterrupt
-            if epoch < n_epochs:
+            if epoch < n_epochs and config["batch_size"] is None:
                 optimizer.step()
+            elif epoch < n_epochs:
+                for rows in _batches(len(data.x_train), config, epoch):
+                    networks.learn(points.batch(rows))
+                    optimizer.step()
     return run_so_far()
+
+
+def _batches(n: int, config: dict[str, Any], epoch: int) -> list[NDArray[np.int64]]:
+    """Every point once, in an order that belongs to the epoch; the last batch may be smaller."""
+    order = np.random.default_rng((config["seed"], epoch)).permutation(n)
+    return np.array_split(order, range(config["batch_size"], n, config["batch_size"]))
+
+
+def _factory(model: Any, data: Data, activation: str) -> Callable[[], torch.nn.Module] | None:
+    if model is None or callable(model):
+        return model  # type: ignore[no-any-return]
+    if model != "cnn":
+        return find_factory(str(model))
+    if data.pictures is None:
+        raise FastentError(f"model='cnn' needs pictures, these points have shape {data.raw.shape[1:]}: use hidden layers")
+    shape = data.raw.shape[1:3] if data.options["grayscale"] else data.raw.shape[1:]
+    return partial(cnn, shape, len(data.classes), activation=activation)
+
+
+def _network_config(model: Any, layers: Any, hidden: Any, activation: str, init_scale: float) -> dict[str, Any]:
+    choice("activation", activation, tuple(ACTIVATIONS))
+    if model is None:
+        if layers is not None:
+            raise FastentError(f"layers={layers!r}: only a model= has layers to choose from; every hidden layer is recorded")
+        return {
+            "hidden": _widths(hidden),
+            "activation": activation,
+            "init_scale": number("init_scale", init_scale, above=0),
+        }
+    if tuple(hidden) != _HIDDEN or init_scale != 1:
+        raise FastentError("hidden= and init_scale= are of fully connected networks: leave them out with model=")
+    name = model if isinstance(model, str) else f"{model.__module__}:{getattr(model, '__qualname__', repr(model))}"
+    return {"model": name, "layers": None if layers is None else list(layers), "activation": activation}
 
 
 def _columns(rows: NDArray[np.float32], used: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -269,13 +332,13 @@ def _columns(rows: NDArray[np.float32], used: torch.Tensor, dtype: torch.dtype, 
     return torch.from_numpy(rows).T[used].to(device, dtype).contiguous()
 
 
-def _optimizer(networks: Ensemble, config: dict[str, Any]) -> torch.optim.Optimizer:
+def _optimizer(networks: Ensemble | ModuleEnsemble, config: dict[str, Any]) -> torch.optim.Optimizer:
     if config["optimizer"] == "adam":
         return torch.optim.Adam(networks.parameters, lr=config["lr"])
     return torch.optim.SGD(networks.parameters, lr=config["lr"], momentum=config["momentum"])
 
 
-def _state(networks: Ensemble, optimizer: torch.optim.Optimizer) -> dict[str, NDArray[Any]]:
+def _state(networks: Ensemble | ModuleEnsemble, optimizer: torch.optim.Optimizer) -> dict[str, NDArray[Any]]:
     """Parameters and optimiser state as plain arrays (copies): "0" and "0.exp_avg" for the first parameter."""
     state = {}
     for i, parameter in enumerate(networks.parameters):
@@ -283,12 +346,17 @@ def _state(networks: Ensemble, optimizer: torch.optim.Optimizer) -> dict[str, ND
         for name, value in optimizer.state.get(parameter, {}).items():
             if value is not None:
                 state[f"{i}.{name}"] = value.cpu().numpy().copy()
-    return state
+    return state | {f"buffer.{name}": buffer.cpu().numpy().copy() for name, buffer in networks.buffers.items()}
 
 
-def _restore_state(networks: Ensemble, optimizer: torch.optim.Optimizer, state: dict[str, NDArray[Any]]) -> None:
+def _restore_state(
+    networks: Ensemble | ModuleEnsemble, optimizer: torch.optim.Optimizer, state: dict[str, NDArray[Any]]
+) -> None:
     for key, value in state.items():
         i, _, name = key.partition(".")
+        if i == "buffer":
+            networks.buffers[name].copy_(torch.from_numpy(np.array(value)))
+            continue
         parameter = networks.parameters[int(i)]
         tensor = torch.from_numpy(np.array(value))
         if name:
@@ -350,11 +418,12 @@ def _device(name: str) -> str:
 
 def _check_memory(config: dict[str, Any], data: Data) -> None:
     n, n_networks, n_epochs = len(data.x_train), config["seeds"], config["epochs"] + 1
-    n_classes, n_layers = len(data.classes), len(config["hidden"])
+    widths = config.get("hidden", [0])
+    n_classes, n_layers = len(data.classes), len(widths)
     item = 4 if config["dtype"] == "float32" else 8
     records = n_epochs * n_networks * (n / 8 + 8 * (1 + n_layers * n_classes * (n_classes + 1)))
     # Activations, one gradient of the widest layer twice, logits and their softmax; the inputs, sorted and transposed.
-    units = sum(config["hidden"]) + 2 * max(config["hidden"]) + 3 * n_classes
+    units = sum(widths) + 2 * max(widths) + 3 * n_classes
     rows = max(n, len(data.x_test))
     working = item * (rows * n_networks * units + 2 * (n + len(data.x_test)) * data.x_train.shape[1])
     # Saving copies the records once.
