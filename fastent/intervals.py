@@ -1,15 +1,18 @@
 """Means over a sample of the rows, with what the sample leaves open."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Estimate", "class_balanced_mean", "ratio_of_means", "sample_mean", "sample_share"]
+__all__ = ["Estimate", "bootstrap", "class_balanced_mean", "ratio_of_means", "sample_mean", "sample_share"]
 
 # Two-sided 95 % of the normal distribution.
 _Z = 1.959963984540054
+
+_RESAMPLES = 9999
 
 
 class Estimate(NamedTuple):
@@ -67,6 +70,27 @@ def ratio_of_means(above: NDArray[Any], below: NDArray[Any], population: int) ->
         return _unknown()
     value = float(above.mean() / total)
     return _estimate(value, _squared_error(((1 - value) * above - value * below) / total, population))
+
+
+def bootstrap(
+    values: ArrayLike, statistic: Callable[..., Any] = np.mean, *, seed: int = 0, resamples: int = _RESAMPLES
+) -> Estimate:
+    """A statistic of independent repetitions, values (n, ...), with its 95 % percentile bootstrap interval over them.
+
+    `statistic(values, axis=...)` reduces one axis, as numpy's do, and leaves a number. Repetitions with a NaN do not count; of
+    fewer than two there is no interval.
+    """
+    rows = np.asarray(values, float)
+    rows = rows[~np.isnan(rows).reshape(len(rows), -1).any(1)] if len(rows) else rows
+    if not len(rows):
+        return _unknown()
+    value = float(statistic(rows, axis=0))
+    if len(rows) < 2:
+        return Estimate(value, np.nan, np.nan, np.nan)
+    drawn = np.random.default_rng(seed).integers(0, len(rows), (_RESAMPLES, len(rows)))
+    found = statistic(rows[drawn], axis=1)
+    low, high = np.percentile(found, [2.5, 97.5])
+    return Estimate(value, float(np.std(found, ddof=1)), float(low), float(high))
 
 
 def _squared_error(values: NDArray[Any], population: float) -> float:

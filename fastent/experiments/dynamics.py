@@ -1,0 +1,213 @@
+"""Do the classes turn, and always at the same training error?"""
+
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.experiments.result import COLORS, Result, Table, Verdict, error_axis, estimate_text, percent_text
+from fastent.experiments.setting import Setting
+from fastent.intervals import Estimate, bootstrap
+from fastent.progress import Progress
+from fastent.training.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Dynamics", "critical_errors", "dynamics"]
+
+# The claim of stability: the spread of eps* over seeds, as a share of its mean.
+_STABLE = 0.05
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dynamics(Result):
+    """Segregation, inversion and entanglement of each class in each hidden layer, over seeds.
+
+    Attributes
+    ----------
+    run : Run
+        With all curves; `run.save` keeps it.
+    critical_error : (L, C) of Estimate
+        eps*, the training error at the inversion, in [0, 1]: mean over the seeds that have one, with its interval.
+    variation : (L, C) float64
+        Coefficient of variation of eps* over seeds (ddof 1); NaN for fewer than two.
+    variation_of_mean : (L,) of Estimate
+        The same of each network's eps*, the mean over its classes, with its interval.
+    share : (L, C) float64
+        Share of the seeds that have an inversion.
+    rebound : (L, C) of Estimate
+        How much of the fall of the radius is undone after the inversion, by the last epoch: 0 nothing, 1 all.
+    """
+
+    run: Run
+    critical_error: Any
+    variation: NDArray[np.float64]
+    variation_of_mean: Any
+    share: NDArray[np.float64]
+    rebound: Any
+
+    name = "dynamics"
+    title = "Segregation, inversion, entanglement"
+    claim = "Training first segregates the classes, then entangles them again; the training error at the turn varies little."
+
+    @property
+    def verdict(self) -> Verdict:
+        share, variation = self.share[-1], self.variation_of_mean[-1]
+        if not share.any():
+            return Verdict("no", f"No inversion in the last hidden layer: {self._reasons()}.")
+        said = f"{share.mean():.0%} of the radii in the last hidden layer have an inversion"
+        spread = (
+            "the coefficient of variation over seeds of its training error is "
+            f"{estimate_text(variation, percent=True, digits=1)}; stable means below {_STABLE:.0%}"
+        )
+        if share.min() < 1:
+            return Verdict("no", f"{said}: {self._reasons()}; {spread}.")
+        if math.isnan(variation.low):
+            return Verdict("undecided", f"{said}; one seed does not tell how stable its training error is.")
+        holds: Literal["yes", "no", "undecided"] = "undecided"
+        if variation.high < _STABLE or variation.low >= _STABLE:
+            holds = "yes" if variation.high < _STABLE else "no"
+        return Verdict(holds, f"{said}; {spread}.")
+
+    def _reasons(self) -> str:
+        reasons: dict[str, int] = {}
+        for found in self.run.inversion_summary():
+            for reason, n in found.reasons.items():
+                reasons[reason] = reasons.get(reason, 0) + n
+        return ", ".join(f"{reason} ({n})" for reason, n in reasons.items())
+
+    def table(self) -> Table:
+        rows: list[tuple[str, ...]] = []
+        for layer, c in np.ndindex(*self.share.shape):
+            found = self.run.inversion_summary(layer)[c]
+            rows.append(
+                (
+                    str(self.run.classes[c]),
+                    str(layer + 1),
+                    f"{found.found}/{found.seeds}",
+                    estimate_text(self.critical_error[layer, c], percent=True),
+                    percent_text(float(self.variation[layer, c]), 1),
+                    "\u2013" if found.epoch is None else f"{found.epoch:.0f}",
+                    estimate_text(self.rebound[layer, c]),
+                    ", ".join(f"{reason} ({n})" for reason, n in found.reasons.items()),
+                )
+            )
+        headings = (
+            "class",
+            "hidden layer",
+            "seeds",
+            "eps* (95 % interval)",
+            "variation",
+            "epoch",
+            "rebound",
+            "without, because",
+        )
+        note = (
+            "eps*: training error at the inversion. Variation: of eps* over seeds. Rebound: share of the radius's fall undone."
+        )
+        return Table(headings, rows, note)
+
+    def numbers(self) -> dict[str, Any]:
+        layers, classes = self.share.shape
+        return {
+            f"layer {layer + 1}": {"variation_of_mean": self.variation_of_mean[layer]}
+            | {
+                str(self.run.classes[c]): {
+                    "seeds_with_inversion": self.share[layer, c],
+                    "critical_error": self.critical_error[layer, c],
+                    "variation": self.variation[layer, c],
+                    "rebound": self.rebound[layer, c],
+                    "reasons": self.run.inversion_summary(layer)[c].reasons,
+                }
+                for c in range(classes)
+            }
+            for layer in range(layers)
+        }
+
+    def draw(self, axes: "Axes") -> None:
+        run = self.run
+        for c in range(len(run.classes)):
+            color = COLORS[c % len(COLORS)]
+            for s in range(run.n_seeds):
+                axes.plot(run.train_error[s], run.radius[s, :, -1, c], color=color, linewidth=0.6, alpha=0.35)
+                found = run.inversion[s, -1, c]
+                if found:
+                    axes.plot(found.train_error, found.value, "o", color=color, markersize=4)
+            axes.plot([], [], color=color, label=f"class {run.classes[c]}")
+        axes.set(ylabel="gyration radius", title=f"{run.config['data']}, last hidden layer")
+        error_axis(axes, len(run.index))
+        axes.legend(frameon=False)
+
+
+def dynamics(
+    data: Any = "digits",
+    *,
+    seeds: int = 10,
+    seed: int = 0,
+    preset: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: Progress = None,
+    **options: Any,
+) -> Dynamics:
+    """Train from many seeds; find the inversion of each class in each hidden layer, and how stable it is.
+
+    Parameters
+    ----------
+    data, seeds, seed
+        As for `fe.train`.
+    preset : "paper", optional
+        The source paper's set-up: the first 8192 points, 20 tanh units.
+    out : path, optional
+        A folder in which finished parts are kept: what is interrupted goes on from there, to the same bits.
+    progress : bool or callable
+    **options
+        Any further options of `fe.load_data` and `fe.train`.
+
+    Returns
+    -------
+    Dynamics
+
+    Raises
+    ------
+    FastentError
+        Bad data or options.
+
+    References
+    ----------
+    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
+    """
+    setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
+    run = setting.train("dynamics")
+    n_layers, n_classes = run.radius.shape[2:]
+    critical_error, rebound = np.empty((n_layers, n_classes), object), np.empty((n_layers, n_classes), object)
+    variation, share = np.full((n_layers, n_classes), np.nan), np.zeros((n_layers, n_classes))
+    for layer, c in np.ndindex(n_layers, n_classes):
+        found = [(s, i) for s, i in enumerate(run.inversion[:, layer, c]) if i]
+        errors = np.array([i.train_error for _, i in found])
+        share[layer, c] = len(found) / run.n_seeds
+        critical_error[layer, c] = bootstrap(errors)
+        variation[layer, c] = _variation(errors)
+        rebound[layer, c] = _rebound(run, layer, c, found)
+    of_mean = np.empty(n_layers, object)
+    for layer in range(n_layers):
+        of_mean[layer] = bootstrap(critical_errors(run, layer), _variation)
+    return Dynamics(setting.config, run, critical_error, variation, of_mean, share, rebound)
+
+
+def critical_errors(run: Run, layer: int = -1) -> NDArray[np.float64]:
+    """(S,) eps* of each network: the mean over classes of the training error at the class's inversion; NaN without one."""
+    return np.array([np.mean([i.train_error if i else np.nan for i in row]) for row in run.inversion[:, layer]])
+
+
+def _variation(values: NDArray[np.float64], axis: int = 0) -> Any:
+    """Coefficient of variation; NaN for fewer than two values."""
+    return values.std(axis, ddof=1) / values.mean(axis) if values.shape[axis] > 1 else np.nan
+
+
+def _rebound(run: Run, layer: int, c: int, found: list[Any]) -> Estimate:
+    curves = run.radius[:, :, layer, c]
+    return bootstrap([(curves[s, -1] - i.value) / (curves[s, : i.index].max() - i.value) for s, i in found])

@@ -1,0 +1,148 @@
+"""What all experiments are given: data, the networks' options, where finished parts are kept, and who is told of progress."""
+
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fastent.errors import FastentError
+from fastent.experiments.parts import Arrays, Parts
+from fastent.options import choice, whole_number
+from fastent.progress import Progress, reporting
+from fastent.training.data import Data, load_data
+from fastent.training.run import RECORDS_FILE, Run, load_run
+from fastent.training.train import default_epochs, train
+
+__all__ = ["Setting"]
+
+PRESETS: dict[str, dict[str, Any]] = {"paper": {"subset": 8192, "hidden": (20,), "activation": "tanh"}}
+
+_OF_DATA = tuple(name for name in inspect.signature(load_data).parameters if name != "data")
+_OF_TRAINING = tuple(
+    name
+    for name, parameter in inspect.signature(train).parameters.items()
+    if name not in (*_OF_DATA, "data", "checkpoint", "resume", "observe", "progress", "exclude_per_seed", "seeds", "seed")
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Data and networks of an experiment.
+
+    Attributes
+    ----------
+    data : Data
+    seeds, seed : int
+        How many networks, and the first one's seed.
+    options : dict
+        Further options of `fe.train`; `epochs` is always there.
+    """
+
+    data: Data
+    seeds: int
+    seed: int
+    options: dict[str, Any]
+    parts: Parts
+    _progress: Progress
+    _done: list[str] = field(default_factory=list)
+
+    @classmethod
+    def make(
+        cls,
+        data: Any,
+        *,
+        seeds: int,
+        seed: int = 0,
+        out: str | os.PathLike[str] | None = None,
+        preset: str | None = None,
+        progress: Progress = None,
+        options: dict[str, Any],
+        defaults: dict[str, Any] | None = None,
+    ) -> "Setting":
+        """Load the data. What the caller says comes before the preset, and that before the experiment's defaults."""
+        known = {} if preset is None else dict(PRESETS[choice("preset", preset, tuple(PRESETS))])
+        if preset == "paper" and _name(data) == "digits":
+            del known["subset"]  # digits has fewer points
+        chosen = {**(defaults or {}), **known, **{name: value for name, value in options.items() if value is not None}}
+        strange = [name for name in chosen if name not in (*_OF_DATA, *_OF_TRAINING)]
+        if strange:
+            raise FastentError(
+                f"{strange[0]}={chosen[strange[0]]!r}: no option of load_data or train; "
+                f"those are {', '.join(sorted((*_OF_DATA, *_OF_TRAINING)))}"
+            )
+        of_data = {name: value for name, value in chosen.items() if name in _OF_DATA}
+        if not isinstance(data, Data):
+            data = load_data(data, **of_data)
+        elif of_data:
+            raise FastentError(f"{next(iter(of_data))}: the data are loaded already; give it to load_data")
+        training = {name: value for name, value in chosen.items() if name in _OF_TRAINING}
+        return cls(
+            data=data,
+            seeds=whole_number("seeds", seeds, minimum=1),
+            seed=whole_number("seed", seed, minimum=0),
+            options={"epochs": default_epochs(data.name), **training},
+            parts=Parts(out),
+            _progress=progress,
+        )
+
+    def changed(self, **options: Any) -> "Setting":
+        """The same with other seeds or training options."""
+        own = {name: options.pop(name) for name in ("seeds", "seed", "data") if name in options}
+        return replace(self, options={**self.options, **options}, **own)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All that results depend on, JSON throughout."""
+        model = self.options.get("model")
+        named = {"model": f"{model.__module__}:{getattr(model, '__qualname__', model)}"} if callable(model) else {}
+        return {
+            "data": self.data.name,
+            "fingerprint": self.data.fingerprint,
+            **self.data.options,
+            "seeds": self.seeds,
+            "seed": self.seed,
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in self.options.items()},
+            **named,
+        }
+
+    def train(self, name: str, *, total: int = 1, **options: Any) -> Run:
+        """Train and record the networks; finished and interrupted runs are taken up from where they are kept."""
+        setting = self.changed(**{key: value for key, value in options.items() if key != "exclude_per_seed"})
+        mask = options.get("exclude_per_seed")
+        depends_on = setting.config if mask is None else {**setting.config, "mask": _digest(mask)}
+        place = self.parts.place(name, depends_on)
+        resume = load_run(place) if place is not None and (place / RECORDS_FILE).exists() else None
+        if resume is None or not resume.complete:
+            resume = setting.train_afresh(name, total=total, checkpoint=place, resume=resume, exclude_per_seed=mask)
+            if place is not None:
+                resume.save(place)
+        self._done.append(name)
+        return resume
+
+    def train_afresh(self, name: str, *, total: int = 1, **options: Any) -> Run:
+        """Train without keeping the run: for parts that keep what they take from it."""
+        with reporting(self._progress, name, total) as report:
+
+            def tell(done: int, epochs: int, message: str) -> None:
+                report(len(self._done) % max(total, 1), f"epoch {done} of {epochs}, {message}")
+
+            return train(self.data, seeds=self.seeds, seed=self.seed, progress=tell, **{**self.options, **options})
+
+    def keep(self, name: str, make: Callable[[], Arrays], **depends_on: Any) -> Arrays:
+        """Arrays of a part; `depends_on` is what they depend on beside data and networks."""
+        arrays = self.parts.keep(name, {**self.config, **depends_on}, make)
+        self._done.append(name)
+        return arrays
+
+
+def _name(data: Any) -> str:
+    return data.name if isinstance(data, Data) else str(data)
+
+
+def _digest(mask: Any) -> str:
+    import hashlib
+
+    import numpy as np
+
+    return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()[:16]
