@@ -13,6 +13,8 @@ __all__ = ["Estimate", "bootstrap", "class_balanced_mean", "ratio_of_means", "sa
 _Z = 1.959963984540054
 
 _RESAMPLES = 9999
+# Numbers drawn at once: 32 MB.
+_RESAMPLED_AT_ONCE = 4_000_000
 
 
 class Estimate(NamedTuple):
@@ -88,7 +90,8 @@ def bootstrap(
     if len(rows) < 2:
         return Estimate(value, np.nan, np.nan, np.nan)
     drawn = np.random.default_rng(seed).integers(0, len(rows), (_RESAMPLES, len(rows)))
-    found = statistic(rows[drawn], axis=1)
+    pieces = np.array_split(drawn, -(-_RESAMPLES * rows.size // _RESAMPLED_AT_ONCE))
+    found = np.concatenate([statistic(rows[piece], axis=1) for piece in pieces])
     low, high = np.percentile(found, [2.5, 97.5])
     return Estimate(value, float(np.std(found, ddof=1)), float(low), float(high))
 

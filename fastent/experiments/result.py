@@ -124,13 +124,21 @@ class Result(ABC):
 
 
 def error_axis(axes: "Axes", n: int) -> None:
-    """Training error of n points along x: logarithmic, falling to the right, with a place for 0."""
+    """Training error of n points along x: logarithmic, falling to the right, with a place for 0 where there is any."""
+    least, most = axes.dataLim.intervalx
     axes.set_xscale("symlog", linthresh=1 / n, linscale=0.4)
-    ticks = [tick for tick in (0.5, 0.1, 0.01, 0.001, 0.0001) if tick > 2 / n]
-    axes.set_xticks([*ticks, 0], [*(f"{100 * tick:g} %" for tick in ticks), "0"], minor=False)
+    ticks = [factor * 10.0**-power for power in range(1, 6) for factor in (5, 2, 1)]
+    ticks = [tick for tick in ticks if max(least, 2 / n) <= tick <= most]
+    if len(ticks) > 7:
+        ticks = [tick for tick in ticks if f"{tick:e}".startswith("1")]
+    if least < 1 / n:
+        ticks.append(0)
+        axes.set_xlim(1.15 * most, 0)
+    else:
+        axes.set_xlim(1.15 * most, least / 1.15)
+    axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks], minor=False)
     axes.set_xticks([], minor=True)
     axes.set_xlabel("training error")
-    axes.invert_xaxis()
     axes.grid(alpha=0.25)
 
 

@@ -125,7 +125,7 @@ class Setting:
         with reporting(self._progress, name, total) as report:
 
             def tell(done: int, epochs: int, message: str) -> None:
-                report(len(self._done) % max(total, 1), f"epoch {done} of {epochs}, {message}")
+                report(self._done.count(name), f"epoch {done} of {epochs}, {message}")
 
             return train(self.data, seeds=self.seeds, seed=self.seed, progress=tell, **{**self.options, **options})
 
