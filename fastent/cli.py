@@ -1,11 +1,7 @@
 """The command line: parse, call, print."""
 
-import functools
-import os
-import resource
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +9,41 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fastent.cli_experiments import app as experiments
+from fastent.cli_options import (
+    OUTPUT,
+    STATISTICS,
+    Activation,
+    BatchSize,
+    Classes,
+    DataDir,
+    DataSource,
+    Device,
+    Dtype,
+    Epochs,
+    Exclude,
+    Grayscale,
+    Hidden,
+    InitScale,
+    Labels,
+    Layers,
+    LearningRate,
+    Model,
+    Momentum,
+    Optimizer,
+    Out,
+    Overwrite,
+    Seed,
+    Seeds,
+    Standardize,
+    Subset,
+    SubsetSeed,
+    TestEvery,
+    Threads,
+    plain_errors,
+    print_cost,
+    widths,
+)
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
@@ -26,89 +57,43 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-DATA, NETWORK, STATISTICS, OUTPUT = "Data", "Networks and training", "What is measured, and how", "Output"
+app.add_typer(experiments, name="experiment")
 
 
 def main() -> None:
     app(prog_name="fastent")
 
 
-def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Bad input ends in one line and exit status 2, an interruption in 130; neither in a traceback."""
-
-    @functools.wraps(command)
-    def run_command(*args: Any, **options: Any) -> None:
-        try:
-            command(*args, **options)
-        except FastentError as error:
-            print(f"fastent: error: {error}", file=sys.stderr)
-            raise typer.Exit(2) from error
-        except KeyboardInterrupt:
-            print("fastent: interrupted", file=sys.stderr)
-            raise typer.Exit(130) from None
-        except BrokenPipeError:  # whoever read the output has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from None
-        except OSError as error:
-            place = f" {error.filename!r}" if error.filename else ""
-            print(f"fastent: error: {error.strerror or error}{place}", file=sys.stderr)
-            raise typer.Exit(2) from error
-
-    return run_command
-
-
 @app.command()
-@_plain_errors
+@plain_errors
 def run(
-    data: Annotated[
-        str,
-        typer.Option(
-            help="digits, mnist, fashion-mnist, kmnist, cifar10; an .npz (x_train, y_train[, x_test, y_test]) or an .npy.",
-            rich_help_panel=DATA,
-        ),
-    ] = "digits",
-    labels: Annotated[str | None, typer.Option(help="Labels .npy for a --data .npy.", rich_help_panel=DATA)] = None,
-    data_dir: Annotated[
-        str | None, typer.Option(help="Where named data sets lie (or FASTENT_DATA).", rich_help_panel=DATA)
-    ] = None,
-    subset: Annotated[int | None, typer.Option(help="The first so many training points only.", rich_help_panel=DATA)] = None,
-    subset_seed: Annotated[
-        int | None, typer.Option(help="Draw the subset at random, with this seed.", rich_help_panel=DATA)
-    ] = None,
-    exclude: Annotated[
-        str | None, typer.Option(help="Row numbers to leave out, as .npy.", metavar="FILE", rich_help_panel=DATA)
-    ] = None,
-    classes: Annotated[str, typer.Option(help="parity (label % 2) or all.", rich_help_panel=DATA)] = "parity",
-    standardize: Annotated[str, typer.Option(help="safe, paper or none.", rich_help_panel=DATA)] = "safe",
-    grayscale: Annotated[
-        bool, typer.Option("--grayscale", help="Sum the three standardised colour channels.", rich_help_panel=DATA)
-    ] = False,
-    hidden: Annotated[
-        str, typer.Option(help="Units of each hidden layer, e.g. 20 or 512,128.", rich_help_panel=NETWORK)
-    ] = "20",
-    activation: Annotated[str, typer.Option(help="tanh or relu.", rich_help_panel=NETWORK)] = "tanh",
-    seeds: Annotated[int, typer.Option(help="How many networks, trained together.", rich_help_panel=NETWORK)] = 10,
-    seed: Annotated[int, typer.Option(help="The first network's seed.", rich_help_panel=NETWORK)] = 0,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Full-batch updates; 500, or 1500 for digits, unless said.", rich_help_panel=NETWORK),
-    ] = None,
-    lr: Annotated[float, typer.Option(help="Learning rate.", rich_help_panel=NETWORK)] = 0.1,
-    optimizer: Annotated[str, typer.Option(help="sgd or adam.", rich_help_panel=NETWORK)] = "sgd",
-    momentum: Annotated[float, typer.Option(help="Of SGD.", rich_help_panel=NETWORK)] = 0.0,
-    test_every: Annotated[int, typer.Option(help="Epochs between test errors.", rich_help_panel=NETWORK)] = 10,
-    dtype: Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel=NETWORK)] = "float32",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...", rich_help_panel=NETWORK)] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads; unless said all processors, or one for little work.", rich_help_panel=NETWORK)
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the results; an interrupted run in it is continued.", rich_help_panel=OUTPUT),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace another run in --out.", rich_help_panel=OUTPUT)
-    ] = False,
+    data: DataSource = "digits",
+    labels: Labels = None,
+    data_dir: DataDir = None,
+    subset: Subset = None,
+    subset_seed: SubsetSeed = None,
+    exclude: Exclude = None,
+    classes: Classes = "parity",
+    standardize: Standardize = "safe",
+    grayscale: Grayscale = False,
+    hidden: Hidden = None,
+    activation: Activation = "tanh",
+    init_scale: InitScale = 1.0,
+    model: Model = None,
+    layers: Layers = None,
+    seeds: Seeds = 10,
+    seed: Seed = 0,
+    epochs: Epochs = None,
+    lr: LearningRate = 0.1,
+    optimizer: Optimizer = "sgd",
+    momentum: Momentum = 0.0,
+    batch_size: BatchSize = None,
+    test_every: TestEvery = 10,
+    dtype: Dtype = "float32",
+    device: Device = None,
+    threads: Threads = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train networks, find the inversion of each class, and name the stragglers.
 
@@ -137,14 +122,18 @@ def run(
     try:
         result = train(
             points,
-            hidden=_widths(hidden),
+            hidden=widths(hidden),
             activation=activation,  # type: ignore[arg-type]
+            init_scale=init_scale,
+            model=model,
+            layers=None if layers is None else layers.split(","),
             seeds=seeds,
             seed=seed,
             epochs=epochs,
             lr=lr,
             optimizer=optimizer,  # type: ignore[arg-type]
             momentum=momentum,
+            batch_size=batch_size,
             test_every=test_every,
             dtype=dtype,  # type: ignore[arg-type]
             device=device,
@@ -162,7 +151,7 @@ def run(
 
 
 @app.command()
-@_plain_errors
+@plain_errors
 def measure(
     features: Annotated[
         str,
@@ -229,7 +218,7 @@ def measure(
             progress=True,
         )
     Console(width=None if sys.stdout.isatty() else 120).print(measured)
-    _print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or _numba_threads())
+    print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or _numba_threads())
     if out is not None:
         from fastent.report.measurement import write_measurement_report
 
@@ -240,7 +229,7 @@ def measure(
 
 
 @app.command()
-@_plain_errors
+@plain_errors
 def report(folder: Annotated[Path, typer.Argument(help="A folder that fastent run wrote.")]) -> None:
     """Write the report of a stored run anew."""
     from fastent.report.html import write_report
@@ -258,7 +247,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder that fastent ru
 
 
 @app.command()
-@_plain_errors
+@plain_errors
 def info() -> None:
     """Print versions, threads, SIMD, devices and where compiled kernels are cached."""
     from importlib.metadata import version
@@ -296,16 +285,9 @@ def _finish(result: "Run", out: Path | None, pictures: Any) -> None:
         result.save(out)
         write_report(result, out / "report.html", pictures=pictures, command=command)
     _print_result(result)
-    _print_cost(result.seconds, "training", result.config["threads"])
+    print_cost(result.seconds, "training", result.config["threads"])
     if out is not None:
         print(f"Report: {out / 'report.html'}")
-
-
-def _print_cost(seconds: float, what: str, threads: int) -> None:
-    from fastent.memory import readable_bytes
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(f"{seconds:.1f} s {what} on {threads} thread{'s' * (threads > 1)}, peak memory {readable_bytes(peak)}")
 
 
 def _numba_threads() -> int:
@@ -363,15 +345,6 @@ def _print_result(result: "Run") -> None:
     for name, row in rows:
         for reason, count in row["reasons"].items():
             console.print(f"Class {name}: no inversion in {count} of {row['seeds']} seeds, {reason}.", markup=False)
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(width) for width in text.split(","))
-    except ValueError:
-        raise FastentError(
-            f"hidden={text!r}: whole numbers separated by commas are needed, for instance 20 or 512,128"
-        ) from None
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from fastent.experiments.parts import Arrays, Parts
 from fastent.options import choice, whole_number
 from fastent.progress import Progress, reporting
 from fastent.training.data import Data, load_data
+from fastent.training.datasets import read_dataset
 from fastent.training.run import RECORDS_FILE, Run, load_run
 from fastent.training.train import default_epochs, train
 
@@ -62,8 +63,11 @@ class Setting:
     ) -> "Setting":
         """Load the data. What the caller says comes before the preset, and that before the experiment's defaults."""
         known = {} if preset is None else dict(PRESETS[choice("preset", preset, tuple(PRESETS))])
-        if preset == "paper" and _name(data) == "digits":
-            del known["subset"]  # digits has fewer points
+        if isinstance(data, Data):
+            known.pop("subset", None)  # chosen already
+        elif "subset" in known:
+            of_source = {name: options[name] for name in ("labels", "data_dir", "split_seed") if options.get(name) is not None}
+            known["subset"] = min(known["subset"], len(read_dataset(data, **of_source).x_train))
         chosen = {**(defaults or {}), **known, **{name: value for name, value in options.items() if value is not None}}
         strange = [name for name in chosen if name not in (*_OF_DATA, *_OF_TRAINING)]
         if strange:
@@ -134,10 +138,6 @@ class Setting:
         arrays = self.parts.keep(name, {**self.config, **depends_on}, make)
         self._done.append(name)
         return arrays
-
-
-def _name(data: Any) -> str:
-    return data.name if isinstance(data, Data) else str(data)
 
 
 def _digest(mask: Any) -> str:

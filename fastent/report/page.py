@@ -14,19 +14,21 @@ from fastent.files import write_text
 __all__ = ["write_page"]
 
 
-def write_page(path: str | os.PathLike[str], template: str, data: Any, script: str, **values: Any) -> None:
-    """Write the page, whole or not at all; `data` is for the script, `values` for the template, escaped."""
+def write_page(
+    path: str | os.PathLike[str], template: str, figures: Any = None, script: str | None = None, **values: Any
+) -> None:
+    """Write the page, whole or not at all; `figures` are for the script, `values` for the template, escaped."""
     page = (
         _environment()
         .get_template(template)
         .render(
             **values,
-            data=_json_in_html(data),
+            figures=_json_in_html(figures),
             # These four are this package's and plotly's own text, not data; none of them contains "</script" or "</style".
             style=Markup(_source("report.css")),
             common=Markup(_source("page.js")),
-            script=Markup(_source(script)),
-            plotly=Markup(_plotly()),
+            script=Markup(_source(script)) if script else "",
+            plotly=Markup(_plotly()) if script else "",
         )
     )
     write_text(path, page)

@@ -1,0 +1,200 @@
+"""`fastent experiment NAME`: parse, call, print. The functions are imported when they are called."""
+
+import importlib
+import inspect
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+from rich.console import Console
+
+from fastent.cli_options import (
+    DATA,
+    NETWORK,
+    OUTPUT,
+    DataDir,
+    DataSource,
+    Device,
+    Exclude,
+    Grayscale,
+    Hidden,
+    Labels,
+    Layers,
+    Model,
+    Seed,
+    Subset,
+    SubsetSeed,
+    Threads,
+    numbers,
+    plain_errors,
+    widths,
+)
+
+if TYPE_CHECKING:
+    from fastent.experiments.result import Result
+
+__all__ = ["EXPERIMENTS", "app"]
+
+app = typer.Typer(
+    help="Test the source paper's claims on a data set: each answers with an effect size and an interval.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+THIS = "This experiment"
+
+
+class Experiment(NamedTuple):
+    """What a command says, and the options that only this one has: kind ("whole": whole numbers with commas) and help."""
+
+    help: str
+    own: dict[str, tuple[Any, str]]
+
+
+EXPERIMENTS = {
+    "dynamics": Experiment("Do the classes turn, and always at the same training error?", {}),
+    "pruning": Experiment(
+        "Is there still an inversion without stragglers, without random points, without those of the highest loss?",
+        {
+            "share": (float, "Share of the seeds in which a straggler is one; 0.5 unless said."),
+            "draws": (int, "Random controls; 3 unless said."),
+        },
+    ),
+    "generalization": Experiment(
+        "What does training without the points misclassified at epoch t do to the test error?",
+        {
+            "points": (int, "How many epochs t, spaced logarithmically; 10 unless said."),
+            "noise": (float, "Standard deviation of the noise on test inputs; 1 unless said."),
+        },
+    ),
+    "stability": Experiment(
+        "When do independent networks agree most on which points they get wrong?",
+        {
+            "pairs": (int, "Pairs of networks; 100 unless said."),
+            "times": ("whole", "Epochs at which to compare, with commas; around the inversion unless said."),
+        },
+    ),
+    "subsampling": Experiment(
+        "Does the training error at the inversion depend on the number of training points?",
+        {
+            "sizes": ("whole", "Numbers of points, with commas; an eighth, a quarter, a half and all unless said."),
+            "draws": (int, "Random subsets of each size; 3 unless said."),
+        },
+    ),
+    "sweep": Experiment(
+        "Which of optimiser, learning rate, width, depth, activation and initialisation moves the inversion, and how much?",
+        {"cells": (int, "How many combinations to train; 48 unless said.")},
+    ),
+    "difficulty": Experiment(
+        "Do stragglers agree with other scores of difficulty, and which score finds planted label noise?",
+        {
+            "el2n_epoch": (int, "Epoch at which EL2N is taken; 20 unless said."),
+            "noise": (float, "Share of the labels that are flipped; 0.05 unless said."),
+        },
+    ),
+    "entanglement": Experiment(
+        "Do neighbour mixing, margins and the soft nearest neighbour loss turn where the radii do?",
+        {
+            "points": (int, "How many epochs, spaced logarithmically; 40 unless said."),
+            "queries": (int, "Points asked for their neighbours, of more than 10,000; 2000 unless said."),
+        },
+    ),
+}
+
+
+def _maybe(kind: Any, text: str, panel: str) -> Any:
+    return Annotated[kind | None, typer.Option(help=text, rich_help_panel=panel)]
+
+
+# Options of every experiment; None leaves the experiment its own default.
+_COMMON: dict[str, tuple[Any, Any]] = {
+    "data": (DataSource, "digits"),
+    "preset": (_maybe(str, "paper: the first 8192 points, 20 tanh units, the paper's epochs.", DATA), None),
+    "labels": (Labels, None),
+    "data_dir": (DataDir, None),
+    "subset": (Subset, None),
+    "subset_seed": (SubsetSeed, None),
+    "exclude": (Exclude, None),
+    "classes": (_maybe(str, "parity (label % 2) or all.", DATA), None),
+    "standardize": (_maybe(str, "safe, paper or none.", DATA), None),
+    "grayscale": (Grayscale, False),
+    "hidden": (Hidden, None),
+    "activation": (_maybe(str, "tanh or relu.", NETWORK), None),
+    "model": (Model, None),
+    "layers": (Layers, None),
+    "seeds": (_maybe(int, "How many networks, trained together.", NETWORK), None),
+    "seed": (Seed, 0),
+    "epochs": (_maybe(int, "Passes over the data.", NETWORK), None),
+    "lr": (_maybe(float, "Learning rate.", NETWORK), None),
+    "optimizer": (_maybe(str, "sgd or adam.", NETWORK), None),
+    "momentum": (_maybe(float, "Of SGD.", NETWORK), None),
+    "batch_size": (_maybe(int, "Points for an update; all unless said.", NETWORK), None),
+    "device": (Device, None),
+    "threads": (Threads, None),
+}
+
+
+_COMMON["out"] = (_maybe(Path, "Folder for results and report; what is finished in it is not done again.", OUTPUT), None)
+_OF_ALL = ("data", "preset", "data_dir", "subset", "seed", "device", "threads", "out")
+
+
+def _command(names: tuple[str, ...], options: dict[str, tuple[Any, Any]]) -> Any:
+    """A function with these options, that carries out these experiments and writes one report of them."""
+
+    @plain_errors
+    def command(**given: Any) -> None:
+        results: list[Result] = []
+        out = given["out"]
+        for name in names:
+            results.append(_carry_out(name, given))
+            Console(width=None if sys.stdout.isatty() else 120).print(results[-1])
+            if out is not None:
+                from fastent.report.experiments import write_experiments_report
+
+                results[-1].save(out)
+                write_experiments_report(results, out / "report.html", command=shlex.join(["fastent", *sys.argv[1:]]))
+        if out is not None:
+            print(f"Report: {out / 'report.html'}")
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(name, keyword, default=value, annotation=kind) for name, (kind, value) in options.items()]
+    )
+    command.__annotations__ = {name: kind for name, (kind, _) in options.items()}
+    return command
+
+
+def _carry_out(name: str, given: dict[str, Any]) -> "Result":
+    from fastent.files import read_npy
+    from fastent.threads import limit_threads
+
+    options = {option: value for option, value in given.items() if value is not None}
+    if "exclude" in options:
+        options["exclude"] = read_npy(options["exclude"])
+    if "hidden" in options:
+        options["hidden"] = widths(options["hidden"])
+    if "layers" in options:
+        options["layers"] = options["layers"].split(",")
+    for option, (kind, _) in EXPERIMENTS[name].own.items():
+        if kind == "whole" and option in options:
+            options[option] = numbers(option, options[option], int)
+    function = getattr(importlib.import_module(f"fastent.experiments.{name}"), name)
+    with limit_threads(options.get("threads")):
+        found: Result = function(options.pop("data"), progress=True, **options)
+    return found
+
+
+def _own_options(name: str) -> dict[str, tuple[Any, Any]]:
+    own = EXPERIMENTS[name].own
+    return {option: (_maybe(str if kind == "whole" else kind, text, THIS), None) for option, (kind, text) in own.items()}
+
+
+for _name, (_help, _) in EXPERIMENTS.items():
+    app.command(_name, help=_help)(_command((_name,), _own_options(_name) | _COMMON))
+app.command(
+    "all",
+    help="Every experiment, one after the other, and one report. "
+    "[bold]fastent experiment all --data mnist --preset paper --out paper[/bold] is the source paper's set-up.",
+)(_command(tuple(EXPERIMENTS), {name: _COMMON[name] for name in _OF_ALL}))

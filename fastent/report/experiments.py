@@ -1,0 +1,79 @@
+"""The report of experiments: each claim, whether it holds, its picture and its table."""
+
+import base64
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastent.experiments.result import Result
+from fastent.report.page import write_page
+from fastent.report.words import count
+
+__all__ = ["write_experiments_report"]
+
+_HOLDS = {"yes": "Holds", "no": "Does not hold", "undecided": "Undecided"}
+
+
+def write_experiments_report(results: Sequence[Result], path: str | os.PathLike[str], *, command: str | None = None) -> None:
+    """Write finished experiments as one HTML page that needs nothing else: no network, no other file.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        Of one data set.
+    path : path
+        The file to write, whole or not at all; its folder must exist.
+    command : str, optional
+        The command line that makes them again.
+    """
+    config = results[0].config
+    write_page(
+        path,
+        "experiments.html.j2",
+        data=str(config["data"]),
+        headline=_headline(results),
+        experiments=[
+            {
+                "name": result.name,
+                "title": result.title,
+                "claim": result.claim,
+                "holds": result.verdict.holds,
+                "verdict": _HOLDS[result.verdict.holds],
+                "sentence": result.verdict.sentence,
+                "picture": _picture(result),
+                "table": result.table(),
+            }
+            for result in results
+        ],
+        command=command,
+        done="What was done",
+        config=[
+            (name.replace("_", " "), _said(value))
+            for name, value in config.items()
+            if value not in (None, [], False) and name != "source"
+        ],
+    )
+
+
+def _headline(results: Sequence[Result]) -> str:
+    if len(results) == 1:
+        return f"{_HOLDS[results[0].verdict.holds]}: {results[0].claim}"
+    held = sum(result.verdict.holds == "yes" for result in results)
+    undecided = sum(result.verdict.holds == "undecided" for result in results)
+    rest = f", {undecided} {'is' if undecided == 1 else 'are'} undecided" if undecided else ""
+    return f"{held} of {len(results)} claims hold on {results[0].config['data']}{rest}."
+
+
+def _picture(result: Result) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture.svg"
+        result.save_picture(path)
+        return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value[:12])) + (f" and {count(len(value) - 12)} more" if len(value) > 12 else "")
+    return str(value)
