@@ -3,12 +3,10 @@
 Names are imported when they are first used: `import fastent` brings in neither torch nor numba.
 """
 
-import sys
-from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastent.errors import FastentError
+from fastent.lazy import serve
 
 __version__ = "0.1.0"
 
@@ -107,25 +105,4 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'fastent' has no attribute {name!r}")
-    value = getattr(import_module(f"fastent.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-class _Package(ModuleType):
-    """Keeps `fastent.geometry` the function: importing the submodule of that name would put the module in its place."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+serve(__name__, _HOME)

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 
 import fastent as fe
-from fastent.experiments import stability as stability_module
 from fastent.experiments.dynamics import critical_errors, dynamics
 from fastent.experiments.parts import Parts, identity
 from fastent.experiments.result import estimate_text
 from fastent.experiments.setting import Setting
-from fastent.experiments.stability import stability
+from fastent.experiments.stability import _z_null, _z_observed, stability
 from fastent.intervals import Estimate, bootstrap
 
 OF_STABILITY = {"pairs": 25, "times": (10, 40, 60, 90, 150), "seeds": 2, "threads": 1}
@@ -92,8 +91,8 @@ def test_agreement_is_that_of_the_networks(agreement):
 
 def test_z_is_undefined_where_nothing_varies():
     columns = np.array([[3.0, 1.0, 0.0], [3.0, 1.0, 0.0]])
-    assert np.isnan(stability_module._z_observed(columns, 0))
-    assert np.isnan(stability_module._z_null(columns, 0))
+    assert np.isnan(_z_observed(columns, 0))
+    assert np.isnan(_z_null(columns, 0))
 
 
 def test_finished_parts_are_not_done_again(agreement, kept, monkeypatch):

@@ -26,6 +26,8 @@ def test_a_function_is_not_hidden_by_the_module_of_its_name():
     assert python("import fastent.geometry; print(callable(fastent.geometry))") == "True"
     assert python("from fastent.geometry import ClassMoments; import fastent; print(callable(fastent.geometry))") == "True"
 
+    assert python("import fastent.experiments.stability, fastent.experiments as e; print(callable(e.stability))") == "True"
+
 
 def test_an_unknown_name():
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
@@ -38,7 +40,7 @@ def test_kernels_are_fastents_own():
 
 def test_kernels_import_nothing_of_fastent_torch_or_faiss():
     code = "import fastent.kernels.moments, fastent.kernels.recording, sys; print(sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'faiss') or (m.startswith('fastent') and 'kernels' not in m)))"
-    assert python(code) == "['fastent', 'fastent.errors']"
+    assert python(code) == "['fastent', 'fastent.errors', 'fastent.lazy']"
 
 
 def test_a_read_only_installation_compiles_without_a_cache(tmp_path):

@@ -59,7 +59,7 @@ def write_experiments_report(results: Sequence[Result], path: str | os.PathLike[
 
 def _headline(results: Sequence[Result]) -> str:
     if len(results) == 1:
-        return f"{_HOLDS[results[0].verdict.holds]}: {results[0].claim}"
+        return f"{results[0].claim.rstrip('.')}: {_HOLDS[results[0].verdict.holds].lower()}."
     held = sum(result.verdict.holds == "yes" for result in results)
     undecided = sum(result.verdict.holds == "undecided" for result in results)
     rest = f", {undecided} {'is' if undecided == 1 else 'are'} undecided" if undecided else ""

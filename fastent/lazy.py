@@ -1,0 +1,35 @@
+"""Packages whose public names are imported when they are first used."""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+__all__ = ["serve"]
+
+
+class _Package(ModuleType):
+    """Keeps `fastent.geometry` the function: importing the submodule of that name would put the module in its place."""
+
+    _home: dict[str, str]
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._home:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{self.__name__}.{self._home[name]}"), name)
+        super().__setattr__(name, value)
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in self._home and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted(self.__all__)
+
+
+def serve(package: str, home: dict[str, str]) -> None:
+    """Serve the names of a package from its submodules: `home` says which name is in which."""
+    module = sys.modules[package]
+    vars(module)["_home"] = home
+    module.__class__ = _Package
