@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from fastent.training.run import Run
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Dynamics", "critical_errors", "dynamics"]
+__all__ = ["Dynamics", "critical_errors", "dynamics", "reasons_text"]
 
 # The claim of stability: the spread of eps* over seeds, as a share of its mean.
 _STABLE = 0.05
@@ -58,27 +59,20 @@ class Dynamics(Result):
     def verdict(self) -> Verdict:
         share, variation = self.share[-1], self.variation_of_mean[-1]
         if not share.any():
-            return Verdict("no", f"No inversion in the last hidden layer: {self._reasons()}.")
+            return Verdict("no", f"No inversion in the last hidden layer: {reasons_text([self.run])}.")
         said = f"{share.mean():.0%} of the radii in the last hidden layer have an inversion"
         spread = (
             "the coefficient of variation over seeds of its training error is "
             f"{estimate_text(variation, percent=True, digits=1)}; stable means below {_STABLE:.0%}"
         )
         if share.min() < 1:
-            return Verdict("no", f"{said}: {self._reasons()}; {spread}.")
+            return Verdict("no", f"{said}: {reasons_text([self.run])}; {spread}.")
         if math.isnan(variation.low):
             return Verdict("undecided", f"{said}; one seed does not tell how stable its training error is.")
         holds: Literal["yes", "no", "undecided"] = "undecided"
         if variation.high < _STABLE or variation.low >= _STABLE:
             holds = "yes" if variation.high < _STABLE else "no"
         return Verdict(holds, f"{said}; {spread}.")
-
-    def _reasons(self) -> str:
-        reasons: dict[str, int] = {}
-        for found in self.run.inversion_summary():
-            for reason, n in found.reasons.items():
-                reasons[reason] = reasons.get(reason, 0) + n
-        return ", ".join(f"{reason} ({n})" for reason, n in reasons.items())
 
     def table(self) -> Table:
         rows: list[tuple[str, ...]] = []
@@ -201,6 +195,16 @@ def dynamics(
 def critical_errors(run: Run, layer: int = -1) -> NDArray[np.float64]:
     """(S,) eps* of each network: the mean over classes of the training error at the class's inversion; NaN without one."""
     return np.array([np.mean([i.train_error if i else np.nan for i in row]) for row in run.inversion[:, layer]])
+
+
+def reasons_text(runs: Sequence[Run]) -> str:
+    """Why radii in the last hidden layer have no inversion, with counts."""
+    reasons: dict[str, int] = {}
+    for run in runs:
+        for found in run.inversion_summary():
+            for reason, n in found.reasons.items():
+                reasons[reason] = reasons.get(reason, 0) + n
+    return ", ".join(f"{reason} ({n})" for reason, n in reasons.items())
 
 
 def _variation(values: NDArray[np.float64], axis: int = 0) -> Any:

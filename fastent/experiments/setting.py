@@ -1,10 +1,14 @@
 """What all experiments are given: data, the networks' options, where finished parts are kept, and who is told of progress."""
 
+import hashlib
 import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.experiments.parts import Arrays, Parts
@@ -114,7 +118,7 @@ class Setting:
         """Train and record the networks; finished and interrupted runs are taken up from where they are kept."""
         setting = self.changed(**{key: value for key, value in options.items() if key != "exclude_per_seed"})
         mask = options.get("exclude_per_seed")
-        depends_on = setting.config if mask is None else {**setting.config, "mask": _digest(mask)}
+        depends_on = setting.config if mask is None else {**setting.config, "mask": self.digest(mask)}
         place = self.parts.place(name, depends_on)
         resume = load_run(place) if place is not None and (place / RECORDS_FILE).exists() else None
         if resume is None or not resume.complete:
@@ -139,10 +143,7 @@ class Setting:
         self._done.append(name)
         return arrays
 
-
-def _digest(mask: Any) -> str:
-    import hashlib
-
-    import numpy as np
-
-    return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()[:16]
+    @staticmethod
+    def digest(mask: NDArray[np.bool_]) -> str:
+        """What stands for a mask among the things that a part depends on."""
+        return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()[:16]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.experiments.dynamics import critical_errors
+from fastent.experiments.dynamics import critical_errors, reasons_text
 from fastent.experiments.parts import Arrays
 from fastent.experiments.result import COLORS, Result, Table, Verdict, error_axis, estimate_text, percent_text
 from fastent.experiments.setting import Setting
@@ -58,7 +58,7 @@ class Stability(Result):
         Training error where z is largest.
     critical_error : Estimate
         eps* of networks trained with the same options: mean over seeds, each the mean over its classes.
-    reasons : dict
+    reasons : str
         Why classes of these have no inversion, with counts.
     """
 
@@ -71,7 +71,7 @@ class Stability(Result):
     z_null: Any
     peak_error: Estimate
     critical_error: Estimate
-    reasons: dict[str, int]
+    reasons: str
 
     name = "stability"
     title = "Agreement of independent networks on what they get wrong"
@@ -93,8 +93,7 @@ class Stability(Result):
             f"training error {estimate_text(self.peak_error, percent=True)}"
         )
         if np.isnan(self.critical_error.value):
-            why = ", ".join(f"{reason} ({n})" for reason, n in self.reasons.items())
-            return Verdict("undecided", f"{said}; there is no inversion to compare it with: {why}.")
+            return Verdict("undecided", f"{said}; there is no inversion to compare it with: {self.reasons}.")
         said += f"; the inversion is at {estimate_text(self.critical_error, percent=True)}"
         if peak in (0, len(self.times) - 1):
             return Verdict("no", f"{said}. That is the {'first' if peak == 0 else 'last'} of the epochs looked at.")
@@ -147,7 +146,7 @@ class Stability(Result):
             if not np.isnan(self.critical_error.low):
                 axes.axvspan(self.critical_error.low, self.critical_error.high, color=COLORS[1], alpha=0.2, linewidth=0)
         axes.set(ylabel="z", title=f"{self.config['data']}: {len(self.common)} pairs of networks")
-        error_axis(axes, self.config["points"])
+        error_axis(axes, self.config["training_points"])
         axes.legend(frameon=False)
 
 
@@ -220,7 +219,7 @@ def stability(
         return mean_error[curve.argmax(-1)]
 
     return Stability(
-        config={**setting.config, "pairs": pairs, "times": list(map(int, epochs)), "points": n},
+        config={**setting.config, "pairs": pairs, "times": list(map(int, epochs)), "training_points": n},
         times=np.array(epochs),
         train_error=mean_error,
         common=common,
@@ -230,7 +229,7 @@ def stability(
         z_null=z_null,
         peak_error=bootstrap(excess, error_at_peak, seed=seed),
         critical_error=bootstrap(critical_errors(run), seed=seed),
-        reasons=_reasons(run),
+        reasons=reasons_text([run]),
     )
 
 
@@ -274,11 +273,3 @@ def _z_null(columns: NDArray[np.float64], axis: int) -> Any:
     deviation = np.sqrt(columns[..., 2].mean(axis))
     excess = (columns[..., 0] - columns[..., 1]).mean(axis)
     return np.divide(excess, deviation, out=np.full_like(np.asarray(deviation), np.nan), where=deviation > 0)
-
-
-def _reasons(run: Run) -> dict[str, int]:
-    reasons: dict[str, int] = {}
-    for found in run.inversion_summary():
-        for reason, n in found.reasons.items():
-            reasons[reason] = reasons.get(reason, 0) + n
-    return reasons

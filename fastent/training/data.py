@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -66,6 +66,24 @@ class Data:
     def pictures(self) -> Array | None:
         """`raw` if the points are pictures, (n, h, w) or (n, h, w, 3), else None."""
         return self.raw if self.raw.ndim == 3 or (self.raw.ndim == 4 and self.raw.shape[3] == 3) else None
+
+    def take(self, rows: NDArray[np.int64]) -> "Data":
+        """The same with some of the training points only (positions), standardised as they are here."""
+        return self._with(
+            x_train=self.x_train[rows],
+            y_train=self.y_train[rows],
+            labels=self.labels[rows],
+            index=self.index[rows],
+            raw=self.raw[rows],
+        )
+
+    def relabel(self, codes: NDArray[np.int64]) -> "Data":
+        """The same with other classes of the training points, (n,) codes of `classes`."""
+        return self._with(y_train=codes)
+
+    def _with(self, **changes: Any) -> "Data":
+        changed = replace(self, **changes)
+        return replace(changed, fingerprint=_fingerprint(changed.x_train, changed.y_train))
 
 
 def load_data(
