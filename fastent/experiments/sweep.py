@@ -90,8 +90,8 @@ class Sweep(Result):
         most = max(spans, key=lambda name: -1.0 if np.isnan(spans[name]) else spans[name])
         said = (
             f"eps* is {percent_text(level)} on average over {found.sum()} cells, its standard deviation "
-            f"{means[found].std(ddof=1) / level:.0%} of that. {most.capitalize()} moves it most: by {spans[most]:.0%} from level "
-            f"to level (partial eta squared {self.factors[most].eta_squared:.2f}, p = {self.factors[most].p:.2g}); "
+            f"{means[found].std(ddof=1) / level:.0%} of that. {most.capitalize()} moves it most: by {spans[most]:.0%} from "
+            f"level to level (partial eta squared {self.factors[most].eta_squared:.2f}, p = {self.factors[most].p:.2g}); "
             f"weakly means by less than {_WEAK:.0%}. {(~np.isnan(self.critical_errors)).mean():.0%} of the networks have an "
             "inversion of every class."
         )
@@ -206,7 +206,7 @@ def sweep(
 
 
 def _design(cells: int, seed: int) -> list[dict[str, Any]]:
-    """Different combinations, levels in equal numbers: every factor's levels in an order of its own, until no two cells agree."""
+    """Different combinations, in which the levels of each factor are equally frequent, give or take one."""
     full = int(np.prod([len(levels) for levels in FACTORS.values()]))
     rng = np.random.default_rng((seed, 3))
     everything = np.stack(np.unravel_index(np.arange(full), [len(levels) for levels in FACTORS.values()]), axis=1)
@@ -258,7 +258,8 @@ def _cell(setting: Setting, cell: dict[str, Any], i: int, total: int) -> tuple[N
 def _cell_means(errors: NDArray[np.float64]) -> NDArray[np.float64]:
     """(cells,) mean over the networks that have an inversion."""
     counts = (~np.isnan(errors)).sum(1)
-    return np.where(counts > 0, np.nansum(errors, axis=1) / np.maximum(counts, 1), np.nan)
+    means: NDArray[np.float64] = np.where(counts > 0, np.nansum(errors, axis=1) / np.maximum(counts, 1), np.nan)
+    return means
 
 
 def _factors(design: list[dict[str, Any]], errors: NDArray[np.float64]) -> dict[str, Factor]:
@@ -302,7 +303,8 @@ def analysis_of_variance(
 
 
 def _dummies(levels: NDArray[np.int64]) -> NDArray[np.float64]:
-    return (levels[:, None] == np.unique(levels)[None, 1:]).astype(float)
+    dummies: NDArray[np.float64] = (levels[:, None] == np.unique(levels)[None, 1:]).astype(float)
+    return dummies
 
 
 def _fit(values: NDArray[np.float64], columns: list[NDArray[np.float64]]) -> tuple[float, int]:
