@@ -129,7 +129,8 @@ class Difficulty(Result):
         for i, name in enumerate(ranked):
             precision, recall, _ = precision_recall_curve(self.flipped, self.noisy_scores[name])
             own = name == "straggler share"
-            style: dict[str, Any] = {"color": "black", "linewidth": 2.2} if own else {"color": COLORS[i % 7], "linewidth": 1.2}
+            style: dict[str, Any] = {"color": COLORS[i % 7], "linewidth": 1.2, "linestyle": "-" if i < 7 else "--"}
+            style |= {"color": "black", "linewidth": 2.2} if own else {}
             axes.plot(recall, precision, label=f"{name}, {self.precision[name].value:.2f}", **style)
         axes.axhline(self.flipped.mean(), color=COLORS[-1], linewidth=0.8, linestyle=":", label="chance")
         axes.set(

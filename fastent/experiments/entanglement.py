@@ -19,7 +19,7 @@ from fastent.neighbors import neighbors
 from fastent.options import whole_number
 from fastent.progress import Progress
 from fastent.softnn import soft_nearest_neighbor_loss
-from fastent.training.inversion import find_inversion
+from fastent.training.inversion import Inversion, find_inversion
 from fastent.training.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ _WORDS = {
 }
 _SAMPLED_ABOVE = 10_000
 _NEIGHBORS = 10
+_BURN_IN = 5
 # Turns this close in training error are at the same place, in proportion.
 _NEAR = 1.33
 
@@ -201,7 +202,7 @@ def entanglement(
     }
     turns, reasons = {}, {}
     for name, kind in _KINDS.items():
-        found = [find_inversion(epochs, curves[name][s], train_error[s], kind=kind, burn_in=5) for s in range(setting.seeds)]
+        found = [_turn(epochs, curves[name][s], train_error[s], kind) for s in range(setting.seeds)]
         turns[name] = np.array([np.nan if i.train_error is None else i.train_error for i in found])
         reasons[name] = ", ".join(sorted({i.reason for i in found if not i}))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -217,6 +218,12 @@ def entanglement(
         reasons=reasons,
         critical_error=bootstrap(critical_errors(run)) if not reasons_text([run]) else bootstrap([]),
     )
+
+
+def _turn(epochs: list[int], curve: NDArray[np.float64], errors: NDArray[np.float64], kind: Literal["min", "max"]) -> Inversion:
+    if len(epochs) - np.searchsorted(epochs, _BURN_IN) < 3:
+        return Inversion(False, f"only {len(epochs)} epochs were looked at")
+    return find_inversion(epochs, curve, errors, kind=kind, burn_in=_BURN_IN)
 
 
 def _measured(setting: Setting, epochs: list[int], sampled: int | None) -> Arrays:

@@ -108,7 +108,8 @@ class Pruning(Result):
 
     def draw(self, axes: "Axes") -> None:
         for arm, color in zip(self.arms, COLORS, strict=False):
-            axes.plot(self.epoch[1:], arm.radius[1:], color=color, label=arm.name)
+            dashes = "--" if arm.name == "without random points" else "-"  # it lies on that of all points
+            axes.plot(self.epoch[1:], arm.radius[1:], dashes, color=color, label=arm.name)
         axes.set(
             xlabel="epoch", ylabel="gyration radius, mean", xscale="log", title=f"{self.config['data']}, last hidden layer"
         )
