@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastent.kernels.head import RELU, TANH
+from fastent.training.inputs import SparseInputs
 from fastent.training.points import Points
 
 __all__ = ["ACTIVATIONS", "Ensemble", "Observation", "class_sums"]
@@ -89,7 +90,7 @@ class Ensemble:
 
     def observe(self, points: Points, *, learn: bool) -> Observation:
         """Pass all points through all networks, and if wanted set the gradient of every parameter."""
-        hidden = self._hidden(points.inputs)
+        hidden = self._hidden(points.inputs, sparse=points.sparse)
         fused = points.inputs.device.type == "cpu"
         classes = [class_sums(layer, points) for layer in hidden[: -1 if fused else None]]
         if fused:
@@ -98,7 +99,7 @@ class Ensemble:
         else:
             logits, wrong, gradient = self._head_on_device(hidden[-1], points, learn)
         if learn:
-            self._propagate(points.inputs, hidden, gradient)
+            self._propagate(points, hidden, gradient)
         return Observation(logits, wrong, [sums for sums, _ in classes], [directed for _, directed in classes])
 
     def learn(self, points: Points) -> None:
@@ -113,12 +114,14 @@ class Ensemble:
     def _head(self) -> tuple[Tensor, Tensor]:
         return self.parameters[-2], self.parameters[-1]
 
-    def _hidden(self, inputs: Tensor, unused: Tensor | None = None) -> list[Tensor]:
+    def _hidden(self, inputs: Tensor, unused: Tensor | None = None, sparse: SparseInputs | None = None) -> list[Tensor]:
         n_networks, n = len(self.parameters[0]), inputs.shape[1]
         hidden: list[Tensor] = []
         for weight, bias in self._layers[:-1]:
             if hidden:
                 values = torch.baddbmm(bias[:, :, None], weight, hidden[-1])
+            elif sparse is not None:
+                values = sparse.times(weight, bias)
             else:
                 values = torch.addmm(bias.flatten()[:, None], weight.flatten(0, 1), inputs)
                 values = (values if unused is None else values.add_(unused)).view(n_networks, -1, n)
@@ -168,14 +171,18 @@ class Ensemble:
         self.parameters[-3].grad = gradient.sum(2)
         return logits, wrong, gradient
 
-    def _propagate(self, inputs: Tensor, hidden: list[Tensor], gradient: Tensor) -> None:
+    def _propagate(self, points: Points, hidden: list[Tensor], gradient: Tensor) -> None:
         """Set the gradients below the last hidden layer's bias, given that of the loss before its activation."""
         for layer in range(len(hidden) - 1, 0, -1):
             weight, below = self.parameters[2 * layer], hidden[layer - 1]
             weight.grad = torch.bmm(gradient, below.transpose(1, 2))
             gradient = torch.bmm(weight.transpose(1, 2), gradient).mul_(self._slope(below))
             self.parameters[2 * layer - 1].grad = gradient.sum(2)
-        self.parameters[0].grad = (gradient.flatten(0, 1) @ inputs.T).view_as(self.parameters[0])
+        first = self.parameters[0]
+        if points.sparse is not None:
+            first.grad = points.sparse.gradient(gradient)
+        else:
+            first.grad = (gradient.flatten(0, 1) @ points.inputs.T).view_as(first)
 
 
 def class_sums(activations: Tensor, points: Points) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastent.kernels.head import STRIP
+from fastent.training.inputs import SparseInputs
 
 __all__ = ["Points"]
 
@@ -29,6 +30,8 @@ class Points:
         1 / (how many points the network learns from), or 0 for a point that it is trained without.
     strips : (T, 3) int64
         Class, start and stop of the strips in which a kernel goes over the points.
+    sparse : SparseInputs, optional
+        The inputs by what differs from each feature's common value, where products with these are cheaper.
     """
 
     inputs: Tensor
@@ -37,6 +40,7 @@ class Points:
     original: NDArray[np.int64]
     weights: Tensor
     strips: NDArray[np.int64]
+    sparse: SparseInputs | None = None
 
     @classmethod
     def sort(cls, inputs: Tensor, codes: NDArray[np.int64], n_classes: int, kept: NDArray[np.bool_]) -> "Points":
@@ -59,6 +63,10 @@ class Points:
             strips=np.array(strips, np.int64).reshape(-1, 3),
         )
 
+    def compressed(self) -> "Points":
+        """The same with sparse inputs, if these pay: for points that pass many times."""
+        return replace(self, sparse=SparseInputs.where_it_pays(self.inputs))
+
     @property
     def kept(self) -> NDArray[np.bool_]:
         """(S, n) bool, sorted by class: the points that each network learns from."""
@@ -80,6 +88,7 @@ class Points:
             original=self.original[places],
             weights=self.weights[:, places],
             strips=self.strips[:0],
+            sparse=None,
         )
 
     def batch(self, rows: NDArray[np.int64]) -> "Points":

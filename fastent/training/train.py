@@ -239,6 +239,8 @@ def _train(
     points = Points.sort(_columns(data.x_train, used, dtype, device), data.y_train, n_classes, kept)
     every = np.ones((n_networks, len(data.x_test)), bool)
     test_points = Points.sort(_columns(data.x_test, used, dtype, device), data.y_test, n_classes, every)
+    if factory is None:
+        points, test_points = points.compressed(), test_points.compressed()
     optimizer = _optimizer(networks, config)
     recorder = Recorder(n_epochs + 1, len(config["layers"] if factory is not None else config["hidden"]), points)
     seconds_before = 0.0

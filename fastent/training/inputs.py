@@ -1,0 +1,114 @@
+"""Products of the first layers with points most of whose features have a common value."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["SparseInputs"]
+
+# Of all values, at most so many may differ from their feature's common one: an entry costs twice what a value costs in a dense
+# product, measured with 200 units on 669 features.
+_DENSITY = 0.35
+# Points from which a feature's common value is taken.
+_SAMPLE = 512
+# Bytes of weights that are met at once: they stay in the second cache.
+_TABLE = 640 * 1024
+
+
+class SparseInputs:
+    """Points (d, n) as a common value of each feature and what differs from it.
+
+    Parameters
+    ----------
+    inputs : (d, n) float32 or float64 array
+    common : (d,)
+    """
+
+    def __init__(self, inputs: NDArray[Any], common: NDArray[Any]) -> None:
+        from fastent.kernels.sparse import compress, count_entries, transposed
+
+        self._common, self._shape = common, inputs.shape
+        self._starts = np.concatenate([[0], np.cumsum(count_entries(inputs, common))])
+        self._features = np.empty(self._starts[-1], np.int32)
+        self._values = np.empty(self._starts[-1], inputs.dtype)
+        compress(inputs, common, self._starts, self._features, self._values)
+        self._room: dict[str, NDArray[np.uint8]] = {}
+        self._by_feature = transposed(self._starts, self._features, self._values, len(inputs))
+
+    @classmethod
+    def where_it_pays(cls, inputs: Tensor) -> "SparseInputs | None":
+        """For points (d, n) on a CPU that have few entries; None for all others."""
+        if inputs.device.type != "cpu" or not len(inputs):
+            return None
+        rows = inputs.numpy()
+        common = _common_values(rows[:, :: -(-rows.shape[1] // _SAMPLE)])
+        # As the first points are, so are most others: a look at some before counting all.
+        if (rows[:, :_SAMPLE] != common[:, None]).mean() > _DENSITY or (rows != common[:, None]).mean() > _DENSITY:
+            return None
+        return cls(rows, common)
+
+    def times(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """The products (S, h, n) with weights (S, h, d), biases (S, h) added."""
+        from fastent.kernels.sparse import times
+
+        flat, biases = weight.flatten(0, 1).numpy(), bias.flatten().numpy()
+        result = np.empty((len(flat), self._shape[1]), flat.dtype)
+        for units, width in self._pieces(len(flat), flat.itemsize):
+            table, base = self._space("weights", (self._shape[0], width), flat.dtype), np.zeros(width, flat.dtype)
+            own = flat[units]
+            table[:, : len(own)] = own.T
+            base[: len(own)] = biases[units] + own @ self._common
+            times(table.ravel(), base, self._starts, self._features, self._values, result[units])
+        return torch.from_numpy(result).view(*weight.shape[:2], -1)
+
+    def gradient(self, gradient: Tensor) -> Tensor:
+        """The products (S, h, d) of gradients (S, h, n) with the points."""
+        import numba
+
+        from fastent.kernels.sparse import BLOCK
+        from fastent.kernels.sparse import gradient as sums
+
+        flat = gradient.flatten(0, 1).numpy()
+        result = np.empty((len(flat), self._shape[0]), flat.dtype)
+        starts, points, values = self._by_feature
+        for units, width in self._pieces(len(flat), flat.itemsize):
+            own = flat[units]
+            turned = self._space("turned", (len(starts) * BLOCK, width), flat.dtype)
+            found = self._space("found", (self._shape[0], width), flat.dtype)
+            sums(own, starts, points, values, turned.ravel(), found, numba.get_num_threads())
+            np.add(found[:, : len(own)].T, own.sum(1)[:, None] * self._common, out=result[units])
+        return torch.from_numpy(result).view(*gradient.shape[:2], -1)
+
+    def _pieces(self, n_units: int, itemsize: int) -> list[tuple[slice, int]]:
+        """Units in pieces whose weights stay in the cache, and the width of a piece in whole cache lines."""
+        from fastent.kernels.sparse import LINE
+
+        line = LINE // itemsize
+        most = max(_TABLE // (self._shape[0] * itemsize) // line, 4) * line
+        n_pieces = -(-n_units // most)
+        size = -(-n_units // n_pieces)
+        return [(slice(start, min(start + size, n_units)), -(-size // line) * line) for start in range(0, n_units, size)]
+
+    def _space(self, name: str, shape: tuple[int, int], dtype: Any) -> NDArray[Any]:
+        """An array that begins with a cache line, the same at every call: what it holds does not matter."""
+        from fastent.kernels.sparse import LINE
+
+        size = shape[0] * shape[1] * np.dtype(dtype).itemsize
+        if len(self._room.get(name, ())) < size + LINE:
+            self._room[name] = np.zeros(size + LINE, np.uint8)
+        raw = self._room[name]
+        start = -raw.ctypes.data % LINE
+        space: NDArray[Any] = raw[start : start + size].view(dtype).reshape(shape)
+        return space
+
+
+def _common_values(rows: NDArray[Any]) -> NDArray[Any]:
+    """The most frequent value of each row."""
+    common = np.empty(len(rows), rows.dtype)
+    for j, row in enumerate(rows):
+        values, counts = np.unique(row, return_counts=True)
+        common[j] = values[counts.argmax()]
+    return common
