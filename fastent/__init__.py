@@ -11,6 +11,8 @@ from fastent.lazy import serve
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fastent.chunks import Source
+    from fastent.chunks import open_source as open
     from fastent.complexity import Complexity, complexity
     from fastent.covariance import cka, participation_ratio
     from fastent.dimension import IntrinsicDimension, intrinsic_dimension
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from fastent.training.train import train
 
 _HOME = {
+    "Source": "chunks",
+    "open": "chunks:open_source",
     "Complexity": "complexity",
     "complexity": "complexity",
     "cka": "covariance",
@@ -83,6 +87,7 @@ __all__ = [
     "Run",
     "Silhouettes",
     "SoftNearestNeighbor",
+    "Source",
     "__version__",
     "cka",
     "compare",
@@ -99,6 +104,7 @@ __all__ = [
     "measure",
     "mixing",
     "neighbors",
+    "open",
     "participation_ratio",
     "silhouette",
     "soft_nearest_neighbor_loss",

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.chunks import Source, blocks_ahead
 from fastent.errors import FastentError
 
 __all__ = [
@@ -23,8 +24,10 @@ __all__ = [
     "as_labels",
     "check_finite",
     "check_lengths",
+    "in_memory",
     "kernel_dtype",
     "row_blocks",
+    "stays_on_disk",
     "unit_rows",
 ]
 
@@ -48,21 +51,21 @@ def as_features(X: Any, *, name: str = "X") -> Array:
     ----------
     X : array-like (n, d)
         numpy array or memory map of any float, integer or boolean dtype and memory order; torch tensor on any device
-        (bfloat16 becomes float32); a list of rows; anything with ``__array__``.
+        (bfloat16 becomes float32); a list of rows; anything with ``__array__``; a `Source`.
     name : str
         What the error messages call it.
 
     Returns
     -------
-    ndarray (n, d)
-        With n, d >= 1. Values are not looked at: see `check_finite`.
+    ndarray or Source (n, d)
+        With n, d >= 1. A source is handed on as it is. Values are not looked at: see `check_finite`.
 
     Raises
     ------
     FastentError
         Wrong rank, no rows or no columns, ragged lists, objects, strings, complex numbers, sparse matrices.
     """
-    array = as_array(X, name)
+    array: Any = X if isinstance(X, Source) else as_array(X, name)
     if array.ndim != 2:
         remedy = "use X[:, None] for one feature" if array.ndim == 1 else f"use {name}.reshape(len({name}), -1)"
         raise FastentError(f"{name} has shape {array.shape}: a 2-D array (points, features) is needed; {remedy}")
@@ -72,7 +75,17 @@ def as_features(X: Any, *, name: str = "X") -> Array:
         raise FastentError(f"{name} has dtype {array.dtype}: real numbers are needed; convert with {name}.astype('float32')")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         raise FastentError(f"{name} has dtype {array.dtype}: convert with {name}.astype('float64')")
-    return array
+    return array  # type: ignore[no-any-return]
+
+
+def stays_on_disk(X: Any) -> bool:
+    """Whether rows are read when they are asked for, so that X may be larger than memory."""
+    return isinstance(X, np.memmap | Source)
+
+
+def in_memory(X: Array) -> Array:
+    """All of a source as an array, for what needs every row many times; anything else as it is."""
+    return X[:] if isinstance(X, Source) else X
 
 
 def as_labels(labels: Any, *, n: int | None = None, name: str = "labels", minimum_classes: int = 1) -> Labels:
@@ -153,17 +166,17 @@ def unit_rows(rows: Array) -> NDArray[np.float64]:
     return rows / norms  # type: ignore[no-any-return]
 
 
-class UnitRows:
-    """Rows of X, scaled to unit L2 norm as they are read; rows of zeros stay zero. What statistics ask of an array, no more."""
+class UnitRows(Source):
+    """Rows of X, scaled to unit L2 norm as they are read; rows of zeros stay zero."""
 
     def __init__(self, X: Array) -> None:
         self._X = X
-        self.shape, self.dtype, self.ndim = X.shape, kernel_dtype(X), 2
+        self.shape, self.dtype = (X.shape[0], X.shape[1]), kernel_dtype(X)
 
-    def __len__(self) -> int:
-        return len(self._X)
+    def read(self, start: int, stop: int) -> Array:
+        return unit_rows(self._X[start:stop]).astype(self.dtype)
 
-    def __getitem__(self, rows: Any) -> Array:
+    def take(self, rows: NDArray[np.int64]) -> Array:
         return unit_rows(self._X[rows]).astype(self.dtype)
 
 
@@ -175,15 +188,23 @@ def kernel_dtype(X: Array) -> np.dtype[Any]:
 def row_blocks(X: Array, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Array]]:
     """Yield `(start, block)` over the rows of a 2-D array, blocks C-contiguous and of `kernel_dtype`.
 
-    An array that already is what kernels take comes whole, as itself.
+    An array that already is what kernels take comes whole, as itself. Of what stays on disk the next block is read, on a
+    thread of its own, while the last is used.
     """
     dtype = kernel_dtype(X)
     if type(X) is np.ndarray and X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned:
         yield 0, X
         return
     rows = max(1, block_bytes // (X.shape[1] * dtype.itemsize))
-    for start in range(0, len(X), rows):
-        yield start, np.ascontiguousarray(X[start : start + rows], dtype=dtype)
+    bounds = [(start, min(start + rows, len(X))) for start in range(0, len(X), rows)]
+
+    def read(start: int, stop: int) -> Array:
+        return np.ascontiguousarray(X[start:stop], dtype=dtype)
+
+    if stays_on_disk(X):
+        yield from blocks_ahead(read, bounds)
+    else:
+        yield from ((start, read(start, stop)) for start, stop in bounds)
 
 
 def as_array(value: Any, name: str) -> Array:

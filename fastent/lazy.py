@@ -16,7 +16,8 @@ class _Package(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name not in self._home:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{self.__name__}.{self._home[name]}"), name)
+        submodule, _, there = self._home[name].partition(":")
+        value = getattr(import_module(f"{self.__name__}.{submodule}"), there or name)
         super().__setattr__(name, value)
         return value
 
@@ -29,7 +30,7 @@ class _Package(ModuleType):
 
 
 def serve(package: str, home: dict[str, str]) -> None:
-    """Serve the names of a package from its submodules: `home` says which name is in which."""
+    """Serve the names of a package from its submodules: `home` says which name is in which, as "submodule" or "submodule:name"."""
     module = sys.modules[package]
     vars(module)["_home"] = home
     module.__class__ = _Package

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import UnitRows, as_features, as_labels
+from fastent.arrays import UnitRows, as_features, as_labels, stays_on_disk
 from fastent.complexity import INTERPOLATED
 from fastent.errors import FastentError
 from fastent.exact import index_bytes
@@ -178,7 +178,7 @@ def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
         kept = 200 * n + 32 * q * (len(task.classes) + task.k_largest)
         return int(kept + sweep_bytes(task.points.X, meeting) * (pairwise or streamed) + needs_index * (not streamed))
 
-    on_disk = isinstance(task.X, np.memmap)
+    on_disk = stays_on_disk(task.X)
     notes: list[str] = []
     streamed = asked is not None and (pairwise or (on_disk and task.searched))
     if task.searched and not streamed and needed(False, q, meeting) > task.memory:

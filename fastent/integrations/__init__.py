@@ -1,0 +1,1 @@
+"""fastent inside the training loops and trackers of others: thin, each a page."""
