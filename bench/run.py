@@ -113,6 +113,8 @@ def _remarks(job: dict[str, Any]) -> list[str]:
             f"First call of neighbors, mixing and margins: {job['compiling_s']:.1f} s where everything is compiled, in a later "
             f"process {job['overhead_s']:.2f} s more than the second call."
         ]
+    if "products_share" in job:
+        return [f"{job['job']}: {job['products_share']:.0%} of our time in the products of the first layers."]
     if "pairs_scanned" in job:
         return [
             f"{job['job']}: {job['pairs_scanned']:.1%} of the pairs scanned, {job['distances_computed']:.0f} distances a point."

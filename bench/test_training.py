@@ -1,27 +1,78 @@
-"""Epochs of ten seeds at once, everything recorded, beside ten plain torch loops that measure the same."""
+"""Epochs of ten seeds at once, everything recorded, beside plain torch loops over the seeds that measure the same."""
 
+import cProfile
 import os
+import pstats
 
 import pytest
 
 import fastent as fe
+from bench.conftest import Part
+from bench.notebook_loop import train_and_measure
+from fastent.experiments import stability
 from tests.plain_loop import train_plain
 
-EPOCHS, SEEDS = 10, 10
+EPOCHS, SEEDS = 20, 10
+PAIRS, PLAIN_PAIRS, LAST = 50, 5, 65
+
+
+def load(name):
+    if name == "mnist" and "FASTENT_DATA" not in os.environ:
+        pytest.skip("set FASTENT_DATA to a folder with mnist.npz")
+    return fe.load_data(name, subset=8192 if name == "mnist" else None)
+
+
+def share_of_products(work):
+    """Which part of the time goes into the products of the first layers, which no training can do without."""
+    profile = cProfile.Profile()
+    profile.runcall(work)
+    stats = pstats.Stats(profile)
+    inside = ("times", "gradient", "_propagate", "<built-in method torch.addmm>")
+    calls = {name: values for (_, _, name), values in stats.stats.items() if name in inside}
+    sparse = "times" in calls
+    products = ("times", "gradient") if sparse else ("_propagate", "<built-in method torch.addmm>")
+    return sum(calls[name][3] for name in products if name in calls) / stats.total_tt
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist"])
 def test_training(side_by_side, name):
-    if name == "mnist" and "FASTENT_DATA" not in os.environ:
-        pytest.skip("set FASTENT_DATA to a folder with mnist.npz")
-    data = fe.load_data(name, subset=8192 if name == "mnist" else None)
+    data = load(name)
+
+    def ours():
+        fe.train(data, seeds=SEEDS, epochs=EPOCHS, test_every=1)
+
+    def notebook():
+        for seed in range(2):
+            train_and_measure(data, seed=seed, epochs=EPOCHS)
 
     def plain():
-        for seed in range(SEEDS):
-            train_plain(data, seed=seed, epochs=EPOCHS)
+        for seed in range(2):
+            train_plain(data, seed=seed, epochs=EPOCHS - 1)
+
+    ours()
+    side_by_side(
+        ours,
+        {
+            "plain torch loop, an update and then a look": Part(notebook, SEEDS / 2),
+            "plain torch loop that looks while it trains": Part(plain, SEEDS / 2),
+        },
+        products_share=share_of_products(ours),
+        job=f"{EPOCHS} epochs x {SEEDS} seeds, {name} {len(data.y_train):,} x {data.x_train.shape[1]}, 20 tanh units, all recorded",
+    )
+
+
+def test_stability(side_by_side):
+    """Agreement of pairs of networks over 65 epochs; what a plain loop would take is extrapolated from five pairs."""
+    data = load("mnist")
+
+    def plain():
+        for seed in range(2 * PLAIN_PAIRS):
+            train_and_measure(data, seed=seed, epochs=LAST, lr=0.2)
 
     side_by_side(
-        lambda: fe.train(data, seeds=SEEDS, epochs=EPOCHS, test_every=1),
-        {"plain torch loop": plain},
-        job=f"{EPOCHS} epochs x {SEEDS} seeds, {name} {len(data.y_train):,} x {data.x_train.shape[1]}, 20 tanh units, all recorded",
+        lambda: stability(data, pairs=PAIRS, seeds=1, epochs=LAST, times=range(5, LAST + 1, 5)),
+        {"plain torch loop, from five pairs": Part(plain, PAIRS / PLAIN_PAIRS)},
+        rounds=1,
+        warmup=False,
+        job=f"stability, {PAIRS} pairs, mnist {len(data.y_train):,} x {data.x_train.shape[1]}, {LAST} epochs",
     )

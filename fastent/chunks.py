@@ -26,6 +26,10 @@ __all__ = ["ArraySource", "Shards", "Source", "blocks_ahead", "open_source"]
 Array = NDArray[Any]
 # Rows by number that lie this close are read as one piece.
 _GAP = 64
+_SAFETENSORS = {
+    "F64": "f8", "F32": "f4", "F16": "f2", "BF16": "f4", "U8": "u1", "I8": "i1", "I16": "i2", "I32": "i4", "I64": "i8",
+}  # fmt: skip
+_OF_ZARR = ("zarr.json", ".zarray", ".zgroup")
 
 
 class Source(ABC):
@@ -213,14 +217,15 @@ class SafetensorsSource(Source):
         names, found = _whole(path, look)
         if found is None:
             wanted = "none was named" if name is None else f"{name!r} is none of them"
-            raise FastentError(f"{str(path)!r} holds {', '.join(names) or 'no tensor'}, and {wanted}: FILE.safetensors:NAME does")
+            raise FastentError(
+                f"{str(path)!r} holds {', '.join(names) or 'no tensor'}, and {wanted}: FILE.safetensors:NAME does"
+            )
         self._name, shape, kind = found
         if len(shape) != 2:
             raise FastentError(f"{self._name} of {str(path)!r} has shape {shape}: a 2-D tensor (points, features) is needed")
-        known = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "f4", "U8": "u1", "I8": "i1", "I16": "i2", "I32": "i4", "I64": "i8"}
-        if kind not in known:
-            raise FastentError(f"{self._name} of {str(path)!r} has dtype {kind}: one of {', '.join(known)} is needed")
-        self.shape, self.dtype, self._bfloat16 = (shape[0], shape[1]), np.dtype(known[kind]), kind == "BF16"
+        if kind not in _SAFETENSORS:
+            raise FastentError(f"{self._name} of {str(path)!r} has dtype {kind}: one of {', '.join(_SAFETENSORS)} is needed")
+        self.shape, self.dtype, self._bfloat16 = (shape[0], shape[1]), np.dtype(_SAFETENSORS[kind]), kind == "BF16"
         self._open = open_file
 
     def read(self, start: int, stop: int) -> Array:
@@ -276,7 +281,7 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
         from fastent.streaming.store import open_store
 
         return open_store(found).layer(name)
-    if found.suffix == ".zarr" or (found.is_dir() and any((found / each).exists() for each in ("zarr.json", ".zarray", ".zgroup"))):
+    if found.suffix == ".zarr" or any((found / each).exists() for each in _OF_ZARR):
         return _zarr(found, name)
     if found.is_dir():
         return _folder(found, name)

@@ -30,7 +30,7 @@ class _Package(ModuleType):
 
 
 def serve(package: str, home: dict[str, str]) -> None:
-    """Serve the names of a package from its submodules: `home` says which name is in which, as "submodule" or "submodule:name"."""
+    """Serve the names of a package from its submodules: `home` says which name is in which, "submodule" or "submodule:name"."""
     module = sys.modules[package]
     vars(module)["_home"] = home
     module.__class__ = _Package
