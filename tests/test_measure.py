@@ -385,3 +385,17 @@ def test_lists_from_the_sweep_are_those_of_an_index(seed, n, d, n_classes, latti
         squared[found == n], its_squared[its_index == n] = 0, 0
     np.testing.assert_array_equal(its_index, found)
     np.testing.assert_array_equal(its_squared, squared)
+
+
+def test_queries_keep_the_order_they_are_asked_in():
+    X, y = clusters(0, 700, 6, 3)
+    X[:, 0] += 20 * y  # the nearest k are all of the own class: misses are searched apart
+    rows = np.random.default_rng(0).permutation(700)
+    whole, margins = fe.measure(X, y), fe.margins(X, y)
+    found = fe.measure(X, y, queries=rows, metrics=["mixing", "margins"])
+    for name in ("hit", "miss", "hit_index", "miss_index", "margin"):
+        np.testing.assert_array_equal(getattr(found.margins, name), getattr(margins, name)[rows], err_msg=name)
+    some = np.array([50, 3, 400, 7, 599, 201])
+    points = fe.measure(X, y, queries=some, metrics=["silhouette", "margins"]).per_point()
+    np.testing.assert_array_equal(points["row"], some)
+    np.testing.assert_allclose(points["silhouette"].to_numpy(), whole.silhouette.exact[some], atol=1e-6)
