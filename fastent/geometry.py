@@ -372,13 +372,13 @@ def about_means(
         import numba
 
         seen = [look.at(block, codes[start : start + len(block)], numba.get_num_threads()) for start, block in row_blocks(X)]
-    rows = [_joined([getattr(piece, name) for piece in seen]) for name in ("own", "other", "wide", "nearest")]
+    own, other, wide, nearest = (_joined([piece[i] for piece in seen]) for i in range(4))
     features, along = np.zeros(X.shape[1]), np.zeros(len(directions))
     for piece in seen:
         features += piece.features
         along += piece.along
     decided = None if head is None else _joined([piece.decided for piece in seen])
-    return AboutMeans(*rows, features, along / len(X), decided, codes)
+    return AboutMeans(own, other, wide, nearest, features, along / len(X), decided, codes)
 
 
 class _Look(NamedTuple):
@@ -398,12 +398,12 @@ class _Look(NamedTuple):
     def at(self, rows: NDArray[Any], codes: NDArray[np.int64], sums: int) -> _Seen:
         from fastent.kernels.moments import distances_to_means, squared_projections
 
-        *distances, features = distances_to_means(rows, codes, self.means, self.variances, self.normalize, sums)
+        own, other, wide, nearest, features = distances_to_means(rows, codes, self.means, self.variances, self.normalize, sums)
         along = np.zeros(len(self.directions))
         if len(self.directions):
             along = squared_projections(rows, codes, self.means, self.directions, self.normalize, sums).sum(0)
         decided = None if self.head is None else self.head.decide(rows)
-        return _Seen(*distances, features.sum(0), along, decided)
+        return _Seen(own, other, wide, nearest, features.sum(0), along, decided)
 
 
 def _joined(pieces: list[Any]) -> Any:

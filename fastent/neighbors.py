@@ -255,11 +255,11 @@ def _exact(task: _Task, budget: int | str | None) -> Neighbors:
     queries: Any = task.asked.points if task.asked.rows is None else task.asked.rows
     memory = available_bytes() if budget is None else as_bytes(budget)
     if task.client is not None or not fits(task.X, len(task.asked), task.k, memory):
-        found = nearest_by_chunks(
+        by_chunks = nearest_by_chunks(
             task.X, queries, {"all": task.k},
             unit=task.unit, memory=memory, progress=task.progress, client=task.client,
         )  # fmt: skip
-        return task.finished(*found["all"], 1.0)
+        return task.finished(*by_chunks["all"], 1.0)
     X = in_memory(task.X)
     index = ExactIndex(X, unit=task.unit, scale=task.scale, seed=task.seed, n_queries=len(task.asked))
     if task.asked.rows is not None and np.array_equal(task.asked.rows, np.arange(len(task.X))):

@@ -77,11 +77,11 @@ def indexed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
         sweep_all(reductions)
     if border is not None:
         with task.stage("spanning tree"):
-            lists = near.all
+            known = near.all
             tree = task.kept(
                 "tree",
                 lambda: minimum_spanning_tree(
-                    points.X, scale=points.scale, index=index, lists=lists, progress=task.progress
+                    points.X, scale=points.scale, index=index, lists=known, progress=task.progress
                 )._asdict(),
             )
         border = border._replace(tree=SpanningTree(**tree))

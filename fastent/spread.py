@@ -45,7 +45,7 @@ def spread(client: Any, work: Callable[[Item], Found], items: Iterable[Item], *,
 
 def n_threads(client: Any) -> int:
     """Of all workers together."""
-    return max(1, sum(client.nthreads().values()))
+    return max(1, sum(map(int, client.nthreads().values())))
 
 
 def _alone(item: Any, work: Callable[[Any], Any]) -> Any:
@@ -85,7 +85,7 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Any]:
         raise FastentError("distributed is not installed: pip install 'fastent[dask]'") from None
     if scheduler is not None:
         try:
-            client = distributed.Client(scheduler, timeout="10s", set_as_default=False)
+            client = distributed.Client(scheduler, timeout="10s", set_as_default=False)  # type: ignore[no-untyped-call]
         except (OSError, ValueError) as error:
             raise FastentError(
                 f"no scheduler answers at {scheduler!r} ({error}): check the address, as tcp://HOST:8786"
