@@ -89,13 +89,13 @@ def ratio_of_means(above: NDArray[Any], below: NDArray[Any], population: int) ->
     return _estimate(value, _squared_error(((1 - value) * above - value * below) / total, population))
 
 
-def student_mean(values: ArrayLike, *, confidence: float = 0.95) -> Estimate:
+def student_mean(values: ArrayLike, *, confidence: float = 0.95, least: float = -math.inf) -> Estimate:
     """Mean of independent repetitions (n,), such as networks from different seeds, with Student's interval.
 
-    NaN values do not count; of fewer than two there is no interval. For normal values it covers exactly; simulated with 1,500
-    samples of 3, 5 and 10 it covered 95, 96 and 95 % of the time, and 90, 88 and 90 % for exponential ones. A percentile
-    bootstrap covered 76, 84 and 91 % of normal ones, BCa 73, 85 and 90 %, a bootstrap of Student's t 82, 95 and 95 %: networks
-    are too few to be resampled.
+    NaN values do not count; of fewer than two there is no interval. No value lies below `least`. For normal values it covers
+    exactly. Simulated with 1,500 samples of 3, 5 and 10 it covered 95, 96 and 95 % of the time, and 90, 88 and 90 % for
+    exponential ones. A percentile bootstrap covered 76, 84 and 91 % of normal ones, BCa 73, 85 and 90 %, a bootstrap of
+    Student's t 82, 95 and 95 %: networks are too few to be resampled.
     """
     from scipy.stats import t
 
@@ -110,14 +110,15 @@ def student_mean(values: ArrayLike, *, confidence: float = 0.95) -> Estimate:
         return Estimate(value, np.nan, np.nan, np.nan)
     error = float(kept.std(ddof=1) / math.sqrt(len(kept)))
     half = float(t.ppf((1 + confidence) / 2, len(kept) - 1)) * error
-    return Estimate(value, error, value - half, value + half)
+    return Estimate(value, error, max(value - half, least), value + half)
 
 
 def coefficient_of_variation(values: ArrayLike) -> Estimate:
     """Standard deviation (ddof 1) over mean of independent repetitions (n,), with its 95 % interval after McKay and Vangel.
 
     For normal values whose true coefficient is at most a third; fewer than two (NaN do not count), or a mean that is not
-    positive, have none. Tails heavier than the normal's make it too narrow, as every interval of a spread.
+    positive, have none. Tails heavier than the normal's make it too narrow: for 3, 5 and 10 networks drawn from 150 on digits,
+    whose eps* has an excess kurtosis of 1.8, it covered 90, 89 and 85 % of the time, as against 95 % for normal values.
 
     References
     ----------

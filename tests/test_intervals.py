@@ -22,6 +22,7 @@ def test_a_mean_has_students_interval():
     surer = student_mean(values, confidence=0.975)
     assert (surer.low, surer.high) == pytest.approx(tuple(expected.confidence_interval(0.975)))
     assert student_mean([*values, np.nan]) == found
+    assert student_mean([0.05, 0.01], least=0).low == 0
     assert student_mean([0.06, 0.06, 0.06]) == Estimate(0.06, 0.0, 0.06, 0.06)
 
 

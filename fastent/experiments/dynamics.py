@@ -184,7 +184,7 @@ def dynamics(
         found = [(s, i) for s, i in enumerate(run.inversion[:, layer, c]) if i]
         errors = np.array([i.train_error for _, i in found])
         share[layer, c] = len(found) / run.n_seeds
-        critical_error[layer, c] = student_mean(errors)
+        critical_error[layer, c] = student_mean(errors, least=0)
         variation[layer, c] = coefficient_of_variation(errors).value
         rebound[layer, c] = _rebound(run, layer, c, found)
     of_mean = np.empty(n_layers, object)

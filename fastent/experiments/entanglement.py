@@ -223,13 +223,13 @@ def entanglement(
         epoch=np.array(epochs),
         train_error=train_error,
         curves=curves,
-        turn={name: student_mean(errors) for name, errors in turns.items()},
+        turn={name: student_mean(errors, least=0) for name, errors in turns.items()},
         ratio={
             name: _exponential(student_mean(np.where(np.isfinite(ratios), ratios, np.nan))) for name, ratios in logs.items()
         },
         found={name: float((~np.isnan(errors)).mean()) for name, errors in turns.items()},
         reasons=reasons,
-        critical_error=student_mean(critical_errors(run)) if not reasons_text([run]) else student_mean([]),
+        critical_error=student_mean(critical_errors(run), least=0) if not reasons_text([run]) else student_mean([]),
     )
 
 

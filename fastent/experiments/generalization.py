@@ -30,7 +30,7 @@ _NOISES = 5
 _KINDS = ("clean", "noisy")
 # Training errors this close are near each other.
 _NEAR = 1.33
-# A difference of test errors too small to name, as a share of the test error after training on all points.
+# A difference of test errors too small to name: one in ten of those made after training on all points.
 _SMALL = 0.1
 
 
@@ -51,7 +51,7 @@ class Generalization(Result):
     unpruned : dict of (S,) float64
         The same after training on all points.
     turn : dict of Estimate
-        Mean training error at the t whose pruning leaves the smallest test error.
+        Mean training error at the t whose pruning leaves the smallest test error, with its bootstrap interval over networks.
     critical_error : Estimate
         eps* of the networks trained on all points.
     reasons : str
@@ -248,7 +248,7 @@ def generalization(
         control={kind: np.reshape(values, shape) for kind, values in control.items()},
         unpruned=unpruned,
         turn={kind: _turn(train_error, curves[kind], seed) for kind in _KINDS},
-        critical_error=student_mean(critical_errors(base)),
+        critical_error=student_mean(critical_errors(base), least=0),
         reasons=reasons_text([base]),
     )
 

@@ -230,8 +230,8 @@ def _arm(name: str, points: int, runs: list[Run]) -> Arm:
         points,
         share.value,
         (share.low, share.high),
-        student_mean(mean_of_found(errors.T)),
-        student_mean(np.mean([_depth(run) for run in runs], axis=0)),
+        student_mean(mean_of_found(errors.T), least=0),
+        student_mean(np.mean([_depth(run) for run in runs], axis=0), least=0),
         reasons_text(runs),
         np.mean([run.radius[:, :, -1].mean((0, 2)) for run in runs], axis=0),
     )

@@ -231,7 +231,7 @@ def stability(
         z=z,
         z_null=z_null,
         peak_error=bootstrap(excess, error_at_peak, seed=seed),
-        critical_error=student_mean(critical_errors(run)),
+        critical_error=student_mean(critical_errors(run), least=0),
         reasons=reasons_text([run]),
     )
 

@@ -200,7 +200,7 @@ def _subsets(setting: Setting, size: int, draws: int) -> list[NDArray[np.int64]]
 
 def _mean(errors: NDArray[np.float64]) -> Estimate:
     """Of (draws, S). Networks of one draw share their points, so that draws are what repeats independently."""
-    return student_mean(mean_of_found(errors) if len(errors) > 1 else errors[0])
+    return student_mean(mean_of_found(errors) if len(errors) > 1 else errors[0], least=0)
 
 
 def _change(sizes: NDArray[np.int64], errors: list[NDArray[np.float64]]) -> Estimate:

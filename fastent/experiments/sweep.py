@@ -275,7 +275,7 @@ def _factors(design: list[dict[str, Any]], errors: NDArray[np.float64]) -> dict[
     return {
         name: Factor(
             levels,
-            [student_mean(means[found & (columns[name] == i)]) for i in range(len(levels))],
+            [student_mean(means[found & (columns[name] == i)], least=0) for i in range(len(levels))],
             [float((~np.isnan(errors[columns[name] == i])).mean()) for i in range(len(levels))],
             *effects[name],
             Estimate(*(np.nan if not level else figure / level for figure in differences[name])),

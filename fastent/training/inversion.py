@@ -161,7 +161,7 @@ def summarize_inversions(inversions: Sequence[Inversion]) -> InversionSummary:
         if not inversion:
             reasons[inversion.reason] = reasons.get(inversion.reason, 0) + 1
     errors = np.array([inversion.train_error for inversion in found], float)
-    mean = student_mean(errors)
+    mean = student_mean(errors, least=0)
     return InversionSummary(
         seeds=len(inversions),
         found=len(found),
