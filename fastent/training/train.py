@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastent.errors import FastentError
+from fastent.errors import DivergedError, FastentError
 from fastent.memory import check_fits
 from fastent.options import choice, number, whole_number
 from fastent.progress import Progress, interruptible, reporting
@@ -280,7 +280,7 @@ def _train(
         for epoch in range(first, n_epochs + 1):
             observed = networks.observe(points, learn=config["batch_size"] is None and epoch < n_epochs)
             if not torch.isfinite(observed.logits.sum()):
-                raise FastentError(
+                raise DivergedError(
                     f"training diverged at epoch {epoch}: the networks' outputs are no longer finite; lower lr={config['lr']}"
                 )
             if epoch == recorder.n_recorded:
