@@ -102,7 +102,8 @@ def batches(loader: Any, device: Any = None) -> "Iterator[tuple[Inputs, Tensor |
     import torch
 
     generator = getattr(loader, "generator", None)
-    state = generator.get_state() if isinstance(generator, torch.Generator) else None
+    generator = generator if isinstance(generator, torch.Generator) else None
+    state = None if generator is None else generator.get_state()
     try:
         for batch in loader:
             inputs, labels = _parted(batch)
@@ -114,7 +115,7 @@ def batches(loader: Any, device: Any = None) -> "Iterator[tuple[Inputs, Tensor |
             if rows:
                 yield _moved(inputs, device), labels
     finally:
-        if state is not None:
+        if generator is not None and state is not None:
             generator.set_state(state)
 
 
@@ -174,9 +175,8 @@ def _pooled(name: str, output: "Tensor", pooling: str, positions_last: bool, mas
     if mask is not None and mask.shape == output.shape[:2]:
         kept = (mask != 0)[:, :, None]
         # In float32 at least, where a sum of many halves does not overflow.
-        return output.masked_fill(~kept, 0).sum(1, dtype=torch.promote_types(output.dtype, torch.float32)) / kept.sum(1).clamp(
-            1
-        )
+        total: Tensor = output.masked_fill(~kept, 0).sum(1, dtype=torch.promote_types(output.dtype, torch.float32))
+        return total / kept.sum(1).clamp(min=1)
     return output.mean(1)
 
 
