@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fastent.errors import FastentError
 from fastent.files import first_line, read_npy
 
-__all__ = ["ArraySource", "Shards", "Source", "blocks_ahead", "open_source"]
+__all__ = ["ArraySource", "NpyFile", "Shards", "Source", "blocks_ahead", "open_source"]
 
 Array = NDArray[Any]
 # Rows by number that lie this close are read as one piece.
@@ -100,6 +100,29 @@ class ArraySource(Source):
 
     def take(self, rows: NDArray[np.int64]) -> Array:
         return np.asarray(self._array[rows]) if isinstance(self._array, np.ndarray) else super().take(rows)
+
+
+class NpyFile(Source):
+    """An .npy that is open only while rows are read: thousands of shards would run out of file descriptors.
+
+    With `bfloat16` it holds that, as uint16 since .npy has none, and hands out float32.
+    """
+
+    def __init__(self, path: Path, *, bfloat16: bool = False) -> None:
+        stored = read_npy(path)
+        if stored.ndim != 2:
+            raise FastentError(f"{str(path)!r} has shape {stored.shape}: a 2-D array (points, features) is needed")
+        self._path, self._bfloat16 = path, bfloat16
+        self.shape, self.dtype = (stored.shape[0], stored.shape[1]), np.dtype(np.float32) if bfloat16 else stored.dtype
+
+    def read(self, start: int, stop: int) -> Array:
+        return self._wide(np.array(read_npy(self._path)[start:stop]))
+
+    def take(self, rows: NDArray[np.int64]) -> Array:
+        return self._wide(np.asarray(read_npy(self._path)[rows]))
+
+    def _wide(self, rows: Array) -> Array:
+        return (rows.astype(np.uint32) << 16).view(np.float32) if self._bfloat16 else rows
 
 
 class Shards(Source):
@@ -307,7 +330,8 @@ def _folder(folder: Path, name: str | None) -> Source:
     kinds = sorted({path.suffix for path in files})
     if len(kinds) > 1:
         raise FastentError(f"{str(folder)!r} holds {' and '.join(kinds)} files: a folder of one kind of shards is needed")
-    return Shards([_file(path, name) for path in files], [repr(str(path)) for path in files])
+    parts = [NpyFile(path) if path.suffix == ".npy" and name is None else _file(path, name) for path in files]
+    return Shards(parts, [repr(str(path)) for path in files])
 
 
 def _zarr(path: Path, name: str | None) -> Source:
