@@ -69,6 +69,8 @@ class Source(ABC):
 
     def __getitem__(self, rows: Any) -> Array:
         n = len(self)
+        if isinstance(rows, tuple):
+            raise IndexError(f"{len(rows)} indices: a source takes rows only, as source[rows][:, columns]")
         if isinstance(rows, slice):
             start, stop, step = rows.indices(n)
             if step == 1:

@@ -64,8 +64,8 @@ def capture(
 ) -> None:
     """Run a model over stored data once and keep what its layers put out, for measuring.
 
-    [bold]fastent capture --model package.module:factory --weights W.pt --data X.npy --labels y.npy --layers a,b --out DIR[/bold]
-    [bold]fastent measure DIR:a y.npy[/bold] then measures a layer; [bold]fastent capture --verify DIR[/bold] checks the folder.
+    [bold]fastent capture --model package.module:factory --weights W.pt --data X.npy --labels y.npy --layers a --out DIR[/bold]
+    [bold]fastent capture --verify DIR[/bold] checks the folder.
     """
     if verify is not None:
         from fastent.streaming.store import open_store
@@ -83,22 +83,29 @@ def capture(
     assert out is not None
     import torch
 
+    from fastent.files import first_line
     from fastent.options import whole_number
     from fastent.streaming.capture import capture as capture_layers
 
     batch_size = whole_number("batch-size", batch_size, minimum=1)
-    stored = capture_layers(
-        _load(model, weights),
-        torch.utils.data.DataLoader(_Rows(data, labels), batch_size=batch_size, collate_fn=_as_it_is),
-        [name.strip() for name in layers.split(",")],
-        out,
-        pooling=pooling,  # type: ignore[arg-type]
-        dtype=dtype,  # type: ignore[arg-type]
-        shard_rows=shard_rows,
-        device=device,
-        overwrite=overwrite,
-        progress=True,
-    )
+    rows: Any = _Rows(data, labels)
+    try:
+        stored = capture_layers(
+            _load(model, weights),
+            torch.utils.data.DataLoader(rows, batch_size=batch_size, collate_fn=_as_it_is),
+            [name.strip() for name in layers.split(",")],
+            out,
+            pooling=pooling,  # type: ignore[arg-type]
+            dtype=dtype,  # type: ignore[arg-type]
+            shard_rows=shard_rows,
+            device=device,
+            overwrite=overwrite,
+            progress=True,
+        )
+    except RuntimeError as error:
+        raise FastentError(
+            f"{model} does not run on the rows of {data}, of shape {rows.row_shape} ({first_line(error)}): pass what it takes"
+        ) from error
     _print(stored, f"in {out}")
     print_cost(stored.manifest["throughput"]["seconds"], "capturing", torch.get_num_threads())
 
@@ -153,6 +160,10 @@ class _Rows:
                     f"{labels} has shape {self._y.shape} and dtype {self._y.dtype}: one whole number for each row is needed"
                 )
             check_lengths(len(self._X), len(self._y), features_name=data, labels_name=str(labels))
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return tuple(self._X.shape[1:])
 
     def __len__(self) -> int:
         return len(self._X)

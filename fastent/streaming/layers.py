@@ -22,6 +22,7 @@ __all__ = ["POOLINGS", "Look", "batches", "moved", "n_rows", "named_layers", "un
 
 POOLINGS = ("mean", "cls", "flatten")
 _LABELS = ("labels", "label")
+_ALIGNMENT = 64
 
 Inputs = Any  # a tensor, or a mapping of what the model takes by name
 Look = Callable[[Inputs], "tuple[Any, dict[str, Tensor]]"]
@@ -209,11 +210,14 @@ def _parted(batch: Any) -> tuple[Inputs, Any]:
 
 def moved(inputs: Inputs, device: Any) -> Inputs:
     """Inputs on a device; None leaves them where they are."""
-    if device is None:
-        return inputs
+    import torch
+
     if isinstance(inputs, Mapping):
-        return {name: value.to(device) if hasattr(value, "to") else value for name, value in inputs.items()}
-    return inputs.to(device)
+        return {name: moved(value, device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+    if device is not None:
+        inputs = inputs.to(device)
+    # Products on a CPU depend on where in memory their factors begin, in the last bits; torch's own memory begins alike.
+    return inputs.clone() if inputs.device.type == "cpu" and inputs.data_ptr() % _ALIGNMENT else inputs
 
 
 def _form(value: Any) -> str:

@@ -40,7 +40,7 @@ Manifest = dict[str, Any]
 
 _MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "fastent activations", 1
-_ON_DISK = {"float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2"), "float32": np.dtype("<f4")}
+_ON_DISK: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2"), "float32": np.dtype("<f4")}
 DTYPES = tuple(_ON_DISK)
 _SHARD = re.compile(r"(?:\d\d+-[\w.-]+|labels)\.\d{5,}\.npy")
 _LEFTOVER = re.compile(rf"\.(?:{_SHARD.pattern}|manifest\.json)\..+")
@@ -203,19 +203,17 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not place.is_file():
         return None
     try:
-        manifest = json.loads(place.read_text(encoding="utf-8"))
+        manifest: Manifest = json.loads(place.read_text(encoding="utf-8"))
         if manifest["format"] != _FORMAT:
             raise ValueError(f"format {manifest['format']!r}")
-        if manifest["version"] != _VERSION:
-            raise FastentError(
-                f"{str(place)!r} has version {manifest['version']!r}, not {_VERSION}: use the fastent that wrote it"
-            )
-        _check_structure(manifest)
-    except FastentError:
-        raise
+        known = manifest["version"] == _VERSION
+        if known:
+            _check_structure(manifest)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise FastentError(f"{str(place)!r} is damaged or none of fe.capture ({first_line(error)}): {_REMEDY}") from error
-    return manifest  # type: ignore[no-any-return]
+    if not known:
+        raise FastentError(f"{str(place)!r} has version {manifest['version']!r}, not {_VERSION}: use the fastent that wrote it")
+    return manifest
 
 
 def _check_structure(manifest: Manifest) -> None:
