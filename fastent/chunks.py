@@ -76,13 +76,19 @@ class Source(ABC):
             if step == 1:
                 return self.read(start, max(start, stop))
             return self.take(np.arange(start, stop, step))
-        if np.ndim(rows) == 0:
-            row = int(rows)
-            if not -n <= row < n:
-                raise IndexError(f"row {row} of {n}")
-            return self.take(np.array([row % n]))[0]  # type: ignore[no-any-return]
         wanted = np.asarray(rows)
-        return self.take(np.flatnonzero(wanted) if wanted.dtype == bool else wanted.astype(np.int64))
+        if wanted.dtype == bool:
+            if wanted.shape != (n,):
+                raise IndexError(f"a mask of shape {wanted.shape} for {n} rows")
+            return self.take(np.flatnonzero(wanted))
+        if wanted.dtype.kind not in "iu" and wanted.size:
+            raise IndexError(f"row numbers of dtype {wanted.dtype}")
+        numbers = wanted.astype(np.int64)
+        outside = (numbers < -n) | (numbers >= n)
+        if outside.any():
+            raise IndexError(f"row {numbers[outside].flat[0]} of {n}")
+        numbers[numbers < 0] += n
+        return self.take(numbers.ravel()).reshape(*numbers.shape, self.shape[1])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.shape[0]:,} x {self.shape[1]}, {self.dtype})"
@@ -254,6 +260,8 @@ class SafetensorsSource(Source):
         self._open = open_file
 
     def read(self, start: int, stop: int) -> Array:
+        if start == stop:
+            return np.empty((0, self.shape[1]), self.dtype)
         framework = "pt" if self._bfloat16 else "numpy"  # numpy has no bfloat16
         with self._open(self._path, framework=framework) as stored:
             rows = stored.get_slice(self._name)[start:stop]
