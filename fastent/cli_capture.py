@@ -102,6 +102,9 @@ def capture(
             overwrite=overwrite,
             progress=True,
         )
+    except KeyboardInterrupt:
+        print(f"Interrupted; the shards that are done are in {out}, and the same command goes on from there.", file=sys.stderr)
+        raise
     except RuntimeError as error:
         raise FastentError(
             f"{model} does not run on the rows of {data}, of shape {rows.row_shape} ({first_line(error)}): pass what it takes"

@@ -573,6 +573,8 @@ def test_a_flipped_byte(tmp_path, at):
     "change",
     [
         lambda m: m.update(rows=104),
+        lambda m: m.update(total_rows=104),
+        lambda m: m.update(complete="yes"),
         lambda m: m["shards"].pop(1),
         lambda m: m["shards"][1].update(rows=39),
         lambda m: m["shards"][1]["files"].pop(),
@@ -658,6 +660,13 @@ def test_two_captures_into_one_folder(tmp_path):
             return x
 
     fe.capture(Inner(), loader(16), [""], tmp_path)
+
+
+def test_large_values_whose_sum_overflows_are_stored(tmp_path):
+    X = torch.full((20, 3), 3e38)
+    assert (
+        fe.capture(nn.Identity(), DataLoader(X, batch_size=8), [""], tmp_path, dtype="float32").layer()[:] == np.float32(3e38)
+    ).all()
 
 
 @pytest.mark.parametrize(

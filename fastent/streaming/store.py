@@ -234,8 +234,9 @@ def _check_structure(manifest: Manifest) -> None:
             if not _SHARD.fullmatch(stored["file"]) or not isinstance(stored["sha256"], str):
                 raise ValueError(f"shard {i} names the file {stored['file']!r}")
         start += shard["rows"]
-    if manifest["rows"] != start or not isinstance(manifest["complete"], bool):
-        raise ValueError(f"{manifest['rows']} rows, {start} in shards")
+    complete = manifest["complete"]
+    if manifest["rows"] != start or not isinstance(complete, bool) or (complete and manifest["total_rows"] != start):
+        raise ValueError(f"{manifest['rows']} rows of {manifest['total_rows']}, {start} in shards, complete {complete}")
 
 
 def _files_of(shard: dict[str, Any]) -> list[dict[str, str]]:
