@@ -91,7 +91,7 @@ def in_memory(X: Array) -> Array:
 
 def bytes_in_memory(X: Array) -> int:
     """What `in_memory` takes."""
-    return X.shape[0] * X.shape[1] * X.dtype.itemsize * isinstance(X, Source)
+    return int(X.shape[0] * X.shape[1] * X.dtype.itemsize * isinstance(X, Source))
 
 
 def as_labels(labels: Any, *, n: int | None = None, name: str = "labels", minimum_classes: int = 1) -> Labels:

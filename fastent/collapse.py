@@ -102,4 +102,5 @@ def nc3(means: Array, weights: Array) -> float:
 def _centred(means: Array) -> Array:
     """Less their mean; exactly 0 where all are the same."""
     apart = means - means[0]
-    return apart - apart.mean(0)
+    centred: Array = apart - apart.mean(0)
+    return centred

@@ -227,6 +227,9 @@ class LocalSets:
     def state(self) -> dict[str, Array]:
         return {"count": self.count}
 
+    def where(self, side: Side) -> Any:
+        return side.place
+
 
 def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> Points:
     """Points between random pairs of a class, as many as there are rows up to `INTERPOLATED`, and their codes."""

@@ -13,6 +13,7 @@ from fastent.neighbors import search_distances
 from fastent.options import choice, whole_number
 from fastent.progress import Progress
 from fastent.queries import query_rows
+from fastent.spread import everywhere
 
 __all__ = ["Found", "Margins", "margins", "margins_from"]
 
@@ -71,6 +72,7 @@ def margins(
     metric: Literal["euclidean", "cosine"] = "euclidean",
     memory_budget: int | str | None = None,
     seed: int = 0,
+    client: Any = None,
     progress: Progress = None,
 ) -> Margins:
     """Find the nearest point of the same class and of another class, for all rows or for some.
@@ -84,7 +86,7 @@ def margins(
     queries : int or (q,) int, optional
         A number: that many rows, drawn at random with `seed`. Or row numbers. All rows unless said.
     metric : "euclidean" or "cosine"
-    memory_budget, seed, progress
+    memory_budget, seed, client, progress
         As for `fe.neighbors`.
 
     Raises
@@ -109,7 +111,7 @@ def margins(
 
     choice("metric", metric, ("euclidean", "cosine"))
     seed = whole_number("seed", seed, minimum=0)
-    features = as_features(X)
+    features = everywhere(as_features(X), client)
     n, d = features.shape
     codes, _ = as_labels(labels, n=n, minimum_classes=2)
     rows = query_rows(queries, n, d, seed=seed, what="margins")
@@ -118,12 +120,12 @@ def margins(
     unit = metric == "cosine"
     asked = np.arange(n) if rows is None else rows
     among: tuple[Among, ...] = ("own class", "other classes")
-    if fits(features, len(asked), 2, memory):
+    if client is None and fits(features, len(asked), 2, memory):
         index = ExactIndex(in_memory(features), codes=codes, unit=unit, seed=seed)
         hits, misses = (index.nearest(1, rows, among=each, progress=progress) for each in among)
     else:
         found = nearest_by_chunks(
-            features, asked, dict.fromkeys(among, 1), codes=codes, unit=unit, memory=memory, progress=progress
+            features, asked, dict.fromkeys(among, 1), codes=codes, unit=unit, memory=memory, progress=progress, client=client
         )
         hits, misses = (found[each] for each in among)
     return margins_from(asked, hits, misses, n, unit)

@@ -21,7 +21,7 @@ from fastent.complexity import complexity_from, fisher_complexity
 from fastent.covariance import participation_ratio_of
 from fastent.dimension import IntrinsicDimension, Method, intrinsic_dimension
 from fastent.errors import FastentError
-from fastent.geometry import AboutMeans, ClassGeometry, ClassMoments, centred_means, geometry_of
+from fastent.geometry import AboutMeans, ClassGeometry, ClassMoments, centred_means, geometry_of, moments_of
 from fastent.intervals import sample_mean
 from fastent.measurement import Lisi, Measurement
 from fastent.mixing import Mixing, lisi, mixing
@@ -58,6 +58,7 @@ def measure(
     temperature: Temperature = "median",
     memory_budget: int | str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    client: Any = None,
     seed: int = 0,
     progress: Progress = None,
 ) -> Measurement:
@@ -89,6 +90,9 @@ def measure(
     checkpoint : path, optional
         A folder in which what is found is kept on the way, at most half a minute old: after a kill the same call goes on from
         there, to the same bits. Emptied when the measurement is done.
+    client : distributed.Client, optional
+        A Dask cluster whose workers share the work on a `fe.open` source that all of them can read: the same bits as without.
+        `memory_budget` is then that of each thread of a worker. N1 and T1, which take an index of all rows, are not measured.
     progress : bool or callable
         True for bars on stderr; or a function of (done, total, message).
 
@@ -121,11 +125,12 @@ def measure(
         temperature=temperature,
         memory_budget=memory_budget,
         checkpoint=checkpoint,
+        client=client,
         seed=seed,
         progress=progress,
     )
     with task.stage("check", passes=1):
-        task = task._replace(points=task.points._replace(scale=common_scale(task.points.X))).identified(plan)
+        task = task._replace(points=task.points._replace(scale=common_scale(task.points.X, client=client))).identified(plan)
     found = _measured(task, plan)
     task.parts.clear()
     return found
@@ -192,14 +197,13 @@ def _remarks(points: Points, means: _Means | None, dimension: dict[str, Intrinsi
 
 def _about_means(task: Task) -> _Means:
     points = task.points
-    moments = ClassMoments(points.n_classes, task.X.shape[1], normalize=task.normalize)
     with task.stage("class moments", passes=1):
-        moments.update(task.X, points.codes)
+        moments = moments_of(task.X, points.codes, points.n_classes, normalize=task.normalize, client=task.client)
     with task.stage("distances to means", passes=1):
-        geometry, about = geometry_of(task.X, Labels(points.codes, task.classes), moments)
+        geometry, about = geometry_of(task.X, Labels(points.codes, task.classes), moments, client=task.client)
     mean = moments.means[0] - centred_means(moments.means, moments.counts)[0]
     with task.stage("covariance", passes=1):
-        ratio = task.attempt("participation ratio", lambda: participation_ratio_of(points.X, mean))
+        ratio = task.attempt("participation ratio", lambda: participation_ratio_of(points.X, mean, task.client))
     return _Means(moments, geometry, about, ratio)
 
 

@@ -13,6 +13,7 @@ from fastent.memory import as_bytes, available_bytes, check_fits
 from fastent.options import choice, whole_number
 from fastent.progress import Progress
 from fastent.queries import Queries, as_queries
+from fastent.spread import everywhere
 
 if TYPE_CHECKING:
     from fastent.exact import Work
@@ -126,6 +127,7 @@ def neighbors(
     hnsw_m: int | None = None,
     ef_construction: int | None = None,
     ef_search: int | None = None,
+    client: Any = None,
     progress: Progress = None,
 ) -> Neighbors:
     """Find the k nearest rows of X, for all rows or for some queries, each row left out of its own list by its number.
@@ -157,6 +159,8 @@ def neighbors(
         For "ivf": lists (about 4 sqrt(n) unless said), and how many of them a query looks into (16).
     hnsw_m, ef_construction, ef_search : int, optional
         For "hnsw": links of a point (16), and how far building (100) and searching (50) look.
+    client : distributed.Client, optional
+        For "exact": a Dask cluster whose workers share the search of a `fe.open` source that all of them can read.
     progress : bool or callable
         True for a bar on stderr with an estimate of the time left; or a function of (done, total, message).
 
@@ -182,7 +186,7 @@ def neighbors(
     choice("metric", metric, ("euclidean", "cosine"))
     choice("method", method, ("auto", "exact", *PROPOSERS))
     seed = whole_number("seed", seed, minimum=0)
-    features = as_features(X)
+    features = everywhere(as_features(X), client)
     asked = as_queries(queries, *features.shape, seed=seed)
     most = len(features) - (asked.rows is not None)
     if not most:
@@ -191,14 +195,16 @@ def neighbors(
     unit = metric == "cosine"
     if unit:
         check_finite(features)
-    scale = 1.0 if unit else common_scale(features, *([] if asked.points is None else [asked.points]))
+    scale = 1.0 if unit else common_scale(features, *([] if asked.points is None else [asked.points]), client=client)
     if method == "auto":
         method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
     given = {"nlist": nlist, "nprobe": nprobe, "hnsw_m": hnsw_m, "ef_construction": ef_construction, "ef_search": ef_search}
     options = chosen_options(method, given | {"device": device})
     if method == "torch" and device is None and hasattr(X, "device"):
         options["device"] = str(X.device)
-    task = _Task(features, asked, k, unit, scale, method, seed, options, progress)
+    if client is not None and method != "exact":
+        raise FastentError(f"client= is for method='exact', not {method!r}: leave one of the two out")
+    task = _Task(features, asked, k, unit, scale, method, seed, options, progress, client)
     return (_exact if method == "exact" else _approximate)(task, memory_budget)
 
 
@@ -230,6 +236,7 @@ class _Task(NamedTuple):
     seed: int
     options: dict[str, Any]
     progress: Progress
+    client: Any
 
     def check_fits(self, needed: int, budget: int | str | None) -> None:
         n, d = self.X.shape
@@ -245,11 +252,14 @@ def _exact(task: _Task, budget: int | str | None) -> Neighbors:
     from fastent.exact import ExactIndex
     from fastent.outofcore import fits, nearest_by_chunks
 
-    queries = task.asked.points if task.asked.rows is None else task.asked.rows
+    queries: Any = task.asked.points if task.asked.rows is None else task.asked.rows
     memory = available_bytes() if budget is None else as_bytes(budget)
-    if queries is not None and not fits(task.X, len(task.asked), task.k, memory):
-        found = nearest_by_chunks(task.X, queries, {"all": task.k}, unit=task.unit, memory=memory, progress=task.progress)
-        return task.finished(*found["all"], 1.0)
+    if task.client is not None or not fits(task.X, len(task.asked), task.k, memory):
+        by_chunks = nearest_by_chunks(
+            task.X, queries, {"all": task.k},
+            unit=task.unit, memory=memory, progress=task.progress, client=task.client,
+        )  # fmt: skip
+        return task.finished(*by_chunks["all"], 1.0)
     X = in_memory(task.X)
     index = ExactIndex(X, unit=task.unit, scale=task.scale, seed=task.seed, n_queries=len(task.asked))
     if task.asked.rows is not None and np.array_equal(task.asked.rows, np.arange(len(task.X))):

@@ -77,11 +77,11 @@ def indexed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
         sweep_all(reductions)
     if border is not None:
         with task.stage("spanning tree"):
-            lists = near.all
+            known = near.all
             tree = task.kept(
                 "tree",
                 lambda: minimum_spanning_tree(
-                    points.X, scale=points.scale, index=index, lists=lists, progress=task.progress
+                    points.X, scale=points.scale, index=index, lists=known, progress=task.progress
                 )._asdict(),
             )
         border = border._replace(tree=SpanningTree(**tree))
@@ -96,7 +96,8 @@ def chunked(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
     with task.stage("neighbours", passes=1), task.unfinished("neighbours") as unfinished:
         found = nearest_by_chunks(
             task.points.X, rows, task.ks,
-            codes=codes, memory=task.memory - task.bytes_kept, progress=task.progress, unfinished=unfinished,
+            codes=codes, memory=task.memory - task.bytes_kept,
+            progress=task.progress, unfinished=unfinished, client=task.client,
         )  # fmt: skip
     near = Near(found.get("all"))
     if codes is not None:
@@ -151,7 +152,7 @@ def streamed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | No
         apart = [NearestLists(len(rows), 1, n, points.scale, among=among) for among in ("own class", "other classes")]
     with task.stage("all pairs", passes=1), task.unfinished("pairs") as unfinished:
         reductions = [*sums, *([] if lists is None else [lists]), *apart]
-        sweep(points, rows, reductions, progress=task.progress, unfinished=unfinished)
+        sweep(points, rows, reductions, progress=task.progress, unfinished=unfinished, client=task.client)
     near = Near(None if lists is None else lists.found())
     if apart:
         hits, misses = (each.found() for each in apart)
@@ -162,14 +163,14 @@ def streamed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | No
     with task.stage("local sets", passes=1), task.unfinished("local-sets") as unfinished:
         sweep(
             points, rows, [local_sets],
-            within_classes=True, progress=task.progress, description="local sets", unfinished=unfinished,
+            within_classes=True, progress=task.progress, description="local sets", unfinished=unfinished, client=task.client,
         )  # fmt: skip
     between = interpolated_points(points.X, points.codes, task.seed)._replace(scale=points.scale)
     nearest = NearestLists(len(between.X), 1, n, points.scale)
     with task.stage("interpolated points", passes=1), task.unfinished("interpolated") as unfinished:
         sweep(
             points, between, [nearest],
-            progress=task.progress, description="interpolated points", unfinished=unfinished,
+            progress=task.progress, description="interpolated points", unfinished=unfinished, client=task.client,
         )  # fmt: skip
     return near, Border(local_sets, points.codes[nearest.found()[1][:, 0]] != between.codes)
 

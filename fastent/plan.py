@@ -25,6 +25,7 @@ from fastent.parts import Arrays, Parts, Unfinished
 from fastent.progress import Progress
 from fastent.queries import query_rows
 from fastent.softnn import Temperature, checked_temperature
+from fastent.spread import everywhere
 
 __all__ = ["METRICS", "OF_K", "Metric", "Plan", "Task", "prepared"]
 
@@ -81,6 +82,7 @@ class Task(NamedTuple):
     stages: list[Stage]
     parts: Parts
     depends_on: dict[str, Any]
+    client: Any
 
     @property
     def searched(self) -> bool:
@@ -134,8 +136,7 @@ class Task(NamedTuple):
     @contextmanager
     def unfinished(self, name: str) -> Iterator[Unfinished]:
         """Where a long part keeps what it has so far."""
-        place = self.parts.unfinished(name, self.depends_on)
-        yield place
+        yield self.parts.unfinished(name, self.depends_on | {"spread": self.client is not None})
 
     @contextmanager
     def stage(self, name: str, passes: int = 0) -> Iterator[None]:
@@ -165,13 +166,14 @@ def prepared(
     temperature: Temperature,
     memory_budget: int | str | None,
     checkpoint: str | os.PathLike[str] | None,
+    client: Any,
     seed: int,
     progress: Progress,
 ) -> tuple[Task, Plan]:
     """Check what `measure` was given, all but X's values, and settle who meets whom; what will be slow or left out is said."""
     wanted, named = _wanted(metrics)
     temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
-    features = as_features(X)
+    features = everywhere(as_features(X), client)
     n, d = features.shape
     coded = as_labels(labels, n=n, minimum_classes=2)
     asked = query_rows(queries, n, d, seed=seed, what="measure")
@@ -206,6 +208,7 @@ def prepared(
         stages=[],
         parts=Parts(checkpoint, compress=False),
         depends_on={},
+        client=client,
     )
     plan = _planned(task, asked)
     notes.extend(plan.notes)
@@ -254,17 +257,22 @@ def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
         return int(kept + sweep_bytes(task.points.X, meeting) * (pairwise or way == "sweep") + in_index)
 
     notes: list[str] = []
-    fits = needed("index", q, meeting) <= task.memory
+    fits = task.client is None and needed("index", q, meeting) <= task.memory
     way: Way = "index"
     if task.searched and not pairwise and (not fits or (asked is not None and stays_on_disk(task.X))):
         way = "chunks"
     elif pairwise and (asked is not None or not fits):
         way = "sweep"
     if way == "sweep" and asked is None:
-        if n > _SAMPLE:
+        if n > (_SAMPLE if task.client is None else _ALL_PAIRS):
             asked = query_rows(_SAMPLE, n, d, seed=task.seed, what="measure")
             notes.append(
-                f"{_SAMPLE:,} of {n:,} rows are sampled: an index of all takes {needs_index / 2**30:.1f} GiB of memory"
+                f"{_SAMPLE:,} of {n:,} rows are sampled: "
+                + (
+                    f"an index of all takes {needs_index / 2**30:.1f} GiB of memory"
+                    if task.client is None
+                    else "to meet all rows"
+                )
             )
         else:
             asked = np.arange(n)

@@ -140,6 +140,9 @@ class DistanceSums:
     def state(self) -> dict[str, Array]:
         return {"sums": self.sums}
 
+    def where(self, side: Side) -> Any:
+        return slice(None), side.place
+
     def silhouettes(self) -> Array:
         each = np.arange(len(self._own))
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -230,6 +230,9 @@ class SimilaritySums:
     def state(self) -> dict[str, Array]:
         return {"same": self.same, "all": self.all}
 
+    def where(self, side: Side) -> Any:
+        return slice(None), side.place
+
     def _of_own(self, sums: Array, summed: Side, of: Side) -> Array:
         """(J, r) of (J, segments, r): the segment that is the point's own class, 0 where there is none."""
         result = np.zeros((len(sums), sums.shape[2]))

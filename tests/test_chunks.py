@@ -1,5 +1,7 @@
+import pickle
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -162,6 +164,16 @@ def test_several_threads_at_once(tmp_path, kind):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@kinds
+def test_a_source_goes_to_another_process_as_its_place(tmp_path, monkeypatch, kind):
+    X = rows(n=10 * N)
+    monkeypatch.chdir(tmp_path)
+    sent = pickle.dumps(kind(X, Path()))
+    assert len(sent) < 10_000 + 100 * (10 * N // 30)
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(pickle.loads(sent)[:], X)
 
 
 @kinds
