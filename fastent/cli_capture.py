@@ -65,7 +65,7 @@ def capture(
     """Run a model over stored data once and keep what its layers put out, for measuring.
 
     [bold]fastent capture --model package.module:factory --weights W.pt --data X.npy --labels y.npy --layers a --out DIR[/bold]
-    [bold]fastent capture --verify DIR[/bold] checks the folder.
+    [bold]fastent measure DIR:a DIR[/bold] then measures a layer; [bold]fastent capture --verify DIR[/bold] checks the folder.
     """
     if verify is not None:
         from fastent.streaming.store import open_store
