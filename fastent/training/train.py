@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastent.errors import DivergedError, FastentError
+from fastent.evaluation import torch_device
 from fastent.memory import check_fits
 from fastent.options import choice, number, whole_number
 from fastent.progress import Progress, interruptible, reporting
@@ -187,7 +188,7 @@ def train(
         "batch_size": None if batch_size is None else whole_number("batch_size", batch_size, minimum=1),
         "test_every": whole_number("test_every", test_every, minimum=1),
         "dtype": choice("dtype", dtype, ("float32", "float64")),
-        "device": _device("cpu" if device is None else str(device)),
+        "device": str(torch_device("cpu" if device is None else str(device))),
     }
     if config["momentum"] and optimizer != "sgd":
         raise FastentError(f"momentum={momentum}: only optimizer='sgd' has a momentum")
@@ -416,18 +417,6 @@ def _widths(hidden: Any) -> list[int]:
     if not widths:
         raise FastentError("hidden=(): at least one hidden layer is needed, for instance (20,)")
     return widths
-
-
-def _device(name: str) -> str:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise FastentError(f"device={name!r}: choose 'cpu' or 'cuda'")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise FastentError(f"device={name!r}: torch sees {torch.cuda.device_count()} CUDA devices here; use 'cpu'")
-    return name
 
 
 def _check_memory(config: dict[str, Any], data: Data) -> None:
