@@ -20,7 +20,7 @@ from fastent.progress import Progress, interruptible, reporting
 from fastent.sketch import FINEST, common_scale, take_frame
 from fastent.threads import in_parallel
 
-__all__ = ["ExactIndex", "Work", "index_bytes"]
+__all__ = ["ExactIndex", "Outsiders", "Work", "index_bytes"]
 
 Array = NDArray[Any]
 
@@ -54,6 +54,14 @@ class Work(NamedTuple):
     near: int
 
 
+class Outsiders(NamedTuple):
+    """Queries (q, d) that stand for rows kept elsewhere: the row that each leaves out, or -1, and its class, (q,) int64."""
+
+    points: Array
+    own: NDArray[np.int64]
+    codes: NDArray[np.int64]
+
+
 class ExactIndex:
     """Points prepared for exact search.
 
@@ -62,8 +70,7 @@ class ExactIndex:
     X : (n, d)
         From `as_features`, finite; any dtype and memory order.
     codes : (n,) int64, optional
-        Classes 0..C-1, none empty. Tiles then hold one class each, and a search can be confined to a query's own class or to
-        all others.
+        Classes, from 0. Tiles then hold one class each, and a search can be confined to a query's own class or to all others.
     unit : bool
         Search among the rows scaled to unit length.
     scale : float, optional
@@ -107,7 +114,7 @@ class ExactIndex:
 
         self._order, groups, classes = _by_class(self._codes, sketches[0])
         left, right, tile, start, root = build_tree(sketches[0][:, :0] if once else sketches[0], self._order, groups)
-        self._root = np.zeros(self._codes.max() + 1, np.int64)
+        self._root = np.full(self._codes.max() + 1, -1)  # of each class; none where it has no points
         self._root[classes] = root
         self._position = np.empty(n, np.int64)
         self._position[self._order] = np.arange(n)
@@ -157,7 +164,7 @@ class ExactIndex:
     def nearest(
         self,
         k: int,
-        queries: Array | None = None,
+        queries: Array | Outsiders | None = None,
         *,
         among: Literal["all", "own class", "other classes"] = "all",
         within: Array | None = None,
@@ -167,10 +174,10 @@ class ExactIndex:
 
         Parameters
         ----------
-        queries : (q,) int64 or (q, d), optional
+        queries : (q,) int64, (q, d) or Outsiders, optional
             Row numbers, each left out of its own neighbours (all rows unless said); or points that are no rows.
         among : str
-            Which rows are searched; classes only with row numbers.
+            Which rows are searched; classes not with points alone.
         within : (q,) float64, optional
             Squared distances: what is farther is not looked for.
         """
@@ -200,26 +207,30 @@ class ExactIndex:
         count: NDArray[np.int64] = found.count
         return count
 
-    def _asked(self, queries: Array | None) -> "_Asked":
+    def _asked(self, queries: Array | Outsiders | None) -> "_Asked":
         if queries is None:
             return _Asked(self._points, self._points.ids, self._codes[self._order[self._points.start[:-1]]])
         known = self._points
-        if queries.ndim == 1:
+        if not isinstance(queries, Outsiders) and queries.ndim == 1:
             at = self._position[queries]
             sketches, rows, own, codes = [known.sketch[at], known.fine[at]], known.rows[at], queries, self._codes[queries]
         else:
-            sketches = self._sketches(queries, self.sizes)
-            rows = np.concatenate([self._frame.scaled(block) for _, block in row_blocks(queries)]).astype(known.rows.dtype)
-            own, codes = np.full(len(queries), -1), np.zeros(len(queries), np.int64)
+            if not isinstance(queries, Outsiders):
+                queries = Outsiders(queries, np.full(len(queries), -1), np.zeros(len(queries), np.int64))
+            points, own, codes = queries
+            sketches = self._sketches(points, self.sizes)
+            rows = np.concatenate([self._frame.scaled(block) for _, block in row_blocks(points)]).astype(known.rows.dtype)
         order, groups, _ = _by_class(codes, sketches[0])
         start = _pieces(build_tree(sketches[0], order, groups)[3])
         return _Asked(_points(start, order, rows[order], sketches), own[order], codes[order[start[:-1]]])
 
     def _search(self, asked: "_Asked", found: Found, among: str, progress: Progress) -> Work:
         n_tiles = len(asked.classes)
-        roots = self._root[asked.classes]
+        known = asked.classes < len(self._root)
+        roots = np.where(known, self._root[np.where(known, asked.classes, 0)], -1)
         entry = roots if among == "own class" else np.zeros(n_tiles, np.int64)
         barred = roots if among == "other classes" else np.full(n_tiles, -1)
+        enter = np.flatnonzero(entry >= 0)
         stop = np.zeros(1, np.uint8)
 
         def look_up(tiles: Array) -> tuple[int, Array]:
@@ -228,7 +239,7 @@ class ExactIndex:
             return len(tiles), desk.work
 
         threads = numba.get_num_threads()
-        batches = np.array_split(np.arange(n_tiles), min(n_tiles, max(32 * threads, n_tiles // 16)))
+        batches = np.array_split(enter, min(n_tiles, max(32 * threads, n_tiles // 16)))
         work, done = np.zeros(5, np.int64), 0
         with (
             interruptible() as interrupted,
@@ -333,7 +344,7 @@ def _neighbouring(classes: Array, means: Array) -> Array:
     return np.concatenate([_neighbouring(classes[half], means[half]) for half in halves])
 
 
-def index_bytes(X: Array, q: int, k: int) -> int:
+def index_bytes(X: Any, q: int, k: int) -> int:
     """Memory that an index of X and a search for the k nearest of q queries take at most, X itself not counted.
 
     For each row: the row itself in tile order; its sketch and its finer one, one of them twice while it is put in order, or

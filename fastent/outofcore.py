@@ -1,0 +1,233 @@
+"""Exact neighbours among rows that come chunk by chunk, so that neither they nor an index of them must fit in memory.
+
+    rows, in their order ---- a chunk ---- an index of it ---- asked by every query, no farther than it still looks
+                                the next chunk is read meanwhile
+
+A pair's distance does not depend on the chunk it is met in, and lists keep the nearest with ties by the lower row number:
+what is found is what one index of all rows finds, to the bit.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays import kernel_dtype
+from fastent.chunks import blocks_ahead
+from fastent.exact import ExactIndex, Outsiders, index_bytes
+from fastent.memory import check_fits
+from fastent.nearest import Among
+from fastent.progress import Progress, reporting
+from fastent.sketch import common_scale
+
+__all__ = ["Chunking", "NearestSoFar", "chunking", "nearest_by_chunks"]
+
+Array = NDArray[Any]
+Found = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+# Fewer rows are no chunk worth an index, more bring nothing.
+_LEAST, _MOST = 4096, 1 << 20
+
+
+class NearestSoFar:
+    """The nearest rows of some queries among all rows that were shown so far.
+
+    Parameters
+    ----------
+    points : (q, d)
+        The queries.
+    own : (q,) int64
+        The row that each of them is, left out of its lists; -1 for none.
+    k : int, or one for each of `among`
+    codes : (q,) int64, optional
+        Their classes, from 0.
+    among : "all", "own class", "other classes", or several of these
+        Which rows are entered; the latter two take codes.
+    unit : bool
+        Search among the rows scaled to unit length.
+    """
+
+    def __init__(
+        self,
+        points: Array,
+        own: NDArray[np.int64],
+        k: int | Sequence[int],
+        codes: NDArray[np.int64] | None = None,
+        among: Among | Sequence[Among] = "all",
+        *,
+        unit: bool = False,
+    ) -> None:
+        wanted: Sequence[Among] = (among,) if isinstance(among, str) else among
+        self._ks = dict(zip(wanted, [k] * len(wanted) if isinstance(k, int) else k, strict=True))
+        self._points, self._own, self._unit = points, own, unit
+        self._codes = codes
+        self._squared = {each: np.full((len(points), k), np.inf) for each, k in self._ks.items()}
+        self._index = {each: np.zeros((len(points), k), np.int64) for each, k in self._ks.items()}
+        self.n_seen = 0
+
+    def update(self, rows: Array, start: int, codes: NDArray[np.int64] | None = None) -> None:
+        """Show the rows start..start + m, (m, d), with their classes (m,) if queries have classes."""
+        scale = 1.0 if self._unit else common_scale(rows, self._points)
+        by_class = self._codes is not None and set(self._ks) != {"all"}
+        n_queries = None if by_class else len(self._points)
+        index = ExactIndex(rows, codes=codes if by_class else None, unit=self._unit, scale=scale, n_queries=n_queries)
+        own = np.where((self._own >= start) & (self._own < start + len(rows)), self._own - start, -1)
+        query_codes = self._codes if by_class and self._codes is not None else np.zeros(len(own), np.int64)
+        asked = Outsiders(self._points, own, query_codes)
+        for among, k in self._ks.items():
+            squared, found = index.nearest(k, asked, among=among, within=self._squared[among][:, -1])
+            squared[found == len(rows)] = np.inf  # what the list was confined to
+            self._enter(among, squared, found + start)
+        self.n_seen = max(self.n_seen, start + len(rows))
+
+    def _enter(self, among: Among, squared: Array, index: Array) -> None:
+        k = self._ks[among]
+        squared = np.concatenate([self._squared[among], squared], axis=1)
+        index = np.concatenate([self._index[among], index], axis=1)
+        order = np.lexsort((index, squared))[:, :k]
+        self._squared[among] = np.take_along_axis(squared, order, 1)
+        self._index[among] = np.take_along_axis(index, order, 1)
+
+    def found(self, among: Among | None = None) -> Found:
+        """Squared distances (q, k), ascending, and row numbers (q, k), ties by the lower; infinity and `n_seen` where there are
+        fewer. Of the first of `among` unless said."""
+        each = next(iter(self._ks)) if among is None else among
+        squared = self._squared[each].copy()
+        return squared, np.where(np.isinf(squared), self.n_seen, self._index[each])
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of everything that `update` changes, as plain arrays."""
+        lists = {f"{kind}/{each}": lists[each].copy() for each in self._ks for kind, lists in self._lists()}
+        return lists | {"n_seen": np.array(self.n_seen)}
+
+    def load_state_dict(self, state: dict[str, Array]) -> None:
+        """Go on from a `state_dict` of the same queries."""
+        for kind, lists in self._lists():
+            for each in self._ks:
+                lists[each] = np.array(state[f"{kind}/{each}"])
+        self.n_seen = int(state["n_seen"])
+
+    def _lists(self) -> tuple[tuple[str, dict[Among, Array]], tuple[str, dict[Among, Array]]]:
+        return ("squared", self._squared), ("index", self._index)
+
+
+class Chunking(NamedTuple):
+    """How many rows are indexed at a time, how many queries ask them, and what that takes in bytes."""
+
+    rows: int
+    queries: int
+    needed: int
+
+
+def chunking(X: Array, q: int, ks: Sequence[int], memory: int) -> Chunking:
+    """The largest chunks for which `memory` will do; at least the smallest, whatever these take."""
+    n, d = X.shape
+    lists = sum(64 * k for k in ks) * q
+
+    def needed(rows: int, queries: int) -> int:
+        raw = 2 * rows * d * (kernel_dtype(X).itemsize + X.dtype.itemsize) // 2
+        asked = queries * d * kernel_dtype(X).itemsize
+        # Beside lists, which all queries have: an index of the chunk, these queries in its tiles; two chunks as they are read.
+        return int(lists + raw + asked + index_bytes(_Like((rows, d), X.dtype), queries, max(ks)))
+
+    least = min(n, _LEAST)
+    rows, queries = min(n, _MOST), q
+    while needed(rows, queries) > memory and max(rows, queries) > least:
+        if rows >= queries:
+            rows = max(least, rows // 2)
+        else:
+            queries = max(least, queries // 2)
+    # As many more rows as fit, in chunks of about the same size.
+    low, high = rows, min(n, 2 * rows, _MOST)
+    while high - low > 1024:
+        middle = (low + high) // 2
+        low, high = (middle, high) if needed(middle, queries) <= memory else (low, middle)
+    rows = -(-n // -(-n // low))
+    queries = -(-q // -(-q // queries))
+    return Chunking(rows, queries, needed(rows, queries))
+
+
+class _Like(NamedTuple):
+    """What a formula asks of an array."""
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+
+def nearest_by_chunks(
+    X: Array,
+    rows: NDArray[np.int64] | Array,
+    wanted: dict[Among, int],
+    *,
+    codes: NDArray[np.int64] | None = None,
+    unit: bool = False,
+    memory: int,
+    progress: Progress = None,
+    keep: "Callable[[dict[str, Array]], None] | None" = None,
+    resume: dict[str, Array] | None = None,
+) -> dict[Among, Found]:
+    """What `ExactIndex.nearest` finds, for X that need not fit in memory.
+
+    Parameters
+    ----------
+    X : (n, d)
+        An array, a memory map or a source; read once for every block of queries, a chunk ahead.
+    rows : (q,) int64, or (q, d)
+        Row numbers, or points that are no rows.
+    wanted : dict
+        How many neighbours among which rows.
+    codes : (n,) int64, optional
+        Classes of the rows, for the others than "all".
+    memory : int
+        Bytes that may be used.
+    keep, resume
+        `keep` is given what is known after every chunk, as plain arrays; `resume` is the last of these.
+    """
+    n, q = len(X), len(rows)
+    plan = chunking(X, q, list(wanted.values()), memory)
+    check_fits(
+        plan.needed, f"the search of {q} queries among {n} x {X.shape[1]} points, {plan.rows} rows at a time",
+        "use fewer queries or a larger memory_budget", memory,
+    )  # fmt: skip
+    found = {each: (np.full((q, k), np.inf), np.full((q, k), n, np.int64)) for each, k in wanted.items()}
+    first_query, first_row = 0, 0
+    if resume is not None:
+        first_query, first_row = int(resume["query"]), int(resume["row"])
+        for each, lists in found.items():
+            for name, values in zip(("squared", "index"), lists, strict=True):
+                values[:] = resume[f"done/{name}/{each}"]
+
+    with reporting(progress, "neighbours", -(-q // plan.queries) * n) as report:
+        for begin in range(first_query, q, plan.queries):
+            here = slice(begin, min(begin + plan.queries, q))
+            near = _asking(X, rows[here], wanted, codes, unit)
+            if resume is not None and begin == first_query:
+                near.load_state_dict({name: values for name, values in resume.items() if not name.startswith("done/")})
+            for start, chunk in _chunks(X, first_row, plan.rows):
+                near.update(chunk, start, None if codes is None else codes[start : start + len(chunk)])
+                report(begin // plan.queries * n + start + len(chunk), "")
+                if keep is not None:
+                    done = {
+                        f"done/{name}/{each}": lists[i]
+                        for each, lists in found.items()
+                        for i, name in enumerate(("squared", "index"))
+                    }
+                    keep({**near.state_dict(), **done, "query": np.array(begin), "row": np.array(start + len(chunk))})
+            first_row = 0
+            for each, (squared, index) in found.items():
+                squared[here], index[here] = near.found(each)
+    return found
+
+
+def _asking(X: Array, rows: Array, wanted: dict[Among, int], codes: Array | None, unit: bool) -> NearestSoFar:
+    numbered = rows.ndim == 1
+    points = (X[rows] if numbered else rows[:]).astype(kernel_dtype(X), copy=False)
+    own = rows if numbered else np.full(len(rows), -1)
+    query_codes = None if codes is None else codes[rows]
+    return NearestSoFar(points, own, list(wanted.values()), query_codes, list(wanted), unit=unit)
+
+
+def _chunks(X: Array, first: int, size: int) -> Iterator[tuple[int, Array]]:
+    bounds = [(start, min(start + size, len(X))) for start in range(first, len(X), size)]
+    return blocks_ahead(lambda start, stop: np.array(X[start:stop]), bounds)
