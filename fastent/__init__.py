@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fastent.neighbors import Neighbors, neighbors
     from fastent.silhouettes import Silhouettes, silhouette
     from fastent.softnn import SoftNearestNeighbor, soft_nearest_neighbor_loss
+    from fastent.streaming.probe import Probe
+    from fastent.streaming.records import ProbeRecords, load_probe
     from fastent.training.data import Data, load_data
     from fastent.training.inversion import Inversion, find_inversion
     from fastent.training.run import Run, load_run
@@ -61,6 +63,9 @@ _HOME = {
     "silhouette": "silhouettes",
     "SoftNearestNeighbor": "softnn",
     "soft_nearest_neighbor_loss": "softnn",
+    "Probe": "streaming.probe",
+    "ProbeRecords": "streaming.records",
+    "load_probe": "streaming.records",
     "Data": "training.data",
     "load_data": "training.data",
     "Inversion": "training.inversion",
@@ -84,6 +89,8 @@ __all__ = [
     "Measurement",
     "Mixing",
     "Neighbors",
+    "Probe",
+    "ProbeRecords",
     "Run",
     "Silhouettes",
     "SoftNearestNeighbor",
@@ -98,6 +105,7 @@ __all__ = [
     "layer_margins",
     "lisi",
     "load_data",
+    "load_probe",
     "load_run",
     "logit_margin",
     "margins",

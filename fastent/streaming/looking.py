@@ -38,8 +38,10 @@ Lists = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 # Rows of the first batches that are kept for the queries to meet, all layers together.
 _KEPT_BYTES = 128 << 20
-# Rows are handed on in pieces of at least so many bytes, which makes what a call costs disappear.
+# Rows are handed on in pieces of at least so many bytes, which makes what a call costs disappear; to be searched, in pieces of
+# so many rows, if these are not more than so many bytes.
 _PIECE_BYTES = 4 << 20
+_SEARCHED_ROWS, _SEARCHED_BYTES = 8192, 64 << 20
 
 
 class Options(NamedTuple):
@@ -56,7 +58,7 @@ class Options(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """What one look saw: error and loss (NaN without logits), radii (L, C), distances (L, C, C), a number (L,) for each of the rest."""
+    """What one look saw: error and loss (NaN without logits), radii (L, C), distances (L, C, C), else a number for each layer."""
 
     error: float
     loss: float
@@ -123,8 +125,8 @@ def look_at(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], opti
 class _Pile:
     """Consecutive rows of one layer, handed on in pieces that are worth a call."""
 
-    def __init__(self, n_classes: int, use: Callable[[int, Array, NDArray[np.int64]], None]) -> None:
-        self._use, self._n_classes = use, n_classes
+    def __init__(self, bytes_of: Callable[[int], int], use: Callable[[int, Array, NDArray[np.int64]], None]) -> None:
+        self._bytes_of, self._use = bytes_of, use
         self._start, self._waiting = 0, 0
         self._rows: list[Array] = []
         self._codes: list[NDArray[np.int64]] = []
@@ -137,8 +139,7 @@ class _Pile:
         self._rows.append(rows)
         self._codes.append(codes)
         self._waiting += rows.nbytes
-        # Moments of many classes are long: a call goes over all of them a few times.
-        if self._waiting >= max(_PIECE_BYTES, 16 * self._n_classes * rows.shape[1]):
+        if self._waiting >= self._bytes_of(rows.shape[1]):
             self.flush()
 
     def flush(self) -> None:
@@ -159,11 +160,14 @@ def _first_pass(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], 
             try:
                 moments[layer].update(found, codes)
             except FastentError as error:
-                raise FastentError(f"layer {layer!r}, rows {start} to {start + len(found) - 1} of the probe set: {error}") from error
+                raise FastentError(
+                    f"layer {layer!r}, rows {start} to {start + len(found) - 1} of the probe set: {error}"
+                ) from error
 
         return add
 
-    piles = [_Pile(n_classes, add_moments(layer)) for layer in layers]
+    # Moments of many classes are long, and a call goes over all of them a few times.
+    piles = [_Pile(lambda d: max(_PIECE_BYTES, 16 * n_classes * d), add_moments(layer)) for layer in layers]
     judge = _Judge(rows.labels.classes)
     points: list[list[Array]] = [[] for _ in layers]
     batches: list[tuple[int, list[Array], NDArray[np.int64]]] = []
@@ -202,10 +206,10 @@ def _merged(states: list[dict[str, Any]]) -> ClassMoments:
     return total
 
 
-def _wanted(options: Options) -> "list[tuple[Among, int]]":
+def _wanted(options: Options) -> "dict[Among, int]":
     """Which lists of neighbours, and how long."""
-    lists: list[tuple[Among, int]] = [("all", options.k)] if "mixing" in options.metrics else []
-    return [*lists, ("own class", 1), ("other classes", 1)] if "margins" in options.metrics else lists
+    lists: dict[Among, int] = {"all": options.k} if "mixing" in options.metrics else {}
+    return lists | {"own class": 1, "other classes": 1} if "margins" in options.metrics else lists
 
 
 def _own_lists(
@@ -214,17 +218,16 @@ def _own_lists(
     """For each layer and each wanted list: the nearest of this process's rows."""
     from fastent.outofcore import NearestSoFar
 
-    layers, own = options.layers, rows.labels.codes[queries]
-    nearest = [[NearestSoFar(some, queries, k, own, among) for among, k in _wanted(options)] for some in points]
+    layers, wanted, own = options.layers, _wanted(options), rows.labels.codes[queries]
+    nearest = [NearestSoFar(some, queries, list(wanted.values()), own, list(wanted)) for some in points]
 
-    def meet(lists: list[Any]) -> Callable[[int, Array, NDArray[np.int64]], None]:
-        def add(start: int, found: Array, codes: NDArray[np.int64]) -> None:
-            for so_far in lists:
-                so_far.update(found, start, codes)
+    def meet(so_far: NearestSoFar) -> Callable[[int, Array, NDArray[np.int64]], None]:
+        return lambda start, found, codes: so_far.update(found, start, codes)
 
-        return add
+    def piece(d: int) -> int:
+        return max(_PIECE_BYTES, min(4 * d * _SEARCHED_ROWS, _SEARCHED_BYTES))
 
-    piles = [_Pile(1, meet(lists)) for lists in nearest]
+    piles = [_Pile(piece, meet(so_far)) for so_far in nearest]
     for start, found, codes in kept.batches:
         for pile, some in zip(piles, found, strict=True):
             pile.add(start, some, codes)
@@ -237,7 +240,7 @@ def _own_lists(
                     pile.add(start, as_array(by_layer[layer], layer), codes)
     for pile in piles:
         pile.flush()
-    return [[so_far.found() for so_far in lists] for lists in nearest]
+    return [[so_far.found(among) for among in wanted] for so_far in nearest]
 
 
 def _of_neighbors(

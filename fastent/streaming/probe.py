@@ -197,12 +197,12 @@ class Probe:
         return self.records.stragglers()
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write all records to a folder, each file whole or not at all; see `records.save`. Of several processes the first writes."""
+        """Write all records to a folder: see `records.save`. Of several processes the first does."""
         if Ranks.now().rank == 0:
             self.records.save(folder)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything recorded, for a checkpoint: tensors and plain values, as torch.load(weights_only=True) takes them."""
+        """Return all records, for a checkpoint: tensors and plain values, as torch.load(weights_only=True) takes them."""
         import torch
 
         records = self.records
@@ -226,10 +226,14 @@ class Probe:
         """
         expected = {"format", "config", "labels", "codes", "records", "scalars"}
         if not isinstance(state, dict) or set(state) != expected or state["format"] != _FORMAT:
-            raise FastentError(f"state is no state_dict of a probe of this version: one with {', '.join(sorted(expected))} is needed")
+            raise FastentError(
+                f"state is no state_dict of a probe of this version: one with {', '.join(sorted(expected))} is needed"
+            )
         for name, value in self._config().items():
             if state["config"].get(name) != value:
-                raise FastentError(f"state is of a probe with {name}={state['config'].get(name)!r}, this one has {value!r}: make both alike")
+                raise FastentError(
+                    f"state is of a probe with {name}={state['config'].get(name)!r}, this one has {value!r}: make both alike"
+                )
         if state["codes"] is not None:
             codes, labels = state["codes"].numpy(), state["labels"].numpy()
             if self._codes is not None:
@@ -249,7 +253,9 @@ class Probe:
         if self._codes is not None:
             self._check_same(codes, labels)
         if self._names is not None and (self._names.ndim != 1 or len(self._names) != len(labels)):
-            raise FastentError(f"classes has shape {self._names.shape}, the probe set has {len(labels)} classes: name each of them")
+            raise FastentError(
+                f"classes has shape {self._names.shape}, the probe set has {len(labels)} classes: name each of them"
+            )
         if self._options.metrics & {"mixing", "margins"}:
             n = len(codes)
             if "mixing" in self._options.metrics:
@@ -261,7 +267,9 @@ class Probe:
 
     def _check_same(self, codes: NDArray[np.int64], labels: NDArray[Any]) -> None:
         if not np.array_equal(self._codes, codes) or not np.array_equal(self._labels, labels):  # type: ignore[arg-type]
-            raise FastentError("the records are of a probe set with other labels than the loader gives: use the same one, in its order")
+            raise FastentError(
+                "the records are of a probe set with other labels than the loader gives: use the same one, in its order"
+            )
 
     def _keep(self, step: int, sight: Sight, scalars: dict[str, float]) -> None:
         keep_distances = len(sight.radius[0]) <= _MANY_CLASSES or "distances" in self._options.metrics
@@ -295,7 +303,8 @@ class Probe:
         codes = np.empty(0, np.int64) if self._codes is None else self._codes
         labels = np.empty(0, np.int64) if self._labels is None else self._labels
         n_records, n_layers, n_classes = len(self._steps), len(self._options.layers), len(labels)
-        shapes = {name: (n_layers,) for name in OF_LAYERS} | {
+        shapes: dict[str, tuple[int, ...]] = {
+            **dict.fromkeys(OF_LAYERS, (n_layers,)),
             "error": (),
             "loss": (),
             "radius": (n_layers, n_classes),

@@ -27,16 +27,21 @@ def check_loader(loader: Any) -> None:
     if hasattr(loader, "__next__"):
         raise FastentError(f"loader is a {type(loader).__name__}, which can be gone through only once: pass what it came from")
     batch_sampler = getattr(loader, "batch_sampler", None)
-    for part in (getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None), getattr(loader, "dataset", None)):
+    for part in (
+        getattr(loader, "sampler", None),
+        batch_sampler,
+        getattr(batch_sampler, "sampler", None),
+        getattr(loader, "dataset", None),
+    ):
         kinds = {kind.__name__ for kind in type(part).__mro__}
         if kinds & set(_DEALING):
             raise FastentError(
-                f"loader has a {type(part).__name__}, which deals rows to processes, some of them twice: pass the loader of the "
-                "whole probe set to every process, and each takes its part"
+                f"loader has a {type(part).__name__}, which deals rows to processes, some of them twice: pass the loader of "
+                "the whole probe set to every process, and each takes its part"
             )
         if kinds & set(_SHUFFLING):
             raise FastentError(
-                f"loader has a {type(part).__name__}: rows must keep their numbers from look to look; pass one with shuffle=False"
+                f"loader has a {type(part).__name__}: rows keep their numbers from look to look, pass one with shuffle=False"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a probe has recorded: curves for each layer and class, their inversions, the stragglers, as files and as flat numbers."""
+"""What a probe has recorded: curves of each layer and class, their inversions, the stragglers; as files and as numbers."""
 
 import json
 import os
@@ -100,7 +100,9 @@ class ProbeRecords:
         curves = self.radius if of == "radius" else self.distance
         kind: Literal["min", "max"] = "min" if of == "radius" else "max"
         if curves is None:
-            raise FastentError("distances were not recorded, there are many classes: make the probe with 'distances' in metrics")
+            raise FastentError(
+                "distances were not recorded, there are many classes: make the probe with 'distances' in metrics"
+            )
         found = np.empty(curves.shape[1:], object)
         recorded = int((self.step >= burn_in).sum())
         early = Inversion(False, f"only {recorded} looks so far past burn_in={burn_in}")
@@ -143,8 +145,8 @@ class ProbeRecords:
     def _need_errors(self) -> None:
         if len(self) and np.isnan(self.error).all():
             raise FastentError(
-                "which rows are misclassified is not known: the model returned no logits (batch, classes) with a column for each "
-                "label 0, 1, ..."
+                "which rows are misclassified is not known: the model returned no logits (batch, classes) with a column for "
+                "each label 0, 1, ..."
             )
 
     def flat(self, at: int = -1) -> dict[str, float]:
@@ -226,7 +228,8 @@ class ProbeRecords:
             np.savez_compressed(temporary, config=json.dumps(self.config), layers=np.array(self.layers), **arrays)
 
     def __repr__(self) -> str:
-        return f"ProbeRecords({len(self)} looks, layers {', '.join(self.layers)}, {len(self.codes)} rows, {len(self.classes)} classes)"
+        of = f"{len(self.codes)} rows, {len(self.classes)} classes"
+        return f"ProbeRecords({len(self)} looks at layers {', '.join(self.layers)}; {of})"
 
 
 _ARRAYS = tuple(f.name for f in fields(ProbeRecords) if f.name not in ("config", "layers", "scalars"))
