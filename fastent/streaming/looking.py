@@ -58,7 +58,7 @@ class Options(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """What one look saw: error and loss (NaN without logits), radii (L, C), distances (L, C, C), else a number for each layer."""
+    """What one look saw: error and loss (NaN without logits), radii (L, C), distances (L, C, C), else a number a layer (L,)."""
 
     error: float
     loss: float

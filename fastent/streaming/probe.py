@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
+from fastent.evaluation import evaluating
 from fastent.options import choice, whole_number
 from fastent.queries import as_queries
 from fastent.streaming.layers import POOLINGS, named_layers, unwrapped
@@ -248,7 +249,8 @@ class Probe:
     def _read(self) -> None:
         """Go through the probe set for its labels, once."""
         ranks = Ranks.now()
-        rows = ProbeSet.read(self._loader, ranks)
+        with evaluating(unwrapped(self._model)):  # loaders draw random numbers, too
+            rows = ProbeSet.read(self._loader, ranks)
         codes, labels = rows.labels
         if self._codes is not None:
             self._check_same(codes, labels)
