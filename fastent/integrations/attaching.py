@@ -16,7 +16,8 @@ class Attachment:
     def __init__(
         self, loader: Any, layers: Sequence[str] | None, make: Callable[[Any], Probe] | None, per: str, options: dict[str, Any]
     ) -> None:
-        if (make is None) == (loader is None or layers is None) or (make is not None and options):
+        given = loader is not None and layers is not None
+        if given is (make is not None) or (make is not None and (loader is not None or layers is not None or options)):
             raise FastentError(
                 "a probe takes a loader and layers, with options of fe.Probe, or make=, a function of the model: one of both"
             )
@@ -36,12 +37,21 @@ class Attachment:
         if self._probe is None:
             self._probe = self._make(model)
         if self._state is not None:
-            self._probe.load_state_dict(self._state)
-            self._state = None
-        return self.probe(0) if step == 0 and not self.probe.steps else None
+            kept, self._state = self._state, None
+            if kept["per"] != self.per:
+                raise FastentError(
+                    f"the checkpoint's records are per {kept['per']}, these are to be per {self.per}: make both alike"
+                )
+            self._probe.load_state_dict(kept["probe"])
+        steps = self._probe.steps
+        if step == 0 and steps and steps[-1] > 0:
+            raise FastentError(
+                f"the probe has records up to step {steps[-1]} of another training: make a new callback for each"
+            )
+        return self._probe(0) if step == 0 and not steps else None
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self._probe is None else self._probe.state_dict()
+        return {} if self._probe is None else {"per": self.per, "probe": self._probe.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the records of a checkpoint, when training begins."""

@@ -15,7 +15,7 @@ __all__ = ["ProbeCallback"]
 def _callbacks() -> tuple[type, ...]:
     """The Callback classes of those packages that are in use, or else that are there: the two do not know each other."""
     names = ("lightning.pytorch", "pytorch_lightning")
-    in_use = [name for name in names if name in sys.modules]
+    in_use = [name for name in names if sys.modules.get(name) is not None]
     for name in in_use or names:
         try:
             import_module(name)
