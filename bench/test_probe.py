@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import fastent as fe
 
-POINTS, PROBED, EPOCHS = 10_000, 1_000, 2
+POINTS, PROBED, EPOCHS = 4_000, 400, 2
 
 
 class CNN(nn.Sequential):
@@ -91,6 +91,7 @@ def test_probe_at_every_epoch(side_by_side, kind, metrics):
     ratios = side_by_side(
         lambda: train(kind, data, probed, metrics=metrics),
         {"without a probe": lambda: train(kind, data, None), "error on the same points": lambda: evaluate(kind, data, probed)},
+        rounds=3,
         job=f"{EPOCHS} epochs of {POINTS:,}, {' and '.join(metrics)} of 2 layers on {PROBED:,} each, {kind.__name__}",
     )
     print(
