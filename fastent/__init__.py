@@ -11,7 +11,7 @@ from fastent.lazy import serve
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from fastent.chunks import Source
+    from fastent.chunks import ArraySource, Source
     from fastent.chunks import open_source as open
     from fastent.complexity import Complexity, complexity
     from fastent.covariance import cka, participation_ratio
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fastent.neighbors import Neighbors, neighbors
     from fastent.silhouettes import Silhouettes, silhouette
     from fastent.softnn import SoftNearestNeighbor, soft_nearest_neighbor_loss
+    from fastent.streaming.capture import capture
+    from fastent.streaming.model_source import ModelSource
     from fastent.streaming.probe import Probe
     from fastent.streaming.records import ProbeRecords, load_probe
     from fastent.training.data import Data, load_data
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from fastent.training.train import train
 
 _HOME = {
+    "ArraySource": "chunks",
     "Source": "chunks",
     "open": "chunks:open_source",
     "Complexity": "complexity",
@@ -66,6 +69,8 @@ _HOME = {
     "Probe": "streaming.probe",
     "ProbeRecords": "streaming.records",
     "load_probe": "streaming.records",
+    "capture": "streaming.capture",
+    "ModelSource": "streaming.model_source",
     "Data": "training.data",
     "load_data": "training.data",
     "Inversion": "training.inversion",
@@ -76,6 +81,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ArraySource",
     "ClassGeometry",
     "ClassMoments",
     "Comparison",
@@ -88,6 +94,7 @@ __all__ = [
     "Margins",
     "Measurement",
     "Mixing",
+    "ModelSource",
     "Neighbors",
     "Probe",
     "ProbeRecords",
@@ -96,6 +103,7 @@ __all__ = [
     "SoftNearestNeighbor",
     "Source",
     "__version__",
+    "capture",
     "cka",
     "compare",
     "complexity",

@@ -48,10 +48,11 @@ def participation_ratio(X: Any) -> float:
     """
     features = as_features(X)
     check_finite(features)
-    total = np.zeros(features.shape[1])
-    for _, block in row_blocks(features):
-        total += block.sum(0, dtype=np.float64)
-    return participation_ratio_of(features, total / len(features))
+    first, total = np.asarray(features[0], np.float64), np.zeros(features.shape[1])
+    for _, block in row_blocks(features, block_bytes=_BLOCK_BYTES):
+        for rows in _pieces(block):
+            total += (rows - first).sum(0)  # of equal rows exactly 0, whatever they are
+    return participation_ratio_of(features, first + total / len(features))
 
 
 def participation_ratio_of(X: NDArray[Any], mean: Array) -> float:
@@ -68,6 +69,7 @@ def participation_ratio_of(X: NDArray[Any], mean: Array) -> float:
         deviations = np.asarray(X[:], np.float64) - mean
         products = deviations @ deviations.T
     # The trace is the sum of the eigenvalues, the sum of squares that of their squares.
+    products = _scaled(products)
     squares = float((products**2).sum())
     return float(np.trace(products) ** 2 / squares) if squares > 0 else np.nan
 
@@ -124,7 +126,8 @@ def cka(X: Any, Y: Any) -> float:
 
 def _gram(rows: NDArray[Any], name: str) -> Array:
     check_finite(rows, name=name)
-    centred = np.asarray(rows, np.float64)
+    centred = np.asarray(rows[:], np.float64)
+    centred = centred - centred[0]  # equal rows are 0 then, and their mean too
     centred = _scaled(centred - centred.mean(0))
     products: Array = centred @ centred.T
     return products
@@ -143,7 +146,7 @@ def _products(X: NDArray[Any], Y: NDArray[Any]) -> tuple[float, float, float]:
             check_finite(X)
             check_finite(Y, name="Y")
         if origin is None or scale is None:
-            origin = rows.mean(0)
+            origin = rows[0] + (rows - rows[0]).mean(0)
             # Of no consequence to the ratio, but squares of squares stay within range.
             spread = np.abs(rows - origin)
             scale = np.repeat([spread[:, :d].max() or 1.0, spread[:, d:].max() or 1.0], [d, len(origin) - d])

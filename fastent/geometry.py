@@ -13,7 +13,7 @@ from fastent.collapse import NC2, Between, Head, as_head, nc2, nc3
 from fastent.errors import FastentError
 from fastent.options import whole_number
 
-__all__ = ["AboutMeans", "ClassGeometry", "ClassMoments", "about_means", "geometry", "geometry_of"]
+__all__ = ["AboutMeans", "ClassGeometry", "ClassMoments", "about_means", "centred_means", "geometry", "geometry_of"]
 
 Array = NDArray[np.float64]
 
@@ -334,7 +334,7 @@ def _geometry(
     n, n_classes = int(counts.sum()), len(counts)
     squared_distance = cdist(means, means, "sqeuclidean")
     distance = np.sqrt(squared_distance)
-    centred = means - counts @ means / n
+    centred = centred_means(means, counts)
     between_classes, within = float(counts @ (centred**2).sum(1)), float(counts @ variances)
     with np.errstate(divide="ignore", invalid="ignore"):
         cdnv = np.where(squared_distance > 0, (variances[:, None] + variances[None]) / (2 * squared_distance), np.inf)
@@ -357,6 +357,13 @@ def _geometry(
         nc3=None if head is None else nc3(means, head.weights),
         nc4=None if about is None or about.decided is None else float((about.decided != about.nearest).mean()),
     )
+
+
+def centred_means(means: Array, counts: NDArray[np.int64]) -> Array:
+    """Class means (C, d) less the mean of all points: exactly 0 in a feature that is the same for all."""
+    apart = means - means[0]
+    centred: Array = apart - counts @ apart / counts.sum()
+    return centred
 
 
 def _davies_bouldin(spread: Array, distance: Array) -> float:

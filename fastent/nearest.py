@@ -68,6 +68,9 @@ class NearestLists:
     def add(self, rows: Side, columns: Side, mirrored: bool, part: None) -> None:
         """Lists are filled by `reduce`."""
 
+    def state(self) -> dict[str, Array]:
+        return {"squared": self._squared, "index": self._index, "place": self._place}
+
     def found(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Squared distances (q, k), ascending, and row numbers (q, k), ties by the lower; n where there are fewer."""
         squared, index = np.empty_like(self._squared), np.empty_like(self._index)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import Labels, as_array, as_features, as_labels, check_finite, row_blocks
+from fastent.arrays import Labels, as_array, as_features, as_labels, check_finite, in_memory, row_blocks
 from fastent.candidates import PROPOSERS, chosen_options, propose
 from fastent.errors import FastentError
-from fastent.memory import check_fits
+from fastent.memory import as_bytes, available_bytes, check_fits
 from fastent.options import choice, whole_number
 from fastent.progress import Progress
 from fastent.queries import Queries, as_queries
@@ -133,7 +133,8 @@ def neighbors(
     Parameters
     ----------
     X : array-like (n, d)
-        float16, bfloat16, float32, float64 or integers; any memory order, memory maps, torch on any device. NaN is refused.
+        float16, bfloat16, float32, float64 or integers; any memory order, memory maps, torch on any device, a `fe.open` source.
+        NaN is refused.
     k : int
         From 1 to n - 1 (n for points that are no rows).
     queries : int, (q,) int, or (q, d) array-like, optional
@@ -147,7 +148,8 @@ def neighbors(
         (``pip install 'fastent[faiss]'``), "torch" a blocked matrix product; what these propose is ranked again in double
         precision, and their recall is measured.
     memory_budget : int or str, optional
-        Bytes, or like "4GiB"; what is available unless said.
+        Bytes, or like "4GiB"; what is available unless said. Rows that do not fit with their index are taken chunk by chunk:
+        the same result.
     seed : int
     device : str, optional
         For "torch": "cpu", "cuda", ...; where X is unless said.
@@ -232,7 +234,7 @@ class _Task(NamedTuple):
     def check_fits(self, needed: int, budget: int | str | None) -> None:
         n, d = self.X.shape
         what = f"the {self.method} search for {self.k} neighbours of {len(self.asked)} queries among {n} x {d} points"
-        check_fits(needed, what, "use fewer queries, or measure a subset of the rows", budget)
+        check_fits(needed, what, "use fewer queries, or method='exact', which takes the rows chunk by chunk", budget)
 
     def finished(self, squared: NDArray[np.float64], found: NDArray[np.int64], recall: float, work: Any = None) -> Neighbors:
         distances = search_distances(squared, self.unit).astype(np.float32)
@@ -240,11 +242,16 @@ class _Task(NamedTuple):
 
 
 def _exact(task: _Task, budget: int | str | None) -> Neighbors:
-    from fastent.exact import ExactIndex, index_bytes
+    from fastent.exact import ExactIndex
+    from fastent.outofcore import fits, nearest_by_chunks
 
-    task.check_fits(index_bytes(task.X, len(task.asked), task.k), budget)
-    index = ExactIndex(task.X, unit=task.unit, scale=task.scale, seed=task.seed, n_queries=len(task.asked))
     queries = task.asked.points if task.asked.rows is None else task.asked.rows
+    memory = available_bytes() if budget is None else as_bytes(budget)
+    if queries is not None and not fits(task.X, len(task.asked), task.k, memory):
+        found = nearest_by_chunks(task.X, queries, {"all": task.k}, unit=task.unit, memory=memory, progress=task.progress)
+        return task.finished(*found["all"], 1.0)
+    X = in_memory(task.X)
+    index = ExactIndex(X, unit=task.unit, scale=task.scale, seed=task.seed, n_queries=len(task.asked))
     if task.asked.rows is not None and np.array_equal(task.asked.rows, np.arange(len(task.X))):
         queries = None  # all rows in their order, as the index has them in tiles already
     squared, found = index.nearest(task.k, queries, progress=task.progress)
@@ -257,7 +264,7 @@ def _approximate(task: _Task, budget: int | str | None) -> Neighbors:
 
     (n, d), asked, k = task.X.shape, task.asked, task.k
     task.check_fits(16 * n * d + len(asked) * (24 * (k + _SPARE) + 16 * d), budget)
-    rows = _rows(task.X, task.unit)
+    rows = _rows(in_memory(task.X), task.unit)
     if asked.rows is not None:
         points, own = rows[asked.rows], asked.rows
     else:

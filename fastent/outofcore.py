@@ -7,21 +7,22 @@ A pair's distance does not depend on the chunk it is met in, and lists keep the 
 what is found is what one index of all rows finds, to the bit.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import kernel_dtype
+from fastent.arrays import bytes_in_memory, kernel_dtype
 from fastent.chunks import blocks_ahead
 from fastent.exact import ExactIndex, Outsiders, index_bytes
 from fastent.memory import check_fits
 from fastent.nearest import Among
-from fastent.progress import Progress, reporting
+from fastent.parts import Unfinished
+from fastent.progress import Progress, interruptible, reporting
 from fastent.sketch import common_scale
 
-__all__ = ["Chunking", "NearestSoFar", "chunking", "nearest_by_chunks"]
+__all__ = ["Chunking", "NearestSoFar", "chunking", "fits", "nearest_by_chunks"]
 
 Array = NDArray[Any]
 Found = tuple[NDArray[np.float64], NDArray[np.int64]]
@@ -112,6 +113,11 @@ class NearestSoFar:
         return ("squared", self._squared), ("index", self._index)
 
 
+def fits(X: Array, q: int, k: int, memory: int) -> bool:
+    """Whether one index of all rows does: with its queries, and with the rows themselves if these lie elsewhere."""
+    return index_bytes(X, q, k) + bytes_in_memory(X) <= memory
+
+
 class Chunking(NamedTuple):
     """How many rows are indexed at a time, how many queries ask them, and what that takes in bytes."""
 
@@ -164,8 +170,7 @@ def nearest_by_chunks(
     unit: bool = False,
     memory: int,
     progress: Progress = None,
-    keep: "Callable[[dict[str, Array]], None] | None" = None,
-    resume: dict[str, Array] | None = None,
+    unfinished: Unfinished | None = None,
 ) -> dict[Among, Found]:
     """What `ExactIndex.nearest` finds, for X that need not fit in memory.
 
@@ -181,8 +186,8 @@ def nearest_by_chunks(
         Classes of the rows, for the others than "all".
     memory : int
         Bytes that may be used.
-    keep, resume
-        `keep` is given what is known after every chunk, as plain arrays; `resume` is the last of these.
+    unfinished : Unfinished, optional
+        Where lists are kept on the way, and taken up from.
     """
     n, q = len(X), len(rows)
     plan = chunking(X, q, list(wanted.values()), memory)
@@ -191,32 +196,34 @@ def nearest_by_chunks(
         "use fewer queries or a larger memory_budget", memory,
     )  # fmt: skip
     found = {each: (np.full((q, k), np.inf), np.full((q, k), n, np.int64)) for each, k in wanted.items()}
-    first_query, first_row = 0, 0
-    if resume is not None:
-        first_query, first_row = int(resume["query"]), int(resume["row"])
-        for each, lists in found.items():
-            for name, values in zip(("squared", "index"), lists, strict=True):
-                values[:] = resume[f"done/{name}/{each}"]
+    finished = {f"{name}/{each}": lists[i] for each, lists in found.items() for i, name in enumerate(("squared", "index"))}
+    unfinished = Unfinished() if unfinished is None else unfinished
+    kept = unfinished.kept()
+    begin = first_row = 0
+    if kept is not None:
+        begin, first_row = int(kept["query"]), int(kept["row"])
+        for name, lists in finished.items():
+            lists[:] = kept[f"finished/{name}"]
 
-    with reporting(progress, "neighbours", -(-q // plan.queries) * n) as report:
-        for begin in range(first_query, q, plan.queries):
-            here = slice(begin, min(begin + plan.queries, q))
+    with interruptible() as interrupted, reporting(progress, "neighbours", q * n) as report:
+        while begin < q:
+            size = plan.queries if kept is None else len(kept[f"index/{next(iter(wanted))}"])
+            here = slice(begin, min(begin + size, q))
             near = _asking(X, rows[here], wanted, codes, unit)
-            if resume is not None and begin == first_query:
-                near.load_state_dict({name: values for name, values in resume.items() if not name.startswith("done/")})
+            if kept is not None:
+                near.load_state_dict(kept)
             for start, chunk in _chunks(X, first_row, plan.rows):
                 near.update(chunk, start, None if codes is None else codes[start : start + len(chunk)])
-                report(begin // plan.queries * n + start + len(chunk), "")
-                if keep is not None:
-                    done = {
-                        f"done/{name}/{each}": lists[i]
-                        for each, lists in found.items()
-                        for i, name in enumerate(("squared", "index"))
-                    }
-                    keep({**near.state_dict(), **done, "query": np.array(begin), "row": np.array(start + len(chunk))})
-            first_row = 0
+                seen = start + len(chunk)
+                report(begin * n + (here.stop - begin) * seen, "")
+                if unfinished.due or seen == n:
+                    done = {f"finished/{name}": lists for name, lists in finished.items()}
+                    unfinished.keep(near.state_dict() | done | {"query": np.array(begin), "row": np.array(seen)})
+                if interrupted():
+                    raise KeyboardInterrupt
             for each, (squared, index) in found.items():
                 squared[here], index[here] = near.found(each)
+            begin, first_row, kept = here.stop, 0, None
     return found
 
 

@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from fastent.arrays import kernel_dtype, row_blocks
 from fastent.kernels.pairs import recentre, rounding, square_distances
+from fastent.parts import Unfinished
 from fastent.progress import Progress, interruptible, reporting
 from fastent.threads import in_parallel
 
@@ -128,6 +129,9 @@ class Reduction(Protocol):
     def add(self, rows: Side, columns: Side, mirrored: bool, part: Any) -> None:
         """Add what `reduce` returned; called block after block."""
 
+    def state(self) -> dict[str, Array]:
+        """The arrays that are added to, themselves; asked for where no block is being reduced."""
+
 
 def sweep(
     points: Points,
@@ -138,6 +142,7 @@ def sweep(
     order: NDArray[np.int64] | None = None,
     progress: Progress = None,
     description: str = "all pairs",
+    unfinished: Unfinished | None = None,
 ) -> None:
     """Let every query meet every row of X, itself included.
 
@@ -149,7 +154,10 @@ def sweep(
         Leave out blocks that have no class on both sides.
     order : (n,) int64, optional
         Where all rows are queries: row numbers, class by class, best with near ones side by side.
+    unfinished : Unfinished, optional
+        Where the reductions' state is kept on the way, and taken up from.
     """
+    unfinished = Unfinished() if unfinished is None else unfinished
     blocks, total = _mirrored(points, order) if queries is None else _streamed(points, queries)
     if within_classes:
         blocks = (block for block in blocks if np.intersect1d(block[0].classes, block[1].classes).size)
@@ -167,24 +175,40 @@ def sweep(
         ThreadPoolExecutor(threads) as pool,
     ):
         pending: deque[tuple[Side, Side, bool, Future[list[Any]]]] = deque()
+        added = done = 0
+        kept = unfinished.kept()
+        if kept is not None:
+            added = int(kept["added"])
+            done = sum(len(rows.ids) * len(columns.ids) for rows, columns, _ in islice(blocks, added))
+            for i, reduction in enumerate(reductions):
+                for name, array in reduction.state().items():
+                    array[...] = kept[f"{i}/{name}"]
 
         def submit(how_many: int) -> None:
             for rows, columns, mirrored in islice(blocks, how_many):
                 pending.append((rows, columns, mirrored, pool.submit(reduce, rows, columns, mirrored)))
 
+        def keep() -> None:
+            states = {f"{i}/{name}": a for i, each in enumerate(reductions) for name, a in each.state().items()}
+            unfinished.keep(states | {"added": np.array(added)})
+
         submit(3 * threads)
-        done = 0
         while pending:
             rows, columns, mirrored, future = pending.popleft()
             parts = future.result()
-            submit(1)
+            if not unfinished.due:  # else what is under way comes to its end first
+                submit(1)
             for reduction, part in zip(reductions, parts, strict=True):
                 reduction.add(rows, columns, mirrored, part)
-            done += len(rows.ids) * len(columns.ids)
+            done, added = done + len(rows.ids) * len(columns.ids), added + 1
             report(done, "")
+            if not pending and unfinished.due:
+                keep()
+                submit(3 * threads)
             if interrupted():
                 pool.shutdown(cancel_futures=True)
                 raise KeyboardInterrupt
+        keep()
 
 
 def shared_segments(side: Side, other: Side) -> Iterator[tuple[slice, slice]]:

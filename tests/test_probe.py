@@ -358,7 +358,6 @@ def test_any_loader_that_keeps_its_order():
         DataLoader(TensorDataset(X, y), 30),
         DataLoader(TensorDataset(X, y), 30, generator=torch.Generator().manual_seed(1)),
         DataLoader(TensorDataset(X, y), 30, collate_fn=named),
-        DataLoader(TensorDataset(X, y), batch_sampler=[list(range(i, min(i + 30, 100))) for i in range(0, 100, 30)]),
         [(X[i : i + 30], y[i : i + 30]) for i in range(0, 100, 30)],
         [{"x": X[i : i + 30], "label": y[i : i + 30]} for i in range(0, 100, 30)],
     ]
@@ -404,6 +403,7 @@ class Shuffled:
             {"loader": DataLoader(TensorDataset(*digits(20)), 5, sampler=DistributedSampler(range(20), 2, 0))},
             "to every process",
         ),
+        ({"loader": DataLoader(TensorDataset(*digits(20)), batch_sampler=[[3, 1], [2, 0]])}, "shuffle=False"),
         ({"loader": iter([])}, "only once"),
         ({"loader": 3}, "loader is int"),
         ({"layers": ["nrm"]}, "no layer 'nrm': choose from 'norm'"),
@@ -411,6 +411,7 @@ class Shuffled:
         ({"metrics": "mixing"}, r"\['mixing'\]"),
         ({"metrics": ["entropy"]}, "metrics='entropy'"),
         ({"pooling": "max"}, "pooling='max'"),
+        ({"device": "abacus"}, "device='abacus'"),
         ({"every": 0}, "every=0"),
         ({"queries": 0}, "queries=0"),
         ({"model": print}, "torch.nn.Module is needed"),

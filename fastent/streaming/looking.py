@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays import as_array
 from fastent.errors import FastentError
+from fastent.evaluation import placed
 from fastent.geometry import ClassMoments
 from fastent.margins import margins_from
 from fastent.mixing import mixing
@@ -172,9 +173,9 @@ def _first_pass(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], 
     points: list[list[Array]] = [[] for _ in layers]
     batches: list[tuple[int, list[Array], NDArray[np.int64]]] = []
     at, room = rows.start, _KEPT_BYTES if len(queries) else -1
-    with watching(model, layers, options.pooling) as look:
+    with placed(model, options.device) as device, watching(model, layers, options.pooling) as look:
         _seed(options.seed)
-        for start, inputs, codes in rows.chunks(options.device):
+        for start, inputs, codes in rows.chunks(device):
             output, by_layer = look(inputs)
             judge.add(output, codes)
             found = [as_array(by_layer[layer], layer) for layer in layers]
@@ -232,9 +233,9 @@ def _own_lists(
         for pile, some in zip(piles, found, strict=True):
             pile.add(start, some, codes)
     if kept.at < rows.stop:
-        with watching(model, layers, options.pooling) as look:
+        with placed(model, options.device) as device, watching(model, layers, options.pooling) as look:
             _seed(options.seed)
-            for start, inputs, codes in rows.chunks(options.device, len(kept.batches), kept.at):
+            for start, inputs, codes in rows.chunks(device, len(kept.batches), kept.at):
                 _, by_layer = look(inputs)
                 for pile, layer in zip(piles, layers, strict=True):
                     pile.add(start, as_array(by_layer[layer], layer), codes)

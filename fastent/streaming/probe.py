@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.evaluation import evaluating
+from fastent.evaluation import evaluating, torch_device
 from fastent.options import choice, whole_number
 from fastent.queries import as_queries
 from fastent.streaming.layers import POOLINGS, named_layers, unwrapped
@@ -63,7 +63,7 @@ class Probe:
     classes : sequence, optional
         Names of the classes, in the order of the sorted labels; the labels themselves unless said.
     device : optional
-        Where inputs go; where the model's first parameter is, unless said.
+        Where to run, as "cuda"; where the model is unless said. It is moved back after each look.
     seed : int
         For the queries, and for what is random in the probe set, which is drawn alike at every look.
 
@@ -120,7 +120,7 @@ class Probe:
             pooling=choice("pooling", pooling, POOLINGS),
             normalize=bool(normalize),
             k=whole_number("k", k, minimum=1),
-            device=device,
+            device=None if device is None else torch_device(device),
             seed=whole_number("seed", seed, minimum=0),
         )
         # The labels are first seen at the first look, or in a checkpoint.
@@ -162,11 +162,7 @@ class Probe:
         if self._rows is None:
             self._read()
         assert self._rows is not None
-        options = self._options
-        if options.device is None:
-            first = next(unwrapped(self._model).parameters(), None)
-            options = options._replace(device=None if first is None else first.device)
-        sight = look_at(self._model, self._rows, self._queries, options, self._ranks)
+        sight = look_at(unwrapped(self._model), self._rows, self._queries, self._options, self._ranks)
         self._keep(step, sight, values)
         return self.last
 

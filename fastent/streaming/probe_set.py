@@ -11,38 +11,27 @@ from numpy.typing import NDArray
 from fastent.arrays import Labels, as_labels
 from fastent.errors import FastentError
 from fastent.streaming.layers import Inputs, batches
+from fastent.streaming.loaders import check_order, stretch, total_rows
 from fastent.streaming.ranks import Ranks
 
 __all__ = ["ProbeSet", "check_loader"]
 
-_SHUFFLING = ("RandomSampler", "SubsetRandomSampler", "WeightedRandomSampler")
 # They give each process other rows, and some rows twice: torch's, and two of accelerate.
-_DEALING = ("DistributedSampler", "BatchSamplerShard", "IterableDatasetShard")
+_DEALING = {"DistributedSampler", "BatchSamplerShard", "IterableDatasetShard"}
 
 
 def check_loader(loader: Any) -> None:
     """Refuse a loader whose rows cannot be gone through again in the same order."""
-    if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
-        raise FastentError(f"loader is {type(loader).__name__}: a DataLoader, or a list of batches, is needed")
     if hasattr(loader, "__next__"):
         raise FastentError(f"loader is a {type(loader).__name__}, which can be gone through only once: pass what it came from")
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    for part in (
-        getattr(loader, "sampler", None),
-        batch_sampler,
-        getattr(batch_sampler, "sampler", None),
-        getattr(loader, "dataset", None),
-    ):
-        kinds = {kind.__name__ for kind in type(part).__mro__}
-        if kinds & set(_DEALING):
+    for name in ("sampler", "batch_sampler", "dataset"):
+        part = getattr(loader, name, None)
+        if _DEALING & {kind.__name__ for kind in type(part).__mro__}:
             raise FastentError(
                 f"loader has a {type(part).__name__}, which deals rows to processes, some of them twice: pass the loader of "
                 "the whole probe set to every process, and each takes its part"
             )
-        if kinds & set(_SHUFFLING):
-            raise FastentError(
-                f"loader has a {type(part).__name__}: rows keep their numbers from look to look, pass one with shuffle=False"
-            )
+    check_order(loader)
 
 
 class Chunk(NamedTuple):
@@ -120,54 +109,18 @@ class ProbeSet:
             )
 
 
-class _Part:
-    """Some consecutive batches of a batch sampler."""
-
-    def __init__(self, batch_sampler: Any, first: int, last: int | None) -> None:
-        self._batch_sampler, self._first, self._last = batch_sampler, first, last
-
-    def __iter__(self) -> Iterator[Any]:
-        return islice(iter(self._batch_sampler), self._first, self._last)
-
-    def __len__(self) -> int:
-        total = len(self._batch_sampler)
-        return max(0, (total if self._last is None else min(self._last, total)) - self._first)
-
-
-def _has_rows_by_number(loader: Any) -> bool:
-    from torch.utils.data import DataLoader, IterableDataset
-
-    return (
-        isinstance(loader, DataLoader)
-        and type(loader).__iter__ is DataLoader.__iter__
-        and loader.batch_sampler is not None
-        and not isinstance(loader.dataset, IterableDataset)
-    )
-
-
 def _count_batches(loader: Any) -> int:
-    return len(loader.batch_sampler) if _has_rows_by_number(loader) else sum(1 for _ in batches(loader))
+    n = total_rows(loader)
+    return sum(1 for _ in batches(loader)) if n is None else -(-n // loader.batch_size)
 
 
 def _batches_of(loader: Any, first: int, last: int | None, device: Any) -> Iterator[tuple[Inputs, Any]]:
     """Batches first..last with their labels. Where the loader can be told to, it loads no others."""
-    from torch.utils.data import DataLoader
-
-    if not _has_rows_by_number(loader):
+    n = total_rows(loader)
+    if n is None:
         yield from islice(batches(loader, device), first, last)
         return
-    # A loader of its own also because the given one may be under way, with workers that a second iteration would take from it.
-    part: Any = _Part(loader.batch_sampler, first, last)
-    own: Any = DataLoader(
-        loader.dataset,
-        batch_sampler=part,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-        timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
-        multiprocessing_context=loader.multiprocessing_context,
-        generator=loader.generator,
-        prefetch_factor=loader.prefetch_factor,
-    )
-    yield from batches(own, device)
+    start, stop = first * loader.batch_size, n if last is None else min(last * loader.batch_size, n)
+    if start < stop:
+        # A loader of its own also because the given one may be under way, with workers that a second pass would take from it.
+        yield from batches(stretch(loader, start, stop), device)

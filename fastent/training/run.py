@@ -101,12 +101,13 @@ class Run:
         short = Inversion(False, f"only {len(self.epoch)} epochs were recorded")
         for place in np.ndindex(found.shape):
             seed, *rest = place
-            if int(self.epoch[-1]) < 23:  # burn-in and the three epochs that an interior extremum takes
+            curve = curves[(seed, slice(None), *rest)]
+            if np.isnan(curve).any():
+                found[place] = Inversion(False, "the network is trained on no point of the class")
+            elif int(self.epoch[-1]) < 23:  # burn-in and the three epochs that an interior extremum takes
                 found[place] = short
             else:
-                found[place] = find_inversion(
-                    self.epoch, curves[(seed, slice(None), *rest)], self.train_error[seed], kind=kind, rule=rule
-                )
+                found[place] = find_inversion(self.epoch, curve, self.train_error[seed], kind=kind, rule=rule)
         return found
 
     def inversion_summary(self, layer: int = -1) -> list[InversionSummary]:
