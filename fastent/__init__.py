@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from fastent.softnn import SoftNearestNeighbor, soft_nearest_neighbor_loss
     from fastent.streaming.capture import capture
     from fastent.streaming.model_source import ModelSource
+    from fastent.streaming.probe import Probe
+    from fastent.streaming.records import ProbeRecords, load_probe
     from fastent.training.data import Data, load_data
     from fastent.training.inversion import Inversion, find_inversion
     from fastent.training.run import Run, load_run
@@ -64,6 +66,9 @@ _HOME = {
     "silhouette": "silhouettes",
     "SoftNearestNeighbor": "softnn",
     "soft_nearest_neighbor_loss": "softnn",
+    "Probe": "streaming.probe",
+    "ProbeRecords": "streaming.records",
+    "load_probe": "streaming.records",
     "capture": "streaming.capture",
     "ModelSource": "streaming.model_source",
     "Data": "training.data",
@@ -91,6 +96,8 @@ __all__ = [
     "Mixing",
     "ModelSource",
     "Neighbors",
+    "Probe",
+    "ProbeRecords",
     "Run",
     "Silhouettes",
     "SoftNearestNeighbor",
@@ -106,6 +113,7 @@ __all__ = [
     "layer_margins",
     "lisi",
     "load_data",
+    "load_probe",
     "load_run",
     "logit_margin",
     "margins",
