@@ -3,6 +3,7 @@
 import copy
 import importlib
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from fastent.errors import FastentError
 from fastent.training.ensemble import Observation, class_sums
 from fastent.training.points import Points
 
-__all__ = ["ModuleEnsemble", "cnn", "find_factory"]
+__all__ = ["ModuleEnsemble", "cnn", "find_factory", "make_network", "mlp"]
 
 # Points that pass through all networks at once.
 _ROWS = 1024
@@ -44,7 +45,7 @@ class ModuleEnsemble:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        networks = [_make(factory, seed).to(device, dtype) for seed in seeds]
+        networks = [make_network(factory, seed).to(device, dtype) for seed in seeds]
         stacked, buffers = stack_module_state(networks)  # type: ignore[arg-type]
         self._names = list(stacked)
         self.parameters = [parameter.detach().clone() for parameter in stacked.values()]
@@ -163,6 +164,14 @@ def cnn(shape: Sequence[int], n_classes: int, *, channels: Sequence[int] = (8, 1
     return nn.Sequential(*body, nn.Flatten(), nn.Linear(before * height * width, n_classes))
 
 
+def mlp(n_inputs: int, n_classes: int, *, hidden: Sequence[int], activation: str = "relu") -> nn.Module:
+    """Fully connected: `hidden` layers of so many units, each with the activation, and a linear one."""
+    body: list[nn.Module] = []
+    for before, after in pairwise((n_inputs, *hidden)):
+        body += [nn.Linear(before, after), nn.Tanh() if activation == "tanh" else nn.ReLU()]
+    return nn.Sequential(*body, nn.Linear(hidden[-1], n_classes))
+
+
 class _ChannelsFirst(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         return pictures.permute(0, 3, 1, 2)
@@ -182,7 +191,7 @@ def find_factory(place: str) -> Callable[[], nn.Module]:
     return factory  # type: ignore[no-any-return]
 
 
-def _make(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
+def make_network(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = factory()

@@ -27,7 +27,7 @@ from fastent.training.recorder import Recorder
 from fastent.training.run import Run, load_run
 from fastent.training.snapshot import Snapshot
 
-__all__ = ["default_epochs", "train"]
+__all__ = ["default_epochs", "environment", "layer_widths", "torch_device", "train"]
 
 _EPOCHS = 500
 _HIDDEN = (20,)
@@ -187,7 +187,7 @@ def train(
         "batch_size": None if batch_size is None else whole_number("batch_size", batch_size, minimum=1),
         "test_every": whole_number("test_every", test_every, minimum=1),
         "dtype": choice("dtype", dtype, ("float32", "float64")),
-        "device": _device("cpu" if device is None else str(device)),
+        "device": torch_device("cpu" if device is None else str(device)),
     }
     if config["momentum"] and optimizer != "sgd":
         raise FastentError(f"momentum={momentum}: only optimizer='sgd' has a momentum")
@@ -198,7 +198,7 @@ def train(
     if threads is None and factory is None and _operations(data, config) < _WORTH_SHARING:
         threads = 1
     with limit_threads(threads):
-        config |= _environment()
+        config |= environment()
         if resume is not None and not isinstance(resume, Run):
             resume = load_run(resume)
         return _train(data, config, factory, without, resume, checkpoint, observe, progress)
@@ -319,7 +319,7 @@ def _network_config(model: Any, layers: Any, hidden: Any, activation: str, init_
         if layers is not None:
             raise FastentError(f"layers={layers!r}: only a model= has layers to choose from; every hidden layer is recorded")
         return {
-            "hidden": _widths(hidden),
+            "hidden": layer_widths(hidden),
             "activation": activation,
             "init_scale": number("init_scale", init_scale, above=0),
         }
@@ -397,7 +397,7 @@ def _left_out(rows: Any, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
     return mask
 
 
-def _widths(hidden: Any) -> list[int]:
+def layer_widths(hidden: Any) -> list[int]:
     if isinstance(hidden, str) or not isinstance(hidden, Iterable):
         raise FastentError(f"hidden={hidden!r}: a sequence of whole numbers is needed, for instance (20,)")
     widths = [whole_number("hidden", width, minimum=1) for width in hidden]
@@ -406,7 +406,7 @@ def _widths(hidden: Any) -> list[int]:
     return widths
 
 
-def _device(name: str) -> str:
+def torch_device(name: str) -> str:
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -443,7 +443,7 @@ def _operations(data: Data, config: dict[str, Any]) -> float:
     return 6.0 * len(data.x_train) * int(config["seeds"]) * weights
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     return {
         "fastent": version("fastent"),
         "torch": torch.__version__,
