@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastent.neighbors import Neighbors, neighbors
     from fastent.silhouettes import Silhouettes, silhouette
     from fastent.softnn import SoftNearestNeighbor, soft_nearest_neighbor_loss
+    from fastent.streaming.driver import train_streamed
     from fastent.training.data import Data, load_data
     from fastent.training.inversion import Inversion, find_inversion
     from fastent.training.run import Run, load_run
@@ -68,6 +69,7 @@ _HOME = {
     "Run": "training.run",
     "load_run": "training.run",
     "train": "training.train",
+    "train_streamed": "streaming.driver",
 }
 
 __all__ = [
@@ -109,6 +111,7 @@ __all__ = [
     "silhouette",
     "soft_nearest_neighbor_loss",
     "train",
+    "train_streamed",
 ]
 
 serve(__name__, _HOME)
