@@ -1,4 +1,4 @@
-"""What training needs to go on after any end: one file, renamed into place when it is whole, and the weights of some moments."""
+"""What training needs to go on after any end: one file that is renamed into place when whole, and weights of some moments."""
 
 import os
 import shutil

@@ -81,7 +81,7 @@ def train_streamed(
     record_every: float = 1.0,
     record_points: int | None = 50_000,
     queries: int = 5_000,
-    metrics: Sequence[Literal["geometry", "mixing"]] = _METRICS,
+    metrics: Sequence[str] = _METRICS,
     standardize: Literal["safe", "none"] = "safe",
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = True,
@@ -91,9 +91,9 @@ def train_streamed(
 ) -> Run:
     """Train networks in mini-batches on data that need not fit in memory, and record how the classes segregate and entangle.
 
-    Rows are read when they are needed: in blocks of neighbours drawn at random, 16 of them shuffled together in a pool, the next
-    pool read while the networks train. Networks are plain torch networks that share each batch: seed s is the network that a
-    plain torch loop over the same batches trains after ``torch.manual_seed(seed + s)``.
+    Rows are read when they are needed: in blocks of neighbours drawn at random, 16 of them shuffled together in a pool, the
+    next pool read while the networks train. Networks are plain torch networks that share each batch: seed s is the network that
+    a plain torch loop over the same batches trains after ``torch.manual_seed(seed + s)``.
 
     Parameters
     ----------
@@ -126,8 +126,8 @@ def train_streamed(
     standardize : "safe" or "none"
         As for `fe.load_data`, from one pass over all rows.
     checkpoint : path, optional
-        A folder in which everything is kept that it takes to go on: once a minute at most, at the end, and on Ctrl-C or SIGTERM,
-        which then raise KeyboardInterrupt and leave the run so far there too, for `fe.load_run`.
+        A folder in which everything is kept that it takes to go on: once a minute at most, at the end, and on Ctrl-C or
+        SIGTERM, which then raise KeyboardInterrupt and leave the run so far there too, for `fe.load_run`.
     resume : bool
         Go on from what the folder holds, to the bits of a run that was not interrupted; or else start anew. Asked for fewer
         epochs than were trained already, it makes the last pass and returns what there is.
@@ -192,8 +192,8 @@ def train_streamed(
     }
     if config["record_every"] * config["updates_per_epoch"] < 1:
         raise FastentError(
-            f"record_every={record_every!r} is less than one of the {config['updates_per_epoch']} updates in an epoch: record every "
-            f"{1 / config['updates_per_epoch']:.4g} epochs or less often"
+            f"record_every={record_every!r} is less than one of the {config['updates_per_epoch']} updates in an epoch: "
+            f"record every {1 / config['updates_per_epoch']:.4g} epochs or less often"
         )
     factory = find_network(
         model, rows.train.picture, rows.train.X.shape[1], len(rows.classes), config.get("hidden", []), activation
@@ -236,8 +236,8 @@ class _Training:
             self._check_same(json.loads(state["config"]))
         elif checkpoint.folder is not None and (checkpoint.folder / "run.npz").exists():
             raise FastentError(
-                f"{str(checkpoint.folder)!r} holds a run without a checkpoint to go on from: choose another folder, or start anew "
-                "(resume=False, or --overwrite)"
+                f"{str(checkpoint.folder)!r} holds a run without a checkpoint to go on from: choose another folder, or start "
+                "anew (resume=False, or --overwrite)"
             )
         self.seeds = [config["seed"] + s for s in range(config["seeds"])]
         self.networks = [make_network(factory, seed).to(self.device) for seed in self.seeds]
@@ -330,7 +330,7 @@ class _Training:
 
             # What is dropped at random depends on the seed and the update alone: there is no random state to keep.
             torch.manual_seed(hash((self.seeds[s], self.update)) % 2**63)
-            self.losses[s] = optimizer.step(loss_and_gradient).detach()  # type: ignore[attr-defined]
+            self.losses[s] = optimizer.step(loss_and_gradient).detach()  # type: ignore[arg-type, attr-defined]
 
     def _record(self, due: set[int]) -> str:
         """A record, if one is due; what there is to say then."""
@@ -494,8 +494,8 @@ class _Training:
                 continue  # every hidden layer then and now, if the model is the same
             if before.get(key) != self.config.get(key):
                 raise FastentError(
-                    f"the run to go on with has {key}={before.get(key)!r}, not {self.config.get(key)!r}: use the same options, or "
-                    "start anew (another folder, resume=False, or --overwrite)"
+                    f"the run to go on with has {key}={before.get(key)!r}, not {self.config.get(key)!r}: use the same options, "
+                    "or start anew (another folder, resume=False, or --overwrite)"
                 )
 
     def _sample(self) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:

@@ -18,10 +18,11 @@ from fastent.options import choice
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["POOLINGS", "Look", "batches", "n_rows", "named_layers", "unwrapped", "watching"]
+__all__ = ["POOLINGS", "Look", "batches", "moved", "n_rows", "named_layers", "unwrapped", "watching"]
 
 POOLINGS = ("mean", "cls", "flatten")
 _LABELS = ("labels", "label")
+_ALIGNMENT = 64
 
 Inputs = Any  # a tensor, or a mapping of what the model takes by name
 Look = Callable[[Inputs], "tuple[Any, dict[str, Tensor]]"]
@@ -113,7 +114,7 @@ def batches(loader: Any, device: Any = None) -> "Iterator[tuple[Inputs, Tensor |
                 if labels.shape != (rows,):
                     labels = None
             if rows:
-                yield _moved(inputs, device), labels
+                yield moved(inputs, device), labels
     finally:
         if generator is not None and state is not None:
             generator.set_state(state)
@@ -176,7 +177,8 @@ def _pooled(name: str, output: "Tensor", pooling: str, positions_last: bool, mas
         kept = (mask != 0)[:, :, None]
         # In float32 at least, where a sum of many halves does not overflow.
         total: Tensor = output.masked_fill(~kept, 0).sum(1, dtype=torch.promote_types(output.dtype, torch.float32))
-        return total / kept.sum(1).clamp(min=1)
+        mean: Tensor = total / kept.sum(1).clamp(min=1)
+        return mean
     return output.mean(1)
 
 
@@ -206,12 +208,16 @@ def _parted(batch: Any) -> tuple[Inputs, Any]:
     raise FastentError(f"loader yields {_form(batch)}: inputs as a tensor, (inputs, labels) or a mapping are needed")
 
 
-def _moved(inputs: Inputs, device: Any) -> Inputs:
-    if device is None:
-        return inputs
+def moved(inputs: Inputs, device: Any) -> Inputs:
+    """Inputs on a device; None leaves them where they are."""
+    import torch
+
     if isinstance(inputs, Mapping):
-        return {name: value.to(device) if hasattr(value, "to") else value for name, value in inputs.items()}
-    return inputs.to(device)
+        return {name: moved(value, device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+    if device is not None:
+        inputs = inputs.to(device)
+    # Products on a CPU depend on where in memory their factors begin, in the last bits; torch's own memory begins alike.
+    return inputs.clone() if inputs.device.type == "cpu" and inputs.data_ptr() % _ALIGNMENT else inputs
 
 
 def _form(value: Any) -> str:

@@ -34,8 +34,8 @@ def find_network(
     side = math.isqrt(n_features)
     if picture is None and side * side != n_features:
         raise FastentError(
-            f"model='cnn' needs pictures, these are rows of {n_features} numbers: store them as (n, h, w) or (n, h, w, colours) "
-            "in an .npy, or use model='mlp' or a factory of your own"
+            f"model='cnn' needs pictures, these are rows of {n_features} numbers: store them as (n, h, w) or (n, h, w, "
+            "colours) in an .npy, or use model='mlp' or a factory of your own"
         )
     return partial(cnn, picture or (side, side), n_classes, activation=activation)
 
@@ -65,7 +65,8 @@ def hidden_layers(network: nn.Module, rows: Tensor) -> list[str]:
     layers = list(dict.fromkeys(name for name in arrived[1:] if name is not None))
     if not layers:
         raise FastentError(
-            "the model has no layer whose output arrives at an nn.Linear or a convolution: name layers=, of model.named_modules()"
+            "the model has no layer whose output arrives at an nn.Linear or a convolution: name layers=, of "
+            "model.named_modules()"
         )
     return layers
 
@@ -78,8 +79,8 @@ def widths_of(network: nn.Module, layers: Sequence[str], rows: Tensor, n_classes
             logits, found = look(rows)
         except (RuntimeError, TypeError, IndexError) as error:
             raise FastentError(
-                f"the model does not take rows {tuple(rows.shape)} ({str(error).splitlines()[0]}): rows (points, features) come in, "
-                "as stored and flattened; unflatten them there, as nn.Unflatten(1, (1, 28, 28)) does"
+                f"the model does not take rows {tuple(rows.shape)} ({str(error).splitlines()[0]}): rows (points, features) "
+                "come in, as stored and flattened; unflatten them there, as nn.Unflatten(1, (1, 28, 28)) does"
             ) from error
     if not isinstance(logits, Tensor) or logits.shape != (len(rows), n_classes):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -103,8 +104,8 @@ def make_optimizer(place: str, network: nn.Module, lr: float, momentum: float) -
         optimizer = kind(network.parameters(), **options)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise FastentError(
-            f"optimizer={place!r} cannot be made ({error}): 'sgd', 'adam', or the package.module:Class of a torch optimiser that "
-            f"takes {', '.join(options)}"
+            f"optimizer={place!r} cannot be made ({error}): 'sgd', 'adam', or the package.module:Class of a torch optimiser "
+            f"that takes {', '.join(options)}"
         ) from error
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise FastentError(f"optimizer={place!r} is no torch optimiser: name a class of torch.optim.Optimizer's kind")
