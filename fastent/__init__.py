@@ -11,7 +11,7 @@ from fastent.lazy import serve
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from fastent.chunks import Source
+    from fastent.chunks import ArraySource, Source
     from fastent.chunks import open_source as open
     from fastent.complexity import Complexity, complexity
     from fastent.covariance import cka, participation_ratio
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fastent.training.train import train
 
 _HOME = {
+    "ArraySource": "chunks",
     "Source": "chunks",
     "open": "chunks:open_source",
     "Complexity": "complexity",
@@ -73,6 +74,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ArraySource",
     "ClassGeometry",
     "ClassMoments",
     "Comparison",

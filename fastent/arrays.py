@@ -22,6 +22,7 @@ __all__ = [
     "as_array",
     "as_features",
     "as_labels",
+    "bytes_in_memory",
     "check_finite",
     "check_lengths",
     "in_memory",
@@ -86,6 +87,11 @@ def stays_on_disk(X: Any) -> bool:
 def in_memory(X: Array) -> Array:
     """All of a source as an array, for what needs every row many times; anything else as it is."""
     return X[:] if isinstance(X, Source) else X
+
+
+def bytes_in_memory(X: Array) -> int:
+    """What `in_memory` takes."""
+    return int(X.shape[0] * X.shape[1] * X.dtype.itemsize * isinstance(X, Source))
 
 
 def as_labels(labels: Any, *, n: int | None = None, name: str = "labels", minimum_classes: int = 1) -> Labels:

@@ -7,6 +7,7 @@
 Statistics take a source wherever they take an array: it has an array's `shape`, `dtype`, `len` and `source[rows]`.
 """
 
+import mmap
 import os
 from abc import ABC, abstractmethod
 from bisect import bisect_right
@@ -19,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.files import first_line, read_npy
+from fastent.files import first_line, read_array, read_npy
 
-__all__ = ["ArraySource", "Shards", "Source", "blocks_ahead", "open_source"]
+__all__ = ["ArraySource", "Shards", "Source", "blocks_ahead", "open_source", "parts", "read_features", "read_labels"]
 
 Array = NDArray[Any]
 # Rows by number that lie this close are read as one piece.
 _GAP = 64
+_PART_BYTES = 64 << 20
 _SAFETENSORS = {
     "F64": "f8", "F32": "f4", "F16": "f2", "BF16": "f4", "U8": "u1", "I8": "i1", "I16": "i2", "I32": "i4", "I64": "i8",
 }  # fmt: skip
@@ -101,6 +103,20 @@ class ArraySource(Source):
     def take(self, rows: NDArray[np.int64]) -> Array:
         return np.asarray(self._array[rows]) if isinstance(self._array, np.ndarray) else super().take(rows)
 
+    def __reduce__(self) -> Any:
+        """A memory map of a file goes to another process as its place."""
+        array = self._array
+        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.filename is not None:
+            order = "C" if array.flags.c_contiguous else "F" if array.flags.f_contiguous else None
+            if order is not None:
+                place = os.path.abspath(array.filename), array.dtype, array.offset, array.shape, order
+                return _mapped, place
+        return ArraySource, (array,)
+
+
+def _mapped(path: str, dtype: Any, offset: int, shape: tuple[int, int], order: Any) -> ArraySource:
+    return ArraySource(np.memmap(path, dtype, "r", offset, shape, order))
+
 
 class Shards(Source):
     """Sources of the same width and dtype, one after the other."""
@@ -159,11 +175,14 @@ class ParquetSource(Source):
                 "name one as FILE.parquet:NAME"
             )
         kind = stored.schema_arrow.field(column).type
-        self._column, self._stored = column, stored
+        self._column = column
         counts = [stored.metadata.row_group(i).num_rows for i in range(stored.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(int).tolist()
         self.shape, self.dtype = (self._starts[-1], kind.list_size), np.dtype(kind.value_type.to_pandas_dtype())
         self._last: tuple[int, Array] | None = None
+
+    def __reduce__(self) -> Any:
+        return ParquetSource, (self._path.absolute(), self._column)
 
     def _group(self, at: int) -> Array:
         last = self._last
@@ -228,11 +247,21 @@ class SafetensorsSource(Source):
         self.shape, self.dtype, self._bfloat16 = (shape[0], shape[1]), np.dtype(_SAFETENSORS[kind]), kind == "BF16"
         self._open = open_file
 
+    def __reduce__(self) -> Any:
+        return SafetensorsSource, (self._path.absolute(), self._name)
+
     def read(self, start: int, stop: int) -> Array:
         framework = "pt" if self._bfloat16 else "numpy"  # numpy has no bfloat16
         with self._open(self._path, framework=framework) as stored:
             rows = stored.get_slice(self._name)[start:stop]
         return rows.float().numpy() if self._bfloat16 else np.asarray(rows)
+
+
+def parts(source: Any) -> list[tuple[int, int]]:
+    """Where pieces of some 64 MiB begin and end: the same for the same rows, wherever and by whomever they are read."""
+    n, d = source.shape
+    rows = max(1, _PART_BYTES // (d * source.dtype.itemsize))
+    return [(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 
 def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source:
@@ -286,6 +315,31 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
     if found.is_dir():
         return _folder(found, name)
     return _file(found, name)
+
+
+def read_features(place: str) -> Any:
+    """What a command is given as activations: a member of an .npz, in memory, or what `open_source` opens."""
+    return read_array(place, "X") if ".npz" in place else open_source(place)
+
+
+def read_labels(place: str) -> Any:
+    """Labels likewise: .npy, FILE.npz:NAME, a column as FILE.parquet:NAME, or those of a folder that `fe.capture` wrote."""
+    if (Path(place) / "manifest.json").is_file():
+        from fastent.streaming.store import open_store
+
+        labels = open_store(Path(place)).labels
+        if labels is None:
+            raise FastentError(f"the loader that {place!r} was captured from had no labels: give a file of labels")
+        return labels
+    path, _, column = place.partition(".parquet:")
+    if not column:
+        return read_array(place, "y")
+    import pyarrow.parquet as pq
+
+    file = Path(f"{path}.parquet")
+    if not file.is_file():
+        raise FastentError(f"no file {str(file)!r}: check the path")
+    return _whole(file, lambda: pq.read_table(file, columns=[column]).column(0).to_numpy())
 
 
 def _file(path: Path, name: str | None) -> Source:

@@ -209,10 +209,14 @@ def measure(
     features: Annotated[
         str,
         typer.Argument(
-            help="Activations (n, d): an .npy, read from disk as needed, or an .npz's member, FILE.npz:NAME.", metavar="X"
+            help="Activations (n, d), read from disk as needed: .npy, a folder of shards, .zarr, FILE.parquet:COLUMN, "
+            "FILE.safetensors:NAME, FOLDER:LAYER of fastent capture; or FILE.npz:NAME.",
+            metavar="X",
         ),
     ],
-    labels: Annotated[str, typer.Argument(help="Labels (n,), likewise.", metavar="Y")],
+    labels: Annotated[
+        str, typer.Argument(help="Labels (n,): .npy, FILE.npz:NAME, FILE.parquet:COLUMN, or a captured folder.", metavar="Y")
+    ],
     k: Annotated[int, typer.Option(help="Neighbours for mixing and dimension.", rich_help_panel=STATISTICS)] = 10,
     metrics: Annotated[
         str,
@@ -241,8 +245,20 @@ def measure(
     threads: Annotated[
         int | None, typer.Option(help="Threads; all processors unless said.", rich_help_panel=STATISTICS)
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Address of a Dask scheduler whose workers share the work.", rich_help_panel=STATISTICS),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="So many processes of this machine share the work.", rich_help_panel=STATISTICS),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for summary.json, per_point.parquet and report.html.", rich_help_panel=OUTPUT)
+        Path | None,
+        typer.Option(
+            help="Folder for summary.json, per_point.parquet and report.html; what is killed goes on from there.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
 ) -> None:
     """Measure how tangled the classes of a representation are, in every accepted view.
@@ -250,14 +266,16 @@ def measure(
     [bold]fastent measure X.npy y.npy --out layer3[/bold] measures all rows.
     [bold]fastent measure X.npy y.npy --queries 20000 --out layer3[/bold] is for millions of rows, larger than memory.
     """
-    from fastent.files import output_folder, read_array
+    from fastent.chunks import read_features, read_labels
+    from fastent.files import output_folder
     from fastent.measure import measure as measure_all
+    from fastent.spread import connected
     from fastent.threads import limit_threads
 
     if out is not None:
         output_folder(out)
-    X, y = read_array(features, "X"), read_array(labels, "y")
-    with limit_threads(threads):
+    X, y = read_features(features), read_labels(labels)
+    with limit_threads(threads), connected(scheduler, workers) as client:
         measured = measure_all(
             X,
             y,
@@ -267,6 +285,8 @@ def measure(
             normalize=normalize,
             temperature=_temperature(temperature),
             memory_budget=memory,
+            checkpoint=out,
+            client=client,
             seed=seed,
             progress=True,
         )

@@ -38,7 +38,7 @@ class Between(NamedTuple):
 
     @classmethod
     def of(cls, means: Array) -> "Between":
-        _, singular, directions = np.linalg.svd(means - means.mean(0), full_matrices=False)
+        _, singular, directions = np.linalg.svd(_centred(means), full_matrices=False)
         kept = singular > _RANK_TOLERANCE * max(singular[0], np.abs(means).max())
         return cls(directions[kept], singular[kept])
 
@@ -81,7 +81,7 @@ def as_head(weights: Any, bias: Any, n_classes: int, d: int, normalize: bool) ->
 
 def nc2(means: Array) -> NC2:
     n_classes = len(means)
-    centred = means - means.mean(0)
+    centred = _centred(means)
     norms = np.sqrt((centred**2).sum(1))
     if norms.mean() == 0:
         return NC2(math.nan, math.nan)
@@ -92,8 +92,15 @@ def nc2(means: Array) -> NC2:
 
 def nc3(means: Array, weights: Array) -> float:
     """Squared Frobenius distance of the weights from the centred means, both scaled to norm 1."""
-    centred = means - means.mean(0)
+    centred = _centred(means)
     scales = np.linalg.norm(weights), np.linalg.norm(centred)
     if not all(scales):
         return math.nan
     return float(((weights / scales[0] - centred / scales[1]) ** 2).sum())
+
+
+def _centred(means: Array) -> Array:
+    """Less their mean; exactly 0 where all are the same."""
+    apart = means - means[0]
+    centred: Array = apart - apart.mean(0)
+    return centred

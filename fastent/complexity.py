@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_features, as_labels, kernel_dtype
+from fastent.arrays import as_features, as_labels, bytes_in_memory, in_memory, kernel_dtype
 from fastent.exact import ExactIndex, index_bytes
-from fastent.geometry import AboutMeans, ClassMoments, about_means
+from fastent.geometry import AboutMeans, ClassMoments, about_means, centred_means
 from fastent.intervals import Estimate, sample_mean, sample_share
 from fastent.margins import Margins, margins_from
 from fastent.memory import check_fits
@@ -131,13 +131,14 @@ def complexity(
     n, d = features.shape
     coded = as_labels(labels, n=n, minimum_classes=2)
     codes, n_classes = coded.codes, len(coded.classes)
-    scale = common_scale(features)
     check_fits(
-        index_bytes(features, n, _NEAR) + sweep_bytes(features, n),
+        index_bytes(features, n, _NEAR) + sweep_bytes(features, n) + bytes_in_memory(features),
         f"the complexity of {n} x {d} points",
         "measure a subset of the rows",
         memory_budget,
     )
+    features = in_memory(features)
+    scale = common_scale(features)
     index = ExactIndex(features, codes=codes, scale=scale, seed=seed)
     rows = np.arange(n)
     hits = index.nearest(1, among="own class", progress=progress)
@@ -223,6 +224,12 @@ class LocalSets:
         if mirrored:
             self.count[columns.place] += down
 
+    def state(self) -> dict[str, Array]:
+        return {"count": self.count}
+
+    def where(self, side: Side) -> Any:
+        return side.place
+
 
 def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> Points:
     """Points between random pairs of a class, as many as there are rows up to `INTERPOLATED`, and their codes."""
@@ -239,8 +246,7 @@ def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> Points
 
 def fisher_complexity(moments: ClassMoments, about: AboutMeans) -> float:
     """F1, from the scatter of each feature between and within classes."""
-    counts, means = moments.counts, moments.means
-    between = counts @ (means - counts @ means / counts.sum()) ** 2
+    between = moments.counts @ centred_means(moments.means, moments.counts) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(between > 0, between / about.features, 0.0)
     return float(1 / (1 + ratio.max()))

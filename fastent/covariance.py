@@ -1,14 +1,17 @@
 """How many directions a representation uses, and how alike two representations of the same points are."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_features, check_finite, row_blocks
+from fastent.arrays import as_features, check_finite, row_blocks, stays_on_disk
+from fastent.chunks import parts
 from fastent.errors import FastentError
 from fastent.memory import check_fits
+from fastent.spread import spread
 
 __all__ = ["cka", "participation_ratio", "participation_ratio_of"]
 
@@ -48,28 +51,44 @@ def participation_ratio(X: Any) -> float:
     """
     features = as_features(X)
     check_finite(features)
-    total = np.zeros(features.shape[1])
-    for _, block in row_blocks(features):
-        total += block.sum(0, dtype=np.float64)
-    return participation_ratio_of(features, total / len(features))
+    first, total = np.asarray(features[0], np.float64), np.zeros(features.shape[1])
+    for _, block in row_blocks(features, block_bytes=_BLOCK_BYTES):
+        for rows in _pieces(block):
+            total += (rows - first).sum(0)  # of equal rows exactly 0, whatever they are
+    return participation_ratio_of(features, first + total / len(features))
 
 
-def participation_ratio_of(X: NDArray[Any], mean: Array) -> float:
+def participation_ratio_of(X: NDArray[Any], mean: Array, client: Any = None) -> float:
     """The same where the mean (d,) is known."""
     n, d = X.shape
     check_fits(8 * (d * d if d <= n else n * n + n * d), f"the covariance of {n} x {d} points", "measure fewer rows")
-    if d <= n:
+    if d <= n and stays_on_disk(X):
         products = np.zeros((d, d))
-        for _, block in row_blocks(X, block_bytes=_BLOCK_BYTES):
-            for rows in _pieces(block):
-                deviations = rows.astype(np.float64) - mean
-                products += deviations.T @ deviations
+        for part in spread(client, partial(_products_of_part, X, mean), parts(X), in_threads=True):
+            products += part
+    elif d <= n:
+        products = _scatter(X, mean)
     else:
         deviations = np.asarray(X[:], np.float64) - mean
         products = deviations @ deviations.T
     # The trace is the sum of the eigenvalues, the sum of squares that of their squares.
+    products = _scaled(products)
     squares = float((products**2).sum())
     return float(np.trace(products) ** 2 / squares) if squares > 0 else np.nan
+
+
+def _products_of_part(X: NDArray[Any], mean: Array, piece: tuple[int, int]) -> Array:
+    return _scatter(X[piece[0] : piece[1]], mean)
+
+
+def _scatter(X: NDArray[Any], mean: Array) -> Array:
+    """(d, d) sums of products of deviations."""
+    products = np.zeros((X.shape[1],) * 2)
+    for _, block in row_blocks(X, block_bytes=_BLOCK_BYTES):
+        for rows in _pieces(block):
+            deviations = rows.astype(np.float64) - mean
+            products += deviations.T @ deviations
+    return products
 
 
 def cka(X: Any, Y: Any) -> float:
@@ -124,7 +143,8 @@ def cka(X: Any, Y: Any) -> float:
 
 def _gram(rows: NDArray[Any], name: str) -> Array:
     check_finite(rows, name=name)
-    centred = np.asarray(rows, np.float64)
+    centred = np.asarray(rows[:], np.float64)
+    centred = centred - centred[0]  # equal rows are 0 then, and their mean too
     centred = _scaled(centred - centred.mean(0))
     products: Array = centred @ centred.T
     return products
@@ -143,7 +163,7 @@ def _products(X: NDArray[Any], Y: NDArray[Any]) -> tuple[float, float, float]:
             check_finite(X)
             check_finite(Y, name="Y")
         if origin is None or scale is None:
-            origin = rows.mean(0)
+            origin = rows[0] + (rows - rows[0]).mean(0)
             # Of no consequence to the ratio, but squares of squares stay within range.
             spread = np.abs(rows - origin)
             scale = np.repeat([spread[:, :d].max() or 1.0, spread[:, d:].max() or 1.0], [d, len(origin) - d])

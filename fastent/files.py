@@ -1,6 +1,9 @@
 """Files appear under their final name only when they are whole, and what is read is not trusted."""
 
+import glob
 import os
+import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,12 +17,19 @@ from fastent.errors import FastentError
 
 __all__ = ["atomic_path", "first_line", "output_folder", "read_array", "read_npy", "read_npz", "write_text"]
 
+# In the names of temporary files: whose they are.
+_HOST = re.sub(r"\W", "", socket.gethostname())[:16] or "here"
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; rename it to `path` if the block succeeds, remove it if not."""
+    """Yield a temporary path in the same folder; rename it to `path` if the block succeeds, remove it if not.
+
+    What a writer of the same file has left that was killed is removed first.
+    """
     path = Path(path)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    _remove_abandoned(path)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.{_HOST}-{os.getpid()}-", suffix=path.suffix, dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -35,6 +45,26 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Temporary files of `path` whose writer, a process of this machine, is no more."""
+    start = f".{path.name}.{_HOST}-"
+    for found in path.parent.glob(f"{glob.escape(start)}*"):
+        process = found.name.removeprefix(start).partition("-")[0]
+        with suppress(OSError):
+            if process.isdigit() and int(process) != os.getpid() and not _alive(int(process)):
+                found.unlink()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

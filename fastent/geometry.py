@@ -2,20 +2,45 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from fastent.arrays import Labels, as_features, as_labels, check_finite, check_lengths, row_blocks, unit_rows
+from fastent.arrays import (
+    Labels,
+    as_features,
+    as_labels,
+    check_finite,
+    check_lengths,
+    kernel_dtype,
+    row_blocks,
+    stays_on_disk,
+    unit_rows,
+)
+from fastent.chunks import parts
 from fastent.collapse import NC2, Between, Head, as_head, nc2, nc3
 from fastent.errors import FastentError
 from fastent.options import whole_number
+from fastent.spread import everywhere, spread
 
-__all__ = ["AboutMeans", "ClassGeometry", "ClassMoments", "about_means", "geometry", "geometry_of"]
+__all__ = [
+    "AboutMeans",
+    "ClassGeometry",
+    "ClassMoments",
+    "about_means",
+    "centred_means",
+    "geometry",
+    "geometry_of",
+    "moments_of",
+]
 
 Array = NDArray[np.float64]
+
+# Sums of a part are kept apart in so many runs of rows, whatever the number of threads that make them.
+_SUMS_OF_PART = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,12 +160,17 @@ class ClassMoments:
         if features.shape[1] != self.n_features:
             raise FastentError(f"X has {features.shape[1]} features but these moments were made for {self.n_features}")
         codes = self._check_codes(labels, len(features))
+        self._update(features, codes, None)
+
+    def _update(self, features: Any, codes: NDArray[np.int64], sums: int | None) -> None:
+        """In so many sums that are added up at the end; as many as threads unless said."""
         seen = ClassMoments(self.n_classes, self.n_features, normalize=self.normalize, scatter=self._scatter is not None)
         for start, block in row_blocks(features):
-            seen._add_block(block, codes[start : start + len(block)], self)
+            seen._add_block(block, codes[start : start + len(block)], self, sums)
         if not np.isfinite(seen._squares).all():
             check_finite(features)
-            raise FastentError(f"X has values up to {np.abs(features).max():g}, whose squares overflow float64: rescale X")
+            largest = max(float(np.abs(block).max()) for _, block in row_blocks(features))
+            raise FastentError(f"X has values up to {largest:g}, whose squares overflow float64: rescale X")
         self.merge(seen)
 
     def merge(self, other: "ClassMoments") -> "ClassMoments":
@@ -216,7 +246,7 @@ class ClassMoments:
         check_lengths(n, len(codes))
         return codes.astype(np.int64, copy=False)
 
-    def _add_block(self, block: NDArray[Any], codes: NDArray[np.int64], origin: "ClassMoments") -> None:
+    def _add_block(self, block: NDArray[Any], codes: NDArray[np.int64], origin: "ClassMoments", sums_apart: int | None) -> None:
         """Add kernel-ready rows; a class not seen before is measured from the shift of `origin`, or else from its first row."""
         import numba
 
@@ -232,7 +262,8 @@ class ClassMoments:
         self._shift[known] = origin._shift[known]
         for c in np.flatnonzero(new & ~known):
             self._shift[c] = self._scaled(block[first[c]][None])[0]
-        counts, sums, squares = class_moments(block, codes, self._shift, self.normalize, numba.get_num_threads())
+        threads = numba.get_num_threads() if sums_apart is None else sums_apart
+        counts, sums, squares = class_moments(block, codes, self._shift, self.normalize, threads)
         self._counts += counts.sum(0)
         self._sums += sums.sum(0)
         self._squares += squares.sum(0)
@@ -290,40 +321,102 @@ class AboutMeans(NamedTuple):
             return (self.own + moments.variances[self.codes]) * counts / (counts - 1), self.wide
 
 
+def moments_of(
+    X: NDArray[Any], codes: NDArray[np.int64], n_classes: int, *, normalize: bool, client: Any = None
+) -> ClassMoments:
+    """Moments of all rows; of what stays on disk part by part, joined in their order, whoever reads them."""
+    moments = ClassMoments(n_classes, X.shape[1], normalize=normalize)
+    if not stays_on_disk(X):
+        moments.update(X, codes)
+        return moments
+    pieces = [(start, codes[start:stop]) for start, stop in parts(X)]
+    for part in spread(client, partial(_moments_of_part, X, n_classes, normalize), pieces):
+        moments.merge(part)
+    return moments
+
+
+def _moments_of_part(X: Any, n_classes: int, normalize: bool, piece: tuple[int, NDArray[np.int64]]) -> ClassMoments:
+    start, codes = piece
+    moments = ClassMoments(n_classes, X.shape[1], normalize=normalize)
+    moments._update(X[start : start + len(codes)], codes, _SUMS_OF_PART)
+    return moments
+
+
+class _Seen(NamedTuple):
+    """What a piece of rows shows of `AboutMeans`."""
+
+    own: Array
+    other: Array
+    wide: Array
+    nearest: NDArray[np.int64]
+    features: Array
+    along: Array
+    decided: NDArray[np.int64] | None
+
+
 def about_means(
-    X: NDArray[Any], codes: NDArray[np.int64], moments: ClassMoments, directions: Array | None = None, head: Head | None = None
+    X: NDArray[Any],
+    codes: NDArray[np.int64],
+    moments: ClassMoments,
+    directions: Array | None = None,
+    head: Head | None = None,
+    client: Any = None,
 ) -> AboutMeans:
     """Pass over X again: distances to the means, deviations along some directions (m, d), decisions of a linear head."""
-    import numba
+    directions = np.empty((0, X.shape[1])) if directions is None else directions
+    look = _Look(moments.means, moments.variances, moments.normalize, directions, head)
+    if stays_on_disk(X):
+        pieces = [(start, codes[start:stop]) for start, stop in parts(X)]
+        seen = list(spread(client, partial(look.at_part, X), pieces))
+    else:
+        import numba
 
-    from fastent.kernels.moments import distances_to_means, squared_projections
+        seen = [look.at(block, codes[start : start + len(block)], numba.get_num_threads()) for start, block in row_blocks(X)]
+    own, other, wide, nearest = (_joined([piece[i] for piece in seen]) for i in range(4))
+    features, along = np.zeros(X.shape[1]), np.zeros(len(directions))
+    for piece in seen:
+        features += piece.features
+        along += piece.along
+    decided = None if head is None else _joined([piece.decided for piece in seen])
+    return AboutMeans(own, other, wide, nearest, features, along / len(X), decided, codes)
 
-    n, d = X.shape
-    means, variances, threads = moments.means, moments.variances, numba.get_num_threads()
-    directions = np.empty((0, d)) if directions is None else directions
-    own, other, wide = np.empty((3, n))
-    nearest = np.empty(n, np.int64)
-    decided = None if head is None else np.empty(n, np.int64)
-    features, along = np.zeros(d), np.zeros(len(directions))
-    for start, block in row_blocks(X):
-        here = slice(start, start + len(block))
-        found = distances_to_means(block, codes[here], means, variances, moments.normalize, threads)
-        own[here], other[here], wide[here], nearest[here] = found[:4]
-        features += found[4].sum(0)
-        if len(directions):
-            along += squared_projections(block, codes[here], means, directions, moments.normalize, threads).sum(0)
-        if head is not None and decided is not None:
-            decided[here] = head.decide(block)
-    return AboutMeans(own, other, wide, nearest, features, along / n, decided, codes)
+
+class _Look(NamedTuple):
+    """At rows, with what is known of all of them."""
+
+    means: Array
+    variances: Array
+    normalize: bool
+    directions: Array
+    head: Head | None
+
+    def at_part(self, X: Any, piece: tuple[int, NDArray[np.int64]]) -> _Seen:
+        start, codes = piece
+        rows = np.ascontiguousarray(X[start : start + len(codes)], kernel_dtype(X))
+        return self.at(rows, codes, _SUMS_OF_PART)
+
+    def at(self, rows: NDArray[Any], codes: NDArray[np.int64], sums: int) -> _Seen:
+        from fastent.kernels.moments import distances_to_means, squared_projections
+
+        own, other, wide, nearest, features = distances_to_means(rows, codes, self.means, self.variances, self.normalize, sums)
+        along = np.zeros(len(self.directions))
+        if len(self.directions):
+            along = squared_projections(rows, codes, self.means, self.directions, self.normalize, sums).sum(0)
+        decided = None if self.head is None else self.head.decide(rows)
+        return _Seen(own, other, wide, nearest, features.sum(0), along, decided)
+
+
+def _joined(pieces: list[Any]) -> Any:
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def geometry_of(
-    X: NDArray[Any], labels: Labels, moments: ClassMoments, head: Head | None = None
+    X: NDArray[Any], labels: Labels, moments: ClassMoments, head: Head | None = None, client: Any = None
 ) -> tuple[ClassGeometry, AboutMeans]:
     """The geometry from moments of X and a second pass over it, and what that pass saw."""
     between = Between.of(moments.means)
     # Along the C - 1 directions that matter: far cheaper than the (d, d) scatter.
-    about = about_means(X, labels.codes, moments, between.directions, head)
+    about = about_means(X, labels.codes, moments, between.directions, head, client)
     return _geometry(labels.classes, moments, between, about, head), about
 
 
@@ -334,7 +427,7 @@ def _geometry(
     n, n_classes = int(counts.sum()), len(counts)
     squared_distance = cdist(means, means, "sqeuclidean")
     distance = np.sqrt(squared_distance)
-    centred = means - counts @ means / n
+    centred = centred_means(means, counts)
     between_classes, within = float(counts @ (centred**2).sum(1)), float(counts @ variances)
     with np.errstate(divide="ignore", invalid="ignore"):
         cdnv = np.where(squared_distance > 0, (variances[:, None] + variances[None]) / (2 * squared_distance), np.inf)
@@ -359,6 +452,13 @@ def _geometry(
     )
 
 
+def centred_means(means: Array, counts: NDArray[np.int64]) -> Array:
+    """Class means (C, d) less the mean of all points: exactly 0 in a feature that is the same for all."""
+    apart = means - means[0]
+    centred: Array = apart - counts @ apart / counts.sum()
+    return centred
+
+
 def _davies_bouldin(spread: Array, distance: Array) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = (spread[:, None] + spread[None]) / distance
@@ -367,7 +467,9 @@ def _davies_bouldin(spread: Array, distance: Array) -> float:
     return float(np.where(np.isnan(ratio), np.inf, ratio).max(1).mean())
 
 
-def geometry(X: Any, labels: Any, *, normalize: bool = True, weights: Any = None, bias: Any = None) -> ClassGeometry:
+def geometry(
+    X: Any, labels: Any, *, normalize: bool = True, weights: Any = None, bias: Any = None, client: Any = None
+) -> ClassGeometry:
     """Measure where the classes of a representation lie and how well they are separated.
 
     Parameters
@@ -382,6 +484,8 @@ def geometry(X: Any, labels: Any, *, normalize: bool = True, weights: Any = None
         Of the linear layer that follows X, a row for each class in sorted order: for `nc3` and `nc4`, with normalize=False.
     bias : array-like (C,), optional
         Of that layer.
+    client : distributed.Client, optional
+        Whose workers share the rows of a `fe.open` source: the same bits as without.
 
     Returns
     -------
@@ -403,12 +507,11 @@ def geometry(X: Any, labels: Any, *, normalize: bool = True, weights: Any = None
     >>> result.radius.round(4), result.distance.round(4)[0, 1]
     (array([0.4472, 0.4472]), np.float64(1.7889))
     """
-    features = as_features(X)
+    features = everywhere(as_features(X), client)
     coded = as_labels(labels, n=len(features), minimum_classes=2)
     head = as_head(weights, bias, len(coded.classes), features.shape[1], normalize)
-    moments = ClassMoments(len(coded.classes), features.shape[1], normalize=normalize)
-    moments.update(features, coded.codes)
-    return geometry_of(features, coded, moments, head)[0]
+    moments = moments_of(features, coded.codes, len(coded.classes), normalize=normalize, client=client)
+    return geometry_of(features, coded, moments, head, client)[0]
 
 
 def _describe(value: Any) -> str:

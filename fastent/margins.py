@@ -6,13 +6,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_features, as_labels, check_finite
+from fastent.arrays import as_features, as_labels, check_finite, in_memory
 from fastent.intervals import Estimate, ratio_of_means, sample_mean, sample_share
-from fastent.memory import check_fits
+from fastent.memory import as_bytes, available_bytes
 from fastent.neighbors import search_distances
 from fastent.options import choice, whole_number
 from fastent.progress import Progress
 from fastent.queries import query_rows
+from fastent.spread import everywhere
 
 __all__ = ["Found", "Margins", "margins", "margins_from"]
 
@@ -71,6 +72,7 @@ def margins(
     metric: Literal["euclidean", "cosine"] = "euclidean",
     memory_budget: int | str | None = None,
     seed: int = 0,
+    client: Any = None,
     progress: Progress = None,
 ) -> Margins:
     """Find the nearest point of the same class and of another class, for all rows or for some.
@@ -84,7 +86,7 @@ def margins(
     queries : int or (q,) int, optional
         A number: that many rows, drawn at random with `seed`. Or row numbers. All rows unless said.
     metric : "euclidean" or "cosine"
-    memory_budget, seed, progress
+    memory_budget, seed, client, progress
         As for `fe.neighbors`.
 
     Raises
@@ -103,27 +105,30 @@ def margins(
     >>> fe.margins([[0.0], [1.0], [3.0], [7.0]], ["a", "a", "b", "b"]).margin.tolist()
     [1.0, 0.5, -1.0, 1.0]
     """
-    from fastent.exact import ExactIndex, index_bytes
+    from fastent.exact import ExactIndex
+    from fastent.nearest import Among
+    from fastent.outofcore import fits, nearest_by_chunks
 
     choice("metric", metric, ("euclidean", "cosine"))
     seed = whole_number("seed", seed, minimum=0)
-    features = as_features(X)
+    features = everywhere(as_features(X), client)
     n, d = features.shape
     codes, _ = as_labels(labels, n=n, minimum_classes=2)
     rows = query_rows(queries, n, d, seed=seed, what="margins")
     check_finite(features)
-    q = n if rows is None else len(rows)
-    check_fits(
-        index_bytes(features, q, 2),
-        f"the search for hits and misses of {q} queries among {n} x {d} points",
-        "use fewer queries, or measure a subset of the rows",
-        memory_budget,
-    )
+    memory = available_bytes() if memory_budget is None else as_bytes(memory_budget)
     unit = metric == "cosine"
-    index = ExactIndex(features, codes=codes, unit=unit, seed=seed)
-    hits = index.nearest(1, rows, among="own class", progress=progress)
-    misses = index.nearest(1, rows, among="other classes", progress=progress)
-    return margins_from(np.arange(n) if rows is None else rows, hits, misses, n, unit)
+    asked = np.arange(n) if rows is None else rows
+    among: tuple[Among, ...] = ("own class", "other classes")
+    if client is None and fits(features, len(asked), 2, memory):
+        index = ExactIndex(in_memory(features), codes=codes, unit=unit, seed=seed)
+        hits, misses = (index.nearest(1, rows, among=each, progress=progress) for each in among)
+    else:
+        found = nearest_by_chunks(
+            features, asked, dict.fromkeys(among, 1), codes=codes, unit=unit, memory=memory, progress=progress, client=client
+        )
+        hits, misses = (found[each] for each in among)
+    return margins_from(asked, hits, misses, n, unit)
 
 
 def margins_from(rows: NDArray[np.int64], hits: Found, misses: Found, n: int, unit: bool) -> Margins:

@@ -9,6 +9,7 @@ the neighbours as well, and X is read block by block from wherever it lies.
 """
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -20,13 +21,13 @@ from fastent.complexity import complexity_from, fisher_complexity
 from fastent.covariance import participation_ratio_of
 from fastent.dimension import IntrinsicDimension, Method, intrinsic_dimension
 from fastent.errors import FastentError
-from fastent.geometry import AboutMeans, ClassGeometry, ClassMoments, geometry_of
+from fastent.geometry import AboutMeans, ClassGeometry, ClassMoments, centred_means, geometry_of, moments_of
 from fastent.intervals import sample_mean
 from fastent.measurement import Lisi, Measurement
 from fastent.mixing import Mixing, lisi, mixing
 from fastent.neighbors import Neighbors
 from fastent.pairs import Points
-from fastent.passes import indexed, streamed
+from fastent.passes import WAYS
 from fastent.plan import OF_K, Metric, Plan, Task, prepared
 from fastent.progress import Progress
 from fastent.silhouettes import DistanceSums, Silhouettes, silhouettes_from_means
@@ -56,6 +57,8 @@ def measure(
     normalize: bool = False,
     temperature: Temperature = "median",
     memory_budget: int | str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    client: Any = None,
     seed: int = 0,
     progress: Progress = None,
 ) -> Measurement:
@@ -63,9 +66,9 @@ def measure(
 
     Parameters
     ----------
-    X : array-like (n, d)
-        Any real dtype and memory order, torch on any device. A memory map stays on disk: it is read block by block where
-        `queries` are given.
+    X : array-like (n, d) or Source
+        Any real dtype and memory order, torch on any device. A memory map or what `fe.open` opened stays on disk: it is read
+        block by block where `queries` are given, or where it does not fit in memory.
     labels : array-like (n,)
         Two classes or more: integers, strings or booleans.
     k : int
@@ -82,7 +85,14 @@ def measure(
     temperature : float or str
         As for `fe.soft_nearest_neighbor_loss`.
     memory_budget : int or str, optional
-        Bytes, or like "4GiB"; what is available unless said. Where an index of all rows does not fit, 20,000 rows are sampled.
+        Bytes, or like "4GiB"; what is available unless said. Where an index of all rows does not fit, neighbours are found
+        chunk by chunk, and for what needs all pairs 20,000 rows are sampled.
+    checkpoint : path, optional
+        A folder in which what is found is kept on the way, at most half a minute old: after a kill the same call goes on from
+        there, to the same bits. Emptied when the measurement is done.
+    client : distributed.Client, optional
+        A Dask cluster whose workers share the work on a `fe.open` source that all of them can read: the same bits as without.
+        `memory_budget` is then that of each thread of a worker. N1 and T1, which take an index of all rows, are not measured.
     progress : bool or callable
         True for bars on stderr; or a function of (done, total, message).
 
@@ -114,12 +124,16 @@ def measure(
         normalize=normalize,
         temperature=temperature,
         memory_budget=memory_budget,
+        checkpoint=checkpoint,
+        client=client,
         seed=seed,
         progress=progress,
     )
     with task.stage("check", passes=1):
-        task = task._replace(points=task.points._replace(scale=common_scale(task.points.X)))
-    return _measured(task, plan)
+        task = task._replace(points=task.points._replace(scale=common_scale(task.points.X, client=client))).identified(plan)
+    found = _measured(task, plan)
+    task.parts.clear()
+    return found
 
 
 def _measured(task: Task, plan: Plan) -> Measurement:
@@ -131,7 +145,7 @@ def _measured(task: Task, plan: Plan) -> Measurement:
     similarities = _similarities(task, plan) if "soft_nearest_neighbor" in task.wanted else None
     sums = [each for each in (distances, similarities) if each is not None]
 
-    near, border = (streamed if plan.streamed else indexed)(task, plan, sums)
+    near, border = WAYS[plan.way](task, plan, sums)
     neighbors = mixed = inverse = dimension = None
     if near.all is not None:
         neighbors = Neighbors(near.all[1], np.sqrt(near.all[0]), rows, n, "exact", 1.0)
@@ -183,21 +197,20 @@ def _remarks(points: Points, means: _Means | None, dimension: dict[str, Intrinsi
 
 def _about_means(task: Task) -> _Means:
     points = task.points
-    moments = ClassMoments(points.n_classes, task.X.shape[1], normalize=task.normalize)
     with task.stage("class moments", passes=1):
-        moments.update(task.X, points.codes)
+        moments = moments_of(task.X, points.codes, points.n_classes, normalize=task.normalize, client=task.client)
     with task.stage("distances to means", passes=1):
-        geometry, about = geometry_of(task.X, Labels(points.codes, task.classes), moments)
-    mean = moments.counts @ moments.means / len(task.X)
+        geometry, about = geometry_of(task.X, Labels(points.codes, task.classes), moments, client=task.client)
+    mean = moments.means[0] - centred_means(moments.means, moments.counts)[0]
     with task.stage("covariance", passes=1):
-        ratio = task.attempt("participation ratio", lambda: participation_ratio_of(points.X, mean))
+        ratio = task.attempt("participation ratio", lambda: participation_ratio_of(points.X, mean, task.client))
     return _Means(moments, geometry, about, ratio)
 
 
 def _similarities(task: Task, plan: Plan) -> SimilaritySums | None:
     def prepare() -> SimilaritySums:
         nodes = temperature_nodes(task.points, task.temperature, task.seed)
-        return SimilaritySums(task.points, plan.sampled, nodes, memory=0 if plan.streamed else task.memory)
+        return SimilaritySums(task.points, plan.sampled, nodes, memory=0 if plan.way == "sweep" else task.memory)
 
     return task.attempt("soft nearest neighbour loss", prepare)
 

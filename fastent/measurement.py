@@ -186,8 +186,9 @@ class Measurement:
             columns |= {name: getattr(self.margins, name) for name in names}
         whole = dict(self._of_all_rows())
         columns |= {name: values[rows] for name, values in whole.items()}
-        place = np.searchsorted(self.sampled, rows) if len(self.sampled) else np.zeros(len(rows), np.int64)
-        place = np.minimum(place, max(len(self.sampled) - 1, 0))
+        order = np.argsort(self.sampled)
+        place = np.searchsorted(self.sampled, rows, sorter=order)
+        place = order[np.minimum(place, max(len(order) - 1, 0))] if len(order) else np.zeros(len(rows), np.int64)
         for name, values in self._of_sample():
             absent = self.sampled[place] != rows
             columns[name] = pyarrow.array(values[place], mask=absent) if absent.any() else values[place]

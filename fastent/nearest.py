@@ -68,6 +68,15 @@ class NearestLists:
     def add(self, rows: Side, columns: Side, mirrored: bool, part: None) -> None:
         """Lists are filled by `reduce`."""
 
+    def state(self) -> dict[str, Array]:
+        return {"squared": self._squared, "index": self._index, "place": self._place}
+
+    def where(self, side: Side) -> Any:
+        return slice(side.start, side.start + len(side.place))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_locks": {}}  # which another process has of its own
+
     def found(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Squared distances (q, k), ascending, and row numbers (q, k), ties by the lower; n where there are fewer."""
         squared, index = np.empty_like(self._squared), np.empty_like(self._index)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import Labels, as_array, as_features, as_labels, check_finite, row_blocks
+from fastent.arrays import Labels, as_array, as_features, as_labels, check_finite, in_memory, row_blocks
 from fastent.candidates import PROPOSERS, chosen_options, propose
 from fastent.errors import FastentError
-from fastent.memory import check_fits
+from fastent.memory import as_bytes, available_bytes, check_fits
 from fastent.options import choice, whole_number
 from fastent.progress import Progress
 from fastent.queries import Queries, as_queries
+from fastent.spread import everywhere
 
 if TYPE_CHECKING:
     from fastent.exact import Work
@@ -126,6 +127,7 @@ def neighbors(
     hnsw_m: int | None = None,
     ef_construction: int | None = None,
     ef_search: int | None = None,
+    client: Any = None,
     progress: Progress = None,
 ) -> Neighbors:
     """Find the k nearest rows of X, for all rows or for some queries, each row left out of its own list by its number.
@@ -133,7 +135,8 @@ def neighbors(
     Parameters
     ----------
     X : array-like (n, d)
-        float16, bfloat16, float32, float64 or integers; any memory order, memory maps, torch on any device. NaN is refused.
+        float16, bfloat16, float32, float64 or integers; any memory order, memory maps, torch on any device, a `fe.open` source.
+        NaN is refused.
     k : int
         From 1 to n - 1 (n for points that are no rows).
     queries : int, (q,) int, or (q, d) array-like, optional
@@ -147,7 +150,8 @@ def neighbors(
         (``pip install 'fastent[faiss]'``), "torch" a blocked matrix product; what these propose is ranked again in double
         precision, and their recall is measured.
     memory_budget : int or str, optional
-        Bytes, or like "4GiB"; what is available unless said.
+        Bytes, or like "4GiB"; what is available unless said. Rows that do not fit with their index are taken chunk by chunk:
+        the same result.
     seed : int
     device : str, optional
         For "torch": "cpu", "cuda", ...; where X is unless said.
@@ -155,6 +159,8 @@ def neighbors(
         For "ivf": lists (about 4 sqrt(n) unless said), and how many of them a query looks into (16).
     hnsw_m, ef_construction, ef_search : int, optional
         For "hnsw": links of a point (16), and how far building (100) and searching (50) look.
+    client : distributed.Client, optional
+        For "exact": a Dask cluster whose workers share the search of a `fe.open` source that all of them can read.
     progress : bool or callable
         True for a bar on stderr with an estimate of the time left; or a function of (done, total, message).
 
@@ -180,7 +186,7 @@ def neighbors(
     choice("metric", metric, ("euclidean", "cosine"))
     choice("method", method, ("auto", "exact", *PROPOSERS))
     seed = whole_number("seed", seed, minimum=0)
-    features = as_features(X)
+    features = everywhere(as_features(X), client)
     asked = as_queries(queries, *features.shape, seed=seed)
     most = len(features) - (asked.rows is not None)
     if not most:
@@ -189,14 +195,16 @@ def neighbors(
     unit = metric == "cosine"
     if unit:
         check_finite(features)
-    scale = 1.0 if unit else common_scale(features, *([] if asked.points is None else [asked.points]))
+    scale = 1.0 if unit else common_scale(features, *([] if asked.points is None else [asked.points]), client=client)
     if method == "auto":
         method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
     given = {"nlist": nlist, "nprobe": nprobe, "hnsw_m": hnsw_m, "ef_construction": ef_construction, "ef_search": ef_search}
     options = chosen_options(method, given | {"device": device})
     if method == "torch" and device is None and hasattr(X, "device"):
         options["device"] = str(X.device)
-    task = _Task(features, asked, k, unit, scale, method, seed, options, progress)
+    if client is not None and method != "exact":
+        raise FastentError(f"client= is for method='exact', not {method!r}: leave one of the two out")
+    task = _Task(features, asked, k, unit, scale, method, seed, options, progress, client)
     return (_exact if method == "exact" else _approximate)(task, memory_budget)
 
 
@@ -228,11 +236,12 @@ class _Task(NamedTuple):
     seed: int
     options: dict[str, Any]
     progress: Progress
+    client: Any
 
     def check_fits(self, needed: int, budget: int | str | None) -> None:
         n, d = self.X.shape
         what = f"the {self.method} search for {self.k} neighbours of {len(self.asked)} queries among {n} x {d} points"
-        check_fits(needed, what, "use fewer queries, or measure a subset of the rows", budget)
+        check_fits(needed, what, "use fewer queries, or method='exact', which takes the rows chunk by chunk", budget)
 
     def finished(self, squared: NDArray[np.float64], found: NDArray[np.int64], recall: float, work: Any = None) -> Neighbors:
         distances = search_distances(squared, self.unit).astype(np.float32)
@@ -240,11 +249,19 @@ class _Task(NamedTuple):
 
 
 def _exact(task: _Task, budget: int | str | None) -> Neighbors:
-    from fastent.exact import ExactIndex, index_bytes
+    from fastent.exact import ExactIndex
+    from fastent.outofcore import fits, nearest_by_chunks
 
-    task.check_fits(index_bytes(task.X, len(task.asked), task.k), budget)
-    index = ExactIndex(task.X, unit=task.unit, scale=task.scale, seed=task.seed, n_queries=len(task.asked))
-    queries = task.asked.points if task.asked.rows is None else task.asked.rows
+    queries: Any = task.asked.points if task.asked.rows is None else task.asked.rows
+    memory = available_bytes() if budget is None else as_bytes(budget)
+    if task.client is not None or not fits(task.X, len(task.asked), task.k, memory):
+        by_chunks = nearest_by_chunks(
+            task.X, queries, {"all": task.k},
+            unit=task.unit, memory=memory, progress=task.progress, client=task.client,
+        )  # fmt: skip
+        return task.finished(*by_chunks["all"], 1.0)
+    X = in_memory(task.X)
+    index = ExactIndex(X, unit=task.unit, scale=task.scale, seed=task.seed, n_queries=len(task.asked))
     if task.asked.rows is not None and np.array_equal(task.asked.rows, np.arange(len(task.X))):
         queries = None  # all rows in their order, as the index has them in tiles already
     squared, found = index.nearest(task.k, queries, progress=task.progress)
@@ -257,7 +274,7 @@ def _approximate(task: _Task, budget: int | str | None) -> Neighbors:
 
     (n, d), asked, k = task.X.shape, task.asked, task.k
     task.check_fits(16 * n * d + len(asked) * (24 * (k + _SPARE) + 16 * d), budget)
-    rows = _rows(task.X, task.unit)
+    rows = _rows(in_memory(task.X), task.unit)
     if asked.rows is not None:
         points, own = rows[asked.rows], asked.rows
     else:

@@ -7,27 +7,32 @@ A pair's distance does not depend on the chunk it is met in, and lists keep the 
 what is found is what one index of all rows finds, to the bit.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import kernel_dtype
+from fastent.arrays import bytes_in_memory, kernel_dtype
 from fastent.chunks import blocks_ahead
 from fastent.exact import ExactIndex, Outsiders, index_bytes
 from fastent.memory import check_fits
 from fastent.nearest import Among
-from fastent.progress import Progress, reporting
+from fastent.parts import Unfinished
+from fastent.progress import Progress, interruptible, reporting
 from fastent.sketch import common_scale
+from fastent.spread import n_threads, spread
 
-__all__ = ["Chunking", "NearestSoFar", "chunking", "nearest_by_chunks"]
+__all__ = ["Chunking", "NearestSoFar", "chunking", "fits", "nearest_by_chunks"]
 
 Array = NDArray[Any]
 Found = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 # Fewer rows are no chunk worth an index, more bring nothing.
 _LEAST, _MOST = 4096, 1 << 20
+# Before chunks are given to workers, queries look at so many rows, to know how far they need not look.
+_SAMPLED = 4096
 
 
 class NearestSoFar:
@@ -64,6 +69,7 @@ class NearestSoFar:
         self._codes = codes
         self._squared = {each: np.full((len(points), k), np.inf) for each, k in self._ks.items()}
         self._index = {each: np.zeros((len(points), k), np.int64) for each, k in self._ks.items()}
+        self._within = {each: np.full(len(points), np.inf) for each in self._ks}
         self.n_seen = 0
 
     def update(self, rows: Array, start: int, codes: NDArray[np.int64] | None = None) -> None:
@@ -76,7 +82,8 @@ class NearestSoFar:
         query_codes = self._codes if by_class and self._codes is not None else np.zeros(len(own), np.int64)
         asked = Outsiders(self._points, own, query_codes)
         for among, k in self._ks.items():
-            squared, found = index.nearest(k, asked, among=among, within=self._squared[among][:, -1])
+            within = np.minimum(self._squared[among][:, -1], self._within[among])
+            squared, found = index.nearest(k, asked, among=among, within=within)
             squared[found == len(rows)] = np.inf  # what the list was confined to
             self._enter(among, squared, found + start)
         self.n_seen = max(self.n_seen, start + len(rows))
@@ -88,6 +95,27 @@ class NearestSoFar:
         order = np.lexsort((index, squared))[:, :k]
         self._squared[among] = np.take_along_axis(squared, order, 1)
         self._index[among] = np.take_along_axis(index, order, 1)
+
+    def confined(self, rows: Array, numbers: NDArray[np.int64], codes: NDArray[np.int64] | None) -> "NearestSoFar":
+        """The same queries, which have found nothing but need look no farther than they would among some rows, by number."""
+        other = NearestSoFar(self._points, self._own, list(self._ks.values()), self._codes, list(self._ks), unit=self._unit)
+        sample = NearestSoFar(
+            self._points, np.full(len(self._own), -1), list(self._ks.values()), self._codes, list(self._ks), unit=self._unit
+        )
+        place = np.searchsorted(numbers, self._own)
+        place[place == len(numbers)] = 0
+        sample._own = np.where(numbers[place] == self._own, place, -1)
+        sample.update(rows, 0, codes)
+        other._within = {
+            each: np.minimum(squared[:, -1], self._squared[each][:, -1]) for each, squared in sample._squared.items()
+        }
+        return other
+
+    def join(self, state: dict[str, Array]) -> None:
+        """Enter what the same queries found among other rows, from their `state_dict`."""
+        for each in self._ks:
+            self._enter(each, state[f"squared/{each}"], state[f"index/{each}"])
+        self.n_seen = max(self.n_seen, int(state["n_seen"]))
 
     def found(self, among: Among | None = None) -> Found:
         """Squared distances (q, k), ascending, and row numbers (q, k), ties by the lower; infinity and `n_seen` where there are
@@ -112,6 +140,11 @@ class NearestSoFar:
         return ("squared", self._squared), ("index", self._index)
 
 
+def fits(X: Array, q: int, k: int, memory: int) -> bool:
+    """Whether one index of all rows does: with its queries, and with the rows themselves if these lie elsewhere."""
+    return index_bytes(X, q, k) + bytes_in_memory(X) <= memory
+
+
 class Chunking(NamedTuple):
     """How many rows are indexed at a time, how many queries ask them, and what that takes in bytes."""
 
@@ -120,8 +153,8 @@ class Chunking(NamedTuple):
     needed: int
 
 
-def chunking(X: Array, q: int, ks: Sequence[int], memory: int) -> Chunking:
-    """The largest chunks for which `memory` will do; at least the smallest, whatever these take."""
+def chunking(X: Array, q: int, ks: Sequence[int], memory: int, *, pieces: int = 1) -> Chunking:
+    """The largest chunks for which `memory` will do, at least so many; no smaller than the smallest, whatever these take."""
     n, d = X.shape
     lists = sum(64 * k for k in ks) * q
 
@@ -132,14 +165,15 @@ def chunking(X: Array, q: int, ks: Sequence[int], memory: int) -> Chunking:
         return int(lists + raw + asked + index_bytes(_Like((rows, d), X.dtype), queries, max(ks)))
 
     least = min(n, _LEAST)
-    rows, queries = min(n, _MOST), q
+    most = max(least, min(_MOST, -(-n // pieces)))
+    rows, queries = most, q
     while needed(rows, queries) > memory and max(rows, queries) > least:
         if rows >= queries:
             rows = max(least, rows // 2)
         else:
             queries = max(least, queries // 2)
     # As many more rows as fit, in chunks of about the same size.
-    low, high = rows, min(n, 2 * rows, _MOST)
+    low, high = rows, min(most, 2 * rows)
     while high - low > 1024:
         middle = (low + high) // 2
         low, high = (middle, high) if needed(middle, queries) <= memory else (low, middle)
@@ -164,8 +198,8 @@ def nearest_by_chunks(
     unit: bool = False,
     memory: int,
     progress: Progress = None,
-    keep: "Callable[[dict[str, Array]], None] | None" = None,
-    resume: dict[str, Array] | None = None,
+    unfinished: Unfinished | None = None,
+    client: Any = None,
 ) -> dict[Among, Found]:
     """What `ExactIndex.nearest` finds, for X that need not fit in memory.
 
@@ -180,43 +214,45 @@ def nearest_by_chunks(
     codes : (n,) int64, optional
         Classes of the rows, for the others than "all".
     memory : int
-        Bytes that may be used.
-    keep, resume
-        `keep` is given what is known after every chunk, as plain arrays; `resume` is the last of these.
+        Bytes that may be used, by each worker if there are any.
+    unfinished : Unfinished, optional
+        Where lists are kept on the way, and taken up from.
+    client : distributed.Client, optional
+        Whose workers take a chunk each.
     """
     n, q = len(X), len(rows)
-    plan = chunking(X, q, list(wanted.values()), memory)
+    plan = chunking(X, q, list(wanted.values()), memory, pieces=1 if client is None else 2 * n_threads(client))
     check_fits(
         plan.needed, f"the search of {q} queries among {n} x {X.shape[1]} points, {plan.rows} rows at a time",
         "use fewer queries or a larger memory_budget", memory,
     )  # fmt: skip
     found = {each: (np.full((q, k), np.inf), np.full((q, k), n, np.int64)) for each, k in wanted.items()}
-    first_query, first_row = 0, 0
-    if resume is not None:
-        first_query, first_row = int(resume["query"]), int(resume["row"])
-        for each, lists in found.items():
-            for name, values in zip(("squared", "index"), lists, strict=True):
-                values[:] = resume[f"done/{name}/{each}"]
+    finished = {f"{name}/{each}": lists[i] for each, lists in found.items() for i, name in enumerate(("squared", "index"))}
+    unfinished = Unfinished() if unfinished is None else unfinished
+    kept = unfinished.kept()
+    begin = first_row = 0
+    if kept is not None:
+        begin, first_row = int(kept["query"]), int(kept["row"])
+        for name, lists in finished.items():
+            lists[:] = kept[f"finished/{name}"]
 
-    with reporting(progress, "neighbours", -(-q // plan.queries) * n) as report:
-        for begin in range(first_query, q, plan.queries):
-            here = slice(begin, min(begin + plan.queries, q))
+    with interruptible() as interrupted, reporting(progress, "neighbours", q * n) as report:
+        while begin < q:
+            size = plan.queries if kept is None else len(kept[f"index/{next(iter(wanted))}"])
+            here = slice(begin, min(begin + size, q))
             near = _asking(X, rows[here], wanted, codes, unit)
-            if resume is not None and begin == first_query:
-                near.load_state_dict({name: values for name, values in resume.items() if not name.startswith("done/")})
-            for start, chunk in _chunks(X, first_row, plan.rows):
-                near.update(chunk, start, None if codes is None else codes[start : start + len(chunk)])
-                report(begin // plan.queries * n + start + len(chunk), "")
-                if keep is not None:
-                    done = {
-                        f"done/{name}/{each}": lists[i]
-                        for each, lists in found.items()
-                        for i, name in enumerate(("squared", "index"))
-                    }
-                    keep({**near.state_dict(), **done, "query": np.array(begin), "row": np.array(start + len(chunk))})
-            first_row = 0
+            if kept is not None:
+                near.load_state_dict(kept)
+            for seen in _showing(near, X, codes, range(first_row, n, plan.rows), client):
+                report(begin * n + (here.stop - begin) * seen, "")
+                if unfinished.due or seen == n:
+                    done = {f"finished/{name}": lists for name, lists in finished.items()}
+                    unfinished.keep(near.state_dict() | done | {"query": np.array(begin), "row": np.array(seen)})
+                if interrupted():
+                    raise KeyboardInterrupt
             for each, (squared, index) in found.items():
                 squared[here], index[here] = near.found(each)
+            begin, first_row, kept = here.stop, 0, None
     return found
 
 
@@ -228,6 +264,24 @@ def _asking(X: Array, rows: Array, wanted: dict[Among, int], codes: Array | None
     return NearestSoFar(points, own, list(wanted.values()), query_codes, list(wanted), unit=unit)
 
 
-def _chunks(X: Array, first: int, size: int) -> Iterator[tuple[int, Array]]:
-    bounds = [(start, min(start + size, len(X))) for start in range(first, len(X), size)]
-    return blocks_ahead(lambda start, stop: np.array(X[start:stop]), bounds)
+def _showing(near: NearestSoFar, X: Array, codes: Array | None, starts: range, client: Any) -> Iterator[int]:
+    """Show chunk after chunk; yield how many rows were shown."""
+    bounds = [(start, min(start + starts.step, len(X))) for start in starts]
+    if client is None:
+        for start, chunk in blocks_ahead(lambda start, stop: np.array(X[start:stop]), bounds):
+            near.update(chunk, start, None if codes is None else codes[start : start + len(chunk)])
+            yield start + len(chunk)
+        return
+    some = np.sort(np.random.default_rng(0).choice(len(X), min(_SAMPLED, len(X)), replace=False))
+    asking = near.confined(X[some], some, None if codes is None else codes[some])
+    chunks = [(start, stop, None if codes is None else codes[start:stop]) for start, stop in bounds]
+    for found, (_, stop) in zip(spread(client, partial(_shown, asking, X), chunks), bounds, strict=True):
+        near.join(found)
+        yield stop
+
+
+def _shown(asking: NearestSoFar, X: Array, chunk: tuple[int, int, Array | None]) -> dict[str, Array]:
+    """What the queries find in one chunk."""
+    start, stop, codes = chunk
+    asking.update(np.array(X[start:stop]), start, codes)
+    return asking.state_dict()

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -21,7 +22,9 @@ from threadpoolctl import threadpool_limits
 
 from fastent.arrays import kernel_dtype, row_blocks
 from fastent.kernels.pairs import recentre, rounding, square_distances
+from fastent.parts import Unfinished
 from fastent.progress import Progress, interruptible, reporting
+from fastent.spread import spread
 from fastent.threads import in_parallel
 
 __all__ = ["BLOCK_ROWS", "Block", "Desk", "Points", "Reduction", "Side", "shared_segments", "sweep", "sweep_bytes", "taken"]
@@ -128,6 +131,12 @@ class Reduction(Protocol):
     def add(self, rows: Side, columns: Side, mirrored: bool, part: Any) -> None:
         """Add what `reduce` returned; called block after block."""
 
+    def state(self) -> dict[str, Array]:
+        """The arrays that are added to, themselves; asked for where no block is being reduced."""
+
+    def where(self, side: Side) -> Any:
+        """Where in each of these arrays lies what belongs to the queries of a side."""
+
 
 def sweep(
     points: Points,
@@ -138,6 +147,8 @@ def sweep(
     order: NDArray[np.int64] | None = None,
     progress: Progress = None,
     description: str = "all pairs",
+    unfinished: Unfinished | None = None,
+    client: Any = None,
 ) -> None:
     """Let every query meet every row of X, itself included.
 
@@ -149,8 +160,80 @@ def sweep(
         Leave out blocks that have no class on both sides.
     order : (n,) int64, optional
         Where all rows are queries: row numbers, class by class, best with near ones side by side.
+    unfinished : Unfinished, optional
+        Where the reductions' state is kept on the way, and taken up from.
+    client : distributed.Client, optional
+        Whose workers take a side of the queries each; not where all rows are queries.
     """
-    blocks, total = _mirrored(points, order) if queries is None else _streamed(points, queries)
+    unfinished = Unfinished() if unfinished is None else unfinished
+    if client is not None and queries is not None:
+        _spread_sides(points, queries, reductions, within_classes, progress, description, unfinished, client)
+        return
+    if queries is None:
+        blocks, total = _mirrored(points, order)
+    else:
+        blocks, total = _streamed(points, _query_sides(points, queries))
+    _go_through(blocks, total, reductions, points.X.shape[1], within_classes, progress, description, unfinished)
+
+
+def _spread_sides(
+    points: Points,
+    queries: "NDArray[np.int64] | Points",
+    reductions: Sequence[Reduction],
+    within_classes: bool,
+    progress: Progress,
+    description: str,
+    unfinished: Unfinished,
+    client: Any,
+) -> None:
+    sides = _query_sides(points, queries)
+    kept, begin = unfinished.kept(), 0
+    if kept is not None:
+        begin = int(kept["sides"])
+        _restore(reductions, kept)
+    work = partial(_one_side, points, queries, reductions, within_classes)
+    with interruptible() as interrupted, reporting(progress, description, len(sides)) as report:
+        for number, found in enumerate(spread(client, work, range(begin, len(sides))), begin):
+            for i, reduction in enumerate(reductions):
+                place = reduction.where(sides[number])
+                for name, array in reduction.state().items():
+                    array[place] = found[f"{i}/{name}"]
+            report(number + 1, "")
+            if unfinished.due or number + 1 == len(sides):
+                unfinished.keep(_state(reductions) | {"sides": np.array(number + 1)})
+            if interrupted():
+                raise KeyboardInterrupt
+
+
+def _one_side(
+    points: Points, queries: Any, reductions: Sequence[Reduction], within_classes: bool, number: int
+) -> dict[str, Array]:
+    """What one side of the queries finds among all rows."""
+    side = _query_sides(points, queries)[number]
+    blocks, total = _streamed(points, [side])
+    _go_through(blocks, total, reductions, points.X.shape[1], within_classes, None, "", Unfinished())
+    return {name: array[reductions[int(name.split("/")[0])].where(side)] for name, array in _state(reductions).items()}
+
+
+def _state(reductions: Sequence[Reduction]) -> dict[str, Array]:
+    return {f"{i}/{name}": array for i, each in enumerate(reductions) for name, array in each.state().items()}
+
+
+def _restore(reductions: Sequence[Reduction], kept: dict[str, Array]) -> None:
+    for name, array in _state(reductions).items():
+        array[...] = kept[name]
+
+
+def _go_through(
+    blocks: Iterator[tuple[Side, Side, bool]],
+    total: int,
+    reductions: Sequence[Reduction],
+    features: int,
+    within_classes: bool,
+    progress: Progress,
+    description: str,
+    unfinished: Unfinished,
+) -> None:
     if within_classes:
         blocks = (block for block in blocks if np.intersect1d(block[0].classes, block[1].classes).size)
     desks = threading.local()
@@ -167,24 +250,37 @@ def sweep(
         ThreadPoolExecutor(threads) as pool,
     ):
         pending: deque[tuple[Side, Side, bool, Future[list[Any]]]] = deque()
+        added = done = 0
+        kept = unfinished.kept()
+        if kept is not None:
+            added = int(kept["added"])
+            done = sum(len(rows.ids) * len(columns.ids) for rows, columns, _ in islice(blocks, added))
+            _restore(reductions, kept)
 
         def submit(how_many: int) -> None:
             for rows, columns, mirrored in islice(blocks, how_many):
                 pending.append((rows, columns, mirrored, pool.submit(reduce, rows, columns, mirrored)))
 
+        def keep() -> None:
+            unfinished.keep(_state(reductions) | {"added": np.array(added)})
+
         submit(3 * threads)
-        done = 0
         while pending:
             rows, columns, mirrored, future = pending.popleft()
             parts = future.result()
-            submit(1)
+            if not unfinished.due:  # else what is under way comes to its end first
+                submit(1)
             for reduction, part in zip(reductions, parts, strict=True):
                 reduction.add(rows, columns, mirrored, part)
-            done += len(rows.ids) * len(columns.ids)
+            done, added = done + len(rows.ids) * len(columns.ids), added + 1
             report(done, "")
+            if not pending and unfinished.due:
+                keep()
+                submit(3 * threads)
             if interrupted():
                 pool.shutdown(cancel_futures=True)
                 raise KeyboardInterrupt
+        keep()
 
 
 def shared_segments(side: Side, other: Side) -> Iterator[tuple[slice, slice]]:
@@ -215,12 +311,14 @@ def _mirrored(points: Points, order: NDArray[np.int64] | None) -> tuple[Iterator
     return blocks(), sum(len(a.ids) * len(b.ids) for i, a in enumerate(sides) for b in sides[i:])
 
 
-def _streamed(points: Points, queries: NDArray[np.int64] | Points) -> tuple[Iterator[tuple[Side, Side, bool]], int]:
+def _query_sides(points: Points, queries: "NDArray[np.int64] | Points") -> list[Side]:
     asked, rows = (queries, np.arange(len(queries.X))) if isinstance(queries, Points) else (points, queries)
     place = np.argsort(asked.codes[rows], kind="stable")
     rows = rows[place]
-    sides = _sides(_rows(asked, rows), asked.codes[rows], np.full(len(rows), -1) if asked is queries else rows, place)
+    return _sides(_rows(asked, rows), asked.codes[rows], np.full(len(rows), -1) if asked is queries else rows, place)
 
+
+def _streamed(points: Points, sides: list[Side]) -> tuple[Iterator[tuple[Side, Side, bool]], int]:
     def blocks() -> Iterator[tuple[Side, Side, bool]]:
         for start, read in row_blocks(points.X, block_bytes=_READ_BYTES):
             for begin in range(0, len(read), 8 * BLOCK_ROWS):
@@ -232,7 +330,7 @@ def _streamed(points: Points, queries: NDArray[np.int64] | Points) -> tuple[Iter
                     for side in sides:
                         yield side, columns, False
 
-    return blocks(), len(place) * len(points.X)
+    return blocks(), sum(len(side.ids) for side in sides) * len(points.X)
 
 
 def taken(points: Points, ids: Array) -> Array:

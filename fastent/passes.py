@@ -1,5 +1,6 @@
-"""The two ways through the data: neighbours from an index of all rows, or from the sweep in which some rows meet all."""
+"""Three ways through the data: neighbours from an index of all rows, from chunks, or from the sweep in which rows meet all."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,13 +10,15 @@ from fastent.complexity import LocalSets, interpolated_points
 from fastent.exact import ExactIndex
 from fastent.margins import Found, Margins, margins_from
 from fastent.nearest import Among, NearestLists
+from fastent.outofcore import nearest_by_chunks
 from fastent.pairs import sweep
-from fastent.plan import Plan, Task
+from fastent.parts import Arrays
+from fastent.plan import Plan, Task, Way
 from fastent.progress import Progress
 from fastent.spanning import SpanningTree, minimum_spanning_tree
 from fastent.spheres import Spheres, spheres
 
-__all__ = ["Border", "Near", "indexed", "streamed"]
+__all__ = ["WAYS", "Border", "Near"]
 
 # How far long lists reach is learnt from so many rows, so that so many of all find their neighbours there, and from the
 # distance to so many neighbours of each.
@@ -45,8 +48,11 @@ def indexed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
 
     def sweep_all(reductions: list[Any]) -> None:
         if reductions:
-            with task.stage("all pairs", passes=1):
-                sweep(points, plan.sampled, reductions, within_classes=not sums, order=order, progress=task.progress)
+            with task.stage("all pairs", passes=1), task.unfinished("pairs") as unfinished:
+                sweep(
+                    points, plan.sampled, reductions,
+                    within_classes=not sums, order=order, progress=task.progress, unfinished=unfinished,
+                )  # fmt: skip
 
     order = None
     if not task.searched:
@@ -71,9 +77,35 @@ def indexed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
         sweep_all(reductions)
     if border is not None:
         with task.stage("spanning tree"):
-            tree = minimum_spanning_tree(points.X, scale=points.scale, index=index, lists=near.all, progress=task.progress)
-        border = border._replace(tree=tree)
+            known = near.all
+            tree = task.kept(
+                "tree",
+                lambda: minimum_spanning_tree(
+                    points.X, scale=points.scale, index=index, lists=known, progress=task.progress
+                )._asdict(),
+            )
+        border = border._replace(tree=SpanningTree(**tree))
     return near, border
+
+
+def chunked(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | None]:
+    """Neighbours from indices of chunks of rows, one after the other; nothing else is wanted that takes pairs."""
+    n = len(task.X)
+    rows = np.arange(n) if plan.rows is None else plan.rows
+    codes = task.points.codes if "margins" in task.wanted else None
+    with task.stage("neighbours", passes=1), task.unfinished("neighbours") as unfinished:
+        found = nearest_by_chunks(
+            task.points.X, rows, task.ks,
+            codes=codes, memory=task.memory - task.bytes_kept,
+            progress=task.progress, unfinished=unfinished, client=task.client,
+        )  # fmt: skip
+    near = Near(found.get("all"))
+    if codes is not None:
+        misses = found["other classes"]
+        near = near._replace(
+            margins=margins_from(rows, found["own class"], misses, n, unit=False), squared_misses=misses[0][:, 0]
+        )
+    return near, None
 
 
 def _border(task: Task, plan: Plan, index: ExactIndex, near: Near) -> Border:
@@ -118,8 +150,9 @@ def streamed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | No
     apart: list[NearestLists] = []
     if "margins" in task.wanted:
         apart = [NearestLists(len(rows), 1, n, points.scale, among=among) for among in ("own class", "other classes")]
-    with task.stage("all pairs", passes=1):
-        sweep(points, rows, [*sums, *([] if lists is None else [lists]), *apart], progress=task.progress)
+    with task.stage("all pairs", passes=1), task.unfinished("pairs") as unfinished:
+        reductions = [*sums, *([] if lists is None else [lists]), *apart]
+        sweep(points, rows, reductions, progress=task.progress, unfinished=unfinished, client=task.client)
     near = Near(None if lists is None else lists.found())
     if apart:
         hits, misses = (each.found() for each in apart)
@@ -127,37 +160,70 @@ def streamed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | No
     if "complexity" not in task.wanted:
         return near, None
     local_sets = LocalSets(points, near.squared_misses)
-    with task.stage("local sets", passes=1):
-        sweep(points, rows, [local_sets], within_classes=True, progress=task.progress, description="local sets")
+    with task.stage("local sets", passes=1), task.unfinished("local-sets") as unfinished:
+        sweep(
+            points, rows, [local_sets],
+            within_classes=True, progress=task.progress, description="local sets", unfinished=unfinished, client=task.client,
+        )  # fmt: skip
     between = interpolated_points(points.X, points.codes, task.seed)._replace(scale=points.scale)
     nearest = NearestLists(len(between.X), 1, n, points.scale)
-    with task.stage("interpolated points", passes=1):
-        sweep(points, between, [nearest], progress=task.progress, description="interpolated points")
+    with task.stage("interpolated points", passes=1), task.unfinished("interpolated") as unfinished:
+        sweep(
+            points, between, [nearest],
+            progress=task.progress, description="interpolated points", unfinished=unfinished, client=task.client,
+        )  # fmt: skip
     return near, Border(local_sets, points.codes[nearest.found()[1][:, 0]] != between.codes)
+
+
+WAYS: dict[Way, Callable[[Task, Plan, list[Any]], tuple[Near, Border | None]]] = {
+    "index": indexed,
+    "chunks": chunked,
+    "sweep": streamed,
+}
 
 
 def _search(task: Task, plan: Plan, index: ExactIndex, k: int) -> Near:
     points, n = task.points, len(task.X)
     rows = np.arange(n) if plan.rows is None else plan.rows
-    found = index.nearest(k, plan.rows, progress=task.progress) if k else None
+
+    def lists() -> Arrays:
+        return dict(zip(("squared", "index"), index.nearest(k, plan.rows, progress=task.progress), strict=True))
+
+    all_lists = task.kept("lists", lists) if k else None
+    found = None if all_lists is None else (all_lists["squared"], all_lists["index"])
     if "margins" not in task.wanted:
         return Near(found)
-    among: tuple[Among, ...] = ("own class", "other classes")
-    hits, misses = (_first(index, found, rows, points.codes, each, task.progress) for each in among)
+
+    def nearest(among: Among) -> Found:
+        kept = task.kept(
+            among.replace(" ", "-"),
+            lambda: dict(
+                zip(("squared", "index"), _first(index, found, plan.rows, points.codes, among, task.progress), strict=True)
+            ),
+        )
+        return kept["squared"], kept["index"]
+
+    hits, misses = nearest("own class"), nearest("other classes")
     return Near(found, margins_from(rows, hits, misses, n, unit=False), misses[0][:, 0])
 
 
 def _first(
-    index: ExactIndex, lists: Found | None, rows: NDArray[np.int64], codes: NDArray[np.int64], among: Among, progress: Progress
+    index: ExactIndex,
+    lists: Found | None,
+    asked: NDArray[np.int64] | None,
+    codes: NDArray[np.int64],
+    among: Among,
+    progress: Progress,
 ) -> Found:
     """The nearest of the own class, or of another, from lists of neighbours where these reach so far."""
     if lists is None:
-        return index.nearest(1, rows, among=among, progress=progress)
+        return index.nearest(1, asked, among=among, progress=progress)
+    rows = np.arange(len(codes)) if asked is None else asked
     squared, neighbours = lists
     wanted = (codes[neighbours] == codes[rows, None]) == (among == "own class")
     place, known = wanted.argmax(1)[:, None], wanted.any(1)
     if known.mean() < 0.5:  # all in the order of their tiles take no longer than half of them
-        return index.nearest(1, rows if len(rows) < len(codes) else None, among=among, progress=progress)
+        return index.nearest(1, asked, among=among, progress=progress)
     nearest, row = np.take_along_axis(squared, place, 1), np.take_along_axis(neighbours, place, 1)
     if not known.all():
         nearest[~known], row[~known] = index.nearest(1, rows[~known], among=among, progress=progress)

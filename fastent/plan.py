@@ -1,5 +1,7 @@
 """What measure() is asked for, who meets whom, and what that takes: settled from sizes alone, before anything is computed."""
 
+import hashlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -9,17 +11,21 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import UnitRows, as_features, as_labels, stays_on_disk
+from fastent.arrays import UnitRows, as_features, as_labels, bytes_in_memory, in_memory, row_blocks, stays_on_disk
 from fastent.complexity import INTERPOLATED
 from fastent.errors import FastentError
 from fastent.exact import index_bytes
 from fastent.measurement import Stage
 from fastent.memory import as_bytes, available_bytes, check_fits
+from fastent.nearest import Among
 from fastent.options import whole_number
+from fastent.outofcore import chunking
 from fastent.pairs import Points, sweep_bytes
+from fastent.parts import Arrays, Parts, Unfinished
 from fastent.progress import Progress
 from fastent.queries import query_rows
 from fastent.softnn import Temperature, checked_temperature
+from fastent.spread import everywhere
 
 __all__ = ["METRICS", "OF_K", "Metric", "Plan", "Task", "prepared"]
 
@@ -28,13 +34,16 @@ Metric = Literal["geometry", "mixing", "lisi", "dimension", "margins", "silhouet
 METRICS: tuple[Metric, ...] = (
     "geometry", "mixing", "lisi", "dimension", "margins", "silhouette", "soft_nearest_neighbor", "complexity",
 )  # fmt: skip
+Way = Literal["index", "chunks", "sweep"]
 T = TypeVar("T")
 
-# Metrics that take k neighbours.
-OF_K = frozenset({"mixing", "dimension"})
+# Metrics that take k neighbours, and those that take all pairs.
+OF_K, PAIRWISE = frozenset({"mixing", "dimension"}), frozenset({"silhouette", "soft_nearest_neighbor", "complexity"})
 # Up to so many points all pairs are met; beyond, so many queries meet all points.
 _ALL_PAIRS, _SAMPLE = 100_000, 20_000
 _LISI_NEIGHBOURS, _TREE_NEIGHBOURS = 90, 8
+# Bytes that labels, counts and results take for a row, and more where its distances to the means are kept.
+_KEPT, _KEPT_OF_GEOMETRY = 48, 152
 # Nanoseconds for a pair on one core of Zen 4, and for each of its features: for what is said beforehand.
 _PAIR, _FEATURE = 1.5, 0.022
 # What takes longer is announced, in seconds.
@@ -42,11 +51,14 @@ _SLOW = 60
 
 
 class Plan(NamedTuple):
-    """Whose neighbours are found, and who meets all rows (None for all rows); whether the sweep does both."""
+    """Whose neighbours are found, and who meets all rows (None for all rows); where neighbours come from.
+
+    way: an index of all rows; indices of chunks of rows, one after the other; or the sweep in which queries meet all rows.
+    """
 
     rows: NDArray[np.int64] | None
     sampled: NDArray[np.int64] | None
-    streamed: bool
+    way: Way
     notes: tuple[str, ...]
 
 
@@ -68,10 +80,63 @@ class Task(NamedTuple):
     progress: Progress
     notes: list[str]
     stages: list[Stage]
+    parts: Parts
+    depends_on: dict[str, Any]
+    client: Any
 
     @property
     def searched(self) -> bool:
         return bool(self.k_largest) or "margins" in self.wanted
+
+    @property
+    def ks(self) -> dict[Among, int]:
+        """How many neighbours are wanted among which rows."""
+        apart: dict[Among, int] = {"own class": 1, "other classes": 1} if "margins" in self.wanted else {}
+        everywhere: dict[Among, int] = {"all": self.k_largest} if self.k_largest else {}
+        return everywhere | apart
+
+    @property
+    def meets_rows_again(self) -> bool:
+        """Whether more is done with rows than to go through them."""
+        return self.searched or bool(self.wanted & PAIRWISE)
+
+    def with_rows(self, X: Array) -> "Task":
+        """The same of rows that lie elsewhere."""
+        return self._replace(X=X, points=self.points._replace(X=_measured(X, self.normalize)))
+
+    def identified(self, plan: Plan) -> "Task":
+        """With all that the result depends on, to which kept parts belong; X is read once where any are kept."""
+        if not self.parts.keeps:
+            return self
+        digest = hashlib.blake2b(digest_size=16)
+        for _, block in row_blocks(self.X):
+            digest.update(np.ascontiguousarray(block).data.cast("B"))
+        for numbers in (self.points.codes, plan.rows, plan.sampled):
+            digest.update(b"all" if numbers is None else np.ascontiguousarray(numbers).data.cast("B"))
+        names = ("k", "k_largest", "normalize", "temperature", "seed")
+        return self._replace(
+            depends_on={
+                "data": digest.hexdigest(),
+                "wanted": sorted(self.wanted),
+                "way": plan.way,
+                "threads": "any",  # no number depends on how many there are
+                **{name: getattr(self, name) for name in names},
+            }
+        )
+
+    @property
+    def bytes_kept(self) -> int:
+        """What labels, counts and results take."""
+        return (_KEPT + _KEPT_OF_GEOMETRY * ("geometry" in self.wanted)) * len(self.X)
+
+    def kept(self, name: str, make: Callable[[], Arrays]) -> Arrays:
+        """A part of the result, made now unless an earlier call or process has made it."""
+        return self.parts.keep(name, self.depends_on, make)
+
+    @contextmanager
+    def unfinished(self, name: str) -> Iterator[Unfinished]:
+        """Where a long part keeps what it has so far."""
+        yield self.parts.unfinished(name, self.depends_on | {"spread": self.client is not None})
 
     @contextmanager
     def stage(self, name: str, passes: int = 0) -> Iterator[None]:
@@ -100,13 +165,15 @@ def prepared(
     normalize: bool,
     temperature: Temperature,
     memory_budget: int | str | None,
+    checkpoint: str | os.PathLike[str] | None,
+    client: Any,
     seed: int,
     progress: Progress,
 ) -> tuple[Task, Plan]:
     """Check what `measure` was given, all but X's values, and settle who meets whom; what will be slow or left out is said."""
     wanted, named = _wanted(metrics)
     temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
-    features = as_features(X)
+    features = everywhere(as_features(X), client)
     n, d = features.shape
     coded = as_labels(labels, n=n, minimum_classes=2)
     asked = query_rows(queries, n, d, seed=seed, what="measure")
@@ -123,10 +190,9 @@ def prepared(
             notes.append(f"no {metric}: it takes {needed} neighbours, and X has {n} rows")
             wanted -= {metric}
     near = bool(wanted & OF_K)
-    measured = cast(Array, UnitRows(features)) if normalize else features
     task = Task(
         X=features,
-        points=Points(measured, coded.codes, 1.0, len(coded.classes)),
+        points=Points(_measured(features, normalize), coded.codes, 1.0, len(coded.classes)),
         classes=coded.classes,
         wanted=wanted,
         named=named,
@@ -140,13 +206,22 @@ def prepared(
         progress=progress,
         notes=notes,
         stages=[],
+        parts=Parts(checkpoint, compress=False),
+        depends_on={},
+        client=client,
     )
     plan = _planned(task, asked)
     notes.extend(plan.notes)
+    if plan.way == "index" and task.meets_rows_again:
+        task = task.with_rows(in_memory(features))
     if progress is True:
         for note in plan.notes:
             print(f"fastent: {note}", file=sys.stderr)
     return task, plan
+
+
+def _measured(X: Array, normalize: bool) -> Array:
+    return cast(Array, UnitRows(X)) if normalize else X
 
 
 def _wanted(metrics: Any) -> tuple[frozenset[str], bool]:
@@ -169,26 +244,37 @@ def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
     import numba
 
     (n, d), wanted = task.X.shape, task.wanted
-    pairwise = bool(wanted & {"silhouette", "soft_nearest_neighbor", "complexity"})
+    pairwise = bool(wanted & PAIRWISE)
     q = n if asked is None else len(asked)
     meeting = _SAMPLE if asked is None and pairwise and n > _ALL_PAIRS else q
     needs_index = index_bytes(task.points.X, q, task.k_largest + 2) * task.searched
 
-    def needed(streamed: bool, q: int, meeting: int) -> int:
-        kept = 200 * n + 32 * q * (len(task.classes) + task.k_largest)
-        return int(kept + sweep_bytes(task.points.X, meeting) * (pairwise or streamed) + needs_index * (not streamed))
+    def needed(way: Way, q: int, meeting: int) -> int:
+        kept = task.bytes_kept + 32 * q * (len(task.classes) + task.k_largest)
+        if way == "chunks":
+            return int(kept + chunking(task.points.X, q, list(task.ks.values()), task.memory - kept).needed)
+        in_index = (needs_index + bytes_in_memory(task.X) * (task.searched or pairwise)) * (way == "index")
+        return int(kept + sweep_bytes(task.points.X, meeting) * (pairwise or way == "sweep") + in_index)
 
-    on_disk = stays_on_disk(task.X)
     notes: list[str] = []
-    streamed = asked is not None and (pairwise or (on_disk and task.searched))
-    if task.searched and not streamed and needed(False, q, meeting) > task.memory:
-        streamed = True
-        if asked is None and n > _SAMPLE:
+    fits = task.client is None and needed("index", q, meeting) <= task.memory
+    way: Way = "index"
+    if task.searched and not pairwise and (not fits or (asked is not None and stays_on_disk(task.X))):
+        way = "chunks"
+    elif pairwise and (asked is not None or not fits):
+        way = "sweep"
+    if way == "sweep" and asked is None:
+        if n > (_SAMPLE if task.client is None else _ALL_PAIRS):
             asked = query_rows(_SAMPLE, n, d, seed=task.seed, what="measure")
             notes.append(
-                f"{_SAMPLE:,} of {n:,} rows are sampled: an index of all takes {needs_index / 2**30:.1f} GiB of memory"
+                f"{_SAMPLE:,} of {n:,} rows are sampled: "
+                + (
+                    f"an index of all takes {needs_index / 2**30:.1f} GiB of memory"
+                    if task.client is None
+                    else "to meet all rows"
+                )
             )
-        elif asked is None:
+        else:
             asked = np.arange(n)
     sampled = asked
     if asked is None and pairwise and n > _ALL_PAIRS:
@@ -198,20 +284,20 @@ def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
         all_asked = asked is not None and len(asked) == n
         rows = "an index of all rows" if all_asked else "all rows"
         notes.append("no T1: it takes all pairs" if asked is None else f"no N1 and no T1: they take {rows}")
-    meeting = n if sampled is None else len(sampled)
-    if pairwise or streamed:
-        made_up = min(n, INTERPOLATED) * (streamed and "complexity" in wanted)
+    q, meeting = n if asked is None else len(asked), n if sampled is None else len(sampled)
+    if pairwise:
+        made_up = min(n, INTERPOLATED) * (way == "sweep" and "complexity" in wanted)
         pairs = n * (n / 2 if sampled is None else meeting + made_up)
         seconds = pairs * (_PAIR + _FEATURE * d) * 1e-9 / numba.get_num_threads()
         if seconds > _SLOW:
             notes.append(f"{pairs:.2g} pairs of {d} features will be met, which takes about {_duration(seconds)}")
     check_fits(
-        needed(streamed, n if asked is None else len(asked), meeting),
+        needed(way, q, meeting),
         f"measuring {n} x {d} points",
         "use fewer queries, fewer metrics, or more memory",
         task.memory_budget,
     )
-    return Plan(asked, sampled, streamed, tuple(notes))
+    return Plan(asked, sampled, way, tuple(notes))
 
 
 def _duration(seconds: float) -> str:

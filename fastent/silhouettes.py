@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_features, as_labels
+from fastent.arrays import as_features, as_labels, bytes_in_memory, in_memory
 from fastent.intervals import Estimate
 from fastent.memory import check_fits
 from fastent.options import choice, whole_number
@@ -77,14 +77,16 @@ def silhouette(
         found = about_means(features, codes, moments)
         exact = silhouettes_from_means(codes, moments.counts, *found.silhouette_parts(method, moments))
         return exact if asked is None else exact[asked]
-    points = Points(features, codes, common_scale(features), len(classes))
     sums = DistanceSums(codes, len(classes), asked)
+    whole = asked is None  # every row then meets every other from memory
     check_fits(
-        sweep_bytes(features, sums.sums.shape[1]) + sums.sums.nbytes,
+        sweep_bytes(features, sums.sums.shape[1]) + sums.sums.nbytes + whole * bytes_in_memory(features),
         f"the silhouettes of {sums.sums.shape[1]} queries among {n} x {d} points of {len(classes)} classes",
         "use fewer queries, or method='simplified'",
         memory_budget,
     )
+    features = in_memory(features) if whole else features
+    points = Points(features, codes, common_scale(features), len(classes))
     sweep(points, asked, [sums], progress=progress, description="silhouettes")
     return sums.silhouettes()
 
@@ -134,6 +136,12 @@ class DistanceSums:
         self.sums[columns.classes[:, None], rows.place] += across
         if mirrored:
             self.sums[rows.classes[:, None], columns.place] += down
+
+    def state(self) -> dict[str, Array]:
+        return {"sums": self.sums}
+
+    def where(self, side: Side) -> Any:
+        return slice(None), side.place
 
     def silhouettes(self) -> Array:
         each = np.arange(len(self._own))

@@ -2,13 +2,16 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import check_finite, row_blocks, unit_rows
+from fastent.arrays import check_finite, row_blocks, stays_on_disk, unit_rows
+from fastent.chunks import parts
 from fastent.errors import FastentError
+from fastent.spread import spread
 from fastent.threads import in_parallel
 
 __all__ = ["FINEST", "Frame", "common_scale", "directions", "take_frame"]
@@ -89,7 +92,7 @@ class Frame:
         return (directions(rows) if self.unit else rows if self.scale == 1 else rows * self.scale) - self.origin
 
 
-def common_scale(*sets: Array) -> float:
+def common_scale(*sets: Array, client: Any = None) -> float:
     """A power of two that keeps the squares of all these rows within single precision; 1 unless their values are extreme.
 
     Raises
@@ -97,8 +100,7 @@ def common_scale(*sets: Array) -> float:
     FastentError
         NaN or infinities; values whose distances single precision cannot hold.
     """
-    extremes = [max(block.max(), -block.min()) for rows in sets for _, block in row_blocks(rows)]
-    largest = float(np.max(extremes))  # NaN if there is one anywhere
+    largest = float(np.max([_largest(rows, client) for rows in sets]))  # NaN if there is one anywhere
     if not np.isfinite(largest):
         for rows, name in zip(sets, ("X", "queries"), strict=False):
             check_finite(rows, name=name)
@@ -106,6 +108,16 @@ def common_scale(*sets: Array) -> float:
     if 2 * largest * math.sqrt(sets[0].shape[1]) > most or 0 < largest < smallest:
         raise FastentError(f"X has values up to {largest:.2g}, whose distances are out of float32's range: rescale X")
     return 1.0 if largest == 0 or 2.0**-40 < largest < 2.0**40 else 2.0 ** -math.frexp(largest)[1]
+
+
+def _largest(X: Array, client: Any) -> float:
+    if client is not None and stays_on_disk(X):
+        return float(np.max(list(spread(client, partial(_largest_of_part, X), parts(X)))))
+    return float(np.max([max(block.max(), -block.min()) for _, block in row_blocks(X)]))
+
+
+def _largest_of_part(X: Array, piece: tuple[int, int]) -> float:
+    return _largest(np.asarray(X[piece[0] : piece[1]]), None)
 
 
 def take_frame(X: Array, *, n_axes: int, unit: bool, scale: float, seed: int) -> Frame:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_features, as_labels, kernel_dtype, row_blocks
+from fastent.arrays import as_features, as_labels, bytes_in_memory, in_memory, kernel_dtype, row_blocks
 from fastent.errors import FastentError
 from fastent.intervals import Estimate, sample_mean
 from fastent.memory import check_fits
@@ -126,14 +126,15 @@ def soft_nearest_neighbor_loss(
     codes, classes = as_labels(labels, n=n, minimum_classes=2)
     temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
     asked = query_rows(queries, n, d, seed=seed, what="the soft nearest neighbour loss")
-    points = Points(features, codes, common_scale(features), len(classes))
-    q = n if asked is None else len(asked)
+    q, whole = n if asked is None else len(asked), asked is None
     check_fits(
-        sweep_bytes(features, q) + 16 * _NODES * q + 32 * _NEAR * q,
+        sweep_bytes(features, q) + 16 * _NODES * q + 32 * _NEAR * q + whole * bytes_in_memory(features),
         f"the soft nearest neighbour loss of {q} queries among {n} x {d} points",
         "use fewer queries",
         memory_budget,
     )
+    features = in_memory(features) if whole else features
+    points = Points(features, codes, common_scale(features), len(classes))
     sums = SimilaritySums(points, asked, temperature_nodes(points, temperature, seed))
     sweep(points, asked, [sums], progress=progress, description="soft nearest neighbours")
     return settled(sums, progress)
@@ -225,6 +226,12 @@ class SimilaritySums:
         if mirrored:
             self.same[:, columns.place] += same_down
             self.all[:, columns.place] += everything_down
+
+    def state(self) -> dict[str, Array]:
+        return {"same": self.same, "all": self.all}
+
+    def where(self, side: Side) -> Any:
+        return slice(None), side.place
 
     def _of_own(self, sums: Array, summed: Side, of: Side) -> Array:
         """(J, r) of (J, segments, r): the segment that is the point's own class, 0 where there is none."""

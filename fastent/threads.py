@@ -2,14 +2,20 @@
 
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar
 
 from fastent.errors import FastentError
 from fastent.options import whole_number
 
-__all__ = ["in_parallel", "limit_threads"]
+__all__ = ["in_parallel", "limit_threads", "mapped_in_parallel"]
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 
 @contextmanager
@@ -51,9 +57,19 @@ def limit_threads(threads: int | None) -> Iterator[None]:
 
 def in_parallel(work: Callable[[int], None], items: Iterable[int]) -> None:
     """Do work that leaves the GIL (numpy, BLAS) for all items, in as many threads as numba has; BLAS in one each."""
+    for _ in mapped_in_parallel(work, items):
+        pass
+
+
+def mapped_in_parallel(work: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:
+    """The same, with what it returns, in the order of the items; few more are begun than were taken."""
     import numba
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        for _ in pool.map(work, items):
-            pass
+    threads = numba.get_num_threads()
+    waiting = iter(items)
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+        begun = deque(pool.submit(work, item) for item in islice(waiting, 2 * threads))
+        while begun:
+            yield begun.popleft().result()
+            begun.extend(pool.submit(work, item) for item in islice(waiting, 1))

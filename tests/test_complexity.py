@@ -133,3 +133,12 @@ def test_interpolated_points_lie_between_two_of_a_class():
         assert X[y == c].min() <= mine.min()
         assert mine.max() <= X[y == c].max()
     assert len(made_up.X) == 200
+
+
+def test_a_constant_feature_tells_nothing_apart():
+    X, y = np.random.default_rng(0).standard_normal((90, 3)), np.arange(90) % 3
+    f1 = fe.complexity(X, y).f1
+    for value in (1 / 3, 0.1, 7e5 / 3, -2 / 7):
+        wider = np.column_stack([X, np.full(90, value)])
+        assert fe.complexity(wider, y).f1 == f1
+        assert fe.measure(wider, y).complexity.f1 == f1

@@ -49,3 +49,23 @@ def test_how_many_directions():
     assert fe.participation_ratio(X) == pytest.approx(3)  # four corners of a simplex
     assert np.isnan(fe.participation_ratio(np.ones((5, 3))))
     assert fe.participation_ratio(np.arange(10.0)[:, None] * [1, 2, 3]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 0.5, 1e20])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_equal_rows_vary_in_no_direction_whatever_they_are(value, dtype):
+    X = np.full((1000, 3), value, dtype)
+    assert np.isnan(fe.participation_ratio(X))
+    for width in (3, 60):  # more rows than features, and fewer
+        with pytest.raises(fe.FastentError, match="all rows of X are equal"):
+            fe.cka(np.full((50, width), value, dtype), np.random.default_rng(0).standard_normal((50, 4)))
+    for labels in ([0, 1], [0, 1, 2]):
+        found = fe.measure(X, np.resize(labels, 1000), metrics="geometry")
+        assert np.isnan(found.geometry.fisher)
+        assert any("all rows are equal" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("size", [1e-90, 1e90])
+def test_directions_do_not_depend_on_the_unit(size):
+    X = np.random.default_rng(0).standard_normal((200, 5))
+    assert fe.participation_ratio(X * size) == pytest.approx(fe.participation_ratio(X))

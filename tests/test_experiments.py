@@ -13,11 +13,11 @@ import pytest
 
 import fastent as fe
 from fastent.experiments.dynamics import critical_errors, dynamics
-from fastent.experiments.parts import Parts, identity
 from fastent.experiments.result import estimate_text
 from fastent.experiments.setting import Setting
 from fastent.experiments.stability import _z_null, _z_observed, stability
 from fastent.intervals import Estimate, bootstrap
+from fastent.parts import Parts, identity
 
 OF_STABILITY = {"pairs": 25, "times": (10, 40, 60, 90, 150), "seeds": 2, "threads": 1}
 

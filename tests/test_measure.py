@@ -134,9 +134,13 @@ def test_a_budget_that_holds_no_index(tmp_path):
     X, y = clusters(2, 100_000, 20, 4)
     X = X.astype(np.float32)
     whole = fe.measure(X, y, metrics=["mixing", "margins"])
+    # Neighbours are found chunk by chunk, all of them; what needs all pairs is sampled.
     found = fe.measure(X, y, metrics=["mixing", "margins"], memory_budget="130MiB")
-    assert found.notes[0].startswith("20,000 of 100,000 rows are sampled: an index of all takes")
-    np.testing.assert_array_equal(found.margins.miss, whole.margins.miss[found.queries])
+    assert found.summary() == whole.summary()
+    np.testing.assert_array_equal(found.margins.miss_index, whole.margins.miss_index)
+    sampled = fe.measure(X, y, metrics=["margins", "silhouette"], memory_budget="80MiB")
+    assert sampled.notes[0].startswith("20,000 of 100,000 rows are sampled: an index of all takes")
+    np.testing.assert_array_equal(sampled.margins.miss, whole.margins.miss[sampled.queries])
     with pytest.raises(fe.FastentError, match="use fewer queries, fewer metrics, or more memory"):
         fe.measure(X, y, memory_budget="5MiB")
 
@@ -381,3 +385,17 @@ def test_lists_from_the_sweep_are_those_of_an_index(seed, n, d, n_classes, latti
         squared[found == n], its_squared[its_index == n] = 0, 0
     np.testing.assert_array_equal(its_index, found)
     np.testing.assert_array_equal(its_squared, squared)
+
+
+def test_queries_keep_the_order_they_are_asked_in():
+    X, y = clusters(0, 700, 6, 3)
+    X[:, 0] += 20 * y  # the nearest k are all of the own class: misses are searched apart
+    rows = np.random.default_rng(0).permutation(700)
+    whole, margins = fe.measure(X, y), fe.margins(X, y)
+    found = fe.measure(X, y, queries=rows, metrics=["mixing", "margins"])
+    for name in ("hit", "miss", "hit_index", "miss_index", "margin"):
+        np.testing.assert_array_equal(getattr(found.margins, name), getattr(margins, name)[rows], err_msg=name)
+    some = np.array([50, 3, 400, 7, 599, 201])
+    points = fe.measure(X, y, queries=some, metrics=["silhouette", "margins"]).per_point()
+    np.testing.assert_array_equal(points["row"], some)
+    np.testing.assert_allclose(points["silhouette"].to_numpy(), whole.silhouette.exact[some], atol=1e-6)

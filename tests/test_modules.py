@@ -1,3 +1,5 @@
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -138,3 +140,148 @@ def test_inputs_that_never_vary_count_where_they_do():
 def test_bad_models(options, message):
     with pytest.raises(fe.FastentError, match=message):
         fe.train("digits", seeds=2, epochs=1, **options)
+
+
+def normalised():
+    return nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.Tanh(), nn.Linear(12, 2))
+
+
+def blobs(n, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    return rng.standard_normal((n, 6)).astype(np.float32) + y[:, None], y
+
+
+@pytest.mark.parametrize("batch_size", [None, 1500])
+def test_models_that_normalise_over_a_batch_see_all_of_it_at_once(batch_size):
+    """More points than pass together otherwise; classes mixed, as a plain loop has them."""
+    X, y = blobs(3000)
+    data = fe.load_data((X, y, X[:10], y[:10]), classes="all", standardize="none")
+    run = fe.train(data, model=normalised, seeds=1, epochs=12, lr=0.5, batch_size=batch_size)
+    torch.manual_seed(0)
+    network = normalised()
+    rule = torch.optim.SGD(network.parameters(), lr=0.5)
+    points, targets = torch.from_numpy(X), torch.from_numpy(y)
+    for epoch in range(13):
+        network.eval()
+        with torch.no_grad():
+            radius, _ = class_geometry(network[:-1](points), targets, 2)
+            assert run.train_error[0, epoch] == pytest.approx(
+                float((network(points).argmax(1) != targets).double().mean()), abs=2e-3
+            )
+        np.testing.assert_allclose(run.radius[0, epoch, 0], radius, atol=1e-4)
+        network.train()
+        order = np.random.default_rng((0, epoch)).permutation(3000) if batch_size else np.arange(3000)
+        for rows in np.array_split(order, range(batch_size or 3000, 3000, batch_size or 3000)):
+            rule.zero_grad()
+            nn.functional.cross_entropy(network(points[rows]), targets[rows]).backward()
+            rule.step()
+
+
+def test_points_left_out_would_count_where_batches_are_normalised():
+    X, y = blobs(60)
+    with pytest.raises(fe.FastentError, match="use exclude=, or a model with LayerNorm or GroupNorm"):
+        fe.train((X, y), model=normalised, seeds=1, epochs=1, exclude_per_seed=np.eye(1, 60, dtype=bool)[:, :48])
+
+
+def test_layers_are_named_as_they_are_recorded_and_what_follows_changes_nothing():
+    def in_place():
+        return nn.Sequential(nn.Linear(64, 9), nn.ReLU(inplace=True), nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 2))
+
+    def apart():
+        return nn.Sequential(nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 2))
+
+    one = fe.train("digits", model=in_place, layers=["3", "0"], seeds=1, epochs=3)
+    other = fe.train("digits", model=apart, layers=["0", "3"], seeds=1, epochs=3)
+    np.testing.assert_array_equal(one.radius[:, :, ::-1], other.radius)
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 64), nn.Linear(64, 2)
+
+    def forward(self, rows):
+        return self.last(self.first(self.first(rows)))
+
+
+class Functional(nn.Module):
+    """Drops units by a function, which no list of modules shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 16), nn.Linear(16, 2)
+
+    def forward(self, rows):
+        return self.last(nn.functional.dropout(torch.tanh(self.first(rows)), 0.5, self.training))
+
+
+class Modular(Functional):
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, rows):
+        return self.last(self.drop(torch.tanh(self.first(rows))))
+
+
+def test_units_are_dropped_when_networks_learn_not_when_they_are_recorded():
+    one, other = (fe.train("digits", model=model, layers=["first"], seeds=2, epochs=4) for model in (Functional, Modular))
+    np.testing.assert_array_equal(one.radius, other.radius)
+    np.testing.assert_array_equal(one.train_error, other.train_error)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (Twice, {"layers": ["first"]}, "passes through its layer 'first' more than once"),
+        (lambda: nn.Linear(64, 3), {}, "takes a point to 3 logits: 2, one for each class, are needed"),
+        (lambda: nn.Linear(64, 2), {"activation": "relu"}, "your model has its own"),
+        (lambda: nn.Sequential(nn.Tanh(), nn.Linear(64, 2)), {"layers": ["0", "0"]}, "name each once"),
+    ],
+)
+def test_models_that_cannot_be_recorded(model, options, message):
+    with pytest.raises(fe.FastentError, match=message):
+        fe.train("digits", model=model, seeds=1, epochs=1, **options)
+
+
+@pytest.mark.parametrize("model", [with_dropout_and_batch_norm, Functional])
+def test_interrupted_in_the_middle_it_goes_on_to_the_same_bits(model, tmp_path):
+    options = {"classes": "all", "seeds": 2, "lr": 0.05} if model is with_dropout_and_batch_norm else {"seeds": 2}
+    whole = fe.train("digits", model=model, epochs=8, **options)
+
+    def interrupt(snapshot):
+        if snapshot.epoch == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fe.train("digits", model=model, epochs=8, checkpoint=tmp_path, observe=interrupt, **options)
+    resumed = fe.train("digits", model=model, epochs=8, resume=tmp_path, **options)
+    assert_same_bits(resumed, whole)
+    for name, value in whole.state.items():
+        np.testing.assert_array_equal(resumed.state[name], value, err_msg=name)
+
+
+def test_models_of_one_name_are_told_apart(tmp_path):
+    def of(units):
+        return lambda: nn.Sequential(nn.Linear(64, units), nn.Tanh(), nn.Linear(units, 2))
+
+    fe.train("digits", model=of(5), seeds=1, epochs=2).save(tmp_path)
+    with pytest.raises(fe.FastentError, match="model_digest"):
+        fe.train("digits", model=of(7), seeds=1, epochs=4, resume=tmp_path)
+
+
+def test_a_class_of_which_a_network_is_left_nothing_has_no_radius():
+    data = fe.load_data("digits", subset=200)
+    run = fe.train(data, seeds=2, epochs=30, exclude_per_seed=np.stack([data.y_train == 0, np.zeros(200, bool)]))
+    assert np.isnan(run.radius[0, :, 0, 0]).all()
+    assert np.isnan(run.distance[0, :, 0, 0, 1]).all()
+    assert run.inversion[0, 0, 0].reason == "the network is trained on no point of the class"
+    assert np.isfinite(run.radius[1]).all()
+
+
+def test_runs_with_another_test_set_are_other_runs():
+    X, y = blobs(100)
+    run = fe.train((X, y, X[:20], y[:20]), seeds=1, epochs=2)
+    with pytest.raises(fe.FastentError, match="fingerprint"):
+        fe.train((X, y, X[20:40], y[20:40]), seeds=1, epochs=3, resume=run)

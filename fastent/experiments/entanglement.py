@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.experiments.dynamics import critical_errors, reasons_text
-from fastent.experiments.parts import Arrays
 from fastent.experiments.result import COLORS, Result, Table, Verdict, error_axis, estimate_text
 from fastent.experiments.setting import Setting
 from fastent.intervals import Estimate, bootstrap
@@ -17,6 +16,7 @@ from fastent.margins import margins
 from fastent.mixing import mixing
 from fastent.neighbors import neighbors
 from fastent.options import whole_number
+from fastent.parts import Arrays
 from fastent.progress import Progress
 from fastent.softnn import soft_nearest_neighbor_loss
 from fastent.training.inversion import Inversion, find_inversion

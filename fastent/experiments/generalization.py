@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.experiments.dynamics import critical_errors, reasons_text
-from fastent.experiments.parts import Arrays
 from fastent.experiments.pruning import same_mix
 from fastent.experiments.result import COLORS, Result, Table, Verdict, error_axis, estimate_text, percent_text
 from fastent.experiments.setting import Setting
 from fastent.intervals import Estimate, bootstrap
 from fastent.options import number, whole_number
+from fastent.parts import Arrays
 from fastent.progress import Progress
 from fastent.training.snapshot import Snapshot
 

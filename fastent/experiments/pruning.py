@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.experiments.dynamics import critical_errors, reasons_text
-from fastent.experiments.parts import Arrays
 from fastent.experiments.result import COLORS, Result, Table, Verdict, estimate_text, percent_text
 from fastent.experiments.setting import Setting
 from fastent.intervals import Estimate, bootstrap
 from fastent.options import number, whole_number
+from fastent.parts import Arrays
 from fastent.progress import Progress
 from fastent.training.inversion import find_inversion
 from fastent.training.run import Run

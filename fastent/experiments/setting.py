@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.experiments.parts import Arrays, Parts
 from fastent.options import choice, whole_number
+from fastent.parts import Arrays, Parts
 from fastent.progress import Progress, reporting
 from fastent.training.data import Data, load_data
 from fastent.training.datasets import read_dataset
+from fastent.training.modules import find_factory, model_digest
 from fastent.training.run import RECORDS_FILE, Run, load_run
 from fastent.training.train import default_epochs, train
 
@@ -103,7 +104,12 @@ class Setting:
     def config(self) -> dict[str, Any]:
         """All that results depend on, JSON throughout."""
         model = self.options.get("model")
-        named = {"model": f"{model.__module__}:{getattr(model, '__qualname__', model)}"} if callable(model) else {}
+        named = {}
+        if callable(model):
+            named["model"] = f"{model.__module__}:{getattr(model, '__qualname__', model)}"
+        if model not in (None, "cnn"):
+            factory = model if callable(model) else find_factory(str(model))
+            named["model_digest"] = model_digest(factory, self.seed, self.data.x_train)
         return {
             "data": self.data.name,
             "fingerprint": self.data.fingerprint,

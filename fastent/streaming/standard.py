@@ -44,7 +44,7 @@ class Standard:
         stored = torch.from_numpy(rows).to(self._mean.device)
         if self._identity:
             return stored.float()
-        return ((stored.to(self._mean.dtype) - self._mean) * self._scale).float()
+        return stored.to(self._mean.dtype, copy=True).sub_(self._mean).mul_(self._scale).float()
 
     @classmethod
     def of(

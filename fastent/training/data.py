@@ -83,7 +83,7 @@ class Data:
 
     def _with(self, **changes: Any) -> "Data":
         changed = replace(self, **changes)
-        return replace(changed, fingerprint=_fingerprint(changed.x_train, changed.y_train))
+        return replace(changed, fingerprint=_fingerprint(changed.x_train, changed.y_train, changed.x_test, changed.y_test))
 
 
 def load_data(
@@ -174,7 +174,7 @@ def load_data(
         labels=point_labels[~left_out],
         index=chosen[~left_out],
         raw=raw,
-        fingerprint=_fingerprint(x_train, y_train),
+        fingerprint=_fingerprint(x_train, y_train, x_test, y_test),
         options={
             "source": str(data) if isinstance(data, (str, os.PathLike)) else None,
             "labels": str(labels) if isinstance(labels, (str, os.PathLike)) else None,
@@ -284,8 +284,9 @@ def _parity(labels: Array) -> NDArray[np.int64]:
     return (names.astype(np.int64) % 2)[codes]
 
 
-def _fingerprint(x: NDArray[np.float32], y: NDArray[np.int64]) -> str:
-    digest = hashlib.sha256(f"{x.shape} {x.dtype} {y.dtype}".encode())
-    digest.update(np.ascontiguousarray(x).data)
-    digest.update(np.ascontiguousarray(y).data)
+def _fingerprint(*arrays: Array) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape} {array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]

@@ -57,6 +57,8 @@ class Ensemble:
     that is zero on every point moves nothing and is never moved.
     """
 
+    learns_when_observed = True
+
     def __init__(
         self,
         widths: Sequence[int],

@@ -1,12 +1,15 @@
 """S networks of the user's own making, trained as one through torch.func."""
 
 import copy
+import hashlib
 import importlib
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
@@ -14,10 +17,21 @@ from fastent.errors import FastentError
 from fastent.training.ensemble import Observation, class_sums
 from fastent.training.points import Points
 
-__all__ = ["ModuleEnsemble", "cnn", "find_factory", "make_network", "mlp"]
+__all__ = ["ModuleEnsemble", "cnn", "find_factory", "make_network", "mlp", "model_digest"]
 
-# Points that pass through all networks at once.
+# Points that pass through all networks at once, unless what becomes of one depends on the others.
 _ROWS = 1024
+
+# Modules that do the same in training as in evaluation. Others, a module of the user's own among them, may not: for these the
+# networks are recorded in a pass of its own.
+_ALIKE = (
+    nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity, nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d,
+    nn.Flatten, nn.Unflatten, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
+    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.LayerNorm, nn.GroupNorm, nn.Embedding, nn.Tanh,
+    nn.Sigmoid, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Hardtanh,
+)  # fmt: skip
+# What identifies a model is what it makes of so many points.
+_SHOWN = 16
 
 
 class ModuleEnsemble:
@@ -34,6 +48,11 @@ class ModuleEnsemble:
     layers : sequence of str, optional
         Modules, by their names in `named_modules()`, whose outputs are the hidden activations, flattened for each point. Unless
         given, what arrives at the last nn.Linear.
+
+    Raises
+    ------
+    FastentError
+        No module is made; a layer it has not; points (d,) that it does not take to `n_classes` logits.
     """
 
     def __init__(
@@ -41,6 +60,8 @@ class ModuleEnsemble:
         factory: Callable[[], nn.Module],
         seeds: Sequence[int],
         *,
+        n_inputs: int,
+        n_classes: int,
         layers: Sequence[str] | None,
         dtype: torch.dtype,
         device: torch.device,
@@ -49,16 +70,21 @@ class ModuleEnsemble:
         stacked, buffers = stack_module_state(networks)  # type: ignore[arg-type]
         self._names = list(stacked)
         self.parameters = [parameter.detach().clone() for parameter in stacked.values()]
-        # How many updates were made: what is dropped at random depends on it and on the seed, not on what else torch drew.
+        # How often networks learnt whose training draws at random: what is drawn depends on it and on the seed, not on what
+        # else torch drew.
         self.buffers: dict[str, Tensor] = {"updates": torch.zeros((), dtype=torch.int64), **buffers}
         self._seed = seeds[0]
         self._network = copy.deepcopy(networks[0])
-        self._alike_in_training = not any(
-            isinstance(module, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._NormBase)
-            for module in self._network.modules()
-        )
-        self._captured: list[Tensor] = []
+        modules = list(self._network.modules())
+        # Whether `observe` sets gradients too, in the very pass that is recorded; else `learn` does, in training mode.
+        self.learns_when_observed = all(type(module) in (*_ALIKE, ChannelsFirst) for module in modules)
+        # What a batch is made of tells on each of its points: it must pass as one piece.
+        self.mixes_points = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules)
+        self._captured: dict[str, Tensor] = {}
         self.layers = _capture(self._network, layers, self._captured)
+        shape = tuple(self.predict(torch.zeros((1, n_inputs), dtype=dtype, device=device)).shape[1:])
+        if shape != (n_classes, 1):
+            raise FastentError(f"the model takes a point to {shape[0]} logits: {n_classes}, one for each class, are needed")
 
     def predict(self, rows: Tensor) -> Tensor:
         """Logits (S, C, m) of rows (m, d)."""
@@ -74,12 +100,8 @@ class ModuleEnsemble:
         return [torch.cat(layer, dim=1).transpose(1, 2) for layer in zip(*pieces, strict=True)]
 
     def observe(self, points: Points, *, learn: bool) -> Observation:
-        """Pass all points through all networks, and if wanted set the gradient of every parameter."""
-        if learn and not self._alike_in_training:
-            observed = self._sweep(points, learn=False)
-            self._sweep(points, learn=True)
-            return observed
-        return self._sweep(points, learn=learn)
+        """Pass all points through all networks; set the gradient of every parameter if wanted and `learns_when_observed`."""
+        return self._sweep(points, learn=learn and self.learns_when_observed)
 
     def learn(self, points: Points) -> None:
         """Set the gradient of every parameter, without looking."""
@@ -91,19 +113,21 @@ class ModuleEnsemble:
             for parameter in self.parameters:
                 parameter.grad = torch.zeros_like(parameter)
         logits, sums, directed = [], [], []
+        n = len(points.codes)
+        rows = n if learn and self.mixes_points else _ROWS
         with torch.random.fork_rng(devices=[]):
-            if learn:
+            if learn and not self.learns_when_observed:
                 torch.manual_seed(hash((self._seed, int(self.buffers["updates"]))) % 2**63)
                 self.buffers["updates"] += 1
-            for start in range(0, len(points.codes), _ROWS):
-                piece = points.piece(start, start + _ROWS)
+            for start in range(0, n, rows):
+                piece = points.piece(start, start + rows)
                 scores, hidden = self._learn(piece) if learn else self._look(piece)
                 logits.append(scores)
                 found = [class_sums(layer.transpose(1, 2).contiguous(), piece) for layer in hidden]
                 sums.append([s for s, _ in found])
                 directed.append([d for _, d in found])
         all_logits = torch.cat(logits, dim=1).transpose(1, 2).contiguous()
-        wrong = np.empty((len(all_logits), len(points.codes)), np.bool_)
+        wrong = np.empty((len(all_logits), n), np.bool_)
         counted = points.weights > 0
         wrong[:, points.original] = ((all_logits.argmax(1) != points.codes) & counted).cpu().numpy()
         return Observation(
@@ -135,12 +159,15 @@ class ModuleEnsemble:
         def call(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
             self._captured.clear()
             logits = functional_call(self._network, (parameters, buffers), (rows,))
-            return logits, [layer.flatten(1) for layer in self._captured]
+            missing = [layer for layer in self.layers if layer not in self._captured]
+            if missing:
+                raise FastentError(f"the model does not pass through its layer {missing[0]!r}: choose others as layers=")
+            return logits, [self._captured[layer].flatten(1) for layer in self.layers]
 
         parameters = dict(zip(self._names, self.parameters, strict=True))
         buffers = {name: buffer for name, buffer in self.buffers.items() if name != "updates"}
         logits, hidden = vmap(call, randomness="different")(parameters, buffers)
-        if logits.ndim != 3 or not hidden:
+        if logits.ndim != 3:
             raise FastentError(
                 f"the model takes rows {tuple(rows.shape)} to {tuple(logits.shape[1:])}: logits (points, classes) are needed"
             )
@@ -154,7 +181,7 @@ def cnn(shape: Sequence[int], n_classes: int, *, channels: Sequence[int] = (8, 1
     """
     height, width, *colours = shape
     before = colours[0] if colours else 1
-    body: list[nn.Module] = [nn.Unflatten(1, (height, width, before)), _ChannelsFirst()]
+    body: list[nn.Module] = [nn.Unflatten(1, (height, width, before)), ChannelsFirst()]
     for after in channels:
         body += [nn.Conv2d(before, after, 3, padding=1), nn.Tanh() if activation == "tanh" else nn.ReLU()]
         before = after
@@ -172,7 +199,7 @@ def mlp(n_inputs: int, n_classes: int, *, hidden: Sequence[int], activation: str
     return nn.Sequential(*body, nn.Linear(hidden[-1], n_classes))
 
 
-class _ChannelsFirst(nn.Module):
+class ChannelsFirst(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         return pictures.permute(0, 3, 1, 2)
 
@@ -191,6 +218,18 @@ def find_factory(place: str) -> Callable[[], nn.Module]:
     return factory  # type: ignore[no-any-return]
 
 
+def model_digest(factory: Callable[[], nn.Module], seed: int, rows: NDArray[np.float32]) -> str:
+    """16 hexadecimal digits that tell models apart by what they first make of some points."""
+    network = make_network(factory, seed).eval().float()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        logits = network(torch.from_numpy(rows[:_SHOWN]))
+    digest = hashlib.sha256(logits.numpy().tobytes())
+    for name, value in network.state_dict().items():
+        digest.update(f"{name}{tuple(value.shape)}".encode() + value.float().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def make_network(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -200,17 +239,28 @@ def make_network(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
     return network
 
 
-def _capture(network: nn.Module, layers: Sequence[str] | None, captured: list[Tensor]) -> list[str]:
+def _capture(network: nn.Module, layers: Sequence[str] | None, captured: dict[str, Tensor]) -> list[str]:
     """Let every pass leave the activations of the layers in `captured`; return the layers' names."""
     modules = dict(network.named_modules())
+
+    def keep(name: str, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            raise FastentError(f"layer {name!r} returns {type(output).__name__}, not a tensor: choose another as layers=")
+        if name in captured:
+            raise FastentError(f"the model passes through its layer {name!r} more than once: choose others as layers=")
+        captured[name] = output.detach().clone()  # what follows may write into it
+
     if layers is None:
         linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
         if not linear:
             raise FastentError("the model has no nn.Linear before which to look: name layers=, of model.named_modules()")
-        modules[linear[-1]].register_forward_pre_hook(lambda module, arguments: captured.append(arguments[0]))
-        return [f"before {linear[-1]}"]
+        name = f"before {linear[-1]}"
+        modules[linear[-1]].register_forward_pre_hook(lambda module, arguments: keep(name, arguments[0]))
+        return [name]
     for name in layers:
         if name not in modules or not name:
             raise FastentError(f"the model has no layer {name!r}: it has {', '.join(n for n in modules if n)}")
-        modules[name].register_forward_hook(lambda module, arguments, output: captured.append(output))
+        if list(layers).count(name) > 1:
+            raise FastentError(f"layers={list(layers)} name {name!r} more than once: name each once")
+        modules[name].register_forward_hook(lambda module, arguments, output, name=name: keep(name, output))
     return list(layers)

@@ -21,8 +21,9 @@ class Recorder:
     """
 
     def __init__(self, n_epochs: int, n_layers: int, points: Points) -> None:
-        self._counts = np.maximum(points.counts(), 1)
-        self._points = points.counts().sum(1)
+        counts = points.counts()
+        self._counts = np.where(counts > 0, counts, np.nan)  # a class of which a network is left nothing has no radius
+        self._points = counts.sum(1)
         n_networks, n_classes = self._counts.shape
         n = len(points.original)
         self.n_recorded = 0

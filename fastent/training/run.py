@@ -130,16 +130,14 @@ class Run:
         short = Inversion(False, f"only {len(self.epoch)} {'moments' if fractional else 'epochs'} were recorded")
         for place in np.ndindex(found.shape):
             seed, *rest = place
-            if (self.epoch >= self.burn_in).sum() < 4:  # the three that an interior extremum takes, and one more
+            curve = curves[(seed, slice(None), *rest)]
+            if np.isnan(curve).any():
+                found[place] = Inversion(False, "the network is trained on no point of the class")
+            elif (self.epoch >= self.burn_in).sum() < 4:  # the three that an interior extremum takes, and one more
                 found[place] = short
             else:
                 found[place] = find_inversion(
-                    self.epoch,
-                    curves[(seed, slice(None), *rest)],
-                    self.train_error[seed],
-                    kind=kind,
-                    rule=rule,
-                    burn_in=self.burn_in,
+                    self.epoch, curve, self.train_error[seed], kind=kind, rule=rule, burn_in=self.burn_in
                 )
         return found
 

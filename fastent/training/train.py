@@ -21,7 +21,7 @@ from fastent.progress import Progress, interruptible, reporting
 from fastent.threads import limit_threads
 from fastent.training.data import Data, load_data
 from fastent.training.ensemble import ACTIVATIONS, Ensemble
-from fastent.training.modules import ModuleEnsemble, cnn, find_factory
+from fastent.training.modules import ModuleEnsemble, cnn, find_factory, model_digest
 from fastent.training.points import Points
 from fastent.training.recorder import Recorder
 from fastent.training.run import Run, load_run
@@ -38,8 +38,8 @@ _CHECKPOINT_SECONDS = 60.0
 _WORTH_SHARING = 1e9
 # What must be the same for a run to be continued; the rest (epochs, versions, threads) may differ.
 _IDENTITY = (
-    "fingerprint", "classes", "standardize", "model", "layers", "hidden", "activation", "init_scale", "seeds", "seed",
-    "exclude_per_seed", "lr", "optimizer", "momentum", "batch_size", "dtype", "test_every",
+    "fingerprint", "classes", "standardize", "model", "model_digest", "layers", "hidden", "activation", "init_scale", "seeds",
+    "seed", "exclude_per_seed", "lr", "optimizer", "momentum", "batch_size", "dtype", "test_every",
 )  # fmt: skip
 
 
@@ -222,8 +222,16 @@ def _train(
     used = torch.from_numpy(data.x_train.any(0) | data.x_test.any(0))
     networks: Ensemble | ModuleEnsemble
     if factory is not None:
-        networks = ModuleEnsemble(factory, seeds, layers=config["layers"], dtype=dtype, device=device)
-        config["layers"] = networks.layers
+        networks = ModuleEnsemble(
+            factory, seeds,
+            n_inputs=data.x_train.shape[1], n_classes=n_classes, layers=config["layers"], dtype=dtype, device=device,
+        )  # fmt: skip
+        if networks.mixes_points and without is not None:
+            raise FastentError(
+                "exclude_per_seed with a model that normalises over batches: points left out would count there; "
+                "use exclude=, or a model with LayerNorm or GroupNorm"
+            )
+        config |= {"layers": networks.layers, "model_digest": model_digest(factory, seeds[0], data.x_train)}
         used[:] = True
     else:
         networks = Ensemble(
@@ -288,6 +296,8 @@ def _train(
             if interrupted():
                 raise KeyboardInterrupt
             if epoch < n_epochs and config["batch_size"] is None:
+                if not networks.learns_when_observed:
+                    networks.learn(points)
                 optimizer.step()
             elif epoch < n_epochs:
                 for rows in _batches(len(data.x_train), config, epoch):
@@ -323,6 +333,8 @@ def _network_config(model: Any, layers: Any, hidden: Any, activation: str, init_
             "activation": activation,
             "init_scale": number("init_scale", init_scale, above=0),
         }
+    if activation != "tanh" and model != "cnn":
+        raise FastentError(f"activation={activation!r} is for fully connected networks and 'cnn': your model has its own")
     if tuple(hidden) != _HIDDEN or init_scale != 1:
         raise FastentError("hidden= and init_scale= are of fully connected networks: leave them out with model=")
     name = model if isinstance(model, str) else f"{model.__module__}:{getattr(model, '__qualname__', repr(model))}"
