@@ -11,7 +11,7 @@ import copy
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fastent.chunks import blocks_ahead
 from fastent.errors import FastentError
 from fastent.evaluation import evaluating
 from fastent.memory import check_fits
@@ -30,11 +29,13 @@ from fastent.streaming.feed import Batch, Feed
 from fastent.streaming.networks import Factory, find_network, hidden_layers, make_optimizer, widths_of
 from fastent.streaming.recording import Diverged, Points, observe, wrong_of
 from fastent.streaming.rows import TrainingRows, open_training
+from fastent.streaming.schedule import Schedule
 from fastent.streaming.standard import Standard
+from fastent.streaming.stragglers import Asked, find_stragglers, is_about, nothing_found
 from fastent.threads import limit_threads
 from fastent.training.ensemble import ACTIVATIONS
 from fastent.training.inversion import open_positions
-from fastent.training.modules import make_network
+from fastent.training.modules import make_network, model_digest
 from fastent.training.run import Run
 from fastent.training.train import environment, layer_widths, torch_device
 
@@ -44,9 +45,7 @@ _CHECKPOINT_SECONDS = 60.0
 # Updates between looks at whether the losses are finite.
 _LOOK = 64
 _NEIGHBORS = 10
-_LAST_PASS_ROWS = 8192
-# Copies of networks that go over the data together in the last pass.
-_WEIGHTS_BYTES = 256 << 20
+_TEST_ROWS = 8192
 _METRICS = ("geometry", "mixing")
 # What must be the same for a run to be continued; the rest (epochs, versions, threads, device) may differ.
 _IDENTITY = (
@@ -56,7 +55,6 @@ _IDENTITY = (
 # Records as they are kept, with the networks in the second axis.
 _RECORDS = ("train_error", "test_error", "wrong", "radius", "distance", "mixing", "neighbor_error")
 
-Weights = dict[str, Any]
 Moment = tuple[int, int]
 
 
@@ -233,7 +231,7 @@ class _Training:
         self.needed: set[Moment] = set()
         state = checkpoint.state()
         if state is not None:
-            self._check_same(json.loads(state["config"]))
+            self._check_same(json.loads(state["config"]), _IDENTITY)
         elif checkpoint.folder is not None and (checkpoint.folder / "run.npz").exists():
             raise FastentError(
                 f"{str(checkpoint.folder)!r} holds a run without a checkpoint to go on from: choose another folder, or start "
@@ -242,6 +240,7 @@ class _Training:
         self.seeds = [config["seed"] + s for s in range(config["seeds"])]
         self.networks = [make_network(factory, seed).to(self.device) for seed in self.seeds]
         self.feed = Feed(rows.train.X, rows.codes, config["batch_size"], config["seed"])
+        self.schedule = Schedule(config["record_every"], config["epochs"], self.feed.updates_per_epoch)
         self._check_memory()
         self.optimizers = [
             make_optimizer(config["optimizer"], network, config["lr"], config["momentum"]) for network in self.networks
@@ -254,6 +253,10 @@ class _Training:
         self.widths = widths_of(self.networks[0], config["layers"], trial, self.n_classes)
         self.points = Points(rows.train.X, rows.codes, self.recorded)
         self.test_points = None if rows.test is None or rows.test_codes is None else Points(rows.test.X, rows.test_codes, None)
+        if config["model"] not in ("mlp", "cnn"):
+            config["model_digest"] = model_digest(factory, self.seeds[0], trial.cpu().numpy())
+            if state is not None:
+                self._check_same(json.loads(state["config"]), ("model_digest",))
         for network in self.networks:
             network.train()
         self.losses = torch.zeros(len(self.networks))
@@ -262,8 +265,7 @@ class _Training:
 
     def result(self) -> Run:
         """Train to the last epoch, and find the stragglers among all points."""
-        last = self.config["epochs"] * self.feed.updates_per_epoch
-        due = _due(self.config, last)
+        last, due = self.schedule.last, self.schedule.due()
         if self.update < last:
             # A record that was made because training ended there is not one that a longer run has.
             kept = [i for i, update in enumerate(self.updates) if update in due]
@@ -282,7 +284,7 @@ class _Training:
         bits = None
         if self.found is not None and self.found["complete"]:
             bits = self.found["bits"]
-        epoch = self._epochs()
+        epoch = self.schedule.epochs_of(self.updates)
         stacked = {name: np.array(values).swapaxes(0, 1) for name, values in self.records.items()}
         tested = self.test_points is not None
         return Run(
@@ -375,7 +377,7 @@ class _Training:
             return np.nan
         wrong = 0
         with evaluating(network):
-            for start, stored in self.test_points.chunks(_LAST_PASS_ROWS):
+            for start, stored in self.test_points.chunks(_TEST_ROWS):
                 codes = self.test_points.codes[start : start + len(stored)]
                 wrong += int(wrong_of(network, self.standard(stored), codes).sum())
         return wrong / len(self.test_points)
@@ -399,48 +401,28 @@ class _Training:
 
     def _last_pass(self) -> None:
         """Who is misclassified with the weights at each class's inversion, in one pass over all rows."""
-        X, codes, n = self.rows.train.X, self.rows.codes, len(self.rows.codes)
-        asked: dict[Moment, list[int]] = {}
+        asked: Asked = {}
         for (s, c), inversion in np.ndenumerate(self.run().inversion[:, -1]):
             if inversion:
                 asked.setdefault((s, self.updates[inversion.index]), []).append(c)
-        if self.found is None or self.found["asked"] != _as_lists(asked):
-            bits = np.zeros((len(self.networks), -(-n // 8)), np.uint8)
-            self.found = {"asked": _as_lists(asked), "group": 0, "row": 0, "bits": bits, "complete": False}
+        n = len(self.rows.codes)
+        if self.found is None or not is_about(self.found, asked):
+            self.found = nothing_found(asked, len(self.networks), n)
         if self.found["complete"]:
             return
-        groups = list(self._groups(asked))
-        # Eight points to a byte: chunks of a multiple of that.
-        with reporting(self.progress, "stragglers", len(groups) * n) as report:
-            for number, moments in enumerate(groups):
-                if number < self.found["group"]:
-                    continue
-                networks = {moment: self._network_at(moment) for moment in moments}
-                first = self.found["row"]
-                bounds = [(at, min(at + _LAST_PASS_ROWS, n)) for at in range(first, n, _LAST_PASS_ROWS)]
-                for start, stored in blocks_ahead(lambda start, stop: np.array(X[start:stop]), bounds):
-                    here = codes[start : start + len(stored)]
-                    rows = self.standard(stored)
-                    for moment, network in networks.items():
-                        among = np.flatnonzero(np.isin(here, asked[moment]))
-                        if len(among):
-                            wrong = np.zeros(len(here), bool)
-                            with evaluating(network):
-                                wrong[among] = wrong_of(network, rows[torch.from_numpy(among).to(rows.device)], here[among])
-                            packed = np.packbits(wrong)
-                            self.found["bits"][moment[0], start // 8 : start // 8 + len(packed)] |= packed
-                    self.found |= {"group": number, "row": start + len(stored)}
-                    report(number * n + start + len(stored), "")
-                    self._pause()
-                self.found |= {"group": number + 1, "row": 0}
-        self.found["complete"] = True
-
-    def _groups(self, asked: dict[Moment, list[int]]) -> Iterator[list[Moment]]:
-        """Moments whose networks are in memory together."""
-        size = sum(value.numel() * value.element_size() for value in self.networks[0].state_dict().values())
-        at_once = max(1, _WEIGHTS_BYTES // max(size, 1))
-        moments = sorted(asked)
-        yield from (moments[at : at + at_once] for at in range(0, len(moments), at_once))
+        weights = self.networks[0].state_dict().values()
+        with reporting(self.progress, "stragglers", n) as report:
+            find_stragglers(
+                self.rows.train.X,
+                self.rows.codes,
+                asked,
+                self.found,
+                network_at=self._network_at,
+                weights_bytes=sum(value.numel() * value.element_size() for value in weights),
+                standard=self.standard,
+                report=lambda share: report(round(share * n), ""),
+                pause=self._pause,
+            )
 
     def _network_at(self, moment: Moment) -> nn.Module:
         network = copy.deepcopy(self.networks[moment[0]])
@@ -488,8 +470,8 @@ class _Training:
         self.found = None if found is None else {**found, "bits": found["bits"].numpy()}
         self.needed = {(s, update) for s, update in state["needed"]}
 
-    def _check_same(self, before: dict[str, Any]) -> None:
-        for key in _IDENTITY:
+    def _check_same(self, before: dict[str, Any], keys: Iterable[str]) -> None:
+        for key in keys:
             if key == "layers" and self.config["layers"] is None:
                 continue  # every hidden layer then and now, if the model is the same
             if before.get(key) != self.config.get(key):
@@ -539,25 +521,6 @@ class _Training:
             "use fewer seeds, a smaller model or a smaller batch_size",
         )
 
-    def _epochs(self) -> NDArray[Any]:
-        every, last = self.config["record_every"], self.config["epochs"]
-        at = dict(_moments(every, max(last, -(-self.update // self.feed.updates_per_epoch)), self.feed.updates_per_epoch))
-        epochs = np.array([at.get(update, update / self.feed.updates_per_epoch) for update in self.updates])
-        return epochs.astype(np.int64) if (epochs == np.round(epochs)).all() and float(every).is_integer() else epochs
-
-
-def _moments(every: float, epochs: int, per_epoch: int) -> Iterator[tuple[int, float]]:
-    """(update, epoch) of each record before the last."""
-    k = 0
-    while k * every < epochs:
-        yield round(k * every * per_epoch), k * every
-        k += 1
-
-
-def _due(config: dict[str, Any], last: int) -> set[int]:
-    moments = _moments(config["record_every"], config["epochs"], config["updates_per_epoch"])
-    return {update for update, _ in moments} | {last}
-
 
 def _metrics(metrics: Any) -> list[str]:
     if isinstance(metrics, str) or not isinstance(metrics, Iterable):
@@ -566,7 +529,3 @@ def _metrics(metrics: Any) -> list[str]:
     if "geometry" not in chosen:
         raise FastentError(f"metrics={tuple(chosen)!r}: 'geometry' is always recorded, name it too")
     return [metric for metric in _METRICS if metric in chosen]
-
-
-def _as_lists(asked: dict[Moment, list[int]]) -> list[list[int]]:
-    return [[*moment, *classes] for moment, classes in sorted(asked.items())]

@@ -29,7 +29,7 @@ Array = NDArray[Any]
 # Rows as stored that are kept rather than read again.
 _KEPT_BYTES = 64 << 20
 # Activations of one chunk, all layers together, and the points that pass through a network at once.
-_CHUNK_BYTES = 48 << 20
+_CHUNK_BYTES = 80 << 20
 _AT_ONCE = 1024
 
 
@@ -91,14 +91,20 @@ def observe(
 
         def forward(stored: Array) -> tuple[Array, list[Array]]:
             """Decisions (m,) and each layer's activations (m, d)."""
-            decided, found = [], []
+            decided = np.empty(len(stored), np.int64)
+            found: list[Array] = []
             for at in range(0, len(stored), _AT_ONCE):
-                logits, hidden = look(standard(stored[at : at + _AT_ONCE]))
+                here = slice(at, at + _AT_ONCE)
+                logits, hidden = look(standard(stored[here]))
                 if not torch.isfinite(logits.sum()):
                     raise Diverged
-                decided.append(logits.argmax(1).cpu().numpy())
-                found.append([_plain(hidden[name]) for name in layers])
-            return np.concatenate(decided), [np.concatenate(pieces) for pieces in zip(*found, strict=True)]
+                decided[here] = logits.argmax(1).cpu().numpy()
+                for layer, name in enumerate(layers):
+                    rows = _plain(hidden[name])
+                    if at == 0:
+                        found.append(np.empty((len(stored), rows.shape[1]), rows.dtype))
+                    found[layer][here] = rows
+            return decided, found
 
         if queries is not None:
             near = [NearestSoFar(rows, queries, k) for rows in forward(points.take(queries))[1]]
