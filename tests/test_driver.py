@@ -366,7 +366,7 @@ def test_killed_at_any_moment_and_resumed_is_uninterrupted(tmp_path, stored):
     whole = fe.train_streamed(*stored, **options)
     command = [sys.executable, "-c", KILLED.format(options=options), *map(str, stored), str(tmp_path / "out")]
     rng = np.random.default_rng(0)
-    for _ in range(3):
+    for _ in range(2):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         wanted = int(rng.integers(5, 90))
         for count, _ in enumerate(process.stdout):

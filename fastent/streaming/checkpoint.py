@@ -34,7 +34,8 @@ class Checkpoint:
         if self._folder is None:
             return
         if not resume:
-            (self._folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+            for name in _OURS:
+                (self._folder / name).unlink(missing_ok=True)
             shutil.rmtree(self._folder / _WEIGHTS_FOLDER, ignore_errors=True)
         for name in _OURS:
             for left in self._folder.glob(f".{name}.*"):

@@ -266,6 +266,9 @@ class _Training:
     def result(self) -> Run:
         """Train to the last epoch, and find the stragglers among all points."""
         last, due = self.schedule.last, self.schedule.due()
+        if self.update >= last and (self.recorded is None or (self.found is not None and self.found["complete"])):
+            self.started = time.perf_counter()  # nothing is left to do
+            return self.run()
         if self.update < last:
             # A record that was made because training ended there is not one that a longer run has.
             kept = [i for i, update in enumerate(self.updates) if update in due]
