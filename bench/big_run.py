@@ -91,6 +91,7 @@ def train(arguments: argparse.Namespace) -> None:
         epochs=arguments.epochs,
         batch_size=256,
         record_every=0.25,
+        record_points=arguments.record_points,
         queries=5_000,
         threads=arguments.threads,
         checkpoint=arguments.folder / f"{arguments.train}-{arguments.n}",
@@ -114,6 +115,7 @@ def train(arguments: argparse.Namespace) -> None:
     figures = {
         "model": arguments.train,
         "points": arguments.n,
+        "recorded points": arguments.record_points,
         "epochs": arguments.epochs,
         "threads": run.config["threads"],
         "seconds": round(seconds, 1),
@@ -140,6 +142,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--record-points", type=int, default=25_000)
     parser.add_argument("--resume", action="store_true", help="Go on from what the folder holds.")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--train", choices=MODELS, help=argparse.SUPPRESS)
