@@ -5,6 +5,7 @@ training images. More than 70,000 points are made by shifting, turning and blurr
 """
 
 import os
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -55,10 +56,17 @@ def activations(state: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
 
 def augmented(state: str, n: int, layer: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """Some n images, each an original that is shifted by up to 2 pixels, turned by up to 15 degrees and noisy; and their labels."""
+    X, y = np.empty((n, WIDTHS[layer]), np.float32), np.empty(n, np.int64)
+    for begin, rows, labels in augmented_blocks(state, n, layer):
+        X[begin : begin + len(rows)], y[begin : begin + len(rows)] = rows, labels
+    return X, y
+
+
+def augmented_blocks(state: str, n: int, layer: int = 3) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """The same block by block: where it begins, its rows and labels."""
     net = network()
     generator = torch.Generator().manual_seed(1)
     chosen = torch.randint(len(net.images), (n,), generator=generator)
-    X = np.empty((n, WIDTHS[layer]), np.float32)
     for begin in range(0, n, BLOCK):
         rows = chosen[begin : begin + BLOCK]
         angle = (torch.rand(len(rows), generator=generator) - 0.5) * np.pi / 6
@@ -67,8 +75,7 @@ def augmented(state: str, n: int, layer: int = 3) -> tuple[np.ndarray, np.ndarra
         grid = F.affine_grid(torch.cat([turn, shift[:, :, None]], 2), [len(rows), 1, 28, 28], align_corners=False)
         images = F.grid_sample(net.images[rows].reshape(-1, 1, 28, 28), grid, align_corners=False).reshape(len(rows), -1)
         images += 0.05 * torch.randn(images.shape, generator=generator)
-        X[begin : begin + len(rows)] = _after(getattr(net, state), images, layer)
-    return X, net.labels[chosen].numpy()
+        yield begin, _after(getattr(net, state), images, layer).numpy(), net.labels[rows].numpy()
 
 
 def gaussian(n: int, d: int = 128) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from fastent.neighbors import Neighbors, neighbors
     from fastent.silhouettes import Silhouettes, silhouette
     from fastent.softnn import SoftNearestNeighbor, soft_nearest_neighbor_loss
+    from fastent.streaming.capture import capture
     from fastent.streaming.driver import train_streamed
+    from fastent.streaming.model_source import ModelSource
     from fastent.training.data import Data, load_data
     from fastent.training.inversion import Inversion, find_inversion
     from fastent.training.run import Run, load_run
@@ -63,6 +65,8 @@ _HOME = {
     "silhouette": "silhouettes",
     "SoftNearestNeighbor": "softnn",
     "soft_nearest_neighbor_loss": "softnn",
+    "capture": "streaming.capture",
+    "ModelSource": "streaming.model_source",
     "Data": "training.data",
     "load_data": "training.data",
     "Inversion": "training.inversion",
@@ -87,12 +91,14 @@ __all__ = [
     "Margins",
     "Measurement",
     "Mixing",
+    "ModelSource",
     "Neighbors",
     "Run",
     "Silhouettes",
     "SoftNearestNeighbor",
     "Source",
     "__version__",
+    "capture",
     "cka",
     "compare",
     "complexity",

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from fastent.errors import FastentError
 from fastent.files import first_line, read_array, read_npy
 
-__all__ = ["ArraySource", "Shards", "Source", "blocks_ahead", "open_source", "parts", "read_features", "read_labels"]
+__all__ = [
+    "ArraySource", "NpyFile", "Shards", "Source", "blocks_ahead", "open_source", "parts", "read_features", "read_labels",
+]  # fmt: skip
 
 Array = NDArray[Any]
 # Rows by number that lie this close are read as one piece.
@@ -71,18 +73,26 @@ class Source(ABC):
 
     def __getitem__(self, rows: Any) -> Array:
         n = len(self)
+        if isinstance(rows, tuple):
+            raise IndexError(f"{len(rows)} indices: a source takes rows only, as source[rows][:, columns]")
         if isinstance(rows, slice):
             start, stop, step = rows.indices(n)
             if step == 1:
                 return self.read(start, max(start, stop))
             return self.take(np.arange(start, stop, step))
-        if np.ndim(rows) == 0:
-            row = int(rows)
-            if not -n <= row < n:
-                raise IndexError(f"row {row} of {n}")
-            return self.take(np.array([row % n]))[0]  # type: ignore[no-any-return]
         wanted = np.asarray(rows)
-        return self.take(np.flatnonzero(wanted) if wanted.dtype == bool else wanted.astype(np.int64))
+        if wanted.dtype == bool:
+            if wanted.shape != (n,):
+                raise IndexError(f"a mask of shape {wanted.shape} for {n} rows")
+            return self.take(np.flatnonzero(wanted))
+        if wanted.dtype.kind not in "iu" and wanted.size:
+            raise IndexError(f"row numbers of dtype {wanted.dtype}")
+        numbers = wanted.astype(np.int64)
+        outside = (numbers < -n) | (numbers >= n)
+        if outside.any():
+            raise IndexError(f"row {numbers[outside].flat[0]} of {n}")
+        numbers[numbers < 0] += n
+        return self.take(numbers.ravel()).reshape(*numbers.shape, self.shape[1])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.shape[0]:,} x {self.shape[1]}, {self.dtype})"
@@ -116,6 +126,29 @@ class ArraySource(Source):
 
 def _mapped(path: str, dtype: Any, offset: int, shape: tuple[int, int], order: Any) -> ArraySource:
     return ArraySource(np.memmap(path, dtype, "r", offset, shape, order))
+
+
+class NpyFile(Source):
+    """An .npy that is open only while rows are read: thousands of shards would run out of file descriptors.
+
+    With `bfloat16` it holds that, as uint16 since .npy has none, and hands out float32.
+    """
+
+    def __init__(self, path: Path, *, bfloat16: bool = False) -> None:
+        stored = read_npy(path)
+        if stored.ndim != 2:
+            raise FastentError(f"{str(path)!r} has shape {stored.shape}: a 2-D array (points, features) is needed")
+        self._path, self._bfloat16 = path.absolute(), bfloat16  # so that another process finds it too
+        self.shape, self.dtype = (stored.shape[0], stored.shape[1]), np.dtype(np.float32) if bfloat16 else stored.dtype
+
+    def read(self, start: int, stop: int) -> Array:
+        return self._wide(np.array(read_npy(self._path)[start:stop]))
+
+    def take(self, rows: NDArray[np.int64]) -> Array:
+        return self._wide(np.asarray(read_npy(self._path)[rows]))
+
+    def _wide(self, rows: Array) -> Array:
+        return (rows.astype(np.uint32) << 16).view(np.float32) if self._bfloat16 else rows
 
 
 class Shards(Source):
@@ -251,6 +284,8 @@ class SafetensorsSource(Source):
         return SafetensorsSource, (self._path.absolute(), self._name)
 
     def read(self, start: int, stop: int) -> Array:
+        if start == stop:
+            return np.empty((0, self.shape[1]), self.dtype)
         framework = "pt" if self._bfloat16 else "numpy"  # numpy has no bfloat16
         with self._open(self._path, framework=framework) as stored:
             rows = stored.get_slice(self._name)[start:stop]
@@ -361,11 +396,13 @@ def _folder(folder: Path, name: str | None) -> Source:
     kinds = sorted({path.suffix for path in files})
     if len(kinds) > 1:
         raise FastentError(f"{str(folder)!r} holds {' and '.join(kinds)} files: a folder of one kind of shards is needed")
-    return Shards([_file(path, name) for path in files], [repr(str(path)) for path in files])
+    parts = [NpyFile(path) if path.suffix == ".npy" and name is None else _file(path, name) for path in files]
+    return Shards(parts, [repr(str(path)) for path in files])
 
 
 def _zarr(path: Path, name: str | None) -> Source:
-    opened = _whole(path, lambda: _needed("zarr", "open")(str(path), mode="r"))
+    # By its absolute path: a process in another folder would find no chunks there, which to zarr are zeros.
+    opened = _whole(path, lambda: _needed("zarr", "open")(str(path.absolute()), mode="r"))
     if hasattr(opened, "array_keys"):
         names = sorted(opened.array_keys())
         chosen = names[0] if name is None and len(names) == 1 else name

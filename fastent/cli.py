@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fastent.cli_capture import capture
 from fastent.cli_experiments import app as experiments
 from fastent.cli_options import (
     OUTPUT,
@@ -64,6 +65,7 @@ app = typer.Typer(
 )
 
 app.add_typer(experiments, name="experiment")
+app.command()(capture)
 
 
 def main() -> None:

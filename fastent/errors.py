@@ -1,6 +1,6 @@
-"""The one error that fastent raises on purpose."""
+"""The errors that fastent raises on purpose."""
 
-__all__ = ["FastentError"]
+__all__ = ["DivergedError", "FastentError"]
 
 
 class FastentError(ValueError):
@@ -14,3 +14,7 @@ class FastentError(ValueError):
     ...
     fastent.errors.FastentError: X has 1 row but labels has 2: pass one label for each row
     """
+
+
+class DivergedError(FastentError):
+    """Training whose numbers are no longer finite."""

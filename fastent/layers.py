@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
+from fastent.evaluation import evaluating
 from fastent.progress import Progress, reporting
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def layer_margins(
     logit_margins: list[Array] = []
     margins: list[Array] = []
     with ExitStack() as stack:
-        stack.enter_context(_evaluating(model))
+        stack.enter_context(evaluating(model))
         seen = stack.enter_context(_inputs_of(modules))
         stack.enter_context(torch.enable_grad())
         report = stack.enter_context(reporting(progress, "layer margins", total))
@@ -173,21 +174,6 @@ def _chosen(model: "nn.Module", layers: Sequence[str] | None) -> "dict[str, nn.M
     if not layers:
         raise FastentError("layers is empty: name at least one, for instance '' for the model's input")
     return {name: named[name] for name in layers}
-
-
-@contextmanager
-def _evaluating(model: "nn.Module") -> Iterator[None]:
-    """Eval mode, and a random state that may be drawn from; both as found afterwards."""
-    import torch
-
-    training = [module for module in model.modules() if module.training]
-    with torch.random.fork_rng(devices=[]):
-        model.eval()
-        try:
-            yield
-        finally:
-            for module in training:
-                module.training = True
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What all experiments have in common, and the two that the others build on."""
 
+import io
 import json
 import math
 import os
@@ -7,17 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import fastent as fe
 from fastent.experiments.dynamics import critical_errors, dynamics
-from fastent.experiments.result import estimate_text
+from fastent.experiments.result import error_axis, estimate_text
 from fastent.experiments.setting import Setting
 from fastent.experiments.stability import _z_null, _z_observed, stability
-from fastent.intervals import Estimate, bootstrap
+from fastent.intervals import Estimate, student_mean
 from fastent.parts import Parts, identity
+from fastent.report.experiments import _config
 
 OF_STABILITY = {"pairs": 25, "times": (10, 40, 60, 90, 150), "seeds": 2, "threads": 1}
 
@@ -32,8 +36,13 @@ def agreement(kept):
     return stability("digits", out=kept, **OF_STABILITY)
 
 
-def test_classes_turn_in_every_seed():
-    found = dynamics("digits", seeds=4, threads=1)
+@pytest.fixture(scope="module")
+def kept_dynamics():
+    return dynamics("digits", seeds=4, threads=1)
+
+
+def test_classes_turn_in_every_seed(kept_dynamics):
+    found = kept_dynamics
     assert (found.share == 1).all()
     for c in range(2):
         assert found.critical_error[0, c].low <= found.critical_error[0, c].value <= found.critical_error[0, c].high
@@ -62,6 +71,48 @@ def test_no_inversion_is_an_answer_with_its_reason(tmp_path):
     for result in (too_few, short):
         result.save(tmp_path)
         assert json.loads((tmp_path / f"{result.name}.json").read_text())["holds"] == result.verdict.holds
+
+
+def test_what_keeps_the_stability_of_an_error_open(kept_dynamics):
+    no_error = replace(kept_dynamics, variation_of_mean=[student_mean([])])
+    assert no_error.verdict.holds == "undecided"
+    assert "networks without an error there do not tell" in no_error.verdict.sentence
+    one = dynamics("digits", seeds=1, epochs=400, threads=1)
+    assert one.verdict.holds == "undecided"
+    assert "one network does not tell" in one.verdict.sentence
+
+
+def test_an_inversion_without_an_error_is_near_nothing(agreement):
+    for critical_error, said in ((student_mean([0.0, 0.0]), "how near 0 is"), (student_mean([0.07]), "One network")):
+        found = replace(agreement, critical_error=critical_error).verdict
+        assert found.holds == "undecided"
+        assert said in found.sentence
+    wide = replace(agreement, critical_error=Estimate(0.065, 0.02, 0.03, 0.1)).verdict
+    assert wide.holds == "undecided"  # whatever the peak's own interval is
+
+
+def test_an_axis_of_errors_for_anything_drawn():
+    for errors in ([], [np.nan], [0.0, 0.0], [0.1, 0.1], [0.2, 0.0], [0.3, 0.01]):
+        figure = Figure()
+        axes = figure.subplots()
+        axes.plot(errors, errors)
+        error_axis(axes, 100)
+        figure.savefig(io.BytesIO())
+        assert axes.get_xlabel() == "training error"
+
+
+def test_the_report_lists_every_option(tmp_path, agreement):
+    """0 is a value; where experiments differ, each value has their names."""
+    options = dict(_config([agreement]))
+    assert options["seed"] == "0"
+    assert options["times"] == "10, 40, 60, 90, 150"
+    assert "subset" not in options  # none asked for
+    other = replace(agreement, config={**agreement.config, "lr": 0.1, "momentum": 0.0})
+    object.__setattr__(other, "name", "another")
+    both = dict(_config([agreement, other]))
+    assert both["lr"] == "0.2 (stability); 0.1 (another)"
+    assert both["momentum"] == "0.0 (another)"
+    assert both["pairs"] == "25"
 
 
 def test_independent_networks_agree_most_around_the_inversion(agreement):
@@ -174,18 +225,6 @@ def test_a_preset_is_overruled_by_what_is_said():
 def test_bad_options(options, message):
     with pytest.raises(fe.FastentError, match=message):
         stability("digits", **{"pairs": 2, **options})
-
-
-def test_bootstrap():
-    values = np.random.default_rng(0).normal(3, 1, 400)
-    found = bootstrap(values)
-    assert found.value == pytest.approx(values.mean())
-    assert found.standard_error == pytest.approx(values.std(ddof=1) / 20, rel=0.05)
-    assert found.low == pytest.approx(values.mean() - 1.96 * values.std(ddof=1) / 20, rel=0.01)
-    assert bootstrap([1.0, np.nan]).value == 1
-    assert math.isnan(bootstrap([1.0, np.nan]).low)
-    assert math.isnan(bootstrap([]).value)
-    assert bootstrap(np.ones((5, 2)), lambda v, axis: v.sum(-1).mean(axis)) == Estimate(2, 0, 2, 2)
 
 
 def test_estimates_as_text():

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
 from fastent.training.inversion import Inversion, find_inversion, summarize_inversions
 from tests import naive
@@ -101,8 +102,8 @@ def test_summary_over_seeds():
     assert (summary.seeds, summary.found) == (5, 4)
     assert summary.train_error == pytest.approx(0.07)
     assert summary.std == pytest.approx(np.std(errors, ddof=1))
-    low, high = summary.interval
-    assert 0.06 < low < 0.07 < high < 0.08
+    expected = ttest_1samp(errors, 0).confidence_interval(0.95)
+    assert summary.interval == pytest.approx((expected.low, expected.high))
     assert summary.reasons == {"did not move": 1}
 
 
@@ -118,7 +119,7 @@ def test_summary_of_few_seeds():
 def test_the_interval_covers_the_mean():
     rng = np.random.default_rng(0)
     covered = 0
-    for trial in range(100):
-        summary = summarize_inversions([inversion_at(error) for error in rng.normal(0.065, 0.002, 20)], seed=trial)
+    for _ in range(100):
+        summary = summarize_inversions([inversion_at(error) for error in rng.normal(0.065, 0.002, 4)])
         covered += summary.interval[0] <= 0.065 <= summary.interval[1]
-    assert 85 <= covered <= 100
+    assert 87 <= covered <= 100

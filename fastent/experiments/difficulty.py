@@ -90,8 +90,11 @@ class Difficulty(Result):
         own = self.precision.get("straggler share")
         if own is None:
             return Verdict("undecided", f"{said} With flipped labels there are no stragglers.")
-        holds = len(strong) > len(self.correlation) / 2 and own.low > chance
-        return Verdict("yes" if holds else "no", said)
+        against = [name for name, estimate in self.correlation.items() if estimate.high < 0]
+        most = len(self.correlation) / 2
+        if len(strong) > most and own.low > chance:
+            return Verdict("yes", said)
+        return Verdict("no" if len(against) > most or own.high < chance else "undecided", said)
 
     def table(self) -> Table:
         nothing = Estimate(*[np.nan] * 4)
@@ -286,10 +289,11 @@ def _spearman(a: NDArray[np.float64], b: NDArray[np.float64], seed: int) -> Esti
 
     rng = np.random.default_rng((seed, 5))
     ranks = np.stack([rankdata(a), rankdata(b)])
-    drawn = []
-    for _ in range(_RESAMPLES):  # ranks of the whole stand in for ranks of each resample
-        rows = rng.integers(0, len(a), len(a))
-        drawn.append(np.corrcoef(ranks[:, rows])[0, 1])
+    drawn: list[float] = []
+    while len(drawn) < _RESAMPLES:
+        resample = ranks[:, rng.integers(0, len(a), len(a))]  # ranks of the whole stand in for ranks of each resample
+        if (np.ptp(resample, axis=1) > 0).all():
+            drawn.append(np.corrcoef(resample)[0, 1])
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Estimate(float(spearmanr(a, b).statistic), float(np.std(drawn, ddof=1)), float(low), float(high))
 

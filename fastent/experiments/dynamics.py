@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from fastent.experiments.result import COLORS, Result, Table, Verdict, error_axis, estimate_text, percent_text
 from fastent.experiments.setting import Setting
-from fastent.intervals import Estimate, bootstrap
+from fastent.intervals import Estimate, coefficient_of_variation, student_mean
 from fastent.progress import Progress
 from fastent.training.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Dynamics", "critical_errors", "dynamics", "reasons_text"]
+__all__ = ["Dynamics", "critical_errors", "dynamics", "mean_of_found", "reasons_text"]
 
 # The claim of stability: the spread of eps* over seeds, as a share of its mean.
 _STABLE = 0.05
@@ -68,7 +68,8 @@ class Dynamics(Result):
         if share.min() < 1:
             return Verdict("no", f"{said}: {reasons_text([self.run])}; {spread}.")
         if math.isnan(variation.low):
-            return Verdict("undecided", f"{said}; one seed does not tell how stable its training error is.")
+            why = "one network does" if self.run.n_seeds == 1 else "networks without an error there do"
+            return Verdict("undecided", f"{said}; {why} not tell how stable its training error is.")
         holds: Literal["yes", "no", "undecided"] = "undecided"
         if variation.high < _STABLE or variation.low >= _STABLE:
             holds = "yes" if variation.high < _STABLE else "no"
@@ -183,18 +184,25 @@ def dynamics(
         found = [(s, i) for s, i in enumerate(run.inversion[:, layer, c]) if i]
         errors = np.array([i.train_error for _, i in found])
         share[layer, c] = len(found) / run.n_seeds
-        critical_error[layer, c] = bootstrap(errors)
-        variation[layer, c] = _variation(errors)
+        critical_error[layer, c] = student_mean(errors, least=0)
+        variation[layer, c] = coefficient_of_variation(errors).value
         rebound[layer, c] = _rebound(run, layer, c, found)
     of_mean = np.empty(n_layers, object)
     for layer in range(n_layers):
-        of_mean[layer] = bootstrap(critical_errors(run, layer), _variation)
+        of_mean[layer] = coefficient_of_variation(critical_errors(run, layer))
     return Dynamics(setting.config, run, critical_error, variation, of_mean, share, rebound)
 
 
 def critical_errors(run: Run, layer: int = -1) -> NDArray[np.float64]:
     """(S,) eps* of each network: the mean over classes of the training error at the class's inversion; NaN without one."""
     return np.array([np.mean([i.train_error if i else np.nan for i in row]) for row in run.inversion[:, layer]])
+
+
+def mean_of_found(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean eps* over the last axis, of the networks that have an inversion; NaN where none has."""
+    counts = (~np.isnan(errors)).sum(-1)
+    means: NDArray[np.float64] = np.where(counts > 0, np.nansum(errors, axis=-1) / np.maximum(counts, 1), np.nan)
+    return means
 
 
 def reasons_text(runs: Sequence[Run]) -> str:
@@ -207,11 +215,6 @@ def reasons_text(runs: Sequence[Run]) -> str:
     return ", ".join(f"{reason} ({n})" for reason, n in reasons.items())
 
 
-def _variation(values: NDArray[np.float64], axis: int = 0) -> Any:
-    """Coefficient of variation; NaN for fewer than two values."""
-    return values.std(axis, ddof=1) / values.mean(axis) if values.shape[axis] > 1 else np.nan
-
-
 def _rebound(run: Run, layer: int, c: int, found: list[Any]) -> Estimate:
     curves = run.radius[:, :, layer, c]
-    return bootstrap([(curves[s, -1] - i.value) / (curves[s, : i.index].max() - i.value) for s, i in found])
+    return student_mean([(curves[s, -1] - i.value) / (curves[s, : i.index].max() - i.value) for s, i in found])

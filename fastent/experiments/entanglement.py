@@ -2,16 +2,15 @@
 
 import os
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.experiments.dynamics import critical_errors, reasons_text
-from fastent.experiments.result import COLORS, Result, Table, Verdict, error_axis, estimate_text
+from fastent.experiments.result import COLORS, Result, Table, Verdict, error_axis, estimate_text, percent_text
 from fastent.experiments.setting import Setting
-from fastent.intervals import Estimate, bootstrap
+from fastent.intervals import Estimate, student_mean, wilson
 from fastent.margins import margins
 from fastent.mixing import mixing
 from fastent.neighbors import neighbors
@@ -88,19 +87,35 @@ class Entanglement(Result):
     def verdict(self) -> Verdict:
         if np.isnan(self.turn["radius"].value):
             return Verdict("undecided", f"The radii do not turn: {self.reasons['radius']}.")
-        parts, near = [], []
-        for name in _KINDS:
-            if name == "radius":
-                continue
-            ratio = self.ratio[name]
-            if np.isnan(ratio.value):
-                parts.append(f"{name} does not ({self.reasons[name]})")
-                near.append(False)
-                continue
-            parts.append(f"{name} turns in {self.found[name]:.0%} of the networks, at {estimate_text(ratio)} times that")
-            near.append(1 / _NEAR < ratio.value < _NEAR)
-        said = f"The radii turn at a training error of {estimate_text(self.turn['radius'], percent=True)}; {'; '.join(parts)}."
-        return Verdict("yes" if all(near) else "no", f"{said} Near means by no more than a factor of {_NEAR:g}.")
+        others = [name for name in _KINDS if name != "radius"]
+        parts, near = [], [self._near(name) for name in others]
+        for name in others:
+            found, ratio = self._turning(name), self.ratio[name]
+            share = f"in {percent_text(found.value, 0)} ({100 * found.low:.0f} to {100 * found.high:.0f}) of the networks"
+            if not found.value:
+                parts.append(f"{name} does not, {share} ({self.reasons[name]})")
+            elif np.isnan(ratio.value):
+                parts.append(f"{name} turns {share}, in none where it can be compared")
+            else:
+                parts.append(f"{name} turns {share}, at {estimate_text(ratio)} times that")
+        said = (
+            f"The radii turn at a training error of {estimate_text(self.turn['radius'], percent=True)}; {'; '.join(parts)}. "
+            f"Near means in most networks, by no more than a factor of {_NEAR:g}."
+        )
+        if all(verdict == "yes" for verdict in near):
+            return Verdict("yes", said)
+        return Verdict("no" if "no" in near else "undecided", said)
+
+    def _turning(self, name: str) -> Estimate:
+        """Share of the networks in which a measure turns, with Wilson's interval."""
+        return wilson(self.found[name], len(self.train_error))
+
+    def _near(self, name: str) -> Literal["yes", "no", "undecided"]:
+        """Whether a measure turns where the radius does: yes and no where its intervals leave nothing else."""
+        found, ratio = self._turning(name), self.ratio[name]
+        if found.high < 0.5 or ratio.low > _NEAR or ratio.high < 1 / _NEAR:
+            return "no"
+        return "yes" if found.low > 0.5 and ratio.low > 1 / _NEAR and ratio.high < _NEAR else "undecided"
 
     def table(self) -> Table:
         rows = [
@@ -189,16 +204,12 @@ def entanglement(
     n, last = len(setting.data.y_train), setting.options["epochs"]
     sampled = queries if n > max(_SAMPLED_ABOVE, queries) else None
     epochs = [0, *np.unique(np.geomspace(1, last, points).round().astype(int)).tolist()]
-    pieces = []
-    for s in range(setting.seeds):
-        one = setting.changed(seeds=1, seed=seed + s)
-        pieces.append(one.keep("measured", partial(_measured, one, epochs, sampled), epochs=epochs, sampled=sampled))
-    curves = {name: np.stack([piece[name] for piece in pieces]) for name in pieces[0]}
-    train_error = curves.pop("training error")
+    measured = setting.keep("measured", lambda: _measured(setting, epochs, sampled), epochs=epochs, sampled=sampled)
+    train_error = run.train_error[:, epochs]
     curves = {
         "radius": run.radius[:, epochs, -1].mean(2),
         "distance": _mean_distance(run.distance[:, epochs, -1]),
-        **curves,
+        **measured,
     }
     turns, reasons = {}, {}
     for name, kind in _KINDS.items():
@@ -212,11 +223,13 @@ def entanglement(
         epoch=np.array(epochs),
         train_error=train_error,
         curves=curves,
-        turn={name: bootstrap(errors) for name, errors in turns.items()},
-        ratio={name: _exponential(bootstrap(np.where(np.isfinite(ratios), ratios, np.nan))) for name, ratios in logs.items()},
+        turn={name: student_mean(errors, least=0) for name, errors in turns.items()},
+        ratio={
+            name: _exponential(student_mean(np.where(np.isfinite(ratios), ratios, np.nan))) for name, ratios in logs.items()
+        },
         found={name: float((~np.isnan(errors)).mean()) for name, errors in turns.items()},
         reasons=reasons,
-        critical_error=bootstrap(critical_errors(run)) if not reasons_text([run]) else bootstrap([]),
+        critical_error=student_mean(critical_errors(run), least=0) if not reasons_text([run]) else student_mean([]),
     )
 
 
@@ -227,29 +240,37 @@ def _turn(epochs: list[int], curve: NDArray[np.float64], errors: NDArray[np.floa
 
 
 def _measured(setting: Setting, epochs: list[int], sampled: int | None) -> Arrays:
-    """Curves of one network."""
+    """Curves of all networks, (S, T) each.
+
+    All are trained together, as they are in `setting.train`: the order of batches belongs to the training, not to a network.
+    Measuring an epoch takes longer than training it, and each is kept, so that an interruption costs the training alone.
+    """
     labels = setting.data.y_train
-    rows: list[tuple[float, ...]] = []
+    pieces: list[Arrays] = []
 
     def observe(snapshot: Snapshot) -> None:
         if snapshot.epoch not in epochs:
             return
-        X = snapshot.hidden()[0].astype(np.float32)
+
+        def make() -> Arrays:
+            return {"rows": np.array([measures(hidden) for hidden in snapshot.hidden()])}
+
+        pieces.append(setting.keep("measured-at", make, epoch=snapshot.epoch, sampled=sampled))
+
+    def measures(hidden: NDArray[Any]) -> tuple[float, float, float]:
+        X = hidden.astype(np.float32)
         norms = np.linalg.norm(X, axis=1, keepdims=True)
         X = np.divide(X, norms, out=np.zeros_like(X), where=norms > 0)
         near = neighbors(X, min(_NEIGHBORS, len(X) - 1), queries=sampled, seed=setting.seed)
-        rows.append(
-            (
-                mixing(near, labels).balanced_overlap,
-                float(np.nanmean(margins(X, labels, queries=sampled, seed=setting.seed).relative)),
-                soft_nearest_neighbor_loss(X, labels, queries=sampled, seed=setting.seed).loss,
-                float((snapshot.logits[0].argmax(1) != labels).mean()),
-            )
+        return (
+            mixing(near, labels).balanced_overlap,
+            float(np.nanmean(margins(X, labels, queries=sampled, seed=setting.seed).relative)),
+            soft_nearest_neighbor_loss(X, labels, queries=sampled, seed=setting.seed).loss,
         )
 
     setting.train_afresh("measured", observe=observe)
-    names = ("overlap", "relative margin", "soft nearest neighbour loss", "training error")
-    return dict(zip(names, np.array(rows).T, strict=True))
+    names = ("overlap", "relative margin", "soft nearest neighbour loss")
+    return dict(zip(names, np.stack([piece["rows"] for piece in pieces]).transpose(2, 1, 0), strict=True))
 
 
 def _mean_distance(distance: NDArray[np.float64]) -> NDArray[np.float64]:

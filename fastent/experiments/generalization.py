@@ -11,7 +11,7 @@ from fastent.experiments.dynamics import critical_errors, reasons_text
 from fastent.experiments.pruning import same_mix
 from fastent.experiments.result import COLORS, Result, Table, Verdict, error_axis, estimate_text, percent_text
 from fastent.experiments.setting import Setting
-from fastent.intervals import Estimate, bootstrap
+from fastent.intervals import Estimate, bootstrap, student_mean
 from fastent.options import number, whole_number
 from fastent.parts import Arrays
 from fastent.progress import Progress
@@ -28,6 +28,10 @@ _LAST = 0.6
 # How often noise is drawn for the test inputs.
 _NOISES = 5
 _KINDS = ("clean", "noisy")
+# Training errors this close are near each other.
+_NEAR = 1.33
+# A difference of test errors too small to name: one in ten of those made after training on all points.
+_SMALL = 0.1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,7 +51,7 @@ class Generalization(Result):
     unpruned : dict of (S,) float64
         The same after training on all points.
     turn : dict of Estimate
-        Mean training error at the t whose pruning leaves the smallest test error.
+        Mean training error at the t whose pruning leaves the smallest test error, with its bootstrap interval over networks.
     critical_error : Estimate
         eps* of the networks trained on all points.
     reasons : str
@@ -66,14 +70,14 @@ class Generalization(Result):
     title = "Test error after training without S(t)"
     claim = "The points misclassified at the inversion matter more for generalisation than as many random points."
 
-    def effect(self, kind: str, i: int) -> Estimate:
-        """Test error without S(t) less that of the random control, paired over seeds."""
-        return bootstrap(self.without[kind][i] - self.control[kind][i])
+    def effect(self, kind: str, i: int, confidence: float = 0.95) -> Estimate:
+        """Test error without S(t) less that of the random control, paired over seeds: positive where S(t) is missed more."""
+        return student_mean(self.without[kind][i] - self.control[kind][i], confidence=confidence)
 
     @property
     def at_inversion(self) -> int | None:
-        """Position of the t whose training error is nearest to eps*, in proportion."""
-        if np.isnan(self.critical_error.value):
+        """Position of the t whose training error is nearest to eps*, in proportion; None without such a t or eps*."""
+        if not self.critical_error.value > 0 or not len(self.times):
             return None
         errors = np.maximum(self.train_error.mean(1), 1e-12)
         return int(np.abs(np.log(errors / self.critical_error.value)).argmin())
@@ -81,20 +85,53 @@ class Generalization(Result):
     @property
     def verdict(self) -> Verdict:
         at = self.at_inversion
-        if at is None:
+        if at is None and np.isnan(self.critical_error.value):
             return Verdict("undecided", f"There is no inversion at which to look: {self.reasons}.")
-        effects = {kind: self.effect(kind, at) for kind in _KINDS}
+        if at is None and len(self.times):
+            return Verdict("undecided", "The inversion is at a training error of 0: no point is misclassified there.")
+        if at is None:
+            return Verdict("undecided", "At no epoch every network has points of each class right and some wrong.")
+        # Two kinds, either of which may confirm the claim: the intervals hold together.
+        confidence = 1 - 0.05 / len(_KINDS)
+        effects = {kind: self.effect(kind, at, confidence) for kind in _KINDS}
+        meanings = {kind: self._meaning(kind, at, confidence) for kind in _KINDS}
+        error = float(self.train_error[at].mean())
+        near = 1 / _NEAR < error / self.critical_error.value < _NEAR
         turns = "; ".join(f"{kind} test error is least at {estimate_text(self.turn[kind], percent=True)}" for kind in _KINDS)
         said = (
             f"Without the points misclassified at epoch {self.times[at]}, training error "
-            f"{percent_text(self.train_error[at].mean())}, near the inversion's {percent_text(self.critical_error.value)}: "
-            + ", ".join(f"{kind} test error {_points(effect)} beside the random control" for kind, effect in effects.items())
-            + f". As a function of the training error at t, {turns}."
+            f"{percent_text(error)}, {'near' if near else 'far from'} the inversion's "
+            f"{percent_text(self.critical_error.value)}: "
+            + ", ".join(
+                f"{kind} test error {_points(effects[kind])} percentage points beside the random control: {meanings[kind]}"
+                for kind in _KINDS
+            )
+            + f" (less than {_SMALL:.0%} of the error is too small to name). As a function of the training error at t, {turns}."
         )
         if np.isnan(effects["clean"].low):
-            return Verdict("undecided", said)
-        differs = [effect.low > 0 or effect.high < 0 for effect in effects.values()]
-        return Verdict("yes" if any(differs) else "no", said)
+            return Verdict("undecided", f"{said} One network does not tell.")
+        if not near:
+            return Verdict("undecided", f"{said} Near means by no more than a factor of {_NEAR:g}: ask for more points.")
+        if "missed more" in meanings.values() or "better left out" in meanings.values():
+            return Verdict("yes", said)
+        return Verdict("no" if set(meanings.values()) == {"missed no more"} else "undecided", said)
+
+    def _meaning(self, kind: str, i: int, confidence: float) -> str:
+        """What leaving out S(t) says of it.
+
+        S(t) matters more than random points if the test error is larger without it than without them; or if it is smaller, also
+        than after training on all points. It does not if neither comes to more than what is too small to name.
+        """
+        beside_random = self.effect(kind, i, confidence)
+        beside_all = student_mean(self.without[kind][i] - self.unpruned[kind], confidence=confidence)
+        small = _SMALL * float(self.unpruned[kind].mean())
+        if beside_random.low > 0:
+            return "missed more"
+        if beside_random.high < 0 and beside_all.high < 0:
+            return "better left out"
+        if beside_random.high <= small and max(beside_random.low, beside_all.low) >= -small:
+            return "missed no more"
+        return "open"
 
     def table(self) -> Table:
         rows = [("none", "\u2013", "0", *(percent_text(self.unpruned[kind].mean()) for kind in _KINDS), *[""] * 4)]
@@ -187,7 +224,7 @@ def generalization(
     base = setting.train("all-points")
     last = max(int(_LAST * base.epoch[-1]), min(_FIRST, int(base.epoch[-1])))
     times = np.unique(np.geomspace(min(_FIRST, last), last, points).round().astype(int))
-    times = times[[base.misclassified(t).any(1).all() for t in times]]
+    times = times[[_usable(base.misclassified(t), setting.data.y_train) for t in times]]
 
     none = np.zeros((setting.seeds, len(setting.data.y_train)), bool)
     unpruned = _test_errors(setting, none, noise, "all")
@@ -211,9 +248,14 @@ def generalization(
         control={kind: np.reshape(values, shape) for kind, values in control.items()},
         unpruned=unpruned,
         turn={kind: _turn(train_error, curves[kind], seed) for kind in _KINDS},
-        critical_error=bootstrap(critical_errors(base)),
+        critical_error=student_mean(critical_errors(base), least=0),
         reasons=reasons_text([base]),
     )
+
+
+def _usable(wrong: NDArray[np.bool_], codes: NDArray[np.int64]) -> bool:
+    """Whether every network has some points wrong, and something of each class left without them."""
+    return all(mask.any() and len(np.unique(codes[~mask])) == len(np.unique(codes)) for mask in wrong)
 
 
 def _random(setting: Setting, wrong: NDArray[np.bool_], t: int) -> NDArray[np.bool_]:
@@ -250,7 +292,7 @@ def _error(snapshot: Snapshot, rows: NDArray[np.float32], codes: NDArray[np.int6
 def _turn(train_error: NDArray[np.float64], curves: NDArray[np.float64], seed: int) -> Estimate:
     """Mean training error at the t of the smallest mean test error, over resampled seeds."""
     if not len(curves):
-        return bootstrap([])
+        return student_mean([])
     errors = train_error.mean(1)
     return bootstrap(curves.T, lambda values, axis: errors[values.mean(axis).argmin(-1)], seed=seed)
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.experiments.dynamics import critical_errors, reasons_text
+from fastent.experiments.dynamics import critical_errors, mean_of_found, reasons_text
 from fastent.experiments.result import COLORS, Result, Table, Verdict, estimate_text, percent_text
 from fastent.experiments.setting import Setting
-from fastent.intervals import Estimate, bootstrap
+from fastent.intervals import Estimate, student_mean, wilson
 from fastent.options import number, whole_number
 from fastent.parts import Arrays
 from fastent.progress import Progress
@@ -24,21 +24,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Arm", "Pruning", "pruning", "same_mix"]
 
-# An inversion is gone where fewer radii than this share have one.
+# An inversion is gone where fewer radii than this share have one, and their dip is shallower than what counts as one.
 _GONE = 0.05
+_SHALLOW = 0.05
 
 
 class Arm(NamedTuple):
     """Networks trained on a choice of the points.
 
-    share: of the radii (seed, class; and draw) in the last hidden layer that have an inversion. critical_error: eps*, mean over
-    networks. depth: how far a radius leaves its most prominent interior minimum on the shallower side, as a share of its range,
-    0 without one; mean over radii, interval over networks. radius: (E,) mean over networks and classes.
+    share: of the radii (seed, class; and draw) in the last hidden layer that have an inversion. share_interval: 95 %, Wilson's,
+    as if a network had one radius. critical_error: eps*, mean over networks. depth: how far a radius leaves its most prominent
+    interior minimum on the shallower side, as a share of its range, 0 without one; mean over radii, interval over networks.
+    radius: (E,) mean over networks and classes.
     """
 
     name: str
     points: int
     share: float
+    share_interval: tuple[float, float]
     critical_error: Estimate
     depth: Estimate
     reasons: str
@@ -77,12 +80,14 @@ class Pruning(Result):
             f"stragglers {percent_text(without.share, 0)}, without as many random points {percent_text(random.share, 0)}, "
             f"without as many of the highest loss {percent_text(loss.share, 0)}. Depth of the dip: "
             + ", ".join(estimate_text(arm.depth) for arm in self.arms)
-            + "."
+            + f"; a dip counts from {_SHALLOW:g} of the range."
         )
-        gone, kept = without.share < _GONE, random.share > everything.share - _GONE
+        gone = without.share < _GONE and without.depth.high < _SHALLOW
+        kept = random.share > everything.share - _GONE and random.depth.low > _SHALLOW
         if gone and kept:
             return Verdict("yes", said)
-        refuted = without.share > everything.share / 2 or random.share < everything.share / 2
+        # Without an interval, of a single network, nothing is larger or smaller.
+        refuted = everything.depth.low > _SHALLOW and (without.depth.low > _SHALLOW or random.depth.high < _SHALLOW)
         return Verdict("no" if refuted else "undecided", said)
 
     def table(self) -> Table:
@@ -90,7 +95,7 @@ class Pruning(Result):
             (
                 arm.name,
                 f"{arm.points:,}",
-                percent_text(arm.share, 0),
+                f"{percent_text(arm.share, 0)} ({100 * arm.share_interval[0]:.0f} to {100 * arm.share_interval[1]:.0f})",
                 estimate_text(arm.critical_error, percent=True),
                 estimate_text(arm.depth),
                 arm.reasons,
@@ -216,13 +221,17 @@ def _without(setting: Setting, mask: NDArray[np.bool_], name: str) -> Run:
 
 
 def _arm(name: str, points: int, runs: list[Run]) -> Arm:
-    found = np.array([[bool(i) for i in row] for run in runs for row in run.inversion[:, -1]])
+    """Of one run, or one for each draw: networks of one seed are one repetition, whatever is left out."""
+    found = np.array([[[bool(i) for i in row] for row in run.inversion[:, -1]] for run in runs])
+    share = wilson(float(found.mean()), found.shape[1])
+    errors = np.stack([critical_errors(run) for run in runs])
     return Arm(
         name,
         points,
-        float(found.mean()),
-        bootstrap(np.concatenate([critical_errors(run) for run in runs])),
-        bootstrap(np.concatenate([_depth(run) for run in runs])),
+        share.value,
+        (share.low, share.high),
+        student_mean(mean_of_found(errors.T), least=0),
+        student_mean(np.mean([_depth(run) for run in runs], axis=0), least=0),
         reasons_text(runs),
         np.mean([run.radius[:, :, -1].mean((0, 2)) for run in runs], axis=0),
     )

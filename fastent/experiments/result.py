@@ -125,7 +125,12 @@ class Result(ABC):
 
 def error_axis(axes: "Axes", n: int) -> None:
     """Training error of n points along x: logarithmic, falling to the right, with a place for 0 where there is any."""
+    axes.set_xlabel("training error")
+    axes.grid(alpha=0.25)
     least, most = axes.dataLim.intervalx
+    if not (math.isfinite(least) and math.isfinite(most)):
+        return  # nothing is drawn
+    most = max(most, 1 / n)
     axes.set_xscale("symlog", linthresh=1 / n, linscale=0.4)
     ticks = [factor * 10.0**-power for power in range(1, 6) for factor in (5, 2, 1)]
     ticks = [tick for tick in ticks if max(least, 2 / n) <= tick <= most]
@@ -138,8 +143,6 @@ def error_axis(axes: "Axes", n: int) -> None:
         axes.set_xlim(1.15 * most, least / 1.15)
     axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks], minor=False)
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("training error")
-    axes.grid(alpha=0.25)
 
 
 def percent_text(share: float | None, digits: int = 2) -> str:

@@ -12,7 +12,7 @@ from fastent.errors import FastentError
 from fastent.experiments.dynamics import critical_errors, reasons_text
 from fastent.experiments.result import COLORS, Result, Table, Verdict, error_axis, estimate_text, percent_text
 from fastent.experiments.setting import Setting
-from fastent.intervals import Estimate, bootstrap
+from fastent.intervals import Estimate, bootstrap, quotient, student_mean
 from fastent.options import whole_number
 from fastent.parts import Arrays
 from fastent.progress import Progress
@@ -97,12 +97,15 @@ class Stability(Result):
         said += f"; the inversion is at {estimate_text(self.critical_error, percent=True)}"
         if peak in (0, len(self.times) - 1):
             return Verdict("no", f"{said}. That is the {'first' if peak == 0 else 'last'} of the epochs looked at.")
-        ratio = [error / self.critical_error.value for error in (self.peak_error.low, self.peak_error.high)]
-        value = self.peak_error.value / self.critical_error.value
-        said += f", so that the peak is at {value:.2f} ({ratio[0]:.2f} to {ratio[1]:.2f}) times that"
-        if all(1 / _NEAR <= r <= _NEAR for r in ratio):
+        ratio = quotient(self.peak_error, self.critical_error)
+        if np.isnan(ratio.value):
+            return Verdict("undecided", f"{said}. No ratio says how near 0 is.")
+        if np.isnan(ratio.low):
+            return Verdict("undecided", f"{said}. One network does not tell where.")
+        said += f", so that the peak is at {estimate_text(ratio)} times that"
+        if ratio.low >= 1 / _NEAR and ratio.high <= _NEAR:
             return Verdict("yes", f"{said}: near, by no more than a factor of {_NEAR:g}.")
-        apart = ratio[0] > _NEAR or ratio[1] < 1 / _NEAR
+        apart = ratio.low > _NEAR or ratio.high < 1 / _NEAR
         return Verdict("no" if apart else "undecided", f"{said}; near means by no more than a factor of {_NEAR:g}.")
 
     def table(self) -> Table:
@@ -228,7 +231,7 @@ def stability(
         z=z,
         z_null=z_null,
         peak_error=bootstrap(excess, error_at_peak, seed=seed),
-        critical_error=bootstrap(critical_errors(run), seed=seed),
+        critical_error=student_mean(critical_errors(run), least=0),
         reasons=reasons_text([run]),
     )
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.experiments.dynamics import critical_errors, reasons_text
+from fastent.experiments.dynamics import critical_errors, mean_of_found, reasons_text
 from fastent.experiments.result import COLORS, Result, Table, Verdict, estimate_text, percent_text
 from fastent.experiments.setting import Setting
-from fastent.intervals import Estimate, bootstrap
+from fastent.intervals import Estimate, student_mean
 from fastent.options import whole_number
 from fastent.progress import Progress
 
@@ -39,7 +39,7 @@ class Subsampling(Result):
     shares : (P,) float64
         Share of the networks of which every class has an inversion.
     estimates : list of Estimate
-        Mean eps* for each size, over draws and seeds.
+        Mean eps* for each size, over draws, each the mean of its networks; where there is one draw, over networks.
     change : Estimate
         How much eps* changes when the number of points doubles, as a share of its mean: least squares over the draws' means,
         with Student's interval.
@@ -60,6 +60,8 @@ class Subsampling(Result):
     @property
     def verdict(self) -> Verdict:
         if np.isnan(self.change.value):
+            if not any(self.reasons):
+                return Verdict("undecided", "The inversions are at a training error of 0: no share of that can change.")
             why = "; ".join(f"{size} points: {reason}" for size, reason in zip(self.sizes, self.reasons, strict=True) if reason)
             return Verdict("undecided", f"Too few inversions to compare: {why}.")
         change, used = self.change, self.sizes[self.shares > 0]
@@ -174,7 +176,7 @@ def subsampling(
         sizes=np.array(wanted),
         critical_errors=errors,
         shares=np.array(shares),
-        estimates=[bootstrap(each.ravel()) for each in errors],
+        estimates=[_mean(each) for each in errors],
         change=_change(np.array(wanted), errors),
         reasons=reasons,
     )
@@ -196,19 +198,20 @@ def _subsets(setting: Setting, size: int, draws: int) -> list[NDArray[np.int64]]
     return subsets
 
 
+def _mean(errors: NDArray[np.float64]) -> Estimate:
+    """Of (draws, S). Networks of one draw share their points, so that draws are what repeats independently."""
+    return student_mean(mean_of_found(errors) if len(errors) > 1 else errors[0], least=0)
+
+
 def _change(sizes: NDArray[np.int64], errors: list[NDArray[np.float64]]) -> Estimate:
     """Slope of eps* against log2 of the number of points, as a share of the mean eps*."""
     from scipy.stats import linregress, t
 
-    means = [
-        (np.log2(size), np.nanmean(draw))
-        for size, each in zip(sizes, errors, strict=True)
-        for draw in each
-        if not np.isnan(draw).all()
-    ]
-    x, y = np.array(means).reshape(-1, 2).T
-    if len(np.unique(x)) < 2:
-        return bootstrap([])
+    y = np.concatenate([mean_of_found(each) for each in errors])
+    x = np.repeat(np.log2(sizes), [len(each) for each in errors])[~np.isnan(y)]
+    y = y[~np.isnan(y)]
+    if len(np.unique(x)) < 2 or not y.any():
+        return student_mean([])
     fit, level = linregress(x, y), float(y.mean())
     slope, error = fit.slope / level, fit.stderr / level
     if len(x) < 3:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.errors import FastentError
-from fastent.experiments.dynamics import critical_errors, reasons_text
+from fastent.errors import DivergedError, FastentError
+from fastent.experiments.dynamics import critical_errors, mean_of_found, reasons_text
 from fastent.experiments.result import COLORS, Result, Table, Verdict, estimate_text, percent_text
 from fastent.experiments.setting import Setting
-from fastent.intervals import Estimate, bootstrap
+from fastent.intervals import Estimate, student_mean
 from fastent.options import whole_number
 from fastent.parts import Arrays
 from fastent.progress import Progress
@@ -19,7 +19,7 @@ from fastent.progress import Progress
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["FACTORS", "Factor", "Sweep", "analysis_of_variance", "sweep"]
+__all__ = ["FACTORS", "Factor", "Sweep", "analysis_of_variance", "largest_differences", "sweep"]
 
 FACTORS: dict[str, tuple[Any, ...]] = {
     "optimizer": ("sgd", "momentum", "adam"),
@@ -39,7 +39,8 @@ class Factor(NamedTuple):
 
     levels; critical_error, mean over the cells at each level; found, share of the networks at each level with an inversion of
     every class; eta_squared, partial, in [0, 1]: the share of what other factors leave unexplained that this one explains;
-    f, p: of the F test.
+    f, p: of the F test; difference, between the two levels farthest apart, other factors being equal, as a share of the mean
+    eps*: the 95 % intervals of all factors hold together; no upper end where a level has no inversion.
     """
 
     levels: tuple[Any, ...]
@@ -48,6 +49,7 @@ class Factor(NamedTuple):
     eta_squared: float
     f: float
     p: float
+    difference: Estimate
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,29 +81,38 @@ class Sweep(Result):
 
     @property
     def verdict(self) -> Verdict:
-        means = _cell_means(self.critical_errors)
+        means = mean_of_found(self.critical_errors)
         found = ~np.isnan(means)
         if found.sum() < 2:
             return Verdict(
                 "undecided", f"Too few cells have an inversion: {'; '.join(sorted(set(filter(None, self.reasons))))}."
             )
         level = float(means[found].mean())
-        spans = {name: _span(factor) / level for name, factor in self.factors.items()}
-        most = max(spans, key=lambda name: -1.0 if np.isnan(spans[name]) else spans[name])
+        if level == 0:
+            return Verdict("undecided", "The inversions are at a training error of 0: no share of that can change.")
+        differences = {name: factor.difference for name, factor in self.factors.items()}
+        most = max(differences, key=lambda name: -1.0 if np.isnan(differences[name].value) else differences[name].value)
         said = (
             f"eps* is {percent_text(level)} on average over {found.sum()} cells, its standard deviation "
-            f"{means[found].std(ddof=1) / level:.0%} of that. {most.capitalize()} moves it most: by {spans[most]:.0%} from "
-            f"level to level (partial eta squared {self.factors[most].eta_squared:.2f}, p = {self.factors[most].p:.2g}); "
+            f"{means[found].std(ddof=1) / level:.0%} of that. {most.capitalize()} moves it most: by "
+            f"{estimate_text(differences[most], percent=True, digits=0)} of the mean from level to level "
+            f"(partial eta squared {self.factors[most].eta_squared:.2f}, p = {self.factors[most].p:.2g}); "
             f"weakly means by less than {_WEAK:.0%}. {(~np.isnan(self.critical_errors)).mean():.0%} of the networks have an "
             "inversion of every class."
         )
-        return Verdict("yes" if spans[most] < _WEAK else "no", said)
+        if any(difference.low >= _WEAK for difference in differences.values()):
+            return Verdict("no", said)
+        if all(difference.high < _WEAK for difference in differences.values()):
+            return Verdict("yes", said)
+        open_ = [name for name, difference in differences.items() if not difference.high < _WEAK]
+        return Verdict("undecided", f"{said} The cells do not tell for {', '.join(open_)}.")
 
     def table(self) -> Table:
         rows = []
         for name, factor in self.factors.items():
             for i, level in enumerate(factor.levels):
-                effect = (f"{factor.eta_squared:.2f}", f"{factor.f:.1f}", f"{factor.p:.2g}") if i == 0 else ("", "", "")
+                statistics = (f"{factor.eta_squared:.2f}", f"{factor.f:.1f}", f"{factor.p:.2g}")
+                effect = (estimate_text(factor.difference, percent=True, digits=0), *statistics) if i == 0 else [""] * 4
                 rows.append(
                     (
                         f"{name}: {level}",
@@ -112,9 +123,10 @@ class Sweep(Result):
                 )
         note = (
             f"{len(self.design)} cells of {self.critical_errors.shape[1]} networks. Eta squared: partial, of the whole factor. "
-            "Intervals: bootstrap over cells."
+            "Intervals of eps*: over cells. Difference: of the two levels farthest apart, other factors being equal, as a "
+            "share of the mean eps*; its intervals hold for all factors at once."
         )
-        return Table(("factor", "eps* (95 % interval)", "with inversion", "eta squared", "F", "p"), rows, note)
+        return Table(("factor", "eps* (95 % interval)", "with inversion", "difference", "eta squared", "F", "p"), rows, note)
 
     def numbers(self) -> dict[str, Any]:
         return {
@@ -127,7 +139,7 @@ class Sweep(Result):
 
     def draw(self, axes: "Axes") -> None:
         place, ticks, labels = 0.0, [], []
-        means = 100 * _cell_means(self.critical_errors)
+        means = 100 * mean_of_found(self.critical_errors)
         for (name, factor), color in zip(self.factors.items(), COLORS, strict=False):
             for level, estimate in zip(factor.levels, factor.critical_error, strict=True):
                 own = [mean for mean, cell in zip(means, self.design, strict=True) if cell[name] == level]
@@ -245,9 +257,7 @@ def _cell(setting: Setting, cell: dict[str, Any], i: int, total: int) -> tuple[N
     def make() -> Arrays:
         try:
             run = here.train_afresh("cells", total=total)
-        except FastentError as error:
-            if "diverged" not in str(error):
-                raise
+        except DivergedError:
             return {"errors": np.full(here.seeds, np.nan), "reasons": np.array("training diverged")}
         return {"errors": critical_errors(run), "reasons": np.array(reasons_text([run]))}
 
@@ -255,24 +265,20 @@ def _cell(setting: Setting, cell: dict[str, Any], i: int, total: int) -> tuple[N
     return arrays["errors"], str(arrays["reasons"])
 
 
-def _cell_means(errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(cells,) mean over the networks that have an inversion."""
-    counts = (~np.isnan(errors)).sum(1)
-    means: NDArray[np.float64] = np.where(counts > 0, np.nansum(errors, axis=1) / np.maximum(counts, 1), np.nan)
-    return means
-
-
 def _factors(design: list[dict[str, Any]], errors: NDArray[np.float64]) -> dict[str, Factor]:
-    means = _cell_means(errors)
+    means = mean_of_found(errors)
     found = ~np.isnan(means)
     columns = {name: np.array([levels.index(cell[name]) for cell in design]) for name, levels in FACTORS.items()}
-    effects = analysis_of_variance(means[found], {name: column[found] for name, column in columns.items()})
+    used = {name: column[found] for name, column in columns.items()}
+    effects, level = analysis_of_variance(means[found], used), means[found].mean() if found.any() else np.nan
+    differences = largest_differences(means[found], used, {name: len(levels) for name, levels in FACTORS.items()})
     return {
         name: Factor(
             levels,
-            [bootstrap(means[found & (columns[name] == i)]) for i in range(len(levels))],
+            [student_mean(means[found & (columns[name] == i)], least=0) for i in range(len(levels))],
             [float((~np.isnan(errors[columns[name] == i])).mean()) for i in range(len(levels))],
             *effects[name],
+            Estimate(*(np.nan if not level else figure / level for figure in differences[name])),
         )
         for name, levels in FACTORS.items()
     }
@@ -302,6 +308,47 @@ def analysis_of_variance(
     return effects
 
 
+def largest_differences(
+    values: NDArray[np.float64], factors: dict[str, NDArray[np.int64]], n_levels: dict[str, int]
+) -> dict[str, Estimate]:
+    """For each factor the difference between its two levels farthest apart, the other factors being equal (main effects).
+
+    The 95 % intervals are Student's with Bonferroni's correction for every pair of levels of every factor: they hold together,
+    and choosing the largest costs nothing. There is none where no freedom is left, and no upper end where a level is missing.
+    """
+    from scipy.stats import t
+
+    dummies = {name: _dummies(levels) for name, levels in factors.items()}
+    matrix = np.column_stack([np.ones(len(values)), *dummies.values()])
+    left, freedom = _fit(values, list(dummies.values()))
+    pairs = sum(own.shape[1] * (own.shape[1] + 1) // 2 for own in dummies.values())
+    whole = freedom > 0 and pairs > 0 and len(values) - freedom == matrix.shape[1]
+    inverse = np.linalg.pinv(matrix.T @ matrix)
+    coefficients = inverse @ matrix.T @ values
+    quantile = float(t.ppf(1 - 0.025 / pairs, freedom)) if whole else np.nan
+    found, first = {}, 1
+    for name, own in dummies.items():
+        contrasts = np.zeros((own.shape[1] + 1, matrix.shape[1]))
+        contrasts[1:, first : first + own.shape[1]] = np.eye(own.shape[1])
+        first += own.shape[1]
+        above, below = np.triu_indices(len(contrasts), 1)
+        if not len(above):
+            found[name] = student_mean([])
+            continue
+        between = contrasts[above] - contrasts[below]
+        size = np.abs(between @ coefficients)
+        error = np.sqrt(np.einsum("ij,jk,ik->i", between, inverse, between) * left / max(freedom, 1))
+        low, high = np.maximum(size - quantile * error, 0), size + quantile * error
+        missing = len(contrasts) < n_levels[name]
+        found[name] = Estimate(
+            float(size.max()),
+            float(error[size.argmax()]) if whole else np.nan,
+            float(low.max()),
+            np.inf if missing and whole else float(high.max()),
+        )
+    return found
+
+
 def _dummies(levels: NDArray[np.int64]) -> NDArray[np.float64]:
     dummies: NDArray[np.float64] = (levels[:, None] == np.unique(levels)[None, 1:]).astype(float)
     return dummies
@@ -312,8 +359,3 @@ def _fit(values: NDArray[np.float64], columns: list[NDArray[np.float64]]) -> tup
     matrix = np.column_stack([np.ones(len(values)), *columns])
     coefficients, _, rank, _ = np.linalg.lstsq(matrix, values, rcond=None)
     return float(((values - matrix @ coefficients) ** 2).sum()), len(values) - int(rank)
-
-
-def _span(factor: Factor) -> float:
-    values = [estimate.value for estimate in factor.critical_error if not np.isnan(estimate.value)]
-    return max(values) - min(values) if len(values) > 1 else np.nan

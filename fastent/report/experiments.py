@@ -28,11 +28,10 @@ def write_experiments_report(results: Sequence[Result], path: str | os.PathLike[
     command : str, optional
         The command line that makes them again.
     """
-    config = results[0].config
     write_page(
         path,
         "experiments.html.j2",
-        data=str(config["data"]),
+        data=str(results[0].config["data"]),
         headline=_headline(results),
         experiments=[
             {
@@ -49,11 +48,7 @@ def write_experiments_report(results: Sequence[Result], path: str | os.PathLike[
         ],
         command=command,
         done="What was done",
-        config=[
-            (name.replace("_", " "), _said(value))
-            for name, value in config.items()
-            if value not in (None, [], False) and name != "source"
-        ],
+        config=_config(results),
     )
 
 
@@ -64,6 +59,25 @@ def _headline(results: Sequence[Result]) -> str:
     undecided = sum(result.verdict.holds == "undecided" for result in results)
     rest = f", {undecided} {'is' if undecided == 1 else 'are'} undecided" if undecided else ""
     return f"{held} of {len(results)} claims hold on {results[0].config['data']}{rest}."
+
+
+def _config(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Every option; where experiments differ in one, or do not all have it, each value with the experiments it is of."""
+    listed = []
+    for name in dict.fromkeys(name for result in results for name in result.config):
+        if name == "source":
+            continue
+        holders: dict[str, list[str]] = {}
+        for result in results:
+            value = result.config.get(name)
+            if value is None or value is False or value == []:  # 0 is a value
+                continue
+            holders.setdefault(_said(value), []).append(result.name)
+        same = len(holders) == 1 and len(next(iter(holders.values()))) == len(results)
+        said = [value if same else f"{value} ({', '.join(names)})" for value, names in holders.items()]
+        if said:
+            listed.append((name.replace("_", " "), "; ".join(said)))
+    return listed
 
 
 def _picture(result: Result) -> str:

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fastent.errors import FastentError
-from fastent.evaluation import evaluating
+from fastent.errors import DivergedError, FastentError
+from fastent.evaluation import evaluating, torch_device
 from fastent.memory import check_fits
 from fastent.options import choice, number, whole_number
 from fastent.progress import Progress, interruptible, reporting
@@ -37,7 +37,7 @@ from fastent.training.ensemble import ACTIVATIONS
 from fastent.training.inversion import open_positions
 from fastent.training.modules import make_network, model_digest
 from fastent.training.run import Run
-from fastent.training.train import environment, layer_widths, torch_device
+from fastent.training.train import environment, layer_widths
 
 __all__ = ["train_streamed"]
 
@@ -186,7 +186,7 @@ def train_streamed(
         "record_points": None if m == n else m,
         "queries": min(m, whole_number("queries", queries, minimum=1)) if "mixing" in chosen else None,
         "metrics": chosen,
-        "device": torch_device("cpu" if device is None else str(device)),
+        "device": str(torch_device("cpu" if device is None else str(device))),
     }
     if config["record_every"] * config["updates_per_epoch"] < 1:
         raise FastentError(
@@ -509,9 +509,9 @@ class _Training:
         if not torch.isfinite(self.losses).all():
             raise self._diverged()
 
-    def _diverged(self) -> FastentError:
+    def _diverged(self) -> DivergedError:
         epoch = self.update / self.feed.updates_per_epoch
-        return FastentError(
+        return DivergedError(
             f"training diverged by epoch {epoch:.3g}: the networks' outputs are no longer finite; lower lr={self.config['lr']}"
         )
 

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastent.errors import FastentError
+from fastent.intervals import student_mean
 from fastent.options import choice, number
 
 __all__ = ["Inversion", "InversionSummary", "find_inversion", "open_positions", "summarize_inversions"]
 
 # A curve that moves by less than this share of its own level has not moved.
 _STILL = 1e-3
-_BOOTSTRAP_SAMPLES = 9999
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class InversionSummary:
     """The inversions of one class (or pair) over independent seeds.
 
     `train_error` is the mean of eps* over the seeds that have an inversion, `std` its standard deviation over them (ddof 1),
-    `interval` the 95 % percentile bootstrap interval of the mean; None where too few seeds have an inversion. `reasons`
-    counts why the others have none.
+    `interval` the 95 % interval of the mean (Student's, see `student_mean`); None where fewer than two seeds have an inversion.
+    `reasons` counts why the others have none.
     """
 
     seeds: int
@@ -153,20 +153,21 @@ def find_inversion(
     )
 
 
-def summarize_inversions(inversions: Sequence[Inversion], *, seed: int = 0) -> InversionSummary:
-    """Mean eps* over independent seeds with its spread and a 95 % bootstrap interval."""
+def summarize_inversions(inversions: Sequence[Inversion]) -> InversionSummary:
+    """Mean eps* over independent seeds with its spread and its 95 % interval."""
     found = [inversion for inversion in inversions if inversion]
     reasons: dict[str, int] = {}
     for inversion in inversions:
         if not inversion:
             reasons[inversion.reason] = reasons.get(inversion.reason, 0) + 1
     errors = np.array([inversion.train_error for inversion in found], float)
+    mean = student_mean(errors, least=0)
     return InversionSummary(
         seeds=len(inversions),
         found=len(found),
-        train_error=float(errors.mean()) if len(found) else None,
+        train_error=mean.value if found else None,
         std=float(errors.std(ddof=1)) if len(found) > 1 else None,
-        interval=_bootstrap_interval(errors, seed) if len(found) > 1 else None,
+        interval=(mean.low, mean.high) if len(found) > 1 else None,
         epoch=float(np.median([inversion.epoch for inversion in found if inversion.epoch is not None])) if found else None,
         value=float(np.mean([inversion.value for inversion in found if inversion.value is not None])) if found else None,
         reasons=reasons,
@@ -238,17 +239,6 @@ def _mirrored(reason: str) -> str:
     for low, high in (("falling", "rising"), ("rose before it fell", "fell before it rose")):
         reason = reason.replace(low, high)
     return reason
-
-
-def _bootstrap_interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    from scipy.stats import bootstrap
-
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    interval = bootstrap(
-        (values,), np.mean, n_resamples=_BOOTSTRAP_SAMPLES, method="percentile", rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
 
 
 def _check_curves(*curves: ArrayLike) -> list[NDArray[Any]]:

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastent.errors import FastentError
+from fastent.errors import DivergedError, FastentError
+from fastent.evaluation import torch_device
 from fastent.memory import check_fits
 from fastent.options import choice, number, whole_number
 from fastent.progress import Progress, interruptible, reporting
@@ -27,7 +28,7 @@ from fastent.training.recorder import Recorder
 from fastent.training.run import Run, load_run
 from fastent.training.snapshot import Snapshot
 
-__all__ = ["default_epochs", "environment", "layer_widths", "torch_device", "train"]
+__all__ = ["default_epochs", "environment", "layer_widths", "train"]
 
 _EPOCHS = 500
 _HIDDEN = (20,)
@@ -187,7 +188,7 @@ def train(
         "batch_size": None if batch_size is None else whole_number("batch_size", batch_size, minimum=1),
         "test_every": whole_number("test_every", test_every, minimum=1),
         "dtype": choice("dtype", dtype, ("float32", "float64")),
-        "device": torch_device("cpu" if device is None else str(device)),
+        "device": str(torch_device("cpu" if device is None else str(device))),
     }
     if config["momentum"] and optimizer != "sgd":
         raise FastentError(f"momentum={momentum}: only optimizer='sgd' has a momentum")
@@ -280,7 +281,7 @@ def _train(
         for epoch in range(first, n_epochs + 1):
             observed = networks.observe(points, learn=config["batch_size"] is None and epoch < n_epochs)
             if not torch.isfinite(observed.logits.sum()):
-                raise FastentError(
+                raise DivergedError(
                     f"training diverged at epoch {epoch}: the networks' outputs are no longer finite; lower lr={config['lr']}"
                 )
             if epoch == recorder.n_recorded:
@@ -416,18 +417,6 @@ def layer_widths(hidden: Any) -> list[int]:
     if not widths:
         raise FastentError("hidden=(): at least one hidden layer is needed, for instance (20,)")
     return widths
-
-
-def torch_device(name: str) -> str:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise FastentError(f"device={name!r}: choose 'cpu' or 'cuda'")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise FastentError(f"device={name!r}: torch sees {torch.cuda.device_count()} CUDA devices here; use 'cpu'")
-    return name
 
 
 def _check_memory(config: dict[str, Any], data: Data) -> None:

@@ -1,0 +1,203 @@
+"""`fastent capture`: parse, call, print."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fastent.cli_options import DATA, NETWORK, OUTPUT, Device, plain_errors, print_cost
+from fastent.errors import FastentError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fastent.streaming.store import Store
+
+__all__ = ["capture"]
+
+
+@plain_errors
+def capture(
+    model: Annotated[
+        str | None,
+        typer.Option(help="package.module:factory, a function that returns the torch module.", rich_help_panel=NETWORK),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="The module's state_dict, as torch.save wrote it; as made unless said.", rich_help_panel=NETWORK),
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Names of the layers, with commas, as in named_modules().", rich_help_panel=NETWORK)
+    ] = None,
+    pooling: Annotated[
+        str, typer.Option(help="Of positions or tokens: mean, cls (the first token) or flatten.", rich_help_panel=NETWORK)
+    ] = "mean",
+    device: Device = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="What the model is given, row by row: an .npy (n, ...), an .npz's member, FILE.npz:NAME, or any other source "
+            "of rows. Whole numbers of 32 bits and more arrive as int64, anything else as float32.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="Labels (n,) to keep with it: .npy or .npz.", rich_help_panel=DATA)] = None,
+    batch_size: Annotated[int, typer.Option(help="Rows in a pass through the model.", rich_help_panel=DATA)] = 256,
+    dtype: Annotated[str, typer.Option(help="On disk: float16, bfloat16 or float32.", rich_help_panel=OUTPUT)] = "float16",
+    shard_rows: Annotated[
+        int, typer.Option(help="Rows in a file; what an interruption loses at most.", rich_help_panel=OUTPUT)
+    ] = 65536,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; what was interrupted in it is continued.", rich_help_panel=OUTPUT)
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another capture in --out.", rich_help_panel=OUTPUT)
+    ] = False,
+    verify: Annotated[
+        Path | None,
+        typer.Option(help="Instead: read a captured folder and check every byte.", rich_help_panel=OUTPUT, metavar="DIR"),
+    ] = None,
+) -> None:
+    """Run a model over stored data once and keep what its layers put out, for measuring.
+
+    [bold]fastent capture --model package.module:factory --weights W.pt --data X.npy --labels y.npy --layers a --out DIR[/bold]
+    [bold]fastent measure DIR:a DIR[/bold] then measures a layer; [bold]fastent capture --verify DIR[/bold] checks the folder.
+    """
+    if verify is not None:
+        from fastent.streaming.store import open_store
+
+        stored = open_store(verify, unfinished=True)
+        stored.verify(progress=True)
+        _print(stored, "verified")
+        return
+    for name, value in (("--model", model), ("--data", data), ("--layers", layers), ("--out", out)):
+        if value is None:
+            raise FastentError(f"{name} is missing: --model, --data, --layers and --out are needed, or --verify alone")
+    assert model is not None
+    assert data is not None
+    assert layers is not None
+    assert out is not None
+    import torch
+
+    from fastent.files import first_line
+    from fastent.options import whole_number
+    from fastent.streaming.capture import capture as capture_layers
+
+    batch_size = whole_number("batch-size", batch_size, minimum=1)
+    rows: Any = _Rows(data, labels)
+    try:
+        stored = capture_layers(
+            _load(model, weights),
+            torch.utils.data.DataLoader(rows, batch_size=batch_size, collate_fn=_as_it_is),
+            [name.strip() for name in layers.split(",")],
+            out,
+            pooling=pooling,  # type: ignore[arg-type]
+            dtype=dtype,  # type: ignore[arg-type]
+            shard_rows=shard_rows,
+            device=device,
+            overwrite=overwrite,
+            progress=True,
+        )
+    except KeyboardInterrupt:
+        print(f"Interrupted; the shards that are done are in {out}, and the same command goes on from there.", file=sys.stderr)
+        raise
+    except RuntimeError as error:
+        raise FastentError(
+            f"{model} does not run on the rows of {data}, of shape {rows.row_shape} ({first_line(error)}): pass what it takes"
+        ) from error
+    _print(stored, f"in {out}")
+    print_cost(stored.manifest["throughput"]["seconds"], "capturing", torch.get_num_threads())
+
+
+def _load(place: str, weights: Path | None) -> "nn.Module":
+    """A new module, with these weights."""
+    import torch
+
+    from fastent.files import first_line
+    from fastent.training.modules import find_factory
+
+    factory = find_factory(place)
+    torch.manual_seed(0)  # so that a module without stored weights is the same when the capture goes on
+    module = factory()
+    if not isinstance(module, torch.nn.Module):
+        raise FastentError(
+            f"model={place!r} returned {type(module).__name__}: a function that returns a torch module is needed"
+        )
+    if weights is None:
+        return module
+    if not weights.is_file():
+        raise FastentError(f"no file {str(weights)!r}: check the path")
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        module.load_state_dict(state)
+    except Exception as error:  # a damaged file can raise anything
+        raise FastentError(
+            f"{str(weights)!r} does not hold the weights of {place} ({first_line(error)}): "
+            "save them with torch.save(model.state_dict(), FILE)"
+        ) from error
+    return module
+
+
+class _Rows:
+    """Stored rows, and labels, as a data set of batches."""
+
+    def __init__(self, data: str, labels: str | None) -> None:
+        from fastent.arrays import as_array, check_lengths
+        from fastent.chunks import open_source
+        from fastent.files import read_array
+
+        whole = data.endswith((".npy", ".npz")) or ".npz:" in data
+        self._X: Any = read_array(data, "X") if whole and not Path(data).is_dir() else open_source(data)
+        if self._X.ndim < 2 or 0 in self._X.shape or self._X.dtype.kind not in "fiub":
+            raise FastentError(
+                f"{data} has shape {self._X.shape} and dtype {self._X.dtype}: rows (n, ...) of numbers are needed"
+            )
+        self._y = None if labels is None else as_array(read_array(labels, "y"), labels)
+        if self._y is not None:
+            if self._y.ndim != 1 or self._y.dtype.kind not in "iub":
+                raise FastentError(
+                    f"{labels} has shape {self._y.shape} and dtype {self._y.dtype}: one whole number for each row is needed"
+                )
+            check_lengths(len(self._X), len(self._y), features_name=data, labels_name=str(labels))
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return tuple(self._X.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._X)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.__getitems__([row])
+
+    def __getitems__(self, rows: Sequence[int]) -> Any:
+        import numpy as np
+        import torch
+
+        found = self._X[np.asarray(rows)]
+        tokens = found.dtype.kind in "iu" and found.dtype.itemsize >= 4
+        inputs = torch.from_numpy(np.ascontiguousarray(found, np.int64 if tokens else np.float32))
+        return inputs if self._y is None else (inputs, torch.from_numpy(self._y[np.asarray(rows)].astype(np.int64)))
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _print(stored: "Store", what: str) -> None:
+    from fastent.memory import readable_bytes
+
+    table = Table(title=f"{len(stored):,} rows {what}{'' if stored.complete else ', unfinished'}")
+    for heading in ("layer", "d", "dtype", "pooling", "on disk"):
+        table.add_column(heading, justify="left" if heading in ("layer", "dtype", "pooling") else "right")
+    for i, layer in enumerate(stored.manifest["layers"]):
+        files = [stored.path / shard["files"][i]["file"] for shard in stored.manifest["shards"]]
+        size = readable_bytes(sum(file.stat().st_size for file in files))
+        table.add_row(layer["name"] or "(the model)", str(layer["d"]), layer["dtype"], layer["pooling"], size)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    speed = stored.manifest["throughput"]
+    print(f"{speed['rows_per_second']:,.0f} rows/s, {speed['megabytes_per_second']:.1f} MB/s")

@@ -1,0 +1,255 @@
+"""Run a model once over a loader and keep what its layers put out."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.errors import FastentError
+from fastent.evaluation import placed
+from fastent.files import output_folder
+from fastent.options import choice, whole_number
+from fastent.progress import Progress, interruptible, reporting
+from fastent.streaming.layers import POOLINGS, moved, named_layers, unwrapped, watching
+from fastent.streaming.loaders import (
+    add_to_digest,
+    batches_from_row,
+    check_order,
+    fingerprint,
+    first_batch,
+    seekable,
+    total_rows,
+)
+from fastent.streaming.store import (
+    DTYPES,
+    Manifest,
+    ShardWriter,
+    Store,
+    alone_in,
+    new_manifest,
+    open_store,
+    read_manifest,
+    remove_leftovers,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["capture"]
+
+
+def capture(
+    model: "nn.Module",
+    loader: Any,
+    layers: Sequence[str],
+    out: str | os.PathLike[str],
+    *,
+    pooling: Literal["mean", "cls", "flatten"] = "mean",
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16",
+    shard_rows: int = 65536,
+    device: Any = None,
+    overwrite: bool = False,
+    progress: Progress = None,
+) -> Store:
+    """Run a model once over a loader and write what the named layers put out to a folder, to be opened by `fe.open`.
+
+    The same call goes on after an interruption, with the bits of a call that was none: rows that are on disk are verified, not
+    computed again. A plain DataLoader is entered where the capture stopped; any other iterable is gone through from its start.
+    Data that are drawn anew in every pass cannot be continued, which shows in the first batch.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Runs in eval mode without gradients. It, its mode and the random states are as found afterwards.
+    loader : DataLoader or iterable
+        Yields x, (x, y) or a mapping of what the model takes by name, in the order of the rows: without shuffling.
+        Labels, one for each row, are stored too.
+    layers : sequence of str
+        Names as in `model.named_modules()`; "" is the model's own output.
+    out : path
+        The folder.
+    pooling : "mean", "cls" or "flatten"
+        Of positions (b, channels, positions...) or tokens (b, tokens, d) the mean, the first token, or everything. Tokens that
+        an `attention_mask` leaves out do not count in the mean.
+    dtype : "float16", "bfloat16" or "float32"
+        On disk. bfloat16 is read as float32.
+    shard_rows : int
+        Rows in a file, and what an interruption loses at most; a batch is never split.
+    device : optional
+        Where to run, as "cuda"; where the model is unless said. The model is moved back afterwards.
+    overwrite : bool
+        Begin anew, whatever the folder holds.
+    progress : bool or callable
+        True for a bar on stderr, with rows and megabytes per second; or a function of (done, total, message), in rows.
+
+    Returns
+    -------
+    Store
+        `.layer(name)` is a source (n, d), `.labels` (n,), `.row_ids` (n,), `.verify()`, `.manifest`.
+
+    Raises
+    ------
+    FastentError
+        Unknown layers; a shuffling loader; values that are not finite, or out of the dtype's range; a folder that holds another
+        capture, or a damaged one; no space left (rows written so far are safe).
+
+    Examples
+    --------
+    >>> import fastent as fe, tempfile, torch
+    >>> data = torch.utils.data.TensorDataset(torch.eye(4), torch.tensor([0, 1, 0, 1]))
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh())
+    >>> store = fe.capture(model, torch.utils.data.DataLoader(data, batch_size=2), ["1"], tempfile.mkdtemp())
+    >>> store
+    Store(4 rows of float16: 1 3)
+    >>> fe.open(store.path, "1").shape, store.labels.tolist()
+    ((4, 3), [0, 1, 0, 1])
+    """
+    model = unwrapped(model)
+    names = list(named_layers(model, layers))
+    choice("pooling", pooling, POOLINGS)
+    choice("dtype", dtype, DTYPES)
+    shard_rows = whole_number("shard_rows", shard_rows, minimum=1)
+    check_order(loader)
+    total = total_rows(loader)
+    asked: dict[str, Any] = {
+        "layers": names,
+        "pooling": pooling,
+        "dtype": dtype,
+        "total_rows": total,
+        "model": {"class": type(model).__qualname__, "sha256": _model_hash(model)},
+        "loader": {"batch_size": getattr(loader, "batch_size", None)},
+    }
+    folder = output_folder(out)
+    with ExitStack() as stack:
+        stack.enter_context(alone_in(folder))
+        manifest = None if overwrite else read_manifest(folder)
+        if manifest is not None:
+            _check_that_it_is_the_same(manifest, asked, folder)
+        if not overwrite:
+            remove_leftovers(folder, manifest)
+        if manifest is not None:
+            stored = open_store(folder, unfinished=True)
+            stored.verify(progress)
+            if seekable(loader) and fingerprint(first_batch(loader)) != manifest["loader"]["first_batch"]:
+                raise _another(folder, "other inputs in the first batch")
+            if stored.complete:
+                return stored
+        interrupted = stack.enter_context(interruptible())
+        place = stack.enter_context(placed(model, device))
+        look = stack.enter_context(watching(model, names, pooling))
+        report = stack.enter_context(reporting(progress, "capture", total or 0))
+        writer = None if manifest is None else stack.enter_context(ShardWriter(folder, manifest, shard_rows))
+        stream = batches_from_row(loader, 0 if manifest is None else manifest["rows"])
+        for inputs, labels in _until_interrupted(stream, interrupted):
+            _, found = look(moved(inputs, place))
+            row = 0 if writer is None else writer.rows
+            arrays = [_on_disk(name, tensor, dtype, row) for name, tensor in found.items()]
+            known = None if labels is None else labels.numpy()
+            if writer is None:
+                asked["loader"]["first_batch"] = fingerprint(inputs)
+                manifest = _manifest(asked, arrays, known)
+                writer = stack.enter_context(ShardWriter(folder, manifest, shard_rows))
+                writer.write_manifest()
+                remove_leftovers(folder, manifest)  # of the store that is overwritten
+            _append(writer, names, arrays, known)
+            speed = writer.throughput()
+            report(writer.rows, f"{speed['rows_per_second']:,.0f} rows/s, {speed['megabytes_per_second']:.1f} MB/s")
+        if writer is None:
+            raise FastentError("loader has no rows: at least one batch is needed")
+        writer.finish()
+        return Store(folder, writer.manifest)
+
+
+def _until_interrupted(stream: Iterator[Any], interrupted: Callable[[], bool]) -> Iterator[Any]:
+    try:
+        for batch in stream:
+            if interrupted():
+                raise KeyboardInterrupt
+            yield batch
+    except RuntimeError as error:
+        if interrupted():  # by Ctrl-C, which ends the loader's processes too
+            raise KeyboardInterrupt from error
+        raise
+
+
+def _check_that_it_is_the_same(manifest: Manifest, asked: dict[str, Any], folder: os.PathLike[str]) -> None:
+    there = {
+        "layers": [layer["name"] for layer in manifest["layers"]],
+        "batch_size": manifest["loader"].get("batch_size"),
+        "model": manifest["model"].get("sha256"),
+        **{name: manifest[name] for name in ("pooling", "dtype", "total_rows")},
+    }
+    now = {**asked, "batch_size": asked["loader"]["batch_size"], "model": asked["model"]["sha256"]}
+    if now["total_rows"] is None:  # it shows at the end
+        now["total_rows"] = there["total_rows"]
+    for name, was in there.items():
+        if was != now[name]:
+            raise _another(folder, f"{name} {was}, not {now[name]}")
+
+
+def _another(folder: Any, what: str) -> FastentError:
+    return FastentError(
+        f"{str(folder)!r} holds a capture with {what}: name another folder, or use overwrite=True to replace what is there"
+    )
+
+
+def _manifest(asked: dict[str, Any], arrays: list[NDArray[Any]], labels: NDArray[Any] | None) -> Manifest:
+    widths = [(name, array.shape[1]) for name, array in zip(asked["layers"], arrays, strict=True)]
+    return new_manifest(
+        widths,
+        pooling=asked["pooling"],
+        dtype=asked["dtype"],
+        labels=None if labels is None else labels.dtype,
+        model=asked["model"],
+        loader=asked["loader"],
+        total_rows=asked["total_rows"],
+    )
+
+
+def _append(writer: ShardWriter, names: list[str], arrays: list[NDArray[Any]], labels: NDArray[Any] | None) -> None:
+    """Append a batch that is of the same form as those before."""
+    for name, array, layer in zip(names, arrays, writer.manifest["layers"], strict=True):
+        if array.shape[1] != layer["d"]:
+            raise FastentError(
+                f"layer {name!r} puts out {layer['d']} and then {array.shape[1]} values a row: pad or crop the data to one "
+                "size, or use pooling='mean'"
+            )
+    kind = None if labels is None else labels.dtype.str
+    if kind != writer.manifest["labels"]:
+        raise FastentError(
+            f"loader yields labels of dtype {writer.manifest['labels']} and then of {kind} at row {writer.rows}: "
+            "every row needs one, or none"
+        )
+    writer.add(*arrays, *(() if labels is None else (labels,)))
+
+
+def _on_disk(name: str, rows: "Tensor", dtype: str, start: int) -> NDArray[Any]:
+    """Rows (b, d) in the dtype on disk; what it cannot hold is refused."""
+    import torch
+
+    narrow = rows.to(getattr(torch, dtype))
+    bad = None
+    # A finite sum has finite terms: each is looked at only where it is not, or overflows.
+    if not torch.isfinite(narrow.sum(dtype=torch.float32)):
+        bad = ~torch.isfinite(narrow)
+    if bad is not None and bad.any():
+        at = int(bad.any(1).nonzero()[0, 0])
+        value = float(rows[at][bad[at]][0])
+        place = f"layer {name!r} puts out {value:g} at row {start + at}"
+        if not np.isfinite(value):
+            raise FastentError(f"{place}: repair the model or that row's data")
+        wider = "dtype='bfloat16' or 'float32'" if dtype == "float16" else "dtype='float32', or scale the layer"
+        raise FastentError(f"{place}, beyond the range of {dtype}: use {wider}")
+    narrow = narrow.cpu()
+    return narrow.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else narrow.numpy()
+
+
+def _model_hash(model: "nn.Module") -> str:
+    """SHA-256 of parameters and buffers, by name."""
+    digest = hashlib.sha256()
+    add_to_digest(digest, model.state_dict())
+    return digest.hexdigest()

@@ -1,0 +1,123 @@
+"""Loaders whose rows can be named: row i is the i-th of what is loaded, in every pass."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fastent.errors import FastentError
+from fastent.streaming.layers import Inputs, batches, n_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["batches_from_row", "check_order", "fingerprint", "first_batch", "seekable", "stretch", "total_rows"]
+
+
+def check_order(loader: Any) -> None:
+    """Refuse a loader that takes its data set in another order than the data set has."""
+    from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
+
+    if not isinstance(loader, DataLoader):
+        if not hasattr(loader, "__iter__"):
+            raise FastentError(f"loader is {type(loader).__name__}: a DataLoader, or an iterable of batches, is needed")
+        return
+    if isinstance(loader.dataset, IterableDataset):
+        return
+    batched = loader.batch_sampler is None or type(loader.batch_sampler) is BatchSampler
+    sampler = loader.sampler if batched else loader.batch_sampler
+    if not batched or not isinstance(sampler, SequentialSampler):
+        raise FastentError(
+            f"loader takes its rows by a {type(sampler).__name__}, so that they cannot be named: use shuffle=False, "
+            "and for some of the rows torch.utils.data.Subset"
+        )
+
+
+def seekable(loader: Any) -> bool:
+    """Whether batches can be loaded without those before: a plain DataLoader that goes through its data set in order."""
+    from torch.utils.data import DataLoader, IterableDataset
+
+    # A class of somebody else's may do more than its parts say.
+    plain = type(loader) is DataLoader and not isinstance(loader.dataset, IterableDataset)
+    return plain and loader.batch_size is not None
+
+
+def total_rows(loader: Any) -> int | None:
+    """How many rows a pass has, where that can be known before."""
+    if not seekable(loader):
+        return None
+    n = len(loader.dataset)
+    return n - n % loader.batch_size if loader.drop_last else n
+
+
+def stretch(loader: Any, start: int, stop: int, *, workers: int | None = None) -> Any:
+    """The batches that begin at rows start..stop of a seekable loader, `start` being the first of a batch."""
+    from torch.utils.data import DataLoader, Subset
+
+    workers = loader.num_workers if workers is None else workers
+    with_workers = {
+        "worker_init_fn": loader.worker_init_fn,
+        "multiprocessing_context": loader.multiprocessing_context,
+        "prefetch_factor": loader.prefetch_factor,
+        "timeout": loader.timeout,
+    }
+    end = min(-(-stop // loader.batch_size) * loader.batch_size, len(loader.dataset))
+    return DataLoader(
+        Subset(loader.dataset, range(start, end)),
+        batch_size=loader.batch_size,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        drop_last=loader.drop_last,
+        generator=loader.generator,
+        num_workers=workers,
+        **(with_workers if workers else {}),
+    )
+
+
+def first_batch(loader: Any) -> Inputs:
+    """Its inputs."""
+    few = stretch(loader, 0, 1, workers=0) if seekable(loader) else loader
+    for inputs, _ in batches(few):
+        return inputs
+    raise FastentError("loader has no rows: at least one batch is needed")
+
+
+def batches_from_row(loader: Any, row: int) -> "Iterator[tuple[Inputs, Tensor | None]]":
+    """The batches from `row` on, the first of a batch: without loading those before where that is possible."""
+    n = total_rows(loader)
+    if row and n is not None:
+        if row < n:
+            yield from batches(stretch(loader, row, n))
+        return
+    before = 0
+    for inputs, labels in batches(loader):
+        if before >= row:
+            yield inputs, labels
+        before += n_rows(inputs)
+        if before > row > before - n_rows(inputs):
+            raise FastentError(f"loader has no batch that begins at row {row}, as before: use the batch size of the first call")
+
+
+def fingerprint(inputs: Inputs) -> str:
+    """SHA-256 of what a model is given, 16 digits of it."""
+    digest = hashlib.sha256()
+    add_to_digest(digest, inputs)
+    return digest.hexdigest()[:16]
+
+
+def add_to_digest(digest: Any, value: Any) -> None:
+    """Tensors by dtype, shape and bytes, mappings and sequences of them by their parts."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        tensor = value.detach().cpu().contiguous()
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping):
+        for name in sorted(value, key=str):
+            digest.update(f"{name} ".encode())
+            add_to_digest(digest, value[name])
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            add_to_digest(digest, part)
+    else:
+        digest.update(repr(value).encode())
