@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from fastent.streaming.capture import capture
     from fastent.streaming.driver import train_streamed
     from fastent.streaming.model_source import ModelSource
+    from fastent.streaming.probe import Probe
+    from fastent.streaming.records import ProbeRecords, load_probe
     from fastent.training.data import Data, load_data
     from fastent.training.inversion import Inversion, find_inversion
     from fastent.training.run import Run, load_run
@@ -65,6 +67,9 @@ _HOME = {
     "silhouette": "silhouettes",
     "SoftNearestNeighbor": "softnn",
     "soft_nearest_neighbor_loss": "softnn",
+    "Probe": "streaming.probe",
+    "ProbeRecords": "streaming.records",
+    "load_probe": "streaming.records",
     "capture": "streaming.capture",
     "ModelSource": "streaming.model_source",
     "Data": "training.data",
@@ -93,6 +98,8 @@ __all__ = [
     "Mixing",
     "ModelSource",
     "Neighbors",
+    "Probe",
+    "ProbeRecords",
     "Run",
     "Silhouettes",
     "SoftNearestNeighbor",
@@ -108,6 +115,7 @@ __all__ = [
     "layer_margins",
     "lisi",
     "load_data",
+    "load_probe",
     "load_run",
     "logit_margin",
     "margins",

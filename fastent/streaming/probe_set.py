@@ -1,0 +1,126 @@
+"""The probe set: the same rows in the same order at every look, whole batches of them for each process."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays import Labels, as_labels
+from fastent.errors import FastentError
+from fastent.streaming.layers import Inputs, batches
+from fastent.streaming.loaders import check_order, stretch, total_rows
+from fastent.streaming.ranks import Ranks
+
+__all__ = ["ProbeSet", "check_loader"]
+
+# They give each process other rows, and some rows twice: torch's, and two of accelerate.
+_DEALING = {"DistributedSampler", "BatchSamplerShard", "IterableDatasetShard"}
+
+
+def check_loader(loader: Any) -> None:
+    """Refuse a loader whose rows cannot be gone through again in the same order."""
+    if hasattr(loader, "__next__"):
+        raise FastentError(f"loader is a {type(loader).__name__}, which can be gone through only once: pass what it came from")
+    for name in ("sampler", "batch_sampler", "dataset"):
+        part = getattr(loader, name, None)
+        if _DEALING & {kind.__name__ for kind in type(part).__mro__}:
+            raise FastentError(
+                f"loader has a {type(part).__name__}, which deals rows to processes, some of them twice: pass the loader of "
+                "the whole probe set to every process, and each takes its part"
+            )
+    check_order(loader)
+
+
+class Chunk(NamedTuple):
+    """A batch of the probe set: the row number of its first input, and the classes of its inputs."""
+
+    start: int
+    inputs: Inputs
+    codes: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeSet:
+    """n rows that a loader gives, in its order; rows start..stop are this process's, those of the batches first..last.
+
+    Attributes
+    ----------
+    labels : Labels
+        Codes of all n rows, and the sorted labels that they stand for.
+    """
+
+    loader: Any
+    labels: Labels
+    start: int
+    stop: int
+    first: int
+    last: int | None
+
+    @classmethod
+    def read(cls, loader: Any, ranks: Ranks) -> "ProbeSet":
+        """Go through the loader once for the labels; no model runs."""
+        check_loader(loader)
+        first, last = (0, None) if ranks.size == 1 else ranks.share(_count_batches(loader))
+
+        def own() -> NDArray[Any]:
+            found = [given for _, given in _batches_of(loader, first, last, None)]
+            if any(given is None for given in found):
+                raise FastentError(
+                    "loader does not label each of its rows: batches (inputs, labels), or mappings with 'labels', are needed"
+                )
+            return np.concatenate([np.asarray(given) for given in found]) if found else np.empty(0, np.int64)
+
+        parts = ranks.together(own)
+        ends = np.cumsum([len(part) for part in parts])
+        if not ends[-1]:
+            raise FastentError("loader has no rows: a probe set of two classes or more is needed")
+        given = np.concatenate([part for part in parts if len(part)])
+        labels = as_labels(given, minimum_classes=2, name="labels of the loader")
+        stop = int(ends[ranks.rank])
+        return cls(loader, labels, stop - len(parts[ranks.rank]), stop, first, last)
+
+    def __len__(self) -> int:
+        return len(self.labels.codes)
+
+    def chunks(self, device: Any, skip: int = 0, start: int | None = None) -> Iterator[Chunk]:
+        """Yield this process's batches, on the device; but for the first `skip`, after which row `start` comes.
+
+        Raises
+        ------
+        FastentError
+            The rows are not those that were read at first.
+        """
+        codes, classes = self.labels
+        at = self.start if start is None else start
+        for inputs, given in _batches_of(self.loader, self.first + skip, self.last, device):
+            values = np.empty(0) if given is None else np.asarray(given)
+            here = codes[at : min(at + len(values), self.stop)]
+            if len(here) != len(values) or not len(here) or not np.array_equal(classes[here], values):
+                break
+            yield Chunk(at, inputs, here)
+            at += len(here)
+        if at != self.stop:
+            raise FastentError(
+                f"loader gave other labels at row {at} than at first: the same rows in the same order are needed at every look "
+                "(shuffle=False)"
+            )
+
+
+def _count_batches(loader: Any) -> int:
+    n = total_rows(loader)
+    return sum(1 for _ in batches(loader)) if n is None else -(-n // loader.batch_size)
+
+
+def _batches_of(loader: Any, first: int, last: int | None, device: Any) -> Iterator[tuple[Inputs, Any]]:
+    """Batches first..last with their labels. Where the loader can be told to, it loads no others."""
+    n = total_rows(loader)
+    if n is None:
+        yield from islice(batches(loader, device), first, last)
+        return
+    start, stop = first * loader.batch_size, n if last is None else min(last * loader.batch_size, n)
+    if start < stop:
+        # A loader of its own also because the given one may be under way, with workers that a second pass would take from it.
+        yield from batches(stretch(loader, start, stop), device)
