@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastent.silhouettes import Silhouettes, silhouette
     from fastent.softnn import SoftNearestNeighbor, soft_nearest_neighbor_loss
     from fastent.streaming.capture import capture
+    from fastent.streaming.driver import train_streamed
     from fastent.streaming.model_source import ModelSource
     from fastent.streaming.probe import Probe
     from fastent.streaming.records import ProbeRecords, load_probe
@@ -78,6 +79,7 @@ _HOME = {
     "Run": "training.run",
     "load_run": "training.run",
     "train": "training.train",
+    "train_streamed": "streaming.driver",
 }
 
 __all__ = [
@@ -125,6 +127,7 @@ __all__ = [
     "silhouette",
     "soft_nearest_neighbor_loss",
     "train",
+    "train_streamed",
 ]
 
 serve(__name__, _HOME)

@@ -34,12 +34,18 @@ from fastent.cli_options import (
     Optimizer,
     Out,
     Overwrite,
+    RecordEvery,
+    RecordPoints,
+    RunQueries,
     Seed,
     Seeds,
     Standardize,
+    Stream,
     Subset,
     SubsetSeed,
+    Test,
     TestEvery,
+    TestLabels,
     Threads,
     plain_errors,
     print_cost,
@@ -71,25 +77,31 @@ def main() -> None:
 def run(
     data: DataSource = "digits",
     labels: Labels = None,
+    stream: Stream = False,
+    test: Test = None,
+    test_labels: TestLabels = None,
     data_dir: DataDir = None,
     subset: Subset = None,
     subset_seed: SubsetSeed = None,
     exclude: Exclude = None,
-    classes: Classes = "parity",
+    classes: Classes = None,
     standardize: Standardize = "safe",
     grayscale: Grayscale = False,
     hidden: Hidden = None,
-    activation: Activation = "tanh",
+    activation: Activation = None,
     init_scale: InitScale = 1.0,
     model: Model = None,
     layers: Layers = None,
-    seeds: Seeds = 10,
+    seeds: Seeds = None,
     seed: Seed = 0,
     epochs: Epochs = None,
     lr: LearningRate = 0.1,
     optimizer: Optimizer = "sgd",
     momentum: Momentum = 0.0,
     batch_size: BatchSize = None,
+    record_every: RecordEvery = None,
+    record_points: RecordPoints = None,
+    queries: RunQueries = None,
     test_every: TestEvery = 10,
     dtype: Dtype = "float32",
     device: Device = None,
@@ -101,7 +113,48 @@ def run(
 
     [bold]fastent run --out digits[/bold] trains 10 seeds on scikit-learn's digits.
     [bold]fastent run --data mnist --data-dir DIR --subset 8192 --epochs 500 --out mnist[/bold] is the source paper's set-up.
+    [bold]fastent run --data X.npy --labels y.npy --model cnn --record-every 0.25 --out big[/bold] leaves X on disk.
     """
+    only_on_disk = {"test": test, "test-labels": test_labels, "record-points": record_points, "queries": queries}
+    why = _stays_on_disk(data, stream, record_every)
+    if why:
+        others = {
+            "data-dir": data_dir, "subset": subset, "subset-seed": subset_seed, "exclude": exclude,
+            "grayscale": grayscale or None,
+            "init-scale": None if init_scale == 1 else init_scale, "test-every": None if test_every == 10 else test_every,
+            "dtype": None if dtype == "float32" else dtype,
+        }  # fmt: skip
+        _refuse(others, f"{data} is left on disk ({why}), where that has no meaning")
+        if labels is None:
+            raise FastentError(f"{data!r} has no labels: name an .npy of them with --labels")
+        print(f"fastent: {data} is left on disk, because {why}", file=sys.stderr)
+        said = {
+            "classes": classes, "activation": activation, "seeds": seeds, "epochs": epochs, "batch_size": batch_size,
+            "record_every": record_every, "hidden": None if hidden is None else widths(hidden),
+            "layers": None if layers is None else layers.split(","), "model": model,
+            "queries": queries or None, "metrics": ("geometry",) if queries == 0 else None,
+        }  # fmt: skip
+        options: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+        if record_points is not None:
+            options["record_points"] = record_points or None
+        _run_on_disk(
+            data,
+            labels,
+            out,
+            test=test,
+            test_labels=test_labels,
+            standardize=standardize,
+            seed=seed,
+            lr=lr,
+            optimizer=optimizer,
+            momentum=momentum,
+            device=device,
+            threads=threads,
+            resume=not overwrite,
+            **options,
+        )
+        return
+    _refuse(only_on_disk, "that is for data on disk: name a source with --data, and --record-every or --stream")
     from fastent.files import output_folder, read_npy
     from fastent.training.data import load_data
     from fastent.training.run import RECORDS_FILE, load_run
@@ -117,7 +170,7 @@ def run(
         subset=subset,
         subset_seed=subset_seed,
         exclude=None if exclude is None else read_npy(exclude),
-        classes=classes,  # type: ignore[arg-type]
+        classes=classes or "parity",  # type: ignore[arg-type]
         standardize=standardize,  # type: ignore[arg-type]
         grayscale=grayscale,
     )
@@ -125,11 +178,11 @@ def run(
         result = train(
             points,
             hidden=widths(hidden),
-            activation=activation,  # type: ignore[arg-type]
+            activation=activation or "tanh",  # type: ignore[arg-type]
             init_scale=init_scale,
-            model=model,
+            model=None if model == "mlp" else model,
             layers=None if layers is None else layers.split(","),
-            seeds=seeds,
+            seeds=10 if seeds is None else seeds,
             seed=seed,
             epochs=epochs,
             lr=lr,
@@ -260,7 +313,12 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder that fastent ru
 
     stored = load_run(folder)
     try:
-        pictures = reload_data(stored.config).pictures
+        if stored.config.get("streamed"):
+            from fastent.streaming.rows import stored_pictures
+
+            pictures: Any = stored_pictures(stored.config)
+        else:
+            pictures = reload_data(stored.config).pictures
     except FastentError as error:
         print(f"fastent: the report is without pictures: {error}", file=sys.stderr)
         pictures = None
@@ -297,6 +355,53 @@ def info() -> None:
     Console().print(table)
 
 
+def _stays_on_disk(data: str, stream: bool, record_every: float | None) -> str:
+    """Why training reads the data as it goes, or "" if it is to have them in memory."""
+    place = Path(data)
+    npy = place.suffix == ".npy" and place.is_file()
+    source = npy or place.is_dir() or any(ending in data for ending in (".parquet", ".safetensors", ".zarr"))
+    if not source:
+        given = "--stream" if stream else "--record-every" if record_every is not None else ""
+        if given:
+            raise FastentError(f"{given} is for data on disk, not {data!r}: name an .npy, a folder of shards, .zarr, ...")
+        return ""
+    if stream or record_every is not None:
+        return "--stream" if stream else "--record-every"
+    if not npy:
+        return "only so can it be read"
+    from fastent.files import read_npy
+    from fastent.memory import available_bytes, readable_bytes
+
+    # As float32, standardised, and sorted and transposed for training.
+    needed, available = 12 * read_npy(place).size, available_bytes()
+    too_large = f"it would take {readable_bytes(needed)} of memory, of which {readable_bytes(available)} are available"
+    return too_large if needed > available else ""
+
+
+def _refuse(options: dict[str, Any], why: str) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise FastentError(f"--{name} {value}: {why}")
+
+
+def _run_on_disk(data: str, labels: str, out: Path | None, **options: Any) -> None:
+    from fastent.streaming.driver import train_streamed
+    from fastent.streaming.rows import stored_pictures
+    from fastent.training.run import RECORDS_FILE, load_run
+
+    try:
+        result = train_streamed(data, labels, checkpoint=out, progress=True, **options)
+    except KeyboardInterrupt:
+        if out is not None and (out / RECORDS_FILE).exists():
+            stored = load_run(out)
+            _finish(stored, out, stored_pictures(stored.config))
+            print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
+        raise
+    _finish(result, out, stored_pictures(result.config))
+    share = 100 * result.seconds_recording / result.seconds
+    print(f"{result.seconds_recording:.1f} s of these ({share:.0f} %) recording")
+
+
 def _finish(result: "Run", out: Path | None, pictures: Any) -> None:
     """Print the table; write the files and the report."""
     if out is not None:
@@ -326,7 +431,7 @@ def _temperature(text: str) -> Any:
 
 
 def _print_result(result: "Run") -> None:
-    from fastent.report.words import class_names
+    from fastent.report.words import class_names, epoch_of
     from fastent.training.tables import summary
 
     numbers = summary(result)
@@ -356,7 +461,7 @@ def _print_result(result: "Run") -> None:
             f"{row['found']}/{row['seeds']}",
             f"{100 * row['train_error']:.2f}{spread} %" if found else "no inversion",
             interval,
-            f"{row['epoch']:.0f}" if found else "",
+            epoch_of(result, row["epoch"]) if found else "",
             f"{row['value']:.4f}" if found else "",
             f"{row['radius_at_end']:.4f}",
             f"{row['stragglers_per_seed']:.0f}",

@@ -15,7 +15,8 @@ from fastent.errors import FastentError
 __all__ = [
     "DATA", "NETWORK", "OUTPUT", "STATISTICS", "Activation", "BatchSize", "Classes", "DataDir", "DataSource", "Device", "Dtype",
     "Epochs", "Exclude", "Grayscale", "Hidden", "InitScale", "Labels", "Layers", "LearningRate", "Model", "Momentum",
-    "Optimizer", "Out", "Overwrite", "Seed", "Seeds", "Standardize", "Subset", "SubsetSeed", "TestEvery", "Threads",
+    "Optimizer", "Out", "Overwrite", "RecordEvery", "RecordPoints", "RunQueries", "Seed", "Seeds", "Standardize", "Stream",
+    "Subset", "SubsetSeed", "Test", "TestEvery", "TestLabels", "Threads",
     "numbers", "plain_errors", "print_cost", "widths",
 ]  # fmt: skip
 
@@ -28,29 +29,46 @@ def _option(text: str, panel: str, *flags: str, **more: Any) -> Any:
 
 DataSource = Annotated[
     str,
-    _option("digits, mnist, fashion-mnist, kmnist, cifar10; .npz (x_train, y_train[, x_test, y_test]) or .npy.", DATA),
+    _option(
+        "digits, mnist, fashion-mnist, kmnist, cifar10; .npz (x_train, y_train[, x_test, y_test]) or .npy; a folder of shards, "
+        ".zarr, .parquet or .safetensors, which stay on disk.",
+        DATA,
+    ),
 ]
-Labels = Annotated[str | None, _option("Labels .npy for a --data .npy.", DATA)]
+Labels = Annotated[str | None, _option("Labels .npy for a --data without.", DATA)]
+Stream = Annotated[
+    bool, _option("Leave --data on disk; so does --record-every, and data too large for memory.", DATA, "--stream")
+]
+Test = Annotated[str | None, _option("Of data on disk: test points likewise.", DATA)]
+TestLabels = Annotated[str | None, _option("Their labels.", DATA)]
 DataDir = Annotated[str | None, _option("Where named data sets lie (or FASTENT_DATA).", DATA)]
 Subset = Annotated[int | None, _option("The first so many training points only.", DATA)]
 SubsetSeed = Annotated[int | None, _option("Draw the subset at random, with this seed.", DATA)]
 Exclude = Annotated[str | None, _option("Row numbers to leave out, as .npy.", DATA, metavar="FILE")]
-Classes = Annotated[str, _option("parity (label % 2) or all.", DATA)]
+Classes = Annotated[str | None, _option("parity (label % 2) or all; parity unless said, all of data on disk.", DATA)]
 Standardize = Annotated[str, _option("safe, paper or none.", DATA)]
 Grayscale = Annotated[bool, _option("Sum the three standardised colour channels.", DATA, "--grayscale")]
 
-Hidden = Annotated[str | None, _option("Units of each hidden layer, e.g. 20 or 512,128; 20 unless said.", NETWORK)]
-Activation = Annotated[str, _option("tanh or relu.", NETWORK)]
+Hidden = Annotated[str | None, _option("Units of each hidden layer, e.g. 20; 512,128 on disk unless said.", NETWORK)]
+Activation = Annotated[str | None, _option("tanh or relu; tanh unless said, relu on disk.", NETWORK)]
 InitScale = Annotated[float, _option("What the initial weights are multiplied with.", NETWORK)]
-Model = Annotated[str | None, _option("cnn, or package.module:factory of a torch module of your own.", NETWORK)]
+Model = Annotated[str | None, _option("mlp, cnn, or package.module:factory of a torch module of your own.", NETWORK)]
 Layers = Annotated[str | None, _option("Of the model: names of the layers to record, with commas.", NETWORK)]
-Seeds = Annotated[int, _option("How many networks, trained together.", NETWORK)]
+Seeds = Annotated[int | None, _option("How many networks, trained together; 10 unless said, 1 on disk.", NETWORK)]
 Seed = Annotated[int, _option("The first network's seed.", NETWORK)]
-Epochs = Annotated[int | None, _option("Passes over the data; 500, or 1500 for digits, unless said.", NETWORK)]
+Epochs = Annotated[int | None, _option("Passes over the data; 500, or 1500 for digits, unless said; 10 on disk.", NETWORK)]
 LearningRate = Annotated[float, _option("Learning rate.", NETWORK)]
-Optimizer = Annotated[str, _option("sgd or adam.", NETWORK)]
+Optimizer = Annotated[str, _option("sgd or adam; of data on disk also package.module:Class.", NETWORK)]
 Momentum = Annotated[float, _option("Of SGD.", NETWORK)]
-BatchSize = Annotated[int | None, _option("Points for an update; all unless said.", NETWORK)]
+BatchSize = Annotated[int | None, _option("Points for an update; all unless said, 256 on disk.", NETWORK)]
+RecordEvery = Annotated[float | None, _option("Of data on disk: epochs between records, e.g. 0.25; 1 unless said.", NETWORK)]
+RecordPoints = Annotated[
+    int | None,
+    _option("Of data on disk: how many points, drawn at random, are recorded; 50000 unless said, 0 for all.", NETWORK),
+]
+RunQueries = Annotated[
+    int | None, _option("Of these, how many meet all for mixing; 5000 unless said, 0 for no mixing.", NETWORK)
+]
 TestEvery = Annotated[int, _option("Epochs between test errors.", NETWORK)]
 Dtype = Annotated[str, _option("float32 or float64.", NETWORK)]
 Device = Annotated[str | None, _option("cpu, cuda, cuda:1, ...", NETWORK)]

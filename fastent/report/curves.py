@@ -35,6 +35,7 @@ def figure_data(run: Run) -> dict[str, Any]:
         "points": len(run.index),
         "seeds": [int(run.config.get("seed", 0)) + i for i in range(run.n_seeds)],
         "epoch": run.epoch[kept].tolist(),
+        "epoch_axis": "epoch" if run.config.get("streamed") else "epoch (parameter updates)",
         "train_error": _curve(run.train_error[:, kept], run.n_seeds <= _THIN_LINES),
         "test_epoch": run.test_epoch[kept_test].tolist(),
         "test_error": _curve(run.test_error[:, kept_test], run.n_seeds <= _THIN_LINES),

@@ -7,7 +7,7 @@ from fastent.report.curves import figure_data
 from fastent.report.page import write_page
 from fastent.report.pictures import gallery
 from fastent.report.tables import class_rows, config_rows
-from fastent.report.words import answers, class_names, count, description, headline
+from fastent.report.words import answers, class_names, count, description, epoch_of, headline
 from fastent.training.run import Run
 
 __all__ = ["write_report"]
@@ -49,7 +49,7 @@ def write_report(run: Run, path: str | os.PathLike[str], *, pictures: Any = None
         description=description(run),
         names=class_names(run),
         complete=run.complete,
-        epochs_done=count(run.epoch[-1]),
+        epochs_done=epoch_of(run, run.epoch[-1]),
         epochs_asked=count(run.config["epochs"]),
         seeds=run.n_seeds,
         tables=[class_rows(run, layer) for layer in range(run.n_layers)],

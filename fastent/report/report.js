@@ -113,11 +113,13 @@
 
   function epochAxis() {
     const last = data.epoch[data.epoch.length - 1];
-    const base = axis("epoch (parameter updates)");
+    const base = axis(data.epoch_axis);
     if (!shown.log) return { ...base, range: [0, last], separatethousands: true, nticks: 6 };
-    const ticks = [1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6].filter((tick) => tick <= last);
+    // Within the first epoch there is something to see only where it was recorded in parts.
+    const first = Math.min(1, ...data.epoch.filter((epoch) => epoch > 0));
+    const ticks = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6].filter((tick) => first <= tick && tick <= last);
     return {
-      ...base, type: "log", range: [0, Math.log10(Math.max(last, 2))], tickvals: ticks,
+      ...base, type: "log", range: [Math.log10(first), Math.log10(Math.max(last, 2 * first))], tickvals: ticks,
       ticktext: ticks.map((tick) => tick.toLocaleString("en")),
     };
   }

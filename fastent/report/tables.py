@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from fastent.report.words import class_names, count, percent_range
+from fastent.report.words import class_names, count, epoch_of, percent_range
 from fastent.training.run import Run
 
 __all__ = ["ClassRow", "class_rows", "config_rows"]
@@ -33,7 +33,7 @@ def class_rows(run: Run, layer: int) -> list[ClassRow]:
             f"{summary.found} of {summary.seeds}",
             f"{100 * summary.train_error:.2f}{spread}\u00a0%" if summary.train_error is not None else _NOTHING,
             percent_range(summary.interval, 2) if summary.interval is not None else _NOTHING,
-            count(summary.epoch) if summary.epoch is not None else _NOTHING,
+            epoch_of(run, summary.epoch) if summary.epoch is not None else _NOTHING,
             f"{summary.value:.4f}" if summary.value is not None else _NOTHING,
             f"{run.radius[:, -1, layer, c].mean():.4f}",
             # Stragglers are defined by the last hidden layer; a seed without an inversion has none and does not count.

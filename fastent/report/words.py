@@ -7,7 +7,7 @@ import numpy as np
 from fastent.training.inversion import Inversion, InversionSummary, summarize_inversions
 from fastent.training.run import Run
 
-__all__ = ["Headline", "answers", "class_names", "count", "description", "headline", "percent", "percent_range"]
+__all__ = ["Headline", "answers", "class_names", "count", "description", "epoch_of", "headline", "percent", "percent_range"]
 
 # Non-breaking: a line must not end between a number and its unit.
 _SPACE = "\u00a0"
@@ -39,6 +39,11 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def epoch_of(run: Run, epoch: float) -> str:
+    """An epoch of the run, with two decimals where it lies within one that was recorded in parts."""
+    return f"{epoch:,.2f}" if run.epoch.dtype.kind == "f" and not float(epoch).is_integer() else count(epoch)
+
+
 def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}{_SPACE}%"
 
@@ -67,10 +72,10 @@ def headline(run: Run) -> Headline:
     if run.n_seeds > 1 and 2 * max(summary.found for summary in some) <= run.n_seeds:
         curves = f"{len(summaries)} classes, {run.n_seeds} seeds"
         title = f"Only {sum(s.found for s in some)} of {len(summaries) * run.n_seeds} radii ({curves}) have an inversion."
-        sentences = [_ranges(some, len(summaries))]
+        sentences = [_ranges(run, some, len(summaries))]
     elif len(summaries) > 1 and _agree(run, summaries):
         together = _over_classes(run)
-        title = f"Classes were most compact {_moment(together)}."
+        title = f"Classes were most compact {_moment(run, together)}."
         sentences = [f"{_opening(_evidence(together))}." if together.seeds > 1 else ""]
     elif len(summaries) <= _NAMED:
         title = _opening(_findings(run, summaries)) + "."
@@ -80,7 +85,7 @@ def headline(run: Run) -> Headline:
             if summary.seeds > 1 or not summary.found
         ]
     else:
-        title = _ranges(some, len(summaries))
+        title = _ranges(run, some, len(summaries))
         sentences = [f"{_opening(_found_in([s.found for s in some], run.n_seeds))}." if run.n_seeds > 1 else ""]
         without = [name for name, summary in zip(class_names(run), summaries, strict=True) if not summary.found]
         if without:
@@ -98,7 +103,7 @@ def answers(run: Run, layer: int) -> dict[str, str]:
     widest = int(spread.argmax())
     at_end, when = f"at the end: {spread[-1] / pairs:.2f}", ""
     if widest < len(epoch) - 1:
-        when = f"at epoch {count(epoch[widest])}: {spread[widest] / pairs:.2f}; "
+        when = f"at epoch {epoch_of(run, epoch[widest])}: {spread[widest] / pairs:.2f}; "
     farthest = "Farthest" if len(names) == 2 else "On average farthest"
     said = {
         "distance": f"{farthest} apart {when}{at_end}.",
@@ -107,24 +112,26 @@ def answers(run: Run, layer: int) -> dict[str, str]:
     }
     if not found:
         return said | {"radius": "No class has an inversion here.", "path": "No turning point to mark."}
-    epochs, errors = [s.epoch or 0.0 for _, s in found], [s.train_error or 0.0 for _, s in found]
+    moments, errors = [s.epoch or 0.0 for _, s in found], [s.train_error or 0.0 for _, s in found]
     if len(found) <= _NAMED:
         parts = [
-            f"{name} {summary.value or 0:.3f} at epoch {count(summary.epoch or 0)}, "
+            f"{name} {summary.value or 0:.3f} at epoch {epoch_of(run, summary.epoch or 0)}, "
             f"{run.radius[:, -1, layer, names.index(name)].mean():.3f} at the end"
             for name, summary in found
         ]
         said["radius"] = f"Smallest radius: {_join(parts, '; ', '; ')}."
         said["path"] = f"The turn comes at {_join([f'{percent(e)} ({n})' for e, (n, _) in zip(errors, found, strict=True)])}."
     else:
-        said["radius"] = f"Smallest between epochs {count(min(epochs))} and {count(max(epochs))}, depending on the class."
+        said["radius"] = (
+            f"Smallest between epochs {epoch_of(run, min(moments))} and {epoch_of(run, max(moments))}, depending on the class."
+        )
         low, high = int(np.argmin(errors)), int(np.argmax(errors))
         said["path"] = (
             f"The turn comes between {percent(errors[low])} (class {found[low][0]}) and {percent(errors[high])} "
             f"(class {found[high][0]})."
         )
     if len(test):
-        then = float(np.interp(np.mean(epochs), run.test_epoch, test))
+        then = float(np.interp(np.mean(moments), run.test_epoch, test))
         said["error"] = f"Test error {percent(then)} when the classes were most compact, {percent(test[-1])} at the end."
     return said
 
@@ -149,12 +156,13 @@ def _over_classes(run: Run) -> InversionSummary:
             means.append(Inversion(False, next(inversion.reason for inversion in row if not inversion)))
             continue
         epoch, error, value = (float(np.mean([getattr(i, name) for i in found])) for name in ("epoch", "train_error", "value"))
-        means.append(Inversion(True, epoch=round(epoch), train_error=error, value=value))
+        whole = run.epoch.dtype.kind == "i"
+        means.append(Inversion(True, epoch=round(epoch) if whole else epoch, train_error=error, value=value))
     return summarize_inversions(means)
 
 
-def _moment(summary: InversionSummary) -> str:
-    return f"at epoch {count(summary.epoch or 0)}, at {percent(summary.train_error or 0)} training error"
+def _moment(run: Run, summary: InversionSummary) -> str:
+    return f"at epoch {epoch_of(run, summary.epoch or 0)}, at {percent(summary.train_error or 0)} training error"
 
 
 def _evidence(summary: InversionSummary) -> str:
@@ -175,17 +183,17 @@ def _findings(run: Run, summaries: list[InversionSummary]) -> str:
             clauses.append(f"{_subject(run, c)} has no inversion")
         elif before:
             error = percent(summary.train_error or 0)
-            clauses.append(f"{_subject(run, c)} at epoch {count(summary.epoch or 0)}, at {error}")
+            clauses.append(f"{_subject(run, c)} at epoch {epoch_of(run, summary.epoch or 0)}, at {error}")
         else:
-            clauses.append(f"{_subject(run, c)} was most compact {_moment(summary)}")
+            clauses.append(f"{_subject(run, c)} was most compact {_moment(run, summary)}")
             before = True
     return _join(clauses, "; ", "; ")
 
 
-def _ranges(found: list[InversionSummary], n_classes: int) -> str:
-    epochs, errors = [s.epoch or 0.0 for s in found], [s.train_error or 0.0 for s in found]
+def _ranges(run: Run, found: list[InversionSummary], n_classes: int) -> str:
+    moments, errors = [s.epoch or 0.0 for s in found], [s.train_error or 0.0 for s in found]
     who = f"The {n_classes} classes" if len(found) == n_classes else f"{len(found)} of {n_classes} classes"
-    first, last = count(min(epochs)), count(max(epochs))
+    first, last = epoch_of(run, min(moments)), epoch_of(run, max(moments))
     when = f"at epoch {first}" if first == last else f"between epochs {first} and {last}"
     least, most = percent(min(errors)), percent(max(errors))
     error = least if least == most else percent_range((min(errors), max(errors)))
@@ -231,7 +239,7 @@ def _join(parts: list[str], separator: str = ", ", last: str = " and ") -> str:
 
 
 def _epochs(run: Run) -> str:
-    return f"{count(run.epoch[-1])} epoch" + ("" if run.epoch[-1] == 1 else "s")
+    return f"{epoch_of(run, run.epoch[-1])} epoch" + ("" if run.epoch[-1] == 1 else "s")
 
 
 def _opening(sentence: str) -> str:

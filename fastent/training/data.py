@@ -13,7 +13,7 @@ from fastent.errors import FastentError
 from fastent.options import choice, whole_number
 from fastent.training.datasets import read_dataset
 
-__all__ = ["Data", "load_data", "reload_data"]
+__all__ = ["Data", "class_codes", "load_data", "reload_data"]
 
 Array = NDArray[Any]
 
@@ -161,7 +161,7 @@ def load_data(
         check_finite(rows, name=f"{name}, as standardised in float32,")
 
     point_labels = np.asarray(stored.y_train)[chosen]
-    y_train, y_test, names = _class_codes(point_labels[~left_out], stored.y_test, classes)
+    y_train, y_test, names = class_codes(point_labels[~left_out], stored.y_test, classes)
     if left_out.any():
         x_train, raw = x_train[~left_out], raw[~left_out]
     return Data(
@@ -263,7 +263,8 @@ def _standardized(rows: Array, mean: Any, scale: Any) -> NDArray[np.float32]:
     return result
 
 
-def _class_codes(y_train: Array, y_test: Array, classes: str) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+def class_codes(y_train: Array, y_test: Array, classes: str) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Class codes of training and test labels, and the classes: "parity" of the labels, or "all"."""
     if len(y_train) == 0:
         raise FastentError("no training points are left: exclude fewer")
     if classes == "parity":

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastent.errors import FastentError
 from fastent.intervals import student_mean
-from fastent.options import choice, number, whole_number
+from fastent.options import choice, number
 
-__all__ = ["Inversion", "InversionSummary", "find_inversion", "summarize_inversions"]
+__all__ = ["Inversion", "InversionSummary", "find_inversion", "open_positions", "summarize_inversions"]
 
 # A curve that moves by less than this share of its own level has not moved.
 _STILL = 1e-3
@@ -31,8 +31,8 @@ class Inversion:
         "did not move", "never stopped falling" ("rising", "fell" and "rose" change places for a maximum).
     index : int
         Position in the recorded epochs.
-    epoch : int
-        Parameter updates made by then.
+    epoch : int, or float where epochs were recorded in parts
+        What was given as `epoch` for that position.
     value : float
         The curve there.
     train_error : float
@@ -44,7 +44,7 @@ class Inversion:
     found: bool
     reason: str = ""
     index: int | None = None
-    epoch: int | None = None
+    epoch: float | None = None
     value: float | None = None
     train_error: float | None = None
     prominence: float | None = None
@@ -79,7 +79,7 @@ def find_inversion(
     *,
     kind: Literal["min", "max"] = "min",
     rule: Literal["interior", "first-increase"] = "interior",
-    burn_in: int = 20,
+    burn_in: float = 20,
     prominence: float = 0.05,
 ) -> Inversion:
     """Find where a curve recorded during training turns.
@@ -87,7 +87,7 @@ def find_inversion(
     Parameters
     ----------
     epoch : (E,) increasing
-        Parameter updates made when each value was recorded.
+        Parameter updates, or passes over the data, made when each value was recorded.
     curve : (E,)
         A class radius (kind "min") or a distance between classes (kind "max").
     train_error : (E,)
@@ -98,8 +98,8 @@ def find_inversion(
         "interior": the interior extremum with the largest prominence, on condition that the curve leaves it on both sides by
         `prominence`. "first-increase": the first update at which the curve did not go on falling (rising), as in the source
         paper's notebook; it is fooled by noise.
-    burn_in : int
-        Updates to leave out at the start, >= 0.
+    burn_in : float
+        What to leave out at the start, in units of `epoch`, >= 0.
     prominence : float
         Smallest movement away from the extremum on both sides, as a share of the curve's range after `burn_in`, in (0, 1].
 
@@ -131,11 +131,11 @@ def find_inversion(
     choice("kind", kind, ("min", "max"))
     choice("rule", rule, ("interior", "first-increase"))
     number("prominence", prominence, above=0, maximum=1)
-    whole_number("burn_in", burn_in, minimum=0)
+    number("burn_in", burn_in, minimum=0)
     start = int(np.searchsorted(epochs, burn_in))
     if len(epochs) - start < 3:
         raise FastentError(
-            f"{len(epochs) - start} of {len(epochs)} recorded epochs are past burn_in={burn_in}: at least 3 are needed; "
+            f"{len(epochs) - start} of {len(epochs)} recorded epochs are past burn_in={burn_in:g}: at least 3 are needed; "
             "record longer or lower burn_in"
         )
     falling = values[start:] if kind == "min" else -values[start:]
@@ -146,7 +146,7 @@ def find_inversion(
     return Inversion(
         found=True,
         index=index,
-        epoch=int(epochs[index]),
+        epoch=int(epochs[index]) if epochs[index].is_integer() else float(epochs[index]),
         value=float(values[index]),
         train_error=float(errors[index]),
         prominence=found[1],
@@ -192,6 +192,38 @@ def _interior(curve: NDArray[np.float64], share: float) -> tuple[int, float] | s
     if lowest == 0 or np.ptp(curve[: lowest + 1]) < share * span:
         return "rose before it fell"
     return "below the prominence asked for"
+
+
+def open_positions(curve: ArrayLike, *, start: int = 0, prominence: float = 0.05) -> list[int]:
+    """Positions of a radius curve that `find_inversion` may name, now or when the curve goes on, with its rule "interior".
+
+    A minimum can gain prominence only until the curve falls below it, and never more than the curve rises on its left; a
+    position that could not even so beat a minimum as it is, or the least prominence asked for, is out for good.
+    """
+    values = np.asarray(curve, float)[start:]
+    if len(values) < 2:
+        return []
+    least = prominence * float(np.ptp(values)) * (1 - 1e-9)
+    steps = np.sign(np.diff(values))
+    possible: list[tuple[int, float]] = []
+    beaten = 0.0
+    # Where the curve came from above: left edges of what is or may become a minimum, a flat one having several members.
+    for left in (np.flatnonzero(steps < 0) + 1).tolist():
+        right = left
+        while right + 1 < len(values) and steps[right] == 0:
+            right += 1
+        at_end = right == len(values) - 1
+        if not at_end and steps[right] < 0:
+            continue
+        lower = np.flatnonzero(values[:left] < values[left])
+        most = float(values[lower[-1] + 1 if len(lower) else 0 : left].max() - values[left])
+        below = np.flatnonzero(values[right + 1 :] < values[left])
+        end = right + 1 + int(below[0]) if len(below) else len(values)
+        now = min(most, float(values[right:end].max() - values[left]))
+        beaten = max(beaten, now)
+        bound = now if len(below) else most
+        possible += [(position, bound) for position in range(left, right + 1)]
+    return [start + position for position, bound in possible if bound >= max(beaten * (1 - 1e-9), least)]
 
 
 def _first_increase(curve: NDArray[np.float64]) -> tuple[int, float] | str:

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import importlib
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from fastent.errors import FastentError
 from fastent.training.ensemble import Observation, class_sums
 from fastent.training.points import Points
 
-__all__ = ["ModuleEnsemble", "cnn", "find_factory", "model_digest"]
+__all__ = ["ModuleEnsemble", "cnn", "find_factory", "make_network", "mlp", "model_digest"]
 
 # Points that pass through all networks at once, unless what becomes of one depends on the others.
 _ROWS = 1024
@@ -65,7 +66,7 @@ class ModuleEnsemble:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        networks = [_make(factory, seed).to(device, dtype) for seed in seeds]
+        networks = [make_network(factory, seed).to(device, dtype) for seed in seeds]
         stacked, buffers = stack_module_state(networks)  # type: ignore[arg-type]
         self._names = list(stacked)
         self.parameters = [parameter.detach().clone() for parameter in stacked.values()]
@@ -190,6 +191,14 @@ def cnn(shape: Sequence[int], n_classes: int, *, channels: Sequence[int] = (8, 1
     return nn.Sequential(*body, nn.Flatten(), nn.Linear(before * height * width, n_classes))
 
 
+def mlp(n_inputs: int, n_classes: int, *, hidden: Sequence[int], activation: str = "relu") -> nn.Module:
+    """Fully connected: `hidden` layers of so many units, each with the activation, and a linear one."""
+    body: list[nn.Module] = []
+    for before, after in pairwise((n_inputs, *hidden)):
+        body += [nn.Linear(before, after), nn.Tanh() if activation == "tanh" else nn.ReLU()]
+    return nn.Sequential(*body, nn.Linear(hidden[-1], n_classes))
+
+
 class ChannelsFirst(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         return pictures.permute(0, 3, 1, 2)
@@ -211,7 +220,7 @@ def find_factory(place: str) -> Callable[[], nn.Module]:
 
 def model_digest(factory: Callable[[], nn.Module], seed: int, rows: NDArray[np.float32]) -> str:
     """16 hexadecimal digits that tell models apart by what they first make of some points."""
-    network = _make(factory, seed).eval().float()
+    network = make_network(factory, seed).eval().float()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         logits = network(torch.from_numpy(rows[:_SHOWN]))
@@ -221,7 +230,7 @@ def model_digest(factory: Callable[[], nn.Module], seed: int, rows: NDArray[np.f
     return digest.hexdigest()[:16]
 
 
-def _make(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
+def make_network(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = factory()

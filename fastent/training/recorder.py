@@ -10,7 +10,7 @@ from fastent.training.points import Points
 
 __all__ = ["Recorder"]
 
-Records = dict[str, NDArray[Any]]
+Records = dict[str, Any]  # arrays
 
 
 class Recorder:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -18,16 +18,19 @@ from fastent.training.inversion import Inversion, InversionSummary, find_inversi
 __all__ = ["Run", "load_run"]
 
 RECORDS_FILE = "run.npz"
+# Parameter updates before which nothing counts as an inversion.
+_BURN_IN = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """S networks trained together on n points of C classes, recorded over E epochs in L hidden layers.
+    """S networks trained together on n points of C classes, recorded at E epochs in L hidden layers.
 
     Attributes
     ----------
     config : dict
-        Everything that `fe.train` was called with, and the versions and machine it ran on; JSON throughout.
+        Everything that `fe.train` or `fe.train_streamed` was called with, and the versions and machine it ran on; JSON
+        throughout.
     classes : (C,)
         The sorted classes; for "parity" 0 (even) and 1 (odd).
     index : (n,) int64
@@ -36,22 +39,32 @@ class Run:
         Their labels as stored (the digit, also where the classes are parities).
     codes : (n,) int64
         Their class, as a position in `classes`.
-    epoch : (E,) int64
-        Parameter updates made before each record; 0 is the initial state.
+    epoch : (E,) int64, or float64 where records lie within epochs
+        Passes over the data made before each record; 0 is the initial state.
     train_error : (S, E) float64
-        Share of the n points misclassified.
+        Share of the recorded points misclassified.
     test_epoch : (E',) int64
     test_error : (S, E') float64
     radius : (S, E, L, C) float64
         Gyration radius of each class's unit vectors, in [0, 1].
     distance : (S, E, L, C, C) float64
         Distance between the class means of the unit vectors, in [0, 2].
-    wrong : (S, E, ceil(n / 8)) uint8
-        Misclassified points, one bit each; see `misclassified`.
+    wrong : (S, E, ceil(m / 8)) uint8
+        Misclassified points of the m recorded ones, one bit each; see `misclassified`.
     state : dict
         Parameters and optimiser state after the last epoch: what `fe.train(..., resume=run)` continues from.
     seconds : float
-        Time spent training, over all sessions.
+        Time spent training and recording, over all sessions.
+    seconds_recording : float
+        Of these, on records where they take passes of their own (`fe.train_streamed`).
+    recorded : (m,) int64 or None
+        Positions of the points that were recorded, where that is a sample of the n.
+    mixing : (S, E, L) float64
+        Share of the nearest neighbours that have a point's class (`fe.mixing`), NaN where it was not measured.
+    neighbor_error : (S, E, L) float64
+        Their leave-one-out error, likewise.
+    straggler_bits : (S, ceil(n / 8)) uint8 or None
+        Stragglers among all n points, one bit each, where a sample was recorded and a last pass found them.
     """
 
     config: dict[str, Any]
@@ -68,6 +81,16 @@ class Run:
     wrong: NDArray[np.uint8]
     seconds: float
     state: dict[str, NDArray[Any]] = field(repr=False)
+    seconds_recording: float = 0.0
+    recorded: NDArray[np.int64] | None = None
+    mixing: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    neighbor_error: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    straggler_bits: NDArray[np.uint8] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mixing", "neighbor_error"):
+            if not getattr(self, name).size:
+                object.__setattr__(self, name, np.full(self.radius.shape[:3], np.nan))
 
     @property
     def n_seeds(self) -> int:
@@ -81,6 +104,11 @@ class Run:
     def complete(self) -> bool:
         """Whether all the epochs asked for were trained."""
         return int(self.epoch[-1]) >= int(self.config["epochs"])
+
+    @property
+    def burn_in(self) -> float:
+        """Epochs before which nothing counts as an inversion: 20, or 20 updates where it is known how many an epoch has."""
+        return float(_BURN_IN / self.config.get("updates_per_epoch", 1))
 
     @cached_property
     def inversion(self) -> NDArray[Any]:
@@ -98,41 +126,51 @@ class Run:
         curves = self.radius if of == "radius" else self.distance
         kind: Literal["min", "max"] = "min" if of == "radius" else "max"
         found = np.empty((curves.shape[0], *curves.shape[2:]), object)
-        short = Inversion(False, f"only {len(self.epoch)} epochs were recorded")
+        fractional = self.epoch.dtype.kind == "f"
+        short = Inversion(False, f"only {len(self.epoch)} {'moments' if fractional else 'epochs'} were recorded")
         for place in np.ndindex(found.shape):
             seed, *rest = place
             curve = curves[(seed, slice(None), *rest)]
             if np.isnan(curve).any():
                 found[place] = Inversion(False, "the network is trained on no point of the class")
-            elif int(self.epoch[-1]) < 23:  # burn-in and the three epochs that an interior extremum takes
+            elif (self.epoch >= self.burn_in).sum() < 4:  # the three that an interior extremum takes, and one more
                 found[place] = short
             else:
-                found[place] = find_inversion(self.epoch, curve, self.train_error[seed], kind=kind, rule=rule)
+                found[place] = find_inversion(
+                    self.epoch, curve, self.train_error[seed], kind=kind, rule=rule, burn_in=self.burn_in
+                )
         return found
 
     def inversion_summary(self, layer: int = -1) -> list[InversionSummary]:
         """Mean eps*, spread and interval over seeds, for each class, in one hidden layer (the last unless said)."""
         return [summarize_inversions(list(self.inversion[:, layer, c])) for c in range(len(self.classes))]
 
-    def misclassified(self, epoch: int) -> NDArray[np.bool_]:
-        """Return (S, n) bool: the training points that each network got wrong with its weights after `epoch` updates."""
+    def misclassified(self, epoch: float) -> NDArray[np.bool_]:
+        """Return (S, m) bool: the recorded points that each network got wrong with its weights after `epoch` epochs."""
         position = int(np.searchsorted(self.epoch, epoch))
         if position == len(self.epoch) or self.epoch[position] != epoch:
             raise FastentError(f"epoch {epoch} was not recorded: {self.epoch[0]}..{self.epoch[-1]} were")
-        return np.unpackbits(self.wrong[:, position], axis=1, count=len(self.index)).astype(bool)
+        return np.unpackbits(self.wrong[:, position], axis=1, count=len(self._recorded)).astype(bool)
 
     @cached_property
     def stragglers(self) -> NDArray[np.bool_]:
         """(S, n) bool: the points of each class misclassified at that class's own inversion in the last hidden layer.
 
-        They come from the weights of each network at exactly that epoch. A class without an inversion has none.
+        They come from the weights of each network at exactly that epoch. A class without an inversion has none. Of a run that
+        recorded a sample, and was interrupted before the last pass over the data, they are those of the sample.
         """
+        if self.straggler_bits is not None:
+            return np.unpackbits(self.straggler_bits, axis=1, count=len(self.index)).astype(bool)
         stragglers = np.zeros((self.n_seeds, len(self.index)), bool)
         for (seed, c), inversion in np.ndenumerate(self.inversion[:, -1]):
             if inversion:
-                bits = np.unpackbits(self.wrong[seed, inversion.index], count=len(self.index)).astype(bool)
-                stragglers[seed] |= bits & (self.codes == c)
+                bits = np.unpackbits(self.wrong[seed, inversion.index], count=len(self._recorded)).astype(bool)
+                stragglers[seed, self._recorded] |= bits & (self.codes[self._recorded] == c)
         return stragglers
+
+    @cached_property
+    def _recorded(self) -> NDArray[np.int64]:
+        return np.arange(len(self.index)) if self.recorded is None else self.recorded
 
     @cached_property
     def straggler_share(self) -> NDArray[np.float64]:
@@ -156,7 +194,8 @@ class Run:
 
         folder = output_folder(folder)
         write_text(folder / "config.json", json.dumps(self.config, indent=2) + "\n")
-        arrays = {name: getattr(self, name) for name in _ARRAYS} | {f"state.{name}": a for name, a in self.state.items()}
+        arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_LATER) if getattr(self, name) is not None}
+        arrays |= {f"state.{name}": a for name, a in self.state.items()}
         with atomic_path(folder / RECORDS_FILE) as temporary:
             np.savez_compressed(temporary, config=json.dumps(self.config), **arrays)
         write_tables(self, folder)
@@ -168,7 +207,9 @@ class Run:
         )
 
 
-_ARRAYS = tuple(f.name for f in fields(Run) if f.name not in ("config", "state"))
+# What every stored run has, and what those of older versions lack.
+_LATER = tuple(f.name for f in fields(Run) if f.default is not MISSING or f.default_factory is not MISSING)
+_ARRAYS = tuple(f.name for f in fields(Run) if f.name not in ("config", "state", *_LATER))
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:
@@ -188,6 +229,8 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         raise FastentError(f"{str(path)!r} is no run of fastent's, it lacks {', '.join(missing)}: name another folder")
     config = json.loads(str(arrays["config"]))
     values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
-    values["seconds"] = float(values["seconds"])
+    values |= {name: arrays[name] for name in _LATER if name in arrays}
+    for name in ("seconds", "seconds_recording"):
+        values[name] = float(values.get(name, 0.0))
     state = {name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")}
     return Run(config=config, state=state, **values)

@@ -19,7 +19,10 @@ __all__ = ["curves_table", "stragglers_table", "summary", "write_tables"]
 
 
 def curves_table(run: "Run") -> "pa.Table":
-    """One row for each seed, epoch, layer and class; test_error is null where it was not measured."""
+    """One row for each seed, epoch, layer and class; test_error is null where it was not measured.
+
+    Where mixing was measured, of a layer for all classes together, there are two columns more.
+    """
     import pyarrow as pa
 
     n_seeds, n_epochs, n_layers, n_classes = run.radius.shape
@@ -32,18 +35,20 @@ def curves_table(run: "Run") -> "pa.Table":
         expanded = np.expand_dims(np.asarray(values), tuple(axis for axis in range(4) if axis not in axes))
         return np.broadcast_to(expanded, shape).ravel()
 
-    table = pa.table(
-        {
-            "seed": column(run.config["seed"] + np.arange(n_seeds), (0,)),
-            "epoch": column(run.epoch, (1,)),
-            "layer": column(np.arange(n_layers), (2,)),
-            "class": column(run.classes.astype(str), (3,)),
-            "train_error": column(run.train_error, (0, 1)),
-            "test_error": pa.array(column(test_error, (0, 1)), from_pandas=True),
-            "radius": run.radius.ravel(),
-        }
-    )
-    return table.replace_schema_metadata({"fastent.config": json.dumps(run.config)})
+    columns = {
+        "seed": column(run.config["seed"] + np.arange(n_seeds), (0,)),
+        "epoch": column(run.epoch, (1,)),
+        "layer": column(np.arange(n_layers), (2,)),
+        "class": column(run.classes.astype(str), (3,)),
+        "train_error": column(run.train_error, (0, 1)),
+        "test_error": pa.array(column(test_error, (0, 1)), from_pandas=True),
+        "radius": run.radius.ravel(),
+    }
+    for name in ("mixing", "neighbor_error"):
+        values = getattr(run, name)
+        if np.isfinite(values).any():
+            columns[name] = pa.array(column(values, (0, 1, 2)), from_pandas=True)
+    return pa.table(columns).replace_schema_metadata({"fastent.config": json.dumps(run.config)})
 
 
 def stragglers_table(run: "Run") -> "pa.Table":
@@ -83,13 +88,27 @@ def summary(run: "Run") -> dict[str, Any]:
         "data": run.config["data"],
         "points": len(run.index),
         "seeds": run.n_seeds,
-        "epochs": int(run.epoch[-1]),
+        "epochs": run.epoch[-1].item(),
         "complete": run.complete,
         "train_error": float(run.train_error[:, -1].mean()),
         "test_error": float(run.test_error[:, -1].mean()) if run.test_error.size else None,
         "consensus_stragglers": int(consensus.sum()),
         "seconds": round(run.seconds, 3),
+        **_streamed(run),
         "classes": classes,
+    }
+
+
+def _streamed(run: "Run") -> dict[str, Any]:
+    """What only a run over data on disk has: how much was recorded, how long that took, mixing in the last hidden layer."""
+    if not run.config.get("streamed"):
+        return {}
+    last = run.mixing[:, -1, -1].mean()
+    return {
+        "recorded_points": len(run.index) if run.recorded is None else len(run.recorded),
+        "seconds_recording": round(run.seconds_recording, 3),
+        "mixing": float(last) if np.isfinite(last) else None,
+        "stragglers_of": "all points" if run.recorded is None or run.straggler_bits is not None else "the recorded points",
     }
 
 

@@ -28,7 +28,7 @@ from fastent.training.recorder import Recorder
 from fastent.training.run import Run, load_run
 from fastent.training.snapshot import Snapshot
 
-__all__ = ["default_epochs", "train"]
+__all__ = ["default_epochs", "environment", "layer_widths", "train"]
 
 _EPOCHS = 500
 _HIDDEN = (20,)
@@ -199,7 +199,7 @@ def train(
     if threads is None and factory is None and _operations(data, config) < _WORTH_SHARING:
         threads = 1
     with limit_threads(threads):
-        config |= _environment()
+        config |= environment()
         if resume is not None and not isinstance(resume, Run):
             resume = load_run(resume)
         return _train(data, config, factory, without, resume, checkpoint, observe, progress)
@@ -330,7 +330,7 @@ def _network_config(model: Any, layers: Any, hidden: Any, activation: str, init_
         if layers is not None:
             raise FastentError(f"layers={layers!r}: only a model= has layers to choose from; every hidden layer is recorded")
         return {
-            "hidden": _widths(hidden),
+            "hidden": layer_widths(hidden),
             "activation": activation,
             "init_scale": number("init_scale", init_scale, above=0),
         }
@@ -410,7 +410,7 @@ def _left_out(rows: Any, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
     return mask
 
 
-def _widths(hidden: Any) -> list[int]:
+def layer_widths(hidden: Any) -> list[int]:
     if isinstance(hidden, str) or not isinstance(hidden, Iterable):
         raise FastentError(f"hidden={hidden!r}: a sequence of whole numbers is needed, for instance (20,)")
     widths = [whole_number("hidden", width, minimum=1) for width in hidden]
@@ -444,7 +444,7 @@ def _operations(data: Data, config: dict[str, Any]) -> float:
     return 6.0 * len(data.x_train) * int(config["seeds"]) * weights
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     return {
         "fastent": version("fastent"),
         "torch": torch.__version__,
