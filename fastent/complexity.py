@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays import as_features, as_labels, bytes_in_memory, in_memory, kernel_dtype
 from fastent.exact import ExactIndex, index_bytes
-from fastent.geometry import AboutMeans, ClassMoments, about_means, centred_means
+from fastent.geometry import AboutMeans, ClassMoments, about_means, centred_means, moments_of
 from fastent.intervals import Estimate, sample_mean, sample_share
 from fastent.margins import Margins, margins_from
 from fastent.memory import check_fits
@@ -152,8 +152,7 @@ def complexity(
     points = Points(features, codes, scale, n_classes)
     local_sets = LocalSets(points, misses[0][:, 0])
     sweep(points, None, [local_sets], within_classes=True, progress=progress, description="local sets")
-    moments = ClassMoments(n_classes, d, normalize=False)
-    moments.update(features, codes)
+    moments = moments_of(features, codes, n_classes, normalize=False)
     f1 = fisher_complexity(moments, about_means(features, codes, moments))
     return complexity_from(points, found, local_sets, wrong, f1, tree, spheres(points, found))
 

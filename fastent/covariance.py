@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_features, check_finite, row_blocks, stays_on_disk
+from fastent.arrays import as_features, check_finite, row_blocks
 from fastent.chunks import parts
 from fastent.errors import FastentError
 from fastent.memory import check_fits
@@ -62,12 +62,10 @@ def participation_ratio_of(X: NDArray[Any], mean: Array, client: Any = None) -> 
     """The same where the mean (d,) is known."""
     n, d = X.shape
     check_fits(8 * (d * d if d <= n else n * n + n * d), f"the covariance of {n} x {d} points", "measure fewer rows")
-    if d <= n and stays_on_disk(X):
+    if d <= n:
         products = np.zeros((d, d))
         for part in spread(client, partial(_products_of_part, X, mean), parts(X), in_threads=True):
             products += part
-    elif d <= n:
-        products = _scatter(X, mean)
     else:
         deviations = np.asarray(X[:], np.float64) - mean
         products = deviations @ deviations.T
@@ -78,16 +76,11 @@ def participation_ratio_of(X: NDArray[Any], mean: Array, client: Any = None) -> 
 
 
 def _products_of_part(X: NDArray[Any], mean: Array, piece: tuple[int, int]) -> Array:
-    return _scatter(X[piece[0] : piece[1]], mean)
-
-
-def _scatter(X: NDArray[Any], mean: Array) -> Array:
     """(d, d) sums of products of deviations."""
     products = np.zeros((X.shape[1],) * 2)
-    for _, block in row_blocks(X, block_bytes=_BLOCK_BYTES):
-        for rows in _pieces(block):
-            deviations = rows.astype(np.float64) - mean
-            products += deviations.T @ deviations
+    for rows in _pieces(X[piece[0] : piece[1]]):
+        deviations = rows.astype(np.float64) - mean
+        products += deviations.T @ deviations
     return products
 
 

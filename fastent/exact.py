@@ -17,10 +17,10 @@ from fastent.kernels.bounds import QUERIES
 from fastent.kernels.search import BLUR, Found, Points, make_desk, search
 from fastent.kernels.tree import TILE, Tree, bounding_boxes, build_tree, lay_out_tiles
 from fastent.progress import Progress, interruptible, reporting
-from fastent.sketch import FINEST, common_scale, take_frame
+from fastent.sketch import FINEST, Frame, common_scale, take_frame
 from fastent.threads import in_parallel
 
-__all__ = ["ExactIndex", "Outsiders", "Work", "index_bytes"]
+__all__ = ["Asked", "ExactIndex", "Outsiders", "View", "Work", "index_bytes"]
 
 Array = NDArray[Any]
 
@@ -54,6 +54,13 @@ class Work(NamedTuple):
     near: int
 
 
+class View(NamedTuple):
+    """The frame that points are seen in, and the sizes of their sketches."""
+
+    frame: Frame
+    sizes: Sizes
+
+
 class Outsiders(NamedTuple):
     """Queries (q, d) that stand for rows kept elsewhere: the row that each leaves out, or -1, and its class, (q,) int64."""
 
@@ -80,7 +87,9 @@ class ExactIndex:
     n_queries : int, optional
         How many will be asked, if that is known: for few, every point is looked at, in the order they have.
     like : ExactIndex, optional
-        Of the same rows, by other classes: its frame and sizes will do.
+        Of the same rows, by other classes: its sketches will do.
+    view : View, optional
+        How an index of other rows sees points: so does this one, if it can.
 
     Raises
     ------
@@ -98,14 +107,20 @@ class ExactIndex:
         seed: int = 0,
         n_queries: int | None = None,
         like: "ExactIndex | None" = None,
+        view: "View | None" = None,
     ) -> None:
         n, d = X.shape
         self._codes = np.zeros(n, np.int64) if codes is None else codes
         whole = Sizes(-(-d // 8) * 8, 0)
         once = codes is None and n_queries is not None and n_queries <= _FEW_QUERIES
         scan = once or n < _FEW_POINTS or d <= _FEW_FEATURES
-        if like is None:
-            scale = 1.0 if unit else common_scale(X) if scale is None else scale
+        if unit or scale is None:
+            scale = 1.0 if unit else common_scale(X) if like is None else like._frame.scale
+        if view is not None and not (view.frame.scale == scale and (view.sizes == whole if scan else view.frame.axes.size)):
+            view = None
+        if view is not None:
+            self._frame, self.sizes = view
+        elif like is None:
             self._frame = take_frame(X, n_axes=0 if scan else min(d, FINEST - 1), unit=unit, scale=scale, seed=seed)
             self.sizes = whole if scan else _SIZES[0]
         else:
@@ -125,7 +140,7 @@ class ExactIndex:
             self._tree = Tree(left, right, tile, *bounding_boxes(left, right, tile, self._points.lower, self._points.upper))
 
         arrange(sketches)
-        if not scan and like is None:
+        if not scan and like is None and view is None:
             best = self._cheapest([*_SIZES, whole], X, np.random.default_rng(seed))
             if best != self.sizes:
                 self.sizes = best
@@ -164,7 +179,7 @@ class ExactIndex:
     def nearest(
         self,
         k: int,
-        queries: Array | Outsiders | None = None,
+        queries: "Array | Outsiders | Asked | None" = None,
         *,
         among: Literal["all", "own class", "other classes"] = "all",
         within: Array | None = None,
@@ -174,14 +189,14 @@ class ExactIndex:
 
         Parameters
         ----------
-        queries : (q,) int64, (q, d) or Outsiders, optional
+        queries : (q,) int64, (q, d), Outsiders or Asked, optional
             Row numbers, each left out of its own neighbours (all rows unless said); or points that are no rows.
         among : str
             Which rows are searched; classes not with points alone.
         within : (q,) float64, optional
             Squared distances: what is farther is not looked for.
         """
-        asked = self._asked(queries)
+        asked = self.asked(queries)
         n_queries = len(asked.points.ids)
         found = Found(
             squared=np.full((n_queries, k), np.inf),
@@ -196,7 +211,7 @@ class ExactIndex:
 
     def count_nearer(self, squared: Array, queries: Array | None = None, *, progress: Progress = None) -> NDArray[np.int64]:
         """How many rows are nearer to each query than a distance, given by its square (q,); the query itself not counted."""
-        asked = self._asked(queries)
+        asked = self.asked(queries)
         found = Found(
             squared=np.empty((0, 0)),
             index=np.empty((0, 0), np.int64),
@@ -207,9 +222,17 @@ class ExactIndex:
         count: NDArray[np.int64] = found.count
         return count
 
-    def _asked(self, queries: Array | Outsiders | None) -> "_Asked":
+    @property
+    def view(self) -> "View":
+        """How it sees points."""
+        return View(self._frame, self.sizes)
+
+    def asked(self, queries: "Array | Outsiders | Asked | None") -> "Asked":
+        """Queries made ready, to be asked several times; of this index, or of one that it guides."""
+        if isinstance(queries, Asked):
+            return queries
         if queries is None:
-            return _Asked(self._points, self._points.ids, self._codes[self._order[self._points.start[:-1]]])
+            return Asked(self._points, self._points.ids, self._codes[self._order[self._points.start[:-1]]])
         known = self._points
         if not isinstance(queries, Outsiders) and queries.ndim == 1:
             at = self._position[queries]
@@ -222,9 +245,9 @@ class ExactIndex:
             rows = np.concatenate([self._frame.scaled(block) for _, block in row_blocks(points)]).astype(known.rows.dtype)
         order, groups, _ = _by_class(codes, sketches[0])
         start = _pieces(build_tree(sketches[0], order, groups)[3])
-        return _Asked(_points(start, order, rows[order], sketches), own[order], codes[order[start[:-1]]])
+        return Asked(_points(start, order, rows[order], sketches), own[order], codes[order[start[:-1]]])
 
-    def _search(self, asked: "_Asked", found: Found, among: str, progress: Progress) -> Work:
+    def _search(self, asked: "Asked", found: Found, among: str, progress: Progress) -> Work:
         n_tiles = len(asked.classes)
         known = asked.classes < len(self._root)
         roots = np.where(known, self._root[np.where(known, asked.classes, 0)], -1)
@@ -286,12 +309,16 @@ class ExactIndex:
         return min(choices, key=price)
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
     """Queries in tiles; the row that each leaves out, in tile order; each tile's class."""
 
     points: Points
     own: Array
     classes: Array
+
+    def leaving_out(self, own: Array) -> "Asked":
+        """The same, but leaving out other rows, (q,) in the order of the queries."""
+        return self._replace(own=own[self.points.ids])
 
 
 def _points(start: Array, order: Array, rows: Array, sketches: list[Array]) -> Points:

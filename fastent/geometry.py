@@ -17,7 +17,6 @@ from fastent.arrays import (
     check_lengths,
     kernel_dtype,
     row_blocks,
-    stays_on_disk,
     unit_rows,
 )
 from fastent.chunks import parts
@@ -39,8 +38,8 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-# Sums of a part are kept apart in so many runs of rows, whatever the number of threads that make them.
-_SUMS_OF_PART = 4
+# Sums of a part are kept apart in so many runs of rows, if these take no more bytes.
+_SUMS, _SUMS_BYTES = 16, 128 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,22 +323,27 @@ class AboutMeans(NamedTuple):
 def moments_of(
     X: NDArray[Any], codes: NDArray[np.int64], n_classes: int, *, normalize: bool, client: Any = None
 ) -> ClassMoments:
-    """Moments of all rows; of what stays on disk part by part, joined in their order, whoever reads them."""
+    """Moments of all rows, part by part, joined in their order: the same bits wherever rows lie and whoever reads them."""
     moments = ClassMoments(n_classes, X.shape[1], normalize=normalize)
-    if not stays_on_disk(X):
-        moments.update(X, codes)
-        return moments
-    pieces = [(start, codes[start:stop]) for start, stop in parts(X)]
-    for part in spread(client, partial(_moments_of_part, X, n_classes, normalize), pieces):
+    for part in spread(client, partial(_moments_of_part, X, n_classes, normalize), _pieces(X, codes)):
         moments.merge(part)
     return moments
+
+
+def _pieces(X: NDArray[Any], codes: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
+    return [(start, codes[start:stop]) for start, stop in parts(X)]
 
 
 def _moments_of_part(X: Any, n_classes: int, normalize: bool, piece: tuple[int, NDArray[np.int64]]) -> ClassMoments:
     start, codes = piece
     moments = ClassMoments(n_classes, X.shape[1], normalize=normalize)
-    moments._update(X[start : start + len(codes)], codes, _SUMS_OF_PART)
+    moments._update(X[start : start + len(codes)], codes, _sums_apart(n_classes, X.shape[1]))
     return moments
+
+
+def _sums_apart(n_classes: int, n_features: int) -> int:
+    """In how many runs of rows the sums of a part are kept apart, whatever the number of threads that make them."""
+    return max(1, min(_SUMS, _SUMS_BYTES // (8 * n_classes * n_features)))
 
 
 class _Seen(NamedTuple):
@@ -365,13 +369,7 @@ def about_means(
     """Pass over X again: distances to the means, deviations along some directions (m, d), decisions of a linear head."""
     directions = np.empty((0, X.shape[1])) if directions is None else directions
     look = _Look(moments.means, moments.variances, moments.normalize, directions, head)
-    if stays_on_disk(X):
-        pieces = [(start, codes[start:stop]) for start, stop in parts(X)]
-        seen = list(spread(client, partial(look.at_part, X), pieces))
-    else:
-        import numba
-
-        seen = [look.at(block, codes[start : start + len(block)], numba.get_num_threads()) for start, block in row_blocks(X)]
+    seen = list(spread(client, partial(look.at, X), _pieces(X, codes)))
     own, other, wide, nearest = (_joined([piece[i] for piece in seen]) for i in range(4))
     features, along = np.zeros(X.shape[1]), np.zeros(len(directions))
     for piece in seen:
@@ -390,14 +388,12 @@ class _Look(NamedTuple):
     directions: Array
     head: Head | None
 
-    def at_part(self, X: Any, piece: tuple[int, NDArray[np.int64]]) -> _Seen:
-        start, codes = piece
-        rows = np.ascontiguousarray(X[start : start + len(codes)], kernel_dtype(X))
-        return self.at(rows, codes, _SUMS_OF_PART)
-
-    def at(self, rows: NDArray[Any], codes: NDArray[np.int64], sums: int) -> _Seen:
+    def at(self, X: Any, piece: tuple[int, NDArray[np.int64]]) -> _Seen:
         from fastent.kernels.moments import distances_to_means, squared_projections
 
+        start, codes = piece
+        rows = np.ascontiguousarray(X[start : start + len(codes)], kernel_dtype(X))
+        sums = _sums_apart(*self.means.shape)
         own, other, wide, nearest, features = distances_to_means(rows, codes, self.means, self.variances, self.normalize, sums)
         along = np.zeros(len(self.directions))
         if len(self.directions):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays import bytes_in_memory, kernel_dtype
 from fastent.chunks import blocks_ahead
-from fastent.exact import ExactIndex, Outsiders, index_bytes
+from fastent.exact import Asked, ExactIndex, Outsiders, View, index_bytes
 from fastent.memory import check_fits
 from fastent.nearest import Among
 from fastent.parts import Unfinished
@@ -70,6 +70,9 @@ class NearestSoFar:
         self._squared = {each: np.full((len(points), k), np.inf) for each, k in self._ks.items()}
         self._index = {each: np.zeros((len(points), k), np.int64) for each, k in self._ks.items()}
         self._within = {each: np.full(len(points), np.inf) for each in self._ks}
+        # The next index sees points as the last one did, so that queries need not be made ready again.
+        self._view: View | None = None
+        self._asked: Asked | None = None
         self.n_seen = 0
 
     def update(self, rows: Array, start: int, codes: NDArray[np.int64] | None = None) -> None:
@@ -77,10 +80,15 @@ class NearestSoFar:
         scale = 1.0 if self._unit else common_scale(rows, self._points)
         by_class = self._codes is not None and set(self._ks) != {"all"}
         n_queries = None if by_class else len(self._points)
-        index = ExactIndex(rows, codes=codes if by_class else None, unit=self._unit, scale=scale, n_queries=n_queries)
+        index = ExactIndex(
+            rows, codes=codes if by_class else None, unit=self._unit, scale=scale, n_queries=n_queries, view=self._view
+        )
         own = np.where((self._own >= start) & (self._own < start + len(rows)), self._own - start, -1)
-        query_codes = self._codes if by_class and self._codes is not None else np.zeros(len(own), np.int64)
-        asked = Outsiders(self._points, own, query_codes)
+        if self._asked is None or self._view is None or self._view.frame is not index.view.frame:
+            query_codes = self._codes if by_class and self._codes is not None else np.zeros(len(own), np.int64)
+            self._asked = index.asked(Outsiders(self._points, own, query_codes))
+        asked = self._asked.leaving_out(own)
+        self._view = index.view
         for among, k in self._ks.items():
             within = np.minimum(self._squared[among][:, -1], self._within[among])
             squared, found = index.nearest(k, asked, among=among, within=within)
@@ -223,7 +231,7 @@ def nearest_by_chunks(
     n, q = len(X), len(rows)
     plan = chunking(X, q, list(wanted.values()), memory, pieces=1 if client is None else 2 * n_threads(client))
     check_fits(
-        plan.needed, f"the search of {q} queries among {n} x {X.shape[1]} points, {plan.rows} rows at a time",
+        plan.needed, f"the search of {q} queries among {n} x {X.shape[1]} points, {plan.rows} rows at a time,",
         "use fewer queries or a larger memory_budget", memory,
     )  # fmt: skip
     found = {each: (np.full((q, k), np.inf), np.full((q, k), n, np.int64)) for each, k in wanted.items()}

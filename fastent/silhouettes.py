@@ -70,10 +70,9 @@ def silhouette(
     codes, classes = as_labels(labels, n=n, minimum_classes=2)
     asked = query_rows(queries, n, d, seed=seed, what="silhouettes")
     if method != "exact":
-        from fastent.geometry import ClassMoments, about_means
+        from fastent.geometry import about_means, moments_of
 
-        moments = ClassMoments(len(classes), d, normalize=False)
-        moments.update(features, codes)
+        moments = moments_of(features, codes, len(classes), normalize=False)
         found = about_means(features, codes, moments)
         exact = silhouettes_from_means(codes, moments.counts, *found.silhouette_parts(method, moments))
         return exact if asked is None else exact[asked]

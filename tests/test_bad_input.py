@@ -108,8 +108,8 @@ API = [
     (lambda: fe.neighbors(X, 2, queries=NAN), "queries has NaN or infinity in 2 of 6 rows, first at row 2, column 1 (nan): drop those rows or repair them"),
     (lambda: fe.neighbors(X, 2, memory_budget="lots"), "memory_budget='lots': a number of bytes, or text like '4GiB', is needed"),
     (lambda: fe.neighbors(X, 2, memory_budget=0), "memory_budget=0: a whole number of at least 1 is needed"),
-    (lambda: fe.neighbors(np.zeros((30_000, 100)), 2, memory_budget="1MiB"), "the exact search for 2 neighbours of 30000 queries among 30000 x 100 points needs about"),
-    (lambda: fe.margins(X, Y, memory_budget=100), "the search for hits and misses of 6 queries among 6 x 2 points needs about"),
+    (lambda: fe.neighbors(np.zeros((30_000, 100)), 2, memory_budget="1MiB"), "the search of 30000 queries among 30000 x 100 points, 3750 rows at a time, needs about"),
+    (lambda: fe.margins(X, Y, memory_budget=100), "the search of 6 queries among 6 x 2 points, 6 rows at a time, needs about"),
     (lambda: fe.margins(X, [3] * 6), "labels holds one class only (3): at least 2 classes are needed to compare them"),
     (lambda: fe.margins(X, Y[:4]), "X has 6 rows but labels has 4: pass one label for each row"),
     (lambda: fe.margins(X, Y, queries=X), "queries of margins are rows of X, by number: points that are no rows have no label here"),
@@ -219,7 +219,10 @@ CLI = [
     (["measure", "good.npz:Z", "y.npy"], "'good.npz' holds x_train, y_train, not 'Z'"),
     (["measure", "cut.npz", "y.npy"], "'cut.npz' is damaged or no .npz of plain arrays"),
     (["measure", "pickled.npz:x_train", "y.npy"], "'pickled.npz' is damaged or no .npz of plain arrays"),
-    (["measure", "rows.txt", "y.npy"], "'rows.txt' is no .npy: save it with numpy.save"),
+    (
+        ["measure", "rows.txt", "y.npy"],
+        "'rows.txt' is no source: .npy, .parquet, .safetensors, .zarr or a folder of these is needed",
+    ),
     (
         ["measure", "X.npy", "objects.npy"],
         "'objects.npy' holds Python objects: save numbers, or for labels y.astype(str), with numpy.save",

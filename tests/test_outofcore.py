@@ -179,7 +179,7 @@ def test_killed_and_run_again_is_uninterrupted_bit_for_bit(tmp_path, metrics, qu
     X, y = points(8000, 32, 4, 3, decimals=3)
     np.save(tmp_path / "X.npy", X.astype(np.float32))
     np.save(tmp_path / "y.npy", y)
-    whole = fe.measure(X.astype(np.float32), y, metrics=metrics.split(","), queries=queries or None)
+    whole = fe.measure(fe.open(tmp_path / "X.npy"), y, metrics=metrics.split(","), queries=queries or None)
     out = tmp_path / "out"
     command = [sys.executable, "-c", MEASURE, tmp_path / "X.npy", tmp_path / "y.npy", out, metrics, str(queries)]
     rng = np.random.default_rng(0)
