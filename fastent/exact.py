@@ -115,7 +115,7 @@ class ExactIndex:
         once = codes is None and n_queries is not None and n_queries <= _FEW_QUERIES
         scan = once or n < _FEW_POINTS or d <= _FEW_FEATURES
         if unit or scale is None:
-            scale = 1.0 if unit else common_scale(X) if like is None else like._frame.scale
+            scale = 1.0 if unit else common_scale(X) if like is None else like.view.frame.scale
         if view is not None and not (view.frame.scale == scale and (view.sizes == whole if scan else view.frame.axes.size)):
             view = None
         if view is not None:

@@ -15,13 +15,14 @@ import pytest
 from matplotlib.figure import Figure
 
 import fastent as fe
-from fastent.experiments.dynamics import critical_errors, dynamics
+from fastent.experiments.dynamics import critical_errors, dynamics, usual_critical_errors
 from fastent.experiments.result import error_axis, estimate_text
 from fastent.experiments.setting import Setting
 from fastent.experiments.stability import _z_null, _z_observed, stability
 from fastent.intervals import Estimate, student_mean
 from fastent.parts import Parts, identity
 from fastent.report.experiments import _config
+from fastent.training.inversion import Inversion
 
 OF_STABILITY = {"pairs": 25, "times": (10, 40, 60, 90, 150), "seeds": 2, "threads": 1}
 
@@ -259,3 +260,14 @@ def test_from_the_command_line(tmp_path):
     bad = subprocess.run([*command[:4], "stability", "--times", "5,x"], capture_output=True, text=True)
     assert bad.returncode == 2
     assert "times='5,x'" in bad.stderr
+
+
+def test_classes_that_seldom_turn_do_not_hide_those_that_do():
+    run = dynamics("digits", seeds=3, epochs=400).run
+    inversion = run.inversion.copy()
+    inversion[1:, -1, 1] = Inversion(False, "rose before it fell")
+    altered = replace(run)
+    object.__setattr__(altered, "inversion", inversion)
+    assert np.isnan(critical_errors(altered)).sum() == 2
+    np.testing.assert_array_equal(usual_critical_errors(altered), [row[0].train_error for row in run.inversion[:, -1]])
+    np.testing.assert_array_equal(usual_critical_errors(run), critical_errors(run))

@@ -18,7 +18,7 @@ from fastent.training.run import Run
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Dynamics", "critical_errors", "dynamics", "mean_of_found", "reasons_text"]
+__all__ = ["Dynamics", "critical_errors", "dynamics", "mean_of_found", "reasons_text", "usual_critical_errors"]
 
 # The claim of stability: the spread of eps* over seeds, as a share of its mean.
 _STABLE = 0.05
@@ -196,6 +196,14 @@ def dynamics(
 def critical_errors(run: Run, layer: int = -1) -> NDArray[np.float64]:
     """(S,) eps* of each network: the mean over classes of the training error at the class's inversion; NaN without one."""
     return np.array([np.mean([i.train_error if i else np.nan for i in row]) for row in run.inversion[:, layer]])
+
+
+def usual_critical_errors(run: Run) -> NDArray[np.float64]:
+    """The same of those classes alone that have an inversion in at least half of the networks; NaN where there are none."""
+    errors = np.array([[i.train_error if i else np.nan for i in row] for row in run.inversion[:, -1]])
+    usual = np.isfinite(errors).mean(0) >= 0.5
+    mean: NDArray[np.float64] = errors[:, usual].mean(1) if usual.any() else np.full(len(errors), np.nan)
+    return mean
 
 
 def mean_of_found(errors: NDArray[np.float64]) -> NDArray[np.float64]:

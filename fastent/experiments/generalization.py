@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.experiments.dynamics import critical_errors, reasons_text
+from fastent.experiments.dynamics import reasons_text, usual_critical_errors
 from fastent.experiments.pruning import same_mix
 from fastent.experiments.result import COLORS, Result, Table, Verdict, error_axis, estimate_text, percent_text
 from fastent.experiments.setting import Setting
@@ -53,7 +53,7 @@ class Generalization(Result):
     turn : dict of Estimate
         Mean training error at the t whose pruning leaves the smallest test error, with its bootstrap interval over networks.
     critical_error : Estimate
-        eps* of the networks trained on all points.
+        eps* of the networks trained on all points, over the classes that have an inversion in at least half of them.
     reasons : str
     """
 
@@ -248,7 +248,7 @@ def generalization(
         control={kind: np.reshape(values, shape) for kind, values in control.items()},
         unpruned=unpruned,
         turn={kind: _turn(train_error, curves[kind], seed) for kind in _KINDS},
-        critical_error=student_mean(critical_errors(base), least=0),
+        critical_error=student_mean(usual_critical_errors(base), least=0),
         reasons=reasons_text([base]),
     )
 

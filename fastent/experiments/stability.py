@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.experiments.dynamics import critical_errors, reasons_text
+from fastent.experiments.dynamics import reasons_text, usual_critical_errors
 from fastent.experiments.result import COLORS, Result, Table, Verdict, error_axis, estimate_text, percent_text
 from fastent.experiments.setting import Setting
 from fastent.intervals import Estimate, bootstrap, quotient, student_mean
@@ -57,7 +57,8 @@ class Stability(Result):
     peak_error : Estimate
         Training error where z is largest.
     critical_error : Estimate
-        eps* of networks trained with the same options: mean over seeds, each the mean over its classes.
+        eps* of networks trained with the same options: mean over seeds, each the mean over the classes that have an inversion
+        in at least half of the networks.
     reasons : str
         Why classes of these have no inversion, with counts.
     """
@@ -231,7 +232,7 @@ def stability(
         z=z,
         z_null=z_null,
         peak_error=bootstrap(excess, error_at_peak, seed=seed),
-        critical_error=student_mean(critical_errors(run), least=0),
+        critical_error=student_mean(usual_critical_errors(run), least=0),
         reasons=reasons_text([run]),
     )
 
