@@ -23,7 +23,8 @@ from fastent.errors import FastentError
 from fastent.files import first_line, read_array, read_npy
 
 __all__ = [
-    "ArraySource", "NpyFile", "Shards", "Source", "blocks_ahead", "open_source", "parts", "read_features", "read_labels",
+    "ArraySource", "NpyFile", "Shards", "Source", "blocks_ahead", "open_source", "part_bytes", "parts", "read_features",
+    "read_labels",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -61,7 +62,9 @@ class Source(ABC):
         """Rows by number, (m,) int64 in [0, n), in any order and with repeats, as an array (m, d)."""
         ascending, back = np.unique(rows, return_inverse=True)
         found = np.empty((len(ascending), self.shape[1]), self.dtype)
-        pieces = np.split(np.arange(len(ascending)), np.flatnonzero(np.diff(ascending) > _GAP) + 1)
+        rows_of_part = max(1, _PART_BYTES // (8 * self.shape[1]))
+        begins = (np.diff(ascending) > _GAP) | (np.diff(ascending // rows_of_part) > 0)
+        pieces = np.split(np.arange(len(ascending)), np.flatnonzero(begins) + 1)
         for piece in pieces:
             if len(piece):
                 first, last = int(ascending[piece[0]]), int(ascending[piece[-1]])
@@ -225,8 +228,9 @@ class ParquetSource(Source):
             # A reader of its own: one reader is not for several threads.
             column = _whole(self._path, lambda: pq.ParquetFile(self._path).read_row_group(at, columns=[self._column]))
             column = column.column(0)
-            if column.null_count:
-                raise FastentError(f"{str(self._path)!r} has {column.null_count} rows without values: drop them or repair them")
+            nulls = column.null_count + sum(chunk.flatten().null_count for chunk in column.chunks)
+            if nulls:
+                raise FastentError(f"{str(self._path)!r} has {nulls} rows or values that are null: drop them or repair them")
             values = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
             rows = (np.concatenate(values) if values else np.empty(0, self.dtype)).reshape(-1, self.shape[1])
             last = self._last = at, rows.astype(self.dtype, copy=False)
@@ -292,10 +296,16 @@ class SafetensorsSource(Source):
         return rows.float().numpy() if self._bfloat16 else np.asarray(rows)
 
 
+def part_bytes(source: Any) -> int:
+    """What one of `parts` takes at most, in double precision."""
+    n, d = source.shape
+    return int(8 * d * min(n, max(1, _PART_BYTES // (8 * d))))
+
+
 def parts(source: Any) -> list[tuple[int, int]]:
     """Where pieces of some 64 MiB begin and end: the same for the same rows, wherever and by whomever they are read."""
     n, d = source.shape
-    rows = max(1, _PART_BYTES // (d * source.dtype.itemsize))
+    rows = max(1, _PART_BYTES // (8 * d))  # in double precision
     return [(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 
@@ -305,8 +315,9 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
     Parameters
     ----------
     path : path
-        `.npy`; `.parquet` (a column of fixed-size lists), `.safetensors`, `.zarr`; a folder of such files, which are taken as
-        one in the order of their names; or a folder that `fe.capture` wrote. "FILE.parquet:NAME" names a part as `name` does.
+        `.npy`; `.parquet` (a column of fixed-size lists), `.safetensors`, `.zarr`; a folder of files of one of the first three
+        kinds, which are taken as one in the order of their names; or a folder that `fe.capture` wrote.
+        "FILE.parquet:NAME" names a part as `name` does.
     name : str, optional
         Which column, tensor, zarr array or captured layer, where there are several.
 
@@ -390,7 +401,9 @@ def _file(path: Path, name: str | None) -> Source:
 
 
 def _folder(folder: Path, name: str | None) -> Source:
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".npy", ".parquet", ".safetensors"))
+    files = sorted(
+        path for path in folder.iterdir() if path.name[0] != "." and path.suffix in (".npy", ".parquet", ".safetensors")
+    )
     if not files:
         raise FastentError(f"{str(folder)!r} holds no .npy, .parquet or .safetensors: name a folder of shards")
     kinds = sorted({path.suffix for path in files})

@@ -295,11 +295,14 @@ def measure(
     Console(width=None if sys.stdout.isatty() else 120).print(measured)
     print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or _numba_threads())
     if out is not None:
+        from fastent.parts import Parts
+        from fastent.plan import CHECKPOINT
         from fastent.report.measurement import write_measurement_report
 
         command = shlex.join(["fastent", *sys.argv[1:]])
         measured.save(out)
         write_measurement_report(measured, out / "report.html", name=Path(features).name, command=command)
+        Parts(out, name=CHECKPOINT).clear()
         print(f"Report: {out / 'report.html'}")
 
 

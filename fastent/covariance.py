@@ -78,7 +78,9 @@ def participation_ratio_of(X: NDArray[Any], mean: Array, client: Any = None) -> 
 def _products_of_part(X: NDArray[Any], mean: Array, piece: tuple[int, int]) -> Array:
     """(d, d) sums of products of deviations."""
     products = np.zeros((X.shape[1],) * 2)
-    for rows in _pieces(X[piece[0] : piece[1]]):
+    size = max(1, _BLOCK_BYTES // (8 * X.shape[1]))
+    for start in range(*piece, size):
+        rows = np.asarray(X[start : min(start + size, piece[1])])
         deviations = rows.astype(np.float64) - mean
         products += deviations.T @ deviations
     return products

@@ -23,7 +23,7 @@ from fastent.chunks import parts
 from fastent.collapse import NC2, Between, Head, as_head, nc2, nc3
 from fastent.errors import FastentError
 from fastent.options import whole_number
-from fastent.spread import everywhere, spread
+from fastent.spread import everywhere, spread_rows
 
 __all__ = [
     "AboutMeans",
@@ -325,19 +325,18 @@ def moments_of(
 ) -> ClassMoments:
     """Moments of all rows, part by part, joined in their order: the same bits wherever rows lie and whoever reads them."""
     moments = ClassMoments(n_classes, X.shape[1], normalize=normalize)
-    for part in spread(client, partial(_moments_of_part, X, n_classes, normalize), _pieces(X, codes)):
+    for part in spread_rows(client, X, partial(_moments_of_part, n_classes, normalize), _pieces(X, codes)):
         moments.merge(part)
     return moments
 
 
-def _pieces(X: NDArray[Any], codes: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
-    return [(start, codes[start:stop]) for start, stop in parts(X)]
+def _pieces(X: NDArray[Any], codes: NDArray[np.int64]) -> list[tuple[int, int, NDArray[np.int64]]]:
+    return [(start, stop, codes[start:stop]) for start, stop in parts(X)]
 
 
-def _moments_of_part(X: Any, n_classes: int, normalize: bool, piece: tuple[int, NDArray[np.int64]]) -> ClassMoments:
-    start, codes = piece
-    moments = ClassMoments(n_classes, X.shape[1], normalize=normalize)
-    moments._update(X[start : start + len(codes)], codes, _sums_apart(n_classes, X.shape[1]))
+def _moments_of_part(n_classes: int, normalize: bool, rows: NDArray[Any], codes: NDArray[np.int64]) -> ClassMoments:
+    moments = ClassMoments(n_classes, rows.shape[1], normalize=normalize)
+    moments._update(rows, codes, _sums_apart(n_classes, rows.shape[1]))
     return moments
 
 
@@ -369,7 +368,7 @@ def about_means(
     """Pass over X again: distances to the means, deviations along some directions (m, d), decisions of a linear head."""
     directions = np.empty((0, X.shape[1])) if directions is None else directions
     look = _Look(moments.means, moments.variances, moments.normalize, directions, head)
-    seen = list(spread(client, partial(look.at, X), _pieces(X, codes)))
+    seen = list(spread_rows(client, X, look.at, _pieces(X, codes)))
     own, other, wide, nearest = (_joined([piece[i] for piece in seen]) for i in range(4))
     features, along = np.zeros(X.shape[1]), np.zeros(len(directions))
     for piece in seen:
@@ -388,11 +387,10 @@ class _Look(NamedTuple):
     directions: Array
     head: Head | None
 
-    def at(self, X: Any, piece: tuple[int, NDArray[np.int64]]) -> _Seen:
+    def at(self, rows: NDArray[Any], codes: NDArray[np.int64]) -> _Seen:
         from fastent.kernels.moments import distances_to_means, squared_projections
 
-        start, codes = piece
-        rows = np.ascontiguousarray(X[start : start + len(codes)], kernel_dtype(X))
+        rows = np.ascontiguousarray(rows, kernel_dtype(rows))
         sums = _sums_apart(*self.means.shape)
         own, other, wide, nearest, features = distances_to_means(rows, codes, self.means, self.variances, self.normalize, sums)
         along = np.zeros(len(self.directions))

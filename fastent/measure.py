@@ -89,7 +89,7 @@ def measure(
         chunk by chunk, and for what needs all pairs 20,000 rows are sampled.
     checkpoint : path, optional
         A folder in which what is found is kept on the way, at most half a minute old: after a kill the same call goes on from
-        there, to the same bits. Emptied when the measurement is done.
+        there, to the same bits. Its `measure-parts` stays until you remove it: the measurement may still have to be saved.
     client : distributed.Client, optional
         A Dask cluster whose workers share the work on a `fe.open` source that all of them can read: the same bits as without.
         `memory_budget` is then that of each thread of a worker. N1 and T1, which take an index of all rows, are not measured.
@@ -131,9 +131,7 @@ def measure(
     )
     with task.stage("check", passes=1):
         task = task._replace(points=task.points._replace(scale=common_scale(task.points.X, client=client))).identified(plan)
-    found = _measured(task, plan)
-    task.parts.clear()
-    return found
+    return _measured(task, plan)
 
 
 def _measured(task: Task, plan: Plan) -> Measurement:

@@ -106,10 +106,7 @@ class NearestSoFar:
 
     def confined(self, rows: Array, numbers: NDArray[np.int64], codes: NDArray[np.int64] | None) -> "NearestSoFar":
         """The same queries, which have found nothing but need look no farther than they would among some rows, by number."""
-        other = NearestSoFar(self._points, self._own, list(self._ks.values()), self._codes, list(self._ks), unit=self._unit)
-        sample = NearestSoFar(
-            self._points, np.full(len(self._own), -1), list(self._ks.values()), self._codes, list(self._ks), unit=self._unit
-        )
+        other, sample = self.afresh(), self.afresh()
         place = np.searchsorted(numbers, self._own)
         place[place == len(numbers)] = 0
         sample._own = np.where(numbers[place] == self._own, place, -1)
@@ -117,6 +114,12 @@ class NearestSoFar:
         other._within = {
             each: np.minimum(squared[:, -1], self._squared[each][:, -1]) for each, squared in sample._squared.items()
         }
+        return other
+
+    def afresh(self) -> "NearestSoFar":
+        """The same queries, which look as far as these did at first and have found nothing."""
+        other = NearestSoFar(self._points, self._own, list(self._ks.values()), self._codes, list(self._ks), unit=self._unit)
+        other._within = self._within
         return other
 
     def join(self, state: dict[str, Array]) -> None:
@@ -291,5 +294,6 @@ def _showing(near: NearestSoFar, X: Array, codes: Array | None, starts: range, c
 def _shown(asking: NearestSoFar, X: Array, chunk: tuple[int, int, Array | None]) -> dict[str, Array]:
     """What the queries find in one chunk."""
     start, stop, codes = chunk
-    asking.update(np.array(X[start:stop]), start, codes)
-    return asking.state_dict()
+    own = asking.afresh()  # tasks of one process are given the same object
+    own.update(np.array(X[start:stop]), start, codes)
+    return own.state_dict()

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -18,14 +19,13 @@ from typing import Any, NamedTuple, Protocol
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from fastent.arrays import kernel_dtype, row_blocks
 from fastent.kernels.pairs import recentre, rounding, square_distances
 from fastent.parts import Unfinished
 from fastent.progress import Progress, interruptible, reporting
 from fastent.spread import spread
-from fastent.threads import in_parallel
+from fastent.threads import in_parallel, single_blas_thread
 
 __all__ = ["BLOCK_ROWS", "Block", "Desk", "Points", "Reduction", "Side", "shared_segments", "sweep", "sweep_bytes", "taken"]
 
@@ -209,6 +209,7 @@ def _one_side(
     points: Points, queries: Any, reductions: Sequence[Reduction], within_classes: bool, number: int
 ) -> dict[str, Array]:
     """What one side of the queries finds among all rows."""
+    reductions = deepcopy(reductions)  # tasks of one process are given the same objects
     side = _query_sides(points, queries)[number]
     blocks, total = _streamed(points, [side])
     _go_through(blocks, total, reductions, points.X.shape[1], within_classes, None, "", Unfinished())
@@ -246,7 +247,7 @@ def _go_through(
     with (
         interruptible() as interrupted,
         reporting(progress, description, total) as report,
-        threadpool_limits(1, "blas"),
+        single_blas_thread(),
         ThreadPoolExecutor(threads) as pool,
     ):
         pending: deque[tuple[Side, Side, bool, Future[list[Any]]]] = deque()

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import os
-import shutil
+import re
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ Arrays = dict[str, NDArray[Any]]
 
 # What long work has so far is kept this often.
 _SECONDS = 30.0
+_OURS = re.compile(r"\.?[\w-]+-[0-9a-f]{12}(\.unfinished)?\.npz(\..+)?")
 
 
 class Parts:
@@ -31,8 +33,8 @@ class Parts:
     version is another file: nothing has to be compared, refused or cleared away to be right.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None, *, compress: bool = True) -> None:
-        self._folder = None if folder is None else output_folder(Path(folder) / "parts")
+    def __init__(self, folder: str | os.PathLike[str] | None, *, name: str = "parts", compress: bool = True) -> None:
+        self._folder = None if folder is None else output_folder(Path(folder) / name)
         self._save = np.savez_compressed if compress else np.savez
 
     def keep(self, name: str, depends_on: dict[str, Any], make: Callable[[], Arrays]) -> Arrays:
@@ -52,9 +54,14 @@ class Parts:
         return self._folder is not None
 
     def clear(self) -> None:
-        """Remove what is kept, and what a kill has left half-written."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder)
+        """Remove what is kept, and what a kill has left half-written; nothing that is not ours."""
+        if self._folder is None:
+            return
+        for path in self._folder.iterdir():
+            if _OURS.fullmatch(path.name):
+                path.unlink()
+        with suppress(OSError):  # somebody else's files are left
+            self._folder.rmdir()
 
     def unfinished(self, name: str, depends_on: dict[str, Any]) -> "Unfinished":
         """Where a part that is being made keeps what it has so far."""

@@ -48,7 +48,7 @@ def indexed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
 
     def sweep_all(reductions: list[Any]) -> None:
         if reductions:
-            with task.stage("all pairs", passes=1), task.unfinished("pairs") as unfinished:
+            with task.stage("all pairs", passes=1), task.unfinished("pairs", order) as unfinished:
                 sweep(
                     points, plan.sampled, reductions,
                     within_classes=not sums, order=order, progress=task.progress, unfinished=unfinished,

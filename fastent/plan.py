@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays import UnitRows, as_features, as_labels, bytes_in_memory, in_memory, row_blocks, stays_on_disk
+from fastent.chunks import part_bytes
 from fastent.complexity import INTERPOLATED
 from fastent.errors import FastentError
 from fastent.exact import index_bytes
@@ -27,7 +28,7 @@ from fastent.queries import query_rows
 from fastent.softnn import Temperature, checked_temperature
 from fastent.spread import everywhere
 
-__all__ = ["METRICS", "OF_K", "Metric", "Plan", "Task", "prepared"]
+__all__ = ["CHECKPOINT", "METRICS", "OF_K", "Metric", "Plan", "Task", "prepared"]
 
 Array = NDArray[Any]
 Metric = Literal["geometry", "mixing", "lisi", "dimension", "margins", "silhouette", "soft_nearest_neighbor", "complexity"]
@@ -37,6 +38,8 @@ METRICS: tuple[Metric, ...] = (
 Way = Literal["index", "chunks", "sweep"]
 T = TypeVar("T")
 
+# The folder, within the one that users name, in which parts of a measurement are kept.
+CHECKPOINT = "measure-parts"
 # Metrics that take k neighbours, and those that take all pairs.
 OF_K, PAIRWISE = frozenset({"mixing", "dimension"}), frozenset({"silhouette", "soft_nearest_neighbor", "complexity"})
 # Up to so many points all pairs are met; beyond, so many queries meet all points.
@@ -108,15 +111,12 @@ class Task(NamedTuple):
         """With all that the result depends on, to which kept parts belong; X is read once where any are kept."""
         if not self.parts.keeps:
             return self
-        digest = hashlib.blake2b(digest_size=16)
-        for _, block in row_blocks(self.X):
-            digest.update(np.ascontiguousarray(block).data.cast("B"))
-        for numbers in (self.points.codes, plan.rows, plan.sampled):
-            digest.update(b"all" if numbers is None else np.ascontiguousarray(numbers).data.cast("B"))
+        blocks = (block for _, block in row_blocks(self.X))
+        digest = _digest(*blocks, self.points.codes, plan.rows, plan.sampled)
         names = ("k", "k_largest", "normalize", "temperature", "seed")
         return self._replace(
             depends_on={
-                "data": digest.hexdigest(),
+                "data": digest,
                 "wanted": sorted(self.wanted),
                 "way": plan.way,
                 "threads": "any",  # no number depends on how many there are
@@ -134,9 +134,10 @@ class Task(NamedTuple):
         return self.parts.keep(name, self.depends_on, make)
 
     @contextmanager
-    def unfinished(self, name: str) -> Iterator[Unfinished]:
-        """Where a long part keeps what it has so far."""
-        yield self.parts.unfinished(name, self.depends_on | {"spread": self.client is not None})
+    def unfinished(self, name: str, order: NDArray[np.int64] | None = None) -> Iterator[Unfinished]:
+        """Where a long part keeps what it has so far, which may depend on the order in which it goes through the rows."""
+        way = {"spread": self.client is not None, "order": None if order is None else _digest(order)}
+        yield self.parts.unfinished(name, self.depends_on | way)
 
     @contextmanager
     def stage(self, name: str, passes: int = 0) -> Iterator[None]:
@@ -206,7 +207,7 @@ def prepared(
         progress=progress,
         notes=notes,
         stages=[],
-        parts=Parts(checkpoint, compress=False),
+        parts=Parts(checkpoint, name=CHECKPOINT, compress=False),
         depends_on={},
         client=client,
     )
@@ -218,6 +219,13 @@ def prepared(
         for note in plan.notes:
             print(f"fastent: {note}", file=sys.stderr)
     return task, plan
+
+
+def _digest(*arrays: Array | None) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        digest.update(b"all" if array is None else np.ascontiguousarray(array).data.cast("B"))
+    return digest.hexdigest()
 
 
 def _measured(X: Array, normalize: bool) -> Array:
@@ -250,7 +258,10 @@ def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
     needs_index = index_bytes(task.points.X, q, task.k_largest + 2) * task.searched
 
     def needed(way: Way, q: int, meeting: int) -> int:
-        kept = task.bytes_kept + 32 * q * (len(task.classes) + task.k_largest)
+        # Lists, and for silhouettes sums of distances to every class.
+        kept = task.bytes_kept + 32 * q * (task.k_largest + len(task.classes) * ("silhouette" in wanted))
+        if "geometry" in wanted:
+            kept += numba.get_num_threads() * (16 * d * d + 3 * part_bytes(task.X)) + 128 * len(task.classes) * d
         if way == "chunks":
             return int(kept + chunking(task.points.X, q, list(task.ks.values()), task.memory - kept).needed)
         in_index = (needs_index + bytes_in_memory(task.X) * (task.searched or pairwise)) * (way == "index")

@@ -12,7 +12,7 @@ from fastent.arrays import check_finite, row_blocks, stays_on_disk, unit_rows
 from fastent.chunks import parts
 from fastent.errors import FastentError
 from fastent.spread import spread
-from fastent.threads import in_parallel
+from fastent.threads import in_parallel, single_blas_thread
 
 __all__ = ["FINEST", "Frame", "common_scale", "directions", "take_frame"]
 
@@ -128,7 +128,8 @@ def take_frame(X: Array, *, n_axes: int, unit: bool, scale: float, seed: int) ->
     sample = directions(sample) if unit else sample * scale
     origin = sample.mean(0)
     sample -= origin
-    return Frame(unit, scale, origin, _principal_axes(sample, n_axes, seed))
+    with single_blas_thread():  # whatever the number of threads, the same axes, and so the same order of the rows
+        return Frame(unit, scale, origin, _principal_axes(sample, n_axes, seed))
 
 
 def _principal_axes(sample: NDArray[np.float64], n_axes: int, seed: int) -> NDArray[np.float64]:

@@ -1,20 +1,33 @@
 """Work that is spread over the workers of a Dask cluster, or done here: the same calls on the same parts, so the same bits."""
 
-from collections.abc import Callable, Iterable, Iterator
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from fastent.arrays import stays_on_disk
-from fastent.chunks import ArraySource, Source
+from fastent.chunks import ArraySource, Source, blocks_ahead
 from fastent.errors import FastentError
+from fastent.files import first_line
+from fastent.threads import mapped_in_parallel, single_blas_thread
 
-__all__ = ["connected", "everywhere", "n_threads", "spread"]
+__all__ = ["connected", "everywhere", "n_threads", "spread", "spread_rows"]
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
+Rows = Any
+# What says where rows lie takes no more.
+_PLACE_BYTES = 1 << 20
 
 
-def spread(client: Any, work: Callable[[Item], Found], items: Iterable[Item], *, in_threads: bool = False) -> Iterator[Found]:
+def spread(
+    client: Any,
+    work: Callable[[Item], Found],
+    items: Iterable[Item],
+    *,
+    in_threads: bool = False,
+) -> Iterator[Found]:
     """Yield work(item) for each item, in their order.
 
     Parameters
@@ -25,15 +38,10 @@ def spread(client: Any, work: Callable[[Item], Found], items: Iterable[Item], *,
     in_threads : bool
         Of work done here: several at once, in one thread each. For work that leaves the GIL, and starts no threads.
     """
-    if client is None and in_threads:
-        from fastent.threads import mapped_in_parallel
-
-        yield from mapped_in_parallel(work, items)
-        return
     if client is None:
-        yield from map(work, items)
+        yield from (mapped_in_parallel if in_threads else map)(work, items)
         return
-    futures = client.map(_alone, list(items), work=work, pure=False)
+    futures = client.map(_alone, list(items), work=client.scatter(work, broadcast=True, hash=False), pure=False)
     try:
         for i, future in enumerate(futures):
             found = future.result()
@@ -43,17 +51,40 @@ def spread(client: Any, work: Callable[[Item], Found], items: Iterable[Item], *,
         client.cancel([future for future in futures if future is not None])
 
 
+def spread_rows(
+    client: Any, X: Any, work: Callable[[Rows, Item], Found], pieces: Sequence[tuple[int, int, Item]]
+) -> Iterator[Found]:
+    """Yield work(X[start:stop], item) for each (start, stop, item); done here, the next rows are read meanwhile."""
+    if client is not None:
+        yield from spread(client, partial(_of_rows, X, work), pieces)
+        return
+    bounds = [(start, stop) for start, stop, _ in pieces]
+    read = blocks_ahead(lambda start, stop: X[start:stop], bounds)
+    for (_, rows), (*_, item) in zip(read, pieces, strict=True):
+        yield work(rows, item)
+
+
+def _of_rows(X: Any, work: Callable[[Any, Any], Any], piece: tuple[int, int, Any]) -> Any:
+    start, stop, item = piece
+    return work(X[start:stop], item)
+
+
 def n_threads(client: Any) -> int:
     """Of all workers together."""
     return max(1, sum(map(int, client.nthreads().values())))
 
 
 def _alone(item: Any, work: Callable[[Any], Any]) -> Any:
-    """On a worker, whose own threads have other items to do."""
-    from fastent.threads import limit_threads
+    """On a worker, whose other threads have other items to do."""
+    import numba
 
-    with limit_threads(1):
-        return work(item)
+    threads = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        with single_blas_thread():
+            return work(item)
+    finally:
+        numba.set_num_threads(threads)
 
 
 def everywhere(X: Any, client: Any) -> Any:
@@ -66,7 +97,17 @@ def everywhere(X: Any, client: Any) -> Any:
         raise FastentError(
             "client= is for rows that every worker can read: numpy.save X on a disk that all share, and pass fe.open(path)"
         )
-    return X if isinstance(X, Source) else ArraySource(X)
+    source = X if isinstance(X, Source) else ArraySource(X)
+    try:
+        size = len(pickle.dumps(source))
+    except Exception as error:  # of whatever the source is made of
+        raise FastentError(f"client= is for rows on a disk that workers read, not {source!r} ({first_line(error)})") from error
+    if size > _PLACE_BYTES:
+        raise FastentError(
+            f"client= is for rows that workers read from disk: {source!r} would be sent to them, {size:,} bytes; "
+            "save it with numpy.save and pass fe.open(path)"
+        )
+    return source
 
 
 @contextmanager

@@ -2,20 +2,25 @@
 
 import os
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastent.errors import FastentError
 from fastent.options import whole_number
 
-__all__ = ["in_parallel", "limit_threads", "mapped_in_parallel"]
+__all__ = ["in_parallel", "limit_threads", "mapped_in_parallel", "single_blas_thread"]
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
+
+_lock = threading.Lock()
+_holders = 0
+_limits: Any = None
 
 
 @contextmanager
@@ -55,6 +60,25 @@ def limit_threads(threads: int | None) -> Iterator[None]:
             torch.set_num_threads(torch_threads)
 
 
+@contextmanager
+def single_blas_thread() -> Iterator[None]:
+    """One thread in BLAS, which is a matter of the process: the first who asks for it sets it, the last restores it."""
+    from threadpoolctl import threadpool_limits
+
+    global _holders, _limits
+    with _lock:
+        if not _holders:
+            _limits = threadpool_limits(1, "blas")
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders -= 1
+            if not _holders:
+                _limits.restore_original_limits()
+
+
 def in_parallel(work: Callable[[int], None], items: Iterable[int]) -> None:
     """Do work that leaves the GIL (numpy, BLAS) for all items, in as many threads as numba has; BLAS in one each."""
     for _ in mapped_in_parallel(work, items):
@@ -64,11 +88,10 @@ def in_parallel(work: Callable[[int], None], items: Iterable[int]) -> None:
 def mapped_in_parallel(work: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:
     """The same, with what it returns, in the order of the items; few more are begun than were taken."""
     import numba
-    from threadpoolctl import threadpool_limits
 
     threads = numba.get_num_threads()
     waiting = iter(items)
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+    with single_blas_thread(), ThreadPoolExecutor(threads) as pool:
         begun = deque(pool.submit(work, item) for item in islice(waiting, 2 * threads))
         while begun:
             yield begun.popleft().result()

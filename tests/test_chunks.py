@@ -372,7 +372,7 @@ def test_an_npy_has_no_parts(tmp_path):
 def test_rows_without_values(tmp_path):
     column = pa.array([[1.0, 2.0], None], pa.list_(pa.float64(), 2))
     pq.write_table(pa.table({"X": column}), tmp_path / "X.parquet")
-    with pytest.raises(fe.FastentError, match="has 1 rows without values"):
+    with pytest.raises(fe.FastentError, match="has 1 rows or values that are null"):
         fe.open(tmp_path / "X.parquet")[:]
 
 
@@ -401,3 +401,36 @@ def test_a_missing_package_says_what_to_install(tmp_path, monkeypatch, name):
 
 def test_repr(tmp_path):
     assert repr(shards(rows(), tmp_path)) == "Shards(137 x 5, float32)"
+
+
+def test_rows_all_over_are_not_read_as_one_piece(monkeypatch):
+    monkeypatch.setattr("fastent.chunks._PART_BYTES", 8 * 3 * 100)
+    X = np.random.default_rng(0).standard_normal((1000, 3))
+    asked = []
+
+    class Watched(fe.Source):
+        shape, dtype = X.shape, X.dtype
+
+        def read(self, start, stop):
+            asked.append(stop - start)
+            return X[start:stop]
+
+    rows = np.random.default_rng(1).integers(0, 1000, 700)
+    np.testing.assert_array_equal(Watched()[rows], X[rows])
+    assert max(asked) <= 100
+
+
+def test_what_a_killed_writer_left_is_no_shard(tmp_path):
+    np.save(tmp_path / "0.npy", np.eye(3))
+    (tmp_path / ".1.npy.host-12-abc.npy").write_bytes((tmp_path / "0.npy").read_bytes())
+    assert fe.open(tmp_path).shape == (3, 3)
+
+
+def test_nulls_among_values_are_refused(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    values = pa.array([1, 2, None, 4], pa.int32())
+    pq.write_table(pa.table({"X": pa.FixedSizeListArray.from_arrays(values, 2)}), tmp_path / "X.parquet")
+    with pytest.raises(fe.FastentError, match="1 rows or values that are null"):
+        fe.open(tmp_path / "X.parquet")[:]

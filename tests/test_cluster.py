@@ -89,3 +89,23 @@ def test_what_workers_cannot_read_is_refused(stored, client):
         fe.measure(X, y, client=object())
     with pytest.raises(fe.FastentError, match="client= is for method='exact'"):
         fe.neighbors(X, client=client, method="flat")
+
+
+def test_threads_of_this_process_are_workers_too(stored):
+    X, y = stored
+    options = {"queries": 2000, "metrics": ["geometry", "silhouette", "margins", "mixing"]}
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
+        found, whole = fe.measure(X, y, client=client, **options), fe.measure(X, y, **options)
+        np.testing.assert_array_equal(found.neighbors.indices, whole.neighbors.indices)
+        np.testing.assert_array_equal(found.margins.margin, whole.margins.margin)
+        # BLAS has one setting for all threads of a process, which a cluster's threads find as it happens to be.
+        assert found.summary() == pytest.approx(whole.summary(), rel=1e-6, nan_ok=True)
+        one = fe.neighbors(X, 5, queries=2000, client=client, memory_budget="20MiB")
+        np.testing.assert_array_equal(one.indices, fe.neighbors(X, 5, queries=2000).indices)
+
+
+def test_what_would_be_sent_is_refused(tmp_path, client):
+    X = np.random.default_rng(0).standard_normal((90_000, 4))
+    np.save(tmp_path / "X.npy", X)
+    with pytest.raises(fe.FastentError, match="would be sent to them"):
+        fe.neighbors(np.load(tmp_path / "X.npy", mmap_mode="r")[10:], client=client)

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 import fastent as fe
 from fastent.exact import ExactIndex
 from fastent.outofcore import NearestSoFar, chunking, nearest_by_chunks
-from fastent.parts import Unfinished
+from fastent.parts import Parts, Unfinished
 from fastent.sketch import common_scale
+from fastent.threads import limit_threads
 
 AMONG = ("all", "own class", "other classes")
 
@@ -167,6 +168,7 @@ fastent.parts._SECONDS = 0.05
 X, y, out, metrics, queries = sys.argv[1:]
 found = fe.measure(fe.open(X), np.load(y), metrics=metrics.split(","), queries=int(queries) or None, checkpoint=out)
 found.save(out)
+fastent.parts.Parts(out, name="measure-parts").clear()
 print("done")
 """
 
@@ -185,7 +187,7 @@ def test_killed_and_run_again_is_uninterrupted_bit_for_bit(tmp_path, metrics, qu
     rng = np.random.default_rng(0)
     for _ in range(3):
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.getcwd()}) as process:
-            while process.poll() is None and not list(out.glob("parts/*.npz")):
+            while process.poll() is None and not list(out.glob("measure-parts/*.npz")):
                 time.sleep(0.02)  # into the middle of it, wherever that is on this machine
             time.sleep(rng.uniform(0, 0.4))
             process.send_signal(signal.SIGKILL)
@@ -196,3 +198,35 @@ def test_killed_and_run_again_is_uninterrupted_bit_for_bit(tmp_path, metrics, qu
     one, other = (json.loads((place / "summary.json").read_text())["statistics"] for place in (out, fresh))
     assert one == other
     assert pq.read_table(out / "per_point.parquet").equals(pq.read_table(fresh / "per_point.parquet"))
+
+
+def test_what_is_not_ours_stays(stored, tmp_path):
+    source, _, y = stored
+    theirs = tmp_path / "measure-parts" / "mine.npz"
+    theirs.parent.mkdir()
+    theirs.write_text("dear")
+    kept = tmp_path / "parts"
+    kept.mkdir()
+    (kept / "shard.npy").write_text("dear")
+    fe.measure(source, y, metrics=["margins"], checkpoint=tmp_path)
+    assert len(list(theirs.parent.iterdir())) > 1
+    Parts(tmp_path, name="measure-parts").clear()
+    assert [path.name for path in theirs.parent.iterdir()] == ["mine.npz"]
+    assert (kept / "shard.npy").exists()
+
+
+def test_the_order_of_the_rows_does_not_depend_on_threads():
+    X = np.eye(700, dtype=np.float32)[np.random.default_rng(0).integers(0, 700, 5000)]
+    orders = []
+    for threads in (1, 2):
+        with limit_threads(threads):
+            orders.append(ExactIndex(X).order)
+    np.testing.assert_array_equal(*orders)
+
+
+def test_sums_over_classes_are_planned_for_silhouettes_alone():
+    X, y = points(20_000, 4, 3, 0)
+    y = np.arange(20_000) % 1000
+    assert fe.measure(X, y, metrics=["geometry"], memory_budget="300MiB").geometry is not None
+    with pytest.raises(fe.FastentError, match="needs about"):
+        fe.measure(X, y, metrics=["silhouette"], memory_budget="300MiB")
