@@ -166,8 +166,9 @@ def unit_rows(rows: Array) -> NDArray[np.float64]:
     rows = np.asarray(rows, np.float64)
     largest = np.abs(rows).max(1, keepdims=True)
     largest[largest == 0] = 1
-    rows = rows / largest  # so that squares neither overflow nor vanish
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # infinities are refused by those who look for them
+        rows = rows / largest  # so that squares neither overflow nor vanish
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
     norms[norms == 0] = 1
     return rows / norms  # type: ignore[no-any-return]
 

@@ -9,6 +9,7 @@ Statistics take a source wherever they take an array: it has an array's `shape`,
 
 import mmap
 import os
+import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -316,7 +317,7 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
     ----------
     path : path
         `.npy`; `.parquet` (a column of fixed-size lists), `.safetensors`, `.zarr`; a folder of files of one of the first three
-        kinds, which are taken as one in the order of their names; or a folder that `fe.capture` wrote.
+        kinds, which are taken as one in the order of their names (2.npy before 10.npy); or a folder that `fe.capture` wrote.
         "FILE.parquet:NAME" names a part as `name` does.
     name : str, optional
         Which column, tensor, zarr array or captured layer, where there are several.
@@ -339,7 +340,13 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
     >>> fe.open(path)
     ArraySource(3 x 3, float32)
     """
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise FastentError(f"{path!r} is no path: name a file or a folder; arrays are taken as they are, without fe.open")
     place = os.fspath(path)
+    if ".npz" in place:
+        raise FastentError(
+            f"{place!r}: an .npz cannot be read in parts; load it with numpy.load, or save X alone with numpy.save"
+        )
     if name is None and not Path(place).exists():
         for ending in (".parquet:", ".safetensors:", ".zarr:"):
             if ending in place:
@@ -400,9 +407,15 @@ def _file(path: Path, name: str | None) -> Source:
     return ArraySource(read_npy(path))
 
 
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """Names in the order that people mean: 2.npy before 10.npy."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+
+
 def _folder(folder: Path, name: str | None) -> Source:
     files = sorted(
-        path for path in folder.iterdir() if path.name[0] != "." and path.suffix in (".npy", ".parquet", ".safetensors")
+        (path for path in folder.iterdir() if path.name[0] != "." and path.suffix in (".npy", ".parquet", ".safetensors")),
+        key=_by_number,
     )
     if not files:
         raise FastentError(f"{str(folder)!r} holds no .npy, .parquet or .safetensors: name a folder of shards")
@@ -423,6 +436,8 @@ def _zarr(path: Path, name: str | None) -> Source:
             wanted = "none was named" if name is None else f"{name!r} is none of them"
             raise FastentError(f"{str(path)!r} holds {', '.join(names) or 'no array'}, and {wanted}: {path.name}:NAME does")
         opened = opened[chosen]
+    elif name is not None:
+        raise FastentError(f"{str(path)!r} is one array: it has no part {name!r}")
     return ArraySource(opened)
 
 

@@ -1,5 +1,6 @@
 """The command line: parse, call, print."""
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -155,54 +156,53 @@ def run(
         )
         return
     _refuse(only_on_disk, "that is for data on disk: name a source with --data, and --record-every or --stream")
-    from fastent.files import output_folder, read_npy
+    from fastent.files import alone_in, output_folder, read_npy
     from fastent.training.data import load_data
     from fastent.training.run import RECORDS_FILE, load_run
     from fastent.training.train import train
 
-    if out is not None:
-        output_folder(out)
-    stored = load_run(out) if out is not None and not overwrite and (out / RECORDS_FILE).exists() else None
-    points = load_data(
-        data,
-        labels=labels,
-        data_dir=data_dir,
-        subset=subset,
-        subset_seed=subset_seed,
-        exclude=None if exclude is None else read_npy(exclude),
-        classes=classes or "parity",  # type: ignore[arg-type]
-        standardize=standardize,  # type: ignore[arg-type]
-        grayscale=grayscale,
-    )
-    try:
-        result = train(
-            points,
-            hidden=widths(hidden),
-            activation=activation or "tanh",  # type: ignore[arg-type]
-            init_scale=init_scale,
-            model=None if model == "mlp" else model,
-            layers=None if layers is None else layers.split(","),
-            seeds=10 if seeds is None else seeds,
-            seed=seed,
-            epochs=epochs,
-            lr=lr,
-            optimizer=optimizer,  # type: ignore[arg-type]
-            momentum=momentum,
-            batch_size=batch_size,
-            test_every=test_every,
-            dtype=dtype,  # type: ignore[arg-type]
-            device=device,
-            threads=threads,
-            checkpoint=out,
-            resume=stored,
-            progress=True,
+    with alone_in(None if out is None else output_folder(out)):
+        stored = load_run(out) if out is not None and not overwrite and (out / RECORDS_FILE).exists() else None
+        points = load_data(
+            data,
+            labels=labels,
+            data_dir=data_dir,
+            subset=subset,
+            subset_seed=subset_seed,
+            exclude=None if exclude is None else read_npy(exclude),
+            classes=classes or "parity",  # type: ignore[arg-type]
+            standardize=standardize,  # type: ignore[arg-type]
+            grayscale=grayscale,
         )
-    except KeyboardInterrupt:
-        if out is not None and (out / RECORDS_FILE).exists():
-            _finish(load_run(out), out, points.pictures)
-            print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
-        raise
-    _finish(result, out, points.pictures)
+        try:
+            result = train(
+                points,
+                hidden=widths(hidden),
+                activation=activation or "tanh",  # type: ignore[arg-type]
+                init_scale=init_scale,
+                model=None if model == "mlp" else model,
+                layers=None if layers is None else layers.split(","),
+                seeds=10 if seeds is None else seeds,
+                seed=seed,
+                epochs=epochs,
+                lr=lr,
+                optimizer=optimizer,  # type: ignore[arg-type]
+                momentum=momentum,
+                batch_size=batch_size,
+                test_every=test_every,
+                dtype=dtype,  # type: ignore[arg-type]
+                device=device,
+                threads=threads,
+                checkpoint=out,
+                resume=stored,
+                progress=True,
+            )
+        except KeyboardInterrupt:
+            if out is not None and (out / RECORDS_FILE).exists():
+                _finish(load_run(out), out, points.pictures)
+                print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
+            raise
+        _finish(result, out, points.pictures)
 
 
 @app.command()
@@ -262,6 +262,9 @@ def measure(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another measurement in --out.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
     """Measure how tangled the classes of a representation are, in every accepted view.
 
@@ -269,40 +272,55 @@ def measure(
     [bold]fastent measure X.npy y.npy --queries 20000 --out layer3[/bold] is for millions of rows, larger than memory.
     """
     from fastent.chunks import read_features, read_labels
-    from fastent.files import output_folder
+    from fastent.files import alone_in, output_folder
     from fastent.measure import measure as measure_all
     from fastent.spread import connected
     from fastent.threads import limit_threads
 
-    if out is not None:
-        output_folder(out)
+    asked = {
+        "X": str(Path(features).absolute()), "y": str(Path(labels).absolute()), "k": k, "metrics": metrics, "queries": queries,
+        "normalize": normalize, "temperature": temperature, "seed": seed,
+    }  # fmt: skip
+    if out is not None and not overwrite:
+        _check_free(output_folder(out), asked)
     X, y = read_features(features), read_labels(labels)
-    with limit_threads(threads), connected(scheduler, workers) as client:
-        measured = measure_all(
-            X,
-            y,
-            k=k,
-            queries=queries,
-            metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],  # type: ignore[misc]
-            normalize=normalize,
-            temperature=_temperature(temperature),
-            memory_budget=memory,
-            checkpoint=out,
-            client=client,
-            seed=seed,
-            progress=True,
-        )
-    Console(width=None if sys.stdout.isatty() else 120).print(measured)
-    print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or _numba_threads())
+    with (
+        alone_in(None if out is None else output_folder(out)),
+        limit_threads(threads),
+        connected(scheduler, workers) as client,
+    ):
+        try:
+            measured = measure_all(
+                X,
+                y,
+                k=k,
+                queries=queries,
+                metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],  # type: ignore[misc]
+                normalize=normalize,
+                temperature=_temperature(temperature),
+                memory_budget=memory,
+                checkpoint=out,
+                client=client,
+                seed=seed,
+                progress=True,
+            )
+        except KeyboardInterrupt:
+            if out is not None:
+                print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
+            raise
     if out is not None:
         from fastent.parts import Parts
         from fastent.plan import CHECKPOINT
         from fastent.report.measurement import write_measurement_report
 
-        command = shlex.join(["fastent", *sys.argv[1:]])
-        measured.save(out)
-        write_measurement_report(measured, out / "report.html", name=Path(features).name, command=command)
+        measured.save(out, asked=asked)
+        write_measurement_report(
+            measured, out / "report.html", name=Path(features).name, command=shlex.join(["fastent", *sys.argv[1:]])
+        )
         Parts(out, name=CHECKPOINT).clear()
+    Console(width=None if sys.stdout.isatty() else 120).print(measured)
+    print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or _numba_threads())
+    if out is not None:
         print(f"Report: {out / 'report.html'}")
 
 
@@ -360,6 +378,10 @@ def info() -> None:
 
 def _stays_on_disk(data: str, stream: bool, record_every: float | None) -> str:
     """Why training reads the data as it goes, or "" if it is to have them in memory."""
+    from fastent.training.datasets import NAMES
+
+    if data in NAMES:  # whatever else is called so here
+        return ""
     place = Path(data)
     npy = place.suffix == ".npy" and place.is_file()
     source = npy or place.is_dir() or any(ending in data for ending in (".parquet", ".safetensors", ".zarr"))
@@ -418,6 +440,23 @@ def _finish(result: "Run", out: Path | None, pictures: Any) -> None:
     print_cost(result.seconds, "training", result.config["threads"])
     if out is not None:
         print(f"Report: {out / 'report.html'}")
+
+
+def _check_free(out: Path, asked: dict[str, Any]) -> None:
+    """Refuse a folder with other results than those of the same command."""
+    found = out / "summary.json"
+    if not found.exists() and not (out / "report.html").exists():
+        return
+    try:
+        there = json.loads(found.read_text())["asked"]
+        other = [name for name, value in asked.items() if there[name] != value]
+    except (OSError, ValueError, LookupError, TypeError):
+        raise FastentError(f"{str(out)!r} holds other results: choose another folder, or --overwrite") from None
+    if other:
+        raise FastentError(
+            f"{str(out)!r} holds a measurement with {other[0]}={there[other[0]]!r}, not {asked[other[0]]!r}: "
+            "choose another folder, or --overwrite"
+        )
 
 
 def _numba_threads() -> int:

@@ -147,14 +147,17 @@ def _command(names: tuple[str, ...], options: dict[str, tuple[Any, Any]]) -> Any
     def command(**given: Any) -> None:
         results: list[Result] = []
         out = given["out"]
-        for name in names:
-            results.append(_carry_out(name, given))
-            Console(width=None if sys.stdout.isatty() else 120).print(results[-1])
-            if out is not None:
-                from fastent.report.experiments import write_experiments_report
+        from fastent.files import alone_in, output_folder
 
-                results[-1].save(out)
-                write_experiments_report(results, out / "report.html", command=shlex.join(["fastent", *sys.argv[1:]]))
+        with alone_in(None if out is None else output_folder(out)):
+            for name in names:
+                results.append(_carry_out(name, given))
+                if out is not None:
+                    from fastent.report.experiments import write_experiments_report
+
+                    results[-1].save(out)
+                    write_experiments_report(results, out / "report.html", command=shlex.join(["fastent", *sys.argv[1:]]))
+                Console(width=None if sys.stdout.isatty() else 120).print(results[-1])
         if out is not None:
             print(f"Report: {out / 'report.html'}")
 

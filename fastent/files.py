@@ -1,5 +1,6 @@
 """Files appear under their final name only when they are whole, and what is read is not trusted."""
 
+import fcntl
 import glob
 import os
 import re
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 
-__all__ = ["atomic_path", "first_line", "output_folder", "read_array", "read_npy", "read_npz", "write_text"]
+__all__ = ["alone_in", "atomic_path", "first_line", "output_folder", "read_array", "read_npy", "read_npz", "write_text"]
 
 # In the names of temporary files: whose they are.
 _HOST = re.sub(r"\W", "", socket.gethostname())[:16] or "here"
@@ -84,6 +85,25 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
             f"cannot write to the folder {str(folder)!r} ({error.strerror}): choose another output folder"
         ) from error
     return folder
+
+
+@contextmanager
+def alone_in(folder: Path | None) -> Iterator[None]:
+    """Refuse a folder into which another process of fastent writes; one that is killed lets go of it. None: nothing to do."""
+    if folder is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FastentError(f"another process writes to {str(folder)!r}: wait for it, or name another folder") from None
+        except OSError:  # file systems without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_npz(path: str | os.PathLike[str], remedy: str) -> dict[str, NDArray[Any]]:

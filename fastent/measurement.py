@@ -205,10 +205,14 @@ class Measurement:
         with atomic_path(path) as temporary:
             pyarrow.parquet.write_table(table, temporary)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `summary.json` and `per_point.parquet` into a folder, which is made if it is missing."""
+    def save(self, folder: str | os.PathLike[str], *, asked: dict[str, Any] | None = None) -> None:
+        """Write `summary.json` and `per_point.parquet` into a folder, which is made if it is missing.
+
+        `asked`, where the points come from and with which options they were measured, is kept in the summary.
+        """
         place = output_folder(folder)
-        write_text(place / "summary.json", json.dumps(self.as_json(), indent=2, allow_nan=False) + "\n")
+        summary = self.as_json() | ({} if asked is None else {"asked": asked})
+        write_text(place / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
         self.to_parquet(place / "per_point.parquet")
 
     def as_json(self) -> dict[str, Any]:

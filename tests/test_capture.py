@@ -655,7 +655,7 @@ def test_a_full_disk_loses_nothing(small_disk, tmp_path):
 def test_two_captures_into_one_folder(tmp_path):
     class Inner(nn.Module):
         def forward(self, x):
-            with pytest.raises(fe.FastentError, match="another capture writes to"):
+            with pytest.raises(fe.FastentError, match="another process writes to"):
                 fe.capture(small_model(), loader(), ["0"], tmp_path)
             return x
 

@@ -434,3 +434,15 @@ def test_nulls_among_values_are_refused(tmp_path):
     pq.write_table(pa.table({"X": pa.FixedSizeListArray.from_arrays(values, 2)}), tmp_path / "X.parquet")
     with pytest.raises(fe.FastentError, match="1 rows or values that are null"):
         fe.open(tmp_path / "X.parquet")[:]
+
+
+@pytest.mark.parametrize("path", ["", None, np.eye(3), 3])
+def test_what_is_no_path(path):
+    with pytest.raises(fe.FastentError, match="is no path"):
+        fe.open(path)
+
+
+def test_an_npz_is_not_read_in_parts(tmp_path):
+    np.savez(tmp_path / "X.npz", X=np.eye(3))
+    with pytest.raises(fe.FastentError, match="cannot be read in parts"):
+        fe.open(f"{tmp_path}/X.npz:X")

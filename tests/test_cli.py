@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastent as fe
+from fastent.files import alone_in
 
 RUN = [sys.executable, "-m", "fastent.cli", "run"]
 
@@ -168,3 +169,73 @@ def test_every_option_reaches_the_measurement(tmp_path):
     expected = {name: None if np.isnan(value) else pytest.approx(value, rel=1e-6) for name, value in found.summary().items()}
     assert {name: each["value"] for name, each in numbers["statistics"].items()} == expected
     assert "1 thread," in result.stdout
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Points in shards whose names have no leading zeros, as most people write them."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 1200)
+    X = rng.standard_normal((1200, 5)).astype(np.float32)
+    X[:, 0] += 9 * y
+    (tmp_path / "shards").mkdir()
+    for i, part in enumerate(np.array_split(X, 12)):
+        np.save(tmp_path / "shards" / f"{i}.npy", part)
+    np.save(tmp_path / "y.npy", y)
+    return tmp_path, X, y
+
+
+def test_shards_come_in_the_order_of_their_numbers(stored):
+    folder, X, y = stored
+    np.testing.assert_array_equal(fe.open(folder / "shards")[:], X)
+    result = fastent(
+        "measure", str(folder / "shards"), str(folder / "y.npy"), "--metrics", "mixing", "--out", str(folder / "out")
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads((folder / "out" / "summary.json").read_text())["statistics"]["mixing/overlap"]["value"]
+    assert found == fe.mixing(fe.neighbors(X), y).overlap
+
+
+def test_a_measurement_replaces_only_itself(stored):
+    folder, _, _ = stored
+    command = ["measure", "shards", "y.npy", "--metrics", "geometry", "--out", "out"]
+    assert fastent(*command, cwd=folder, env=os.environ | {"PYTHONPATH": os.getcwd()}).returncode == 0
+    assert fastent(*command, cwd=folder, env=os.environ | {"PYTHONPATH": os.getcwd()}).returncode == 0
+    other = [*command[:-1], "out", "--normalize"]
+    refused = fastent(*other, cwd=folder, env=os.environ | {"PYTHONPATH": os.getcwd()})
+    assert refused.returncode == 2
+    assert "holds a measurement with normalize=False, not True: choose another folder, or --overwrite" in refused.stderr
+    assert fastent(*other, "--overwrite", cwd=folder, env=os.environ | {"PYTHONPATH": os.getcwd()}).returncode == 0
+    (folder / "run").mkdir()
+    (folder / "run" / "report.html").write_text("of a run")
+    refused = fastent(*command[:-1], "run", cwd=folder, env=os.environ | {"PYTHONPATH": os.getcwd()})
+    assert refused.returncode == 2
+    assert "holds other results" in refused.stderr
+
+
+def test_results_are_there_when_the_reader_of_the_table_has_gone(stored):
+    folder, _, _ = stored
+    command = f"{sys.executable} -m fastent.cli measure shards y.npy --out out | head -2"
+    subprocess.run(
+        command, shell=True, cwd=folder, check=False, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.getcwd()}
+    )
+    assert {path.name for path in (folder / "out").iterdir()} == {
+        "per_point.parquet", "report.html", "summary.json",
+    }  # fmt: skip
+
+
+def test_a_folder_of_the_name_of_a_data_set_is_no_data_set(tmp_path):
+    (tmp_path / "digits").mkdir()
+    result = fastent(
+        "run", "--epochs", "2", "--seeds", "1", "--out", "digits", cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.getcwd()}
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_folder_that_another_process_writes_to_is_refused(stored):
+    folder, _, _ = stored
+    (folder / "out").mkdir()
+    with alone_in(folder / "out"):
+        result = fastent("run", "--epochs", "2", "--out", str(folder / "out"))
+    assert result.returncode == 2
+    assert "another process writes to" in result.stderr

@@ -10,14 +10,13 @@ processors compute it faster (1.3 GB/s here) than models fill shards.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +28,7 @@ from numpy.typing import NDArray
 
 from fastent.chunks import NpyFile, Shards, Source
 from fastent.errors import FastentError
-from fastent.files import atomic_path, first_line, read_npy, write_text
+from fastent.files import alone_in, atomic_path, first_line, read_npy, write_text
 from fastent.options import choice
 from fastent.progress import Progress, reporting
 
@@ -249,22 +248,6 @@ def _checksum(path: Path) -> str:
             return hashlib.file_digest(stored, "sha256").hexdigest()
     except FileNotFoundError:
         raise FastentError(f"no file {str(path)!r}, which the manifest names: {_REMEDY}") from None
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Refuse a folder that another process captures into; a process that is killed lets go of it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FastentError(f"another capture writes to {str(folder)!r}: wait for it, or name another folder") from None
-        except OSError:  # file systems without locks
-            pass
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def remove_leftovers(folder: Path, manifest: Manifest | None) -> None:
