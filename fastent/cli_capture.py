@@ -105,6 +105,8 @@ def capture(
     except KeyboardInterrupt:
         print(f"Interrupted; the shards that are done are in {out}, and the same command goes on from there.", file=sys.stderr)
         raise
+    except FastentError as error:
+        raise FastentError(str(error).replace("overwrite=True", "--overwrite")) from error
     except RuntimeError as error:
         raise FastentError(
             f"{model} does not run on the rows of {data}, of shape {rows.row_shape} ({first_line(error)}): pass what it takes"
@@ -120,9 +122,14 @@ def _load(place: str, weights: Path | None) -> "nn.Module":
     from fastent.files import first_line
     from fastent.training.modules import find_factory
 
-    factory = find_factory(place)
+    factory = find_factory(place, ())
     torch.manual_seed(0)  # so that a module without stored weights is the same when the capture goes on
-    module = factory()
+    try:
+        module = factory()
+    except Exception as error:  # of the user's code
+        raise FastentError(
+            f"model={place!r} cannot make its module ({first_line(error)}): call it yourself to see where"
+        ) from error
     if not isinstance(module, torch.nn.Module):
         raise FastentError(
             f"model={place!r} returned {type(module).__name__}: a function that returns a torch module is needed"
@@ -136,7 +143,7 @@ def _load(place: str, weights: Path | None) -> "nn.Module":
         module.load_state_dict(state)
     except Exception as error:  # a damaged file can raise anything
         raise FastentError(
-            f"{str(weights)!r} does not hold the weights of {place} ({first_line(error)}): "
+            f"{str(weights)!r} does not hold the weights of {place} ({' '.join(str(error).split())[:200]}): "
             "save them with torch.save(model.state_dict(), FILE)"
         ) from error
     return module

@@ -3,6 +3,8 @@
 import copy
 import hashlib
 import importlib
+import os
+import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -204,15 +206,18 @@ class ChannelsFirst(nn.Module):
         return pictures.permute(0, 3, 1, 2)
 
 
-def find_factory(place: str) -> Callable[[], nn.Module]:
-    """The callable at "package.module:name"."""
+def find_factory(place: str, built_in: Sequence[str] = ("cnn",)) -> Callable[[], nn.Module]:
+    """The callable at "package.module:name", of a package that is installed or lies in the current folder."""
     module, _, name = place.partition(":")
+    what = " or ".join(["a callable without arguments as package.module:name", *map(repr, built_in)])
+    if not module or not name:
+        raise FastentError(f"model={place!r}: name {what}")
+    if os.getcwd() not in sys.path:  # where the console script does not look
+        sys.path.insert(0, os.getcwd())
     try:
         factory = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise FastentError(
-            f"model={place!r} cannot be imported ({error}): name a callable without arguments as package.module:name, or 'cnn'"
-        ) from error
+        raise FastentError(f"model={place!r} cannot be imported ({error}): name {what}") from error
     if not callable(factory):
         raise FastentError(f"model={place!r} is no callable: name one without arguments that returns a torch module")
     return factory  # type: ignore[no-any-return]
