@@ -380,9 +380,72 @@ def test_killed_at_any_moment_and_resumed_is_uninterrupted(tmp_path, stored):
     out = tmp_path / "out"
     assert_same_bits(fe.load_run(out), whole)
     assert sorted(path.name for path in out.iterdir()) == [
-        "checkpoint.pt", "config.json", "curves.parquet", "run.npz", "stragglers.parquet", "summary.json", "weights",
+        "checkpoint-weights", "checkpoint.pt", "config.json", "curves.parquet", "run.npz", "stragglers.parquet", "summary.json",
     ]  # fmt: skip
-    assert not [path for path in (out / "weights").iterdir() if path.suffix != ".pt" or path.name.startswith(".")]
+    kept = out / "checkpoint-weights"
+    assert not [path for path in kept.iterdir() if path.suffix != ".pt" or path.name.startswith(".")]
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_other_files_in_the_folder_are_left_alone(tmp_path, data, resume):
+    for folder in ("weights", "checkpoint-weights"):
+        (tmp_path / folder).mkdir()
+        for name in ("mine.pt", ".mine.pt", ".network.pt.swp", "network-best.pt"):
+            (tmp_path / folder / name).write_text(folder + name)
+    for name in (".config.json.swp", ".checkpoint.pt.old", "config.json", "report.html", "model.pt"):
+        (tmp_path / name).write_text(name)
+    before = contents(tmp_path)
+    fe.train_streamed(*data, **(OPTIONS | {"record_points": 300}), checkpoint=tmp_path, resume=resume)
+    after = contents(tmp_path)
+    assert {name: after[name] for name in before} == before
+
+
+def test_weights_that_none_needs_leave_no_folder(tmp_path, data):
+    from fastent.streaming.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.keep_weights((0, 3), {"w": torch.ones(2)})
+    (tmp_path / "checkpoint-weights" / ".network0-update2.pt.elsewhere-12-abc.pt").write_text("half")
+    checkpoint.keep({}, {(0, 3)})
+    assert [path.name for path in (tmp_path / "checkpoint-weights").iterdir()] == ["network0-update3.pt"]
+    checkpoint.keep({}, set())
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize(
+    "bad", [{"layers": ["typo"]}, {"lr": 1e30}, {"optimizer": "nowhere:Class"}, {"record_points": 2, "queries": 2}]
+)
+def test_a_run_is_replaced_only_by_one_that_began(tmp_path, data, bad):
+    options = OPTIONS | {"record_points": 300}
+    run = fe.train_streamed(*data, **options, checkpoint=tmp_path)
+    run.save(tmp_path)
+    (tmp_path / "report.html").write_text("of the run")
+    before = contents(tmp_path)
+    with pytest.raises(fe.FastentError):
+        fe.train_streamed(*data, **(options | bad), checkpoint=tmp_path, resume=False)
+    assert contents(tmp_path) == before
+    fe.train_streamed(*data, **(options | {"lr": 0.1}), checkpoint=tmp_path, resume=False)
+    assert not (tmp_path / "report.html").exists()
+    assert not (tmp_path / "run.npz").exists()
+    resumed = fe.train_streamed(*data, **(options | {"lr": 0.1}), checkpoint=tmp_path)
+    assert_same_bits(resumed, fe.train_streamed(*data, **(options | {"lr": 0.1})))
+
+
+def test_two_runs_in_one_folder(tmp_path, data):
+    def meanwhile(done, total, message):
+        if done == 5:
+            with pytest.raises(fe.FastentError, match="another run writes to .*: wait for it, or name another folder"):
+                fe.train_streamed(*data, **OPTIONS, checkpoint=tmp_path)
+            met.append(done)
+
+    met = []
+    run = fe.train_streamed(*data, **OPTIONS, checkpoint=tmp_path, progress=meanwhile)
+    assert met
+    assert_same_bits(fe.train_streamed(*data, **OPTIONS, checkpoint=tmp_path), run)
 
 
 def test_a_full_disk_is_one_error_and_nothing_is_lost(tmp_path, data, monkeypatch):

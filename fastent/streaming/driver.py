@@ -197,9 +197,14 @@ def train_streamed(
         model, rows.train.picture, rows.train.X.shape[1], len(rows.classes), config.get("hidden", []), activation
     )
     places = [torch.device(config["device"])] if config["device"] != "cpu" else []
-    with limit_threads(threads), torch.random.fork_rng(devices=places), interruptible() as interrupted:
+    with (
+        Checkpoint(checkpoint, resume=resume) as kept,
+        limit_threads(threads),
+        torch.random.fork_rng(devices=places),
+        interruptible() as interrupted,
+    ):
         config |= environment()
-        return _Training(rows, config, factory, Checkpoint(checkpoint, resume=resume), progress, interrupted).result()
+        return _Training(rows, config, factory, kept, progress, interrupted).result()
 
 
 class _Training:
@@ -232,7 +237,7 @@ class _Training:
         state = checkpoint.state()
         if state is not None:
             self._check_same(json.loads(state["config"]), _IDENTITY)
-        elif checkpoint.folder is not None and (checkpoint.folder / "run.npz").exists():
+        elif checkpoint.holds_run():
             raise FastentError(
                 f"{str(checkpoint.folder)!r} holds a run without a checkpoint to go on from: choose another folder, or start "
                 "anew (resume=False, or --overwrite)"

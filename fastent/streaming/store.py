@@ -252,14 +252,14 @@ def _checksum(path: Path) -> str:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Refuse a folder that another process captures into; a process that is killed lets go of it."""
+def alone_in(folder: Path, work: str = "capture") -> Iterator[None]:
+    """Refuse a folder that another process writes such work to; a process that is killed lets go of it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FastentError(f"another capture writes to {str(folder)!r}: wait for it, or name another folder") from None
+            raise FastentError(f"another {work} writes to {str(folder)!r}: wait for it, or name another folder") from None
         except OSError:  # file systems without locks
             pass
         yield
