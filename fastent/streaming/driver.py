@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from fastent.progress import Progress, interruptible, reporting
 from fastent.streaming.checkpoint import Checkpoint
 from fastent.streaming.feed import Batch, Feed
 from fastent.streaming.networks import Factory, find_network, hidden_layers, make_optimizer, widths_of
-from fastent.streaming.recording import Diverged, Points, observe, wrong_of
+from fastent.streaming.recording import Diverged, Points, observe, observing_bytes, wrong_of
 from fastent.streaming.rows import TrainingRows, open_training
 from fastent.streaming.schedule import Schedule
 from fastent.streaming.standard import Standard
@@ -170,7 +170,9 @@ def train_streamed(
         "picture": None if rows.train.picture is None else list(rows.train.picture),
         "classes": classes,
         "standardize": standardize,
-        "model": model if isinstance(model, str) else f"{model.__module__}:{getattr(model, '__qualname__', repr(model))}",
+        "model": model
+        if isinstance(model, str)
+        else f"{model.__module__}:{getattr(model, '__qualname__', type(model).__qualname__)}",
         "layers": None if layers is None else list(layers) if not isinstance(layers, str) else layers,
         **({"hidden": layer_widths(hidden)} if model == "mlp" else {}),
         "activation": activation,
@@ -251,11 +253,13 @@ class _Training:
             make_optimizer(config["optimizer"], network, config["lr"], config["momentum"]) for network in self.networks
         ]
         self.recorded, self.queries = self._sample()
+        self.k = min(_NEIGHBORS, len(rows.codes if self.recorded is None else self.recorded) - 1)
         self.standard = self._standard(state)
         trial = self.standard(np.array(rows.train.X[:2]))
         if config["layers"] is None:
             config["layers"] = hidden_layers(self.networks[0], trial)
         self.widths = widths_of(self.networks[0], config["layers"], trial, self.n_classes)
+        self._check_memory_of_records()
         self.points = Points(rows.train.X, rows.codes, self.recorded)
         self.test_points = None if rows.test is None or rows.test_codes is None else Points(rows.test.X, rows.test_codes, None)
         if config["model"] not in ("mlp", "cnn"):
@@ -271,10 +275,11 @@ class _Training:
     def result(self) -> Run:
         """Train to the last epoch, and find the stragglers among all points."""
         last, due = self.schedule.last, self.schedule.due()
-        if self.update >= last and (self.recorded is None or (self.found is not None and self.found["complete"])):
+        trained = self.update > last or (self.update == last and self.updates[-1:] == [last])  # its record may be missing
+        if trained and (self.recorded is None or (self.found is not None and self.found["complete"])):
             self.started = time.perf_counter()  # nothing is left to do
             return self.run()
-        if self.update < last:
+        if not trained:
             # A record that was made because training ended there is not one that a longer run has.
             kept = [i for i, update in enumerate(self.updates) if update in due]
             self.updates = [self.updates[i] for i in kept]
@@ -360,11 +365,13 @@ class _Training:
                         self.standard,
                         self.n_classes,
                         self.queries,
-                        _NEIGHBORS if self.queries is None else min(_NEIGHBORS, len(self.points) - 1),
+                        self.k,
                     )
                 )
             except Diverged:
                 raise self._diverged() from None
+            except KeyboardInterrupt:  # a search hears of it itself; the record is made when training goes on
+                self._stop()
         self.updates.append(self.update)
         self.records["train_error"].append(np.array([each.wrong.mean() for each in found]))
         self.records["wrong"].append(np.stack([np.packbits(each.wrong) for each in found]))
@@ -439,13 +446,18 @@ class _Training:
 
     def _pause(self) -> None:
         """Keep the state where it is time, and end where that is asked for."""
-        interrupted = self.interrupted()
-        if self.checkpoint.folder is not None and (interrupted or time.perf_counter() - self.saved > _CHECKPOINT_SECONDS):
+        if self.interrupted():
+            self._stop()
+        if self.checkpoint.folder is not None and time.perf_counter() - self.saved > _CHECKPOINT_SECONDS:
             self._keep()
-            if interrupted and self.updates:
+
+    def _stop(self) -> NoReturn:
+        """Keep the state, and the run so far, and end as Ctrl-C does."""
+        if self.checkpoint.folder is not None:
+            self._keep()
+            if self.updates:
                 self.run().save(self.checkpoint.folder)
-        if interrupted:
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
     def _keep(self) -> None:
         found = self.found
@@ -521,13 +533,26 @@ class _Training:
         )
 
     def _check_memory(self) -> None:
-        parameters = sum(p.numel() * p.element_size() for p in self.networks[0].parameters())
-        networks = 5 * parameters * len(self.networks)  # gradients, two moments, a copy for the checkpoint
         check_fits(
-            3 * self.feed.pool_bytes + networks + 24 * len(self.rows.codes),
+            self._training_bytes(),
             f"training {len(self.networks)} networks from {self.rows.name}",
             "use fewer seeds, a smaller model or a smaller batch_size",
         )
+
+    def _check_memory_of_records(self) -> None:
+        m, q = len(self.rows.codes) if self.recorded is None else len(self.recorded), self.config["queries"] or 0
+        bits = 3 * len(self.schedule.due()) * len(self.networks) * -(-m // 8)  # as recorded, as a run, as kept
+        recording = observing_bytes(self.rows.train.X, m, self.widths, self.n_classes, q, self.k)
+        check_fits(
+            self._training_bytes() + bits + recording,
+            f"recording {m:,} points with {q:,} queries in {len(self.widths)} layers of {sum(self.widths):,} features in all",
+            "use fewer queries or record_points, or name fewer layers",
+        )
+
+    def _training_bytes(self) -> int:
+        parameters = sum(p.numel() * p.element_size() for p in self.networks[0].parameters())
+        networks = 5 * parameters * len(self.networks)  # gradients, two moments, a copy for the checkpoint
+        return 3 * self.feed.pool_bytes + networks + 24 * len(self.rows.codes)
 
 
 def _metrics(metrics: Any) -> list[str]:
