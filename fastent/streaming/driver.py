@@ -552,7 +552,7 @@ class _Training:
     def _training_bytes(self) -> int:
         parameters = sum(p.numel() * p.element_size() for p in self.networks[0].parameters())
         networks = 5 * parameters * len(self.networks)  # gradients, two moments, a copy for the checkpoint
-        return 3 * self.feed.pool_bytes + networks + 24 * len(self.rows.codes)
+        return int(3 * self.feed.pool_bytes) + networks + 24 * len(self.rows.codes)
 
 
 def _metrics(metrics: Any) -> list[str]:

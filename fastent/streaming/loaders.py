@@ -1,7 +1,7 @@
 """Loaders whose rows can be named: row i is the i-th of what is loaded, in every pass."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastent.errors import FastentError
@@ -81,8 +81,13 @@ def first_batch(loader: Any) -> Inputs:
     raise FastentError("loader has no rows: at least one batch is needed")
 
 
-def batches_from_row(loader: Any, row: int) -> "Iterator[tuple[Inputs, Tensor | None]]":
-    """The batches from `row` on, the first of a batch: without loading those before where that is possible."""
+def batches_from_row(
+    loader: Any, row: int, first: Callable[[Inputs], None] | None = None
+) -> "Iterator[tuple[Inputs, Tensor | None]]":
+    """The batches from `row` on, the first of a batch: without loading those before where that is possible.
+
+    Where it is not, `first` is told the inputs of the first batch if they are none of these.
+    """
     n = total_rows(loader)
     if row and n is not None:
         if row < n:
@@ -92,6 +97,8 @@ def batches_from_row(loader: Any, row: int) -> "Iterator[tuple[Inputs, Tensor | 
     for inputs, labels in batches(loader):
         if before >= row:
             yield inputs, labels
+        elif before == 0 and first is not None:
+            first(inputs)
         before += n_rows(inputs)
         if before > row > before - n_rows(inputs):
             raise FastentError(f"loader has no batch that begins at row {row}, as before: use the batch size of the first call")

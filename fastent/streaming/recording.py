@@ -143,7 +143,7 @@ def observing_bytes(X: Any, m: int, widths: Sequence[int], n_classes: int, q: in
     if q:
         of_chunk = max((index_bytes(np.broadcast_to(np.float32(0), (size, width)), q, k) for width in widths), default=0)
         needed += q * (row + 4 * sum(widths) + 64 * k * len(widths)) + of_chunk
-    return needed
+    return int(needed)
 
 
 def wrong_of(network: nn.Module, rows: Tensor, codes: Array) -> NDArray[np.bool_]:
