@@ -84,7 +84,7 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
         # Not made where it is missing: training would be resumed from it, and it has no weights.
         if not folder.is_dir():
             warnings.warn(
-                f"no folder {str(folder)!r}: the probe's records are not kept beside this checkpoint; keep probe.state_dict() yourself",
+                f"no folder {str(folder)!r}: the probe's records are not kept with this checkpoint; keep probe.state_dict()",
                 stacklevel=2,
             )
             return
