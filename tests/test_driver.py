@@ -425,8 +425,8 @@ def test_another_run_is_not_gone_on_with(tmp_path, data):
 
 KILLED = """
 import sys, fastent as fe
-from fastent.streaming import driver
-driver._CHECKPOINT_SECONDS = 0.02
+from fastent.streaming import session
+session._CHECKPOINT_SECONDS = 0.02
 X, y, out = sys.argv[1:]
 options = {options!r}
 run = fe.train_streamed(X, y, **options, checkpoint=out, progress=lambda d, t, m: print(d, t, flush=True))
@@ -522,11 +522,11 @@ def test_two_runs_in_one_folder(tmp_path, data):
 
 
 def test_a_full_disk_is_one_error_and_nothing_is_lost(tmp_path, data, monkeypatch):
-    import fastent.streaming.driver as driver
+    import fastent.streaming.session as session
 
     whole = fe.train_streamed(*data, **OPTIONS)
     saved, calls = torch.save, 0
-    monkeypatch.setattr(driver, "_CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(session, "_CHECKPOINT_SECONDS", 0.0)
 
     def save(value, stream):
         nonlocal calls
