@@ -19,6 +19,7 @@ from fastent.evaluation import evaluating
 from fastent.memory import check_fits
 from fastent.progress import Progress, reporting
 from fastent.streaming.checkpoint import Checkpoint
+from fastent.streaming.curves import Curves
 from fastent.streaming.feed import Batch, Feed
 from fastent.streaming.networks import Factory, hidden_layers, make_optimizer, widths_of
 from fastent.streaming.recording import Diverged, Points, observe, observing_bytes, wrong_of
@@ -42,8 +43,6 @@ _IDENTITY = (
     "fingerprint", "classes", "standardize", "model", "layers", "hidden", "activation", "seeds", "seed", "lr", "optimizer",
     "momentum", "batch_size", "record_every", "record_points", "queries", "metrics",
 )  # fmt: skip
-# Records as they are kept, with the networks in the second axis.
-_RECORDS = ("train_error", "test_error", "wrong", "radius", "distance", "mixing", "neighbor_error")
 
 Moment = tuple[int, int]
 
@@ -60,19 +59,13 @@ class Session:
         progress: Progress,
         interrupted: Callable[[], bool],
     ) -> None:
-        self.rows, self.config, self.checkpoint, self.progress, self.interrupted = (
-            rows,
-            config,
-            checkpoint,
-            progress,
-            interrupted,
-        )
+        self.rows, self.config, self.checkpoint = rows, config, checkpoint
+        self.progress, self.interrupted = progress, interrupted
         self.n_classes, self.device = len(rows.classes), torch.device(config["device"])
         self.started = self.saved = time.perf_counter()
         self.seconds_before = self.seconds_recording = 0.0
         self.update = 0
-        self.updates: list[int] = []
-        self.records: dict[str, list[NDArray[Any]]] = {name: [] for name in _RECORDS}
+        self.curves = Curves()
         self.found: dict[str, Any] | None = None  # by the last pass, as far as it got
         self.needed: set[Moment] = set()
         state = checkpoint.state()
@@ -114,15 +107,13 @@ class Session:
     def result(self) -> Run:
         """Train to the last epoch, and find the stragglers among all points."""
         last, due = self.schedule.last, self.schedule.due()
-        trained = self.update > last or (self.update == last and self.updates[-1:] == [last])  # its record may be missing
+        trained = self.update > last or (self.update == last and self.curves.last == last)  # its record may be missing
         if trained and (self.recorded is None or (self.found is not None and self.found["complete"])):
             self.started = time.perf_counter()  # nothing is left to do
             return self.run()
         if not trained:
             # A record that was made because training ended there is not one that a longer run has.
-            kept = [i for i, update in enumerate(self.updates) if update in due]
-            self.updates = [self.updates[i] for i in kept]
-            self.records = {name: [values[i] for i in kept] for name, values in self.records.items()}
+            self.curves.only(due)
             self.found = None
             with reporting(self.progress, "training", last) as report:
                 self._train(last, due, report)
@@ -136,8 +127,7 @@ class Session:
         bits = None
         if self.found is not None and self.found["complete"]:
             bits = self.found["bits"]
-        epoch = self.schedule.epochs_of(self.updates)
-        stacked = {name: np.array(values).swapaxes(0, 1) for name, values in self.records.items()}
+        epoch, stacked = self.schedule.epochs_of(self.curves.updates), self.curves.arrays()
         tested = self.test_points is not None
         return Run(
             config=dict(self.config),
@@ -188,7 +178,7 @@ class Session:
 
     def _record(self, due: set[int]) -> str:
         """A record, if one is due; what there is to say then."""
-        if self.update not in due or (self.updates and self.updates[-1] >= self.update):
+        if self.update not in due or self.curves.last >= self.update:
             return ""
         begun = time.perf_counter()
         self._check_finite()
@@ -211,12 +201,7 @@ class Session:
                 raise self._diverged() from None
             except KeyboardInterrupt:  # a search hears of it itself; the record is made when training goes on
                 self._stop()
-        self.updates.append(self.update)
-        self.records["train_error"].append(np.array([each.wrong.mean() for each in found]))
-        self.records["wrong"].append(np.stack([np.packbits(each.wrong) for each in found]))
-        for name in ("radius", "distance", "mixing", "neighbor_error"):
-            self.records[name].append(np.stack([getattr(each, name) for each in found]))
-        self.records["test_error"].append(np.array([self._test_error(network) for network in self.networks]))
+        self.curves.add(self.update, found, [self._test_error(network) for network in self.networks])
         run = self.run()
         self._keep_weights(run)
         turned = sum(bool(inversion) for inversion in run.inversion.flat)
@@ -242,7 +227,7 @@ class Session:
             return  # the bits of all points are in the records
         start = int(np.searchsorted(run.epoch, run.burn_in))
         self.needed = {
-            (s, self.updates[position])
+            (s, self.curves.updates[position])
             for s in range(len(self.networks))
             for c in range(self.n_classes)
             for position in open_positions(run.radius[s, :, -1, c], start=start)
@@ -258,7 +243,7 @@ class Session:
         asked: Asked = {}
         for (s, c), inversion in np.ndenumerate(self.run().inversion[:, -1]):
             if inversion:
-                asked.setdefault((s, self.updates[inversion.index]), []).append(c)
+                asked.setdefault((s, self.curves.updates[inversion.index]), []).append(c)
         n = len(self.rows.codes)
         if self.found is None or not is_about(self.found, asked):
             self.found = nothing_found(asked, len(self.networks), n)
@@ -294,7 +279,7 @@ class Session:
         """Keep the state, and the run so far, and end as Ctrl-C does."""
         if self.checkpoint.folder is not None:
             self._keep()
-            if self.updates:
+            if self.curves.updates:
                 self.run().save(self.checkpoint.folder)
         raise KeyboardInterrupt
 
@@ -303,14 +288,13 @@ class Session:
         state = {
             "config": json.dumps(self.config),
             "update": self.update,
-            "updates": list(self.updates),
+            **self.curves.state_dict(),
             "seconds": self.seconds_before + time.perf_counter() - self.started,
             "seconds_recording": self.seconds_recording,
             "mean": torch.from_numpy(self.standard.mean),
             "scale": torch.from_numpy(self.standard.scale),
             "networks": [network.state_dict() for network in self.networks],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "records": {name: torch.from_numpy(np.array(values)) for name, values in self.records.items()},
             "found": None if found is None else {**found, "bits": torch.from_numpy(found["bits"])},
             "needed": [list(moment) for moment in sorted(self.needed)],
         }
@@ -318,13 +302,13 @@ class Session:
         self.saved = time.perf_counter()
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.update, self.updates = state["update"], list(state["updates"])
+        self.update = state["update"]
+        self.curves.load_state_dict(state)
         self.seconds_before, self.seconds_recording = state["seconds"], state["seconds_recording"]
         for network, weights in zip(self.networks, state["networks"], strict=True):
             network.load_state_dict(weights)
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
-        self.records = {name: list(values.numpy()) for name, values in state["records"].items()}
         found = state["found"]
         self.found = None if found is None else {**found, "bits": found["bits"].numpy()}
         self.needed = {(s, update) for s, update in state["needed"]}
