@@ -20,8 +20,8 @@ OPTIONS = {
 TRAIN = f"""
 import sys
 import fastent as fe
-from fastent.streaming import driver
-driver._CHECKPOINT_SECONDS = 0.1
+from fastent.streaming import session
+session._CHECKPOINT_SECONDS = 0.1
 run = fe.train_streamed(*sys.argv[1:3], checkpoint=sys.argv[3], progress=lambda *_: print(".", flush=True), **{OPTIONS!r})
 run.save(sys.argv[3])
 """

@@ -1,4 +1,5 @@
 import copy
+import functools
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fastent as fe
+from fastent.progress import interruptible
 from fastent.streaming.feed import Feed
 from fastent.streaming.standard import Standard
 from fastent.training.inversion import find_inversion, open_positions
@@ -257,6 +259,77 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, data, op
     assert_same_bits(fe.load_run(tmp_path / "saved"), whole)
 
 
+@pytest.mark.parametrize("record", [0, 1, 5, 12])
+@pytest.mark.parametrize("points", [None, 300])
+def test_interrupted_while_it_searches_for_a_record(tmp_path, data, monkeypatch, record, points):
+    """A search has signal handlers of its own: what was trained is kept all the same, and the record is made again."""
+    from fastent.streaming.recording import NearestSoFar
+
+    options = OPTIONS | {"record_points": points}
+    whole = fe.train_streamed(*data, **options)
+    updated, searches = NearestSoFar.update, 0
+
+    def update(self, *arguments):
+        nonlocal searches
+        if searches == 2 * record + 1:  # in the second of two layers
+            with interruptible() as interrupted:
+                os.kill(os.getpid(), signal.SIGTERM)
+                searches += 1
+                if interrupted():
+                    raise KeyboardInterrupt
+        searches += 1
+        return updated(self, *arguments)
+
+    monkeypatch.setattr(NearestSoFar, "update", update)
+    with pytest.raises(KeyboardInterrupt):
+        fe.train_streamed(*data, **options, checkpoint=tmp_path)
+    assert (tmp_path / "checkpoint.pt").exists()
+    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert kept["update"] == round(2.5 * record)
+    if record:
+        assert len(fe.load_run(tmp_path).epoch) == record
+    assert_same_bits(fe.train_streamed(*data, **options, checkpoint=tmp_path), whole)
+
+
+def test_memory_for_the_records_is_planned(data, monkeypatch):
+    wide = lambda: nn.Sequential(nn.Linear(D, 20_000), nn.ReLU(), nn.Linear(20_000, C))  # noqa: E731
+    monkeypatch.setattr("fastent.memory.available_bytes", lambda: 120 << 20)
+    with pytest.raises(
+        fe.FastentError, match=r"recording 600 points with 600 queries in 1 layers of 20,000 features .* fewer q"
+    ):
+        fe.train_streamed(*data, model=wide, epochs=1, batch_size=64, threads=1)
+    fe.train_streamed(
+        *data, model=wide, epochs=1, batch_size=300, queries=10, record_points=100, metrics=["geometry"], threads=1
+    )
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i2", ">u2"])
+def test_the_order_of_bytes_changes_nothing(tmp_path, data, dtype):
+    X, y = data
+    np.save(tmp_path / "X.npy", X.astype(dtype))
+    np.save(tmp_path / "y.npy", y.astype(">i4"))
+    native = X.astype(np.dtype(dtype).newbyteorder("="))
+    for how in ("safe", "none"):
+        options = OPTIONS | {"epochs": 1, "standardize": how, "lr": 1e-4}
+        stored = fe.train_streamed(tmp_path / "X.npy", tmp_path / "y.npy", **options)
+        assert_same_bits(stored, fe.train_streamed(native, y, **options))
+
+
+def test_a_partial_is_known_by_what_it_makes(tmp_path, data):
+    def made_anew(width):
+        def network(width):
+            return nn.Sequential(nn.Linear(D, width), nn.ReLU(), nn.Linear(width, C))
+
+        return functools.partial(network, width)
+
+    options = {"batch_size": 64, "queries": 20, "threads": 1, "checkpoint": tmp_path}
+    first, again, other = made_anew(6), made_anew(6), made_anew(7)
+    fe.train_streamed(*data, model=first, epochs=1, **options)
+    assert fe.train_streamed(*data, model=again, epochs=2, **options).epoch.tolist() == [0, 1, 2]
+    with pytest.raises(fe.FastentError, match="model_digest"):
+        fe.train_streamed(*data, model=other, epochs=2, **options)
+
+
 def test_a_longer_run_is_the_run_of_that_length(tmp_path, data):
     options = OPTIONS | {"record_every": 2.0, "record_points": 250, "epochs": 3}
     assert fe.train_streamed(*data, **options, checkpoint=tmp_path).epoch.tolist() == [0, 2, 3]
@@ -352,8 +425,8 @@ def test_another_run_is_not_gone_on_with(tmp_path, data):
 
 KILLED = """
 import sys, fastent as fe
-from fastent.streaming import driver
-driver._CHECKPOINT_SECONDS = 0.02
+from fastent.streaming import session
+session._CHECKPOINT_SECONDS = 0.02
 X, y, out = sys.argv[1:]
 options = {options!r}
 run = fe.train_streamed(X, y, **options, checkpoint=out, progress=lambda d, t, m: print(d, t, flush=True))
@@ -380,17 +453,80 @@ def test_killed_at_any_moment_and_resumed_is_uninterrupted(tmp_path, stored):
     out = tmp_path / "out"
     assert_same_bits(fe.load_run(out), whole)
     assert sorted(path.name for path in out.iterdir()) == [
-        "checkpoint.pt", "config.json", "curves.parquet", "run.npz", "stragglers.parquet", "summary.json", "weights",
+        "checkpoint-weights", "checkpoint.pt", "config.json", "curves.parquet", "run.npz", "stragglers.parquet", "summary.json",
     ]  # fmt: skip
-    assert not [path for path in (out / "weights").iterdir() if path.suffix != ".pt" or path.name.startswith(".")]
+    kept = out / "checkpoint-weights"
+    assert not [path for path in kept.iterdir() if path.suffix != ".pt" or path.name.startswith(".")]
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_other_files_in_the_folder_are_left_alone(tmp_path, data, resume):
+    for folder in ("weights", "checkpoint-weights"):
+        (tmp_path / folder).mkdir()
+        for name in ("mine.pt", ".mine.pt", ".network.pt.swp", "network-best.pt"):
+            (tmp_path / folder / name).write_text(folder + name)
+    for name in (".config.json.swp", ".checkpoint.pt.old", "config.json", "report.html", "model.pt"):
+        (tmp_path / name).write_text(name)
+    before = contents(tmp_path)
+    fe.train_streamed(*data, **(OPTIONS | {"record_points": 300}), checkpoint=tmp_path, resume=resume)
+    after = contents(tmp_path)
+    assert {name: after[name] for name in before} == before
+
+
+def test_weights_that_none_needs_leave_no_folder(tmp_path, data):
+    from fastent.streaming.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.keep_weights((0, 3), {"w": torch.ones(2)})
+    (tmp_path / "checkpoint-weights" / ".network0-update2.pt.elsewhere-12-abc.pt").write_text("half")
+    checkpoint.keep({}, {(0, 3)})
+    assert [path.name for path in (tmp_path / "checkpoint-weights").iterdir()] == ["network0-update3.pt"]
+    checkpoint.keep({}, set())
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize(
+    "bad", [{"layers": ["typo"]}, {"lr": 1e30}, {"optimizer": "nowhere:Class"}, {"record_points": 2, "queries": 2}]
+)
+def test_a_run_is_replaced_only_by_one_that_began(tmp_path, data, bad):
+    options = OPTIONS | {"record_points": 300}
+    run = fe.train_streamed(*data, **options, checkpoint=tmp_path)
+    run.save(tmp_path)
+    (tmp_path / "report.html").write_text("of the run")
+    before = contents(tmp_path)
+    with pytest.raises(fe.FastentError):
+        fe.train_streamed(*data, **(options | bad), checkpoint=tmp_path, resume=False)
+    assert contents(tmp_path) == before
+    fe.train_streamed(*data, **(options | {"lr": 0.1}), checkpoint=tmp_path, resume=False)
+    assert not (tmp_path / "report.html").exists()
+    assert not (tmp_path / "run.npz").exists()
+    resumed = fe.train_streamed(*data, **(options | {"lr": 0.1}), checkpoint=tmp_path)
+    assert_same_bits(resumed, fe.train_streamed(*data, **(options | {"lr": 0.1})))
+
+
+def test_two_runs_in_one_folder(tmp_path, data):
+    def meanwhile(done, total, message):
+        if done == 5:
+            with pytest.raises(fe.FastentError, match="another process writes to"):
+                fe.train_streamed(*data, **OPTIONS, checkpoint=tmp_path)
+            met.append(done)
+
+    met = []
+    run = fe.train_streamed(*data, **OPTIONS, checkpoint=tmp_path, progress=meanwhile)
+    assert met
+    assert_same_bits(fe.train_streamed(*data, **OPTIONS, checkpoint=tmp_path), run)
 
 
 def test_a_full_disk_is_one_error_and_nothing_is_lost(tmp_path, data, monkeypatch):
-    import fastent.streaming.driver as driver
+    import fastent.streaming.session as session
 
     whole = fe.train_streamed(*data, **OPTIONS)
     saved, calls = torch.save, 0
-    monkeypatch.setattr(driver, "_CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(session, "_CHECKPOINT_SECONDS", 0.0)
 
     def save(value, stream):
         nonlocal calls

@@ -208,6 +208,18 @@ def test_transformers_resumes_with_its_records(transformers, tmp_path):
     assert anew.probe.steps == (3,)
 
 
+def test_a_checkpoint_that_lies_elsewhere_does_not_end_training(transformers, tmp_path):
+    callback = transformers_callback(CNN)
+    trainer = trainer_of(transformers, CNN, tmp_path, callback, 2, save_strategy="epoch")
+    kept = []
+    trainer._save_checkpoint = lambda *arguments, **_: kept.append(arguments)
+    with pytest.warns(UserWarning, match=r"checkpoint-\d+.*records are not kept"):
+        trainer.train()
+    assert kept
+    assert callback.probe.steps == (0, 1, 2)
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
 def test_an_epoch_that_is_cut_short_is_none_and_trainings_do_not_mix(transformers, tmp_path):
     callback = transformers_callback(CNN)
     trainer_of(transformers, CNN, tmp_path, callback, 9, max_steps=10).train()

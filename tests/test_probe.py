@@ -351,6 +351,35 @@ def test_what_is_random_in_the_probe_set_is_alike_at_every_look(workers):
     gc.collect()
 
 
+class Drops(nn.Module):
+    """Draws in eval mode too."""
+
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.3, training=True)
+
+
+class Own(DataLoader):
+    """Which is gone through from its start."""
+
+
+@pytest.mark.parametrize("model", [nn.Identity, Drops])
+@pytest.mark.parametrize("kind", [DataLoader, Own])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_random_is_alike_in_both_passes(monkeypatch, workers, kind, model):
+    """The second pass skips batches that were kept, and so goes through fewer of them."""
+
+    def look(kept, batch_size=9):
+        monkeypatch.setattr("fastent.streaming.looking._KEPT_BYTES", kept)
+        probe = fe.Probe(model(), kind(Noisy(), batch_size, num_workers=workers), [""], metrics=EVERYTHING, queries=10)
+        probe(0)
+        return probe.records
+
+    whole = look(1 << 20)
+    for kept in (0, 2 * 9 * 4 * 4, 4 * 9 * 4 * 4):
+        assert_same_records(look(kept), whole)
+    gc.collect()
+
+
 def test_any_loader_that_keeps_its_order():
     X, y = digits(100)
     expected = None

@@ -78,9 +78,18 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         import torch
 
-        if state.is_world_process_zero:
-            with atomic_path(_checkpoint(args, state.global_step) / self._file) as temporary:
-                torch.save(self._attached.state_dict(), temporary)
+        if not state.is_world_process_zero:
+            return
+        folder = _checkpoint(args, state.global_step)
+        # Not made where it is missing: training would be resumed from it, and it has no weights.
+        if not folder.is_dir():
+            warnings.warn(
+                f"no folder {str(folder)!r}: the probe's records are not kept with this checkpoint; keep probe.state_dict()",
+                stacklevel=2,
+            )
+            return
+        with atomic_path(folder / self._file) as temporary:
+            torch.save(self._attached.state_dict(), temporary)
 
     def _take_up(self, args: Any, step: int) -> None:
         import torch

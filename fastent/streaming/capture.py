@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.evaluation import placed
-from fastent.files import output_folder
+from fastent.files import alone_in, output_folder
 from fastent.options import choice, whole_number
 from fastent.progress import Progress, interruptible, reporting
-from fastent.streaming.layers import POOLINGS, moved, named_layers, unwrapped, watching
+from fastent.streaming.layers import POOLINGS, Inputs, moved, named_layers, unwrapped, watching
 from fastent.streaming.loaders import (
     add_to_digest,
     batches_from_row,
@@ -29,7 +30,6 @@ from fastent.streaming.store import (
     Manifest,
     ShardWriter,
     Store,
-    alone_in,
     new_manifest,
     open_store,
     read_manifest,
@@ -38,6 +38,8 @@ from fastent.streaming.store import (
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    Look = Callable[[Inputs], tuple[Any, dict[str, Tensor]]]
 
 __all__ = ["capture"]
 
@@ -59,7 +61,8 @@ def capture(
 
     The same call goes on after an interruption, with the bits of a call that was none: rows that are on disk are verified, not
     computed again. A plain DataLoader is entered where the capture stopped; any other iterable is gone through from its start.
-    Data that are drawn anew in every pass cannot be continued, which shows in the first batch.
+    The first batch passes through the model again, which shows whether it computes what it did. What is drawn anew in every
+    pass, in the data or in the model, cannot be continued.
 
     Parameters
     ----------
@@ -134,8 +137,10 @@ def capture(
         if manifest is not None:
             stored = open_store(folder, unfinished=True)
             stored.verify(progress)
-            if seekable(loader) and fingerprint(first_batch(loader)) != manifest["loader"]["first_batch"]:
-                raise _another(folder, "other inputs in the first batch")
+            if seekable(loader):
+                # By itself, and not before the rest: what is random there is drawn as if nothing had been before.
+                with placed(model, device) as place, watching(model, names, pooling) as look:
+                    _check_first_batch(stored, moved(first_batch(loader), place), look)
             if stored.complete:
                 return stored
         interrupted = stack.enter_context(interruptible())
@@ -143,7 +148,8 @@ def capture(
         look = stack.enter_context(watching(model, names, pooling))
         report = stack.enter_context(reporting(progress, "capture", total or 0))
         writer = None if manifest is None else stack.enter_context(ShardWriter(folder, manifest, shard_rows))
-        stream = batches_from_row(loader, 0 if manifest is None else manifest["rows"])
+        seen = None if manifest is None or seekable(loader) else partial(_check_first_batch, stored, look=look, place=place)
+        stream = batches_from_row(loader, 0 if manifest is None else manifest["rows"], seen)
         for inputs, labels in _until_interrupted(stream, interrupted):
             _, found = look(moved(inputs, place))
             row = 0 if writer is None else writer.rows
@@ -189,6 +195,25 @@ def _check_that_it_is_the_same(manifest: Manifest, asked: dict[str, Any], folder
     for name, was in there.items():
         if was != now[name]:
             raise _another(folder, f"{name} {was}, not {now[name]}")
+
+
+def _check_first_batch(stored: Store, inputs: Inputs, look: "Look", place: Any = None) -> None:
+    """Refuse inputs, or a model, that give other rows than the store begins with."""
+    import torch
+
+    if fingerprint(inputs) != stored.manifest["loader"]["first_batch"]:
+        raise _another(stored.path, "other inputs in the first batch")
+    if not len(stored):
+        return
+    _, found = look(moved(inputs, place))
+    kind = torch.finfo(getattr(torch, stored.manifest["dtype"]))
+    for name, tensor in found.items():
+        now = tensor.double().cpu().numpy()
+        before = np.asarray(stored.layer(name)[: len(now)], np.float64)
+        # Rounded, and perhaps computed by another processor.
+        near = 1e-4 * np.abs(before).max() + 2 * kind.smallest_normal * kind.eps
+        if before.shape != now.shape or not np.allclose(now, before, rtol=2 * kind.eps, atol=near):
+            raise _another(stored.path, f"other outputs of layer {name!r} for the first batch: of another model")
 
 
 def _another(folder: Any, what: str) -> FastentError:

@@ -4,58 +4,31 @@
     training      batches from a pool read ahead -> networks, and every so many updates a record of a sample of the points
     last pass     who is misclassified with the weights at each class's inversion: the stragglers among all points
 
-What is kept so that an end of any kind loses a minute at most: see `fastent.streaming.checkpoint`.
+Here is what is asked for; `fastent.streaming.session` does it.
 """
 
-import copy
-import json
 import os
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from fastent.errors import DivergedError, FastentError
-from fastent.evaluation import evaluating, torch_device
-from fastent.memory import check_fits
+from fastent.errors import FastentError
+from fastent.evaluation import torch_device
 from fastent.options import choice, number, whole_number
-from fastent.progress import Progress, interruptible, reporting
+from fastent.progress import Progress, interruptible
 from fastent.streaming.checkpoint import Checkpoint
-from fastent.streaming.feed import Batch, Feed
-from fastent.streaming.networks import Factory, find_network, hidden_layers, make_optimizer, widths_of
-from fastent.streaming.recording import Diverged, Points, observe, wrong_of
-from fastent.streaming.rows import TrainingRows, open_training
-from fastent.streaming.schedule import Schedule
-from fastent.streaming.standard import Standard
-from fastent.streaming.stragglers import Asked, find_stragglers, is_about, nothing_found
+from fastent.streaming.networks import Factory, find_network
+from fastent.streaming.rows import open_training
+from fastent.streaming.session import Session
 from fastent.threads import limit_threads
 from fastent.training.ensemble import ACTIVATIONS
-from fastent.training.inversion import open_positions
-from fastent.training.modules import make_network, model_digest
 from fastent.training.run import Run
 from fastent.training.train import environment, layer_widths
 
 __all__ = ["train_streamed"]
 
-_CHECKPOINT_SECONDS = 60.0
-# Updates between looks at whether the losses are finite.
-_LOOK = 64
-_NEIGHBORS = 10
-_TEST_ROWS = 8192
 _METRICS = ("geometry", "mixing")
-# What must be the same for a run to be continued; the rest (epochs, versions, threads, device) may differ.
-_IDENTITY = (
-    "fingerprint", "classes", "standardize", "model", "layers", "hidden", "activation", "seeds", "seed", "lr", "optimizer",
-    "momentum", "batch_size", "record_every", "record_points", "queries", "metrics",
-)  # fmt: skip
-# Records as they are kept, with the networks in the second axis.
-_RECORDS = ("train_error", "test_error", "wrong", "radius", "distance", "mixing", "neighbor_error")
-
-Moment = tuple[int, int]
 
 
 def train_streamed(
@@ -170,7 +143,9 @@ def train_streamed(
         "picture": None if rows.train.picture is None else list(rows.train.picture),
         "classes": classes,
         "standardize": standardize,
-        "model": model if isinstance(model, str) else f"{model.__module__}:{getattr(model, '__qualname__', repr(model))}",
+        "model": model
+        if isinstance(model, str)
+        else f"{model.__module__}:{getattr(model, '__qualname__', type(model).__qualname__)}",
         "layers": None if layers is None else list(layers) if not isinstance(layers, str) else layers,
         **({"hidden": layer_widths(hidden)} if model == "mlp" else {}),
         "activation": activation,
@@ -197,332 +172,14 @@ def train_streamed(
         model, rows.train.picture, rows.train.X.shape[1], len(rows.classes), config.get("hidden", []), activation
     )
     places = [torch.device(config["device"])] if config["device"] != "cpu" else []
-    with limit_threads(threads), torch.random.fork_rng(devices=places), interruptible() as interrupted:
+    with (
+        Checkpoint(checkpoint, resume=resume) as kept,
+        limit_threads(threads),
+        torch.random.fork_rng(devices=places),
+        interruptible() as interrupted,
+    ):
         config |= environment()
-        return _Training(rows, config, factory, Checkpoint(checkpoint, resume=resume), progress, interrupted).result()
-
-
-class _Training:
-    """Networks, optimisers and records between the first update and the last; `result` runs it."""
-
-    def __init__(
-        self,
-        rows: TrainingRows,
-        config: dict[str, Any],
-        factory: Factory,
-        checkpoint: Checkpoint,
-        progress: Progress,
-        interrupted: Callable[[], bool],
-    ) -> None:
-        self.rows, self.config, self.checkpoint, self.progress, self.interrupted = (
-            rows,
-            config,
-            checkpoint,
-            progress,
-            interrupted,
-        )
-        self.n_classes, self.device = len(rows.classes), torch.device(config["device"])
-        self.started = self.saved = time.perf_counter()
-        self.seconds_before = self.seconds_recording = 0.0
-        self.update = 0
-        self.updates: list[int] = []
-        self.records: dict[str, list[NDArray[Any]]] = {name: [] for name in _RECORDS}
-        self.found: dict[str, Any] | None = None  # by the last pass, as far as it got
-        self.needed: set[Moment] = set()
-        state = checkpoint.state()
-        if state is not None:
-            self._check_same(json.loads(state["config"]), _IDENTITY)
-        elif checkpoint.folder is not None and (checkpoint.folder / "run.npz").exists():
-            raise FastentError(
-                f"{str(checkpoint.folder)!r} holds a run without a checkpoint to go on from: choose another folder, or start "
-                "anew (resume=False, or --overwrite)"
-            )
-        self.seeds = [config["seed"] + s for s in range(config["seeds"])]
-        self.networks = [make_network(factory, seed).to(self.device) for seed in self.seeds]
-        self.feed = Feed(rows.train.X, rows.codes, config["batch_size"], config["seed"])
-        self.schedule = Schedule(config["record_every"], config["epochs"], self.feed.updates_per_epoch)
-        self._check_memory()
-        self.optimizers = [
-            make_optimizer(config["optimizer"], network, config["lr"], config["momentum"]) for network in self.networks
-        ]
-        self.recorded, self.queries = self._sample()
-        self.standard = self._standard(state)
-        trial = self.standard(np.array(rows.train.X[:2]))
-        if config["layers"] is None:
-            config["layers"] = hidden_layers(self.networks[0], trial)
-        self.widths = widths_of(self.networks[0], config["layers"], trial, self.n_classes)
-        self.points = Points(rows.train.X, rows.codes, self.recorded)
-        self.test_points = None if rows.test is None or rows.test_codes is None else Points(rows.test.X, rows.test_codes, None)
-        if config["model"] not in ("mlp", "cnn"):
-            config["model_digest"] = model_digest(factory, self.seeds[0], trial.cpu().numpy())
-            if state is not None:
-                self._check_same(json.loads(state["config"]), ("model_digest",))
-        for network in self.networks:
-            network.train()
-        self.losses = torch.zeros(len(self.networks))
-        if state is not None:
-            self._restore(state)
-
-    def result(self) -> Run:
-        """Train to the last epoch, and find the stragglers among all points."""
-        last, due = self.schedule.last, self.schedule.due()
-        if self.update >= last and (self.recorded is None or (self.found is not None and self.found["complete"])):
-            self.started = time.perf_counter()  # nothing is left to do
-            return self.run()
-        if self.update < last:
-            # A record that was made because training ended there is not one that a longer run has.
-            kept = [i for i, update in enumerate(self.updates) if update in due]
-            self.updates = [self.updates[i] for i in kept]
-            self.records = {name: [values[i] for i in kept] for name, values in self.records.items()}
-            self.found = None
-            with reporting(self.progress, "training", last) as report:
-                self._train(last, due, report)
-        if self.recorded is not None:
-            self._last_pass()
-        self._keep()
-        return self.run()
-
-    def run(self) -> Run:
-        """The run so far."""
-        bits = None
-        if self.found is not None and self.found["complete"]:
-            bits = self.found["bits"]
-        epoch = self.schedule.epochs_of(self.updates)
-        stacked = {name: np.array(values).swapaxes(0, 1) for name, values in self.records.items()}
-        tested = self.test_points is not None
-        return Run(
-            config=dict(self.config),
-            classes=self.rows.classes,
-            index=np.arange(len(self.rows.codes)),
-            labels=self.rows.labels,
-            codes=self.rows.codes,
-            epoch=epoch,
-            test_epoch=epoch if tested else epoch[:0],
-            seconds=self.seconds_before + time.perf_counter() - self.started,
-            seconds_recording=self.seconds_recording,
-            recorded=self.recorded,
-            straggler_bits=bits,
-            state={
-                f"{s}.{k}": v.cpu().numpy().copy() for s, net in enumerate(self.networks) for k, v in net.state_dict().items()
-            },
-            **(stacked | {"test_error": stacked["test_error"] if tested else stacked["test_error"][:, :0]}),
-        )
-
-    def _train(self, last: int, due: set[int], report: Callable[[int, str], None]) -> None:
-        message = self._record(due)
-        while self.update < last:
-            epoch, first = divmod(self.update, self.feed.updates_per_epoch)
-            for batch in self.feed.batches(epoch, first):
-                self._learn(batch)
-                self.update += 1
-                if self.update % _LOOK == 0 or self.update == last:
-                    self._check_finite()
-                message = self._record(due) or message
-                report(self.update, message)
-                self._pause()
-
-    def _learn(self, batch: Batch) -> None:
-        """One update of each network."""
-        inputs, targets = self.standard(batch.data), torch.from_numpy(batch.codes).to(self.device)
-        for s, (network, optimizer) in enumerate(zip(self.networks, self.optimizers, strict=True)):
-            own = inputs if s == len(self.networks) - 1 else inputs.clone()  # a model may change its inputs
-
-            def loss_and_gradient(network: nn.Module = network, rule: Any = optimizer, own: Tensor = own) -> Tensor:
-                rule.zero_grad()
-                loss = nn.functional.cross_entropy(network(own), targets)
-                loss.backward()  # type: ignore[no-untyped-call]
-                return loss
-
-            # What is dropped at random depends on the seed and the update alone: there is no random state to keep.
-            torch.manual_seed(hash((self.seeds[s], self.update)) % 2**63)
-            self.losses[s] = optimizer.step(loss_and_gradient).detach()  # type: ignore[arg-type, attr-defined]
-
-    def _record(self, due: set[int]) -> str:
-        """A record, if one is due; what there is to say then."""
-        if self.update not in due or (self.updates and self.updates[-1] >= self.update):
-            return ""
-        begun = time.perf_counter()
-        self._check_finite()
-        found = []
-        for network in self.networks:
-            try:
-                found.append(
-                    observe(
-                        network,
-                        self.config["layers"],
-                        self.widths,
-                        self.points,
-                        self.standard,
-                        self.n_classes,
-                        self.queries,
-                        _NEIGHBORS if self.queries is None else min(_NEIGHBORS, len(self.points) - 1),
-                    )
-                )
-            except Diverged:
-                raise self._diverged() from None
-        self.updates.append(self.update)
-        self.records["train_error"].append(np.array([each.wrong.mean() for each in found]))
-        self.records["wrong"].append(np.stack([np.packbits(each.wrong) for each in found]))
-        for name in ("radius", "distance", "mixing", "neighbor_error"):
-            self.records[name].append(np.stack([getattr(each, name) for each in found]))
-        self.records["test_error"].append(np.array([self._test_error(network) for network in self.networks]))
-        run = self.run()
-        self._keep_weights(run)
-        turned = sum(bool(inversion) for inversion in run.inversion.flat)
-        self.seconds_recording += time.perf_counter() - begun
-        return (
-            f"epoch {run.epoch[-1]:g}: training error {run.train_error[:, -1].mean():.4f}, "
-            f"inversions in {turned} of {run.inversion.size} curves"
-        )
-
-    def _test_error(self, network: nn.Module) -> float:
-        if self.test_points is None:
-            return np.nan
-        wrong = 0
-        with evaluating(network):
-            for start, stored in self.test_points.chunks(_TEST_ROWS):
-                codes = self.test_points.codes[start : start + len(stored)]
-                wrong += int(wrong_of(network, self.standard(stored), codes).sum())
-        return wrong / len(self.test_points)
-
-    def _keep_weights(self, run: Run) -> None:
-        """Keep these weights if this may become an inversion in the last layer, and forget those that cannot any more."""
-        if self.recorded is None:
-            return  # the bits of all points are in the records
-        start = int(np.searchsorted(run.epoch, run.burn_in))
-        self.needed = {
-            (s, self.updates[position])
-            for s in range(len(self.networks))
-            for c in range(self.n_classes)
-            for position in open_positions(run.radius[s, :, -1, c], start=start)
-        }
-        for s, network in enumerate(self.networks):
-            if (s, self.update) in self.needed:
-                self.checkpoint.keep_weights((s, self.update), network.state_dict())
-        if self.checkpoint.folder is None:
-            self.checkpoint.forget_in_memory(self.needed)
-
-    def _last_pass(self) -> None:
-        """Who is misclassified with the weights at each class's inversion, in one pass over all rows."""
-        asked: Asked = {}
-        for (s, c), inversion in np.ndenumerate(self.run().inversion[:, -1]):
-            if inversion:
-                asked.setdefault((s, self.updates[inversion.index]), []).append(c)
-        n = len(self.rows.codes)
-        if self.found is None or not is_about(self.found, asked):
-            self.found = nothing_found(asked, len(self.networks), n)
-        if self.found["complete"]:
-            return
-        weights = self.networks[0].state_dict().values()
-        with reporting(self.progress, "stragglers", n) as report:
-            find_stragglers(
-                self.rows.train.X,
-                self.rows.codes,
-                asked,
-                self.found,
-                network_at=self._network_at,
-                weights_bytes=sum(value.numel() * value.element_size() for value in weights),
-                standard=self.standard,
-                report=lambda share: report(round(share * n), ""),
-                pause=self._pause,
-            )
-
-    def _network_at(self, moment: Moment) -> nn.Module:
-        network = copy.deepcopy(self.networks[moment[0]])
-        network.load_state_dict(self.checkpoint.weights(moment))
-        return network
-
-    def _pause(self) -> None:
-        """Keep the state where it is time, and end where that is asked for."""
-        interrupted = self.interrupted()
-        if self.checkpoint.folder is not None and (interrupted or time.perf_counter() - self.saved > _CHECKPOINT_SECONDS):
-            self._keep()
-            if interrupted and self.updates:
-                self.run().save(self.checkpoint.folder)
-        if interrupted:
-            raise KeyboardInterrupt
-
-    def _keep(self) -> None:
-        found = self.found
-        state = {
-            "config": json.dumps(self.config),
-            "update": self.update,
-            "updates": list(self.updates),
-            "seconds": self.seconds_before + time.perf_counter() - self.started,
-            "seconds_recording": self.seconds_recording,
-            "mean": torch.from_numpy(self.standard.mean),
-            "scale": torch.from_numpy(self.standard.scale),
-            "networks": [network.state_dict() for network in self.networks],
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "records": {name: torch.from_numpy(np.array(values)) for name, values in self.records.items()},
-            "found": None if found is None else {**found, "bits": torch.from_numpy(found["bits"])},
-            "needed": [list(moment) for moment in sorted(self.needed)],
-        }
-        self.checkpoint.keep(state, self.needed)
-        self.saved = time.perf_counter()
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.update, self.updates = state["update"], list(state["updates"])
-        self.seconds_before, self.seconds_recording = state["seconds"], state["seconds_recording"]
-        for network, weights in zip(self.networks, state["networks"], strict=True):
-            network.load_state_dict(weights)
-        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
-        self.records = {name: list(values.numpy()) for name, values in state["records"].items()}
-        found = state["found"]
-        self.found = None if found is None else {**found, "bits": found["bits"].numpy()}
-        self.needed = {(s, update) for s, update in state["needed"]}
-
-    def _check_same(self, before: dict[str, Any], keys: Iterable[str]) -> None:
-        for key in keys:
-            if key == "layers" and self.config["layers"] is None:
-                continue  # every hidden layer then and now, if the model is the same
-            if before.get(key) != self.config.get(key):
-                raise FastentError(
-                    f"the run to go on with has {key}={before.get(key)!r}, not {self.config.get(key)!r}: use the same options, "
-                    "or start anew (another folder, resume=False, or --overwrite)"
-                )
-
-    def _sample(self) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
-        """Rows that are recorded, and which of these (positions) are queries; all and none as None."""
-        m, n = self.config["record_points"], len(self.rows.codes)
-        generator = np.random.default_rng((self.config["seed"], 0x5A))
-        recorded = None if m is None else np.sort(generator.choice(n, m, replace=False))
-        codes = self.rows.codes if recorded is None else self.rows.codes[recorded]
-        absent = np.flatnonzero(np.bincount(codes, minlength=self.n_classes) == 0)
-        if len(absent):
-            raise FastentError(
-                f"record_points={m}: no point of class {self.rows.classes[absent[0]]!s} is among them; record more of the {n}"
-            )
-        q = self.config["queries"]
-        return recorded, None if q is None else np.sort(generator.choice(len(codes), q, replace=False))
-
-    def _standard(self, state: dict[str, Any] | None) -> Standard:
-        X = self.rows.train.X
-        if state is not None:
-            return Standard(state["mean"].numpy(), state["scale"].numpy(), X.dtype, str(self.device))
-        with reporting(self.progress, "standardising", len(X)) as report:
-            how, device = self.config["standardize"], str(self.device)
-            return Standard.of(X, how, device, report=report, interrupted=self.interrupted)
-
-    def _check_finite(self) -> None:
-        if not torch.isfinite(self.losses).all():
-            raise self._diverged()
-
-    def _diverged(self) -> DivergedError:
-        epoch = self.update / self.feed.updates_per_epoch
-        return DivergedError(
-            f"training diverged by epoch {epoch:.3g}: the networks' outputs are no longer finite; lower lr={self.config['lr']}"
-        )
-
-    def _check_memory(self) -> None:
-        parameters = sum(p.numel() * p.element_size() for p in self.networks[0].parameters())
-        networks = 5 * parameters * len(self.networks)  # gradients, two moments, a copy for the checkpoint
-        check_fits(
-            3 * self.feed.pool_bytes + networks + 24 * len(self.rows.codes),
-            f"training {len(self.networks)} networks from {self.rows.name}",
-            "use fewer seeds, a smaller model or a smaller batch_size",
-        )
+        return Session(rows, config, factory, kept, progress, interrupted).result()
 
 
 def _metrics(metrics: Any) -> list[str]:

@@ -1,8 +1,12 @@
 """Loaders whose rows can be named: row i is the i-th of what is loaded, in every pass."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fastent.errors import FastentError
 from fastent.streaming.layers import Inputs, batches, n_rows
@@ -10,7 +14,10 @@ from fastent.streaming.layers import Inputs, batches, n_rows
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["batches_from_row", "check_order", "fingerprint", "first_batch", "seekable", "stretch", "total_rows"]
+__all__ = [
+    "batches_from_row", "check_order", "drawn_alike", "fingerprint", "first_batch", "seed_with", "seekable", "stretch",
+    "total_rows",
+]  # fmt: skip
 
 
 def check_order(loader: Any) -> None:
@@ -49,8 +56,11 @@ def total_rows(loader: Any) -> int | None:
     return n - n % loader.batch_size if loader.drop_last else n
 
 
-def stretch(loader: Any, start: int, stop: int, *, workers: int | None = None) -> Any:
-    """The batches that begin at rows start..stop of a seekable loader, `start` being the first of a batch."""
+def stretch(loader: Any, start: int, stop: int, *, workers: int | None = None, seed: int | None = None) -> Any:
+    """The batches that begin at rows start..stop of a seekable loader, `start` being the first of a batch.
+
+    With a seed, what is random in a batch depends on that and on its first row alone.
+    """
     from torch.utils.data import DataLoader, Subset
 
     workers = loader.num_workers if workers is None else workers
@@ -61,8 +71,11 @@ def stretch(loader: Any, start: int, stop: int, *, workers: int | None = None) -
         "timeout": loader.timeout,
     }
     end = min(-(-stop // loader.batch_size) * loader.batch_size, len(loader.dataset))
+    rows: Any = Subset(loader.dataset, range(start, end))
+    if seed is not None:
+        rows = _Seeded(rows, start, seed)
     return DataLoader(
-        Subset(loader.dataset, range(start, end)),
+        rows,
         batch_size=loader.batch_size,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,
@@ -73,6 +86,41 @@ def stretch(loader: Any, start: int, stop: int, *, workers: int | None = None) -
     )
 
 
+class _Seeded:
+    """A data set of which each batch is drawn from a random state of its own, in whatever process."""
+
+    def __init__(self, rows: Any, start: int, seed: int) -> None:
+        self._rows, self._start, self._seed = rows, start, seed
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitems__(self, numbers: list[int]) -> Any:
+        seed_with(self._seed, self._start + numbers[0])
+        return self._rows.__getitems__(numbers)
+
+
+def drawn_alike(stream: Iterator[Any], seed: int) -> Iterator[Any]:
+    """What a stream yields, each drawn from a random state that depends on the seed and its number alone."""
+    for number in count():
+        seed_with(seed, number)
+        try:
+            value = next(stream)
+        except StopIteration:
+            return
+        yield value
+
+
+def seed_with(*numbers: int) -> None:
+    """Seed all that draws in this process, on the CPU."""
+    import torch
+
+    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (a data set may draw from it)
+    torch.default_generator.manual_seed(seed)
+
+
 def first_batch(loader: Any) -> Inputs:
     """Its inputs."""
     few = stretch(loader, 0, 1, workers=0) if seekable(loader) else loader
@@ -81,8 +129,13 @@ def first_batch(loader: Any) -> Inputs:
     raise FastentError("loader has no rows: at least one batch is needed")
 
 
-def batches_from_row(loader: Any, row: int) -> "Iterator[tuple[Inputs, Tensor | None]]":
-    """The batches from `row` on, the first of a batch: without loading those before where that is possible."""
+def batches_from_row(
+    loader: Any, row: int, first: Callable[[Inputs], None] | None = None
+) -> "Iterator[tuple[Inputs, Tensor | None]]":
+    """The batches from `row` on, the first of a batch: without loading those before where that is possible.
+
+    Where it is not, `first` is told the inputs of the first batch if they are none of these.
+    """
     n = total_rows(loader)
     if row and n is not None:
         if row < n:
@@ -92,6 +145,8 @@ def batches_from_row(loader: Any, row: int) -> "Iterator[tuple[Inputs, Tensor | 
     for inputs, labels in batches(loader):
         if before >= row:
             yield inputs, labels
+        elif before == 0 and first is not None:
+            first(inputs)
         before += n_rows(inputs)
         if before > row > before - n_rows(inputs):
             raise FastentError(f"loader has no batch that begins at row {row}, as before: use the batch size of the first call")

@@ -8,7 +8,6 @@ bit; but the first batches are kept, up to a stated number of bytes, and do not 
 is kept whole and one pass does. Geometry alone never needs a second one.
 """
 
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -174,8 +173,7 @@ def _first_pass(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], 
     batches: list[tuple[int, list[Array], NDArray[np.int64]]] = []
     at, room = rows.start, _KEPT_BYTES if len(queries) else -1
     with placed(model, options.device) as device, watching(model, layers, options.pooling) as look:
-        _seed(options.seed)
-        for start, inputs, codes in rows.chunks(device):
+        for start, inputs, codes in rows.chunks(device, options.seed):
             output, by_layer = look(inputs)
             judge.add(output, codes)
             found = [as_array(by_layer[layer], layer) for layer in layers]
@@ -234,8 +232,7 @@ def _own_lists(
             pile.add(start, some, codes)
     if kept.at < rows.stop:
         with placed(model, options.device) as device, watching(model, layers, options.pooling) as look:
-            _seed(options.seed)
-            for start, inputs, codes in rows.chunks(device, len(kept.batches), kept.at):
+            for start, inputs, codes in rows.chunks(device, options.seed, len(kept.batches), kept.at):
                 _, by_layer = look(inputs)
                 for pile, layer in zip(piles, layers, strict=True):
                     pile.add(start, as_array(by_layer[layer], layer), codes)
@@ -309,12 +306,3 @@ def _logits(output: Any) -> "Tensor | None":
         output = output[0]
     usable = isinstance(output, torch.Tensor) and output.ndim == 2 and output.shape[1] > 1 and output.is_floating_point()
     return output if usable else None
-
-
-def _seed(seed: int) -> None:
-    """What is random in the probe set (augmentation) is the same at every look; `watching` restores what was found."""
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    torch.default_generator.manual_seed(seed)

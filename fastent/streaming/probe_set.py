@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastent.arrays import Labels, as_labels
 from fastent.errors import FastentError
 from fastent.streaming.layers import Inputs, batches
-from fastent.streaming.loaders import check_order, stretch, total_rows
+from fastent.streaming.loaders import check_order, drawn_alike, seed_with, stretch, total_rows
 from fastent.streaming.ranks import Ranks
 
 __all__ = ["ProbeSet", "check_loader"]
@@ -85,8 +85,11 @@ class ProbeSet:
     def __len__(self) -> int:
         return len(self.labels.codes)
 
-    def chunks(self, device: Any, skip: int = 0, start: int | None = None) -> Iterator[Chunk]:
+    def chunks(self, device: Any, seed: int, skip: int = 0, start: int | None = None) -> Iterator[Chunk]:
         """Yield this process's batches, on the device; but for the first `skip`, after which row `start` comes.
+
+        Random states are changed. What is drawn for a batch (augmentation), and by a model that is then given it, depends on
+        the seed and the batch alone: it is the same at every look and whatever is skipped.
 
         Raises
         ------
@@ -95,11 +98,12 @@ class ProbeSet:
         """
         codes, classes = self.labels
         at = self.start if start is None else start
-        for inputs, given in _batches_of(self.loader, self.first + skip, self.last, device):
+        for inputs, given in _batches_of(self.loader, self.first + skip, self.last, device, seed):
             values = np.empty(0) if given is None else np.asarray(given)
             here = codes[at : min(at + len(values), self.stop)]
             if len(here) != len(values) or not len(here) or not np.array_equal(classes[here], values):
                 break
+            seed_with(seed, at, 1)
             yield Chunk(at, inputs, here)
             at += len(here)
         if at != self.stop:
@@ -114,13 +118,16 @@ def _count_batches(loader: Any) -> int:
     return sum(1 for _ in batches(loader)) if n is None else -(-n // loader.batch_size)
 
 
-def _batches_of(loader: Any, first: int, last: int | None, device: Any) -> Iterator[tuple[Inputs, Any]]:
+def _batches_of(
+    loader: Any, first: int, last: int | None, device: Any, seed: int | None = None
+) -> Iterator[tuple[Inputs, Any]]:
     """Batches first..last with their labels. Where the loader can be told to, it loads no others."""
     n = total_rows(loader)
     if n is None:
-        yield from islice(batches(loader, device), first, last)
+        every = batches(loader, device)
+        yield from islice(every if seed is None else drawn_alike(every, seed), first, last)
         return
     start, stop = first * loader.batch_size, n if last is None else min(last * loader.batch_size, n)
     if start < stop:
         # A loader of its own also because the given one may be under way, with workers that a second pass would take from it.
-        yield from batches(stretch(loader, start, stop), device)
+        yield from batches(stretch(loader, start, stop, seed=seed), device)

@@ -15,6 +15,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
 from fastent.chunks import blocks_ahead
+from fastent.exact import index_bytes
 from fastent.geometry import ClassMoments
 from fastent.mixing import mixing
 from fastent.neighbors import Neighbors, search_distances
@@ -22,7 +23,7 @@ from fastent.outofcore import NearestSoFar
 from fastent.streaming.layers import watching
 from fastent.streaming.standard import Standard
 
-__all__ = ["Diverged", "Points", "Record", "observe", "wrong_of"]
+__all__ = ["Diverged", "Points", "Record", "observe", "observing_bytes", "wrong_of"]
 
 Array = NDArray[Any]
 
@@ -86,7 +87,7 @@ def observe(
     wrong = np.empty(len(points), bool)
     moments = [ClassMoments(n_classes, width) for width in widths]
     near: list[NearestSoFar] = []
-    size = max(_AT_ONCE, _CHUNK_BYTES // (4 * sum(widths)))
+    size = _chunk_rows(widths)
     with watching(network, layers, "flatten") as look:
 
         def forward(stored: Array) -> tuple[Array, list[Array]]:
@@ -123,6 +124,26 @@ def observe(
         np.array([cdist(each.means, each.means) for each in moments]),
         *np.array(mixed).T,
     )
+
+
+def _chunk_rows(widths: Sequence[int]) -> int:
+    return max(_AT_ONCE, _CHUNK_BYTES // (4 * sum(widths)))
+
+
+def observing_bytes(X: Any, m: int, widths: Sequence[int], n_classes: int, q: int, k: int) -> int:
+    """Memory that `observe` takes at most to record m rows of X, with q queries (0 for none).
+
+    Rows that are kept; of one chunk the rows as stored, with the next ones, and every layer's activations; every layer's
+    moments; every layer's queries with their lists, and an index of one layer's chunk.
+    """
+    row, size = X.shape[1] * X.dtype.itemsize, min(m, _chunk_rows(widths))
+    chunk = size * (3 * row + 4 * sum(widths))
+    moments = 4 * 8 * n_classes * sum(widths)
+    needed = min(m * row, _KEPT_BYTES) + chunk + moments
+    if q:
+        of_chunk = max((index_bytes(np.broadcast_to(np.float32(0), (size, width)), q, k) for width in widths), default=0)
+        needed += q * (row + 4 * sum(widths) + 64 * k * len(widths)) + of_chunk
+    return int(needed)
 
 
 def wrong_of(network: nn.Module, rows: Tensor, codes: Array) -> NDArray[np.bool_]:

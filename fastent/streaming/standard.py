@@ -39,8 +39,8 @@ class Standard:
         self._mean, self._scale = (torch.from_numpy(values).to(device, dtype) for values in (mean, scale))
 
     def __call__(self, rows: NDArray[Any]) -> Tensor:
-        if not (self._as_stored and rows.flags.writeable):
-            rows = rows.astype(rows.dtype if self._as_stored else kernel_dtype(rows))
+        if not (self._as_stored and rows.flags.writeable and rows.dtype.isnative):
+            rows = rows.astype(rows.dtype.newbyteorder("=") if self._as_stored else kernel_dtype(rows))
         stored = torch.from_numpy(rows).to(self._mean.device)
         if self._identity:
             return stored.float()

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 
 from fastent.chunks import NpyFile, Shards, Source
 from fastent.errors import FastentError
-from fastent.files import alone_in, atomic_path, first_line, read_npy, write_text
+from fastent.files import atomic_path, first_line, read_npy, write_text
 from fastent.options import choice
 from fastent.progress import Progress, reporting
 
-__all__ = ["DTYPES", "ShardWriter", "Store", "alone_in", "new_manifest", "open_store", "read_manifest", "remove_leftovers"]
+__all__ = ["DTYPES", "ShardWriter", "Store", "new_manifest", "open_store", "read_manifest", "remove_leftovers"]
 
 Array = NDArray[Any]
 Manifest = dict[str, Any]

@@ -1,0 +1,378 @@
+"""Networks, optimisers and records from the first update to the last, kept so that an end of any kind loses a minute at most.
+
+What is in the folder meanwhile: see `fastent.streaming.checkpoint`.
+"""
+
+import copy
+import json
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fastent.errors import DivergedError, FastentError
+from fastent.evaluation import evaluating
+from fastent.memory import check_fits
+from fastent.progress import Progress, reporting
+from fastent.streaming.checkpoint import Checkpoint
+from fastent.streaming.curves import Curves
+from fastent.streaming.feed import Batch, Feed
+from fastent.streaming.networks import Factory, hidden_layers, make_optimizer, widths_of
+from fastent.streaming.recording import Diverged, Points, observe, observing_bytes, wrong_of
+from fastent.streaming.rows import TrainingRows
+from fastent.streaming.schedule import Schedule
+from fastent.streaming.standard import Standard
+from fastent.streaming.stragglers import Asked, find_stragglers, is_about, nothing_found
+from fastent.training.inversion import open_positions
+from fastent.training.modules import make_network, model_digest
+from fastent.training.run import Run
+
+__all__ = ["Session"]
+
+_CHECKPOINT_SECONDS = 60.0
+# Updates between looks at whether the losses are finite.
+_LOOK = 64
+_NEIGHBORS = 10
+_TEST_ROWS = 8192
+# What must be the same for a run to be continued; the rest (epochs, versions, threads, device) may differ.
+_IDENTITY = (
+    "fingerprint", "classes", "standardize", "model", "layers", "hidden", "activation", "seeds", "seed", "lr", "optimizer",
+    "momentum", "batch_size", "record_every", "record_points", "queries", "metrics",
+)  # fmt: skip
+
+Moment = tuple[int, int]
+
+
+class Session:
+    """A run under way, from where its checkpoint stands; `result` brings it to its end."""
+
+    def __init__(
+        self,
+        rows: TrainingRows,
+        config: dict[str, Any],
+        factory: Factory,
+        checkpoint: Checkpoint,
+        progress: Progress,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self.rows, self.config, self.checkpoint = rows, config, checkpoint
+        self.progress, self.interrupted = progress, interrupted
+        self.n_classes, self.device = len(rows.classes), torch.device(config["device"])
+        self.started = self.saved = time.perf_counter()
+        self.seconds_before = self.seconds_recording = 0.0
+        self.update = 0
+        self.curves = Curves()
+        self.found: dict[str, Any] | None = None  # by the last pass, as far as it got
+        self.needed: set[Moment] = set()
+        state = checkpoint.state()
+        if state is not None:
+            self._check_same(json.loads(state["config"]), _IDENTITY)
+        elif checkpoint.holds_run():
+            raise FastentError(
+                f"{str(checkpoint.folder)!r} holds a run without a checkpoint to go on from: choose another folder, or start "
+                "anew (resume=False, or --overwrite)"
+            )
+        self.seeds = [config["seed"] + s for s in range(config["seeds"])]
+        self.networks = [make_network(factory, seed).to(self.device) for seed in self.seeds]
+        self.feed = Feed(rows.train.X, rows.codes, config["batch_size"], config["seed"])
+        self.schedule = Schedule(config["record_every"], config["epochs"], self.feed.updates_per_epoch)
+        self._check_memory()
+        self.optimizers = [
+            make_optimizer(config["optimizer"], network, config["lr"], config["momentum"]) for network in self.networks
+        ]
+        self.recorded, self.queries = self._sample()
+        self.k = min(_NEIGHBORS, len(rows.codes if self.recorded is None else self.recorded) - 1)
+        self.standard = self._standard(state)
+        trial = self.standard(np.array(rows.train.X[:2]))
+        if config["layers"] is None:
+            config["layers"] = hidden_layers(self.networks[0], trial)
+        self.widths = widths_of(self.networks[0], config["layers"], trial, self.n_classes)
+        self._check_memory_of_records()
+        self.points = Points(rows.train.X, rows.codes, self.recorded)
+        self.test_points = None if rows.test is None or rows.test_codes is None else Points(rows.test.X, rows.test_codes, None)
+        if config["model"] not in ("mlp", "cnn"):
+            config["model_digest"] = model_digest(factory, self.seeds[0], trial.cpu().numpy())
+            if state is not None:
+                self._check_same(json.loads(state["config"]), ("model_digest",))
+        for network in self.networks:
+            network.train()
+        self.losses = torch.zeros(len(self.networks))
+        if state is not None:
+            self._restore(state)
+
+    def result(self) -> Run:
+        """Train to the last epoch, and find the stragglers among all points."""
+        last, due = self.schedule.last, self.schedule.due()
+        trained = self.update > last or (self.update == last and self.curves.last == last)  # its record may be missing
+        if trained and (self.recorded is None or (self.found is not None and self.found["complete"])):
+            self.started = time.perf_counter()  # nothing is left to do
+            return self.run()
+        if not trained:
+            # A record that was made because training ended there is not one that a longer run has.
+            self.curves.only(due)
+            self.found = None
+            with reporting(self.progress, "training", last) as report:
+                self._train(last, due, report)
+        if self.recorded is not None:
+            self._last_pass()
+        self._keep()
+        return self.run()
+
+    def run(self) -> Run:
+        """The run so far."""
+        bits = None
+        if self.found is not None and self.found["complete"]:
+            bits = self.found["bits"]
+        epoch, stacked = self.schedule.epochs_of(self.curves.updates), self.curves.arrays()
+        tested = self.test_points is not None
+        return Run(
+            config=dict(self.config),
+            classes=self.rows.classes,
+            index=np.arange(len(self.rows.codes)),
+            labels=self.rows.labels,
+            codes=self.rows.codes,
+            epoch=epoch,
+            test_epoch=epoch if tested else epoch[:0],
+            seconds=self.seconds_before + time.perf_counter() - self.started,
+            seconds_recording=self.seconds_recording,
+            recorded=self.recorded,
+            straggler_bits=bits,
+            state={
+                f"{s}.{k}": v.cpu().numpy().copy() for s, net in enumerate(self.networks) for k, v in net.state_dict().items()
+            },
+            **(stacked | {"test_error": stacked["test_error"] if tested else stacked["test_error"][:, :0]}),
+        )
+
+    def _train(self, last: int, due: set[int], report: Callable[[int, str], None]) -> None:
+        message = self._record(due)
+        while self.update < last:
+            epoch, first = divmod(self.update, self.feed.updates_per_epoch)
+            for batch in self.feed.batches(epoch, first):
+                self._learn(batch)
+                self.update += 1
+                if self.update % _LOOK == 0 or self.update == last:
+                    self._check_finite()
+                message = self._record(due) or message
+                report(self.update, message)
+                self._pause()
+
+    def _learn(self, batch: Batch) -> None:
+        """One update of each network."""
+        inputs, targets = self.standard(batch.data), torch.from_numpy(batch.codes).to(self.device)
+        for s, (network, optimizer) in enumerate(zip(self.networks, self.optimizers, strict=True)):
+            own = inputs if s == len(self.networks) - 1 else inputs.clone()  # a model may change its inputs
+
+            def loss_and_gradient(network: nn.Module = network, rule: Any = optimizer, own: Tensor = own) -> Tensor:
+                rule.zero_grad()
+                loss = nn.functional.cross_entropy(network(own), targets)
+                loss.backward()  # type: ignore[no-untyped-call]
+                return loss
+
+            # What is dropped at random depends on the seed and the update alone: there is no random state to keep.
+            torch.manual_seed(hash((self.seeds[s], self.update)) % 2**63)
+            self.losses[s] = optimizer.step(loss_and_gradient).detach()  # type: ignore[arg-type, attr-defined]
+
+    def _record(self, due: set[int]) -> str:
+        """A record, if one is due; what there is to say then."""
+        if self.update not in due or self.curves.last >= self.update:
+            return ""
+        begun = time.perf_counter()
+        self._check_finite()
+        found = []
+        for network in self.networks:
+            try:
+                found.append(
+                    observe(
+                        network,
+                        self.config["layers"],
+                        self.widths,
+                        self.points,
+                        self.standard,
+                        self.n_classes,
+                        self.queries,
+                        self.k,
+                    )
+                )
+            except Diverged:
+                raise self._diverged() from None
+            except KeyboardInterrupt:  # a search hears of it itself; the record is made when training goes on
+                self._stop()
+        self.curves.add(self.update, found, [self._test_error(network) for network in self.networks])
+        run = self.run()
+        self._keep_weights(run)
+        turned = sum(bool(inversion) for inversion in run.inversion.flat)
+        self.seconds_recording += time.perf_counter() - begun
+        return (
+            f"epoch {run.epoch[-1]:g}: training error {run.train_error[:, -1].mean():.4f}, "
+            f"inversions in {turned} of {run.inversion.size} curves"
+        )
+
+    def _test_error(self, network: nn.Module) -> float:
+        if self.test_points is None:
+            return np.nan
+        wrong = 0
+        with evaluating(network):
+            for start, stored in self.test_points.chunks(_TEST_ROWS):
+                codes = self.test_points.codes[start : start + len(stored)]
+                wrong += int(wrong_of(network, self.standard(stored), codes).sum())
+        return wrong / len(self.test_points)
+
+    def _keep_weights(self, run: Run) -> None:
+        """Keep these weights if this may become an inversion in the last layer, and forget those that cannot any more."""
+        if self.recorded is None:
+            return  # the bits of all points are in the records
+        start = int(np.searchsorted(run.epoch, run.burn_in))
+        self.needed = {
+            (s, self.curves.updates[position])
+            for s in range(len(self.networks))
+            for c in range(self.n_classes)
+            for position in open_positions(run.radius[s, :, -1, c], start=start)
+        }
+        for s, network in enumerate(self.networks):
+            if (s, self.update) in self.needed:
+                self.checkpoint.keep_weights((s, self.update), network.state_dict())
+        if self.checkpoint.folder is None:
+            self.checkpoint.forget_in_memory(self.needed)
+
+    def _last_pass(self) -> None:
+        """Who is misclassified with the weights at each class's inversion, in one pass over all rows."""
+        asked: Asked = {}
+        for (s, c), inversion in np.ndenumerate(self.run().inversion[:, -1]):
+            if inversion:
+                asked.setdefault((s, self.curves.updates[inversion.index]), []).append(c)
+        n = len(self.rows.codes)
+        if self.found is None or not is_about(self.found, asked):
+            self.found = nothing_found(asked, len(self.networks), n)
+        if self.found["complete"]:
+            return
+        weights = self.networks[0].state_dict().values()
+        with reporting(self.progress, "stragglers", n) as report:
+            find_stragglers(
+                self.rows.train.X,
+                self.rows.codes,
+                asked,
+                self.found,
+                network_at=self._network_at,
+                weights_bytes=sum(value.numel() * value.element_size() for value in weights),
+                standard=self.standard,
+                report=lambda share: report(round(share * n), ""),
+                pause=self._pause,
+            )
+
+    def _network_at(self, moment: Moment) -> nn.Module:
+        network = copy.deepcopy(self.networks[moment[0]])
+        network.load_state_dict(self.checkpoint.weights(moment))
+        return network
+
+    def _pause(self) -> None:
+        """Keep the state where it is time, and end where that is asked for."""
+        if self.interrupted():
+            self._stop()
+        if self.checkpoint.folder is not None and time.perf_counter() - self.saved > _CHECKPOINT_SECONDS:
+            self._keep()
+
+    def _stop(self) -> NoReturn:
+        """Keep the state, and the run so far, and end as Ctrl-C does."""
+        if self.checkpoint.folder is not None:
+            self._keep()
+            if self.curves.updates:
+                self.run().save(self.checkpoint.folder)
+        raise KeyboardInterrupt
+
+    def _keep(self) -> None:
+        found = self.found
+        state = {
+            "config": json.dumps(self.config),
+            "update": self.update,
+            **self.curves.state_dict(),
+            "seconds": self.seconds_before + time.perf_counter() - self.started,
+            "seconds_recording": self.seconds_recording,
+            "mean": torch.from_numpy(self.standard.mean),
+            "scale": torch.from_numpy(self.standard.scale),
+            "networks": [network.state_dict() for network in self.networks],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "found": None if found is None else {**found, "bits": torch.from_numpy(found["bits"])},
+            "needed": [list(moment) for moment in sorted(self.needed)],
+        }
+        self.checkpoint.keep(state, self.needed)
+        self.saved = time.perf_counter()
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.update = state["update"]
+        self.curves.load_state_dict(state)
+        self.seconds_before, self.seconds_recording = state["seconds"], state["seconds_recording"]
+        for network, weights in zip(self.networks, state["networks"], strict=True):
+            network.load_state_dict(weights)
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        found = state["found"]
+        self.found = None if found is None else {**found, "bits": found["bits"].numpy()}
+        self.needed = {(s, update) for s, update in state["needed"]}
+
+    def _check_same(self, before: dict[str, Any], keys: Iterable[str]) -> None:
+        for key in keys:
+            if key == "layers" and self.config["layers"] is None:
+                continue  # every hidden layer then and now, if the model is the same
+            if before.get(key) != self.config.get(key):
+                raise FastentError(
+                    f"the run to go on with has {key}={before.get(key)!r}, not {self.config.get(key)!r}: use the same options, "
+                    "or start anew (another folder, resume=False, or --overwrite)"
+                )
+
+    def _sample(self) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+        """Rows that are recorded, and which of these (positions) are queries; all and none as None."""
+        m, n = self.config["record_points"], len(self.rows.codes)
+        generator = np.random.default_rng((self.config["seed"], 0x5A))
+        recorded = None if m is None else np.sort(generator.choice(n, m, replace=False))
+        codes = self.rows.codes if recorded is None else self.rows.codes[recorded]
+        absent = np.flatnonzero(np.bincount(codes, minlength=self.n_classes) == 0)
+        if len(absent):
+            raise FastentError(
+                f"record_points={m}: no point of class {self.rows.classes[absent[0]]!s} is among them; record more of the {n}"
+            )
+        q = self.config["queries"]
+        return recorded, None if q is None else np.sort(generator.choice(len(codes), q, replace=False))
+
+    def _standard(self, state: dict[str, Any] | None) -> Standard:
+        X = self.rows.train.X
+        if state is not None:
+            return Standard(state["mean"].numpy(), state["scale"].numpy(), X.dtype, str(self.device))
+        with reporting(self.progress, "standardising", len(X)) as report:
+            how, device = self.config["standardize"], str(self.device)
+            return Standard.of(X, how, device, report=report, interrupted=self.interrupted)
+
+    def _check_finite(self) -> None:
+        if not torch.isfinite(self.losses).all():
+            raise self._diverged()
+
+    def _diverged(self) -> DivergedError:
+        epoch = self.update / self.feed.updates_per_epoch
+        return DivergedError(
+            f"training diverged by epoch {epoch:.3g}: the networks' outputs are no longer finite; lower lr={self.config['lr']}"
+        )
+
+    def _check_memory(self) -> None:
+        check_fits(
+            self._training_bytes(),
+            f"training {len(self.networks)} networks from {self.rows.name}",
+            "use fewer seeds, a smaller model or a smaller batch_size",
+        )
+
+    def _check_memory_of_records(self) -> None:
+        m, q = len(self.rows.codes) if self.recorded is None else len(self.recorded), self.config["queries"] or 0
+        bits = 3 * len(self.schedule.due()) * len(self.networks) * -(-m // 8)  # as recorded, as a run, as kept
+        recording = observing_bytes(self.rows.train.X, m, self.widths, self.n_classes, q, self.k)
+        check_fits(
+            self._training_bytes() + bits + recording,
+            f"recording {m:,} points with {q:,} queries in {len(self.widths)} layers of {sum(self.widths):,} features in all",
+            "use fewer queries or record_points, or name fewer layers",
+        )
+
+    def _training_bytes(self) -> int:
+        parameters = sum(p.numel() * p.element_size() for p in self.networks[0].parameters())
+        networks = 5 * parameters * len(self.networks)  # gradients, two moments, a copy for the checkpoint
+        return int(3 * self.feed.pool_bytes) + networks + 24 * len(self.rows.codes)
