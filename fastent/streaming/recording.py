@@ -131,19 +131,25 @@ def _chunk_rows(widths: Sequence[int]) -> int:
 
 
 def observing_bytes(X: Any, m: int, widths: Sequence[int], n_classes: int, q: int, k: int) -> int:
-    """Memory that `observe` takes at most to record m rows of X, with q queries (0 for none).
+    """About the memory that `observe` takes to record m rows of X, with q queries (0 for none).
 
-    Rows that are kept; of one chunk the rows as stored, with the next ones, and every layer's activations; every layer's
-    moments; every layer's queries with their lists, and an index of one layer's chunk.
+    Rows that are kept; of one chunk the rows as stored, with the next ones, and every layer's activations, with those before;
+    every layer's moments; every layer's queries, as they are and ready to be asked, with their lists; an index of one layer's
+    chunk.
     """
     row, size = X.shape[1] * X.dtype.itemsize, min(m, _chunk_rows(widths))
-    chunk = size * (3 * row + 4 * sum(widths))
+    chunk = size * (3 * row + 2 * 4 * sum(widths))
     moments = 4 * 8 * n_classes * sum(widths)
     needed = min(m * row, _KEPT_BYTES) + chunk + moments
     if q:
-        of_chunk = max((index_bytes(np.broadcast_to(np.float32(0), (size, width)), q, k) for width in widths), default=0)
-        needed += q * (row + 4 * sum(widths) + 64 * k * len(widths)) + of_chunk
+        ready = sum(index_bytes(_of_shape(0, width), q, k) for width in widths)
+        needed += q * (row + 4 * sum(widths)) + ready + max(index_bytes(_of_shape(size, width), 0, k) for width in widths)
     return int(needed)
+
+
+def _of_shape(rows: int, width: int) -> Array:
+    """Activations for a formula: they take no memory."""
+    return np.broadcast_to(np.float32(0), (rows, width))
 
 
 def wrong_of(network: nn.Module, rows: Tensor, codes: Array) -> NDArray[np.bool_]:
