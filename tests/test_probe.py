@@ -557,3 +557,11 @@ def test_two_processes_give_what_one_does(tmp_path, monkeypatch):
             assert value.numpy().tobytes() == states[1]["records"][name].numpy().tobytes(), name
         assert_same_records(fe.load_probe(tmp_path / f"saved{i}"), probe.records, rtol=1e-6, atol=1e-9)
     assert probes[0].records.error[-1] < probes[0].records.error[0]
+
+
+def test_labels_beyond_the_models_outputs_are_said_to_be(tmp_path):
+    X, y = torch.randn(40, 4), torch.arange(40) % 3 + 1
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    with pytest.warns(UserWarning, match=r"labels go up to 3 and the model has outputs for 0..2"):
+        found = fe.Probe(model, [(X, y)], ["1"])(0)
+    assert "error" not in found

@@ -8,6 +8,7 @@ bit; but the first batches are kept, up to a stated number of bytes, and do not 
 is kept whole and one pass does. Geometry alone never needs a second one.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -160,8 +161,10 @@ def _first_pass(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], 
             try:
                 moments[layer].update(found, codes)
             except FastentError as error:
+                what = str(error).split(": drop")[0]
                 raise FastentError(
-                    f"layer {layer!r}, rows {start} to {start + len(found) - 1} of the probe set: {error}"
+                    f"layer {layer!r}, rows {start} to {start + len(found) - 1} of the probe set: {what}: if the model does so "
+                    "for most inputs its training has diverged, else repair these"
                 ) from error
 
         return add
@@ -284,6 +287,12 @@ class _Judge:
         import torch
 
         logits = _logits(output)
+        if self._wrong is not None and logits is not None and len(self._classes) == logits.shape[1] <= self._classes.max():
+            warnings.warn(
+                f"labels go up to {self._classes.max()} and the model has outputs for 0..{logits.shape[1] - 1}: "
+                "no error, loss or stragglers are recorded",
+                stacklevel=2,
+            )
         if self._wrong is None or logits is None or len(logits) != len(codes) or logits.shape[1] <= self._classes.max():
             self._wrong = None
             return
