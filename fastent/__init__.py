@@ -12,7 +12,6 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from fastent.chunks import ArraySource, Source
-    from fastent.chunks import open_source as open
     from fastent.complexity import Complexity, complexity
     from fastent.covariance import cka, participation_ratio
     from fastent.dimension import IntrinsicDimension, intrinsic_dimension
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from fastent.measurement import Comparison, Measurement, compare
     from fastent.mixing import Mixing, lisi, mixing
     from fastent.neighbors import Neighbors, neighbors
+    from fastent.opening import open_source as open
     from fastent.silhouettes import Silhouettes, silhouette
     from fastent.softnn import SoftNearestNeighbor, soft_nearest_neighbor_loss
     from fastent.streaming.capture import capture
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _HOME = {
     "ArraySource": "chunks",
     "Source": "chunks",
-    "open": "chunks:open_source",
+    "open": "opening:open_source",
     "Complexity": "complexity",
     "complexity": "complexity",
     "cka": "covariance",

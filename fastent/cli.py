@@ -271,9 +271,9 @@ def measure(
     [bold]fastent measure X.npy y.npy --out layer3[/bold] measures all rows.
     [bold]fastent measure X.npy y.npy --queries 20000 --out layer3[/bold] is for millions of rows, larger than memory.
     """
-    from fastent.chunks import read_features, read_labels
     from fastent.files import alone_in, output_folder
     from fastent.measure import measure as measure_all
+    from fastent.opening import read_features, read_labels
     from fastent.spread import connected
     from fastent.threads import limit_threads
 

@@ -154,8 +154,8 @@ class _Rows:
 
     def __init__(self, data: str, labels: str | None) -> None:
         from fastent.arrays import as_array, check_lengths
-        from fastent.chunks import open_source
         from fastent.files import read_array
+        from fastent.opening import open_source
 
         whole = data.endswith((".npy", ".npz")) or ".npz:" in data
         self._X: Any = read_array(data, "X") if whole and not Path(data).is_dir() else open_source(data)

@@ -5,7 +5,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-__all__ = ["serve"]
+from fastent.errors import FastentError
+
+__all__ = ["needed", "serve"]
 
 
 class _Package(ModuleType):
@@ -34,3 +36,11 @@ def serve(package: str, home: dict[str, str]) -> None:
     module = sys.modules[package]
     vars(module)["_home"] = home
     module.__class__ = _Package
+
+
+def needed(package: str, name: str) -> Any:
+    """A name of a package that is not installed with this one; without it an error says how to get it."""
+    try:
+        return getattr(import_module(package), name)
+    except ImportError:
+        raise FastentError(f"{package} is not installed: pip install 'fastent[{package}]'") from None

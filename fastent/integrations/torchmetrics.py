@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastent.chunks import _needed
 from fastent.errors import FastentError
 from fastent.geometry import ClassGeometry, ClassMoments
+from fastent.lazy import needed
 from fastent.options import whole_number
 
 __all__ = ["ClassGeometryMetric"]
 
-_Metric: Any = _needed("torchmetrics", "Metric")
+_Metric: Any = needed("torchmetrics", "Metric")
 
 
 class ClassGeometryMetric(_Metric):  # type: ignore[misc]

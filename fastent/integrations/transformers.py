@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastent.chunks import _needed
 from fastent.files import atomic_path
 from fastent.integrations.attaching import Attachment
+from fastent.lazy import needed
 from fastent.streaming.probe import Probe
 
 __all__ = ["ProbeCallback"]
 
-_TrainerCallback: Any = _needed("transformers", "TrainerCallback")
+_TrainerCallback: Any = needed("transformers", "TrainerCallback")
 
 
 class ProbeCallback(_TrainerCallback):  # type: ignore[misc]

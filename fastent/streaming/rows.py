@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays import as_array, as_features, check_lengths
-from fastent.chunks import Source, open_source
+from fastent.chunks import Source
 from fastent.errors import FastentError
 from fastent.files import read_array, read_npy
+from fastent.opening import open_source
 from fastent.training.data import class_codes
 
 __all__ = ["Rows", "TrainingRows", "open_rows", "open_training", "stored_pictures"]
