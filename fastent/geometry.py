@@ -297,7 +297,10 @@ class ClassMoments:
 
 
 class AboutMeans(NamedTuple):
-    """What a second pass, with the class means at hand, sees: see `fastent.kernels.moments.distances_to_means`."""
+    """What a second pass over some rows, with the class means at hand, sees: see `fastent.kernels.moments.distances_to_means`.
+
+    features : sums of squared deviations in each feature. along : in each of some directions.
+    """
 
     own: Array
     other: Array
@@ -345,18 +348,6 @@ def _sums_apart(n_classes: int, n_features: int) -> int:
     return max(1, min(_SUMS, _SUMS_BYTES // (8 * n_classes * n_features)))
 
 
-class _Seen(NamedTuple):
-    """What a piece of rows shows of `AboutMeans`."""
-
-    own: Array
-    other: Array
-    wide: Array
-    nearest: NDArray[np.int64]
-    features: Array
-    along: Array
-    decided: NDArray[np.int64] | None
-
-
 def about_means(
     X: NDArray[Any],
     codes: NDArray[np.int64],
@@ -375,7 +366,7 @@ def about_means(
         features += piece.features
         along += piece.along
     decided = None if head is None else _joined([piece.decided for piece in seen])
-    return AboutMeans(own, other, wide, nearest, features, along / len(X), decided, codes)
+    return AboutMeans(own, other, wide, nearest, features, along, decided, codes)
 
 
 class _Look(NamedTuple):
@@ -387,7 +378,7 @@ class _Look(NamedTuple):
     directions: Array
     head: Head | None
 
-    def at(self, rows: NDArray[Any], codes: NDArray[np.int64]) -> _Seen:
+    def at(self, rows: NDArray[Any], codes: NDArray[np.int64]) -> AboutMeans:
         from fastent.kernels.moments import distances_to_means, squared_projections
 
         rows = np.ascontiguousarray(rows, kernel_dtype(rows))
@@ -397,7 +388,7 @@ class _Look(NamedTuple):
         if len(self.directions):
             along = squared_projections(rows, codes, self.means, self.directions, self.normalize, sums).sum(0)
         decided = None if self.head is None else self.head.decide(rows)
-        return _Seen(own, other, wide, nearest, features.sum(0), along, decided)
+        return AboutMeans(own, other, wide, nearest, features.sum(0), along, decided, codes)
 
 
 def _joined(pieces: list[Any]) -> Any:
@@ -427,7 +418,7 @@ def _geometry(
         cdnv = np.where(squared_distance > 0, (variances[:, None] + variances[None]) / (2 * squared_distance), np.inf)
     np.fill_diagonal(cdnv, 0.0)
     fisher = between_classes / within if within > 0 else math.inf if between_classes > 0 else math.nan
-    along = about.along if about else moments._within_along(between.directions) if moments._scatter is not None else None
+    along = about.along / n if about else moments._within_along(between.directions) if moments._scatter is not None else None
     spread = None if about is None else about.class_sums(np.sqrt(about.own)) / counts
     return ClassGeometry(
         classes=classes,
