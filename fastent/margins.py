@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays import as_features, as_labels, check_finite, in_memory
 from fastent.intervals import Estimate, ratio_of_means, sample_mean, sample_share
-from fastent.memory import as_bytes, available_bytes
+from fastent.memory import budget_bytes
 from fastent.neighbors import search_distances
 from fastent.options import choice, whole_number
 from fastent.progress import Progress
@@ -116,7 +116,7 @@ def margins(
     codes, _ = as_labels(labels, n=n, minimum_classes=2)
     rows = query_rows(queries, n, d, seed=seed, what="margins")
     check_finite(features)
-    memory = available_bytes() if memory_budget is None else as_bytes(memory_budget)
+    memory = budget_bytes(memory_budget)
     unit = metric == "cosine"
     asked = np.arange(n) if rows is None else rows
     among: tuple[Among, ...] = ("own class", "other classes")

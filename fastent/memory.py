@@ -7,7 +7,7 @@ from pathlib import Path
 from fastent.errors import FastentError
 from fastent.options import whole_number
 
-__all__ = ["as_bytes", "available_bytes", "check_fits", "readable_bytes"]
+__all__ = ["as_bytes", "available_bytes", "budget_bytes", "check_fits", "readable_bytes"]
 
 
 def available_bytes() -> int:
@@ -21,12 +21,17 @@ def available_bytes() -> int:
 
 def check_fits(needed: float, what: str, remedy: str, budget: int | str | None = None) -> None:
     """Raise, with both figures, if `needed` bytes are more than the budget (what can be had unless said)."""
-    available = available_bytes() if budget is None else as_bytes(budget)
+    available = budget_bytes(budget)
     if needed > available:
         limit = "are available" if budget is None else f"are the budget (memory_budget={budget!r})"
         raise FastentError(
             f"{what} needs about {readable_bytes(needed)} of memory and {readable_bytes(available)} {limit}: {remedy}"
         )
+
+
+def budget_bytes(budget: int | str | None) -> int:
+    """What may be used: what can be had unless said."""
+    return available_bytes() if budget is None else as_bytes(budget)
 
 
 def as_bytes(size: int | str) -> int:

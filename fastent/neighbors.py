@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fastent.arrays import Labels, as_array, as_features, as_labels, check_finite, in_memory, row_blocks
 from fastent.candidates import PROPOSERS, chosen_options, propose
 from fastent.errors import FastentError
-from fastent.memory import as_bytes, available_bytes, check_fits
+from fastent.memory import budget_bytes, check_fits
 from fastent.options import choice, whole_number
 from fastent.progress import Progress
 from fastent.queries import Queries, as_queries
@@ -253,7 +253,7 @@ def _exact(task: _Task, budget: int | str | None) -> Neighbors:
     from fastent.outofcore import fits, nearest_by_chunks
 
     queries: Any = task.asked.points if task.asked.rows is None else task.asked.rows
-    memory = available_bytes() if budget is None else as_bytes(budget)
+    memory = budget_bytes(budget)
     if task.client is not None or not fits(task.X, len(task.asked), task.k, memory):
         by_chunks = nearest_by_chunks(
             task.X, queries, {"all": task.k},

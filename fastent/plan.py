@@ -17,7 +17,7 @@ from fastent.complexity import INTERPOLATED
 from fastent.errors import FastentError
 from fastent.exact import index_bytes
 from fastent.measurement import Stage
-from fastent.memory import as_bytes, available_bytes, check_fits
+from fastent.memory import budget_bytes, check_fits
 from fastent.nearest import Among
 from fastent.options import whole_number
 from fastent.outofcore import chunking
@@ -201,7 +201,7 @@ def prepared(
         k_largest=max(k * near, _LISI_NEIGHBOURS * ("lisi" in wanted), min(_TREE_NEIGHBOURS, n - 1) * ("complexity" in wanted)),
         normalize=normalize,
         temperature=temperature,
-        memory=available_bytes() if memory_budget is None else as_bytes(memory_budget),
+        memory=budget_bytes(memory_budget),
         memory_budget=memory_budget,
         seed=seed,
         progress=progress,
