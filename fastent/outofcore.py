@@ -24,7 +24,7 @@ from fastent.progress import Progress, interruptible, reporting
 from fastent.sketch import common_scale
 from fastent.spread import n_threads, spread
 
-__all__ = ["Chunking", "NearestSoFar", "chunking", "fits", "nearest_by_chunks"]
+__all__ = ["Chunking", "NearestSoFar", "chunking", "fits", "nearest_by_chunks", "nearest_of"]
 
 Array = NDArray[Any]
 Found = tuple[NDArray[np.float64], NDArray[np.int64]]
@@ -97,12 +97,8 @@ class NearestSoFar:
         self.n_seen = max(self.n_seen, start + len(rows))
 
     def _enter(self, among: Among, squared: Array, index: Array) -> None:
-        k = self._ks[among]
-        squared = np.concatenate([self._squared[among], squared], axis=1)
-        index = np.concatenate([self._index[among], index], axis=1)
-        order = np.lexsort((index, squared))[:, :k]
-        self._squared[among] = np.take_along_axis(squared, order, 1)
-        self._index[among] = np.take_along_axis(index, order, 1)
+        known = self._squared[among], self._index[among]
+        self._squared[among], self._index[among] = nearest_of([known, (squared, index)])
 
     def confined(self, rows: Array, numbers: NDArray[np.int64], codes: NDArray[np.int64] | None) -> "NearestSoFar":
         """The same queries, which have found nothing but need look no farther than they would among some rows, by number."""
@@ -154,6 +150,15 @@ class NearestSoFar:
 def fits(X: Array, q: int, k: int, memory: int) -> bool:
     """Whether one index of all rows does: with its queries, and with the rows themselves if these lie elsewhere."""
     return index_bytes(X, q, k) + bytes_in_memory(X) <= memory
+
+
+def nearest_of(lists: Sequence[Found]) -> Found:
+    """The k nearest among several lists (q, k) of the same queries: ascending, ties by the lower row number."""
+    k = lists[0][0].shape[1]
+    squared = np.concatenate([each for each, _ in lists], axis=1)
+    index = np.concatenate([each for _, each in lists], axis=1)
+    order = np.lexsort((index, squared))[:, :k]
+    return np.take_along_axis(squared, order, 1), np.take_along_axis(index, order, 1)
 
 
 class Chunking(NamedTuple):

@@ -268,11 +268,10 @@ def _joined(lists: list[Lists], n: int) -> Lists:
     """The nearest of what all processes found: ascending, ties by the lower row number; n where there are fewer."""
     if len(lists) == 1:
         return lists[0]
-    k = lists[0][0].shape[1]
-    squared = np.concatenate([each for each, _ in lists], axis=1)
-    found = np.where(np.isinf(squared), n, np.concatenate([each for _, each in lists], axis=1))
-    order = np.lexsort((found, squared))[:, :k]
-    return np.take_along_axis(squared, order, 1), np.take_along_axis(found, order, 1)
+    from fastent.outofcore import nearest_of
+
+    squared, found = nearest_of(lists)
+    return squared, np.where(np.isinf(squared), n, found)
 
 
 class _Judge:
