@@ -48,10 +48,10 @@ def indexed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
 
     def sweep_all(reductions: list[Any]) -> None:
         if reductions:
-            with task.stage("all pairs", passes=1), task.unfinished("pairs", order) as unfinished:
+            with task.stage("all pairs", passes=1):
                 sweep(
                     points, plan.sampled, reductions,
-                    within_classes=not sums, order=order, progress=task.progress, unfinished=unfinished,
+                    within_classes=not sums, order=order, progress=task.progress, unfinished=task.unfinished("pairs", order),
                 )  # fmt: skip
 
     order = None
@@ -93,11 +93,11 @@ def chunked(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
     n = len(task.X)
     rows = np.arange(n) if plan.rows is None else plan.rows
     codes = task.points.codes if "margins" in task.wanted else None
-    with task.stage("neighbours", passes=1), task.unfinished("neighbours") as unfinished:
+    with task.stage("neighbours", passes=1):
         found = nearest_by_chunks(
             task.points.X, rows, task.ks,
             codes=codes, memory=task.memory - task.bytes_kept,
-            progress=task.progress, unfinished=unfinished, client=task.client,
+            progress=task.progress, unfinished=task.unfinished("neighbours"), client=task.client,
         )  # fmt: skip
     near = Near(found.get("all"))
     if codes is not None:
@@ -150,9 +150,9 @@ def streamed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | No
     apart: list[NearestLists] = []
     if "margins" in task.wanted:
         apart = [NearestLists(len(rows), 1, n, points.scale, among=among) for among in ("own class", "other classes")]
-    with task.stage("all pairs", passes=1), task.unfinished("pairs") as unfinished:
+    with task.stage("all pairs", passes=1):
         reductions = [*sums, *([] if lists is None else [lists]), *apart]
-        sweep(points, rows, reductions, progress=task.progress, unfinished=unfinished, client=task.client)
+        sweep(points, rows, reductions, progress=task.progress, unfinished=task.unfinished("pairs"), client=task.client)
     near = Near(None if lists is None else lists.found())
     if apart:
         hits, misses = (each.found() for each in apart)
@@ -160,17 +160,19 @@ def streamed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | No
     if "complexity" not in task.wanted:
         return near, None
     local_sets = LocalSets(points, near.squared_misses)
-    with task.stage("local sets", passes=1), task.unfinished("local-sets") as unfinished:
+    with task.stage("local sets", passes=1):
         sweep(
             points, rows, [local_sets],
-            within_classes=True, progress=task.progress, description="local sets", unfinished=unfinished, client=task.client,
+            within_classes=True, progress=task.progress, description="local sets",
+            unfinished=task.unfinished("local-sets"), client=task.client,
         )  # fmt: skip
     between = interpolated_points(points.X, points.codes, task.seed)._replace(scale=points.scale)
     nearest = NearestLists(len(between.X), 1, n, points.scale)
-    with task.stage("interpolated points", passes=1), task.unfinished("interpolated") as unfinished:
+    with task.stage("interpolated points", passes=1):
         sweep(
             points, between, [nearest],
-            progress=task.progress, description="interpolated points", unfinished=unfinished, client=task.client,
+            progress=task.progress, description="interpolated points",
+            unfinished=task.unfinished("interpolated"), client=task.client,
         )  # fmt: skip
     return near, Border(local_sets, points.codes[nearest.found()[1][:, 0]] != between.codes)
 

@@ -133,11 +133,10 @@ class Task(NamedTuple):
         """A part of the result, made now unless an earlier call or process has made it."""
         return self.parts.keep(name, self.depends_on, make)
 
-    @contextmanager
-    def unfinished(self, name: str, order: NDArray[np.int64] | None = None) -> Iterator[Unfinished]:
+    def unfinished(self, name: str, order: NDArray[np.int64] | None = None) -> Unfinished:
         """Where a long part keeps what it has so far, which may depend on the order in which it goes through the rows."""
         way = {"spread": self.client is not None, "order": None if order is None else _digest(order)}
-        yield self.parts.unfinished(name, self.depends_on | way)
+        return self.parts.unfinished(name, self.depends_on | way)
 
     @contextmanager
     def stage(self, name: str, passes: int = 0) -> Iterator[None]:
