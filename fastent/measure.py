@@ -25,7 +25,7 @@ from fastent.geometry import AboutMeans, ClassGeometry, ClassMoments, centred_me
 from fastent.intervals import sample_mean
 from fastent.measurement import Lisi, Measurement
 from fastent.mixing import Mixing, lisi, mixing
-from fastent.neighbors import Neighbors
+from fastent.neighbors import Neighbors, exact_neighbors
 from fastent.pairs import Points
 from fastent.passes import WAYS
 from fastent.plan import OF_K, Metric, Plan, Task, prepared
@@ -129,7 +129,7 @@ def measure(
         seed=seed,
         progress=progress,
     )
-    with task.stage("check", passes=1):
+    with task.stage("check", passes=1 + task.parts.keeps):  # a digest of all rows where parts are kept
         task = task._replace(points=task.points._replace(scale=common_scale(task.points.X, client=client))).identified(plan)
     return _measured(task, plan)
 
@@ -146,7 +146,7 @@ def _measured(task: Task, plan: Plan) -> Measurement:
     near, border = WAYS[plan.way](task, plan, sums)
     neighbors = mixed = inverse = dimension = None
     if near.all is not None:
-        neighbors = Neighbors(near.all[1], np.sqrt(near.all[0]), rows, n, "exact", 1.0)
+        neighbors = exact_neighbors(near.all, rows, n)
         with task.stage("mixing and dimension"):
             mixed, inverse, dimension = _of_neighbours(task, neighbors, labels)
     complexity = None

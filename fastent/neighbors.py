@@ -18,7 +18,7 @@ from fastent.spread import everywhere
 if TYPE_CHECKING:
     from fastent.exact import Work
 
-__all__ = ["Neighbors", "label_codes", "neighbors", "search_distances"]
+__all__ = ["Neighbors", "exact_neighbors", "label_codes", "neighbors", "search_distances"]
 
 Array = NDArray[Any]
 Method = Literal["auto", "exact", "flat", "ivf", "hnsw", "torch"]
@@ -244,7 +244,7 @@ class _Task(NamedTuple):
         check_fits(needed, what, "use fewer queries, or method='exact', which takes the rows chunk by chunk", budget)
 
     def finished(self, squared: NDArray[np.float64], found: NDArray[np.int64], recall: float, work: Any = None) -> Neighbors:
-        distances = search_distances(squared, self.unit).astype(np.float32)
+        distances = search_distances(squared, self.unit)
         return Neighbors(found, distances, self.asked.rows, len(self.X), self.method, recall, work)
 
 
@@ -300,6 +300,12 @@ def _rows(X: Any, unit: bool) -> Array:
 
     blocks = [directions(block).astype(block.dtype) if unit else block for _, block in row_blocks(X)]
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def exact_neighbors(found: tuple[Array, Array], queries: NDArray[np.int64], n: int) -> Neighbors:
+    """Of squared distances and row numbers (q, k), as an exact search among n rows returns them."""
+    squared, index = found
+    return Neighbors(index, search_distances(squared, False), queries, n, "exact", 1.0)
 
 
 def search_distances(squared: NDArray[np.float64], unit: bool) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ from fastent.evaluation import placed
 from fastent.geometry import ClassMoments
 from fastent.margins import margins_from
 from fastent.mixing import mixing
-from fastent.neighbors import Neighbors, search_distances
+from fastent.neighbors import exact_neighbors
 from fastent.streaming.layers import watching
 from fastent.streaming.probe_set import ProbeSet
 from fastent.streaming.ranks import Ranks
@@ -253,9 +253,7 @@ def _of_neighbors(
     for i in range(len(options.layers)):
         lists = [_joined([part[i][j] for part in parts], n) for j in range(len(_wanted(options)))]
         if "mixing" in options.metrics:
-            squared, found = lists.pop(0)
-            distances = search_distances(squared, False).astype(np.float32)
-            mixed = mixing(Neighbors(found, distances, queries, n, "exact", 1.0), codes, matrix=False)
+            mixed = mixing(exact_neighbors(lists.pop(0), queries, n), codes, matrix=False)
             numbers["mixing"][i], numbers["mixing_error"][i] = mixed.overlap, mixed.error
         if "margins" in options.metrics:
             between = margins_from(queries, lists[0], lists[1], n, False)

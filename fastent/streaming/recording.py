@@ -18,7 +18,7 @@ from fastent.chunks import blocks_ahead
 from fastent.exact import index_bytes
 from fastent.geometry import ClassMoments
 from fastent.mixing import mixing
-from fastent.neighbors import Neighbors, search_distances
+from fastent.neighbors import exact_neighbors
 from fastent.outofcore import NearestSoFar
 from fastent.streaming.layers import watching
 from fastent.streaming.standard import Standard
@@ -159,9 +159,7 @@ def wrong_of(network: nn.Module, rows: Tensor, codes: Array) -> NDArray[np.bool_
 
 
 def _mixing(near: NearestSoFar, codes: NDArray[np.int64], queries: NDArray[np.int64]) -> tuple[float, float]:
-    squared, index = near.found()
-    found = Neighbors(index, search_distances(squared, False).astype(np.float32), queries, len(codes), "exact")
-    mixed = mixing(found, codes, matrix=False)
+    mixed = mixing(exact_neighbors(near.found(), queries, len(codes)), codes, matrix=False)
     return mixed.overlap, mixed.error
 
 
