@@ -244,7 +244,7 @@ class _Task(NamedTuple):
         check_fits(needed, what, "use fewer queries, or method='exact', which takes the rows chunk by chunk", budget)
 
     def finished(self, squared: NDArray[np.float64], found: NDArray[np.int64], recall: float, work: Any = None) -> Neighbors:
-        distances = search_distances(squared, self.unit)
+        distances = search_distances(squared, self.unit).astype(np.float32)
         return Neighbors(found, distances, self.asked.rows, len(self.X), self.method, recall, work)
 
 
@@ -305,7 +305,7 @@ def _rows(X: Any, unit: bool) -> Array:
 def exact_neighbors(found: tuple[Array, Array], queries: NDArray[np.int64], n: int) -> Neighbors:
     """Of squared distances and row numbers (q, k), as an exact search among n rows returns them."""
     squared, index = found
-    return Neighbors(index, search_distances(squared, False), queries, n, "exact", 1.0)
+    return Neighbors(index, search_distances(squared, False).astype(np.float32), queries, n, "exact", 1.0)
 
 
 def search_distances(squared: NDArray[np.float64], unit: bool) -> NDArray[np.float64]:
