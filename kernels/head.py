@@ -9,11 +9,10 @@ precision, everything else is summed in double precision. Strips do not depend o
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import prange, types
-from numba.extending import intrinsic
+from numba import prange
 
-from .jit import SUMS, kernel, unowned
+from .exponential import exponential
+from .jit import FUSED, SUMS, kernel, unowned
 from .recording import add_squares, dot, invert_norms
 
 __all__ = ["RELU", "STRIP", "TANH", "head"]
@@ -22,47 +21,6 @@ TANH, RELU = 0, 1
 
 # Points of a strip: of 20 units a strip takes 20 kB in single precision, and stays in the first cache.
 STRIP = 256
-
-_LOG2_E = 1.4426950408889634
-# log 2 in two parts, the first of few bits, so that x - n log 2 loses none.
-_LN2_HIGH, _LN2_LOW = 6.93145751953125e-1, 1.42860682030941723212e-6
-# exp of less is 0 for every purpose here; 2^n stays normal.
-_LEAST = -700.0
-
-
-@intrinsic
-def _power_of_two(typing_context, exponent):  # type: ignore[no-untyped-def]
-    """2^n in double precision, for an int64 n from -1022 to 1023."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        word = ir.IntType(64)
-        bits = builder.shl(builder.add(arguments[0], word(1023)), word(52))
-        return builder.bitcast(bits, ir.DoubleType())
-
-    return types.float64(types.int64), generate
-
-
-@kernel(fastmath=frozenset({"contract"}))
-def _exponential(x: float) -> float:
-    """exp(x) for x <= 0 in double precision, to 2 units in the last place."""
-    x = max(x, _LEAST)
-    n = np.floor(x * _LOG2_E + 0.5)
-    f = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    p = 1 / 6227020800
-    p = p * f + 1 / 479001600
-    p = p * f + 1 / 39916800
-    p = p * f + 1 / 3628800
-    p = p * f + 1 / 362880
-    p = p * f + 1 / 40320
-    p = p * f + 1 / 5040
-    p = p * f + 1 / 720
-    p = p * f + 1 / 120
-    p = p * f + 1 / 24
-    p = p * f + 1 / 6
-    p = p * f + 0.5
-    p = p * f + 1.0
-    p = p * f + 1.0
-    return p * _power_of_two(np.int64(n))
 
 
 @kernel()
@@ -88,10 +46,10 @@ def _raise_to(values: Any, largest: Any) -> None:
         largest[i] = values[i] if values[i] > largest[i] else largest[i]
 
 
-@kernel(fastmath=frozenset({"contract"}))
+@kernel(fastmath=FUSED)
 def _exponentials(values: Any, largest: Any, found: Any, total: Any) -> None:
     for i in range(found.shape[0]):
-        found[i] = _exponential(np.float64(values[i]) - np.float64(largest[i]))
+        found[i] = exponential(np.float64(values[i]) - np.float64(largest[i]))
         total[i] += found[i]
 
 

@@ -10,6 +10,8 @@ from numba.extending import intrinsic
 
 # Sums may be reordered and fused, which is what lets them vectorise. NaN and infinities keep their meaning.
 SUMS = frozenset({"reassoc", "contract", "nsz"})
+# Products and sums may be fused, in the order in which they stand.
+FUSED = frozenset({"contract"})
 
 
 def kernel(*, parallel: bool = False, fastmath: frozenset[str] = frozenset()) -> Callable[..., Any]:

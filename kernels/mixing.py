@@ -3,8 +3,10 @@
 from typing import Any
 
 import numpy as np
-from fastent.kernels.jit import kernel
 from numba import prange
+
+from .exponential import exponential
+from .jit import SUMS, kernel
 
 __all__ = ["count_classes", "count_occurrences", "inverse_simpson", "label_shares"]
 
@@ -93,8 +95,20 @@ def count_occurrences(indices: Any, codes: Any, own: Any) -> Any:
     return occurrence, bad
 
 
+@kernel(fastmath=SUMS)
+def _weights_at(beta: float, reduced: Any, weights: Any) -> Any:
+    """Write exp(-beta r), and return the sums of that, of r times that and of r^2 times that."""
+    total = first = second = 0.0
+    for j in range(weights.shape[0]):
+        weights[j] = exponential(-beta * reduced[j])
+        total += weights[j]
+        first += reduced[j] * weights[j]
+        second += reduced[j] * reduced[j] * weights[j]
+    return total, first, second
+
+
 @kernel()
-def _weigh(distances: Any, target: float, weights: Any) -> None:
+def _weigh(distances: Any, target: float, reduced: Any, weights: Any) -> None:
     """Weights exp(-beta d), beta such that their entropy is `target`: Newton's steps in log beta, kept within a bracket."""
     low, high, beta = 0.0, np.inf, 1.0
     nearest = np.float64(distances[0])
@@ -102,14 +116,11 @@ def _weigh(distances: Any, target: float, weights: Any) -> None:
     if scale == 0.0:
         weights[:] = 1 / len(weights)
         return
+    for j in range(len(reduced)):
+        reduced[j] = (distances[j] - nearest) / scale
+    total = 0.0
     for _ in range(_STEPS):
-        total = first = second = 0.0
-        for j in range(len(weights)):
-            reduced = (distances[j] - nearest) / scale
-            weights[j] = np.exp(-beta * reduced)
-            total += weights[j]
-            first += reduced * weights[j]
-            second += reduced * reduced * weights[j]
+        total, first, second = _weights_at(beta, reduced, weights)
         mean = first / total
         surplus = np.log(total) + beta * mean - target
         if abs(surplus) < 1e-12:
@@ -132,9 +143,9 @@ def inverse_simpson(indices: Any, distances: Any, codes: Any, n_classes: int, pe
     q, k = indices.shape
     result = np.empty(q)
     for part in prange(parts):
-        shares, weights = np.zeros(n_classes), np.empty(k)
+        shares, reduced, weights = np.zeros(n_classes), np.empty(k), np.empty(k)
         for i in range(part * q // parts, (part + 1) * q // parts):
-            _weigh(distances[i], np.log(perplexity), weights)
+            _weigh(distances[i], np.log(perplexity), reduced, weights)
             for j in range(k):
                 shares[codes[indices[i, j]]] += weights[j]
             squares = 0.0

@@ -11,11 +11,9 @@ a class is a sum over a segment.
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
-from .jit import SUMS, kernel
+from .exponential import single_exponential
+from .jit import FUSED, SUMS, kernel
 from .search import insert, squared_distance
 
 __all__ = [
@@ -32,51 +30,15 @@ __all__ = [
     "sum_similarities",
 ]
 
-FUSED = frozenset({"contract"})
-
 # A pair nearer than this share of its squared norms is taken from differences.
 _CLOSE = np.float32(1 / 64)
 # Rows after which column sums go from single into double precision.
 _STRIP = 32
 
-_LOG2_E = np.float32(1.4426950408889634)
-# log 2 in two parts, the first of few bits, so that x - n log 2 loses none.
-_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
-# exp(_LEAST) is close to the least normal number of single precision.
-_LEAST = np.float32(-87.0)
-
 
 def rounding(d: int) -> float:
     """What a squared distance from `square_distances` may be off by, as a share of both squared norms."""
     return (d + 8) * 2.0**-23
-
-
-@intrinsic
-def _power_of_two(typing_context, exponent):  # type: ignore[no-untyped-def]
-    """2^n in single precision, for an int32 n from -126 to 127."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        word = ir.IntType(32)
-        bits = builder.shl(builder.add(arguments[0], word(127)), word(23))
-        return builder.bitcast(bits, ir.FloatType())
-
-    return types.float32(types.int32), generate
-
-
-@kernel(fastmath=FUSED)
-def _exponential(x: Any) -> Any:
-    """exp(x) for x <= 0 in single precision, to 2 units in the last place; exp(_LEAST) for anything below."""
-    x = max(x, _LEAST)
-    n = np.floor(x * _LOG2_E + np.float32(0.5))
-    f = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    p = np.float32(1 / 720)
-    p = p * f + np.float32(1 / 120)
-    p = p * f + np.float32(1 / 24)
-    p = p * f + np.float32(1 / 6)
-    p = p * f + np.float32(0.5)
-    p = p * f + np.float32(1)
-    p = p * f + np.float32(1)
-    return p * _power_of_two(np.int32(n))
 
 
 @kernel(fastmath=SUMS)
@@ -147,10 +109,14 @@ def _sum_roots(squared: Any) -> float:
     return total
 
 
-@kernel()
-def _add_roots(squared: Any, strip: Any) -> None:
+@kernel(fastmath=SUMS)
+def _sum_and_add_roots(squared: Any, strip: Any) -> float:
+    total = np.float32(0)
     for j in range(squared.shape[0]):
-        strip[j] += np.sqrt(squared[j])
+        root = np.sqrt(squared[j])
+        total += root
+        strip[j] += root
+    return total
 
 
 @kernel()
@@ -181,12 +147,14 @@ def sum_distances(squared: Any, bounds: Any, other_bounds: Any, across: Any, dow
                 total = 0.0
                 # In pieces, so that single precision does.
                 for begin in range(other_bounds[t], other_bounds[t + 1], 512):
-                    total += _sum_roots(squared[i, begin : min(begin + 512, other_bounds[t + 1])])
+                    end = min(begin + 512, other_bounds[t + 1])
+                    if len(down):
+                        total += _sum_and_add_roots(squared[i, begin:end], strip[begin:end])
+                    else:
+                        total += _sum_roots(squared[i, begin:end])
                 across[t, i] = total
-            if len(down):
-                _add_roots(squared[i], strip)
-                if (i + 1 - bounds[s]) % _STRIP == 0:
-                    _flush(strip, down[s])
+            if len(down) and (i + 1 - bounds[s]) % _STRIP == 0:
+                _flush(strip, down[s])
         if len(down):
             _flush(strip, down[s])
 
@@ -195,7 +163,7 @@ def sum_distances(squared: Any, bounds: Any, other_bounds: Any, across: Any, dow
 def _sum_exponentials(squared: Any, rate: float) -> float:
     total = np.float32(0)
     for j in range(squared.shape[0]):
-        total += _exponential(-squared[j] * rate)
+        total += single_exponential(-squared[j] * rate)
     return total
 
 
@@ -203,7 +171,7 @@ def _sum_exponentials(squared: Any, rate: float) -> float:
 def _sum_and_add_exponentials(squared: Any, rate: float, strip: Any) -> float:
     total = np.float32(0)
     for j in range(squared.shape[0]):
-        term = _exponential(-squared[j] * rate)
+        term = single_exponential(-squared[j] * rate)
         total += term
         strip[j] += term
     return total

@@ -24,13 +24,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fastent.kernels.bounds import QUERIES, WORDS, bounds_of_four, first_bit
-from fastent.kernels.jit import SUMS, kernel, unowned
+from fastent.kernels.jit import FUSED, SUMS, kernel, unowned
 from fastent.kernels.tree import TILE, select
 from numba import prange
 
 __all__ = ["BLUR", "Desk", "Found", "Points", "make_desk", "rank_candidates", "search"]
-
-FUSED = frozenset({"contract"})
 
 # Survivors' distances are left early after so many features.
 _STRIDE = 128

@@ -1,0 +1,75 @@
+"""exp for numbers below zero, in a form that loops vectorise: a power of two by its bits, the rest by a polynomial."""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .jit import FUSED, kernel
+
+__all__ = ["exponential", "single_exponential"]
+
+_LOG2_E = 1.4426950408889634
+# log 2 in two parts, the first of few bits, so that x - n log 2 loses none.
+_LN2_HIGH, _LN2_LOW = 6.93145751953125e-1, 1.42860682030941723212e-6
+_SINGLE_LOG2_E = np.float32(_LOG2_E)
+_SINGLE_LN2_HIGH, _SINGLE_LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+# exp of less is 0 for every purpose here; 2^n stays normal.
+_LEAST, _SINGLE_LEAST = -700.0, np.float32(-87.0)
+
+
+@intrinsic
+def _power_of_two(typing_context, exponent):  # type: ignore[no-untyped-def]
+    """2^n where that is a normal number: in double precision for an int64 n, in single precision for an int32."""
+    width, (mantissa, bias, kind, result) = exponent.bitwidth, {
+        32: (23, 127, ir.FloatType(), types.float32),
+        64: (52, 1023, ir.DoubleType(), types.float64),
+    }[exponent.bitwidth]  # fmt: skip
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        word = ir.IntType(width)
+        bits = builder.shl(builder.add(arguments[0], word(bias)), word(mantissa))
+        return builder.bitcast(bits, kind)
+
+    return result(exponent), generate
+
+
+@kernel(fastmath=FUSED)
+def exponential(x: float) -> float:
+    """exp(x) for x <= 0 in double precision, to 2 units in the last place; exp(-700) for anything below."""
+    x = max(x, _LEAST)
+    n = np.floor(x * _LOG2_E + 0.5)
+    f = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    p = 1 / 6227020800
+    p = p * f + 1 / 479001600
+    p = p * f + 1 / 39916800
+    p = p * f + 1 / 3628800
+    p = p * f + 1 / 362880
+    p = p * f + 1 / 40320
+    p = p * f + 1 / 5040
+    p = p * f + 1 / 720
+    p = p * f + 1 / 120
+    p = p * f + 1 / 24
+    p = p * f + 1 / 6
+    p = p * f + 0.5
+    p = p * f + 1.0
+    p = p * f + 1.0
+    return p * _power_of_two(np.int64(n))
+
+
+@kernel(fastmath=FUSED)
+def single_exponential(x: Any) -> Any:
+    """The same in single precision; exp(-87), close to the least normal number, for anything below that."""
+    x = max(x, _SINGLE_LEAST)
+    n = np.floor(x * _SINGLE_LOG2_E + np.float32(0.5))
+    f = (x - n * _SINGLE_LN2_HIGH) - n * _SINGLE_LN2_LOW
+    p = np.float32(1 / 720)
+    p = p * f + np.float32(1 / 120)
+    p = p * f + np.float32(1 / 24)
+    p = p * f + np.float32(1 / 6)
+    p = p * f + np.float32(0.5)
+    p = p * f + np.float32(1)
+    p = p * f + np.float32(1)
+    return p * _power_of_two(np.int32(n))
