@@ -24,6 +24,7 @@ napoleon_preprocess_types = False
 
 html_theme = "furo"
 html_title = f"fastent {release}"
+html_static_path, html_css_files = ["static"], ["pages.css"]
 html_copy_source = html_show_sourcelink = False
 
 

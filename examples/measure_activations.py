@@ -1,9 +1,9 @@
 """How tangled are the classes in each layer? Capture activations once, then measure and compare the layers.
 
 A network is trained on scikit-learn's digits, its layers are run once over all digits and written to disk as float16 shards,
-and each layer is measured from there: how many of a point's nearest neighbours have its label, how far the nearest point of another
-class is beside the nearest of its own, how wide the classes are beside their distances, and how many dimensions the layer uses.
-The pixels themselves stand in the first column, so that one sees what each layer adds.
+and each layer is measured from there: how many of a point's nearest neighbours have its label, how far the nearest point of
+another class is beside the nearest of its own, how wide the classes are beside their distances, and how many dimensions the
+layer uses. The pixels themselves stand in the first column, so that one sees what each layer adds.
 
     python examples/measure_activations.py
 

@@ -115,6 +115,18 @@ def test_examples(script, options, files, says, tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.iterdir()] == files
 
 
+def test_pictures_are_drawn():
+    for draw in runpy.run_path(str(ROOT / "docs" / "draw.py"))["PICTURES"]:
+        assert (ROOT / "docs" / "pictures" / f"{draw.__name__}.svg").is_file()
+        if draw.__name__ != "inversion":  # which trains for seconds
+            assert draw().axes
+
+
+def test_what_is_cited_is_this_version():
+    assert f"\nversion: {fe.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {fe.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
 def test_every_public_name_is_in_the_reference():
     page = (ROOT / "docs" / "api.rst").read_text(encoding="utf-8")
     named = set(re.findall(r"^\.\. auto\w+:: (\w+)$", page, re.MULTILINE))
