@@ -99,7 +99,7 @@ def margins():
     axes = plane(figure, X, y, alpha=0.5)
     # Where both distances can be seen: one point among its own, one among the others.
     inside = np.where(found.relative > 0.4, found.hit, 0).argmax()
-    outside = np.where(found.relative < -0.4, found.miss, 0).argmax()
+    outside = np.where(found.relative < -0.2, found.miss, 0).argmax()
     for i in (inside, outside):
         for j, style in ((found.hit_index[i], "-"), (found.miss_index[i], ":")):
             axes.plot(*X[[i, j]].T, style, color="black", linewidth=1.6)

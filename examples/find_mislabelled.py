@@ -13,7 +13,7 @@ mean the same digit, neighbours are hard to beat. Where pixel distances say litt
 
     python examples/find_mislabelled.py
 
-About ten seconds on a laptop, once kernels are compiled.
+About ten seconds on a laptop; half a minute more the first time, when kernels are compiled.
 """
 
 import argparse

@@ -10,8 +10,8 @@ what they would be without the probe.
 
     python examples/inversion_in_your_loop.py
 
-About ten seconds on a laptop, once kernels are compiled (the first call of fastent on a machine takes half a minute more). It
-writes inversion.svg: the radii with their turns, and the digits that stood in the way.
+About ten seconds on a laptop, and as many more the first time, when kernels are compiled. It writes inversion.svg: the radii
+with their turns, and the digits that stood in the way.
 """
 
 import argparse

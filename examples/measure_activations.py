@@ -7,8 +7,8 @@ layer uses. The pixels themselves stand in the first column, so that one sees wh
 
     python examples/measure_activations.py
 
-A few seconds on a laptop, once kernels are compiled (half a minute more on the first call of fastent on a machine). The folder
-`activations` stays; running the script again verifies it instead of computing it anew.
+A few seconds on a laptop; half a minute more the first time, when kernels are compiled. The folder `activations` stays; running
+the script again verifies it instead of computing it anew.
 """
 
 import argparse
