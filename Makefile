@@ -8,8 +8,8 @@ demo: .venv/.installed
 	$(BIN)/fastent run --data digits --out demo
 
 test: .venv/.installed-test
-	# Threads that wait for others do not spin: on a shared machine that takes the time of those that work.
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+	# Two files at a time. Threads that wait for others do not spin: that takes the time of those that work.
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check .
