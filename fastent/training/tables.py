@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from fastent.training.run import Run
 
-__all__ = ["curves_table", "stragglers_table", "summary", "write_tables"]
+__all__ = [
+    "class_names", "curves_table", "epoch_of", "readable_reasons", "readable_rows", "stragglers_table", "summary",
+    "write_tables",
+]  # fmt: skip
 
 
 def curves_table(run: "Run") -> "pa.Table":
@@ -69,6 +72,18 @@ def stragglers_table(run: "Run") -> "pa.Table":
     return table.replace_schema_metadata({"fastent.config": json.dumps(run.config)})
 
 
+def class_names(run: "Run") -> list[str]:
+    """As people call them."""
+    if run.config.get("classes") == "parity" and run.classes.tolist() == [0, 1]:
+        return ["even", "odd"]
+    return [str(label) for label in run.classes.tolist()]
+
+
+def epoch_of(run: "Run", epoch: float) -> str:
+    """An epoch of the run, with two decimals where it lies within one that was recorded in parts."""
+    return f"{epoch:,.2f}" if run.epoch.dtype.kind == "f" and not float(epoch).is_integer() else f"{epoch:,.0f}"
+
+
 def summary(run: "Run") -> dict[str, Any]:
     """The result in numbers, JSON throughout: for each class eps* with its interval, epoch, radii and stragglers."""
     consensus = run.straggler_share >= 0.5
@@ -110,6 +125,40 @@ def _streamed(run: "Run") -> dict[str, Any]:
         "mixing": float(last) if np.isfinite(last) else None,
         "stragglers_of": "all points" if run.recorded is None or run.straggler_bits is not None else "the recorded points",
     }
+
+
+def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The result as people read it: headings, and a row for each class."""
+    headings = (
+        "class", "seeds", "eps*", "95 % interval", "epoch", "radius there", "at the end", "stragglers", "in >= half",
+    )  # fmt: skip
+    rows: list[tuple[str, ...]] = []
+    for name, row in zip(class_names(run), summary(run)["classes"], strict=True):
+        found = row["found"] > 0
+        spread = f" ± {100 * row['std']:.2f}" if row["std"] is not None else ""
+        rows.append(
+            (
+                name,
+                f"{row['found']}/{row['seeds']}",
+                f"{100 * row['train_error']:.2f}{spread} %" if found else "no inversion",
+                f"{100 * row['interval'][0]:.2f} to {100 * row['interval'][1]:.2f} %" if row["interval"] else "",
+                epoch_of(run, row["epoch"]) if found else "",
+                f"{row['value']:.4f}" if found else "",
+                f"{row['radius_at_end']:.4f}",
+                f"{row['stragglers_per_seed']:.0f}",
+                str(row["consensus_stragglers"]),
+            )
+        )
+    return headings, rows
+
+
+def readable_reasons(run: "Run") -> list[str]:
+    """Why classes have no inversion, a sentence for each reason."""
+    return [
+        f"Class {name}: no inversion in {count} of {found.seeds} seeds, {reason}."
+        for name, found in zip(class_names(run), run.inversion_summary(), strict=True)
+        for reason, count in found.reasons.items()
+    ]
 
 
 def write_tables(run: "Run", folder: str | os.PathLike[str]) -> None:
