@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from bench.scale import skip_if_late
+
 ROUNDS = 5
 
 
@@ -15,6 +17,10 @@ class Part(NamedTuple):
 
     work: Callable[[], Any]
     times: float
+
+
+def pytest_runtest_setup() -> None:
+    skip_if_late()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from fastent.files import atomic_path, output_folder, write_text
 from fastent.intervals import Estimate
+from fastent.plain import as_plain
 
 if TYPE_CHECKING:
     import rich.console
@@ -84,8 +85,8 @@ class Result(ABC):
             "claim": self.claim,
             "holds": self.verdict.holds,
             "verdict": self.verdict.sentence,
-            "numbers": _plain(self.numbers()),
-            "config": _plain(self.config),
+            "numbers": as_plain(self.numbers()),
+            "config": as_plain(self.config),
         }
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -142,21 +143,3 @@ def estimate_text(estimate: Estimate, *, percent: bool = False, digits: int = 2)
     if math.isnan(low) or math.isnan(high):
         return f"{scale * value:.{digits}f}{unit}"
     return f"{scale * value:.{digits}f}{unit} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
-
-
-def _plain(value: Any) -> Any:
-    import numpy as np
-
-    if isinstance(value, Estimate):
-        return _plain(value._asdict())
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, str | int | bool | None) else str(value)
