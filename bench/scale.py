@@ -6,7 +6,7 @@ import time
 import pytest
 
 SHARE = float(os.environ.get("FASTENT_BENCH_SHARE", 1))
-_MINUTES = float(os.environ.get("FASTENT_BENCH_MINUTES", "inf"))
+MINUTES = float(os.environ.get("FASTENT_BENCH_MINUTES", "inf"))
 # So many queries of the peers that are extrapolated must be there.
 _LEAST = 4000
 _started: list[float] = []
@@ -20,5 +20,5 @@ def scaled(n: int, least: int = _LEAST) -> int:
 def skip_if_late() -> None:
     """Leave out what is still to come once the time asked for is over; it counts from the first job."""
     _started.append(time.monotonic())
-    if time.monotonic() - _started[0] > 60 * _MINUTES:
-        pytest.skip(f"{_MINUTES:g} minutes were over")
+    if time.monotonic() - _started[0] > 60 * MINUTES:
+        pytest.skip(f"{MINUTES:g} minutes were over")

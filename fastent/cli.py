@@ -1,5 +1,6 @@
 """The command line: parse, call, print."""
 
+import io
 import json
 import shlex
 import sys
@@ -86,6 +87,9 @@ app = typer.Typer(
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where an encoding has no place for a sign, the rest is worth printing
     app(prog_name="fastent")
 
 

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from fastent.terminal import text_table
+
 __all__ = ["fitting_table", "print_cost", "print_json", "show"]
 
 # Where no terminal says how wide it is, as in a pipe.
@@ -48,30 +50,21 @@ def fitting_table(
     def fits(table: Table) -> bool:
         return Measurement.get(console, unlimited, table).maximum <= console.width
 
-    table = _table(title, headings, rows, caption)
+    table = text_table(title, headings, rows, caption)
     if fits(table):
         return table
     on_its_side = list(zip(headings, *rows, strict=True))
-    table = _table(title, on_its_side[0], on_its_side[1:], caption)
+    table = text_table(title, on_its_side[0], on_its_side[1:], caption)
     if fits(table):
         return table
     for i in range(len(dispensable)):
         kept = [place for place, heading in enumerate(headings) if heading not in dispensable[: i + 1]]
         left_out = f"{caption} No room for: {', '.join(dispensable[: i + 1])}."
-        table = _table(title, [headings[place] for place in kept], [[row[place] for place in kept] for row in rows], left_out)
+        table = text_table(
+            title, [headings[place] for place in kept], [[row[place] for place in kept] for row in rows], left_out
+        )
         if fits(table):
             break
-    return table
-
-
-def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> Table:
-    from rich.markup import escape
-
-    table = Table(title=escape(title), caption=escape(caption))
-    for i, heading in enumerate(headings):
-        table.add_column(escape(heading), justify="right" if i else "left")
-    for row in rows:
-        table.add_row(*map(escape, row))
     return table
 
 

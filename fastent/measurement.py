@@ -25,7 +25,7 @@ from fastent.softnn import SoftNearestNeighbor
 
 if TYPE_CHECKING:
     import pyarrow
-    import rich.table
+    import rich.console
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -72,6 +72,10 @@ MEANINGS = {
     "complexity/f1": "0 one feature tells all apart",
 }
 
+# In narrower terminals, nothing would be left of what a statistic says.
+_ROOM_TO_EXPLAIN = 70
+# What a comparison takes with standard errors: the names of statistics, and each measurement.
+_ROOM_FOR_NAMES, _ROOM_FOR_ERRORS = 40, 18
 # The part that each kind of picture shows.
 _DRAWN = {
     "matrix": "mixing", "margins": "margins", "distance": "geometry", "collapse": "geometry", "dimension": "dimension",
@@ -312,10 +316,13 @@ class Measurement:
         asked = "" if len(self.queries) == n else f", {len(self.queries):,} queries"
         return f"Measurement({n:,} x {d}, {len(self.classes)} classes{asked}: {values})"
 
-    def __rich__(self) -> "rich.table.Table":
+    def __rich_console__(
+        self, console: "rich.console.Console", options: "rich.console.ConsoleOptions"
+    ) -> "rich.console.RenderResult":
         from rich.markup import escape
         from rich.table import Table
 
+        explained = options.max_width >= _ROOM_TO_EXPLAIN
         table = Table(
             title=self._title,
             title_justify="left",
@@ -329,7 +336,8 @@ class Measurement:
         table.add_column("value", justify="right", no_wrap=True)
         if uncertain:
             table.add_column("95 % interval", justify="right", no_wrap=True)
-        table.add_column("")
+        if explained:
+            table.add_column("")
         before = ""
         for name, value in summary.items():
             group, statistic = name.split("/")
@@ -337,8 +345,9 @@ class Measurement:
                 table.add_row(f"[bold]{group}[/bold]")
                 before = group
             interval = [readable_interval(intervals.get(name))] if uncertain else []
-            table.add_row(f"  {statistic}", readable(value), *interval, f"[dim]{MEANINGS[name]}[/dim]")
-        return table
+            meaning = [f"[dim]{MEANINGS[name]}[/dim]"] if explained else []
+            table.add_row(f"  {statistic}", readable(value), *interval, *meaning)
+        yield table
 
     def _scalars(self) -> Iterator[tuple[str, float]]:
         """Floats that parts hold under the names of `MEANINGS`; means of what they hold for points, classes or pairs."""
@@ -463,13 +472,13 @@ class Comparison:
         rows = [(statistic, *cells) for statistic, cells in self._cells()]
         return html_table("Measurements side by side", ("statistic", *self.names), rows, self.notes)
 
-    def _cells(self) -> Iterator[tuple[str, list[str]]]:
+    def _cells(self, with_errors: bool = True) -> Iterator[tuple[str, list[str]]]:
         """For each statistic what is shown of each measurement."""
         for statistic, row, errors in zip(self.statistics, self.values, self.standard_errors, strict=True):
             yield (
                 statistic,
                 [
-                    readable(value) + (f" ± {readable(error)}" if error > 0 else "")
+                    readable(value) + (f" ± {readable(error)}" if error > 0 and with_errors else "")
                     for value, error in zip(row, errors, strict=True)
                 ],
             )
@@ -481,20 +490,24 @@ class Comparison:
             lines.append("  ".join([f"{statistic:{width}}", *(f"{readable(value):>12}" for value in row)]))
         return "\n".join([*lines, *self.notes])
 
-    def __rich__(self) -> "rich.table.Table":
+    def __rich_console__(
+        self, console: "rich.console.Console", options: "rich.console.ConsoleOptions"
+    ) -> "rich.console.RenderResult":
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table("statistic", caption="\n".join(map(escape, self.notes)) or None, caption_justify="left")
+        table = Table(caption="\n".join(map(escape, self.notes)) or None, caption_justify="left")
+        table.add_column("statistic", no_wrap=True)
+        with_errors = options.max_width >= _ROOM_FOR_NAMES + _ROOM_FOR_ERRORS * len(self.names)
         for name in self.names:
             table.add_column(escape(name), justify="right")
         before = None
-        for statistic, cells in self._cells():
+        for statistic, cells in self._cells(with_errors):
             if before not in (None, statistic.split("/")[0]):
                 table.add_section()
             before = statistic.split("/")[0]
             table.add_row(statistic, *cells)
-        return table
+        yield table
 
 
 def compare(measurements: Sequence[Measurement], names: Sequence[str] | None = None) -> Comparison:

@@ -199,6 +199,7 @@ def test_what_a_probe_recorded():
         records.plot("mixing")
     with pytest.raises(fe.FastentError, match="layer='1': choose one of '0', '2'"):
         records.plot(layer="1")
+    assert records._repr_html_().count("<tr>") == 5  # two classes in two layers, below the headings
 
 
 def test_axes_of_ones_own(run, measured):

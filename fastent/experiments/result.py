@@ -105,19 +105,20 @@ class Result(ABC):
         with atomic_path(Path(path)) as temporary, matplotlib.rc_context({"svg.hashsalt": self.name}):
             figure.savefig(temporary, metadata={"Date": None} if Path(path).suffix == ".svg" else None)
 
-    def __rich__(self) -> "rich.console.Group":
-        from rich.console import Group
+    def __rich_console__(
+        self, console: "rich.console.Console", options: "rich.console.ConsoleOptions"
+    ) -> "rich.console.RenderResult":
         from rich.markup import escape
-        from rich.table import Table as RichTable
+        from rich.measure import Measurement
 
-        content = self.table()
-        shown = RichTable(title=escape(self.title), caption=escape(content.note) or None)
-        for i, heading in enumerate(content.headings):
-            shown.add_column(escape(heading), justify="right" if i else "left")
-        for row in content.rows:
-            shown.add_row(*map(escape, row))
-        verdict = f"[bold]{_SAID[self.verdict.holds]}.[/bold] {escape(self.verdict.sentence)}"
-        return Group(shown, escape(f"Claim: {self.claim}"), verdict)
+        from fastent.terminal import stacked_table, text_table
+
+        shown = text_table(self.title, *self.table())
+        if Measurement.get(console, options.update(width=1000), shown).minimum > options.max_width:
+            shown = stacked_table(self.title, *self.table())  # where words would be cut
+        yield shown
+        yield escape(f"Claim: {self.claim}")
+        yield f"[bold]{_SAID[self.verdict.holds]}.[/bold] {escape(self.verdict.sentence)}"
 
     def _repr_html_(self) -> str:
         from fastent.notebook import html_table

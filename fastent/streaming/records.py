@@ -262,6 +262,16 @@ class ProbeRecords:
         draw_probe(axes, self, kind, layer)
         return figure, axes
 
+    def _repr_html_(self) -> str:
+        from fastent.notebook import html_table
+
+        rows = []
+        for layer, of_layer in zip(self.layers, self.inversions(), strict=True):
+            for name, found in zip(self.classes, of_layer, strict=True):
+                cells = (f"{found.epoch:,}", f"{found.value:.4f}", "") if found else ("", "", found.reason)
+                rows.append((layer, str(name), *cells))
+        return html_table(repr(self), ("layer", "class", "inversion at step", "radius there", "none, because"), rows)
+
     def __repr__(self) -> str:
         of = f"{len(self.codes)} rows, {len(self.classes)} classes"
         return f"ProbeRecords({len(self)} looks at layers {', '.join(self.layers)}; {of})"
