@@ -76,7 +76,7 @@ def pruning(result: Any = "digits", **options: Any) -> "tuple[Figure, NDArray[An
     axes[1].set(
         ylim=(len(found.arms) - 0.5, -0.5), xlabel="depth of the dip in the radius,\nshare of its range (95 % interval)"
     )
-    axes[1].set_xlim(left=0)
+    axes[1].axvline(0, color="0.3", linewidth=0.8, linestyle="--")
     axes[1].grid(axis="x", alpha=0.25)
     return figure, axes
 

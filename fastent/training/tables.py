@@ -154,11 +154,11 @@ def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 def readable_reasons(run: "Run") -> list[str]:
     """Why classes have no inversion, a sentence for each reason."""
-    return [
-        f"Class {name}: no inversion in {count} of {found.seeds} seeds, {reason}."
-        for name, found in zip(class_names(run), run.inversion_summary(), strict=True)
-        for reason, count in found.reasons.items()
-    ]
+    reasons: dict[str, list[str]] = {}
+    for name, found in zip(class_names(run), run.inversion_summary(), strict=True):
+        for reason, count in found.reasons.items():
+            reasons.setdefault(reason, []).append(f"{count} of {found.seeds} seeds of class {name}")
+    return [f"No inversion in {', '.join(where)}: {reason}." for reason, where in reasons.items()]
 
 
 def write_tables(run: "Run", folder: str | os.PathLike[str]) -> None:
