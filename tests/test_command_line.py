@@ -23,6 +23,7 @@ from fastent.cli import app
 from fastent.cli_examples import EXAMPLES
 from fastent.cli_output import fitting_table
 from fastent.experiments.pruning import Pruning
+from fastent.report import experiments as report
 from fastent.training.tables import readable_rows
 from tests.test_plots import generalized, pruned
 from tests.test_report import made_up_run
@@ -101,6 +102,7 @@ def test_examples_are_in_the_help_and_run(name, here, monkeypatch):
             if everything:
                 patch.setattr(cli_experiments, "_carry_out", lambda *asked: pruned())
                 patch.setattr(Pruning, "draw", lambda *asked: None)
+                patch.setattr(report, "_picture", lambda result: "")
             if "--out acts" in example:
                 (here / "acts").unlink()
             quick = "" if everything else QUICK[command] + " --batch-size 50" * ("--record-every" in example)
@@ -374,5 +376,18 @@ def test_bench_runs_the_jobs_of_a_clone(tmp_path, monkeypatch):
     assert 1 < job["peers"]["twice"]["ratio"] < 4
     assert [each["because"] for each in result["skipped"]] == ["no data"]
     assert not (tmp_path / "bench" / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (5, "fastent: error: --only 'nonsense' is in the name of no job: try neighbors"),
+        (1, "fastent: error: the bench suite failed"),
+    ],
+)
+def test_bench_that_finds_or_finishes_nothing(status, said, monkeypatch):
+    monkeypatch.setattr(cli_bench, "_suite", lambda: Path())
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: subprocess.CompletedProcess(arguments, status))
     result = fastent("bench --only nonsense")
-    assert result.stderr.startswith("fastent: error: --only 'nonsense' is in the name of no job"), result.stderr
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(said)
