@@ -20,9 +20,10 @@ from xml.etree import ElementTree
 import llvmlite.binding as llvm
 import numba
 
+from fastent.cli_output import readable_seconds
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("fastent", "numpy", "numba", "torch", "scikit-learn", "faiss-cpu", "hnswlib", "pynndescent", "scikit-dimension")
-
 
 # What the whole suite takes on 2 threads. Peers that meet all pairs take most of it, ours and fixed costs the rest: the share of the
 # points that fits a share of the time lies between the two.
@@ -35,6 +36,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="jobs as small as fits this time")
     parser.add_argument("--to", type=Path, help="file for the result of these")
     asked, arguments = parser.parse_known_args()
+    if (asked.minutes is None) != (asked.to is None):
+        parser.error("--minutes and --to go together: small jobs have no place in the history")
     environment: dict[str, str] = {}
     if asked.minutes is not None:
         share = min(1.0, max(_LEAST_SHARE, (asked.minutes / _WHOLE_MINUTES) ** _EXPONENT))
@@ -54,12 +57,9 @@ def _measured(arguments: list[str], environment: dict[str, str]) -> tuple[dict[s
     with tempfile.TemporaryDirectory() as scratch:
         raw, log = Path(scratch) / "raw.json", Path(scratch) / "log.xml"
         pytest = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", str(Path(__file__).parent)]
-        outputs = [
-            f"--benchmark-json={raw}",
-            f"--junitxml={log}",
-            "-W",
-            "ignore::pytest_benchmark.logger.PytestBenchmarkWarning",
-        ]
+        # The warning says that no job ran, which is no error where the time was over or data are missing.
+        quiet = "ignore::pytest_benchmark.logger.PytestBenchmarkWarning"
+        outputs = [f"--benchmark-json={raw}", f"--junitxml={log}", "-W", quiet]
         status = subprocess.run([*pytest, *outputs, *arguments], check=False, env=os.environ | environment).returncode
         if status != 0:
             return {}, status
@@ -124,8 +124,8 @@ def _page(machine: dict[str, Any], jobs: list[tuple[str, dict[str, Any]]]) -> st
             rate = f" ({job['gigabytes'] / job['median_s']:.1f} GB/s)" if "gigabytes" in job else ""
             recall = f"{job['recall'][peer]:.4f}" if peer in job.get("recall", {}) else ""
             lines.append(
-                f"| {job['job']} | {job['rounds']} | {_seconds(job['median_s'])}{rate} | {peer} "
-                f"| {_seconds(figures['median_s'])} | {figures['ratio']:.2f} | {recall} | [{source}]({source}.json) |"
+                f"| {job['job']} | {job['rounds']} | {readable_seconds(job['median_s'])}{rate} | {peer} "
+                f"| {readable_seconds(figures['median_s'])} | {figures['ratio']:.2f} | {recall} | [{source}]({source}.json) |"
             )
     for remarks in (_remarks(job) for _, job in jobs):
         lines += ["", *remarks] if remarks else []
@@ -185,10 +185,6 @@ def _plot_growth(every: list[dict[str, Any]], path: Path) -> None:
     axes.grid(which="both", alpha=0.25)
     axes.legend(frameon=False)
     figure.savefig(path)
-
-
-def _seconds(value: float) -> str:
-    return f"{value * 1e3:.0f} ms" if value < 1 else f"{value:.2f} s"
 
 
 def _git(*arguments: str) -> str:

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from fastent.cli_options import AsJson, option, plain_errors
-from fastent.cli_output import print_json, show
+from fastent.cli_output import print_json, readable_seconds, show
 from fastent.errors import FastentError
 
 __all__ = ["bench"]
@@ -84,9 +84,9 @@ def _table(result: dict[str, Any]) -> Table:
     for heading in ("job", "ours", "peer", "its time", "ratio"):
         table.add_column(heading, justify="left" if heading in ("job", "peer") else "right", overflow="fold")
     for job in result["jobs"]:
-        name, ours = job["job"], _seconds(job["median_s"])
+        name, ours = job["job"], readable_seconds(job["median_s"])
         for peer, figures in job["peers"].items():
-            table.add_row(name, ours, peer, _seconds(figures["median_s"]), f"{figures['ratio']:.2f}")
+            table.add_row(name, ours, peer, readable_seconds(figures["median_s"]), f"{figures['ratio']:.2f}")
             name = ours = ""
     return table
 
@@ -96,7 +96,3 @@ def _reasons(skipped: list[dict[str, str]]) -> dict[str, list[str]]:
     for each in skipped:
         reasons.setdefault(each["because"], []).append(each["job"])
     return reasons
-
-
-def _seconds(value: float) -> str:
-    return f"{value * 1e3:.0f} ms" if value < 1 else f"{value:.2f} s"

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from fastent.terminal import text_table
 
-__all__ = ["fitting_table", "print_cost", "print_json", "show"]
+__all__ = ["fitting_table", "print_cost", "print_json", "readable_seconds", "show"]
 
 # Where no terminal says how wide it is, as in a pipe.
 _PIPED = 120
@@ -38,6 +38,10 @@ def print_cost(seconds: float, what: str, threads: int) -> None:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     print(f"{seconds:.1f} s {what} on {threads} thread{'s' * (threads > 1)}, peak memory {readable_bytes(peak)}")
+
+
+def readable_seconds(value: float) -> str:
+    return f"{value * 1e3:.0f} ms" if value < 1 else f"{value:.2f} s"
 
 
 def fitting_table(
