@@ -322,6 +322,15 @@ def test_the_package_is_the_command(tmp_path):
     assert max(map(len, result.stdout.splitlines())) <= 60
 
 
+def test_an_encoding_without_a_sign_prints_the_rest():
+    code = "import sys; from fastent.cli import main; sys.argv = ['fastent', '--help']\ntry: main()\nexcept SystemExit: print('6.6 \u00b1 0.3')"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
+    assert result.stdout.isascii()
+    assert result.stdout.endswith("6.6 ? 0.3\n")
+
+
 def test_bench_shows_ratios_and_what_was_left_out(monkeypatch):
     monkeypatch.setattr(cli_bench, "_suite", lambda: Path())
     monkeypatch.setattr(cli_bench, "_run", lambda *asked: BENCHED)

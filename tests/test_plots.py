@@ -1,6 +1,7 @@
 """Pictures of results: what is drawn is what was found, on axes of one's own or new ones, and files keep their text."""
 
 import re
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -105,6 +106,16 @@ def test_many_classes_have_a_band_and_a_legend_beside_the_axes():
     assert len(drawn(axes)) == 10  # each class to the others
     _, axes = made_up_run(seeds=1, classes=tuple(range(40))).plot()
     assert axes.get_legend() is None
+
+
+def test_records_within_epochs_and_a_class_without_points(run):
+    short = replace(run, epoch=run.epoch / 40, test_epoch=run.test_epoch / 40)
+    short.radius[:, :, :, 1] = np.nan
+    figure, axes = short.plot()
+    figure.canvas.draw()
+    assert axes.get_xscale() == "linear"
+    assert len(drawn(axes)["even"].get_xdata()) == 400
+    assert len(drawn(axes)["odd"].get_xdata()) == 0
 
 
 def test_a_run_that_does_not_turn_and_one_that_is_short():
