@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from fastent.errors import FastentError
 from fastent.options import choice, whole_number
 from fastent.plots.style import add_legend, class_style, epoch_axis, error_axis, plain
-from fastent.training.tables import class_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +46,7 @@ def draw_run(axes: "Axes", run: "Run", kind: str, against: str, layer: int) -> N
     if kind == "error" and against == "train_error":
         raise FastentError("kind='error' against='train_error': errors are drawn against='epoch'")
     layer = _place("layer", layer, run.n_layers)
-    names = class_names(run)
+    names = run.class_names
     said = names if names == ["even", "odd"] else [f"class {name}" for name in names]
     x = run.train_error if against == "train_error" else np.broadcast_to(run.epoch.astype(float), run.train_error.shape)
     if kind == "radius":

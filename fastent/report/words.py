@@ -6,7 +6,7 @@ import numpy as np
 
 from fastent.training.inversion import Inversion, InversionSummary, summarize_inversions
 from fastent.training.run import Run
-from fastent.training.tables import class_names, epoch_of
+from fastent.training.tables import epoch_of
 
 __all__ = ["Headline", "answers", "class_names", "count", "description", "epoch_of", "headline", "percent", "percent_range"]
 
@@ -46,6 +46,12 @@ def percent(share: float, digits: int = 1) -> str:
 
 def percent_range(interval: tuple[float, float], digits: int = 1) -> str:
     return f"{100 * interval[0]:.{digits}f}{_DASH}{percent(interval[1], digits)}"
+
+
+def class_names(run: Run) -> list[str]:
+    if run.config.get("classes") == "parity" and run.classes.tolist() == [0, 1]:
+        return ["even", "odd"]
+    return [str(label) for label in run.classes.tolist()]
 
 
 def headline(run: Run) -> Headline:

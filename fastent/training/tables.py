@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 __all__ = [
-    "class_names", "curves_table", "epoch_of", "readable_reasons", "readable_rows", "stragglers_table", "summary",
-    "write_tables",
+    "curves_table", "epoch_of", "readable_reasons", "readable_rows", "stragglers_table", "summary", "write_tables",
 ]  # fmt: skip
 
 
@@ -70,13 +69,6 @@ def stragglers_table(run: "Run") -> "pa.Table":
         }
     )
     return table.replace_schema_metadata({"fastent.config": json.dumps(run.config)})
-
-
-def class_names(run: "Run") -> list[str]:
-    """As people call them."""
-    if run.config.get("classes") == "parity" and run.classes.tolist() == [0, 1]:
-        return ["even", "odd"]
-    return [str(label) for label in run.classes.tolist()]
 
 
 def epoch_of(run: "Run", epoch: float) -> str:
@@ -133,7 +125,7 @@ def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         "class", "seeds", "eps*", "95 % interval", "epoch", "radius there", "at the end", "stragglers", "in >= half",
     )  # fmt: skip
     rows: list[tuple[str, ...]] = []
-    for name, row in zip(class_names(run), summary(run)["classes"], strict=True):
+    for name, row in zip(run.class_names, summary(run)["classes"], strict=True):
         found = row["found"] > 0
         spread = f" ± {100 * row['std']:.2f}" if row["std"] is not None else ""
         rows.append(
@@ -155,7 +147,7 @@ def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 def readable_reasons(run: "Run") -> list[str]:
     """Why classes have no inversion, a sentence for each reason."""
     reasons: dict[str, list[str]] = {}
-    for name, found in zip(class_names(run), run.inversion_summary(), strict=True):
+    for name, found in zip(run.class_names, run.inversion_summary(), strict=True):
         for reason, count in found.reasons.items():
             reasons.setdefault(reason, []).append(f"{count} of {found.seeds} seeds of class {name}")
     return [f"No inversion in {', '.join(where)}: {reason}." for reason, where in reasons.items()]
