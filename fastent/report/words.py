@@ -49,9 +49,7 @@ def percent_range(interval: tuple[float, float], digits: int = 1) -> str:
 
 
 def class_names(run: Run) -> list[str]:
-    if run.config.get("classes") == "parity" and run.classes.tolist() == [0, 1]:
-        return ["even", "odd"]
-    return [str(label) for label in run.classes.tolist()]
+    return run.class_names
 
 
 def headline(run: Run) -> Headline:
