@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from bench.scale import scaled
 from fastent.training.datasets import read_dataset
 
 WIDTHS = (784, 512, 512, 128, 10)
@@ -41,7 +42,7 @@ def network() -> Network:
     trained.load_state_dict(untrained.state_dict())
     optimizer = torch.optim.Adam(trained.parameters(), lr=1e-3)
     for _ in range(3):
-        for batch in torch.randperm(len(raw.x_train)).split(128):
+        for batch in torch.randperm(scaled(len(raw.x_train))).split(128):
             optimizer.zero_grad()
             F.cross_entropy(trained(images[batch]), labels[batch]).backward()
             optimizer.step()
@@ -51,7 +52,8 @@ def network() -> Network:
 def activations(state: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
     """The 70,000 images after hidden layer 1, 2 or 3 of the "trained" or "untrained" network (0: pixels), and their labels."""
     net = network()
-    return _after(getattr(net, state), net.images, layer).numpy(), net.labels.numpy()
+    n = scaled(len(net.images))
+    return _after(getattr(net, state), net.images[:n], layer).numpy(), net.labels[:n].numpy()
 
 
 def augmented(state: str, n: int, layer: int = 3) -> tuple[np.ndarray, np.ndarray]:

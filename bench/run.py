@@ -1,9 +1,13 @@
 """Run the suite, or with -k a part, and keep the result: bench/results/<date>-<commit>.json.
 
-The page, README.md and growth.svg, shows each job as the newest run has it that included it.
+The page, README.md and growth.svg, shows each job as the newest run has it that included it. With --minutes M the jobs are as
+small as fits the time, and the result goes to the file named with --to instead; `fastent bench` shows it. Whatever else is given
+is pytest's.
 """
 
+import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -11,23 +15,62 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import llvmlite.binding as llvm
 import numba
 
+from fastent.cli_output import readable_seconds
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("fastent", "numpy", "numba", "torch", "scikit-learn", "faiss-cpu", "hnswlib", "pynndescent", "scikit-dimension")
 
+# What the whole suite takes on 2 threads. Peers that meet all pairs take most of it, ours and fixed costs the rest: the share of the
+# points that fits a share of the time lies between the two.
+_WHOLE_MINUTES, _EXPONENT = 45, 0.8
+_LEAST_SHARE = 0.02
+
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, help="jobs as small as fits this time")
+    parser.add_argument("--to", type=Path, help="file for the result of these")
+    asked, arguments = parser.parse_known_args()
+    if (asked.minutes is None) != (asked.to is None):
+        parser.error("--minutes and --to go together: small jobs have no place in the history")
+    environment: dict[str, str] = {}
+    if asked.minutes is not None:
+        share = min(1.0, max(_LEAST_SHARE, (asked.minutes / _WHOLE_MINUTES) ** _EXPONENT))
+        environment = {"FASTENT_BENCH_SHARE": f"{share:.4f}", "FASTENT_BENCH_MINUTES": str(asked.minutes)}
+    result, status = _measured(arguments, environment)
+    if status != 0:
+        return status
+    if asked.to is not None:
+        asked.to.write_text(json.dumps(result, indent=2) + "\n")
+        return 0
+    _keep(result)
+    return 0
+
+
+def _measured(arguments: list[str], environment: dict[str, str]) -> tuple[dict[str, Any], int]:
+    """Every job with its peers, and pytest's exit status."""
     with tempfile.TemporaryDirectory() as scratch:
-        raw = Path(scratch) / "raw.json"
+        raw, log = Path(scratch) / "raw.json", Path(scratch) / "log.xml"
         pytest = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", str(Path(__file__).parent)]
-        status = subprocess.run([*pytest, f"--benchmark-json={raw}", *sys.argv[1:]], check=False).returncode
+        # The warning says that no job ran, which is no error where the time was over or data are missing.
+        quiet = "ignore::pytest_benchmark.logger.PytestBenchmarkWarning"
+        outputs = [f"--benchmark-json={raw}", f"--junitxml={log}", "-W", quiet]
+        status = subprocess.run([*pytest, *outputs, *arguments], check=False, env=os.environ | environment).returncode
         if status != 0:
-            return status
-        benchmarks = json.loads(raw.read_text())["benchmarks"]
-    result = {
+            return {}, status
+        # Without any job that ran, pytest-benchmark writes nothing.
+        benchmarks = json.loads(raw.read_text())["benchmarks"] if raw.exists() and raw.stat().st_size else []
+        skipped = [
+            {"job": case.attrib["name"], "because": reason.attrib["message"]}
+            for case in ElementTree.parse(log).iter("testcase")
+            for reason in case.iter("skipped")
+        ]
+    return {
         "date": datetime.now().isoformat(timespec="minutes"),
         "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
         "machine": {
@@ -46,7 +89,13 @@ def main() -> int:
             }
             for b in benchmarks
         ],
-    }
+        "share": float(environment.get("FASTENT_BENCH_SHARE", 1)),
+        "skipped": skipped,
+    }, 0
+
+
+def _keep(result: dict[str, Any]) -> None:
+    """Beside the results of other runs, and on the page of the newest of each job."""
     RESULTS.mkdir(exist_ok=True)
     name = f"{result['date'][:10]}-{result['commit'].rstrip('+')}.json"
     (RESULTS / name).write_text(json.dumps(result, indent=2) + "\n")
@@ -57,7 +106,6 @@ def main() -> int:
     (RESULTS / "README.md").write_text(_page(result["machine"], list(newest.values())))
     _plot_growth([job for _, job in newest.values()], RESULTS / "growth.svg")
     print((RESULTS / "README.md").read_text())
-    return 0
 
 
 def _page(machine: dict[str, Any], jobs: list[tuple[str, dict[str, Any]]]) -> str:
@@ -76,8 +124,8 @@ def _page(machine: dict[str, Any], jobs: list[tuple[str, dict[str, Any]]]) -> st
             rate = f" ({job['gigabytes'] / job['median_s']:.1f} GB/s)" if "gigabytes" in job else ""
             recall = f"{job['recall'][peer]:.4f}" if peer in job.get("recall", {}) else ""
             lines.append(
-                f"| {job['job']} | {job['rounds']} | {_seconds(job['median_s'])}{rate} | {peer} "
-                f"| {_seconds(figures['median_s'])} | {figures['ratio']:.2f} | {recall} | [{source}]({source}.json) |"
+                f"| {job['job']} | {job['rounds']} | {readable_seconds(job['median_s'])}{rate} | {peer} "
+                f"| {readable_seconds(figures['median_s'])} | {figures['ratio']:.2f} | {recall} | [{source}]({source}.json) |"
             )
     for remarks in (_remarks(job) for _, job in jobs):
         lines += ["", *remarks] if remarks else []
@@ -137,10 +185,6 @@ def _plot_growth(every: list[dict[str, Any]], path: Path) -> None:
     axes.grid(which="both", alpha=0.25)
     axes.legend(frameon=False)
     figure.savefig(path)
-
-
-def _seconds(value: float) -> str:
-    return f"{value * 1e3:.0f} ms" if value < 1 else f"{value:.2f} s"
 
 
 def _git(*arguments: str) -> str:

@@ -6,8 +6,9 @@ import pytest
 from numba import njit, prange
 
 import fastent as fe
+from bench.scale import scaled
 
-N, D, C = 1_000_000, 512, 10
+N, D, C = scaled(1_000_000), 512, 10
 
 
 @njit(fastmath={"reassoc", "nsz"})

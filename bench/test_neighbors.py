@@ -11,6 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 import fastent as fe
 from bench.activations import activations, gaussian
 from bench.conftest import Part
+from bench.scale import scaled
 
 K = 10
 CHECKED = 1000
@@ -27,7 +28,7 @@ SETS = {
 
 
 def load(name):
-    X, y = activations(*SETS[name]) if SETS[name] else gaussian(40_000)
+    X, y = activations(*SETS[name]) if SETS[name] else gaussian(scaled(40_000))
     return np.ascontiguousarray(X), y
 
 

@@ -14,8 +14,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import fastent as fe
+from bench.scale import scaled
 
-POINTS, PROBED, EPOCHS = 4_000, 400, 2
+POINTS, EPOCHS = scaled(4_000, 1000), 2
+PROBED = POINTS // 10
 
 
 class CNN(nn.Sequential):

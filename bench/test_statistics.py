@@ -9,8 +9,9 @@ from sklearn.metrics import pairwise_distances, silhouette_samples
 
 import fastent as fe
 from bench.activations import activations
+from bench.scale import scaled
 
-SOME = 20_000
+SOME = scaled(20_000)
 
 
 @pytest.fixture(scope="module")

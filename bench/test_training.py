@@ -9,6 +9,7 @@ import pytest
 import fastent as fe
 from bench.conftest import Part
 from bench.notebook_loop import train_and_measure
+from bench.scale import scaled
 from fastent.experiments import stability
 from tests.plain_loop import train_plain
 
@@ -19,7 +20,7 @@ PAIRS, PLAIN_PAIRS, LAST = 50, 5, 65
 def load(name):
     if name == "mnist" and "FASTENT_DATA" not in os.environ:
         pytest.skip("set FASTENT_DATA to a folder with mnist.npz")
-    return fe.load_data(name, subset=8192 if name == "mnist" else None)
+    return fe.load_data(name, subset=scaled(8192, 1000) if name == "mnist" else None)
 
 
 def share_of_products(work):

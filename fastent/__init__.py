@@ -11,6 +11,7 @@ from fastent.lazy import serve
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fastent import figures
     from fastent.chunks import ArraySource, Source
     from fastent.complexity import Complexity, complexity
     from fastent.covariance import cka, participation_ratio
@@ -44,6 +45,7 @@ _HOME = {
     "complexity": "complexity",
     "cka": "covariance",
     "participation_ratio": "covariance",
+    "figures": "figures:",
     "IntrinsicDimension": "dimension",
     "intrinsic_dimension": "dimension",
     "ClassGeometry": "geometry",
@@ -109,6 +111,7 @@ __all__ = [
     "cka",
     "compare",
     "complexity",
+    "figures",
     "find_inversion",
     "geometry",
     "intrinsic_dimension",

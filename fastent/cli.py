@@ -1,5 +1,6 @@
 """The command line: parse, call, print."""
 
+import io
 import json
 import shlex
 import sys
@@ -7,15 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from fastent.cli_bench import bench
 from fastent.cli_capture import capture
+from fastent.cli_completion import metrics as metric_names
+from fastent.cli_config import Config
+from fastent.cli_examples import examples
 from fastent.cli_experiments import app as experiments
+from fastent.cli_info import info
 from fastent.cli_options import (
     OUTPUT,
     STATISTICS,
     Activation,
+    AsJson,
     BatchSize,
     Classes,
     DataDir,
@@ -49,31 +54,46 @@ from fastent.cli_options import (
     TestLabels,
     Threads,
     plain_errors,
-    print_cost,
     widths,
 )
+from fastent.cli_output import fitting_table, print_cost, print_json, show
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
     from fastent.training.run import Run
 
+# Columns of the table of a run that a narrow terminal does without.
+_DISPENSABLE = ("at the end", "radius there", "in >= half", "seeds", "epoch", "95 % interval")
+
+# A line for each paragraph: the terminal breaks them.
+_PURPOSE = (
+    "How tangled are the classes in a network's representations: where, since when, and which examples are to blame?\n\n"
+    "[bold]run[/bold] trains networks, finds the moment at which each class was most compact (the inversion), and names the "
+    "points that stood in the way (the stragglers). [bold]measure[/bold] takes activations that you have stored, with labels, "
+    "and says how they mix. [bold]experiment[/bold] tests the claims behind all this on your data. Each prints a table and, "
+    "with --out, writes a report to look at; after an interruption the same command goes on from there."
+)
+MEASURING, KEEPING, INSTALLED = "Ask a question", "Keep and look again", "This installation"
+
 app = typer.Typer(
-    help="How tangled are the classes in a network's representations: where, since when, and which examples are to blame?",
+    help=_PURPOSE,
+    epilog=examples("") + "\n\nEvery command has examples of its own: fastent run --help.\n"
+    "Exit status: 0 done, 2 bad usage or bad input, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
     rich_markup_mode="rich",
 )
 
-app.add_typer(experiments, name="experiment")
-app.command()(capture)
-
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where an encoding has no place for a sign, the rest is worth printing
     app(prog_name="fastent")
 
 
-@app.command()
+@app.command(epilog=examples("run"), rich_help_panel=MEASURING)
 @plain_errors
 def run(
     data: DataSource = "digits",
@@ -109,13 +129,10 @@ def run(
     threads: Threads = None,
     out: Out = None,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    config: Config = None,
 ) -> None:
-    """Train networks, find the inversion of each class, and name the stragglers.
-
-    [bold]fastent run --out digits[/bold] trains 10 seeds on scikit-learn's digits.
-    [bold]fastent run --data mnist --data-dir DIR --subset 8192 --epochs 500 --out mnist[/bold] is the source paper's set-up.
-    [bold]fastent run --data X.npy --labels y.npy --model cnn --record-every 0.25 --out big[/bold] leaves X on disk.
-    """
+    """Train networks, find the inversion of each class, and name the stragglers."""
     only_on_disk = {"test": test, "test-labels": test_labels, "record-points": record_points, "queries": queries}
     why = _stays_on_disk(data, stream, record_every)
     if why:
@@ -142,6 +159,7 @@ def run(
             data,
             labels,
             out,
+            as_json,
             test=test,
             test_labels=test_labels,
             standardize=standardize,
@@ -199,13 +217,13 @@ def run(
             )
         except KeyboardInterrupt:
             if out is not None and (out / RECORDS_FILE).exists():
-                _finish(load_run(out), out, points.pictures)
+                _finish(load_run(out), out, points.pictures, as_json)
                 print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
             raise
-        _finish(result, out, points.pictures)
+        _finish(result, out, points.pictures, as_json)
 
 
-@app.command()
+@app.command(epilog=examples("measure"), rich_help_panel=MEASURING)
 @plain_errors
 def measure(
     features: Annotated[
@@ -225,6 +243,7 @@ def measure(
         typer.Option(
             help="all, or some of geometry, mixing, lisi, dimension, margins, silhouette, soft_nearest_neighbor, complexity.",
             rich_help_panel=STATISTICS,
+            autocompletion=metric_names,
         ),
     ] = "all",
     queries: Annotated[
@@ -265,12 +284,10 @@ def measure(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another measurement in --out.", rich_help_panel=OUTPUT)
     ] = False,
+    as_json: AsJson = False,
+    config: Config = None,
 ) -> None:
-    """Measure how tangled the classes of a representation are, in every accepted view.
-
-    [bold]fastent measure X.npy y.npy --out layer3[/bold] measures all rows.
-    [bold]fastent measure X.npy y.npy --queries 20000 --out layer3[/bold] is for millions of rows, larger than memory.
-    """
+    """Measure how tangled the classes of a representation are, in every accepted view."""
     from fastent.files import alone_in, output_folder
     from fastent.measure import measure as measure_all
     from fastent.opening import read_features, read_labels
@@ -318,13 +335,23 @@ def measure(
             measured, out / "report.html", name=Path(features).name, command=shlex.join(["fastent", *sys.argv[1:]])
         )
         Parts(out, name=CHECKPOINT).clear()
-    Console(width=None if sys.stdout.isatty() else 120).print(measured)
+    if as_json:
+        print_json(measured.as_json() | {"asked": asked})
+        return
+    show(measured)
     print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or _numba_threads())
     if out is not None:
         print(f"Report: {out / 'report.html'}")
 
 
-@app.command()
+app.add_typer(experiments, name="experiment", epilog=examples("experiment"), rich_help_panel=MEASURING)
+# In the order of the help.
+app.command(epilog=examples("capture"), rich_help_panel=KEEPING)(capture)
+app.command(epilog=examples("info"), rich_help_panel=INSTALLED)(info)
+app.command(epilog=examples("bench"), rich_help_panel=INSTALLED)(bench)
+
+
+@app.command(rich_help_panel=KEEPING)
 @plain_errors
 def report(folder: Annotated[Path, typer.Argument(help="A folder that fastent run wrote.")]) -> None:
     """Write the report of a stored run anew."""
@@ -345,35 +372,6 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder that fastent ru
         pictures = None
     write_report(stored, folder / "report.html", pictures=pictures, command=stored.config.get("command"))
     print(folder / "report.html")
-
-
-@app.command()
-@plain_errors
-def info() -> None:
-    """Print versions, threads, SIMD, devices and where compiled kernels are cached."""
-    from importlib.metadata import version
-
-    import llvmlite.binding as llvm
-    import numba
-    import torch
-
-    from fastent.kernels.moments import class_moments
-    from fastent.memory import available_bytes, readable_bytes
-
-    features = llvm.get_host_cpu_features()
-    simd = [name for name in ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "neon", "sve") if features.get(name)]
-    devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
-    table = Table(show_header=False, box=None)
-    for package in ("fastent", "numpy", "numba", "torch", "scikit-learn", "pyarrow"):
-        table.add_row(package, version(package))
-    table.add_row("python", sys.version.split()[0])
-    table.add_row("processor", llvm.get_host_cpu_name())
-    table.add_row("SIMD", " ".join(simd) or "none found")
-    table.add_row("threads", f"numba {numba.get_num_threads()}, torch {torch.get_num_threads()}")
-    table.add_row("devices", ", ".join(["cpu", *devices]))
-    table.add_row("memory", f"{readable_bytes(available_bytes())} available")
-    table.add_row("kernel cache", str(class_moments.stats.cache_path or "none (nowhere to write)"))
-    Console().print(table)
 
 
 def _stays_on_disk(data: str, stream: bool, record_every: float | None) -> str:
@@ -409,7 +407,7 @@ def _refuse(options: dict[str, Any], why: str) -> None:
             raise FastentError(f"--{name} {value}: {why}")
 
 
-def _run_on_disk(data: str, labels: str, out: Path | None, **options: Any) -> None:
+def _run_on_disk(data: str, labels: str, out: Path | None, as_json: bool, **options: Any) -> None:
     from fastent.streaming.driver import train_streamed
     from fastent.streaming.rows import stored_pictures
     from fastent.training.run import RECORDS_FILE, load_run
@@ -419,16 +417,19 @@ def _run_on_disk(data: str, labels: str, out: Path | None, **options: Any) -> No
     except KeyboardInterrupt:
         if out is not None and (out / RECORDS_FILE).exists():
             stored = load_run(out)
-            _finish(stored, out, stored_pictures(stored.config))
+            _finish(stored, out, stored_pictures(stored.config), as_json)
             print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
         raise
-    _finish(result, out, stored_pictures(result.config))
-    share = 100 * result.seconds_recording / result.seconds
-    print(f"{result.seconds_recording:.1f} s of these ({share:.0f} %) recording")
+    _finish(result, out, stored_pictures(result.config), as_json)
+    if not as_json:
+        share = 100 * result.seconds_recording / result.seconds
+        print(f"{result.seconds_recording:.1f} s of these ({share:.0f} %) recording")
 
 
-def _finish(result: "Run", out: Path | None, pictures: Any) -> None:
-    """Print the table; write the files and the report."""
+def _finish(result: "Run", out: Path | None, pictures: Any, as_json: bool) -> None:
+    """Write the files and the report; print the table, or the summary for scripts."""
+    from fastent.training.tables import summary
+
     if out is not None:
         from fastent.report.html import write_report
 
@@ -436,6 +437,9 @@ def _finish(result: "Run", out: Path | None, pictures: Any) -> None:
         result.config["command"] = command
         result.save(out)
         write_report(result, out / "report.html", pictures=pictures, command=command)
+    if as_json:
+        print_json(summary(result))
+        return
     _print_result(result)
     print_cost(result.seconds, "training", result.config["threads"])
     if out is not None:
@@ -473,47 +477,14 @@ def _temperature(text: str) -> Any:
 
 
 def _print_result(result: "Run") -> None:
-    from fastent.report.words import class_names, epoch_of
-    from fastent.training.tables import summary
+    from fastent.training.tables import readable_reasons, readable_rows
 
-    numbers = summary(result)
-    title = f"{numbers['data']}: {numbers['points']} points, {numbers['seeds']} seeds, {numbers['epochs']} epochs"
-    table = Table(
-        title=title, caption="eps*: training error at the inversion, mean over seeds. Radius: of the last hidden layer."
-    )
-    for heading in (
-        "class",
-        "seeds",
-        "eps*",
-        "95 % interval",
-        "epoch",
-        "radius there",
-        "at the end",
-        "stragglers",
-        "in >= half",
-    ):
-        table.add_column(heading, justify="left" if heading == "class" else "right")
-    rows = list(zip(class_names(result), numbers["classes"], strict=True))
-    for name, row in rows:
-        found = row["found"] > 0
-        spread = f" ± {100 * row['std']:.2f}" if row["std"] is not None else ""
-        interval = f"{100 * row['interval'][0]:.2f} to {100 * row['interval'][1]:.2f} %" if row["interval"] else ""
-        table.add_row(
-            name,
-            f"{row['found']}/{row['seeds']}",
-            f"{100 * row['train_error']:.2f}{spread} %" if found else "no inversion",
-            interval,
-            epoch_of(result, row["epoch"]) if found else "",
-            f"{row['value']:.4f}" if found else "",
-            f"{row['radius_at_end']:.4f}",
-            f"{row['stragglers_per_seed']:.0f}",
-            str(row["consensus_stragglers"]),
-        )
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
-    for name, row in rows:
-        for reason, count in row["reasons"].items():
-            console.print(f"Class {name}: no inversion in {count} of {row['seeds']} seeds, {reason}.", markup=False)
+    config = result.config
+    title = f"{config['data']}: {len(result.index)} points, {result.n_seeds} seeds, {result.epoch[-1].item()} epochs"
+    caption = "eps*: training error at the inversion, mean over seeds. Radius: of the last hidden layer."
+    show(fitting_table(title, *readable_rows(result), caption, dispensable=_DISPENSABLE))
+    for reason in readable_reasons(result):
+        print(reason)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from fastent.cli_options import DATA, NETWORK, OUTPUT, Device, plain_errors, print_cost
+from fastent.cli_config import Config
+from fastent.cli_options import DATA, NETWORK, OUTPUT, AsJson, Device, option, plain_errors
+from fastent.cli_output import print_cost, print_json, show
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def capture(
         str | None, typer.Option(help="Names of the layers, with commas, as in named_modules().", rich_help_panel=NETWORK)
     ] = None,
     pooling: Annotated[
-        str, typer.Option(help="Of positions or tokens: mean, cls (the first token) or flatten.", rich_help_panel=NETWORK)
+        str,
+        option("Of positions or tokens: mean, cls (the first token) or flatten.", NETWORK, values=("mean", "cls", "flatten")),
     ] = "mean",
     device: Device = None,
     data: Annotated[
@@ -47,7 +49,10 @@ def capture(
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Labels (n,) to keep with it: .npy or .npz.", rich_help_panel=DATA)] = None,
     batch_size: Annotated[int, typer.Option(help="Rows in a pass through the model.", rich_help_panel=DATA)] = 256,
-    dtype: Annotated[str, typer.Option(help="On disk: float16, bfloat16 or float32.", rich_help_panel=OUTPUT)] = "float16",
+    dtype: Annotated[
+        str,
+        option("On disk: float16, bfloat16 or float32.", OUTPUT, values=("float16", "bfloat16", "float32")),
+    ] = "float16",
     shard_rows: Annotated[
         int, typer.Option(help="Rows in a file; what an interruption loses at most.", rich_help_panel=OUTPUT)
     ] = 65536,
@@ -61,18 +66,16 @@ def capture(
         Path | None,
         typer.Option(help="Instead: read a captured folder and check every byte.", rich_help_panel=OUTPUT, metavar="DIR"),
     ] = None,
+    as_json: AsJson = False,
+    config: Config = None,
 ) -> None:
-    """Run a model over stored data once and keep what its layers put out, for measuring.
-
-    [bold]fastent capture --model package.module:factory --weights W.pt --data X.npy --labels y.npy --layers a --out DIR[/bold]
-    [bold]fastent measure DIR:a DIR[/bold] then measures a layer; [bold]fastent capture --verify DIR[/bold] checks the folder.
-    """
+    """Run a model over stored data once and keep what its layers put out, for measuring."""
     if verify is not None:
         from fastent.streaming.store import open_store
 
         stored = open_store(verify, unfinished=True)
         stored.verify(progress=True)
-        _print(stored, "verified")
+        _print(stored, "verified", as_json)
         return
     for name, value in (("--model", model), ("--data", data), ("--layers", layers), ("--out", out)):
         if value is None:
@@ -111,8 +114,9 @@ def capture(
         raise FastentError(
             f"{model} does not run on the rows of {data}, of shape {rows.row_shape} ({first_line(error)}): pass what it takes"
         ) from error
-    _print(stored, f"in {out}")
-    print_cost(stored.manifest["throughput"]["seconds"], "capturing", torch.get_num_threads())
+    _print(stored, f"in {out}", as_json)
+    if not as_json:
+        print_cost(stored.manifest["throughput"]["seconds"], "capturing", torch.get_num_threads())
 
 
 def _load(place: str, weights: Path | None) -> "nn.Module":
@@ -195,16 +199,25 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _print(stored: "Store", what: str) -> None:
+def _print(stored: "Store", what: str, as_json: bool) -> None:
     from fastent.memory import readable_bytes
 
+    layers = []
+    for i, layer in enumerate(stored.manifest["layers"]):
+        files = [stored.path / shard["files"][i]["file"] for shard in stored.manifest["shards"]]
+        layers.append({**layer, "bytes": sum(file.stat().st_size for file in files)})
+    speed = stored.manifest["throughput"]
+    if as_json:
+        folder, labels = str(stored.path), stored.manifest["labels"] is not None
+        print_json(
+            {"folder": folder, "complete": stored.complete, "rows": len(stored), "labels": labels, "layers": layers, **speed}
+        )
+        return
     table = Table(title=f"{len(stored):,} rows {what}{'' if stored.complete else ', unfinished'}")
     for heading in ("layer", "d", "dtype", "pooling", "on disk"):
         table.add_column(heading, justify="left" if heading in ("layer", "dtype", "pooling") else "right")
-    for i, layer in enumerate(stored.manifest["layers"]):
-        files = [stored.path / shard["files"][i]["file"] for shard in stored.manifest["shards"]]
-        size = readable_bytes(sum(file.stat().st_size for file in files))
-        table.add_row(layer["name"] or "(the model)", str(layer["d"]), layer["dtype"], layer["pooling"], size)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-    speed = stored.manifest["throughput"]
+    for layer in layers:
+        name, size = layer["name"] or "(the model)", readable_bytes(layer["bytes"])
+        table.add_row(name, str(layer["d"]), layer["dtype"], layer["pooling"], size)
+    show(table)
     print(f"{speed['rows_per_second']:,.0f} rows/s, {speed['megabytes_per_second']:.1f} MB/s")

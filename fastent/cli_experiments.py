@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
 
+from fastent.cli_config import Config
 from fastent.cli_options import (
     DATA,
     NETWORK,
     OUTPUT,
+    AsJson,
     DataDir,
     DataSource,
     Device,
@@ -28,9 +29,11 @@ from fastent.cli_options import (
     SubsetSeed,
     Threads,
     numbers,
+    option,
     plain_errors,
     widths,
 )
+from fastent.cli_output import print_json, show
 
 if TYPE_CHECKING:
     from fastent.experiments.result import Result
@@ -104,31 +107,31 @@ EXPERIMENTS = {
 }
 
 
-def _maybe(kind: Any, text: str, panel: str) -> Any:
-    return Annotated[kind | None, typer.Option(help=text, rich_help_panel=panel)]
+def _maybe(kind: Any, text: str, panel: str, *values: str) -> Any:
+    return Annotated[kind | None, option(text, panel, values=values)]
 
 
 # Options of every experiment; None leaves the experiment its own default.
 _COMMON: dict[str, tuple[Any, Any]] = {
     "data": (DataSource, "digits"),
-    "preset": (_maybe(str, "paper: the first 8192 points, 20 tanh units, the paper's epochs.", DATA), None),
+    "preset": (_maybe(str, "paper: the first 8192 points, 20 tanh units, the paper's epochs.", DATA, "paper"), None),
     "labels": (Labels, None),
     "data_dir": (DataDir, None),
     "subset": (Subset, None),
     "subset_seed": (SubsetSeed, None),
     "exclude": (Exclude, None),
-    "classes": (_maybe(str, "parity (label % 2) or all.", DATA), None),
-    "standardize": (_maybe(str, "safe, paper or none.", DATA), None),
+    "classes": (_maybe(str, "parity (label % 2) or all.", DATA, "parity", "all"), None),
+    "standardize": (_maybe(str, "safe, paper or none.", DATA, "safe", "paper", "none"), None),
     "grayscale": (Grayscale, False),
     "hidden": (Hidden, None),
-    "activation": (_maybe(str, "tanh or relu.", NETWORK), None),
+    "activation": (_maybe(str, "tanh or relu.", NETWORK, "tanh", "relu"), None),
     "model": (Model, None),
     "layers": (Layers, None),
     "seeds": (_maybe(int, "How many networks, trained together.", NETWORK), None),
     "seed": (Seed, 0),
     "epochs": (_maybe(int, "Passes over the data.", NETWORK), None),
     "lr": (_maybe(float, "Learning rate.", NETWORK), None),
-    "optimizer": (_maybe(str, "sgd or adam.", NETWORK), None),
+    "optimizer": (_maybe(str, "sgd or adam.", NETWORK, "sgd", "adam"), None),
     "momentum": (_maybe(float, "Of SGD.", NETWORK), None),
     "batch_size": (_maybe(int, "Points for an update; all unless said.", NETWORK), None),
     "device": (Device, None),
@@ -137,14 +140,16 @@ _COMMON: dict[str, tuple[Any, Any]] = {
 
 
 _COMMON["out"] = (_maybe(Path, "Folder for results and report; what is finished in it is not done again.", OUTPUT), None)
-_OF_ALL = ("data", "preset", "data_dir", "subset", "seed", "device", "threads", "out")
+_COMMON["as_json"] = (AsJson, False)
+_COMMON["config"] = (Config, None)
+_OF_ALL = ("data", "preset", "data_dir", "subset", "seed", "device", "threads", "out", "as_json", "config")
 
 
 def _command(names: tuple[str, ...], options: dict[str, tuple[Any, Any]]) -> Any:
     """A function with these options, that carries out these experiments and writes one report of them."""
 
     @plain_errors
-    def command(**given: Any) -> None:
+    def command(as_json: bool, **given: Any) -> None:
         results: list[Result] = []
         out = given["out"]
         from fastent.files import alone_in, output_folder
@@ -157,8 +162,12 @@ def _command(names: tuple[str, ...], options: dict[str, tuple[Any, Any]]) -> Any
 
                     results[-1].save(out)
                     write_experiments_report(results, out / "report.html", command=shlex.join(["fastent", *sys.argv[1:]]))
-                Console(width=None if sys.stdout.isatty() else 120).print(results[-1])
-        if out is not None:
+                if not as_json:
+                    show(results[-1])
+        if as_json:
+            found = [result.as_json() for result in results]
+            print_json(found[0] if len(names) == 1 else found)
+        elif out is not None:
             print(f"Report: {out / 'report.html'}")
 
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -173,16 +182,16 @@ def _carry_out(name: str, given: dict[str, Any]) -> "Result":
     from fastent.files import read_npy
     from fastent.threads import limit_threads
 
-    options = {option: value for option, value in given.items() if value is not None}
+    options = {key: value for key, value in given.items() if value is not None}
     if "exclude" in options:
         options["exclude"] = read_npy(options["exclude"])
     if "hidden" in options:
         options["hidden"] = widths(options["hidden"])
     if "layers" in options:
         options["layers"] = options["layers"].split(",")
-    for option, (kind, _) in EXPERIMENTS[name].own.items():
-        if kind == "whole" and option in options:
-            options[option] = numbers(option, options[option], int)
+    for own, (kind, _) in EXPERIMENTS[name].own.items():
+        if kind == "whole" and own in options:
+            options[own] = numbers(own, options[own], int)
     function = getattr(importlib.import_module(f"fastent.experiments.{name}"), name)
     with limit_threads(options.get("threads")):
         found: Result = function(options.pop("data"), progress=True, **options)
@@ -191,13 +200,14 @@ def _carry_out(name: str, given: dict[str, Any]) -> "Result":
 
 def _own_options(name: str) -> dict[str, tuple[Any, Any]]:
     own = EXPERIMENTS[name].own
-    return {option: (_maybe(str if kind == "whole" else kind, text, THIS), None) for option, (kind, text) in own.items()}
+    return {key: (_maybe(str if kind == "whole" else kind, text, THIS), None) for key, (kind, text) in own.items()}
 
 
 for _name, (_help, _) in EXPERIMENTS.items():
-    app.command(_name, help=_help)(_command((_name,), _own_options(_name) | _COMMON))
+    _example = f"[bold]Example[/bold]\nResult and report in a folder:\n  fastent experiment {_name} --out claims"
+    app.command(_name, help=_help, epilog=_example)(_command((_name,), _own_options(_name) | _COMMON))
 app.command(
     "all",
-    help="Every experiment, one after the other, and one report. "
-    "[bold]fastent experiment all --data mnist --preset paper --out paper[/bold] is the source paper's set-up.",
+    help="Every experiment, one after the other, and one report.",
+    epilog="[bold]Example[/bold]\nThe source paper's set-up:\n  fastent experiment all --data mnist --preset paper --out paper",
 )(_command(tuple(EXPERIMENTS), {name: _COMMON[name] for name in _OF_ALL}))

@@ -2,80 +2,91 @@
 
 import functools
 import os
-import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from fastent.cli_completion import data_sets, one_of
 from fastent.errors import FastentError
 
 __all__ = [
-    "DATA", "NETWORK", "OUTPUT", "STATISTICS", "Activation", "BatchSize", "Classes", "DataDir", "DataSource", "Device", "Dtype",
-    "Epochs", "Exclude", "Grayscale", "Hidden", "InitScale", "Labels", "Layers", "LearningRate", "Model", "Momentum",
-    "Optimizer", "Out", "Overwrite", "RecordEvery", "RecordPoints", "RunQueries", "Seed", "Seeds", "Standardize", "Stream",
-    "Subset", "SubsetSeed", "Test", "TestEvery", "TestLabels", "Threads",
-    "numbers", "plain_errors", "print_cost", "widths",
+    "DATA", "NETWORK", "OUTPUT", "STATISTICS", "Activation", "AsJson", "BatchSize", "Classes", "DataDir", "DataSource",
+    "Device", "Dtype", "Epochs", "Exclude", "Grayscale", "Hidden", "InitScale", "Labels", "Layers", "LearningRate", "Model",
+    "Momentum", "Optimizer", "Out", "Overwrite", "RecordEvery", "RecordPoints", "RunQueries", "Seed", "Seeds", "Standardize",
+    "Stream", "Subset", "SubsetSeed", "Test", "TestEvery", "TestLabels", "Threads", "numbers", "option", "plain_errors",
+    "widths",
 ]  # fmt: skip
 
 DATA, NETWORK, STATISTICS, OUTPUT = "Data", "Networks and training", "What is measured, and how", "Output"
 
 
-def _option(text: str, panel: str, *flags: str, **more: Any) -> Any:
+def option(text: str, panel: str, *flags: str, values: Sequence[str] = (), **more: Any) -> Any:
+    """An option in a panel of the help; `values` are offered by the shell, others are not refused."""
+    if values:
+        more["autocompletion"] = one_of(*values)
     return typer.Option(*flags, help=text, rich_help_panel=panel, **more)
 
 
 DataSource = Annotated[
     str,
-    _option(
+    option(
         "digits, mnist, fashion-mnist, kmnist, cifar10; .npz (x_train, y_train[, x_test, y_test]) or .npy; a folder of shards, "
         ".zarr, .parquet or .safetensors, which stay on disk.",
         DATA,
+        autocompletion=data_sets,
     ),
 ]
-Labels = Annotated[str | None, _option("Labels .npy for a --data without.", DATA)]
+Labels = Annotated[str | None, option("Labels .npy for a --data without.", DATA)]
 Stream = Annotated[
-    bool, _option("Leave --data on disk; so does --record-every, and data too large for memory.", DATA, "--stream")
+    bool, option("Leave --data on disk; so does --record-every, and data too large for memory.", DATA, "--stream")
 ]
-Test = Annotated[str | None, _option("Of data on disk: test points likewise.", DATA)]
-TestLabels = Annotated[str | None, _option("Their labels.", DATA)]
-DataDir = Annotated[str | None, _option("Where named data sets lie (or FASTENT_DATA).", DATA)]
-Subset = Annotated[int | None, _option("The first so many training points only.", DATA)]
-SubsetSeed = Annotated[int | None, _option("Draw the subset at random, with this seed.", DATA)]
-Exclude = Annotated[str | None, _option("Row numbers to leave out, as .npy.", DATA, metavar="FILE")]
-Classes = Annotated[str | None, _option("parity (label % 2) or all; parity unless said, all of data on disk.", DATA)]
-Standardize = Annotated[str, _option("safe, paper or none.", DATA)]
-Grayscale = Annotated[bool, _option("Sum the three standardised colour channels.", DATA, "--grayscale")]
+Test = Annotated[str | None, option("Of data on disk: test points likewise.", DATA)]
+TestLabels = Annotated[str | None, option("Their labels.", DATA)]
+DataDir = Annotated[str | None, option("Where named data sets lie (or FASTENT_DATA).", DATA)]
+Subset = Annotated[int | None, option("The first so many training points only.", DATA)]
+SubsetSeed = Annotated[int | None, option("Draw the subset at random, with this seed.", DATA)]
+Exclude = Annotated[str | None, option("Row numbers to leave out, as .npy.", DATA, metavar="FILE")]
+Classes = Annotated[
+    str | None,
+    option("parity (label % 2) or all; parity unless said, all of data on disk.", DATA, values=("parity", "all")),
+]
+Standardize = Annotated[str, option("safe, paper or none.", DATA, values=("safe", "paper", "none"))]
+Grayscale = Annotated[bool, option("Sum the three standardised colour channels.", DATA, "--grayscale")]
 
-Hidden = Annotated[str | None, _option("Units of each hidden layer, e.g. 20; 512,128 on disk unless said.", NETWORK)]
-Activation = Annotated[str | None, _option("tanh or relu; tanh unless said, relu on disk.", NETWORK)]
-InitScale = Annotated[float, _option("What the initial weights are multiplied with.", NETWORK)]
-Model = Annotated[str | None, _option("mlp, cnn, or package.module:factory of a torch module of your own.", NETWORK)]
-Layers = Annotated[str | None, _option("Of the model: names of the layers to record, with commas.", NETWORK)]
-Seeds = Annotated[int | None, _option("How many networks, trained together; 10 unless said, 1 on disk.", NETWORK)]
-Seed = Annotated[int, _option("The first network's seed.", NETWORK)]
-Epochs = Annotated[int | None, _option("Passes over the data; 500, or 1500 for digits, unless said; 10 on disk.", NETWORK)]
-LearningRate = Annotated[float, _option("Learning rate.", NETWORK)]
-Optimizer = Annotated[str, _option("sgd or adam; of data on disk also package.module:Class.", NETWORK)]
-Momentum = Annotated[float, _option("Of SGD.", NETWORK)]
-BatchSize = Annotated[int | None, _option("Points for an update; all unless said, 256 on disk.", NETWORK)]
-RecordEvery = Annotated[float | None, _option("Of data on disk: epochs between records, e.g. 0.25; 1 unless said.", NETWORK)]
+Hidden = Annotated[str | None, option("Units of each hidden layer, e.g. 20; 512,128 on disk unless said.", NETWORK)]
+Activation = Annotated[str | None, option("tanh or relu; tanh unless said, relu on disk.", NETWORK, values=("tanh", "relu"))]
+InitScale = Annotated[float, option("What the initial weights are multiplied with.", NETWORK)]
+Model = Annotated[
+    str | None,
+    option("mlp, cnn, or package.module:factory of a torch module of your own.", NETWORK, values=("mlp", "cnn")),
+]
+Layers = Annotated[str | None, option("Of the model: names of the layers to record, with commas.", NETWORK)]
+Seeds = Annotated[int | None, option("How many networks, trained together; 10 unless said, 1 on disk.", NETWORK)]
+Seed = Annotated[int, option("The first network's seed.", NETWORK)]
+Epochs = Annotated[int | None, option("Passes over the data; 500, or 1500 for digits, unless said; 10 on disk.", NETWORK)]
+LearningRate = Annotated[float, option("Learning rate.", NETWORK)]
+Optimizer = Annotated[str, option("sgd or adam; of data on disk also package.module:Class.", NETWORK, values=("sgd", "adam"))]
+Momentum = Annotated[float, option("Of SGD.", NETWORK)]
+BatchSize = Annotated[int | None, option("Points for an update; all unless said, 256 on disk.", NETWORK)]
+RecordEvery = Annotated[float | None, option("Of data on disk: epochs between records, e.g. 0.25; 1 unless said.", NETWORK)]
 RecordPoints = Annotated[
     int | None,
-    _option("Of data on disk: how many points, drawn at random, are recorded; 50000 unless said, 0 for all.", NETWORK),
+    option("Of data on disk: how many points, drawn at random, are recorded; 50000 unless said, 0 for all.", NETWORK),
 ]
 RunQueries = Annotated[
-    int | None, _option("Of these, how many meet all for mixing; 5000 unless said, 0 for no mixing.", NETWORK)
+    int | None, option("Of these, how many meet all for mixing; 5000 unless said, 0 for no mixing.", NETWORK)
 ]
-TestEvery = Annotated[int, _option("Epochs between test errors.", NETWORK)]
-Dtype = Annotated[str, _option("float32 or float64.", NETWORK)]
-Device = Annotated[str | None, _option("cpu, cuda, cuda:1, ...", NETWORK)]
-Threads = Annotated[int | None, _option("Threads; unless said all processors, or one for little work.", NETWORK)]
+TestEvery = Annotated[int, option("Epochs between test errors.", NETWORK)]
+Dtype = Annotated[str, option("float32 or float64.", NETWORK, values=("float32", "float64"))]
+Device = Annotated[str | None, option("cpu, cuda, cuda:1, ...", NETWORK, values=("cpu", "cuda"))]
+Threads = Annotated[int | None, option("Threads; unless said all processors, or one for little work.", NETWORK)]
 
-Out = Annotated[Path | None, _option("Folder for the results; what was interrupted in it is continued.", OUTPUT)]
-Overwrite = Annotated[bool, _option("Replace another run in --out.", OUTPUT, "--overwrite")]
+Out = Annotated[Path | None, option("Folder for the results; what was interrupted in it is continued.", OUTPUT)]
+Overwrite = Annotated[bool, option("Replace another run in --out.", OUTPUT, "--overwrite")]
+AsJson = Annotated[bool, option("Print the result as JSON, and nothing else, on stdout.", OUTPUT, "--json")]
 
 
 def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -100,13 +111,6 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(2) from error
 
     return run_command
-
-
-def print_cost(seconds: float, what: str, threads: int) -> None:
-    from fastent.memory import readable_bytes
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(f"{seconds:.1f} s {what} on {threads} thread{'s' * (threads > 1)}, peak memory {readable_bytes(peak)}")
 
 
 def widths(text: str | None) -> tuple[int, ...]:

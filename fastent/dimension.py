@@ -1,7 +1,7 @@
 """Intrinsic dimension from the distances to near neighbours: how many directions the points really use."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from fastent.errors import FastentError
 from fastent.neighbors import Neighbors, label_codes
 from fastent.options import choice, whole_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["IntrinsicDimension", "Method", "intrinsic_dimension"]
 
@@ -47,6 +51,21 @@ class IntrinsicDimension:
     duplicates: int
     standard_error: float
     method: str
+
+    def plot(self, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
+        """Draw the dimension of each class beside that of all points, with matplotlib; on `ax` or in a new figure.
+
+        Raises
+        ------
+        FastentError
+            It was found without labels.
+        """
+        from fastent.plots.classes import draw_dimensions
+        from fastent.plots.figure import axes_of
+
+        figure, axes = axes_of(ax)
+        draw_dimensions(axes, {self.method: self})
+        return figure, axes
 
     def __repr__(self) -> str:
         return (

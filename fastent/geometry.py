@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,10 @@ from fastent.collapse import NC2, Between, Head, as_head, nc2, nc3
 from fastent.errors import FastentError
 from fastent.options import whole_number
 from fastent.spread import everywhere, spread_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
     "AboutMeans",
@@ -97,6 +101,18 @@ class ClassGeometry:
     nc2: NC2
     nc3: float | None
     nc4: float | None
+
+    def plot(self, kind: Literal["distance", "collapse"] = "distance", *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
+        """Draw a heat map over pairs of classes with matplotlib: distances of their means, or their normalised variance.
+
+        On `ax` or in a new figure. "collapse" shows `cdnv`, with NC1 and NC2 in its title.
+        """
+        from fastent.plots.classes import draw_geometry
+        from fastent.plots.figure import axes_of
+
+        figure, axes = axes_of(ax, (6, 5))
+        draw_geometry(axes, self, kind)
+        return figure, axes
 
 
 class ClassMoments:

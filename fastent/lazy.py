@@ -18,8 +18,9 @@ class _Package(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name not in self._home:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        submodule, _, there = self._home[name].partition(":")
-        value = getattr(import_module(f"{self.__name__}.{submodule}"), there or name)
+        submodule, colon, there = self._home[name].partition(":")
+        module = import_module(f"{self.__name__}.{submodule}")
+        value = module if colon and not there else getattr(module, there or name)
         super().__setattr__(name, value)
         return value
 
@@ -32,7 +33,10 @@ class _Package(ModuleType):
 
 
 def serve(package: str, home: dict[str, str]) -> None:
-    """Serve the names of a package from its submodules: `home` says which name is in which, "submodule" or "submodule:name"."""
+    """Serve the names of a package from its submodules.
+
+    `home` says which name is in which: "submodule", "submodule:name", or "submodule:" for the submodule itself.
+    """
     module = sys.modules[package]
     vars(module)["_home"] = home
     module.__class__ = _Package

@@ -1,7 +1,7 @@
 """Distances to the nearest point of the same class and of another, exact for every point."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,10 @@ from fastent.options import choice, whole_number
 from fastent.progress import Progress
 from fastent.queries import query_rows
 from fastent.spread import everywhere
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["Found", "Margins", "margins", "margins_from"]
 
@@ -58,6 +62,28 @@ class Margins:
     n3: float
     alone: int
     intervals: dict[str, Estimate]
+
+    def plot(self, labels: Any = None, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
+        """Draw how relative margins are distributed, with matplotlib: median, middle half and middle nine tenths.
+
+        Parameters
+        ----------
+        labels : array-like (n,), optional
+            Of all rows, for a line for each class; of more than 40 those with the least medians are shown.
+        ax : matplotlib Axes, optional
+            What to draw on; a new figure unless said.
+
+        Raises
+        ------
+        FastentError
+            Labels of too few rows.
+        """
+        from fastent.plots.classes import draw_margins
+        from fastent.plots.figure import axes_of
+
+        figure, axes = axes_of(ax)
+        draw_margins(axes, self, labels)
+        return figure, axes
 
     def __repr__(self) -> str:
         mean = self.intervals["relative"].value

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,15 @@ from fastent.intervals import Estimate
 from fastent.margins import Margins
 from fastent.mixing import Mixing
 from fastent.neighbors import Neighbors
+from fastent.options import choice
 from fastent.silhouettes import Silhouettes
 from fastent.softnn import SoftNearestNeighbor
 
 if TYPE_CHECKING:
     import pyarrow
-    import rich.table
+    import rich.console
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["MEANINGS", "Comparison", "Lisi", "Measurement", "Stage", "compare"]
 
@@ -68,6 +71,15 @@ MEANINGS = {
     "complexity/lsc": "1 - mean share in a local set",
     "complexity/f1": "0 one feature tells all apart",
 }
+
+# In narrower terminals, nothing would be left of what a statistic says.
+_ROOM_TO_EXPLAIN = 70
+# What a comparison takes with standard errors: the names of statistics, and each measurement.
+_ROOM_FOR_NAMES, _ROOM_FOR_ERRORS = 40, 18
+# The part that each kind of picture shows.
+_DRAWN = {
+    "matrix": "mixing", "margins": "margins", "distance": "geometry", "collapse": "geometry", "dimension": "dimension",
+}  # fmt: skip
 
 
 class Stage(NamedTuple):
@@ -239,6 +251,63 @@ class Measurement:
             "stages": [stage._asdict() for stage in self.stages],
         }
 
+    def plot(
+        self,
+        kind: Literal["matrix", "margins", "distance", "collapse", "dimension"] = "matrix",
+        *,
+        ax: "Axes | None" = None,
+    ) -> "tuple[Figure, Axes]":
+        """Draw one view of the classes with matplotlib.
+
+        Parameters
+        ----------
+        kind : str
+            "matrix": who lies among whose neighbours. "margins": distribution of relative margins by class. "distance": between
+            class means. "collapse": class-distance normalised variance. "dimension": of each class, by each method.
+        ax : matplotlib Axes, optional
+            What to draw on; a new figure unless said.
+
+        Raises
+        ------
+        FastentError
+            An unknown kind; one that was not measured.
+        """
+        from fastent.plots.classes import draw_dimensions
+        from fastent.plots.figure import axes_of
+
+        choice("kind", kind, tuple(_DRAWN))
+        if getattr(self, _DRAWN[kind]) is None:
+            raise FastentError(f"kind={kind!r} was not measured: call fe.measure with {_DRAWN[kind]!r} among the metrics")
+        if self.mixing is not None and kind == "matrix":
+            return self.mixing.plot(ax=ax)
+        if self.margins is not None and kind == "margins":
+            return self.margins.plot(self.labels, ax=ax)
+        if self.geometry is not None and kind in ("distance", "collapse"):
+            return self.geometry.plot(kind, ax=ax)
+        figure, axes = axes_of(ax)
+        draw_dimensions(axes, self.dimension or {})
+        return figure, axes
+
+    def _repr_html_(self) -> str:
+        from fastent.notebook import html_table
+
+        intervals = self.intervals()
+        rows = [
+            (name, readable(value), readable_interval(intervals.get(name)), MEANINGS[name])
+            for name, value in self.summary().items()
+        ]
+        return html_table(self._title, ("statistic", "value", "95 % interval", "what it says"), rows, self._said_notes)
+
+    @property
+    def _title(self) -> str:
+        n, d = self.shape
+        unit = ", unit rows" if self.normalize else ""
+        return f"{n:,} points x {d} features, {len(self.classes)} classes{unit}"
+
+    @property
+    def _said_notes(self) -> list[str]:
+        return [f"{note[0].upper()}{note[1:]}." for note in self.notes]
+
     def __repr__(self) -> str:
         shown = ("mixing/overlap", "margins/n3", "silhouette/exact", "geometry/fisher", "dimension/twonn")
         found = self.summary()
@@ -247,16 +316,17 @@ class Measurement:
         asked = "" if len(self.queries) == n else f", {len(self.queries):,} queries"
         return f"Measurement({n:,} x {d}, {len(self.classes)} classes{asked}: {values})"
 
-    def __rich__(self) -> "rich.table.Table":
+    def __rich_console__(
+        self, console: "rich.console.Console", options: "rich.console.ConsoleOptions"
+    ) -> "rich.console.RenderResult":
         from rich.markup import escape
         from rich.table import Table
 
-        n, d = self.shape
-        unit = ", unit rows" if self.normalize else ""
+        explained = options.max_width >= _ROOM_TO_EXPLAIN
         table = Table(
-            title=f"{n:,} points x {d} features, {len(self.classes)} classes{unit}",
+            title=self._title,
             title_justify="left",
-            caption="\n".join(escape(f"{note[0].upper()}{note[1:]}.") for note in self.notes) or None,
+            caption="\n".join(map(escape, self._said_notes)) or None,
             caption_justify="left",
             box=None,
         )
@@ -266,7 +336,8 @@ class Measurement:
         table.add_column("value", justify="right", no_wrap=True)
         if uncertain:
             table.add_column("95 % interval", justify="right", no_wrap=True)
-        table.add_column("")
+        if explained:
+            table.add_column("")
         before = ""
         for name, value in summary.items():
             group, statistic = name.split("/")
@@ -274,8 +345,9 @@ class Measurement:
                 table.add_row(f"[bold]{group}[/bold]")
                 before = group
             interval = [readable_interval(intervals.get(name))] if uncertain else []
-            table.add_row(f"  {statistic}", readable(value), *interval, f"[dim]{MEANINGS[name]}[/dim]")
-        return table
+            meaning = [f"[dim]{MEANINGS[name]}[/dim]"] if explained else []
+            table.add_row(f"  {statistic}", readable(value), *interval, *meaning)
+        yield table
 
     def _scalars(self) -> Iterator[tuple[str, float]]:
         """Floats that parts hold under the names of `MEANINGS`; means of what they hold for points, classes or pairs."""
@@ -372,6 +444,45 @@ class Comparison:
         with atomic_path(path) as temporary:
             pyarrow.parquet.write_table(self.table(), temporary)
 
+    def plot(self, statistics: str | Sequence[str] | None = None, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
+        """Draw statistics of the measurements side by side, with matplotlib.
+
+        Parameters
+        ----------
+        statistics : str or sequence of str, optional
+            Names such as "mixing/overlap"; unless said, overlap, relative margin and silhouette, which share a scale.
+        ax : matplotlib Axes, optional
+            What to draw on; a new figure unless said.
+
+        Raises
+        ------
+        FastentError
+            A statistic that was not measured.
+        """
+        from fastent.plots.comparison import draw_comparison
+        from fastent.plots.figure import axes_of
+
+        figure, axes = axes_of(ax)
+        draw_comparison(axes, self, statistics)
+        return figure, axes
+
+    def _repr_html_(self) -> str:
+        from fastent.notebook import html_table
+
+        rows = [(statistic, *cells) for statistic, cells in self._cells()]
+        return html_table("Measurements side by side", ("statistic", *self.names), rows, self.notes)
+
+    def _cells(self, with_errors: bool = True) -> Iterator[tuple[str, list[str]]]:
+        """For each statistic what is shown of each measurement."""
+        for statistic, row, errors in zip(self.statistics, self.values, self.standard_errors, strict=True):
+            yield (
+                statistic,
+                [
+                    readable(value) + (f" ± {readable(error)}" if error > 0 and with_errors else "")
+                    for value, error in zip(row, errors, strict=True)
+                ],
+            )
+
     def __repr__(self) -> str:
         width = max(map(len, self.statistics))
         lines = ["  ".join([" " * width, *(f"{name:>12.12}" for name in self.names)])]
@@ -379,24 +490,24 @@ class Comparison:
             lines.append("  ".join([f"{statistic:{width}}", *(f"{readable(value):>12}" for value in row)]))
         return "\n".join([*lines, *self.notes])
 
-    def __rich__(self) -> "rich.table.Table":
+    def __rich_console__(
+        self, console: "rich.console.Console", options: "rich.console.ConsoleOptions"
+    ) -> "rich.console.RenderResult":
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table("statistic", caption="\n".join(map(escape, self.notes)) or None, caption_justify="left")
+        table = Table(caption="\n".join(map(escape, self.notes)) or None, caption_justify="left")
+        table.add_column("statistic", no_wrap=True)
+        with_errors = options.max_width >= _ROOM_FOR_NAMES + _ROOM_FOR_ERRORS * len(self.names)
         for name in self.names:
             table.add_column(escape(name), justify="right")
         before = None
-        for statistic, row, errors in zip(self.statistics, self.values, self.standard_errors, strict=True):
+        for statistic, cells in self._cells(with_errors):
             if before not in (None, statistic.split("/")[0]):
                 table.add_section()
             before = statistic.split("/")[0]
-            cells = [
-                readable(value) + (f" ± {readable(error)}" if error > 0 else "")
-                for value, error in zip(row, errors, strict=True)
-            ]
             table.add_row(statistic, *cells)
-        return table
+        yield table
 
 
 def compare(measurements: Sequence[Measurement], names: Sequence[str] | None = None) -> Comparison:

@@ -1,7 +1,7 @@
 """How classes mix among nearest neighbours: purity, overlap, mixing matrix, entropy, votes, hubs, LISI."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
@@ -13,6 +13,10 @@ from fastent.intervals import Estimate, class_balanced_mean, sample_mean, sample
 from fastent.memory import check_fits
 from fastent.neighbors import Neighbors, label_codes
 from fastent.options import number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["Mixing", "lisi", "mixing"]
 
@@ -65,6 +69,15 @@ class Mixing:
     bad_occurrence: NDArray[np.int64]
     hubness: float
     intervals: dict[str, Estimate]
+
+    def plot(self, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
+        """Draw the mixing matrix as a heat map with matplotlib, chance marked on its scale; on `ax` or in a new figure."""
+        from fastent.plots.classes import draw_mixing
+        from fastent.plots.figure import axes_of
+
+        figure, axes = axes_of(ax, (6, 5))
+        draw_mixing(axes, self)
+        return figure, axes
 
     def __repr__(self) -> str:
         return (

@@ -16,11 +16,12 @@ from matplotlib.figure import Figure
 
 import fastent as fe
 from fastent.experiments.dynamics import critical_errors, dynamics, usual_critical_errors
-from fastent.experiments.result import error_axis, estimate_text
+from fastent.experiments.result import estimate_text
 from fastent.experiments.setting import Setting
 from fastent.experiments.stability import _z_null, _z_observed, stability
 from fastent.intervals import Estimate, student_mean
 from fastent.parts import Parts, identity
+from fastent.plots.style import error_axis
 from fastent.report.experiments import _config
 from fastent.training.inversion import Inversion
 

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.experiments.result import COLORS, Result, Table, Verdict, estimate_text, percent_text
+from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
 from fastent.experiments.setting import Setting
 from fastent.intervals import Estimate
 from fastent.options import number, whole_number
 from fastent.parts import Arrays
+from fastent.plots.style import COLORS
 from fastent.progress import Progress
 from fastent.training.data import Data
 from fastent.training.run import Run

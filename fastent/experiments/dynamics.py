@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.experiments.result import COLORS, Result, Table, Verdict, error_axis, estimate_text, percent_text
+from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
 from fastent.experiments.setting import Setting
 from fastent.intervals import Estimate, coefficient_of_variation, student_mean
+from fastent.plots.style import COLORS, error_axis
 from fastent.progress import Progress
 from fastent.training.run import Run
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.experiments.dynamics import critical_errors, reasons_text
-from fastent.experiments.result import COLORS, Result, Table, Verdict, error_axis, estimate_text, percent_text
+from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
 from fastent.experiments.setting import Setting
 from fastent.intervals import Estimate, student_mean, wilson
 from fastent.margins import margins
@@ -16,6 +16,7 @@ from fastent.mixing import mixing
 from fastent.neighbors import neighbors
 from fastent.options import whole_number
 from fastent.parts import Arrays
+from fastent.plots.style import COLORS, error_axis
 from fastent.progress import Progress
 from fastent.softnn import soft_nearest_neighbor_loss
 from fastent.training.inversion import Inversion, find_inversion

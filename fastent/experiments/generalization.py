@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from fastent.experiments.dynamics import reasons_text, usual_critical_errors
 from fastent.experiments.pruning import same_mix
-from fastent.experiments.result import COLORS, Result, Table, Verdict, error_axis, estimate_text, percent_text
+from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
 from fastent.experiments.setting import Setting
 from fastent.intervals import Estimate, bootstrap, student_mean
 from fastent.options import number, whole_number
 from fastent.parts import Arrays
+from fastent.plots.style import COLORS, error_axis
 from fastent.progress import Progress
 from fastent.training.snapshot import Snapshot
 

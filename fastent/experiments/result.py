@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from fastent.files import atomic_path, output_folder, write_text
 from fastent.intervals import Estimate
+from fastent.plain import as_plain
 
 if TYPE_CHECKING:
     import rich.console
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLORS", "Result", "Table", "Verdict", "error_axis", "estimate_text", "percent_text"]
+__all__ = ["Result", "Table", "Verdict", "estimate_text", "percent_text"]
 
-# Of Okabe and Ito: can be told apart by everybody.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b6f75")
+_SAID = {"yes": "Holds", "no": "Does not hold", "undecided": "Undecided"}
 
 
 class Verdict(NamedTuple):
@@ -70,11 +70,11 @@ class Result(ABC):
     def draw(self, axes: "Axes") -> None:
         """Draw the result."""
 
-    def plot(self) -> "tuple[Figure, Axes]":
-        """Draw the result with matplotlib; returns the figure and its axes."""
-        from matplotlib import pyplot
+    def plot(self, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
+        """Draw the result with matplotlib, on `ax` or in a new figure; returns the figure and its axes."""
+        from fastent.plots.figure import axes_of
 
-        figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+        figure, axes = axes_of(ax)
         self.draw(axes)
         return figure, axes
 
@@ -85,8 +85,8 @@ class Result(ABC):
             "claim": self.claim,
             "holds": self.verdict.holds,
             "verdict": self.verdict.sentence,
-            "numbers": _plain(self.numbers()),
-            "config": _plain(self.config),
+            "numbers": as_plain(self.numbers()),
+            "config": as_plain(self.config),
         }
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -105,44 +105,30 @@ class Result(ABC):
         with atomic_path(Path(path)) as temporary, matplotlib.rc_context({"svg.hashsalt": self.name}):
             figure.savefig(temporary, metadata={"Date": None} if Path(path).suffix == ".svg" else None)
 
-    def __rich__(self) -> "rich.console.Group":
-        from rich.console import Group
+    def __rich_console__(
+        self, console: "rich.console.Console", options: "rich.console.ConsoleOptions"
+    ) -> "rich.console.RenderResult":
         from rich.markup import escape
-        from rich.table import Table as RichTable
+        from rich.measure import Measurement
+
+        from fastent.terminal import stacked_table, text_table
+
+        shown = text_table(self.title, *self.table())
+        if Measurement.get(console, options.update(width=1000), shown).minimum > options.max_width:
+            shown = stacked_table(self.title, *self.table())  # where words would be cut
+        yield shown
+        yield escape(f"Claim: {self.claim}")
+        yield f"[bold]{_SAID[self.verdict.holds]}.[/bold] {escape(self.verdict.sentence)}"
+
+    def _repr_html_(self) -> str:
+        from fastent.notebook import html_table
 
         content = self.table()
-        shown = RichTable(title=escape(self.title), caption=escape(content.note) or None)
-        for i, heading in enumerate(content.headings):
-            shown.add_column(escape(heading), justify="right" if i else "left")
-        for row in content.rows:
-            shown.add_row(*map(escape, row))
-        mark = {"yes": "Holds", "no": "Does not hold", "undecided": "Undecided"}[self.verdict.holds]
-        return Group(shown, escape(f"Claim: {self.claim}"), f"[bold]{mark}.[/bold] {escape(self.verdict.sentence)}")
+        notes = (content.note, f"Claim: {self.claim}", f"{_SAID[self.verdict.holds]}. {self.verdict.sentence}")
+        return html_table(self.title, content.headings, content.rows, notes)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.config['data']}, {self.config['seeds']} seeds: {self.verdict.sentence})"
-
-
-def error_axis(axes: "Axes", n: int) -> None:
-    """Training error of n points along x: logarithmic, falling to the right, with a place for 0 where there is any."""
-    axes.set_xlabel("training error")
-    axes.grid(alpha=0.25)
-    least, most = axes.dataLim.intervalx
-    if not (math.isfinite(least) and math.isfinite(most)):
-        return  # nothing is drawn
-    most = max(most, 1 / n)
-    axes.set_xscale("symlog", linthresh=1 / n, linscale=0.4)
-    ticks = [factor * 10.0**-power for power in range(1, 6) for factor in (5, 2, 1)]
-    ticks = [tick for tick in ticks if max(least, 2 / n) <= tick <= most]
-    if len(ticks) > 7:
-        ticks = [tick for tick in ticks if f"{tick:e}".startswith("1")]
-    if least < 1 / n:
-        ticks.append(0)
-        axes.set_xlim(1.15 * most, 0)
-    else:
-        axes.set_xlim(1.15 * most, least / 1.15)
-    axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks], minor=False)
-    axes.set_xticks([], minor=True)
 
 
 def percent_text(share: float | None, digits: int = 2) -> str:
@@ -158,21 +144,3 @@ def estimate_text(estimate: Estimate, *, percent: bool = False, digits: int = 2)
     if math.isnan(low) or math.isnan(high):
         return f"{scale * value:.{digits}f}{unit}"
     return f"{scale * value:.{digits}f}{unit} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
-
-
-def _plain(value: Any) -> Any:
-    import numpy as np
-
-    if isinstance(value, Estimate):
-        return _plain(value._asdict())
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, str | int | bool | None) else str(value)

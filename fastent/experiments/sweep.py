@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from fastent.errors import DivergedError, FastentError
 from fastent.experiments.dynamics import critical_errors, mean_of_found, reasons_text
-from fastent.experiments.result import COLORS, Result, Table, Verdict, estimate_text, percent_text
+from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
 from fastent.experiments.setting import Setting
 from fastent.intervals import Estimate, student_mean
 from fastent.options import whole_number
 from fastent.parts import Arrays
+from fastent.plots.style import COLORS
 from fastent.progress import Progress
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastent.training.inversion import Inversion, InversionSummary, summarize_inversions
 from fastent.training.run import Run
+from fastent.training.tables import epoch_of
 
 __all__ = ["Headline", "answers", "class_names", "count", "description", "epoch_of", "headline", "percent", "percent_range"]
 
@@ -39,11 +40,6 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def epoch_of(run: Run, epoch: float) -> str:
-    """An epoch of the run, with two decimals where it lies within one that was recorded in parts."""
-    return f"{epoch:,.2f}" if run.epoch.dtype.kind == "f" and not float(epoch).is_integer() else count(epoch)
-
-
 def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}{_SPACE}%"
 
@@ -53,9 +49,7 @@ def percent_range(interval: tuple[float, float], digits: int = 1) -> str:
 
 
 def class_names(run: Run) -> list[str]:
-    if run.config.get("classes") == "parity" and run.classes.tolist() == [0, 1]:
-        return ["even", "odd"]
-    return [str(label) for label in run.classes.tolist()]
+    return run.class_names
 
 
 def headline(run: Run) -> Headline:

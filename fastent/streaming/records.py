@@ -16,6 +16,8 @@ from fastent.training.inversion import Inversion, find_inversion
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["OF_LAYERS", "ProbeRecords", "load_probe"]
 
@@ -226,6 +228,49 @@ class ProbeRecords:
         arrays |= {f"scalar.{name}": values for name, values in self.scalars.items()}
         with atomic_path(folder / _FILE) as temporary:
             np.savez_compressed(temporary, config=json.dumps(self.config), layers=np.array(self.layers), **arrays)
+
+    def plot(
+        self,
+        kind: Literal[
+            "radius", "distance", "error", "loss", "fisher", "mixing", "mixing_error", "margin", "n2", "n3"
+        ] = "radius",
+        *,
+        layer: str | None = None,
+        ax: "Axes | None" = None,
+    ) -> "tuple[Figure, Axes]":
+        """Draw what was recorded against the step, with matplotlib.
+
+        Parameters
+        ----------
+        kind : str
+            "radius" and "distance" have a line for each class, or pair of classes, and a dot at each inversion; what there is
+            one number of for each layer has a line for each layer.
+        layer : str, optional
+            Which layer; unless said the last for radii and distances, and all for the others.
+        ax : matplotlib Axes, optional
+            What to draw on; a new figure unless said.
+
+        Raises
+        ------
+        FastentError
+            An unknown kind or layer; nothing recorded, or not that.
+        """
+        from fastent.plots.curves import draw_probe
+        from fastent.plots.figure import axes_of
+
+        figure, axes = axes_of(ax)
+        draw_probe(axes, self, kind, layer)
+        return figure, axes
+
+    def _repr_html_(self) -> str:
+        from fastent.notebook import html_table
+
+        rows = []
+        for layer, of_layer in zip(self.layers, self.inversions(), strict=True):
+            for name, found in zip(self.classes, of_layer, strict=True):
+                cells = (f"{found.epoch:,}", f"{found.value:.4f}", "") if found else ("", "", found.reason)
+                rows.append((layer, str(name), *cells))
+        return html_table(repr(self), ("layer", "class", "inversion at step", "radius there", "none, because"), rows)
 
     def __repr__(self) -> str:
         of = f"{len(self.codes)} rows, {len(self.classes)} classes"

@@ -5,7 +5,7 @@ import os
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,10 @@ from fastent.errors import FastentError
 from fastent.files import atomic_path, output_folder, read_npz, write_text
 from fastent.options import choice, number
 from fastent.training.inversion import Inversion, InversionSummary, find_inversion, summarize_inversions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["Run", "load_run"]
 
@@ -99,6 +103,13 @@ class Run:
     @property
     def n_layers(self) -> int:
         return int(self.radius.shape[2])
+
+    @property
+    def class_names(self) -> list[str]:
+        """What the classes are called in tables, files and reports: "even" and "odd" where they are parities of the labels."""
+        if self.config.get("classes") == "parity" and self.classes.tolist() == [0, 1]:
+            return ["even", "odd"]
+        return [str(label) for label in self.classes.tolist()]
 
     @property
     def complete(self) -> bool:
@@ -199,6 +210,50 @@ class Run:
         with atomic_path(folder / RECORDS_FILE) as temporary:
             np.savez_compressed(temporary, config=json.dumps(self.config), **arrays)
         write_tables(self, folder)
+
+    def plot(
+        self,
+        kind: Literal["radius", "distance", "error"] = "radius",
+        *,
+        against: Literal["epoch", "train_error"] = "epoch",
+        layer: int = -1,
+        ax: "Axes | None" = None,
+    ) -> "tuple[Figure, Axes]":
+        """Draw curves with matplotlib: a line for each class, its seeds thin, a dot at each inversion.
+
+        Parameters
+        ----------
+        kind : "radius", "distance" or "error"
+            Gyration radii; distances between class means, of more than four classes each class's mean over the others; or
+            training and test error.
+        against : "epoch" or "train_error"
+        layer : int
+            Of the hidden layers, from 0, or from the end as -1; errors have none.
+        ax : matplotlib Axes, optional
+            What to draw on; a new figure unless said.
+
+        Returns
+        -------
+        (Figure, Axes)
+            SVG and PDF files of a new figure keep text as text.
+
+        Raises
+        ------
+        FastentError
+            An unknown kind or layer; errors against the training error.
+        """
+        from fastent.plots.curves import draw_run
+        from fastent.plots.figure import axes_of
+
+        figure, axes = axes_of(ax)
+        draw_run(axes, self, kind, against, layer)
+        return figure, axes
+
+    def _repr_html_(self) -> str:
+        from fastent.notebook import html_table
+        from fastent.training.tables import readable_reasons, readable_rows
+
+        return html_table(repr(self), *readable_rows(self), readable_reasons(self))
 
     def __repr__(self) -> str:
         done = f"{self.epoch[-1]} of {self.config['epochs']} epochs"

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from fastent.training.run import Run
 
-__all__ = ["curves_table", "stragglers_table", "summary", "write_tables"]
+__all__ = [
+    "curves_table", "epoch_of", "readable_reasons", "readable_rows", "stragglers_table", "summary", "write_tables",
+]  # fmt: skip
 
 
 def curves_table(run: "Run") -> "pa.Table":
@@ -69,6 +71,11 @@ def stragglers_table(run: "Run") -> "pa.Table":
     return table.replace_schema_metadata({"fastent.config": json.dumps(run.config)})
 
 
+def epoch_of(run: "Run", epoch: float) -> str:
+    """An epoch of the run, with two decimals where it lies within one that was recorded in parts."""
+    return f"{epoch:,.2f}" if run.epoch.dtype.kind == "f" and not float(epoch).is_integer() else f"{epoch:,.0f}"
+
+
 def summary(run: "Run") -> dict[str, Any]:
     """The result in numbers, JSON throughout: for each class eps* with its interval, epoch, radii and stragglers."""
     consensus = run.straggler_share >= 0.5
@@ -110,6 +117,40 @@ def _streamed(run: "Run") -> dict[str, Any]:
         "mixing": float(last) if np.isfinite(last) else None,
         "stragglers_of": "all points" if run.recorded is None or run.straggler_bits is not None else "the recorded points",
     }
+
+
+def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The result as people read it: headings, and a row for each class."""
+    headings = (
+        "class", "seeds", "eps*", "95 % interval", "epoch", "radius there", "at the end", "stragglers", "in >= half",
+    )  # fmt: skip
+    rows: list[tuple[str, ...]] = []
+    for name, row in zip(run.class_names, summary(run)["classes"], strict=True):
+        found = row["found"] > 0
+        spread = f" ± {100 * row['std']:.2f}" if row["std"] is not None else ""
+        rows.append(
+            (
+                name,
+                f"{row['found']}/{row['seeds']}",
+                f"{100 * row['train_error']:.2f}{spread} %" if found else "no inversion",
+                f"{100 * row['interval'][0]:.2f} to {100 * row['interval'][1]:.2f} %" if row["interval"] else "",
+                epoch_of(run, row["epoch"]) if found else "",
+                f"{row['value']:.4f}" if found else "",
+                f"{row['radius_at_end']:.4f}",
+                f"{row['stragglers_per_seed']:.0f}",
+                str(row["consensus_stragglers"]),
+            )
+        )
+    return headings, rows
+
+
+def readable_reasons(run: "Run") -> list[str]:
+    """Why classes have no inversion, a sentence for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, found in zip(run.class_names, run.inversion_summary(), strict=True):
+        for reason, count in found.reasons.items():
+            reasons.setdefault(reason, []).append(f"{count} of {found.seeds} seeds of class {name}")
+    return [f"No inversion in {', '.join(where)}: {reason}." for reason, where in reasons.items()]
 
 
 def write_tables(run: "Run", folder: str | os.PathLike[str]) -> None:

@@ -1,0 +1,57 @@
+"""Examples in the help of each command; the tests run every one."""
+
+from typing import NamedTuple
+
+__all__ = ["EXAMPLES", "examples"]
+
+
+class Example(NamedTuple):
+    what: str
+    command: str
+
+
+EXAMPLES = {
+    "": (
+        Example("Ten networks on scikit-learn's digits", "run --out digits"),
+        Example("How tangled activations are that you have stored", "measure X.npy y.npy --out layer3"),
+        Example("Whether it is the stragglers that turn the classes", "experiment pruning --out claims"),
+    ),
+    "run": (
+        Example("Ten networks on scikit-learn's digits", "run --out digits"),
+        Example("The source paper's set-up", "run --data mnist --data-dir data --subset 8192 --epochs 500 --out mnist"),
+        Example(
+            "Data of your own, all classes",
+            "run --data own.npz --classes all --hidden 512,128 --activation relu --optimizer adam --lr 0.001 --out own",
+        ),
+        Example("Data that stay on disk", "run --data X.npy --labels y.npy --model cnn --record-every 0.25 --out big"),
+        Example("For a script, the numbers and nothing else", "run --json"),
+    ),
+    "measure": (
+        Example("All rows, every statistic", "measure X.npy y.npy --out layer3"),
+        Example("Millions of rows, left on disk: means with intervals", "measure shards/ y.npy --queries 20000 --out all"),
+        Example("Two statistics, little memory", "measure X.npy y.npy --metrics mixing,margins --memory 1GiB --json"),
+        Example("A layer that fastent capture has kept", "measure acts:layer3 acts --out captured"),
+    ),
+    "capture": (
+        Example(
+            "What two layers put out",
+            "capture --model net:make --weights W.pt --data X.npy --labels y.npy --layers layer3,fc --out acts",
+        ),
+        Example("Check every byte", "capture --verify acts"),
+    ),
+    "experiment": (
+        Example("One claim", "experiment stability --out claims"),
+        Example("All of them, in the source paper's set-up", "experiment all --data mnist --preset paper --out paper"),
+    ),
+    "info": (Example("For a script", "info --json"),),
+    "bench": (
+        Example("What fits in two minutes", "bench --minutes 2"),
+        Example("Some of the jobs, for a script", "bench --minutes 1 --only margins --json"),
+    ),
+}
+
+
+def examples(command: str) -> str:
+    """What stands below the help of a command."""
+    lines = [f"{what}:\n  fastent {line}" for what, line in EXAMPLES[command]]
+    return "\n".join(["[bold]Examples[/bold]", *lines])

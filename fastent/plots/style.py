@@ -1,0 +1,67 @@
+"""How pictures look: colours, legends and axes that all of them share."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["COLORS", "add_legend", "class_style", "epoch_axis", "error_axis", "plain"]
+
+# Of Okabe and Ito: can be told apart by everybody.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b6f75")
+_DASHES = ("-", "--", ":", "-.")
+# Longer legends hide the lines that they explain; still longer ones explain nothing.
+_INSIDE, _EXPLAINED = 5, 28
+# What happens early is lost on an even axis that is longer than this.
+_EVEN = 100
+
+
+def class_style(i: int) -> dict[str, Any]:
+    """Colour and dashes of class or line i."""
+    return {"color": COLORS[i % len(COLORS)], "linestyle": _DASHES[i // len(COLORS) % len(_DASHES)]}
+
+
+def plain(text: Any) -> str:
+    """Text of the user's that matplotlib shows as it is: between two dollars it would read a formula."""
+    return str(text).replace("$", r"\$")
+
+
+def add_legend(axes: "Axes") -> None:
+    """Beside the axes where it is long, none where nobody could tell so many lines apart."""
+    entries = len(axes.get_legend_handles_labels()[1])
+    if 0 < entries <= _INSIDE:
+        axes.legend(frameon=False, fontsize="small")
+    elif entries <= _EXPLAINED:
+        axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + (entries > 14))
+
+
+def epoch_axis(axes: "Axes", last: float, label: str = "epoch") -> None:
+    """Epochs along x; logarithmic for long training, so that 0 has no place."""
+    axes.set_xlabel(label)
+    axes.grid(alpha=0.25)
+    if last > _EVEN:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+
+
+def error_axis(axes: "Axes", n: int) -> None:
+    """Training error of n points along x: logarithmic, falling to the right, with a place for 0 where there is any."""
+    axes.set_xlabel("training error")
+    axes.grid(alpha=0.25)
+    least, most = axes.dataLim.intervalx
+    if not (math.isfinite(least) and math.isfinite(most)):
+        return  # nothing is drawn
+    most = max(most, 1 / n)
+    axes.set_xscale("symlog", linthresh=1 / n, linscale=0.4)
+    ticks = [factor * 10.0**-power for power in range(1, 6) for factor in (5, 2, 1)]
+    ticks = [tick for tick in ticks if max(least, 2 / n) <= tick <= most]
+    if len(ticks) > 7:
+        ticks = [tick for tick in ticks if f"{tick:e}".startswith("1")]
+    if least < 1 / n:
+        ticks.append(0)
+        axes.set_xlim(1.15 * most, 0)
+    else:
+        axes.set_xlim(1.15 * most, least / 1.15)
+    axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks], minor=False)
+    axes.set_xticks([], minor=True)
