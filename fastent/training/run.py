@@ -101,6 +101,13 @@ class Run:
         return int(self.radius.shape[2])
 
     @property
+    def class_names(self) -> list[str]:
+        """What the classes are called in tables, files and reports: "even" and "odd" where they are parities of the labels."""
+        if self.config.get("classes") == "parity" and self.classes.tolist() == [0, 1]:
+            return ["even", "odd"]
+        return [str(label) for label in self.classes.tolist()]
+
+    @property
     def complete(self) -> bool:
         """Whether all the epochs asked for were trained."""
         return int(self.epoch[-1]) >= int(self.config["epochs"])
