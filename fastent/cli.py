@@ -52,6 +52,7 @@ from fastent.cli_options import (
     print_cost,
     widths,
 )
+from fastent.cli_report import report
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ app = typer.Typer(
 
 app.add_typer(experiments, name="experiment")
 app.command()(capture)
+app.command()(report)
 
 
 def main() -> None:
@@ -199,10 +201,10 @@ def run(
             )
         except KeyboardInterrupt:
             if out is not None and (out / RECORDS_FILE).exists():
-                _finish(load_run(out), out, points.pictures)
+                _finish(load_run(out), out, points.raw)
                 print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
             raise
-        _finish(result, out, points.pictures)
+        _finish(result, out, points.raw)
 
 
 @app.command()
@@ -326,29 +328,6 @@ def measure(
 
 @app.command()
 @plain_errors
-def report(folder: Annotated[Path, typer.Argument(help="A folder that fastent run wrote.")]) -> None:
-    """Write the report of a stored run anew."""
-    from fastent.report.html import write_report
-    from fastent.training.data import reload_data
-    from fastent.training.run import load_run
-
-    stored = load_run(folder)
-    try:
-        if stored.config.get("streamed"):
-            from fastent.streaming.rows import stored_pictures
-
-            pictures: Any = stored_pictures(stored.config)
-        else:
-            pictures = reload_data(stored.config).pictures
-    except FastentError as error:
-        print(f"fastent: the report is without pictures: {error}", file=sys.stderr)
-        pictures = None
-    write_report(stored, folder / "report.html", pictures=pictures, command=stored.config.get("command"))
-    print(folder / "report.html")
-
-
-@app.command()
-@plain_errors
 def info() -> None:
     """Print versions, threads, SIMD, devices and where compiled kernels are cached."""
     from importlib.metadata import version
@@ -427,7 +406,7 @@ def _run_on_disk(data: str, labels: str, out: Path | None, **options: Any) -> No
     print(f"{result.seconds_recording:.1f} s of these ({share:.0f} %) recording")
 
 
-def _finish(result: "Run", out: Path | None, pictures: Any) -> None:
+def _finish(result: "Run", out: Path | None, points: Any) -> None:
     """Print the table; write the files and the report."""
     if out is not None:
         from fastent.report.html import write_report
@@ -435,7 +414,7 @@ def _finish(result: "Run", out: Path | None, pictures: Any) -> None:
         command = shlex.join(["fastent", *sys.argv[1:]])
         result.config["command"] = command
         result.save(out)
-        write_report(result, out / "report.html", pictures=pictures, command=command)
+        write_report(result, out / "report.html", points=points, command=command)
     _print_result(result)
     print_cost(result.seconds, "training", result.config["threads"])
     if out is not None:
