@@ -183,7 +183,7 @@ def test_a_point_opens_with_its_neighbours(opened, name):
     shown = browser.find_element(By.CSS_SELECTOR, ".panel").text
     for row, _, _, distance, _ in data["stragglers"][0]["near"]:
         assert str(row) in shown
-        assert str(distance) in shown
+        assert f"{float(f'{distance:.3g}'):g}" in shown
     assert len(find(browser, ".panel .cell .picture")) == (8 if name == "run" else 0)
     if name == "features":
         assert "Where it lies farthest from its class" in shown

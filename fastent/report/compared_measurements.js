@@ -5,6 +5,14 @@
   const short = data.names.map((name) => plain(name.length > 18 ? `${name.slice(0, 17)}…` : name));
   const written = (value) => Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });
 
+  function logarithmic(lines) {
+    const values = lines.flatMap((line) => line.value).filter((value) => value !== null);
+    const least = Math.floor(Math.log10(Math.min(...values))), most = Math.ceil(Math.log10(Math.max(...values)));
+    const decades = Array.from({ length: most - least + 1 }, (_, i) => least + i);
+    const ticks = decades.flatMap((power) => (decades.length > 4 ? [1] : [1, 2, 5]).map((digit) => Number(`${digit}e${power}`)));
+    return { type: "log", tickvals: ticks, ticktext: ticks.map(written) };
+  }
+
   function panel({ axis: title, log, lines }, i) {
     const traces = lines.map((line, l) => {
       const ink = line.chance ? css("--soft") : color(l);
@@ -20,7 +28,7 @@
       };
     });
     const across = { ...axis(""), tickvals: places, ticktext: short, range: [-0.4, places.length - 0.6], showgrid: false };
-    draw(`plot-${i}`, traces, across, { ...axis(title), ...(log ? { type: "log", nticks: 6 } : { nticks: 6 }) });
+    draw(`plot-${i}`, traces, across, { ...axis(title), ...(log ? logarithmic(lines) : { nticks: 6 }) });
   }
 
   if (data.panels.length) drawn(() => data.panels.forEach(panel));

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const { data, plain, css, color, dash, axis, draw, drawn } = page;
+  const { data, plain, color, axis, draw, drawn } = page;
   const { percent, line, drawable, thinLines, band, marks, epochAxis, errorAxis, extent, aired } = curves;
   const names = data.names.map(plain), classes = data.classes.map(plain);
   const shown = { c: 0, log: true, off: new Set() };
@@ -8,8 +8,8 @@
   // No error at all has no place on a logarithmic axis: it is drawn at half a point of the largest run.
   const floor = 0.5 / Math.max(...data.runs.map((run) => run.points));
   const floored = (values) => values.map((value) => (value === null ? null : Math.max(value, floor)));
-  // Colours come again after the seventh run, dashes tell neighbouring runs apart as well.
-  const look = (r, width) => ({ color: color(r), width, dash: r < 7 ? ["solid", "9px,3px", "2px,3px"][r % 3] : dash(r) });
+  // Runs that follow each other differ in colour and in dashes, and only after 21 both come again.
+  const look = (r, width) => ({ color: color(r), width, dash: ["solid", "8px,3px", "2px,3px"][r % 3] });
 
   function radiusTraces(path) {
     const below = [], means = [], above = [];
@@ -35,17 +35,18 @@
       const at = run.turn.map((turn, c) => [turn, c]).filter(([turn]) => turn);
       all.push(...at.flatMap(([turn]) => turn));
       return [{
-        type: "scatter", mode: "markers", x: at.map(([turn]) => turn[0]), y: at.map(([, c]) => c + 0.5 * ((r + 0.5) / n - 0.5)), hoverinfo: "text",
+        type: "scatter", mode: "markers", x: at.map(([turn]) => 100 * turn[0]), y: at.map(([, c]) => c + 0.5 * ((r + 0.5) / n - 0.5)), hoverinfo: "text",
         hovertext: at.map(([turn, c]) => `<b>${names[r]}</b>, class ${classes[c]}<br>${percent(turn[0])}` + (turn.length > 1 ? `<br>${percent(turn[1])} to ${percent(turn[2])}` : "")),
         marker: { color: color(r), size: 9, symbol: ["circle", "diamond", "square"][r % 3] },
         error_x: {
           type: "data", symmetric: false, color: color(r), thickness: 1.8, width: 4,
-          array: at.map(([turn]) => (turn.length > 1 ? turn[2] - turn[0] : 0)), arrayminus: at.map(([turn]) => (turn.length > 1 ? turn[0] - turn[1] : 0)),
+          array: at.map(([turn]) => (turn.length > 1 ? 100 * (turn[2] - turn[0]) : 0)),
+          arrayminus: at.map(([turn]) => (turn.length > 1 ? 100 * (turn[0] - turn[1]) : 0)),
         },
       }];
     });
     const places = classes.map((_, c) => c);
-    draw("plot-turn", traces, { ...axis("training error at the inversion"), tickformat: "~%", range: [0, 1.06 * Math.max(...all) || 1] },
+    draw("plot-turn", traces, { ...axis("training error at the inversion"), ticksuffix: " %", range: [0, 106 * Math.max(...all) || 100] },
       { ...axis(""), tickvals: places, ticktext: classes, range: [classes.length - 0.5, -0.5] });
   }
 

@@ -9,11 +9,12 @@
   const homes = new Map([...gallery.querySelectorAll("[data-home]")].map((home) => [Number(home.dataset.home), home]));
   const of = (item) => data.stragglers[Number(item.dataset.point)];
   const percent = (share) => `${Math.round(100 * share)} %`;
-  const written = { share: percent, wrong: percent, at_end: percent, strangers: percent, forgotten: (times) => `${times.toFixed(1)} times` };
+  const written = { share: percent, wrong: percent, at_end: percent, strangers: percent, forgotten: (times) => `${times.toFixed(1)} ×` };
   const names = {
-    share: "straggler in so many of the seeds", wrong: "misclassified at so many of the epochs", forgotten: "forgotten, mean over seeds",
+    share: "seeds in which it is a straggler", wrong: "epochs at which it is misclassified", forgotten: "forgotten, mean over seeds",
     at_end: "seeds still wrong at the end", strangers: "neighbours of another class",
   };
+  const away = (distance) => Number(distance.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3 });
   const score = (key, value) => (value === null || value === undefined ? "–" : written[key](value));
   let opened = null;
 
@@ -48,14 +49,14 @@
     const near = point.near.map(([row, label, c, distance, place]) => ({ row, label, c, distance, place, other: c !== point.c }));
     if (!data.sheet) {
       return table(["Neighbour, row", "Label", "Class", "Distance"],
-        near.map(({ row, label, c, distance, other }) => [row, label, data.classes[c] + (other ? " (another)" : ""), distance]));
+        near.map(({ row, label, c, distance, other }) => [row, label, data.classes[c] + (other ? " (another)" : ""), away(distance)]));
     }
     const list = make("ul", "", { class: "cells" });
     list.append(...near.map(({ row, label, c, distance, place, other }) => {
       const cell = make("li", "", { class: other ? "cell other" : "cell" }), caption = make("span", "", { class: "caption" });
       const color = chip(c);
       color.title = data.classes[c];
-      caption.append(color, make("b", label), make("br", ""), `${distance} away`, make("br", ""), make("small", `row ${row}`));
+      caption.append(color, make("b", label), make("br", ""), `${away(distance)} away`, make("br", ""), make("small", `row ${row}`));
       if (other) caption.append(make("br", ""), make("small", "another class"));
       if (place !== null) cell.append(picture(place, `Label ${label}, row ${row}`));
       cell.append(caption);

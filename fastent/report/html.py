@@ -64,7 +64,7 @@ def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, 
         answers=answers(run, last),
         last=last,
         gallery=stragglers,
-        config=config_rows(run),
+        config=[(name, said) for name, said in config_rows(run) if name != "command"],
         command=command,
         colors=_COLORS,
     )

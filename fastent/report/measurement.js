@@ -58,7 +58,8 @@
         (uncertain ? `<br>95 % interval ${percent(data.purity[c][1])} to ${percent(data.purity[c][2])}` : "")),
       ...(uncertain ? { error_x: { type: "data", symmetric: false, array: ends(2), arrayminus: ends(1), color: css("--c0"), thickness: 1.5, width: 4 } } : {}),
     };
-    draw("plot-purity", [rails, chance, means], { ...axis("neighbours of the same class"), range: [-0.02, 1.02], tickformat: ".0%" }, { ...named(""), ...downwards });
+    const fifths = [0, 0.2, 0.4, 0.6, 0.8, 1];
+    draw("plot-purity", [rails, chance, means], { ...axis("neighbours of the same class"), range: [-0.02, 1.02], tickvals: fifths, ticktext: fifths.map(percent) }, { ...named(""), ...downwards });
   }
 
   function dimension() {

@@ -86,13 +86,15 @@
     }),
   };
 
+  // A circle of 6 pixels. As a shape of that type it would need corners left of its anchor, which logarithmic axes do not take.
+  const ring = "M-6,0C-6,-3.3 -3.3,-6 0,-6C3.3,-6 6,-3.3 6,0C6,3.3 3.3,6 0,6C-3.3,6 -6,3.3 -6,0Z";
+
   function marker(id) {
     const { x, at } = spots[id](Number(moment.value));
     // Epoch 0 has no place on a logarithmic axis: it stands at the left edge.
     const place = id !== "plot-path" && shown.log ? Math.max(x, firstDrawn(data.epoch)) : x;
     const dots = at.filter(([y]) => y !== null).map(([y, ink]) => ({
-      type: "circle", xref: "x", yref: "y", xsizemode: "pixel", ysizemode: "pixel", xanchor: place, yanchor: y,
-      x0: -5, x1: 5, y0: -5, y1: 5, fillcolor: css("--paper"), line: { color: ink, width: 2 },
+      type: "path", path: ring, xref: "x", yref: "y", xsizemode: "pixel", ysizemode: "pixel", xanchor: place, yanchor: y, fillcolor: css("--paper"), line: { color: ink, width: 2 },
     }));
     return [{ type: "line", xref: "x", yref: "paper", x0: place, x1: place, y0: 0, y1: 1, line: { color: css("--soft"), width: 1.5 } }, ...dots];
   }
@@ -108,7 +110,7 @@
     const many = radii.length > 10;
     if (many) radii.sort(([a], [b]) => a - b);
     for (const [value, name, c] of many ? [radii[0], radii.at(-1)] : radii) {
-      said.push([`${many ? (c === radii[0][2] ? "least radius, " : "greatest radius, ") : "radius, "}${name}`, value.toFixed(4), c]);
+      said.push([`${many ? (c === radii[0][2] ? "least radius, " : "greatest radius, ") : "radius of "}${name}`, value.toFixed(4), c]);
     }
     readout.replaceChildren(...said.map(([what, value, c]) => {
       const pair = make("div", ""), term = make("dt", "");
