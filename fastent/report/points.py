@@ -17,6 +17,10 @@ _NEIGHBORS = 8
 _FEATURES = 6
 # Multiplications that looking for neighbours may take: about ten seconds, on data that then are read from disk.
 _WORK = 1e12
+# Up to so many, all pairs are compared sooner than the search that skips most of them is compiled, when it is first called.
+_COMPARED = 2e9
+# As many queries as `neighbors` compares with all rows to find the recall of a method.
+_CHECKED = 200
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,20 @@ def point_rows(points: Any, n: int) -> Any:
 def points_near(rows: Any, points: NDArray[np.int64]) -> Neighbors | None:
     """Nearest rows of those at these positions, exactly; None where there is nobody to ask, or too much to read."""
     n, d = rows.shape
-    if not len(points) or n < 2 or float(len(points)) * n * d > _WORK:
+    work = float(len(points)) * n * d
+    if not len(points) or n < 2 or work > _WORK:
         return None
-    return neighbors(rows, min(_NEIGHBORS, n - 1), queries=points)
+    k = min(_NEIGHBORS, n - 1)
+    if work <= _COMPARED:
+        parts = [points[start : start + _CHECKED] for start in range(0, len(points), _CHECKED)]
+        found = [neighbors(rows, k, queries=part, method="torch") for part in parts]
+        # Each of the queries was checked: a recall of 1 is exact.
+        if all(each.recall == 1 for each in found):
+            indices, distances = (
+                np.concatenate(parts) for parts in zip(*((x.indices, x.distances) for x in found), strict=True)
+            )
+            return Neighbors(indices, distances, points, n)
+    return neighbors(rows, k, queries=points)
 
 
 def oddities(rows: Any, codes: NDArray[np.int64], points: NDArray[np.int64]) -> list[list[Oddity]]:

@@ -144,7 +144,7 @@
     draw("plot-radius", radius, epochs, { ...axis("gyration radius"), range: radii }, marker("plot-radius"));
     draw("plot-path", path, errorAxis("training error", leastPath, mostPath, floor, true), { ...axis("gyration radius"), range: radii }, marker("plot-path"));
     draw("plot-error", errors, epochs, errorAxis("share misclassified", least, most, floor, false), marker("plot-error"));
-    draw("plot-distance", distance, epochs, { ...axis("distance between class means"), range: aired(extent(distance, "y")) }, marker("plot-distance"));
+    draw("plot-distance", distance, epochs, { ...axis("distance of class means"), range: aired(extent(distance, "y")) }, marker("plot-distance"));
   }
 
   function showLayer(layer) {
