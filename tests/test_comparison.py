@@ -54,7 +54,7 @@ def test_measurements_side_by_side(measured):
     assert lines["overlap"]["low"] == [None, None, float(f"{interval.low:.6g}")]
     first, last = (f"{100 * kept[i].mixing.overlap:.1f}\u00a0%" for i in (0, 2))
     assert f"<h1>{first} of a point\u2019s nearest neighbours share its label in layer1, {last} in layer3.</h1>" in page
-    assert "Queries: 120, 120, 40." in page
+    assert "Queries: 120; 120; 40." in page
     assert EVIL not in page
     assert page.count('class="spark"') == len(kept[0].summary())
 

@@ -107,7 +107,7 @@ def _differences(measurements: Sequence[Stored]) -> list[str]:
     for name in _SAME:
         values = [each.how.get(name) for each in measurements]
         if len(set(values)) > 1 and name != "features":
-            said.append(f"{name}: {', '.join(count(value) if type(value) is int else str(value) for value in values)}")
+            said.append(f"{name}: {'; '.join(count(value) if type(value) is int else str(value) for value in values)}")
     if len({tuple(each.how["classes"]) for each in measurements}) > 1:
         said.append("the classes are not the same")
     return said

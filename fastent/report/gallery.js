@@ -56,7 +56,7 @@
       const cell = make("li", "", { class: other ? "cell other" : "cell" }), caption = make("span", "", { class: "caption" });
       const color = chip(c);
       color.title = data.classes[c];
-      caption.append(color, make("b", label), make("br", ""), `${away(distance)} away`, make("br", ""), make("small", `row ${row}`));
+      caption.append(color, make("b", label), make("br", ""), `at ${away(distance)}`, make("br", ""), make("small", `row ${row}`));
       if (other) caption.append(make("br", ""), make("small", "another class"));
       if (place !== null) cell.append(picture(place, `Label ${label}, row ${row}`));
       cell.append(caption);
