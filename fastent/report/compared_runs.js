@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const { data, plain, color, axis, draw, drawn } = page;
-  const { percent, line, drawable, thinLines, band, marks, epochAxis, errorAxis, extent, aired } = curves;
+  const { percent, written, line, drawable, thinLines, band, marks, epochAxis, errorAxis, extent, aired } = curves;
   const names = data.names.map(plain), classes = data.classes.map(plain);
   const shown = { c: 0, log: true, off: new Set() };
   const visible = () => data.runs.map((run, r) => [run, r]).filter(([run, r]) => !shown.off.has(r) && run.radius[shown.c]);
@@ -17,7 +17,7 @@
       const curve = run.radius[shown.c], found = run.inversion[shown.c], epochs = drawable(run.epoch, shown.log);
       const x = path ? floored(run.train_error.mean) : epochs;
       const xOf = path ? (run.train_error.seeds ? (s) => floored(run.train_error.seeds[s]) : null) : () => epochs;
-      const text = curve.mean.map((value, i) => `<b>${names[r]}</b>, class ${classes[shown.c]}<br>radius ${value === null ? "–" : value.toFixed(4)}` +
+      const text = curve.mean.map((value, i) => `<b>${names[r]}</b>, class ${classes[shown.c]}<br>radius ${written(value)}` +
         `<br>epoch ${run.epoch[i].toLocaleString("en")}<br>training error ${percent(run.train_error.mean[i])}`);
       if (curve.seeds && xOf) below.push({ ...thinLines(xOf, curve.seeds, color(r)), opacity: 0.6 });
       if (curve.low && !path) below.push(band(x, curve, color(r)));

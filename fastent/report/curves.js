@@ -4,6 +4,9 @@ const curves = (() => {
   const { css, faded, axis } = page;
   const percent = (share) => `${(100 * share).toPrecision(3)} %`;
 
+  // A mean is missing where a network was trained on no point of the class.
+  const written = (value) => (value === null ? "–" : value.toFixed(4));
+
   const line = (x, y, text, look) => ({
     type: "scatter", mode: "lines", x, y, hoverinfo: text ? "text" : "skip", hovertext: text, line: look,
   });
@@ -81,5 +84,5 @@ const curves = (() => {
     return [low - air, high + air];
   }
 
-  return { percent, line, drawable, thinLines, band, marks, firstDrawn, epochAxis, errorAxis, extent, aired };
+  return { percent, written, line, drawable, thinLines, band, marks, firstDrawn, epochAxis, errorAxis, extent, aired };
 })();

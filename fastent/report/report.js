@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const { data, color, dash, chip, make, plain, css, axis, draw, drawn } = page;
-  const { percent, line, drawable, thinLines, band, marks, firstDrawn, epochAxis, errorAxis, extent, aired } = curves;
+  const { percent, written, line, drawable, thinLines, band, marks, firstDrawn, epochAxis, errorAxis, extent, aired } = curves;
   const nClasses = data.classes.length;
   const shown = { layer: data.layers.length - 1, log: true, off: new Set() };
   // No error at all has no place on a logarithmic axis: it is drawn at half a point.
@@ -23,7 +23,7 @@
     // A seed follows its own training error; without those (too many seeds) only the mean is drawn.
     const xOf = path ? (data.train_error.seeds ? (s) => floored(data.train_error.seeds[s]) : null) : () => epochs;
     for (const c of visible()) {
-      const text = radii[c].mean.map((value, i) => `<b>${names[c]}</b><br>radius ${value.toFixed(4)}` +
+      const text = radii[c].mean.map((value, i) => `<b>${names[c]}</b><br>radius ${written(value)}` +
         `<br>epoch ${data.epoch[i].toLocaleString("en")}<br>training error ${percent(data.train_error.mean[i])}`);
       if (radii[c].seeds && xOf) below.push(thinLines(xOf, radii[c].seeds, color(c)));
       if (radii[c].low && !path) below.push(band(x, radii[c], color(c)));
@@ -61,7 +61,7 @@
       const name = b === undefined ? `${names[a]} to the others` : `${names[a]} to ${names[b]}`;
       const ink = b === undefined ? color(a) : css("--soft");
       const text = curve.mean.map((value, i) =>
-        `<b>${name}</b><br>distance ${value.toFixed(4)}<br>epoch ${data.epoch[i].toLocaleString("en")}`);
+        `<b>${name}</b><br>distance ${written(value)}<br>epoch ${data.epoch[i].toLocaleString("en")}`);
       if (curve.seeds) below.push(thinLines(() => epochs, curve.seeds, ink));
       if (curve.low) below.push(band(epochs, curve, ink));
       means.push(line(epochs, curve.mean, text, { color: color(a), width: 2.6, dash: b === undefined ? dash(a) : "solid" }));
@@ -110,7 +110,7 @@
     const many = radii.length > 10;
     if (many) radii.sort(([a], [b]) => a - b);
     for (const [value, name, c] of many ? [radii[0], radii.at(-1)] : radii) {
-      said.push([`${many ? (c === radii[0][2] ? "least radius, " : "greatest radius, ") : "radius of "}${name}`, value.toFixed(4), c]);
+      said.push([`${many ? (c === radii[0][2] ? "least radius, " : "greatest radius, ") : "radius of "}${name}`, written(value), c]);
     }
     readout.replaceChildren(...said.map(([what, value, c]) => {
       const pair = make("div", ""), term = make("dt", "");
