@@ -2,19 +2,24 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench wheel clean
+.PHONY: demo test lint docs bench wheel clean
 
 demo: .venv/.installed
 	$(BIN)/fastent run --data digits --out demo
 
 test: .venv/.installed-test
-	# Threads that wait for others do not spin: on a shared machine that takes the time of those that work.
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+	# Two files at a time. Threads that wait for others do not spin: that takes the time of those that work.
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Pages for reading without a network; a warning is an error.
+docs: .venv/.installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+	@echo build/docs/index.html
 
 bench: .venv/.installed-bench
 	$(BIN)/python bench/run.py

@@ -6,6 +6,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
 collect_ignore = ["fastent/integrations"]  # tests/test_integrations.py imports each of them, if its library is there
 
 # In the process that compiles them, kernels call the copies of each other that were compiled first and alone; what is loaded
@@ -26,7 +28,9 @@ for dtype in ("float32", "float64"):
 """
 
 
-def pytest_sessionstart() -> None:
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):  # one of several processes that were started when this was done
+        return
     root = Path(__file__).parent
     digest = hashlib.sha256(version("numba").encode() + _COMPILE.encode())
     for source in sorted((root / "kernels").glob("*.py")):

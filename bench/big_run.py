@@ -3,7 +3,8 @@
     FASTENT_DATA=DIR python bench/big_run.py --folder /tmp/big --n 1000000 --epochs 5
 
 makes images-N.npy (uint8, n x 28 x 28) and labels-N.npy in the folder, block by block, then trains the MLP and the CNN, each in
-a process of its own, with every hidden layer's geometry every quarter epoch and mixing on 5,000 queries.
+a process of its own, with every hidden layer's geometry every quarter epoch and mixing on 5,000 queries. Results:
+bench/results/big-run.json.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 
+RESULTS = Path(__file__).parent / "results" / "big-run.json"
 MODELS = {
     "mlp": {"model": "mlp", "hidden": (512, 128), "lr": 0.1},
     "cnn": {"model": "cnn", "activation": "tanh", "lr": 0.1},
@@ -96,7 +98,7 @@ def train(arguments: argparse.Namespace) -> None:
         threads=arguments.threads,
         checkpoint=arguments.folder / f"{arguments.train}-{arguments.n}",
         resume=arguments.resume,
-        progress=(lambda done, total, message: print(done, total, message, flush=True)) if arguments.verbose else None,
+        progress=arguments.verbose,
         **MODELS[arguments.train],
     )
     seconds = time.perf_counter() - begun
@@ -151,8 +153,12 @@ def main() -> None:
         train(arguments)
         return
     make(arguments.folder, arguments.n)
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for model in arguments.models:
-        subprocess.run([sys.executable, *sys.argv, "--train", model], check=True)
+        child = subprocess.run([sys.executable, *sys.argv, "--train", model], check=True, stdout=subprocess.PIPE, text=True)
+        print(child.stdout)
+        found[model] = json.loads(child.stdout)
+        RESULTS.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

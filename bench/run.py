@@ -51,7 +51,7 @@ def main() -> int:
     name = f"{result['date'][:10]}-{result['commit'].rstrip('+')}.json"
     (RESULTS / name).write_text(json.dumps(result, indent=2) + "\n")
     newest: dict[str, tuple[str, dict[str, Any]]] = {}
-    runs = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
+    runs = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("2*-*.json")}
     for stem, run in sorted(runs.items(), key=lambda item: item[1]["date"]):
         newest |= {job["job"] + "".join(job["peers"]): (stem, job) for job in run["jobs"]}
     (RESULTS / "README.md").write_text(_page(result["machine"], list(newest.values())))

@@ -12,7 +12,7 @@ from bench.notebook_loop import train_and_measure
 from fastent.experiments import stability
 from tests.plain_loop import train_plain
 
-EPOCHS, SEEDS = 20, 10
+EPOCHS, SEEDS = 60, 10
 PAIRS, PLAIN_PAIRS, LAST = 50, 5, 65
 
 

@@ -1,21 +1,25 @@
-"""exp for numbers below zero, in a form that loops vectorise: a power of two by its bits, the rest by a polynomial."""
+"""exp of numbers below zero and tanh, in a form that loops vectorise: powers of two by their bits, the rest by polynomials."""
 
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import prange, types
 from numba.extending import intrinsic
 
 from .jit import FUSED, kernel
 
-__all__ = ["exponential", "single_exponential"]
+__all__ = ["exponential", "single_exponential", "single_tanh"]
 
 _LOG2_E = 1.4426950408889634
 # log 2 in two parts, the first of few bits, so that x - n log 2 loses none.
 _LN2_HIGH, _LN2_LOW = 6.93145751953125e-1, 1.42860682030941723212e-6
 _SINGLE_LOG2_E = np.float32(_LOG2_E)
 _SINGLE_LN2_HIGH, _SINGLE_LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+# Below this tanh is an odd polynomial, beyond it a ratio of exponentials would lose what is left of 1.
+_SMALL = np.float32(0.625)
+# Values that a thread takes at a time.
+_CHUNK = 4096
 # exp of less is 0 for every purpose here; 2^n stays normal.
 _LEAST, _SINGLE_LEAST = -700.0, np.float32(-87.0)
 
@@ -73,3 +77,29 @@ def single_exponential(x: Any) -> Any:
     p = p * f + np.float32(1)
     p = p * f + np.float32(1)
     return p * _power_of_two(np.int32(n))
+
+
+@kernel(fastmath=FUSED)
+def _tanh(values: Any) -> None:
+    for i in range(values.shape[0]):
+        x = values[i]
+        z = x * x
+        p = np.float32(-5.70498872745e-3)
+        p = p * z + np.float32(2.06390887954e-2)
+        p = p * z + np.float32(-5.37397155531e-2)
+        p = p * z + np.float32(1.33314422036e-1)
+        p = p * z + np.float32(-3.33332819422e-1)
+        small = p * z * x + x
+        size = abs(x)
+        e = single_exponential(np.float32(-2) * size)
+        large = (np.float32(1) - e) / (np.float32(1) + e)
+        large = -large if x < np.float32(0) else large
+        values[i] = large if size >= _SMALL else small  # NaN is neither, and stays
+
+
+@kernel(parallel=True)
+def single_tanh(values: Any) -> None:
+    """Put tanh(x), to 2 units in the last place, in the place of x: (n,) float32, C-contiguous."""
+    n = values.shape[0]
+    for part in prange((n + _CHUNK - 1) // _CHUNK):
+        _tanh(values[part * _CHUNK : min((part + 1) * _CHUNK, n)])

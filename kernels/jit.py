@@ -16,7 +16,8 @@ FUSED = frozenset({"contract"})
 
 def kernel(*, parallel: bool = False, fastmath: frozenset[str] = frozenset()) -> Callable[..., Any]:
     def compile_lazily(function: Callable[..., Any]) -> Any:
-        options: dict[str, Any] = {"nogil": True, "parallel": parallel, "fastmath": set(fastmath)}
+        # A division that may raise keeps its loop from being vectorised; x / 0 is what it is in numpy.
+        options: dict[str, Any] = {"nogil": True, "parallel": parallel, "fastmath": set(fastmath), "error_model": "numpy"}
         try:
             return njit(cache=True, **options)(function)
         except RuntimeError:  # neither the package's folder nor the user's cache can be written to

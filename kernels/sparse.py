@@ -1,8 +1,9 @@
 """Products of many weights with points most of whose features have a common value, as pictures' background pixels have.
 
 Points are X = b + D, b the common value of each feature and D what differs from it: few entries. A product with b is the same
-for all points. Of D a point's entries pass one after the other, each adding a row of weights, all networks' units side by side,
-to sums that stay in registers. Both products give the same bits for any number of threads: a sum belongs to one thread.
+for all points. Of D a point's entries pass one after the other, each adding a row of weights, networks' units side by side, to
+sums that stay in registers. Rows are read by panels so narrow that what is read again is in the first cache: then two loads for
+each line of a row are the bound. Both products give the same bits for any number of threads: a sum belongs to one thread.
 """
 
 from typing import Any
@@ -17,14 +18,12 @@ from .jit import kernel, unowned
 
 __all__ = ["BLOCK", "LINE", "compress", "count_entries", "gradient", "times", "transposed"]
 
-# Points that are transposed together: a line of the cache in single precision.
-TILE = 16
-# Points whose gradients stay close while features pass by; of 16, 32, 64 and 128 the fastest.
-BLOCK = 64
+# Points that share a panel of weights before the next comes; of 16, 32, 64 and 128 the fastest, with 128.
+TILE = 64
+# Points whose gradients stay close while features pass by; of 32, 64, 128 and 256 the fastest.
+BLOCK = 128
 # Bytes of a cache line.
 LINE = 64
-# How many cache lines of a sum are held in registers at once: as many as there are, then what is left.
-_LINES = (4, 1)
 
 
 @kernel()
@@ -85,57 +84,69 @@ def transposed(starts: Any, features: Any, values: Any, n_features: int) -> Any:
     return block_starts, points, ordered
 
 
-@intrinsic
-def _add_rows(typing_context, total, flat, rows, values, start, stop):  # type: ignore[no-untyped-def]
-    """Add to the total the rows rows[e] (int32) of a table as wide, flat, times values[e], for all entries start..stop.
+def _adder(n_lines: int, n_sums: int) -> Any:
+    """An intrinsic that adds a panel of rows, `n_lines` cache lines wide, in `n_sums` sums which take turns.
 
-    The width is a multiple of what a cache line holds. Written in LLVM's vectors, so that a part of the total stays in
-    registers while all entries pass.
+    Eight registers of sums are as many as additions are under way at once.
     """
-    number, word = total.dtype, ir.IntType(64)
-    kind = ir.FloatType() if number.bitwidth == 32 else ir.DoubleType()
-    line = LINE * 8 // number.bitwidth
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        arrays = [
-            context.make_array(of)(context, builder, value) for of, value in zip(signature.args[:4], arguments[:4], strict=True)
-        ]
-        sums, table, numbers, factors = (array.data for array in arrays)
-        first, end = arguments[4], arguments[5]
-        width = cgutils.unpack_tuple(builder, arrays[0].shape)[0]
-
+    @intrinsic
+    def add_rows(typing_context, total, flat, width, column, rows, values, start, stop):  # type: ignore[no-untyped-def]
+        """Add to total[column:] the rows rows[e] (int32) of a flat table of this width times values[e], e in start..stop."""
+        number, word = total.dtype, ir.IntType(64)
+        kind = ir.FloatType() if number.bitwidth == 32 else ir.DoubleType()
+        line = LINE * 8 // number.bitwidth
         vector = ir.VectorType(kind, line)
 
-        def at(pointer, index):  # type: ignore[no-untyped-def]
-            return builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer())
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            places = {0: "total", 1: "flat", 4: "rows", 5: "values"}
+            data = {
+                name: context.make_array(signature.args[i])(context, builder, arguments[i]).data for i, name in places.items()
+            }
+            width, column, first, end = (arguments[i] for i in (2, 3, 6, 7))
 
-        def panel(n_lines, column):  # type: ignore[no-untyped-def]
-            columns = [builder.add(column, word(i * line)) for i in range(n_lines)]
-            held = [cgutils.alloca_once(builder, vector) for _ in columns]
-            for total, place in zip(held, columns, strict=True):
-                builder.store(builder.load(at(sums, place), align=number.bitwidth // 8), total)
-            with cgutils.for_range_slice(builder, first, end, word(1)) as (e, _):
-                row = builder.zext(builder.load(builder.gep(numbers, [e])), word)
+            def at(pointer, index):  # type: ignore[no-untyped-def]
+                return builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer())
+
+            def load(pointer):  # type: ignore[no-untyped-def]
+                return builder.load(pointer, align=number.bitwidth // 8)
+
+            def add(e, held):  # type: ignore[no-untyped-def]
+                row = builder.zext(builder.load(builder.gep(data["rows"], [e])), word)
                 row = builder.add(builder.mul(row, width), column)
-                factor = builder.load(builder.gep(factors, [e]))
+                factor = builder.load(builder.gep(data["values"], [e]))
                 lane = builder.insert_element(ir.Constant(vector, ir.Undefined), factor, ir.IntType(32)(0))
                 spread = builder.shuffle_vector(lane, lane, ir.Constant(ir.VectorType(ir.IntType(32), line), [0] * line))
                 for i, total in enumerate(held):
-                    some = builder.load(at(table, builder.add(row, word(i * line))), align=number.bitwidth // 8)
-                    product = builder.fmul(spread, some, flags=["contract"])
+                    product = builder.fmul(spread, load(at(data["flat"], builder.add(row, word(i * line)))), flags=["contract"])
                     builder.store(builder.fadd(builder.load(total), product, flags=["contract"]), total)
-            for total, place in zip(held, columns, strict=True):
-                builder.store(builder.load(total), at(sums, place), align=number.bitwidth // 8)
 
-        done = word(0)
-        for n_lines in _LINES:
-            panels = builder.udiv(builder.sub(width, done), word(n_lines * line))
-            with cgutils.for_range(builder, panels) as loop:
-                panel(n_lines, builder.add(done, builder.mul(loop.index, word(n_lines * line))))
-            done = builder.add(done, builder.mul(panels, word(n_lines * line)))
-        return context.get_dummy_value()
+            sums = [[cgutils.alloca_once(builder, vector) for _ in range(n_lines)] for _ in range(n_sums)]
+            own = [at(data["total"], builder.add(column, word(i * line))) for i in range(n_lines)]
+            for number_of_sum, held in enumerate(sums):
+                for total, place in zip(held, own, strict=True):
+                    builder.store(ir.Constant(vector, [0.0] * line) if number_of_sum else load(place), total)
+            rounds = builder.sdiv(builder.sub(end, first), word(n_sums))
+            last = builder.add(first, builder.mul(rounds, word(n_sums)))
+            with cgutils.for_range_slice(builder, first, last, word(n_sums)) as (e, _):
+                for i, held in enumerate(sums):
+                    add(builder.add(e, word(i)), held)
+            if n_sums > 1:
+                with cgutils.for_range_slice(builder, last, end, word(1)) as (e, _):
+                    add(e, sums[0])
+            for i, place in enumerate(own):
+                total = builder.load(sums[0][i])
+                for held in sums[1:]:
+                    total = builder.fadd(total, builder.load(held[i]))
+                builder.store(total, place, align=number.bitwidth // 8)
+            return context.get_dummy_value()
 
-    return types.void(total, flat, rows, values, start, stop), generate
+        return types.void(total, flat, width, column, rows, values, start, stop), generate
+
+    return add_rows
+
+
+_add_narrow, _add_wide = _adder(1, 4), _adder(4, 1)
 
 
 @kernel(parallel=True)
@@ -144,30 +155,33 @@ def times(weights: Any, base: Any, starts: Any, features: Any, values: Any, resu
 
     Parameters
     ----------
-    weights : (d * W,) float32 or float64
-        Row after row, W being what `base` has.
-    base : (W,)
-        What a point without entries gets; W is a multiple of what a cache line holds.
+    weights : (panels, d * line) float32 or float64
+        A line is what a cache line holds; of each feature so many units, those of panel p from p * line on.
+    base : (panels * line,)
+        What a point without entries gets.
     starts : (n + 1,) int64
         The entries of point i are starts[i]..starts[i + 1].
     features : (entries,) int32
     values : (entries,)
-    result : (w, n), C-contiguous, w <= W
+    result : (w, n), C-contiguous, w <= panels * line
         Written here.
     """
     width, n = result.shape
+    n_panels, line = weights.shape[0], len(base) // weights.shape[0]
     for tile in prange((n + TILE - 1) // TILE):
         first, last = tile * TILE, min((tile + 1) * TILE, n)
-        rows = np.empty((last - first, base.shape[0]), weights.dtype)
-        flat, own, entries = unowned(weights), unowned(features), unowned(values)
-        for i in range(first, last):
-            row = rows[i - first]
-            row[:] = base
-            _add_rows(row, flat, own, entries, starts[i], starts[i + 1])
-        for k in range(width):
-            line = result[k]
+        sums = np.empty((last - first, line), weights.dtype)
+        panels, own, entries = unowned(weights), unowned(features), unowned(values)
+        for panel in range(n_panels):
+            column = panel * line
             for i in range(first, last):
-                line[i] = rows[i - first, k]
+                row = sums[i - first]
+                row[:] = base[column : column + line]
+                _add_narrow(row, panels[panel], line, 0, own, entries, starts[i], starts[i + 1])
+            for k in range(min(line, width - column)):
+                unit = result[column + k]
+                for i in range(first, last):
+                    unit[i] = sums[i - first, k]
 
 
 @kernel(parallel=True)
@@ -191,6 +205,8 @@ def gradient(gradients: Any, starts: Any, points: Any, values: Any, turned: Any,
     """
     width, n = gradients.shape
     n_blocks, n_features, padded = starts.shape[0], starts.shape[1] - 1, result.shape[1]
+    size = LINE // gradients.itemsize
+    wide = padded // (4 * size) * 4 * size
     for block in prange(n_blocks):
         first, last = block * BLOCK, min((block + 1) * BLOCK, n)
         for k in range(width):
@@ -204,6 +220,11 @@ def gradient(gradients: Any, starts: Any, points: Any, values: Any, turned: Any,
         for block in range(n_blocks):
             flat = flats[block * BLOCK * padded : (block + 1) * BLOCK * padded]
             own = unowned(starts[block])
-            for j in range(low, high):
-                if own[j] < own[j + 1]:
-                    _add_rows(totals[j], flat, which, entries, own[j], own[j + 1])
+            for column in range(0, wide, 4 * size):
+                for j in range(low, high):
+                    if own[j] < own[j + 1]:
+                        _add_wide(totals[j], flat, padded, column, which, entries, own[j], own[j + 1])
+            for column in range(wide, padded, size):
+                for j in range(low, high):
+                    if own[j] < own[j + 1]:
+                        _add_narrow(totals[j], flat, padded, column, which, entries, own[j], own[j + 1])

@@ -21,9 +21,20 @@ from fastent.training.points import Points
 
 __all__ = ["ACTIVATIONS", "Ensemble", "Observation", "class_sums"]
 
+
+def _tanh(values: Tensor) -> Tensor:
+    """In place; on a CPU in single precision by a kernel, which takes a quarter of PyTorch's time for it."""
+    if values.device.type != "cpu" or values.dtype != torch.float32:
+        return torch.tanh_(values)
+    from fastent.kernels.exponential import single_tanh
+
+    single_tanh(values.numpy().reshape(-1))
+    return values
+
+
 # Each activation in place, its derivative as a function of its output, and its name among the kernels.
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], int]] = {
-    "tanh": (torch.tanh_, lambda output: 1 - output * output, TANH),
+    "tanh": (_tanh, lambda output: 1 - output * output, TANH),
     "relu": (torch.relu_, lambda output: (output > 0).to(output.dtype), RELU),
 }
 

@@ -52,16 +52,18 @@ class SparseInputs:
 
     def times(self, weight: Tensor, bias: Tensor) -> Tensor:
         """The products (S, h, n) with weights (S, h, d), biases (S, h) added."""
-        from fastent.kernels.sparse import times
+        from fastent.kernels.sparse import LINE, times
 
         flat, biases = weight.flatten(0, 1).numpy(), bias.flatten().numpy()
         result = np.empty((len(flat), self._shape[1]), flat.dtype)
-        for units, width in self._pieces(len(flat), flat.itemsize):
-            table, base = self._space("weights", (self._shape[0], width), flat.dtype), np.zeros(width, flat.dtype)
-            own = flat[units]
-            table[:, : len(own)] = own.T
-            base[: len(own)] = biases[units] + own @ self._common
-            times(table.ravel(), base, self._starts, self._features, self._values, result[units])
+        line = LINE // flat.itemsize
+        n_panels = -(-len(flat) // line)
+        panels = self._space("weights", (n_panels, self._shape[0] * line), flat.dtype)
+        base = np.zeros(n_panels * line, flat.dtype)
+        for panel, start in zip(panels, range(0, len(flat), line), strict=True):
+            panel.reshape(-1, line)[:, : len(flat) - start] = flat[start : start + line].T
+        base[: len(flat)] = biases + flat @ self._common
+        times(panels, base, self._starts, self._features, self._values, result)
         return torch.from_numpy(result).view(*weight.shape[:2], -1)
 
     def gradient(self, gradient: Tensor) -> Tensor:
