@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import cdist
 
 import fastent as fe
-from fastent.experiments.result import COLORS
+from fastent.plots.style import COLORS
 from fastent.files import atomic_path
 
 NAMES = ("class a", "class b")

@@ -57,6 +57,7 @@ from fastent.cli_options import (
     widths,
 )
 from fastent.cli_output import fitting_table, print_cost, print_json, show
+from fastent.cli_report import report
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
@@ -217,10 +218,10 @@ def run(
             )
         except KeyboardInterrupt:
             if out is not None and (out / RECORDS_FILE).exists():
-                _finish(load_run(out), out, points.pictures, as_json)
+                _finish(load_run(out), out, points.raw, as_json)
                 print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
             raise
-        _finish(result, out, points.pictures, as_json)
+        _finish(result, out, points.raw, as_json)
 
 
 @app.command(epilog=examples("measure"), rich_help_panel=MEASURING)
@@ -347,31 +348,9 @@ def measure(
 app.add_typer(experiments, name="experiment", epilog=examples("experiment"), rich_help_panel=MEASURING)
 # In the order of the help.
 app.command(epilog=examples("capture"), rich_help_panel=KEEPING)(capture)
+app.command(epilog=examples("report"), rich_help_panel=KEEPING)(report)
 app.command(epilog=examples("info"), rich_help_panel=INSTALLED)(info)
 app.command(epilog=examples("bench"), rich_help_panel=INSTALLED)(bench)
-
-
-@app.command(rich_help_panel=KEEPING)
-@plain_errors
-def report(folder: Annotated[Path, typer.Argument(help="A folder that fastent run wrote.")]) -> None:
-    """Write the report of a stored run anew."""
-    from fastent.report.html import write_report
-    from fastent.training.data import reload_data
-    from fastent.training.run import load_run
-
-    stored = load_run(folder)
-    try:
-        if stored.config.get("streamed"):
-            from fastent.streaming.rows import stored_pictures
-
-            pictures: Any = stored_pictures(stored.config)
-        else:
-            pictures = reload_data(stored.config).pictures
-    except FastentError as error:
-        print(f"fastent: the report is without pictures: {error}", file=sys.stderr)
-        pictures = None
-    write_report(stored, folder / "report.html", pictures=pictures, command=stored.config.get("command"))
-    print(folder / "report.html")
 
 
 def _stays_on_disk(data: str, stream: bool, record_every: float | None) -> str:
@@ -426,7 +405,7 @@ def _run_on_disk(data: str, labels: str, out: Path | None, as_json: bool, **opti
         print(f"{result.seconds_recording:.1f} s of these ({share:.0f} %) recording")
 
 
-def _finish(result: "Run", out: Path | None, pictures: Any, as_json: bool) -> None:
+def _finish(result: "Run", out: Path | None, points: Any, as_json: bool) -> None:
     """Write the files and the report; print the table, or the summary for scripts."""
     from fastent.training.tables import summary
 
@@ -436,7 +415,7 @@ def _finish(result: "Run", out: Path | None, pictures: Any, as_json: bool) -> No
         command = shlex.join(["fastent", *sys.argv[1:]])
         result.config["command"] = command
         result.save(out)
-        write_report(result, out / "report.html", pictures=pictures, command=command)
+        write_report(result, out / "report.html", points=points, command=command)
     if as_json:
         print_json(summary(result))
         return
@@ -477,13 +456,14 @@ def _temperature(text: str) -> Any:
 
 
 def _print_result(result: "Run") -> None:
-    from fastent.training.tables import readable_reasons, readable_rows
+    from fastent.report.words import without_inversion
+    from fastent.training.tables import readable_rows
 
     config = result.config
     title = f"{config['data']}: {len(result.index)} points, {result.n_seeds} seeds, {result.epoch[-1].item()} epochs"
     caption = "eps*: training error at the inversion, mean over seeds. Radius: of the last hidden layer."
     show(fitting_table(title, *readable_rows(result), caption, dispensable=_DISPENSABLE))
-    for reason in readable_reasons(result):
+    for reason in without_inversion(result):
         print(reason)
 
 

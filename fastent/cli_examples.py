@@ -39,6 +39,11 @@ EXAMPLES = {
         ),
         Example("Check every byte", "capture --verify acts"),
     ),
+    "report": (
+        Example("The report of a stored run, anew", "report digits"),
+        Example("Two runs side by side", "report sgd adam --out optimisers.html"),
+        Example("Measurements of layers, in this order", "report layer1 layer2 layer3"),
+    ),
     "experiment": (
         Example("One claim", "experiment stability --out claims"),
         Example("All of them, in the source paper's set-up", "experiment all --data mnist --preset paper --out paper"),

@@ -178,6 +178,7 @@ def _measured(task: Task, plan: Plan) -> Measurement:
         complexity=complexity,
         notes=tuple(task.notes),
         stages=tuple(task.stages),
+        fingerprint=task.depends_on.get("data", ""),
     )
 
 

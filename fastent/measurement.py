@@ -134,6 +134,9 @@ class Measurement:
         What was sampled, left out or slow, and why.
     stages : tuple of Stage
         Where the time went.
+    fingerprint : str
+        Of X, the labels and the queries, 32 hexadecimal digits, where all rows were read for it because parts were kept
+        (`checkpoint`); else empty.
     """
 
     classes: NDArray[Any]
@@ -155,6 +158,7 @@ class Measurement:
     complexity: Complexity | None = None
     notes: tuple[str, ...] = ()
     stages: tuple[Stage, ...] = ()
+    fingerprint: str = ""
 
     def summary(self) -> dict[str, float]:
         """Every statistic as one float, by names such as "mixing/overlap"; NaN where it could not be measured."""
@@ -243,6 +247,7 @@ class Measurement:
             "sampled": len(self.sampled),
             "k": self.k,
             "normalize": self.normalize,
+            "fingerprint": self.fingerprint or None,
             "statistics": {
                 name: {key: value if math.isfinite(value) else None for key, value in numbers.items()}
                 for name, numbers in statistics.items()

@@ -41,6 +41,7 @@ QUICK = {
     "run": "--epochs 2 --seeds 1 --threads 1",
     "measure": "--threads 1",
     "capture": "",
+    "report": "",
     "experiment": "--epochs 6 --pairs 2 --times 2,4 --seeds 1",
     "info": "",
     "bench": "",
@@ -76,6 +77,10 @@ def folder(tmp_path_factory):
     torch.save(net.state_dict(), place / "W.pt")
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(y)), 100)
     fe.capture(net, loader, ["layer3", "fc"], place / "acts")
+    for rule in ("sgd", "adam"):
+        fe.train("digits", seeds=2, epochs=3, optimizer=rule).save(place / rule)
+    for i in range(1, 4):
+        fe.measure(X * i, y, metrics="margins").save(place / f"layer{i}")
     return place
 
 
@@ -105,6 +110,10 @@ def test_examples_are_in_the_help_and_run(name, here, monkeypatch):
                 patch.setattr(report, "_picture", lambda result: "")
             if "--out acts" in example:
                 (here / "acts").unlink()
+            if "--out layer3" in example:
+                (here / "layer3").unlink()
+            if example == "report digits":
+                (here / "digits").symlink_to(here / "sgd")
             quick = "" if everything else QUICK[command] + " --batch-size 50" * ("--record-every" in example)
             result = fastent(f"{example.replace('20000', '100').replace('8192', '100')} {quick}")
         assert result.exit_code == 0, (example, result.output, result.exception)
@@ -121,7 +130,7 @@ def test_the_help_has_groups_in_an_order_and_says_what_statuses_mean():
 
 
 def test_every_command_ends_its_help_with_examples():
-    for name in ("run", "measure", "capture", "info", "bench", "experiment", "experiment dynamics", "experiment all"):
+    for name in ("run", "measure", "capture", "report", "info", "bench", "experiment", "experiment dynamics", "experiment all"):
         assert f"fastent {name.split()[0]}" in fastent(f"{name} --help").stdout.split("Example")[1], name
 
 
@@ -350,6 +359,7 @@ def test_bench_without_its_suite_or_its_peers(tmp_path, monkeypatch):
     assert result.exit_code == 2
     assert result.stderr == "fastent: error: the bench suite needs hnswlib, scikit-dimension: pip install 'fastent[bench]'\n"
     monkeypatch.setattr(cli_bench, "__file__", str(tmp_path / "fastent" / "cli_bench.py"))
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # where pytest-benchmark times nothing
     result = fastent("bench")
     assert result.exit_code == 2
     assert "no bench suite beside the package" in result.stderr
@@ -378,7 +388,10 @@ def test_bench_runs_the_jobs_of_a_clone(tmp_path, monkeypatch):
         shutil.copy(suite / name, tmp_path / "bench" / name)
     (tmp_path / "bench" / "test_tiny.py").write_text(JOB)
     monkeypatch.setattr(cli_bench, "__file__", str(tmp_path / "fastent" / "cli_bench.py"))
-    result = strict(fastent("bench --minutes 1 --json").stdout)
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # where pytest-benchmark times nothing
+    done = fastent("bench --minutes 1 --json")
+    assert done.exit_code == 0, done.output
+    result = strict(done.stdout)
     (job,) = result["jobs"]
     assert 0.02 < result["share"] < 0.5
     assert job["job"] == f"sleeping {round(1000 * result['share']) * 100 / 1e7} s"

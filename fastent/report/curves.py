@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fastent.report.words import answers, class_names
 from fastent.training.run import Run
 
-__all__ = ["figure_data"]
+__all__ = ["NUMBERS", "figure_data"]
 
 # More lines than this hide each other: then each class has its mean and a band of one standard deviation.
 _THIN_LINES = 40
@@ -16,15 +16,15 @@ _THIN_LINES = 40
 _PAIRED_CLASSES = 4
 _EPOCHS_DRAWN = 400
 # All the numbers of a page; at about 8 bytes each.
-_NUMBERS = 150_000
+NUMBERS = 150_000
 
 
-def figure_data(run: Run) -> dict[str, Any]:
-    """Everything that report.js draws, as plain lists and numbers."""
+def figure_data(run: Run, numbers: int = NUMBERS) -> dict[str, Any]:
+    """Everything that report.js draws, as plain lists of about so many numbers at most."""
     names = class_names(run)
     thin = len(names) * run.n_seeds <= _THIN_LINES
     curves_per_layer = len(names) * (run.n_seeds if thin else 3)
-    affordable = _NUMBERS // (2 * run.n_layers * curves_per_layer + 2 * run.n_seeds + 1)
+    affordable = numbers // (2 * run.n_layers * curves_per_layer + 2 * run.n_seeds + 1)
     n_drawn = max(50, min(_EPOCHS_DRAWN, affordable))
     kept = _epochs_to_draw(run, n_drawn)
     kept_test = _positions(run.test_epoch, n_drawn)
@@ -35,6 +35,7 @@ def figure_data(run: Run) -> dict[str, Any]:
         "points": len(run.index),
         "seeds": [int(run.config.get("seed", 0)) + i for i in range(run.n_seeds)],
         "epoch": run.epoch[kept].tolist(),
+        "start": _moment_to_open(run, kept),
         "epoch_axis": "epoch" if run.config.get("streamed") else "epoch (parameter updates)",
         "train_error": _curve(run.train_error[:, kept], run.n_seeds <= _THIN_LINES),
         "test_epoch": run.test_epoch[kept_test].tolist(),
@@ -93,6 +94,12 @@ def _epochs_to_draw(run: Run, n_drawn: int) -> NDArray[np.int64]:
     turns = np.unique([inversion.index for inversion in run.inversion.flat if inversion]).astype(np.int64)
     turns = turns[_positions(turns, n_drawn // 4)]
     return np.union1d(_positions(run.epoch, n_drawn - len(turns)), turns)
+
+
+def _moment_to_open(run: Run, kept: NDArray[np.int64]) -> int:
+    """Which of the epochs drawn the page opens with: the inversion of the last hidden layer, or else the last."""
+    turns = [inversion.index for inversion in run.inversion[:, -1].flat if inversion]
+    return int(np.abs(kept - np.median(turns)).argmin()) if turns else len(kept) - 1
 
 
 def _positions(epoch: NDArray[np.int64], n_drawn: int) -> NDArray[np.int64]:

@@ -4,10 +4,11 @@ import os
 from typing import Any
 
 from fastent.report.curves import figure_data
-from fastent.report.page import write_page
-from fastent.report.pictures import gallery
+from fastent.report.gallery import gallery
+from fastent.report.page import room_beside, write_page
+from fastent.report.pictures import Sheet
 from fastent.report.tables import class_rows, config_rows
-from fastent.report.words import answers, class_names, count, description, epoch_of, headline
+from fastent.report.words import answers, class_names, count, description, epoch_of, headline, without_inversion
 from fastent.training.run import Run
 
 __all__ = ["write_report"]
@@ -16,34 +17,38 @@ __all__ = ["write_report"]
 _COLORS = 7
 
 
-def write_report(run: Run, path: str | os.PathLike[str], *, pictures: Any = None, command: str | None = None) -> None:
+def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, command: str | None = None) -> None:
     """Write a run as one HTML page that needs nothing else: no network, no other file.
 
     It says in words when the classes of the last hidden layer were most compact and at which training error, and shows
-    radii, distances and errors of all hidden layers as they change, and the stragglers behind the inversion.
+    radii, distances and errors of all hidden layers as they change, and the stragglers behind the inversion, each with how
+    hard it was to learn and, where the points are at hand, its nearest neighbours among them.
 
     Parameters
     ----------
     run : Run
     path : path
         The file to write, whole or not at all; its folder must exist.
-    pictures : (n, h, w) or (n, h, w, 3), uint8 or float, optional
-        The picture of each training point, in the order of `run.index`. uint8 is shown as it is; of anything else the
-        least value becomes black and the greatest white. Without pictures the stragglers are listed.
+    points : (n, h, w), (n, h, w, 3) or (n, d), optional
+        The training points as stored, in the order of `run.index`. Pictures are shown: uint8 as it is, of anything else the
+        least value becomes black and the greatest white. Of other points the features are listed in which they lie farthest
+        from their class. Without points the stragglers are listed without neighbours.
     command : str, optional
         The command line that makes this run again.
 
     Raises
     ------
     FastentError
-        Pictures of another number, shape or type, or with values that are not finite.
+        Points of another number, shape or type, or with values that are not finite.
     """
     last = run.n_layers - 1
+    figures = figure_data(run)
+    stragglers = gallery(run, points, room_beside(figures))
     write_page(
         path,
         "report.html.j2",
-        figure_data(run),
-        "report.js",
+        figures | {"stragglers": stragglers.details, "sheet": _cells(stragglers.sheet)},
+        ("curves.js", "report.js", "gallery.js"),
         done="What was run",
         headline=headline(run),
         description=description(run),
@@ -53,10 +58,18 @@ def write_report(run: Run, path: str | os.PathLike[str], *, pictures: Any = None
         epochs_asked=count(run.config["epochs"]),
         seeds=run.n_seeds,
         tables=[class_rows(run, layer) for layer in range(run.n_layers)],
+        without=[without_inversion(run, layer) for layer in range(run.n_layers)],
+        moments=len(figures["epoch"]),
+        start=figures["start"],
         answers=answers(run, last),
         last=last,
-        gallery=gallery(run, pictures),
-        config=config_rows(run),
+        gallery=stragglers,
+        config=[(name, said) for name, said in config_rows(run) if name != "command"],
         command=command,
         colors=_COLORS,
     )
+
+
+def _cells(drawn: Sheet | None) -> dict[str, int] | None:
+    """Where the script finds pictures: it has the sheet itself from the style."""
+    return None if drawn is None else {"width": drawn.width, "height": drawn.height, "columns": drawn.columns}

@@ -3,19 +3,22 @@
 import json
 import math
 import os
+import platform
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.intervals import sample_mean
 from fastent.measurement import MEANINGS, Measurement, readable, readable_interval
 from fastent.report.page import write_page
 from fastent.report.words import Headline, count, percent
 
-__all__ = ["write_measurement_report"]
+__all__ = ["TITLES", "write_measurement_report"]
 
 _NOTHING = "\u2013"
-_TITLES = {
+TITLES = {
     "mixing": "Mixing among the nearest neighbours",
     "lisi": "Local inverse Simpson index",
     "margins": "Margins",
@@ -52,7 +55,7 @@ def write_measurement_report(
         path,
         "measurement.html.j2",
         _figure_data(measured, margins, order),
-        "measurement.js",
+        ("measurement.js",),
         name=name,
         headline=_headline(measured),
         description=_description(measured),
@@ -62,7 +65,10 @@ def write_measurement_report(
         blamed=_blamed(measured),
         notes=measured.notes,
         matrix=measured.mixing is not None and measured.mixing.matrix is not None,
+        purity=measured.mixing is not None,
         margins=measured.margins is not None,
+        dimensions=_dimensions(measured),
+        collapse=_collapse(measured),
         k=measured.k,
         done="What was measured",
         config=_config(measured),
@@ -91,7 +97,7 @@ def _headline(measured: Measurement) -> Headline:
     if measured.silhouette is not None:
         return Headline(f"The mean silhouette is {measured.silhouette.intervals['exact'].value:.3f}.", ())
     first = next(iter(measured.summary().items()))
-    return Headline(f"{_TITLES[first[0].split('/')[0]]}: {MEANINGS[first[0]]} {readable(first[1])}.", ())
+    return Headline(f"{TITLES[first[0].split('/')[0]]}: {MEANINGS[first[0]]} {readable(first[1])}.", ())
 
 
 def _worst_class(measured: Measurement) -> tuple[str, float] | None:
@@ -119,7 +125,7 @@ def _groups(measured: Measurement) -> list[tuple[str, list[tuple[str, str, str, 
     for name, value in measured.summary().items():
         group, statistic = name.split("/")
         row = (statistic.replace("_", " "), readable(value), readable_interval(intervals.get(name)), MEANINGS[name])
-        groups.setdefault(_TITLES[group], []).append(row)
+        groups.setdefault(TITLES[group], []).append(row)
     return list(groups.items())
 
 
@@ -197,14 +203,54 @@ def _figure_data(measured: Measurement, margins: list[NDArray[np.float64]], orde
         data["histogram"] = {"counts": counts.tolist(), "edges": edges.round(6).tolist()}
         quantiles = [np.quantile(margins[i], (0.05, 0.25, 0.5, 0.75, 0.95)) if len(margins[i]) else [] for i in order]
         data["quantiles"] = [[round(float(value), 5) for value in each] for each in quantiles]
-    if measured.mixing is not None and measured.mixing.matrix is not None:
-        shares = measured.mixing.matrix[np.ix_(order, order)]
-        data["matrix"] = [[None if np.isnan(value) else round(float(value), 6) for value in row] for row in shares]
+    if measured.mixing is not None:
+        n = len(measured.labels)
+        counts = np.array([int((measured.labels == c).sum()) for c in measured.classes[order]])
+        # Of what other points there are: a point is none of its own neighbours.
+        data["chance"] = {"own": _listed((counts - 1) / (n - 1)), "other": _listed(counts / (n - 1))}
+        data["purity"] = [_purity(measured, i, of) for i, of in zip(order, counts.tolist(), strict=True)]
+        if measured.mixing.matrix is not None:
+            data["matrix"] = [_listed(row) for row in measured.mixing.matrix[np.ix_(order, order)]]
+    if measured.dimension:
+        known = {name: part.per_class for name, part in measured.dimension.items() if part.per_class is not None}
+        data["dimension"] = {name: _listed(per_class[order]) for name, per_class in known.items()}
+    if measured.geometry is not None:
+        data["cdnv"] = [_listed(row) for row in measured.geometry.cdnv[np.ix_(order, order)]]
     return data
+
+
+def _listed(values: NDArray[np.float64]) -> list[float | None]:
+    """Six digits behind the point; what is not finite has no place in JSON."""
+    return [round(value, 6) if math.isfinite(value) else None for value in values.tolist()]
+
+
+def _purity(measured: Measurement, i: int, of: int) -> list[float | None]:
+    """Mean purity of class i, which has so many points, and its 95 % interval over all of them."""
+    assert measured.mixing is not None
+    mine = measured.labels[measured.queries] == measured.classes[i]
+    if not mine.any():
+        return [None, None, None]
+    mean = sample_mean(measured.mixing.purity[mine], of, least=0, most=1)
+    return _listed(np.array([mean.value, mean.low, mean.high]))
+
+
+def _dimensions(measured: Measurement) -> list[tuple[str, str]]:
+    """The methods that know the intrinsic dimension of each class, and what they find for all points."""
+    parts = (measured.dimension or {}).items()
+    return [(name, readable(part.value)) for name, part in parts if part.per_class is not None]
+
+
+def _collapse(measured: Measurement) -> list[tuple[str, str, str]]:
+    """Name, value and meaning of what says how far the classes have collapsed to points."""
+    found = measured.summary()
+    names = ("geometry/nc1", "geometry/nc2_norm_spread", "geometry/nc2_angle_deviation", "geometry/cdnv")
+    return [(name.split("/")[1].replace("_", " "), readable(found[name]), MEANINGS[name]) for name in names if name in found]
 
 
 def _config(measured: Measurement) -> list[tuple[str, str]]:
     found = measured.as_json()
-    rows = [(name, found[name]) for name in ("points", "features", "queries", "sampled", "k", "normalize")]
+    rows = [(name, found[name]) for name in ("points", "features", "queries", "sampled", "k", "normalize", "fingerprint")]
+    said = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in rows if value is not None]
     seconds = [(stage.name, f"{stage.seconds:.2f} s") for stage in measured.stages]
-    return [*((name, value if isinstance(value, str) else json.dumps(value)) for name, value in rows), *seconds]
+    versions = [(package, version(package)) for package in ("fastent", "numpy", "numba")]
+    return [*said, *seconds, *versions, ("python", platform.python_version()), ("machine", platform.machine())]

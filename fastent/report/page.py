@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -11,13 +12,18 @@ from markupsafe import Markup
 
 from fastent.files import write_text
 
-__all__ = ["write_page"]
+__all__ = ["room_beside", "write_page"]
+
+# Below what everybody can open and send.
+_LARGEST = 7_500_000
+# What text, tables and script may take of that.
+_TEXT = 400_000
 
 
 def write_page(
-    path: str | os.PathLike[str], template: str, figures: Any = None, script: str | None = None, **values: Any
+    path: str | os.PathLike[str], template: str, figures: Any = None, scripts: Sequence[str] = (), **values: Any
 ) -> None:
-    """Write the page, whole or not at all; `figures` are for the script, `values` for the template, escaped."""
+    """Write the page, whole or not at all; `figures` are for the scripts, `values` for the template, escaped."""
     page = (
         _environment()
         .get_template(template)
@@ -27,11 +33,16 @@ def write_page(
             # These four are this package's and plotly's own text, not data; none of them contains "</script" or "</style".
             style=Markup(_source("report.css")),
             common=Markup(_source("page.js")),
-            script=Markup(_source(script)) if script else "",
-            plotly=Markup(_plotly()) if script else "",
+            script=Markup("\n".join(_source(script) for script in scripts)),
+            plotly=Markup(_plotly()) if scripts else "",
         )
     )
     write_text(path, page)
+
+
+def room_beside(figures: Any) -> int:
+    """Bytes that are left for pictures on a page with these figures."""
+    return _LARGEST - _TEXT - len(_plotly()) - len(_json_in_html(figures))
 
 
 def _json_in_html(data: Any) -> Markup:

@@ -1,50 +1,13 @@
 "use strict";
 (() => {
-  const { plain, css, faded, axis, draw, drawn } = page;
-  const data = JSON.parse(document.getElementById("data").textContent);
+  const { data, color, dash, chip, make, plain, css, axis, draw, drawn } = page;
+  const { percent, written, line, drawable, thinLines, band, marks, firstDrawn, epochAxis, errorAxis, extent, aired } = curves;
   const nClasses = data.classes.length;
-  const nColors = 7;
   const shown = { layer: data.layers.length - 1, log: true, off: new Set() };
   // No error at all has no place on a logarithmic axis: it is drawn at half a point.
   const floor = 0.5 / data.points;
   const floored = (values) => values.map((value) => (value === null ? null : Math.max(value, floor)));
   const names = data.classes.map(plain);
-  const percent = (share) => `${(100 * share).toPrecision(3)} %`;
-
-  const color = (c) => css(`--c${c % nColors}`);
-  const dash = (c) => ["solid", "8px,3px", "2px,3px"][Math.min(2, Math.floor(c / nColors))];
-
-  const line = (x, y, text, look) => ({
-    type: "scatter", mode: "lines", x, y, hoverinfo: text ? "text" : "skip", hovertext: text, line: look,
-  });
-
-  // Epoch 0 has no place on a logarithmic axis: Plotly would draw a line to it from the left edge.
-  const drawable = (epochs) => (shown.log ? epochs.map((epoch) => epoch || null) : epochs);
-
-  // All seeds of a class in one trace, their lines broken by nulls.
-  function thinLines(xOf, curves, ink) {
-    const x = [], y = [];
-    curves.forEach((curve, seed) => {
-      x.push(...xOf(seed), null);
-      y.push(...curve, null);
-    });
-    return line(x, y, null, { color: faded(ink, 0.3), width: 1 });
-  }
-
-  function band(x, curve, ink) {
-    const kept = x.map((_, i) => i).filter((i) => x[i] !== null), back = [...kept].reverse();
-    return {
-      ...line([...kept, ...back].map((i) => x[i]), [...kept.map((i) => curve.high[i]), ...back.map((i) => curve.low[i])], null, { width: 0 }),
-      fill: "toself", fillcolor: faded(ink, 0.09),
-    };
-  }
-
-  function marks(x, y, text, c, many) {
-    return {
-      type: "scatter", mode: "markers", x, y, hoverinfo: "text", hovertext: text,
-      marker: { color: c, size: many ? 6 : 8, opacity: many ? 0.75 : 0.95, line: { color: css("--paper"), width: 1 } },
-    };
-  }
 
   const markText = (what, name, found) => found.epoch.map((epoch, i) =>
     `<b>${name}</b>, seed ${data.seeds[found.seed[i]]}<br>inversion at epoch ${epoch.toLocaleString("en")}` +
@@ -53,18 +16,18 @@
   const visible = () => data.classes.map((_, c) => c).filter((c) => !shown.off.has(c));
 
   function radiusTraces(path) {
-    const curves = data.radius[shown.layer], found = data.inversion[shown.layer];
+    const radii = data.radius[shown.layer], found = data.inversion[shown.layer];
     const below = [], means = [], above = [];
-    const epochs = drawable(data.epoch);
+    const epochs = drawable(data.epoch, shown.log);
     const x = path ? floored(data.train_error.mean) : epochs;
     // A seed follows its own training error; without those (too many seeds) only the mean is drawn.
     const xOf = path ? (data.train_error.seeds ? (s) => floored(data.train_error.seeds[s]) : null) : () => epochs;
     for (const c of visible()) {
-      const text = curves[c].mean.map((value, i) => `<b>${names[c]}</b><br>radius ${value.toFixed(4)}` +
+      const text = radii[c].mean.map((value, i) => `<b>${names[c]}</b><br>radius ${written(value)}` +
         `<br>epoch ${data.epoch[i].toLocaleString("en")}<br>training error ${percent(data.train_error.mean[i])}`);
-      if (curves[c].seeds && xOf) below.push(thinLines(xOf, curves[c].seeds, color(c)));
-      if (curves[c].low && !path) below.push(band(x, curves[c], color(c)));
-      means.push(line(x, curves[c].mean, text, { color: color(c), width: 2.6, dash: dash(c) }));
+      if (radii[c].seeds && xOf) below.push(thinLines(xOf, radii[c].seeds, color(c)));
+      if (radii[c].low && !path) below.push(band(x, radii[c], color(c)));
+      means.push(line(x, radii[c].mean, text, { color: color(c), width: 2.6, dash: dash(c) }));
       above.push(marks(path ? floored(found[c].error) : found[c].epoch, found[c].value,
         markText("radius", names[c], found[c]), color(c), nClasses * data.seeds.length > 40));
     }
@@ -78,7 +41,7 @@
     ]) {
       const text = curve.mean.map((value, i) => `<b>${name} error</b> ${percent(value)}<br>epoch ${x[i].toLocaleString("en")}`);
       const ink = css(name === "test" ? "--soft" : "--ink");
-      const place = drawable(x);
+      const place = drawable(x, shown.log);
       if (curve.seeds) below.push(thinLines(() => place, curve.seeds.map(floored), ink));
       if (curve.low) below.push(band(place, { low: floored(curve.low), high: floored(curve.high) }, ink));
       means.push(line(place, floored(curve.mean), text, { color: css("--ink"), width: 2.4, dash: look }));
@@ -91,14 +54,14 @@
   }
 
   function distanceTraces() {
-    const below = [], means = [], above = [], epochs = drawable(data.epoch);
+    const below = [], means = [], above = [], epochs = drawable(data.epoch, shown.log);
     for (const curve of data.distance[shown.layer]) {
       if (curve.of.some((c) => shown.off.has(c))) continue;
       const [a, b] = curve.of;
       const name = b === undefined ? `${names[a]} to the others` : `${names[a]} to ${names[b]}`;
       const ink = b === undefined ? color(a) : css("--soft");
       const text = curve.mean.map((value, i) =>
-        `<b>${name}</b><br>distance ${value.toFixed(4)}<br>epoch ${data.epoch[i].toLocaleString("en")}`);
+        `<b>${name}</b><br>distance ${written(value)}<br>epoch ${data.epoch[i].toLocaleString("en")}`);
       if (curve.seeds) below.push(thinLines(() => epochs, curve.seeds, ink));
       if (curve.low) below.push(band(epochs, curve, ink));
       means.push(line(epochs, curve.mean, text, { color: color(a), width: 2.6, dash: b === undefined ? dash(a) : "solid" }));
@@ -111,63 +74,82 @@
     return [...below, ...means, ...above];
   }
 
-  function epochAxis() {
-    const last = data.epoch[data.epoch.length - 1];
-    const base = axis(data.epoch_axis);
-    if (!shown.log) return { ...base, range: [0, last], separatethousands: true, nticks: 6 };
-    // Within the first epoch there is something to see only where it was recorded in parts.
-    const first = Math.min(1, ...data.epoch.filter((epoch) => epoch > 0));
-    const ticks = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6].filter((tick) => first <= tick && tick <= last);
-    return {
-      ...base, type: "log", range: [Math.log10(first), Math.log10(Math.max(last, 2 * first))], tickvals: ticks,
-      ticktext: ticks.map((tick) => tick.toLocaleString("en")),
-    };
+  // The epoch that the slider stands at, in every figure: where it lies on the horizontal axis, and the curves there.
+  const moment = document.getElementById("moment"), readout = document.getElementById("readout");
+  const spots = {
+    "plot-radius": (i) => ({ x: data.epoch[i], at: visible().map((c) => [data.radius[shown.layer][c].mean[i], color(c)]) }),
+    "plot-path": (i) => ({ ...spots["plot-radius"](i), x: Math.max(data.train_error.mean[i], floor) }),
+    "plot-error": (i) => ({ x: data.epoch[i], at: [[Math.max(data.train_error.mean[i], floor), css("--ink")]] }),
+    "plot-distance": (i) => ({
+      x: data.epoch[i],
+      at: data.distance[shown.layer].filter((curve) => !curve.of.some((c) => shown.off.has(c))).map((curve) => [curve.mean[i], color(curve.of[0])]),
+    }),
+  };
+
+  // A circle of 6 pixels. As a shape of that type it would need corners left of its anchor, which logarithmic axes do not take.
+  const ring = "M-6,0C-6,-3.3 -3.3,-6 0,-6C3.3,-6 6,-3.3 6,0C6,3.3 3.3,6 0,6C-3.3,6 -6,3.3 -6,0Z";
+
+  function marker(id) {
+    const { x, at } = spots[id](Number(moment.value));
+    // Epoch 0 has no place on a logarithmic axis: it stands at the left edge.
+    const place = id !== "plot-path" && shown.log ? Math.max(x, firstDrawn(data.epoch)) : x;
+    const dots = at.filter(([y]) => y !== null).map(([y, ink]) => ({
+      type: "path", path: ring, xref: "x", yref: "y", xsizemode: "pixel", ysizemode: "pixel", xanchor: place, yanchor: y, fillcolor: css("--paper"), line: { color: ink, width: 2 },
+    }));
+    return [{ type: "line", xref: "x", yref: "paper", x0: place, x1: place, y0: 0, y1: 1, line: { color: css("--soft"), width: 1.5 } }, ...dots];
   }
 
-  function errorAxis(title, least, most, reversed) {
-    const candidates = [];
-    for (let power = -7; power < 0; power++) for (const digit of most / least < 25 ? [1, 2, 5] : [1, 3]) candidates.push(Number(`${digit}e${power}`));
-    let ticks = [...candidates, 1].filter((tick) => tick >= least && tick <= most);
-    if (ticks.length > (document.querySelector(".plot").clientWidth < 420 ? 5 : 8)) ticks = ticks.filter((tick) => /^1/.test(tick.toExponential()));
-    const zero = least <= floor;
-    if (zero) ticks = [floor, ...ticks.filter((tick) => tick > 2 * floor)];
-    const label = ticks.map((tick, i) => (zero && i === 0 ? "0" : `${Number((100 * tick).toPrecision(2))} %`));
-    const range = [Math.log10(least / 1.12), Math.log10(most * 1.12)];
-    return { ...axis(title), type: "log", tickvals: ticks, ticktext: label, range: reversed ? range.reverse() : range };
-  }
-
-  // The range of what is drawn, with some air.
-  function extent(traces, key) {
-    let low = Infinity, high = -Infinity;
-    for (const trace of traces) {
-      for (const value of trace[key]) {
-        if (value === null) continue;
-        low = Math.min(low, value);
-        high = Math.max(high, value);
-      }
+  function read() {
+    const i = Number(moment.value), epoch = data.epoch[i].toLocaleString("en");
+    const said = [["epoch", epoch], ["training error", percent(data.train_error.mean[i])]];
+    if (data.test_epoch.length) {
+      const away = data.test_epoch.map((test) => Math.abs(test - data.epoch[i])), j = away.indexOf(Math.min(...away));
+      said.push([away[j] ? `test error, epoch ${data.test_epoch[j].toLocaleString("en")}` : "test error", percent(data.test_error.mean[j])]);
     }
-    return [low, high];
+    const radii = data.classes.map((name, c) => [data.radius[shown.layer][c].mean[i], name, c]).filter(([value, , c]) => value !== null && !shown.off.has(c));
+    const many = radii.length > 10;
+    if (many) radii.sort(([a], [b]) => a - b);
+    for (const [value, name, c] of many ? [radii[0], radii.at(-1)] : radii) {
+      said.push([`${many ? (c === radii[0][2] ? "least radius, " : "greatest radius, ") : "radius of "}${name}`, written(value), c]);
+    }
+    readout.replaceChildren(...said.map(([what, value, c]) => {
+      const pair = make("div", ""), term = make("dt", "");
+      if (c !== undefined) term.append(chip(c));
+      term.append(what);
+      pair.append(term, make("dd", value));
+      return pair;
+    }));
+    moment.setAttribute("aria-valuetext", said.map(([what, value]) => `${what} ${value}`).join(", "));
   }
 
-  function aired([low, high]) {
-    const air = 0.06 * (high - low || 0.1);
-    return [low - air, high + air];
-  }
+  let asked = 0;
+  moment.addEventListener("input", () => {
+    cancelAnimationFrame(asked);
+    asked = requestAnimationFrame(() => {
+      read();
+      for (const id of Object.keys(spots)) {
+        const place = document.getElementById(id);
+        if (place) Plotly.relayout(place, { shapes: marker(id) });
+      }
+    });
+  });
 
   function render() {
     const radius = radiusTraces(false), path = radiusTraces(true), errors = errorTraces(), distance = distanceTraces();
     const radii = aired(extent([...radius, ...path], "y"));
     const [leastPath, mostPath] = extent(path, "x"), [least, most] = extent(errors, "y");
+    const epochs = epochAxis(data.epoch_axis, data.epoch, shown.log);
+    read();
     // The same radii side by side, the same epochs one below the other.
-    draw("plot-radius", radius, epochAxis(), { ...axis("gyration radius"), range: radii });
-    draw("plot-path", path, errorAxis("training error", leastPath, mostPath, true), { ...axis("gyration radius"), range: radii });
-    draw("plot-error", errors, epochAxis(), errorAxis("share misclassified", least, most, false));
-    draw("plot-distance", distance, epochAxis(), { ...axis("distance between class means"), range: aired(extent(distance, "y")) });
+    draw("plot-radius", radius, epochs, { ...axis("gyration radius"), range: radii }, marker("plot-radius"));
+    draw("plot-path", path, errorAxis("training error", leastPath, mostPath, floor, true), { ...axis("gyration radius"), range: radii }, marker("plot-path"));
+    draw("plot-error", errors, epochs, errorAxis("share misclassified", least, most, floor, false), marker("plot-error"));
+    draw("plot-distance", distance, epochs, { ...axis("distance of class means"), range: aired(extent(distance, "y")) }, marker("plot-distance"));
   }
 
   function showLayer(layer) {
     shown.layer = layer;
-    for (const body of document.querySelectorAll("tbody[data-layer]")) body.hidden = Number(body.dataset.layer) !== layer;
+    for (const body of document.querySelectorAll("[data-layer]")) body.hidden = Number(body.dataset.layer) !== layer;
     for (const input of document.querySelectorAll("[data-choice=layer] input")) input.checked = Number(input.value) === layer;
     for (const [figure, answer] of Object.entries(data.answers[layer])) {
       const place = document.getElementById(`answer-${figure}`);
@@ -180,13 +162,7 @@
     if (choice === "layer") showLayer(Number(input.value));
     if (choice === "axis") shown.log = input.value === "log";
     if (choice === "classes") shown.off[input.checked ? "delete" : "add"](Number(input.value));
-    if (choice === "group") {
-      for (const group of document.querySelectorAll("[data-group]")) {
-        group.hidden = input.value !== "all" && group.dataset.group !== input.value;
-      }
-    } else if (choice) {
-      redraw();
-    }
+    if (choice && choice !== "group") redraw();
   });
 
   const keyBand = document.getElementById("key-band");
@@ -197,5 +173,6 @@
 
   // Browsers restore controls on reload, not what they control.
   for (const input of document.querySelectorAll("input")) input.checked = input.defaultChecked;
+  moment.value = moment.defaultValue;
   const redraw = drawn(render);
 })();

@@ -8,7 +8,18 @@ from fastent.training.inversion import Inversion, InversionSummary, summarize_in
 from fastent.training.run import Run
 from fastent.training.tables import epoch_of
 
-__all__ = ["Headline", "answers", "class_names", "count", "description", "epoch_of", "headline", "percent", "percent_range"]
+__all__ = [
+    "Headline",
+    "answers",
+    "class_names",
+    "count",
+    "description",
+    "epoch_of",
+    "headline",
+    "percent",
+    "percent_range",
+    "without_inversion",
+]
 
 # Non-breaking: a line must not end between a number and its unit.
 _SPACE = "\u00a0"
@@ -16,12 +27,15 @@ _DASH = "\u2013"
 # With more classes than this, sentences give ranges instead of naming each class.
 _NAMED = 3
 _FALLING = "still falling at the last epoch"
-# Reasons of `find_inversion` that need a subject to be read in a sentence.
+# Reasons of `find_inversion` that need a subject to be read in a sentence, of one radius and of several.
 _CLAUSES = {
-    _FALLING: "the radius was still falling at the last epoch",
-    "rose before it fell": "the radius rose before it fell",
-    "did not move": "the radius did not move",
-    "below the prominence asked for": "the dip in the radius was below the prominence asked for",
+    _FALLING: ("the radius was still falling at the last epoch", "radii still fall at the last epoch"),
+    "rose before it fell": ("the radius rose before it fell", "radii rose before they fell"),
+    "did not move": ("the radius did not move", "radii did not move"),
+    "below the prominence asked for": (
+        "the dip in the radius was below the prominence asked for",
+        "dips in the radii are below the prominence asked for",
+    ),
 }
 
 
@@ -61,8 +75,7 @@ def headline(run: Run) -> Headline:
         longer = ("Train longer to see whether they turn.",) if _all_still_falling(summaries) else ()
         if len({_cause(summary) for summary in summaries}) == 1:
             return Headline(f"{title}, because {_because(summaries[0])}.", longer)
-        parts = [f"{_subject(run, c)}, because {_because(summary)}" for c, summary in enumerate(summaries)]
-        return Headline(f"{title}.", (f"{_opening(_join(parts, '; ', '; '))}.",))
+        return Headline(f"{title}.", (*without_inversion(run), *longer))
     if run.n_seeds > 1 and 2 * max(summary.found for summary in some) <= run.n_seeds:
         curves = f"{len(summaries)} classes, {run.n_seeds} seeds"
         title = f"Only {sum(s.found for s in some)} of {len(summaries) * run.n_seeds} radii ({curves}) have an inversion."
@@ -85,6 +98,20 @@ def headline(run: Run) -> Headline:
         if without:
             sentences.append(f"No inversion in class{'es' * (len(without) > 1)} {_join(without)}.")
     return Headline(title, (*filter(None, sentences), _stragglers(run)))
+
+
+def without_inversion(run: Run, layer: int = -1) -> list[str]:
+    """Why radii of a hidden layer (the last unless said) have no inversion: a sentence for all classes that share a reason."""
+    summaries = run.inversion_summary(layer)
+    sentences = []
+    for reason in dict.fromkeys(reason for summary in summaries for reason in summary.reasons):
+        times = {c: summary.reasons[reason] for c, summary in enumerate(summaries) if reason in summary.reasons}
+        least, most = min(times.values()), max(times.values())
+        seeds = f" in {least if least == most else f'{least} to {most}'} of {run.n_seeds} seeds"
+        one = len(times) == 1 and most == 1
+        why = _CLAUSES.get(reason, (reason, reason))[not one]
+        sentences.append(f"No inversion in {_classes(run, list(times))}{seeds if least < run.n_seeds else ''}: {why}.")
+    return sentences
 
 
 def answers(run: Run, layer: int) -> dict[str, str]:
@@ -210,7 +237,7 @@ def _stragglers(run: Run) -> str:
 def _because(summary: InversionSummary) -> str:
     reasons = sorted(summary.reasons.items(), key=lambda item: (-item[1], item[0]))
     seeds = "" if summary.seeds == 1 else " in {} of " + f"{summary.seeds} seeds"
-    return _join([_CLAUSES.get(reason, reason) + seeds.format(times) for reason, times in reasons])
+    return _join([_CLAUSES.get(reason, (reason,))[0] + seeds.format(times) for reason, times in reasons])
 
 
 def _all_still_falling(summaries: list[InversionSummary]) -> bool:
@@ -224,6 +251,15 @@ def _cause(summary: InversionSummary) -> tuple[tuple[str, int], ...]:
 def _subject(run: Run, c: int) -> str:
     name = class_names(run)[c]
     return f"the {name} class" if run.config.get("classes") == "parity" else f"class {name}"
+
+
+def _classes(run: Run, some: list[int]) -> str:
+    """Some of the classes: by name where these are few, and how many of all."""
+    names = [class_names(run)[c] for c in some]
+    if len(some) == 1:
+        return _subject(run, some[0])
+    of_all = f"{len(some)} of {len(run.classes)} classes"
+    return of_all if len(some) == len(run.classes) or len(some) > _NAMED else f"{of_all} ({_join(names)})"
 
 
 def _join(parts: list[str], separator: str = ", ", last: str = " and ") -> str:

@@ -251,9 +251,10 @@ class Run:
 
     def _repr_html_(self) -> str:
         from fastent.notebook import html_table
-        from fastent.training.tables import readable_reasons, readable_rows
+        from fastent.report.words import without_inversion
+        from fastent.training.tables import readable_rows
 
-        return html_table(repr(self), *readable_rows(self), readable_reasons(self))
+        return html_table(repr(self), *readable_rows(self), without_inversion(self))
 
     def __repr__(self) -> str:
         done = f"{self.epoch[-1]} of {self.config['epochs']} epochs"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 __all__ = [
-    "curves_table", "epoch_of", "readable_reasons", "readable_rows", "stragglers_table", "summary", "write_tables",
+    "curves_table", "epoch_of", "readable_rows", "stragglers_table", "summary", "write_tables",
 ]  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def curves_table(run: "Run") -> "pa.Table":
         "seed": column(run.config["seed"] + np.arange(n_seeds), (0,)),
         "epoch": column(run.epoch, (1,)),
         "layer": column(np.arange(n_layers), (2,)),
-        "class": column(run.classes.astype(str), (3,)),
+        "class": column(run.class_names, (3,)),
         "train_error": column(run.train_error, (0, 1)),
         "test_error": pa.array(column(test_error, (0, 1)), from_pandas=True),
         "radius": run.radius.ravel(),
@@ -64,7 +64,7 @@ def stragglers_table(run: "Run") -> "pa.Table":
         {
             "index": run.index[rows],
             "label": run.labels[rows],
-            "class": run.classes[run.codes[rows]].astype(str),
+            "class": np.array(run.class_names)[run.codes[rows]],
             "share": share[rows],
         }
     )
@@ -80,10 +80,10 @@ def summary(run: "Run") -> dict[str, Any]:
     """The result in numbers, JSON throughout: for each class eps* with its interval, epoch, radii and stragglers."""
     consensus = run.straggler_share >= 0.5
     classes = []
-    for c, (name, found) in enumerate(zip(run.classes, run.inversion_summary(), strict=True)):
+    for c, (name, found) in enumerate(zip(run.class_names, run.inversion_summary(), strict=True)):
         classes.append(
             {
-                "class": str(name),
+                "class": name,
                 **asdict(found),
                 "radius_at_end": float(run.radius[:, -1, -1, c].mean()),
                 "points": int((run.codes == c).sum()),
@@ -142,15 +142,6 @@ def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
             )
         )
     return headings, rows
-
-
-def readable_reasons(run: "Run") -> list[str]:
-    """Why classes have no inversion, a sentence for each reason."""
-    reasons: dict[str, list[str]] = {}
-    for name, found in zip(run.class_names, run.inversion_summary(), strict=True):
-        for reason, count in found.reasons.items():
-            reasons.setdefault(reason, []).append(f"{count} of {found.seeds} seeds of class {name}")
-    return [f"No inversion in {', '.join(where)}: {reason}." for reason, where in reasons.items()]
 
 
 def write_tables(run: "Run", folder: str | os.PathLike[str]) -> None:

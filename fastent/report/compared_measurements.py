@@ -1,0 +1,181 @@
+"""Measurements side by side: layers, epochs, networks."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from fastent.intervals import Estimate
+from fastent.measurement import MEANINGS, readable, readable_interval
+from fastent.report.comparison import Stored
+from fastent.report.measurement import TITLES
+from fastent.report.page import write_page
+from fastent.report.words import Headline, count, percent
+
+__all__ = ["write_compared_measurements"]
+
+_NOTHING = "\u2013"
+# Of the small lines in the table, in CSS pixels.
+_WIDTH, _HEIGHT, _AIR = 96, 26, 4
+# Statistics that every measurement is asked for in the same way are comparable; where these differ that is said.
+_SAME = ("points", "features", "queries", "k", "normalize")
+
+
+class Panel(NamedTuple):
+    """A figure: what it asks, which statistics it draws, and whether their axis is logarithmic."""
+
+    title: str
+    statistics: tuple[str, ...]
+    axis: str
+    logarithmic: bool = False
+
+
+_PANELS = (
+    Panel("Do neighbours share a label?", ("mixing/overlap", "mixing/balanced_overlap", "mixing/chance"), "share of all"),
+    Panel("Is the nearest neighbour of another class?", ("margins/n3", "mixing/error", "complexity/n1"), "share of the points"),
+    Panel("How wide are the margins?", ("margins/relative", "silhouette/exact", "silhouette/simplified"), "mean, -1 to 1"),
+    Panel("How tangled are all pairs?", ("soft_nearest_neighbor/loss",), "soft nearest neighbour loss"),
+    Panel("Have the classes collapsed?", ("geometry/nc1", "geometry/cdnv"), "0 collapsed", True),
+    Panel("How many directions are there?", ("dimension/twonn", "dimension/mle", "dimension/gride"), "intrinsic dimension"),
+)  # fmt: skip
+
+# What a headline can be made of, the best first: a statistic, what it is a share of, and how it is written.
+_FINDINGS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("mixing/overlap", "of a point\u2019s nearest neighbours share its label", percent),
+    ("margins/n3", "of the points lie nearest to another class", percent),
+    ("silhouette/exact", "is the mean silhouette", lambda value: f"{value:.3f}"),
+)
+
+
+def write_compared_measurements(
+    measurements: Sequence[Stored], names: Sequence[str], path: str | os.PathLike[str], *, command: str | None = None
+) -> None:
+    """Write one page of two or more measurements, in their order; see `write_comparison`."""
+    panels = [panel for panel in (_panel(panel, measurements) for panel in _PANELS) if panel is not None]
+    write_page(
+        path,
+        "compared_measurements.html.j2",
+        {"names": list(names), "panels": panels},
+        ("compared_measurements.js",),
+        headline=_headline(measurements, names),
+        description=_description(measurements),
+        names=names,
+        panels=panels,
+        differences=_differences(measurements),
+        groups=_groups(measurements),
+        done="What was measured",
+        config=_config(measurements, names),
+        command=command,
+    )
+
+
+def _headline(measurements: Sequence[Stored], names: Sequence[str]) -> Headline:
+    for statistic, subject, said in _FINDINGS:
+        values = [each.statistics[statistic].value if statistic in each.statistics else math.nan for each in measurements]
+        known = [(value, name) for value, name in zip(values, names, strict=True) if math.isfinite(value)]
+        if len(known) < 2:
+            continue
+        (first, start), (last, end) = known[0], known[-1]
+        least, most = min(known), max(known)
+        title = f"{said(first)} {subject} in {start}, {said(last)} in {end}."
+        if _monotone([value for value, _ in known]):
+            return Headline(title, ())
+        return Headline(title, (f"Least in {least[1]} ({said(least[0])}), most in {most[1]} ({said(most[0])}).",))
+    return Headline(f"{len(names)} measurements, side by side.", ())
+
+
+def _monotone(values: Sequence[float]) -> bool:
+    steps = [after - before for before, after in pairwise(values)]
+    return all(step >= 0 for step in steps) or all(step <= 0 for step in steps)
+
+
+def _description(measurements: Sequence[Stored]) -> list[str]:
+    parts = [f"{len(measurements)} measurements"]
+    for name in ("points", "features"):
+        values = {each.how[name] for each in measurements}
+        if len(values) == 1:
+            parts.append(f"{count(values.pop())} {name}")
+    classes = {len(each.how["classes"]) for each in measurements}
+    return [*parts, f"{classes.pop()} classes"] if len(classes) == 1 else parts
+
+
+def _differences(measurements: Sequence[Stored]) -> list[str]:
+    """In what the measurements differ, other than what was measured."""
+    said = []
+    for name in _SAME:
+        values = [each.how.get(name) for each in measurements]
+        if len(set(values)) > 1 and name != "features":
+            said.append(f"{name}: {'; '.join(count(value) if type(value) is int else str(value) for value in values)}")
+    if len({tuple(each.how["classes"]) for each in measurements}) > 1:
+        said.append("the classes are not the same")
+    return said
+
+
+def _panel(panel: Panel, measurements: Sequence[Stored]) -> dict[str, Any] | None:
+    lines = []
+    for statistic in panel.statistics:
+        found = [each.statistics.get(statistic) for each in measurements]
+        if sum(each is not None and math.isfinite(each.value) for each in found) < 2:
+            continue
+        line: dict[str, Any] = {"name": statistic.split("/")[1].replace("_", " "), "chance": statistic == "mixing/chance"}
+        for key in ("value", "low", "high"):
+            line[key] = [_number(None if each is None else getattr(each, key)) for each in found]
+        lines.append(line)
+    if not lines or all(line["chance"] for line in lines):
+        return None
+    positive = all(value is None or value > 0 for line in lines for value in line["value"])
+    return {"title": panel.title, "axis": panel.axis, "log": panel.logarithmic and positive, "lines": lines}
+
+
+def _number(value: float | None) -> float | None:
+    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
+
+
+def _groups(measurements: Sequence[Stored]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """For each group its title, and for each statistic its name, its meaning, its small line and its values."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name, meaning in MEANINGS.items():
+        found = [each.statistics.get(name) for each in measurements]
+        values = [math.nan if each is None else each.value for each in found]
+        if all(math.isnan(value) for value in values):
+            continue
+        group, statistic = name.split("/")
+        row = {
+            "name": statistic.replace("_", " "),
+            "meaning": meaning,
+            "line": _line(values),
+            "cells": [_cell(each) for each in found],
+        }
+        groups.setdefault(TITLES[group], []).append(row)
+    return list(groups.items())
+
+
+def _cell(found: Estimate | None) -> tuple[str, str]:
+    return (_NOTHING, "") if found is None else (readable(found.value), readable_interval(found))
+
+
+def _line(values: Sequence[float]) -> dict[str, Any]:
+    """Points of a small line over the measurements, in CSS pixels; what is not known is left out."""
+    known = [value for value in values if math.isfinite(value)]
+    low, span = min(known, default=0.0), (max(known, default=0.0) - min(known, default=0.0)) or 1.0
+    step = (_WIDTH - 2 * _AIR) / max(len(values) - 1, 1)
+    points = [
+        (round(_AIR + i * step, 1), round(_HEIGHT - _AIR - (value - low) / span * (_HEIGHT - 2 * _AIR), 1))
+        for i, value in enumerate(values)
+        if math.isfinite(value)
+    ]
+    return {"width": _WIDTH, "height": _HEIGHT, "points": points}
+
+
+def _config(measurements: Sequence[Stored], names: Sequence[str]) -> list[tuple[str, str]]:
+    """For each measurement what it was asked for, as it was stored."""
+    rows = []
+    for name, each in zip(names, measurements, strict=True):
+        asked = each.how.get("asked") or {}
+        said = [f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in asked.items()]
+        n = f"{count(each.how['points'])} points, {count(each.how['features'])} features, {count(each.how['queries'])} queries"
+        mark = [f"fingerprint {each.how['fingerprint']}"] if each.how.get("fingerprint") else []
+        rows.append((name, "; ".join([n, *said, *mark])))
+    return rows

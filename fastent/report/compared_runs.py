@@ -1,0 +1,143 @@
+"""Runs side by side: their radii, the training errors at which their classes turn, the stragglers they share."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastent.report.curves import NUMBERS, figure_data
+from fastent.report.page import write_page
+from fastent.report.tables import class_rows, config_rows
+from fastent.report.words import Headline, class_names, count, percent
+from fastent.training.run import Run
+
+__all__ = ["Shared", "shared_stragglers", "write_compared_runs"]
+
+_NOTHING = "\u2013"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Consensus stragglers of two runs among the points that both were trained on.
+
+    Attributes
+    ----------
+    both, either : int
+        Stragglers in both runs, and in one of them at least.
+    jaccard : float or None
+        Their ratio, in [0, 1]; None where neither run has stragglers.
+    chance : float or None
+        What it would be if as many points were drawn independently.
+    """
+
+    both: int
+    either: int
+    jaccard: float | None
+    chance: float | None
+
+
+def write_compared_runs(
+    runs: Sequence[Run], names: Sequence[str], path: str | os.PathLike[str], *, command: str | None = None
+) -> None:
+    """Write one page of two or more runs, in their order; see `write_comparison`."""
+    classes = list(dict.fromkeys(name for run in runs for name in class_names(run)))
+    same_data = len({(run.config.get("data"), run.config.get("source")) for run in runs}) == 1
+    common, different = _configs(runs)
+    write_page(
+        path,
+        "compared_runs.html.j2",
+        {"names": list(names), "classes": classes, "runs": [_figures(run, classes, len(runs)) for run in runs]},
+        ("curves.js", "compared_runs.js"),
+        headline=_headline(runs, names),
+        names=names,
+        seeds=max(run.n_seeds for run in runs),
+        classes=classes,
+        rows=_rows(runs, names, classes),
+        shared=_overlaps(runs) if same_data else None,
+        stragglers=[len(run.consensus_stragglers()) for run in runs],
+        different=different,
+        unfinished=[name for name, run in zip(names, runs, strict=True) if not run.complete],
+        done="What all of them have in common",
+        config=common,
+        command=command,
+    )
+
+
+def shared_stragglers(one: Run, other: Run) -> Shared:
+    """How far two runs over the same data agree on who stood in the way, by the row numbers of the points."""
+    known = np.intersect1d(one.index, other.index)
+    a, b = (np.intersect1d(run.consensus_stragglers(), known) for run in (one, other))
+    both = len(np.intersect1d(a, b))
+    either = len(a) + len(b) - both
+    by_chance = len(a) * len(b) / max(len(known), 1)
+    if not either:
+        return Shared(both, either, None, None)
+    return Shared(both, either, both / either, by_chance / (len(a) + len(b) - by_chance))
+
+
+def _headline(runs: Sequence[Run], names: Sequence[str]) -> Headline:
+    said, without = [], []
+    for run, name in zip(runs, names, strict=True):
+        errors = [summary.train_error for summary in run.inversion_summary() if summary.train_error is not None]
+        if errors:
+            said.append((float(np.mean(errors)), name))
+        else:
+            without.append(name)
+    none = (f"No inversion in {', '.join(without)}.",) if without else ()
+    if not said:
+        return Headline(f"No class turns in any of the {len(runs)} runs.", ())
+    if len(said) <= 3:
+        where = [f"{percent(error)} in {name}" for error, name in said]
+        return Headline(f"Classes turn at a training error of {', at '.join(where)}.", none)
+    (least, first), (most, last) = min(said), max(said)
+    return Headline(f"Classes turn at a training error between {percent(least)} ({first}) and {percent(most)} ({last}).", none)
+
+
+def _figures(run: Run, classes: Sequence[str], n_runs: int) -> dict[str, Any]:
+    """Curves of the last hidden layer, and eps* with its interval, by the numbers of the page's classes."""
+    drawn, own = figure_data(run, NUMBERS // n_runs), class_names(run)
+    place = [own.index(name) if name in own else None for name in classes]
+    summaries = run.inversion_summary()
+    return {
+        **{name: drawn[name] for name in ("epoch", "epoch_axis", "points", "train_error", "seeds")},
+        "radius": [None if c is None else drawn["radius"][-1][c] for c in place],
+        "inversion": [None if c is None else drawn["inversion"][-1][c] for c in place],
+        "turn": [
+            None
+            if c is None or summaries[c].train_error is None
+            else [summaries[c].train_error, *(summaries[c].interval or ())]
+            for c in place
+        ],
+    }
+
+
+def _rows(runs: Sequence[Run], names: Sequence[str], classes: Sequence[str]) -> list[tuple[str, list[tuple[int, str, Any]]]]:
+    """For each class its name, and for each run that has it the run's number, its name and the cells of `class_rows`."""
+    rows = [{row.name: row.cells for row in class_rows(run, run.n_layers - 1)} for run in runs]
+    return [(name, [(i, names[i], of[name]) for i, of in enumerate(rows) if name in of]) for name in classes]
+
+
+def _overlaps(runs: Sequence[Run]) -> list[list[str]]:
+    """For each pair of runs the Jaccard index of their stragglers, and what chance would give."""
+    cells = []
+    for one in runs:
+        row = []
+        for other in runs:
+            shared = shared_stragglers(one, other)
+            if one is other or shared.jaccard is None or shared.chance is None:
+                row.append(_NOTHING)
+            else:
+                row.append(f"{shared.jaccard:.2f} ({count(shared.both)} of {count(shared.either)}; chance {shared.chance:.2f})")
+        cells.append(row)
+    return cells
+
+
+def _configs(runs: Sequence[Run]) -> tuple[list[tuple[str, str]], list[tuple[str, list[str]]]]:
+    """Options that all runs share, and those in which they differ with the value of each."""
+    each = [dict(config_rows(run)) for run in runs]
+    options = list(dict.fromkeys(name for rows in each for name in rows))
+    values = {name: [rows.get(name, _NOTHING) for rows in each] for name in options}
+    common = [(name, of[0]) for name, of in values.items() if len(set(of)) == 1]
+    return common, [(name, of) for name, of in values.items() if len(set(of)) > 1]

@@ -1,0 +1,189 @@
+"""The stragglers and, for contrast, points that never were: which to show, and what to say of each."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.neighbors import Neighbors
+from fastent.report.pictures import Sheet, are_pictures, as_images, sheet
+from fastent.report.points import Oddity, Scores, oddities, point_rows, points_near, scores
+from fastent.report.words import class_names, percent
+from fastent.training.run import Run
+
+__all__ = ["Cell", "Gallery", "Group", "gallery"]
+
+_MOST_SHOWN = 240
+_NEVER_SHOWN = 24
+# By what stragglers can be sorted: the names of their scores, and what the page calls them.
+_ORDERS = {
+    "share": "share of the seeds",
+    "wrong": "share of the epochs misclassified",
+    "forgotten": "times forgotten",
+    "at_end": "seeds still wrong at the end",
+    "strangers": "neighbours of another class",
+}
+_NOTHING = "\u2013"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training point: its number among those that can be opened (or None), its place on the sheet, what is said of it."""
+
+    point: int | None
+    place: int
+    label: str
+    row: int
+    share: str
+    width: str
+    wrong: str
+    forgotten: str
+    at_end: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """The stragglers of one class that are shown, most frequent first, and its first points that never were one."""
+
+    c: int
+    name: str
+    total: int
+    stragglers: list[Cell]
+    never: list[Cell]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What the page shows.
+
+    Attributes
+    ----------
+    groups : list of Group
+    total, shown : int
+        Stragglers in at least half of the seeds, and how many of them are shown.
+    sheet : Sheet or None
+        The pictures of all cells, and of neighbours, where points are pictures.
+    orders : dict
+        By what the stragglers can be sorted: names of scores, and what they are called.
+    details : list of dict
+        Of each straggler shown, JSON throughout: row, label, class, scores, near (row, label, class, distance and place on the
+        sheet) and features (number, value, mean and standard deviation of its class).
+    neighbors : bool
+        Whether neighbours are known.
+    """
+
+    groups: list[Group]
+    total: int
+    shown: int
+    sheet: Sheet | None
+    orders: dict[str, str]
+    details: list[dict[str, Any]]
+    neighbors: bool
+
+
+def gallery(run: Run, points: Any, room: int) -> Gallery:
+    """Choose the points to show and find out about them; their pictures take about `room` bytes of the page at most.
+
+    `points[i]` is point i of the run as stored: a picture, or a row of features; None where the data are not at hand.
+    """
+    images = as_images(points, len(run.index)) if points is not None and are_pictures(points) else None
+    rows = None if points is None else point_rows(points, len(run.index))
+    share = run.straggler_share
+    consensus = np.flatnonzero(share >= 0.5)
+    shown = consensus[np.lexsort((run.index[consensus], -share[consensus]))][:_MOST_SHOWN]
+    shown = shown[np.argsort(run.codes[shown], kind="stable")]
+    classes = np.unique(run.codes[shown]).tolist()
+    in_strip = max(4, _NEVER_SHOWN // max(len(classes), 1)) if images is not None else 0
+    strips = {c: np.flatnonzero((run.codes == c) & (share == 0))[:in_strip] for c in classes}
+    near = None if rows is None else points_near(rows, shown)
+
+    chosen = np.concatenate([shown, *strips.values()])
+    pictures, place_of = (None, {}) if images is None or not len(chosen) else _pictures(images, chosen, near, room)
+    found = scores(run, shown)
+    odd = oddities(rows, run.codes, shown) if rows is not None and images is None else [[] for _ in shown]
+    numbers = _numbers(run, shown, found, near)
+    cells = [_cell(run, int(point), i, place_of, numbers[i]) for i, point in enumerate(shown)]
+    groups = [
+        Group(
+            c=c,
+            name=class_names(run)[c],
+            total=int((run.codes[consensus] == c).sum()),
+            stragglers=[cell for cell, code in zip(cells, run.codes[shown], strict=True) if code == c],
+            never=[_cell(run, int(point), None, place_of, {}) for point in strips[c]],
+        )
+        for c in classes
+    ]
+    known = {name for each in numbers for name, value in each.items() if value is not None}
+    return Gallery(
+        groups,
+        len(consensus),
+        len(shown),
+        pictures,
+        {name: said for name, said in _ORDERS.items() if name in known},
+        [_detail(run, int(point), numbers[i], _near(run, near, i, place_of), odd[i]) for i, point in enumerate(shown)],
+        near is not None,
+    )
+
+
+def _pictures(
+    images: NDArray[np.uint8], chosen: NDArray[np.int64], near: Neighbors | None, room: int
+) -> tuple[Sheet, dict[int, int]]:
+    """Those of the chosen points and of as many of their neighbours as there is room for, nearest first; who is where."""
+    own = sheet(images[chosen])
+    place_of = {point: place for place, point in enumerate(chosen.tolist())}
+    if near is None:
+        return own, place_of
+    # What a picture takes is known from those that are drawn; a tenth is kept, as no two compress alike.
+    affordable = int(0.9 * (room - own.size) / (own.size / len(chosen)))
+    others = [point for point in dict.fromkeys(near.indices.T.ravel().tolist()) if point not in place_of][: max(affordable, 0)]
+    place_of |= {point: len(chosen) + place for place, point in enumerate(others)}
+    return sheet(images[np.concatenate([chosen, np.array(others, np.int64)])]), place_of
+
+
+def _numbers(run: Run, shown: NDArray[np.int64], found: Scores, near: Neighbors | None) -> list[dict[str, float | None]]:
+    """Every score of each straggler shown; None where it is not known."""
+    values = {each.name: getattr(found, each.name) for each in fields(found)}
+    if near is not None:
+        values["strangers"] = (run.codes[near.indices] != run.codes[shown][:, None]).mean(1)
+    return [
+        {name: round(float(of[i]), 4) if math.isfinite(of[i]) else None for name, of in values.items()}
+        for i in range(len(shown))
+    ]
+
+
+def _near(run: Run, near: Neighbors | None, i: int, place_of: dict[int, int]) -> list[list[Any]]:
+    if near is None:
+        return []
+    return [
+        [int(run.index[j]), str(run.labels[j]), int(run.codes[j]), float(f"{distance:.5g}"), place_of.get(j)]
+        for j, distance in zip(near.indices[i].tolist(), near.distances[i].tolist(), strict=True)
+    ]
+
+
+def _detail(run: Run, point: int, numbers: dict[str, float | None], near: list[list[Any]], odd: list[Oddity]) -> dict[str, Any]:
+    features = [[each.feature, *(float(f"{x:.4g}") for x in (each.value, each.mean, each.deviation))] for each in odd]
+    return {
+        "row": int(run.index[point]),
+        "label": str(run.labels[point]),
+        "c": int(run.codes[point]),
+        "scores": numbers,
+        "near": near,
+        "features": features,
+    }
+
+
+def _cell(run: Run, point: int, number: int | None, place_of: dict[int, int], numbers: dict[str, float | None]) -> Cell:
+    share, wrong, forgotten, at_end = (numbers.get(name) for name in ("share", "wrong", "forgotten", "at_end"))
+    return Cell(
+        point=number,
+        place=place_of.get(point, 0),
+        label=str(run.labels[point]),
+        row=int(run.index[point]),
+        share=_NOTHING if share is None else percent(share, 0),
+        width=f"{100 * (share or 0):.0f}%",
+        wrong=_NOTHING if wrong is None else percent(wrong, 0),
+        forgotten=_NOTHING if forgotten is None else f"{forgotten:.1f}",
+        at_end=_NOTHING if at_end is None else percent(at_end, 0),
+    )

@@ -1,0 +1,117 @@
+"""What is known of single training points: how hard they were to learn, who is near them, what sets them apart."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays import as_features, check_finite, check_lengths
+from fastent.experiments.difficulty import forgetting
+from fastent.neighbors import Neighbors, neighbors
+from fastent.training.run import Run
+
+__all__ = ["Oddity", "Scores", "oddities", "point_rows", "points_near", "scores"]
+
+_NEIGHBORS = 8
+_FEATURES = 6
+# Multiplications that looking for neighbours may take: about ten seconds, on data that then are read from disk.
+_WORK = 1e12
+# Up to so many, all pairs are compared sooner than the search that skips most of them is compiled, when it is first called.
+_COMPARED = 2e9
+# As many queries as `neighbors` compares with all rows to find the recall of a method.
+_CHECKED = 200
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How hard p training points were to learn, each (p,) float64, larger is harder; NaN of points that were not recorded.
+
+    Attributes
+    ----------
+    share : in [0, 1]
+        Share of the seeds with an inversion of the point's class at which it is misclassified.
+    wrong : in [0, 1]
+        Share of the recorded epochs at which it is misclassified, mean over seeds.
+    forgotten : >= 0
+        Transitions from right to wrong, mean over seeds.
+    at_end : in [0, 1]
+        Share of the seeds that misclassify it at the last epoch.
+    """
+
+    share: NDArray[np.float64]
+    wrong: NDArray[np.float64]
+    forgotten: NDArray[np.float64]
+    at_end: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Oddity:
+    """A feature in which a point lies far from its class: its value, and mean and standard deviation of its class."""
+
+    feature: int
+    value: float
+    mean: float
+    deviation: float
+
+
+def scores(run: Run, points: NDArray[np.int64]) -> Scores:
+    """Of the points at these positions, from what each network got wrong at each epoch."""
+    place = np.arange(len(run.index))
+    if run.recorded is not None:
+        place = np.full(len(run.index), -1)
+        place[run.recorded] = np.arange(len(run.recorded))
+    place = place[points]
+    wrong, forgotten, at_end = np.zeros((3, len(points)))
+    for bits in run.wrong:
+        # Bits as numpy.packbits orders them, of these points only: all of them would not fit for long runs.
+        mine = (bits[:, place >> 3] >> (7 - (place & 7)).astype(np.uint8) & 1).astype(bool)
+        wrong += mine.mean(0)
+        forgotten += forgetting(mine)[0]
+        at_end += mine[-1]
+    unknown = np.where(place < 0, np.nan, 1 / run.n_seeds)
+    return Scores(run.straggler_share[points], wrong * unknown, forgotten * unknown, at_end * unknown)
+
+
+def point_rows(points: Any, n: int) -> Any:
+    """Points (n, ...) as checked rows (n, d), where they are."""
+    if getattr(points, "ndim", 2) > 2:
+        points = points.reshape(len(points), -1)
+    rows = as_features(points, name="points")
+    check_lengths(n, len(rows), features_name="run", labels_name="points")
+    check_finite(rows, name="points")
+    return rows
+
+
+def points_near(rows: Any, points: NDArray[np.int64]) -> Neighbors | None:
+    """Nearest rows of those at these positions, exactly; None where there is nobody to ask, or too much to read."""
+    n, d = rows.shape
+    work = float(len(points)) * n * d
+    if not len(points) or n < 2 or work > _WORK:
+        return None
+    k = min(_NEIGHBORS, n - 1)
+    if work <= _COMPARED:
+        parts = [points[start : start + _CHECKED] for start in range(0, len(points), _CHECKED)]
+        found = [neighbors(rows, k, queries=part, method="torch") for part in parts]
+        # Each of the queries was checked: a recall of 1 is exact.
+        if all(each.recall == 1 for each in found):
+            indices, distances = (
+                np.concatenate(parts) for parts in zip(*((x.indices, x.distances) for x in found), strict=True)
+            )
+            return Neighbors(indices, distances, points, n)
+    return neighbors(rows, k, queries=points)
+
+
+def oddities(rows: Any, codes: NDArray[np.int64], points: NDArray[np.int64]) -> list[list[Oddity]]:
+    """For each point the features in which it lies farthest from its class, in standard deviations, farthest first."""
+    found: list[list[Oddity]] = [[] for _ in points]
+    for c in np.unique(codes[points]):
+        mine = np.asarray(rows[codes == c], np.float64)
+        mean, deviation = mine.mean(0), mine.std(0)
+        for place in np.flatnonzero(codes[points] == c):
+            values = np.asarray(rows[points[place]], np.float64)
+            away = np.abs(values - mean) / np.where(deviation > 0, deviation, np.inf)
+            for feature in np.argsort(-away, kind="stable")[:_FEATURES]:
+                if away[feature] > 0:
+                    found[place].append(Oddity(int(feature), *map(float, (values[feature], mean[feature], deviation[feature]))))
+    return found
