@@ -10,8 +10,8 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import cdist
 
 import fastent as fe
-from fastent.plots.style import COLORS
 from fastent.files import atomic_path
+from fastent.plots.style import COLORS
 
 NAMES = ("class a", "class b")
 
