@@ -99,35 +99,35 @@ def _keep(result: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     name = f"{result['date'][:10]}-{result['commit'].rstrip('+')}.json"
     (RESULTS / name).write_text(json.dumps(result, indent=2) + "\n")
-    newest: dict[str, tuple[str, dict[str, Any]]] = {}
+    newest: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {}
     runs = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("2*-*.json")}
     for stem, run in sorted(runs.items(), key=lambda item: item[1]["date"]):
-        newest |= {job["job"] + "".join(job["peers"]): (stem, job) for job in run["jobs"]}
-    (RESULTS / "README.md").write_text(_page(result["machine"], list(newest.values())))
-    _plot_growth([job for _, job in newest.values()], RESULTS / "growth.svg")
+        newest |= {job["job"] + "".join(job["peers"]): (stem, run["machine"], job) for job in run["jobs"]}
+    (RESULTS / "README.md").write_text(_page(list(newest.values())))
+    _plot_growth([job for *_, job in newest.values()], RESULTS / "growth.svg")
     print((RESULTS / "README.md").read_text())
 
 
-def _page(machine: dict[str, Any], jobs: list[tuple[str, dict[str, Any]]]) -> str:
+def _page(jobs: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        f"{machine['processor']}, {machine['threads']} threads; medians over the rounds of a job, in each of which ours and its "
-        "peers take turns, by `make bench`. A ratio above 1 means that ours takes less time than the peer; it is the median of "
-        "the rounds' ratios.",
+        "Medians over the rounds of a job, in each of which ours and its peers take turns, by `make bench`. A ratio above 1 means "
+        "that ours takes less time than the peer; it is the median of the rounds' ratios.",
         "",
-        "| job | rounds | ours | peer | peer's time | ratio | peer's recall | from |",
-        "|---|---|---|---|---|---|---|---|",
+        "| job | rounds | ours | peer | peer's time | ratio | peer's recall | processor, threads | from |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for source, job in jobs:
+    for source, machine, job in jobs:
         for peer, figures in job["peers"].items():
             rate = f" ({job['gigabytes'] / job['median_s']:.1f} GB/s)" if "gigabytes" in job else ""
             recall = f"{job['recall'][peer]:.4f}" if peer in job.get("recall", {}) else ""
             lines.append(
                 f"| {job['job']} | {job['rounds']} | {readable_seconds(job['median_s'])}{rate} | {peer} "
-                f"| {readable_seconds(figures['median_s'])} | {figures['ratio']:.2f} | {recall} | [{source}]({source}.json) |"
+                f"| {readable_seconds(figures['median_s'])} | {figures['ratio']:.2f} | {recall} "
+                f"| {machine['processor']}, {machine['threads']} | [{source}]({source}.json) |"
             )
-    for remarks in (_remarks(job) for _, job in jobs):
+    for remarks in (_remarks(job) for *_, job in jobs):
         lines += ["", *remarks] if remarks else []
     return "\n".join(lines).rstrip() + "\n"
 
