@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "big-run.json"
@@ -65,6 +66,7 @@ def anonymous() -> int:
 
 def train(arguments: argparse.Namespace) -> None:
     """One model, in this process."""
+    import llvmlite.binding as llvm
     import numba  # noqa: F401
     import numpy as np
     import pyarrow.parquet  # noqa: F401
@@ -115,6 +117,8 @@ def train(arguments: argparse.Namespace) -> None:
     a_record = run.seconds_recording / len(run.epoch)
     an_update = (run.seconds - run.seconds_recording) / updates
     figures = {
+        "processor": llvm.get_host_cpu_name(),
+        "date": datetime.now().isoformat(timespec="minutes"),
         "model": arguments.train,
         "points": arguments.n,
         "recorded points": arguments.record_points,
@@ -153,12 +157,14 @@ def main() -> None:
         train(arguments)
         return
     make(arguments.folder, arguments.n)
+    from fastent.files import write_text
+
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for model in arguments.models:
         child = subprocess.run([sys.executable, *sys.argv, "--train", model], check=True, stdout=subprocess.PIPE, text=True)
         print(child.stdout)
         found[model] = json.loads(child.stdout)
-        RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+        write_text(RESULTS, json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import llvmlite.binding as llvm
 import numba
 
 from fastent.cli_output import readable_seconds
+from fastent.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("fastent", "numpy", "numba", "torch", "scikit-learn", "faiss-cpu", "hnswlib", "pynndescent", "scikit-dimension")
@@ -46,7 +47,7 @@ def main() -> int:
     if status != 0:
         return status
     if asked.to is not None:
-        asked.to.write_text(json.dumps(result, indent=2) + "\n")
+        write_text(asked.to, json.dumps(result, indent=2) + "\n")
         return 0
     _keep(result)
     return 0
@@ -98,12 +99,12 @@ def _keep(result: dict[str, Any]) -> None:
     """Beside the results of other runs, and on the page of the newest of each job."""
     RESULTS.mkdir(exist_ok=True)
     name = f"{result['date'][:10]}-{result['commit'].rstrip('+')}.json"
-    (RESULTS / name).write_text(json.dumps(result, indent=2) + "\n")
+    write_text(RESULTS / name, json.dumps(result, indent=2) + "\n")
     newest: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {}
     runs = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("2*-*.json")}
     for stem, run in sorted(runs.items(), key=lambda item: item[1]["date"]):
         newest |= {job["job"] + "".join(job["peers"]): (stem, run["machine"], job) for job in run["jobs"]}
-    (RESULTS / "README.md").write_text(_page(list(newest.values())))
+    write_text(RESULTS / "README.md", _page(list(newest.values())))
     _plot_growth([job for *_, job in newest.values()], RESULTS / "growth.svg")
     print((RESULTS / "README.md").read_text())
 

@@ -396,10 +396,10 @@ def _run_on_disk(data: str, labels: str, out: Path | None, as_json: bool, **opti
     except KeyboardInterrupt:
         if out is not None and (out / RECORDS_FILE).exists():
             stored = load_run(out)
-            _finish(stored, out, stored_pictures(stored.config), as_json)
+            _finish(stored, out, stored_pictures(stored.config, stored.codes), as_json)
             print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
         raise
-    _finish(result, out, stored_pictures(result.config), as_json)
+    _finish(result, out, stored_pictures(result.config, result.codes), as_json)
     if not as_json:
         share = 100 * result.seconds_recording / result.seconds
         print(f"{result.seconds_recording:.1f} s of these ({share:.0f} %) recording")

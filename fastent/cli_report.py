@@ -70,7 +70,7 @@ def _points(stored: "Run") -> Any:
     if stored.config.get("streamed"):
         from fastent.streaming.rows import stored_pictures
 
-        return stored_pictures(stored.config)
+        return stored_pictures(stored.config, stored.codes)
     from fastent.training.data import reload_data
 
     return reload_data(stored.config).raw

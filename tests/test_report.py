@@ -11,11 +11,14 @@ import pytest
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
+import fastent as fe
 from fastent.errors import FastentError
 from fastent.report.html import write_report
-from fastent.report.points import scores
-from fastent.report.words import class_names, headline, without_inversion
+from fastent.report.points import points_near, scores
+from fastent.report.tables import class_rows
+from fastent.report.words import headline, without_inversion
 from fastent.training.run import Run
+from fastent.training.tables import readable_rows
 
 EVIL = "<script>alert(1)</script>"
 
@@ -240,7 +243,7 @@ def test_float_pictures_span_black_to_white_and_colours_are_kept(tmp_path):
 def test_without_pictures_the_stragglers_are_listed(tmp_path):
     run = made_up_run()
     page = written(tmp_path, run)
-    listed = [int(row) for row in re.findall(r'<tr data-point="\d+"><th scope="row">(\d+)</th>', page)]
+    listed = [int(row) for row in re.findall(r'<tr data-point="\d+"><th scope="row"><button[^>]*>(\d+)</button></th>', page)]
     assert sorted(listed) == run.consensus_stragglers().tolist()
     assert "image/png" not in page.replace(get_plotlyjs(), "")
 
@@ -325,20 +328,50 @@ def test_neighbours_are_the_nearest_as_stored(tmp_path):
 def test_points_that_are_no_pictures_say_where_they_are_odd(tmp_path):
     run = made_up_run(seeds=2, points=60)
     rows = np.random.default_rng(1).standard_normal((60, 5))
+    rows[:, 4] = 101325 + 10 * rows[:, 4]  # far from 0 beside what it varies by
     rows[59, 3] = 50.0
     page = written(tmp_path, run, points=rows)
     data = payload(page)
     assert "image/png" not in page.replace(get_plotlyjs(), "")
     assert data["sheet"] is None
     point = next(point for point in data["stragglers"] if point["row"] == 59 * 3)
-    feature, value, mean, deviation = point["features"][0]
     mine = rows[run.codes == run.codes[59]]
-    assert (feature, value) == (3, 50.0)
-    np.testing.assert_allclose([mean, deviation], [mine[:, 3].mean(), mine[:, 3].std()], rtol=1e-3)
+    assert point["features"][0][:2] == [3, 50.0]
+    for feature, _, mean, away in point["features"]:
+        values = mine[:, feature]
+        np.testing.assert_allclose(mean, values.mean(), rtol=1e-5)
+        assert away == f"{(rows[59, feature] - values.mean()) / values.std():.1f}"
     assert len(point["features"]) == 5
     assert len(point["near"]) == 8
 
 
+def test_neighbours_of_few_points_are_those_of_the_search():
+    rows = np.random.default_rng(0).integers(0, 3, (300, 4)).astype(np.float32)  # full of ties
+    found, expected = points_near(rows, np.arange(0, 300, 7)), fe.neighbors(rows, 8, queries=np.arange(0, 300, 7))
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-6)
+
+
+def test_a_class_that_some_network_has_no_point_of_is_said_of_the_others(tmp_path):
+    run = made_up_run(seeds=3, classes=tuple("abcdef"))
+    run.radius[0, :, :, 1] = np.nan
+    run.distance[0, :, :, 1] = run.distance[0, :, :, :, 1] = np.nan
+    page = written(tmp_path, run)
+    assert "nan" not in " ".join(re.findall(r">([^<]*)<", page[: page.index("<script")])).lower().replace("finance", "")
+    assert all(None not in curve["mean"] for curve in payload(page)["distance"][-1])
+    run.radius[:, :, :, 1] = np.nan
+    run.save(tmp_path / "run")
+    stored = json.loads((tmp_path / "run" / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert stored["classes"][1]["radius_at_end"] is None
+
+
+def test_stragglers_per_seed_are_of_the_seeds_that_have_an_inversion():
+    run = made_up_run()
+    headings, rows = readable_rows(run)
+    for row, cells in zip(class_rows(run, run.n_layers - 1), rows, strict=True):
+        assert round(float(row.cells[6])) == int(cells[headings.index("stragglers")])
+
+
 def test_only_parities_are_called_even_and_odd():
-    assert class_names(made_up_run(config={"classes": "parity"})) == ["even", "odd"]
-    assert class_names(made_up_run()) == ["0", "1"]
+    assert made_up_run(config={"classes": "parity"}).class_names == ["even", "odd"]
+    assert made_up_run().class_names == ["0", "1"]

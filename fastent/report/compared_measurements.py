@@ -12,15 +12,14 @@ from fastent.measurement import MEANINGS, readable, readable_interval
 from fastent.report.comparison import Stored
 from fastent.report.measurement import TITLES
 from fastent.report.page import write_page
-from fastent.report.words import Headline, count, percent
+from fastent.report.words import NOTHING, Headline, count, percent
 
 __all__ = ["write_compared_measurements"]
 
-_NOTHING = "\u2013"
 # Of the small lines in the table, in CSS pixels.
 _WIDTH, _HEIGHT, _AIR = 96, 26, 4
 # Statistics that every measurement is asked for in the same way are comparable; where these differ that is said.
-_SAME = ("points", "features", "queries", "k", "normalize")
+_SAME = ("points", "queries", "k", "normalize")
 
 
 class Panel(NamedTuple):
@@ -106,7 +105,7 @@ def _differences(measurements: Sequence[Stored]) -> list[str]:
     said = []
     for name in _SAME:
         values = [each.how.get(name) for each in measurements]
-        if len(set(values)) > 1 and name != "features":
+        if len(set(values)) > 1:
             said.append(f"{name}: {'; '.join(count(value) if type(value) is int else str(value) for value in values)}")
     if len({tuple(each.how["classes"]) for each in measurements}) > 1:
         said.append("the classes are not the same")
@@ -153,7 +152,7 @@ def _groups(measurements: Sequence[Stored]) -> list[tuple[str, list[dict[str, An
 
 
 def _cell(found: Estimate | None) -> tuple[str, str]:
-    return (_NOTHING, "") if found is None else (readable(found.value), readable_interval(found))
+    return (NOTHING, "") if found is None else (readable(found.value), readable_interval(found))
 
 
 def _line(values: Sequence[float]) -> dict[str, Any]:

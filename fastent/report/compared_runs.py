@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,10 @@ import numpy as np
 from fastent.report.curves import NUMBERS, figure_data
 from fastent.report.page import write_page
 from fastent.report.tables import class_rows, config_rows
-from fastent.report.words import Headline, class_names, count, percent
+from fastent.report.words import NOTHING, Headline, count, percent
 from fastent.training.run import Run
 
 __all__ = ["Shared", "shared_stragglers", "write_compared_runs"]
-
-_NOTHING = "\u2013"
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,7 @@ def write_compared_runs(
     runs: Sequence[Run], names: Sequence[str], path: str | os.PathLike[str], *, command: str | None = None
 ) -> None:
     """Write one page of two or more runs, in their order; see `write_comparison`."""
-    classes = list(dict.fromkeys(name for run in runs for name in class_names(run)))
-    same_data = len({(run.config.get("data"), run.config.get("source")) for run in runs}) == 1
+    classes = list(dict.fromkeys(name for run in runs for name in run.class_names))
     common, different = _configs(runs)
     write_page(
         path,
@@ -55,7 +53,7 @@ def write_compared_runs(
         seeds=max(run.n_seeds for run in runs),
         classes=classes,
         rows=_rows(runs, names, classes),
-        shared=_overlaps(runs) if same_data else None,
+        shared=_overlaps(runs) if len({_points_of(run) for run in runs}) == 1 else None,
         stragglers=[len(run.consensus_stragglers()) for run in runs],
         different=different,
         unfinished=[name for name, run in zip(names, runs, strict=True) if not run.complete],
@@ -75,6 +73,17 @@ def shared_stragglers(one: Run, other: Run) -> Shared:
     if not either:
         return Shared(both, either, None, None)
     return Shared(both, either, both / either, by_chance / (len(a) + len(b) - by_chance))
+
+
+def _points_of(run: Run) -> tuple[Any, ...]:
+    """What row numbers are the numbers of: the stored data, and how these were split; of arrays nothing but what they were."""
+    config = run.config
+    if config.get("source") is None:
+        return (config.get("data"), config.get("fingerprint"))
+    where = (
+        os.path.realpath(path) if path and os.path.exists(path) else path for path in (config["source"], config.get("labels"))
+    )
+    return (*where, config.get("data_dir"), config.get("split_seed"))
 
 
 def _headline(runs: Sequence[Run], names: Sequence[str]) -> Headline:
@@ -97,7 +106,8 @@ def _headline(runs: Sequence[Run], names: Sequence[str]) -> Headline:
 
 def _figures(run: Run, classes: Sequence[str], n_runs: int) -> dict[str, Any]:
     """Curves of the last hidden layer, and eps* with its interval, by the numbers of the page's classes."""
-    drawn, own = figure_data(run, NUMBERS // n_runs), class_names(run)
+    last, own = run.n_layers - 1, run.class_names
+    drawn = figure_data(run, NUMBERS // n_runs, [last], distances=False)
     place = [own.index(name) if name in own else None for name in classes]
     summaries = run.inversion_summary()
     return {
@@ -121,16 +131,12 @@ def _rows(runs: Sequence[Run], names: Sequence[str], classes: Sequence[str]) -> 
 
 def _overlaps(runs: Sequence[Run]) -> list[list[str]]:
     """For each pair of runs the Jaccard index of their stragglers, and what chance would give."""
-    cells = []
-    for one in runs:
-        row = []
-        for other in runs:
-            shared = shared_stragglers(one, other)
-            if one is other or shared.jaccard is None or shared.chance is None:
-                row.append(_NOTHING)
-            else:
-                row.append(f"{shared.jaccard:.2f} ({count(shared.both)} of {count(shared.either)}; chance {shared.chance:.2f})")
-        cells.append(row)
+    cells = [[NOTHING] * len(runs) for _ in runs]
+    for a, b in combinations(range(len(runs)), 2):
+        shared = shared_stragglers(runs[a], runs[b])
+        if shared.jaccard is not None and shared.chance is not None:
+            said = f"{shared.jaccard:.2f} ({count(shared.both)} of {count(shared.either)}; chance {shared.chance:.2f})"
+            cells[a][b] = cells[b][a] = said
     return cells
 
 
@@ -138,6 +144,6 @@ def _configs(runs: Sequence[Run]) -> tuple[list[tuple[str, str]], list[tuple[str
     """Options that all runs share, and those in which they differ with the value of each."""
     each = [dict(config_rows(run)) for run in runs]
     options = list(dict.fromkeys(name for rows in each for name in rows))
-    values = {name: [rows.get(name, _NOTHING) for rows in each] for name in options}
+    values = {name: [rows.get(name, NOTHING) for rows in each] for name in options}
     common = [(name, of[0]) for name, of in values.items() if len(set(of)) == 1]
     return common, [(name, of) for name, of in values.items() if len(set(of)) > 1]

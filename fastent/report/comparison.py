@@ -101,6 +101,7 @@ def _load_measurement(folder: Path) -> Stored:
         for name in ("points", "features", "queries", "k"):
             how[name] = int(how[name])
         how["classes"] = [str(name) for name in how["classes"]]
+        how["asked"] = dict(how.get("asked") or {})
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise FastentError(
             f"{str(path)!r} is damaged, or no summary of fastent measure ({first_line(error)}): measure it again"

@@ -1,11 +1,12 @@
 """The numbers behind the figures, thinned so that a long run still makes a page of a few megabytes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.report.words import answers, class_names
+from fastent.report.words import answers
 from fastent.training.run import Run
 
 __all__ = ["NUMBERS", "figure_data"]
@@ -19,20 +20,22 @@ _EPOCHS_DRAWN = 400
 NUMBERS = 150_000
 
 
-def figure_data(run: Run, numbers: int = NUMBERS) -> dict[str, Any]:
-    """Everything that report.js draws, as plain lists of about so many numbers at most."""
-    names = class_names(run)
+def figure_data(
+    run: Run, numbers: int = NUMBERS, layers: Sequence[int] | None = None, *, distances: bool = True
+) -> dict[str, Any]:
+    """Everything that report.js draws, of all hidden layers or some, as plain lists of about so many numbers at most."""
+    names = run.class_names
+    layers = range(run.n_layers) if layers is None else layers
     thin = len(names) * run.n_seeds <= _THIN_LINES
     curves_per_layer = len(names) * (run.n_seeds if thin else 3)
-    affordable = numbers // (2 * run.n_layers * curves_per_layer + 2 * run.n_seeds + 1)
+    affordable = numbers // ((1 + distances) * len(layers) * curves_per_layer + 2 * run.n_seeds + 1)
     n_drawn = max(50, min(_EPOCHS_DRAWN, affordable))
     kept = _epochs_to_draw(run, n_drawn)
     kept_test = _positions(run.test_epoch, n_drawn)
-    widths = run.config.get("hidden", [])
     return {
         "classes": names,
-        "layers": [f"{i + 1} ({widths[i]} units)" if i < len(widths) else str(i + 1) for i in range(run.n_layers)],
-        "points": len(run.index),
+        "n_layers": run.n_layers,
+        "points": len(run.index) if run.recorded is None else len(run.recorded),
         "seeds": [int(run.config.get("seed", 0)) + i for i in range(run.n_seeds)],
         "epoch": run.epoch[kept].tolist(),
         "start": _moment_to_open(run, kept),
@@ -40,10 +43,11 @@ def figure_data(run: Run, numbers: int = NUMBERS) -> dict[str, Any]:
         "train_error": _curve(run.train_error[:, kept], run.n_seeds <= _THIN_LINES),
         "test_epoch": run.test_epoch[kept_test].tolist(),
         "test_error": _curve(run.test_error[:, kept_test], run.n_seeds <= _THIN_LINES),
-        "radius": [[_curve(run.radius[:, kept, layer, c], thin) for c in range(len(names))] for layer in range(run.n_layers)],
-        "inversion": [[_marks(run.inversion[:, layer, c]) for c in range(len(names))] for layer in range(run.n_layers)],
-        "distance": _distances(run, kept, thin),
-        "answers": [answers(run, layer) for layer in range(run.n_layers)],
+        "radius": [[_curve(run.radius[:, kept, layer, c], thin) for c in range(len(names))] for layer in layers],
+        "inversion": [[_marks(run.inversion[:, layer, c]) for c in range(len(names))] for layer in layers],
+        **(
+            {"distance": _distances(run, kept, thin), "answers": [answers(run, layer) for layer in layers]} if distances else {}
+        ),
     }
 
 
@@ -52,7 +56,8 @@ def _distances(run: Run, kept: NDArray[np.int64], thin: bool) -> list[list[dict[
     n_classes = len(run.classes)
     distance = run.distance[:, kept]
     if n_classes > _PAIRED_CLASSES:
-        to_others = distance.sum(-1) / (n_classes - 1)
+        others = ~np.eye(n_classes, dtype=bool)
+        to_others = np.stack([_mean(distance[..., a, others[a]], -1) for a in range(n_classes)], axis=-1)
         return [
             [{"of": [a], **_curve(to_others[:, :, layer, a], thin)} for a in range(n_classes)] for layer in range(run.n_layers)
         ]
@@ -69,14 +74,23 @@ def _distances(run: Run, kept: NDArray[np.int64], thin: bool) -> list[list[dict[
 
 def _curve(values: NDArray[np.float64], thin: bool) -> dict[str, Any]:
     """Mean over seeds of (S, E) values, and either every seed's line or a band of one standard deviation."""
-    mean = values.mean(0)
+    mean = _mean(values, 0)
     curve = {"mean": _rounded(mean)}
     if len(values) == 1:
         return curve
     if thin:
         return curve | {"seeds": [_rounded(line) for line in values]}
-    std = values.std(0, ddof=1)
+    known = np.isfinite(values).sum(0)
+    std = np.sqrt(_mean((values - mean) ** 2, 0) * known / np.maximum(known - 1, 1))
     return curve | {"low": _rounded(mean - std), "high": _rounded(mean + std)}
+
+
+def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Over what is known: a network that has no point of a class leaves a gap."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        mean: NDArray[np.float64] = np.where(known, values, 0).sum(axis) / known.sum(axis)
+    return mean
 
 
 def _marks(inversions: NDArray[Any]) -> dict[str, list[Any]]:

@@ -8,14 +8,11 @@
   const items = [...gallery.querySelectorAll("[data-point]")];
   const homes = new Map([...gallery.querySelectorAll("[data-home]")].map((home) => [Number(home.dataset.home), home]));
   const of = (item) => data.stragglers[Number(item.dataset.point)];
-  const percent = (share) => `${Math.round(100 * share)} %`;
-  const written = { share: percent, wrong: percent, at_end: percent, strangers: percent, forgotten: (times) => `${times.toFixed(1)} ×` };
   const names = {
     share: "seeds in which it is a straggler", wrong: "epochs at which it is misclassified", forgotten: "forgotten, mean over seeds",
     at_end: "seeds still wrong at the end", strangers: "neighbours of another class",
   };
   const away = (distance) => Number(distance.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3 });
-  const score = (key, value) => (value === null || value === undefined ? "–" : written[key](value));
   let opened = null;
 
   function close() {
@@ -69,15 +66,15 @@
     const panel = make("div", "", { class: "panel", role: "region", "aria-label": `Row ${point.row}` });
     const title = make("h4", ""), said = make("dl", "", { class: "readout" });
     title.append(chip(point.c), `Row ${point.row}, label ${point.label}${data.classes[point.c] === point.label ? "" : `, ${data.classes[point.c]}`}`);
-    for (const [key, value] of Object.entries(point.scores)) {
+    for (const [key, written] of Object.entries(point.said)) {
       const pair = make("div", "");
-      pair.append(make("dt", names[key]), make("dd", score(key, value)));
+      pair.append(make("dt", names[key]), make("dd", written));
       said.append(pair);
     }
     panel.append(title, said);
     if (point.features.length) {
       panel.append(make("h4", "Where it lies farthest from its class"), table(["Feature", "Its value", "Mean of its class", "Standard deviations away"],
-        point.features.map(([feature, value, mean, deviation]) => [feature, value, mean, ((value - mean) / deviation).toFixed(1)])));
+        point.features));
     }
     if (point.near.length) panel.append(make("h4", "Its nearest neighbours among the training points, Euclidean, as they are stored"), neighbors(point));
     return panel;
@@ -106,7 +103,7 @@
       const place = item.querySelector(".score");
       if (!place) continue;
       const asked = flat ? key : "share", found = of(item).scores[asked];
-      place.textContent = score(asked, found);
+      place.textContent = of(item).said[asked];
       item.querySelector(".share > span").style.width = `${(100 * (found ?? 0)) / (flat ? most : 1)}%`;
     }
     sorted.hidden = !flat;

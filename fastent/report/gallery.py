@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastent.neighbors import Neighbors
 from fastent.report.pictures import Sheet, are_pictures, as_images, sheet
 from fastent.report.points import Oddity, Scores, oddities, point_rows, points_near, scores
-from fastent.report.words import class_names, percent
+from fastent.report.words import NOTHING, percent
 from fastent.training.run import Run
 
 __all__ = ["Cell", "Gallery", "Group", "gallery"]
@@ -25,7 +25,8 @@ _ORDERS = {
     "at_end": "seeds still wrong at the end",
     "strangers": "neighbours of another class",
 }
-_NOTHING = "\u2013"
+_TOO_MANY = "Neighbours are not shown: there are too many points to look for them here."
+_NOT_THERE = "The training points are not at hand: neighbours are not shown."
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,10 @@ class Gallery:
     orders : dict
         By what the stragglers can be sorted: names of scores, and what they are called.
     details : list of dict
-        Of each straggler shown, JSON throughout: row, label, class, scores, near (row, label, class, distance and place on the
-        sheet) and features (number, value, mean and standard deviation of its class).
-    neighbors : bool
-        Whether neighbours are known.
+        Of each straggler shown, JSON throughout: row, label, class, scores as numbers and as they are said, near (row, label,
+        class, distance and place on the sheet) and features (number, value, mean of its class, standard deviations away).
+    without_neighbors : str
+        Why no neighbours are known; "" where they are.
     """
 
     groups: list[Group]
@@ -80,7 +81,7 @@ class Gallery:
     sheet: Sheet | None
     orders: dict[str, str]
     details: list[dict[str, Any]]
-    neighbors: bool
+    without_neighbors: str
 
 
 def gallery(run: Run, points: Any, room: int) -> Gallery:
@@ -108,7 +109,7 @@ def gallery(run: Run, points: Any, room: int) -> Gallery:
     groups = [
         Group(
             c=c,
-            name=class_names(run)[c],
+            name=run.class_names[c],
             total=int((run.codes[consensus] == c).sum()),
             stragglers=[cell for cell, code in zip(cells, run.codes[shown], strict=True) if code == c],
             never=[_cell(run, int(point), None, place_of, {}) for point in strips[c]],
@@ -123,7 +124,7 @@ def gallery(run: Run, points: Any, room: int) -> Gallery:
         pictures,
         {name: said for name, said in _ORDERS.items() if name in known},
         [_detail(run, int(point), numbers[i], _near(run, near, i, place_of), odd[i]) for i, point in enumerate(shown)],
-        near is not None,
+        "" if near is not None else _NOT_THERE if rows is None else _TOO_MANY,
     )
 
 
@@ -135,11 +136,13 @@ def _pictures(
     place_of = {point: place for place, point in enumerate(chosen.tolist())}
     if near is None:
         return own, place_of
-    # What a picture takes is known from those that are drawn; a tenth is kept, as no two compress alike.
-    affordable = int(0.9 * (room - own.size) / (own.size / len(chosen)))
-    others = [point for point in dict.fromkeys(near.indices.T.ravel().tolist()) if point not in place_of][: max(affordable, 0)]
-    place_of |= {point: len(chosen) + place for place, point in enumerate(others)}
-    return sheet(images[np.concatenate([chosen, np.array(others, np.int64)])]), place_of
+    others = [point for point in dict.fromkeys(near.indices.T.ravel().tolist()) if point not in place_of]
+    while others:  # half of them, and half again, until they fit: no two pictures compress alike
+        drawn = sheet(images[np.concatenate([chosen, np.array(others, np.int64)])])
+        if drawn.size <= room:
+            return drawn, place_of | {point: len(chosen) + place for place, point in enumerate(others)}
+        others = others[: len(others) // 2]
+    return own, place_of
 
 
 def _numbers(run: Run, shown: NDArray[np.int64], found: Scores, near: Neighbors | None) -> list[dict[str, float | None]]:
@@ -163,27 +166,34 @@ def _near(run: Run, near: Neighbors | None, i: int, place_of: dict[int, int]) ->
 
 
 def _detail(run: Run, point: int, numbers: dict[str, float | None], near: list[list[Any]], odd: list[Oddity]) -> dict[str, Any]:
-    features = [[each.feature, *(float(f"{x:.4g}") for x in (each.value, each.mean, each.deviation))] for each in odd]
+    features = [[each.feature, *(float(f"{x:.6g}") for x in (each.value, each.mean)), f"{each.away:.1f}"] for each in odd]
     return {
         "row": int(run.index[point]),
         "label": str(run.labels[point]),
         "c": int(run.codes[point]),
         "scores": numbers,
+        "said": {name: _said(name, value) for name, value in numbers.items()},
         "near": near,
         "features": features,
     }
 
 
 def _cell(run: Run, point: int, number: int | None, place_of: dict[int, int], numbers: dict[str, float | None]) -> Cell:
-    share, wrong, forgotten, at_end = (numbers.get(name) for name in ("share", "wrong", "forgotten", "at_end"))
+    share = numbers.get("share")
     return Cell(
         point=number,
         place=place_of.get(point, 0),
         label=str(run.labels[point]),
         row=int(run.index[point]),
-        share=_NOTHING if share is None else percent(share, 0),
+        share=_said("share", share),
         width=f"{100 * (share or 0):.0f}%",
-        wrong=_NOTHING if wrong is None else percent(wrong, 0),
-        forgotten=_NOTHING if forgotten is None else f"{forgotten:.1f}",
-        at_end=_NOTHING if at_end is None else percent(at_end, 0),
+        wrong=_said("wrong", numbers.get("wrong")),
+        forgotten=_said("forgotten", numbers.get("forgotten")),
+        at_end=_said("at_end", numbers.get("at_end")),
     )
+
+
+def _said(name: str, value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    return f"{value:.1f}\u00a0\u00d7" if name == "forgotten" else percent(value, 0)

@@ -8,7 +8,7 @@ from fastent.report.gallery import gallery
 from fastent.report.page import room_beside, write_page
 from fastent.report.pictures import Sheet
 from fastent.report.tables import class_rows, config_rows
-from fastent.report.words import answers, class_names, count, description, epoch_of, headline, without_inversion
+from fastent.report.words import answers, count, description, epoch_of, headline, without_inversion
 from fastent.training.run import Run
 
 __all__ = ["write_report"]
@@ -52,7 +52,7 @@ def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, 
         done="What was run",
         headline=headline(run),
         description=description(run),
-        names=class_names(run),
+        names=run.class_names,
         complete=run.complete,
         epochs_done=epoch_of(run, run.epoch[-1]),
         epochs_asked=count(run.config["epochs"]),
@@ -64,7 +64,7 @@ def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, 
         answers=answers(run, last),
         last=last,
         gallery=stragglers,
-        config=[(name, said) for name, said in config_rows(run) if name != "command"],
+        config=config_rows(run),
         command=command,
         colors=_COLORS,
     )

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from fastent.intervals import sample_mean
 from fastent.measurement import MEANINGS, Measurement, readable, readable_interval
 from fastent.report.page import write_page
-from fastent.report.words import Headline, count, percent
+from fastent.report.words import NOTHING, Headline, count, percent
 
 __all__ = ["TITLES", "write_measurement_report"]
 
-_NOTHING = "\u2013"
 TITLES = {
     "mixing": "Mixing among the nearest neighbours",
     "lisi": "Local inverse Simpson index",
@@ -49,19 +48,20 @@ def write_measurement_report(
     command : str, optional
         The command line that makes it again.
     """
-    margins = _class_values(measured)
-    order = _most_tangled(measured, margins)
+    places = _places(measured, measured.queries)
+    order = _most_tangled(measured, places)
     write_page(
         path,
         "measurement.html.j2",
-        _figure_data(measured, margins, order),
+        _figure_data(measured, places, order),
         ("measurement.js",),
         name=name,
-        headline=_headline(measured),
+        headline=_headline(measured, places),
         description=_description(measured),
         groups=_groups(measured),
-        classes=_class_rows(measured, order),
+        classes=_class_rows(measured, places, order),
         n_classes=len(measured.classes),
+        ranked=any(part is not None for part in (measured.margins, measured.mixing, measured.silhouette)),
         blamed=_blamed(measured),
         notes=measured.notes,
         matrix=measured.mixing is not None and measured.mixing.matrix is not None,
@@ -76,7 +76,7 @@ def write_measurement_report(
     )
 
 
-def _headline(measured: Measurement) -> Headline:
+def _headline(measured: Measurement, places: list[NDArray[np.int64]]) -> Headline:
     sentences = []
     mixing, margins = measured.mixing, measured.margins
     if margins is not None:
@@ -88,7 +88,7 @@ def _headline(measured: Measurement) -> Headline:
             f"{percent(mixing.overlap)} of a point\u2019s {measured.k} nearest neighbours share its label; "
             f"chance would give {percent(mixing.chance)}."
         )
-        worst = _worst_class(measured)
+        worst = _worst_class(measured, places)
         if worst is not None:
             sentences.append(f"Class {worst[0]} is the most tangled: there it is {percent(worst[1])}.")
         return Headline(title, tuple(sentences))
@@ -100,11 +100,10 @@ def _headline(measured: Measurement) -> Headline:
     return Headline(f"{TITLES[first[0].split('/')[0]]}: {MEANINGS[first[0]]} {readable(first[1])}.", ())
 
 
-def _worst_class(measured: Measurement) -> tuple[str, float] | None:
+def _worst_class(measured: Measurement, places: list[NDArray[np.int64]]) -> tuple[str, float] | None:
     assert measured.mixing is not None
-    purity, labels = measured.mixing.purity, measured.labels[measured.queries]
-    means = [purity[labels == c].mean() if (labels == c).any() else math.inf for c in measured.classes]
-    worst = int(np.argmin(means))
+    means = _class_means(measured.mixing.purity, places)
+    worst = int(np.argmin(np.where(np.isnan(means), math.inf, means)))
     return (str(measured.classes[worst]), float(means[worst])) if len(measured.classes) > 2 else None
 
 
@@ -129,50 +128,66 @@ def _groups(measured: Measurement) -> list[tuple[str, list[tuple[str, str, str, 
     return list(groups.items())
 
 
-def _class_values(measured: Measurement) -> list[NDArray[np.float64]]:
-    """Relative margins of each class's queries."""
-    if measured.margins is None:
-        return []
-    labels = measured.labels[measured.queries]
-    return [measured.margins.relative[(labels == c) & ~np.isnan(measured.margins.relative)] for c in measured.classes]
+def _places(measured: Measurement, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """For each class which of these rows are of it, by their places."""
+    codes = np.searchsorted(measured.classes, measured.labels[rows])
+    counts = np.bincount(codes, minlength=len(measured.classes))
+    return np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
 
 
-def _most_tangled(measured: Measurement, margins: list[NDArray[np.float64]]) -> NDArray[np.int64]:
-    """Numbers of the classes shown, in their order; of many those whose mean margin is least."""
+def _class_means(values: NDArray[np.float64], places: list[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Of what is known of each class; NaN where nothing is."""
+    known = [of[~np.isnan(of)] for of in (values[mine] for mine in places)]
+    return np.array([of.mean() if len(of) else math.nan for of in known])
+
+
+def _ranked_by(measured: Measurement, places: list[NDArray[np.int64]]) -> NDArray[np.float64] | None:
+    """What says how tangled each class is, least where it is most: margins, or else purity, or silhouettes."""
+    if measured.margins is not None:
+        return _class_means(measured.margins.relative, places)
+    if measured.mixing is not None:
+        return _class_means(measured.mixing.purity, places)
+    if measured.silhouette is not None:
+        return _class_means(measured.silhouette.exact, _places(measured, measured.sampled))
+    return None
+
+
+def _most_tangled(measured: Measurement, places: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Numbers of the classes shown, in their order; of many the most tangled, or the first where nothing says which."""
     every = np.arange(len(measured.classes))
-    if len(every) <= _CLASSES:
-        return every
-    means = [each.mean() if len(each) else math.inf for each in margins] or measured.classes.astype(str)
-    return np.sort(np.argsort(means, kind="stable")[:_CLASSES])
+    means = _ranked_by(measured, places) if len(every) > _CLASSES else None
+    return every[:_CLASSES] if means is None else np.sort(np.argsort(means, kind="stable")[:_CLASSES])
 
 
-def _class_rows(measured: Measurement, order: NDArray[np.int64]) -> list[tuple[str, ...]]:
+def _class_rows(measured: Measurement, places: list[NDArray[np.int64]], order: NDArray[np.int64]) -> list[tuple[str, ...]]:
     """Class, points, radius, purity, most frequent other class among the neighbours, relative margin, silhouette."""
-    labels, sampled = measured.labels[measured.queries], measured.labels[measured.sampled]
-    counts = {c: int((measured.labels == c).sum()) for c in measured.classes[order]}
+    of_sample = _places(measured, measured.sampled)
+    counts = _counts(measured)
+    margins = None if measured.margins is None else _class_means(measured.margins.relative, places)
     rows: list[tuple[str, ...]] = []
-    for i in order:
-        c = measured.classes[i]
-        mine, its_sample = labels == c, sampled == c
-        purity = other = margin = width = silhouette = _NOTHING
-        if measured.mixing is not None and mine.any():
+    for i in order.tolist():
+        c, mine, its_sample = measured.classes[i], places[i], of_sample[i]
+        purity = other = margin = width = silhouette = NOTHING
+        if measured.mixing is not None and len(mine):
             purity = percent(float(measured.mixing.purity[mine].mean()))
             if measured.mixing.matrix is not None:
                 shares = measured.mixing.matrix[i].copy()
                 shares[i] = -1
                 worst = int(np.argmax(shares))
                 other = f"{measured.classes[worst]!s} ({percent(shares[worst])})" if shares[worst] > 0 else "none"
-        if measured.margins is not None and mine.any():
-            mean = (
-                np.nanmean(measured.margins.relative[mine]) if not np.isnan(measured.margins.relative[mine]).all() else math.nan
-            )
-            margin = readable(float(mean))
+        if margins is not None and len(mine):
+            margin = readable(float(margins[i]))
         if measured.geometry is not None:
             width = readable(float(measured.geometry.radius[i]))
-        if measured.silhouette is not None and its_sample.any():
+        if measured.silhouette is not None and len(its_sample):
             silhouette = readable(float(measured.silhouette.exact[its_sample].mean()))
-        rows.append((str(c), count(counts[c]), width, purity, other, margin, silhouette))
+        rows.append((str(c), count(counts[i]), width, purity, other, margin, silhouette))
     return rows
+
+
+def _counts(measured: Measurement) -> NDArray[np.int64]:
+    """Points of each class, among all rows."""
+    return np.bincount(np.searchsorted(measured.classes, measured.labels), minlength=len(measured.classes))
 
 
 def _blamed(measured: Measurement) -> list[tuple[str, ...]]:
@@ -184,7 +199,7 @@ def _blamed(measured: Measurement) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for place in worst:
         row, other = int(measured.queries[place]), int(margins.miss_index[place])
-        purity = _NOTHING if measured.mixing is None else percent(float(measured.mixing.purity[place]), 0)
+        purity = NOTHING if measured.mixing is None else percent(float(measured.mixing.purity[place]), 0)
         rows.append(
             (
                 str(row), str(measured.labels[row]), readable(float(margins.relative[place])), str(measured.labels[other]),
@@ -194,26 +209,27 @@ def _blamed(measured: Measurement) -> list[tuple[str, ...]]:
     return rows
 
 
-def _figure_data(measured: Measurement, margins: list[NDArray[np.float64]], order: NDArray[np.int64]) -> dict[str, Any]:
+def _figure_data(measured: Measurement, places: list[NDArray[np.int64]], order: NDArray[np.int64]) -> dict[str, Any]:
     """Everything that measurement.js draws, as plain lists and numbers."""
-    data: dict[str, Any] = {"classes": [str(measured.classes[i]) for i in order], "k": measured.k}
-    if margins:
-        every = np.concatenate(margins)
-        counts, edges = np.histogram(every, _BINS, (-1, 1))
+    data: dict[str, Any] = {"classes": [str(measured.classes[i]) for i in order]}
+    if measured.margins is not None:
+        relative = measured.margins.relative
+        counts, edges = np.histogram(relative[~np.isnan(relative)], _BINS, (-1, 1))
         data["histogram"] = {"counts": counts.tolist(), "edges": edges.round(6).tolist()}
-        quantiles = [np.quantile(margins[i], (0.05, 0.25, 0.5, 0.75, 0.95)) if len(margins[i]) else [] for i in order]
+        known = [of[~np.isnan(of)] for of in (relative[places[i]] for i in order)]
+        quantiles = [np.quantile(of, (0.05, 0.25, 0.5, 0.75, 0.95)) if len(of) else [] for of in known]
         data["quantiles"] = [[round(float(value), 5) for value in each] for each in quantiles]
     if measured.mixing is not None:
         n = len(measured.labels)
-        counts = np.array([int((measured.labels == c).sum()) for c in measured.classes[order]])
+        counts = _counts(measured)[order]
         # Of what other points there are: a point is none of its own neighbours.
         data["chance"] = {"own": _listed((counts - 1) / (n - 1)), "other": _listed(counts / (n - 1))}
-        data["purity"] = [_purity(measured, i, of) for i, of in zip(order, counts.tolist(), strict=True)]
+        data["purity"] = [_purity(measured, places[i], of) for i, of in zip(order, counts.tolist(), strict=True)]
         if measured.mixing.matrix is not None:
             data["matrix"] = [_listed(row) for row in measured.mixing.matrix[np.ix_(order, order)]]
     if measured.dimension:
-        known = {name: part.per_class for name, part in measured.dimension.items() if part.per_class is not None}
-        data["dimension"] = {name: _listed(per_class[order]) for name, per_class in known.items()}
+        per_class = {name: part.per_class for name, part in measured.dimension.items() if part.per_class is not None}
+        data["dimension"] = {name: _listed(of[order]) for name, of in per_class.items()}
     if measured.geometry is not None:
         data["cdnv"] = [_listed(row) for row in measured.geometry.cdnv[np.ix_(order, order)]]
     return data
@@ -224,11 +240,10 @@ def _listed(values: NDArray[np.float64]) -> list[float | None]:
     return [round(value, 6) if math.isfinite(value) else None for value in values.tolist()]
 
 
-def _purity(measured: Measurement, i: int, of: int) -> list[float | None]:
-    """Mean purity of class i, which has so many points, and its 95 % interval over all of them."""
+def _purity(measured: Measurement, mine: NDArray[np.int64], of: int) -> list[float | None]:
+    """Mean purity of a class that has so many points, and its 95 % interval over all of them."""
     assert measured.mixing is not None
-    mine = measured.labels[measured.queries] == measured.classes[i]
-    if not mine.any():
+    if not len(mine):
         return [None, None, None]
     mean = sample_mean(measured.mixing.purity[mine], of, least=0, most=1)
     return _listed(np.array([mean.value, mean.low, mean.high]))

@@ -41,7 +41,7 @@ const page = (() => {
       if (contentRect.width === width) return;
       width = contentRect.width;
       requestAnimationFrame(redraw);
-    }).observe(document.querySelector(".figures"));
+    }).observe(document.querySelector("main"));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
     // On paper always dark on white, at the width of a page.
     addEventListener("beforeprint", () => {

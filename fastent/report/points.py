@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
-from fastent.arrays import as_features, check_finite, check_lengths
+from fastent.arrays import as_features, check_finite, check_lengths, row_blocks
 from fastent.experiments.difficulty import forgetting
 from fastent.neighbors import Neighbors, neighbors
 from fastent.training.run import Run
@@ -19,8 +20,8 @@ _FEATURES = 6
 _WORK = 1e12
 # Up to so many, all pairs are compared sooner than the search that skips most of them is compiled, when it is first called.
 _COMPARED = 2e9
-# As many queries as `neighbors` compares with all rows to find the recall of a method.
-_CHECKED = 200
+# Memory for an index, or for pairs: what a report may take beside the run that it is of.
+_MEMORY = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,12 @@ class Scores:
 
 @dataclass(frozen=True)
 class Oddity:
-    """A feature in which a point lies far from its class: its value, and mean and standard deviation of its class."""
+    """A feature in which a point lies far from its class: its value, the class's mean, standard deviations between them."""
 
     feature: int
     value: float
     mean: float
-    deviation: float
+    away: float
 
 
 def scores(run: Run, points: NDArray[np.int64]) -> Scores:
@@ -90,28 +91,45 @@ def points_near(rows: Any, points: NDArray[np.int64]) -> Neighbors | None:
     if not len(points) or n < 2 or work > _WORK:
         return None
     k = min(_NEIGHBORS, n - 1)
-    if work <= _COMPARED:
-        parts = [points[start : start + _CHECKED] for start in range(0, len(points), _CHECKED)]
-        found = [neighbors(rows, k, queries=part, method="torch") for part in parts]
-        # Each of the queries was checked: a recall of 1 is exact.
-        if all(each.recall == 1 for each in found):
-            indices, distances = (
-                np.concatenate(parts) for parts in zip(*((x.indices, x.distances) for x in found), strict=True)
-            )
-            return Neighbors(indices, distances, points, n)
-    return neighbors(rows, k, queries=points)
+    return _of_all_pairs(rows, points, k) if work <= _COMPARED else neighbors(rows, k, queries=points, memory_budget=_MEMORY)
+
+
+def _of_all_pairs(rows: Any, points: NDArray[np.int64], k: int) -> Neighbors:
+    """What `neighbors` finds, ties by the lower row number too."""
+    every = np.asarray(rows[:], np.float64)
+    indices, distances = np.empty((len(points), k), np.int64), np.empty((len(points), k), np.float32)
+    step = max(1, _MEMORY // (24 * len(every)))
+    for start in range(0, len(points), step):
+        some = points[start : start + step]
+        apart = cdist(every[some], every)
+        apart[np.arange(len(some)), some] = np.inf
+        nearest = np.argsort(apart, axis=1, kind="stable")[:, :k]
+        indices[start : start + step] = nearest
+        distances[start : start + step] = np.take_along_axis(apart, nearest, 1)
+    return Neighbors(indices, distances, points, len(every))
 
 
 def oddities(rows: Any, codes: NDArray[np.int64], points: NDArray[np.int64]) -> list[list[Oddity]]:
     """For each point the features in which it lies farthest from its class, in standard deviations, farthest first."""
     found: list[list[Oddity]] = [[] for _ in points]
     for c in np.unique(codes[points]):
-        mine = np.asarray(rows[codes == c], np.float64)
-        mean, deviation = mine.mean(0), mine.std(0)
+        mean, deviation = _mean_and_deviation(rows, codes == c)
         for place in np.flatnonzero(codes[points] == c):
             values = np.asarray(rows[points[place]], np.float64)
             away = np.abs(values - mean) / np.where(deviation > 0, deviation, np.inf)
             for feature in np.argsort(-away, kind="stable")[:_FEATURES]:
                 if away[feature] > 0:
-                    found[place].append(Oddity(int(feature), *map(float, (values[feature], mean[feature], deviation[feature]))))
+                    signed = float(np.copysign(away[feature], values[feature] - mean[feature]))
+                    found[place].append(Oddity(int(feature), float(values[feature]), float(mean[feature]), signed))
     return found
+
+
+def _mean_and_deviation(rows: Any, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each feature over the chosen rows, block by block."""
+    mean, squares = np.zeros((2, rows.shape[1]))
+    for start, block in row_blocks(rows):
+        mean += block[chosen[start : start + len(block)]].sum(0, dtype=np.float64)
+    mean /= chosen.sum()
+    for start, block in row_blocks(rows):
+        squares += ((block[chosen[start : start + len(block)]] - mean) ** 2).sum(0)
+    return mean, np.sqrt(squares / chosen.sum())

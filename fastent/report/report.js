@@ -3,7 +3,7 @@
   const { data, color, dash, chip, make, plain, css, axis, draw, drawn } = page;
   const { percent, written, line, drawable, thinLines, band, marks, firstDrawn, epochAxis, errorAxis, extent, aired } = curves;
   const nClasses = data.classes.length;
-  const shown = { layer: data.layers.length - 1, log: true, off: new Set() };
+  const shown = { layer: data.n_layers - 1, log: true, off: new Set() };
   // No error at all has no place on a logarithmic axis: it is drawn at half a point.
   const floor = 0.5 / data.points;
   const floored = (values) => values.map((value) => (value === null ? null : Math.max(value, floor)));

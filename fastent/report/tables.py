@@ -4,14 +4,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from fastent.report.words import class_names, count, epoch_of, percent_range
+from fastent.report.words import NOTHING, count, epoch_of, percent_range
 from fastent.training.run import Run
+from fastent.training.tables import radius_at_end, stragglers_per_seed
 
 __all__ = ["ClassRow", "class_rows", "config_rows"]
 
 # Longer lists (the rows left out of the data) are cut.
 _LIST_SHOWN = 12
-_NOTHING = "\u2013"
 
 
 @dataclass(frozen=True)
@@ -23,29 +23,31 @@ class ClassRow:
 
 def class_rows(run: Run, layer: int) -> list[ClassRow]:
     """One row for each class: seeds, eps*, interval, epoch, radius there, radius at the end, stragglers, consensus."""
-    names, last = class_names(run), layer == run.n_layers - 1
+    names, last = run.class_names, layer == run.n_layers - 1
     consensus = run.straggler_share >= 0.5
     rows = []
     for c, summary in enumerate(run.inversion_summary(layer)):
-        mine = run.codes == c
+        mine, at_end = run.codes == c, radius_at_end(run, layer, c)
+        blamed = stragglers_per_seed(run, c, summary.found) if last else None
         spread = f" ± {100 * summary.std:.2f}" if summary.std is not None else ""
         cells = (
             f"{summary.found} of {summary.seeds}",
-            f"{100 * summary.train_error:.2f}{spread}\u00a0%" if summary.train_error is not None else _NOTHING,
-            percent_range(summary.interval, 2) if summary.interval is not None else _NOTHING,
-            epoch_of(run, summary.epoch) if summary.epoch is not None else _NOTHING,
-            f"{summary.value:.4f}" if summary.value is not None else _NOTHING,
-            f"{run.radius[:, -1, layer, c].mean():.4f}",
-            # Stragglers are defined by the last hidden layer; a seed without an inversion has none and does not count.
-            f"{run.stragglers[:, mine].sum() / summary.found:,.1f}" if last and summary.found else _NOTHING,
-            f"{count((consensus & mine).sum())} of {count(mine.sum())}" if last and summary.found else _NOTHING,
+            f"{100 * summary.train_error:.2f}{spread}\u00a0%" if summary.train_error is not None else NOTHING,
+            percent_range(summary.interval, 2) if summary.interval is not None else NOTHING,
+            epoch_of(run, summary.epoch) if summary.epoch is not None else NOTHING,
+            f"{summary.value:.4f}" if summary.value is not None else NOTHING,
+            NOTHING if at_end is None else f"{at_end:.4f}",
+            # Stragglers are defined by the last hidden layer.
+            NOTHING if blamed is None else f"{blamed:,.1f}",
+            f"{count((consensus & mine).sum())} of {count(mine.sum())}" if last and summary.found else NOTHING,
         )
         rows.append(ClassRow(c, names[c], cells))
     return rows
 
 
 def config_rows(run: Run) -> list[tuple[str, str]]:
-    return [(name.replace("_", " "), _text(value)) for name, value in run.config.items()]
+    """Every option and version; the command has a place of its own."""
+    return [(name.replace("_", " "), _text(value)) for name, value in run.config.items() if name != "command"]
 
 
 def _text(value: Any) -> str:
@@ -56,5 +58,5 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_text, value)) or "none"
     if value is None:
-        return _NOTHING
+        return NOTHING
     return "yes" if value is True else "no" if value is False else json.dumps(value, ensure_ascii=False)

@@ -6,12 +6,12 @@ import numpy as np
 
 from fastent.training.inversion import Inversion, InversionSummary, summarize_inversions
 from fastent.training.run import Run
-from fastent.training.tables import epoch_of
+from fastent.training.tables import epoch_of, radius_at_end
 
 __all__ = [
+    "NOTHING",
     "Headline",
     "answers",
-    "class_names",
     "count",
     "description",
     "epoch_of",
@@ -24,6 +24,8 @@ __all__ = [
 # Non-breaking: a line must not end between a number and its unit.
 _SPACE = "\u00a0"
 _DASH = "\u2013"
+# Where a number would stand.
+NOTHING = _DASH
 # With more classes than this, sentences give ranges instead of naming each class.
 _NAMED = 3
 _FALLING = "still falling at the last epoch"
@@ -62,10 +64,6 @@ def percent_range(interval: tuple[float, float], digits: int = 1) -> str:
     return f"{100 * interval[0]:.{digits}f}{_DASH}{percent(interval[1], digits)}"
 
 
-def class_names(run: Run) -> list[str]:
-    return run.class_names
-
-
 def headline(run: Run) -> Headline:
     """What happened in the last hidden layer."""
     summaries = run.inversion_summary()
@@ -94,7 +92,7 @@ def headline(run: Run) -> Headline:
     else:
         title = _ranges(run, some, len(summaries))
         sentences = [f"{_opening(_found_in([s.found for s in some], run.n_seeds))}." if run.n_seeds > 1 else ""]
-        without = [name for name, summary in zip(class_names(run), summaries, strict=True) if not summary.found]
+        without = [name for name, summary in zip(run.class_names, summaries, strict=True) if not summary.found]
         if without:
             sentences.append(f"No inversion in class{'es' * (len(without) > 1)} {_join(without)}.")
     return Headline(title, (*filter(None, sentences), _stragglers(run)))
@@ -116,15 +114,16 @@ def without_inversion(run: Run, layer: int = -1) -> list[str]:
 
 def answers(run: Run, layer: int) -> dict[str, str]:
     """What each figure shows in one hidden layer, as a sentence."""
-    names, summaries = class_names(run), run.inversion_summary(layer)
+    names, summaries = run.class_names, run.inversion_summary(layer)
     found = [(name, summary) for name, summary in zip(names, summaries, strict=True) if summary.found]
     epoch, train, test = run.epoch, run.train_error.mean(0), run.test_error.mean(0)
-    spread = run.distance[:, :, layer].sum((0, 2, 3))
-    pairs = run.n_seeds * len(names) * max(len(names) - 1, 1)
+    apart = run.distance[:, :, layer][..., ~np.eye(len(names), dtype=bool)]
+    known = np.isfinite(apart)  # but for classes of which a network has no point
+    spread = np.where(known, apart, 0).sum((0, 2)) / np.maximum(known.sum((0, 2)), 1)
     widest = int(spread.argmax())
-    at_end, when = f"at the end: {spread[-1] / pairs:.2f}", ""
+    at_end, when = f"at the end: {spread[-1]:.2f}", ""
     if widest < len(epoch) - 1:
-        when = f"at epoch {epoch_of(run, epoch[widest])}: {spread[widest] / pairs:.2f}; "
+        when = f"at epoch {epoch_of(run, epoch[widest])}: {spread[widest]:.2f}; "
     farthest = "Farthest" if len(names) == 2 else "On average farthest"
     said = {
         "distance": f"{farthest} apart {when}{at_end}.",
@@ -137,7 +136,7 @@ def answers(run: Run, layer: int) -> dict[str, str]:
     if len(found) <= _NAMED:
         parts = [
             f"{name} {summary.value or 0:.3f} at epoch {epoch_of(run, summary.epoch or 0)}, "
-            f"{run.radius[:, -1, layer, names.index(name)].mean():.3f} at the end"
+            f"{radius_at_end(run, layer, names.index(name)) or 0:.3f} at the end"
             for name, summary in found
         ]
         said["radius"] = f"Smallest radius: {_join(parts, '; ', '; ')}."
@@ -249,13 +248,13 @@ def _cause(summary: InversionSummary) -> tuple[tuple[str, int], ...]:
 
 
 def _subject(run: Run, c: int) -> str:
-    name = class_names(run)[c]
+    name = run.class_names[c]
     return f"the {name} class" if run.config.get("classes") == "parity" else f"class {name}"
 
 
 def _classes(run: Run, some: list[int]) -> str:
     """Some of the classes: by name where these are few, and how many of all."""
-    names = [class_names(run)[c] for c in some]
+    names = [run.class_names[c] for c in some]
     if len(some) == 1:
         return _subject(run, some[0])
     of_all = f"{len(some)} of {len(run.classes)} classes"
@@ -284,7 +283,7 @@ def description(run: Run) -> list[str]:
     parts = [
         str(config.get("data", "data")),
         f"{count(len(run.index))} training points",
-        "even against odd" if class_names(run) == ["even", "odd"] else f"{len(run.classes)} classes",
+        "even against odd" if run.class_names == ["even", "odd"] else f"{len(run.classes)} classes",
         f"{run.n_seeds} network" + "s" * (run.n_seeds != 1),
         f"{widths} {config.get('activation', '')} units".replace("  ", " ") if widths else "",
         _epochs(run),

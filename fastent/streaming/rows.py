@@ -81,11 +81,20 @@ def open_training(data: Any, labels: Any, test: Any, test_labels: Any, classes: 
     )
 
 
-def stored_pictures(config: dict[str, Any]) -> NDArray[np.uint8] | None:
-    """The training pictures of a run over data on disk, mapped; None where they are no 8-bit pictures in one .npy."""
+def stored_pictures(config: dict[str, Any], codes: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+    """The training pictures of a run over data on disk, mapped; None where they are no 8-bit pictures in one .npy.
+
+    Raises
+    ------
+    FastentError
+        The data are gone, or are no longer those that the run was trained on, with these class codes.
+    """
     if config["source"] is None or not str(config["source"]).endswith(".npy"):
         return None
     X, picture = open_rows(config["source"])
+    found = _fingerprint(X, codes) if len(X) == len(codes) else f"of {len(X)} rows"
+    if found != config["fingerprint"]:
+        raise FastentError(f"{config['source']} has fingerprint {found}, the run was trained on {config['fingerprint']}")
     side = int(np.sqrt(X.shape[1]))
     if picture is None and side * side == X.shape[1] and config["model"] == "cnn":
         picture = (side, side)

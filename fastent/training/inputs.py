@@ -14,7 +14,7 @@ __all__ = ["SparseInputs"]
 _DENSITY = 0.35
 # Points from which a feature's common value is taken.
 _SAMPLE = 512
-# Bytes of weights that are met at once: they stay in the second cache.
+# Bytes of gradients' sums that are met at once: they stay in the second cache.
 _TABLE = 640 * 1024
 
 
@@ -85,7 +85,7 @@ class SparseInputs:
         return torch.from_numpy(result).view(*gradient.shape[:2], -1)
 
     def _pieces(self, n_units: int, itemsize: int) -> list[tuple[slice, int]]:
-        """Units in pieces whose weights stay in the cache, and the width of a piece in whole cache lines."""
+        """Units in pieces whose sums stay in the cache, and the width of a piece in whole cache lines."""
         from fastent.kernels.sparse import LINE
 
         line = LINE // itemsize

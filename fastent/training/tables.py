@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastent.files import atomic_path, write_text
+from fastent.plain import as_plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 __all__ = [
-    "curves_table", "epoch_of", "readable_rows", "stragglers_table", "summary", "write_tables",
+    "curves_table", "epoch_of", "radius_at_end", "readable_rows", "stragglers_per_seed", "stragglers_table", "summary",
+    "write_tables",
 ]  # fmt: skip
 
 
@@ -76,8 +78,23 @@ def epoch_of(run: "Run", epoch: float) -> str:
     return f"{epoch:,.2f}" if run.epoch.dtype.kind == "f" and not float(epoch).is_integer() else f"{epoch:,.0f}"
 
 
+def radius_at_end(run: "Run", layer: int, c: int) -> float | None:
+    """Mean over the networks that have points of the class; None where none has."""
+    radii = run.radius[:, -1, layer, c]
+    known = radii[np.isfinite(radii)]
+    return float(known.mean()) if len(known) else None
+
+
+def stragglers_per_seed(run: "Run", c: int, found: int) -> float | None:
+    """Of a class, mean over the `found` seeds that have an inversion of it; the others have none, and do not count."""
+    return float(run.stragglers[:, run.codes == c].sum() / found) if found else None
+
+
 def summary(run: "Run") -> dict[str, Any]:
-    """The result in numbers, JSON throughout: for each class eps* with its interval, epoch, radii and stragglers."""
+    """The result in numbers, JSON throughout: for each class eps* with its interval, epoch, radii and stragglers.
+
+    null is what there is nothing to say of: stragglers where no seed has an inversion, radii of a class without points.
+    """
     consensus = run.straggler_share >= 0.5
     classes = []
     for c, (name, found) in enumerate(zip(run.class_names, run.inversion_summary(), strict=True)):
@@ -85,9 +102,9 @@ def summary(run: "Run") -> dict[str, Any]:
             {
                 "class": name,
                 **asdict(found),
-                "radius_at_end": float(run.radius[:, -1, -1, c].mean()),
+                "radius_at_end": radius_at_end(run, -1, c),
                 "points": int((run.codes == c).sum()),
-                "stragglers_per_seed": float(run.stragglers[:, run.codes == c].sum(1).mean()),
+                "stragglers_per_seed": stragglers_per_seed(run, c, found.found),
                 "consensus_stragglers": int((consensus & (run.codes == c)).sum()),
             }
         )
@@ -136,8 +153,8 @@ def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
                 f"{100 * row['interval'][0]:.2f} to {100 * row['interval'][1]:.2f} %" if row["interval"] else "",
                 epoch_of(run, row["epoch"]) if found else "",
                 f"{row['value']:.4f}" if found else "",
-                f"{row['radius_at_end']:.4f}",
-                f"{row['stragglers_per_seed']:.0f}",
+                "" if row["radius_at_end"] is None else f"{row['radius_at_end']:.4f}",
+                "" if row["stragglers_per_seed"] is None else f"{row['stragglers_per_seed']:.0f}",
                 str(row["consensus_stragglers"]),
             )
         )
@@ -149,7 +166,7 @@ def write_tables(run: "Run", folder: str | os.PathLike[str]) -> None:
     import pyarrow.parquet as pq
 
     folder = Path(folder)
-    write_text(folder / "summary.json", json.dumps(summary(run), indent=2) + "\n")
+    write_text(folder / "summary.json", json.dumps(as_plain(summary(run)), indent=2, allow_nan=False) + "\n")
     for name, table in (("curves", curves_table(run)), ("stragglers", stragglers_table(run))):
         with atomic_path(folder / f"{name}.parquet") as temporary:
             pq.write_table(table, temporary, compression="zstd")
