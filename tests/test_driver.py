@@ -588,6 +588,11 @@ def test_the_command_line(tmp_path, data, stored):
     (tmp_path / "out" / "report.html").unlink()
     assert fastent("report", str(tmp_path / "out"), env=os.environ | {"PYTHONPATH": os.getcwd()}).returncode == 0
     assert (tmp_path / "out" / "report.html").exists()
+    np.save(tmp_path / "pictures.npy", X.reshape(N, 4, 5)[::-1])
+    again = fastent("report", str(tmp_path / "out"), env=os.environ | {"PYTHONPATH": os.getcwd()})
+    assert again.returncode == 0
+    assert "without pictures and neighbours" in again.stderr
+    assert "the run was trained on" in again.stderr
     bad = fastent("run", "--data", str(stored[0]), "--labels", str(stored[1]), "--record-every", "1", "--subset", "5")
     assert bad.returncode == 2
     assert "--subset" in bad.stderr
