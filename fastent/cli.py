@@ -456,7 +456,7 @@ def _temperature(text: str) -> Any:
 
 
 def _print_result(result: "Run") -> None:
-    from fastent.report.words import without_inversion
+    from fastent.training.reasons import without_inversion
     from fastent.training.tables import readable_rows
 
     config = result.config

@@ -16,7 +16,8 @@ from fastent.errors import FastentError
 from fastent.report.html import write_report
 from fastent.report.points import points_near, scores
 from fastent.report.tables import class_rows
-from fastent.report.words import headline, without_inversion
+from fastent.report.words import headline
+from fastent.training.reasons import without_inversion
 from fastent.training.run import Run
 from fastent.training.tables import readable_rows
 

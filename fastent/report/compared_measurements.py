@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from fastent.intervals import Estimate
 from fastent.measurement import MEANINGS, readable, readable_interval
-from fastent.report.comparison import Stored
 from fastent.report.measurement import TITLES
 from fastent.report.page import write_page
+from fastent.report.stored import Stored
 from fastent.report.words import NOTHING, Headline, count, percent
 
 __all__ = ["write_compared_measurements"]

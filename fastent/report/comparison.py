@@ -1,37 +1,16 @@
 """Runs, or measurements, side by side on one page."""
 
-import json
-import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fastent.errors import FastentError
-from fastent.files import first_line
-from fastent.intervals import Estimate
+from fastent.report.compared_measurements import write_compared_measurements
+from fastent.report.compared_runs import write_compared_runs
+from fastent.report.stored import Stored, load_measurement
 from fastent.training.run import RECORDS_FILE, Run, load_run
 
-__all__ = ["Stored", "distinct_names", "load_all", "write_comparison"]
-
-_SUMMARY = "summary.json"
-
-
-@dataclass(frozen=True, eq=False)
-class Stored:
-    """What `fastent measure` kept of a measurement: its statistics, and how it was measured.
-
-    Attributes
-    ----------
-    statistics : dict of Estimate
-        By names such as "mixing/overlap". NaN where it could not be measured; a standard error of NaN where none is known.
-    how : dict
-        points, features, classes, queries, sampled, k, normalize, and under "asked" the options.
-    """
-
-    statistics: dict[str, Estimate]
-    how: dict[str, Any]
+__all__ = ["distinct_names", "load_all", "write_comparison"]
 
 
 def write_comparison(
@@ -64,19 +43,15 @@ def write_comparison(
         )
         raise FastentError(f"{run!r} is a run and {measurement!r} a measurement: compare runs with runs, or measurements")
     if runs:
-        from fastent.report.compared_runs import write_compared_runs
-
         write_compared_runs(runs, names, path, command=command)
     else:
-        from fastent.report.compared_measurements import write_compared_measurements
-
         write_compared_measurements(measurements, names, path, command=command)
 
 
 def load_all(folders: Sequence[str | os.PathLike[str]]) -> list[Run | Stored]:
     """What is in the folders, runs or measurements."""
     return [
-        load_run(folder) if (Path(folder) / RECORDS_FILE).is_file() else _load_measurement(Path(folder)) for folder in folders
+        load_run(folder) if (Path(folder) / RECORDS_FILE).is_file() else load_measurement(Path(folder)) for folder in folders
     ]
 
 
@@ -89,30 +64,3 @@ def distinct_names(folders: Sequence[str | os.PathLike[str]]) -> list[str]:
             return names
     twice = next(str(folder) for folder, each in zip(folders, parts, strict=True) if parts.count(each) > 1)
     raise FastentError(f"the folder {twice!r} is named twice: name different ones")
-
-
-def _load_measurement(folder: Path) -> Stored:
-    path = folder / _SUMMARY
-    if not path.is_file():
-        raise FastentError(f"no run and no measurement in {str(folder)!r}: name folders that fastent run or measure wrote")
-    try:
-        how = json.loads(path.read_text(encoding="utf-8"))
-        statistics = dict(_estimates(how.pop("statistics")))
-        for name in ("points", "features", "queries", "k"):
-            how[name] = int(how[name])
-        how["classes"] = [str(name) for name in how["classes"]]
-        how["asked"] = dict(how.get("asked") or {})
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise FastentError(
-            f"{str(path)!r} is damaged, or no summary of fastent measure ({first_line(error)}): measure it again"
-        ) from error
-    return Stored(statistics, how)
-
-
-def _estimates(stored: dict[str, dict[str, float | None]]) -> Iterator[tuple[str, Estimate]]:
-    for name, numbers in stored.items():
-        value, error, low, high = (
-            math.nan if numbers.get(key) is None else float(numbers[key] or 0.0)
-            for key in ("value", "standard_error", "low", "high")
-        )
-        yield name, Estimate(value, error, low, high)

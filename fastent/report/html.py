@@ -8,7 +8,8 @@ from fastent.report.gallery import gallery
 from fastent.report.page import room_beside, write_page
 from fastent.report.pictures import Sheet
 from fastent.report.tables import class_rows, config_rows
-from fastent.report.words import answers, count, description, epoch_of, headline, without_inversion
+from fastent.report.words import answers, count, description, epoch_of, headline
+from fastent.training.reasons import without_inversion
 from fastent.training.run import Run
 
 __all__ = ["write_report"]

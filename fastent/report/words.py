@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastent.training.inversion import Inversion, InversionSummary, summarize_inversions
+from fastent.training.reasons import STILL_FALLING, because, joined, subject, without_inversion
 from fastent.training.run import Run
 from fastent.training.tables import epoch_of, radius_at_end
 
@@ -18,7 +19,6 @@ __all__ = [
     "headline",
     "percent",
     "percent_range",
-    "without_inversion",
 ]
 
 # Non-breaking: a line must not end between a number and its unit.
@@ -28,17 +28,6 @@ _DASH = "\u2013"
 NOTHING = _DASH
 # With more classes than this, sentences give ranges instead of naming each class.
 _NAMED = 3
-_FALLING = "still falling at the last epoch"
-# Reasons of `find_inversion` that need a subject to be read in a sentence, of one radius and of several.
-_CLAUSES = {
-    _FALLING: ("the radius was still falling at the last epoch", "radii still fall at the last epoch"),
-    "rose before it fell": ("the radius rose before it fell", "radii rose before they fell"),
-    "did not move": ("the radius did not move", "radii did not move"),
-    "below the prominence asked for": (
-        "the dip in the radius was below the prominence asked for",
-        "dips in the radii are below the prominence asked for",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -72,7 +61,7 @@ def headline(run: Run) -> Headline:
         title = f"No inversion in {_epochs(run)}"
         longer = ("Train longer to see whether they turn.",) if _all_still_falling(summaries) else ()
         if len({_cause(summary) for summary in summaries}) == 1:
-            return Headline(f"{title}, because {_because(summaries[0])}.", longer)
+            return Headline(f"{title}, because {because(summaries[0])}.", longer)
         return Headline(f"{title}.", (*without_inversion(run), *longer))
     if run.n_seeds > 1 and 2 * max(summary.found for summary in some) <= run.n_seeds:
         curves = f"{len(summaries)} classes, {run.n_seeds} seeds"
@@ -85,7 +74,7 @@ def headline(run: Run) -> Headline:
     elif len(summaries) <= _NAMED:
         title = _opening(_findings(run, summaries)) + "."
         sentences = [
-            f"{_opening(_subject(run, c))}: {_evidence(summary)}."
+            f"{_opening(subject(run, c))}: {_evidence(summary)}."
             for c, summary in enumerate(summaries)
             if summary.seeds > 1 or not summary.found
         ]
@@ -94,22 +83,8 @@ def headline(run: Run) -> Headline:
         sentences = [f"{_opening(_found_in([s.found for s in some], run.n_seeds))}." if run.n_seeds > 1 else ""]
         without = [name for name, summary in zip(run.class_names, summaries, strict=True) if not summary.found]
         if without:
-            sentences.append(f"No inversion in class{'es' * (len(without) > 1)} {_join(without)}.")
+            sentences.append(f"No inversion in class{'es' * (len(without) > 1)} {joined(without)}.")
     return Headline(title, (*filter(None, sentences), _stragglers(run)))
-
-
-def without_inversion(run: Run, layer: int = -1) -> list[str]:
-    """Why radii of a hidden layer (the last unless said) have no inversion: a sentence for all classes that share a reason."""
-    summaries = run.inversion_summary(layer)
-    sentences = []
-    for reason in dict.fromkeys(reason for summary in summaries for reason in summary.reasons):
-        times = {c: summary.reasons[reason] for c, summary in enumerate(summaries) if reason in summary.reasons}
-        least, most = min(times.values()), max(times.values())
-        seeds = f" in {least if least == most else f'{least} to {most}'} of {run.n_seeds} seeds"
-        one = len(times) == 1 and most == 1
-        why = _CLAUSES.get(reason, (reason, reason))[not one]
-        sentences.append(f"No inversion in {_classes(run, list(times))}{seeds if least < run.n_seeds else ''}: {why}.")
-    return sentences
 
 
 def answers(run: Run, layer: int) -> dict[str, str]:
@@ -139,8 +114,8 @@ def answers(run: Run, layer: int) -> dict[str, str]:
             f"{radius_at_end(run, layer, names.index(name)) or 0:.3f} at the end"
             for name, summary in found
         ]
-        said["radius"] = f"Smallest radius: {_join(parts, '; ', '; ')}."
-        said["path"] = f"The turn comes at {_join([f'{percent(e)} ({n})' for e, (n, _) in zip(errors, found, strict=True)])}."
+        said["radius"] = f"Smallest radius: {joined(parts, '; ', '; ')}."
+        said["path"] = f"The turn comes at {joined([f'{percent(e)} ({n})' for e, (n, _) in zip(errors, found, strict=True)])}."
     else:
         said["radius"] = (
             f"Smallest between epochs {epoch_of(run, min(moments))} and {epoch_of(run, max(moments))}, depending on the class."
@@ -188,11 +163,11 @@ def _moment(run: Run, summary: InversionSummary) -> str:
 def _evidence(summary: InversionSummary) -> str:
     """How sure an eps* is, and what became of the seeds without one."""
     if not summary.found:
-        return f"no inversion, because {_because(summary)}"
+        return f"no inversion, because {because(summary)}"
     parts = [f"95{_SPACE}% interval {percent_range(summary.interval)}"] if summary.interval is not None else []
     parts.append(f"{summary.found} of {summary.seeds} seeds")
     said = ", ".join(parts)
-    return said if summary.found == summary.seeds else f"{said}; no inversion, because {_because(summary)}"
+    return said if summary.found == summary.seeds else f"{said}; no inversion, because {because(summary)}"
 
 
 def _findings(run: Run, summaries: list[InversionSummary]) -> str:
@@ -200,14 +175,14 @@ def _findings(run: Run, summaries: list[InversionSummary]) -> str:
     clauses, before = [], False
     for c, summary in enumerate(summaries):
         if not summary.found:
-            clauses.append(f"{_subject(run, c)} has no inversion")
+            clauses.append(f"{subject(run, c)} has no inversion")
         elif before:
             error = percent(summary.train_error or 0)
-            clauses.append(f"{_subject(run, c)} at epoch {epoch_of(run, summary.epoch or 0)}, at {error}")
+            clauses.append(f"{subject(run, c)} at epoch {epoch_of(run, summary.epoch or 0)}, at {error}")
         else:
-            clauses.append(f"{_subject(run, c)} was most compact {_moment(run, summary)}")
+            clauses.append(f"{subject(run, c)} was most compact {_moment(run, summary)}")
             before = True
-    return _join(clauses, "; ", "; ")
+    return joined(clauses, "; ", "; ")
 
 
 def _ranges(run: Run, found: list[InversionSummary], n_classes: int) -> str:
@@ -233,38 +208,12 @@ def _stragglers(run: Run) -> str:
     return f"{count(n)} of {total} training points stood in the way: misclassified at that moment{seeds}."
 
 
-def _because(summary: InversionSummary) -> str:
-    reasons = sorted(summary.reasons.items(), key=lambda item: (-item[1], item[0]))
-    seeds = "" if summary.seeds == 1 else " in {} of " + f"{summary.seeds} seeds"
-    return _join([_CLAUSES.get(reason, (reason,))[0] + seeds.format(times) for reason, times in reasons])
-
-
 def _all_still_falling(summaries: list[InversionSummary]) -> bool:
-    return all(set(summary.reasons) == {_FALLING} for summary in summaries)
+    return all(set(summary.reasons) == {STILL_FALLING} for summary in summaries)
 
 
 def _cause(summary: InversionSummary) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(summary.reasons.items()))
-
-
-def _subject(run: Run, c: int) -> str:
-    name = run.class_names[c]
-    return f"the {name} class" if run.config.get("classes") == "parity" else f"class {name}"
-
-
-def _classes(run: Run, some: list[int]) -> str:
-    """Some of the classes: by name where these are few, and how many of all."""
-    names = [run.class_names[c] for c in some]
-    if len(some) == 1:
-        return _subject(run, some[0])
-    of_all = f"{len(some)} of {len(run.classes)} classes"
-    return of_all if len(some) == len(run.classes) or len(some) > _NAMED else f"{of_all} ({_join(names)})"
-
-
-def _join(parts: list[str], separator: str = ", ", last: str = " and ") -> str:
-    if len(parts) < 2:
-        return "".join(parts)
-    return separator.join(parts[:-1]) + last + parts[-1]
 
 
 def _epochs(run: Run) -> str:

@@ -251,7 +251,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         from fastent.notebook import html_table
-        from fastent.report.words import without_inversion
+        from fastent.training.reasons import without_inversion
         from fastent.training.tables import readable_rows
 
         return html_table(repr(self), *readable_rows(self), without_inversion(self))

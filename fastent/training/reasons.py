@@ -1,0 +1,67 @@
+"""Why there is no inversion, in words, and how classes are called in sentences."""
+
+from typing import TYPE_CHECKING
+
+from fastent.training.inversion import InversionSummary
+
+if TYPE_CHECKING:
+    from fastent.training.run import Run
+
+__all__ = ["STILL_FALLING", "because", "joined", "subject", "without_inversion"]
+
+# More classes than this are counted, not named.
+_NAMED = 3
+STILL_FALLING = "still falling at the last epoch"
+# Reasons of `find_inversion` that need a subject to be read in a sentence, of one radius and of several.
+_CLAUSES = {
+    STILL_FALLING: ("the radius was still falling at the last epoch", "radii still fall at the last epoch"),
+    "rose before it fell": ("the radius rose before it fell", "radii rose before they fell"),
+    "did not move": ("the radius did not move", "radii did not move"),
+    "below the prominence asked for": (
+        "the dip in the radius was below the prominence asked for",
+        "dips in the radii are below the prominence asked for",
+    ),
+}
+
+
+def without_inversion(run: "Run", layer: int = -1) -> list[str]:
+    """Why radii of a hidden layer (the last unless said) have no inversion: a sentence for all classes that share a reason."""
+    summaries = run.inversion_summary(layer)
+    sentences = []
+    for reason in dict.fromkeys(reason for summary in summaries for reason in summary.reasons):
+        times = {c: summary.reasons[reason] for c, summary in enumerate(summaries) if reason in summary.reasons}
+        least, most = min(times.values()), max(times.values())
+        seeds = f" in {least if least == most else f'{least} to {most}'} of {run.n_seeds} seeds"
+        one = len(times) == 1 and most == 1
+        why = _CLAUSES.get(reason, (reason, reason))[not one]
+        sentences.append(f"No inversion in {_classes(run, list(times))}{seeds if least < run.n_seeds else ''}: {why}.")
+    return sentences
+
+
+def because(summary: InversionSummary) -> str:
+    """The reasons of one class, most frequent first, each with its number of seeds."""
+    reasons = sorted(summary.reasons.items(), key=lambda item: (-item[1], item[0]))
+    seeds = "" if summary.seeds == 1 else " in {} of " + f"{summary.seeds} seeds"
+    return joined([_CLAUSES.get(reason, (reason,))[0] + seeds.format(times) for reason, times in reasons])
+
+
+def subject(run: "Run", c: int) -> str:
+    """A class as the subject of a sentence."""
+    name = run.class_names[c]
+    return f"the {name} class" if run.config.get("classes") == "parity" else f"class {name}"
+
+
+def _classes(run: "Run", some: list[int]) -> str:
+    """Some of the classes: by name where these are few, and how many of all."""
+    names = [run.class_names[c] for c in some]
+    if len(some) == 1:
+        return subject(run, some[0])
+    of_all = f"{len(some)} of {len(run.classes)} classes"
+    return of_all if len(some) == len(run.classes) or len(some) > _NAMED else f"{of_all} ({joined(names)})"
+
+
+def joined(parts: list[str], separator: str = ", ", last: str = " and ") -> str:
+    """Parts as a list in a sentence."""
+    if len(parts) < 2:
+        return "".join(parts)
+    return separator.join(parts[:-1]) + last + parts[-1]
