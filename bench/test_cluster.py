@@ -5,10 +5,11 @@ import pytest
 
 import fastent as fe
 from bench.activations import augmented_blocks
+from bench.scale import scaled
 
 distributed = pytest.importorskip("distributed")
 
-N, QUERIES = 500_000, 20_000
+N, QUERIES = scaled(500_000), scaled(20_000, 1000)
 METRICS = ["geometry", "mixing", "margins"]
 
 

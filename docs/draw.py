@@ -42,18 +42,8 @@ def inversion():
     run = fe.train("digits", seeds=3)
     figure = Figure((7, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for c, name in enumerate(("even", "odd")):
-        for s in range(run.n_seeds):
-            label = name if s == 0 else None
-            left.plot(run.epoch[1:], run.radius[s, 1:, -1, c], color=COLORS[c], linewidth=1, label=label)
-            right.plot(run.train_error[s, 1:], run.radius[s, 1:, -1, c], color=COLORS[c], linewidth=1)
-            turn = run.inversion[s, -1, c]
-            left.plot(turn.epoch, turn.value, "o", color=COLORS[c])
-            right.plot(turn.train_error, turn.value, "o", color=COLORS[c])
-    left.set(xscale="log", xlabel="epoch", ylabel="gyration radius")
-    right.set(xscale="log", xlabel="training error, falling to the right")
-    right.set_xlim(0.6, 0.004)
-    left.legend(frameon=False)
+    run.plot(ax=left)
+    run.plot(against="train_error", ax=right)
     return figure
 
 

@@ -42,14 +42,8 @@ def draw(records, pictures, shown=12):
     """Radii against epochs with their turns on the left, the first stragglers on the right."""
     figure = Figure((9, 3.6), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(3, 2))
-    axes = left.subplots()
-    for c, name in enumerate(PARITY):
-        (line,) = axes.plot(records.step, records.radius[:, 0, c], label=name)
-        turn = records.inversions(burn_in=BURN_IN)[0, c]
-        if turn:
-            axes.plot(turn.epoch, turn.value, "o", color=line.get_color())
+    _, axes = records.plot(burn_in=BURN_IN, ax=left.subplots())
     axes.set(xlabel="epoch", ylabel="gyration radius in the hidden layer", title="Classes draw together, then spread again")
-    axes.legend(frameon=False)
 
     rows = np.flatnonzero(records.stragglers(burn_in=BURN_IN))
     right.suptitle(f"{len(rows)} stragglers" + (f", the first {shown}" if len(rows) > shown else ""))

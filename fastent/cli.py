@@ -1,24 +1,21 @@
 """The command line: parse, call, print."""
 
 import io
-import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fastent.cli_bench import bench
 from fastent.cli_capture import capture
-from fastent.cli_completion import metrics as metric_names
 from fastent.cli_config import Config
 from fastent.cli_examples import examples
 from fastent.cli_experiments import app as experiments
 from fastent.cli_info import info
+from fastent.cli_measure import measure
 from fastent.cli_options import (
-    OUTPUT,
-    STATISTICS,
     Activation,
     AsJson,
     BatchSize,
@@ -199,7 +196,7 @@ def run(
                 hidden=widths(hidden),
                 activation=activation or "tanh",  # type: ignore[arg-type]
                 init_scale=init_scale,
-                model=None if model == "mlp" else model,
+                model=model,
                 layers=None if layers is None else layers.split(","),
                 seeds=10 if seeds is None else seeds,
                 seed=seed,
@@ -224,129 +221,9 @@ def run(
         _finish(result, out, points.raw, as_json)
 
 
-@app.command(epilog=examples("measure"), rich_help_panel=MEASURING)
-@plain_errors
-def measure(
-    features: Annotated[
-        str,
-        typer.Argument(
-            help="Activations (n, d), read from disk as needed: .npy, a folder of shards, .zarr, FILE.parquet:COLUMN, "
-            "FILE.safetensors:NAME, FOLDER:LAYER of fastent capture; or FILE.npz:NAME.",
-            metavar="X",
-        ),
-    ],
-    labels: Annotated[
-        str, typer.Argument(help="Labels (n,): .npy, FILE.npz:NAME, FILE.parquet:COLUMN, or a captured folder.", metavar="Y")
-    ],
-    k: Annotated[int, typer.Option(help="Neighbours for mixing and dimension.", rich_help_panel=STATISTICS)] = 10,
-    metrics: Annotated[
-        str,
-        typer.Option(
-            help="all, or some of geometry, mixing, lisi, dimension, margins, silhouette, soft_nearest_neighbor, complexity.",
-            rich_help_panel=STATISTICS,
-            autocompletion=metric_names,
-        ),
-    ] = "all",
-    queries: Annotated[
-        int | None,
-        typer.Option(
-            help="So many rows, drawn at random, meet all rows: every mean comes with an interval.", rich_help_panel=STATISTICS
-        ),
-    ] = None,
-    normalize: Annotated[
-        bool, typer.Option("--normalize", help="Scale rows to unit length first.", rich_help_panel=STATISTICS)
-    ] = False,
-    temperature: Annotated[
-        str, typer.Option(help="Of the soft nearest neighbour loss: median, optimal or a number.", rich_help_panel=STATISTICS)
-    ] = "median",
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn at random.", rich_help_panel=STATISTICS)] = 0,
-    memory: Annotated[
-        str | None,
-        typer.Option(help="How much may be used, as 2GiB; what is available unless said.", rich_help_panel=STATISTICS),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads; all processors unless said.", rich_help_panel=STATISTICS)
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(help="Address of a Dask scheduler whose workers share the work.", rich_help_panel=STATISTICS),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="So many processes of this machine share the work.", rich_help_panel=STATISTICS),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for summary.json, per_point.parquet and report.html; what is killed goes on from there.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace another measurement in --out.", rich_help_panel=OUTPUT)
-    ] = False,
-    as_json: AsJson = False,
-    config: Config = None,
-) -> None:
-    """Measure how tangled the classes of a representation are, in every accepted view."""
-    from fastent.files import alone_in, output_folder
-    from fastent.measure import measure as measure_all
-    from fastent.opening import read_features, read_labels
-    from fastent.spread import connected
-    from fastent.threads import limit_threads
-
-    asked = {
-        "X": str(Path(features).absolute()), "y": str(Path(labels).absolute()), "k": k, "metrics": metrics, "queries": queries,
-        "normalize": normalize, "temperature": temperature, "seed": seed,
-    }  # fmt: skip
-    if out is not None and not overwrite:
-        _check_free(output_folder(out), asked)
-    X, y = read_features(features), read_labels(labels)
-    with (
-        alone_in(None if out is None else output_folder(out)),
-        limit_threads(threads),
-        connected(scheduler, workers) as client,
-    ):
-        try:
-            measured = measure_all(
-                X,
-                y,
-                k=k,
-                queries=queries,
-                metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],  # type: ignore[misc]
-                normalize=normalize,
-                temperature=_temperature(temperature),
-                memory_budget=memory,
-                checkpoint=out,
-                client=client,
-                seed=seed,
-                progress=True,
-            )
-        except KeyboardInterrupt:
-            if out is not None:
-                print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
-            raise
-    if out is not None:
-        from fastent.parts import Parts
-        from fastent.plan import CHECKPOINT
-        from fastent.report.measurement import write_measurement_report
-
-        measured.save(out, asked=asked)
-        write_measurement_report(
-            measured, out / "report.html", name=Path(features).name, command=shlex.join(["fastent", *sys.argv[1:]])
-        )
-        Parts(out, name=CHECKPOINT).clear()
-    if as_json:
-        print_json(measured.as_json() | {"asked": asked})
-        return
-    show(measured)
-    print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or _numba_threads())
-    if out is not None:
-        print(f"Report: {out / 'report.html'}")
-
-
-app.add_typer(experiments, name="experiment", epilog=examples("experiment"), rich_help_panel=MEASURING)
 # In the order of the help.
+app.command(epilog=examples("measure"), rich_help_panel=MEASURING)(measure)
+app.add_typer(experiments, name="experiment", epilog=examples("experiment"), rich_help_panel=MEASURING)
 app.command(epilog=examples("capture"), rich_help_panel=KEEPING)(capture)
 app.command(epilog=examples("report"), rich_help_panel=KEEPING)(report)
 app.command(epilog=examples("info"), rich_help_panel=INSTALLED)(info)
@@ -357,12 +234,10 @@ def _stays_on_disk(data: str, stream: bool, record_every: float | None) -> str:
     """Why training reads the data as it goes, or "" if it is to have them in memory."""
     from fastent.training.datasets import NAMES
 
-    if data in NAMES:  # whatever else is called so here
-        return ""
     place = Path(data)
     npy = place.suffix == ".npy" and place.is_file()
     source = npy or place.is_dir() or any(ending in data for ending in (".parquet", ".safetensors", ".zarr"))
-    if not source:
+    if data in NAMES or not source:  # a name, whatever else is called so here
         given = "--stream" if stream else "--record-every" if record_every is not None else ""
         if given:
             raise FastentError(f"{given} is for data on disk, not {data!r}: name an .npy, a folder of shards, .zarr, ...")
@@ -425,42 +300,13 @@ def _finish(result: "Run", out: Path | None, points: Any, as_json: bool) -> None
         print(f"Report: {out / 'report.html'}")
 
 
-def _check_free(out: Path, asked: dict[str, Any]) -> None:
-    """Refuse a folder with other results than those of the same command."""
-    found = out / "summary.json"
-    if not found.exists() and not (out / "report.html").exists():
-        return
-    try:
-        there = json.loads(found.read_text())["asked"]
-        other = [name for name, value in asked.items() if there[name] != value]
-    except (OSError, ValueError, LookupError, TypeError):
-        raise FastentError(f"{str(out)!r} holds other results: choose another folder, or --overwrite") from None
-    if other:
-        raise FastentError(
-            f"{str(out)!r} holds a measurement with {other[0]}={there[other[0]]!r}, not {asked[other[0]]!r}: "
-            "choose another folder, or --overwrite"
-        )
-
-
-def _numba_threads() -> int:
-    import numba
-
-    return int(numba.get_num_threads())
-
-
-def _temperature(text: str) -> Any:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
 def _print_result(result: "Run") -> None:
     from fastent.training.reasons import without_inversion
-    from fastent.training.tables import readable_rows
+    from fastent.training.tables import epoch_of, readable_rows
 
-    config = result.config
-    title = f"{config['data']}: {len(result.index)} points, {result.n_seeds} seeds, {result.epoch[-1].item()} epochs"
+    last = float(result.epoch[-1])
+    seeds, epochs = "seed" + "s" * (result.n_seeds != 1), "epoch" + "s" * (last != 1)
+    title = f"{result.config['data']}: {len(result.index)} points, {result.n_seeds} {seeds}, {epoch_of(result, last)} {epochs}"
     caption = "eps*: training error at the inversion, mean over seeds. Radius: of the last hidden layer."
     show(fitting_table(title, *readable_rows(result), caption, dispensable=_DISPENSABLE))
     for reason in without_inversion(result):

@@ -6,14 +6,17 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from fastent.cli_options import AsJson, option, plain_errors
 from fastent.cli_output import print_json, readable_seconds, show
 from fastent.errors import FastentError
+from fastent.terminal import text_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["bench"]
 
@@ -76,18 +79,22 @@ def _run(clone: Path, minutes: float, only: str | None) -> dict[str, Any]:
     return result
 
 
-def _table(result: dict[str, Any]) -> Table:
-    table = Table(
-        title=f"{result['machine']['processor']}, {result['machine']['threads']} threads",
-        caption=f"{result['share']:.0%} of the points of the whole suite; medians. Ratio: the peer's time over ours.",
-    )
-    for heading in ("job", "ours", "peer", "its time", "ratio"):
-        table.add_column(heading, justify="left" if heading in ("job", "peer") else "right", overflow="fold")
+def _table(result: dict[str, Any]) -> "Table":
+    rows = []
     for job in result["jobs"]:
         name, ours = job["job"], readable_seconds(job["median_s"])
         for peer, figures in job["peers"].items():
-            table.add_row(name, ours, peer, readable_seconds(figures["median_s"]), f"{figures['ratio']:.2f}")
+            rows.append((name, ours, peer, readable_seconds(figures["median_s"]), f"{figures['ratio']:.2f}"))
             name = ours = ""
+    table = text_table(
+        f"{result['machine']['processor']}, {result['machine']['threads']} threads",
+        ("job", "ours", "peer", "its time", "ratio"),
+        rows,
+        f"{result['share']:.0%} of the points of the whole suite; medians. Ratio: the peer's time over ours.",
+    )
+    table.columns[2].justify = "left"
+    for column in table.columns:
+        column.overflow = "fold"
     return table
 
 

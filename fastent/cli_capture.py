@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from fastent.cli_config import Config
 from fastent.cli_options import DATA, NETWORK, OUTPUT, AsJson, Device, option, plain_errors
 from fastent.cli_output import print_cost, print_json, show
 from fastent.errors import FastentError
+from fastent.terminal import text_table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -213,11 +213,10 @@ def _print(stored: "Store", what: str, as_json: bool) -> None:
             {"folder": folder, "complete": stored.complete, "rows": len(stored), "labels": labels, "layers": layers, **speed}
         )
         return
-    table = Table(title=f"{len(stored):,} rows {what}{'' if stored.complete else ', unfinished'}")
-    for heading in ("layer", "d", "dtype", "pooling", "on disk"):
-        table.add_column(heading, justify="left" if heading in ("layer", "dtype", "pooling") else "right")
-    for layer in layers:
-        name, size = layer["name"] or "(the model)", readable_bytes(layer["bytes"])
-        table.add_row(name, str(layer["d"]), layer["dtype"], layer["pooling"], size)
-    show(table)
+    rows = [
+        (layer["name"] or "(the model)", str(layer["d"]), layer["dtype"], layer["pooling"], readable_bytes(layer["bytes"]))
+        for layer in layers
+    ]
+    title = f"{len(stored):,} rows {what}{'' if stored.complete else ', unfinished'}"
+    show(text_table(title, ("layer", "d", "dtype", "pooling", "on disk"), rows))
     print(f"{speed['rows_per_second']:,.0f} rows/s, {speed['megabytes_per_second']:.1f} MB/s")

@@ -2,10 +2,9 @@
 
 import sys
 
-from rich.table import Table
-
 from fastent.cli_options import AsJson, plain_errors
 from fastent.cli_output import print_json, show
+from fastent.terminal import text_table
 
 __all__ = ["info"]
 
@@ -39,7 +38,6 @@ def info(as_json: AsJson = False) -> None:
             }
         )  # fmt: skip
         return
-    table = Table(show_header=False, box=None)
     rows = versions | {
         "processor": llvm.get_host_cpu_name(),
         "SIMD": " ".join(simd) or "none found",
@@ -48,6 +46,6 @@ def info(as_json: AsJson = False) -> None:
         "memory": f"{readable_bytes(available_bytes())} available",
         "kernel cache": str(cache or "none (nowhere to write)"),
     }
-    for row in rows.items():
-        table.add_row(*row)
+    table = text_table("", ("", ""), list(rows.items()))
+    table.show_header, table.box, table.columns[1].justify = False, None, "left"
     show(table)

@@ -59,9 +59,21 @@ Grayscale = Annotated[bool, option("Sum the three standardised colour channels."
 Hidden = Annotated[str | None, option("Units of each hidden layer, e.g. 20; 512,128 on disk unless said.", NETWORK)]
 Activation = Annotated[str | None, option("tanh or relu; tanh unless said, relu on disk.", NETWORK, values=("tanh", "relu"))]
 InitScale = Annotated[float, option("What the initial weights are multiplied with.", NETWORK)]
+
+
+def _model(said: str | None) -> str | None:
+    """None for the fully connected network that is trained unless something else is said."""
+    return None if said == "mlp" else said
+
+
 Model = Annotated[
     str | None,
-    option("mlp, cnn, or package.module:factory of a torch module of your own.", NETWORK, values=("mlp", "cnn")),
+    option(
+        "mlp, unless said; cnn; or package.module:factory of a torch module of your own.",
+        NETWORK,
+        values=("mlp", "cnn"),
+        callback=_model,
+    ),
 ]
 Layers = Annotated[str | None, option("Of the model: names of the layers to record, with commas.", NETWORK)]
 Seeds = Annotated[int | None, option("How many networks, trained together; 10 unless said, 1 on disk.", NETWORK)]

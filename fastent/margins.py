@@ -69,7 +69,7 @@ class Margins:
         Parameters
         ----------
         labels : array-like (n,), optional
-            Of all rows, for a line for each class; of more than 40 those with the least medians are shown.
+            Of all rows, for a line for each class; of more than 25 those with the least medians are shown.
         ax : matplotlib Axes, optional
             What to draw on; a new figure unless said.
 

@@ -15,6 +15,7 @@ from fastent.experiments.generalization import Generalization
 from fastent.experiments.pruning import Arm, Pruning
 from fastent.experiments.stability import Stability
 from fastent.intervals import Estimate
+from fastent.training.run import Run
 from tests.test_report import EVIL, made_up_run
 
 CONFIG = {"data": "made up", "seeds": 3, "training_points": 200, "noise": 1.0}
@@ -104,6 +105,9 @@ def test_many_classes_have_a_band_and_a_legend_beside_the_axes():
     assert len(axes.get_legend().get_texts()) == 11
     _, axes = many.plot("distance")
     assert len(drawn(axes)) == 10  # each class to the others
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "inversions", None)  # of pairs that are not drawn
+        many.plot("distance")
     _, axes = made_up_run(seeds=1, classes=tuple(range(40))).plot()
     assert axes.get_legend() is None
 
@@ -116,6 +120,16 @@ def test_records_within_epochs_and_a_class_without_points(run):
     assert axes.get_xscale() == "linear"
     assert len(drawn(axes)["even"].get_xdata()) == 400
     assert len(drawn(axes)["odd"].get_xdata()) == 0
+
+
+def test_one_class_of_many_without_points_takes_no_distance_from_the_others():
+    run = made_up_run(seeds=2, classes=tuple(range(6)))
+    run.distance[:, :, :, 3] = run.distance[:, :, :, :, 3] = np.nan
+    _, axes = run.plot("distance")
+    lines = drawn(axes)
+    known = run.distance[:, 1:, -1, 0][:, :, [1, 2, 4, 5]].mean((0, 2))
+    np.testing.assert_allclose(lines["class 0 to others"].get_ydata(), known)
+    assert len(lines["class 3 to others"].get_xdata()) == 0
 
 
 def test_a_run_that_does_not_turn_and_one_that_is_short():
@@ -211,6 +225,46 @@ def test_what_a_probe_recorded():
     with pytest.raises(fe.FastentError, match="layer='1': choose one of '0', '2'"):
         records.plot(layer="1")
     assert records._repr_html_().count("<tr>") == 5  # two classes in two layers, below the headings
+
+
+def test_the_probes_own_options_and_a_layer_without_a_name():
+    torch.manual_seed(0)
+    X, y = torch.randn(60, 4), torch.arange(60) % 2
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+    probe = fe.Probe(model, [(X, y)], ["", "1"], classes=["even", "odd"])
+    for step in range(12):
+        torch.nn.init.normal_(model[0].weight, std=1 + abs(step - 6))
+        probe(step)
+    records = probe.records
+    _, axes = records.plot(layer="")
+    assert axes.get_title() == "the model"
+    np.testing.assert_allclose(drawn(axes)["odd"].get_ydata(), records.radius[1:, 0, 1])
+    assert {turn.reason for turn in records.inversions(burn_in=11).flat} == {"only 1 looks so far past burn_in=11"}
+    assert "inversion" not in drawn(records.plot(burn_in=11)[1])
+    with pytest.raises(fe.FastentError, match="burn_in=8 is for inversions, of which kind='error' has none: leave it out"):
+        records.plot("error", burn_in=8)
+    found = np.zeros(60, bool)
+    for c, turn in enumerate(records.inversions()[0]):
+        if turn:
+            found |= records.misclassified(turn.epoch) & (records.codes == c)
+    np.testing.assert_array_equal(records.stragglers(layer=""), found)
+
+
+@pytest.mark.parametrize("result", [pruned, generalized, agreed])
+def test_data_whose_name_could_be_a_formula(result):
+    named = replace(result(), config=CONFIG | {"data": r"$\frac$"})
+    figure, axes = named.plot()
+    figure.canvas.draw()
+    assert axes.get_title().startswith(r"\$\frac\$")
+
+
+def test_classes_of_an_experiment_are_called_as_in_its_run(run):
+    estimates = np.empty((2, 2), object)
+    for place in np.ndindex(2, 2):
+        estimates[place] = estimate(0.1)
+    found = Dynamics(CONFIG, run, estimates, np.zeros((2, 2)), estimates[:, 0], np.ones((2, 2)), estimates)
+    assert list(drawn(found.plot()[1])) == ["even", "odd", "inversion"]
+    assert set(found.numbers()["layer 1"]) == {"variation_of_mean", "even", "odd"}
 
 
 def test_axes_of_ones_own(run, measured):

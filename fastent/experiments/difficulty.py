@@ -139,7 +139,7 @@ class Difficulty(Result):
         axes.axhline(self.flipped.mean(), color=COLORS[-1], linewidth=0.8, linestyle=":", label="chance")
         axes.set(
             xlabel="recall of flipped labels", ylabel="precision", ylim=(0, 1.02), xlim=(0, 1),
-            title=f"{self.config['data']}: {int(self.flipped.sum())} flipped labels; average precision",
+            title=self.titled(f": {int(self.flipped.sum())} flipped labels; average precision"),
         )  # fmt: skip
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))

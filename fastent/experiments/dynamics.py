@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
 from fastent.experiments.setting import Setting
 from fastent.intervals import Estimate, coefficient_of_variation, student_mean
-from fastent.plots.style import COLORS, error_axis
+from fastent.plots.curves import draw_run
 from fastent.progress import Progress
 from fastent.training.run import Run
 
@@ -82,7 +82,7 @@ class Dynamics(Result):
             found = self.run.inversion_summary(layer)[c]
             rows.append(
                 (
-                    str(self.run.classes[c]),
+                    self.run.class_names[c],
                     str(layer + 1),
                     f"{found.found}/{found.seeds}",
                     estimate_text(self.critical_error[layer, c], percent=True),
@@ -112,7 +112,7 @@ class Dynamics(Result):
         return {
             f"layer {layer + 1}": {"variation_of_mean": self.variation_of_mean[layer]}
             | {
-                str(self.run.classes[c]): {
+                self.run.class_names[c]: {
                     "seeds_with_inversion": self.share[layer, c],
                     "critical_error": self.critical_error[layer, c],
                     "variation": self.variation[layer, c],
@@ -125,18 +125,7 @@ class Dynamics(Result):
         }
 
     def draw(self, axes: "Axes") -> None:
-        run = self.run
-        for c in range(len(run.classes)):
-            color = COLORS[c % len(COLORS)]
-            for s in range(run.n_seeds):
-                axes.plot(run.train_error[s], run.radius[s, :, -1, c], color=color, linewidth=0.6, alpha=0.35)
-                found = run.inversion[s, -1, c]
-                if found:
-                    axes.plot(found.train_error, found.value, "o", color=color, markersize=4)
-            axes.plot([], [], color=color, label=f"class {run.classes[c]}")
-        axes.set(ylabel="gyration radius", title=f"{run.config['data']}, last hidden layer")
-        error_axis(axes, len(run.index))
-        axes.legend(frameon=False)
+        draw_run(axes, self.run, "radius", "train_error", -1)
 
 
 def dynamics(

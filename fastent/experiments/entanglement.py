@@ -155,7 +155,7 @@ class Entanglement(Result):
             axes.plot(errors, scaled, color=color, label=name + (" (negative)" if kind == "min" else ""))
             if not np.isnan(self.turn[name].value):
                 axes.axvline(self.turn[name].value, color=color, linewidth=0.9, linestyle="--")
-        axes.set(ylabel="from most tangled, 0, to least, 1", title=f"{self.config['data']}, last hidden layer; dashed: turns")
+        axes.set(ylabel="from most tangled, 0, to least, 1", title=self.titled(", last hidden layer; dashed: turns"))
         error_axis(axes, self.config["training_points"])
         axes.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(1, 0))
 

@@ -175,7 +175,7 @@ class Generalization(Result):
             axes.axhline(self.unpruned[kind].mean(), color=color, linewidth=0.8, linestyle=":", label=f"{kind}, all points")
         if not np.isnan(self.critical_error.value):
             axes.axvline(self.critical_error.value, color=COLORS[-1], label="inversion")
-        axes.set(ylabel="test error", title=f"{self.config['data']}: trained without the points misclassified at t")
+        axes.set(ylabel="test error", title=self.titled(": trained without the points misclassified at t"))
         error_axis(axes, self.config["training_points"])
         axes.set_xlabel("training error at t")
         axes.legend(frameon=False, fontsize="small")

@@ -116,9 +116,7 @@ class Pruning(Result):
         for arm, color in zip(self.arms, COLORS, strict=False):
             dashes = "--" if arm.name == "without random points" else "-"  # it lies on that of all points
             axes.plot(self.epoch[1:], arm.radius[1:], dashes, color=color, label=arm.name)
-        axes.set(
-            xlabel="epoch", ylabel="gyration radius, mean", xscale="log", title=f"{self.config['data']}, last hidden layer"
-        )
+        axes.set(xlabel="epoch", ylabel="gyration radius, mean", xscale="log", title=self.titled(", last hidden layer"))
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from fastent.files import atomic_path, output_folder, write_text
 from fastent.intervals import Estimate
 from fastent.plain import as_plain
+from fastent.plots.style import plain
 
 if TYPE_CHECKING:
     import rich.console
@@ -77,6 +78,10 @@ class Result(ABC):
         figure, axes = axes_of(ax)
         self.draw(axes)
         return figure, axes
+
+    def titled(self, what: str = "") -> str:
+        """What stands above a picture: the data's name, which is no formula, and what is drawn."""
+        return plain(f"{self.config['data']}{what}")
 
     def as_json(self) -> dict[str, Any]:
         """Claim, verdict, numbers and configuration: plain types, null for what is NaN or infinite."""

@@ -150,7 +150,7 @@ class Stability(Result):
             axes.axvline(self.critical_error.value, color=COLORS[1], label="inversion")
             if not np.isnan(self.critical_error.low):
                 axes.axvspan(self.critical_error.low, self.critical_error.high, color=COLORS[1], alpha=0.2, linewidth=0)
-        axes.set(ylabel="z", title=f"{self.config['data']}: {len(self.common)} pairs of networks")
+        axes.set(ylabel="z", title=self.titled(f": {len(self.common)} pairs of networks"))
         error_axis(axes, self.config["training_points"])
         axes.legend(frameon=False)
 

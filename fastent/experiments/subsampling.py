@@ -113,7 +113,7 @@ class Subsampling(Result):
         axes.plot(self.sizes, values[:, 0], "o-", color=COLORS[1], label="mean, 95 % interval")
         axes.vlines(self.sizes, values[:, 1], values[:, 2], color=COLORS[1])
         axes.plot([], [], "o", color=COLORS[0], markersize=3, label="one network")
-        axes.set(xscale="log", xlabel="training points", ylabel="training error at the inversion, %", title=self.config["data"])
+        axes.set(xscale="log", xlabel="training points", ylabel="training error at the inversion, %", title=self.titled())
         axes.set_xticks(self.sizes, [f"{size:,}" for size in self.sizes])
         axes.set_xticks([], minor=True)
         axes.set_ylim(bottom=0)

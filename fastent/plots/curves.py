@@ -1,6 +1,6 @@
 """Curves of training: radii, distances and errors, with the inversions marked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -47,12 +47,13 @@ def draw_run(axes: "Axes", run: "Run", kind: str, against: str, layer: int) -> N
         raise FastentError("kind='error' against='train_error': errors are drawn against='epoch'")
     layer = _place("layer", layer, run.n_layers)
     names = run.class_names
-    said = names if names == ["even", "odd"] else [f"class {name}" for name in names]
     x = run.train_error if against == "train_error" else np.broadcast_to(run.epoch.astype(float), run.train_error.shape)
     if kind == "radius":
-        lines = [Line(said[c], run.radius[:, :, layer, c], run.inversion[:, layer, c]) for c in range(len(names))]
+        lines = [
+            Line(said, run.radius[:, :, layer, c], run.inversion[:, layer, c]) for c, said in enumerate(_of_classes(names))
+        ]
     elif kind == "distance":
-        lines = _distances(run.distance[:, :, layer], names, run.inversions("distance")[:, layer])
+        lines = _distances(run.distance[:, :, layer], names, lambda: run.inversions("distance")[:, layer])
     else:
         lines = [Line("training error", run.train_error)]
         if run.test_error.size:
@@ -70,20 +71,23 @@ def draw_run(axes: "Axes", run: "Run", kind: str, against: str, layer: int) -> N
     add_legend(axes)
 
 
-def draw_probe(axes: "Axes", records: "ProbeRecords", kind: str, layer: str | None) -> None:
+def draw_probe(axes: "Axes", records: "ProbeRecords", kind: str, layer: str | None, options: dict[str, Any]) -> None:
     choice("kind", kind, PROBE_KINDS)
+    if options and kind not in ("radius", "distance"):
+        name, value = next(iter(options.items()))
+        raise FastentError(f"{name}={value!r} is for inversions, of which kind={kind!r} has none: leave it out")
     if not len(records):
         raise FastentError("the probe has recorded nothing so far: call it in training")
     if layer is not None:
         choice("layer", layer, records.layers)
-    at = records.layers.index(layer or records.layers[-1])
+    at = records.layers.index(records.layers[-1] if layer is None else layer)
     names = [str(name) for name in records.classes]
     title = "probe set"
     if kind == "radius":
-        turns = records.inversions()[at]
-        lines = [Line(f"class {name}", records.radius[None, :, at, c], turns[c : c + 1]) for c, name in enumerate(names)]
+        turns = records.inversions(**options)[at]
+        lines = [Line(said, records.radius[None, :, at, c], turns[c : c + 1]) for c, said in enumerate(_of_classes(names))]
     elif kind == "distance":
-        lines = _distances(_distance(records)[None, :, at], names, records.inversions("distance")[None, at])
+        lines = _distances(_distance(records)[None, :, at], names, lambda: records.inversions("distance", **options)[None, at])
     elif kind in ("error", "loss"):
         lines = [Line(kind, getattr(records, kind)[None])]
     else:
@@ -92,7 +96,7 @@ def draw_probe(axes: "Axes", records: "ProbeRecords", kind: str, layer: str | No
     if all(np.isnan(line.values).all() for line in lines):
         raise FastentError(f"kind={kind!r} was not recorded: ask for it when the probe is made, with metrics")
     if kind in ("radius", "distance"):
-        title = f"layer {records.layers[at] or 'the model'}"
+        title = f"layer {records.layers[at]}" if records.layers[at] else "the model"
     _draw_lines(axes, records.step[None].astype(float), lines, "epoch")
     axes.set(ylabel=_LABELS[kind], title=plain(title))
     epoch_axis(axes, float(records.step[-1]), "step")
@@ -105,12 +109,19 @@ def _distance(records: "ProbeRecords") -> Array:
     return records.distance
 
 
-def _distances(distance: Array, names: list[str], turns: NDArray[Any]) -> list[Line]:
-    """Of (S, E, C, C): a line for each pair of classes, or of many classes for each its mean over the others."""
+def _of_classes(names: list[str]) -> list[str]:
+    """What lines of classes are called; even and odd digits are no class's name."""
+    return names if names == ["even", "odd"] else [f"class {name}" for name in names]
+
+
+def _distances(distance: Array, names: list[str], turns: Callable[[], NDArray[Any]]) -> list[Line]:
+    """Of (S, E, C, C): a line for each pair of classes, or of many classes for each its mean over the others, where known."""
     n = len(names)
     if n > _PAIRED_CLASSES:
-        return [Line(f"class {names[a]} to others", distance[:, :, a].sum(-1) / (n - 1)) for a in range(n)]
-    return [Line(f"{names[a]} to {names[b]}", distance[:, :, a, b], turns[:, a, b]) for a in range(n) for b in range(a + 1, n)]
+        others = [np.ma.masked_invalid(np.delete(distance[:, :, a], a, axis=-1)) for a in range(n)]
+        return [Line(f"class {names[a]} to others", others[a].mean(-1).filled(np.nan)) for a in range(n)]
+    found = turns()
+    return [Line(f"{names[a]} to {names[b]}", distance[:, :, a, b], found[:, a, b]) for a in range(n) for b in range(a + 1, n)]
 
 
 def _draw_lines(axes: "Axes", x: Array, lines: list[Line], against: str) -> None:

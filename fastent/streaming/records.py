@@ -138,7 +138,8 @@ class ProbeRecords:
         if layer is not None:
             choice("layer", layer, self.layers)
         found = np.zeros(len(self.codes), bool)
-        for c, inversion in enumerate(self.inversions(**options)[self.layers.index(layer or self.layers[-1])]):
+        at = self.layers.index(self.layers[-1] if layer is None else layer)
+        for c, inversion in enumerate(self.inversions(**options)[at]):
             if inversion:
                 bits = np.unpackbits(self.wrong[inversion.index], count=len(self.codes)).astype(bool)
                 found |= bits & (self.codes == c)
@@ -237,6 +238,7 @@ class ProbeRecords:
         *,
         layer: str | None = None,
         ax: "Axes | None" = None,
+        **options: Any,
     ) -> "tuple[Figure, Axes]":
         """Draw what was recorded against the step, with matplotlib.
 
@@ -249,17 +251,19 @@ class ProbeRecords:
             Which layer; unless said the last for radii and distances, and all for the others.
         ax : matplotlib Axes, optional
             What to draw on; a new figure unless said.
+        **options
+            Of `inversions`, for the dots: `rule`, `burn_in`, `prominence`.
 
         Raises
         ------
         FastentError
-            An unknown kind or layer; nothing recorded, or not that.
+            An unknown kind or layer; nothing recorded, or not that; options of inversions where none are drawn.
         """
         from fastent.plots.curves import draw_probe
         from fastent.plots.figure import axes_of
 
         figure, axes = axes_of(ax)
-        draw_probe(axes, self, kind, layer)
+        draw_probe(axes, self, kind, layer, options)
         return figure, axes
 
     def _repr_html_(self) -> str:
