@@ -122,5 +122,5 @@ def _faiss() -> Any:
     try:
         import faiss
     except ImportError:
-        raise FastentError("faiss is not installed: pip install 'fastent[faiss]', or use method='exact'") from None
+        raise FastentError("faiss is not installed: pip install '.[faiss]' in the clone, or use method='exact'") from None
     return faiss

@@ -178,6 +178,7 @@ def run(
     from fastent.training.train import train
 
     with alone_in(None if out is None else output_folder(out)):
+        _check_free(out, overwrite)
         stored = load_run(out) if out is not None and not overwrite and (out / RECORDS_FILE).exists() else None
         points = load_data(
             data,
@@ -266,6 +267,7 @@ def _run_on_disk(data: str, labels: str, out: Path | None, as_json: bool, **opti
     from fastent.streaming.rows import stored_pictures
     from fastent.training.run import RECORDS_FILE, load_run
 
+    _check_free(out, not options["resume"])
     try:
         result = train_streamed(data, labels, checkpoint=out, progress=True, **options)
     except KeyboardInterrupt:
@@ -278,6 +280,12 @@ def _run_on_disk(data: str, labels: str, out: Path | None, as_json: bool, **opti
     if not as_json:
         share = 100 * result.seconds_recording / result.seconds
         print(f"{result.seconds_recording:.1f} s of these ({share:.0f} %) recording")
+
+
+def _check_free(out: Path | None, overwrite: bool) -> None:
+    """Refuse the folder of a measurement."""
+    if out is not None and not overwrite and (out / "per_point.parquet").exists():
+        raise FastentError(f"{str(out)!r} holds a measurement: choose another folder, or --overwrite")
 
 
 def _finish(result: "Run", out: Path | None, points: Any, as_json: bool) -> None:

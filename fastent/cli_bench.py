@@ -57,7 +57,7 @@ def _suite() -> Path:
         )
     missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
     if missing:
-        raise FastentError(f"the bench suite needs {', '.join(missing)}: pip install 'fastent[bench]'")
+        raise FastentError(f"the bench suite needs {', '.join(missing)}: pip install '.[bench]' in the clone")
     return clone
 
 

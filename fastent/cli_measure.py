@@ -119,6 +119,8 @@ def measure(
                     print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
                 raise
         if out is not None:
+            if not overwrite:
+                _check_same_data(measured, out)
             _keep(measured, out, asked)
     if as_json:
         print_json(measured.as_json() | {"asked": asked})
@@ -127,6 +129,17 @@ def measure(
     print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or _numba_threads())
     if out is not None:
         print(f"Report: {out / 'report.html'}")
+
+
+def _check_same_data(measured: "Measurement", out: Path) -> None:
+    """Refuse to replace a measurement of what was under the same path before; what was measured now is kept in its parts."""
+    found = out / "summary.json"
+    there = json.loads(found.read_text()).get("fingerprint") if found.exists() else None
+    if there not in (None, measured.fingerprint):
+        raise FastentError(
+            f"{str(out)!r} holds a measurement of other data (fingerprint {there}, not {measured.fingerprint}): choose another "
+            "folder, or --overwrite"
+        )
 
 
 def _keep(measured: "Measurement", out: Path, asked: dict[str, Any]) -> None:

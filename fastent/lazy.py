@@ -47,4 +47,4 @@ def needed(package: str, name: str) -> Any:
     try:
         return getattr(import_module(package), name)
     except ImportError:
-        raise FastentError(f"{package} is not installed: pip install 'fastent[{package}]'") from None
+        raise FastentError(f"{package} is not installed: pip install '.[{package}]' in the clone") from None

@@ -147,7 +147,7 @@ def neighbors(
     method : "auto", "exact", "flat", "ivf", "hnsw" or "torch"
         "exact" skips what a bound shows to be too far, and picks the bound's size on a sample of the data; where nothing can be
         skipped it scans all pairs. "auto" is "exact", or "torch" for a tensor on a GPU. "flat", "ivf", "hnsw" are faiss's
-        (``pip install 'fastent[faiss]'``), "torch" a blocked matrix product; what these propose is ranked again in double
+        (``pip install '.[faiss]'``), "torch" a blocked matrix product; what these propose is ranked again in double
         precision, and their recall is measured.
     memory_budget : int or str, optional
         Bytes, or like "4GiB"; what is available unless said. Rows that do not fit with their index are taken chunk by chunk:

@@ -123,7 +123,7 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Any]:
     try:
         import distributed
     except ImportError:
-        raise FastentError("distributed is not installed: pip install 'fastent[dask]'") from None
+        raise FastentError("distributed is not installed: pip install '.[dask]' in the clone") from None
     if scheduler is not None:
         try:
             client = distributed.Client(scheduler, timeout="10s", set_as_default=False)  # type: ignore[no-untyped-call]

@@ -395,7 +395,7 @@ def test_a_missing_package_says_what_to_install(tmp_path, monkeypatch, name):
     import sys
 
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(fe.FastentError, match=rf"{package} is not installed: pip install 'fastent\[{package}\]'"):
+    with pytest.raises(fe.FastentError, match=rf"{package} is not installed: pip install '\.\[{package}\]' in the clone"):
         fe.open(tmp_path / name)
 
 

@@ -140,6 +140,22 @@ def test_every_command_ends_its_help_with_examples():
         assert f"fastent {name.split()[0]}" in fastent(f"{name} --help").stdout.split("Example")[1], name
 
 
+def test_folders_of_other_results_are_left_alone(here):
+    assert fastent("measure X.npy y.npy --metrics geometry --out out").exit_code == 0
+    before = (here / "out" / "summary.json").read_bytes()
+    refused = fastent("run --epochs 2 --seeds 1 --out out")
+    assert refused.exit_code == 2
+    assert "'out' holds a measurement: choose another folder, or --overwrite" in refused.stderr
+    np.save(here / "own.npy", np.load("X.npy"))
+    assert fastent("measure own.npy y.npy --metrics geometry --out own").exit_code == 0
+    np.save(here / "own.npy", np.load("X.npy")[::-1])
+    refused = fastent("measure own.npy y.npy --metrics geometry --out own")
+    assert refused.exit_code == 2
+    assert "holds a measurement of other data" in refused.stderr
+    assert fastent("measure own.npy y.npy --metrics geometry --out own --overwrite").exit_code == 0
+    assert (here / "out" / "summary.json").read_bytes() == before
+
+
 def strict(text):
     def refuse(constant):
         raise AssertionError(constant)
@@ -421,7 +437,10 @@ def test_bench_without_its_suite_or_its_peers(tmp_path, monkeypatch):
     monkeypatch.setattr(cli_bench, "find_spec", absent)
     result = fastent("bench")
     assert result.exit_code == 2
-    assert result.stderr == "fastent: error: the bench suite needs hnswlib, scikit-dimension: pip install 'fastent[bench]'\n"
+    assert (
+        result.stderr
+        == "fastent: error: the bench suite needs hnswlib, scikit-dimension: pip install '.[bench]' in the clone\n"
+    )
     monkeypatch.setattr(cli_bench, "__file__", str(tmp_path / "fastent" / "cli_bench.py"))
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # where pytest-benchmark times nothing
     result = fastent("bench")

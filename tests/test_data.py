@@ -164,7 +164,7 @@ def test_offline(monkeypatch):
     with pytest.raises(fe.FastentError, match=r"no route to host\): put mnist.npz .* --data-dir, data_dir= or FASTENT_DATA"):
         read_dataset("mnist")
     monkeypatch.setattr("fastent.training.datasets.find_spec", lambda name: None)
-    with pytest.raises(fe.FastentError, match=r"pip install 'fastent\[openml\]'"):
+    with pytest.raises(fe.FastentError, match=r"pip install '\.\[openml\]' in the clone"):
         read_dataset("mnist")
 
 
@@ -184,6 +184,17 @@ def test_npy_pair_and_arrays_are_split_alike(tmp_path):
         np.testing.assert_array_equal(first.x_train, other.x_train)
         np.testing.assert_array_equal(first.y_test, other.y_test)
     assert (read_dataset((X, y), split_seed=1).y_test != first.y_test).any()
+
+
+def test_row_numbers_are_those_of_the_data_before_the_split(tmp_path):
+    X, y = np.random.default_rng(0).random((60, 3)), np.arange(60) % 4
+    np.savez(tmp_path / "own.npz", X=X, y=y)
+    data = fe.load_data(tmp_path / "own.npz", classes="all", standardize="none")
+    assert len(data.index) == 45
+    np.testing.assert_allclose(data.x_train, X[data.index], rtol=1e-6)
+    np.testing.assert_array_equal(data.labels, y[data.index])
+    fewer = fe.load_data(tmp_path / "own.npz", classes="all", standardize="none", exclude=data.index[:5])
+    np.testing.assert_array_equal(fewer.index, data.index[5:])
 
 
 def test_digits_are_split_once_and_for_all():

@@ -396,7 +396,7 @@ def test_tensorboard_has_every_record(tmp_path):
 def test_a_missing_library_is_named(module, extra, missing):
     code = f"import sys; sys.modules.update(dict.fromkeys({missing}))\nimport fastent.integrations.{module}"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert found.stderr.splitlines()[-1].endswith(f"{extra} is not installed: pip install 'fastent[{extra}]'")
+    assert found.stderr.splitlines()[-1].endswith(f"{extra} is not installed: pip install '.[{extra}]' in the clone")
 
 
 def test_a_probe_comes_from_its_arguments_or_from_a_function():

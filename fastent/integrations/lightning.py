@@ -23,7 +23,7 @@ def _callbacks() -> tuple[type, ...]:
             continue
         in_use = in_use or [name]
     if not in_use:
-        raise FastentError("lightning is not installed: pip install 'fastent[lightning]'")
+        raise FastentError("lightning is not installed: pip install '.[lightning]' in the clone")
     return tuple(sys.modules[name].Callback for name in in_use)
 
 

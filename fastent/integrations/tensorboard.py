@@ -66,5 +66,5 @@ def _writer(folder: str | os.PathLike[str]) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise FastentError("tensorboard is not installed: pip install 'fastent[tensorboard]'") from None
+        raise FastentError("tensorboard is not installed: pip install '.[tensorboard]' in the clone") from None
     return SummaryWriter(os.fspath(folder))  # type: ignore[no-untyped-call]

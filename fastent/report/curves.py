@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.report.words import answers
+from fastent.report.words import answers, usual_turn
 from fastent.training.run import Run
 
 __all__ = ["NUMBERS", "figure_data"]
@@ -112,8 +112,8 @@ def _epochs_to_draw(run: Run, n_drawn: int) -> NDArray[np.int64]:
 
 def _moment_to_open(run: Run, kept: NDArray[np.int64]) -> int:
     """Which of the epochs drawn the page opens with: the inversion of the last hidden layer, or else the last."""
-    turns = [inversion.index for inversion in run.inversion[:, -1].flat if inversion]
-    return int(np.abs(kept - np.median(turns)).argmin()) if turns else len(kept) - 1
+    turn = usual_turn(run)
+    return len(kept) - 1 if turn is None else int(np.abs(kept - turn).argmin())
 
 
 def _positions(epoch: NDArray[np.int64], n_drawn: int) -> NDArray[np.int64]:

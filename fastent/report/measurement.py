@@ -103,8 +103,12 @@ def _headline(measured: Measurement, places: list[NDArray[np.int64]]) -> Headlin
 def _worst_class(measured: Measurement, places: list[NDArray[np.int64]]) -> tuple[str, float] | None:
     assert measured.mixing is not None
     means = _class_means(measured.mixing.purity, places)
-    worst = int(np.argmin(np.where(np.isnan(means), math.inf, means)))
-    return (str(measured.classes[worst]), float(means[worst])) if len(measured.classes) > 2 else None
+    # A class of fewer points than neighbours are asked for cannot be pure.
+    means[_counts(measured) <= measured.k] = np.nan
+    if len(means) < 3 or np.isnan(means).all():
+        return None
+    worst = int(np.nanargmin(means))
+    return str(measured.classes[worst]), float(means[worst])
 
 
 def _description(measured: Measurement) -> list[str]:

@@ -1,6 +1,6 @@
 """A run in words: what its curves say, as sentences and numbers in the form people read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ __all__ = [
     "headline",
     "percent",
     "percent_range",
+    "usual_turn",
 ]
 
 # Non-breaking: a line must not end between a number and its unit.
@@ -69,7 +70,7 @@ def headline(run: Run) -> Headline:
         sentences = [_ranges(run, some, len(summaries))]
     elif len(summaries) > 1 and _agree(run, summaries):
         together = _over_classes(run)
-        title = f"Classes were most compact {_moment(run, together)}."
+        title = f"Classes were most compact {_moment(run, replace(together, epoch=float(run.epoch[usual_turn(run)])))}."
         sentences = [f"{_opening(_evidence(together))}." if together.seeds > 1 else ""]
     elif len(summaries) <= _NAMED:
         title = _opening(_findings(run, summaries)) + "."
@@ -140,6 +141,12 @@ def _agree(run: Run, summaries: list[InversionSummary]) -> bool:
         errors = [summary.train_error or 0.0 for summary in summaries]
         return max(errors) <= 1.1 * min(errors)
     return max(low for low, _ in intervals) <= min(high for _, high in intervals)
+
+
+def usual_turn(run: Run) -> int | None:
+    """Position of the epoch by which half of the inversions in the last hidden layer have come, of all classes and seeds."""
+    turns = [inversion.index for inversion in run.inversion[:, -1].flat if inversion]
+    return int(np.quantile(turns, 0.5, method="lower")) if turns else None
 
 
 def _over_classes(run: Run) -> InversionSummary:

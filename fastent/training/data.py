@@ -41,7 +41,8 @@ class Data:
     labels : (n,)
         The training points' labels as stored.
     index : (n,) int64
-        Their row numbers in the training set as stored.
+        Their row numbers in the training set as stored; in all of the data where these came without a test set, and a quarter
+        was set apart as one.
     raw : (n, ...)
         The training points as stored, for pictures.
     fingerprint : str
@@ -141,7 +142,8 @@ def load_data(
     choice("standardize", standardize, ("safe", "paper", "none"))
     stored = read_dataset(data, labels=labels, data_dir=data_dir, split_seed=split_seed)
     chosen = _chosen_rows(len(stored.x_train), subset, subset_seed)
-    left_out = _excluded_rows(exclude, chosen)
+    numbers = chosen if stored.rows is None else stored.rows[chosen]
+    left_out = _excluded_rows(exclude, numbers)
     if grayscale and (stored.x_train.ndim != 4 or stored.x_train.shape[3] != 3):
         raise FastentError(f"grayscale needs colour pictures (n, h, w, 3), these have shape {stored.x_train.shape}")
 
@@ -172,7 +174,7 @@ def load_data(
         y_test=y_test,
         classes=names,
         labels=point_labels[~left_out],
-        index=chosen[~left_out],
+        index=numbers[~left_out],
         raw=raw,
         fingerprint=_fingerprint(x_train, y_train, x_test, y_test),
         options={
@@ -181,7 +183,7 @@ def load_data(
             "data_dir": None if data_dir is None else str(data_dir),
             "subset": None if subset is None else len(chosen),
             "subset_seed": None if subset_seed is None else int(subset_seed),
-            "exclude": chosen[left_out].tolist(),
+            "exclude": numbers[left_out].tolist(),
             "classes": classes,
             "standardize": standardize,
             "grayscale": bool(grayscale),

@@ -37,13 +37,17 @@ _TRAIN_ROWS = {"cifar10": 50_000}
 
 @dataclass(frozen=True, eq=False)
 class RawData:
-    """Points (n, ...) and labels (n,) of a training and a test set, as stored; memory maps are left on disk."""
+    """Points (n, ...) and labels (n,) of a training and a test set, as stored; memory maps are left on disk.
+
+    `rows` are the training points' row numbers in data from which a test set was taken.
+    """
 
     name: str
     x_train: Array
     y_train: Array
     x_test: Array
     y_test: Array
+    rows: NDArray[np.int64] | None = None
 
 
 def read_dataset(
@@ -134,7 +138,9 @@ def _from_openml(name: str) -> RawData:
 
     remedy = f"put {_expected(name)} into a folder and name it with --data-dir, data_dir= or FASTENT_DATA"
     if find_spec("pandas") is None:
-        raise FastentError(f"{name} is not on disk, and fetching it needs pandas: pip install 'fastent[openml]', or {remedy}")
+        raise FastentError(
+            f"{name} is not on disk, and fetching it needs pandas: pip install '.[openml]' in the clone, or {remedy}"
+        )
     try:
         fetched = fetch_openml(_OPENML[name], version=1, as_frame=False)
         points, labels = fetched.data, fetched.target.astype(np.int64)
@@ -216,4 +222,4 @@ def _split(name: str, X: Array, y: Array, seed: int) -> RawData:
         stratify=codes if possible else None,
     )
     train, test = np.sort(train), np.sort(test)
-    return RawData(name, X[train], y[train], X[test], y[test])
+    return RawData(name, X[train], y[train], X[test], y[test], train)

@@ -58,7 +58,8 @@ class InversionSummary:
     """The inversions of one class (or pair) over independent seeds.
 
     `train_error` is the mean of eps* over the seeds that have an inversion, `std` its standard deviation over them (ddof 1),
-    `interval` the 95 % interval of the mean (Student's, see `student_mean`); None where fewer than two seeds have an inversion.
+    `interval` the 95 % interval of the mean (Student's, see `student_mean`); None where fewer than two seeds have an inversion,
+        or two at the same training error.
     `reasons` counts why the others have none.
     """
 
@@ -167,7 +168,8 @@ def summarize_inversions(inversions: Sequence[Inversion]) -> InversionSummary:
         found=len(found),
         train_error=mean.value if found else None,
         std=float(errors.std(ddof=1)) if len(found) > 1 else None,
-        interval=(mean.low, mean.high) if len(found) > 1 else None,
+        # Of two equal numbers there is no saying how far others would be.
+        interval=(mean.low, mean.high) if len(found) > 1 + (mean.low == mean.high) else None,
         epoch=float(np.median([inversion.epoch for inversion in found if inversion.epoch is not None])) if found else None,
         value=float(np.mean([inversion.value for inversion in found if inversion.value is not None])) if found else None,
         reasons=reasons,

@@ -279,7 +279,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     path = Path(folder) / RECORDS_FILE
     if not path.is_file():
         raise FastentError(f"no run in {str(folder)!r}: {RECORDS_FILE} is missing; name a folder that fastent run wrote")
-    arrays = read_npz(path, "train it again")
+    arrays = read_npz(path, "train it again with --overwrite, or into another folder")
     missing = [name for name in ("config", *_ARRAYS) if name not in arrays]
     if missing:
         raise FastentError(f"{str(path)!r} is no run of fastent's, it lacks {', '.join(missing)}: name another folder")
