@@ -1,6 +1,6 @@
 """A run in words: what its curves say, as sentences and numbers in the form people read."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -70,7 +70,7 @@ def headline(run: Run) -> Headline:
         sentences = [_ranges(run, some, len(summaries))]
     elif len(summaries) > 1 and _agree(run, summaries):
         together = _over_classes(run)
-        title = f"Classes were most compact {_moment(run, replace(together, epoch=float(run.epoch[usual_turn(run)])))}."
+        title = f"Classes were most compact {_moment(run, together)}."
         sentences = [f"{_opening(_evidence(together))}." if together.seeds > 1 else ""]
     elif len(summaries) <= _NAMED:
         title = _opening(_findings(run, summaries)) + "."
@@ -150,16 +150,15 @@ def usual_turn(run: Run) -> int | None:
 
 
 def _over_classes(run: Run) -> InversionSummary:
-    """The summary over seeds of each seed's mean over its classes."""
-    means = []
+    """The summary over seeds of each seed's mean over its classes, at the usual turn."""
+    means, turn = [], run.epoch[usual_turn(run)].item()
     for row in run.inversion[:, -1]:
         found = [inversion for inversion in row if inversion]
         if len(found) < len(row):
             means.append(Inversion(False, next(inversion.reason for inversion in row if not inversion)))
             continue
-        epoch, error, value = (float(np.mean([getattr(i, name) for i in found])) for name in ("epoch", "train_error", "value"))
-        whole = run.epoch.dtype.kind == "i"
-        means.append(Inversion(True, epoch=round(epoch) if whole else epoch, train_error=error, value=value))
+        error, value = (float(np.mean([getattr(i, name) for i in found])) for name in ("train_error", "value"))
+        means.append(Inversion(True, epoch=turn, train_error=error, value=value))
     return summarize_inversions(means)
 
 
