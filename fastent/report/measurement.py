@@ -48,18 +48,18 @@ def write_measurement_report(
     command : str, optional
         The command line that makes it again.
     """
-    places = _places(measured, measured.queries)
+    places, counts = _places(measured, measured.queries), _counts(measured)
     order = _most_tangled(measured, places)
     write_page(
         path,
         "measurement.html.j2",
-        _figure_data(measured, places, order),
+        _figure_data(measured, places, counts, order),
         ("measurement.js",),
         name=name,
-        headline=_headline(measured, places),
+        headline=_headline(measured, places, counts),
         description=_description(measured),
         groups=_groups(measured),
-        classes=_class_rows(measured, places, order),
+        classes=_class_rows(measured, places, counts, order),
         n_classes=len(measured.classes),
         ranked=any(part is not None for part in (measured.margins, measured.mixing, measured.silhouette)),
         blamed=_blamed(measured),
@@ -76,7 +76,7 @@ def write_measurement_report(
     )
 
 
-def _headline(measured: Measurement, places: list[NDArray[np.int64]]) -> Headline:
+def _headline(measured: Measurement, places: list[NDArray[np.int64]], counts: NDArray[np.int64]) -> Headline:
     sentences = []
     mixing, margins = measured.mixing, measured.margins
     if margins is not None:
@@ -88,7 +88,7 @@ def _headline(measured: Measurement, places: list[NDArray[np.int64]]) -> Headlin
             f"{percent(mixing.overlap)} of a point\u2019s {measured.k} nearest neighbours share its label; "
             f"chance would give {percent(mixing.chance)}."
         )
-        worst = _worst_class(measured, places)
+        worst = _worst_class(measured, places, counts)
         if worst is not None:
             sentences.append(f"Class {worst[0]} is the most tangled: there it is {percent(worst[1])}.")
         return Headline(title, tuple(sentences))
@@ -100,11 +100,11 @@ def _headline(measured: Measurement, places: list[NDArray[np.int64]]) -> Headlin
     return Headline(f"{TITLES[first[0].split('/')[0]]}: {MEANINGS[first[0]]} {readable(first[1])}.", ())
 
 
-def _worst_class(measured: Measurement, places: list[NDArray[np.int64]]) -> tuple[str, float] | None:
+def _worst_class(measured: Measurement, places: list[NDArray[np.int64]], counts: NDArray[np.int64]) -> tuple[str, float] | None:
     assert measured.mixing is not None
     means = _class_means(measured.mixing.purity, places)
     # A class of fewer points than neighbours are asked for cannot be pure.
-    means[_counts(measured) <= measured.k] = np.nan
+    means[counts <= measured.k] = np.nan
     if len(means) < 3 or np.isnan(means).all():
         return None
     worst = int(np.nanargmin(means))
@@ -163,10 +163,11 @@ def _most_tangled(measured: Measurement, places: list[NDArray[np.int64]]) -> NDA
     return every[:_CLASSES] if means is None else np.sort(np.argsort(means, kind="stable")[:_CLASSES])
 
 
-def _class_rows(measured: Measurement, places: list[NDArray[np.int64]], order: NDArray[np.int64]) -> list[tuple[str, ...]]:
+def _class_rows(
+    measured: Measurement, places: list[NDArray[np.int64]], counts: NDArray[np.int64], order: NDArray[np.int64]
+) -> list[tuple[str, ...]]:
     """Class, points, radius, purity, most frequent other class among the neighbours, relative margin, silhouette."""
     of_sample = _places(measured, measured.sampled)
-    counts = _counts(measured)
     margins = None if measured.margins is None else _class_means(measured.margins.relative, places)
     rows: list[tuple[str, ...]] = []
     for i in order.tolist():
@@ -213,22 +214,24 @@ def _blamed(measured: Measurement) -> list[tuple[str, ...]]:
     return rows
 
 
-def _figure_data(measured: Measurement, places: list[NDArray[np.int64]], order: NDArray[np.int64]) -> dict[str, Any]:
+def _figure_data(
+    measured: Measurement, places: list[NDArray[np.int64]], counts: NDArray[np.int64], order: NDArray[np.int64]
+) -> dict[str, Any]:
     """Everything that measurement.js draws, as plain lists and numbers."""
     data: dict[str, Any] = {"classes": [str(measured.classes[i]) for i in order]}
     if measured.margins is not None:
         relative = measured.margins.relative
-        counts, edges = np.histogram(relative[~np.isnan(relative)], _BINS, (-1, 1))
-        data["histogram"] = {"counts": counts.tolist(), "edges": edges.round(6).tolist()}
+        heights, edges = np.histogram(relative[~np.isnan(relative)], _BINS, (-1, 1))
+        data["histogram"] = {"counts": heights.tolist(), "edges": edges.round(6).tolist()}
         known = [of[~np.isnan(of)] for of in (relative[places[i]] for i in order)]
         quantiles = [np.quantile(of, (0.05, 0.25, 0.5, 0.75, 0.95)) if len(of) else [] for of in known]
         data["quantiles"] = [[round(float(value), 5) for value in each] for each in quantiles]
     if measured.mixing is not None:
         n = len(measured.labels)
-        counts = _counts(measured)[order]
+        shown = counts[order]
         # Of what other points there are: a point is none of its own neighbours.
-        data["chance"] = {"own": _listed((counts - 1) / (n - 1)), "other": _listed(counts / (n - 1))}
-        data["purity"] = [_purity(measured, places[i], of) for i, of in zip(order, counts.tolist(), strict=True)]
+        data["chance"] = {"own": _listed((shown - 1) / (n - 1)), "other": _listed(shown / (n - 1))}
+        data["purity"] = [_purity(measured, places[i], of) for i, of in zip(order, shown.tolist(), strict=True)]
         if measured.mixing.matrix is not None:
             data["matrix"] = [_listed(row) for row in measured.mixing.matrix[np.ix_(order, order)]]
     if measured.dimension:
