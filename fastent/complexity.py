@@ -14,7 +14,7 @@ from fastent.intervals import Estimate, sample_mean, sample_share
 from fastent.margins import Margins, margins_from
 from fastent.memory import check_fits
 from fastent.options import whole_number
-from fastent.pairs import Block, Points, Side, shared_segments, sweep, sweep_bytes
+from fastent.pairs import Block, Points, Side, SweptQueries, shared_segments, sweep, sweep_bytes
 from fastent.progress import Progress
 from fastent.sketch import common_scale
 from fastent.spanning import SpanningTree, minimum_spanning_tree
@@ -202,7 +202,8 @@ class LocalSets:
 
     def __init__(self, points: Points, squared_misses: Array) -> None:
         self._limits = squared_misses * points.scale**2
-        self.count = np.zeros(len(squared_misses), np.int64)
+        self._swept = SweptQueries(len(squared_misses))
+        self._count = np.zeros(len(squared_misses), np.int64)
 
     def reduce(self, block: Block) -> tuple[Array, Array]:
         from fastent.kernels.pairs import count_nearer, count_nearer_down
@@ -210,24 +211,30 @@ class LocalSets:
         rows, columns = block.rows, block.columns
         across = np.zeros(len(rows.ids), np.int64)
         down = np.zeros(len(columns.ids) * block.mirrored, np.int64)
-        for a, b in shared_segments(rows, columns):
-            pairs = block.squared[a, b], block.norms[a], block.other_norms[b], block.share, rows.rows[a], columns.rows[b]
-            count_nearer(*pairs, self._limits[rows.place[a]], across[a])
+        pairs = block.squared, block.norms, block.other_norms, block.share, rows.rows, columns.rows
+        for here, there in shared_segments(rows, columns):
+            count_nearer(*pairs, here, there, self._limits[rows.place], across)
             if block.mirrored:
-                count_nearer_down(*pairs, self._limits[columns.place[b]], down[b])
+                count_nearer_down(*pairs, here, there, self._limits[columns.place], down)
         return across, down
 
     def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array]) -> None:
         across, down = part
-        self.count[rows.place] += across
+        self._count[self._swept.piece(rows)] += across
         if mirrored:
-            self.count[columns.place] += down
+            self._count[self._swept.piece(columns)] += down
 
     def state(self) -> dict[str, Array]:
-        return {"count": self.count}
+        return {"count": self._count, "place": self._swept.place}
 
     def where(self, side: Side) -> Any:
-        return side.place
+        return self._swept.piece(side)
+
+    @property
+    def count(self) -> NDArray[np.int64]:
+        """Of each query, (q,) int64."""
+        count: NDArray[np.int64] = self._swept.by_query(self._count)
+        return count
 
 
 def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> Points:

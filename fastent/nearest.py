@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.pairs import Block, Side
+from fastent.pairs import Block, Side, SweptQueries
 
 __all__ = ["Among", "NearestLists"]
 
@@ -28,24 +28,20 @@ class NearestLists:
         Of the points that are swept.
     among : str
         Which rows are entered; "all" where the queries are all rows.
-    within : (q,) float64, optional
-        Squared distances: what is farther is not entered.
     """
 
-    def __init__(
-        self, n_queries: int, k: int, n: int, scale: float, *, among: Among = "all", within: Array | None = None
-    ) -> None:
-        # As the queries lie on the sides of blocks, so that a block's lists are one piece.
-        self._squared = np.empty((n_queries, k))
+    def __init__(self, n_queries: int, k: int, n: int, scale: float, *, among: Among = "all") -> None:
+        # The lists of a side are one piece, and so is how far each reaches: its last entry.
+        self._swept = SweptQueries(n_queries)
+        self._squared = np.full((n_queries, k), np.inf)
         self._index = np.full((n_queries, k), n, np.int64)
-        self._place = np.full(n_queries, -1)
+        self._limits = np.full(n_queries, np.inf, np.float32)
         self._scale, self._among = scale, _AMONG.index(among)
-        self._within = np.full(n_queries, np.inf) if within is None else within * scale**2
         self._locks: dict[int, threading.Lock] = {}
 
     def reduce(self, block: Block) -> None:
         """Enter a block. What lists hold in the end does not depend on the order in which blocks come."""
-        from fastent.kernels.pairs import nearest_across, nearest_both
+        from fastent.kernels.pairs import nearest_across, nearest_both, tighten
 
         rows, columns = block.rows, block.columns
         pairs = (
@@ -56,23 +52,24 @@ class NearestLists:
             with self._lock(rows), self._lock(columns):
                 nearest_both(*pairs, *self._lists(rows), *self._lists(columns), False)
             return
-        if rows is columns:
-            with self._lock(rows):
-                nearest_both(*pairs, *self._lists(rows), *self._lists(rows), True)
-            return
-        codes = np.repeat(rows.classes, np.diff(rows.bounds))
-        segments = (columns.classes, columns.bounds) if self._among else (np.zeros(1, np.int64), columns.bounds[[0, -1]])
         with self._lock(rows):
-            nearest_across(*pairs, *self._lists(rows), self._among, codes, *segments)
+            lists, index, limits = self._lists(rows)
+            if rows is columns:
+                tighten(block.squared, block.norms, block.share, lists, limits)
+                nearest_both(*pairs, lists, index, limits, lists, index, limits, True)
+                return
+            codes = np.repeat(rows.classes, np.diff(rows.bounds))
+            segments = (columns.classes, columns.bounds) if self._among else (np.zeros(1, np.int64), columns.bounds[[0, -1]])
+            nearest_across(*pairs, lists, index, limits, self._among, codes, *segments)
 
     def add(self, rows: Side, columns: Side, mirrored: bool, part: None) -> None:
         """Lists are filled by `reduce`."""
 
     def state(self) -> dict[str, Array]:
-        return {"squared": self._squared, "index": self._index, "place": self._place}
+        return {"squared": self._squared, "index": self._index, "limits": self._limits, "place": self._swept.place}
 
     def where(self, side: Side) -> Any:
-        return slice(side.start, side.start + len(side.place))
+        return self._swept.piece(side)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_locks": {}}  # which another process has of its own
@@ -80,15 +77,12 @@ class NearestLists:
     def found(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Squared distances (q, k), ascending, and row numbers (q, k), ties by the lower; n where there are fewer."""
         squared, index = np.empty_like(self._squared), np.empty_like(self._index)
-        squared[self._place], index[self._place] = self._squared / self._scale**2, self._index
+        squared[self._swept.place], index[self._swept.place] = self._squared / self._scale**2, self._index
         return squared, index
 
     def _lock(self, side: Side) -> threading.Lock:
         return self._locks.setdefault(side.start, threading.Lock())
 
-    def _lists(self, side: Side) -> tuple[Array, Array]:
-        here = slice(side.start, side.start + len(side.place))
-        if self._place[side.start] < 0:
-            self._place[here] = side.place
-            self._squared[here] = self._within[side.place, None]
-        return self._squared[here], self._index[here]
+    def _lists(self, side: Side) -> tuple[Array, Array, Array]:
+        piece = self._swept.piece(side)
+        return self._squared[piece], self._index[piece], self._limits[piece]

@@ -27,7 +27,19 @@ from fastent.progress import Progress, interruptible, reporting
 from fastent.spread import spread
 from fastent.threads import in_parallel, single_blas_thread
 
-__all__ = ["BLOCK_ROWS", "Block", "Desk", "Points", "Reduction", "Side", "shared_segments", "sweep", "sweep_bytes", "taken"]
+__all__ = [
+    "BLOCK_ROWS",
+    "Block",
+    "Desk",
+    "Points",
+    "Reduction",
+    "Side",
+    "SweptQueries",
+    "shared_segments",
+    "sweep",
+    "sweep_bytes",
+    "taken",
+]
 
 Array = NDArray[Any]
 
@@ -51,7 +63,7 @@ class Side(NamedTuple):
     ids : (r,) int64
         Row numbers.
     place : (r,) int64
-        Where results go: their positions among the queries.
+        Their positions among the queries.
     start : int
         How many points of the same kind lie on sides before this.
     rows : (r, d) float32 or float64
@@ -136,6 +148,25 @@ class Reduction(Protocol):
 
     def where(self, side: Side) -> Any:
         """Where in each of these arrays lies what belongs to the queries of a side."""
+
+
+class SweptQueries:
+    """What is found of queries lies as they are swept, so that a block adds to one piece; `by_query` is the way back."""
+
+    def __init__(self, n_queries: int) -> None:
+        self.place = np.full(n_queries, -1)
+
+    def piece(self, side: Side) -> slice:
+        """Where what belongs to a side lies."""
+        piece = slice(side.start, side.start + len(side.place))
+        self.place[piece] = side.place
+        return piece
+
+    def by_query(self, array: Array) -> Array:
+        """(..., q) in the order of the queries."""
+        result = np.empty_like(array)
+        result[..., self.place] = array
+        return result
 
 
 def sweep(
@@ -284,10 +315,10 @@ def _go_through(
         keep()
 
 
-def shared_segments(side: Side, other: Side) -> Iterator[tuple[slice, slice]]:
-    """Where a class lies that both sides have: in the one, in the other."""
+def shared_segments(side: Side, other: Side) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where a class lies that both sides have, from and to: in the one, in the other."""
     for s, t in zip(*np.intersect1d(side.classes, other.classes, return_indices=True)[1:], strict=True):
-        yield slice(*side.bounds[s : s + 2]), slice(*other.bounds[t : t + 2])
+        yield (side.bounds[s], side.bounds[s + 1]), (other.bounds[t], other.bounds[t + 1])
 
 
 def sweep_bytes(X: Array, n_queries: int) -> int:

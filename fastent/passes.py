@@ -20,10 +20,6 @@ from fastent.spheres import Spheres, spheres
 
 __all__ = ["WAYS", "Border", "Near"]
 
-# How far long lists reach is learnt from so many rows, so that so many of all find their neighbours there, and from the
-# distance to so many neighbours of each.
-_REACH_ROWS, _REACHED, _FIRST = 512, 0.98, 4
-
 
 class Near(NamedTuple):
     """What was found of the queries' nearest rows: squared distances and row numbers (q, k); margins; squared misses (q,)."""
@@ -43,7 +39,7 @@ class Border(NamedTuple):
 
 
 def indexed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | None]:
-    """Neighbours from an index of all rows; what needs all pairs from one sweep, and long lists with it."""
+    """Nearest rows from an index of all; what needs all pairs from one sweep, and lists of neighbours with it."""
     points = task.points
 
     def sweep_all(reductions: list[Any]) -> None:
@@ -61,20 +57,16 @@ def indexed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
     with task.stage("index", passes=2):
         index = ExactIndex(points.X, codes=points.codes, scale=points.scale, seed=task.seed)
     order = index.order
-    longer = bool(sums) and plan.sampled is None and task.k_largest > _FIRST
+    lists = None
+    if sums and plan.sampled is None and task.k_largest:  # all pairs are met: near ones come out of that
+        lists = NearestLists(len(task.X), task.k_largest, len(task.X), points.scale)
     with task.stage("neighbours"):
-        near = _search(task, plan, index, _FIRST if longer else task.k_largest)
+        near = _search(task, plan, index, 0 if lists is not None else task.k_largest)
     border = _border(task, plan, index, near) if "complexity" in task.wanted else None
     reductions = sums + ([] if border is None else [border.local_sets])
-    if longer and near.all is not None:
-        with task.stage("reach of neighbours"):
-            within = _reach(near.all[0], index, task.k_largest, task.seed)
-        lists = NearestLists(len(within), task.k_largest, len(within), points.scale, within=within)
-        sweep_all([*reductions, lists])
-        with task.stage("neighbours beyond reach"):
-            near = near._replace(all=_completed(lists, index))
-    else:
-        sweep_all(reductions)
+    sweep_all(reductions if lists is None else [*reductions, lists])
+    if lists is not None:
+        near = near._replace(all=lists.found())
     if border is not None:
         with task.stage("spanning tree"):
             known = near.all
@@ -120,26 +112,6 @@ def _border(task: Task, plan: Plan, index: ExactIndex, near: Near) -> Border:
         with task.stage("spheres", passes=1):
             covering = spheres(points, near.margins)
     return Border(LocalSets(points, squared), wrong, covering)
-
-
-def _reach(squared: NDArray[np.float64], index: ExactIndex, k: int, seed: int) -> NDArray[np.float64]:
-    """Squared distances within which most rows have k neighbours: so much farther than the last known as a sample says."""
-    some = np.random.default_rng(seed).choice(len(squared), min(_REACH_ROWS, len(squared)), replace=False)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        growth = index.nearest(k, some)[0][:, -1] / squared[some, -1]
-    growth = growth[np.isfinite(growth)]
-    if not len(growth):  # the nearest are all at distance 0
-        return np.full(len(squared), np.inf)
-    reach: NDArray[np.float64] = squared[:, -1] * np.quantile(growth, _REACHED)
-    return reach
-
-
-def _completed(lists: NearestLists, index: ExactIndex) -> Found:
-    squared, neighbours = lists.found()
-    short = np.flatnonzero(neighbours[:, -1] == len(neighbours))
-    if len(short):
-        squared[short], neighbours[short] = index.nearest(neighbours.shape[1], short)
-    return squared, neighbours
 
 
 def streamed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | None]:

@@ -10,7 +10,7 @@ from fastent.arrays import as_features, as_labels, bytes_in_memory, in_memory
 from fastent.intervals import Estimate
 from fastent.memory import check_fits
 from fastent.options import choice, whole_number
-from fastent.pairs import Block, Points, Side, sweep, sweep_bytes
+from fastent.pairs import Block, Points, Side, SweptQueries, sweep, sweep_bytes
 from fastent.progress import Progress
 from fastent.queries import query_rows
 from fastent.sketch import common_scale
@@ -120,6 +120,7 @@ class DistanceSums:
     def __init__(self, codes: NDArray[np.int64], n_classes: int, queries: NDArray[np.int64] | None) -> None:
         self._counts = np.bincount(codes, minlength=n_classes)
         self._own = codes if queries is None else codes[queries]
+        self._swept = SweptQueries(len(self._own))
         self.sums = np.zeros((n_classes, len(self._own)))
 
     def reduce(self, block: Block) -> tuple[Array, Array]:
@@ -132,21 +133,21 @@ class DistanceSums:
 
     def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array]) -> None:
         across, down = part
-        self.sums[columns.classes[:, None], rows.place] += across
+        self.sums[columns.classes, self._swept.piece(rows)] += across
         if mirrored:
-            self.sums[rows.classes[:, None], columns.place] += down
+            self.sums[rows.classes, self._swept.piece(columns)] += down
 
     def state(self) -> dict[str, Array]:
-        return {"sums": self.sums}
+        return {"sums": self.sums, "place": self._swept.place}
 
     def where(self, side: Side) -> Any:
-        return slice(None), side.place
+        return ..., self._swept.piece(side)
 
     def silhouettes(self) -> Array:
-        each = np.arange(len(self._own))
+        each, sums = np.arange(len(self._own)), self._swept.by_query(self.sums)
         with np.errstate(invalid="ignore", divide="ignore"):
-            own = self.sums[self._own, each] / (self._counts[self._own] - 1)
-        means = self.sums / self._counts[:, None]
+            own = sums[self._own, each] / (self._counts[self._own] - 1)
+        means = sums / self._counts[:, None]
         means[self._own, each] = np.inf
         return silhouettes_from_means(self._own, self._counts, own, means.min(0))
 

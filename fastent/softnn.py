@@ -13,7 +13,7 @@ from fastent.errors import FastentError
 from fastent.intervals import Estimate, sample_mean
 from fastent.memory import check_fits
 from fastent.options import choice, number, whole_number
-from fastent.pairs import Block, Points, Side, sweep, sweep_bytes
+from fastent.pairs import Block, Points, Side, SweptQueries, sweep, sweep_bytes
 from fastent.progress import Progress
 from fastent.queries import query_rows
 from fastent.sketch import common_scale
@@ -203,7 +203,8 @@ class SimilaritySums:
         # Where to look for the optimum if it does not lie between these temperatures.
         self.next_nodes: Array | None = None
         self.error_bound = 0.0
-        self.same, self.all = np.zeros((2, len(temperatures), len(self._own)))
+        self._swept = SweptQueries(len(self._own))
+        self._same, self._all = np.zeros((2, len(temperatures), len(self._own)))
 
     def reduce(self, block: Block) -> tuple[Array, Array, Array, Array]:
         from fastent.kernels.pairs import sum_similarities
@@ -221,17 +222,19 @@ class SimilaritySums:
 
     def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array, Array, Array]) -> None:
         same, everything, same_down, everything_down = part
-        self.same[:, rows.place] += same
-        self.all[:, rows.place] += everything
+        piece = self._swept.piece(rows)
+        self._same[:, piece] += same
+        self._all[:, piece] += everything
         if mirrored:
-            self.same[:, columns.place] += same_down
-            self.all[:, columns.place] += everything_down
+            piece = self._swept.piece(columns)
+            self._same[:, piece] += same_down
+            self._all[:, piece] += everything_down
 
     def state(self) -> dict[str, Array]:
-        return {"same": self.same, "all": self.all}
+        return {"same": self._same, "all": self._all, "place": self._swept.place}
 
     def where(self, side: Side) -> Any:
-        return slice(None), side.place
+        return ..., self._swept.piece(side)
 
     def _of_own(self, sums: Array, summed: Side, of: Side) -> Array:
         """(J, r) of (J, segments, r): the segment that is the point's own class, 0 where there is none."""
@@ -243,10 +246,11 @@ class SimilaritySums:
 
     def log_ratios(self) -> Array:
         """-log of the own class's share, (J, q); NaN for points alone in their class."""
-        log_ratio = np.full(self.same.shape, np.nan)
-        lost = (self.same < _LOST) & ~self.alone
+        same, everything = self._swept.by_query(self._same), self._swept.by_query(self._all)
+        log_ratio = np.full(same.shape, np.nan)
+        lost = (same < _LOST) & ~self.alone
         kept = ~lost & ~self.alone
-        log_ratio[kept] = np.log(self.all[kept]) - np.log(self.same[kept])
+        log_ratio[kept] = np.log(everything[kept]) - np.log(same[kept])
         some = np.flatnonzero(lost.any(0))
         if len(some):
             log_ratio[lost] = self._again(some, lost[:, some])[lost[:, some]]

@@ -5,7 +5,7 @@ pair and cancels where a pair is close. Those pairs, few unless points are equal
 else here costs less than that product does: a pass over a block that lies in the caches, vectorised.
 
 Single precision within a block, double precision across blocks. Points of one class lie together in a block, so that a sum over
-a class is a sum over a segment.
+a class is a sum over a segment. Counts stay in 32 bits at every step, eight to a vector.
 """
 
 from typing import Any
@@ -28,12 +28,15 @@ __all__ = [
     "square_distances",
     "sum_distances",
     "sum_similarities",
+    "tighten",
 ]
 
 # A pair nearer than this share of its squared norms is taken from differences.
 _CLOSE = np.float32(1 / 64)
 # Rows after which column sums go from single into double precision.
 _STRIP = 32
+# How often the range in which a limit lies is halved.
+_HALVINGS = 20
 
 
 def rounding(d: int) -> float:
@@ -67,7 +70,7 @@ def _square_row(products: Any, norm: float, norms: Any) -> int:
         both = norm + norms[j]
         squared = both - two * products[j]
         products[j] = squared if squared > zero else zero
-        close += squared < both * _CLOSE
+        close = np.int32(close + (squared < both * _CLOSE))
     return close
 
 
@@ -226,29 +229,38 @@ def _count_below(squared: Any, norm: float, norms: Any, limit: float, share: flo
     certain = possible = np.int32(0)
     for j in range(squared.shape[0]):
         slack = (norm + norms[j]) * share
-        certain += squared[j] + slack < limit
-        possible += squared[j] - slack < limit
+        certain = np.int32(certain + (squared[j] + slack < limit))
+        possible = np.int32(possible + (squared[j] - slack < limit))
     return certain, possible
 
 
 @kernel()
 def count_nearer(
-    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, limits: Any, count: Any
-) -> None:
-    """Count, for each row, the columns nearer than a limit; where rounding leaves that open, in double precision.
+    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, here: Any, there: Any, limits: Any,
+    count: Any,
+) -> None:  # fmt: skip
+    """Count, for some rows, those of some columns nearer than a limit; where rounding leaves that open, in double precision.
 
-    limits : (r,) float64, squared distances. count : (r,) int64, added to. share : from `rounding`.
+    Parameters
+    ----------
+    here, there : (int, int)
+        Which rows and which columns: from, to.
+    limits : (r,) float64
+        Squared distances.
+    count : (r,) int64
+        Added to.
     """
     share = np.float32(share)
-    for i in range(squared.shape[0]):
+    first, last = there
+    for i in range(here[0], here[1]):
         limit = np.float32(limits[i])
-        certain, possible = _count_below(squared[i], norms[i], other_norms, limit, share)
+        certain, possible = _count_below(squared[i, first:last], norms[i], other_norms[first:last], limit, share)
+        count[i] += certain
         if possible > certain:
-            for j in range(squared.shape[1]):
+            for j in range(first, last):
                 slack = (norms[i] + other_norms[j]) * share
                 if squared[i, j] + slack >= limit and squared[i, j] - slack < limit:
-                    certain += squared_distance(rows[i], others[j]) < limits[i]
-        count[i] += certain
+                    count[i] += squared_distance(rows[i], others[j]) < limits[i]
 
 
 @kernel(fastmath=FUSED)
@@ -259,21 +271,24 @@ def _add_below(squared: Any, norm: float, norms: Any, limits: Any, share: float,
         slack = (norm + norms[j]) * share
         below = squared[j] + slack < limits[j]
         certain[j] += below
-        undecided += (squared[j] - slack < limits[j]) & (not below)
+        undecided = np.int32(undecided + ((squared[j] - slack < limits[j]) & (not below)))
     return undecided
 
 
 @kernel()
 def count_nearer_down(
-    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, limits: Any, count: Any
-) -> None:
-    """The same for each column: limits, count (c,)."""
+    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, here: Any, there: Any, limits: Any,
+    count: Any,
+) -> None:  # fmt: skip
+    """The same for some columns among some rows: limits, count (c,)."""
     share = np.float32(share)
+    first, last = there
     single, certain = limits.astype(np.float32), np.zeros(len(limits), np.int32)
-    for i in range(squared.shape[0]):
-        if _add_below(squared[i], norms[i], other_norms, single, share, certain) == 0:
+    for i in range(here[0], here[1]):
+        some = squared[i, first:last], norms[i], other_norms[first:last], single[first:last]
+        if _add_below(*some, share, certain[first:last]) == 0:
             continue
-        for j in range(squared.shape[1]):
+        for j in range(first, last):
             slack = (norms[i] + other_norms[j]) * share
             if squared[i, j] + slack >= single[j] and squared[i, j] - slack < single[j]:
                 count[j] += squared_distance(rows[i], others[j]) < limits[j]
@@ -314,14 +329,14 @@ def cover(
 def _near(squared: Any, norms: Any, share: float, limit: float) -> int:
     near = np.int32(0)
     for j in range(squared.shape[0]):
-        near += squared[j] - norms[j] * share <= limit
+        near = np.int32(near + (squared[j] - norms[j] * share <= limit))
     return near
 
 
 @kernel()
 def nearest_across(
     squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, ids: Any, other_ids: Any, lists: Any,
-    index: Any, among: int, codes: Any, other_codes: Any, bounds: Any,
+    index: Any, limits: Any, among: int, codes: Any, other_codes: Any, bounds: Any,
 ) -> None:  # fmt: skip
     """Enter columns into each row's list of its nearest, by distances in double precision; ties by the lower id.
 
@@ -331,6 +346,8 @@ def nearest_across(
         Squared, ascending.
     index : (r, k) int64
         Their ids.
+    limits : (r,) float32
+        How far the lists reach: their last entries.
     among : int
         Which columns: 0 all, 1 those of the row's class, 2 all others.
     codes : (r,) int64
@@ -341,18 +358,49 @@ def nearest_across(
     share = np.float32(share)
     k = lists.shape[1]
     for i in range(squared.shape[0]):
+        slack = norms[i] * share
         for s in range(len(other_codes)):
             if among and (other_codes[s] == codes[i]) != (among == 1):
                 continue
             for first in range(bounds[s], bounds[s + 1], 128):
                 last = min(first + 128, bounds[s + 1])
-                limit = np.float32(lists[i, k - 1]) + norms[i] * share
-                if _near(squared[i, first:last], other_norms[first:last], share, limit) == 0:
+                if _near(squared[i, first:last], other_norms[first:last], share, limits[i] + slack) == 0:
                     continue
                 for j in range(first, last):
-                    limit = np.float32(lists[i, k - 1]) + norms[i] * share
-                    if squared[i, j] - other_norms[j] * share <= limit and ids[i] != other_ids[j]:
+                    if squared[i, j] - other_norms[j] * share <= limits[i] + slack and ids[i] != other_ids[j]:
                         insert(lists[i], index[i], squared_distance(rows[i], others[j]), other_ids[j])
+                        limits[i] = lists[i, k - 1]
+
+
+@kernel(fastmath=FUSED)
+def _within(squared: Any, norm: float, norms: Any, share: float, limit: float) -> int:
+    """How many are within the limit for certain."""
+    within = np.int32(0)
+    for j in range(squared.shape[0]):
+        within = np.int32(within + (squared[j] + (norm + norms[j]) * share <= limit))
+    return within
+
+
+@kernel()
+def tighten(squared: Any, norms: Any, share: float, lists: Any, limits: Any) -> None:
+    """Lower lists that are empty to where they are certain to be filled by the pairs of a side with itself, (r, r)."""
+    share = np.float32(share)
+    k = lists.shape[1]
+    farthest = 4 * norms.max()
+    for i in range(squared.shape[0]):
+        low, high = np.float32(0), np.float32(farthest)
+        if lists[i, 0] < np.inf or _within(squared[i], norms[i], norms, share, high) <= k:  # the point itself is within any
+            continue
+        for _ in range(_HALVINGS):
+            middle = (low + high) / np.float32(2)
+            within = _within(squared[i], norms[i], norms, share, middle)
+            if within > k:
+                high = middle
+                if within <= k + k // 16:
+                    break
+            else:
+                low = middle
+        lists[i] = limits[i] = high
 
 
 @kernel(fastmath=FUSED)
@@ -360,37 +408,36 @@ def _near_either(squared: Any, norm: float, norms: Any, share: float, limit: flo
     near = np.int32(0)
     for j in range(squared.shape[0]):
         farther = limit if limit > limits[j] else limits[j]
-        near += squared[j] - (norm + norms[j]) * share <= farther
+        near = np.int32(near + (squared[j] - (norm + norms[j]) * share <= farther))
     return near
 
 
 @kernel()
 def nearest_both(
     squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, ids: Any, other_ids: Any, lists: Any,
-    index: Any, other_lists: Any, other_index: Any, same: bool,
+    index: Any, limits: Any, other_lists: Any, other_index: Any, other_limits: Any, same: bool,
 ) -> None:  # fmt: skip
     """The same for rows and columns at once, each among all of the others.
 
-    other_lists, other_index : (c, k)
+    other_lists, other_index, other_limits : (c, k), (c, k), (c,)
     same : bool
         Whether rows and columns, and so their lists, are the same: each pair is met once, and no point itself.
     """
     share = np.float32(share)
     k = lists.shape[1]
-    limits = other_lists[:, k - 1].astype(np.float32)
     for i in range(squared.shape[0]):
-        limit = np.float32(lists[i, k - 1])
         start = i + 1 if same else 0
-        if _near_either(squared[i, start:], norms[i], other_norms[start:], share, limit, limits[start:]) == 0:
+        if _near_either(squared[i, start:], norms[i], other_norms[start:], share, limits[i], other_limits[start:]) == 0:
             continue
         for first in range(start, squared.shape[1], 64):
             last = min(first + 64, squared.shape[1])
-            if _near_either(squared[i, first:last], norms[i], other_norms[first:last], share, limit, limits[first:last]) == 0:
+            some, some_norms, some_limits = squared[i, first:last], other_norms[first:last], other_limits[first:last]
+            if _near_either(some, norms[i], some_norms, share, limits[i], some_limits) == 0:
                 continue
             for j in range(first, last):
-                farther = limit if limit > limits[j] else limits[j]
+                farther = limits[i] if limits[i] > other_limits[j] else other_limits[j]
                 if squared[i, j] - (norms[i] + other_norms[j]) * share <= farther:
                     distance = squared_distance(rows[i], others[j])
                     insert(lists[i], index[i], distance, other_ids[j])
                     insert(other_lists[j], other_index[j], distance, ids[i])
-                    limit, limits[j] = np.float32(lists[i, k - 1]), np.float32(other_lists[j, k - 1])
+                    limits[i], other_limits[j] = lists[i, k - 1], other_lists[j, k - 1]
