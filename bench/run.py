@@ -1,4 +1,4 @@
-"""Run the suite, or with -k a part, and keep the result: bench/results/<date>-<commit>.json.
+"""Run the suite, or with -k a part, and keep the result in bench/results/<date>-<commit>.json, with other parts of that commit.
 
 The page, README.md and growth.svg, shows each job as the newest run has it that included it. With --minutes M the jobs are as
 small as fits the time, and the result goes to the file named with --to instead; `fastent bench` shows it. Whatever else is given
@@ -98,15 +98,24 @@ def _measured(arguments: list[str], environment: dict[str, str]) -> tuple[dict[s
 def _keep(result: dict[str, Any]) -> None:
     """Beside the results of other runs, and on the page of the newest of each job."""
     RESULTS.mkdir(exist_ok=True)
-    name = f"{result['date'][:10]}-{result['commit'].rstrip('+')}.json"
-    write_text(RESULTS / name, json.dumps(result, indent=2) + "\n")
+    path = RESULTS / f"{result['date'][:10]}-{result['commit'].rstrip('+')}.json"
+    if path.exists():  # of another part of the suite
+        again = {_name(job) for job in result["jobs"]}
+        before = [job for job in json.loads(path.read_text())["jobs"] if _name(job) not in again]
+        result = result | {"jobs": before + result["jobs"]}
+    write_text(path, json.dumps(result, indent=2) + "\n")
     newest: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {}
     runs = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("2*-*.json")}
     for stem, run in sorted(runs.items(), key=lambda item: item[1]["date"]):
-        newest |= {job["job"] + "".join(job["peers"]): (stem, run["machine"], job) for job in run["jobs"]}
+        newest |= {_name(job): (stem, run["machine"], job) for job in run["jobs"]}
     write_text(RESULTS / "README.md", _page(list(newest.values())))
     _plot_growth([job for *_, job in newest.values()], RESULTS / "growth.svg")
     print((RESULTS / "README.md").read_text())
+
+
+def _name(job: dict[str, Any]) -> str:
+    """A job beside other peers is another."""
+    return "".join([job["job"], *job["peers"]])
 
 
 def _page(jobs: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> str:
