@@ -65,7 +65,7 @@ def draw_run(axes: "Axes", run: "Run", kind: str, against: str, layer: int) -> N
     seeds = f", {run.n_seeds} seeds" if run.n_seeds > 1 else ""
     axes.set(ylabel=_LABELS[kind], title=plain(f"{run.config.get('data', 'run')}{seeds}{of_layer}"))
     if against == "train_error":
-        error_axis(axes, len(run.index))
+        error_axis(axes, run.n_recorded)
     else:
         epoch_axis(axes, float(run.epoch[-1]))
     add_legend(axes)

@@ -35,7 +35,7 @@ def figure_data(
     return {
         "classes": names,
         "n_layers": run.n_layers,
-        "points": len(run.index) if run.recorded is None else len(run.recorded),
+        "points": run.n_recorded,
         "seeds": [int(run.config.get("seed", 0)) + i for i in range(run.n_seeds)],
         "epoch": run.epoch[kept].tolist(),
         "start": _moment_to_open(run, kept),

@@ -6,7 +6,7 @@ What is in the folder meanwhile: see `fastent.streaming.checkpoint`.
 import copy
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -29,6 +29,7 @@ from fastent.streaming.standard import Standard
 from fastent.streaming.stragglers import Asked, find_stragglers, is_about, nothing_found
 from fastent.training.inversion import open_positions
 from fastent.training.modules import make_network, model_digest
+from fastent.training.resuming import check_same
 from fastent.training.run import Run
 
 __all__ = ["Session"]
@@ -70,7 +71,9 @@ class Session:
         self.needed: set[Moment] = set()
         state = checkpoint.state()
         if state is not None:
-            self._check_same(json.loads(state["config"]), _IDENTITY)
+            # Where none are named every hidden layer is recorded, then and now, if the model is the same.
+            named = config["layers"] is not None
+            check_same(json.loads(state["config"]), config, [key for key in _IDENTITY if named or key != "layers"])
         elif checkpoint.holds_run():
             raise FastentError(
                 f"{str(checkpoint.folder)!r} holds a run without a checkpoint to go on from: choose another folder, or start "
@@ -97,7 +100,7 @@ class Session:
         if config["model"] not in ("mlp", "cnn"):
             config["model_digest"] = model_digest(factory, self.seeds[0], trial.cpu().numpy())
             if state is not None:
-                self._check_same(json.loads(state["config"]), ("model_digest",))
+                check_same(json.loads(state["config"]), self.config, ("model_digest",))
         for network in self.networks:
             network.train()
         self.losses = torch.zeros(len(self.networks))
@@ -312,16 +315,6 @@ class Session:
         found = state["found"]
         self.found = None if found is None else {**found, "bits": found["bits"].numpy()}
         self.needed = {(s, update) for s, update in state["needed"]}
-
-    def _check_same(self, before: dict[str, Any], keys: Iterable[str]) -> None:
-        for key in keys:
-            if key == "layers" and self.config["layers"] is None:
-                continue  # every hidden layer then and now, if the model is the same
-            if before.get(key) != self.config.get(key):
-                raise FastentError(
-                    f"the run to go on with has {key}={before.get(key)!r}, not {self.config.get(key)!r}: use the same options, "
-                    "or start anew (another folder, resume=False, or --overwrite)"
-                )
 
     def _sample(self) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
         """Rows that are recorded, and which of these (positions) are queries; all and none as None."""

@@ -179,6 +179,11 @@ class Run:
                 stragglers[seed, self._recorded] |= bits & (self.codes[self._recorded] == c)
         return stragglers
 
+    @property
+    def n_recorded(self) -> int:
+        """How many points were recorded, of which errors are shares."""
+        return len(self.index) if self.recorded is None else len(self.recorded)
+
     @cached_property
     def _recorded(self) -> NDArray[np.int64]:
         return np.arange(len(self.index)) if self.recorded is None else self.recorded

@@ -129,7 +129,7 @@ def _streamed(run: "Run") -> dict[str, Any]:
         return {}
     last = run.mixing[:, -1, -1].mean()
     return {
-        "recorded_points": len(run.index) if run.recorded is None else len(run.recorded),
+        "recorded_points": run.n_recorded,
         "seconds_recording": round(run.seconds_recording, 3),
         "mixing": float(last) if np.isfinite(last) else None,
         "stragglers_of": "all points" if run.recorded is None or run.straggler_bits is not None else "the recorded points",

@@ -25,6 +25,7 @@ from fastent.training.ensemble import ACTIVATIONS, Ensemble
 from fastent.training.modules import ModuleEnsemble, cnn, find_factory, model_digest
 from fastent.training.points import Points
 from fastent.training.recorder import Recorder
+from fastent.training.resuming import check_same
 from fastent.training.run import Run, load_run
 from fastent.training.snapshot import Snapshot
 
@@ -254,7 +255,7 @@ def _train(
     recorder = Recorder(n_epochs + 1, len(config["layers"] if factory is not None else config["hidden"]), points)
     seconds_before = 0.0
     if resume is not None:
-        _check_same(resume, config)
+        check_same(resume.config, config, _IDENTITY)
         if resume.epoch[-1] >= n_epochs:
             return resume
         _restore_state(networks, optimizer, resume.state)
@@ -319,7 +320,10 @@ def _factory(model: Any, data: Data, activation: str) -> Callable[[], torch.nn.M
     if model != "cnn":
         return find_factory(str(model))
     if data.pictures is None:
-        raise FastentError(f"model='cnn' needs pictures, these points have shape {data.raw.shape[1:]}: use hidden layers")
+        raise FastentError(
+            f"model='cnn' needs pictures, these points have shape {data.raw.shape[1:]}: give them as (n, h, w) or (n, h, w, "
+            "colours), colours last, or use hidden layers"
+        )
     shape = data.raw.shape[1:3] if data.options["grayscale"] else data.raw.shape[1:]
     return partial(cnn, shape, len(data.classes), activation=activation)
 
@@ -384,15 +388,6 @@ def _restore_state(
 def _records_of(run: Run) -> dict[str, NDArray[Any]]:
     names = ("epoch", "train_error", "test_epoch", "test_error", "radius", "distance", "wrong")
     return {name: getattr(run, name) for name in names}
-
-
-def _check_same(run: Run, config: dict[str, Any]) -> None:
-    for key in _IDENTITY:
-        if run.config.get(key) != config.get(key):
-            raise FastentError(
-                f"the run to resume has {key}={run.config.get(key)!r}, not {config.get(key)!r}: "
-                "use the same configuration, or start anew (another folder, or --overwrite)"
-            )
 
 
 def _left_out(rows: Any, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
