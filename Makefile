@@ -22,7 +22,7 @@ docs: .venv/.installed-docs
 	@echo build/docs/index.html
 
 bench: .venv/.installed-bench
-	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench.run
 
 # What a user gets: built, installed in an empty environment, and run outside the repository.
 wheel: .venv/.installed-test

@@ -1,6 +1,6 @@
 """Training on a million augmented images that stay on disk: peak memory, the share that recording takes, what was found.
 
-    FASTENT_DATA=DIR python bench/big_run.py --folder /tmp/big --n 1000000 --epochs 5
+    FASTENT_DATA=DIR python -m bench.big_run --folder /tmp/big --n 1000000 --epochs 5
 
 makes images-N.npy (uint8, n x 28 x 28) and labels-N.npy in the folder, block by block, then trains the MLP and the CNN, each in
 a process of its own, with every hidden layer's geometry every quarter epoch and mixing on 5,000 queries. Results:
@@ -15,6 +15,8 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
+
+from bench.revision import revision
 
 RESULTS = Path(__file__).parent / "results" / "big-run.json"
 MODELS = {
@@ -161,9 +163,9 @@ def main() -> None:
 
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for model in arguments.models:
-        child = subprocess.run([sys.executable, *sys.argv, "--train", model], check=True, stdout=subprocess.PIPE, text=True)
+        child = subprocess.run([sys.executable, "-m", "bench.big_run", *sys.argv[1:], "--train", model], check=True, stdout=subprocess.PIPE, text=True)
         print(child.stdout)
-        found[model] = json.loads(child.stdout)
+        found[model] = {"commit": revision(), **json.loads(child.stdout)}
         write_text(RESULTS, json.dumps(found, indent=2) + "\n")
 
 

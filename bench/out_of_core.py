@@ -1,6 +1,6 @@
 """Mixing and margins of five million points on disk within 1 GiB, and a cut of them in memory: the same bits.
 
-FASTENT_DATA=DIR python bench/out_of_core.py FOLDER [--rows 5000000] [--queries 50000]
+FASTENT_DATA=DIR python -m bench.out_of_core FOLDER [--rows 5000000] [--queries 50000]
 
 The points, augmented MNIST after a trained network, are written to FOLDER unless they lie there. Results: bench/results/out-of-core.json.
 """
@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+from bench.revision import revision
 
 RESULTS = Path(__file__).parent / "results" / "out-of-core.json"
 CUT, MEMORY = 200_000, "1GiB"
@@ -74,6 +76,7 @@ def main() -> None:
         write(given.folder, given.rows)
     command = [sys.executable, "-m", "bench.out_of_core", str(given.folder), "--queries", str(given.queries), "--here"]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    found = {"commit": revision(), **found}
     RESULTS.write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
 

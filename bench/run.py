@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 import llvmlite.binding as llvm
 import numba
 
+from bench.revision import revision
 from fastent.cli_output import readable_seconds
 from fastent.files import write_text
 
@@ -73,7 +74,7 @@ def _measured(arguments: list[str], environment: dict[str, str]) -> tuple[dict[s
         ]
     return {
         "date": datetime.now().isoformat(timespec="minutes"),
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
+        "commit": revision(),
         "machine": {
             "processor": llvm.get_host_cpu_name(),
             "threads": numba.get_num_threads(),
@@ -195,10 +196,6 @@ def _plot_growth(every: list[dict[str, Any]], path: Path) -> None:
     axes.grid(which="both", alpha=0.25)
     axes.legend(frameon=False)
     figure.savefig(path)
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -62,10 +62,10 @@ def _suite() -> Path:
 
 
 def _run(clone: Path, minutes: float, only: str | None) -> dict[str, Any]:
-    """What bench/run.py found; what pytest says goes to stderr, if anybody looks."""
+    """What bench.run found; what pytest says goes to stderr, if anybody looks."""
     with tempfile.TemporaryDirectory() as scratch:
         found, log = Path(scratch) / "result.json", Path(scratch) / "log"
-        command = [sys.executable, str(clone / "bench" / "run.py"), "--minutes", str(minutes), "--to", str(found)]
+        command = [sys.executable, "-m", "bench.run", "--minutes", str(minutes), "--to", str(found)]
         command += ["--benchmark-quiet", *(["-k", only] if only is not None else [])]
         with log.open("w") as quiet:
             output = sys.stderr if sys.stderr.isatty() else quiet
