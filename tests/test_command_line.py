@@ -467,7 +467,7 @@ def test_without_data():
 def test_bench_runs_the_jobs_of_a_clone(tmp_path, monkeypatch):
     suite = Path(cli_bench.__file__).parents[1] / "bench"
     (tmp_path / "bench").mkdir()
-    for name in ("__init__.py", "conftest.py", "run.py", "scale.py"):
+    for name in ("__init__.py", "conftest.py", "revision.py", "run.py", "scale.py"):
         shutil.copy(suite / name, tmp_path / "bench" / name)
     (tmp_path / "bench" / "test_tiny.py").write_text(JOB)
     monkeypatch.setattr(cli_bench, "__file__", str(tmp_path / "fastent" / "cli_bench.py"))
