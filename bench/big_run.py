@@ -158,14 +158,20 @@ def main() -> None:
     if arguments.train:
         train(arguments)
         return
+    commit = revision()
     make(arguments.folder, arguments.n)
     from fastent.files import write_text
 
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for model in arguments.models:
-        child = subprocess.run([sys.executable, "-m", "bench.big_run", *sys.argv[1:], "--train", model], check=True, stdout=subprocess.PIPE, text=True)
+        child = subprocess.run(
+            [sys.executable, "-m", "bench.big_run", *sys.argv[1:], "--train", model],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         print(child.stdout)
-        found[model] = {"commit": revision(), **json.loads(child.stdout)}
+        found[model] = {"commit": commit, **json.loads(child.stdout)}
         write_text(RESULTS, json.dumps(found, indent=2) + "\n")
 
 

@@ -75,8 +75,7 @@ def main() -> None:
     if not (given.folder / "X.npy").exists():
         write(given.folder, given.rows)
     command = [sys.executable, "-m", "bench.out_of_core", str(given.folder), "--queries", str(given.queries), "--here"]
-    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    found = {"commit": revision(), **found}
+    found = {"commit": revision()} | json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     RESULTS.write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
 

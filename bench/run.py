@@ -56,6 +56,7 @@ def main() -> int:
 
 def _measured(arguments: list[str], environment: dict[str, str]) -> tuple[dict[str, Any], int]:
     """Every job with its peers, and pytest's exit status."""
+    commit = revision()
     with tempfile.TemporaryDirectory() as scratch:
         raw, log = Path(scratch) / "raw.json", Path(scratch) / "log.xml"
         pytest = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", str(Path(__file__).parent)]
@@ -74,7 +75,7 @@ def _measured(arguments: list[str], environment: dict[str, str]) -> tuple[dict[s
         ]
     return {
         "date": datetime.now().isoformat(timespec="minutes"),
-        "commit": revision(),
+        "commit": commit,
         "machine": {
             "processor": llvm.get_host_cpu_name(),
             "threads": numba.get_num_threads(),
@@ -99,11 +100,12 @@ def _measured(arguments: list[str], environment: dict[str, str]) -> tuple[dict[s
 def _keep(result: dict[str, Any]) -> None:
     """Beside the results of other runs, and on the page of the newest of each job."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{result['date'][:10]}-{result['commit'].rstrip('+')}.json"
-    if path.exists():  # of another part of the suite
+    path = RESULTS / f"{result['date'][:10]}-{result['commit']}.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    if all(before.get(name) == result[name] for name in ("commit", "machine", "versions")):  # another part of the suite
         again = {_name(job) for job in result["jobs"]}
-        before = [job for job in json.loads(path.read_text())["jobs"] if _name(job) not in again]
-        result = result | {"jobs": before + result["jobs"]}
+        jobs = [job for job in before["jobs"] if _name(job) not in again] + result["jobs"]
+        result = result | {"jobs": jobs, "skipped": before["skipped"] + result["skipped"]}
     write_text(path, json.dumps(result, indent=2) + "\n")
     newest: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {}
     runs = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("2*-*.json")}

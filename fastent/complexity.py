@@ -212,10 +212,12 @@ class LocalSets:
         across = np.zeros(len(rows.ids), np.int64)
         down = np.zeros(len(columns.ids) * block.mirrored, np.int64)
         pairs = block.squared, block.norms, block.other_norms, block.share, rows.rows, columns.rows
+        limits = self._limits[rows.place]
+        limits_down = self._limits[columns.place] if block.mirrored else limits
         for here, there in shared_segments(rows, columns):
-            count_nearer(*pairs, here, there, self._limits[rows.place], across)
+            count_nearer(*pairs, here, there, limits, across)
             if block.mirrored:
-                count_nearer_down(*pairs, here, there, self._limits[columns.place], down)
+                count_nearer_down(*pairs, here, there, limits_down, down)
         return across, down
 
     def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array]) -> None:

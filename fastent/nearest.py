@@ -76,8 +76,8 @@ class NearestLists:
 
     def found(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Squared distances (q, k), ascending, and row numbers (q, k), ties by the lower; n where there are fewer."""
-        squared, index = np.empty_like(self._squared), np.empty_like(self._index)
-        squared[self._swept.place], index[self._swept.place] = self._squared / self._scale**2, self._index
+        squared, index = (self._swept.by_query(lists, axis=0) for lists in (self._squared, self._index))
+        squared /= self._scale**2
         return squared, index
 
     def _lock(self, side: Side) -> threading.Lock:

@@ -157,15 +157,15 @@ class SweptQueries:
         self.place = np.full(n_queries, -1)
 
     def piece(self, side: Side) -> slice:
-        """Where what belongs to a side lies."""
+        """Where what belongs to a side lies; notes whose that is."""
         piece = slice(side.start, side.start + len(side.place))
         self.place[piece] = side.place
         return piece
 
-    def by_query(self, array: Array) -> Array:
-        """(..., q) in the order of the queries."""
+    def by_query(self, array: Array, axis: int = -1) -> Array:
+        """A copy whose axis of length q is in the order of the queries."""
         result = np.empty_like(array)
-        result[..., self.place] = array
+        np.moveaxis(result, axis, 0)[self.place] = np.moveaxis(array, axis, 0)
         return result
 
 

@@ -60,8 +60,11 @@ def indexed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
     lists = None
     if sums and plan.sampled is None and task.k_largest:  # all pairs are met: near ones come out of that
         lists = NearestLists(len(task.X), task.k_largest, len(task.X), points.scale)
-    with task.stage("neighbours"):
-        near = _search(task, plan, index, 0 if lists is not None else task.k_largest)
+    near = Near()
+    k = 0 if lists is not None else task.k_largest
+    if k or "margins" in task.wanted:
+        with task.stage("neighbours"):
+            near = _search(task, plan, index, k)
     border = _border(task, plan, index, near) if "complexity" in task.wanted else None
     reductions = sums + ([] if border is None else [border.local_sets])
     sweep_all(reductions if lists is None else [*reductions, lists])

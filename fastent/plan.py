@@ -56,7 +56,8 @@ _SLOW = 60
 class Plan(NamedTuple):
     """Whose neighbours are found, and who meets all rows (None for all rows); where neighbours come from.
 
-    way: an index of all rows; indices of chunks of rows, one after the other; or the sweep in which queries meet all rows.
+    way: an index of all rows, or the sweep in which these meet each other; indices of chunks of rows, one after the other; or
+    the sweep in which queries meet all rows.
     """
 
     rows: NDArray[np.int64] | None

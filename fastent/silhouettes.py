@@ -79,8 +79,8 @@ def silhouette(
     sums = DistanceSums(codes, len(classes), asked)
     whole = asked is None  # every row then meets every other from memory
     check_fits(
-        sweep_bytes(features, sums.sums.shape[1]) + sums.sums.nbytes + whole * bytes_in_memory(features),
-        f"the silhouettes of {sums.sums.shape[1]} queries among {n} x {d} points of {len(classes)} classes",
+        sweep_bytes(features, sums.n_queries) + sums.nbytes + whole * bytes_in_memory(features),
+        f"the silhouettes of {sums.n_queries} queries among {n} x {d} points of {len(classes)} classes",
         "use fewer queries, or method='simplified'",
         memory_budget,
     )
@@ -120,8 +120,14 @@ class DistanceSums:
     def __init__(self, codes: NDArray[np.int64], n_classes: int, queries: NDArray[np.int64] | None) -> None:
         self._counts = np.bincount(codes, minlength=n_classes)
         self._own = codes if queries is None else codes[queries]
-        self._swept = SweptQueries(len(self._own))
-        self.sums = np.zeros((n_classes, len(self._own)))
+        self.n_queries = len(self._own)
+        self._swept = SweptQueries(self.n_queries)
+        self._sums = np.zeros((n_classes, self.n_queries))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take, and a copy of them in the order of the queries."""
+        return 2 * self._sums.nbytes
 
     def reduce(self, block: Block) -> tuple[Array, Array]:
         from fastent.kernels.pairs import sum_distances
@@ -133,21 +139,21 @@ class DistanceSums:
 
     def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array]) -> None:
         across, down = part
-        self.sums[columns.classes, self._swept.piece(rows)] += across
+        self._sums[columns.classes, self._swept.piece(rows)] += across
         if mirrored:
-            self.sums[rows.classes, self._swept.piece(columns)] += down
+            self._sums[rows.classes, self._swept.piece(columns)] += down
 
     def state(self) -> dict[str, Array]:
-        return {"sums": self.sums, "place": self._swept.place}
+        return {"sums": self._sums, "place": self._swept.place}
 
     def where(self, side: Side) -> Any:
         return ..., self._swept.piece(side)
 
     def silhouettes(self) -> Array:
-        each, sums = np.arange(len(self._own)), self._swept.by_query(self.sums)
+        each, means = np.arange(self.n_queries), self._swept.by_query(self._sums)
         with np.errstate(invalid="ignore", divide="ignore"):
-            own = sums[self._own, each] / (self._counts[self._own] - 1)
-        means = sums / self._counts[:, None]
+            own = means[self._own, each] / (self._counts[self._own] - 1)
+        means /= self._counts[:, None]
         means[self._own, each] = np.inf
         return silhouettes_from_means(self._own, self._counts, own, means.min(0))
 

@@ -128,7 +128,7 @@ def soft_nearest_neighbor_loss(
     asked = query_rows(queries, n, d, seed=seed, what="the soft nearest neighbour loss")
     q, whole = n if asked is None else len(asked), asked is None
     check_fits(
-        sweep_bytes(features, q) + 16 * _NODES * q + 32 * _NEAR * q + whole * bytes_in_memory(features),
+        sweep_bytes(features, q) + (32 + 8) * _NODES * q + 32 * _NEAR * q + whole * bytes_in_memory(features),
         f"the soft nearest neighbour loss of {q} queries among {n} x {d} points",
         "use fewer queries",
         memory_budget,

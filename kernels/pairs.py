@@ -37,6 +37,8 @@ _CLOSE = np.float32(1 / 64)
 _STRIP = 32
 # How often the range in which a limit lies is halved.
 _HALVINGS = 20
+# More than single precision loses of a squared distance by underflow; nothing beside one that is a normal number.
+_UNDERFLOW = 2.0**-100
 
 
 def rounding(d: int) -> float:
@@ -255,15 +257,17 @@ def count_nearer(
     for i in range(here[0], here[1]):
         limit = np.float32(limits[i])
         certain, possible = _count_below(squared[i, first:last], norms[i], other_norms[first:last], limit, share)
-        count[i] += certain
-        if possible > certain:
-            for j in range(first, last):
-                slack = (norms[i] + other_norms[j]) * share
-                if squared[i, j] + slack >= limit and squared[i, j] - slack < limit:
-                    count[i] += squared_distance(rows[i], others[j]) < limits[i]
+        if possible == certain:
+            count[i] += certain
+            continue
+        # From nothing: another loop may round another way what is certain.
+        for j in range(first, last):
+            slack = (norms[i] + other_norms[j]) * share
+            if squared[i, j] - slack < limit:
+                count[i] += squared[i, j] + slack < limit or squared_distance(rows[i], others[j]) < limits[i]
 
 
-@kernel(fastmath=FUSED)
+@kernel()  # not fused, to round as the loop that takes up what is undecided
 def _add_below(squared: Any, norm: float, norms: Any, limits: Any, share: float, certain: Any) -> int:
     """Add to each column's count if it is certain; how many are not."""
     undecided = np.int32(0)
@@ -347,7 +351,7 @@ def nearest_across(
     index : (r, k) int64
         Their ids.
     limits : (r,) float32
-        How far the lists reach: their last entries.
+        How far the lists reach: their last entries, and what underflow may hide.
     among : int
         Which columns: 0 all, 1 those of the row's class, 2 all others.
     codes : (r,) int64
@@ -369,38 +373,7 @@ def nearest_across(
                 for j in range(first, last):
                     if squared[i, j] - other_norms[j] * share <= limits[i] + slack and ids[i] != other_ids[j]:
                         insert(lists[i], index[i], squared_distance(rows[i], others[j]), other_ids[j])
-                        limits[i] = lists[i, k - 1]
-
-
-@kernel(fastmath=FUSED)
-def _within(squared: Any, norm: float, norms: Any, share: float, limit: float) -> int:
-    """How many are within the limit for certain."""
-    within = np.int32(0)
-    for j in range(squared.shape[0]):
-        within = np.int32(within + (squared[j] + (norm + norms[j]) * share <= limit))
-    return within
-
-
-@kernel()
-def tighten(squared: Any, norms: Any, share: float, lists: Any, limits: Any) -> None:
-    """Lower lists that are empty to where they are certain to be filled by the pairs of a side with itself, (r, r)."""
-    share = np.float32(share)
-    k = lists.shape[1]
-    farthest = 4 * norms.max()
-    for i in range(squared.shape[0]):
-        low, high = np.float32(0), np.float32(farthest)
-        if lists[i, 0] < np.inf or _within(squared[i], norms[i], norms, share, high) <= k:  # the point itself is within any
-            continue
-        for _ in range(_HALVINGS):
-            middle = (low + high) / np.float32(2)
-            within = _within(squared[i], norms[i], norms, share, middle)
-            if within > k:
-                high = middle
-                if within <= k + k // 16:
-                    break
-            else:
-                low = middle
-        lists[i] = limits[i] = high
+                        limits[i] = lists[i, k - 1] + _UNDERFLOW
 
 
 @kernel(fastmath=FUSED)
@@ -440,4 +413,39 @@ def nearest_both(
                     distance = squared_distance(rows[i], others[j])
                     insert(lists[i], index[i], distance, other_ids[j])
                     insert(other_lists[j], other_index[j], distance, ids[i])
-                    limits[i], other_limits[j] = lists[i, k - 1], other_lists[j, k - 1]
+                    limits[i], other_limits[j] = lists[i, k - 1] + _UNDERFLOW, other_lists[j, k - 1] + _UNDERFLOW
+
+
+@kernel(fastmath=FUSED)
+def _within(squared: Any, norm: float, norms: Any, share: float, limit: float) -> int:
+    """How many are within the limit for certain."""
+    within = np.int32(0)
+    for j in range(squared.shape[0]):
+        within = np.int32(within + (squared[j] + (norm + norms[j]) * share <= limit))
+    return within
+
+
+@kernel()
+def tighten(squared: Any, norms: Any, share: float, lists: Any, limits: Any) -> None:
+    """Lower lists that are empty to where they are certain to be filled by the pairs of a side with itself, (r, r).
+
+    Those pairs must be entered next: till then such a list ends in distances without a neighbour.
+    """
+    share = np.float32(share)
+    k = lists.shape[1]
+    farthest = np.float32(4) * norms.max()
+    for i in range(squared.shape[0]):
+        low, high = np.float32(0), farthest
+        if lists[i, 0] < np.inf or _within(squared[i], norms[i], norms, share, high) <= k:  # the point itself is within any
+            continue
+        for _ in range(_HALVINGS):
+            middle = (low + high) / np.float32(2)
+            within = _within(squared[i], norms[i], norms, share, middle)
+            if within > k:
+                high = middle
+                if within <= k + 1 + k // 16:
+                    break
+            else:
+                low = middle
+        lists[i] = high + _UNDERFLOW
+        limits[i] = high + 2 * _UNDERFLOW

@@ -360,7 +360,7 @@ def test_a_budget_named_as_enough_is_enough():
     d=st.sampled_from([1, 7, 40]),
     n_classes=st.integers(1, 30),
     lattice=st.booleans(),
-    k=st.sampled_from([1, 4, 30]),
+    k=st.sampled_from([1, 4, 30, 90]),
     among=st.sampled_from(["all", "own class", "other classes"]),
     some=st.booleans(),
 )
@@ -379,6 +379,21 @@ def test_lists_from_the_sweep_are_those_of_an_index(seed, n, d, n_classes, latti
     its_squared, its_index = lists.found()
     np.testing.assert_array_equal(its_index, found)
     np.testing.assert_array_equal(its_squared, squared)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-30, 1e-25, 1e-22, 1e-18, 1e-12])
+def test_lists_from_the_sweep_where_single_precision_has_no_distances(spread):
+    rng = np.random.default_rng(0)
+    X = np.stack([np.repeat([1.0, 50.0], 300), spread * rng.standard_normal(600)], 1).astype(np.float32)
+    codes = np.repeat([0, 1], 300)
+    lists = NearestLists(600, 30, 600, 1.0)
+    sweep(Points(X, codes, 1.0, 2), None, [lists])
+    squared, found = lists.found()
+    exact = ((X[:, None].astype(np.float64) - X) ** 2).sum(-1)
+    np.fill_diagonal(exact, np.inf)
+    order = np.argsort(exact, 1, kind="stable")[:, :30]
+    np.testing.assert_array_equal(found, order)
+    np.testing.assert_allclose(squared, np.take_along_axis(exact, order, 1), rtol=1e-12)
 
 
 def test_queries_keep_the_order_they_are_asked_in():
