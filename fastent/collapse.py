@@ -16,8 +16,9 @@ __all__ = ["NC2", "Between", "Head", "as_head", "nc2", "nc3"]
 
 Array = NDArray[np.float64]
 
-# Singular values of the class means below this share of the largest are directions in which the means do not differ.
-_RANK_TOLERANCE = 1e-10
+# Singular values of the class means below the one share of the largest, or the other of the means themselves, which is what
+# double precision leaves of them, are directions in which the means do not differ.
+_RANK_TOLERANCE, _ROUNDING = 1e-10, 16 * np.finfo(np.float64).eps
 
 
 class NC2(NamedTuple):
@@ -39,7 +40,7 @@ class Between(NamedTuple):
     @classmethod
     def of(cls, means: Array) -> "Between":
         _, singular, directions = np.linalg.svd(_centred(means), full_matrices=False)
-        kept = singular > _RANK_TOLERANCE * max(singular[0], np.abs(means).max())
+        kept = singular > max(_RANK_TOLERANCE * singular[0], _ROUNDING * np.abs(means).max())
         return cls(directions[kept], singular[kept])
 
     def nc1(self, along: Array, within: float) -> float:

@@ -505,7 +505,7 @@ class Comparison:
         table.add_column("statistic", no_wrap=True)
         with_errors = options.max_width >= _ROOM_FOR_NAMES + _ROOM_FOR_ERRORS * len(self.names)
         for name in self.names:
-            table.add_column(escape(name), justify="right")
+            table.add_column(escape(name), justify="right", overflow="fold")  # a number that is cut is another number
         before = None
         for statistic, cells in self._cells(with_errors):
             if before not in (None, statistic.split("/")[0]):
@@ -556,6 +556,7 @@ def _differences(measurements: Sequence[Measurement]) -> Iterator[str]:
         ("k", [each.k for each in measurements]),
         ("normalize", [each.normalize for each in measurements]),
         ("points", [each.shape[0] for each in measurements]),
+        ("queries", [len(each.queries) for each in measurements]),
         ("classes", [len(each.classes) for each in measurements]),
     ):
         if len(set(values)) > 1:

@@ -184,11 +184,10 @@ def prepared(
     notes: list[str] = []
     for metric, needed in (("mixing", k), ("dimension", k), ("lisi", _LISI_NEIGHBOURS)):
         if metric in wanted and n <= needed:
+            reason = f"takes {needed} neighbours, and each of {n} rows has {n - 1}"
             if named:
-                raise FastentError(
-                    f"{metric} takes {needed} neighbours, and X has {n} rows: pass more rows{', or lower k' * (needed == k)}"
-                )
-            notes.append(f"no {metric}: it takes {needed} neighbours, and X has {n} rows")
+                raise FastentError(f"{metric} {reason}: pass more rows{', or lower k' * (needed == k)}")
+            notes.append(f"no {metric}: it {reason}")
             wanted -= {metric}
     near = bool(wanted & OF_K)
     task = Task(

@@ -322,7 +322,7 @@ def test_few_rows_leave_out_what_takes_more():
     X, y = [[0.0], [1.0], [5.0]], [0, 0, 1]
     found = fe.measure(X, y)
     assert (found.mixing, found.lisi, found.dimension) == (None, None, None)
-    assert "no mixing: it takes 10 neighbours, and X has 3 rows" in found.notes
+    assert "no mixing: it takes 10 neighbours, and each of 3 rows has 2" in found.notes
     assert found.margins.miss.tolist() == [5, 4, 4]
     assert fe.measure(X, y, k=2).mixing is not None
 
