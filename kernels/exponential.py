@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 
 from .jit import FUSED, kernel
 
-__all__ = ["exponential", "single_exponential", "single_tanh"]
+__all__ = ["exponential", "single_exponential", "single_tanh", "tanh_of_strip"]
 
 _LOG2_E = 1.4426950408889634
 # log 2 in two parts, the first of few bits, so that x - n log 2 loses none.
@@ -80,7 +80,8 @@ def single_exponential(x: Any) -> Any:
 
 
 @kernel(fastmath=FUSED)
-def _tanh(values: Any) -> None:
+def tanh_of_strip(values: Any) -> None:
+    """Put tanh(x), to 2 units in the last place, in the place of x: (n,) float32, C-contiguous; by one thread."""
     for i in range(values.shape[0]):
         x = values[i]
         z = x * x
@@ -99,7 +100,7 @@ def _tanh(values: Any) -> None:
 
 @kernel(parallel=True)
 def single_tanh(values: Any) -> None:
-    """Put tanh(x), to 2 units in the last place, in the place of x: (n,) float32, C-contiguous."""
+    """The same by all threads."""
     n = values.shape[0]
     for part in prange((n + _CHUNK - 1) // _CHUNK):
-        _tanh(values[part * _CHUNK : min((part + 1) * _CHUNK, n)])
+        tanh_of_strip(values[part * _CHUNK : min((part + 1) * _CHUNK, n)])

@@ -16,22 +16,33 @@ from numba.extending import intrinsic
 
 from .jit import kernel, unowned
 
-__all__ = ["BLOCK", "LINE", "compress", "count_entries", "gradient", "times", "transposed"]
+__all__ = [
+    "BLOCK", "LINE", "VECTOR", "add_one_vector", "add_three_vectors",
+    "compress", "count_entries", "gradient", "times", "transposed",
+]  # fmt: skip
 
 # Points that share a panel of weights before the next comes; of 16, 32, 64 and 128 the fastest, with 128.
 TILE = 64
 # Points whose gradients stay close while features pass by; of 32, 64, 128 and 256 the fastest.
 BLOCK = 128
-# Bytes of a cache line.
-LINE = 64
+# Points that a thread compresses at a time.
+_PART = 512
+# Bytes of a cache line, and of a vector that is half one.
+LINE, VECTOR = 64, 32
+# Vectors of a row that are added at once to a feature's gradient: of 1 to 8 the fastest.
+_WIDE = 5
 
 
-@kernel()
+@kernel(parallel=True)
 def count_entries(inputs: Any, common: Any) -> Any:
     """How many features of each point differ from the common value; inputs (d, n), common (d,)."""
-    counts = np.zeros(inputs.shape[1], np.int64)
-    for j in range(inputs.shape[0]):
-        _count_row(inputs[j], common[j], counts)
+    n = inputs.shape[1]
+    counts = np.zeros(n, np.int64)
+    for part in prange((n + _PART - 1) // _PART):
+        rows, found = unowned(inputs), unowned(counts)
+        first, last = part * _PART, min((part + 1) * _PART, n)
+        for j in range(inputs.shape[0]):
+            _count_row(rows[j][first:last], common[j], found[first:last])
     return counts
 
 
@@ -41,17 +52,20 @@ def _count_row(row: Any, common: Any, counts: Any) -> None:
         counts[i] += row[i] != common
 
 
-@kernel()
+@kernel(parallel=True)
 def compress(inputs: Any, common: Any, starts: Any, features: Any, values: Any) -> None:
     """Write the entries of each point, by ascending feature: those of point i at starts[i]..starts[i + 1]."""
-    ends = starts.copy()
-    for j in range(inputs.shape[0]):
-        row, background = inputs[j], common[j]
-        for i in range(row.shape[0]):
-            if row[i] != background:
-                features[ends[i]] = j
-                values[ends[i]] = row[i] - background
-                ends[i] += 1
+    n = inputs.shape[1]
+    for part in prange((n + _PART - 1) // _PART):
+        first, last = part * _PART, min((part + 1) * _PART, n)
+        rows, ends = unowned(inputs), starts[first:last].copy()
+        for j in range(inputs.shape[0]):
+            row, background = rows[j], common[j]
+            for i in range(first, last):
+                if row[i] != background:
+                    features[ends[i - first]] = j
+                    values[ends[i - first]] = row[i] - background
+                    ends[i - first] += 1
 
 
 @kernel(parallel=True)
@@ -84,8 +98,8 @@ def transposed(starts: Any, features: Any, values: Any, n_features: int) -> Any:
     return block_starts, points, ordered
 
 
-def _adder(n_lines: int, n_sums: int) -> Any:
-    """An intrinsic that adds a panel of rows, `n_lines` cache lines wide, in `n_sums` sums which take turns.
+def _adder(n_lines: int, n_sums: int, size: int = LINE) -> Any:
+    """An intrinsic that adds a panel of rows, `n_lines` lines of `size` bytes wide, in `n_sums` sums which take turns.
 
     Eight registers of sums are as many as additions are under way at once.
     """
@@ -95,7 +109,7 @@ def _adder(n_lines: int, n_sums: int) -> Any:
         """Add to total[column:] the rows rows[e] (int32) of a flat table of this width times values[e], e in start..stop."""
         number, word = total.dtype, ir.IntType(64)
         kind = ir.FloatType() if number.bitwidth == 32 else ir.DoubleType()
-        line = LINE * 8 // number.bitwidth
+        line = size * 8 // number.bitwidth
         vector = ir.VectorType(kind, line)
 
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -146,7 +160,8 @@ def _adder(n_lines: int, n_sums: int) -> Any:
     return add_rows
 
 
-_add_narrow, _add_wide = _adder(1, 4), _adder(4, 1)
+_add_line = _adder(1, 4)
+add_one_vector, add_three_vectors, _add_wide = _adder(1, 8, VECTOR), _adder(3, 2, VECTOR), _adder(_WIDE, 1, VECTOR)
 
 
 @kernel(parallel=True)
@@ -177,7 +192,7 @@ def times(weights: Any, base: Any, starts: Any, features: Any, values: Any, resu
             for i in range(first, last):
                 row = sums[i - first]
                 row[:] = base[column : column + line]
-                _add_narrow(row, panels[panel], line, 0, own, entries, starts[i], starts[i + 1])
+                _add_line(row, panels[panel], line, 0, own, entries, starts[i], starts[i + 1])
             for k in range(min(line, width - column)):
                 unit = result[column + k]
                 for i in range(first, last):
@@ -197,16 +212,16 @@ def gradient(gradients: Any, starts: Any, points: Any, values: Any, turned: Any,
         Counted within the block.
     values : (entries,)
     turned : (blocks * BLOCK * W,)
-        Room for the transposed gradients.
+        Room for the transposed gradients, beginning with a cache line.
     result : (d, W)
-        Written here; W is a multiple of what a cache line holds.
+        Written here; W is a multiple of what a vector holds.
     n_parts : int
         Into how many ranges the features are cut, each for one thread.
     """
     width, n = gradients.shape
     n_blocks, n_features, padded = starts.shape[0], starts.shape[1] - 1, result.shape[1]
-    size = LINE // gradients.itemsize
-    wide = padded // (4 * size) * 4 * size
+    size = VECTOR // gradients.itemsize
+    wide = padded // (_WIDE * size) * _WIDE * size
     for block in prange(n_blocks):
         first, last = block * BLOCK, min((block + 1) * BLOCK, n)
         for k in range(width):
@@ -220,11 +235,11 @@ def gradient(gradients: Any, starts: Any, points: Any, values: Any, turned: Any,
         for block in range(n_blocks):
             flat = flats[block * BLOCK * padded : (block + 1) * BLOCK * padded]
             own = unowned(starts[block])
-            for column in range(0, wide, 4 * size):
+            for column in range(0, wide, _WIDE * size):
                 for j in range(low, high):
                     if own[j] < own[j + 1]:
                         _add_wide(totals[j], flat, padded, column, which, entries, own[j], own[j + 1])
             for column in range(wide, padded, size):
                 for j in range(low, high):
                     if own[j] < own[j + 1]:
-                        _add_narrow(totals[j], flat, padded, column, which, entries, own[j], own[j + 1])
+                        add_one_vector(totals[j], flat, padded, column, which, entries, own[j], own[j + 1])

@@ -81,7 +81,7 @@ class Ensemble:
         init_scale: float = 1.0,
         used_inputs: Tensor | None = None,
     ) -> None:
-        self._activate, self._slope, self._activation = ACTIVATIONS[activation]
+        self._activate, self._slope, self.activation = ACTIVATIONS[activation]
         networks = [_initial_parameters(widths, seed, dtype, init_scale) for seed in seeds]
         self._used = torch.ones(widths[0], dtype=torch.bool) if used_inputs is None else used_inputs
         # (S units, unused inputs): as they were at the start, for points that are not zero there.
@@ -155,7 +155,7 @@ class Ensemble:
             points.strips,
             points.original,
             points.weights.numpy(),
-            self._activation,
+            self.activation,
             learn,
             logits.numpy(),
             wrong,
@@ -193,7 +193,9 @@ class Ensemble:
             self.parameters[2 * layer - 1].grad = gradient.sum(2)
         first = self.parameters[0]
         if points.sparse is not None:
-            first.grad = points.sparse.gradient(gradient)
+            of_bias = self.parameters[1].grad
+            assert of_bias is not None
+            first.grad = points.sparse.gradient(gradient, of_bias)
         else:
             first.grad = (gradient.flatten(0, 1) @ points.inputs.T).view_as(first)
 

@@ -1,5 +1,6 @@
 """Products of the first layers with points most of whose features have a common value."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["SparseInputs"]
+__all__ = ["SparseInputs", "aligned"]
 
 # Of all values, at most so many may differ from their feature's common one: an entry costs twice what a value costs in a dense
 # product, measured with 200 units on 669 features.
@@ -25,18 +26,26 @@ class SparseInputs:
     ----------
     inputs : (d, n) float32 or float64 array
     common : (d,)
+
+    Attributes
+    ----------
+    common : (d,)
+    starts : (n + 1,) int64
+        The entries of point i are starts[i]..starts[i + 1].
+    features : (entries,) int32
+    values : (entries,)
     """
 
     def __init__(self, inputs: NDArray[Any], common: NDArray[Any]) -> None:
         from fastent.kernels.sparse import compress, count_entries, transposed
 
-        self._common, self._shape = common, inputs.shape
-        self._starts = np.concatenate([[0], np.cumsum(count_entries(inputs, common))])
-        self._features = np.empty(self._starts[-1], np.int32)
-        self._values = np.empty(self._starts[-1], inputs.dtype)
-        compress(inputs, common, self._starts, self._features, self._values)
-        self._room: dict[str, NDArray[np.uint8]] = {}
-        self._by_feature = transposed(self._starts, self._features, self._values, len(inputs))
+        self.common, self._shape = common, inputs.shape
+        self.starts = np.concatenate([[0], np.cumsum(count_entries(inputs, common))])
+        self.features = np.empty(self.starts[-1], np.int32)
+        self.values = np.empty(self.starts[-1], inputs.dtype)
+        compress(inputs, common, self.starts, self.features, self.values)
+        self._room: dict[str, NDArray[Any]] = {}
+        self._by_feature = transposed(self.starts, self.features, self.values, len(inputs))
 
     @classmethod
     def where_it_pays(cls, inputs: Tensor) -> "SparseInputs | None":
@@ -62,55 +71,60 @@ class SparseInputs:
         base = np.zeros(n_panels * line, flat.dtype)
         for panel, start in zip(panels, range(0, len(flat), line), strict=True):
             panel.reshape(-1, line)[:, : len(flat) - start] = flat[start : start + line].T
-        base[: len(flat)] = biases + flat @ self._common
-        times(panels, base, self._starts, self._features, self._values, result)
+        base[: len(flat)] = biases + flat @ self.common
+        times(panels, base, self.starts, self.features, self.values, result)
         return torch.from_numpy(result).view(*weight.shape[:2], -1)
 
-    def gradient(self, gradient: Tensor) -> Tensor:
-        """The products (S, h, d) of gradients (S, h, n) with the points."""
+    def gradient(self, gradient: Tensor, total: Tensor) -> Tensor:
+        """The products (S, h, d) of gradients (S, h, n) with the points, given the gradients' sums over these, (S, h)."""
         import numba
 
         from fastent.kernels.sparse import BLOCK
         from fastent.kernels.sparse import gradient as sums
 
         flat = gradient.flatten(0, 1).numpy()
-        result = np.empty((len(flat), self._shape[0]), flat.dtype)
+        result = total.flatten().numpy()[:, None] * self.common
         starts, points, values = self._by_feature
         for units, width in self._pieces(len(flat), flat.itemsize):
             own = flat[units]
             turned = self._space("turned", (len(starts) * BLOCK, width), flat.dtype)
             found = self._space("found", (self._shape[0], width), flat.dtype)
             sums(own, starts, points, values, turned.ravel(), found, numba.get_num_threads())
-            np.add(found[:, : len(own)].T, own.sum(1)[:, None] * self._common, out=result[units])
+            result[units] += found[:, : len(own)].T
         return torch.from_numpy(result).view(*gradient.shape[:2], -1)
 
     def _pieces(self, n_units: int, itemsize: int) -> list[tuple[slice, int]]:
-        """Units in pieces whose sums stay in the cache, and the width of a piece in whole cache lines."""
-        from fastent.kernels.sparse import LINE
+        """Units in pieces whose sums stay in the cache, and the width of a piece in whole vectors."""
+        from fastent.kernels.sparse import VECTOR
 
-        line = LINE // itemsize
-        most = max(_TABLE // (self._shape[0] * itemsize) // line, 4) * line
+        vector = VECTOR // itemsize
+        most = max(_TABLE // (self._shape[0] * itemsize) // vector, 8) * vector
         n_pieces = -(-n_units // most)
         size = -(-n_units // n_pieces)
-        return [(slice(start, min(start + size, n_units)), -(-size // line) * line) for start in range(0, n_units, size)]
+        return [(slice(start, min(start + size, n_units)), -(-size // vector) * vector) for start in range(0, n_units, size)]
 
     def _space(self, name: str, shape: tuple[int, int], dtype: Any) -> NDArray[Any]:
-        """An array that begins with a cache line, the same at every call: what it holds does not matter."""
-        from fastent.kernels.sparse import LINE
+        """Room that is kept from call to call: what it holds does not matter."""
+        if name not in self._room or self._room[name].shape != shape or self._room[name].dtype != dtype:
+            self._room[name] = aligned(shape, dtype)
+        return self._room[name]
 
-        size = shape[0] * shape[1] * np.dtype(dtype).itemsize
-        if len(self._room.get(name, ())) < size + LINE:
-            self._room[name] = np.zeros(size + LINE, np.uint8)
-        raw = self._room[name]
-        start = -raw.ctypes.data % LINE
-        space: NDArray[Any] = raw[start : start + size].view(dtype).reshape(shape)
-        return space
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Zeros that begin with a cache line, so that rows of whole vectors never lie in more lines than they need."""
+    from fastent.kernels.sparse import LINE
+
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + LINE, np.uint8)
+    start = -raw.ctypes.data % LINE
+    zeros: NDArray[Any] = raw[start : start + size].view(dtype).reshape(shape)
+    return zeros
 
 
 def _common_values(rows: NDArray[Any]) -> NDArray[Any]:
-    """The most frequent value of each row."""
-    common = np.empty(len(rows), rows.dtype)
-    for j, row in enumerate(rows):
-        values, counts = np.unique(row, return_counts=True)
-        common[j] = values[counts.argmax()]
+    """The most frequent value of each row, of equally frequent ones the least."""
+    ordered, places = np.sort(rows, axis=1), np.arange(rows.shape[1])
+    new = np.diff(ordered, axis=1, prepend=np.nan) != 0
+    run_starts = np.maximum.accumulate(np.where(new, places, 0), axis=1)
+    common: NDArray[Any] = ordered[np.arange(len(rows)), (places - run_starts).argmax(1)]
     return common

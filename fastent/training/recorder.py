@@ -48,9 +48,9 @@ class Recorder:
                 self.distance[now, :, layer, c] = np.sqrt(((means - means[:, c, None]) ** 2).sum(2))
         self.n_recorded = now + 1
 
-    def record_test(self, epoch: int, observed: Observation) -> None:
+    def record_test(self, epoch: int, errors: NDArray[np.float64]) -> None:
         self.test_epoch.append(epoch)
-        self.test_error.append(observed.wrong.mean(1))
+        self.test_error.append(errors)
 
     def records(self) -> Records:
         """Return everything so far, seeds first (see Run for shapes)."""

@@ -22,6 +22,7 @@ from fastent.progress import Progress, interruptible, reporting
 from fastent.threads import limit_threads
 from fastent.training.data import Data, load_data
 from fastent.training.ensemble import ACTIVATIONS, Ensemble
+from fastent.training.held_out import HeldOut
 from fastent.training.modules import ModuleEnsemble, cnn, find_factory, model_digest
 from fastent.training.points import Points
 from fastent.training.recorder import Recorder
@@ -251,6 +252,7 @@ def _train(
     test_points = Points.sort(_columns(data.x_test, used, dtype, device), data.y_test, n_classes, every)
     if factory is None:
         points, test_points = points.compressed(), test_points.compressed()
+    held_out = HeldOut(networks, test_points)
     optimizer = _optimizer(networks, config)
     recorder = Recorder(n_epochs + 1, len(config["layers"] if factory is not None else config["hidden"]), points)
     seconds_before = 0.0
@@ -288,7 +290,7 @@ def _train(
             if epoch == recorder.n_recorded:
                 recorder.record(observed)
                 if epoch % config["test_every"] == 0 or epoch == n_epochs:
-                    recorder.record_test(epoch, networks.observe(test_points, learn=False))
+                    recorder.record_test(epoch, held_out.errors())
             if observe is not None:
                 observe(Snapshot(epoch, networks, points, data.x_train, observed.logits))
             report(epoch, f"training error {recorder.train_error[epoch].mean():.4f}")
