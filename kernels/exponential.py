@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 
 from .jit import FUSED, kernel
 
-__all__ = ["exponential", "single_exponential", "single_tanh", "tanh_of_strip"]
+__all__ = ["exponential", "single_exponential", "single_tanh", "single_tanh_of_strip"]
 
 _LOG2_E = 1.4426950408889634
 # log 2 in two parts, the first of few bits, so that x - n log 2 loses none.
@@ -80,7 +80,7 @@ def single_exponential(x: Any) -> Any:
 
 
 @kernel(fastmath=FUSED)
-def tanh_of_strip(values: Any) -> None:
+def single_tanh_of_strip(values: Any) -> None:
     """Put tanh(x), to 2 units in the last place, in the place of x: (n,) float32, C-contiguous; by one thread."""
     for i in range(values.shape[0]):
         x = values[i]
@@ -100,7 +100,7 @@ def tanh_of_strip(values: Any) -> None:
 
 @kernel(parallel=True)
 def single_tanh(values: Any) -> None:
-    """The same by all threads."""
+    """Put tanh(x) in the place of x, as `single_tanh_of_strip` does, by all threads."""
     n = values.shape[0]
     for part in prange((n + _CHUNK - 1) // _CHUNK):
-        tanh_of_strip(values[part * _CHUNK : min((part + 1) * _CHUNK, n)])
+        single_tanh_of_strip(values[part * _CHUNK : min((part + 1) * _CHUNK, n)])

@@ -15,7 +15,7 @@ from .exponential import exponential
 from .jit import FUSED, SUMS, kernel, unowned
 from .recording import add_squares, dot, invert_norms
 
-__all__ = ["RELU", "STRIP", "TANH", "head"]
+__all__ = ["RELU", "STRIP", "TANH", "add_scaled", "head"]
 
 TANH, RELU = 0, 1
 
@@ -34,8 +34,8 @@ def _note_losses(own: Any, other: Any, wins_ties: bool, lost: Any) -> None:
             lost[i] |= other[i] > own[i]
 
 
-@kernel(fastmath=SUMS)
-def _add_scaled(values: Any, factor: Any, total: Any) -> None:
+@kernel(fastmath=FUSED)
+def add_scaled(values: Any, factor: Any, total: Any) -> None:
     for i in range(total.shape[0]):
         total[i] += factor * values[i]
 
@@ -152,7 +152,7 @@ def head(
             row = values[j, start:stop]
             add_squares(row, norms)
             for c in range(n_outputs):
-                _add_scaled(row, factors[c, j], scores[c, start:stop])
+                add_scaled(row, factors[c, j], scores[c, start:stop])
         lost = np.zeros(width, np.bool_)
         for c in range(n_outputs):
             if c != own:
@@ -184,7 +184,7 @@ def head(
             arriving[:] = 0.0
             for c in range(n_outputs):
                 head_gradient[s, t, c, j] = dot(row, gradients[c])
-                _add_scaled(gradients[c], np.float64(factors[c, j]), arriving)
+                add_scaled(gradients[c], np.float64(factors[c, j]), arriving)
             if activation == TANH:
                 bias_gradient[s, t, j] = _through_tanh(arriving, row)
             else:

@@ -98,10 +98,10 @@ def transposed(starts: Any, features: Any, values: Any, n_features: int) -> Any:
     return block_starts, points, ordered
 
 
-def _adder(n_lines: int, n_sums: int, size: int = LINE) -> Any:
-    """An intrinsic that adds a panel of rows, `n_lines` lines of `size` bytes wide, in `n_sums` sums which take turns.
+def _adder(n_vectors: int, n_sums: int, size: int) -> Any:
+    """An intrinsic that adds table rows `n_vectors` of `size` bytes wide, in `n_sums` sums which take turns.
 
-    Eight registers of sums are as many as additions are under way at once.
+    A unit's sum has the same bits whatever the width, as long as the number of sums is the same.
     """
 
     @intrinsic
@@ -135,8 +135,8 @@ def _adder(n_lines: int, n_sums: int, size: int = LINE) -> Any:
                     product = builder.fmul(spread, load(at(data["flat"], builder.add(row, word(i * line)))), flags=["contract"])
                     builder.store(builder.fadd(builder.load(total), product, flags=["contract"]), total)
 
-            sums = [[cgutils.alloca_once(builder, vector) for _ in range(n_lines)] for _ in range(n_sums)]
-            own = [at(data["total"], builder.add(column, word(i * line))) for i in range(n_lines)]
+            sums = [[cgutils.alloca_once(builder, vector) for _ in range(n_vectors)] for _ in range(n_sums)]
+            own = [at(data["total"], builder.add(column, word(i * line))) for i in range(n_vectors)]
             for number_of_sum, held in enumerate(sums):
                 for total, place in zip(held, own, strict=True):
                     builder.store(ir.Constant(vector, [0.0] * line) if number_of_sum else load(place), total)
@@ -160,8 +160,10 @@ def _adder(n_lines: int, n_sums: int, size: int = LINE) -> Any:
     return add_rows
 
 
-_add_line = _adder(1, 4)
-add_one_vector, add_three_vectors, _add_wide = _adder(1, 8, VECTOR), _adder(3, 2, VECTOR), _adder(_WIDE, 1, VECTOR)
+# Of points: four sums of each unit, in `times` as in `held_out`, which so find the same bits.
+_add_line, add_one_vector, add_three_vectors = _adder(1, 4, LINE), _adder(1, 4, VECTOR), _adder(3, 4, VECTOR)
+# Of features: as many sums as keep the additions of a narrow row under way, and one for each vector of a wide row.
+_add_vector_of_gradient, _add_wide = _adder(1, 8, VECTOR), _adder(_WIDE, 1, VECTOR)
 
 
 @kernel(parallel=True)
@@ -242,4 +244,4 @@ def gradient(gradients: Any, starts: Any, points: Any, values: Any, turned: Any,
             for column in range(wide, padded, size):
                 for j in range(low, high):
                     if own[j] < own[j + 1]:
-                        add_one_vector(totals[j], flat, padded, column, which, entries, own[j], own[j + 1])
+                        _add_vector_of_gradient(totals[j], flat, padded, column, which, entries, own[j], own[j + 1])

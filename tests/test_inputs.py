@@ -47,11 +47,11 @@ def test_in_pieces_that_stay_in_the_cache():
     rng = np.random.default_rng(0)
     inputs = random_inputs(rng, 3000, 150, 0.1, np.float32)
     sparse = SparseInputs(inputs, inputs[:, 0].copy())
-    weight, bias = rng.standard_normal((7, 31, 3000)).astype(np.float32), rng.standard_normal((7, 31)).astype(np.float32)
-    assert len(sparse._pieces(217, 4)) > 3
+    weight, bias = rng.standard_normal((10, 31, 3000)).astype(np.float32), rng.standard_normal((10, 31)).astype(np.float32)
+    assert len(sparse._pieces(310, 4)) > 3
     found = sparse.times(torch.from_numpy(weight), torch.from_numpy(bias))
     np.testing.assert_allclose(found, weight.astype(float) @ inputs + bias[:, :, None], atol=2e-3)
-    gradient = rng.standard_normal((7, 31, 150)).astype(np.float32)
+    gradient = rng.standard_normal((10, 31, 150)).astype(np.float32)
     found = sparse.gradient(torch.from_numpy(gradient), torch.from_numpy(gradient.sum(2)))
     np.testing.assert_allclose(found, gradient.astype(float) @ inputs.T, atol=2e-3)
 
@@ -72,6 +72,15 @@ def test_threads_do_not_change_the_bits():
 def test_where_it_pays(density, pays):
     inputs = torch.from_numpy(random_inputs(np.random.default_rng(2), 30, 2000, density, np.float32))
     assert (SparseInputs.where_it_pays(inputs) is not None) == pays
+
+
+@pytest.mark.parametrize(("background", "zeros", "pays"), [(1.0, False, True), (1.0, True, False), (0.0, True, True)])
+def test_points_that_would_be_differences_of_large_numbers(background, zeros, pays):
+    inputs = np.full((30, 1000), background, np.float32)
+    inputs[::7, 1::3] = 3.0
+    if zeros:
+        inputs[:, 5] = 0
+    assert (SparseInputs.where_it_pays(torch.from_numpy(inputs)) is not None) == pays
 
 
 def test_no_features():

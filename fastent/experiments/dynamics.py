@@ -14,6 +14,7 @@ from fastent.experiments.setting import Setting
 from fastent.intervals import Estimate, coefficient_of_variation, student_mean
 from fastent.plots.curves import draw_run
 from fastent.progress import Progress
+from fastent.training.reasons import ended_too_early
 from fastent.training.run import Run
 
 if TYPE_CHECKING:
@@ -59,15 +60,17 @@ class Dynamics(Result):
     @property
     def verdict(self) -> Verdict:
         share, variation = self.share[-1], self.variation_of_mean[-1]
+        # A radius that still falls where the epochs end may turn yet.
+        missing: Literal["no", "undecided"] = "undecided" if ended_too_early(self.run.inversion_summary()) else "no"
         if not share.any():
-            return Verdict("no", f"No inversion in the last hidden layer: {reasons_text([self.run])}.")
+            return Verdict(missing, f"No inversion in the last hidden layer: {reasons_text([self.run])}.")
         said = f"{share.mean():.0%} of the radii in the last hidden layer have an inversion"
         spread = (
             "the coefficient of variation over seeds of its training error is "
             f"{estimate_text(variation, percent=True, digits=1)}; stable means below {_STABLE:.0%}"
         )
         if share.min() < 1:
-            return Verdict("no", f"{said}: {reasons_text([self.run])}; {spread}.")
+            return Verdict(missing, f"{said}: {reasons_text([self.run])}; {spread}.")
         if math.isnan(variation.low):
             why = "one network does" if self.run.n_seeds == 1 else "networks without an error there do"
             return Verdict("undecided", f"{said}; {why} not tell how stable its training error is.")

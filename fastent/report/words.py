@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastent.training.inversion import Inversion, InversionSummary, summarize_inversions
-from fastent.training.reasons import STILL_FALLING, because, joined, subject, without_inversion
+from fastent.training.reasons import because, joined, still_fall, subject, without_inversion
 from fastent.training.run import Run
 from fastent.training.tables import epoch_of, radius_at_end
 
@@ -60,7 +60,7 @@ def headline(run: Run) -> Headline:
     some = [summary for summary in summaries if summary.found]
     if not some:
         title = f"No inversion in {_epochs(run)}"
-        longer = ("Train longer to see whether they turn.",) if _all_still_falling(summaries) else ()
+        longer = ("Train longer to see whether they turn.",) if still_fall(summaries) else ()
         if len({_cause(summary) for summary in summaries}) == 1:
             return Headline(f"{title}, because {because(summaries[0])}.", longer)
         return Headline(f"{title}.", (*without_inversion(run), *longer))
@@ -212,10 +212,6 @@ def _stragglers(run: Run) -> str:
     if any(not inversion for inversion in run.inversion[:, -1].flat):
         seeds += " with an inversion" if seeds else ""
     return f"{count(n)} of {total} training points stood in the way: misclassified at that moment{seeds}."
-
-
-def _all_still_falling(summaries: list[InversionSummary]) -> bool:
-    return all(set(summary.reasons) == {STILL_FALLING} for summary in summaries)
 
 
 def _cause(summary: InversionSummary) -> tuple[tuple[str, int], ...]:

@@ -65,7 +65,7 @@ class Ensemble:
 
     Network s starts from the very numbers that ``torch.manual_seed(seeds[s])`` followed by an ``nn.Sequential`` of
     ``nn.Linear`` layers of these widths would draw, times `init_scale`. `used_inputs` keeps some of the inputs only: an input
-    that is zero on every point moves nothing and is never moved.
+    that is zero on every point moves nothing and is never moved. The attribute `activation` is the kernels' name for it.
     """
 
     learns_when_observed = True

@@ -12,14 +12,16 @@ from fastent.training.points import Points
 
 __all__ = ["HeldOut"]
 
+# Weights, what a point without entries gets from them, the head's weights and biases: all float32.
+Parameters = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+
 
 class HeldOut:
     """Errors of S networks on points that they do not learn from.
 
     Networks of one hidden layer on sparse inputs are followed: how far a point's margin can have moved is bounded by how far
     the parameters have, as Hamerly bounds the moves of centres in k-means. A point whose margin is larger than that, and than
-    rounding, is as it was. Of MNIST's 10,000 test images a third is passed in an epoch of the first 60, a seventh later. The
-    errors are those of passing all points.
+    rounding, is as it was. The errors are those of passing all points.
     """
 
     def __init__(self, networks: Ensemble | ModuleEnsemble, points: Points) -> None:
@@ -37,20 +39,28 @@ class HeldOut:
 
 
 class _Followed:
-    """What is known of each point's margin.
+    """What is known of each point's margin, its own logit less the largest other.
 
-    Bounds are lines over a point's span, the norm of its entries: (S, 2), constant and slope, for the margins of S networks.
+    Bounds are lines over a point's span, the norm of its entries (what differs from the inputs' common values): (S, 2),
+    constant and slope, for the margins of S networks. `_moved` is how far margins may have moved since training began, and
+    `_levels` (S, n) how far that may go until a point must be passed.
     """
 
     def __init__(self, networks: Ensemble, inputs: SparseInputs, codes: NDArray[np.int64]) -> None:
         self._networks, self._inputs, self._codes = networks, inputs, codes
-        n_networks, n_entries, n = len(networks.parameters[0]), np.diff(inputs.starts), len(codes)
+        n_networks, n_units, n_features = networks.parameters[0].shape
+        n_entries, n = np.diff(inputs.starts), len(codes)
         squares = inputs.values.astype(np.float64) ** 2
         self._spans = np.sqrt(np.bincount(np.repeat(np.arange(n), n_entries), squares, n))
         self._most_entries = n_entries.max()
         self._levels, self._wrong = np.full((n_networks, n), -np.inf), np.zeros((n_networks, n), bool)
         self._moved = np.zeros((n_networks, 2))
-        self._before: list[NDArray[np.float32]] | None = None
+        self._before: Parameters | None = None
+        from fastent.kernels.held_out import LANES
+
+        width = -(-n_units // LANES) * LANES
+        self._table = aligned((n_networks, n_features, width), np.float32)
+        self._padded_base = np.zeros((n_networks, width), np.float32)
 
     @classmethod
     def where_possible(cls, networks: Ensemble | ModuleEnsemble, points: Points) -> "_Followed | None":
@@ -62,73 +72,64 @@ class _Followed:
         return cls(networks, points.sparse, points.codes.numpy())
 
     def wrong(self) -> NDArray[np.bool_]:
-        """(S, n), sorted by class."""
-        from fastent.kernels.held_out import VECTOR, judge
+        """Which points are misclassified, (S, n), sorted by class; overwritten by the next call."""
+        from fastent.kernels.held_out import judge
 
-        weight, bias, head, head_bias = (parameter.numpy() for parameter in self._networks.parameters)
-        base = bias + weight @ self._inputs.common
-        now = [weight, base, head, head_bias]
-        if self._before is not None:
-            self._moved += self._movement(self._before, now)
-        self._before = [values.copy() for values in now]
-        n_networks, n_units, n_features = weight.shape
-        width = -(-n_units // VECTOR) * VECTOR
-        table, starts = aligned((n_networks, n_features, width), np.float32), np.zeros((n_networks, width), np.float32)
-        table[:, :, :n_units], starts[:, :n_units] = weight.swapaxes(1, 2), base
+        weight, bias, head, head_bias = self._networks.parameters
+        now = weight.numpy(), self._inputs.base(weight, bias), head.numpy(), head_bias.numpy()
+        with np.errstate(over="ignore", invalid="ignore"):  # of networks that diverge
+            if self._before is not None:
+                self._moved += self._movement(self._before, now)
+            rounding = self._rounding(now)
+        if not np.isfinite(self._moved).all():
+            self._moved[:], self._levels[:] = 0, -np.inf
+        self._before = now[0].copy(), now[1], now[2].copy(), now[3].copy()
+        n_networks, n_units, _ = now[0].shape
+        self._table[:, :, :n_units], self._padded_base[:, :n_units] = now[0].swapaxes(1, 2), now[1]
         judge(
-            table.reshape(n_networks, -1),
-            starts,
-            head,
-            head_bias,
-            self._inputs.starts,
-            self._inputs.features,
-            self._inputs.values,
-            self._codes,
-            self._spans,
+            (self._table.reshape(n_networks, -1), self._padded_base, now[2], now[3]),
+            (self._inputs.starts, self._inputs.features, self._inputs.values, self._codes, self._spans),
             self._moved,
-            self._rounding(now),
+            rounding,
             self._networks.activation,
             self._levels,
             self._wrong,
         )
         return self._wrong
 
-    def _movement(self, before: list[NDArray[np.float32]], now: list[NDArray[np.float32]]) -> NDArray[np.float64]:
-        """The most that margins have moved: by the units under the weights before, by the weights on the units now."""
-        weight, base, head, head_bias = (new - old for new, old in zip(now, before, strict=True))
-        constant, slope = self._largest_activation(now)
-        apart, parting = np.ptp(before[2], axis=1), np.ptp(head, axis=1)
-        return np.stack(
-            [
-                (apart * np.abs(base) + parting * constant).sum(1) + np.ptp(head_bias, axis=1),
-                (apart * _norms(weight) + parting * slope).sum(1),
-            ],
-            axis=1,
-        )
-
-    def _rounding(self, now: list[NDArray[np.float32]]) -> NDArray[np.float64]:
-        """The most by which a margin computed in single precision is off."""
-        weight, base, head, head_bias = now
-        constant, slope = self._largest_activation(now)
-        largest = np.abs(head).max(1)
-        steps = self._most_entries + weight.shape[1] + 16
+    def _movement(self, before: Parameters, now: Parameters) -> NDArray[np.float64]:
+        """The most that margins have moved: v'a' - va = v (a' - a) + (v' - v) a', v the head's weights, a the activations."""
+        weight, base, head, head_bias = (new.astype(np.float64) - old for new, old in zip(now, before, strict=True))
+        most, most_by_span = self._largest_activations(now)
+        head_range, head_range_moved = np.ptp(before[2].astype(np.float64), axis=1), np.ptp(head, axis=1)
         line = [
-            (largest * (np.abs(base) + constant)).sum(1) + np.abs(head_bias).max(1),
-            (largest * (_norms(weight) + slope)).sum(1),
+            (head_range * np.abs(base) + head_range_moved * most).sum(1) + np.ptp(head_bias, axis=1),
+            (head_range * _norms(weight) + head_range_moved * most_by_span).sum(1),
         ]
-        bound: NDArray[np.float64] = 2 * steps * np.finfo(np.float32).eps * np.stack(line, axis=1)
+        return np.stack(line, axis=1)
+
+    def _rounding(self, now: Parameters) -> NDArray[np.float64]:
+        """The most by which a margin computed in single precision is off."""
+        weight, base, head, head_bias = (values.astype(np.float64) for values in now)
+        most, most_by_span = self._largest_activations(now)
+        largest = np.abs(head).max(1)
+        line = [
+            (largest * (np.abs(base) + most)).sum(1) + np.abs(head_bias).max(1),
+            (largest * (_norms(weight) + most_by_span)).sum(1),
+        ]
+        # Additions one after the other, and some for the activation and for joining partial sums; two logits make a margin.
+        additions = self._most_entries + weight.shape[1] + 16
+        bound: NDArray[np.float64] = 2 * additions * np.finfo(np.float32).eps * np.stack(line, axis=1)
         return bound
 
-    def _largest_activation(self, now: list[NDArray[np.float32]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bounds of each unit's activation, (S, h) constants and slopes."""
-        weight, base = now[:2]
+    def _largest_activations(self, now: Parameters) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Bounds of each unit's activation, constants and slopes over the span: (S, h) each."""
+        weight, base = now[0].astype(np.float64), now[1].astype(np.float64)
         if self._networks.activation == TANH:
-            return np.ones(base.shape), np.zeros(base.shape)
-        return np.abs(base).astype(np.float64), _norms(weight)
+            return np.ones_like(base), np.zeros_like(base)
+        return np.abs(base), _norms(weight)
 
 
-def _norms(weight: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Norms over the inputs, no less than they are for all that single precision rounds."""
-    squares = np.einsum("shd,shd->sh", weight, weight).astype(np.float64)
-    norms: NDArray[np.float64] = np.sqrt(squares * (1 + weight.shape[2] * np.finfo(np.float32).eps))
+def _norms(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    norms: NDArray[np.float64] = np.sqrt(np.einsum("shd,shd->sh", weight, weight))
     return norms

@@ -7,14 +7,14 @@ from fastent.training.inversion import InversionSummary
 if TYPE_CHECKING:
     from fastent.training.run import Run
 
-__all__ = ["STILL_FALLING", "because", "joined", "subject", "without_inversion"]
+__all__ = ["because", "ended_too_early", "joined", "still_fall", "subject", "without_inversion"]
 
 # More classes than this are counted, not named.
 _NAMED = 3
-STILL_FALLING = "still falling at the last epoch"
+_STILL_FALLING, _TOO_SHORT = "still falling at the last epoch", "only "
 # Reasons of `find_inversion` that need a subject to be read in a sentence, of one radius and of several.
 _CLAUSES = {
-    STILL_FALLING: ("the radius was still falling at the last epoch", "radii still fall at the last epoch"),
+    _STILL_FALLING: ("the radius was still falling at the last epoch", "radii still fall at the last epoch"),
     "rose before it fell": ("the radius rose before it fell", "radii rose before they fell"),
     "did not move": ("the radius did not move", "radii did not move"),
     "below the prominence asked for": (
@@ -43,6 +43,17 @@ def because(summary: InversionSummary) -> str:
     reasons = sorted(summary.reasons.items(), key=lambda item: (-item[1], item[0]))
     seeds = "" if summary.seeds == 1 else " in {} of " + f"{summary.seeds} seeds"
     return joined([_CLAUSES.get(reason, (reason,))[0] + seeds.format(times) for reason, times in reasons])
+
+
+def still_fall(summaries: list[InversionSummary]) -> bool:
+    """Whether no radius has an inversion, and each for this reason."""
+    return all(set(summary.reasons) == {_STILL_FALLING} for summary in summaries)
+
+
+def ended_too_early(summaries: list[InversionSummary]) -> bool:
+    """Whether every radius without an inversion may have one later."""
+    reasons = {reason for summary in summaries for reason in summary.reasons}
+    return all(reason == _STILL_FALLING or reason.startswith(_TOO_SHORT) for reason in reasons)
 
 
 def subject(run: "Run", c: int) -> str:
