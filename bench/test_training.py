@@ -3,7 +3,9 @@
 import cProfile
 import os
 import pstats
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 
 import fastent as fe
@@ -11,6 +13,7 @@ from bench.conftest import Part
 from bench.notebook_loop import train_and_measure
 from bench.scale import scaled
 from fastent.experiments import stability
+from fastent.training.held_out import _Followed
 from tests.plain_loop import train_plain
 
 EPOCHS, SEEDS = 60, 10
@@ -59,6 +62,22 @@ def test_training(side_by_side, name):
         },
         products_share=share_of_products(ours),
         job=f"{EPOCHS} epochs x {SEEDS} seeds, {name} {len(data.y_train):,} x {data.x_train.shape[1]}, 20 tanh units, all recorded",
+    )
+
+
+def test_held_out(side_by_side):
+    """What it gains to pass only the test points that may have changed sides."""
+    data = load("mnist")
+
+    def passing_all():
+        with patch.object(_Followed, "where_possible", lambda *_: None):
+            return fe.train(data, seeds=SEEDS, epochs=EPOCHS, test_every=1)
+
+    np.testing.assert_array_equal(passing_all().test_error, fe.train(data, seeds=SEEDS, epochs=EPOCHS, test_every=1).test_error)
+    side_by_side(
+        lambda: fe.train(data, seeds=SEEDS, epochs=EPOCHS, test_every=1),
+        {"the same, passing every test point at every epoch": passing_all},
+        job=f"{EPOCHS} epochs x {SEEDS} seeds, mnist {len(data.y_train):,} points, {len(data.y_test):,} for the test error",
     )
 
 

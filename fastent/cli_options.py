@@ -112,7 +112,9 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
             print(f"fastent: error: {error}", file=sys.stderr)
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
-            print("fastent: interrupted", file=sys.stderr)
+            out = options.get("out")
+            kept = out is not None and Path(out).is_dir() and any(Path(out).iterdir())
+            print("fastent: interrupted" + f"; the same command goes on from what {out} keeps" * kept, file=sys.stderr)
             raise typer.Exit(130) from None
         except BrokenPipeError:  # whoever read the output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

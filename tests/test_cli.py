@@ -8,8 +8,10 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import typer
 
 import fastent as fe
+from fastent.cli_options import plain_errors
 from fastent.files import alone_in
 
 RUN = [sys.executable, "-m", "fastent.cli", "run"]
@@ -92,6 +94,22 @@ def test_interrupted_and_continued_is_the_run_without_interruption(tmp_path):
     assert subprocess.run([*RUN, *arguments], check=False, capture_output=True).returncode == 0
     whole = fe.train("digits", seeds=2, epochs=int(partial.epoch[-1]) + 50)
     np.testing.assert_array_equal(fe.load_run(out).radius, whole.radius)
+
+
+def test_an_interruption_says_what_is_kept(tmp_path, capsys):
+    @plain_errors
+    def command(out):
+        raise KeyboardInterrupt
+
+    (tmp_path / "part").touch()
+    for out, said in (
+        (None, "interrupted\n"),
+        (tmp_path / "none", "interrupted\n"),
+        (tmp_path, f"from what {tmp_path} keeps\n"),
+    ):
+        with pytest.raises(typer.Exit):
+            command(out=out)
+        assert said in capsys.readouterr().err
 
 
 def test_a_run_that_is_there_already_is_not_trained_again(tmp_path):

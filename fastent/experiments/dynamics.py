@@ -70,7 +70,8 @@ class Dynamics(Result):
             f"{estimate_text(variation, percent=True, digits=1)}; stable means below {_STABLE:.0%}"
         )
         if share.min() < 1:
-            return Verdict(missing, f"{said}: {reasons_text([self.run])}; {spread}.")
+            known = "" if math.isnan(variation.value) else f"; {spread}"
+            return Verdict(missing, f"{said}: {reasons_text([self.run])}{known}.")
         if math.isnan(variation.low):
             why = "one network does" if self.run.n_seeds == 1 else "networks without an error there do"
             return Verdict("undecided", f"{said}; {why} not tell how stable its training error is.")
