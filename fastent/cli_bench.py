@@ -90,7 +90,7 @@ def _table(result: dict[str, Any]) -> "Table":
         f"{result['machine']['processor']}, {result['machine']['threads']} threads",
         ("job", "ours", "peer", "its time", "ratio"),
         rows,
-        f"{result['share']:.0%} of the points of the whole suite; medians. Ratio: the peer's time over ours.",
+        f"{100 * result['share']:.0f} % of the points of the whole suite; medians. Ratio: the peer's time over ours.",
     )
     table.columns[2].justify = "left"
     for column in table.columns:

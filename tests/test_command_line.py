@@ -425,7 +425,7 @@ def test_bench_shows_ratios_and_what_was_left_out(monkeypatch):
     monkeypatch.setattr(cli_bench, "_run", lambda *asked: BENCHED)
     shown = fastent("bench").stdout
     assert "75.00" in shown
-    assert "10% of the points" in shown
+    assert "10 % of the points" in shown
     assert "Left out, 2 minutes were over: test_late." in shown
     assert strict(fastent("bench --json").stdout) == BENCHED
 

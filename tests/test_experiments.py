@@ -53,7 +53,7 @@ def test_classes_turn_in_every_seed(kept_dynamics):
         assert found.variation[0, c] == pytest.approx(errors.std(ddof=1) / errors.mean())
     errors = critical_errors(found.run)
     assert found.variation_of_mean[0].value == pytest.approx(errors.std(ddof=1) / errors.mean())
-    assert "100%" in found.verdict.sentence
+    assert "100 %" in found.verdict.sentence
     assert found.table().rows[0][:3] == ("even", "1", "4/4")
     _, axes = found.plot()
     assert axes.get_xlabel() == "training error"

@@ -64,10 +64,10 @@ class Dynamics(Result):
         missing: Literal["no", "undecided"] = "undecided" if ended_too_early(self.run.inversion_summary()) else "no"
         if not share.any():
             return Verdict(missing, f"No inversion in the last hidden layer: {reasons_text([self.run])}.")
-        said = f"{share.mean():.0%} of the radii in the last hidden layer have an inversion"
+        said = f"{percent_text(share.mean(), 0)} of the radii in the last hidden layer have an inversion"
         spread = (
             "the coefficient of variation over seeds of its training error is "
-            f"{estimate_text(variation, percent=True, digits=1)}; stable means below {_STABLE:.0%}"
+            f"{estimate_text(variation, percent=True, digits=1)}; stable means below {percent_text(_STABLE, 0)}"
         )
         if share.min() < 1:
             known = "" if math.isnan(variation.value) else f"; {spread}"

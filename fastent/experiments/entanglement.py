@@ -122,7 +122,7 @@ class Entanglement(Result):
         rows = [
             (
                 name,
-                f"{self.found[name]:.0%}",
+                percent_text(self.found[name], 0),
                 estimate_text(self.turn[name], percent=True),
                 estimate_text(self.ratio[name]),
                 self.reasons[name],

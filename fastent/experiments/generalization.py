@@ -107,7 +107,8 @@ class Generalization(Result):
                 f"{kind} test error {_points(effects[kind])} percentage points beside the random control: {meanings[kind]}"
                 for kind in _KINDS
             )
-            + f" (less than {_SMALL:.0%} of the error is too small to name). As a function of the training error at t, {turns}."
+            + f" (less than {percent_text(_SMALL, 0)} of the error is too small to name). "
+            f"As a function of the training error at t, {turns}."
         )
         if np.isnan(effects["clean"].low):
             return Verdict("undecided", f"{said} One network does not tell.")

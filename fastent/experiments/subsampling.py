@@ -68,7 +68,7 @@ class Subsampling(Result):
         change, used = self.change, self.sizes[self.shares > 0]
         said = (
             f"eps* changes by {_signed(change)} when the number of points doubles, from {used[0]:,} to {used[-1]:,}; "
-            f"stable means by less than {_STABLE:.0%}"
+            f"stable means by less than {percent_text(_STABLE, 0)}"
         )
         if np.isnan(change.low):
             return Verdict("undecided", f"{said}. With so few subsets there is no interval.")

@@ -93,13 +93,14 @@ class Sweep(Result):
             return Verdict("undecided", "The inversions are at a training error of 0: no share of that can change.")
         differences = {name: factor.difference for name, factor in self.factors.items()}
         most = max(differences, key=lambda name: -1.0 if np.isnan(differences[name].value) else differences[name].value)
+        turning = float(np.isfinite(self.critical_errors).mean())
         said = (
             f"eps* is {percent_text(level)} on average over {found.sum()} cells, its standard deviation "
-            f"{means[found].std(ddof=1) / level:.0%} of that. {most.capitalize()} moves it most: by "
+            f"{percent_text(means[found].std(ddof=1) / level, 0)} of that. {most.capitalize()} moves it most: by "
             f"{estimate_text(differences[most], percent=True, digits=0)} of the mean from level to level "
             f"(partial eta squared {self.factors[most].eta_squared:.2f}, p = {self.factors[most].p:.2g}); "
-            f"weakly means by less than {_WEAK:.0%}. {(~np.isnan(self.critical_errors)).mean():.0%} of the networks have an "
-            "inversion of every class."
+            f"weakly means by less than {percent_text(_WEAK, 0)}. {percent_text(turning, 0)} of the networks "
+            "have an inversion of every class."
         )
         if any(difference.low >= _WEAK for difference in differences.values()):
             return Verdict("no", said)
