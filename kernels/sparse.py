@@ -109,8 +109,8 @@ def _adder(n_vectors: int, n_sums: int, size: int) -> Any:
         """Add to total[column:] the rows rows[e] (int32) of a flat table of this width times values[e], e in start..stop."""
         number, word = total.dtype, ir.IntType(64)
         kind = ir.FloatType() if number.bitwidth == 32 else ir.DoubleType()
-        line = size * 8 // number.bitwidth
-        vector = ir.VectorType(kind, line)
+        lanes = size * 8 // number.bitwidth
+        vector = ir.VectorType(kind, lanes)
 
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             places = {0: "total", 1: "flat", 4: "rows", 5: "values"}
@@ -130,16 +130,18 @@ def _adder(n_vectors: int, n_sums: int, size: int) -> Any:
                 row = builder.add(builder.mul(row, width), column)
                 factor = builder.load(builder.gep(data["values"], [e]))
                 lane = builder.insert_element(ir.Constant(vector, ir.Undefined), factor, ir.IntType(32)(0))
-                spread = builder.shuffle_vector(lane, lane, ir.Constant(ir.VectorType(ir.IntType(32), line), [0] * line))
+                spread = builder.shuffle_vector(lane, lane, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
                 for i, total in enumerate(held):
-                    product = builder.fmul(spread, load(at(data["flat"], builder.add(row, word(i * line)))), flags=["contract"])
+                    product = builder.fmul(
+                        spread, load(at(data["flat"], builder.add(row, word(i * lanes)))), flags=["contract"]
+                    )
                     builder.store(builder.fadd(builder.load(total), product, flags=["contract"]), total)
 
             sums = [[cgutils.alloca_once(builder, vector) for _ in range(n_vectors)] for _ in range(n_sums)]
-            own = [at(data["total"], builder.add(column, word(i * line))) for i in range(n_vectors)]
+            own = [at(data["total"], builder.add(column, word(i * lanes))) for i in range(n_vectors)]
             for number_of_sum, held in enumerate(sums):
                 for total, place in zip(held, own, strict=True):
-                    builder.store(ir.Constant(vector, [0.0] * line) if number_of_sum else load(place), total)
+                    builder.store(ir.Constant(vector, [0.0] * lanes) if number_of_sum else load(place), total)
             rounds = builder.sdiv(builder.sub(end, first), word(n_sums))
             last = builder.add(first, builder.mul(rounds, word(n_sums)))
             with cgutils.for_range_slice(builder, first, last, word(n_sums)) as (e, _):

@@ -1,5 +1,7 @@
 """Test errors during training: a point is passed again only when it may have changed sides since."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,6 +16,14 @@ __all__ = ["HeldOut"]
 
 # Weights, what a point without entries gets from them, the head's weights and biases: all float32.
 Parameters = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+
+
+class Units(NamedTuple):
+    """Of each hidden unit, (S, h) float64: its weights' norm, and bounds of its activation as a line over a point's span."""
+
+    norms: NDArray[np.float64]
+    most: NDArray[np.float64]
+    most_by_span: NDArray[np.float64]
 
 
 class HeldOut:
@@ -78,9 +88,10 @@ class _Followed:
         weight, bias, head, head_bias = self._networks.parameters
         now = weight.numpy(), self._inputs.base(weight, bias), head.numpy(), head_bias.numpy()
         with np.errstate(over="ignore", invalid="ignore"):  # of networks that diverge
+            units = self._units(now)
             if self._before is not None:
-                self._moved += self._movement(self._before, now)
-            rounding = self._rounding(now)
+                self._moved += _movement(self._before, now, units)
+            rounding = self._rounding(now, units)
         if not np.isfinite(self._moved).all():
             self._moved[:], self._levels[:] = 0, -np.inf
         self._before = now[0].copy(), now[1], now[2].copy(), now[3].copy()
@@ -97,39 +108,39 @@ class _Followed:
         )
         return self._wrong
 
-    def _movement(self, before: Parameters, now: Parameters) -> NDArray[np.float64]:
-        """The most that margins have moved: v'a' - va = v (a' - a) + (v' - v) a', v the head's weights, a the activations."""
-        weight, base, head, head_bias = (new.astype(np.float64) - old for new, old in zip(now, before, strict=True))
-        most, most_by_span = self._largest_activations(now)
-        head_range, head_range_moved = np.ptp(before[2].astype(np.float64), axis=1), np.ptp(head, axis=1)
-        line = [
-            (head_range * np.abs(base) + head_range_moved * most).sum(1) + np.ptp(head_bias, axis=1),
-            (head_range * _norms(weight) + head_range_moved * most_by_span).sum(1),
-        ]
-        return np.stack(line, axis=1)
+    def _units(self, now: Parameters) -> Units:
+        weight, base, _, _ = now
+        norms = _norms(weight)
+        if self._networks.activation == TANH:
+            return Units(norms, np.ones_like(norms), np.zeros_like(norms))
+        return Units(norms, np.abs(base).astype(np.float64), norms)
 
-    def _rounding(self, now: Parameters) -> NDArray[np.float64]:
+    def _rounding(self, now: Parameters, units: Units) -> NDArray[np.float64]:
         """The most by which a margin computed in single precision is off."""
-        weight, base, head, head_bias = (values.astype(np.float64) for values in now)
-        most, most_by_span = self._largest_activations(now)
-        largest = np.abs(head).max(1)
+        weight, base, head, head_bias = now
+        largest = np.abs(head).max(1).astype(np.float64)
         line = [
-            (largest * (np.abs(base) + most)).sum(1) + np.abs(head_bias).max(1),
-            (largest * (_norms(weight) + most_by_span)).sum(1),
+            (largest * (np.abs(base) + units.most)).sum(1) + np.abs(head_bias).max(1),
+            (largest * (units.norms + units.most_by_span)).sum(1),
         ]
         # Additions one after the other, and some for the activation and for joining partial sums; two logits make a margin.
         additions = self._most_entries + weight.shape[1] + 16
         bound: NDArray[np.float64] = 2 * additions * np.finfo(np.float32).eps * np.stack(line, axis=1)
         return bound
 
-    def _largest_activations(self, now: Parameters) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bounds of each unit's activation, constants and slopes over the span: (S, h) each."""
-        weight, base = now[0].astype(np.float64), now[1].astype(np.float64)
-        if self._networks.activation == TANH:
-            return np.ones_like(base), np.zeros_like(base)
-        return np.abs(base), _norms(weight)
+
+def _movement(before: Parameters, now: Parameters, units: Units) -> NDArray[np.float64]:
+    """The most that margins have moved: v'a' - va = v (a' - a) + (v' - v) a', v the head's weights, a the activations."""
+    weight, base, head, head_bias = (new.astype(np.float64) - old for new, old in zip(now, before, strict=True))
+    head_range, head_range_moved = np.ptp(before[2].astype(np.float64), axis=1), np.ptp(head, axis=1)
+    line = [
+        (head_range * np.abs(base) + head_range_moved * units.most).sum(1) + np.ptp(head_bias, axis=1),
+        (head_range * _norms(weight) + head_range_moved * units.most_by_span).sum(1),
+    ]
+    return np.stack(line, axis=1)
 
 
-def _norms(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+def _norms(weight: NDArray[Any]) -> NDArray[np.float64]:
+    weight = weight.astype(np.float64, copy=False)
     norms: NDArray[np.float64] = np.sqrt(np.einsum("shd,shd->sh", weight, weight))
     return norms
