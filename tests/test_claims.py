@@ -470,7 +470,7 @@ def test_the_networks_measured_are_those_whose_radii_are(digits, tmp_path, monke
     run = fe.train(few, **{name: value for name, value in options.items() if name != "points"},
                    observe=lambda s: seen.update({s.epoch: s.hidden()}))  # fmt: skip
     found = ex.entanglement(few, **options)
-    np.testing.assert_array_equal(found.train_error, run.train_error[:, found.epoch])
+    np.testing.assert_array_equal(found.train_error, run.train_error[:, run.positions(found.epoch)])
     for i, s in np.ndindex(len(found.epoch), 3):
         X = seen[found.epoch[i]][s]
         X = X / np.linalg.norm(X, axis=1, keepdims=True)

@@ -162,14 +162,14 @@ def test_models_that_normalise_over_a_batch_see_all_of_it_at_once(batch_size):
     network = normalised()
     rule = torch.optim.SGD(network.parameters(), lr=0.5)
     points, targets = torch.from_numpy(X), torch.from_numpy(y)
-    for epoch in range(13):
+    for epoch, position in enumerate(run.positions(range(13))):
         network.eval()
         with torch.no_grad():
             radius, _ = class_geometry(network[:-1](points), targets, 2)
-            assert run.train_error[0, epoch] == pytest.approx(
+            assert run.train_error[0, position] == pytest.approx(
                 float((network(points).argmax(1) != targets).double().mean()), abs=2e-3
             )
-        np.testing.assert_allclose(run.radius[0, epoch, 0], radius, atol=1e-4)
+        np.testing.assert_allclose(run.radius[0, position, 0], radius, atol=1e-4)
         network.train()
         by_class = np.argsort(y, kind="stable")  # as the networks hold them
         order = by_class[np.random.default_rng((0, epoch)).permutation(3000)] if batch_size else by_class

@@ -268,7 +268,7 @@ def _scores(setting: Setting, run: Run, name: str, el2n_epoch: int) -> Arrays:
     mean = sums["probability"] / n_epochs
     events, incorrect, never = np.zeros(n), np.zeros(n), np.zeros(n)
     for bits in run.wrong:
-        wrong = np.unpackbits(bits, axis=1, count=n).astype(bool)
+        wrong = np.unpackbits(bits[run.evenly_spaced], axis=1, count=n).astype(bool)
         forgotten, never_right = forgetting(wrong)
         events += forgotten
         never += never_right

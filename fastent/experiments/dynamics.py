@@ -16,6 +16,7 @@ from fastent.plots.curves import draw_run
 from fastent.progress import Progress
 from fastent.training.reasons import ended_too_early
 from fastent.training.run import Run
+from fastent.training.tables import epoch_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +92,7 @@ class Dynamics(Result):
                     f"{found.found}/{found.seeds}",
                     estimate_text(self.critical_error[layer, c], percent=True),
                     percent_text(float(self.variation[layer, c]), 1),
-                    "\u2013" if found.epoch is None else f"{found.epoch:.0f}",
+                    "\u2013" if found.epoch is None else epoch_of(self.run, found.epoch),
                     estimate_text(self.rebound[layer, c]),
                     ", ".join(f"{reason} ({n})" for reason, n in found.reasons.items()),
                 )

@@ -206,10 +206,11 @@ def entanglement(
     sampled = queries if n > max(_SAMPLED_ABOVE, queries) else None
     epochs = [0, *np.unique(np.geomspace(1, last, points).round().astype(int)).tolist()]
     measured = setting.keep("measured", lambda: _measured(setting, epochs, sampled), epochs=epochs, sampled=sampled)
-    train_error = run.train_error[:, epochs]
+    positions = run.positions(epochs)
+    train_error = run.train_error[:, positions]
     curves = {
-        "radius": run.radius[:, epochs, -1].mean(2),
-        "distance": _mean_distance(run.distance[:, epochs, -1]),
+        "radius": run.radius[:, positions, -1].mean(2),
+        "distance": _mean_distance(run.distance[:, positions, -1]),
         **measured,
     }
     turns, reasons = {}, {}

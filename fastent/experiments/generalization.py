@@ -240,7 +240,7 @@ def generalization(
             for kind in _KINDS:
                 arm[kind].append(found[kind])
     shape = (len(times), setting.seeds)
-    train_error = base.train_error[:, np.searchsorted(base.epoch, times)].T.reshape(shape)
+    train_error = base.train_error[:, base.positions(times)].T.reshape(shape)
     curves = {kind: np.reshape(values, shape) for kind, values in without.items()}
     return Generalization(
         config={**setting.config, "training_points": len(setting.data.y_train), "points": points, "noise": noise},

@@ -60,7 +60,7 @@ class Pruning(Result):
         straggler.
     stragglers : (m,) int64
         Row numbers, as stored, of the stragglers left out.
-    epoch : (E,) int64
+    epoch : (E,) int64, or float64 where records lie within epochs
     """
 
     arms: list[Arm]
@@ -239,12 +239,12 @@ def _arm(name: str, points: int, runs: list[Run]) -> Arm:
 def _depth(run: Run) -> NDArray[np.float64]:
     """(S,) mean over classes of the dip's prominence as a share of the radius's range after the burn-in."""
     depth = np.zeros((run.n_seeds, len(run.classes)))
-    start = int(np.searchsorted(run.epoch, 20))
+    start = int(np.searchsorted(run.epoch, run.burn_in))
     if len(run.epoch) - start < 3:
         return np.full(run.n_seeds, np.nan)
     for s, c in np.ndindex(*depth.shape):
         curve = run.radius[s, :, -1, c]
-        found = find_inversion(run.epoch, curve, run.train_error[s], prominence=1e-9)
+        found = find_inversion(run.epoch, curve, run.train_error[s], burn_in=run.burn_in, prominence=1e-9)
         if found.prominence is not None:
             depth[s, c] = found.prominence / np.ptp(curve[start:])
     mean: NDArray[np.float64] = depth.mean(1)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from fastent.parts import Arrays
 from fastent.plots.style import COLORS, error_axis
 from fastent.progress import Progress
 from fastent.training.run import Run
+from fastent.training.schedule import updates_to_record
+from fastent.training.tables import epoch_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +43,7 @@ class Stability(Result):
 
     Attributes
     ----------
-    times : (T,) int64
+    times : (T,) int64, or float64 where some lie within epochs
         Epochs.
     train_error : (T,) float64
         Mean over all 2 m networks, in [0, 1].
@@ -91,7 +94,7 @@ class Stability(Result):
         if peak is None:
             return Verdict("undecided", "z is defined nowhere: what two networks get wrong in common never varies.")
         said = (
-            f"z is largest, {estimate_text(self.z[peak], digits=1)}, at epoch {self.times[peak]}, "
+            f"z is largest, {estimate_text(self.z[peak], digits=1)}, at epoch {epoch_text(self.times[peak])}, "
             f"training error {estimate_text(self.peak_error, percent=True)}"
         )
         if np.isnan(self.critical_error.value):
@@ -113,7 +116,7 @@ class Stability(Result):
     def table(self) -> Table:
         rows = [
             (
-                str(t),
+                epoch_text(t),
                 percent_text(self.train_error[i]),
                 f"{self.common[:, i].mean():.1f}",
                 f"{self.expected[:, i].mean():.1f}",
@@ -224,7 +227,7 @@ def stability(
         return mean_error[curve.argmax(-1)]
 
     return Stability(
-        config={**setting.config, "pairs": pairs, "times": list(map(int, epochs)), "training_points": n},
+        config={**setting.config, "pairs": pairs, "times": list(epochs), "training_points": n},
         times=np.array(epochs),
         train_error=mean_error,
         common=common,
@@ -238,28 +241,33 @@ def stability(
     )
 
 
-def _times(times: Sequence[int] | None, run: Run) -> list[int]:
+def _times(times: Sequence[int] | None, run: Run) -> list[int] | list[float]:
+    """Epochs that are recorded: those asked for, or some spaced evenly, counted in updates, to well after the inversion."""
     if times is not None:
         found = [whole_number("times", t, minimum=1) for t in times]
         if not found or sorted(set(found)) != found:
             raise FastentError(f"times={list(times)}: ascending epochs are needed, for instance 5, 10, 20")
         return found
-    turns = [inversion.epoch for inversion in run.inversion[:, -1].flat if inversion]
-    last = int(_BEYOND * np.median(turns)) if turns else int(run.epoch[-1])
-    return sorted({int(t) for t in np.linspace(min(5, last), last, _TIMES).round()})
+    turns = [run.update[inversion.index] for inversion in run.inversion[:, -1].flat if inversion]
+    last = int(_BEYOND * np.median(turns)) if turns else int(run.update[-1])
+    wanted = np.linspace(min(5, last), last, _TIMES).round()
+    recorded = updates_to_record(-(-last // run.updates_per_epoch), run.updates_per_epoch)
+    nearest = np.unique(recorded[np.abs(recorded[:, None] - wanted).argmin(0)])
+    return list((nearest if run.updates_per_epoch == 1 else nearest / run.updates_per_epoch).tolist())
 
 
-def _misclassified(setting: Setting, n_networks: int, times: list[int]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def _misclassified(setting: Setting, n_networks: int, times: Sequence[float]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Which points each network gets wrong at each time, (networks, T, n), and its training error, (networks, T)."""
     starts = range(0, n_networks, _TOGETHER)
-    wrong, errors = [], []
+    wrong, errors, last = [], [], ceil(times[-1])
     for start in starts:
         together = min(_TOGETHER, n_networks - start)
-        batch = setting.changed(seeds=together, seed=setting.seed + start, epochs=times[-1], test_every=times[-1])
+        batch = setting.changed(seeds=together, seed=setting.seed + start, epochs=last, test_every=last)
 
         def make(batch: Setting = batch) -> Arrays:
             run = batch.train_afresh("pairs", total=len(starts))
-            return {"wrong": run.wrong[:, times], "train_error": run.train_error[:, times]}
+            positions = run.positions(times)
+            return {"wrong": run.wrong[:, positions], "train_error": run.train_error[:, positions]}
 
         arrays = batch.keep("pairs", make, times=times)
         wrong.append(np.unpackbits(arrays["wrong"], axis=2, count=len(setting.data.y_train)).astype(bool))

@@ -58,7 +58,7 @@ def draw_run(axes: "Axes", run: "Run", kind: str, against: str, layer: int) -> N
         lines = [Line("training error", run.train_error)]
         if run.test_error.size:
             test = np.full(run.train_error.shape, np.nan)
-            test[:, np.searchsorted(run.epoch, run.test_epoch)] = run.test_error
+            test[:, run.positions(run.test_epoch)] = run.test_error
             lines.append(Line("test error", test))
     _draw_lines(axes, x, lines, "train_error" if against == "train_error" else "epoch")
     of_layer = "" if kind == "error" or run.n_layers == 1 else f", hidden layer {layer + 1} of {run.n_layers}"

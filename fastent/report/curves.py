@@ -39,7 +39,7 @@ def figure_data(
         "seeds": [int(run.config.get("seed", 0)) + i for i in range(run.n_seeds)],
         "epoch": run.epoch[kept].tolist(),
         "start": _moment_to_open(run, kept),
-        "epoch_axis": "epoch" if run.config.get("streamed") else "epoch (parameter updates)",
+        "epoch_axis": "epoch (parameter updates)" if run.updates_per_epoch == 1 else "epoch",
         "train_error": _curve(run.train_error[:, kept], run.n_seeds <= _THIN_LINES),
         "test_epoch": run.test_epoch[kept_test].tolist(),
         "test_error": _curve(run.test_error[:, kept_test], run.n_seeds <= _THIN_LINES),

@@ -33,7 +33,8 @@ class Scores:
     share : in [0, 1]
         Share of the seeds with an inversion of the point's class at which it is misclassified.
     wrong : in [0, 1]
-        Share of the recorded epochs at which it is misclassified, mean over seeds.
+        Share of the recorded epochs at which it is misclassified, mean over seeds; records within epochs do not count, unless
+        all are equally far apart.
     forgotten : >= 0
         Transitions from right to wrong, mean over seeds.
     at_end : in [0, 1]
@@ -64,11 +65,12 @@ def scores(run: Run, points: NDArray[np.int64]) -> Scores:
         place[run.recorded] = np.arange(len(run.recorded))
     place = place[points]
     wrong, forgotten, at_end = np.zeros((3, len(points)))
+    counted = np.append(run.evenly_spaced, -1)[:, None]
     for bits in run.wrong:
         # Bits as numpy.packbits orders them, of these points only: all of them would not fit for long runs.
-        mine = (bits[:, place >> 3] >> (7 - (place & 7)).astype(np.uint8) & 1).astype(bool)
-        wrong += mine.mean(0)
-        forgotten += forgetting(mine)[0]
+        mine = (bits[counted, place >> 3] >> (7 - (place & 7)).astype(np.uint8) & 1).astype(bool)
+        wrong += mine[:-1].mean(0)
+        forgotten += forgetting(mine[:-1])[0]
         at_end += mine[-1]
     unknown = np.where(place < 0, np.nan, 1 / run.n_seeds)
     return Scores(run.straggler_share[points], wrong * unknown, forgotten * unknown, at_end * unknown)

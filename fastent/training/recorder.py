@@ -1,4 +1,4 @@
-"""What is kept of every epoch: errors, class radii and distances of each hidden layer, and which points were wrong."""
+"""What is kept of every record: errors, class radii and distances of each hidden layer, and which points were wrong."""
 
 from typing import Any
 
@@ -16,16 +16,17 @@ Records = dict[str, Any]  # arrays
 class Recorder:
     """Records of S networks on `points`; errors, radii and distances are of the points that each network learns from.
 
-    Misclassified points are kept for every epoch as one bit each, so the stragglers of any epoch are those of the weights at
-    that epoch, whatever came later.
+    Misclassified points are kept for every record as one bit each, so the stragglers at any record are those of the weights at
+    that moment, whatever came later. `epochs` are the epochs at which there will be a record.
     """
 
-    def __init__(self, n_epochs: int, n_layers: int, points: Points) -> None:
+    def __init__(self, epochs: NDArray[Any], n_layers: int, points: Points) -> None:
         counts = points.counts()
         self._counts = np.where(counts > 0, counts, np.nan)  # a class of which a network is left nothing has no radius
         self._points = counts.sum(1)
         n_networks, n_classes = self._counts.shape
-        n = len(points.original)
+        n, n_epochs = len(points.original), len(epochs)
+        self.epoch = epochs
         self.n_recorded = 0
         self.train_error = np.empty((n_epochs, n_networks))
         self.radius = np.empty((n_epochs, n_networks, n_layers, n_classes))
@@ -35,7 +36,7 @@ class Recorder:
         self.test_error: list[NDArray[np.float64]] = []
 
     def record(self, observed: Observation) -> None:
-        """Add the next epoch, from the forward pass that training makes anyway."""
+        """Add the next record, from a forward pass over all points: with full batches the one that training makes anyway."""
         now = self.n_recorded
         self.train_error[now] = observed.wrong.sum(1) / self._points
         self.wrong[now] = np.packbits(observed.wrong, axis=1)
@@ -58,7 +59,7 @@ class Recorder:
         n_networks = self.train_error.shape[1]
         tests = np.array(self.test_error).reshape(len(self.test_error), n_networks)
         return {
-            "epoch": np.arange(self.n_recorded),
+            "epoch": self.epoch[kept].copy(),
             "train_error": self.train_error[kept].T.copy(),
             "test_epoch": np.array(self.test_epoch, np.int64),
             "test_error": tests.T.copy(),

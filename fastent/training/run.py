@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastent.errors import FastentError
 from fastent.files import atomic_path, output_folder, read_npz, write_text
@@ -28,7 +28,7 @@ _BURN_IN = 20
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """S networks trained together on n points of C classes, recorded at E epochs in L hidden layers.
+    """S networks trained together on n points of C classes, recorded E times in L hidden layers.
 
     Attributes
     ----------
@@ -117,6 +117,27 @@ class Run:
         return int(self.epoch[-1]) >= int(self.config["epochs"])
 
     @property
+    def updates_per_epoch(self) -> int:
+        """Parameter updates in one pass over the data: 1 with full batches."""
+        stored, size = self.config.get("updates_per_epoch"), self.config.get("batch_size")
+        if stored is None:  # a run of an earlier version
+            return 1 if size is None else -(-len(self.index) // int(size))
+        return int(stored)
+
+    @property
+    def update(self) -> NDArray[np.int64]:
+        """(E,) parameter updates made before each record."""
+        updates: NDArray[np.int64] = np.rint(self.epoch * float(self.updates_per_epoch)).astype(np.int64)
+        return updates
+
+    @cached_property
+    def evenly_spaced(self) -> NDArray[np.int64]:
+        """Positions of records that are equally far apart: those after whole passes where early ones lie closer, else all."""
+        if self.config.get("record_every") is not None:
+            return np.arange(len(self.epoch))
+        return np.flatnonzero(self.epoch == np.floor(self.epoch))
+
+    @property
     def burn_in(self) -> float:
         """Epochs before which nothing counts as an inversion: 20, or 20 updates where it is known how many an epoch has."""
         return float(_BURN_IN / self.config.get("updates_per_epoch", 1))
@@ -156,11 +177,18 @@ class Run:
         """Mean eps*, spread and interval over seeds, for each class, in one hidden layer (the last unless said)."""
         return [summarize_inversions(list(self.inversion[:, layer, c])) for c in range(len(self.classes))]
 
+    def positions(self, epochs: ArrayLike) -> NDArray[np.int64]:
+        """Return where among the records those after these epochs are; epochs that were not recorded are a FastentError."""
+        asked = np.asarray(epochs)
+        found = np.minimum(np.searchsorted(self.epoch, asked), len(self.epoch) - 1)
+        missing = np.atleast_1d(asked)[np.atleast_1d(self.epoch[found] != asked)]
+        if len(missing):
+            raise FastentError(f"epoch {missing[0]} was not recorded: {self.epoch[0]}..{self.epoch[-1]} were")
+        return found
+
     def misclassified(self, epoch: float) -> NDArray[np.bool_]:
         """Return (S, m) bool: the recorded points that each network got wrong with its weights after `epoch` epochs."""
-        position = int(np.searchsorted(self.epoch, epoch))
-        if position == len(self.epoch) or self.epoch[position] != epoch:
-            raise FastentError(f"epoch {epoch} was not recorded: {self.epoch[0]}..{self.epoch[-1]} were")
+        position = int(self.positions(epoch))
         return np.unpackbits(self.wrong[:, position], axis=1, count=len(self._recorded)).astype(bool)
 
     @cached_property
@@ -262,7 +290,7 @@ class Run:
         return html_table(repr(self), *readable_rows(self), without_inversion(self))
 
     def __repr__(self) -> str:
-        done = f"{self.epoch[-1]} of {self.config['epochs']} epochs"
+        done = f"{self.epoch[-1]:.6g} of {self.config['epochs']} epochs"
         return (
             f"Run({self.config['data']}, {self.n_seeds} seeds, {len(self.index)} points, {len(self.classes)} classes, {done})"
         )

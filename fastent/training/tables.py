@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 __all__ = [
-    "curves_table", "epoch_of", "radius_at_end", "readable_rows", "stragglers_per_seed", "stragglers_table", "summary",
-    "write_tables",
+    "curves_table", "epoch_of", "epoch_text", "radius_at_end", "readable_rows", "stragglers_per_seed", "stragglers_table",
+    "summary", "write_tables",
 ]  # fmt: skip
 
 
 def curves_table(run: "Run") -> "pa.Table":
-    """One row for each seed, epoch, layer and class; test_error is null where it was not measured.
+    """One row for each seed, record, layer and class; test_error is null where it was not measured.
 
     Where mixing was measured, of a layer for all classes together, there are two columns more.
     """
@@ -31,7 +31,7 @@ def curves_table(run: "Run") -> "pa.Table":
 
     n_seeds, n_epochs, n_layers, n_classes = run.radius.shape
     test_error = np.full((n_seeds, n_epochs), np.nan)
-    test_error[:, np.searchsorted(run.epoch, run.test_epoch)] = run.test_error
+    test_error[:, run.positions(run.test_epoch)] = run.test_error
     shape = (n_seeds, n_epochs, n_layers, n_classes)
 
     def column(values: Any, axes: tuple[int, ...]) -> Any:
@@ -74,8 +74,15 @@ def stragglers_table(run: "Run") -> "pa.Table":
 
 
 def epoch_of(run: "Run", epoch: float) -> str:
-    """An epoch of the run, with two decimals where it lies within one that was recorded in parts."""
-    return f"{epoch:,.2f}" if run.epoch.dtype.kind == "f" and not float(epoch).is_integer() else f"{epoch:,.0f}"
+    """An epoch of the run, to the nearest whole one unless there are records within epochs."""
+    return epoch_text(epoch) if run.epoch.dtype.kind == "f" else f"{epoch:,.0f}"
+
+
+def epoch_text(epoch: float) -> str:
+    """An epoch, with decimals where it is no whole number: two, and for the very first updates as many as tell it from 0."""
+    if float(epoch).is_integer():
+        return f"{epoch:,.0f}"
+    return f"{epoch:,.2f}" if epoch >= 0.1 else f"{epoch:.2g}"
 
 
 def radius_at_end(run: "Run", layer: int, c: int) -> float | None:

@@ -1,10 +1,10 @@
-"""The training loop: many seeds at once, full batch, every epoch recorded from the forward pass it makes anyway."""
+"""The training loop: many seeds at once; with full batches every epoch is recorded from the forward pass it makes anyway."""
 
 import hashlib
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
@@ -28,6 +28,7 @@ from fastent.training.points import Points
 from fastent.training.recorder import Recorder
 from fastent.training.resuming import check_same
 from fastent.training.run import Run, load_run
+from fastent.training.schedule import updates_to_record
 from fastent.training.snapshot import Snapshot
 
 __all__ = ["default_epochs", "environment", "layer_widths", "train"]
@@ -120,7 +121,8 @@ def train(
         Of SGD, in [0, 1).
     batch_size : int, optional
         Points for an update, drawn anew in every epoch, the same for all networks; all unless said. Epochs are then passes over
-        the data, not updates.
+        the data, not updates, and there are records within the first passes too: after updates 1, 2, 3, ...
+        round(2 ** (k / 8)), until these are a pass apart.
     model : "cnn", "package.module:name" or callable, optional
         Instead of `hidden` layers: a function without arguments that returns a torch module, which takes rows (m, d) of
         `x_train` to logits (m, C). "cnn" is a small convolutional network for pictures (two 3 x 3 convolutions, 8 and 16
@@ -188,10 +190,13 @@ def train(
         "optimizer": choice("optimizer", optimizer, ("sgd", "adam")),
         "momentum": number("momentum", momentum, minimum=0, below=1),
         "batch_size": None if batch_size is None else whole_number("batch_size", batch_size, minimum=1),
+        "updates_per_epoch": 1,
         "test_every": whole_number("test_every", test_every, minimum=1),
         "dtype": choice("dtype", dtype, ("float32", "float64")),
         "device": str(torch_device("cpu" if device is None else str(device))),
     }
+    if config["batch_size"] is not None:
+        config["updates_per_epoch"] = -(-len(data.y_train) // config["batch_size"])
     if config["momentum"] and optimizer != "sgd":
         raise FastentError(f"momentum={momentum}: only optimizer='sgd' has a momentum")
     without = _left_out(exclude_per_seed, (config["seeds"], len(data.y_train)))
@@ -220,7 +225,9 @@ def _train(
     device, dtype = torch.device(config["device"]), getattr(torch, config["dtype"])
     n_epochs, n_classes, n_networks = config["epochs"], len(data.classes), config["seeds"]
     seeds = range(config["seed"], config["seed"] + n_networks)
-    _check_memory(config, data)
+    per_epoch, full_batch = config["updates_per_epoch"], config["batch_size"] is None
+    due = updates_to_record(n_epochs, per_epoch)
+    _check_memory(config, data, len(due))
 
     used = torch.from_numpy(data.x_train.any(0) | data.x_test.any(0))
     networks: Ensemble | ModuleEnsemble
@@ -254,12 +261,18 @@ def _train(
         points, test_points = points.compressed(), test_points.compressed()
     held_out = HeldOut(networks, test_points)
     optimizer = _optimizer(networks, config)
-    recorder = Recorder(n_epochs + 1, len(config["layers"] if factory is not None else config["hidden"]), points)
+    epochs = due if per_epoch == 1 else due / per_epoch
+    recorder = Recorder(epochs, len(config["layers"] if factory is not None else config["hidden"]), points)
     seconds_before = 0.0
     if resume is not None:
         check_same(resume.config, config, _IDENTITY)
         if resume.epoch[-1] >= n_epochs:
             return resume
+        if not np.array_equal(resume.update, due[: len(resume.update)]):
+            raise FastentError(
+                "the run to resume is of an earlier version of fastent, which recorded training in batches after whole passes "
+                "only: start anew (another folder, without resume, or --overwrite)"
+            )
         _restore_state(networks, optimizer, resume.state)
         recorder.restore(_records_of(resume), config["test_every"])
         seconds_before = resume.seconds
@@ -279,41 +292,51 @@ def _train(
 
     saved = started
     with torch.no_grad(), interruptible() as interrupted, reporting(progress, "training", n_epochs) as report:
-        # Parameters belong to epoch `first` already recorded: its forward pass is made once more for the gradient.
+        # Parameters belong to the record at `first`, already made: its forward pass is made once more for the gradient.
         first = max(recorder.n_recorded - 1, 0)
-        for epoch in range(first, n_epochs + 1):
-            observed = networks.observe(points, learn=config["batch_size"] is None and epoch < n_epochs)
+        for position, update in enumerate(due[first:].tolist(), first):
+            epoch, within = divmod(update, per_epoch)
+            at_end = update == due[-1]
+            observed = networks.observe(points, learn=full_batch and not at_end)
             if not torch.isfinite(observed.logits.sum()):
                 raise DivergedError(
-                    f"training diverged at epoch {epoch}: the networks' outputs are no longer finite; lower lr={config['lr']}"
+                    f"training diverged at epoch {update / per_epoch:.6g}: the networks' outputs are no longer finite; "
+                    f"lower lr={config['lr']}"
                 )
-            if epoch == recorder.n_recorded:
+            if position == recorder.n_recorded:
                 recorder.record(observed)
-                if epoch % config["test_every"] == 0 or epoch == n_epochs:
+                if not within and (epoch % config["test_every"] == 0 or at_end):
                     recorder.record_test(epoch, held_out.errors())
-            if observe is not None:
+            if observe is not None and not within:
                 observe(Snapshot(epoch, networks, points, data.x_train, observed.logits))
-            report(epoch, f"training error {recorder.train_error[epoch].mean():.4f}")
+            report(epoch, f"training error {recorder.train_error[position].mean():.4f}")
             if checkpoint is not None and (interrupted() or time.perf_counter() - saved > _CHECKPOINT_SECONDS):
                 run_so_far().save(checkpoint)
                 saved = time.perf_counter()
             if interrupted():
                 raise KeyboardInterrupt
-            if epoch < n_epochs and config["batch_size"] is None:
+            if at_end:
+                break
+            if full_batch:
                 if not networks.learns_when_observed:
                     networks.learn(points)
                 optimizer.step()
-            elif epoch < n_epochs:
-                for rows in _batches(len(data.x_train), config, epoch):
+            else:
+                for rows in _batches(len(data.x_train), config, range(update, int(due[position + 1]))):
                     networks.learn(points.batch(rows))
                     optimizer.step()
     return run_so_far()
 
 
-def _batches(n: int, config: dict[str, Any], epoch: int) -> list[NDArray[np.int64]]:
-    """Every point once, in an order that belongs to the epoch; the last batch may be smaller."""
-    order = np.random.default_rng((config["seed"], epoch)).permutation(n)
-    return np.array_split(order, range(config["batch_size"], n, config["batch_size"]))
+def _batches(n: int, config: dict[str, Any], updates: range) -> Iterator[NDArray[np.int64]]:
+    """The points of each of these updates, all of one epoch.
+
+    An epoch takes every point once, in an order of its own; its last batch may be smaller.
+    """
+    epoch, first = divmod(updates[0], config["updates_per_epoch"])
+    order, size = np.random.default_rng((config["seed"], epoch)).permutation(n), config["batch_size"]
+    for batch in range(first, first + len(updates)):
+        yield order[batch * size : (batch + 1) * size]
 
 
 def _factory(model: Any, data: Data, activation: str) -> Callable[[], torch.nn.Module] | None:
@@ -416,12 +439,12 @@ def layer_widths(hidden: Any) -> list[int]:
     return widths
 
 
-def _check_memory(config: dict[str, Any], data: Data) -> None:
-    n, n_networks, n_epochs = len(data.x_train), config["seeds"], config["epochs"] + 1
+def _check_memory(config: dict[str, Any], data: Data, n_records: int) -> None:
+    n, n_networks = len(data.x_train), config["seeds"]
     widths = config.get("hidden", [0])
     n_classes, n_layers = len(data.classes), len(widths)
     item = 4 if config["dtype"] == "float32" else 8
-    records = n_epochs * n_networks * (n / 8 + 8 * (1 + n_layers * n_classes * (n_classes + 1)))
+    records = n_records * n_networks * (n / 8 + 8 * (1 + n_layers * n_classes * (n_classes + 1)))
     # Activations, one gradient of the widest layer twice, logits and their softmax; the inputs, sorted and transposed.
     units = sum(widths) + 2 * max(widths) + 3 * n_classes
     rows = max(n, len(data.x_test))
