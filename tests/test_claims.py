@@ -549,6 +549,29 @@ SMALL = {
 }
 
 
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "sweep"])
+def test_experiments_with_batches(digits, name, tmp_path, monkeypatch):
+    """Records lie within passes: what an experiment takes at an epoch is what is recorded there."""
+    monkeypatch.setattr(sys.modules["fastent.experiments.difficulty"], "_RESAMPLES", 20)
+    few = digits.take(np.arange(200))
+    found = getattr(ex, name)(few, seeds=2, epochs=12, batch_size=20, out=tmp_path, **SMALL[name], **ONE)
+    assert found.verdict.holds in ("yes", "no", "undecided")
+    assert found.table().rows
+    figure, _ = found.plot()
+    pyplot.close(figure)
+    if name == "stability":
+        alone = fe.train(few, seeds=6, epochs=int(np.ceil(found.times[-1])), batch_size=20, lr=0.2, **ONE)
+        np.testing.assert_array_equal(found.train_error, alone.train_error[:, alone.positions(found.times)].mean(0))
+    if name == "generalization":
+        run = fe.train(few, seeds=2, epochs=12, batch_size=20, lr=0.2, **ONE)
+        for t, errors in zip(found.times, found.train_error, strict=True):
+            np.testing.assert_array_equal(errors, run.misclassified(t).mean(1))
+    if name == "difficulty":
+        run = fe.train(few, seeds=2, epochs=12, batch_size=20, **ONE)
+        wrong = np.mean([run.misclassified(epoch) for epoch in range(13)], axis=(0, 1))
+        np.testing.assert_allclose(found.scores["incorrectness"], wrong)
+
+
 @pytest.mark.parametrize("kind", ["two blobs", "noise labels", "no errors"])
 @pytest.mark.parametrize("name", list(SMALL))
 def test_easy_and_hopeless_data_have_a_verdict(name, kind, tmp_path, monkeypatch):

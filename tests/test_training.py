@@ -2,6 +2,7 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 import fastent as fe
 from fastent.training.ensemble import Ensemble
 from fastent.training.points import Points
-from fastent.training.tables import curves_table, stragglers_table, summary
+from fastent.training.schedule import spaced_updates, updates_to_record
+from fastent.training.tables import curves_table, epoch_of, stragglers_table, summary
 from tests import naive
-from tests.plain_loop import train_plain
+from tests.plain_loop import class_geometry, train_plain
 
 RECORDS = ("epoch", "train_error", "test_epoch", "test_error", "radius", "distance", "wrong")
 
@@ -252,6 +254,158 @@ def test_an_interruption_keeps_what_was_done(digits, tmp_path, number):
     assert_same_bits(fe.train(digits, seeds=2, epochs=50, resume=kept), fe.train(digits, seeds=2, epochs=50))
 
 
+@settings(deadline=None)
+@given(epochs=st.integers(1, 60), longer=st.integers(0, 60), updates_per_epoch=st.integers(1, 5000))
+def test_records_lie_on_a_log_scale_until_they_are_a_pass_apart(epochs, longer, updates_per_epoch):
+    updates = updates_to_record(epochs, updates_per_epoch)
+    passes = np.arange(epochs + 1) * updates_per_epoch
+    assert set(passes) <= set(updates)
+    assert updates[-1] == passes[-1]
+    if updates_per_epoch == 1:
+        np.testing.assert_array_equal(updates, passes)
+    steps = np.diff(updates)
+    assert (steps > 0).all()
+    assert (steps <= np.minimum(updates_per_epoch, 2 + updates[:-1] * 0.1)).all()
+    within = np.setdiff1d(updates, passes)
+    exponents = 8 * np.log2(within[within > 12])
+    np.testing.assert_allclose(exponents, exponents.round(), atol=0.5)
+    assert (within < 12 * updates_per_epoch).all()
+    # A run that is continued is recorded as one that was to be as long from the start.
+    np.testing.assert_array_equal(updates_to_record(epochs + longer, updates_per_epoch)[: len(updates)], updates)
+
+
+def test_updates_on_a_log_scale():
+    assert spaced_updates(2, 20).tolist() == [1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"momentum": 0.9, "hidden": (8, 6)}, {"optimizer": "adam", "lr": 0.01}, {"exclude_per_seed": True}]
+)
+def test_records_within_passes_change_nothing_else(digits, monkeypatch, options):
+    """At whole passes every record has the bits that it has where only these are recorded."""
+    few = digits.take(np.arange(300))
+    if "exclude_per_seed" in options:
+        options = {"exclude_per_seed": np.random.default_rng(0).random((2, 300)) < 0.2}
+    arguments = {"seeds": 2, "epochs": 13, "batch_size": 40, **options}
+    run = fe.train(few, **arguments)
+    monkeypatch.setattr("fastent.training.train.updates_to_record", lambda epochs, updates: np.arange(epochs + 1) * updates)
+    passes = fe.train(few, **arguments)
+    at = run.positions(passes.epoch)
+    assert len(at) == 14 < len(run.epoch)
+    for name in ("train_error", "radius", "distance", "wrong"):
+        np.testing.assert_array_equal(getattr(run, name)[:, at], getattr(passes, name), err_msg=name)
+    for name in ("test_epoch", "test_error"):
+        np.testing.assert_array_equal(getattr(run, name), getattr(passes, name), err_msg=name)
+    assert run.test_epoch.dtype == np.int64
+    for name, value in run.state.items():
+        np.testing.assert_array_equal(value, passes.state[name])
+
+
+def test_records_within_passes_are_those_of_a_plain_torch_loop(digits):
+    few = digits.take(np.arange(100))
+    run = fe.train(few, seeds=2, epochs=3, batch_size=30, dtype="float64")
+    assert run.epoch.dtype == np.float64
+    assert run.update.tolist() == list(range(13))
+    assert run.epoch.tolist() == [update / 4 for update in range(13)]
+    assert run.config["updates_per_epoch"] == run.updates_per_epoch == 4
+
+    torch.manual_seed(1)
+    layers = torch.nn.Linear(64, 20, dtype=torch.float64), torch.nn.Linear(20, 2, dtype=torch.float64)
+    network = torch.nn.Sequential(layers[0], torch.nn.Tanh(), layers[1])
+    rule = torch.optim.SGD(network.parameters(), lr=0.1)
+    points, targets = torch.from_numpy(few.x_train).double(), torch.from_numpy(few.y_train)
+    by_class = np.argsort(few.y_train, kind="stable")  # as the networks hold them
+    batches = [
+        rows
+        for epoch in range(4)
+        for rows in np.array_split(by_class[np.random.default_rng((0, epoch)).permutation(100)], range(30, 100, 30))
+    ]
+    for position, rows in enumerate(batches[:13]):
+        with torch.no_grad():
+            wrong = (network(points).argmax(1) != targets).numpy()
+            radius, distance = class_geometry(network[:2](points), targets, 2)
+        np.testing.assert_array_equal(run.misclassified(position / 4)[1], wrong)
+        assert run.train_error[1, position] == wrong.mean()
+        np.testing.assert_allclose(run.radius[1, position, 0], radius, atol=1e-8)
+        np.testing.assert_allclose(run.distance[1, position, 0], distance, atol=1e-8)
+        rule.zero_grad()
+        torch.nn.functional.cross_entropy(network(points[rows]), targets[rows]).backward()
+        rule.step()
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"optimizer": "adam", "lr": 0.01}])
+@pytest.mark.parametrize("records", [5, 30, 53])
+def test_interrupted_within_a_pass_is_uninterrupted_bit_for_bit(digits, tmp_path, options, records):
+    arguments = {"seeds": 2, "epochs": 6, "batch_size": 10, "test_every": 2, **options}
+    told = []
+
+    def interrupt(done, total, message):
+        told.append((done, total))
+        if len(told) == records:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fe.train(digits, checkpoint=tmp_path, progress=interrupt, **arguments)
+    kept = fe.load_run(tmp_path)
+    assert len(kept.epoch) >= records
+    assert not kept.epoch[-1].is_integer()
+    assert not kept.complete
+    assert (kept.epoch[-1] < 1) == (records < 40)
+    assert told[-1] == (int(kept.epoch[-1]), 6)
+    whole = fe.train(digits, **arguments)
+    assert_same_bits(fe.train(digits, resume=kept, **arguments), whole)
+    assert whole.test_epoch.tolist() == [0, 2, 4, 6]
+    # As is a run that has come to its end, and is then to be longer.
+    fe.train(digits, **arguments | {"epochs": 3}).save(tmp_path)
+    assert_same_bits(fe.train(digits, resume=tmp_path, **arguments), whole)
+
+
+def test_an_onlooker_of_batches_is_called_after_whole_passes(digits):
+    few, seen = digits.take(np.arange(100)), {}
+    run = fe.train(few, seeds=2, epochs=3, batch_size=30, observe=lambda now: seen.update({now.epoch: now.logits}))
+    assert list(seen) == [0, 1, 2, 3]
+    assert all(type(epoch) is int for epoch in seen)
+    for epoch, logits in seen.items():
+        np.testing.assert_array_equal(logits.argmax(2) != few.y_train, run.misclassified(epoch))
+
+
+def test_positions_of_epochs(digits):
+    run = fe.train(digits.take(np.arange(100)), seeds=1, epochs=3, batch_size=30)
+    assert run.positions([0, 1, 2, 3]).tolist() == run.evenly_spaced.tolist() == [0, 4, 8, 12]
+    assert run.positions(0.75) == 3
+    for missing in (0.8, 4, -1, np.nan):
+        with pytest.raises(fe.FastentError, match=r"was not recorded: 0\.0\.\.3\.0 were"):
+            run.positions([1, missing])
+    whole = fe.train(digits, seeds=1, epochs=3)
+    assert whole.update.tolist() == whole.epoch.tolist() == whole.evenly_spaced.tolist() == [0, 1, 2, 3]
+    assert whole.epoch.dtype == whole.update.dtype == np.int64
+    one_batch = fe.train(digits, seeds=1, epochs=3, batch_size=5000)
+    assert one_batch.config["updates_per_epoch"] == 1
+    assert one_batch.epoch.dtype == np.int64
+    assert one_batch.epoch.tolist() == [0, 1, 2, 3]
+
+
+def test_runs_of_before_there_were_records_within_passes(digits, tmp_path, monkeypatch):
+    def as_before(run):
+        config = {name: value for name, value in run.config.items() if name != "updates_per_epoch"}
+        return replace(run, config=config, epoch=np.rint(run.epoch).astype(np.int64))
+
+    full = fe.train(digits, seeds=1, epochs=4)
+    as_before(fe.train(digits, seeds=1, epochs=2)).save(tmp_path)
+    old = fe.load_run(tmp_path)
+    assert old.update.tolist() == [0, 1, 2]
+    assert_same_bits(fe.train(digits, seeds=1, epochs=4, resume=old), full)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fastent.training.train.updates_to_record", lambda epochs, updates: np.arange(epochs + 1) * updates)
+        as_before(fe.train(digits, seeds=1, epochs=2, batch_size=100)).save(tmp_path)
+    old = fe.load_run(tmp_path)
+    assert old.update.tolist() == [0, 14, 28]
+    assert fe.train(digits, seeds=1, epochs=2, batch_size=100, resume=old) is old
+    with pytest.raises(fe.FastentError, match=r"an earlier version of fastent.*start anew"):
+        fe.train(digits, seeds=1, epochs=4, batch_size=100, resume=old)
+
+
 def test_training_in_a_thread(digits):
     runs = []
     thread = threading.Thread(target=lambda: runs.append(fe.train(digits, seeds=1, epochs=5)))
@@ -307,6 +461,26 @@ def test_tables(paper_run, tmp_path):
     assert numbers == json.loads(json.dumps(summary(paper_run)))
     assert [row["found"] for row in numbers["classes"]] == [10, 10]
     assert curves_table(paper_run).num_rows == 10 * 1501 * 2
+
+
+def test_tables_of_batches(digits):
+    run = fe.train(digits, seeds=2, epochs=3, batch_size=100, test_every=1)
+    curves = curves_table(run).to_pydict()
+    rows = [i for i, (seed, name) in enumerate(zip(curves["seed"], curves["class"], strict=True)) if (seed, name) == (1, "odd")]
+    assert [curves["epoch"][i] for i in rows] == run.epoch.tolist()
+    assert [curves["radius"][i] for i in rows] == run.radius[1, :, 0, 1].tolist()
+    tested = {curves["epoch"][i]: curves["test_error"][i] for i in rows if curves["test_error"][i] is not None}
+    assert tested == dict(zip([0, 1, 2, 3], run.test_error[1].tolist(), strict=True))
+    assert summary(run)["epochs"] == 3
+    assert repr(run).endswith("3 of 3 epochs)")
+    assert [epoch_of(run, epoch) for epoch in (0, 1 / 512, 1 / 11, 0.5, 2, 1234.5)] == [
+        "0",
+        "0.002",
+        "0.091",
+        "0.50",
+        "2",
+        "1,234.50",
+    ]
 
 
 @settings(deadline=None, max_examples=40)
