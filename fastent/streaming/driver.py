@@ -49,7 +49,7 @@ def train_streamed(
     optimizer: str = "sgd",
     lr: float = 0.1,
     momentum: float = 0.0,
-    record_every: float = 1.0,
+    record_every: float | None = None,
     record_points: int | None = 50_000,
     queries: int = 5_000,
     metrics: Sequence[str] = _METRICS,
@@ -86,8 +86,9 @@ def train_streamed(
     epochs, batch_size : int
     optimizer : "sgd", "adam" or "package.module:Class"
         Any torch optimiser that takes parameters and lr (and momentum, if that is not 0).
-    record_every : float
-        Epochs between records, in parts if need be (0.25), to the nearest update.
+    record_every : float, optional
+        Epochs between records, in parts if need be (0.25), to the nearest update. By default there is a record after each epoch
+        and, as radii may turn within the first one, there after updates 1, 2, 3, 4, 6, ... round(2 ** (k / 2)) too.
     record_points : int or None
         Points that are recorded, drawn at random with `seed`; None for all. Inversions are those of their radii.
     queries : int
@@ -157,13 +158,13 @@ def train_streamed(
         "optimizer": str(optimizer),
         "lr": number("lr", lr, above=0),
         "momentum": number("momentum", momentum, minimum=0),
-        "record_every": number("record_every", record_every, above=0),
+        "record_every": None if record_every is None else number("record_every", record_every, above=0),
         "record_points": None if m == n else m,
         "queries": min(m, whole_number("queries", queries, minimum=1)) if "mixing" in chosen else None,
         "metrics": chosen,
         "device": str(torch_device("cpu" if device is None else str(device))),
     }
-    if config["record_every"] * config["updates_per_epoch"] < 1:
+    if record_every is not None and config["record_every"] * config["updates_per_epoch"] < 1:
         raise FastentError(
             f"record_every={record_every!r} is less than one of the {config['updates_per_epoch']} updates in an epoch: "
             f"record every {1 / config['updates_per_epoch']:.4g} epochs or less often"
