@@ -152,7 +152,7 @@ def test_measure_ends_in_a_table_and_the_files(tmp_path):
     result = fastent("measure", "X.npy", "labels.npz", "--queries", "150", "--k", "7", "--out", "out", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "no N1 and no T1: they take all rows" in result.stderr
-    assert "400 points x 6 features, 3 classes" in result.stdout
+    assert "400 points x 6 features, 3 classes, rows as given" in result.stdout
     assert "95 % interval" in result.stdout
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == ["per_point.parquet", "report.html", "summary.json"]
