@@ -18,7 +18,7 @@ OPTIONS = {
     "record_points": 1000, "queries": 200, "seeds": 2, "threads": 1,
 }  # fmt: skip
 # An update takes all rows, in pieces: kills fall within updates.
-ALL_ROWS = {"batch_size": None, "record_every": 1}
+ALL_ROWS = {"batch_size": None, "record_every": 10, "epochs": 2000}
 TRAIN = """
 import sys
 import fastent as fe
@@ -52,7 +52,9 @@ def main() -> None:
             command = [sys.executable, "-c", train, *files, str(folder / "killed")]
             with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
                 assert process.stdout is not None
-                for _ in range(int(rng.integers(1, 200))):  # the first dots are the pass for the constants
+                for _ in range(
+                    int(rng.integers(1, 100 if arguments.all_rows else 200))
+                ):  # the first dots are the pass for the constants
                     if not process.stdout.readline():
                         break
                 process.kill()

@@ -326,8 +326,9 @@ def _print_result(result: "Run") -> None:
 
     last = float(result.epoch[-1])
     seeds, epochs = "seed" + "s" * (result.n_seeds != 1), "epoch" + "s" * (last != 1)
-    what = f"{result.config['data']}{', even against odd' * result.parity}"
-    title = f"{what}: {len(result.index)} points, {result.n_seeds} {seeds}, {epoch_of(result, last)} {epochs}"
+    title = f"{result.config['data']}: {len(result.index)} points, {result.n_seeds} {seeds}, {epoch_of(result, last)} {epochs}"
+    if result.parity:
+        title += "\nclasses by parity: even against odd"  # a line of its own: narrow tables would break a longer title anywhere
     caption = "eps*: training error at the inversion, mean over seeds. Radius: of the last hidden layer."
     show(fitting_table(title, *readable_rows(result), caption, dispensable=_DISPENSABLE))
     for reason in without_inversion(result):

@@ -27,7 +27,8 @@ def test_run_ends_in_a_table_and_the_files(tmp_path):
     out = tmp_path / "a folder"
     result = fastent("run", "--epochs", "400", "--seeds", "3", "--out", str(out))
     assert result.returncode == 0, result.stderr
-    assert "digits, even against odd: 1347 points, 3 seeds, 400 epochs" in result.stdout
+    assert "digits: 1347 points, 3 seeds, 400 epochs" in result.stdout
+    assert "classes by parity: even against odd" in result.stdout
     assert "3/3" in result.stdout
     assert "peak memory" in result.stdout
     assert sorted(path.name for path in out.iterdir()) == [

@@ -215,13 +215,14 @@ def test_own_labels_are_classes_and_parity_is_said(here):
     quick = "run --data iris.npz --seeds 2 --epochs 20 --threads 1"
     shown = fastent(f"{quick} --out iris").stdout
     assert "iris: 112 points, 2 seeds, 20 epochs" in shown
+    assert "parity" not in shown
     run = fe.load_run(here / "iris")
     assert run.class_names == ["0", "1", "2"]
     np.testing.assert_array_equal(run.radius, fe.train((X, y), seeds=2, epochs=20, threads=1).radius)
     assert len(fe.train((X, y), seeds=1, epochs=1).classes) == 3
     np.savez(here / "iris.npz", X=X, y=y == 2)
     for asked in ("--classes parity", "--preset paper"):
-        assert "iris, even against odd: 112 points" in fastent(f"{quick} {asked}").stdout
+        assert "classes by parity: even against odd" in fastent(f"{quick} {asked}").stdout
     assert "even" not in fastent(quick).stdout
 
 
@@ -266,7 +267,7 @@ def test_the_defaults_of_the_command_line_are_those_of_the_library(here):
 
 
 def test_the_title_of_a_run_counts_as_people_do():
-    assert "digits, even against odd: 1347 points, 1 seed, 1 epoch " in fastent("run --seeds 1 --epochs 1 --threads 1").stdout
+    assert "digits: 1347 points, 1 seed, 1 epoch " in fastent("run --seeds 1 --epochs 1 --threads 1").stdout
     on_disk = replace(made_up_run(seeds=2, epochs=2), epoch=np.arange(3.0))
     assert "made up: 200 points, 2 seeds, 2 epochs " in printed(on_disk)
     assert "2 seeds, 0.50 epochs " in printed(replace(on_disk, epoch=np.array([0, 0.25, 0.5])))

@@ -132,7 +132,7 @@ def train_streamed(
     >>> rng = np.random.default_rng(0)
     >>> y = rng.integers(0, 2, 500)
     >>> X = rng.standard_normal((500, 8)) + y[:, None]
-    >>> run = fe.train_streamed(X, y, hidden=(16,), epochs=2, batch_size=50, record_every=0.5, queries=100)
+    >>> run = fe.train_streamed(X, y, seeds=1, epochs=2, batch_size=50, record_every=0.5, queries=100)
     >>> run.epoch.tolist(), run.radius.shape
     ([0.0, 0.5, 1.0, 1.5, 2.0], (1, 5, 1, 2))
     """
