@@ -20,7 +20,7 @@ from bench.revision import revision
 
 RESULTS = Path(__file__).parent / "results" / "big-run.json"
 MODELS = {
-    "mlp": {"model": "mlp", "hidden": (512, 128), "lr": 0.1},
+    "mlp": {"model": "mlp", "hidden": (512, 128), "activation": "relu", "lr": 0.1},
     "cnn": {"model": "cnn", "activation": "tanh", "lr": 0.1},
 }
 BLOCK = 10_000
@@ -94,6 +94,7 @@ def train(arguments: argparse.Namespace) -> None:
     run = fe.train_streamed(
         images,
         labels,
+        seeds=1,
         epochs=arguments.epochs,
         batch_size=256,
         record_every=0.25,

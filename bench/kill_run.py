@@ -14,15 +14,17 @@ from pathlib import Path
 import numpy as np
 
 OPTIONS = {
-    "hidden": (32, 16), "epochs": 60, "batch_size": 64, "record_every": 0.5, "lr": 0.2, "momentum": 0.5, "record_points": 1000,
-    "queries": 200, "seeds": 2, "threads": 1,
+    "hidden": (32, 16), "activation": "relu", "epochs": 60, "batch_size": 64, "record_every": 0.5, "lr": 0.2, "momentum": 0.5,
+    "record_points": 1000, "queries": 200, "seeds": 2, "threads": 1,
 }  # fmt: skip
-TRAIN = f"""
+# An update takes all rows, in pieces: kills fall within updates.
+ALL_ROWS = {"batch_size": None, "record_every": 10, "epochs": 2000}
+TRAIN = """
 import sys
 import fastent as fe
 from fastent.streaming import session
 session._CHECKPOINT_SECONDS = 0.1
-run = fe.train_streamed(*sys.argv[1:3], checkpoint=sys.argv[3], progress=lambda *_: print(".", flush=True), **{OPTIONS!r})
+run = fe.train_streamed(*sys.argv[1:3], checkpoint=sys.argv[3], progress=lambda *_: print(".", flush=True), **{options!r})
 run.save(sys.argv[3])
 """
 
@@ -32,7 +34,9 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    kills = parser.parse_args().kills
+    parser.add_argument("--all-rows", action="store_true", help="Every update takes all rows, in place of batches.")
+    arguments = parser.parse_args()
+    kills, train = arguments.kills, TRAIN.format(options=OPTIONS | (ALL_ROWS if arguments.all_rows else {}))
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -42,18 +46,20 @@ def main() -> None:
         np.save(folder / "X.npy", X)
         np.save(folder / "y.npy", y)
         files = [str(folder / "X.npy"), str(folder / "y.npy")]
-        subprocess.run([sys.executable, "-c", TRAIN, *files, str(folder / "whole")], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-c", train, *files, str(folder / "whole")], check=True, stdout=subprocess.DEVNULL)
         done = 0
         while done < kills:
-            command = [sys.executable, "-c", TRAIN, *files, str(folder / "killed")]
+            command = [sys.executable, "-c", train, *files, str(folder / "killed")]
             with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
                 assert process.stdout is not None
-                for _ in range(int(rng.integers(1, 200))):  # the first dots are the pass for the constants
+                for _ in range(
+                    int(rng.integers(1, 100 if arguments.all_rows else 200))
+                ):  # the first dots are the pass for the constants
                     if not process.stdout.readline():
                         break
                 process.kill()
                 done += process.wait() == -9
-        subprocess.run([sys.executable, "-c", TRAIN, *files, str(folder / "killed")], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-c", train, *files, str(folder / "killed")], check=True, stdout=subprocess.DEVNULL)
         whole, killed = fe.load_run(folder / "whole"), fe.load_run(folder / "killed")
         names = ("epoch", "train_error", "radius", "distance", "mixing", "neighbor_error", "wrong", "stragglers")
         same = all(np.array_equal(getattr(whole, name), getattr(killed, name)) for name in names)

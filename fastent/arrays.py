@@ -30,6 +30,7 @@ __all__ = [
     "row_blocks",
     "stays_on_disk",
     "unit_rows",
+    "which_rows",
 ]
 
 # A block is large enough to hide the call that handles it and small enough to be forgotten in any memory budget.
@@ -171,6 +172,11 @@ def unit_rows(rows: Array) -> NDArray[np.float64]:
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
     norms[norms == 0] = 1
     return rows / norms  # type: ignore[no-any-return]
+
+
+def which_rows(normalize: bool) -> str:
+    """What a statistic is of, wherever one is shown: that of unit rows is not that of the rows as given."""
+    return "unit rows" if normalize else "rows as given"
 
 
 class UnitRows(Source):

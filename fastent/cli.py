@@ -37,6 +37,7 @@ from fastent.cli_options import (
     Optimizer,
     Out,
     Overwrite,
+    Preset,
     RecordEvery,
     RecordPoints,
     RunQueries,
@@ -56,6 +57,7 @@ from fastent.cli_options import (
 from fastent.cli_output import fitting_table, print_cost, print_json, show
 from fastent.cli_report import report
 from fastent.errors import FastentError
+from fastent.training.defaults import DEFAULTS
 
 if TYPE_CHECKING:
     from fastent.training.run import Run
@@ -106,18 +108,19 @@ def run(
     classes: Classes = None,
     standardize: Standardize = "safe",
     grayscale: Grayscale = False,
+    preset: Preset = None,
     hidden: Hidden = None,
-    activation: Activation = None,
+    activation: Activation = DEFAULTS.activation,
     init_scale: InitScale = 1.0,
     model: Model = None,
     layers: Layers = None,
-    seeds: Seeds = None,
+    seeds: Seeds = DEFAULTS.seeds,
     seed: Seed = 0,
     epochs: Epochs = None,
-    lr: LearningRate = 0.1,
-    optimizer: Optimizer = "sgd",
-    momentum: Momentum = 0.0,
-    batch_size: BatchSize = None,
+    lr: LearningRate = DEFAULTS.lr,
+    optimizer: Optimizer = DEFAULTS.optimizer,
+    momentum: Momentum = DEFAULTS.momentum,
+    batch_size: BatchSize = DEFAULTS.batch_size,
     record_every: RecordEvery = None,
     record_points: RecordPoints = None,
     queries: RunQueries = None,
@@ -131,23 +134,25 @@ def run(
     config: Config = None,
 ) -> None:
     """Train networks, find the inversion of each class, and name the stragglers."""
-    only_on_disk = {"test": test, "test-labels": test_labels, "record-points": record_points, "queries": queries}
-    why = _stays_on_disk(data, stream, record_every)
+    why, too_large = _streamed_because(data, stream, record_every)
+    if too_large or not why:
+        # Whether the data fit must not decide which options there are.
+        only_streamed = {"test": test, "test-labels": test_labels, "record-points": record_points, "queries": queries}
+        _refuse(only_streamed, "that is for streamed data: add --stream, with a --data that is a file or a folder")
     if why:
         others = {
             "data-dir": data_dir, "subset": subset, "subset-seed": subset_seed, "exclude": exclude,
-            "grayscale": grayscale or None,
+            "grayscale": grayscale or None, "preset": preset,
             "init-scale": None if init_scale == 1 else init_scale, "test-every": None if test_every == 10 else test_every,
             "dtype": None if dtype == "float32" else dtype,
         }  # fmt: skip
-        _refuse(others, f"{data} is left on disk ({why}), where that has no meaning")
+        _refuse(others, f"not available for streamed data, and {data} is streamed from disk ({why})")
         if labels is None:
             raise FastentError(f"{data!r} has no labels: name an .npy of them with --labels")
-        print(f"fastent: {data} is left on disk, because {why}", file=sys.stderr)
+        same = "; same network and training as in memory, but all rows are trained on, none held out as a test set"
+        print(f"fastent: {data} is streamed from disk: {why}{same * too_large}", file=sys.stderr)
         said = {
-            "classes": classes, "activation": activation, "seeds": seeds, "epochs": epochs, "batch_size": batch_size,
-            "record_every": record_every, "hidden": None if hidden is None else widths(hidden),
-            "layers": None if layers is None else layers.split(","), "model": model,
+            "record_every": record_every, "layers": None if layers is None else layers.split(","), "model": model,
             "queries": queries or None, "metrics": ("geometry",) if queries == 0 else None,
         }  # fmt: skip
         options: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
@@ -160,18 +165,23 @@ def run(
             as_json,
             test=test,
             test_labels=test_labels,
+            classes=classes,
             standardize=standardize,
+            hidden=widths(hidden),
+            activation=activation,
+            seeds=seeds,
             seed=seed,
+            epochs=epochs,
             lr=lr,
             optimizer=optimizer,
             momentum=momentum,
+            batch_size=batch_size,
             device=device,
             threads=threads,
             resume=not overwrite,
             **options,
         )
         return
-    _refuse(only_on_disk, "that is for data on disk: name a source with --data, and --record-every or --stream")
     from fastent.files import alone_in, output_folder, read_npy
     from fastent.training.data import load_data
     from fastent.training.run import RECORDS_FILE, load_run
@@ -187,19 +197,20 @@ def run(
             subset=subset,
             subset_seed=subset_seed,
             exclude=None if exclude is None else read_npy(exclude),
-            classes=classes or "parity",  # type: ignore[arg-type]
+            classes=classes,  # type: ignore[arg-type]
             standardize=standardize,  # type: ignore[arg-type]
             grayscale=grayscale,
+            preset=preset,  # type: ignore[arg-type]
         )
         try:
             result = train(
                 points,
                 hidden=widths(hidden),
-                activation=activation or "tanh",  # type: ignore[arg-type]
+                activation=activation,  # type: ignore[arg-type]
                 init_scale=init_scale,
                 model=model,
                 layers=None if layers is None else layers.split(","),
-                seeds=10 if seeds is None else seeds,
+                seeds=seeds,
                 seed=seed,
                 epochs=epochs,
                 lr=lr,
@@ -231,29 +242,30 @@ app.command(epilog=examples("info"), rich_help_panel=INSTALLED)(info)
 app.command(epilog=examples("bench"), rich_help_panel=INSTALLED)(bench)
 
 
-def _stays_on_disk(data: str, stream: bool, record_every: float | None) -> str:
-    """Why training reads the data as it goes, or "" if it is to have them in memory."""
-    from fastent.training.datasets import NAMES
+def _streamed_because(data: str, stream: bool, record_every: float | None) -> tuple[str, bool]:
+    """Why training reads the data from disk as it goes, or "" if it has them in memory; whether they are too large for that."""
+    from fastent.training.datasets import known_name
 
     place = Path(data)
     npy = place.suffix == ".npy" and place.is_file()
     source = npy or place.is_dir() or any(ending in data for ending in (".parquet", ".safetensors", ".zarr"))
-    if data in NAMES or not source:  # a name, whatever else is called so here
+    if known_name(data) or not source:  # a name, whatever else is called so here
         given = "--stream" if stream else "--record-every" if record_every is not None else ""
         if given:
-            raise FastentError(f"{given} is for data on disk, not {data!r}: name an .npy, a folder of shards, .zarr, ...")
-        return ""
+            raise FastentError(f"{given} is for streamed data, not {data!r}: name an .npy, a folder of shards, .zarr, ...")
+        return "", False
     if stream or record_every is not None:
-        return "--stream" if stream else "--record-every"
+        return ("--stream" if stream else "--record-every") + " was given", False
     if not npy:
-        return "only so can it be read"
+        return "sources other than .npy and .npz are always streamed", False
     from fastent.files import read_npy
     from fastent.memory import available_bytes, readable_bytes
 
     # As float32, standardised, and sorted and transposed for training.
     needed, available = 12 * read_npy(place).size, available_bytes()
-    too_large = f"it would take {readable_bytes(needed)} of memory, of which {readable_bytes(available)} are available"
-    return too_large if needed > available else ""
+    if needed <= available:
+        return "", False
+    return f"it would need {readable_bytes(needed)} of memory, and {readable_bytes(available)} are available", True
 
 
 def _refuse(options: dict[str, Any], why: str) -> None:
@@ -315,6 +327,8 @@ def _print_result(result: "Run") -> None:
     last = float(result.epoch[-1])
     seeds, epochs = "seed" + "s" * (result.n_seeds != 1), "epoch" + "s" * (last != 1)
     title = f"{result.config['data']}: {len(result.index)} points, {result.n_seeds} {seeds}, {epoch_of(result, last)} {epochs}"
+    if result.parity:
+        title += "\nclasses by parity: even against odd"  # a line of its own: narrow tables would break a longer title anywhere
     caption = "eps*: training error at the inversion, mean over seeds. Radius: of the last hidden layer."
     show(fitting_table(title, *readable_rows(result), caption, dispensable=_DISPENSABLE))
     for reason in without_inversion(result):

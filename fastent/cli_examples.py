@@ -18,12 +18,15 @@ EXAMPLES = {
     ),
     "run": (
         Example("Ten networks on scikit-learn's digits", "run --out digits"),
-        Example("The source paper's set-up", "run --data mnist --data-dir data --subset 8192 --epochs 500 --out mnist"),
+        Example("The source paper's set-up", "run --data mnist --data-dir data --preset paper --out mnist"),
         Example(
-            "Data of your own, all classes",
-            "run --data own.npz --classes all --hidden 512,128 --activation relu --optimizer adam --lr 0.001 --out own",
+            "Data of your own, a larger network",
+            "run --data own.npz --hidden 512,128 --activation relu --optimizer adam --lr 0.001 --out own",
         ),
-        Example("Data that stay on disk", "run --data X.npy --labels y.npy --model cnn --record-every 0.25 --out big"),
+        Example(
+            "Data streamed from disk, in mini-batches",
+            "run --data X.npy --labels y.npy --model cnn --seeds 1 --epochs 10 --batch-size 256 --record-every 0.25 --out big",
+        ),
         Example("For a script, the numbers and nothing else", "run --json"),
     ),
     "measure": (

@@ -15,6 +15,8 @@ from fastent.cli_options import (
     NETWORK,
     OUTPUT,
     AsJson,
+    BatchSize,
+    Classes,
     DataDir,
     DataSource,
     Device,
@@ -114,13 +116,18 @@ def _maybe(kind: Any, text: str, panel: str, *values: str) -> Any:
 # Options of every experiment; None leaves the experiment its own default.
 _COMMON: dict[str, tuple[Any, Any]] = {
     "data": (DataSource, "digits"),
-    "preset": (_maybe(str, "paper: the first 8192 points, 20 tanh units, the paper's epochs.", DATA, "paper"), None),
+    "preset": (
+        _maybe(
+            str, "paper: the source paper's first 8192 points, classes by parity, 20 tanh units, its epochs.", DATA, "paper"
+        ),
+        None,
+    ),
     "labels": (Labels, None),
     "data_dir": (DataDir, None),
     "subset": (Subset, None),
     "subset_seed": (SubsetSeed, None),
     "exclude": (Exclude, None),
-    "classes": (_maybe(str, "parity (label % 2) or all.", DATA, "parity", "all"), None),
+    "classes": (Classes, None),
     "standardize": (_maybe(str, "safe, paper or none.", DATA, "safe", "paper", "none"), None),
     "grayscale": (Grayscale, False),
     "hidden": (Hidden, None),
@@ -132,8 +139,8 @@ _COMMON: dict[str, tuple[Any, Any]] = {
     "epochs": (_maybe(int, "Passes over the data.", NETWORK), None),
     "lr": (_maybe(float, "Learning rate.", NETWORK), None),
     "optimizer": (_maybe(str, "sgd or adam.", NETWORK, "sgd", "adam"), None),
-    "momentum": (_maybe(float, "Of SGD.", NETWORK), None),
-    "batch_size": (_maybe(int, "Points for an update; all unless said.", NETWORK), None),
+    "momentum": (_maybe(float, "SGD momentum.", NETWORK), None),
+    "batch_size": (BatchSize, None),
     "device": (Device, None),
     "threads": (Threads, None),
 }

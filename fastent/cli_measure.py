@@ -49,7 +49,12 @@ def measure(
         ),
     ] = None,
     normalize: Annotated[
-        bool, typer.Option("--normalize", help="Scale rows to unit length first.", rich_help_panel=STATISTICS)
+        bool,
+        typer.Option(
+            "--normalize",
+            help="Scale rows to unit length first, as for the radii of a run. [dim]\\[default: rows as given][/dim]",
+            rich_help_panel=STATISTICS,
+        ),
     ] = False,
     temperature: Annotated[
         str, typer.Option(help="Of the soft nearest neighbour loss: median, optimal or a number.", rich_help_panel=STATISTICS)

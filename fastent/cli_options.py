@@ -11,20 +11,26 @@ import typer
 
 from fastent.cli_completion import data_sets, one_of
 from fastent.errors import FastentError
+from fastent.training.defaults import DEFAULTS, default_epochs
 
 __all__ = [
     "DATA", "NETWORK", "OUTPUT", "STATISTICS", "Activation", "AsJson", "BatchSize", "Classes", "DataDir", "DataSource",
     "Device", "Dtype", "Epochs", "Exclude", "Grayscale", "Hidden", "InitScale", "Labels", "Layers", "LearningRate", "Model",
-    "Momentum", "Optimizer", "Out", "Overwrite", "RecordEvery", "RecordPoints", "RunQueries", "Seed", "Seeds", "Standardize",
-    "Stream", "Subset", "SubsetSeed", "Test", "TestEvery", "TestLabels", "Threads", "numbers", "option", "plain_errors",
-    "widths",
+    "Momentum", "Optimizer", "Out", "Overwrite", "Preset", "RecordEvery", "RecordPoints", "RunQueries", "Seed", "Seeds",
+    "Standardize", "Stream", "Subset", "SubsetSeed", "Test", "TestEvery", "TestLabels", "Threads", "numbers", "option",
+    "plain_errors", "widths",
 ]  # fmt: skip
 
 DATA, NETWORK, STATISTICS, OUTPUT = "Data", "Networks and training", "What is measured, and how", "Output"
 
 
-def option(text: str, panel: str, *flags: str, values: Sequence[str] = (), **more: Any) -> Any:
-    """An option in a panel of the help; `values` are offered by the shell, others are not refused."""
+def option(text: str, panel: str, *flags: str, values: Sequence[str] = (), default: str = "", **more: Any) -> Any:
+    """An option in a panel of the help; `values` are offered by the shell, others are not refused.
+
+    `default` says in words what happens without the option, where its value is decided later.
+    """
+    if default:
+        text = f"{text} [dim]\\[default: {default}][/dim]"
     if values:
         more["autocompletion"] = one_of(*values)
     return typer.Option(*flags, help=text, rich_help_panel=panel, **more)
@@ -33,31 +39,50 @@ def option(text: str, panel: str, *flags: str, values: Sequence[str] = (), **mor
 DataSource = Annotated[
     str,
     option(
-        "digits, mnist, fashion-mnist, kmnist, cifar10; .npz (x_train, y_train[, x_test, y_test]) or .npy; a folder of shards, "
-        ".zarr, .parquet or .safetensors, which stay on disk. Of rows in memory a quarter is the test set if none is given.",
+        "digits, mnist, fashion-mnist, kmnist, cifar10; an .npz (x_train, y_train\\[, x_test, y_test]) or .npy; or a folder of "
+        "shards, .zarr, .parquet or .safetensors, which are streamed from disk. Without a test set, a quarter of the rows is "
+        "held out as one, unless the data are streamed.",
         DATA,
         autocompletion=data_sets,
     ),
 ]
-Labels = Annotated[str | None, option("Labels .npy for a --data without.", DATA)]
+Labels = Annotated[str | None, option("Label file (.npy), if --data contains no labels.", DATA)]
 Stream = Annotated[
-    bool, option("Leave --data on disk; so does --record-every, and data too large for memory.", DATA, "--stream")
+    bool,
+    option(
+        "Stream --data from disk instead of loading it. --record-every does so too, and so does --data that does not fit in "
+        "memory.",
+        DATA,
+        "--stream",
+    ),
 ]
-Test = Annotated[str | None, option("Of data on disk: test points likewise.", DATA)]
-TestLabels = Annotated[str | None, option("Their labels.", DATA)]
+Test = Annotated[str | None, option("Test set for streamed data, in any form that --data takes.", DATA)]
+TestLabels = Annotated[str | None, option("Labels of the streamed test set (.npy).", DATA)]
 DataDir = Annotated[str | None, option("Where named data sets lie (or FASTENT_DATA).", DATA)]
 Subset = Annotated[int | None, option("The first so many training points only.", DATA)]
 SubsetSeed = Annotated[int | None, option("Draw the subset at random, with this seed.", DATA)]
 Exclude = Annotated[str | None, option("Row numbers to leave out, as .npy.", DATA, metavar="FILE")]
 Classes = Annotated[
     str | None,
-    option("parity (label % 2) or all; parity unless said, all of data on disk.", DATA, values=("parity", "all")),
+    option(
+        "all (every label is a class) or parity (even against odd labels).",
+        DATA,
+        values=("parity", "all"),
+        default="all; parity for data sets known by name",
+    ),
+]
+Preset = Annotated[
+    str | None,
+    option("paper: the source paper's first 8192 points, classes by parity, and 20 tanh units.", DATA, values=("paper",)),
 ]
 Standardize = Annotated[str, option("safe, paper or none.", DATA, values=("safe", "paper", "none"))]
 Grayscale = Annotated[bool, option("Sum the three standardised colour channels.", DATA, "--grayscale")]
 
-Hidden = Annotated[str | None, option("Units of each hidden layer, e.g. 20; 512,128 on disk unless said.", NETWORK)]
-Activation = Annotated[str | None, option("tanh or relu; tanh unless said, relu on disk.", NETWORK, values=("tanh", "relu"))]
+Hidden = Annotated[
+    str | None,
+    option("Units of each hidden layer, e.g. 512,128.", NETWORK, default=",".join(map(str, DEFAULTS.hidden))),
+]
+Activation = Annotated[str, option("tanh or relu.", NETWORK, values=("tanh", "relu"))]
 InitScale = Annotated[float, option("What the initial weights are multiplied with.", NETWORK)]
 
 
@@ -69,27 +94,39 @@ def _model(said: str | None) -> str | None:
 Model = Annotated[
     str | None,
     option(
-        "mlp, unless said; cnn; or package.module:factory of a torch module of your own.",
+        "mlp, cnn, or package.module:factory of a torch module of your own.",
         NETWORK,
         values=("mlp", "cnn"),
+        default="mlp",
         callback=_model,
     ),
 ]
 Layers = Annotated[str | None, option("Of the model: names of the layers to record, with commas.", NETWORK)]
-Seeds = Annotated[int | None, option("How many networks, trained together; 10 unless said, 1 on disk.", NETWORK)]
+Seeds = Annotated[int, option("How many networks to train, all together.", NETWORK)]
 Seed = Annotated[int, option("The first network's seed.", NETWORK)]
-Epochs = Annotated[int | None, option("Passes over the data; 500, or 1500 for digits, unless said; 10 on disk.", NETWORK)]
+Epochs = Annotated[
+    int | None,
+    option("Passes over the data.", NETWORK, default=f"{default_epochs(None)}; {default_epochs('digits')} for digits"),
+]
 LearningRate = Annotated[float, option("Learning rate.", NETWORK)]
-Optimizer = Annotated[str, option("sgd or adam; of data on disk also package.module:Class.", NETWORK, values=("sgd", "adam"))]
-Momentum = Annotated[float, option("Of SGD.", NETWORK)]
-BatchSize = Annotated[int | None, option("Points for an update; all unless said, 256 on disk.", NETWORK)]
-RecordEvery = Annotated[float | None, option("Of data on disk: epochs between records, e.g. 0.25; 1 unless said.", NETWORK)]
+Optimizer = Annotated[str, option("sgd or adam; for streamed data also package.module:Class.", NETWORK, values=("sgd", "adam"))]
+Momentum = Annotated[float, option("SGD momentum.", NETWORK)]
+BatchSize = Annotated[int | None, option("Points for an update.", NETWORK, default="all points")]
+RecordEvery = Annotated[
+    float | None,
+    option("Streamed data: epochs between records; with --batch-size also a fraction, e.g. 0.25.", NETWORK, default="1"),
+]
 RecordPoints = Annotated[
     int | None,
-    option("Of data on disk: how many points, drawn at random, are recorded; 50000 unless said, 0 for all.", NETWORK),
+    option("Streamed data: how many randomly drawn points to record; 0 for all.", NETWORK, default="50000"),
 ]
 RunQueries = Annotated[
-    int | None, option("Of these, how many meet all for mixing; 5000 unless said, 0 for no mixing.", NETWORK)
+    int | None,
+    option(
+        "Streamed data: how many of the recorded points to use as queries for neighbour mixing; 0 for no mixing.",
+        NETWORK,
+        default="5000",
+    ),
 ]
 TestEvery = Annotated[int, option("Epochs between test errors.", NETWORK)]
 Dtype = Annotated[str, option("float32 or float64.", NETWORK, values=("float32", "float64"))]
@@ -128,7 +165,7 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def widths(text: str | None) -> tuple[int, ...]:
-    return (20,) if text is None else numbers("hidden", text, int)
+    return DEFAULTS.hidden if text is None else numbers("hidden", text, int)
 
 
 def numbers(name: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from fastent.arrays import (
     kernel_dtype,
     row_blocks,
     unit_rows,
+    which_rows,
 )
 from fastent.chunks import parts
 from fastent.collapse import NC2, Between, Head, as_head, nc2, nc3
@@ -50,13 +51,15 @@ _SUMS, _SUMS_BYTES = 16, 128 << 20
 class ClassGeometry:
     """Where the classes of a representation lie, how wide they are and how well they are separated.
 
+    Of unit rows, as the source paper has it, unless `normalize` is False: the two are not comparable.
+
     Attributes
     ----------
     classes : (C,)
         The sorted class labels; all arrays below follow their order.
     counts : (C,) int64
     means : (C, d) float64
-        Class means; of the unit rows, and not renormalised, if `normalize` was on.
+        Class means; of the unit rows, and not renormalised, if `normalize` is on.
     radius : (C,) float64
         Gyration radius, root mean squared distance to the class mean; in [0, 1] for unit rows.
     distance : (C, C) float64
@@ -81,6 +84,8 @@ class ClassGeometry:
         weights.
     nc4 : float or None
         Share of points that the linear layer and the nearest class mean decide differently, in [0, 1]. None without weights.
+    normalize : bool
+        Whether rows were scaled to unit length first.
 
     References
     ----------
@@ -101,6 +106,14 @@ class ClassGeometry:
     nc2: NC2
     nc3: float | None
     nc4: float | None
+    normalize: bool = True
+
+    def __repr__(self) -> str:
+        n_classes, d = self.means.shape
+        return (
+            f"ClassGeometry({self.counts.sum():,} x {d}, {n_classes} classes, {which_rows(self.normalize)}: "
+            f"mean radius {self.radius.mean():.4f}, fisher {self.fisher:.4f})"
+        )
 
     def plot(self, kind: Literal["distance", "collapse"] = "distance", *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw a heat map over pairs of classes with matplotlib: distances of their means, or their normalised variance.
@@ -124,7 +137,8 @@ class ClassMoments:
     ----------
     n_classes, n_features : int
     normalize : bool
-        Scale each row to unit L2 norm on the fly (a row of zeros stays zero). X is not copied.
+        Scale each row to unit L2 norm on the fly (a row of zeros stays zero). X is not copied. On by default, as for
+        `fe.geometry`.
     scatter : bool
         Keep the (d, d) within-class scatter too, which `nc1` needs: d^2 operations a row instead of d.
 
@@ -450,6 +464,7 @@ def _geometry(
         nc2=nc2(means),
         nc3=None if head is None else nc3(means, head.weights),
         nc4=None if about is None or about.decided is None else float((about.decided != about.nearest).mean()),
+        normalize=moments.normalize,
     )
 
 
@@ -480,7 +495,8 @@ def geometry(
     labels : array-like (n,)
         Integers, strings or booleans; at least two classes.
     normalize : bool
-        Scale each row to unit L2 norm first, as the source paper does; a row of zeros stays zero.
+        Scale each row to unit L2 norm first; a row of zeros stays zero. On by default, because the source paper's radii and
+        distances are those of unit rows. `fe.measure` takes rows as they are by default: to compare, give both the same value.
     weights : array-like (C, d), optional
         Of the linear layer that follows X, a row for each class in sorted order: for `nc3` and `nc4`, with normalize=False.
     bias : array-like (C,), optional

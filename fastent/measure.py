@@ -81,7 +81,9 @@ def measure(
         Of "geometry", "mixing", "lisi", "dimension", "margins", "silhouette", "soft_nearest_neighbor" and "complexity". What is
         needed for them comes with them. "all" leaves out, with a note, what these points do not allow.
     normalize : bool
-        Scale each row to unit L2 norm first, for everything; a row of zeros stays zero.
+        Scale each row to unit L2 norm first, for everything; a row of zeros stays zero. Off by default, because neighbours,
+        margins, silhouettes and dimensions are usually those of the rows as they are. `fe.geometry`, `fe.Probe` and the radii
+        of `fe.train` are those of unit rows by default, as in the source paper: with normalize=True the geometry here is too.
     temperature : float or str
         As for `fe.soft_nearest_neighbor_loss`.
     memory_budget : int or str, optional
@@ -111,7 +113,7 @@ def measure(
     >>> from sklearn.datasets import load_digits
     >>> found = fe.measure(*load_digits(return_X_y=True), metrics=["mixing", "margins"])
     >>> found
-    Measurement(1,797 x 64, 10 classes: overlap 0.9651, n3 0.0117)
+    Measurement(1,797 x 64, 10 classes, rows as given: overlap 0.9651, n3 0.0117)
     >>> round(found.summary()["margins/n2"], 4)
     0.3583
     """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays import which_rows
 from fastent.complexity import Complexity
 from fastent.dimension import IntrinsicDimension
 from fastent.errors import FastentError
@@ -118,7 +119,7 @@ class Measurement:
         Those of the queries that met all rows, for silhouettes, soft nearest neighbours and local sets.
     k : int
     normalize : bool
-        Whether rows were scaled to unit length first.
+        Whether rows were scaled to unit length first, for every statistic.
     neighbors : Neighbors or None
     mixing : Mixing or None
     lisi : Lisi or None
@@ -306,8 +307,7 @@ class Measurement:
     @property
     def _title(self) -> str:
         n, d = self.shape
-        unit = ", unit rows" if self.normalize else ""
-        return f"{n:,} points x {d} features, {len(self.classes)} classes{unit}"
+        return f"{n:,} points x {d} features, {len(self.classes)} classes, {which_rows(self.normalize)}"
 
     @property
     def _said_notes(self) -> list[str]:
@@ -319,7 +319,7 @@ class Measurement:
         values = ", ".join(f"{name.split('/')[1]} {found[name]:.4f}" for name in shown if name in found)
         n, d = self.shape
         asked = "" if len(self.queries) == n else f", {len(self.queries):,} queries"
-        return f"Measurement({n:,} x {d}, {len(self.classes)} classes{asked}: {values})"
+        return f"Measurement({n:,} x {d}, {len(self.classes)} classes, {which_rows(self.normalize)}{asked}: {values})"
 
     def __rich_console__(
         self, console: "rich.console.Console", options: "rich.console.ConsoleOptions"

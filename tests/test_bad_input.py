@@ -193,7 +193,7 @@ CLI = [
     (["run", "--data", "mnist", "--data-dir", "."], "mnist.npz"),
     (["run", "--data", "cut.npz"], "cut.npz"),
     (["run", "--data", "pickled.npz"], "pickled.npz"),
-    (["run", "--data", "words.npz"], "classes"),
+    (["run", "--data", "words.npz", "--classes", "parity"], "classes"),
     (["run", "--data", "holes.npz", "--classes", "all"], "NaN"),
     (["run", "--data", "X.npy"], "labels"),
     (

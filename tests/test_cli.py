@@ -28,6 +28,7 @@ def test_run_ends_in_a_table_and_the_files(tmp_path):
     result = fastent("run", "--epochs", "400", "--seeds", "3", "--out", str(out))
     assert result.returncode == 0, result.stderr
     assert "digits: 1347 points, 3 seeds, 400 epochs" in result.stdout
+    assert "classes by parity: even against odd" in result.stdout
     assert "3/3" in result.stdout
     assert "peak memory" in result.stdout
     assert sorted(path.name for path in out.iterdir()) == [
@@ -152,7 +153,7 @@ def test_measure_ends_in_a_table_and_the_files(tmp_path):
     result = fastent("measure", "X.npy", "labels.npz", "--queries", "150", "--k", "7", "--out", "out", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "no N1 and no T1: they take all rows" in result.stderr
-    assert "400 points x 6 features, 3 classes" in result.stdout
+    assert "400 points x 6 features, 3 classes, rows as given" in result.stdout
     assert "95 % interval" in result.stdout
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == ["per_point.parquet", "report.html", "summary.json"]

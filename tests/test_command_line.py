@@ -18,7 +18,7 @@ import llvmlite.binding
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris
 from typer.testing import CliRunner
 
 import fastent as fe
@@ -120,8 +120,8 @@ def test_examples_are_in_the_help_and_run(name, here, monkeypatch):
                 (here / "layer3").unlink()
             if example == "report digits":
                 (here / "digits").symlink_to(here / "sgd")
-            quick = "" if everything else QUICK[command] + " --batch-size 50" * ("--record-every" in example)
-            result = fastent(f"{example.replace('20000', '100').replace('8192', '100')} {quick}")
+            quick = "" if everything else QUICK[command]
+            result = fastent(f"{example.replace('20000', '100').replace('8192', '100').replace('256', '50')} {quick}")
         assert result.exit_code == 0, (example, result.output, result.exception)
         if "--json" in example:
             json.loads(result.stdout)
@@ -196,7 +196,7 @@ def test_named_data_cannot_stay_on_disk(given, here):
     result = fastent(f"run --data digits {given} --epochs 2")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
-        f"fastent: error: {given.split()[0]} is for data on disk, not 'digits': name an .npy, a folder of shards, .zarr, ...\n"
+        f"fastent: error: {given.split()[0]} is for streamed data, not 'digits': name an .npy, a folder of shards, .zarr, ...\n"
     )
 
 
@@ -207,6 +207,63 @@ def test_the_usual_network_has_a_name_in_every_command(here):
     found = strict(fastent(f"experiment stability {quick} --epochs 4 --pairs 2 --times 2,4 --json").stdout)
     assert found["config"]["hidden"] == [5]
     assert "model" not in found["config"]
+
+
+def test_own_labels_are_classes_and_parity_is_said(here):
+    X, y = load_iris(return_X_y=True)
+    np.savez(here / "iris.npz", X=X, y=y)
+    quick = "run --data iris.npz --seeds 2 --epochs 20 --threads 1"
+    shown = fastent(f"{quick} --out iris").stdout
+    assert "iris: 112 points, 2 seeds, 20 epochs" in shown
+    assert "parity" not in shown
+    run = fe.load_run(here / "iris")
+    assert run.class_names == ["0", "1", "2"]
+    np.testing.assert_array_equal(run.radius, fe.train((X, y), seeds=2, epochs=20, threads=1).radius)
+    assert len(fe.train((X, y), seeds=1, epochs=1).classes) == 3
+    np.savez(here / "iris.npz", X=X, y=y == 2)
+    for asked in ("--classes parity", "--preset paper"):
+        assert "classes by parity: even against odd" in fastent(f"{quick} {asked}").stdout
+    assert "even" not in fastent(quick).stdout
+
+
+@pytest.mark.parametrize("asked", ["", "--batch-size 50 --activation relu --hidden 7,4 --lr 0.05"])
+def test_the_same_file_in_memory_and_streamed(here, monkeypatch, asked):
+    """What is trained does not depend on where rows lie, and so not on the machine."""
+    X, y = load_iris(return_X_y=True)
+    np.save(here / "iris.npy", X)
+    np.save(here / "labels.npy", y)
+    whole = fe.train((X, y, X, y), epochs=20, threads=1)
+    command = f"run --data iris.npy --labels labels.npy --threads 1 {asked}"
+    assert fastent(f"{command} --epochs 20 --out held").exit_code == 0
+    streamed = fastent(f"{command} --epochs 20 --queries 0 --stream --out streamed")
+    assert "fastent: iris.npy is streamed from disk: --stream was given\n" in streamed.stderr
+    monkeypatch.setattr("fastent.memory.available_bytes", lambda: 12 * X.size - 1)
+    monkeypatch.setattr("fastent.streaming.session.check_fits", lambda *_: None)
+    for needs in ("--queries 0", "--test iris.npy"):
+        refused = fastent(f"{command} --epochs 20 {needs} --out refused")
+        assert "that is for streamed data: add --stream" in refused.stderr
+    too_large = fastent(f"{command} --epochs 20 --out large")
+    assert "iris.npy is streamed from disk: it would need 7 KiB of memory" in too_large.stderr
+    assert "same network and training as in memory" in too_large.stderr
+    held, *others = (fe.load_run(here / name) for name in ("held", "streamed", "large"))
+    for run in others:
+        assert len(run.index) == 150
+        for name in ("hidden", "activation", "classes", "standardize", "seeds", "seed", "epochs", "batch_size", "optimizer", "lr",
+                     "momentum"):  # fmt: skip
+            assert run.config[name] == held.config[name], name
+        np.testing.assert_array_equal(run.radius, others[0].radius)
+    if not asked:  # batches come in an order that is kind to the disk
+        np.testing.assert_allclose(others[0].radius, whole.radius, rtol=0, atol=1e-4)
+
+
+def test_the_defaults_of_the_command_line_are_those_of_the_library(here):
+    assert fastent("run --data own.npz --epochs 2 --out out").exit_code == 0
+    run, expected = fe.load_run(here / "out"), fe.train(here / "own.npz", epochs=2)
+    np.testing.assert_array_equal(run.radius, expected.radius)
+    shown = " ".join(fastent("run --help", COLUMNS="200").stdout.split())
+    for said in ("[default: 20]", "[default: tanh]", "[default: 10]", "[default: 500; 1500 for digits]", "[default: all points]",
+                 "[default: all; parity for data sets known by name]"):  # fmt: skip
+        assert said in shown
 
 
 def test_the_title_of_a_run_counts_as_people_do():

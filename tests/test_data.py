@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sklearn.datasets
 import torch
+from sklearn.datasets import load_iris
 
 import fastent as fe
 from fastent.training.data import reload_data
@@ -291,7 +292,7 @@ def test_excluding_points_leaves_the_others_as_they_were(pictures):
 
 
 def test_classes(pictures):
-    parity = fe.load_data(pictures)
+    parity = fe.load_data(pictures, classes="parity")
     assert parity.classes.tolist() == [0, 1]
     np.testing.assert_array_equal(parity.y_train, pictures["y_train"] % 2)
     named = dict(
@@ -299,9 +300,39 @@ def test_classes(pictures):
         y_train=np.array(list("abcdefghij"))[pictures["y_train"]],
         y_test=np.array(list("abcdefghij"))[pictures["y_test"]],
     )
-    every = fe.load_data(named, classes="all")
+    every = fe.load_data(named)
     assert every.classes.tolist() == list("abcdefghij")
     np.testing.assert_array_equal(every.y_test, pictures["y_test"])
+
+
+def test_parity_is_the_default_only_of_data_known_by_name(tmp_path, pictures):
+    np.savez(tmp_path / "digits.npz", **pictures)  # a file is one's own, whatever it is called
+    for own in (pictures, tmp_path / "digits.npz", load_iris(return_X_y=True)):
+        data = fe.load_data(own)
+        assert data.options["classes"] == "all"
+        assert len(data.classes) == len(np.unique(data.labels)) > 2
+    for named in ("digits", "Digits"):
+        data = fe.load_data(named)
+        assert data.options["classes"] == "parity"
+        assert data.classes.tolist() == [0, 1]
+    assert len(fe.load_data("digits", classes="all").classes) == 10
+    booleans = fe.load_data(dict(pictures, y_train=pictures["y_train"] > 4, y_test=pictures["y_test"] > 4))
+    assert booleans.classes.tolist() == [False, True]
+
+
+def test_the_paper_preset_is_a_subset_and_parity(pictures):
+    few = fe.load_data(pictures, preset="paper")
+    assert len(few.index) == 50
+    assert few.options["classes"] == "parity"
+    assert few.options["subset"] == 50  # as decided: a run finds its data again without the preset
+    assert len(fe.load_data("digits", preset="paper", subset=100).index) == 100
+    assert len(fe.load_data(pictures, preset="paper", classes="all").classes) == 10
+    x, y = np.random.default_rng(0).standard_normal((9000, 3)), np.arange(9000) % 5
+    many = fe.train((x, y, x, y), preset="paper", seeds=1, epochs=1)
+    np.testing.assert_array_equal(many.index, np.arange(8192))
+    assert many.parity
+    with pytest.raises(fe.FastentError, match="preset='mine'"):
+        fe.load_data(pictures, preset="mine")
 
 
 def test_a_run_finds_its_data_again(tmp_path, pictures):
@@ -334,12 +365,12 @@ def test_a_run_finds_its_data_again(tmp_path, pictures):
         ({}, {"exclude": [50]}, "exclude names 1 rows that are not among the 50 training points, first 50"),
         ({}, {"exclude": [0.5]}, "exclude has shape \\(1,\\) and dtype float64: row numbers"),
         ({}, {"exclude": range(50)}, "no training points are left"),
-        ({}, {"exclude": range(0, 50, 2)}, "y_train holds one class only \\(1\\)"),
+        ({}, {"exclude": range(0, 50, 2), "classes": "parity"}, "y_train holds one class only \\(1\\)"),
         ({}, {"grayscale": True}, "grayscale needs colour pictures \\(n, h, w, 3\\), these have shape \\(50, 5, 5\\)"),
         ({}, {"subset": 1}, "standardisation needs two training points or more"),
         (
             {"y_train": np.array(list("ab") * 25)},
-            {},
+            {"classes": "parity"},
             "classes='parity' needs integer labels, these are like a: use classes='all'",
         ),
         ({"y_test": np.full(20, 11)}, {"classes": "all"}, "the test set has labels that no training point has: 11"),

@@ -1,7 +1,9 @@
 import copy
 import functools
+import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +20,14 @@ from torch import nn
 import fastent as fe
 from fastent.progress import interruptible
 from fastent.streaming.feed import Feed
+from fastent.streaming.learning import Learner
 from fastent.streaming.standard import Standard
 from fastent.training.inversion import find_inversion, open_positions
 from tests.plain_loop import class_geometry
 
 N, D, C = 600, 20, 3
-OPTIONS = {"hidden": (16, 8), "epochs": 3, "batch_size": 64, "record_every": 0.25, "lr": 0.05, "record_points": None, "queries": 50,
-           "threads": 1}  # fmt: skip
+OPTIONS = {"hidden": (16, 8), "activation": "relu", "seeds": 1, "epochs": 3, "batch_size": 64, "record_every": 0.25, "lr": 0.05,
+           "record_points": None, "queries": 50, "threads": 1}  # fmt: skip
 
 
 def noisy_classes(n=N, d=D, seed=0):
@@ -85,7 +88,7 @@ def standard_of(X, how="safe"):
 )
 def test_each_seed_is_the_network_that_a_plain_torch_loop_trains_on_the_same_batches(data, options, optimizer):
     X, y = data
-    run = fe.train_streamed(X, y, test=X[:100], test_labels=y[:100], seeds=2, seed=3, **OPTIONS, **options)
+    run = fe.train_streamed(X, y, test=X[:100], test_labels=y[:100], seed=3, **(OPTIONS | {"seeds": 2} | options))
     rows = standard_of(X)(X)
     targets = torch.from_numpy(y)
     feed = Feed(X, y, OPTIONS["batch_size"], 3)
@@ -124,6 +127,49 @@ def test_each_seed_is_the_network_that_a_plain_torch_loop_trains_on_the_same_bat
             np.testing.assert_allclose(run.state[f"{s}.{name}"], value, rtol=0, atol=1e-6)
 
 
+def defaults(function):
+    return {name: each.default for name, each in inspect.signature(function).parameters.items() if name != "data"}
+
+
+def test_training_has_the_same_defaults_in_memory_and_on_disk():
+    in_memory, streamed = defaults(fe.train), defaults(fe.train_streamed)
+    other = {name for name in in_memory.keys() & streamed.keys() if in_memory[name] != streamed[name]}
+    # labels are needed on disk, "mlp" is what no model stands for, and to go on from a checkpoint is the default there.
+    assert other == {"labels", "model", "resume"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"epochs": 30}, {"optimizer": "adam", "lr": 0.01, "epochs": 15}, {"momentum": 0.9, "hidden": (9, 5), "epochs": 15}],
+)
+@pytest.mark.parametrize("piece", [100, 1024])
+def test_all_rows_in_an_update_train_what_is_trained_in_memory(data, monkeypatch, options, piece):
+    monkeypatch.setattr("fastent.streaming.feed._PIECE_ROWS", piece)
+    X, y = data
+    streamed = fe.train_streamed(X, y, test=X[:100], test_labels=y[:100], metrics=["geometry"], threads=1, **options)
+    in_memory = fe.train((X, y, X[:100], y[:100]), test_every=1, threads=1, **options)
+    assert streamed.n_seeds == 10
+    for name in ("hidden", "activation", "classes", "standardize", "seeds", "seed", "epochs", "batch_size", "optimizer", "lr",
+                 "momentum"):  # fmt: skip
+        assert streamed.config[name] == in_memory.config[name], name
+    np.testing.assert_array_equal(streamed.epoch, in_memory.epoch)
+    for name in ("radius", "distance", "train_error", "test_error"):
+        error = 1 / 100 if name.endswith("error") else 1e-4  # a point on the border may fall on either side
+        np.testing.assert_allclose(getattr(streamed, name), getattr(in_memory, name), rtol=0, atol=error, err_msg=name)
+
+
+def test_all_rows_in_an_update_are_one_batch_of_all(data, monkeypatch):
+    """The gradient of pieces is that of the whole, also for a model that knows nothing of it; LBFGS needs it more than once."""
+    X, y = data
+    options = {"hidden": (6,), "seeds": 2, "epochs": 8, "metrics": ["geometry"], "threads": 1}
+    whole = fe.train_streamed(X, y, batch_size=N, **options)
+    assert_same_bits(fe.train_streamed(X, y, **options), fe.train_streamed(X, y, **options))
+    monkeypatch.setattr("fastent.streaming.feed._PIECE_ROWS", 64)
+    np.testing.assert_allclose(fe.train_streamed(X, y, **options).radius, whole.radius, rtol=0, atol=1e-5)
+    with pytest.raises(fe.FastentError, match="optimizer=LBFGS evaluates the loss several times in an update"):
+        fe.train_streamed(X, y, optimizer="torch.optim:LBFGS", **options)
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     n=st.integers(1, 400), batch=st.integers(1, 90), pool=st.integers(1, 4000), first=st.integers(0, 20), seed=st.integers(0, 9)
@@ -141,6 +187,21 @@ def test_an_epoch_is_every_row_once_and_goes_on_anywhere(n, batch, pool, first, 
         np.testing.assert_array_equal(b.codes, b.rows)
     first = min(first, len(whole) - 1)
     for a, b in zip(feed.batches(1, first), whole[first:], strict=True):
+        np.testing.assert_array_equal(a.rows, b.rows)
+
+
+@settings(deadline=None, max_examples=30)
+@given(n=st.integers(1, 4000), pool=st.integers(1, 4000), first=st.integers(0, 5))
+def test_without_a_batch_size_the_pieces_are_all_rows_in_order_and_go_on_anywhere(n, pool, first):
+    X = np.arange(n, dtype=np.float32)[:, None]
+    feed = Feed(X, np.arange(n), None, 3)
+    feed._block = max(1, pool // 16)
+    whole = list(feed.batches(2))
+    assert (feed.updates_per_epoch, feed.pieces_per_update) == (1, len(whole))
+    np.testing.assert_array_equal(np.concatenate([b.rows for b in whole]), np.arange(n))
+    np.testing.assert_array_equal(np.concatenate([b.data for b in whole]), X)
+    first = min(first, len(whole) - 1)
+    for a, b in zip(feed.batches(2, first), whole[first:], strict=True):
         np.testing.assert_array_equal(a.rows, b.rows)
 
 
@@ -259,6 +320,39 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, data, op
     assert_same_bits(fe.load_run(tmp_path / "saved"), whole)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"momentum": 0.9, "seeds": 2}, {"optimizer": "adam", "record_points": 200}, {"model": with_dropout, "record_points": 200}],
+)
+def test_interrupted_within_an_update_of_all_rows(tmp_path, data, monkeypatch, options):
+    """Half of a gradient is kept as all else is; running statistics too, as of what was seen."""
+    monkeypatch.setattr("fastent.streaming.feed._PIECE_ROWS", 100)
+    options = OPTIONS | {"batch_size": None, "record_every": 2, "epochs": 6, "lr": 0.2} | options
+    options = {key: value for key, value in options.items() if "model" not in options or key != "hidden"}
+    whole = fe.train_streamed(*data, **options)
+    learned, calls = Learner.learn, 0
+
+    def learn(self, *given):
+        nonlocal calls
+        calls += 1
+        if calls in (4, 15, 23):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return learned(self, *given)
+
+    monkeypatch.setattr(Learner, "learn", learn)
+    for update, piece in ((0, 4), (2, 3), (3, 5)):
+        with pytest.raises(KeyboardInterrupt):
+            fe.train_streamed(*data, **options, checkpoint=tmp_path)
+        kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+        assert (kept["update"], kept["under_way"]["piece"]) == (update, piece)
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    assert_same_bits(fe.train_streamed(*data, **options, checkpoint=tmp_path), whole)
+    # Asked to end where the update began, it is as if that had not begun.
+    shorter = options | {"epochs": 3}
+    ended = fe.train_streamed(*data, **shorter, checkpoint=tmp_path / "copy")
+    assert_same_bits(ended, fe.train_streamed(*data, **shorter))
+
+
 @pytest.mark.parametrize("record", [0, 1, 5, 12])
 @pytest.mark.parametrize("points", [None, 300])
 def test_interrupted_while_it_searches_for_a_record(tmp_path, data, monkeypatch, record, points):
@@ -369,7 +463,7 @@ def test_torch_draws_what_it_would_have_drawn(data):
 def test_every_hidden_layer_is_recorded_unless_some_are_named(data):
     X, y = data
     assert fe.train_streamed(X, y, **(OPTIONS | {"epochs": 1})).config["layers"] == ["1", "3"]
-    options = {"epochs": 1, "batch_size": 64, "queries": 20, "threads": 1}
+    options = {"seeds": 1, "epochs": 1, "batch_size": 64, "queries": 20, "threads": 1}
     run = fe.train_streamed(X, y, model="tests.test_driver:pictures_net", **options)
     assert run.config["layers"] == ["3"]
     run = fe.train_streamed(X.reshape(N, 4, 5), y, model="cnn", **options)
@@ -384,6 +478,8 @@ def test_every_hidden_layer_is_recorded_unless_some_are_named(data):
         ({"batch_size": N + 1}, "batch_size=601"),
         ({"record_every": 0}, "record_every=0"),
         ({"record_every": 0.001}, "less than one of the 10 updates"),
+        ({"batch_size": None}, "record_every=0.25: without a batch_size an epoch is one update"),
+        ({"classes": "even"}, "classes='even'"),
         ({"layers": ["9"]}, "no layer '9'"),
         ({"layers": "1"}, "a sequence of names"),
         ({"metrics": ["mixing"]}, "'geometry' is always recorded"),
@@ -590,16 +686,16 @@ def test_the_command_line(tmp_path, data, stored):
     np.save(tmp_path / "pictures.npy", X.reshape(N, 4, 5))
     arguments = [
         "run", "--data", str(tmp_path / "pictures.npy"), "--labels", str(stored[1]), "--model", "mlp", "--hidden", "16,8",
-        "--batch-size", "64", "--epochs", "20", "--record-every", "0.5", "--record-points", "300", "--queries", "40",
-        "--lr", "0.2", "--threads", "1", "--out", str(tmp_path / "out"),
+        "--activation", "relu", "--seeds", "1", "--batch-size", "64", "--epochs", "20", "--record-every", "0.5",
+        "--record-points", "300", "--queries", "40", "--lr", "0.2", "--threads", "1", "--out", str(tmp_path / "out"),
     ]  # fmt: skip
     result = fastent(*arguments, env=os.environ | {"PYTHONPATH": os.getcwd()})
     assert result.returncode == 0, result.stderr
-    assert "on disk" in result.stderr
+    assert "pictures.npy is streamed from disk: --record-every was given\n" in result.stderr
     assert "recording" in result.stdout
     expected = fe.train_streamed(
-        X.reshape(N, 4, 5), y, hidden=(16, 8), epochs=20, batch_size=64, record_every=0.5, record_points=300, queries=40, lr=0.2,
-        threads=1,
+        X.reshape(N, 4, 5), y, hidden=(16, 8), activation="relu", seeds=1, epochs=20, batch_size=64, record_every=0.5,
+        record_points=300, queries=40, lr=0.2, threads=1,
     )  # fmt: skip
     run = fe.load_run(tmp_path / "out")
     assert_same_bits(run, expected)

@@ -114,6 +114,11 @@ def test_nc1_from_scatter_equals_nc1_from_a_second_pass():
     without = fe.ClassMoments(4, 7)
     without.update(X, y)
     assert without.compute().nc1 is None
+    assert without.compute().normalize
+    raw = fe.ClassMoments(4, 7, normalize=False)
+    raw.update(X, y)
+    assert not raw.compute().normalize
+    assert "500 x 7, 4 classes, rows as given" in repr(raw.compute())
 
 
 def test_same_bits_twice_and_the_same_statistics_for_every_thread_count():

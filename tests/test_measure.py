@@ -238,6 +238,13 @@ def test_unit_rows_are_those_of_the_paper():
     found = fe.measure(X, y, normalize=True, metrics=["geometry", "margins"])
     paper = fe.geometry(X, y)
     np.testing.assert_array_equal(found.geometry.radius, paper.radius)
+    as_given = fe.measure(X, y, metrics="geometry")
+    assert not np.allclose(as_given.geometry.radius, paper.radius)
+    for each, rows in ((found, "unit rows"), (found.geometry, "unit rows"), (paper, "unit rows"),
+                       (as_given, "rows as given"), (as_given.geometry, "rows as given")):  # fmt: skip
+        assert rows in repr(each)
+    assert "unit rows" in shown(found)
+    assert (found.geometry.normalize, as_given.geometry.normalize) == (True, False)
     np.testing.assert_allclose(found.margins.miss, fe.margins(naive.unit_rows(X).astype(np.float32), y).miss, rtol=1e-6)
 
 
@@ -265,7 +272,7 @@ def test_tables(tmp_path):
     assert stored.equals(table)
     assert json.loads(stored.schema.metadata[b"fastent"]) == found.as_json()
     text = shown(found)
-    assert "500 points x 6 features, 3 classes" in text
+    assert "500 points x 6 features, 3 classes, rows as given" in text
     assert f"{found.mixing.overlap:.4f}" in text
     assert "overlap" in repr(found)
 

@@ -16,7 +16,7 @@ from fastent.errors import FastentError
 from fastent.report.html import write_report
 from fastent.report.points import points_near, scores
 from fastent.report.tables import class_rows
-from fastent.report.words import headline
+from fastent.report.words import description, headline
 from fastent.training.reasons import without_inversion
 from fastent.training.run import Run
 from fastent.training.tables import readable_rows
@@ -376,3 +376,9 @@ def test_stragglers_per_seed_are_of_the_seeds_that_have_an_inversion():
 def test_only_parities_are_called_even_and_odd():
     assert made_up_run(config={"classes": "parity"}).class_names == ["even", "odd"]
     assert made_up_run().class_names == ["0", "1"]
+    named = made_up_run(classes=("even", "odd"))
+    assert "2 classes" in description(named)
+    assert "2 classes" in repr(named)
+    parity = made_up_run(config={"classes": "parity"})
+    assert "even against odd" in description(parity)
+    assert "even against odd" in repr(parity)

@@ -150,7 +150,7 @@ def dynamics(
     data, seeds, seed
         As for `fe.train`.
     preset : "paper", optional
-        The source paper's set-up: the first 8192 points, 20 tanh units.
+        The source paper's set-up: the first 8192 points, classes by parity, 20 tanh units.
     out : path, optional
         A folder in which finished parts are kept: what is interrupted goes on from there, to the same bits.
     progress : bool or callable

@@ -15,20 +15,20 @@ from fastent.options import choice, whole_number
 from fastent.parts import Arrays, Parts
 from fastent.progress import Progress, reporting
 from fastent.training.data import Data, load_data
-from fastent.training.datasets import read_dataset
+from fastent.training.datasets import known_name
+from fastent.training.defaults import PRESETS, default_epochs
 from fastent.training.modules import find_factory, model_digest
 from fastent.training.run import RECORDS_FILE, Run, load_run
-from fastent.training.train import default_epochs, train
+from fastent.training.train import train
 
 __all__ = ["Setting"]
 
-PRESETS: dict[str, dict[str, Any]] = {"paper": {"subset": 8192, "hidden": (20,), "activation": "tanh"}}
-
-_OF_DATA = tuple(name for name in inspect.signature(load_data).parameters if name != "data")
+_OF_DATA = tuple(name for name in inspect.signature(load_data).parameters if name not in ("data", "preset"))
 _OF_TRAINING = tuple(
     name
     for name, parameter in inspect.signature(train).parameters.items()
-    if name not in (*_OF_DATA, "data", "checkpoint", "resume", "observe", "progress", "exclude_per_seed", "seeds", "seed")
+    if name
+    not in (*_OF_DATA, "data", "preset", "checkpoint", "resume", "observe", "progress", "exclude_per_seed", "seeds", "seed")
 )
 
 
@@ -67,12 +67,8 @@ class Setting:
         defaults: dict[str, Any] | None = None,
     ) -> "Setting":
         """Load the data. What the caller says comes before the preset, and that before the experiment's defaults."""
-        known = {} if preset is None else dict(PRESETS[choice("preset", preset, tuple(PRESETS))])
-        if isinstance(data, Data):
-            known.pop("subset", None)  # chosen already
-        elif "subset" in known:
-            of_source = {name: options[name] for name in ("labels", "data_dir", "split_seed") if options.get(name) is not None}
-            known["subset"] = min(known["subset"], len(read_dataset(data, **of_source).x_train))
+        known = {} if preset is None else PRESETS[choice("preset", preset, tuple(PRESETS))]._asdict()
+        known = {name: value for name, value in known.items() if name in _OF_TRAINING}  # load_data has a preset for the rest
         chosen = {**(defaults or {}), **known, **{name: value for name, value in options.items() if value is not None}}
         strange = [name for name in chosen if name not in (*_OF_DATA, *_OF_TRAINING)]
         if strange:
@@ -82,7 +78,7 @@ class Setting:
             )
         of_data = {name: value for name, value in chosen.items() if name in _OF_DATA}
         if not isinstance(data, Data):
-            data = load_data(data, **of_data)
+            data = load_data(data, preset=preset, **of_data)  # type: ignore[arg-type]
         elif of_data:
             raise FastentError(f"{next(iter(of_data))}: the data are loaded already; give it to load_data")
         training = {name: value for name, value in chosen.items() if name in _OF_TRAINING}
@@ -90,7 +86,7 @@ class Setting:
             data=data,
             seeds=whole_number("seeds", seeds, minimum=1),
             seed=whole_number("seed", seed, minimum=0),
-            options={"epochs": default_epochs(data.name), **training},
+            options={"epochs": default_epochs(known_name(data.options["source"])), **training},
             parts=Parts(out),
             _progress=progress,
         )

@@ -28,7 +28,7 @@ class ClassGeometryMetric(_Metric):  # type: ignore[misc]
     ----------
     n_classes, n_features : int
     normalize : bool
-        Scale each row to unit L2 norm; a row of zeros stays zero.
+        Scale each row to unit L2 norm; a row of zeros stays zero. On by default, as for `fe.geometry`.
     origin : array-like (n_features,), optional
         The same on all processes; of the unit rows, if `normalize` is on. Zeros unless said.
     **kwargs

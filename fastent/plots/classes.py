@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_labels
+from fastent.arrays import as_labels, which_rows
 from fastent.errors import FastentError
 from fastent.options import choice
 from fastent.plots.style import COLORS, add_legend, plain
@@ -56,7 +56,8 @@ def draw_geometry(axes: "Axes", geometry: "ClassGeometry", kind: str) -> None:
         values = np.where(apart, geometry.distance, np.nan)
         bar = _heat_map(axes, values, geometry.classes, Normalize(0, float(np.nanmax(values))), "Blues", _short)
         bar.set_label("distance of class means")
-        title = f"mean distance {np.nanmean(values):.3g}, mean radius {geometry.radius.mean():.3g}"
+        means = f"mean distance {np.nanmean(values):.3g}, mean radius {geometry.radius.mean():.3g}"
+        title = f"{means}, {which_rows(geometry.normalize)}"
     else:
         values = np.where(apart & np.isfinite(geometry.cdnv) & (geometry.cdnv > 0), geometry.cdnv, np.nan)
         known = values[np.isfinite(values)]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays import which_rows
 from fastent.intervals import sample_mean
 from fastent.measurement import MEANINGS, Measurement, readable, readable_interval
 from fastent.report.page import write_page
@@ -116,8 +117,7 @@ def _description(measured: Measurement) -> list[str]:
     parts = [f"{count(n)} points", f"{count(d)} features", f"{count(len(measured.classes))} classes"]
     if len(measured.queries) < n:
         parts.append(f"{count(len(measured.queries))} queries drawn from them")
-    if measured.normalize:
-        parts.append("rows of unit length")
+    parts.append(which_rows(measured.normalize))
     return [*parts, f"{sum(stage.seconds for stage in measured.stages):,.1f} s"]
 
 

@@ -234,7 +234,7 @@ def description(run: Run) -> list[str]:
     parts = [
         str(config.get("data", "data")),
         f"{count(len(run.index))} training points",
-        "even against odd" if run.class_names == ["even", "odd"] else f"{len(run.classes)} classes",
+        "even against odd" if run.parity else f"{len(run.classes)} classes",
         f"{run.n_seeds} network" + "s" * (run.n_seeds != 1),
         f"{widths} {config.get('activation', '')} units".replace("  ", " ") if widths else "",
         _epochs(run),

@@ -22,6 +22,7 @@ from fastent.streaming.networks import Factory, find_network
 from fastent.streaming.rows import open_training
 from fastent.streaming.session import Session
 from fastent.threads import limit_threads
+from fastent.training.defaults import DEFAULTS, default_classes, default_epochs
 from fastent.training.ensemble import ACTIVATIONS
 from fastent.training.run import Run
 from fastent.training.train import environment, layer_widths
@@ -38,17 +39,17 @@ def train_streamed(
     test: Any = None,
     test_labels: Any = None,
     model: "str | Factory" = "mlp",
-    hidden: Sequence[int] = (512, 128),
-    activation: Literal["tanh", "relu"] = "relu",
+    hidden: Sequence[int] = DEFAULTS.hidden,
+    activation: Literal["tanh", "relu"] = DEFAULTS.activation,
     layers: Sequence[str] | None = None,
-    classes: Literal["parity", "all"] = "all",
-    seeds: int = 1,
+    classes: Literal["parity", "all"] | None = None,
+    seeds: int = DEFAULTS.seeds,
     seed: int = 0,
-    epochs: int = 10,
-    batch_size: int = 256,
-    optimizer: str = "sgd",
-    lr: float = 0.1,
-    momentum: float = 0.0,
+    epochs: int | None = None,
+    batch_size: int | None = DEFAULTS.batch_size,
+    optimizer: str = DEFAULTS.optimizer,
+    lr: float = DEFAULTS.lr,
+    momentum: float = DEFAULTS.momentum,
     record_every: float | None = None,
     record_points: int | None = 50_000,
     queries: int = 5_000,
@@ -60,11 +61,14 @@ def train_streamed(
     threads: int | None = None,
     progress: Progress = None,
 ) -> Run:
-    """Train networks in mini-batches on data that need not fit in memory, and record how the classes segregate and entangle.
+    """Train networks on data that need not fit in memory, and record how the classes segregate and entangle.
 
-    Rows are read when they are needed: in blocks of neighbours drawn at random, 16 of them shuffled together in a pool, the
-    next pool read while the networks train. Networks are plain torch networks that share each batch: seed s is the network that
-    a plain torch loop over the same batches trains after ``torch.manual_seed(seed + s)``.
+    The defaults are those of `fe.train`, so that the same rows give the same networks from disk and from memory: by default an
+    update takes all rows, which are read in order while their gradients are added up, and the results agree with those of
+    `fe.train` to rounding. Large data are usually trained with a `batch_size` and for fewer `epochs`. Rows of a batch are then
+    read in blocks of neighbours drawn at random, 16 of them shuffled together in a pool, the next pool read while the networks
+    train. Networks are plain torch networks that share each batch: seed s is the network that a plain torch loop over the same
+    batches trains after ``torch.manual_seed(seed + s)``.
 
     Parameters
     ----------
@@ -80,14 +84,20 @@ def train_streamed(
     layers : sequence of str, optional
         Of the model's `named_modules()`: those whose outputs are recorded, flattened. Unless said every hidden layer: what
         arrives at each linear or convolutional layer after the first.
-    classes : "all" or "parity"
+    classes : "all" or "parity", optional
+        Every label its own class, or label % 2. Data on disk are your own: "all" by default, as for `fe.train`.
     seeds, seed : int
         How many networks, and the first one's seed, which also orders the data.
-    epochs, batch_size : int
+    epochs : int, optional
+        Passes over the data; 500 by default.
+    batch_size : int, optional
+        Rows for an update; by default all rows, 1,024 at a time. Layers such as BatchNorm that normalise over a batch take
+        their statistics from those 1,024.
     optimizer : "sgd", "adam" or "package.module:Class"
-        Any torch optimiser that takes parameters and lr (and momentum, if that is not 0).
+        Any torch optimiser that takes parameters and lr (and momentum, if that is not 0). One that evaluates the loss several
+        times in an update, such as LBFGS, needs a `batch_size`.
     record_every : float, optional
-        Epochs between records, in parts if need be (0.25), to the nearest update. By default there is a record after each epoch
+        Epochs between records; with a `batch_size` also in parts (0.25), to the nearest update. By default there is a record after each epoch
         and, as radii may turn within the first one, there after updates 1, 2, 3, 4, 6, ... round(2 ** (k / 2)) too.
     record_points : int or None
         Points that are recorded, drawn at random with `seed`; None for all. Inversions are those of their radii.
@@ -123,16 +133,16 @@ def train_streamed(
     >>> rng = np.random.default_rng(0)
     >>> y = rng.integers(0, 2, 500)
     >>> X = rng.standard_normal((500, 8)) + y[:, None]
-    >>> run = fe.train_streamed(X, y, hidden=(16,), epochs=2, batch_size=50, record_every=0.5, queries=100)
+    >>> run = fe.train_streamed(X, y, seeds=1, epochs=2, batch_size=50, record_every=0.5, queries=100)
     >>> run.epoch.tolist(), run.radius.shape
     ([0.0, 0.5, 1.0, 1.5, 2.0], (1, 5, 1, 2))
     """
-    choice("classes", classes, ("all", "parity"))
+    of_labels = default_classes(None) if classes is None else choice("classes", classes, ("all", "parity"))
     choice("standardize", standardize, ("safe", "none"))
     choice("activation", activation, tuple(ACTIVATIONS))
-    rows = open_training(data, labels, test, test_labels, classes)
+    rows = open_training(data, labels, test, test_labels, of_labels)
     n = len(rows.codes)
-    batch_size = whole_number("batch_size", batch_size, minimum=1, maximum=n)
+    batch_size = None if batch_size is None else whole_number("batch_size", batch_size, minimum=1, maximum=n)
     m = n if record_points is None else min(n, whole_number("record_points", record_points, minimum=2))
     chosen = _metrics(metrics)
     config: dict[str, Any] = {
@@ -142,7 +152,7 @@ def train_streamed(
         "streamed": True,
         "fingerprint": rows.fingerprint,
         "picture": None if rows.train.picture is None else list(rows.train.picture),
-        "classes": classes,
+        "classes": of_labels,
         "standardize": standardize,
         "model": model
         if isinstance(model, str)
@@ -152,9 +162,9 @@ def train_streamed(
         "activation": activation,
         "seeds": whole_number("seeds", seeds, minimum=1),
         "seed": whole_number("seed", seed, minimum=0),
-        "epochs": whole_number("epochs", epochs, minimum=1),
+        "epochs": default_epochs(None) if epochs is None else whole_number("epochs", epochs, minimum=1),
         "batch_size": batch_size,
-        "updates_per_epoch": -(-n // batch_size),
+        "updates_per_epoch": 1 if batch_size is None else -(-n // batch_size),
         "optimizer": str(optimizer),
         "lr": number("lr", lr, above=0),
         "momentum": number("momentum", momentum, minimum=0),
@@ -164,6 +174,10 @@ def train_streamed(
         "metrics": chosen,
         "device": str(torch_device("cpu" if device is None else str(device))),
     }
+    if record_every is not None and record_every < 1 and batch_size is None:
+        raise FastentError(
+            f"record_every={record_every!r}: without a batch_size an epoch is one update; name one, or record every epoch"
+        )
     if record_every is not None and config["record_every"] * config["updates_per_epoch"] < 1:
         raise FastentError(
             f"record_every={record_every!r} is less than one of the {config['updates_per_epoch']} updates in an epoch: "

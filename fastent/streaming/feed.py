@@ -19,6 +19,8 @@ Array = NDArray[Any]
 _BLOCK_ROWS = 4096
 _POOL_BLOCKS = 16
 _POOL_BYTES = 64 << 20
+# Rows that pass through a network at once where an update takes all rows.
+_PIECE_ROWS = 1024
 
 
 class Batch(NamedTuple):
@@ -39,18 +41,26 @@ class Feed:
     """Every row once in an epoch; the last batch may be smaller.
 
     A row meets rows of its own block and of 15 others drawn at random. Data of one pool or less are shuffled as a whole.
+    Without a batch size an update takes all rows: the batches are then pieces of it, in the order of the rows.
     Three pools are in memory at most.
+
+    Attributes
+    ----------
+    updates_per_epoch, pieces_per_update : int
+        One of them is 1.
     """
 
-    def __init__(self, X: Any, codes: NDArray[np.int64], batch_size: int, seed: int) -> None:
-        self._X, self._codes, self._batch_size, self._seed = X, codes, batch_size, seed
+    def __init__(self, X: Any, codes: NDArray[np.int64], batch_size: int | None, seed: int) -> None:
+        self._X, self._codes, self._seed, self._in_order = X, codes, seed, batch_size is None
+        self._batch_size = batch_size = min(_PIECE_ROWS, len(X)) if batch_size is None else batch_size
+        batches = -(-len(X) // batch_size)
+        self.updates_per_epoch, self.pieces_per_update = (1, batches) if self._in_order else (batches, 1)
         pool = max(batch_size, min(_BLOCK_ROWS * _POOL_BLOCKS, _POOL_BYTES // (X.shape[1] * X.dtype.itemsize)))
         self._block = max(1, pool // _POOL_BLOCKS)
-        self.updates_per_epoch = -(-len(X) // batch_size)
         self.pool_bytes = min(len(X), self._block * _POOL_BLOCKS) * X.shape[1] * X.dtype.itemsize
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from number `first` on; the same whatever was asked before."""
+        """The batches (or pieces) of an epoch, from number `first` on; the same whatever was asked before."""
         pools = self._pools(epoch)
         starts = np.cumsum([0, *(self._size(pool) for pool in pools)])
         skipped = first * self._batch_size
@@ -76,7 +86,7 @@ class Feed:
     def _pools(self, epoch: int) -> list[NDArray[np.int64]]:
         """Numbers of the blocks in each pool, ascending within it."""
         n_blocks = -(-len(self._X) // self._block)
-        order = np.random.default_rng((self._seed, epoch)).permutation(n_blocks)
+        order = self._order(n_blocks, epoch)
         return [np.sort(order[at : at + _POOL_BLOCKS]) for at in range(0, n_blocks, _POOL_BLOCKS)]
 
     def _size(self, blocks: NDArray[np.int64]) -> int:
@@ -92,4 +102,7 @@ class Feed:
             here = slice(at, at + stop - start)
             rows[here], data[here] = np.arange(start, stop), self._X[start:stop]
             at = here.stop
-        return _Pool(rows, data, np.random.default_rng((self._seed, epoch, number)).permutation(size))
+        return _Pool(rows, data, self._order(size, epoch, number))
+
+    def _order(self, n: int, *place: int) -> NDArray[np.int64]:
+        return np.arange(n) if self._in_order else np.random.default_rng((self._seed, *place)).permutation(n)

@@ -59,7 +59,8 @@ class Probe:
     pooling : "mean", "cls" or "flatten"
         What becomes of a layer's (batch, channels, positions...) or (batch, tokens, features): see `fe.capture`.
     normalize : bool
-        For geometry, scale each row to unit L2 norm first.
+        For geometry, scale each row to unit L2 norm first. On by default, as for `fe.geometry`, because the source paper's
+        radii, in whose minimum the inversion lies, are those of unit rows. Mixing and margins are of the rows as they are.
     classes : sequence, optional
         Names of the classes, in the order of the sorted labels; the labels themselves unless said.
     device : optional

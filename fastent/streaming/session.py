@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from fastent.errors import DivergedError, FastentError
 from fastent.evaluation import evaluating
@@ -20,7 +20,8 @@ from fastent.memory import check_fits
 from fastent.progress import Progress, reporting
 from fastent.streaming.checkpoint import Checkpoint
 from fastent.streaming.curves import Curves
-from fastent.streaming.feed import Batch, Feed
+from fastent.streaming.feed import Feed
+from fastent.streaming.learning import Learner
 from fastent.streaming.networks import Factory, hidden_layers, make_optimizer, widths_of
 from fastent.streaming.recording import Diverged, Points, observe, observing_bytes, wrong_of
 from fastent.streaming.rows import TrainingRows
@@ -103,13 +104,15 @@ class Session:
                 check_same(json.loads(state["config"]), self.config, ("model_digest",))
         for network in self.networks:
             network.train()
-        self.losses = torch.zeros(len(self.networks))
+        self.learner = Learner(self.networks, self.optimizers, self.seeds, self.feed.pieces_per_update, len(rows.codes))
         if state is not None:
             self._restore(state)
 
     def result(self) -> Run:
         """Train to the last epoch, and find the stragglers among all points."""
         last, due = self.schedule.last, self.schedule.due()
+        if self.update >= last:
+            self.learner.abandon()  # fewer epochs are asked for than before
         trained = self.update > last or (self.update == last and self.curves.last == last)  # its record may be missing
         if trained and (self.recorded is None or (self.found is not None and self.found["complete"])):
             self.started = time.perf_counter()  # nothing is left to do
@@ -154,30 +157,15 @@ class Session:
         message = self._record(due)
         while self.update < last:
             epoch, first = divmod(self.update, self.feed.updates_per_epoch)
-            for batch in self.feed.batches(epoch, first):
-                self._learn(batch)
-                self.update += 1
-                if self.update % _LOOK == 0 or self.update == last:
-                    self._check_finite()
-                message = self._record(due) or message
-                report(self.update, message)
+            for batch in self.feed.batches(epoch, first * self.feed.pieces_per_update + self.learner.piece):
+                targets = torch.from_numpy(batch.codes).to(self.device)
+                if self.learner.learn(self.standard(batch.data), targets, self.update):
+                    self.update += 1
+                    if self.update % _LOOK == 0 or self.update == last:
+                        self._check_finite()
+                    message = self._record(due) or message
+                    report(self.update, message)
                 self._pause()
-
-    def _learn(self, batch: Batch) -> None:
-        """One update of each network."""
-        inputs, targets = self.standard(batch.data), torch.from_numpy(batch.codes).to(self.device)
-        for s, (network, optimizer) in enumerate(zip(self.networks, self.optimizers, strict=True)):
-            own = inputs if s == len(self.networks) - 1 else inputs.clone()  # a model may change its inputs
-
-            def loss_and_gradient(network: nn.Module = network, rule: Any = optimizer, own: Tensor = own) -> Tensor:
-                rule.zero_grad()
-                loss = nn.functional.cross_entropy(network(own), targets)
-                loss.backward()  # type: ignore[no-untyped-call]
-                return loss
-
-            # What is dropped at random depends on the seed and the update alone: there is no random state to keep.
-            torch.manual_seed(hash((self.seeds[s], self.update)) % 2**63)
-            self.losses[s] = optimizer.step(loss_and_gradient).detach()  # type: ignore[arg-type, attr-defined]
 
     def _record(self, due: set[int]) -> str:
         """A record, if one is due; what there is to say then."""
@@ -298,6 +286,7 @@ class Session:
             "scale": torch.from_numpy(self.standard.scale),
             "networks": [network.state_dict() for network in self.networks],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "under_way": self.learner.state_dict(),
             "found": None if found is None else {**found, "bits": torch.from_numpy(found["bits"])},
             "needed": [list(moment) for moment in sorted(self.needed)],
         }
@@ -312,6 +301,8 @@ class Session:
             network.load_state_dict(weights)
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
+        if "under_way" in state:
+            self.learner.load_state_dict(state["under_way"])
         found = state["found"]
         self.found = None if found is None else {**found, "bits": found["bits"].numpy()}
         self.needed = {(s, update) for s, update in state["needed"]}
@@ -339,7 +330,7 @@ class Session:
             return Standard.of(X, how, device, report=report, interrupted=self.interrupted)
 
     def _check_finite(self) -> None:
-        if not torch.isfinite(self.losses).all():
+        if not torch.isfinite(self.learner.losses).all():
             raise self._diverged()
 
     def _diverged(self) -> DivergedError:

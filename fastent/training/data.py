@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from fastent.arrays import as_array, as_features, as_labels, check_finite, row_blocks
 from fastent.errors import FastentError
 from fastent.options import choice, whole_number
-from fastent.training.datasets import read_dataset
+from fastent.training.datasets import known_name, read_dataset
+from fastent.training.defaults import PRESETS, default_classes
 
 __all__ = ["Data", "class_codes", "load_data", "reload_data"]
 
@@ -48,7 +49,7 @@ class Data:
     fingerprint : str
         Of x_train and y_train, 16 hexadecimal digits.
     options : dict
-        What `load_data` was called with, JSON throughout.
+        What `load_data` was called with, JSON throughout; `classes` as decided.
     """
 
     name: str
@@ -95,10 +96,11 @@ def load_data(
     subset: int | None = None,
     subset_seed: int | None = None,
     exclude: Any = None,
-    classes: Literal["parity", "all"] = "parity",
+    classes: Literal["parity", "all"] | None = None,
     standardize: Literal["safe", "paper", "none"] = "safe",
     grayscale: bool = False,
     split_seed: int = 0,
+    preset: Literal["paper"] | None = None,
 ) -> Data:
     """Load a data set as the source paper prepares it.
 
@@ -111,13 +113,17 @@ def load_data(
     exclude : array-like of int, optional
         Row numbers (in the training set as stored) to leave out, after the standardisation was taken from the whole subset,
         so that the remaining points are what they were.
-    classes : "parity" or "all"
-        label % 2, or every label its own class.
+    classes : "parity" or "all", optional
+        label % 2, or every label its own class. By default "parity" for the data sets known by name, as in the source
+        paper, and "all" for any other data.
     standardize : "safe", "paper" or "none"
         (x - mean) / (std + 1e-9) by feature, from the training subset, unbiased. "safe" sets features that never vary there to
         0; "paper" does not, so that one test point may have an enormous value in them.
     grayscale : bool
         Sum the three standardised colour channels of pictures (h, w, 3).
+    preset : "paper", optional
+        The source paper's data: the first 8,192 training points (or all, if there are fewer), classes by parity. `subset` and
+        `classes` take precedence.
 
     Returns
     -------
@@ -138,9 +144,14 @@ def load_data(
     >>> fe.load_data("digits").x_train.shape
     (1347, 64)
     """
+    known = None if preset is None else PRESETS[choice("preset", preset, tuple(PRESETS))]
+    if classes is None:
+        classes = default_classes(known_name(data)) if known is None else known.classes
     choice("classes", classes, ("parity", "all"))
     choice("standardize", standardize, ("safe", "paper", "none"))
     stored = read_dataset(data, labels=labels, data_dir=data_dir, split_seed=split_seed)
+    if known is not None and subset is None:
+        subset = min(known.subset, len(stored.x_train))
     chosen = _chosen_rows(len(stored.x_train), subset, subset_seed)
     numbers = chosen if stored.rows is None else stored.rows[chosen]
     left_out = _excluded_rows(exclude, numbers)

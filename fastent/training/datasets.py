@@ -16,7 +16,7 @@ from fastent.files import read_npy, read_npz
 from fastent.options import whole_number
 from fastent.training.formats import find_cifar10, find_idx, read_cifar10, read_idx
 
-__all__ = ["NAMES", "RawData", "read_dataset"]
+__all__ = ["NAMES", "RawData", "known_name", "read_dataset"]
 
 Array = NDArray[Any]
 
@@ -50,6 +50,12 @@ class RawData:
     rows: NDArray[np.int64] | None = None
 
 
+def known_name(data: Any) -> str | None:
+    """The name in `NAMES` that `data` is, however it is spelled; None for paths and arrays."""
+    name = str(data).lower().replace("_", "-") if isinstance(data, (str, os.PathLike)) else None
+    return name if name in NAMES else None
+
+
 def read_dataset(
     data: Any, *, labels: Any = None, data_dir: str | os.PathLike[str] | None = None, split_seed: int = 0
 ) -> RawData:
@@ -74,12 +80,10 @@ def read_dataset(
         Unknown name, nothing on disk and no network, files that are damaged, pickled or lack an array, lengths that differ.
     """
     if isinstance(data, (str, os.PathLike)):
-        name = str(data).lower().replace("_", "-")
-        if name == "digits":
-            return _split("digits", *_digits(), split_seed)
-        if name in _OPENML:
-            return _named(name, data_dir)
-        return _from_path(Path(data), labels, split_seed)
+        name = known_name(data)
+        if name is None:
+            return _from_path(Path(data), labels, split_seed)
+        return _split("digits", *_digits(), split_seed) if name == "digits" else _named(name, data_dir)
     if labels is not None:
         data = (data, labels)
     if isinstance(data, Mapping):

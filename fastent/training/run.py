@@ -107,9 +107,12 @@ class Run:
     @property
     def class_names(self) -> list[str]:
         """What the classes are called in tables, files and reports: "even" and "odd" where they are parities of the labels."""
-        if self.config.get("classes") == "parity" and self.classes.tolist() == [0, 1]:
-            return ["even", "odd"]
-        return [str(label) for label in self.classes.tolist()]
+        return ["even", "odd"] if self.parity else [str(label) for label in self.classes.tolist()]
+
+    @property
+    def parity(self) -> bool:
+        """Whether the classes are the parities of the labels, even against odd."""
+        return self.config.get("classes") == "parity" and self.classes.tolist() == [0, 1]
 
     @property
     def complete(self) -> bool:
@@ -291,9 +294,8 @@ class Run:
 
     def __repr__(self) -> str:
         done = f"{self.epoch[-1]:.6g} of {self.config['epochs']} epochs"
-        return (
-            f"Run({self.config['data']}, {self.n_seeds} seeds, {len(self.index)} points, {len(self.classes)} classes, {done})"
-        )
+        classes = "even against odd" if self.parity else f"{len(self.classes)} classes"
+        return f"Run({self.config['data']}, {self.n_seeds} seeds, {len(self.index)} points, {classes}, {done})"
 
 
 # What every stored run has, and what those of older versions lack.

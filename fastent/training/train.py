@@ -21,6 +21,8 @@ from fastent.options import choice, number, whole_number
 from fastent.progress import Progress, interruptible, reporting
 from fastent.threads import limit_threads
 from fastent.training.data import Data, load_data
+from fastent.training.datasets import known_name
+from fastent.training.defaults import DEFAULTS, default_epochs
 from fastent.training.ensemble import ACTIVATIONS, Ensemble
 from fastent.training.held_out import HeldOut
 from fastent.training.modules import ModuleEnsemble, cnn, find_factory, model_digest
@@ -31,11 +33,8 @@ from fastent.training.run import Run, load_run
 from fastent.training.schedule import updates_to_record
 from fastent.training.snapshot import Snapshot
 
-__all__ = ["default_epochs", "environment", "layer_widths", "train"]
+__all__ = ["environment", "layer_widths", "train"]
 
-_EPOCHS = 500
-_HIDDEN = (20,)
-_EPOCHS_OF = {"digits": 1500}  # few points, a slow turn: the inversion comes around epoch 150, its far side late
 _CHECKPOINT_SECONDS = 60.0
 # Floating-point operations of an epoch (some 10 ms on one core) below which threads cost more than they bring, and very much
 # more where something else runs on the machine: they wait for each other many times an epoch.
@@ -47,11 +46,6 @@ _IDENTITY = (
 )  # fmt: skip
 
 
-def default_epochs(data_name: str) -> int:
-    """How long `train` trains unless told: 500 epochs, the source paper's, and 1500 for the few points of digits."""
-    return _EPOCHS_OF.get(data_name, _EPOCHS)
-
-
 def train(
     data: Any,
     *,
@@ -60,20 +54,21 @@ def train(
     subset: int | None = None,
     subset_seed: int | None = None,
     exclude: Any = None,
-    classes: Literal["parity", "all"] = "parity",
+    classes: Literal["parity", "all"] | None = None,
     standardize: Literal["safe", "paper", "none"] = "safe",
     grayscale: bool = False,
-    hidden: Sequence[int] = _HIDDEN,
-    activation: Literal["tanh", "relu"] = "tanh",
+    preset: Literal["paper"] | None = None,
+    hidden: Sequence[int] = DEFAULTS.hidden,
+    activation: Literal["tanh", "relu"] = DEFAULTS.activation,
     init_scale: float = 1.0,
-    seeds: int = 10,
+    seeds: int = DEFAULTS.seeds,
     seed: int = 0,
     exclude_per_seed: Any = None,
     epochs: int | None = None,
-    lr: float = 0.1,
-    optimizer: Literal["sgd", "adam"] = "sgd",
-    momentum: float = 0.0,
-    batch_size: int | None = None,
+    lr: float = DEFAULTS.lr,
+    optimizer: Literal["sgd", "adam"] = DEFAULTS.optimizer,
+    momentum: float = DEFAULTS.momentum,
+    batch_size: int | None = DEFAULTS.batch_size,
     model: "str | Callable[[], torch.nn.Module] | None" = None,
     layers: Sequence[str] | None = None,
     test_every: int = 10,
@@ -95,10 +90,12 @@ def train(
     ----------
     data : str, path, arrays, or Data
         "digits", "mnist", "fashion-mnist", "kmnist", "cifar10"; a path to an .npz, or to an .npy with `labels`; arrays
-        (X, y) or (x_train, y_train, x_test, y_test); or what `fe.load_data` returned, which then has the options up to
-        `grayscale` behind it.
-    labels, data_dir, subset, subset_seed, exclude, classes, standardize, grayscale
-        As for `fe.load_data`. `exclude` leaves out rows by their number, for instance `run.consensus_stragglers()`.
+        (X, y) or (x_train, y_train, x_test, y_test); or what `fe.load_data` returned, to which the options up to `preset` have
+        already been applied.
+    labels, data_dir, subset, subset_seed, exclude, classes, standardize, grayscale, preset
+        As for `fe.load_data`. `classes` is "parity" (even against odd) for the data sets known by name and "all" for data of
+        your own. `exclude` leaves out rows by their number, for instance `run.consensus_stragglers()`. `preset="paper"` is the
+        source paper's set-up: 8,192 points, parity, and the network that is the default here.
     hidden : sequence of int
         Units of each hidden layer, at least one layer.
     activation : "tanh" or "relu"
@@ -112,7 +109,7 @@ def train(
         Training points that one network or the other is to be trained and recorded without; test points are standardised as
         if none were left out.
     epochs : int, optional
-        Parameter updates; 500 (1500 for digits) unless said.
+        Parameter updates; 500 by default, 1500 for digits.
     lr : float
         Learning rate.
     optimizer : "sgd" or "adam"
@@ -120,9 +117,9 @@ def train(
     momentum : float
         Of SGD, in [0, 1).
     batch_size : int, optional
-        Points for an update, drawn anew in every epoch, the same for all networks; all unless said. Epochs are then passes over
-        the data, not updates, and there are records within the first passes too: after updates 1, 2, 3, ...
-        round(2 ** (k / 8)), until these are a pass apart.
+        Points for an update, drawn anew in every epoch, the same for all networks; by default all points. With a batch size
+        epochs are passes over the data, not updates, and there are records within the first passes too: after updates 1, 2, 3,
+        ... round(2 ** (k / 8)), until these are a pass apart.
     model : "cnn", "package.module:name" or callable, optional
         Instead of `hidden` layers: a function without arguments that returns a torch module, which takes rows (m, d) of
         `x_train` to logits (m, C). "cnn" is a small convolutional network for pictures (two 3 x 3 convolutions, 8 and 16
@@ -177,6 +174,7 @@ def train(
             classes=classes,
             standardize=standardize,
             grayscale=grayscale,
+            preset=preset,
         )
     config: dict[str, Any] = {
         "data": data.name,
@@ -185,7 +183,9 @@ def train(
         **_network_config(model, layers, hidden, activation, init_scale),
         "seeds": whole_number("seeds", seeds, minimum=1),
         "seed": whole_number("seed", seed, minimum=0),
-        "epochs": default_epochs(data.name) if epochs is None else whole_number("epochs", epochs, minimum=1),
+        "epochs": default_epochs(known_name(data.options["source"]))
+        if epochs is None
+        else whole_number("epochs", epochs, minimum=1),
         "lr": number("lr", lr, above=0),
         "optimizer": choice("optimizer", optimizer, ("sgd", "adam")),
         "momentum": number("momentum", momentum, minimum=0, below=1),
@@ -363,9 +363,9 @@ def _network_config(model: Any, layers: Any, hidden: Any, activation: str, init_
             "activation": activation,
             "init_scale": number("init_scale", init_scale, above=0),
         }
-    if activation != "tanh" and model != "cnn":
+    if activation != DEFAULTS.activation and model != "cnn":
         raise FastentError(f"activation={activation!r} is for fully connected networks and 'cnn': your model has its own")
-    if tuple(hidden) != _HIDDEN or init_scale != 1:
+    if tuple(hidden) != DEFAULTS.hidden or init_scale != 1:
         raise FastentError("hidden= and init_scale= are of fully connected networks: leave them out with model=")
     name = model if isinstance(model, str) else f"{model.__module__}:{getattr(model, '__qualname__', repr(model))}"
     return {"model": name, "layers": None if layers is None else list(layers), "activation": activation}
