@@ -19,6 +19,7 @@ from fastent.cli_options import (
     Activation,
     AsJson,
     BatchSize,
+    BurnIn,
     Classes,
     DataDir,
     DataSource,
@@ -32,6 +33,7 @@ from fastent.cli_options import (
     Labels,
     Layers,
     LearningRate,
+    MinRise,
     Model,
     Momentum,
     Optimizer,
@@ -63,15 +65,18 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 # Columns of the table of a run that a narrow terminal does without.
-_DISPENSABLE = ("at the end", "radius there", "in >= half", "seeds", "epoch", "95 % interval")
+_DISPENSABLE = (
+    "final radius", "radius at inversion", "rebound", "stragglers / seed", "consensus stragglers", "seeds", "epoch",
+    "95 % interval",
+)  # fmt: skip
 
 # A line for each paragraph: the terminal breaks them.
 _PURPOSE = (
     "How tangled are the classes in a network's representations: where, since when, and which examples are to blame?\n\n"
     "[bold]run[/bold] trains networks, finds the moment at which each class was most compact (the inversion), and names the "
-    "points that stood in the way (the stragglers). [bold]measure[/bold] takes activations that you have stored, with labels, "
-    "and says how they mix. [bold]experiment[/bold] tests the claims behind all this on your data. Each prints a table and, "
-    "with --out, writes a report to look at; after an interruption the same command goes on from there."
+    "points that are still misclassified there (the stragglers). [bold]measure[/bold] takes activations that you have stored, "
+    "with labels, and says how they mix. [bold]experiment[/bold] tests the claims behind all this on your data. Each prints a "
+    "table and, with --out, writes a report to look at; after an interruption the same command goes on from there."
 )
 MEASURING, KEEPING, INSTALLED = "Ask a question", "Keep and look again", "This installation"
 
@@ -125,6 +130,8 @@ def run(
     record_points: RecordPoints = None,
     queries: RunQueries = None,
     test_every: TestEvery = 10,
+    burn_in: BurnIn = DEFAULTS.burn_in,
+    min_rise: MinRise = DEFAULTS.min_rise,
     dtype: Dtype = "float32",
     device: Device = None,
     threads: Threads = None,
@@ -176,6 +183,8 @@ def run(
             optimizer=optimizer,
             momentum=momentum,
             batch_size=batch_size,
+            burn_in=burn_in,
+            min_rise=min_rise,
             device=device,
             threads=threads,
             resume=not overwrite,
@@ -218,6 +227,8 @@ def run(
                 momentum=momentum,
                 batch_size=batch_size,
                 test_every=test_every,
+                burn_in=burn_in,
+                min_rise=min_rise,
                 dtype=dtype,  # type: ignore[arg-type]
                 device=device,
                 threads=threads,
@@ -322,17 +333,18 @@ def _finish(result: "Run", out: Path | None, points: Any, as_json: bool) -> None
 
 def _print_result(result: "Run") -> None:
     from fastent.training.reasons import without_inversion
-    from fastent.training.tables import epoch_of, readable_rows
+    from fastent.training.tables import epoch_of, readable_rows, rule_text, turning_text
 
     last = float(result.epoch[-1])
     seeds, epochs = "seed" + "s" * (result.n_seeds != 1), "epoch" + "s" * (last != 1)
     title = f"{result.config['data']}: {len(result.index)} points, {result.n_seeds} {seeds}, {epoch_of(result, last)} {epochs}"
     if result.parity:
         title += "\nclasses by parity: even against odd"  # a line of its own: narrow tables would break a longer title anywhere
-    caption = "eps*: training error at the inversion, mean over seeds. Radius: of the last hidden layer."
+    caption = "eps*: training error at the inversion. Each row covers the seeds with an inversion. Radii: last hidden layer."
     show(fitting_table(title, *readable_rows(result), caption, dispensable=_DISPENSABLE))
-    for reason in without_inversion(result):
-        print(reason)
+    for sentence in (turning_text(result), *without_inversion(result), rule_text(result)):
+        if sentence:
+            print(sentence)
 
 
 if __name__ == "__main__":

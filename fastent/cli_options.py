@@ -14,9 +14,10 @@ from fastent.errors import FastentError
 from fastent.training.defaults import DEFAULTS, default_epochs
 
 __all__ = [
-    "DATA", "NETWORK", "OUTPUT", "STATISTICS", "Activation", "AsJson", "BatchSize", "Classes", "DataDir", "DataSource",
-    "Device", "Dtype", "Epochs", "Exclude", "Grayscale", "Hidden", "InitScale", "Labels", "Layers", "LearningRate", "Model",
-    "Momentum", "Optimizer", "Out", "Overwrite", "Preset", "RecordEvery", "RecordPoints", "RunQueries", "Seed", "Seeds",
+    "DATA", "NETWORK", "OUTPUT", "STATISTICS", "Activation", "AsJson", "BatchSize", "BurnIn", "Classes", "DataDir",
+    "DataSource", "Device", "Dtype", "Epochs", "Exclude", "Grayscale", "Hidden", "InitScale", "Labels", "Layers",
+    "LearningRate", "MinRise", "Model", "Momentum", "Optimizer", "Out", "Overwrite", "Preset",
+    "RecordEvery", "RecordPoints", "RunQueries", "Seed", "Seeds",
     "Standardize", "Stream", "Subset", "SubsetSeed", "Test", "TestEvery", "TestLabels", "Threads", "numbers", "option",
     "plain_errors", "widths",
 ]  # fmt: skip
@@ -129,9 +130,13 @@ RunQueries = Annotated[
     ),
 ]
 TestEvery = Annotated[int, option("Epochs between test errors.", NETWORK)]
+BurnIn = Annotated[float, option("Parameter updates at the start in which no turn counts as an inversion.", STATISTICS)]
+MinRise = Annotated[
+    float, option("Least fall before and rise after an inversion, as a share of the radius's range.", STATISTICS)
+]
 Dtype = Annotated[str, option("float32 or float64.", NETWORK, values=("float32", "float64"))]
 Device = Annotated[str | None, option("cpu, cuda, cuda:1, ...", NETWORK, values=("cpu", "cuda"))]
-Threads = Annotated[int | None, option("Threads; unless said all processors, or one for little work.", NETWORK)]
+Threads = Annotated[int | None, option("Number of threads. [default: all processors; 1 for small problems]", NETWORK)]
 
 Out = Annotated[Path | None, option("Folder for the results; what was interrupted in it is continued.", OUTPUT)]
 Overwrite = Annotated[bool, option("Replace another run in --out.", OUTPUT, "--overwrite")]

@@ -47,7 +47,10 @@ def readable_seconds(value: float) -> str:
 def fitting_table(
     title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str, *, dispensable: Sequence[str]
 ) -> Table:
-    """A table no wider than the terminal: as it is, or on its side, or without some columns, the first named going first."""
+    """A table no wider than the terminal: as it is, with headings of two lines, on its side, or without some columns.
+
+    Columns go in the order of `dispensable`.
+    """
     console = _console()
     unlimited = console.options.update(width=1000)
 
@@ -57,16 +60,18 @@ def fitting_table(
     table = text_table(title, headings, rows, caption)
     if fits(table):
         return table
+    folded = ["\n".join(heading.rsplit(" ", 1)) for heading in headings]
+    table = text_table(title, folded, rows, caption)
+    if fits(table):
+        return table
     on_its_side = list(zip(headings, *rows, strict=True))
     table = text_table(title, on_its_side[0], on_its_side[1:], caption)
     if fits(table):
         return table
     for i in range(len(dispensable)):
         kept = [place for place, heading in enumerate(headings) if heading not in dispensable[: i + 1]]
-        left_out = f"{caption} No room for: {', '.join(dispensable[: i + 1])}."
-        table = text_table(
-            title, [headings[place] for place in kept], [[row[place] for place in kept] for row in rows], left_out
-        )
+        left_out = f"{caption} Columns hidden to fit the terminal: {', '.join(dispensable[: i + 1])}."
+        table = text_table(title, [folded[place] for place in kept], [[row[place] for place in kept] for row in rows], left_out)
         if fits(table):
             break
     return table

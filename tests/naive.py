@@ -71,6 +71,36 @@ def first_increase(curve, start):
     return None
 
 
+def monotone_fit(y, w, sign):
+    """The best rising (sign 1) or falling fit, value by value: the largest of the smallest means of stretches around it."""
+    y, w = sign * np.asarray(y, float), np.asarray(w, float)
+    n = len(y)
+
+    def mean(a, b):
+        return np.sum(w[a:b] * y[a:b]) / np.sum(w[a:b])
+
+    return sign * np.array([max(min(mean(a, b) for b in range(i + 1, n + 1)) for a in range(i + 1)) for i in range(n)])
+
+
+def monotone_error(y, w, sign):
+    return float(np.sum(np.asarray(w) * (np.asarray(y) - monotone_fit(y, w, sign)) ** 2)) if len(y) else 0.0
+
+
+def best_turn_error(y, w):
+    """Errors of the best "rises, falls" and of the best "rises, falls, rises, falls"."""
+    n = len(y)
+    error = {(a, b, s): monotone_error(y[a:b], w[a:b], s) for a in range(n + 1) for b in range(a, n + 1) for s in (1, -1)}
+    once = {
+        (a, b): min(error[a, p, 1] + error[p, b, -1] for p in range(a, b + 1)) for a in range(n + 1) for b in range(a, n + 1)
+    }
+    return once[0, n], min(once[0, i] + once[i, n] for i in range(n + 1))
+
+
+def second_differences(y, h):
+    means = [np.mean(y[i : i + h]) for i in range(len(y) - h + 1)]
+    return np.mean([(means[i] - 2 * means[i + h] + means[i + 2 * h]) ** 2 for i in range(len(y) - 3 * h + 1)])
+
+
 def squared_distances(Q, X):
     return np.array([np.sum((np.asarray(X, np.float64) - q) ** 2, axis=1) for q in np.asarray(Q, np.float64)])
 

@@ -21,8 +21,8 @@ import fastent as fe
 from fastent.progress import interruptible
 from fastent.streaming.feed import Feed
 from fastent.streaming.learning import Learner
+from fastent.streaming.schedule import thinned
 from fastent.streaming.standard import Standard
-from fastent.training.inversion import find_inversion, open_positions
 from tests.plain_loop import class_geometry
 
 N, D, C = 600, 20, 3
@@ -259,16 +259,23 @@ def test_a_sample_is_recorded_and_stragglers_are_of_all_points(data):
     np.testing.assert_allclose(sampled.train_error, sampled.misclassified(40).mean(1)[:, None] * 0 + sampled.train_error)
 
 
-@settings(deadline=None, max_examples=150)
-@given(st.lists(st.integers(0, 12), min_size=2, max_size=40), st.integers(0, 3), st.booleans())
-def test_weights_that_are_forgotten_were_no_inversion_of_any_longer_curve(values, start, walk):
-    curve = np.cumsum(np.array(values) - 6) / 10.0 if walk else np.array(values) / 10.0
-    kept: set[int] = set()
-    for end in range(1, len(curve) + 1):
-        kept = (kept | {end - 1}) & set(open_positions(curve[:end], start=start))
-        if end - start >= 3:
-            found = find_inversion(np.arange(end), curve[:end], np.zeros(end), burn_in=start)
-            assert not found or found.index in kept
+@settings(deadline=None)
+@given(st.sets(st.integers(0, 2000), min_size=1, max_size=80), st.integers(2, 30), st.data())
+def test_weights_are_thinned_evenly_on_a_log_scale_and_spare_the_inversions(moments, most, data):
+    updates = sorted(moments)
+    spared = data.draw(st.sets(st.sampled_from(updates), max_size=max(most - 2, 0)))
+    kept = thinned(updates, spared, most)
+    assert kept == sorted(kept)
+    assert set(kept) <= moments
+    assert len(kept) == min(len(updates), most)
+    assert {updates[0], updates[-1]} | spared <= set(kept) or len(kept) < 2 + len(spared)
+
+
+def test_thinned_weights_are_not_the_latest_alone():
+    kept = thinned(range(501), set(), 30)
+    ratios = np.array(kept[1:]) + 1.0
+    ratios /= np.array(kept[:-1]) + 1.0
+    assert ratios.max() < 2.1
 
 
 def test_mixing_is_that_of_the_recorded_points(data):

@@ -1,14 +1,20 @@
 import numpy as np
 import pytest
+from fastent.kernels.monotone import best_turn, prefix_errors, second_differences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
+from sklearn.isotonic import IsotonicRegression
 
-from fastent.training.inversion import Inversion, find_inversion, summarize_inversions
+import fastent as fe
+from bench.inversion_power import NOISES
+from fastent.training.inversion import Inversion, find_inversion, fitted_curve, summarize_inversions
+from fastent.training.turning import LEAST_RECORDS, find_turns
 from tests import naive
 
 EPOCH = np.arange(501)
 ERROR = 0.5 * np.exp(-EPOCH / 100)
+SMALL = st.lists(st.integers(0, 6), min_size=1, max_size=9)
 
 
 def valley(bottom=150, depth=0.15, rise=0.07):
@@ -22,10 +28,15 @@ def test_the_bottom_of_a_valley():
     found = find_inversion(EPOCH, valley(), ERROR)
     assert found
     assert (found.epoch, found.index) == (150, 150)
-    assert found.value == 0.8
-    assert found.train_error == ERROR[150]
-    assert found.prominence == pytest.approx(0.07, rel=0.02)
+    assert found.value == pytest.approx(0.8, abs=1e-5)
+    assert found.train_error == pytest.approx(ERROR[150], rel=1e-3)
+    assert found.prominence == pytest.approx(0.07, rel=0.1)
+    assert found.rebound == pytest.approx(0.07 / 0.15, rel=0.1)
+    assert found.turns == (150,)
     assert found.reason == ""
+    for name in ("epoch", "value", "train_error"):
+        low, high = getattr(found, f"{name}_interval")
+        assert low <= getattr(found, name) <= high
 
 
 def test_epochs_need_not_be_consecutive():
@@ -33,34 +44,75 @@ def test_epochs_need_not_be_consecutive():
     assert (found.epoch, found.index) == (150, 30)
 
 
+@pytest.mark.parametrize("scale", [0.01, 3, 512])
+def test_passes_and_updates_have_one_inversion(scale):
+    whole, parts = (find_inversion(EPOCH * unit, valley(), ERROR) for unit in (1, scale))
+    assert whole.index == parts.index
+    assert parts.epoch == pytest.approx(150 * scale)
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1e-6, 0), (1e6, 5), (1, -3)])
+def test_the_unit_of_the_curve_does_not_matter(factor, shift):
+    noisy = valley() + 0.003 * np.random.default_rng(0).standard_normal(len(EPOCH))
+    one, other = find_inversion(EPOCH, noisy, ERROR), find_inversion(EPOCH, noisy * factor + shift, ERROR)
+    if np.ptp(noisy) * factor > 1e-3 * abs(shift):
+        assert (other.index, other.epoch_interval) == (one.index, one.epoch_interval)
+        assert other.rebound == pytest.approx(one.rebound)
+
+
 def test_a_maximum_is_a_minimum_upside_down():
     assert find_inversion(EPOCH, -valley(), ERROR, kind="max").epoch == 150
-    assert find_inversion(EPOCH, EPOCH * 1.0, ERROR, kind="max").reason == "still rising at the last epoch"
+    assert find_inversion(EPOCH, EPOCH * 1.0, ERROR, kind="max").reason == "still rising at the last record"
     assert find_inversion(EPOCH, -EPOCH * 1.0, ERROR, kind="max").reason == "fell before it rose"
+    assert find_inversion(EPOCH, -valley(rise=0.003), ERROR, kind="max").reason == "the fall is below min_rise"
 
 
+@pytest.mark.parametrize("rule", ["shape", "interior"])
 @pytest.mark.parametrize(
     ("curve", "reason"),
     [
-        (1 / (1 + EPOCH), "still falling at the last epoch"),
+        (1 / (1 + EPOCH), "still falling at the last record"),
         (EPOCH * 1.0, "rose before it fell"),
-        (np.where(EPOCH < 60, 1.0 + EPOCH / 60, 2.0 - (EPOCH - 60) / 2000), "rose before it fell"),
-        (valley(rise=0.003), "below the prominence asked for"),
+        (valley(rise=0.003), "the rise is below min_rise"),
         (np.full(501, 0.7), "did not move"),
         (0.7 + 1e-7 * np.sin(EPOCH), "did not move"),
     ],
 )
-def test_no_inversion_and_why(curve, reason):
-    found = find_inversion(EPOCH, curve, ERROR)
+def test_no_inversion_and_why(rule, curve, reason):
+    found = find_inversion(EPOCH, curve, ERROR, rule=rule)
     assert not found
     assert found == Inversion(False, reason)
 
 
-def test_what_happens_during_the_burn_in_does_not_count():
-    curve = valley()
-    curve[5] = 0.1
-    assert find_inversion(EPOCH, curve, ERROR).epoch == 150
-    assert find_inversion(EPOCH, curve, ERROR, burn_in=0).epoch == 5
+def test_a_radius_that_rises_and_then_falls_to_the_end_may_still_turn():
+    rises_first = np.where(EPOCH < 60, 1.0 + EPOCH / 60, 2.0 - (EPOCH - 60) / 2000)
+    assert find_inversion(EPOCH, rises_first, ERROR).reason == "still falling at the last record"
+    assert find_inversion(EPOCH, rises_first, ERROR, rule="interior").reason == "rose before it fell"
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, LEAST_RECORDS - 1])
+def test_few_records_are_no_error(n):
+    found = find_inversion(EPOCH[:n], valley()[:n], ERROR[:n])
+    assert found == Inversion(False, f"too few records ({n} of at least {LEAST_RECORDS})")
+
+
+def test_a_turn_within_twenty_updates_counts_and_a_burn_in_leaves_it_out():
+    epoch = np.arange(60)
+    curve = 0.7 + 0.3 * np.abs(np.log((epoch + 0.5) / 8)) / np.log(16)
+    found = find_inversion(epoch, curve, np.linspace(0.5, 0.01, 60))
+    assert found.epoch in (7, 8)
+    assert find_inversion(epoch, curve, np.linspace(0.5, 0.01, 60), burn_in=20).reason == "rose before it fell"
+    assert find_inversion(epoch, curve, ERROR[:60], burn_in=55).reason == "too few records (5 of at least 10 past burn_in=55)"
+
+
+def test_of_several_turns_the_first_is_the_inversion():
+    epoch = np.arange(2001)
+    x = np.log1p(epoch)
+    curve = 0.8 + 0.1 * np.cos(2 * np.pi * x / x[-1] * 2.5)  # falls, rises, falls, rises, falls
+    found = find_inversion(epoch, curve, np.linspace(0.5, 0, 2001))
+    assert len(found.turns) == 2
+    assert found.epoch == found.turns[0]
+    np.testing.assert_allclose(np.log1p(found.turns), x[-1] * np.array([0.2, 0.6]), atol=0.1)
 
 
 def test_a_later_collapse_does_not_hide_the_inversion():
@@ -70,15 +122,96 @@ def test_a_later_collapse_does_not_hide_the_inversion():
     assert find_inversion(epoch, curve, np.linspace(0.5, 0, len(curve))).epoch == 150
 
 
-@settings(deadline=None, max_examples=50)
-@given(seed=st.integers(0, 2**32 - 1), bottom=st.integers(60, 400))
-def test_noise_does_not_fool_the_interior_rule(seed, bottom):
-    noise = 0.001 * np.random.default_rng(seed).standard_normal(len(EPOCH))
-    found = find_inversion(EPOCH, valley(bottom) + noise, ERROR)
-    # Near the bottom the curve is flat: noise moves the minimum, by how much the curve must differ to be told apart.
-    assert valley(bottom)[found.index] - 0.8 < 0.01
-    first = find_inversion(EPOCH, valley(bottom) + noise, ERROR, rule="first-increase")
-    assert first.epoch < found.epoch
+@pytest.mark.parametrize("noise", NOISES)
+def test_noise_on_a_falling_curve_is_no_inversion(noise):
+    random = np.random.default_rng(1)
+    false = dict.fromkeys(("shape", "interior"), 0)
+    for _ in range(100):
+        curve = np.exp(-EPOCH / random.uniform(10, 200)) + 0.01 * NOISES[noise](len(EPOCH), random)
+        for rule in false:
+            false[rule] += bool(find_inversion(EPOCH, curve, ERROR, rule=rule))
+    assert false["shape"] <= 5
+    assert false["interior"] >= 50 or noise in ("AR(1) 0.9", "period 2")  # what the shape is needed for
+
+
+def test_random_walks_are_no_inversions():
+    random = np.random.default_rng(2)
+    assert sum(bool(find_inversion(EPOCH, np.cumsum(random.standard_normal(501)), ERROR)) for _ in range(200)) <= 15
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_turns_are_found_through_noise_and_their_intervals_hold_them(noise):
+    random = np.random.default_rng(3)
+    found, covered = 0, 0
+    for _ in range(50):
+        bottom = int(random.integers(60, 300))
+        curve = valley(bottom, 1, 0.15) + 0.01 * NOISES[noise](len(EPOCH), random)
+        inversion = find_inversion(EPOCH, curve, ERROR)
+        found += bool(inversion)
+        covered += bool(inversion) and inversion.epoch_interval[0] <= bottom <= inversion.epoch_interval[1]
+    assert found >= 47
+    assert covered >= 0.9 * found
+
+
+def test_the_error_at_an_oscillating_inversion_is_that_of_neighbouring_records():
+    noisy = ERROR + 0.05 * (-1.0) ** EPOCH
+    found = find_inversion(EPOCH, valley() + 0.01 * (-1.0) ** EPOCH, noisy)
+    assert found.train_error == pytest.approx(ERROR[found.index], abs=0.02)
+    assert found.train_error_interval[0] <= ERROR[150] <= found.train_error_interval[1]
+
+
+def test_the_fitted_curve_is_piecewise_monotone_and_near_the_records():
+    noisy = valley() + 0.002 * np.random.default_rng(0).standard_normal(len(EPOCH))
+    epoch, fit = fitted_curve(EPOCH, noisy)
+    turns = np.sign(np.diff(fit))
+    turns = turns[turns != 0]
+    assert (np.diff(turns) != 0).sum() <= 3
+    np.testing.assert_allclose(fit, np.interp(epoch, EPOCH, valley()), atol=0.02)
+
+
+@given(SMALL, st.sampled_from([1.0, -1.0]), st.data())
+def test_errors_of_monotone_fits(values, sign, data):
+    y = np.array(values, float)
+    w = np.array(data.draw(st.lists(st.integers(1, 4), min_size=len(y), max_size=len(y))), float)
+    errors = np.empty(len(y))
+    prefix_errors(y, w, sign, errors)
+    np.testing.assert_allclose(errors, [naive.monotone_error(y[: j + 1], w[: j + 1], sign) for j in range(len(y))], atol=1e-9)
+    referee = IsotonicRegression(increasing=sign > 0).fit(np.arange(len(y)), y, sample_weight=w).predict(np.arange(len(y)))
+    np.testing.assert_allclose(naive.monotone_fit(y, w, sign), referee, atol=1e-9)
+
+
+@settings(deadline=None)
+@given(SMALL, st.data())
+def test_the_best_turn_against_all_there_are(values, data):
+    y = np.array(values, float)
+    w = np.array(data.draw(st.lists(st.integers(1, 4), min_size=len(y), max_size=len(y))), float)
+    cuts, fit = np.empty(3, np.int64), np.empty(len(y))
+    errors = best_turn(y, w, cuts, fit)
+    np.testing.assert_allclose(errors, naive.best_turn_error(y, w), atol=1e-9)
+    assert np.sum(w * (y - fit) ** 2) == pytest.approx(errors[1], abs=1e-9)
+    assert 0 <= cuts[0] <= cuts[1] <= cuts[2] <= len(y)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=40), st.integers(1, 6))
+def test_second_differences_of_means(values, h):
+    if len(values) >= 3 * h:
+        y = np.array(values)
+        assert second_differences(y, h) == pytest.approx(naive.second_differences(y, h), abs=1e-12)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=LEAST_RECORDS, max_size=80))
+def test_whatever_the_curve_positions_are_in_order(values):
+    curve = np.array(values)
+    for turn in find_turns(np.arange(len(curve), dtype=float), curve, 0.05).turns:
+        assert 0 <= turn.start <= turn.low <= turn.lowest <= turn.high < turn.stop <= len(curve)
+        assert turn.fall > 0
+        assert turn.rise > 0
+
+
+def test_epochs_before_the_first_are_refused():
+    with pytest.raises(fe.FastentError, match="epoch begins at -1: updates or passes made so far are needed, from 0"):
+        find_inversion(EPOCH - 1, valley(), ERROR)
 
 
 @settings(deadline=None)

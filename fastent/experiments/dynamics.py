@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
 from fastent.experiments.setting import Setting
-from fastent.intervals import Estimate, coefficient_of_variation, student_mean
+from fastent.intervals import coefficient_of_variation, student_mean
 from fastent.plots.curves import draw_run
 from fastent.progress import Progress
 from fastent.training.reasons import ended_too_early
@@ -44,7 +44,7 @@ class Dynamics(Result):
     share : (L, C) float64
         Share of the seeds that have an inversion.
     rebound : (L, C) of Estimate
-        How much of the fall of the radius is undone after the inversion, by the last epoch: 0 nothing, 1 all.
+        How much of the fall of the radius the rise after the inversion undoes: 0 nothing, 1 all.
     """
 
     run: Run
@@ -181,7 +181,7 @@ def dynamics(
         share[layer, c] = len(found) / run.n_seeds
         critical_error[layer, c] = student_mean(errors, least=0)
         variation[layer, c] = coefficient_of_variation(errors).value
-        rebound[layer, c] = _rebound(run, layer, c, found)
+        rebound[layer, c] = student_mean(np.array([i.rebound for _, i in found]))
     of_mean = np.empty(n_layers, object)
     for layer in range(n_layers):
         of_mean[layer] = coefficient_of_variation(critical_errors(run, layer))
@@ -216,8 +216,3 @@ def reasons_text(runs: Sequence[Run]) -> str:
             for reason, n in found.reasons.items():
                 reasons[reason] = reasons.get(reason, 0) + n
     return ", ".join(f"{reason} ({n})" for reason, n in reasons.items())
-
-
-def _rebound(run: Run, layer: int, c: int, found: list[Any]) -> Estimate:
-    curves = run.radius[:, :, layer, c]
-    return student_mean([(curves[s, -1] - i.value) / (curves[s, : i.index].max() - i.value) for s, i in found])

@@ -19,8 +19,9 @@ from fastent.parts import Arrays
 from fastent.plots.style import COLORS, error_axis
 from fastent.progress import Progress
 from fastent.softnn import soft_nearest_neighbor_loss
-from fastent.training.inversion import Inversion, find_inversion
+from fastent.training.inversion import find_inversion
 from fastent.training.snapshot import Snapshot
+from fastent.training.turning import LEAST_RECORDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +45,6 @@ _WORDS = {
 }
 _SAMPLED_ABOVE = 10_000
 _NEIGHBORS = 10
-_BURN_IN = 5
 # Turns this close in training error are at the same place, in proportion.
 _NEAR = 1.33
 
@@ -179,7 +179,7 @@ def entanglement(
     data, seeds, seed, preset, out, progress, **options
         As for `dynamics`.
     points : int
-        How many epochs to look at, spaced logarithmically, at least 5.
+        How many epochs to measure, spaced logarithmically, at least 10.
     queries : int
         Of more than 10,000 points, so many are asked for their neighbours among all.
 
@@ -198,7 +198,7 @@ def entanglement(
     representations with the soft nearest neighbor loss", 2019. Ciceri et al., "Inversion dynamics of class manifolds in deep
     learning reveals tradeoffs underlying generalization", 2024.
     """
-    whole_number("points", points, minimum=5)
+    whole_number("points", points, minimum=LEAST_RECORDS)
     whole_number("queries", queries, minimum=1)
     setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     run = setting.train("entanglement")
@@ -215,7 +215,17 @@ def entanglement(
     }
     turns, reasons = {}, {}
     for name, kind in _KINDS.items():
-        found = [_turn(epochs, curves[name][s], train_error[s], kind) for s in range(setting.seeds)]
+        found = [
+            find_inversion(
+                epochs,
+                curves[name][s],
+                train_error[s],
+                kind=kind,
+                burn_in=run.burn_in / run.updates_per_epoch,
+                min_rise=run.min_rise,
+            )
+            for s in range(setting.seeds)
+        ]
         turns[name] = np.array([np.nan if i.train_error is None else i.train_error for i in found])
         reasons[name] = ", ".join(sorted({i.reason for i in found if not i}))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -233,12 +243,6 @@ def entanglement(
         reasons=reasons,
         critical_error=student_mean(critical_errors(run), least=0) if not reasons_text([run]) else student_mean([]),
     )
-
-
-def _turn(epochs: list[int], curve: NDArray[np.float64], errors: NDArray[np.float64], kind: Literal["min", "max"]) -> Inversion:
-    if len(epochs) - np.searchsorted(epochs, _BURN_IN) < 3:
-        return Inversion(False, f"only {len(epochs)} epochs were looked at")
-    return find_inversion(epochs, curve, errors, kind=kind, burn_in=_BURN_IN)
 
 
 def _measured(setting: Setting, epochs: list[int], sampled: int | None) -> Arrays:

@@ -16,7 +16,7 @@ from fastent.options import number, whole_number
 from fastent.parts import Arrays
 from fastent.plots.style import COLORS
 from fastent.progress import Progress
-from fastent.training.inversion import find_inversion
+from fastent.training.reasons import may_turn_later
 from fastent.training.run import Run
 from fastent.training.snapshot import Snapshot
 
@@ -34,15 +34,16 @@ class Arm(NamedTuple):
     """Networks trained on a choice of the points.
 
     share: of the radii (seed, class; and draw) in the last hidden layer that have an inversion. share_interval: 95 %, Wilson's,
-    as if a network had one radius. critical_error: eps*, mean over networks. depth: how far a radius leaves its most prominent
-    interior minimum on the shallower side, as a share of its range, 0 without one; mean over radii, interval over networks.
-    radius: (E,) mean over networks and classes.
+    as if a network had one radius. unfinished: share of the radii that still fall at the last record, and so may turn later.
+    critical_error: eps*, mean over networks. depth: the smaller of a radius's fall before and its rise after the inversion, as
+    a share of its range, 0 without one; mean over radii, interval over networks. radius: (E,) mean over networks and classes.
     """
 
     name: str
     points: int
     share: float
     share_interval: tuple[float, float]
+    unfinished: float
     critical_error: Estimate
     depth: Estimate
     reasons: str
@@ -85,6 +86,11 @@ class Pruning(Result):
         )
         gone = without.share < _GONE and without.depth.high < _SHALLOW
         kept = random.share > everything.share - _GONE and random.depth.low > _SHALLOW
+        if gone and kept and without.unfinished > _GONE:
+            later = (
+                f"{percent_text(without.unfinished, 0)} of the radii without stragglers were still falling at the last epoch"
+            )
+            return Verdict("undecided", f"{said} {later}: train longer to see whether they turn.")
         if gone and kept:
             return Verdict("yes", said)
         # Without an interval, of a single network, nothing is larger or smaller.
@@ -103,7 +109,7 @@ class Pruning(Result):
             )
             for arm in self.arms
         ]
-        note = "Depth: of the dip in the radius, as a share of its range. Means over networks with 95 % intervals."
+        note = "Depth of the inversion: share of the radius's range, 0 without one. Means over networks with 95 % intervals."
         return Table(("trained on", "points", "with inversion", "eps*", "depth", "none, because"), rows, note)
 
     def numbers(self) -> dict[str, Any]:
@@ -222,6 +228,7 @@ def _without(setting: Setting, mask: NDArray[np.bool_], name: str) -> Run:
 def _arm(name: str, points: int, runs: list[Run]) -> Arm:
     """Of one run, or one for each draw: networks of one seed are one repetition, whatever is left out."""
     found = np.array([[[bool(i) for i in row] for row in run.inversion[:, -1]] for run in runs])
+    unfinished = [may_turn_later(i.reason) for run in runs for i in run.inversion[:, -1].flat]
     share = wilson(float(found.mean()), found.shape[1])
     errors = np.stack([critical_errors(run) for run in runs])
     return Arm(
@@ -229,6 +236,7 @@ def _arm(name: str, points: int, runs: list[Run]) -> Arm:
         points,
         share.value,
         (share.low, share.high),
+        float(np.mean(unfinished)),
         student_mean(mean_of_found(errors.T), least=0),
         student_mean(np.mean([_depth(run) for run in runs], axis=0), least=0),
         reasons_text(runs),
@@ -237,15 +245,8 @@ def _arm(name: str, points: int, runs: list[Run]) -> Arm:
 
 
 def _depth(run: Run) -> NDArray[np.float64]:
-    """(S,) mean over classes of the dip's prominence as a share of the radius's range after the burn-in."""
-    depth = np.zeros((run.n_seeds, len(run.classes)))
-    start = int(np.searchsorted(run.epoch, run.burn_in))
-    if len(run.epoch) - start < 3:
-        return np.full(run.n_seeds, np.nan)
-    for s, c in np.ndindex(*depth.shape):
-        curve = run.radius[s, :, -1, c]
-        found = find_inversion(run.epoch, curve, run.train_error[s], burn_in=run.burn_in, prominence=1e-9)
-        if found.prominence is not None:
-            depth[s, c] = found.prominence / np.ptp(curve[start:])
-    mean: NDArray[np.float64] = depth.mean(1)
-    return mean
+    """(S,) mean over classes of the inversion's prominence as a share of the radius's range; 0 for a class without one."""
+    ranges = np.ptp(run.radius[:, :, -1], axis=1)
+    prominences = np.array([[i.prominence or 0.0 for i in row] for row in run.inversion[:, -1]])
+    depth: NDArray[np.float64] = (prominences / np.maximum(ranges, np.finfo(float).tiny)).mean(1)
+    return depth

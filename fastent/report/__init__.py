@@ -1,1 +1,1 @@
-"""One self-contained HTML page that shows a run: what happened, when, and which training points were to blame."""
+"""One self-contained HTML page that shows a run: what happened, when, and which training points are stragglers."""

@@ -64,7 +64,7 @@ def write_compared_runs(
 
 
 def shared_stragglers(one: Run, other: Run) -> Shared:
-    """How far two runs over the same data agree on who stood in the way, by the row numbers of the points."""
+    """How far two runs over the same data agree on their stragglers, by the row numbers of the points."""
     known = np.intersect1d(one.index, other.index)
     a, b = (np.intersect1d(run.consensus_stragglers(), known) for run in (one, other))
     both = len(np.intersect1d(a, b))
@@ -89,14 +89,16 @@ def _points_of(run: Run) -> tuple[Any, ...]:
 def _headline(runs: Sequence[Run], names: Sequence[str]) -> Headline:
     said, without = [], []
     for run, name in zip(runs, names, strict=True):
-        errors = [summary.train_error for summary in run.inversion_summary() if summary.train_error is not None]
+        errors = [
+            summary.train_error for summary in run.inversion_summary() if summary.usual and summary.train_error is not None
+        ]
         if errors:
             said.append((float(np.mean(errors)), name))
         else:
             without.append(name)
-    none = (f"No inversion in {', '.join(without)}.",) if without else ()
+    none = (f"No class has an inversion in at least half of the seeds of {', '.join(without)}.",) if without else ()
     if not said:
-        return Headline(f"No class turns in any of the {len(runs)} runs.", ())
+        return Headline(f"No class turns in at least half of the seeds in any of the {len(runs)} runs.", ())
     if len(said) <= 3:
         where = [f"{percent(error)} in {name}" for error, name in said]
         return Headline(f"Classes turn at a training error of {', at '.join(where)}.", none)

@@ -24,6 +24,16 @@ const curves = (() => {
     return line(x, y, null, { color: faded(ink, 0.3), width: 1 });
   }
 
+  // The piecewise monotone fits of all seeds, dotted.
+  function fitted(fits, ink, log) {
+    const x = [], y = [];
+    for (const fit of fits) {
+      x.push(...drawable(fit.epoch, log), null);
+      y.push(...fit.value, null);
+    }
+    return line(x, y, null, { color: ink, width: 1, dash: "1px,3px" });
+  }
+
   function band(x, curve, ink) {
     const kept = x.map((_, i) => i).filter((i) => x[i] !== null), back = [...kept].reverse();
     return {
@@ -32,9 +42,11 @@ const curves = (() => {
     };
   }
 
-  function marks(x, y, text, c, many) {
+  // Dots with their 95 % intervals along the horizontal axis.
+  function marks(x, y, text, c, many, below, above) {
     return {
       type: "scatter", mode: "markers", x, y, hoverinfo: "text", hovertext: text,
+      error_x: { type: "data", symmetric: false, array: above, arrayminus: below, color: c, thickness: 1.2, width: 3, visible: !!above },
       marker: { color: c, size: many ? 6 : 8, opacity: many ? 0.75 : 0.95, line: { color: css("--paper"), width: 1 } },
     };
   }
@@ -84,5 +96,5 @@ const curves = (() => {
     return [low - air, high + air];
   }
 
-  return { percent, written, line, drawable, thinLines, band, marks, firstDrawn, epochAxis, errorAxis, extent, aired };
+  return { percent, written, line, drawable, thinLines, fitted, band, marks, firstDrawn, epochAxis, errorAxis, extent, aired };
 })();

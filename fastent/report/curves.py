@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.report.words import answers, usual_turn
+from fastent.training.inversion import fitted_curve
 from fastent.training.run import Run
+from fastent.training.turning import LEAST_RECORDS
 
 __all__ = ["NUMBERS", "figure_data"]
 
@@ -45,6 +47,7 @@ def figure_data(
         "test_error": _curve(run.test_error[:, kept_test], run.n_seeds <= _THIN_LINES),
         "radius": [[_curve(run.radius[:, kept, layer, c], thin) for c in range(len(names))] for layer in layers],
         "inversion": [[_marks(run.inversion[:, layer, c]) for c in range(len(names))] for layer in layers],
+        "fit": [[_fits(run, layer, c) if thin else [] for c in range(len(names))] for layer in layers],
         **(
             {"distance": _distances(run, kept, thin), "answers": [answers(run, layer) for layer in layers]} if distances else {}
         ),
@@ -100,7 +103,30 @@ def _marks(inversions: NDArray[Any]) -> dict[str, list[Any]]:
         "epoch": [inversion.epoch for _, inversion in found],
         "value": _rounded(np.array([inversion.value for _, inversion in found], float)),
         "error": _rounded(np.array([inversion.train_error for _, inversion in found], float)),
+        # How far the intervals reach to both sides.
+        **_reaching("epoch", found),
+        **_reaching("error", found),
     }
+
+
+def _reaching(name: str, found: list[tuple[int, Any]]) -> dict[str, list[Any]]:
+    field = {"epoch": "epoch", "error": "train_error"}[name]
+    middle = np.array([getattr(inversion, field) for _, inversion in found], float)
+    low, high = np.array([getattr(inversion, f"{field}_interval") for _, inversion in found], float).reshape(-1, 2).T
+    return {
+        f"{name}_below": _rounded(np.maximum(middle - low, 0)),
+        f"{name}_above": _rounded(np.maximum(high - middle, 0)),
+    }
+
+
+def _fits(run: Run, layer: int, c: int) -> list[dict[str, Any]]:
+    """Of each seed the fit in which its turn was looked for."""
+    curves = [curve for curve in run.radius[:, :, layer, c] if np.isfinite(curve).all()]
+    kept = run.epoch >= run.burn_in / run.updates_per_epoch
+    if kept.sum() < LEAST_RECORDS:
+        return []
+    fits = [fitted_curve(run.epoch[kept], curve[kept]) for curve in curves]
+    return [{"epoch": _rounded(epoch), "value": _rounded(value)} for epoch, value in fits]
 
 
 def _epochs_to_draw(run: Run, n_drawn: int) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from fastent.report.tables import class_rows, config_rows
 from fastent.report.words import answers, count, description, epoch_of, headline
 from fastent.training.reasons import without_inversion
 from fastent.training.run import Run
+from fastent.training.tables import rule_text, turning_text
 
 __all__ = ["write_report"]
 
@@ -22,8 +23,8 @@ def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, 
     """Write a run as one HTML page that needs nothing else: no network, no other file.
 
     It says in words when the classes of the last hidden layer were most compact and at which training error, and shows
-    radii, distances and errors of all hidden layers as they change, and the stragglers behind the inversion, each with how
-    hard it was to learn and, where the points are at hand, its nearest neighbours among them.
+    radii with their fits, distances and errors of all hidden layers as they change, and the stragglers, each with how hard it
+    was to learn and, where the points are at hand, its nearest neighbours among them.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, 
         "report.html.j2",
         figures | {"stragglers": stragglers.details, "sheet": _cells(stragglers.sheet)},
         ("curves.js", "report.js", "gallery.js"),
-        done="What was run",
+        done="Configuration",
         headline=headline(run),
         description=description(run),
         names=run.class_names,
@@ -59,6 +60,9 @@ def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, 
         epochs_asked=count(run.config["epochs"]),
         seeds=run.n_seeds,
         tables=[class_rows(run, layer) for layer in range(run.n_layers)],
+        rule=rule_text(run),
+        turning=[turning_text(run, layer) for layer in range(run.n_layers)],
+        fits=any(fits for layer in figures["fit"] for fits in layer),
         without=[without_inversion(run, layer) for layer in range(run.n_layers)],
         moments=len(figures["epoch"]),
         start=figures["start"],

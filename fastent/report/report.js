@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const { data, color, dash, chip, make, plain, css, axis, draw, drawn } = page;
-  const { percent, written, line, drawable, thinLines, band, marks, firstDrawn, epochAxis, errorAxis, extent, aired } = curves;
+  const { percent, written, line, drawable, thinLines, fitted, band, marks, firstDrawn, epochAxis, errorAxis, extent, aired } = curves;
   const nClasses = data.classes.length;
   const shown = { layer: data.n_layers - 1, log: true, off: new Set() };
   // No error at all has no place on a logarithmic axis: it is drawn at half a point.
@@ -9,9 +9,13 @@
   const floored = (values) => values.map((value) => (value === null ? null : Math.max(value, floor)));
   const names = data.classes.map(plain);
 
+  const between = (value, below, above, say) => `${say(value)} (${say(value - below)} to ${say(value + above)})`;
+  const epochText = (epoch) => epoch.toLocaleString("en");
   const markText = (what, name, found) => found.epoch.map((epoch, i) =>
-    `<b>${name}</b>, seed ${data.seeds[found.seed[i]]}<br>inversion at epoch ${epoch.toLocaleString("en")}` +
-    `<br>${what} ${found.value[i].toFixed(4)}<br>training error ${percent(found.error[i])}`);
+    `<b>${name}</b>, seed ${data.seeds[found.seed[i]]}<br>inversion at epoch ` +
+    between(epoch, found.epoch_below[i], found.epoch_above[i], epochText) +
+    `<br>${what} ${found.value[i].toFixed(4)}<br>training error ` +
+    between(found.error[i], found.error_below[i], found.error_above[i], percent));
 
   const visible = () => data.classes.map((_, c) => c).filter((c) => !shown.off.has(c));
 
@@ -28,8 +32,10 @@
       if (radii[c].seeds && xOf) below.push(thinLines(xOf, radii[c].seeds, color(c)));
       if (radii[c].low && !path) below.push(band(x, radii[c], color(c)));
       means.push(line(x, radii[c].mean, text, { color: color(c), width: 2.6, dash: dash(c) }));
-      above.push(marks(path ? floored(found[c].error) : found[c].epoch, found[c].value,
-        markText("radius", names[c], found[c]), color(c), nClasses * data.seeds.length > 40));
+      if (!path) below.push(fitted(data.fit[shown.layer][c], color(c), shown.log));
+      const what = path ? "error" : "epoch";
+      above.push(marks(path ? floored(found[c].error) : found[c].epoch, found[c].value, markText("radius", names[c], found[c]),
+        color(c), nClasses * data.seeds.length > 40, found[c][`${what}_below`], found[c][`${what}_above`]));
     }
     return [...below, ...means, ...above];
   }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastent.report.words import NOTHING, count, epoch_of, percent_range
+from fastent.training.inversion import InversionSummary
 from fastent.training.run import Run
 from fastent.training.tables import radius_at_end, stragglers_per_seed
 
@@ -22,27 +23,38 @@ class ClassRow:
 
 
 def class_rows(run: Run, layer: int) -> list[ClassRow]:
-    """One row for each class: seeds, eps*, interval, epoch, radius there, radius at the end, stragglers, consensus."""
+    """One row for each class: seeds, eps*, interval, epoch, radius there and at the end, rebound, stragglers, consensus.
+
+    All are over the seeds in which the class has an inversion.
+    """
     names, last = run.class_names, layer == run.n_layers - 1
     consensus = run.straggler_share >= 0.5
     rows = []
     for c, summary in enumerate(run.inversion_summary(layer)):
         mine, at_end = run.codes == c, radius_at_end(run, layer, c)
-        blamed = stragglers_per_seed(run, c, summary.found) if last else None
+        stragglers = stragglers_per_seed(run, c, summary.found) if last else None
         spread = f" ± {100 * summary.std:.2f}" if summary.std is not None else ""
         cells = (
             f"{summary.found} of {summary.seeds}",
-            f"{100 * summary.train_error:.2f}{spread}\u00a0%" if summary.train_error is not None else NOTHING,
+            f"{100 * summary.train_error:.2f}{spread}\u00a0%" if summary.train_error is not None else _reasons(summary),
             percent_range(summary.interval, 2) if summary.interval is not None else NOTHING,
             epoch_of(run, summary.epoch) if summary.epoch is not None else NOTHING,
             f"{summary.value:.4f}" if summary.value is not None else NOTHING,
             NOTHING if at_end is None else f"{at_end:.4f}",
+            f"{summary.rebound:.2f}" if summary.rebound is not None else NOTHING,
             # Stragglers are defined by the last hidden layer.
-            NOTHING if blamed is None else f"{blamed:,.1f}",
+            NOTHING if stragglers is None else f"{stragglers:,.1f}",
             f"{count((consensus & mine).sum())} of {count(mine.sum())}" if last and summary.found else NOTHING,
         )
         rows.append(ClassRow(c, names[c], cells))
     return rows
+
+
+def _reasons(summary: InversionSummary) -> str:
+    """Why a class has no inversion; of several seeds, with the number of each reason's."""
+    if summary.seeds == 1 or len(summary.reasons) == 1:
+        return "none: " + ", ".join(summary.reasons)
+    return "none: " + ", ".join(f"{reason} ({times})" for reason, times in summary.reasons.items())
 
 
 def config_rows(run: Run) -> list[tuple[str, str]]:

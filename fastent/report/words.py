@@ -55,19 +55,19 @@ def percent_range(interval: tuple[float, float], digits: int = 1) -> str:
 
 
 def headline(run: Run) -> Headline:
-    """What happened in the last hidden layer."""
+    """What happened in the last hidden layer: in the classes that turned in at least half of the networks."""
     summaries = run.inversion_summary()
-    some = [summary for summary in summaries if summary.found]
-    if not some:
+    usual = [summary for summary in summaries if summary.usual]
+    if not any(summary.found for summary in summaries):
         title = f"No inversion in {_epochs(run)}"
-        longer = ("Train longer to see whether they turn.",) if still_fall(summaries) else ()
+        longer = ("Train longer to see whether the radii turn.",) if still_fall(summaries) else ()
         if len({_cause(summary) for summary in summaries}) == 1:
-            return Headline(f"{title}, because {because(summaries[0])}.", longer)
+            return Headline(f"{title}: {because(summaries[0])}.", longer)
         return Headline(f"{title}.", (*without_inversion(run), *longer))
-    if run.n_seeds > 1 and 2 * max(summary.found for summary in some) <= run.n_seeds:
+    if not usual:
         curves = f"{len(summaries)} classes, {run.n_seeds} seeds"
-        title = f"Only {sum(s.found for s in some)} of {len(summaries) * run.n_seeds} radii ({curves}) have an inversion."
-        sentences = [_ranges(run, some, len(summaries))]
+        title = f"{sum(s.found for s in summaries)} of {len(summaries) * run.n_seeds} radii ({curves}) have an inversion."
+        sentences = ["No class has one in half of the seeds or more."]
     elif len(summaries) > 1 and _agree(run, summaries):
         together = _over_classes(run)
         title = f"Classes were most compact {_moment(run, together)}."
@@ -80,8 +80,12 @@ def headline(run: Run) -> Headline:
             if summary.seeds > 1 or not summary.found
         ]
     else:
-        title = _ranges(run, some, len(summaries))
-        sentences = [f"{_opening(_found_in([s.found for s in some], run.n_seeds))}." if run.n_seeds > 1 else ""]
+        title = _ranges(run, usual, len(summaries))
+        sentences = [f"{_opening(_found_in([s.found for s in usual], run.n_seeds))}." if run.n_seeds > 1 else ""]
+        seldom = {name: s.found for name, s in zip(run.class_names, summaries, strict=True) if s.found and not s.usual}
+        if seldom:
+            said = joined([f"class {name} in {found} of {run.n_seeds}" for name, found in seldom.items()])
+            sentences.append(f"In fewer than half of the seeds: {said}.")
         without = [name for name, summary in zip(run.class_names, summaries, strict=True) if not summary.found]
         if without:
             sentences.append(f"No inversion in class{'es' * (len(without) > 1)} {joined(without)}.")
@@ -91,7 +95,7 @@ def headline(run: Run) -> Headline:
 def answers(run: Run, layer: int) -> dict[str, str]:
     """What each figure shows in one hidden layer, as a sentence."""
     names, summaries = run.class_names, run.inversion_summary(layer)
-    found = [(name, summary) for name, summary in zip(names, summaries, strict=True) if summary.found]
+    found = [(name, summary) for name, summary in zip(names, summaries, strict=True) if summary.usual]
     epoch, train, test = run.epoch, run.train_error.mean(0), run.test_error.mean(0)
     apart = run.distance[:, :, layer][..., ~np.eye(len(names), dtype=bool)]
     known = np.isfinite(apart)  # but for classes of which a network has no point
@@ -107,7 +111,8 @@ def answers(run: Run, layer: int) -> dict[str, str]:
         + (f", test error {percent(test[-1])}." if len(test) else "."),
     }
     if not found:
-        return said | {"radius": "No class has an inversion here.", "path": "No turning point to mark."}
+        seldom = " in half of the seeds or more" if any(summary.found for summary in summaries) else ""
+        return said | {"radius": f"No class has an inversion in this layer{seldom}.", "path": ""}
     moments, errors = [s.epoch or 0.0 for _, s in found], [s.train_error or 0.0 for _, s in found]
     if len(found) <= _NAMED:
         parts = [
@@ -169,19 +174,20 @@ def _moment(run: Run, summary: InversionSummary) -> str:
 def _evidence(summary: InversionSummary) -> str:
     """How sure an eps* is, and what became of the seeds without one."""
     if not summary.found:
-        return f"no inversion, because {because(summary)}"
+        return f"no inversion: {because(summary)}"
     parts = [f"95{_SPACE}% interval {percent_range(summary.interval)}"] if summary.interval is not None else []
-    parts.append(f"{summary.found} of {summary.seeds} seeds")
+    parts.append(f"inversions in {summary.found} of {summary.seeds} seeds")
     said = ", ".join(parts)
-    return said if summary.found == summary.seeds else f"{said}; no inversion, because {because(summary)}"
+    return said if summary.found == summary.seeds else f"{said}; none where {because(summary)}"
 
 
 def _findings(run: Run, summaries: list[InversionSummary]) -> str:
     """One clause for each class; what the first said in full, the others say in short."""
     clauses, before = [], False
     for c, summary in enumerate(summaries):
-        if not summary.found:
-            clauses.append(f"{subject(run, c)} has no inversion")
+        if not summary.usual:
+            few = f" in more than {summary.found} of {summary.seeds} seeds" if summary.found else ""
+            clauses.append(f"{subject(run, c)} has no inversion{few}")
         elif before:
             error = percent(summary.train_error or 0)
             clauses.append(f"{subject(run, c)} at epoch {epoch_of(run, summary.epoch or 0)}, at {error}")
@@ -211,7 +217,7 @@ def _stragglers(run: Run) -> str:
     seeds = "" if run.n_seeds == 1 else " in at least half of the seeds"
     if any(not inversion for inversion in run.inversion[:, -1].flat):
         seeds += " with an inversion" if seeds else ""
-    return f"{count(n)} of {total} training points stood in the way: misclassified at that moment{seeds}."
+    return f"Stragglers: {count(n)} of {total} points, misclassified at the inversion of their class{seeds}."
 
 
 def _cause(summary: InversionSummary) -> tuple[tuple[str, int], ...]:

@@ -54,6 +54,8 @@ def train_streamed(
     record_points: int | None = 50_000,
     queries: int = 5_000,
     metrics: Sequence[str] = _METRICS,
+    burn_in: float = DEFAULTS.burn_in,
+    min_rise: float = DEFAULTS.min_rise,
     standardize: Literal["safe", "none"] = "safe",
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = True,
@@ -97,14 +99,17 @@ def train_streamed(
         Any torch optimiser that takes parameters and lr (and momentum, if that is not 0). One that evaluates the loss several
         times in an update, such as LBFGS, needs a `batch_size`.
     record_every : float, optional
-        Epochs between records; with a `batch_size` also in parts (0.25), to the nearest update. By default there is a record after each epoch
-        and, as radii may turn within the first one, there after updates 1, 2, 3, 4, 6, ... round(2 ** (k / 2)) too.
+        Epochs between records; with a `batch_size` also in parts (0.25), to the nearest update. By default there is a record
+        after each epoch and, as radii may turn within the first one, there after updates 1, 2, 3, 4, 6, ...
+        round(2 ** (k / 2)) too.
     record_points : int or None
         Points that are recorded, drawn at random with `seed`; None for all. Inversions are those of their radii.
     queries : int
         How many of these meet all of these for mixing, k = 10.
     metrics : sequence of "geometry" and "mixing"
         Geometry always is.
+    burn_in, min_rise
+        As for `fe.train`.
     standardize : "safe" or "none"
         As for `fe.load_data`, from one pass over all rows.
     checkpoint : path, optional
@@ -119,8 +124,9 @@ def train_streamed(
     Returns
     -------
     Run
-        `epoch` in passes over the data, 20 updates as the burn-in of inversions; `recorded` says which points were. Stragglers
-        are those of all points, from one pass over the data with the weights at the inversions.
+        `epoch` in passes over the data; `recorded` says which points were. Stragglers are those of all points, from one pass
+        over the data with the weights at the inversions, or at the nearest of up to 64 epochs whose weights are kept
+        (`run.straggler_epoch`).
 
     Raises
     ------
@@ -172,6 +178,8 @@ def train_streamed(
         "record_points": None if m == n else m,
         "queries": min(m, whole_number("queries", queries, minimum=1)) if "mixing" in chosen else None,
         "metrics": chosen,
+        "burn_in": number("burn_in", burn_in, minimum=0),
+        "min_rise": number("min_rise", min_rise, above=0, maximum=1),
         "device": str(torch_device("cpu" if device is None else str(device))),
     }
     if record_every is not None and record_every < 1 and batch_size is None:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from fastent.errors import FastentError
 from fastent.files import atomic_path, output_folder, read_npz, write_text
 from fastent.options import choice
-from fastent.training.inversion import Inversion, find_inversion
+from fastent.training.defaults import DEFAULTS
+from fastent.training.inversion import Rule, find_inversion
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +27,6 @@ Array = NDArray[np.float64]
 _FILE = "probe.npz"
 # One number for each record and layer.
 OF_LAYERS = ("fisher", "mixing", "mixing_error", "margin", "n2", "n3")
-_LEAST = 3  # records that an interior extremum takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,15 +88,15 @@ class ProbeRecords:
     def inversions(
         self,
         of: Literal["radius", "distance"] = "radius",
-        rule: Literal["interior", "first-increase"] = "interior",
+        rule: Rule = "shape",
         *,
-        burn_in: int = 0,
-        prominence: float = 0.05,
+        burn_in: float = DEFAULTS.burn_in,
+        min_rise: float = DEFAULTS.min_rise,
     ) -> NDArray[Any]:
         """Return the inversions so far: of the radius, (L, C), or of the distance between classes, (L, C, C), as objects.
 
-        A step here may be an epoch of many updates, so there is no burn-in unless said. `train_error` is the error on the probe
-        set; None if that was not measured. What is found can still change as training goes on.
+        Rule and defaults are those of `find_inversion`; `burn_in` is in steps. `train_error` is the error on the probe set;
+        None if that was not measured. What is found can still change as training goes on.
         """
         choice("of", of, ("radius", "distance"))
         curves = self.radius if of == "radius" else self.distance
@@ -106,18 +106,13 @@ class ProbeRecords:
                 "distances were not recorded, there are many classes: make the probe with 'distances' in metrics"
             )
         found = np.empty(curves.shape[1:], object)
-        recorded = int((self.step >= burn_in).sum())
-        early = Inversion(False, f"only {recorded} looks so far past burn_in={burn_in}")
         judged = bool(np.isfinite(self.error).all())
         errors = self.error if judged else np.zeros(len(self))
         for place in np.ndindex(found.shape):
-            if recorded < _LEAST:
-                found[place] = early
-                continue
             turned = find_inversion(
-                self.step, curves[(slice(None), *place)], errors, kind=kind, rule=rule, burn_in=burn_in, prominence=prominence
+                self.step, curves[(slice(None), *place)], errors, kind=kind, rule=rule, burn_in=burn_in, min_rise=min_rise
             )
-            found[place] = turned if judged or not turned else replace(turned, train_error=None)
+            found[place] = turned if judged or not turned else replace(turned, train_error=None, train_error_interval=None)
         return found
 
     def misclassified(self, step: int) -> NDArray[np.bool_]:
@@ -132,7 +127,7 @@ class ProbeRecords:
     def stragglers(self, layer: str | None = None, **options: Any) -> NDArray[np.bool_]:
         """Return (n,) bool: the rows of each class that were misclassified at that class's own inversion in a layer.
 
-        The last layer unless said; options as for `inversions`. A class without an inversion has no stragglers.
+        By default those of the last layer; options as for `inversions`. A class without an inversion has no stragglers.
         """
         self._need_errors()
         if layer is not None:
@@ -252,7 +247,7 @@ class ProbeRecords:
         ax : matplotlib Axes, optional
             What to draw on; a new figure unless said.
         **options
-            Of `inversions`, for the dots: `rule`, `burn_in`, `prominence`.
+            Options of `inversions`, for the dots: `rule`, `burn_in`, `min_rise`.
 
         Raises
         ------
@@ -274,7 +269,7 @@ class ProbeRecords:
             for name, found in zip(self.classes, of_layer, strict=True):
                 cells = (f"{found.epoch:,}", f"{found.value:.4f}", "") if found else ("", "", found.reason)
                 rows.append((layer, str(name), *cells))
-        return html_table(repr(self), ("layer", "class", "inversion at step", "radius there", "none, because"), rows)
+        return html_table(repr(self), ("layer", "class", "inversion at step", "radius at inversion", "none, because"), rows)
 
     def __repr__(self) -> str:
         of = f"{len(self.codes)} rows, {len(self.classes)} classes"

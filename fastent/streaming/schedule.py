@@ -3,7 +3,7 @@
 Unless said how often, that is after every epoch, and within the first on a log scale of updates, where radii may turn.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastent.training.schedule import spaced_updates
 
-__all__ = ["Schedule"]
+__all__ = ["Schedule", "thinned"]
 
 # Records for each factor of two in the number of updates, within the first epoch: fewer than of data in memory, as each passes
 # all the points that are recorded.
@@ -30,6 +30,10 @@ class Schedule(NamedTuple):
     def due(self) -> set[int]:
         """The updates after which there is a record; 0 is the initial state."""
         return {update for update, _ in self._regular(self.epochs)} | self._early() | {self.last}
+
+    def lasts(self, update: int) -> bool:
+        """Whether a run of more epochs has a record after this update too."""
+        return update in self._replace(epochs=self.epochs + 1 + round(self._step)).due()
 
     def epochs_of(self, updates: list[int]) -> NDArray[Any]:
         """The epoch of each record: whole numbers where all are."""
@@ -54,3 +58,17 @@ class Schedule(NamedTuple):
             return set()
         updates = spaced_updates(_PER_DOUBLING, self.updates_per_epoch)
         return set(updates[updates < self.updates_per_epoch].tolist())
+
+
+def thinned(updates: Sequence[int], spared: Set[int], most: int) -> list[int]:
+    """Ascending updates of which so many at most stay: one by one those go whose neighbours lie closest on a log scale.
+
+    The first and the last stay, and the `spared` for as long as there are others.
+    """
+    kept = list(updates)
+    while len(kept) > max(most, 2):
+        ratios = [
+            (kept[i] in spared, (kept[i + 1] + 1) / (kept[i - 1] + 1), i) for i in range(1, len(kept) - 1)
+        ]  # False, for what is not spared, comes first
+        del kept[min(ratios)[2]]
+    return kept

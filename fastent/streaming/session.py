@@ -25,10 +25,9 @@ from fastent.streaming.learning import Learner
 from fastent.streaming.networks import Factory, hidden_layers, make_optimizer, widths_of
 from fastent.streaming.recording import Diverged, Points, observe, observing_bytes, wrong_of
 from fastent.streaming.rows import TrainingRows
-from fastent.streaming.schedule import Schedule
+from fastent.streaming.schedule import Schedule, thinned
 from fastent.streaming.standard import Standard
 from fastent.streaming.stragglers import Asked, find_stragglers, is_about, nothing_found
-from fastent.training.inversion import open_positions
 from fastent.training.modules import make_network, model_digest
 from fastent.training.resuming import check_same
 from fastent.training.run import Run
@@ -40,6 +39,9 @@ _CHECKPOINT_SECONDS = 60.0
 _LOOK = 64
 _NEIGHBORS = 10
 _TEST_ROWS = 8192
+# Moments of each network whose weights are kept for the last pass, and the bytes for all of them.
+_LEAST_KEPT, _MOST_KEPT = 8, 64
+_KEPT_BYTES = 1 << 30
 # What must be the same for a run to be continued; the rest (epochs, versions, threads, device) may differ.
 _IDENTITY = (
     "fingerprint", "classes", "standardize", "model", "layers", "hidden", "activation", "seeds", "seed", "lr", "optimizer",
@@ -114,12 +116,13 @@ class Session:
         if self.update >= last:
             self.learner.abandon()  # fewer epochs are asked for than before
         trained = self.update > last or (self.update == last and self.curves.last == last)  # its record may be missing
-        if trained and (self.recorded is None or (self.found is not None and self.found["complete"])):
+        if trained and (self.recorded is None or self._stragglers_known()):
             self.started = time.perf_counter()  # nothing is left to do
             return self.run()
         if not trained:
             # A record that was made because training ended there is not one that a longer run has.
             self.curves.only(due)
+            self.needed = {moment for moment in self.needed if moment[1] in self.curves.updates}
             self.found = None
             with reporting(self.progress, "training", last) as report:
                 self._train(last, due, report)
@@ -130,10 +133,12 @@ class Session:
 
     def run(self) -> Run:
         """The run so far."""
-        bits = None
-        if self.found is not None and self.found["complete"]:
-            bits = self.found["bits"]
         epoch, stacked = self.schedule.epochs_of(self.curves.updates), self.curves.arrays()
+        bits = epochs = None
+        if self.found is not None and self.found["complete"]:
+            bits, epochs = self.found["bits"], np.full((len(self.networks), self.n_classes), np.nan)
+            for network, update, *classes in self.found["asked"]:
+                epochs[network, classes] = epoch[self.curves.updates.index(update)]
         tested = self.test_points is not None
         return Run(
             config=dict(self.config),
@@ -147,6 +152,7 @@ class Session:
             seconds_recording=self.seconds_recording,
             recorded=self.recorded,
             straggler_bits=bits,
+            straggler_epochs=epochs,
             state={
                 f"{s}.{k}": v.cpu().numpy().copy() for s, net in enumerate(self.networks) for k, v in net.state_dict().items()
             },
@@ -213,34 +219,55 @@ class Session:
         return wrong / len(self.test_points)
 
     def _keep_weights(self, run: Run) -> None:
-        """Keep these weights if this may become an inversion in the last layer, and forget those that cannot any more."""
+        """Keep these weights, for an inversion may turn out to lie here, and of earlier ones as many as there is room for."""
         if self.recorded is None:
             return  # the bits of all points are in the records
-        start = int(np.searchsorted(run.epoch, run.burn_in))
-        self.needed = {
-            (s, self.curves.updates[position])
-            for s in range(len(self.networks))
-            for c in range(self.n_classes)
-            for position in open_positions(run.radius[s, :, -1, c], start=start)
-        }
+        # A record that is made because training ends here takes nobody's room: a longer run does not have it.
+        room = self._kept_moments() + (not self.schedule.lasts(self.update))
+        needed: set[Moment] = set()
         for s, network in enumerate(self.networks):
-            if (s, self.update) in self.needed:
-                self.checkpoint.keep_weights((s, self.update), network.state_dict())
+            self.checkpoint.keep_weights((s, self.update), network.state_dict())
+            kept = sorted({update for network_of, update in self.needed if network_of == s} | {self.update})
+            spared = {_nearest(kept, self.curves.updates[i.index]) for i in run.inversion[s, -1] if i}
+            needed |= {(s, update) for update in thinned(kept, spared, room)}
+        self.needed = needed
         if self.checkpoint.folder is None:
             self.checkpoint.forget_in_memory(self.needed)
 
-    def _last_pass(self) -> None:
-        """Who is misclassified with the weights at each class's inversion, in one pass over all rows."""
+    def _kept_moments(self) -> int:
+        fitting = _KEPT_BYTES // (self._weights_bytes() * len(self.networks))
+        return max(_LEAST_KEPT, min(_MOST_KEPT, fitting, len(self.schedule.due())))
+
+    def _weights_bytes(self) -> int:
+        return sum(value.numel() * value.element_size() for value in self.networks[0].state_dict().values())
+
+    def _moments(self) -> dict[tuple[int, int], Moment]:
+        """For each network and class with an inversion in the last layer, the nearest moment whose weights were kept."""
+        kept = {s: sorted(update for network, update in self.needed if network == s) for s in range(len(self.networks))}
+        return {
+            (s, c): (s, _nearest(kept[s], self.curves.updates[inversion.index]))
+            for (s, c), inversion in np.ndenumerate(self.run().inversion[:, -1])
+            if inversion
+        }
+
+    def _asked(self) -> Asked:
+        """Which classes' stragglers are those of which moment."""
         asked: Asked = {}
-        for (s, c), inversion in np.ndenumerate(self.run().inversion[:, -1]):
-            if inversion:
-                asked.setdefault((s, self.curves.updates[inversion.index]), []).append(c)
+        for (_, c), moment in self._moments().items():
+            asked.setdefault(moment, []).append(c)
+        return asked
+
+    def _stragglers_known(self) -> bool:
+        return self.found is not None and self.found["complete"] and is_about(self.found, self._asked())
+
+    def _last_pass(self) -> None:
+        """Which points are misclassified with the weights at each class's inversion, in one pass over all rows."""
+        asked = self._asked()
         n = len(self.rows.codes)
         if self.found is None or not is_about(self.found, asked):
             self.found = nothing_found(asked, len(self.networks), n)
         if self.found["complete"]:
             return
-        weights = self.networks[0].state_dict().values()
         with reporting(self.progress, "stragglers", n) as report:
             find_stragglers(
                 self.rows.train.X,
@@ -248,7 +275,7 @@ class Session:
                 asked,
                 self.found,
                 network_at=self._network_at,
-                weights_bytes=sum(value.numel() * value.element_size() for value in weights),
+                weights_bytes=self._weights_bytes(),
                 standard=self.standard,
                 report=lambda share: report(round(share * n), ""),
                 pause=self._pause,
@@ -350,6 +377,8 @@ class Session:
         m, q = len(self.rows.codes) if self.recorded is None else len(self.recorded), self.config["queries"] or 0
         bits = 3 * len(self.schedule.due()) * len(self.networks) * -(-m // 8)  # as recorded, as a run, as kept
         recording = observing_bytes(self.rows.train.X, m, self.widths, self.n_classes, q, self.k)
+        if self.recorded is not None and self.checkpoint.folder is None:
+            recording += self._kept_moments() * self._weights_bytes() * len(self.networks)
         check_fits(
             self._training_bytes() + bits + recording,
             f"recording {m:,} points with {q:,} queries in {len(self.widths)} layers of {sum(self.widths):,} features in all",
@@ -360,3 +389,8 @@ class Session:
         parameters = sum(p.numel() * p.element_size() for p in self.networks[0].parameters())
         networks = 5 * parameters * len(self.networks)  # gradients, two moments, a copy for the checkpoint
         return int(3 * self.feed.pool_bytes) + networks + 24 * len(self.rows.codes)
+
+
+def _nearest(updates: list[int], update: int) -> int:
+    """The one of some ascending updates that is nearest on a log scale."""
+    return min(updates, key=lambda each: abs(np.log((each + 1) / (update + 1))))

@@ -14,7 +14,7 @@ _EPOCHS_OF = {"digits": 1500}
 
 
 class Defaults(NamedTuple):
-    """Network and training; a `batch_size` of None is gradient descent on all points."""
+    """Network, training, and what counts as an inversion; a `batch_size` of None is gradient descent on all points."""
 
     hidden: tuple[int, ...] = (20,)
     activation: Literal["tanh", "relu"] = "tanh"
@@ -24,6 +24,8 @@ class Defaults(NamedTuple):
     optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: float = 0.0
     batch_size: int | None = None
+    burn_in: float = 0
+    min_rise: float = 0.05
 
 
 DEFAULTS = Defaults()

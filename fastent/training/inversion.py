@@ -10,11 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 from fastent.errors import FastentError
 from fastent.intervals import student_mean
 from fastent.options import choice, number
+from fastent.training.defaults import DEFAULTS
+from fastent.training.turning import LEAST_RECORDS, Turn, find_turns, monotone_fit
 
-__all__ = ["Inversion", "InversionSummary", "find_inversion", "open_positions", "summarize_inversions"]
+__all__ = ["Inversion", "InversionSummary", "find_inversion", "fitted_curve", "summarize_inversions"]
+
+Rule = Literal["shape", "interior", "first-increase"]
 
 # A curve that moves by less than this share of its own level has not moved.
 _STILL = 1e-3
+# Records about a minimum from which its value and the training error there are taken, at least.
+_ABOUT = 5
 
 
 @dataclass(frozen=True)
@@ -27,18 +33,29 @@ class Inversion:
     ----------
     found : bool
     reason : str
-        Empty if found, else one of "still falling at the last epoch", "rose before it fell", "below the prominence asked for",
-        "did not move", "never stopped falling" ("rising", "fell" and "rose" change places for a maximum).
+        Empty if found, else one of "too few records (n of at least m)", "did not move", "rose before it fell", "still falling
+        at the last record", "the rise is below min_rise", "too few records after the minimum", "no larger than the noise
+        explains" (for a maximum "rising" stands for "falling", "fell" for "rose", "fall" for "rise").
     index : int
-        Position in the recorded epochs.
-    epoch : int, or float where epochs were recorded in parts
-        What was given as `epoch` for that position.
+        Position of the record nearest to the minimum: the one whose weights define the stragglers.
+    epoch : int or float
+        The minimum of the fit, in the units that `epoch` was given in; that of a record.
     value : float
-        The curve there.
+        The curve there, smoothed over neighbouring records.
     train_error : float
-        eps*, the share of training points misclassified there, in [0, 1].
+        eps*, the share of training points misclassified there, in [0, 1], smoothed likewise.
     prominence : float
-        How far the curve leaves the extremum on its shallower side, in units of the curve.
+        The smaller of the fall before and the rise after the minimum, in units of the curve.
+    rebound : float
+        Effect size: rise over fall, above 0; 1 where all of the fall is undone.
+    rise_to_noise : float
+        The rise in units of how far noise as rough as the curve's would wander in as many records.
+    epoch_interval, value_interval, train_error_interval : (float, float)
+        95 % intervals of these three.
+    turns : tuple of float
+        All epochs at which the curve turns in this direction, ascending; the first is `epoch`.
+
+    Only `rule="shape"` gives `rebound` and what follows it.
     """
 
     found: bool
@@ -48,6 +65,12 @@ class Inversion:
     value: float | None = None
     train_error: float | None = None
     prominence: float | None = None
+    rebound: float | None = None
+    rise_to_noise: float | None = None
+    epoch_interval: tuple[float, float] | None = None
+    value_interval: tuple[float, float] | None = None
+    train_error_interval: tuple[float, float] | None = None
+    turns: tuple[float, ...] | None = None
 
     def __bool__(self) -> bool:
         return self.found
@@ -60,6 +83,7 @@ class InversionSummary:
     `train_error` is the mean of eps* over the seeds that have an inversion, `std` its standard deviation over them (ddof 1),
     `interval` the 95 % interval of the mean (Student's, see `student_mean`); None where fewer than two seeds have an inversion,
         or two at the same training error.
+    `epoch` is the median, `value` and `rebound` the means over the same seeds.
     `reasons` counts why the others have none.
     """
 
@@ -70,7 +94,13 @@ class InversionSummary:
     interval: tuple[float, float] | None
     epoch: float | None
     value: float | None
+    rebound: float | None
     reasons: dict[str, int]
+
+    @property
+    def usual(self) -> bool:
+        """Whether at least half of the seeds have an inversion."""
+        return self.found > 0 and 2 * self.found >= self.seeds
 
 
 def find_inversion(
@@ -79,15 +109,15 @@ def find_inversion(
     train_error: ArrayLike,
     *,
     kind: Literal["min", "max"] = "min",
-    rule: Literal["interior", "first-increase"] = "interior",
-    burn_in: float = 20,
-    prominence: float = 0.05,
+    rule: Rule = "shape",
+    burn_in: float = DEFAULTS.burn_in,
+    min_rise: float = DEFAULTS.min_rise,
 ) -> Inversion:
     """Find where a curve recorded during training turns.
 
     Parameters
     ----------
-    epoch : (E,) increasing
+    epoch : (E,) increasing, >= 0
         Parameter updates, or passes over the data, made when each value was recorded.
     curve : (E,)
         A class radius (kind "min") or a distance between classes (kind "max").
@@ -95,14 +125,16 @@ def find_inversion(
         Share of misclassified training points, in [0, 1].
     kind : "min" or "max"
         Which extremum is the inversion.
-    rule : "interior" or "first-increase"
-        "interior": the interior extremum with the largest prominence, on condition that the curve leaves it on both sides by
-        `prominence`. "first-increase": the first update at which the curve did not go on falling (rising), as in the source
-        paper's notebook; it is fooled by noise.
+    rule : "shape", "interior" or "first-increase"
+        "shape": the first turn from falling to rising, in a piecewise monotone fit to the whole curve over log updates, whose
+        rise is larger than noise of the same size and correlation explains; `fastent.training.turning` says how. "interior":
+        the interior extremum with the largest prominence, whatever the noise. "first-increase": the first update at which the
+        curve did not go on falling (rising); with ``burn_in=20`` the rule of the source paper's notebook. Noise fools the last
+        two, which are there for comparison.
     burn_in : float
         What to leave out at the start, in units of `epoch`, >= 0.
-    prominence : float
-        Smallest movement away from the extremum on both sides, as a share of the curve's range after `burn_in`, in (0, 1].
+    min_rise : float
+        The least fall before and rise after the extremum, as a share of the curve's range after `burn_in`, in (0, 1].
 
     Returns
     -------
@@ -112,46 +144,63 @@ def find_inversion(
     Raises
     ------
     FastentError
-        Lengths that differ, fewer than three epochs after `burn_in`, NaN, epochs out of order, an unknown rule or kind.
+        Lengths that differ, NaN, epochs that are negative or out of order, an unknown rule or kind.
 
     References
     ----------
     Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
+    For the fit and its noise: Frisen, "Unimodal regression", 1986; Allan and Barnes, "A modified Allan variance with increased
+    oscillator characterization ability", 1981.
 
     Examples
     --------
     >>> import numpy as np
     >>> epoch = np.arange(101)
     >>> found = find_inversion(epoch, (epoch - 60.0) ** 2, 1 / (1 + epoch))
-    >>> found.epoch, round(found.train_error, 4)
-    (60, 0.0164)
+    >>> found.epoch, round(found.train_error, 4), round(found.rebound, 2)
+    (60, 0.0164, 0.44)
     >>> find_inversion(epoch, -1.0 * epoch, 1 / (1 + epoch)).reason
-    'still falling at the last epoch'
+    'still falling at the last record'
     """
     epochs, values, errors = _check_curves(epoch, curve, train_error)
     choice("kind", kind, ("min", "max"))
-    choice("rule", rule, ("interior", "first-increase"))
-    number("prominence", prominence, above=0, maximum=1)
+    choice("rule", rule, ("shape", "interior", "first-increase"))
+    number("min_rise", min_rise, above=0, maximum=1)
     number("burn_in", burn_in, minimum=0)
     start = int(np.searchsorted(epochs, burn_in))
-    if len(epochs) - start < 3:
-        raise FastentError(
-            f"{len(epochs) - start} of {len(epochs)} recorded epochs are past burn_in={burn_in:g}: at least 3 are needed; "
-            "record longer or lower burn_in"
-        )
+    least = LEAST_RECORDS if rule == "shape" else 3
+    if len(epochs) - start < least:
+        past = f" past burn_in={burn_in:g}" if burn_in else ""
+        return Inversion(False, f"too few records ({len(epochs) - start} of at least {least}{past})")
     falling = values[start:] if kind == "min" else -values[start:]
-    found = _first_increase(falling) if rule == "first-increase" else _interior(falling, prominence)
+    if rule != "first-increase" and np.ptp(falling) <= _STILL * np.abs(falling).max():
+        return Inversion(False, "did not move")
+    found: tuple[int, float] | Turn | str
+    if rule == "shape":
+        turns, reason = find_turns(epochs[start:], falling, min_rise)
+        if turns:
+            return _described(turns, epochs[start:], falling, errors[start:], start, 1 if kind == "min" else -1)
+        found = reason
+    else:
+        found = _first_increase(falling) if rule == "first-increase" else _interior(falling, min_rise)
     if isinstance(found, str):
         return Inversion(False, found if kind == "min" else _mirrored(found))
     index = start + found[0]
     return Inversion(
         found=True,
         index=index,
-        epoch=int(epochs[index]) if epochs[index].is_integer() else float(epochs[index]),
+        epoch=_plain(epochs[index]),
         value=float(values[index]),
         train_error=float(errors[index]),
         prominence=found[1],
     )
+
+
+def fitted_curve(epoch: ArrayLike, curve: ArrayLike, *, kind: Literal["min", "max"] = "min") -> tuple[Any, Any]:
+    """(K,) epochs and (K,) values of the piecewise monotone fit in which `find_inversion` looks for turns."""
+    epochs, values = np.asarray(epoch, float), np.asarray(curve, float)
+    at, fit = monotone_fit(epochs, values if kind == "min" else -values)
+    return at, fit if kind == "min" else -fit
 
 
 def summarize_inversions(inversions: Sequence[Inversion]) -> InversionSummary:
@@ -163,6 +212,11 @@ def summarize_inversions(inversions: Sequence[Inversion]) -> InversionSummary:
             reasons[inversion.reason] = reasons.get(inversion.reason, 0) + 1
     errors = np.array([inversion.train_error for inversion in found], float)
     mean = student_mean(errors, least=0)
+
+    def over_seeds(name: str, average: Any) -> float | None:
+        known = [getattr(inversion, name) for inversion in found if getattr(inversion, name) is not None]
+        return float(average(known)) if known else None
+
     return InversionSummary(
         seeds=len(inversions),
         found=len(found),
@@ -170,10 +224,56 @@ def summarize_inversions(inversions: Sequence[Inversion]) -> InversionSummary:
         std=float(errors.std(ddof=1)) if len(found) > 1 else None,
         # Of two equal numbers there is no saying how far others would be.
         interval=(mean.low, mean.high) if len(found) > 1 + (mean.low == mean.high) else None,
-        epoch=float(np.median([inversion.epoch for inversion in found if inversion.epoch is not None])) if found else None,
-        value=float(np.mean([inversion.value for inversion in found if inversion.value is not None])) if found else None,
+        epoch=over_seeds("epoch", np.median),
+        value=over_seeds("value", np.mean),
+        rebound=over_seeds("rebound", np.mean),
         reasons=reasons,
     )
+
+
+def _described(turns: list[Turn], epochs: Any, falling: Any, errors: Any, start: int, sign: int) -> Inversion:
+    """The first of the turns, with what neighbouring records say of the curves there."""
+    turn = turns[0]
+    about = np.arange(turn.low, turn.high + 1)
+    while len(about) < _ABOUT and (about[0] > turn.start or about[-1] < turn.stop - 1):
+        about = np.arange(max(about[0] - 1, turn.start), min(about[-1] + 2, turn.stop))
+    x = np.log(np.maximum(epochs[about], epochs[1] / 2) / max(epochs[turn.lowest], epochs[1] / 2))
+    # A parabola through the curve, which has its minimum here, and a line through the error, which falls.
+    value, value_spread = _fitted(x, falling[about], 2, turn.variance)
+    fall, rise = turn.top - float(value[-1]), turn.peak - float(value[-1])
+    error, error_spread = _fitted(x, errors[about], 1, 0.0)
+    ends = [float(np.polyval(error, x[np.searchsorted(about, at)])) for at in (turn.low, turn.high)]
+    return Inversion(
+        found=True,
+        index=start + turn.lowest,
+        epoch=_plain(epochs[turn.lowest]),
+        value=sign * float(value[-1]),
+        train_error=float(np.clip(error[-1], 0, 1)),
+        prominence=min(fall, rise),
+        rebound=rise / fall,
+        rise_to_noise=turn.to_noise,
+        epoch_interval=(_plain(epochs[turn.low]), _plain(epochs[turn.high])),
+        value_interval=(sign * float(value[-1]) - value_spread, sign * float(value[-1]) + value_spread),
+        train_error_interval=(
+            float(np.clip(min(*ends, error[-1]) - error_spread, 0, 1)),
+            float(np.clip(max(*ends, error[-1]) + error_spread, 0, 1)),
+        ),
+        turns=tuple(_plain(epochs[each.lowest]) for each in turns),
+    )
+
+
+def _fitted(x: NDArray[np.float64], y: NDArray[np.float64], degree: int, variance: float) -> tuple[Any, float]:
+    """Coefficients of a least-squares polynomial, and two standard errors of its value at 0 for at least this variance."""
+    powers = np.vander(x, degree + 1)
+    coefficients = np.linalg.lstsq(powers, y, rcond=None)[0]
+    scatter = float(np.sum((y - powers @ coefficients) ** 2)) / max(len(x) - degree - 1, 1)
+    variance = max(variance, scatter)
+    at_zero = np.linalg.pinv(powers)[-1]
+    return coefficients, 2 * float(np.sqrt(variance * (at_zero @ at_zero)))
+
+
+def _plain(epoch: float) -> float:
+    return int(epoch) if float(epoch).is_integer() else float(epoch)
 
 
 def _interior(curve: NDArray[np.float64], share: float) -> tuple[int, float] | str:
@@ -181,8 +281,6 @@ def _interior(curve: NDArray[np.float64], share: float) -> tuple[int, float] | s
     from scipy.signal import find_peaks
 
     span = float(np.ptp(curve))
-    if span <= _STILL * np.abs(curve).max():
-        return "did not move"
     minima, properties = find_peaks(-curve, prominence=0)
     prominences = properties["prominences"]
     if len(minima) and prominences.max() >= share * span:
@@ -190,42 +288,10 @@ def _interior(curve: NDArray[np.float64], share: float) -> tuple[int, float] | s
         return int(minima[best]), float(prominences[best])
     lowest = int(curve.argmin())
     if lowest == len(curve) - 1:
-        return "still falling at the last epoch"
+        return "still falling at the last record"
     if lowest == 0 or np.ptp(curve[: lowest + 1]) < share * span:
         return "rose before it fell"
-    return "below the prominence asked for"
-
-
-def open_positions(curve: ArrayLike, *, start: int = 0, prominence: float = 0.05) -> list[int]:
-    """Positions of a radius curve that `find_inversion` may name, now or when the curve goes on, with its rule "interior".
-
-    A minimum can gain prominence only until the curve falls below it, and never more than the curve rises on its left; a
-    position that could not even so beat a minimum as it is, or the least prominence asked for, is out for good.
-    """
-    values = np.asarray(curve, float)[start:]
-    if len(values) < 2:
-        return []
-    least = prominence * float(np.ptp(values)) * (1 - 1e-9)
-    steps = np.sign(np.diff(values))
-    possible: list[tuple[int, float]] = []
-    beaten = 0.0
-    # Where the curve came from above: left edges of what is or may become a minimum, a flat one having several members.
-    for left in (np.flatnonzero(steps < 0) + 1).tolist():
-        right = left
-        while right + 1 < len(values) and steps[right] == 0:
-            right += 1
-        at_end = right == len(values) - 1
-        if not at_end and steps[right] < 0:
-            continue
-        lower = np.flatnonzero(values[:left] < values[left])
-        most = float(values[lower[-1] + 1 if len(lower) else 0 : left].max() - values[left])
-        below = np.flatnonzero(values[right + 1 :] < values[left])
-        end = right + 1 + int(below[0]) if len(below) else len(values)
-        now = min(most, float(values[right:end].max() - values[left]))
-        beaten = max(beaten, now)
-        bound = now if len(below) else most
-        possible += [(position, bound) for position in range(left, right + 1)]
-    return [start + position for position, bound in possible if bound >= max(beaten * (1 - 1e-9), least)]
+    return "the rise is below min_rise"
 
 
 def _first_increase(curve: NDArray[np.float64]) -> tuple[int, float] | str:
@@ -238,7 +304,11 @@ def _first_increase(curve: NDArray[np.float64]) -> tuple[int, float] | str:
 
 def _mirrored(reason: str) -> str:
     """The same reason for a maximum."""
-    for low, high in (("falling", "rising"), ("rose before it fell", "fell before it rose")):
+    for low, high in (
+        ("falling", "rising"),
+        ("rose before it fell", "fell before it rose"),
+        ("the rise is", "the fall is"),
+    ):
         reason = reason.replace(low, high)
     return reason
 
@@ -255,4 +325,6 @@ def _check_curves(*curves: ArrayLike) -> list[NDArray[Any]]:
             raise FastentError(f"{name} has {array[first]} at position {first}: drop the epochs that were not recorded")
     if (np.diff(arrays[0]) <= 0).any():
         raise FastentError("epoch is not increasing: sort the records by epoch")
+    if len(arrays[0]) and arrays[0][0] < 0:
+        raise FastentError(f"epoch begins at {arrays[0][0]:g}: updates or passes made so far are needed, from 0")
     return arrays

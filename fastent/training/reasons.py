@@ -7,25 +7,29 @@ from fastent.training.inversion import InversionSummary
 if TYPE_CHECKING:
     from fastent.training.run import Run
 
-__all__ = ["because", "ended_too_early", "joined", "still_fall", "subject", "without_inversion"]
+__all__ = ["because", "ended_too_early", "joined", "may_turn_later", "still_fall", "subject", "without_inversion"]
 
 # More classes than this are counted, not named.
 _NAMED = 3
-_STILL_FALLING, _TOO_SHORT = "still falling at the last epoch", "only "
+_STILL_FALLING, _TOO_SHORT = "still falling at the last record", "too few records"
 # Reasons of `find_inversion` that need a subject to be read in a sentence, of one radius and of several.
 _CLAUSES = {
-    _STILL_FALLING: ("the radius was still falling at the last epoch", "radii still fall at the last epoch"),
+    _STILL_FALLING: ("the radius was still falling at the last record", "radii were still falling at the last record"),
     "rose before it fell": ("the radius rose before it fell", "radii rose before they fell"),
     "did not move": ("the radius did not move", "radii did not move"),
-    "below the prominence asked for": (
-        "the dip in the radius was below the prominence asked for",
-        "dips in the radii are below the prominence asked for",
+    "the rise is below min_rise": (
+        "the rise after the minimum is below the least that counts",
+        "rises after the minimum are below the least that counts",
+    ),
+    "no larger than the noise explains": (
+        "the rise after the minimum is no larger than noise explains",
+        "rises after the minimum are no larger than noise explains",
     ),
 }
 
 
 def without_inversion(run: "Run", layer: int = -1) -> list[str]:
-    """Why radii of a hidden layer (the last unless said) have no inversion: a sentence for all classes that share a reason."""
+    """Why radii of a hidden layer (by default the last) have no inversion: a sentence for all classes that share a reason."""
     summaries = run.inversion_summary(layer)
     sentences = []
     for reason in dict.fromkeys(reason for summary in summaries for reason in summary.reasons):
@@ -52,8 +56,12 @@ def still_fall(summaries: list[InversionSummary]) -> bool:
 
 def ended_too_early(summaries: list[InversionSummary]) -> bool:
     """Whether every radius without an inversion may have one later."""
-    reasons = {reason for summary in summaries for reason in summary.reasons}
-    return all(reason == _STILL_FALLING or reason.startswith(_TOO_SHORT) for reason in reasons)
+    return all(may_turn_later(reason) for summary in summaries for reason in summary.reasons)
+
+
+def may_turn_later(reason: str) -> bool:
+    """Whether a radius without an inversion, for this reason, may have one when training goes on."""
+    return reason == _STILL_FALLING or reason.startswith(_TOO_SHORT)
 
 
 def subject(run: "Run", c: int) -> str:

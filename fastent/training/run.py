@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from fastent.errors import FastentError
 from fastent.files import atomic_path, output_folder, read_npz, write_text
 from fastent.options import choice, number
-from fastent.training.inversion import Inversion, InversionSummary, find_inversion, summarize_inversions
+from fastent.training.defaults import DEFAULTS
+from fastent.training.inversion import Inversion, InversionSummary, Rule, find_inversion, summarize_inversions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Run", "load_run"]
 
 RECORDS_FILE = "run.npz"
-# Parameter updates before which nothing counts as an inversion.
-_BURN_IN = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +68,8 @@ class Run:
         Their leave-one-out error, likewise.
     straggler_bits : (S, ceil(n / 8)) uint8 or None
         Stragglers among all n points, one bit each, where a sample was recorded and a last pass found them.
+    straggler_epochs : (S, C) float64 or None
+        The epochs whose weights that pass used; see `straggler_epoch`.
     """
 
     config: dict[str, Any]
@@ -90,6 +91,7 @@ class Run:
     mixing: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     neighbor_error: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     straggler_bits: NDArray[np.uint8] | None = None
+    straggler_epochs: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         for name in ("mixing", "neighbor_error"):
@@ -142,42 +144,59 @@ class Run:
 
     @property
     def burn_in(self) -> float:
-        """Epochs before which nothing counts as an inversion: 20, or 20 updates where it is known how many an epoch has."""
-        return float(_BURN_IN / self.config.get("updates_per_epoch", 1))
+        """Parameter updates before which nothing counts as an inversion: 0, or what the run was made with."""
+        return float(self.config.get("burn_in", DEFAULTS.burn_in))
+
+    @property
+    def min_rise(self) -> float:
+        """The least fall and rise about an inversion, as a share of the curve's range."""
+        return float(self.config.get("min_rise", DEFAULTS.min_rise))
+
+    def judged_by(self, burn_in: float, min_rise: float) -> "Run":
+        """The same run, its inversions found by another burn-in and least rise; see `fe.train`."""
+        if (burn_in, min_rise) == (self.burn_in, self.min_rise):
+            return self
+        return replace(self, config={**self.config, "burn_in": burn_in, "min_rise": min_rise})
 
     @cached_property
     def inversion(self) -> NDArray[Any]:
-        """(S, L, C) of Inversion: the interior minimum of each class's radius; see `inversions` for other rules."""
+        """(S, L, C) of Inversion: the first turn of each class's radius that noise does not explain; see `find_inversion`."""
         return self.inversions()
 
     def inversions(
-        self, of: Literal["radius", "distance"] = "radius", rule: Literal["interior", "first-increase"] = "interior"
+        self,
+        of: Literal["radius", "distance"] = "radius",
+        rule: Rule = "shape",
+        *,
+        burn_in: float | None = None,
+        min_rise: float | None = None,
     ) -> NDArray[Any]:
         """Return the inversions of the radius, (S, L, C), or of the distance between classes, (S, L, C, C), as objects.
 
-        Of the distance it is the interior maximum that counts; a class has no distance, and so no inversion, to itself.
+        Of the distance it is the maximum that counts; a class has no distance, and so no inversion, to itself. Curves are
+        judged over parameter updates, so that batches and passes agree; `epoch` and its interval are passes over the data.
+        `burn_in` (in updates) and `min_rise` are optional, by default those of the run.
         """
         choice("of", of, ("radius", "distance"))
         curves = self.radius if of == "radius" else self.distance
         kind: Literal["min", "max"] = "min" if of == "radius" else "max"
+        first = (self.burn_in if burn_in is None else burn_in) / self.updates_per_epoch
+        least = self.min_rise if min_rise is None else min_rise
         found = np.empty((curves.shape[0], *curves.shape[2:]), object)
-        fractional = self.epoch.dtype.kind == "f"
-        short = Inversion(False, f"only {len(self.epoch)} {'moments' if fractional else 'epochs'} were recorded")
         for place in np.ndindex(found.shape):
             seed, *rest = place
             curve = curves[(seed, slice(None), *rest)]
             if np.isnan(curve).any():
                 found[place] = Inversion(False, "the network is trained on no point of the class")
-            elif (self.epoch >= self.burn_in).sum() < 4:  # the three that an interior extremum takes, and one more
-                found[place] = short
             else:
+                # The rule looks at ratios of epochs alone, which are those of updates.
                 found[place] = find_inversion(
-                    self.epoch, curve, self.train_error[seed], kind=kind, rule=rule, burn_in=self.burn_in
+                    self.epoch, curve, self.train_error[seed], kind=kind, rule=rule, burn_in=first, min_rise=least
                 )
         return found
 
     def inversion_summary(self, layer: int = -1) -> list[InversionSummary]:
-        """Mean eps*, spread and interval over seeds, for each class, in one hidden layer (the last unless said)."""
+        """Mean eps*, spread and interval over seeds, for each class, in one hidden layer, by default the last."""
         return [summarize_inversions(list(self.inversion[:, layer, c])) for c in range(len(self.classes))]
 
     def positions(self, epochs: ArrayLike) -> NDArray[np.int64]:
@@ -198,8 +217,8 @@ class Run:
     def stragglers(self) -> NDArray[np.bool_]:
         """(S, n) bool: the points of each class misclassified at that class's own inversion in the last hidden layer.
 
-        They come from the weights of each network at exactly that epoch. A class without an inversion has none. Of a run that
-        recorded a sample, and was interrupted before the last pass over the data, they are those of the sample.
+        They come from the weights of each network at the epoch in `straggler_epoch`. A class without an inversion has none. In
+        a run that recorded a sample and was interrupted before the last pass over the data, they are those of the sample.
         """
         if self.straggler_bits is not None:
             return np.unpackbits(self.straggler_bits, axis=1, count=len(self.index)).astype(bool)
@@ -209,6 +228,18 @@ class Run:
                 bits = np.unpackbits(self.wrong[seed, inversion.index], count=len(self._recorded)).astype(bool)
                 stragglers[seed, self._recorded] |= bits & (self.codes[self._recorded] == c)
         return stragglers
+
+    @property
+    def straggler_epoch(self) -> NDArray[np.float64]:
+        """(S, C) float64: the recorded epoch with whose weights each class's stragglers are misclassified; NaN without any.
+
+        It is the epoch of the inversion itself, except in long runs that recorded a sample: these keep the weights of some
+        epochs only, and it is the nearest of them.
+        """
+        if self.straggler_bits is not None and self.straggler_epochs is not None:
+            return self.straggler_epochs
+        at = [[self.epoch[i.index] if i else np.nan for i in row] for row in self.inversion[:, -1]]
+        return np.array(at, np.float64)
 
     @property
     def n_recorded(self) -> int:
@@ -288,9 +319,9 @@ class Run:
     def _repr_html_(self) -> str:
         from fastent.notebook import html_table
         from fastent.training.reasons import without_inversion
-        from fastent.training.tables import readable_rows
+        from fastent.training.tables import readable_rows, rule_text, turning_text
 
-        return html_table(repr(self), *readable_rows(self), without_inversion(self))
+        return html_table(repr(self), *readable_rows(self), (turning_text(self), *without_inversion(self), rule_text(self)))
 
     def __repr__(self) -> str:
         done = f"{self.epoch[-1]:.6g} of {self.config['epochs']} epochs"

@@ -86,10 +86,37 @@ def epoch_text(epoch: float) -> str:
 
 
 def radius_at_end(run: "Run", layer: int, c: int) -> float | None:
-    """Mean over the networks that have points of the class; None where none has."""
+    """Mean over the networks in which the class has an inversion, as all else in its row; over all where none has one.
+
+    None where no network has points of the class.
+    """
     radii = run.radius[:, -1, layer, c]
-    known = radii[np.isfinite(radii)]
+    found = np.array([bool(inversion) for inversion in run.inversion[:, layer, c]])
+    known = radii[found] if found.any() else radii[np.isfinite(radii)]
     return float(known.mean()) if len(known) else None
+
+
+def turning_networks(run: "Run", layer: int = -1) -> int:
+    """In how many networks every class has an inversion in a hidden layer."""
+    return int(np.array([[bool(inversion) for inversion in row] for row in run.inversion[:, layer]]).all(1).sum())
+
+
+def turning_text(run: "Run", layer: int = -1) -> str:
+    """The same as a sentence; "" of one network with one class, whose row says it."""
+    turning, seeds = turning_networks(run, layer), run.n_seeds
+    if seeds == 1:
+        return ""
+    classes = "Both classes" if len(run.classes) == 2 else f"All {len(run.classes)} classes"
+    return f"{classes} have an inversion in {turning} of {seeds} networks."
+
+
+def rule_text(run: "Run") -> str:
+    """What counts as an inversion of this run, in a sentence."""
+    start = f" after the first {run.burn_in:g} updates" if run.burn_in else ""
+    return (
+        f"An inversion is the first turn{start} whose fall and rise each span at least {100 * run.min_rise:g} % of the "
+        "radius's range and whose rise is larger than noise explains."
+    )
 
 
 def stragglers_per_seed(run: "Run", c: int, found: int) -> float | None:
@@ -100,7 +127,8 @@ def stragglers_per_seed(run: "Run", c: int, found: int) -> float | None:
 def summary(run: "Run") -> dict[str, Any]:
     """The result in numbers, JSON throughout: for each class eps* with its interval, epoch, radii and stragglers.
 
-    null is what there is nothing to say of: stragglers where no seed has an inversion, radii of a class without points.
+    All figures of a class are over the seeds in which it has an inversion; where there are none, `radius_at_end` is over all.
+    null stands for what does not exist: stragglers where no seed has an inversion, radii of a class without points.
     """
     consensus = run.straggler_share >= 0.5
     classes = []
@@ -124,6 +152,9 @@ def summary(run: "Run") -> dict[str, Any]:
         "train_error": float(run.train_error[:, -1].mean()),
         "test_error": float(run.test_error[:, -1].mean()) if run.test_error.size else None,
         "consensus_stragglers": int(consensus.sum()),
+        "networks_with_all_inversions": turning_networks(run),
+        "burn_in": run.burn_in,
+        "min_rise": run.min_rise,
         "seconds": round(run.seconds, 3),
         **_streamed(run),
         "classes": classes,
@@ -146,7 +177,8 @@ def _streamed(run: "Run") -> dict[str, Any]:
 def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The result as people read it: headings, and a row for each class."""
     headings = (
-        "class", "seeds", "eps*", "95 % interval", "epoch", "radius there", "at the end", "stragglers", "in >= half",
+        "class", "seeds", "eps*", "95 % interval", "epoch", "radius at inversion", "final radius", "rebound",
+        "stragglers / seed", "consensus stragglers",
     )  # fmt: skip
     rows: list[tuple[str, ...]] = []
     for name, row in zip(run.class_names, summary(run)["classes"], strict=True):
@@ -161,6 +193,7 @@ def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
                 epoch_of(run, row["epoch"]) if found else "",
                 f"{row['value']:.4f}" if found else "",
                 "" if row["radius_at_end"] is None else f"{row['radius_at_end']:.4f}",
+                f"{row['rebound']:.2f}" if row["rebound"] is not None else "",
                 "" if row["stragglers_per_seed"] is None else f"{row['stragglers_per_seed']:.0f}",
                 str(row["consensus_stragglers"]),
             )

@@ -72,6 +72,8 @@ def train(
     model: "str | Callable[[], torch.nn.Module] | None" = None,
     layers: Sequence[str] | None = None,
     test_every: int = 10,
+    burn_in: float = DEFAULTS.burn_in,
+    min_rise: float = DEFAULTS.min_rise,
     dtype: Literal["float32", "float64"] = "float32",
     device: str | None = None,
     threads: int | None = None,
@@ -129,6 +131,10 @@ def train(
         last nn.Linear.
     test_every : int
         Epochs between measurements of the test error; the last epoch is always measured.
+    burn_in : float
+        Parameter updates at the start in which no turn counts as an inversion; see `fe.find_inversion`.
+    min_rise : float
+        The least fall before and rise after an inversion, as a share of the radius's range, in (0, 1].
     dtype : "float32" or "float64"
         In which the networks compute. Class sums are float64 in either case.
     device : str, optional
@@ -192,6 +198,8 @@ def train(
         "batch_size": None if batch_size is None else whole_number("batch_size", batch_size, minimum=1),
         "updates_per_epoch": 1,
         "test_every": whole_number("test_every", test_every, minimum=1),
+        "burn_in": number("burn_in", burn_in, minimum=0),
+        "min_rise": number("min_rise", min_rise, above=0, maximum=1),
         "dtype": choice("dtype", dtype, ("float32", "float64")),
         "device": str(torch_device("cpu" if device is None else str(device))),
     }

@@ -1,0 +1,240 @@
+"""Where a curve stops falling and rises by more than its noise explains: a question about the shape of the whole curve.
+
+    records -> means over bins of log updates -> piecewise monotone fit -> a candidate: top, trough, peak
+            -> noise of the records about the rise, at every time scale -> is the rise larger?
+            -> the records between top and peak -> where the trough lies, and which records it cannot be told from
+
+The fit "rises, falls, rises, falls", in which pieces may be empty, is the best in the least-squares sense and assumes nothing
+but the order of its pieces (isotonic regression; Frisen 1986 for one turn). It is compared with the best curve without a turn,
+"rises, falls". In pure noise it always finds a candidate, so three comparisons with the noise decide:
+
+- The rise, with the distance that a random walk covers in the same number of records if its steps are as large as the curve's.
+  The step comes from second differences of means of h records (the modified Allan variance, Allan and Barnes 1981), at the h
+  where it is least. For a random walk all h agree; noise that is independent, or forgets, or alternates from step to step
+  averages out within the means and leaves less as h grows.
+- The fall, likewise, which tells training from a mere random walk.
+- The squared error that the turn saves, with the variance of a step, which excludes fits to a few noisy records.
+
+The thresholds were chosen on one half of the curves in bench/inversion_power.py and judged on the other half; its table says
+how often noise is called a turn and how often turns are found.
+
+References
+----------
+Frisen, "Unimodal regression", The Statistician 35, 1986. Allan and Barnes, "A modified Allan variance with increased oscillator
+characterization ability", 35th Annual Frequency Control Symposium, 1981.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.kernels.monotone import best_turn, prefix_errors, second_differences
+
+__all__ = ["LEAST_RECORDS", "Turn", "Turns", "find_turns", "monotone_fit"]
+
+Array = NDArray[np.float64]
+
+# Fewer records than this cannot show a fall, a rise and their noise.
+LEAST_RECORDS = 10
+# Bins of log updates, at most; neighbours are joined until they hold some records, but not beyond a factor of e ** _WIDEST.
+_BINS = 48
+_WIDEST = 0.35
+# Records over which noise is averaged before it is differenced; only those that fit this often into a piece are used.
+_SCALES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_BLOCKS = 4.5
+# A fall of fewer records than this has no noise of its own: that of the rise stands in.
+_OWN_NOISE = 20
+# What a fall must be beside a random walk's wandering, and the error that a turn saves beside the variance of a step.
+_FALL_TO_NOISE = 3.5
+_SAVED_TO_NOISE = 25.0
+# Where the error of a turn elsewhere exceeds the least by less than this many variances of the noise, it may lie there: 95 %.
+_UNDECIDED = 8.0
+# Before the trough is located, records are cut to the median of so many plus or minus so many standard deviations (Hampel).
+_NEIGHBOURS, _OUTLYING = 5, 3.0
+_ROUNDING = 1e-15
+
+
+class Turn(NamedTuple):
+    """One turn from falling to rising, as positions in the records and in units of the curve.
+
+    `lowest`, and the records from `low` to `high` that it cannot be told from; `start`, where the fall begins, and `stop`, one
+    past the record at which the rise ends; `top` and `peak`, the smoothed curve there; `to_noise`, the rise in units of how far
+    noise as large and as correlated as the curve's would wander; `variance` of the noise, per record.
+    """
+
+    lowest: int
+    low: int
+    high: int
+    start: int
+    stop: int
+    top: float
+    peak: float
+    to_noise: float
+    variance: float
+
+
+class Turns(NamedTuple):
+    """All turns of a curve in order, or why there is none."""
+
+    turns: list[Turn]
+    reason: str = ""
+
+
+def find_turns(updates: Array, curve: Array, min_rise: float) -> Turns:
+    """Find the turns of a curve from falling to rising.
+
+    Parameters
+    ----------
+    updates : (n,) float64, ascending, >= 0
+    curve : (n,) float64, n >= LEAST_RECORDS
+    min_rise : float
+        What a fall and a rise must be at least, as a share of the range of the fitted curve.
+    """
+    least, span = float(curve.min()), float(np.ptp(curve))
+    if not span > 0:
+        return Turns([], "did not move")
+    search = _Search(updates, (curve - least) / span, min_rise)
+    turns = [
+        turn._replace(top=least + turn.top * span, peak=least + turn.peak * span, variance=turn.variance * span**2)
+        for turn in search.turns(0, len(search.means))
+    ]
+    return Turns(turns, "" if turns else search.reason)
+
+
+def monotone_fit(updates: Array, curve: Array) -> tuple[Array, Array]:
+    """The piecewise monotone fit that a turn is looked for in: geometric mean updates and fitted values of its bins."""
+    search = _Search(updates, curve, 0.0)
+    fit = np.empty(len(search.means))
+    best_turn(search.means, search.counts, np.empty(3, np.int64), fit)
+    return np.exp(np.add.reduceat(_log(updates), search.first[:-1]) / search.counts), fit
+
+
+class _Search:
+    """A curve in bins, and the turns in stretches of it."""
+
+    def __init__(self, updates: Array, curve: Array, min_rise: float) -> None:
+        self.curve, self.min_rise = curve, min_rise
+        self.first = _bins(_log(updates))
+        self.counts = np.diff(self.first).astype(np.float64)
+        self.means = np.add.reduceat(curve, self.first[:-1]) / self.counts
+        # The more records a bin has, the more of their wandering averages out, and the fewer rises there are to choose from.
+        self.rise_to_noise = min(2.6, 3.1 - 0.36 * math.log(len(curve) / len(self.means)))
+        self.range: float | None = None
+        self.reason = ""
+
+    def turns(self, begin: int, end: int) -> list[Turn]:
+        """Those in the bins from `begin` to `end`, in order."""
+        if end - begin < 3:
+            return []
+        means, counts = self.means[begin:end], self.counts[begin:end]
+        fit, cuts = np.empty(len(means)), np.empty(3, np.int64)
+        without, best = best_turn(means, counts, cuts, fit)
+        if self.range is None:
+            self.range = float(np.ptp(fit))
+        top, trough, peak = (int(cut) for cut in cuts)
+        turn = self._judged(fit, without - best, begin, top, trough, peak)
+        if turn is None:
+            return []
+        # The reason is about the whole curve, of which this may be a part.
+        return [*self.turns(begin, begin + trough), turn, *self.turns(begin + peak - 1, end)]
+
+    def _judged(self, fit: Array, saved: float, begin: int, top: int, trough: int, peak: int) -> Turn | None:
+        """The candidate as a turn, if it is one; else `reason` says what it lacks."""
+        assert self.range is not None
+        least = self.min_rise * self.range
+        if trough == len(fit):
+            falls = fit[top] - fit[-1] >= least and top < len(fit)
+            self.reason = "still falling at the last record" if falls else "rose before it fell"
+            return None
+        fall, rise = float(fit[top] - fit[trough - 1]), float(fit[peak - 1] - fit[trough - 1])
+        if fall < least:
+            self.reason = "rose before it fell"
+            return None
+        if rise < least:
+            self.reason = "still falling at the last record" if fit[-1] <= fit[trough - 1] else "the rise is below min_rise"
+            return None
+        start, bottom, rising, stop = (int(self.first[begin + i]) for i in (top, trough - 1, trough, peak))
+        self.reason = "no larger than the noise explains"
+        walk, variance = _noise(self.curve[bottom:stop])
+        if math.isinf(walk):
+            self.reason = "too few records after the minimum"
+            return None
+        own, _ = _noise(self.curve[start:rising]) if rising - start >= _OWN_NOISE else (math.inf, 0.0)
+        to_noise = rise / math.sqrt(walk * (stop - bottom))
+        fall_to_noise = fall / math.sqrt((walk if math.isinf(own) else own) * (rising - start))
+        step = max(float(np.var(np.diff(self.curve[bottom:stop]))) / 2, _ROUNDING**2)
+        if to_noise <= self.rise_to_noise or fall_to_noise <= _FALL_TO_NOISE or saved <= _SAVED_TO_NOISE * step:
+            return None
+        lowest, low, high = self._located(start, stop, variance)
+        ends = self._edge(start, begin + top, float(fit[top])), self._edge(stop - 1, begin + peak - 1, float(fit[peak - 1]))
+        return Turn(lowest, low, high, start, stop, *ends, to_noise, variance)
+
+    def _edge(self, record: int, bin_: int, fitted: float) -> float:
+        """The curve at a record at the edge of a bin: on the line through the bin, or its mean where that lies farther out."""
+        at = np.arange(self.first[bin_], self.first[bin_ + 1])
+        if len(at) < 3:
+            return fitted
+        _, level = np.polyfit(at - record, self.curve[at], 1)
+        return max(float(level), fitted)
+
+    def _located(self, start: int, stop: int, variance: float) -> tuple[int, int, int]:
+        """The record at which falling turns into rising with the least error, and the range in which it may lie."""
+        piece = _without_outliers(self.curve[start:stop])
+        weights, left, right = np.ones(len(piece)), np.empty(len(piece)), np.empty(len(piece))
+        prefix_errors(piece, weights, -1.0, left)
+        prefix_errors(np.ascontiguousarray(piece[::-1]), weights, -1.0, right)
+        errors = left[:-1] + right[::-1][1:]  # falling up to record i, rising from i + 1
+        best = int(errors.argmin())
+        lowest = best if piece[best] <= piece[best + 1] else best + 1
+        near = np.flatnonzero(errors <= errors[best] + _UNDECIDED * variance)
+        return start + lowest, start + int(near[0]), start + int(near[-1]) + 1
+
+
+def _log(updates: Array) -> Array:
+    """The logarithm of the updates; the initial state stands as far before the second record as half of its updates."""
+    positive = updates[updates > 0]
+    return np.log(np.where(updates > 0, updates, positive[0] / 2))
+
+
+def _bins(x: Array) -> NDArray[np.int64]:
+    """First record of each bin, and the number of records: cells of a grid, joined where they hold few records."""
+    n = len(x)
+    cells = np.searchsorted(np.linspace(x[0], x[-1], _BINS + 1)[1:-1], x, side="right")
+    firsts = np.append(np.flatnonzero(np.diff(cells, prepend=-1)), n).tolist()
+    enough = max(1, int(math.sqrt(n) / 2.2))
+    bins, i = [0], 1
+    while i < len(firsts):
+        while i + 1 < len(firsts) and firsts[i] - bins[-1] < enough and x[firsts[i + 1] - 1] - x[bins[-1]] <= _WIDEST:
+            i += 1
+        bins.append(firsts[i])
+        i += 1
+    return np.array(bins, np.int64)
+
+
+def _without_outliers(piece: Array) -> Array:
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(piece, _NEIGHBOURS // 2, mode="edge"), _NEIGHBOURS)
+    median = np.median(around, axis=1)
+    deviation = 1.4826 * float(np.median(np.abs(piece - median)))
+    return np.clip(piece, median - _OUTLYING * deviation, median + _OUTLYING * deviation) if deviation > 0 else piece
+
+
+def _noise(piece: Array) -> tuple[float, float]:
+    """Variance of the step of a random walk that is as rough as the piece, and that of a record's part in a long mean.
+
+    (inf, 0) for a piece too short to tell.
+    """
+    walk, variance, single = math.inf, 0.0, 0.0
+    for h in _SCALES:
+        if len(piece) < max(_BLOCKS * h, 3 * h + 1):
+            break
+        square = float(second_differences(piece, h))
+        # For a random walk of unit steps the expected square is (h^2 + 1) / h; for independent noise of unit variance, 6 / h.
+        step = max(square * h / (h * h + 1), _ROUNDING**2)
+        if step < walk:
+            # What alternates leaves nothing in the means, but moves the records.
+            walk, variance = step, max(square * h / 6, single)
+        if h == 1:
+            single = square / 6
+    return walk, variance

@@ -1,0 +1,139 @@
+"""Least-squares fits that only rise or only fall, piece by piece, by pooling adjacent violators.
+
+One block of equal fitted values is (mean, weight, error): a new value joins the blocks before it for as long as their means are
+out of order, and what pooling two blocks costs is known from their means and weights. The errors of all pieces that begin at
+one value therefore come out of one pass.
+"""
+
+from typing import Any
+
+import numpy as np
+from fastent.kernels.jit import kernel
+
+__all__ = ["best_turn", "piece_errors", "prefix_errors", "second_differences"]
+
+
+@kernel()
+def prefix_errors(y: Any, w: Any, sign: float, out: Any) -> None:
+    """Squared errors of the best fit to y[0..j] that rises (sign 1) or falls (sign -1), for each j.
+
+    Parameters
+    ----------
+    y, w : (n,) float64
+        Values and their weights, > 0.
+    out : (n,) float64
+        Overwritten.
+    """
+    n = len(y)
+    mean, weight, error = np.empty(n), np.empty(n), np.empty(n)
+    top, total = -1, 0.0
+    for j in range(n):
+        m, g, e = sign * y[j], w[j], 0.0
+        while top >= 0 and mean[top] >= m:
+            step = mean[top] - m
+            pooled = weight[top] + g
+            total -= error[top]
+            e += error[top] + step * step * weight[top] * g / pooled
+            m = (mean[top] * weight[top] + m * g) / pooled
+            g = pooled
+            top -= 1
+        top += 1
+        mean[top], weight[top], error[top] = m, g, e
+        total += e
+        out[j] = total
+
+
+@kernel()
+def piece_errors(y: Any, w: Any, sign: float, out: Any) -> None:
+    """out[i, j], (n, n) float64: squared errors of the best rising or falling fit to y[i..j]; as above, for each start."""
+    for i in range(len(y)):
+        prefix_errors(y[i:], w[i:], sign, out[i, i:])
+
+
+@kernel()
+def _fit_piece(y: Any, w: Any, sign: float, fit: Any) -> None:
+    """The fitted values themselves."""
+    n = len(y)
+    mean, weight, size = np.empty(n), np.empty(n), np.empty(n, np.int64)
+    top = -1
+    for j in range(n):
+        m, g, s = sign * y[j], w[j], 1
+        while top >= 0 and mean[top] >= m:
+            m = (mean[top] * weight[top] + m * g) / (weight[top] + g)
+            g += weight[top]
+            s += size[top]
+            top -= 1
+        top += 1
+        mean[top], weight[top], size[top] = m, g, s
+    j = 0
+    for block in range(top + 1):
+        for _ in range(size[block]):
+            fit[j] = sign * mean[block]
+            j += 1
+
+
+@kernel()
+def best_turn(y: Any, w: Any, cuts: Any, fit: Any) -> Any:
+    """Fit "rises, falls, rises, falls", any piece but the second fall's predecessor possibly empty, beside "rises, falls".
+
+    Parameters
+    ----------
+    y, w : (n,) float64
+        Values and weights.
+    cuts : (3,) int64
+        Overwritten: where the fall, the rise after it, and the last fall begin; n, n, n where no turn reduces the error.
+    fit : (n,) float64
+        Overwritten: the fitted values of the four pieces.
+
+    Returns
+    -------
+    (float64, float64)
+        Squared errors of "rises, falls" and of the four pieces.
+    """
+    n = len(y)
+    rising, falling = np.empty((n, n)), np.empty((n, n))
+    piece_errors(y, w, 1.0, rising)
+    piece_errors(y, w, -1.0, falling)
+    # The best "rises, falls" of what stands before i.
+    before, peak_before = np.empty(n + 1), np.zeros(n + 1, np.int64)
+    for i in range(1, n + 1):
+        before[i] = falling[0, i - 1]
+        for p in range(1, i):
+            error = rising[0, p - 1] + falling[p, i - 1]
+            if error < before[i]:
+                before[i], peak_before[i] = error, p
+    without = before[n]
+    best = without
+    cuts[0], cuts[1], cuts[2] = peak_before[n], n, n
+    for i in range(n - 1, 0, -1):
+        after, peak = rising[i, n - 1], n
+        for p in range(i + 1, n):
+            error = rising[i, p - 1] + falling[p, n - 1]
+            if error < after:
+                after, peak = error, p
+        if before[i] + after < best:
+            best = before[i] + after
+            cuts[0], cuts[1], cuts[2] = peak_before[i], i, peak
+    _fit_piece(y[: cuts[0]], w[: cuts[0]], 1.0, fit[: cuts[0]])
+    _fit_piece(y[cuts[0] : cuts[1]], w[cuts[0] : cuts[1]], -1.0, fit[cuts[0] : cuts[1]])
+    _fit_piece(y[cuts[1] : cuts[2]], w[cuts[1] : cuts[2]], 1.0, fit[cuts[1] : cuts[2]])
+    _fit_piece(y[cuts[2] :], w[cuts[2] :], -1.0, fit[cuts[2] :])
+    return without, best
+
+
+@kernel()
+def second_differences(y: Any, h: int) -> float:
+    """Mean square of a - 2 b + c over all neighbouring means a, b, c of h values each; at least 3 h values are needed."""
+    n = len(y)
+    a, b, c = 0.0, 0.0, 0.0
+    for i in range(h):
+        a += y[i]
+        b += y[h + i]
+        c += y[2 * h + i]
+    total = (a - 2 * b + c) ** 2
+    for i in range(n - 3 * h):
+        a += y[h + i] - y[i]
+        b += y[2 * h + i] - y[h + i]
+        c += y[3 * h + i] - y[2 * h + i]
+        total += (a - 2 * b + c) ** 2
+    return total / ((n - 3 * h + 1) * h * h)
