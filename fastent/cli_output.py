@@ -57,17 +57,12 @@ def fitting_table(
     def fits(table: Table) -> bool:
         return Measurement.get(console, unlimited, table).maximum <= console.width
 
-    table = text_table(title, headings, rows, caption)
-    if fits(table):
-        return table
     folded = ["\n".join(heading.rsplit(" ", 1)) for heading in headings]
-    table = text_table(title, folded, rows, caption)
-    if fits(table):
-        return table
-    on_its_side = list(zip(headings, *rows, strict=True))
-    table = text_table(title, on_its_side[0], on_its_side[1:], caption)
-    if fits(table):
-        return table
+    for upright, named in ((True, headings), (True, folded), (False, headings), (False, folded)):
+        lines = [named, *rows] if upright else list(zip(named, *rows, strict=True))
+        table = text_table(title, lines[0], lines[1:], caption)
+        if fits(table):
+            return table
     for i in range(len(dispensable)):
         kept = [place for place, heading in enumerate(headings) if heading not in dispensable[: i + 1]]
         left_out = f"{caption} Columns hidden to fit the terminal: {', '.join(dispensable[: i + 1])}."

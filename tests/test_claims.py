@@ -63,7 +63,10 @@ def test_without_stragglers_there_is_no_inversion(digits, tmp_path, monkeypatch)
     options = {"data": digits, "seeds": 3, "draws": 1, **ONE}
     found = ex.pruning(out=tmp_path, **options)
     everything, without, random, _ = found.arms
-    assert found.verdict.holds == "yes"
+    # Without the stragglers radii still fall where the epochs end, and may turn later: that is no proof.
+    assert found.verdict.holds == "undecided"
+    assert without.unfinished > 0.5
+    assert "still falling at the last epoch: train longer to see whether they turn." in found.verdict.sentence
     assert everything.share == random.share == 1
     assert without.share == 0
     assert without.depth.high < 0.05 < random.depth.low
@@ -101,6 +104,13 @@ def test_pruning_says_no_more_than_its_intervals(without, random, holds):
     assert found.verdict.holds == holds
 
 
+@pytest.mark.parametrize(("unfinished", "holds"), [(0.0, "yes"), (0.04, "yes"), (0.3, "undecided")])
+def test_pruning_waits_for_radii_that_still_fall(unfinished, holds):
+    all_of_them, without, *others = arms(a=DEEP, w=FLAT, r=DEEP, l=FLAT)
+    made_up = [all_of_them, without._replace(unfinished=unfinished), *others]
+    assert Pruning({"data": "made up", "seeds": 3}, made_up, np.arange(4), np.arange(3)).verdict.holds == holds
+
+
 def test_where_few_radii_turn_nothing_is_there_to_be_gone():
     found = Pruning({"data": "made up", "seeds": 3}, arms(a=EITHER, w=DEEP, r=DEEP, l=FLAT), np.arange(4), np.arange(3))
     assert found.verdict.holds == "undecided"
@@ -121,7 +131,7 @@ def test_without_an_inversion_there_is_nothing_to_prune(digits, tmp_path):
     found = ex.pruning(digits, seeds=2, epochs=50, **ONE)
     assert len(found.arms) == 1
     assert found.verdict.holds == "undecided"
-    assert "still falling at the last epoch" in found.verdict.sentence
+    assert "still falling at the last record" in found.verdict.sentence
     assert_whole(found, tmp_path)
 
 
@@ -236,7 +246,7 @@ def test_subsampling(digits, tmp_path, monkeypatch):
     assert_kept(ex.subsampling, tmp_path, found, monkeypatch, **options)
     none = ex.subsampling(digits, seeds=1, sizes=(200, 300), draws=1, epochs=40, **ONE)
     assert none.verdict.holds == "undecided"
-    assert "still falling at the last epoch" in none.verdict.sentence
+    assert "still falling at the last record" in none.verdict.sentence
     assert_whole(none, tmp_path)
 
 
@@ -465,7 +475,7 @@ def test_entanglement_says_no_more_than_its_intervals(found, ratio, holds):
 def test_the_networks_measured_are_those_whose_radii_are(digits, tmp_path, monkeypatch):
     """Of mini-batches, whose order belongs to all networks of a training; and what is interrupted goes on."""
     few = digits.take(np.arange(200))
-    options = {"seeds": 3, "seed": 4, "points": 6, "epochs": 8, "batch_size": 50, **ONE}
+    options = {"seeds": 3, "seed": 4, "points": 10, "epochs": 12, "batch_size": 50, **ONE}
     seen = {}
     run = fe.train(few, **{name: value for name, value in options.items() if name != "points"},
                    observe=lambda s: seen.update({s.epoch: s.hidden()}))  # fmt: skip
@@ -494,18 +504,18 @@ def test_the_networks_measured_are_those_whose_radii_are(digits, tmp_path, monke
 
 
 def test_entanglement(digits, kept, tmp_path, monkeypatch):
-    options = {"data": digits, "seeds": 4, "points": 14, "epochs": 700, **ONE}
+    options = {"data": digits, "seeds": 4, "points": 40, "epochs": 700, **ONE}
     found = ex.entanglement(out=kept, **options)
     assert found.found["radius"] == found.found["distance"] == 1
     assert found.ratio["distance"].value == pytest.approx(1, abs=0.3)
-    assert "still rising at the last epoch" in found.reasons["overlap"]
+    assert "still rising at the last record" in found.reasons["overlap"]
     assert found.verdict.holds == "no"
     assert_whole(found, tmp_path)
     assert_kept(ex.entanglement, kept, found, monkeypatch, **options)
     few = digits.take(np.arange(300))
     seen = {}
     fe.train(few, seeds=1, seed=1, epochs=6, observe=lambda s: seen.update({s.epoch: s.hidden()[0]}), **ONE)
-    short = ex.entanglement(few, seeds=2, points=5, epochs=6, **ONE)
+    short = ex.entanglement(few, seeds=2, points=10, epochs=6, **ONE)
     i = int(np.searchsorted(short.epoch, 6))
     X = seen[6] / np.linalg.norm(seen[6], axis=1, keepdims=True)
     near = fe.neighbors(X, 10)
@@ -545,7 +555,7 @@ SMALL = {
     "subsampling": {"draws": 2},
     "sweep": {"cells": 8},
     "difficulty": {"el2n_epoch": 5},
-    "entanglement": {"points": 8},
+    "entanglement": {"points": 12},
 }
 
 
@@ -582,7 +592,8 @@ def test_easy_and_hopeless_data_have_a_verdict(name, kind, tmp_path, monkeypatch
     # Here some radii turn where every point is right.
     options = {"activation": "relu", "optimizer": "adam", "lr": 0.03} if kind == "no errors" and name != "sweep" else {}
     found = getattr(ex, name)((x, labels), seeds=2, epochs=90, **SMALL[name], **options, **ONE)
-    assert found.verdict.holds in ("no", "undecided")
+    # Radii turn with random labels too, and networks agree on which of these they get wrong: stability claims no more.
+    assert found.verdict.holds in ("no", "undecided") or (name, kind) == ("stability", "noise labels")
     assert found.verdict.sentence
     assert found.table().rows
     assert found.numbers()

@@ -65,7 +65,7 @@ def test_no_inversion_is_an_answer_with_its_reason(tmp_path):
     too_few = dynamics("digits", seeds=2, epochs=40, threads=1)
     assert too_few.verdict.holds == "undecided"
     assert dynamics("digits", seeds=2, epochs=2, threads=1).verdict.holds == "undecided"
-    assert "still falling at the last epoch" in too_few.verdict.sentence
+    assert "still falling at the last record" in too_few.verdict.sentence
     assert np.isnan(too_few.critical_error[0, 0].value)
     of_noise = dynamics(noise, seeds=2, epochs=60, threads=1)
     assert of_noise.share.max() < 1

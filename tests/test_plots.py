@@ -239,7 +239,9 @@ def test_the_probes_own_options_and_a_layer_without_a_name():
     _, axes = records.plot(layer="")
     assert axes.get_title() == "the model"
     np.testing.assert_allclose(drawn(axes)["odd"].get_ydata(), records.radius[1:, 0, 1])
-    assert {turn.reason for turn in records.inversions(burn_in=11).flat} == {"only 1 looks so far past burn_in=11"}
+    assert {turn.reason for turn in records.inversions(burn_in=11).flat} == {
+        "too few records (1 of at least 10 past burn_in=11)"
+    }
     assert "inversion" not in drawn(records.plot(burn_in=11)[1])
     with pytest.raises(fe.FastentError, match="burn_in=8 is for inversions, of which kind='error' has none: leave it out"):
         records.plot("error", burn_in=8)
@@ -322,7 +324,7 @@ def test_tables_in_notebooks_are_small_and_escaped(run, measured, points):
     evil = made_up_run(config={"data": EVIL}, turns=False)
     for result, said in (
         (run, '<td style="text-align:right">3/3</td>'),
-        (evil, "No inversion in 2 of 2 classes: radii still fall at the last epoch."),
+        (evil, "No inversion in 2 of 2 classes: radii were still falling at the last record."),
         (measured, "mixing/overlap"),
         (both, "silhouette/exact"),
         (pruned(), "Claim: The inversion"),

@@ -242,20 +242,20 @@ def turning_points():
 def test_inversions_and_stragglers_as_training_goes():
     model = Logits()
     probe = fe.Probe(model, turning_points(), ["inner"], normalize=False)
-    for step in range(15):
-        model.time = step
+    for step in range(60):
+        model.time = step / 4
         found = probe(step)
         if step == 1:
-            assert probe.inversions[0, 0].reason == "only 2 looks so far past burn_in=0"
-        if step == 5:
-            assert probe.inversions[0, 0].reason == "still falling at the last epoch"
+            assert probe.inversions[0, 0].reason == "too few records (2 of at least 10)"
+        if step == 20:
+            assert probe.inversions[0, 0].reason == "still falling at the last record"
     first, second = probe.inversions[0]
-    assert (first.epoch, second.epoch) == (6, 9)
-    assert (first.train_error, second.train_error) == (6 / 40, 3 / 40)
-    # Class 0 has the even rows: of rows 0..5, wrong at step 6, rows 0, 2, 4; class 1 of rows 0..2, wrong at step 9, row 1.
+    assert (first.epoch, second.epoch) == (24, 36)
+    assert (first.train_error, second.train_error) == pytest.approx((6 / 40, 3 / 40), abs=0.02)
+    # Class 0 has the even rows: of rows 0..5, wrong at step 24, rows 0, 2, 4; class 1 of rows 0..2, wrong at step 36, row 1.
     assert np.flatnonzero(probe.stragglers).tolist() == [0, 1, 2, 4]
-    assert np.flatnonzero(probe.records.misclassified(10)).tolist() == [0, 1]
-    assert probe.records.inversions(burn_in=8)[0, 0].reason == "rose before it fell"
+    assert np.flatnonzero(probe.records.misclassified(40)).tolist() == [0, 1]
+    assert probe.records.inversions(burn_in=32)[0, 0].reason == "rose before it fell"
     assert not any(inversion for inversion in probe.records.inversions("distance").ravel())
     assert found["error"] == 0
     with pytest.raises(fe.FastentError, match="step 99 was not recorded"):
@@ -267,7 +267,7 @@ def test_inversions_and_stragglers_as_training_goes():
 def test_a_model_without_logits_of_these_classes_has_geometry_alone():
     X, y = digits(60)
     probe = fe.Probe(nn.Flatten(), [(X, y + 100)], [""])
-    for step in range(3):
+    for step in range(10):
         found = probe(step)
     assert {"error", "loss"}.isdisjoint(found)
     assert np.isnan(probe.records.error).all()

@@ -16,10 +16,11 @@ from fastent.errors import FastentError
 from fastent.report.html import write_report
 from fastent.report.points import points_near, scores
 from fastent.report.tables import class_rows
-from fastent.report.words import description, headline
+from fastent.report.words import answers, description, headline
+from fastent.training.inversion import fitted_curve
 from fastent.training.reasons import without_inversion
 from fastent.training.run import Run
-from fastent.training.tables import readable_rows
+from fastent.training.tables import readable_rows, summary, turning_text
 
 EVIL = "<script>alert(1)</script>"
 
@@ -109,16 +110,16 @@ def test_headline_of_a_run_whose_classes_turn_together():
     low, high = summary.interval
     assert said(run) == (
         f"Classes were most compact at epoch {summary.epoch:.0f}, at {100 * summary.train_error:.1f} % training error. "
-        f"95 % interval {100 * low:.1f}\u2013{100 * high:.1f} %, 10 of 10 seeds. "
-        "20 of 200 training points stood in the way: misclassified at that moment in at least half of the seeds."
+        f"95 % interval {100 * low:.1f}\u2013{100 * high:.1f} %, inversions in 10 of 10 seeds. "
+        "Stragglers: 20 of 200 points, misclassified at the inversion of their class in at least half of the seeds."
     )
 
 
 def test_headline_without_an_inversion():
     run = made_up_run(turns=False)
     assert said(run) == (
-        "No inversion in 400 epochs, because the radius was still falling at the last epoch in 10 of 10 seeds. "
-        "Train longer to see whether they turn."
+        "No inversion in 400 epochs: the radius was still falling at the last record in 10 of 10 seeds. "
+        "Train longer to see whether the radii turn."
     )
 
 
@@ -127,7 +128,7 @@ def test_headline_of_one_seed_claims_no_interval():
     assert text.startswith("Classes were most compact at epoch ")
     assert "interval" not in text
     assert "seed" not in text
-    assert "because the radius was still falling at the last epoch." in said(made_up_run(seeds=1, turns=False))
+    assert "400 epochs: the radius was still falling at the last record." in said(made_up_run(seeds=1, turns=False))
 
 
 def test_headline_of_classes_that_differ():
@@ -138,8 +139,8 @@ def test_headline_of_classes_that_differ():
     text = said(run)
     assert text.startswith("The even class was most compact at epoch ")
     assert "; the odd class has no inversion." in text
-    assert "6 of 10 seeds; no inversion, because the radius was still falling at the last epoch in 4 of 10 seeds." in text
-    assert "The odd class: no inversion, because the radius was still falling at the last epoch in 10 of 10 seeds." in text
+    assert "in 6 of 10 seeds; no inversion: the radius was still falling at the last record in 4 of 10 seeds." in text
+    assert "The odd class: no inversion: the radius was still falling at the last record in 10 of 10 seeds." in text
 
 
 def test_headline_of_many_classes_gives_ranges():
@@ -152,16 +153,16 @@ def test_headline_of_many_classes_gives_ranges():
 
 def test_classes_that_share_a_reason_share_a_sentence(tmp_path):
     run = made_up_run(seeds=4, classes=tuple(range(10)), turns=False)
-    assert without_inversion(run) == ["No inversion in 10 of 10 classes: radii still fall at the last epoch."]
-    assert written(tmp_path, run).count("radii still fall at the last epoch") == 1
+    assert without_inversion(run) == ["No inversion in 10 of 10 classes: radii were still falling at the last record."]
+    assert written(tmp_path, run).count("radii were still falling at the last record") == 1
     turns = np.ones((10, 4), bool)
     turns[[3, 5], :2] = False
     turns[5, 2] = False
-    sentence = "No inversion in 2 of 10 classes (3 and 5) in 2 to 3 of 4 seeds: radii still fall at the last epoch."
+    sentence = "No inversion in 2 of 10 classes (3 and 5) in 2 to 3 of 4 seeds: radii were still falling at the last record."
     assert without_inversion(made_up_run(seeds=4, classes=tuple(range(10)), turns=turns)) == [sentence]
     turns = [[True], [False]]
     one = made_up_run(seeds=1, turns=turns, config={"classes": "parity"})
-    assert without_inversion(one) == ["No inversion in the odd class: the radius was still falling at the last epoch."]
+    assert without_inversion(one) == ["No inversion in the odd class: the radius was still falling at the last record."]
     assert without_inversion(made_up_run()) == []
 
 
@@ -178,7 +179,68 @@ def test_headline_leads_with_what_most_seeds_did():
     turns = np.zeros((2, 10), bool)
     turns[:, 3] = True
     text = said(made_up_run(turns=turns))
-    assert text.startswith("Only 2 of 20 radii (2 classes, 10 seeds) have an inversion. The 2 classes were most compact ")
+    assert text.startswith(
+        "2 of 20 radii (2 classes, 10 seeds) have an inversion. No class has one in half of the seeds or more."
+    )
+    assert "most compact" not in text
+    for answer in ("radius", "path", "error"):
+        assert "compact" not in answers(made_up_run(turns=turns), 0)[answer]
+
+
+def test_classes_that_turned_in_few_seeds_are_not_in_the_headline():
+    turns = np.ones((10, 10), bool)
+    turns[7, 3:] = False
+    run = made_up_run(classes=tuple(range(10)), turns=turns)
+    assert said(run).startswith("9 of 10 classes were most compact ")
+    assert "In fewer than half of the seeds: class 7 in 3 of 10." in said(run)
+    two = np.ones((2, 10), bool)
+    two[1, 3:] = False
+    assert "; class 1 turned in only 3 of 10 seeds." in said(made_up_run(turns=two))
+
+
+def test_all_figures_of_a_row_are_over_the_same_seeds():
+    turns = np.ones((2, 10), bool)
+    turns[1, 3:] = False
+    run = made_up_run(turns=turns)
+    row = summary(run)["classes"][1]
+    mine = run.inversion[:3, -1, 1]
+    assert row["value"] == pytest.approx(np.mean([inversion.value for inversion in mine]))
+    assert row["rebound"] == pytest.approx(np.mean([inversion.rebound for inversion in mine]))
+    assert row["radius_at_end"] == pytest.approx(run.radius[:3, -1, -1, 1].mean())
+    assert row["value"] < row["radius_at_end"]
+    assert summary(run)["networks_with_all_inversions"] == 3
+    assert turning_text(run) == "Both classes have an inversion in 3 of 10 networks."
+    assert turning_text(made_up_run(seeds=1)) == ""
+
+
+def test_the_report_shows_its_evidence(tmp_path):
+    turns = np.ones((2, 4), bool)
+    turns[1] = False
+    run = made_up_run(seeds=4, turns=turns)
+    page = written(tmp_path, run)
+    data = payload(page)
+    assert [len(fits) for fits in data["fit"][-1]] == [4, 4]
+    for fit, curve in zip(data["fit"][-1][0], run.radius[:, :, -1, 0], strict=True):
+        at, values = fitted_curve(run.epoch, curve)
+        np.testing.assert_allclose(fit["epoch"], at, rtol=1e-4)
+        np.testing.assert_allclose(fit["value"], values, rtol=1e-4)
+    marks = data["inversion"][-1][0]
+    for s, epoch in zip(marks["seed"], marks["epoch"], strict=True):
+        low, high = run.inversion[s, -1, 0].epoch_interval
+        assert (epoch - marks["epoch_below"][s], epoch + marks["epoch_above"][s]) == pytest.approx((low, high), rel=1e-4)
+    assert "none: still falling at the last record" in page
+    assert "whose rise is larger than noise explains" in page
+
+
+def test_burn_in_and_least_rise_are_said(tmp_path):
+    run = made_up_run(config={"burn_in": 25.0, "min_rise": 0.1})
+    assert "the first turn after the first 25 updates whose fall and rise each span at least 10 %" in written(tmp_path, run)
+    assert run.inversions(burn_in=0)[0, -1, 0] == made_up_run().inversion[0, -1, 0]
+    late = run.judged_by(390, 0.1)
+    assert {i.reason for i in late.inversion.flat} <= {
+        "too few records (11 of at least 10 past burn_in=390)",
+        "rose before it fell",
+    }
 
 
 def test_an_interrupted_run_says_so(tmp_path):
@@ -370,7 +432,7 @@ def test_stragglers_per_seed_are_of_the_seeds_that_have_an_inversion():
     run = made_up_run()
     headings, rows = readable_rows(run)
     for row, cells in zip(class_rows(run, run.n_layers - 1), rows, strict=True):
-        assert round(float(row.cells[6])) == int(cells[headings.index("stragglers")])
+        assert round(float(row.cells[7])) == int(cells[headings.index("stragglers / seed")])
 
 
 def test_only_parities_are_called_even_and_odd():

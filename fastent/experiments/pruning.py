@@ -34,20 +34,20 @@ class Arm(NamedTuple):
     """Networks trained on a choice of the points.
 
     share: of the radii (seed, class; and draw) in the last hidden layer that have an inversion. share_interval: 95 %, Wilson's,
-    as if a network had one radius. unfinished: share of the radii that still fall at the last record, and so may turn later.
-    critical_error: eps*, mean over networks. depth: the smaller of a radius's fall before and its rise after the inversion, as
-    a share of its range, 0 without one; mean over radii, interval over networks. radius: (E,) mean over networks and classes.
+    as if a network had one radius. critical_error: eps*, mean over networks. depth: the smaller of a radius's fall before and
+    its rise after the inversion, as a share of its range, 0 without one; mean over radii, interval over networks. radius: (E,)
+    mean over networks and classes. unfinished: share of the radii that still fall at the last record, and so may turn later.
     """
 
     name: str
     points: int
     share: float
     share_interval: tuple[float, float]
-    unfinished: float
     critical_error: Estimate
     depth: Estimate
     reasons: str
     radius: NDArray[np.float64]
+    unfinished: float = 0.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,9 +87,8 @@ class Pruning(Result):
         gone = without.share < _GONE and without.depth.high < _SHALLOW
         kept = random.share > everything.share - _GONE and random.depth.low > _SHALLOW
         if gone and kept and without.unfinished > _GONE:
-            later = (
-                f"{percent_text(without.unfinished, 0)} of the radii without stragglers were still falling at the last epoch"
-            )
+            falling = percent_text(without.unfinished, 0)
+            later = f"Without the stragglers {falling} of the radii were still falling at the last epoch"
             return Verdict("undecided", f"{said} {later}: train longer to see whether they turn.")
         if gone and kept:
             return Verdict("yes", said)
@@ -236,11 +235,11 @@ def _arm(name: str, points: int, runs: list[Run]) -> Arm:
         points,
         share.value,
         (share.low, share.high),
-        float(np.mean(unfinished)),
         student_mean(mean_of_found(errors.T), least=0),
         student_mean(np.mean([_depth(run) for run in runs], axis=0), least=0),
         reasons_text(runs),
         np.mean([run.radius[:, :, -1].mean((0, 2)) for run in runs], axis=0),
+        float(np.mean(unfinished)),
     )
 
 

@@ -146,7 +146,7 @@ def _draw_lines(axes: "Axes", x: Array, lines: list[Line], against: str) -> None
         if found:
             marks = {"color": style["color"], "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
             reach = [turn.epoch_interval if against == "epoch" else turn.train_error_interval for turn in found]
-            if all(interval is not None for interval in reach):
+            if thin and all(interval is not None for interval in reach):
                 low, high = np.array(reach, float).T
                 axes.hlines(
                     np.array([turn.value for turn in found], float), low, high, color=style["color"], linewidth=0.9, zorder=3

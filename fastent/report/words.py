@@ -178,7 +178,7 @@ def _evidence(summary: InversionSummary) -> str:
     parts = [f"95{_SPACE}% interval {percent_range(summary.interval)}"] if summary.interval is not None else []
     parts.append(f"inversions in {summary.found} of {summary.seeds} seeds")
     said = ", ".join(parts)
-    return said if summary.found == summary.seeds else f"{said}; none where {because(summary)}"
+    return said if summary.found == summary.seeds else f"{said}; no inversion: {because(summary)}"
 
 
 def _findings(run: Run, summaries: list[InversionSummary]) -> str:
@@ -186,8 +186,8 @@ def _findings(run: Run, summaries: list[InversionSummary]) -> str:
     clauses, before = [], False
     for c, summary in enumerate(summaries):
         if not summary.usual:
-            few = f" in more than {summary.found} of {summary.seeds} seeds" if summary.found else ""
-            clauses.append(f"{subject(run, c)} has no inversion{few}")
+            few = f"turned in only {summary.found} of {summary.seeds} seeds" if summary.found else "has no inversion"
+            clauses.append(f"{subject(run, c)} {few}")
         elif before:
             error = percent(summary.train_error or 0)
             clauses.append(f"{subject(run, c)} at epoch {epoch_of(run, summary.epoch or 0)}, at {error}")

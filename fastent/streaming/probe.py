@@ -81,12 +81,12 @@ class Probe:
     >>> X, y = torch.randn(64, 4), torch.arange(64) % 2
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
     >>> probe = fe.Probe(model, [(X, y)], ["1"])
-    >>> for epoch in range(3):
+    >>> for epoch in range(12):
     ...     found = probe(epoch)  # ... and train
     >>> sorted(found)
     ['1/distance', '1/fisher', '1/radius/0', '1/radius/1', 'error', 'loss']
     >>> probe.records.radius.shape
-    (3, 1, 2)
+    (12, 1, 2)
     >>> probe.inversions[0, 0].reason
     'did not move'
     """

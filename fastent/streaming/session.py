@@ -220,8 +220,8 @@ class Session:
 
     def _keep_weights(self, run: Run) -> None:
         """Keep these weights, for an inversion may turn out to lie here, and of earlier ones as many as there is room for."""
-        if self.recorded is None:
-            return  # the bits of all points are in the records
+        if self.recorded is None or self.update == 0:
+            return  # the bits of all points are in the records; and no curve has fallen before it begins
         # A record that is made because training ends here takes nobody's room: a longer run does not have it.
         room = self._kept_moments() + (not self.schedule.lasts(self.update))
         needed: set[Moment] = set()
@@ -236,7 +236,7 @@ class Session:
 
     def _kept_moments(self) -> int:
         fitting = _KEPT_BYTES // (self._weights_bytes() * len(self.networks))
-        return max(_LEAST_KEPT, min(_MOST_KEPT, fitting, len(self.schedule.due())))
+        return min(max(_LEAST_KEPT, min(_MOST_KEPT, fitting)), len(self.schedule.due()))
 
     def _weights_bytes(self) -> int:
         return sum(value.numel() * value.element_size() for value in self.networks[0].state_dict().values())

@@ -44,6 +44,8 @@ _WIDEST = 0.35
 # Records over which noise is averaged before it is differenced; only those that fit this often into a piece are used.
 _SCALES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _BLOCKS = 4.5
+# Where a rise has fewer records than this, its noise is that of so many records before its end.
+_LEAST_PIECE = 7
 # A fall of fewer records than this has no noise of its own: that of the rise stands in.
 _OWN_NOISE = 20
 # What a fall must be beside a random walk's wandering, and the error that a turn saves beside the variance of a step.
@@ -157,7 +159,7 @@ class _Search:
             return None
         start, bottom, rising, stop = (int(self.first[begin + i]) for i in (top, trough - 1, trough, peak))
         self.reason = "no larger than the noise explains"
-        walk, variance = _noise(self.curve[bottom:stop])
+        walk, variance = _noise(self.curve[max(start, min(bottom, stop - _LEAST_PIECE)) : stop])
         if math.isinf(walk):
             self.reason = "too few records after the minimum"
             return None
