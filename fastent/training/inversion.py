@@ -11,14 +11,16 @@ from fastent.errors import FastentError
 from fastent.intervals import student_mean
 from fastent.options import choice, number
 from fastent.training.defaults import DEFAULTS
-from fastent.training.turning import LEAST_RECORDS, Turn, find_turns, monotone_fit
+from fastent.training.turning import LEAST_RECORDS, Turn, find_turns, log_updates, monotone_fit, without_spikes
 
 __all__ = ["Inversion", "InversionSummary", "find_inversion", "fitted_curve", "summarize_inversions"]
 
 Rule = Literal["shape", "interior", "first-increase"]
 
-# A curve that moves by less than this share of its own level has not moved.
-_STILL = 1e-3
+# A curve that moves by less than this share of its own level has not moved: that is rounding.
+_STILL = 1e-5
+# Beyond this, squares overflow.
+_LARGEST = 1e100
 # Records about a minimum from which its value and the training error there are taken, at least.
 _ABOUT = 5
 
@@ -177,6 +179,7 @@ def find_inversion(
         return Inversion(False, "did not move")
     found: tuple[int, float] | Turn | str
     if rule == "shape":
+        falling = without_spikes(falling)
         turns, reason = find_turns(epochs[start:], falling, min_rise)
         if turns:
             return _described(turns, epochs[start:], falling, errors[start:], start, 1 if kind == "min" else -1)
@@ -198,8 +201,10 @@ def find_inversion(
 
 def fitted_curve(epoch: ArrayLike, curve: ArrayLike, *, kind: Literal["min", "max"] = "min") -> tuple[Any, Any]:
     """(K,) epochs and (K,) values of the piecewise monotone fit in which `find_inversion` looks for turns."""
-    epochs, values = np.asarray(epoch, float), np.asarray(curve, float)
-    at, fit = monotone_fit(epochs, values if kind == "min" else -values)
+    epochs, values, _ = _check_curves(epoch, curve, curve)
+    if len(values) < LEAST_RECORDS:
+        raise FastentError(f"a curve of {len(values)} records has no fit: record at least {LEAST_RECORDS}")
+    at, fit = monotone_fit(epochs, without_spikes(values if kind == "min" else -values))
     return at, fit if kind == "min" else -fit
 
 
@@ -237,7 +242,8 @@ def _described(turns: list[Turn], epochs: Any, falling: Any, errors: Any, start:
     about = np.arange(turn.low, turn.high + 1)
     while len(about) < _ABOUT and (about[0] > turn.start or about[-1] < turn.stop - 1):
         about = np.arange(max(about[0] - 1, turn.start), min(about[-1] + 2, turn.stop))
-    x = np.log(np.maximum(epochs[about], epochs[1] / 2) / max(epochs[turn.lowest], epochs[1] / 2))
+    x = log_updates(epochs)
+    x = x[about] - x[turn.lowest]
     # A parabola through the curve, which has its minimum here, and a line through the error, which falls.
     value, value_spread = _fitted(x, falling[about], 2, turn.variance)
     fall, rise = turn.top - float(value[-1]), turn.peak - float(value[-1])
@@ -323,6 +329,8 @@ def _check_curves(*curves: ArrayLike) -> list[NDArray[Any]]:
         if not np.isfinite(array).all():
             first = int(np.flatnonzero(~np.isfinite(array))[0])
             raise FastentError(f"{name} has {array[first]} at position {first}: drop the epochs that were not recorded")
+        if len(array) and np.abs(array).max() > _LARGEST:
+            raise FastentError(f"{name} has values of up to {np.abs(array).max():g}: divide them by a power of ten")
     if (np.diff(arrays[0]) <= 0).any():
         raise FastentError("epoch is not increasing: sort the records by epoch")
     if len(arrays[0]) and arrays[0][0] < 0:

@@ -29,10 +29,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import median_filter
 
 from fastent.kernels.monotone import best_turn, prefix_errors, second_differences
 
-__all__ = ["LEAST_RECORDS", "Turn", "Turns", "find_turns", "monotone_fit"]
+__all__ = ["LEAST_RECORDS", "Turn", "Turns", "find_turns", "log_updates", "monotone_fit", "without_spikes"]
 
 Array = NDArray[np.float64]
 
@@ -41,6 +42,8 @@ LEAST_RECORDS = 10
 # Bins of log updates, at most; neighbours are joined until they hold some records, but not beyond a factor of e ** _WIDEST.
 _BINS = 48
 _WIDEST = 0.35
+# The share of all records that a bin may hold.
+_LARGEST = 1 / 24
 # Records over which noise is averaged before it is differenced; only those that fit this often into a piece are used.
 _SCALES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _BLOCKS = 4.5
@@ -90,13 +93,11 @@ def find_turns(updates: Array, curve: Array, min_rise: float) -> Turns:
     Parameters
     ----------
     updates : (n,) float64, ascending, >= 0
-    curve : (n,) float64, n >= LEAST_RECORDS
+    curve : (n,) float64, n >= LEAST_RECORDS, not constant
     min_rise : float
         What a fall and a rise must be at least, as a share of the range of the fitted curve.
     """
     least, span = float(curve.min()), float(np.ptp(curve))
-    if not span > 0:
-        return Turns([], "did not move")
     search = _Search(updates, (curve - least) / span, min_rise)
     turns = [
         turn._replace(top=least + turn.top * span, peak=least + turn.peak * span, variance=turn.variance * span**2)
@@ -110,7 +111,21 @@ def monotone_fit(updates: Array, curve: Array) -> tuple[Array, Array]:
     search = _Search(updates, curve, 0.0)
     fit = np.empty(len(search.means))
     best_turn(search.means, search.counts, np.empty(3, np.int64), fit)
-    return np.exp(np.add.reduceat(_log(updates), search.first[:-1]) / search.counts), fit
+    return np.exp(np.add.reduceat(log_updates(updates), search.first[:-1]) / search.counts), fit
+
+
+def without_spikes(curve: Array) -> Array:
+    """The curve with single records that stand out far from all around them put back among their neighbours.
+
+    Far is ten times the usual distance of the records there from their running median, and four times the steps on both sides
+    and across: neither a corner is a spike, nor what goes up and down all the time.
+    """
+    median = median_filter(curve, _NEIGHBOURS, mode="nearest")
+    away = np.abs(curve - median)
+    usual = 1.4826 * median_filter(away, 4 * _NEIGHBOURS + 1, mode="nearest")
+    around = np.pad(curve, 2, mode="edge")
+    steps = np.abs([around[:-4] - around[1:-3], around[1:-3] - around[3:-1], around[3:-1] - around[4:]]).max(0)
+    return np.where((away > 10 * usual) & (away > 4 * steps), median, curve)
 
 
 class _Search:
@@ -118,11 +133,11 @@ class _Search:
 
     def __init__(self, updates: Array, curve: Array, min_rise: float) -> None:
         self.curve, self.min_rise = curve, min_rise
-        self.first = _bins(_log(updates))
+        self.first = _bins(log_updates(updates))
         self.counts = np.diff(self.first).astype(np.float64)
         self.means = np.add.reduceat(curve, self.first[:-1]) / self.counts
         # The more records a bin has, the more of their wandering averages out, and the fewer rises there are to choose from.
-        self.rise_to_noise = min(2.6, 3.1 - 0.36 * math.log(len(curve) / len(self.means)))
+        self.rise_to_noise = min(2.65, 3.05 - 0.31 * math.log(len(curve) / len(self.means)))
         self.range: float | None = None
         self.reason = ""
 
@@ -139,26 +154,19 @@ class _Search:
         turn = self._judged(fit, without - best, begin, top, trough, peak)
         if turn is None:
             return []
-        # The reason is about the whole curve, of which this may be a part.
         return [*self.turns(begin, begin + trough), turn, *self.turns(begin + peak - 1, end)]
 
     def _judged(self, fit: Array, saved: float, begin: int, top: int, trough: int, peak: int) -> Turn | None:
         """The candidate as a turn, if it is one; else `reason` says what it lacks."""
         assert self.range is not None
         least = self.min_rise * self.range
+        self.reason = _reason(fit, least)
         if trough == len(fit):
-            falls = fit[top] - fit[-1] >= least and top < len(fit)
-            self.reason = "still falling at the last record" if falls else "rose before it fell"
             return None
         fall, rise = float(fit[top] - fit[trough - 1]), float(fit[peak - 1] - fit[trough - 1])
-        if fall < least:
-            self.reason = "rose before it fell"
-            return None
-        if rise < least:
-            self.reason = "still falling at the last record" if fit[-1] <= fit[trough - 1] else "the rise is below min_rise"
+        if min(fall, rise) < least:
             return None
         start, bottom, rising, stop = (int(self.first[begin + i]) for i in (top, trough - 1, trough, peak))
-        self.reason = "no larger than the noise explains"
         walk, variance = _noise(self.curve[max(start, min(bottom, stop - _LEAST_PIECE)) : stop])
         if math.isinf(walk):
             self.reason = "too few records after the minimum"
@@ -188,36 +196,51 @@ class _Search:
         prefix_errors(piece, weights, -1.0, left)
         prefix_errors(np.ascontiguousarray(piece[::-1]), weights, -1.0, right)
         errors = left[:-1] + right[::-1][1:]  # falling up to record i, rising from i + 1
-        best = int(errors.argmin())
+        ties = np.flatnonzero(errors <= errors.min() + _ROUNDING * len(errors))
+        best = int(ties[len(ties) // 2])  # the middle of a floor
         lowest = best if piece[best] <= piece[best + 1] else best + 1
         near = np.flatnonzero(errors <= errors[best] + _UNDECIDED * variance)
         return start + lowest, start + int(near[0]), start + int(near[-1]) + 1
 
 
-def _log(updates: Array) -> Array:
+def _reason(fit: Array, least: float) -> str:
+    """Why a curve has no turn, by its fit."""
+    lowest = int(fit.argmin())
+    if fit[: lowest + 1].max() - fit[lowest] < least:
+        return "rose before it fell"
+    if fit[lowest:].max() - fit[lowest] >= least:
+        return "no larger than the noise explains"
+    return "still falling at the last record" if fit[-1] <= fit[lowest] else "the rise is below min_rise"
+
+
+def log_updates(updates: Array) -> Array:
     """The logarithm of the updates; the initial state stands as far before the second record as half of its updates."""
     positive = updates[updates > 0]
     return np.log(np.where(updates > 0, updates, positive[0] / 2))
 
 
 def _bins(x: Array) -> NDArray[np.int64]:
-    """First record of each bin, and the number of records: cells of a grid, joined where they hold few records."""
+    """First record of each bin, and the number of records.
+
+    Cells of a grid, joined where they hold few records, halved where they hold many: late turns are seen where records are
+    equally spaced, early ones where they are few.
+    """
     n = len(x)
     cells = np.searchsorted(np.linspace(x[0], x[-1], _BINS + 1)[1:-1], x, side="right")
     firsts = np.append(np.flatnonzero(np.diff(cells, prepend=-1)), n).tolist()
-    enough = max(1, int(math.sqrt(n) / 2.2))
+    enough, most = max(1, int(math.sqrt(n) / 2.2)), max(2, math.ceil(n * _LARGEST))
     bins, i = [0], 1
     while i < len(firsts):
         while i + 1 < len(firsts) and firsts[i] - bins[-1] < enough and x[firsts[i + 1] - 1] - x[bins[-1]] <= _WIDEST:
             i += 1
-        bins.append(firsts[i])
+        begin, pieces = bins[-1], -(-(firsts[i] - bins[-1]) // most)
+        bins += [begin + (firsts[i] - begin) * piece // pieces for piece in range(1, pieces + 1)]
         i += 1
     return np.array(bins, np.int64)
 
 
 def _without_outliers(piece: Array) -> Array:
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(piece, _NEIGHBOURS // 2, mode="edge"), _NEIGHBOURS)
-    median = np.median(around, axis=1)
+    median = median_filter(piece, _NEIGHBOURS, mode="nearest")
     deviation = 1.4826 * float(np.median(np.abs(piece - median)))
     return np.clip(piece, median - _OUTLYING * deviation, median + _OUTLYING * deviation) if deviation > 0 else piece
 
