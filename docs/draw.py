@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/statistics.md, one for each family, from small seeded data: python docs/draw.py [FOLDER]."""
+"""Draw the pictures of docs/statistics.md and docs/inversion.md from small seeded data: python docs/draw.py [FOLDER]."""
 
 import sys
 from pathlib import Path
@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 import fastent as fe
 from fastent.files import atomic_path
 from fastent.plots.style import COLORS
+from fastent.training.inversion import fitted_curve
 
 NAMES = ("class a", "class b")
 
@@ -44,6 +45,35 @@ def inversion():
     left, right = figure.subplots(1, 2)
     run.plot(ax=left)
     run.plot(against="train_error", ax=right)
+    return figure
+
+
+def turning():
+    """A curve that turns, and one that only falls to a plateau but wanders there."""
+    rng = np.random.default_rng(6)
+    steps, wander = rng.standard_normal(301), np.zeros(301)
+    for i in range(1, 301):
+        wander[i] = 0.95 * wander[i - 1] + 0.31 * steps[i]
+    epoch, error = np.arange(301), np.linspace(0.5, 0, 301)
+    fall = 0.8 + 0.15 * np.exp(-epoch / 25)
+    rise = 0.05 * (1 - np.exp(-np.maximum(epoch - 90, 0) / 60))
+    figure = Figure((7.2, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, curve in ((left, fall + rise + 0.004 * steps), (right, fall + 0.005 * wander)):
+        axes.plot(epoch, curve, ".", color="0.7", markersize=3, label="records")
+        axes.plot(*fitted_curve(epoch, curve), color="black", linewidth=1.4, label="monotone pieces")
+        axes.set(xscale="log", xlabel="epoch", xlim=(2, 300))
+        found = fe.find_inversion(epoch, curve, error)
+        if found:
+            axes.axvspan(*found.epoch_interval, color=COLORS[0], alpha=0.2, linewidth=0, label="95 % interval")
+            axes.plot(found.epoch, found.value, "o", color=COLORS[0], label="inversion")
+            axes.set_title(f"inversion at epoch {found.epoch}, rebound {found.rebound:.2f}")
+        else:
+            lowest = fe.find_inversion(epoch, curve, error, rule="interior")
+            axes.plot(lowest.epoch, lowest.value, "o", color=COLORS[1], fillstyle="none", label="deepest interior minimum")
+            axes.set_title(f"none: {found.reason}")
+        axes.legend(frameon=False)
+    left.set_ylabel("gyration radius")
     return figure
 
 
@@ -154,7 +184,7 @@ def complexity():
     return figure
 
 
-PICTURES = (inversion, geometry, mixing, margins, pairs, dimension, complexity)
+PICTURES = (inversion, turning, geometry, mixing, margins, pairs, dimension, complexity)
 
 
 def main(folder):

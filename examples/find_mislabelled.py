@@ -1,11 +1,11 @@
-"""Find mislabelled training points: stragglers beside neighbours and margins.
+"""Find mislabelled training points: stragglers compared with neighbours and margins.
 
-Five in a hundred of the digits' labels are flipped on purpose. Then every training point is scored in four ways, and for each
-score we look at the k points that it suspects most: how many of them are really flipped?
+Five per cent of the digits' labels are flipped on purpose. Then every training point is scored in four ways, and for each score
+the k most suspicious points are checked: how many of them are really flipped?
 
     straggler share          in which share of the networks the point is misclassified at the inversion of its class
     neighbours disagree      share of its ten nearest points, in pixels, that have another label
-    relative margin          how near its nearest point of another class is, beside the nearest of its own
+    relative margin          distance of its nearest point of another class, compared with the nearest of its own
     final loss               the networks' mean cross-entropy of it after the last epoch
 
 The straggler share takes a training run but no metric on the inputs; the next two take no network. On digits, where near pixels

@@ -1,17 +1,16 @@
 """Find the inversion in a training loop of your own.
 
-While a network learns, the points of a class first draw together in its hidden layer. At some training error they begin to
-spread again, because the last points that are still on the wrong side have to be brought over. That turn is the inversion, and
-the points that are misclassified at it are the stragglers.
+While a network learns, the points of a class first draw together in its hidden layer; later they often spread again. That turn
+is the inversion, and the points that are misclassified at it are the stragglers.
 
-Here a plain torch loop trains a small network on scikit-learn's digits, even against odd. One line in the loop lets a probe
-look at the hidden layer after every epoch. Nothing about the training changes: weights and random numbers are, bit for bit,
-what they would be without the probe.
+Here a plain torch loop trains a small network on scikit-learn's digits, even against odd. One line in the loop makes a probe
+record the hidden layer after every epoch. The training does not change: weights and random numbers are bit-identical to those
+without the probe.
 
     python examples/inversion_in_your_loop.py
 
 About ten seconds on a laptop, and as many more the first time, when kernels are compiled. It writes inversion.svg: the radii
-with their turns, and the digits that stood in the way.
+with their turns, and the first stragglers.
 """
 
 import argparse
@@ -24,7 +23,6 @@ from sklearn.datasets import load_digits
 import fastent as fe
 
 PARITY = ("even", "odd")
-BURN_IN = 20  # updates in which a new network finds its feet: no turn in them counts
 
 
 def train(model, probe, inputs, labels, epochs, lr):
@@ -42,10 +40,10 @@ def draw(records, pictures, shown=12):
     """Radii against epochs with their turns on the left, the first stragglers on the right."""
     figure = Figure((9, 3.6), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(3, 2))
-    _, axes = records.plot(burn_in=BURN_IN, ax=left.subplots())
-    axes.set(xlabel="epoch", ylabel="gyration radius in the hidden layer", title="Classes draw together, then spread again")
+    _, axes = records.plot(ax=left.subplots())
+    axes.set(xlabel="epoch", ylabel="gyration radius in the hidden layer", title="Radii of the classes, inversions as dots")
 
-    rows = np.flatnonzero(records.stragglers(burn_in=BURN_IN))
+    rows = np.flatnonzero(records.stragglers())
     right.suptitle(f"{len(rows)} stragglers" + (f", the first {shown}" if len(rows) > shown else ""))
     for place, row in zip(right.subplots(3, 4).flat, [*rows[:shown], *[None] * shown], strict=False):
         place.set_axis_off()
@@ -74,12 +72,16 @@ def main():
     train(model, probe, inputs, labels, asked.epochs, asked.lr)
 
     records = probe.records
-    for name, turn in zip(PARITY, records.inversions(burn_in=BURN_IN)[0], strict=True):
+    for name, turn in zip(PARITY, records.inversions()[0], strict=True):
         if turn:
-            print(f"{name}: most compact after epoch {turn.epoch}, at a training error of {turn.train_error:.1%}")
+            first, last = turn.epoch_interval
+            print(
+                f"{name}: inversion at epoch {turn.epoch} (95 % interval {first} to {last}), training error "
+                f"{turn.train_error:.1%}, rebound {turn.rebound:.2f}"
+            )
         else:
             print(f"{name}: no inversion, {turn.reason}")
-    print(f"{records.stragglers(burn_in=BURN_IN).sum()} of {len(labels)} points are stragglers")
+    print(f"{records.stragglers().sum()} of {len(labels)} points are stragglers")
 
     draw(records, digits.images).savefig(asked.out)
     print(f"Picture: {asked.out}")

@@ -2,8 +2,8 @@
 
 A network is trained on scikit-learn's digits, its layers are run once over all digits and written to disk as float16 shards,
 and each layer is measured from there: how many of a point's nearest neighbours have its label, how far the nearest point of
-another class is beside the nearest of its own, how wide the classes are beside their distances, and how many dimensions the
-layer uses. The pixels themselves stand in the first column, so that one sees what each layer adds.
+another class is compared with the nearest of its own, how wide the classes are compared with their distances, and how many
+dimensions the layer uses. The first column is the pixels themselves, to show what each layer adds.
 
     python examples/measure_activations.py
 
@@ -58,7 +58,7 @@ def main():
     labels = torch.tensor(digits.target)
     model = trained(inputs, labels, asked.epochs, asked.seed)
 
-    # One pass over a loader that does not shuffle: rows keep their numbers, labels are stored beside them.
+    # One pass over a loader that does not shuffle: rows keep their numbers, and labels are stored with them.
     loader = DataLoader(TensorDataset(inputs, labels), batch_size=256)
     store = fe.capture(model, loader, list(LAYERS), asked.out)
 
@@ -76,7 +76,7 @@ def main():
     comparison = fe.compare(list(measured.values()), list(measured))
     print(f"\n{len(comparison.statistics)} statistics in all: print(fe.compare(...)) shows them side by side.")
 
-    # Who is to blame? The points whose nearest neighbour of another class is nearest, beside that of their own.
+    # The points whose nearest neighbour of another class is nearest, compared with that of their own.
     worst = measured["second hidden"].margins.relative.argsort()[:5]
     print("Deepest in another class, in the second hidden layer: rows " + ", ".join(map(str, worst.tolist())))
 
