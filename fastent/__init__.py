@@ -1,4 +1,4 @@
-"""fastent: how tangled are the classes in a network's representations, where, since when, and which examples are to blame?
+"""fastent: how tangled are the classes in a network's representations, where, and since when?
 
 Names are imported when they are first used: `import fastent` brings in neither torch nor numba.
 """

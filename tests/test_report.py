@@ -228,7 +228,7 @@ def test_the_report_shows_its_evidence(tmp_path):
     for s, epoch in zip(marks["seed"], marks["epoch"], strict=True):
         low, high = run.inversion[s, -1, 0].epoch_interval
         assert (epoch - marks["epoch_below"][s], epoch + marks["epoch_above"][s]) == pytest.approx((low, high), rel=1e-4)
-    assert "none: still falling at the last record" in page
+    assert "none: still falling<" in page
     assert "whose rise is larger than noise explains" in page
 
 

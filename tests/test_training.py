@@ -506,3 +506,18 @@ def test_recording_kernel_against_the_oracle(n_networks, n_units, sizes, dtype, 
             np.testing.assert_array_equal(directed[:, c], count[:, 0])
         else:
             assert not sums[:, c].any()
+
+
+def test_a_finished_run_is_judged_anew_by_another_rule(tmp_path):
+    options = {"seeds": 1, "epochs": 400, "threads": 1, "checkpoint": tmp_path}
+    run = fe.train("digits", **options)
+    run.save(tmp_path)
+    assert run.inversion[0, -1].all()
+    again = fe.train("digits", min_rise=0.9, **options, resume=tmp_path)
+    assert {inversion.reason for inversion in again.inversion[0, -1]} == {"the rise is below min_rise"}
+    late = fe.train("digits", burn_in=250, **options, resume=tmp_path)
+    assert not late.inversion[0, -1].any()
+    np.testing.assert_array_equal(late.radius, run.radius)
+    for name, value in (("burn_in", -1), ("min_rise", 0)):
+        with pytest.raises(fe.FastentError, match=f"{name}={value}"):
+            fe.train("digits", **{name: value})

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastent.report.curves import NUMBERS, figure_data
 from fastent.report.page import write_page
-from fastent.report.tables import class_rows, config_rows
+from fastent.report.tables import HEADINGS, class_rows, config_rows
 from fastent.report.words import NOTHING, Headline, count, percent
 from fastent.training.run import Run
 
@@ -52,6 +52,7 @@ def write_compared_runs(
         names=names,
         seeds=max(run.n_seeds for run in runs),
         classes=classes,
+        headings=HEADINGS,
         rows=_rows(runs, names, classes),
         shared=_overlaps(runs) if len({_points_of(run) for run in runs}) == 1 else None,
         stragglers=[len(run.consensus_stragglers()) for run in runs],

@@ -31,7 +31,7 @@ const curves = (() => {
       x.push(...drawable(fit.epoch, log), null);
       y.push(...fit.value, null);
     }
-    return line(x, y, null, { color: ink, width: 1, dash: "1px,3px" });
+    return line(x, y, null, { color: faded(ink, 0.75), width: 1, dash: "1px,5px" });
   }
 
   function band(x, curve, ink) {

@@ -7,7 +7,7 @@ from fastent.report.curves import figure_data
 from fastent.report.gallery import gallery
 from fastent.report.page import room_beside, write_page
 from fastent.report.pictures import Sheet
-from fastent.report.tables import class_rows, config_rows
+from fastent.report.tables import HEADINGS, class_rows, config_rows
 from fastent.report.words import answers, count, description, epoch_of, headline
 from fastent.training.reasons import without_inversion
 from fastent.training.run import Run
@@ -59,6 +59,7 @@ def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, 
         epochs_done=epoch_of(run, run.epoch[-1]),
         epochs_asked=count(run.config["epochs"]),
         seeds=run.n_seeds,
+        headings=HEADINGS,
         tables=[class_rows(run, layer) for layer in range(run.n_layers)],
         rule=rule_text(run),
         turning=[turning_text(run, layer) for layer in range(run.n_layers)],

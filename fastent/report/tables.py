@@ -6,10 +6,17 @@ from typing import Any
 
 from fastent.report.words import NOTHING, count, epoch_of, percent_range
 from fastent.training.inversion import InversionSummary
+from fastent.training.reasons import shortly
 from fastent.training.run import Run
 from fastent.training.tables import radius_at_end, stragglers_per_seed
 
-__all__ = ["ClassRow", "class_rows", "config_rows"]
+__all__ = ["HEADINGS", "ClassRow", "class_rows", "config_rows"]
+
+# Of the cells of `class_rows`.
+HEADINGS = (
+    "Seeds with an inversion", "ε* (mean ± s.d.)", "95\u00a0% interval of ε*", "Epoch (median)", "Radius at inversion",
+    "Final radius", "Rebound (rise\u00a0/\u00a0fall)", "Stragglers per seed", "Stragglers in half the seeds or more",
+)  # fmt: skip
 
 # Longer lists (the rows left out of the data) are cut.
 _LIST_SHOWN = 12
@@ -51,10 +58,10 @@ def class_rows(run: Run, layer: int) -> list[ClassRow]:
 
 
 def _reasons(summary: InversionSummary) -> str:
-    """Why a class has no inversion; of several seeds, with the number of each reason's."""
-    if summary.seeds == 1 or len(summary.reasons) == 1:
-        return "none: " + ", ".join(summary.reasons)
-    return "none: " + ", ".join(f"{reason} ({times})" for reason, times in summary.reasons.items())
+    """Why a class has no inversion, in few words; with several reasons the number of seeds of each. The note below says more."""
+    short = {shortly(reason): times for reason, times in summary.reasons.items()}
+    words = [f"{reason} {times}" for reason, times in short.items()] if len(short) > 1 else short
+    return "none: " + ", ".join(words)
 
 
 def config_rows(run: Run) -> list[tuple[str, str]]:

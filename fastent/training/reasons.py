@@ -7,11 +7,15 @@ from fastent.training.inversion import InversionSummary
 if TYPE_CHECKING:
     from fastent.training.run import Run
 
-__all__ = ["because", "ended_too_early", "joined", "may_turn_later", "still_fall", "subject", "without_inversion"]
+__all__ = ["because", "ended_too_early", "joined", "may_turn_later", "shortly", "still_fall", "subject", "without_inversion"]
 
 # More classes than this are counted, not named.
 _NAMED = 3
 _STILL_FALLING, _TOO_SHORT = "still falling at the last record", "too few records"
+_SHORT = {
+    _STILL_FALLING: "still falling", "rose before": "rose first", "did not move": "did not move",
+    "the rise is": "rise too small", _TOO_SHORT: "too few records", "no larger": "noise", "the network is trained on no": "no points",
+}  # fmt: skip
 # Reasons of `find_inversion` that need a subject to be read in a sentence, of one radius and of several.
 _CLAUSES = {
     _STILL_FALLING: ("the radius was still falling at the last record", "radii were still falling at the last record"),
@@ -21,11 +25,20 @@ _CLAUSES = {
         "the rise after the minimum is below the least that counts",
         "rises after the minimum are below the least that counts",
     ),
+    "too few records after the minimum": (
+        "too few records follow the minimum",
+        "too few records follow the minima",
+    ),
     "no larger than the noise explains": (
         "the rise after the minimum is no larger than noise explains",
         "rises after the minimum are no larger than noise explains",
     ),
 }
+
+
+def shortly(reason: str) -> str:
+    """A reason in a word or two, for a cell of a table."""
+    return next((words for start, words in _SHORT.items() if reason.startswith(start)), reason)
 
 
 def without_inversion(run: "Run", layer: int = -1) -> list[str]:

@@ -106,6 +106,8 @@ def turning_text(run: "Run", layer: int = -1) -> str:
     turning, seeds = turning_networks(run, layer), run.n_seeds
     if seeds == 1:
         return ""
+    if not turning:
+        return f"No network has an inversion in {'both' if len(run.classes) == 2 else f'all {len(run.classes)}'} classes."
     classes = "Both classes" if len(run.classes) == 2 else f"All {len(run.classes)} classes"
     return f"{classes} have an inversion in {turning} of {seeds} networks."
 

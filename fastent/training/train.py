@@ -275,7 +275,7 @@ def _train(
     if resume is not None:
         check_same(resume.config, config, _IDENTITY)
         if resume.epoch[-1] >= n_epochs:
-            return resume
+            return resume.judged_by(config["burn_in"], config["min_rise"])
         if not np.array_equal(resume.update, due[: len(resume.update)]):
             raise FastentError(
                 "the run to resume is of an earlier version of fastent, which recorded training in batches after whole passes "

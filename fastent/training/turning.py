@@ -206,8 +206,8 @@ class _Search:
 def _reason(fit: Array, least: float) -> str:
     """Why a curve has no turn, by its fit."""
     lowest = int(fit.argmin())
-    if fit[: lowest + 1].max() - fit[lowest] < least:
-        return "rose before it fell"
+    if fit[: lowest + 1].max() - fit[lowest] < least:  # the lowest is the beginning
+        return "still falling at the last record" if fit.max() - fit[-1] >= least else "rose before it fell"
     if fit[lowest:].max() - fit[lowest] >= least:
         return "no larger than the noise explains"
     return "still falling at the last record" if fit[-1] <= fit[lowest] else "the rise is below min_rise"
