@@ -58,7 +58,7 @@ def class_rows(run: Run, layer: int) -> list[ClassRow]:
 
 
 def _reasons(summary: InversionSummary) -> str:
-    """Why a class has no inversion, in few words; with several reasons the number of seeds of each. The note below says more."""
+    """Why a class has no inversion, in few words; with several reasons the number of seeds of each."""
     short = {shortly(reason): times for reason, times in summary.reasons.items()}
     words = [f"{reason} {times}" for reason, times in short.items()] if len(short) > 1 else short
     return "none: " + ", ".join(words)

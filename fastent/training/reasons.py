@@ -13,8 +13,9 @@ __all__ = ["because", "ended_too_early", "joined", "may_turn_later", "shortly", 
 _NAMED = 3
 _STILL_FALLING, _TOO_SHORT = "still falling at the last record", "too few records"
 _SHORT = {
-    _STILL_FALLING: "still falling", "rose before": "rose first", "did not move": "did not move",
-    "the rise is": "rise too small", _TOO_SHORT: "too few records", "no larger": "noise", "the network is trained on no": "no points",
+    _STILL_FALLING: "still falling", _TOO_SHORT: "too few records", "rose before": "rose first",
+    "did not move": "did not move", "the rise is": "rise too small", "no larger": "noise",
+    "the network is trained on no": "no points",
 }  # fmt: skip
 # Reasons of `find_inversion` that need a subject to be read in a sentence, of one radius and of several.
 _CLAUSES = {
