@@ -17,6 +17,7 @@ _COMPILE = """
 import numpy as np
 import fastent as fe
 
+fe.find_inversion(np.arange(60), np.abs(np.arange(60) - 30.0), np.zeros(60))
 for dtype in ("float32", "float64"):
     X, y = np.random.default_rng(0).standard_normal((600, 12)).astype(dtype), np.arange(600) % 3
     fixed = X.copy()

@@ -73,10 +73,11 @@ _DISPENSABLE = (
 # A line for each paragraph: the terminal breaks them.
 _PURPOSE = (
     "How tangled are the classes in a network's representations, where, and since when?\n\n"
-    "[bold]run[/bold] trains networks, finds the moment at which each class was most compact (the inversion), and names the "
-    "points that are still misclassified there (the stragglers). [bold]measure[/bold] takes activations that you have stored, "
-    "with labels, and says how they mix. [bold]experiment[/bold] tests the claims behind all this on your data. Each prints a "
-    "table and, with --out, writes a report to look at; after an interruption the same command goes on from there."
+    "[bold]run[/bold] trains networks, finds the moment at which each class turns from compacting to spreading (the "
+    "inversion), and names the points that are still misclassified there (the stragglers). [bold]measure[/bold] takes "
+    "activations that you have stored, with labels, and says how they mix. [bold]experiment[/bold] tests the claims behind all "
+    "this on your data. Each prints a table and, with --out, writes a report to look at; after an interruption the same "
+    "command goes on from there."
 )
 MEASURING, KEEPING, INSTALLED = "Ask a question", "Keep and look again", "This installation"
 

@@ -115,7 +115,11 @@ Momentum = Annotated[float, option("SGD momentum.", NETWORK)]
 BatchSize = Annotated[int | None, option("Points for an update.", NETWORK, default="all points")]
 RecordEvery = Annotated[
     float | None,
-    option("Streamed data: epochs between records; with --batch-size also a fraction, e.g. 0.25.", NETWORK, default="1"),
+    option(
+        "Streamed data: epochs between records; with --batch-size also a fraction, e.g. 0.25. "
+        "[default: 1, and more often within the first]",
+        NETWORK,
+    ),
 ]
 RecordPoints = Annotated[
     int | None,

@@ -21,6 +21,7 @@ Found = TypeVar("Found")
 _lock = threading.Lock()
 _holders = 0
 _limits: Any = None
+_pools: tuple[int, Any] | None = None
 
 
 @contextmanager
@@ -63,12 +64,10 @@ def limit_threads(threads: int | None) -> Iterator[None]:
 @contextmanager
 def single_blas_thread() -> Iterator[None]:
     """One thread in BLAS, which is a matter of the process: the first who asks for it sets it, the last restores it."""
-    from threadpoolctl import threadpool_limits
-
     global _holders, _limits
     with _lock:
         if not _holders:
-            _limits = threadpool_limits(1, "blas")
+            _limits = _loaded_pools().limit(limits=1, user_api="blas")
         _holders += 1
     try:
         yield
@@ -77,6 +76,16 @@ def single_blas_thread() -> Iterator[None]:
             _holders -= 1
             if not _holders:
                 _limits.restore_original_limits()
+
+
+def _loaded_pools() -> Any:
+    """threadpoolctl's view of the libraries in this process; looking for them takes milliseconds, and only imports add some."""
+    from threadpoolctl import ThreadpoolController
+
+    global _pools
+    if _pools is None or _pools[0] != len(sys.modules):
+        _pools = (len(sys.modules), ThreadpoolController())
+    return _pools[1]
 
 
 def in_parallel(work: Callable[[int], None], items: Iterable[int]) -> None:

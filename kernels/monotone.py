@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from fastent.kernels.jit import kernel
 
-__all__ = ["best_turn", "piece_errors", "prefix_errors", "second_differences"]
+__all__ = ["best_turn", "prefix_errors", "second_differences"]
 
 
 @kernel()
@@ -44,8 +44,8 @@ def prefix_errors(y: Any, w: Any, sign: float, out: Any) -> None:
 
 
 @kernel()
-def piece_errors(y: Any, w: Any, sign: float, out: Any) -> None:
-    """out[i, j], (n, n) float64: squared errors of the best rising or falling fit to y[i..j]; as above, for each start."""
+def _piece_errors(y: Any, w: Any, sign: float, out: Any) -> None:
+    """out[i, j], i <= j, (n, n) float64: squared errors of the best rising or falling fit to y[i..j]; the rest stays."""
     for i in range(len(y)):
         prefix_errors(y[i:], w[i:], sign, out[i, i:])
 
@@ -74,7 +74,7 @@ def _fit_piece(y: Any, w: Any, sign: float, fit: Any) -> None:
 
 @kernel()
 def best_turn(y: Any, w: Any, cuts: Any, fit: Any) -> Any:
-    """Fit "rises, falls, rises, falls", any piece but the second fall's predecessor possibly empty, beside "rises, falls".
+    """Best fit that rises, falls, rises and falls, compared with the best that rises and falls; outer pieces may be empty.
 
     Parameters
     ----------
@@ -92,8 +92,8 @@ def best_turn(y: Any, w: Any, cuts: Any, fit: Any) -> Any:
     """
     n = len(y)
     rising, falling = np.empty((n, n)), np.empty((n, n))
-    piece_errors(y, w, 1.0, rising)
-    piece_errors(y, w, -1.0, falling)
+    _piece_errors(y, w, 1.0, rising)
+    _piece_errors(y, w, -1.0, falling)
     # The best "rises, falls" of what stands before i.
     before, peak_before = np.empty(n + 1), np.zeros(n + 1, np.int64)
     for i in range(1, n + 1):

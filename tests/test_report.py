@@ -109,7 +109,7 @@ def test_headline_of_a_run_whose_classes_turn_together():
     summary = run.inversion_summary()[0]
     low, high = summary.interval
     assert said(run) == (
-        f"Classes were most compact at epoch {summary.epoch:.0f}, at {100 * summary.train_error:.1f} % training error. "
+        f"Classes turned at epoch {summary.epoch:.0f}, at {100 * summary.train_error:.1f} % training error. "
         f"95 % interval {100 * low:.1f}\u2013{100 * high:.1f} %, inversions in 10 of 10 seeds. "
         "Stragglers: 20 of 200 points, misclassified at the inversion of their class in at least half of the seeds."
     )
@@ -125,7 +125,7 @@ def test_headline_without_an_inversion():
 
 def test_headline_of_one_seed_claims_no_interval():
     text = said(made_up_run(seeds=1))
-    assert text.startswith("Classes were most compact at epoch ")
+    assert text.startswith("Classes turned at epoch ")
     assert "interval" not in text
     assert "seed" not in text
     assert "400 epochs: the radius was still falling at the last record." in said(made_up_run(seeds=1, turns=False))
@@ -137,7 +137,7 @@ def test_headline_of_classes_that_differ():
     turns[1] = False
     run = made_up_run(turns=turns, config={"classes": "parity"})
     text = said(run)
-    assert text.startswith("The even class was most compact at epoch ")
+    assert text.startswith("The even class turned at epoch ")
     assert "; the odd class has no inversion." in text
     assert "in 6 of 10 seeds; no inversion: the radius was still falling at the last record in 4 of 10 seeds." in text
     assert "The odd class: no inversion: the radius was still falling at the last record in 10 of 10 seeds." in text
@@ -147,7 +147,7 @@ def test_headline_of_many_classes_gives_ranges():
     turns = np.ones((10, 4), bool)
     turns[7] = False
     text = said(made_up_run(seeds=4, classes=tuple(range(10)), turns=turns))
-    assert text.startswith("9 of 10 classes were most compact ")
+    assert text.startswith("9 of 10 classes turned ")
     assert "No inversion in class 7." in text
 
 
@@ -182,16 +182,16 @@ def test_headline_leads_with_what_most_seeds_did():
     assert text.startswith(
         "2 of 20 radii (2 classes, 10 seeds) have an inversion. No class has one in half of the seeds or more."
     )
-    assert "most compact" not in text
+    assert "turned at epoch" not in text
     for answer in ("radius", "path", "error"):
-        assert "compact" not in answers(made_up_run(turns=turns), 0)[answer]
+        assert "nversion:" not in answers(made_up_run(turns=turns), 0)[answer]
 
 
 def test_classes_that_turned_in_few_seeds_are_not_in_the_headline():
     turns = np.ones((10, 10), bool)
     turns[7, 3:] = False
     run = made_up_run(classes=tuple(range(10)), turns=turns)
-    assert said(run).startswith("9 of 10 classes were most compact ")
+    assert said(run).startswith("9 of 10 classes turned ")
     assert "In fewer than half of the seeds: class 7 in 3 of 10." in said(run)
     two = np.ones((2, 10), bool)
     two[1, 3:] = False

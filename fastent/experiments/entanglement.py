@@ -181,7 +181,7 @@ def entanglement(
     points : int
         How many epochs to measure, spaced logarithmically, at least 10.
     queries : int
-        Of more than 10,000 points, so many are asked for their neighbours among all.
+        Number of query points if there are more than 10,000.
 
     Returns
     -------

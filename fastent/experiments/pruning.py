@@ -226,7 +226,7 @@ def _without(setting: Setting, mask: NDArray[np.bool_], name: str) -> Run:
 
 def _arm(name: str, points: int, runs: list[Run]) -> Arm:
     """Of one run, or one for each draw: networks of one seed are one repetition, whatever is left out."""
-    found = np.array([[[bool(i) for i in row] for row in run.inversion[:, -1]] for run in runs])
+    found = np.array([run.turned[:, -1] for run in runs])
     unfinished = [may_turn_later(i.reason) for run in runs for i in run.inversion[:, -1].flat]
     share = wilson(float(found.mean()), found.shape[1])
     errors = np.stack([critical_errors(run) for run in runs])

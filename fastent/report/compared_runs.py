@@ -110,7 +110,7 @@ def _headline(runs: Sequence[Run], names: Sequence[str]) -> Headline:
 def _figures(run: Run, classes: Sequence[str], n_runs: int) -> dict[str, Any]:
     """Curves of the last hidden layer, and eps* with its interval, by the numbers of the page's classes."""
     last, own = run.n_layers - 1, run.class_names
-    drawn = figure_data(run, NUMBERS // n_runs, [last], distances=False)
+    drawn = figure_data(run, NUMBERS // n_runs, [last], distances=False, fits=False)
     place = [own.index(name) if name in own else None for name in classes]
     summaries = run.inversion_summary()
     return {

@@ -23,7 +23,7 @@ NUMBERS = 150_000
 
 
 def figure_data(
-    run: Run, numbers: int = NUMBERS, layers: Sequence[int] | None = None, *, distances: bool = True
+    run: Run, numbers: int = NUMBERS, layers: Sequence[int] | None = None, *, distances: bool = True, fits: bool = True
 ) -> dict[str, Any]:
     """Everything that report.js draws, of all hidden layers or some, as plain lists of about so many numbers at most."""
     names = run.class_names
@@ -47,7 +47,7 @@ def figure_data(
         "test_error": _curve(run.test_error[:, kept_test], run.n_seeds <= _THIN_LINES),
         "radius": [[_curve(run.radius[:, kept, layer, c], thin) for c in range(len(names))] for layer in layers],
         "inversion": [[_marks(run.inversion[:, layer, c]) for c in range(len(names))] for layer in layers],
-        "fit": [[_fits(run, layer, c) if thin else [] for c in range(len(names))] for layer in layers],
+        "fit": [[_fits(run, layer, c) if thin and fits else [] for c in range(len(names))] for layer in layers],
         **(
             {"distance": _distances(run, kept, thin), "answers": [answers(run, layer) for layer in layers]} if distances else {}
         ),

@@ -22,7 +22,7 @@ _COLORS = 7
 def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, command: str | None = None) -> None:
     """Write a run as one HTML page that needs nothing else: no network, no other file.
 
-    It says in words when the classes of the last hidden layer were most compact and at which training error, and shows
+    It says in words when the classes of the last hidden layer turn and at which training error, and shows
     radii with their fits, distances and errors of all hidden layers as they change, and the stragglers, each with how hard it
     was to learn and, where the points are at hand, its nearest neighbours among them.
 

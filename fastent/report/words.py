@@ -70,7 +70,7 @@ def headline(run: Run) -> Headline:
         sentences = ["No class has one in half of the seeds or more."]
     elif len(summaries) > 1 and _agree(run, summaries):
         together = _over_classes(run)
-        title = f"Classes were most compact {_moment(run, together)}."
+        title = f"Classes turned {_moment(run, together)}."
         sentences = [f"{_opening(_evidence(together))}." if together.seeds > 1 else ""]
     elif len(summaries) <= _NAMED:
         title = _opening(_findings(run, summaries)) + "."
@@ -120,12 +120,10 @@ def answers(run: Run, layer: int) -> dict[str, str]:
             f"{radius_at_end(run, layer, names.index(name)) or 0:.3f} at the end"
             for name, summary in found
         ]
-        said["radius"] = f"Smallest radius: {joined(parts, '; ', '; ')}."
+        said["radius"] = f"Radius at the inversion: {joined(parts, '; ', '; ')}."
         said["path"] = f"The turn comes at {joined([f'{percent(e)} ({n})' for e, (n, _) in zip(errors, found, strict=True)])}."
     else:
-        said["radius"] = (
-            f"Smallest between epochs {epoch_of(run, min(moments))} and {epoch_of(run, max(moments))}, depending on the class."
-        )
+        said["radius"] = f"Inversions between epochs {epoch_of(run, min(moments))} and {epoch_of(run, max(moments))}, by class."
         low, high = int(np.argmin(errors)), int(np.argmax(errors))
         said["path"] = (
             f"The turn comes between {percent(errors[low])} (class {found[low][0]}) and {percent(errors[high])} "
@@ -133,7 +131,7 @@ def answers(run: Run, layer: int) -> dict[str, str]:
         )
     if len(test):
         then = float(np.interp(np.mean(moments), run.test_epoch, test))
-        said["error"] = f"Test error {percent(then)} when the classes were most compact, {percent(test[-1])} at the end."
+        said["error"] = f"Test error {percent(then)} at the inversions, {percent(test[-1])} at the end."
     return said
 
 
@@ -192,7 +190,7 @@ def _findings(run: Run, summaries: list[InversionSummary]) -> str:
             error = percent(summary.train_error or 0)
             clauses.append(f"{subject(run, c)} at epoch {epoch_of(run, summary.epoch or 0)}, at {error}")
         else:
-            clauses.append(f"{subject(run, c)} was most compact {_moment(run, summary)}")
+            clauses.append(f"{subject(run, c)} turned {_moment(run, summary)}")
             before = True
     return joined(clauses, "; ", "; ")
 
@@ -204,7 +202,7 @@ def _ranges(run: Run, found: list[InversionSummary], n_classes: int) -> str:
     when = f"at epoch {first}" if first == last else f"between epochs {first} and {last}"
     least, most = percent(min(errors)), percent(max(errors))
     error = least if least == most else percent_range((min(errors), max(errors)))
-    return f"{who} were most compact {when}, at {error} training error."
+    return f"{who} turned {when}, at {error} training error."
 
 
 def _found_in(found: list[int], seeds: int) -> str:

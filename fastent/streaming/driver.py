@@ -2,7 +2,7 @@
 
     pass 1        constants of the standardisation
     training      batches from a pool read ahead -> networks, and every so many updates a record of a sample of the points
-    last pass     who is misclassified with the weights at each class's inversion: the stragglers among all points
+    last pass     which points are misclassified with the weights at each class's inversion: the stragglers among all points
 
 Here is what is asked for; `fastent.streaming.session` does it.
 """
@@ -25,7 +25,7 @@ from fastent.threads import limit_threads
 from fastent.training.defaults import DEFAULTS, default_classes, default_epochs
 from fastent.training.ensemble import ACTIVATIONS
 from fastent.training.run import Run
-from fastent.training.train import environment, layer_widths
+from fastent.training.train import environment, layer_widths, sensible_threads
 
 __all__ = ["train_streamed"]
 
@@ -105,7 +105,7 @@ def train_streamed(
     record_points : int or None
         Points that are recorded, drawn at random with `seed`; None for all. Inversions are those of their radii.
     queries : int
-        How many of these meet all of these for mixing, k = 10.
+        How many of the recorded points to use as queries for neighbour mixing, k = 10.
     metrics : sequence of "geometry" and "mixing"
         Geometry always is.
     burn_in, min_rise
@@ -194,6 +194,8 @@ def train_streamed(
     factory = find_network(
         model, rows.train.picture, rows.train.X.shape[1], len(rows.classes), config.get("hidden", []), activation
     )
+    if model == "mlp":
+        threads = sensible_threads(threads, (n, rows.train.X.shape[1]), config, len(rows.classes))
     places = [torch.device(config["device"])] if config["device"] != "cpu" else []
     with (
         Checkpoint(checkpoint, resume=resume) as kept,

@@ -33,7 +33,10 @@ class Schedule(NamedTuple):
 
     def lasts(self, update: int) -> bool:
         """Whether a run of more epochs has a record after this update too."""
-        return update in self._replace(epochs=self.epochs + 1 + round(self._step)).due()
+        if update < self.updates_per_epoch and self.every is None:
+            return update in self._early() or update == 0
+        nearest = round(update / (self._step * self.updates_per_epoch))
+        return round(nearest * self._step * self.updates_per_epoch) == update
 
     def epochs_of(self, updates: list[int]) -> NDArray[Any]:
         """The epoch of each record: whole numbers where all are."""

@@ -86,6 +86,7 @@ class Session:
         self.networks = [make_network(factory, seed).to(self.device) for seed in self.seeds]
         self.feed = Feed(rows.train.X, rows.codes, config["batch_size"], config["seed"])
         self.schedule = Schedule(config["record_every"], config["epochs"], self.feed.updates_per_epoch)
+        self.n_due = len(self.schedule.due())
         self._check_memory()
         self.optimizers = [
             make_optimizer(config["optimizer"], network, config["lr"], config["momentum"]) for network in self.networks
@@ -199,14 +200,10 @@ class Session:
             except KeyboardInterrupt:  # a search hears of it itself; the record is made when training goes on
                 self._stop()
         self.curves.add(self.update, found, [self._test_error(network) for network in self.networks])
-        run = self.run()
-        self._keep_weights(run)
-        turned = sum(bool(inversion) for inversion in run.inversion.flat)
+        self._keep_weights()
         self.seconds_recording += time.perf_counter() - begun
-        return (
-            f"epoch {run.epoch[-1]:g}: training error {run.train_error[:, -1].mean():.4f}, "
-            f"inversions in {turned} of {run.inversion.size} curves"
-        )
+        epoch, error = self.schedule.epochs_of([self.update])[0], np.mean([each.wrong.mean() for each in found])
+        return f"epoch {epoch:g}: training error {error:.4f}"
 
     def _test_error(self, network: nn.Module) -> float:
         if self.test_points is None:
@@ -218,17 +215,21 @@ class Session:
                 wrong += int(wrong_of(network, self.standard(stored), codes).sum())
         return wrong / len(self.test_points)
 
-    def _keep_weights(self, run: Run) -> None:
+    def _keep_weights(self) -> None:
         """Keep these weights, for an inversion may turn out to lie here, and of earlier ones as many as there is room for."""
         if self.recorded is None or self.update == 0:
             return  # the bits of all points are in the records; and no curve has fallen before it begins
         # A record that is made because training ends here takes nobody's room: a longer run does not have it.
         room = self._kept_moments() + (not self.schedule.lasts(self.update))
         needed: set[Moment] = set()
+        run: Run | None = None
         for s, network in enumerate(self.networks):
             self.checkpoint.keep_weights((s, self.update), network.state_dict())
             kept = sorted({update for network_of, update in self.needed if network_of == s} | {self.update})
-            spared = {_nearest(kept, self.curves.updates[i.index]) for i in run.inversion[s, -1] if i}
+            spared = set[int]()
+            if len(kept) > room:
+                run = self.run() if run is None else run
+                spared = {_nearest(kept, self.curves.updates[i.index]) for i in run.inversion[s, -1] if i}
             needed |= {(s, update) for update in thinned(kept, spared, room)}
         self.needed = needed
         if self.checkpoint.folder is None:
@@ -236,7 +237,7 @@ class Session:
 
     def _kept_moments(self) -> int:
         fitting = _KEPT_BYTES // (self._weights_bytes() * len(self.networks))
-        return min(max(_LEAST_KEPT, min(_MOST_KEPT, fitting)), len(self.schedule.due()))
+        return min(max(_LEAST_KEPT, min(_MOST_KEPT, fitting)), self.n_due)
 
     def _weights_bytes(self) -> int:
         return sum(value.numel() * value.element_size() for value in self.networks[0].state_dict().values())
@@ -375,7 +376,8 @@ class Session:
 
     def _check_memory_of_records(self) -> None:
         m, q = len(self.rows.codes) if self.recorded is None else len(self.recorded), self.config["queries"] or 0
-        bits = 3 * len(self.schedule.due()) * len(self.networks) * -(-m // 8)  # as recorded, as a run, as kept
+        curves = 8 * len(self.widths) * self.n_classes * (self.n_classes + 1)  # radii and distances
+        bits = 3 * self.n_due * len(self.networks) * (-(-m // 8) + curves)  # as recorded, as a run, as kept
         recording = observing_bytes(self.rows.train.X, m, self.widths, self.n_classes, q, self.k)
         if self.recorded is not None and self.checkpoint.folder is None:
             recording += self._kept_moments() * self._weights_bytes() * len(self.networks)

@@ -37,11 +37,12 @@ class Inversion:
     reason : str
         Empty if found, else one of "too few records (n of at least m)", "did not move", "rose before it fell", "still falling
         at the last record", "the rise is below min_rise", "too few records after the minimum", "no larger than the noise
-        explains" (for a maximum "rising" stands for "falling", "fell" for "rose", "fall" for "rise").
+        explains" (for a maximum "rising" stands for "falling", "fell" for "rose", "fall" for "rise"); "never stopped falling"
+        by rule "first-increase"; "the network is trained on no point of the class" in runs.
     index : int
         Position of the record nearest to the minimum: the one whose weights define the stragglers.
     epoch : int or float
-        The minimum of the fit, in the units that `epoch` was given in; that of a record.
+        Epoch of the record at the turn, in the units of the `epoch` argument.
     value : float
         The curve there, smoothed over neighbouring records.
     train_error : float
@@ -53,7 +54,7 @@ class Inversion:
     rise_to_noise : float
         The rise in units of how far noise as rough as the curve's would wander in as many records.
     epoch_interval, value_interval, train_error_interval : (float, float)
-        95 % intervals of these three.
+        Intervals of these three, meant to hold 95 %; bench/results/inversion-power.md says how often they do.
     turns : tuple of float
         All epochs at which the curve turns in this direction, ascending; the first is `epoch`.
 
@@ -136,7 +137,7 @@ def find_inversion(
     burn_in : float
         What to leave out at the start, in units of `epoch`, >= 0.
     min_rise : float
-        The least fall before and rise after the extremum, as a share of the curve's range after `burn_in`, in (0, 1].
+        The least fall before and rise after the extremum, as a share of the range of the fitted curve, in (0, 1].
 
     Returns
     -------
@@ -175,11 +176,12 @@ def find_inversion(
         past = f" past burn_in={burn_in:g}" if burn_in else ""
         return Inversion(False, f"too few records ({len(epochs) - start} of at least {least}{past})")
     falling = values[start:] if kind == "min" else -values[start:]
+    if rule == "shape":
+        falling = without_spikes(falling)
     if rule != "first-increase" and np.ptp(falling) <= _STILL * np.abs(falling).max():
         return Inversion(False, "did not move")
     found: tuple[int, float] | Turn | str
     if rule == "shape":
-        falling = without_spikes(falling)
         turns, reason = find_turns(epochs[start:], falling, min_rise)
         if turns:
             return _described(turns, epochs[start:], falling, errors[start:], start, 1 if kind == "min" else -1)
@@ -239,33 +241,53 @@ def summarize_inversions(inversions: Sequence[Inversion]) -> InversionSummary:
 def _described(turns: list[Turn], epochs: Any, falling: Any, errors: Any, start: int, sign: int) -> Inversion:
     """The first of the turns, with what neighbouring records say of the curves there."""
     turn = turns[0]
+    x = log_updates(epochs)
+    x -= x[turn.lowest]
     about = np.arange(turn.low, turn.high + 1)
     while len(about) < _ABOUT and (about[0] > turn.start or about[-1] < turn.stop - 1):
         about = np.arange(max(about[0] - 1, turn.start), min(about[-1] + 2, turn.stop))
-    x = log_updates(epochs)
-    x = x[about] - x[turn.lowest]
-    # A parabola through the curve, which has its minimum here, and a line through the error, which falls.
-    value, value_spread = _fitted(x, falling[about], 2, turn.variance)
-    fall, rise = turn.top - float(value[-1]), turn.peak - float(value[-1])
-    error, error_spread = _fitted(x, errors[about], 1, 0.0)
-    ends = [float(np.polyval(error, x[np.searchsorted(about, at)])) for at in (turn.low, turn.high)]
+    # A parabola through the curve, which has its minimum here, over as many records as it describes; a line through the error.
+    level, spread = _level(x, falling, about, turn)
+    error, error_spread = _fitted(x[about], errors[about], 1, 0.0)
+    fall, rise = max(turn.fall, turn.top - level), max(turn.rise, turn.peak - level)
+    ends = [float(np.polyval(error, x[at])) for at in (turn.low, turn.high)]
     return Inversion(
         found=True,
         index=start + turn.lowest,
         epoch=_plain(epochs[turn.lowest]),
-        value=sign * float(value[-1]),
+        value=sign * level,
         train_error=float(np.clip(error[-1], 0, 1)),
         prominence=min(fall, rise),
         rebound=rise / fall,
         rise_to_noise=turn.to_noise,
         epoch_interval=(_plain(epochs[turn.low]), _plain(epochs[turn.high])),
-        value_interval=(sign * float(value[-1]) - value_spread, sign * float(value[-1]) + value_spread),
+        value_interval=(sign * level - spread, sign * level + spread),
         train_error_interval=(
             float(np.clip(min(*ends, error[-1]) - error_spread, 0, 1)),
             float(np.clip(max(*ends, error[-1]) + error_spread, 0, 1)),
         ),
         turns=tuple(_plain(epochs[each.lowest]) for each in turns),
     )
+
+
+def _level(x: NDArray[np.float64], falling: NDArray[np.float64], about: Any, turn: Turn) -> tuple[float, float]:
+    """The curve at its turn and half of its interval, from neighbouring records that lie on a parabola but for their noise."""
+    while True:
+        coefficients, spread = _fitted(x[about], falling[about], 2, turn.variance)
+        residual = falling[about] - np.polyval(coefficients, x[about])
+        if len(about) <= _ABOUT or np.mean(residual**2) <= 1.5 * turn.variance:
+            break
+        half = max(_ABOUT // 2, int(0.35 * len(about)))
+        kept = (about >= turn.lowest - half) & (about <= turn.lowest + half)
+        if kept.all() or kept.sum() < 4:
+            break
+        about = about[kept]
+    level = float(coefficients[-1])
+    # Correlated noise moves all of these records together, as far as a walk of as many steps.
+    wander = (turn.rise / turn.to_noise) ** 2 / (turn.stop - turn.lowest) * len(about) / 3
+    spread = float(np.hypot(spread, 2 * np.sqrt(wander)))
+    nearest = falling[max(turn.lowest - 1, 0) : turn.lowest + 2]
+    return level, spread + abs(level - float(nearest.mean()))
 
 
 def _fitted(x: NDArray[np.float64], y: NDArray[np.float64], degree: int, variance: float) -> tuple[Any, float]:
@@ -314,6 +336,7 @@ def _mirrored(reason: str) -> str:
         ("falling", "rising"),
         ("rose before it fell", "fell before it rose"),
         ("the rise is", "the fall is"),
+        ("minimum", "maximum"),
     ):
         reason = reason.replace(low, high)
     return reason

@@ -64,7 +64,7 @@ def because(summary: InversionSummary) -> str:
 
 
 def still_fall(summaries: list[InversionSummary]) -> bool:
-    """Whether no radius has an inversion, and each for this reason."""
+    """Whether no radius has an inversion, and all were still falling at the last record."""
     return all(set(summary.reasons) == {_STILL_FALLING} for summary in summaries)
 
 

@@ -156,12 +156,23 @@ class Run:
         """The same run, its inversions found by another burn-in and least rise; see `fe.train`."""
         if (burn_in, min_rise) == (self.burn_in, self.min_rise):
             return self
-        return replace(self, config={**self.config, "burn_in": burn_in, "min_rise": min_rise})
+        # Stragglers of a last pass over the data are those of the rule that it was made by.
+        return replace(
+            self,
+            config={**self.config, "burn_in": burn_in, "min_rise": min_rise},
+            straggler_bits=None,
+            straggler_epochs=None,
+        )
 
     @cached_property
     def inversion(self) -> NDArray[Any]:
         """(S, L, C) of Inversion: the first turn of each class's radius that noise does not explain; see `find_inversion`."""
         return self.inversions()
+
+    @cached_property
+    def turned(self) -> NDArray[np.bool_]:
+        """(S, L, C) bool: which radii have an inversion."""
+        return np.array([bool(inversion) for inversion in self.inversion.flat]).reshape(self.inversion.shape)
 
     def inversions(
         self,
@@ -173,7 +184,7 @@ class Run:
     ) -> NDArray[Any]:
         """Return the inversions of the radius, (S, L, C), or of the distance between classes, (S, L, C, C), as objects.
 
-        Of the distance it is the maximum that counts; a class has no distance, and so no inversion, to itself. Curves are
+        For distances the inversion is a maximum; a class has no distance, and so no inversion, to itself. Curves are
         judged over parameter updates, so that batches and passes agree; `epoch` and its interval are passes over the data.
         `burn_in` (in updates) and `min_rise` are optional, by default those of the run.
         """
@@ -253,7 +264,7 @@ class Run:
     @cached_property
     def straggler_share(self) -> NDArray[np.float64]:
         """(n,) in [0, 1]: in which share of the seeds that have an inversion of the point's class it is a straggler."""
-        found = np.array([[bool(inversion) for inversion in row] for row in self.inversion[:, -1]]).sum(0)
+        found = self.turned[:, -1].sum(0)
         share: NDArray[np.float64] = self.stragglers.sum(0) / np.maximum(found, 1)[self.codes]
         return share
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 __all__ = [
-    "curves_table", "epoch_of", "epoch_text", "radius_at_end", "readable_rows", "stragglers_per_seed", "stragglers_table",
-    "summary", "write_tables",
+    "curves_table", "epoch_of", "epoch_text", "radius_at_end", "readable_rows", "rule_text",
+    "stragglers_per_seed", "stragglers_table", "summary", "turning_networks", "turning_text", "write_tables",
 ]  # fmt: skip
 
 
@@ -91,18 +91,18 @@ def radius_at_end(run: "Run", layer: int, c: int) -> float | None:
     None where no network has points of the class.
     """
     radii = run.radius[:, -1, layer, c]
-    found = np.array([bool(inversion) for inversion in run.inversion[:, layer, c]])
+    found = run.turned[:, layer, c]
     known = radii[found] if found.any() else radii[np.isfinite(radii)]
     return float(known.mean()) if len(known) else None
 
 
 def turning_networks(run: "Run", layer: int = -1) -> int:
     """In how many networks every class has an inversion in a hidden layer."""
-    return int(np.array([[bool(inversion) for inversion in row] for row in run.inversion[:, layer]]).all(1).sum())
+    return int(run.turned[:, layer].all(1).sum())
 
 
 def turning_text(run: "Run", layer: int = -1) -> str:
-    """The same as a sentence; "" of one network with one class, whose row says it."""
+    """The same as a sentence; "" where there is one network, whose rows say it."""
     turning, seeds = turning_networks(run, layer), run.n_seeds
     if seeds == 1:
         return ""

@@ -33,7 +33,7 @@ from fastent.training.run import Run, load_run
 from fastent.training.schedule import updates_to_record
 from fastent.training.snapshot import Snapshot
 
-__all__ = ["environment", "layer_widths", "train"]
+__all__ = ["environment", "layer_widths", "sensible_threads", "train"]
 
 _CHECKPOINT_SECONDS = 60.0
 # Floating-point operations of an epoch (some 10 ms on one core) below which threads cost more than they bring, and very much
@@ -117,7 +117,7 @@ def train(
     optimizer : "sgd" or "adam"
         PyTorch's, with its defaults.
     momentum : float
-        Of SGD, in [0, 1).
+        SGD momentum, in [0, 1).
     batch_size : int, optional
         Points for an update, drawn anew in every epoch, the same for all networks; by default all points. With a batch size
         epochs are passes over the data, not updates, and there are records within the first passes too: after updates 1, 2, 3,
@@ -211,8 +211,8 @@ def train(
     if without is not None:
         config["exclude_per_seed"] = hashlib.sha256(np.packbits(without).tobytes()).hexdigest()[:16]
     factory = _factory(model, data, activation)
-    if threads is None and factory is None and _operations(data, config) < _WORTH_SHARING:
-        threads = 1
+    if factory is None:
+        threads = sensible_threads(threads, data.x_train.shape, config, len(data.classes))
     with limit_threads(threads):
         config |= environment()
         if resume is not None and not isinstance(resume, Run):
@@ -465,11 +465,13 @@ def _check_memory(config: dict[str, Any], data: Data, n_records: int) -> None:
     )
 
 
-def _operations(data: Data, config: dict[str, Any]) -> float:
-    """Of one epoch: forward, and twice that backward, two for each weight and point."""
-    widths: tuple[int, ...] = (data.x_train.shape[1], *config["hidden"], len(data.classes))
+def sensible_threads(threads: int | None, shape: tuple[int, ...], config: dict[str, Any], n_classes: int) -> int | None:
+    """One where nothing is asked for and an epoch of the fully connected networks is over before threads have met."""
+    widths: tuple[int, ...] = (shape[1], *config["hidden"], n_classes)
     weights = sum(before * after for before, after in pairwise(widths))
-    return 6.0 * len(data.x_train) * int(config["seeds"]) * weights
+    # Forward, and twice that backward, two operations for each weight and point.
+    operations = 6.0 * shape[0] * int(config["seeds"]) * weights
+    return 1 if threads is None and operations < _WORTH_SHARING else threads
 
 
 def environment() -> dict[str, Any]:

@@ -11,12 +11,13 @@ but the order of its pieces (isotonic regression; Frisen 1986 for one turn). It 
 - The rise, with the distance that a random walk covers in the same number of records if its steps are as large as the curve's.
   The step comes from second differences of means of h records (the modified Allan variance, Allan and Barnes 1981), at the h
   where it is least. For a random walk all h agree; noise that is independent, or forgets, or alternates from step to step
-  averages out within the means and leaves less as h grows.
+  averages out within the means and leaves less as h grows. What is smoother than a random walk, such as slow waves, is taken
+  for part of the curve's shape.
 - The fall, likewise, which tells training from a mere random walk.
-- The squared error that the turn saves, with the variance of a step, which excludes fits to a few noisy records.
+- The squared error that the turn saves, with the scatter of a record, which excludes fits to a few noisy records.
 
-The thresholds were chosen on one half of the curves in bench/inversion_power.py and judged on the other half; its table says
-how often noise is called a turn and how often turns are found.
+The thresholds were chosen on one half of the shapes in bench/inversion_power.py and judged on the other, and raised a little by
+both when the bins were made finer; its table says how often noise is called a turn and how often turns are found.
 
 References
 ----------
@@ -51,7 +52,7 @@ _BLOCKS = 4.5
 _LEAST_PIECE = 7
 # A fall of fewer records than this has no noise of its own: that of the rise stands in.
 _OWN_NOISE = 20
-# What a fall must be beside a random walk's wandering, and the error that a turn saves beside the variance of a step.
+# Least ratio of the fall to the distance a random walk covers, and of the error that a turn saves to the scatter of a record.
 _FALL_TO_NOISE = 3.5
 _SAVED_TO_NOISE = 25.0
 # Where the error of a turn elsewhere exceeds the least by less than this many variances of the noise, it may lie there: 95 %.
@@ -65,8 +66,9 @@ class Turn(NamedTuple):
     """One turn from falling to rising, as positions in the records and in units of the curve.
 
     `lowest`, and the records from `low` to `high` that it cannot be told from; `start`, where the fall begins, and `stop`, one
-    past the record at which the rise ends; `top` and `peak`, the smoothed curve there; `to_noise`, the rise in units of how far
-    noise as large and as correlated as the curve's would wander; `variance` of the noise, per record.
+    past the record at which the rise ends; `fall` and `rise` of the fit, above 0; `top` and `peak`, the smoothed curve at both
+    ends; `to_noise`, the rise in units of how far noise as large and as correlated as the curve's would wander; `variance` of
+    the noise, per record.
     """
 
     lowest: int
@@ -74,6 +76,8 @@ class Turn(NamedTuple):
     high: int
     start: int
     stop: int
+    fall: float
+    rise: float
     top: float
     peak: float
     to_noise: float
@@ -100,7 +104,13 @@ def find_turns(updates: Array, curve: Array, min_rise: float) -> Turns:
     least, span = float(curve.min()), float(np.ptp(curve))
     search = _Search(updates, (curve - least) / span, min_rise)
     turns = [
-        turn._replace(top=least + turn.top * span, peak=least + turn.peak * span, variance=turn.variance * span**2)
+        turn._replace(
+            fall=turn.fall * span,
+            rise=turn.rise * span,
+            top=least + turn.top * span,
+            peak=least + turn.peak * span,
+            variance=turn.variance * span**2,
+        )
         for turn in search.turns(0, len(search.means))
     ]
     return Turns(turns, "" if turns else search.reason)
@@ -120,10 +130,11 @@ def without_spikes(curve: Array) -> Array:
     Far is ten times the usual distance of the records there from their running median, and four times the steps on both sides
     and across: neither a corner is a spike, nor what goes up and down all the time.
     """
-    median = median_filter(curve, _NEIGHBOURS, mode="nearest")
+    # The first record may stand apart, as untrained networks do; the last may not.
+    around = np.pad(np.pad(curve, (0, 2), mode="reflect"), (2, 0), mode="edge")
+    median = median_filter(around, _NEIGHBOURS)[2:-2]
     away = np.abs(curve - median)
-    usual = 1.4826 * median_filter(away, 4 * _NEIGHBOURS + 1, mode="nearest")
-    around = np.pad(curve, 2, mode="edge")
+    usual = 1.4826 * median_filter(away, 4 * _NEIGHBOURS + 1, mode="mirror")
     steps = np.abs([around[:-4] - around[1:-3], around[1:-3] - around[3:-1], around[3:-1] - around[4:]]).max(0)
     return np.where((away > 10 * usual) & (away > 4 * steps), median, curve)
 
@@ -137,7 +148,7 @@ class _Search:
         self.counts = np.diff(self.first).astype(np.float64)
         self.means = np.add.reduceat(curve, self.first[:-1]) / self.counts
         # The more records a bin has, the more of their wandering averages out, and the fewer rises there are to choose from.
-        self.rise_to_noise = min(2.65, 3.05 - 0.31 * math.log(len(curve) / len(self.means)))
+        self.rise_to_noise = min(2.65, max(1.2, 3.05 - 0.31 * math.log(len(curve) / len(self.means))))
         self.range: float | None = None
         self.reason = ""
 
@@ -153,7 +164,12 @@ class _Search:
         top, trough, peak = (int(cut) for cut in cuts)
         turn = self._judged(fit, without - best, begin, top, trough, peak)
         if turn is None:
-            return []
+            if trough == len(fit):
+                return []
+            # Later noise must not hide an earlier turn; the reason is that of the longer stretch.
+            reason, earlier = self.reason, self.turns(begin, begin + trough)
+            self.reason = reason
+            return earlier
         return [*self.turns(begin, begin + trough), turn, *self.turns(begin + peak - 1, end)]
 
     def _judged(self, fit: Array, saved: float, begin: int, top: int, trough: int, peak: int) -> Turn | None:
@@ -174,12 +190,12 @@ class _Search:
         own, _ = _noise(self.curve[start:rising]) if rising - start >= _OWN_NOISE else (math.inf, 0.0)
         to_noise = rise / math.sqrt(walk * (stop - bottom))
         fall_to_noise = fall / math.sqrt((walk if math.isinf(own) else own) * (rising - start))
-        step = max(float(np.var(np.diff(self.curve[bottom:stop]))) / 2, _ROUNDING**2)
-        if to_noise <= self.rise_to_noise or fall_to_noise <= _FALL_TO_NOISE or saved <= _SAVED_TO_NOISE * step:
+        scatter = max(float(np.var(np.diff(self.curve[bottom:stop]))) / 2, _ROUNDING**2)
+        if to_noise <= self.rise_to_noise or fall_to_noise <= _FALL_TO_NOISE or saved <= _SAVED_TO_NOISE * scatter:
             return None
         lowest, low, high = self._located(start, stop, variance)
         ends = self._edge(start, begin + top, float(fit[top])), self._edge(stop - 1, begin + peak - 1, float(fit[peak - 1]))
-        return Turn(lowest, low, high, start, stop, *ends, to_noise, variance)
+        return Turn(lowest, low, high, start, stop, fall, rise, *ends, to_noise, variance)
 
     def _edge(self, record: int, bin_: int, fitted: float) -> float:
         """The curve at a record at the edge of a bin: on the line through the bin, or its mean where that lies farther out."""
@@ -250,16 +266,13 @@ def _noise(piece: Array) -> tuple[float, float]:
 
     (inf, 0) for a piece too short to tell.
     """
-    walk, variance, single = math.inf, 0.0, 0.0
-    for h in _SCALES:
-        if len(piece) < max(_BLOCKS * h, 3 * h + 1):
-            break
-        square = float(second_differences(piece, h))
-        # For a random walk of unit steps the expected square is (h^2 + 1) / h; for independent noise of unit variance, 6 / h.
-        step = max(square * h / (h * h + 1), _ROUNDING**2)
-        if step < walk:
-            # What alternates leaves nothing in the means, but moves the records.
-            walk, variance = step, max(square * h / 6, single)
-        if h == 1:
-            single = square / 6
-    return walk, variance
+    scales = [h for h in _SCALES if len(piece) >= max(_BLOCKS * h, 3 * h + 1)]
+    if not scales:
+        return math.inf, 0.0
+    squares = np.array([second_differences(piece, h) for h in scales])
+    h = np.array(scales, float)
+    # For a random walk of unit steps the expected square is (h^2 + 1) / h; for independent noise of unit variance, 6 / h.
+    steps = np.maximum(squares * h / (h * h + 1), _ROUNDING**2)
+    least = int(steps.argmin())
+    # What alternates leaves nothing in the means, but moves the records.
+    return float(steps[least]), float(max(squares[least] * h[least], squares[0]) / 6)
