@@ -66,8 +66,8 @@ if TYPE_CHECKING:
 
 # Columns of the table of a run that a narrow terminal does without.
 _DISPENSABLE = (
-    "final radius", "radius at inversion", "rebound", "stragglers / seed", "consensus stragglers", "seeds", "epoch",
-    "95 % interval",
+    "final radius", "radius at inversion", "rebound", "stragglers / seed", "consensus stragglers", "epoch", "95 % interval",
+    "seeds",
 )  # fmt: skip
 
 # A line for each paragraph: the terminal breaks them.

@@ -66,21 +66,58 @@ def test_a_maximum_is_a_minimum_upside_down():
     assert find_inversion(EPOCH, -valley(rise=0.003), ERROR, kind="max").reason == "the fall is below min_rise"
 
 
-@pytest.mark.parametrize("rule", ["shape", "interior"])
 @pytest.mark.parametrize(
     ("curve", "reason"),
     [
-        (1 / (1 + EPOCH), "still falling at the last record"),
+        (-np.log1p(EPOCH), "still falling at the last record"),
         (EPOCH * 1.0, "rose before it fell"),
         (valley(rise=0.003), "the rise is below min_rise"),
+        (np.exp(-EPOCH / 20), "no rise after the fall"),
         (np.full(501, 0.7), "did not move"),
         (0.7 + 1e-7 * np.sin(EPOCH), "did not move"),
     ],
 )
-def test_no_inversion_and_why(rule, curve, reason):
-    found = find_inversion(EPOCH, curve, ERROR, rule=rule)
+def test_no_inversion_and_why(curve, reason):
+    found = find_inversion(EPOCH, curve, ERROR)
     assert not found
     assert found == Inversion(False, reason)
+
+
+def test_the_interior_rule_and_its_reasons():
+    assert find_inversion(EPOCH, valley(), ERROR, rule="interior").index == 150
+    for curve, reason in (
+        (1 / (1 + EPOCH), "still falling at the last record"),
+        (EPOCH * 1.0, "rose before it fell"),
+        (valley(rise=0.003), "the rise is below min_rise"),
+    ):
+        assert find_inversion(EPOCH, curve, ERROR, rule="interior") == Inversion(False, reason)
+
+
+@pytest.mark.parametrize("noise", [0, 1e-4, 3e-3])
+def test_a_plateau_is_not_called_falling(noise):
+    curve = 0.8 + 0.15 * np.exp(-EPOCH / 15) + noise * np.random.default_rng(0).standard_normal(501)
+    assert find_inversion(EPOCH, curve, ERROR).reason in ("no rise after the fall", "the rise is below min_rise")
+
+
+@pytest.mark.parametrize(
+    ("curves", "message"),
+    [
+        ((["a"] * 501, ERROR), "curve has dtype <U1: numbers are needed"),
+        ((valley(), 100 * ERROR), "train_error has 50: shares of misclassified points, from 0 to 1, are needed"),
+        ((np.ma.masked_less(valley(), 0.81), ERROR), "curve is a masked array"),
+        ((valley() * 1e150, ERROR), "curve has values of up to .*: divide them by a power of ten"),
+        ((valley() * 1j, ERROR), "curve has dtype complex128: numbers are needed"),
+    ],
+)
+def test_what_is_no_curve_is_refused(curves, message):
+    with pytest.raises(fe.FastentError, match=message):
+        find_inversion(EPOCH, *curves)
+
+
+def test_tensors_are_curves():
+    torch = pytest.importorskip("torch")
+    for made in (torch.tensor(valley()).requires_grad_(), torch.tensor(valley()).bfloat16()):
+        assert find_inversion(torch.arange(501), made, torch.tensor(ERROR)).epoch == pytest.approx(150, abs=30)
 
 
 def test_a_radius_that_rises_and_then_falls_to_the_end_may_still_turn():
@@ -153,7 +190,7 @@ def test_turns_are_found_through_noise_and_their_intervals_hold_them(noise):
 
 
 def test_the_error_at_an_oscillating_inversion_is_that_of_neighbouring_records():
-    noisy = ERROR + 0.05 * (-1.0) ** EPOCH
+    noisy = (ERROR + 0.05 * (-1.0) ** EPOCH).clip(0)
     found = find_inversion(EPOCH, valley() + 0.01 * (-1.0) ** EPOCH, noisy)
     assert found.train_error == pytest.approx(ERROR[found.index], abs=0.02)
     assert found.train_error_interval[0] <= ERROR[150] <= found.train_error_interval[1]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastent.training.inversion import Inversion, InversionSummary, summarize_inversions
-from fastent.training.reasons import because, joined, still_fall, subject, without_inversion
+from fastent.training.reasons import because, ended_too_early, joined, subject, without_inversion
 from fastent.training.run import Run
 from fastent.training.tables import epoch_of, radius_at_end
 
@@ -60,7 +60,7 @@ def headline(run: Run) -> Headline:
     usual = [summary for summary in summaries if summary.usual]
     if not any(summary.found for summary in summaries):
         title = f"No inversion in {_epochs(run)}"
-        longer = ("Train longer to see whether the radii turn.",) if still_fall(summaries) else ()
+        longer = ("Train longer to see whether the radii turn.",) if ended_too_early(summaries) else ()
         if len({_cause(summary) for summary in summaries}) == 1:
             return Headline(f"{title}: {because(summaries[0])}.", longer)
         return Headline(f"{title}.", (*without_inversion(run), *longer))

@@ -44,7 +44,7 @@ _LEAST_KEPT, _MOST_KEPT = 8, 64
 _KEPT_BYTES = 1 << 30
 # What must be the same for a run to be continued; the rest (epochs, versions, threads, device) may differ.
 _IDENTITY = (
-    "fingerprint", "classes", "standardize", "model", "layers", "hidden", "activation", "seeds", "seed", "lr", "optimizer",
+    "classes", "fingerprint", "standardize", "model", "layers", "hidden", "activation", "seeds", "seed", "lr", "optimizer",
     "momentum", "batch_size", "record_every", "record_points", "queries", "metrics",
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastent.arrays import as_array
 from fastent.errors import FastentError
 from fastent.intervals import student_mean
 from fastent.options import choice, number
@@ -36,9 +37,9 @@ class Inversion:
     found : bool
     reason : str
         Empty if found, else one of "too few records (n of at least m)", "did not move", "rose before it fell", "still falling
-        at the last record", "the rise is below min_rise", "too few records after the minimum", "no larger than the noise
-        explains" (for a maximum "rising" stands for "falling", "fell" for "rose", "fall" for "rise"); "never stopped falling"
-        by rule "first-increase"; "the network is trained on no point of the class" in runs.
+        at the last record", "no rise after the fall", "the rise is below min_rise", "too few records after the minimum", "no
+        larger than the noise explains" (for a maximum "rising" stands for "falling", "fell" for "rose", "fall" for "rise");
+        "never stopped falling" by rule "first-increase"; "the network is trained on no point of the class" in runs.
     index : int
         Position of the record nearest to the minimum: the one whose weights define the stragglers.
     epoch : int or float
@@ -203,7 +204,7 @@ def find_inversion(
 
 def fitted_curve(epoch: ArrayLike, curve: ArrayLike, *, kind: Literal["min", "max"] = "min") -> tuple[Any, Any]:
     """(K,) epochs and (K,) values of the piecewise monotone fit in which `find_inversion` looks for turns."""
-    epochs, values, _ = _check_curves(epoch, curve, curve)
+    epochs, values, _ = _check_curves(epoch, curve, np.zeros(np.shape(curve)))
     if len(values) < LEAST_RECORDS:
         raise FastentError(f"a curve of {len(values)} records has no fit: record at least {LEAST_RECORDS}")
     at, fit = monotone_fit(epochs, without_spikes(values if kind == "min" else -values))
@@ -230,7 +231,7 @@ def summarize_inversions(inversions: Sequence[Inversion]) -> InversionSummary:
         train_error=mean.value if found else None,
         std=float(errors.std(ddof=1)) if len(found) > 1 else None,
         # Of two equal numbers there is no saying how far others would be.
-        interval=(mean.low, mean.high) if len(found) > 1 + (mean.low == mean.high) else None,
+        interval=(mean.low, min(mean.high, 1.0)) if len(found) > 1 + (mean.low == mean.high) else None,
         epoch=over_seeds("epoch", np.median),
         value=over_seeds("value", np.mean),
         rebound=over_seeds("rebound", np.mean),
@@ -342,9 +343,16 @@ def _mirrored(reason: str) -> str:
     return reason
 
 
+def _as_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    given = as_array(values, name)
+    if given.dtype.kind not in "fiub":
+        raise FastentError(f"{name} has dtype {given.dtype}: numbers are needed")
+    return given.astype(np.float64)
+
+
 def _check_curves(*curves: ArrayLike) -> list[NDArray[Any]]:
     names = ("epoch", "curve", "train_error")
-    arrays = [np.asarray(curve, float) for curve in curves]
+    arrays = [_as_numbers(curve, name) for curve, name in zip(curves, names, strict=True)]
     for name, array in zip(names, arrays, strict=True):
         if array.ndim != 1 or len(array) != len(arrays[0]):
             shapes = ", ".join(f"{n} {a.shape}" for n, a in zip(names, arrays, strict=True))
@@ -356,6 +364,9 @@ def _check_curves(*curves: ArrayLike) -> list[NDArray[Any]]:
             raise FastentError(f"{name} has values of up to {np.abs(array).max():g}: divide them by a power of ten")
     if (np.diff(arrays[0]) <= 0).any():
         raise FastentError("epoch is not increasing: sort the records by epoch")
+    wrong = arrays[2][(arrays[2] < 0) | (arrays[2] > 1)]
+    if len(wrong):
+        raise FastentError(f"train_error has {wrong[0]:g}: shares of misclassified points, from 0 to 1, are needed")
     if len(arrays[0]) and arrays[0][0] < 0:
         raise FastentError(f"epoch begins at {arrays[0][0]:g}: updates or passes made so far are needed, from 0")
     return arrays

@@ -7,14 +7,15 @@ from fastent.training.inversion import InversionSummary
 if TYPE_CHECKING:
     from fastent.training.run import Run
 
-__all__ = ["because", "ended_too_early", "joined", "may_turn_later", "shortly", "still_fall", "subject", "without_inversion"]
+__all__ = ["because", "ended_too_early", "joined", "may_turn_later", "shortly", "subject", "without_inversion"]
 
 # More classes than this are counted, not named.
 _NAMED = 3
 _STILL_FALLING, _TOO_SHORT = "still falling at the last record", "too few records"
+_RISING = "the rise is below min_rise"
 _SHORT = {
-    _STILL_FALLING: "still falling", _TOO_SHORT: "too few records", "rose before": "rose first",
-    "did not move": "did not move", "the rise is": "rise too small", "no larger": "noise",
+    _STILL_FALLING: "still falling", _TOO_SHORT: "too few records", _RISING: "rise too small", "no rise": "no rise",
+    "rose before": "rose first", "did not move": "did not move", "no larger": "noise",
     "the network is trained on no": "no points",
 }  # fmt: skip
 # Reasons of `find_inversion` that need a subject to be read in a sentence, of one radius and of several.
@@ -22,7 +23,8 @@ _CLAUSES = {
     _STILL_FALLING: ("the radius was still falling at the last record", "radii were still falling at the last record"),
     "rose before it fell": ("the radius rose before it fell", "radii rose before they fell"),
     "did not move": ("the radius did not move", "radii did not move"),
-    "the rise is below min_rise": (
+    "no rise after the fall": ("the radius fell and did not rise", "radii fell and did not rise"),
+    _RISING: (
         "the rise after the minimum is below the least that counts",
         "rises after the minimum are below the least that counts",
     ),
@@ -63,11 +65,6 @@ def because(summary: InversionSummary) -> str:
     return joined([_CLAUSES.get(reason, (reason,))[0] + seeds.format(times) for reason, times in reasons])
 
 
-def still_fall(summaries: list[InversionSummary]) -> bool:
-    """Whether no radius has an inversion, and all were still falling at the last record."""
-    return all(set(summary.reasons) == {_STILL_FALLING} for summary in summaries)
-
-
 def ended_too_early(summaries: list[InversionSummary]) -> bool:
     """Whether every radius without an inversion may have one later."""
     return all(may_turn_later(reason) for summary in summaries for reason in summary.reasons)
@@ -75,7 +72,7 @@ def ended_too_early(summaries: list[InversionSummary]) -> bool:
 
 def may_turn_later(reason: str) -> bool:
     """Whether a radius without an inversion, for this reason, may have one when training goes on."""
-    return reason == _STILL_FALLING or reason.startswith(_TOO_SHORT)
+    return reason in (_STILL_FALLING, _RISING) or reason.startswith(_TOO_SHORT)
 
 
 def subject(run: "Run", c: int) -> str:

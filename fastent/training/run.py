@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Run", "load_run"]
 
 RECORDS_FILE = "run.npz"
+# Radii of unit rows in single precision that differ by less are equal.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +193,7 @@ class Run:
         choice("of", of, ("radius", "distance"))
         curves = self.radius if of == "radius" else self.distance
         kind: Literal["min", "max"] = "min" if of == "radius" else "max"
-        first = (self.burn_in if burn_in is None else burn_in) / self.updates_per_epoch
+        first = self.burn_in if burn_in is None else burn_in
         least = self.min_rise if min_rise is None else min_rise
         found = np.empty((curves.shape[0], *curves.shape[2:]), object)
         for place in np.ndindex(found.shape):
@@ -199,12 +201,30 @@ class Run:
             curve = curves[(seed, slice(None), *rest)]
             if np.isnan(curve).any():
                 found[place] = Inversion(False, "the network is trained on no point of the class")
+            elif np.ptp(curve) < _ROUNDING:
+                found[place] = Inversion(False, "did not move")
             else:
-                # The rule looks at ratios of epochs alone, which are those of updates.
-                found[place] = find_inversion(
-                    self.epoch, curve, self.train_error[seed], kind=kind, rule=rule, burn_in=first, min_rise=least
+                turned = find_inversion(
+                    self.update, curve, self.train_error[seed], kind=kind, rule=rule, burn_in=first, min_rise=least
                 )
+                found[place] = turned if self.updates_per_epoch == 1 or not turned else self._in_epochs(turned)
         return found
+
+    def _in_epochs(self, turned: Inversion) -> Inversion:
+        """An inversion whose epochs are updates, by passes over the data."""
+        of = dict(zip(self.update.tolist(), self.epoch.tolist(), strict=True))
+
+        def passes(update: Any) -> float:
+            epoch = float(of[int(update)])
+            return int(epoch) if epoch.is_integer() else epoch
+
+        interval = turned.epoch_interval
+        return replace(
+            turned,
+            epoch=passes(turned.epoch),
+            epoch_interval=None if interval is None else (passes(interval[0]), passes(interval[1])),
+            turns=None if turned.turns is None else tuple(map(passes, turned.turns)),
+        )
 
     def inversion_summary(self, layer: int = -1) -> list[InversionSummary]:
         """Mean eps*, spread and interval over seeds, for each class, in one hidden layer, by default the last."""

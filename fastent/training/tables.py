@@ -196,7 +196,7 @@ def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
                 f"{row['value']:.4f}" if found else "",
                 "" if row["radius_at_end"] is None else f"{row['radius_at_end']:.4f}",
                 f"{row['rebound']:.2f}" if row["rebound"] is not None else "",
-                "" if row["stragglers_per_seed"] is None else f"{row['stragglers_per_seed']:.0f}",
+                "" if row["stragglers_per_seed"] is None else f"{row['stragglers_per_seed']:.1f}",
                 str(row["consensus_stragglers"]),
             )
         )

@@ -41,7 +41,7 @@ _CHECKPOINT_SECONDS = 60.0
 _WORTH_SHARING = 1e9
 # What must be the same for a run to be continued; the rest (epochs, versions, threads) may differ.
 _IDENTITY = (
-    "fingerprint", "classes", "standardize", "model", "model_digest", "layers", "hidden", "activation", "init_scale", "seeds",
+    "classes", "fingerprint", "standardize", "model", "model_digest", "layers", "hidden", "activation", "init_scale", "seeds",
     "seed", "exclude_per_seed", "lr", "optimizer", "momentum", "batch_size", "dtype", "test_every",
 )  # fmt: skip
 

@@ -121,7 +121,7 @@ def monotone_fit(updates: Array, curve: Array) -> tuple[Array, Array]:
     search = _Search(updates, curve, 0.0)
     fit = np.empty(len(search.means))
     best_turn(search.means, search.counts, np.empty(3, np.int64), fit)
-    return np.exp(np.add.reduceat(log_updates(updates), search.first[:-1]) / search.counts), fit
+    return np.exp(search.x), fit
 
 
 def without_spikes(curve: Array) -> Array:
@@ -144,8 +144,10 @@ class _Search:
 
     def __init__(self, updates: Array, curve: Array, min_rise: float) -> None:
         self.curve, self.min_rise = curve, min_rise
-        self.first = _bins(log_updates(updates))
+        x = log_updates(updates)
+        self.first = _bins(x)
         self.counts = np.diff(self.first).astype(np.float64)
+        self.x = np.add.reduceat(x, self.first[:-1]) / self.counts
         self.means = np.add.reduceat(curve, self.first[:-1]) / self.counts
         # The more records a bin has, the more of their wandering averages out, and the fewer rises there are to choose from.
         self.rise_to_noise = min(2.65, max(1.2, 3.05 - 0.31 * math.log(len(curve) / len(self.means))))
@@ -176,7 +178,7 @@ class _Search:
         """The candidate as a turn, if it is one; else `reason` says what it lacks."""
         assert self.range is not None
         least = self.min_rise * self.range
-        self.reason = _reason(fit, least)
+        self.reason = _reason(self.x[begin : begin + len(fit)], fit, least)
         if trough == len(fit):
             return None
         fall, rise = float(fit[top] - fit[trough - 1]), float(fit[peak - 1] - fit[trough - 1])
@@ -219,14 +221,19 @@ class _Search:
         return start + lowest, start + int(near[0]), start + int(near[-1]) + 1
 
 
-def _reason(fit: Array, least: float) -> str:
-    """Why a curve has no turn, by its fit."""
-    lowest = int(fit.argmin())
+def _reason(x: Array, fit: Array, least: float) -> str:
+    """Why a curve has no turn, by its fit at the logarithms x of the updates."""
+    lowest, slight = int(fit.argmin()), least / 5
+    halfway = min(int(np.searchsorted(x, x[-1] - math.log(2))), len(fit) - 2)
+    falling = fit[halfway] - fit[-1] >= slight  # since half of the updates
     if fit[: lowest + 1].max() - fit[lowest] < least:  # the lowest is the beginning
-        return "still falling at the last record" if fit.max() - fit[-1] >= least else "rose before it fell"
-    if fit[lowest:].max() - fit[lowest] >= least:
+        return "still falling at the last record" if falling else "rose before it fell"
+    rise = fit[lowest:].max() - fit[lowest]
+    if rise >= least:
         return "no larger than the noise explains"
-    return "still falling at the last record" if fit[-1] <= fit[lowest] else "the rise is below min_rise"
+    if falling:
+        return "still falling at the last record"
+    return "the rise is below min_rise" if rise >= slight else "no rise after the fall"
 
 
 def log_updates(updates: Array) -> Array:
