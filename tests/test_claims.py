@@ -66,7 +66,7 @@ def test_without_stragglers_there_is_no_inversion(digits, tmp_path, monkeypatch)
     # Without the stragglers radii still fall where the epochs end, and may turn later: that is no proof.
     assert found.verdict.holds == "undecided"
     assert without.unfinished > 0.5
-    assert "still falling at the last epoch: train longer to see whether they turn." in found.verdict.sentence
+    assert "at the last epoch: train longer to see whether they turn." in found.verdict.sentence
     assert everything.share == random.share == 1
     assert without.share == 0
     assert without.depth.high < 0.05 < random.depth.low

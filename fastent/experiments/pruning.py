@@ -36,7 +36,8 @@ class Arm(NamedTuple):
     share: of the radii (seed, class; and draw) in the last hidden layer that have an inversion. share_interval: 95 %, Wilson's,
     as if a network had one radius. critical_error: eps*, mean over networks. depth: the smaller of a radius's fall before and
     its rise after the inversion, as a share of its range, 0 without one; mean over radii, interval over networks. radius: (E,)
-    mean over networks and classes. unfinished: share of the radii that still fall at the last record, and so may turn later.
+    mean over networks and classes. unfinished: share of the radii that still fall, or rise by less than counts, at the last
+    record, and so may turn later.
     """
 
     name: str
@@ -80,15 +81,15 @@ class Pruning(Result):
         said = (
             f"{percent_text(everything.share, 0)} of the radii have an inversion; without the {len(self.stragglers)} "
             f"stragglers {percent_text(without.share, 0)}, without as many random points {percent_text(random.share, 0)}, "
-            f"without as many of the highest loss {percent_text(loss.share, 0)}. Depth of the dip: "
+            f"without as many of the highest loss {percent_text(loss.share, 0)}. Depth of the inversion, 0 without one: "
             + ", ".join(estimate_text(arm.depth) for arm in self.arms)
-            + f"; a dip counts from {_SHALLOW:g} of the range."
+            + f"; it counts from {_SHALLOW:g} of the range."
         )
         gone = without.share < _GONE and without.depth.high < _SHALLOW
         kept = random.share > everything.share - _GONE and random.depth.low > _SHALLOW
         if gone and kept and without.unfinished > _GONE:
             falling = percent_text(without.unfinished, 0)
-            later = f"Without the stragglers {falling} of the radii were still falling at the last epoch"
+            later = f"Without the stragglers {falling} of the radii still fell, or rose by less than counts, at the last epoch"
             return Verdict("undecided", f"{said} {later}: train longer to see whether they turn.")
         if gone and kept:
             return Verdict("yes", said)
