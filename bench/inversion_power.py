@@ -184,7 +184,7 @@ def judge(cell: Cell, curves: int) -> dict[str, Any]:
     at = updates(cell.records, cell.spacing)
     s = np.arange(cell.records) / (cell.records - 1)
     found, away, covered, seconds = 0, [], {"epoch": 0, "value": 0, "train_error": 0}, 0.0
-    errors = 0.5 * np.exp(-4 * s)
+    errors = 0.3 + 0.2 * np.exp(-4 * s)
     for _ in range(curves):
         lowest = 0
         if cell.rise:
@@ -197,7 +197,7 @@ def judge(cell: Cell, curves: int) -> dict[str, Any]:
         if cell.noise:
             curve = curve + cell.level * {**NOISES, **BEYOND}[cell.noise](cell.records, random)
         started = time.perf_counter()
-        noisy = errors + cell.level * random.standard_normal(cell.records) if cell.rise else errors
+        noisy = (errors + cell.level * random.standard_normal(cell.records)).clip(0, 1) if cell.rise else errors
         inversion = find_inversion(at, curve, noisy)
         seconds += time.perf_counter() - started
         found += bool(inversion)

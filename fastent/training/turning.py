@@ -48,6 +48,8 @@ _LARGEST = 1 / 24
 # Records over which noise is averaged before it is differenced; only those that fit this often into a piece are used.
 _SCALES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _BLOCKS = 4.5
+# Each further search, of what stands before a rise that was none, is the stricter by this factor.
+_AGAIN = 1.2
 # Where a rise has fewer records than this, its noise is that of so many records before its end.
 _LEAST_PIECE = 7
 # A fall of fewer records than this has no noise of its own: that of the rise stands in.
@@ -151,11 +153,13 @@ class _Search:
         self.means = np.add.reduceat(curve, self.first[:-1]) / self.counts
         # The more records a bin has, the more of their wandering averages out, and the fewer rises there are to choose from.
         self.rise_to_noise = min(2.65, max(1.2, 3.05 - 0.31 * math.log(len(curve) / len(self.means))))
+        # More scales to choose from, of which one may show a random walk as too smooth.
+        self.fall_to_noise = _FALL_TO_NOISE + 0.25 * max(0.0, math.log(len(curve) / 100))
         self.range: float | None = None
         self.reason = ""
 
-    def turns(self, begin: int, end: int) -> list[Turn]:
-        """Those in the bins from `begin` to `end`, in order."""
+    def turns(self, begin: int, end: int, strictness: float = 1.0) -> list[Turn]:
+        """Those in the bins from `begin` to `end`, in order; `strictness` multiplies what a rise must be beside its noise."""
         if end - begin < 3:
             return []
         means, counts = self.means[begin:end], self.counts[begin:end]
@@ -164,17 +168,18 @@ class _Search:
         if self.range is None:
             self.range = float(np.ptp(fit))
         top, trough, peak = (int(cut) for cut in cuts)
-        turn = self._judged(fit, without - best, begin, top, trough, peak)
+        turn = self._judged(fit, without - best, begin, top, trough, peak, strictness)
         if turn is None:
             if trough == len(fit):
                 return []
             # Later noise must not hide an earlier turn; the reason is that of the longer stretch.
-            reason, earlier = self.reason, self.turns(begin, begin + trough)
+            reason, earlier = self.reason, self.turns(begin, begin + trough, strictness * _AGAIN)
             self.reason = reason
             return earlier
-        return [*self.turns(begin, begin + trough), turn, *self.turns(begin + peak - 1, end)]
+        before, after = self.turns(begin, begin + trough, strictness), self.turns(begin + peak - 1, end, strictness)
+        return [*before, turn, *after]
 
-    def _judged(self, fit: Array, saved: float, begin: int, top: int, trough: int, peak: int) -> Turn | None:
+    def _judged(self, fit: Array, saved: float, begin: int, top: int, trough: int, peak: int, strictness: float) -> Turn | None:
         """The candidate as a turn, if it is one; else `reason` says what it lacks."""
         assert self.range is not None
         least = self.min_rise * self.range
@@ -193,7 +198,11 @@ class _Search:
         to_noise = rise / math.sqrt(walk * (stop - bottom))
         fall_to_noise = fall / math.sqrt((walk if math.isinf(own) else own) * (rising - start))
         scatter = max(float(np.var(np.diff(self.curve[bottom:stop]))) / 2, _ROUNDING**2)
-        if to_noise <= self.rise_to_noise or fall_to_noise <= _FALL_TO_NOISE or saved <= _SAVED_TO_NOISE * scatter:
+        if (
+            to_noise <= strictness * self.rise_to_noise
+            or fall_to_noise <= self.fall_to_noise
+            or saved <= _SAVED_TO_NOISE * scatter
+        ):
             return None
         lowest, low, high = self._located(start, stop, variance)
         ends = self._edge(start, begin + top, float(fit[top])), self._edge(stop - 1, begin + peak - 1, float(fit[peak - 1]))
