@@ -177,7 +177,11 @@ def report(cases: list[dict[str, Any]], about: dict[str, Any]) -> str:
         "# Inversions over a grid of trainings",
         "",
         f"Commit {about['commit']}; `python -m bench.inversion_grid`; {about['processor']}, at most {about['threads']} threads; "
-        f"{about['seconds']:.0f} s.",
+        f"{about['seconds']:.0f} s."
+        + (
+            f" {about['runs_of_an_earlier_commit']} runs had been trained by an earlier commit."
+            * bool(about["runs_of_an_earlier_commit"])
+        ),
         "",
         "Unless a row says otherwise: 8,192 digits of MNIST, even against odd, 20 tanh units, gradient descent on all points at",
         "learning rate 0.1, 500 epochs. `found` counts networks (seeds). Epochs are passes over the data; epochs and updates are",
@@ -207,21 +211,26 @@ def main() -> None:
     import llvmlite.binding as llvm
     import torch
 
+    import fastent as fe
     from fastent.files import write_text
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", metavar="PREFIX", help="Only rows whose names begin like this.")
     parser.add_argument("--seeds", type=int, help="Networks in each row.")
-    parser.add_argument("--keep", type=Path, help="A folder to which the runs are saved, for `fe.load_run`.")
+    parser.add_argument("--keep", type=Path, help="A folder for the runs; those that it holds are judged anew, not trained.")
     options = parser.parse_args()
     rows = {name: row for name, row in ROWS.items() if not options.rows or name.startswith(tuple(options.rows))}
     if not rows:
         parser.error(f"no row begins with {' or '.join(options.rows)}; there are: {', '.join(ROWS)}")
-    commit, started, cases, seconds = revision(), time.perf_counter(), [], {}
+    commit, started, cases, seconds, kept = revision(), time.perf_counter(), [], {}, 0
     for name, row in rows.items():
-        run = train(row, options.seeds or row.seeds)
-        if options.keep:
-            run.save(options.keep / name.replace(" ", "-").replace(",", ""))
+        place = None if options.keep is None else options.keep / name.replace(" ", "-").replace(",", "")
+        if place is not None and (place / "run.npz").exists():
+            run, kept = fe.load_run(place), kept + 1
+        else:
+            run = train(row, options.seeds or row.seeds)
+            if place is not None:
+                run.save(place)
         cases += (judged := judge(name, row, run))
         seconds[name] = round(run.seconds, 1)
         print(f"{name}: {seconds[name]:.1f} s", *map(_line, judged), sep="\n", flush=True)
@@ -232,6 +241,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "seconds": round(time.perf_counter() - started, 1),
         "training_seconds": seconds,
+        "runs_of_an_earlier_commit": kept,
     }
     text = report(cases, about)
     print(text)
