@@ -195,6 +195,7 @@ class Run:
         kind: Literal["min", "max"] = "min" if of == "radius" else "max"
         first = self.burn_in if burn_in is None else burn_in
         least = self.min_rise if min_rise is None else min_rise
+        updates = self.epoch * self.updates_per_epoch
         found = np.empty((curves.shape[0], *curves.shape[2:]), object)
         for place in np.ndindex(found.shape):
             seed, *rest = place
@@ -205,17 +206,17 @@ class Run:
                 found[place] = Inversion(False, "did not move")
             else:
                 turned = find_inversion(
-                    self.update, curve, self.train_error[seed], kind=kind, rule=rule, burn_in=first, min_rise=least
+                    updates, curve, self.train_error[seed], kind=kind, rule=rule, burn_in=first, min_rise=least
                 )
                 found[place] = turned if self.updates_per_epoch == 1 or not turned else self._in_epochs(turned)
         return found
 
     def _in_epochs(self, turned: Inversion) -> Inversion:
         """An inversion whose epochs are updates, by passes over the data."""
-        of = dict(zip(self.update.tolist(), self.epoch.tolist(), strict=True))
+        updates = self.epoch * self.updates_per_epoch
 
         def passes(update: Any) -> float:
-            epoch = float(of[int(update)])
+            epoch = float(self.epoch[np.abs(updates - update).argmin()])
             return int(epoch) if epoch.is_integer() else epoch
 
         interval = turned.epoch_interval
