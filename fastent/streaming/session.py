@@ -242,20 +242,14 @@ class Session:
     def _weights_bytes(self) -> int:
         return sum(value.numel() * value.element_size() for value in self.networks[0].state_dict().values())
 
-    def _moments(self) -> dict[tuple[int, int], Moment]:
-        """For each network and class with an inversion in the last layer, the nearest moment whose weights were kept."""
-        kept = {s: sorted(update for network, update in self.needed if network == s) for s in range(len(self.networks))}
-        return {
-            (s, c): (s, _nearest(kept[s], self.curves.updates[inversion.index]))
-            for (s, c), inversion in np.ndenumerate(self.run().inversion[:, -1])
-            if inversion
-        }
-
     def _asked(self) -> Asked:
-        """Which classes' stragglers are those of which moment."""
+        """Which classes have an inversion in the last layer, by the nearest moment whose weights were kept."""
         asked: Asked = {}
-        for (_, c), moment in self._moments().items():
-            asked.setdefault(moment, []).append(c)
+        for (s, c), inversion in np.ndenumerate(self.run().inversion[:, -1]):
+            if inversion:
+                kept = [update for network, update in self.needed if network == s]
+                moment = (s, _nearest(sorted(kept), self.curves.updates[inversion.index]))
+                asked.setdefault(moment, []).append(c)
         return asked
 
     def _stragglers_known(self) -> bool:
