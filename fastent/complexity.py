@@ -16,7 +16,8 @@ from fastent.memory import check_fits
 from fastent.options import whole_number
 from fastent.pairs import Block, Points, Side, SweptQueries, shared_segments, sweep, sweep_bytes
 from fastent.progress import Progress
-from fastent.sketch import common_scale
+from fastent.ranges import check_range
+from fastent.sketch import typical_scale
 from fastent.spanning import SpanningTree, minimum_spanning_tree
 from fastent.spheres import Spheres, spheres
 
@@ -138,18 +139,18 @@ def complexity(
         memory_budget,
     )
     features = in_memory(features)
-    scale = common_scale(features)
-    index = ExactIndex(features, codes=codes, scale=scale, seed=seed)
+    check_range(features)
+    index = ExactIndex(features, codes=codes, seed=seed)
     rows = np.arange(n)
     hits = index.nearest(1, among="own class", progress=progress)
     misses = index.nearest(1, among="other classes", progress=progress)
     found = margins_from(rows, hits, misses, n, unit=False)
     tree = minimum_spanning_tree(
-        features, scale=scale, index=index, lists=index.nearest(min(_NEAR, n - 1), progress=progress), progress=progress
+        features, index=index, lists=index.nearest(min(_NEAR, n - 1), progress=progress), progress=progress
     )
     between = interpolated_points(features, codes, seed)
     wrong = codes[index.nearest(1, between.X)[1][:, 0]] != between.codes
-    points = Points(features, codes, scale, n_classes)
+    points = Points(features, codes, typical_scale(features), n_classes)
     local_sets = LocalSets(points, misses[0][:, 0])
     sweep(points, None, [local_sets], within_classes=True, progress=progress, description="local sets")
     moments = moments_of(features, codes, n_classes, normalize=False)
@@ -201,7 +202,7 @@ class LocalSets:
     """
 
     def __init__(self, points: Points, squared_misses: Array) -> None:
-        self._limits = squared_misses * points.scale**2
+        self._limits = squared_misses
         self._swept = SweptQueries(len(squared_misses))
         self._count = np.zeros(len(squared_misses), np.int64)
 
@@ -211,13 +212,15 @@ class LocalSets:
         rows, columns = block.rows, block.columns
         across = np.zeros(len(rows.ids), np.int64)
         down = np.zeros(len(columns.ids) * block.mirrored, np.int64)
-        pairs = block.squared, block.norms, block.other_norms, block.share, rows.rows, columns.rows
+        found = block.distances
+        pairs = found.squared, found.norms, found.other_norms, found.share, rows.rows, columns.rows
         limits = self._limits[rows.place]
         limits_down = self._limits[columns.place] if block.mirrored else limits
+        scaled, scaled_down = found.scaled(limits), found.scaled(limits_down)
         for here, there in shared_segments(rows, columns):
-            count_nearer(*pairs, here, there, limits, across)
+            count_nearer(*pairs, here, there, limits, scaled, across)
             if block.mirrored:
-                count_nearer_down(*pairs, here, there, limits_down, down)
+                count_nearer_down(*pairs, here, there, limits_down, scaled_down, down)
         return across, down
 
     def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array]) -> None:
@@ -254,7 +257,7 @@ def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> Points
 
 def fisher_complexity(moments: ClassMoments, about: AboutMeans) -> float:
     """F1, from the scatter of each feature between and within classes."""
-    between = moments.counts @ centred_means(moments.means, moments.counts) ** 2
+    between = moments.counts @ centred_means(moments.apart, moments.counts) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(between > 0, between / about.features, 0.0)
     return float(1 / (1 + ratio.max()))

@@ -43,6 +43,8 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+# Squares of values below this, and sums of squares below that, may have lost digits.
+_SMALLEST, _VANISHING = 1e-140, 1e-280
 # Sums of a part are kept apart in so many runs of rows, if these take no more bytes.
 _SUMS, _SUMS_BYTES = 16, 128 << 20
 
@@ -198,8 +200,11 @@ class ClassMoments:
             seen._add_block(block, codes[start : start + len(block)], self, sums)
         if not np.isfinite(seen._squares).all():
             check_finite(features)
-            largest = max(float(np.abs(block).max()) for _, block in row_blocks(features))
-            raise FastentError(f"X has values up to {largest:g}, whose squares overflow float64: rescale X")
+            if self.normalize:
+                raise FastentError("X has rows of a norm below 1e-308, which float64 cannot scale to unit length: rescale X")
+            raise FastentError(f"X has values up to {_largest(features):g}, whose squares overflow float64: rescale X")
+        if not self.normalize and seen._squares.max() < _VANISHING and 0 < _largest(features) < _SMALLEST:
+            raise FastentError(f"X has no value above {_largest(features):g}, and squares vanish in float64: rescale X")
         self.merge(seen)
 
     def merge(self, other: "ClassMoments") -> "ClassMoments":
@@ -238,7 +243,7 @@ class ClassMoments:
         empty = np.flatnonzero(self._counts == 0)
         if len(empty):
             raise FastentError(f"{len(empty)} of {self.n_classes} classes have no points, first {names[empty[0]]!s}: drop them")
-        return _geometry(names, self, Between.of(self.means), None, None)
+        return _geometry(names, self, Between.of(self.apart), None, None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of everything, as numpy arrays and booleans, for a checkpoint."""
@@ -311,6 +316,18 @@ class ClassMoments:
         return means
 
     @property
+    def apart(self) -> Array:
+        """Class means less `origin`, (C, d) float64: what they differ by, in full however far from 0 they lie."""
+        apart: Array = (self._shift - self.origin) + self._sums / self._counts[:, None]
+        return apart
+
+    @property
+    def origin(self) -> Array:
+        """A point of the first class, (d,) float64."""
+        origin: Array = self._shift[0]
+        return origin
+
+    @property
     def variances(self) -> Array:
         """Mean squared distance of each class from its mean, (C,) float64."""
         offsets = self._sums / self._counts[:, None]
@@ -324,6 +341,10 @@ class ClassMoments:
         total = ((directions @ self._scatter) * directions).sum(1)
         within: Array = np.maximum(total - self._counts @ along_offsets**2, 0.0) / self._counts.sum()
         return within
+
+
+def _largest(X: Any) -> float:
+    return max(max(float(block.max()), -float(block.min())) for _, block in row_blocks(X))
 
 
 class AboutMeans(NamedTuple):
@@ -388,7 +409,7 @@ def about_means(
 ) -> AboutMeans:
     """Pass over X again: distances to the means, deviations along some directions (m, d), decisions of a linear head."""
     directions = np.empty((0, X.shape[1])) if directions is None else directions
-    look = _Look(moments.means, moments.variances, moments.normalize, directions, head)
+    look = _Look(moments.origin, moments.apart, moments.variances, moments.normalize, directions, head)
     seen = list(spread_rows(client, X, look.at, _pieces(X, codes)))
     own, other, wide, nearest = (_joined([piece[i] for piece in seen]) for i in range(4))
     features, along = np.zeros(X.shape[1]), np.zeros(len(directions))
@@ -400,8 +421,9 @@ def about_means(
 
 
 class _Look(NamedTuple):
-    """At rows, with what is known of all of them."""
+    """At rows, with what is known of all of them; means are less the origin."""
 
+    origin: Array
     means: Array
     variances: Array
     normalize: bool
@@ -413,10 +435,11 @@ class _Look(NamedTuple):
 
         rows = np.ascontiguousarray(rows, kernel_dtype(rows))
         sums = _sums_apart(*self.means.shape)
-        own, other, wide, nearest, features = distances_to_means(rows, codes, self.means, self.variances, self.normalize, sums)
+        about = rows, codes, self.origin, self.means
+        own, other, wide, nearest, features = distances_to_means(*about, self.variances, self.normalize, sums)
         along = np.zeros(len(self.directions))
         if len(self.directions):
-            along = squared_projections(rows, codes, self.means, self.directions, self.normalize, sums).sum(0)
+            along = squared_projections(*about, self.directions, self.normalize, sums).sum(0)
         decided = None if self.head is None else self.head.decide(rows)
         return AboutMeans(own, other, wide, nearest, features.sum(0), along, decided, codes)
 
@@ -429,7 +452,7 @@ def geometry_of(
     X: NDArray[Any], labels: Labels, moments: ClassMoments, head: Head | None = None, client: Any = None
 ) -> tuple[ClassGeometry, AboutMeans]:
     """The geometry from moments of X and a second pass over it, and what that pass saw."""
-    between = Between.of(moments.means)
+    between = Between.of(moments.apart)
     # Along the C - 1 directions that matter: far cheaper than the (d, d) scatter.
     about = about_means(X, labels.codes, moments, between.directions, head, client)
     return _geometry(labels.classes, moments, between, about, head), about
@@ -438,11 +461,11 @@ def geometry_of(
 def _geometry(
     classes: NDArray[Any], moments: ClassMoments, between: Between, about: AboutMeans | None, head: Head | None
 ) -> ClassGeometry:
-    counts, means, variances = moments.counts, moments.means, moments.variances
+    counts, apart, variances = moments.counts, moments.apart, moments.variances
     n, n_classes = int(counts.sum()), len(counts)
-    squared_distance = cdist(means, means, "sqeuclidean")
+    squared_distance = cdist(apart, apart, "sqeuclidean")
     distance = np.sqrt(squared_distance)
-    centred = centred_means(means, counts)
+    centred = centred_means(apart, counts)
     between_classes, within = float(counts @ (centred**2).sum(1)), float(counts @ variances)
     with np.errstate(divide="ignore", invalid="ignore"):
         cdnv = np.where(squared_distance > 0, (variances[:, None] + variances[None]) / (2 * squared_distance), np.inf)
@@ -453,7 +476,7 @@ def _geometry(
     return ClassGeometry(
         classes=classes,
         counts=counts,
-        means=means,
+        means=moments.means,
         radius=np.sqrt(variances),
         distance=distance,
         fisher=fisher,
@@ -461,8 +484,8 @@ def _geometry(
         davies_bouldin=None if spread is None else _davies_bouldin(spread, distance),
         cdnv=cdnv,
         nc1=None if along is None else between.nc1(along, within),
-        nc2=nc2(means),
-        nc3=None if head is None else nc3(means, head.weights),
+        nc2=nc2(apart),
+        nc3=None if head is None else nc3(apart, head.weights),
         nc4=None if about is None or about.decided is None else float((about.decided != about.nearest).mean()),
         normalize=moments.normalize,
     )

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_features, as_labels, check_finite, in_memory
+from fastent.arrays import as_features, as_labels, in_memory
 from fastent.intervals import Estimate, ratio_of_means, sample_mean, sample_share
 from fastent.memory import budget_bytes
 from fastent.neighbors import search_distances
 from fastent.options import choice, whole_number
 from fastent.progress import Progress
 from fastent.queries import query_rows
+from fastent.ranges import check_range
 from fastent.spread import everywhere
 
 if TYPE_CHECKING:
@@ -141,9 +142,9 @@ def margins(
     n, d = features.shape
     codes, _ = as_labels(labels, n=n, minimum_classes=2)
     rows = query_rows(queries, n, d, seed=seed, what="margins")
-    check_finite(features)
-    memory = budget_bytes(memory_budget)
     unit = metric == "cosine"
+    check_range(features, unit=unit, client=client)
+    memory = budget_bytes(memory_budget)
     asked = np.arange(n) if rows is None else rows
     among: tuple[Among, ...] = ("own class", "other classes")
     if client is None and fits(features, len(asked), 2, memory):

@@ -30,8 +30,9 @@ from fastent.pairs import Points
 from fastent.passes import WAYS
 from fastent.plan import OF_K, Metric, Plan, Task, prepared
 from fastent.progress import Progress
+from fastent.ranges import check_range
 from fastent.silhouettes import DistanceSums, Silhouettes, silhouettes_from_means
-from fastent.sketch import common_scale
+from fastent.sketch import typical_scale
 from fastent.softnn import SimilaritySums, Temperature, settled, temperature_nodes
 
 __all__ = ["measure"]
@@ -132,7 +133,8 @@ def measure(
         progress=progress,
     )
     with task.stage("check", passes=1 + task.parts.keeps):  # a digest of all rows where parts are kept
-        task = task._replace(points=task.points._replace(scale=common_scale(task.points.X, client=client))).identified(plan)
+        check_range(task.points.X, client=client)
+        task = task._replace(points=task.points._replace(scale=typical_scale(task.points.X))).identified(plan)
     return _measured(task, plan)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import Labels, as_array, as_features, as_labels, check_finite, in_memory, row_blocks
+from fastent.arrays import Labels, as_array, as_features, as_labels, in_memory, row_blocks
 from fastent.candidates import PROPOSERS, chosen_options, propose
 from fastent.errors import FastentError
 from fastent.memory import budget_bytes, check_fits
@@ -25,6 +25,8 @@ Method = Literal["auto", "exact", "flat", "ivf", "hnsw", "torch"]
 
 # faiss and torch rank in single precision by |a|^2 + |b|^2 - 2 ab: so many candidates more are ranked again.
 _SPARE = 16
+# Sums in double precision may be off by less.
+_DOUBLE = 1 + 2.0**-40
 _RECALL_QUERIES = 200
 
 
@@ -146,9 +148,11 @@ def neighbors(
         Cosine distance is 1 - cos, in [0, 2]; rows of zeros are refused.
     method : "auto", "exact", "flat", "ivf", "hnsw" or "torch"
         "exact" skips what a bound shows to be too far, and picks the bound's size on a sample of the data; where nothing can be
-        skipped it scans all pairs. "auto" is "exact", or "torch" for a tensor on a GPU. "flat", "ivf", "hnsw" are faiss's
-        (``pip install '.[faiss]'``), "torch" a blocked matrix product; what these propose is ranked again in double
-        precision, and their recall is measured.
+        skipped it scans all pairs. "auto" is "exact", or "torch" for a tensor on a GPU. "flat" is faiss's scan of all pairs
+        (``pip install '.[faiss]'``), "torch" a blocked matrix product: what these propose is ranked again in double precision,
+        and where single precision leaves open whether something nearer was missed, the exact search decides: the result is
+        that of "exact". "ivf" and "hnsw", faiss's too, look into few places: what they propose is ranked again, equally near
+        rows that they did not propose are missing, and their recall is measured.
     memory_budget : int or str, optional
         Bytes, or like "4GiB"; what is available unless said. Rows that do not fit with their index are taken chunk by chunk:
         the same result.
@@ -167,8 +171,8 @@ def neighbors(
     Returns
     -------
     Neighbors
-        Distances are computed in double precision from differences; ties are ordered by the lower row number. The same for any
-        number of threads.
+        Distances are computed in double precision from differences of the rows as given; ties are ordered by the lower row
+        number. The same for any number of threads. `docs/exactness.md` says for which values that holds.
 
     Raises
     ------
@@ -181,7 +185,7 @@ def neighbors(
     >>> fe.neighbors([[0.0], [1.0], [3.0], [7.0]], k=2).indices.tolist()
     [[1, 2], [0, 2], [1, 0], [2, 1]]
     """
-    from fastent.sketch import common_scale
+    from fastent.ranges import as_wide, check_range
 
     choice("metric", metric, ("euclidean", "cosine"))
     choice("method", method, ("auto", "exact", *PROPOSERS))
@@ -193,9 +197,10 @@ def neighbors(
         raise FastentError("X has one row, which has no neighbours: pass more rows")
     k = whole_number("k", k, minimum=1, maximum=most)
     unit = metric == "cosine"
-    if unit:
-        check_finite(features)
-    scale = 1.0 if unit else common_scale(features, *([] if asked.points is None else [asked.points]), client=client)
+    check_range(features, asked.points, unit=unit, client=client)
+    if asked.points is not None:
+        features, points = as_wide(features, asked.points)
+        asked = Queries(None, points)
     if method == "auto":
         method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
     given = {"nlist": nlist, "nprobe": nprobe, "hnsw_m": hnsw_m, "ef_construction": ef_construction, "ef_search": ef_search}
@@ -204,8 +209,8 @@ def neighbors(
         options["device"] = str(X.device)
     if client is not None and method != "exact":
         raise FastentError(f"client= is for method='exact', not {method!r}: leave one of the two out")
-    task = _Task(features, asked, k, unit, scale, method, seed, options, progress, client)
-    return (_exact if method == "exact" else _approximate)(task, memory_budget)
+    task = _Task(features, asked, k, unit, method, seed, options, progress, client)
+    return (_exact if method == "exact" else _proposed)(task, memory_budget)
 
 
 def label_codes(neighbors: Neighbors, labels: Any, query_labels: Any) -> tuple[Labels, NDArray[np.int64]]:
@@ -231,7 +236,6 @@ class _Task(NamedTuple):
     asked: Queries
     k: int
     unit: bool
-    scale: float
     method: str
     seed: int
     options: dict[str, Any]
@@ -261,44 +265,50 @@ def _exact(task: _Task, budget: int | str | None) -> Neighbors:
         )  # fmt: skip
         return task.finished(*by_chunks["all"], 1.0)
     X = in_memory(task.X)
-    index = ExactIndex(X, unit=task.unit, scale=task.scale, seed=task.seed, n_queries=len(task.asked))
+    index = ExactIndex(X, unit=task.unit, seed=task.seed, n_queries=len(task.asked))
     if task.asked.rows is not None and np.array_equal(task.asked.rows, np.arange(len(task.X))):
         queries = None  # all rows in their order, as the index has them in tiles already
     squared, found = index.nearest(task.k, queries, progress=task.progress)
     return task.finished(squared, found, 1.0, index.work)
 
 
-def _approximate(task: _Task, budget: int | str | None) -> Neighbors:
-    """Candidates from another library, ranked again; recall measured on a sample."""
+def _proposed(task: _Task, budget: int | str | None) -> Neighbors:
+    """Candidates from another library, ranked again; what it may have missed is searched for, or estimated on a sample."""
+    from fastent.exact import ExactIndex, as_compared
+    from fastent.kernels.distance import squared_lengths
     from fastent.kernels.search import rank_candidates
+    from fastent.sketch import take_frame
 
     (n, d), asked, k = task.X.shape, task.asked, task.k
     task.check_fits(16 * n * d + len(asked) * (24 * (k + _SPARE) + 16 * d), budget)
-    rows = _rows(in_memory(task.X), task.unit)
-    if asked.rows is not None:
-        points, own = rows[asked.rows], asked.rows
-    else:
-        points, own = _rows(asked.points, task.unit).astype(rows.dtype, copy=False), np.full(len(asked), -1)
-
-    def among_all(some: Array) -> tuple[Array, Array]:
-        everything = np.broadcast_to(np.arange(n), (len(some), n))
-        return rank_candidates(rows, points[some], own[some], everything, k)  # type: ignore[no-any-return]
-
+    X = in_memory(task.X)
+    frame = take_frame(X, n_axes=0, unit=task.unit, seed=task.seed)
+    points = X[asked.rows] if asked.points is None else asked.points
+    own = np.full(len(asked), -1) if asked.rows is None else asked.rows
     wanted = min(k + _SPARE + 1, n)
-    proposed = propose(task.method, rows, points, wanted, task.seed, task.options)
-    squared, found = rank_candidates(rows, points, own, proposed, k)
-    short = np.flatnonzero(np.isinf(squared[:, -1]))
-    if len(short):  # an index that looks into few places may come back with fewer than k
-        squared[short], found[short] = among_all(short)
-    sample = np.random.default_rng(task.seed).choice(len(points), min(_RECALL_QUERIES, len(points)), replace=False)
-    return task.finished(squared, found, float((squared[sample] <= among_all(sample)[0][:, -1:]).mean()))
+    proposed, beyond = propose(task.method, frame.whole(X, 1), frame.whole(points, 1), wanted, task.seed, task.options)
+    compared = [_joined([as_compared(block, task.unit) for _, block in row_blocks(some)]) for some in (X, points)]
+    lengths = [squared_lengths(some) if task.unit else np.empty(0) for some in compared]
+    squared, found = rank_candidates(compared[0], lengths[0], compared[1], lengths[1], own, proposed, k, task.unit)
+
+    def searched(some: Array) -> tuple[Array, Array]:
+        index = ExactIndex(X, unit=task.unit, seed=task.seed, n_queries=len(some))
+        return index.nearest(k, points[some] if asked.rows is None else own[some])
+
+    open_to_doubt = np.isinf(squared[:, -1])  # an index that looks into few places may come back with fewer than k
+    if beyond is not None and wanted < n:
+        lens = frame.lens
+        open_to_doubt |= ~(np.sqrt(squared[:, -1]) * (lens.scale * _DOUBLE) + lens.slack < beyond)
+    doubtful = np.flatnonzero(open_to_doubt)
+    if len(doubtful):
+        squared[doubtful], found[doubtful] = searched(doubtful)
+    if beyond is not None:
+        return task.finished(squared, found, 1.0)
+    sample = np.sort(np.random.default_rng(task.seed).choice(len(points), min(_RECALL_QUERIES, len(points)), replace=False))
+    return task.finished(squared, found, float((squared[sample] <= searched(sample)[0][:, -1:] * _DOUBLE).mean()))
 
 
-def _rows(X: Any, unit: bool) -> Array:
-    """C-contiguous rows in the precision that ranks them."""
-    from fastent.sketch import directions
-
-    blocks = [directions(block).astype(block.dtype) if unit else block for _, block in row_blocks(X)]
+def _joined(blocks: list[Array]) -> Array:
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 

@@ -13,7 +13,8 @@ from fastent.options import choice, whole_number
 from fastent.pairs import Block, Points, Side, SweptQueries, sweep, sweep_bytes
 from fastent.progress import Progress
 from fastent.queries import query_rows
-from fastent.sketch import common_scale
+from fastent.ranges import check_range
+from fastent.sketch import typical_scale
 
 __all__ = ["DistanceSums", "Silhouettes", "silhouette", "silhouettes_from_means"]
 
@@ -85,7 +86,8 @@ def silhouette(
         memory_budget,
     )
     features = in_memory(features) if whole else features
-    points = Points(features, codes, common_scale(features), len(classes))
+    check_range(features)
+    points = Points(features, codes, typical_scale(features), len(classes))
     sweep(points, asked, [sums], progress=progress, description="silhouettes")
     return sums.silhouettes()
 
@@ -134,8 +136,8 @@ class DistanceSums:
 
         across = np.zeros((len(block.columns.classes), len(block.rows.ids)))
         down = np.zeros((len(block.rows.classes) * block.mirrored, len(block.columns.ids)))
-        sum_distances(block.squared, block.rows.bounds, block.columns.bounds, across, down)
-        return across, down
+        sum_distances(block.distances.squared, block.rows.bounds, block.columns.bounds, across, down)
+        return across / block.distances.scale, down / block.distances.scale
 
     def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array]) -> None:
         across, down = part

@@ -16,7 +16,8 @@ from fastent.options import choice, number, whole_number
 from fastent.pairs import Block, Points, Side, SweptQueries, sweep, sweep_bytes
 from fastent.progress import Progress
 from fastent.queries import query_rows
-from fastent.sketch import common_scale
+from fastent.ranges import check_range
+from fastent.sketch import typical_scale
 from fastent.threads import in_parallel
 
 __all__ = [
@@ -39,6 +40,8 @@ _LADDER = (-16.0, 7.0, 0.5)
 _NODES, _WIDTH = 8, 0.5
 # How often these are moved, should the optimum over all rows not lie between them.
 _MOVES = 6
+# exp(-x) of more than that is as good as nothing in single precision.
+_VANISHING = 1e30
 # A sum below this may have lost terms to the range of single precision, and is taken again.
 _LOST = 1e-15
 # Sums that are taken again are taken over so many neighbours, if more pairs than this would be met and all other terms come to
@@ -134,7 +137,8 @@ def soft_nearest_neighbor_loss(
         memory_budget,
     )
     features = in_memory(features) if whole else features
-    points = Points(features, codes, common_scale(features), len(classes))
+    check_range(features)
+    points = Points(features, codes, typical_scale(features), len(classes))
     sums = SimilaritySums(points, asked, temperature_nodes(points, temperature, seed))
     sweep(points, asked, [sums], progress=progress, description="soft nearest neighbours")
     return settled(sums, progress)
@@ -212,7 +216,14 @@ class SimilaritySums:
         rows, columns, size = block.rows, block.columns, len(self._rates)
         across = np.zeros((size, len(columns.classes), len(rows.ids)))
         down = np.zeros((size * block.mirrored, len(rows.classes), len(columns.ids)))
-        sum_similarities(block.squared, rows.ids, columns.ids, rows.bounds, columns.bounds, self._rates, across, down)
+        squared, ends = block.distances.squared, (rows.ids, columns.ids, rows.bounds, columns.bounds)
+        if squared.dtype == np.float32:
+            sum_similarities(squared, *ends, self._rates, across, down)
+        else:  # single precision holds the exponents that count
+            for j, rate in enumerate(1 / (self.temperatures * self.points.scale**2)):
+                exponents = np.minimum(squared * rate, _VANISHING).astype(np.float32)
+                here = slice(j, j + 1)
+                sum_similarities(exponents, *ends, np.ones(1, np.float32), across[here], down[here])
         return (
             self._of_own(across, columns, rows),
             across.sum(1),
@@ -285,7 +296,7 @@ class SimilaritySums:
         left = np.arange(len(ids))
         n = len(points.X)
         if len(ids) * n > _FEW_PAIRS and index_bytes(points.X, len(ids), _NEAR) <= self.memory:
-            index = ExactIndex(points.X, codes=points.codes, scale=points.scale)
+            index = ExactIndex(points.X, codes=points.codes)
             counts = np.bincount(points.codes)[points.codes[ids]] - 1
             own, own_skipped = self._near(index.nearest(_NEAR, ids, among="own class")[0], counts)
             everything, skipped = self._near(index.nearest(_NEAR, ids)[0], np.full(len(ids), n - 1))

@@ -312,3 +312,51 @@ def complexity(X, labels):
         "absorbed": absorbed,
         "local_set": local,
     }
+
+
+def wide_squared_distances(Q, X):
+    """In extended precision, whose squares of what float64 holds neither overflow nor vanish."""
+    Q, X = (np.asarray(rows, np.longdouble) for rows in (Q, X))
+    return np.array([((X - q) ** 2).sum(1) for q in Q])
+
+
+def wide_angles(Q, X):
+    """1 - cos, in extended precision: half the squared distance of rows of unit length, of what does not lie along the query."""
+    Q, X = (np.asarray(rows, np.longdouble) for rows in (Q, X))
+    Q, X = (rows / np.abs(rows).max(1, keepdims=True) for rows in (Q, X))
+    result = []
+    for q in Q:
+        rest = X - np.outer((X @ q) / (q @ q), q)
+        rest -= np.outer((rest @ q) / (q @ q), q)
+        sine_squared = (rest**2).sum(1) / (X**2).sum(1)
+        cosine = X @ q / np.sqrt((X**2).sum(1) * (q @ q))
+        cosine = np.clip(cosine, -1, 1)
+        sine_squared[sine_squared < np.longdouble(2) ** -200] = 0
+        result.append(np.where(cosine > 0.5, sine_squared / (1 + np.abs(cosine)), 1 - cosine))
+    return np.array(result)
+
+
+def wrong_lists(found, truth, own, rows=None):
+    """Which lists (q, k) are not those of the nearest by `truth` (q, n): found wrong, not ascending, or equal rows out of order.
+
+    rows : (n, d), whose equal rows have to stand in the order of their numbers.
+    """
+    truth = truth.copy()
+    if own is not None:
+        truth[np.arange(len(own)), own] = np.inf
+    q, k = found.shape
+    nearest = np.sort(np.partition(truth, k - 1, 1)[:, :k], 1)
+    mine = np.take_along_axis(truth, found, 1)
+    wrong = (np.abs(mine - nearest) > 1e-11 * nearest).any(1)
+    for i in range(q):
+        wrong[i] |= len(set(found[i])) < k
+        if rows is None:
+            continue
+        for j in range(k - 1):
+            if found[i, j] > found[i, j + 1] and np.array_equal(rows[found[i, j]], rows[found[i, j + 1]]):
+                wrong[i] = True
+        last = found[i, -1]  # no equal row of a lower number may have been left out
+        same = np.flatnonzero(truth[i] == truth[i, last])
+        left_out = np.setdiff1d(same[same < last], found[i])
+        wrong[i] |= any(np.array_equal(rows[j], rows[last]) for j in left_out)
+    return wrong
