@@ -77,3 +77,69 @@ def test_exact_in_the_frame(kind):
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_exact_on_many(kind, seed, record_property):
     record_property("lists", check(kind, seed, largest=4500, checked=CHECKED))
+
+
+def test_a_third_class_far_away_changes_no_silhouette_of_the_others():
+    """Single precision does not hold the distances of both: those blocks are taken in double."""
+    rng = np.random.default_rng(0)
+    near, y = rng.standard_normal((300, 5)), np.arange(300) % 2
+    far = np.concatenate([near, 1e22 * (1 + rng.random((4, 5)))])
+    expected = fe.silhouette(near, y)
+    for dtype in (np.float32, np.float64):
+        found = fe.silhouette(far.astype(dtype), np.append(y, [2] * 4))
+        np.testing.assert_allclose(found[:300], expected, atol=2e-6)
+        np.testing.assert_allclose(found[300:], naive.silhouette(far, np.append(y, [2] * 4))[300:], atol=2e-6)
+
+
+def test_damaged_rows_change_nothing_of_the_others():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((500, 5)), np.arange(500) % 2
+    damaged = X.copy()
+    damaged[499] = 1e25
+    after = fe.complexity(damaged, y)
+    without = fe.complexity(X[:499], y[:499])
+    np.testing.assert_array_equal(after.local_set[:499], without.local_set)
+    np.testing.assert_array_equal(after.absorbed[:499], without.absorbed)
+
+
+def test_soft_nearest_neighbours_beside_a_damaged_row():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((400, 6)), np.arange(400) % 2
+    damaged = np.append(X, np.full((1, 6), 1e20), 0)
+    found = fe.soft_nearest_neighbor_loss(damaged, np.append(y, 0), temperature=3.0)
+    np.testing.assert_allclose(found.per_point[:400], naive.soft_nearest_neighbor(X, y, 3.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_torch_proves_what_it_proposes_however_it_multiplies(precision):
+    import torch
+
+    X = (5 + 0.01 * np.random.default_rng(0).standard_normal((3000, 40))).astype(np.float32)
+    expected = fe.neighbors(X, 5)
+    kept = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = fe.neighbors(X, 5, method="torch")
+    finally:
+        torch.set_float32_matmul_precision(kept)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    assert found.recall == 1
+
+
+def test_equal_rows_come_in_order_from_every_scan():
+    """More equal rows than are proposed: those of the lowest numbers are searched for."""
+    X = np.repeat(np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32), 100, 0)
+    X = X[np.random.default_rng(1).permutation(len(X))]
+    expected = fe.neighbors(X, 5).indices
+    for method in ("flat", "torch"):
+        np.testing.assert_array_equal(fe.neighbors(X, 5, method=method).indices, expected)
+
+
+def test_queries_in_double_precision_are_not_rounded():
+    X = np.array([[1.0], [1.00000012]], np.float32)
+    for method in ("exact", "flat", "torch"):
+        found = fe.neighbors(X, 1, queries=np.array([[1.00000004]]), method=method)
+        assert found.distances[0, 0] == np.float32(1.00000004 - 1)
+    halves = np.arange(12, dtype=np.float16).reshape(6, 2)
+    assert fe.neighbors(halves, 1, queries=halves.astype(np.float64)).indices.ravel().tolist() == list(range(6))
