@@ -3,10 +3,13 @@
 import io
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperGroup
 
 from fastent.cli_bench import bench
 from fastent.cli_capture import capture
@@ -56,9 +59,10 @@ from fastent.cli_options import (
     plain_errors,
     widths,
 )
-from fastent.cli_output import fitting_table, print_cost, print_json, show
+from fastent.cli_output import fitting_table, print_cost, print_json, say, show
 from fastent.cli_report import report
 from fastent.errors import FastentError
+from fastent.printable import printable
 from fastent.training.defaults import DEFAULTS
 
 if TYPE_CHECKING:
@@ -81,7 +85,32 @@ _PURPOSE = (
 )
 MEASURING, KEEPING, INSTALLED = "Ask a question", "Keep and look again", "This installation"
 
+
+class _Commands(TyperGroup):
+    """Commands whose usage errors, which quote what was typed, show it as all other text is shown."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _shown_errors():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _shown_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _shown_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            message = printable(error.format_message(), keep="\n")
+            error.format_message = lambda: message
+        raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     help=_PURPOSE,
     epilog=examples("") + "\n\nEvery command has examples of its own: fastent run --help.\n"
     "Exit status: 0 done, 2 bad usage or bad input, 130 interrupted.",
@@ -158,7 +187,7 @@ def run(
         if labels is None:
             raise FastentError(f"{data!r} has no labels: name an .npy of them with --labels")
         same = "; same network and training as in memory, but all rows are trained on, none held out as a test set"
-        print(f"fastent: {data} is streamed from disk: {why}{same * too_large}", file=sys.stderr)
+        say(f"fastent: {data} is streamed from disk: {why}{same * too_large}", error=True)
         said = {
             "record_every": record_every, "layers": None if layers is None else layers.split(","), "model": model,
             "queries": queries or None, "metrics": ("geometry",) if queries == 0 else None,
@@ -240,7 +269,7 @@ def run(
         except KeyboardInterrupt:
             if out is not None and (out / RECORDS_FILE).exists():
                 _finish(load_run(out), out, points.raw, as_json)
-                print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
+                say(f"Interrupted; what was done is in {out}, and the same command goes on from there.", error=True)
             raise
         _finish(result, out, points.raw, as_json)
 
@@ -298,12 +327,12 @@ def _run_on_disk(data: str, labels: str, out: Path | None, as_json: bool, **opti
         if out is not None and (out / RECORDS_FILE).exists():
             stored = load_run(out)
             _finish(stored, out, stored_pictures(stored.config, stored.codes), as_json)
-            print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
+            say(f"Interrupted; what was done is in {out}, and the same command goes on from there.", error=True)
         raise
     _finish(result, out, stored_pictures(result.config, result.codes), as_json)
     if not as_json:
         share = 100 * result.seconds_recording / result.seconds
-        print(f"{result.seconds_recording:.1f} s of these ({share:.0f} %) recording")
+        say(f"{result.seconds_recording:.1f} s of these ({share:.0f} %) recording")
 
 
 def _check_free(out: Path | None, overwrite: bool) -> None:
@@ -329,7 +358,7 @@ def _finish(result: "Run", out: Path | None, points: Any, as_json: bool) -> None
     _print_result(result)
     print_cost(result.seconds, "training", result.config["threads"])
     if out is not None:
-        print(f"Report: {out / 'report.html'}")
+        say(f"Report: {out / 'report.html'}")
 
 
 def _print_result(result: "Run") -> None:
@@ -345,7 +374,7 @@ def _print_result(result: "Run") -> None:
     show(fitting_table(title, *readable_rows(result), caption, dispensable=_DISPENSABLE))
     for sentence in (turning_text(result), *without_inversion(result), rule_text(result)):
         if sentence:
-            print(sentence)
+            say(sentence)
 
 
 if __name__ == "__main__":

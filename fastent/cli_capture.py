@@ -1,6 +1,5 @@
 """`fastent capture`: parse, call, print."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,7 @@ import typer
 
 from fastent.cli_config import Config
 from fastent.cli_options import DATA, NETWORK, OUTPUT, AsJson, Device, option, plain_errors
-from fastent.cli_output import print_cost, print_json, show
+from fastent.cli_output import print_cost, print_json, say, show
 from fastent.errors import FastentError
 from fastent.terminal import text_table
 
@@ -106,7 +105,7 @@ def capture(
             progress=True,
         )
     except KeyboardInterrupt:
-        print(f"Interrupted; the shards that are done are in {out}, and the same command goes on from there.", file=sys.stderr)
+        say(f"Interrupted; the shards that are done are in {out}, and the same command goes on from there.", error=True)
         raise
     except FastentError as error:
         raise FastentError(str(error).replace("overwrite=True", "--overwrite")) from error
@@ -219,4 +218,4 @@ def _print(stored: "Store", what: str, as_json: bool) -> None:
     ]
     title = f"{len(stored):,} rows {what}{'' if stored.complete else ', unfinished'}"
     show(text_table(title, ("layer", "d", "dtype", "pooling", "on disk"), rows))
-    print(f"{speed['rows_per_second']:,.0f} rows/s, {speed['megabytes_per_second']:.1f} MB/s")
+    say(f"{speed['rows_per_second']:,.0f} rows/s, {speed['megabytes_per_second']:.1f} MB/s")

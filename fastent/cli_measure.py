@@ -11,7 +11,7 @@ import typer
 from fastent.cli_completion import metrics as metric_names
 from fastent.cli_config import Config
 from fastent.cli_options import OUTPUT, STATISTICS, AsJson, plain_errors
-from fastent.cli_output import print_cost, print_json, show
+from fastent.cli_output import print_cost, print_json, say, show
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def measure(
                 )
             except KeyboardInterrupt:
                 if out is not None:
-                    print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
+                    say(f"Interrupted; what was done is in {out}, and the same command goes on from there.", error=True)
                 raise
         if out is not None:
             if not overwrite:
@@ -133,7 +133,7 @@ def measure(
     show(measured)
     print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or _numba_threads())
     if out is not None:
-        print(f"Report: {out / 'report.html'}")
+        say(f"Report: {out / 'report.html'}")
 
 
 def _check_same_data(measured: "Measurement", out: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fastent.cli_completion import data_sets, one_of
+from fastent.cli_output import say
 from fastent.errors import FastentError
 from fastent.training.defaults import DEFAULTS, default_epochs
 
@@ -155,19 +156,19 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **options)
         except FastentError as error:
-            print(f"fastent: error: {error}", file=sys.stderr)
+            say(f"fastent: error: {error}", error=True)
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
             out = options.get("out")
             kept = out is not None and Path(out).is_dir() and any(Path(out).iterdir())
-            print("fastent: interrupted" + f"; the same command goes on from what {out} keeps" * kept, file=sys.stderr)
+            say("fastent: interrupted" + f"; the same command goes on from what {out} keeps" * kept, error=True)
             raise typer.Exit(130) from None
         except BrokenPipeError:  # whoever read the output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except OSError as error:
             place = f" {error.filename!r}" if error.filename else ""
-            print(f"fastent: error: {error.strerror or error}{place}", file=sys.stderr)
+            say(f"fastent: error: {error.strerror or error}{place}", error=True)
             raise typer.Exit(2) from error
 
     return run_command

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.evaluation import evaluating
+from fastent.printable import printable
 from fastent.progress import Progress, reporting
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class LayerMargins:
 
     def __repr__(self) -> str:
         medians = ", ".join(f"{layer} {value:.4g}" for layer, value in zip(self.layers, self.signature["median"], strict=True))
-        return f"LayerMargins({len(self.logit_margin)} points, accuracy {self.accuracy:.4f}, medians: {medians})"
+        found = f"LayerMargins({len(self.logit_margin)} points, accuracy {self.accuracy:.4f}, medians: {medians})"
+        return printable(found)
 
 
 def layer_margins(

@@ -21,6 +21,7 @@ from fastent.margins import Margins
 from fastent.mixing import Mixing
 from fastent.neighbors import Neighbors
 from fastent.options import choice
+from fastent.printable import printable, storable
 from fastent.silhouettes import Silhouettes
 from fastent.softnn import SoftNearestNeighbor
 
@@ -187,12 +188,12 @@ class Measurement:
         import pyarrow
 
         rows = self.queries
-        columns: dict[str, Any] = {"row": rows, "label": self.labels[rows]}
+        columns: dict[str, Any] = {"row": rows, "label": storable(self.labels[rows])}
         if self.mixing is not None:
             columns |= {
                 "purity": self.mixing.purity,
                 "entropy": self.mixing.entropy,
-                "vote": self.mixing.vote,
+                "vote": storable(self.mixing.vote),
                 "occurrence": self.mixing.occurrence[rows],
                 "bad_occurrence": self.mixing.bad_occurrence[rows],
             }
@@ -324,14 +325,15 @@ class Measurement:
     def __rich_console__(
         self, console: "rich.console.Console", options: "rich.console.ConsoleOptions"
     ) -> "rich.console.RenderResult":
-        from rich.markup import escape
         from rich.table import Table
+
+        from fastent.terminal import shown
 
         explained = options.max_width >= _ROOM_TO_EXPLAIN
         table = Table(
             title=self._title,
             title_justify="left",
-            caption="\n".join(map(escape, self._said_notes)) or None,
+            caption=shown("\n".join(self._said_notes), "table.caption") if self.notes else None,
             caption_justify="left",
             box=None,
         )
@@ -439,7 +441,7 @@ class Comparison:
         import pyarrow
 
         columns: dict[str, Any] = {"statistic": self.statistics}
-        for m, name in enumerate(self.names):
+        for m, name in enumerate(storable(np.array(self.names)).tolist()):
             columns |= {name: self.values[:, m], f"{name} standard error": self.standard_errors[:, m]}
         return pyarrow.table(columns)
 
@@ -490,22 +492,24 @@ class Comparison:
 
     def __repr__(self) -> str:
         width = max(map(len, self.statistics))
-        lines = ["  ".join([" " * width, *(f"{name:>12.12}" for name in self.names)])]
+        lines = ["  ".join([" " * width, *(f"{printable(name):>12.12}" for name in self.names)])]
         for statistic, row in zip(self.statistics, self.values, strict=True):
             lines.append("  ".join([f"{statistic:{width}}", *(f"{readable(value):>12}" for value in row)]))
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *map(printable, self.notes)])
 
     def __rich_console__(
         self, console: "rich.console.Console", options: "rich.console.ConsoleOptions"
     ) -> "rich.console.RenderResult":
-        from rich.markup import escape
         from rich.table import Table
 
-        table = Table(caption="\n".join(map(escape, self.notes)) or None, caption_justify="left")
+        from fastent.terminal import cell, shown
+
+        notes = shown("\n".join(self.notes), "table.caption") if self.notes else None
+        table = Table(caption=notes, caption_justify="left")
         table.add_column("statistic", no_wrap=True)
         with_errors = options.max_width >= _ROOM_FOR_NAMES + _ROOM_FOR_ERRORS * len(self.names)
         for name in self.names:
-            table.add_column(escape(name), justify="right", overflow="fold")  # a number that is cut is another number
+            table.add_column(cell(name), justify="right", overflow="fold")  # a number that is cut is another number
         before = None
         for statistic, cells in self._cells(with_errors):
             if before not in (None, statistic.split("/")[0]):

@@ -23,6 +23,7 @@ from fastent.options import whole_number
 from fastent.outofcore import chunking
 from fastent.pairs import Points, sweep_bytes
 from fastent.parts import Arrays, Parts, Unfinished
+from fastent.printable import printable
 from fastent.progress import Progress
 from fastent.queries import query_rows
 from fastent.softnn import Temperature, checked_temperature
@@ -216,7 +217,7 @@ def prepared(
         task = task.with_rows(in_memory(features))
     if progress is True:
         for note in plan.notes:
-            print(f"fastent: {note}", file=sys.stderr)
+            print(printable(f"fastent: {note}"), file=sys.stderr)
     return task, plan
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fastent.errors import FastentError
+from fastent.training.factories import check_trainable, running
 
 __all__ = ["Learner"]
 
@@ -68,7 +69,10 @@ class Learner:
                     )
                 if first:
                     rule.zero_grad()
-                loss = nn.functional.cross_entropy(network(own), targets) * share
+                with running(own):
+                    logits = network(own)
+                loss = nn.functional.cross_entropy(logits, targets) * share
+                check_trainable(loss)
                 loss.backward()  # type: ignore[no-untyped-call]
                 return loss
 

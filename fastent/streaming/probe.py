@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastent.errors import FastentError
 from fastent.evaluation import evaluating, torch_device
 from fastent.options import choice, whole_number
+from fastent.printable import printable
 from fastent.queries import as_queries
 from fastent.streaming.layers import POOLINGS, named_layers, unwrapped
 from fastent.streaming.looking import Options, Sight, look_at
@@ -328,7 +329,7 @@ class Probe:
 
     def __repr__(self) -> str:
         seen = f"{len(self._steps)} records" + (f", the last at step {self._steps[-1]}" if self._steps else "")
-        return f"Probe({', '.join(self._options.layers)}; every {self.every}; {seen})"
+        return printable(f"Probe({', '.join(self._options.layers)}; every {self.every}; {seen})")
 
 
 def _scalar(name: str, value: Any) -> float:

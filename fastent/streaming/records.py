@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastent.errors import FastentError
 from fastent.files import atomic_path, output_folder, read_npz, write_text
 from fastent.options import choice
+from fastent.printable import printable, storable
 from fastent.training.defaults import DEFAULTS
 from fastent.training.inversion import Rule, find_inversion
 
@@ -175,8 +176,8 @@ class ProbeRecords:
 
         columns = {
             "step": column(self.step, 0),
-            "layer": column(np.array(self.layers), 1),
-            "class": column(self.classes.astype(str), 2),
+            "layer": column(storable(np.array(self.layers)), 1),
+            "class": column(storable(self.classes.astype(str)), 2),
             "error": column(self.error, 0),
             "loss": column(self.loss, 0),
             "radius": column(self.radius, 0, 1, 2),
@@ -273,7 +274,7 @@ class ProbeRecords:
 
     def __repr__(self) -> str:
         of = f"{len(self.codes)} rows, {len(self.classes)} classes"
-        return f"ProbeRecords({len(self)} looks at layers {', '.join(self.layers)}; {of})"
+        return printable(f"ProbeRecords({len(self)} looks at layers {', '.join(self.layers)}; {of})")
 
 
 _ARRAYS = tuple(f.name for f in fields(ProbeRecords) if f.name not in ("config", "layers", "scalars"))

@@ -30,6 +30,7 @@ from fastent.chunks import NpyFile, Shards, Source
 from fastent.errors import FastentError
 from fastent.files import atomic_path, first_line, read_npy, write_text
 from fastent.options import choice
+from fastent.printable import printable
 from fastent.progress import Progress, reporting
 
 __all__ = ["DTYPES", "ShardWriter", "Store", "new_manifest", "open_store", "read_manifest", "remove_leftovers"]
@@ -118,7 +119,8 @@ class Store:
 
     def __repr__(self) -> str:
         widths = ", ".join(f"{layer['name']} {layer['d']}" for layer in self.manifest["layers"])
-        return f"Store({len(self):,} rows of {self.manifest['dtype']}: {widths}{'' if self.complete else ', unfinished'})"
+        unfinished = "" if self.complete else ", unfinished"
+        return printable(f"Store({len(self):,} rows of {self.manifest['dtype']}: {widths}{unfinished})")
 
 
 def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Store:

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from fastent.errors import FastentError
 from fastent.training.ensemble import Observation, class_sums
+from fastent.training.factories import check_trainable, checked_logits, checked_networks, running, users_code
 from fastent.training.points import Points
 
 __all__ = ["ModuleEnsemble", "cnn", "find_factory", "make_network", "mlp", "model_digest"]
@@ -68,7 +70,7 @@ class ModuleEnsemble:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        networks = [make_network(factory, seed).to(device, dtype) for seed in seeds]
+        networks = checked_networks(partial(make_network, factory), seeds, lambda network: network.to(device, dtype))
         stacked, buffers = stack_module_state(networks)  # type: ignore[arg-type]
         self._names = list(stacked)
         self.parameters = [parameter.detach().clone() for parameter in stacked.values()]
@@ -84,9 +86,9 @@ class ModuleEnsemble:
         self.mixes_points = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules)
         self._captured: dict[str, Tensor] = {}
         self.layers = _capture(self._network, layers, self._captured)
-        shape = tuple(self.predict(torch.zeros((1, n_inputs), dtype=dtype, device=device)).shape[1:])
-        if shape != (n_classes, 1):
-            raise FastentError(f"the model takes a point to {shape[0]} logits: {n_classes}, one for each class, are needed")
+        found = self.predict(torch.zeros((2, n_inputs), dtype=dtype, device=device)).shape[1]
+        if found != n_classes:
+            raise FastentError(f"the model takes a point to {found} logits: {n_classes}, one for each class, are needed")
 
     def predict(self, rows: Tensor) -> Tensor:
         """Logits (S, C, m) of rows (m, d)."""
@@ -150,7 +152,10 @@ class ModuleEnsemble:
             logits, hidden = self._pass(points.inputs.T)
             targets = points.codes.expand(len(logits), -1)
             losses = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-            gradients = torch.autograd.grad((losses * points.weights.flatten()).sum(), self.parameters)
+            total = (losses * points.weights.flatten()).sum()
+            check_trainable(total)
+            # Zeros for a parameter that the model does not use.
+            gradients = torch.autograd.grad(total, self.parameters, allow_unused=True, materialize_grads=True)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.requires_grad_(False).grad += gradient
         return logits.detach(), [layer.detach() for layer in hidden]
@@ -160,7 +165,7 @@ class ModuleEnsemble:
 
         def call(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
             self._captured.clear()
-            logits = functional_call(self._network, (parameters, buffers), (rows,))
+            logits = checked_logits(functional_call(self._network, (parameters, buffers), (rows,)), len(rows))
             missing = [layer for layer in self.layers if layer not in self._captured]
             if missing:
                 raise FastentError(f"the model does not pass through its layer {missing[0]!r}: choose others as layers=")
@@ -168,11 +173,8 @@ class ModuleEnsemble:
 
         parameters = dict(zip(self._names, self.parameters, strict=True))
         buffers = {name: buffer for name, buffer in self.buffers.items() if name != "updates"}
-        logits, hidden = vmap(call, randomness="different")(parameters, buffers)
-        if logits.ndim != 3:
-            raise FastentError(
-                f"the model takes rows {tuple(rows.shape)} to {tuple(logits.shape[1:])}: logits (points, classes) are needed"
-            )
+        with running(rows):
+            logits, hidden = vmap(call, randomness="different")(parameters, buffers)
         return logits, hidden
 
 
@@ -228,7 +230,9 @@ def model_digest(factory: Callable[[], nn.Module], seed: int, rows: NDArray[np.f
     network = make_network(factory, seed).eval().float()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        logits = network(torch.from_numpy(rows[:_SHOWN]))
+        shown = torch.from_numpy(rows[:_SHOWN])
+        with running(shown):
+            logits = checked_logits(network(shown), len(shown)).float()
     digest = hashlib.sha256(logits.numpy().tobytes())
     for name, value in network.state_dict().items():
         digest.update(f"{name}{tuple(value.shape)}".encode() + value.float().numpy().tobytes())
@@ -238,7 +242,10 @@ def model_digest(factory: Callable[[], nn.Module], seed: int, rows: NDArray[np.f
 def make_network(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = factory()
+        if isinstance(factory, nn.Module):
+            raise FastentError(f"model is a {type(factory).__name__}: pass a function that returns a new one at each call")
+        with users_code("model() cannot make a network", "call it yourself, without arguments, to see where"):
+            network = factory()
     if not isinstance(network, nn.Module):
         raise FastentError(f"model() returned {type(network).__name__}: a function that returns a new torch module is needed")
     return network
@@ -260,7 +267,9 @@ def _capture(network: nn.Module, layers: Sequence[str] | None, captured: dict[st
         if not linear:
             raise FastentError("the model has no nn.Linear before which to look: name layers=, of model.named_modules()")
         name = f"before {linear[-1]}"
-        modules[linear[-1]].register_forward_pre_hook(lambda module, arguments: keep(name, arguments[0]))
+        modules[linear[-1]].register_forward_pre_hook(
+            lambda module, arguments, named: keep(name, arguments[0] if arguments else named["input"]), with_kwargs=True
+        )
         return [name]
     for name in layers:
         if name not in modules or not name:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastent.errors import FastentError
 from fastent.files import atomic_path, output_folder, read_npz, write_text
 from fastent.options import choice, number
+from fastent.printable import printable
 from fastent.training.defaults import DEFAULTS
 from fastent.training.inversion import Inversion, InversionSummary, Rule, find_inversion, summarize_inversions
 
@@ -358,7 +359,7 @@ class Run:
     def __repr__(self) -> str:
         done = f"{self.epoch[-1]:.6g} of {self.config['epochs']} epochs"
         classes = "even against odd" if self.parity else f"{len(self.classes)} classes"
-        return f"Run({self.config['data']}, {self.n_seeds} seeds, {len(self.index)} points, {classes}, {done})"
+        return printable(f"Run({self.config['data']}, {self.n_seeds} seeds, {len(self.index)} points, {classes}, {done})")
 
 
 # What every stored run has, and what those of older versions lack.

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastent.files import atomic_path, write_text
 from fastent.plain import as_plain
+from fastent.printable import storable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +44,7 @@ def curves_table(run: "Run") -> "pa.Table":
         "seed": column(run.config["seed"] + np.arange(n_seeds), (0,)),
         "epoch": column(run.epoch, (1,)),
         "layer": column(np.arange(n_layers), (2,)),
-        "class": column(run.class_names, (3,)),
+        "class": column(storable(np.array(run.class_names)), (3,)),
         "train_error": column(run.train_error, (0, 1)),
         "test_error": pa.array(column(test_error, (0, 1)), from_pandas=True),
         "radius": run.radius.ravel(),
@@ -65,8 +66,8 @@ def stragglers_table(run: "Run") -> "pa.Table":
     table = pa.table(
         {
             "index": run.index[rows],
-            "label": run.labels[rows],
-            "class": np.array(run.class_names)[run.codes[rows]],
+            "label": storable(run.labels[rows]),
+            "class": storable(np.array(run.class_names))[run.codes[rows]],
             "share": share[rows],
         }
     )

@@ -24,6 +24,7 @@ from fastent.training.data import Data, load_data
 from fastent.training.datasets import known_name
 from fastent.training.defaults import DEFAULTS, default_epochs
 from fastent.training.ensemble import ACTIVATIONS, Ensemble
+from fastent.training.factories import NEVER_FINITE
 from fastent.training.held_out import HeldOut
 from fastent.training.modules import ModuleEnsemble, cnn, find_factory, model_digest
 from fastent.training.points import Points
@@ -307,6 +308,8 @@ def _train(
             at_end = update == due[-1]
             observed = networks.observe(points, learn=full_batch and not at_end)
             if not torch.isfinite(observed.logits.sum()):
+                if update == 0:
+                    raise DivergedError(NEVER_FINITE)
                 raise DivergedError(
                     f"training diverged at epoch {update / per_epoch:.6g}: the networks' outputs are no longer finite; "
                     f"lower lr={config['lr']}"
