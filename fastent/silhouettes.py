@@ -13,6 +13,7 @@ from fastent.options import choice, whole_number
 from fastent.pairs import Block, Points, Side, SweptQueries, sweep, sweep_bytes
 from fastent.progress import Progress
 from fastent.queries import query_rows
+from fastent.remarks import Noted, Remark
 from fastent.sketch import common_scale
 
 __all__ = ["DistanceSums", "Silhouettes", "silhouette", "silhouettes_from_means"]
@@ -91,7 +92,7 @@ def silhouette(
 
 
 @dataclass(frozen=True, eq=False)
-class Silhouettes:
+class Silhouettes(Noted):
     """Silhouettes by the three methods of `fe.silhouette`.
 
     Attributes
@@ -102,12 +103,15 @@ class Silhouettes:
         Of all rows.
     intervals : dict of Estimate
         For "exact", "simplified" and "squared": mean, standard error and 95 % interval over all rows.
+    notes : tuple of str
+        Classes with one point, whose silhouettes are 0.
     """
 
     exact: Array
     simplified: Array
     squared: Array
     intervals: dict[str, Estimate]
+    remarks: tuple[Remark, ...] = ()
 
     def __repr__(self) -> str:
         means = ", ".join(f"{name} {each.value:.4f}" for name, each in self.intervals.items())
