@@ -105,7 +105,7 @@ def sample_mean(
     unseen = _unseen(len(values), population)
     low = min(shift - _Z * error, -_Z * plain, unseen * below)
     high = max(shift + _Z * error, _Z * plain, unseen * above)
-    return Estimate(value, error * span, max(value + low * span, least), min(value + high * span, most))
+    return Estimate(value, error * span, float(max(value + low * span, least)), float(min(value + high * span, most)))
 
 
 def sample_share(holds: NDArray[np.bool_], population: float) -> Estimate:
@@ -126,35 +126,38 @@ def class_balanced_mean(
     counts: NDArray[np.int64],
     *,
     least: float,
-    most: float,
+    most: NDArray[np.float64],
     sampled: bool = True,
 ) -> Estimate:
     """Mean over classes of the class means; `counts` (C,) says how many rows of each class there are in all, if these are few.
 
-    Of a class without queries nothing is known but the bounds: there is no value then, but an interval. Lengths of the
+    Of a class without queries nothing is known but its bounds, `least` and `most` (C,): there is then an interval, but no value
+    unless these are the same. Lengths of the
     classes' own intervals add in squares (Zou and Donner's method, as in `quotient`).
     """
     order = np.argsort(codes, kind="stable")
     groups = np.split(values[order], np.searchsorted(codes[order], np.arange(1, len(counts))))
     present = np.array(
         [
-            sample_mean(group, count if sampled else math.inf, least=least, most=most)
-            for group, count in zip(groups, counts, strict=True)
+            sample_mean(group, count if sampled else math.inf, least=least, most=bound)
+            if len(group)
+            else (bound, 0.0, bound, bound)
+            if bound == least
+            else (np.nan, np.nan, least, bound)
+            for group, count, bound in zip(groups, counts, most, strict=True)
             if count
         ]
     )
     absent = np.isnan(present[:, 0])
-    known, n = present[~absent], len(present)
-    if not len(known):
-        return Estimate(np.nan, np.nan, least, most)
-    value, error, low, high = known.T
-    centre, down, up = value.sum() / n, math.hypot(*(value - low)) / n, math.hypot(*(high - value)) / n
-    unknown = absent.sum() / n
+    value, error, low, high = present[~absent].T
+    # What is unknown may lie at either end, whatever the others do.
+    floor, ceiling = (present[absent, end].sum() for end in (2, 3))
+    n, total = len(present), value.sum()
     return Estimate(
-        float(np.nan if unknown else centre),
-        float(np.nan if unknown else math.hypot(*error) / n),
-        float(max(centre - down + unknown * least, least)),
-        float(min(centre + up + unknown * most, most)),
+        float(np.nan if absent.any() else total / n),
+        float(np.nan if absent.any() else math.hypot(*error) / n),
+        float((max(total - math.hypot(*(value - low)), least * len(value)) + floor) / n),
+        float((min(total + math.hypot(*(high - value)), most[counts > 0][~absent].sum()) + ceiling) / n),
     )
 
 

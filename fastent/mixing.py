@@ -155,7 +155,9 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     class_chance = (counts - rows) / (neighbors.n - rows)
     intervals = {
         "overlap": sample_mean(purity, population, least=0, most=1),
-        "balanced_overlap": class_balanced_mean(purity, own, asked, least=0, most=1, sampled=once),
+        "balanced_overlap": class_balanced_mean(
+            purity, own, asked, least=0, most=np.minimum((counts - rows) / k, 1), sampled=once
+        ),
         "entropy": sample_mean(entropy, population, least=0, most=np.log(min(n_classes, k))),
         "error": sample_share(vote != own, population),
     }
@@ -176,21 +178,24 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
         hubness=hubness,
         intervals=intervals,
         remarks=(
-            *_of_absent(classes, np.bincount(own, minlength=n_classes), rows),
+            *_of_absent(classes, np.bincount(own, minlength=n_classes) == 0, counts, rows),
             *_of_small(classes, counts - rows, k),
             *_of_hubness(hubness, every),
         ),
     )
 
 
-def _of_absent(classes: NDArray[Any], asked: NDArray[np.int64], rows: bool) -> Iterator[Remark]:
-    """On classes without queries: (C,) queries of each class, which are rows or other points."""
-    if (asked == 0).any():
-        lost = "purity there and balanced_overlap are unknown; ask for more queries, or name rows of every class"
-        yield Remark(
-            of_classes(classes, asked == 0, "has no query", "have no query"),
-            lost if rows else "balanced_overlap and balanced_chance are means over the other classes",
-        )
+def _of_absent(classes: NDArray[Any], absent: NDArray[np.bool_], counts: NDArray[np.int64], rows: bool) -> Iterator[Remark]:
+    """On classes without queries, which are rows or other points."""
+    lost = "purity there and balanced_overlap are unknown; ask for more queries, or name rows of every class"
+    elsewhere = "balanced_overlap and balanced_chance are means over the other classes"
+    alone = absent & (counts == 1) & rows
+    for which, effect in (
+        (absent & ~alone, lost if rows else elsewhere),
+        (alone, "the purity of a class of one point is 0 all the same"),
+    ):
+        if which.any():
+            yield Remark(of_classes(classes, which, "has no query", "have no query"), effect)
 
 
 def _of_small(classes: NDArray[Any], others: NDArray[np.int64], k: int) -> Iterator[Remark]:

@@ -169,6 +169,16 @@ def test_a_class_without_queries_has_no_overlap_and_is_named():
     assert outside.balanced_overlap == pytest.approx(np.mean([outside.purity[:20].mean(), outside.purity[20:].mean()]))
 
 
+def test_the_purity_of_a_class_of_one_point_is_known_without_a_query():
+    X, y = unequal()
+    y[y == 1], y[7] = 0, 1
+    found, whole = (fe.mixing(fe.neighbors(X, 10, queries=asked), y) for asked in (np.arange(8, 400), None))
+    assert found.notes[0] == "class 1 has no query: the purity of a class of one point is 0 all the same"
+    interval = found.intervals["balanced_overlap"]
+    assert interval.low < whole.balanced_overlap < interval.high < 2 / 3
+    assert interval.low < found.balanced_overlap < interval.high
+
+
 def test_classes_too_small_to_be_pure_are_named():
     X, y = unequal()
     note = "class 1 has fewer than 10 points that could be neighbours: purity cannot reach 1 there"
