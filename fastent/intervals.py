@@ -129,11 +129,13 @@ def class_balanced_mean(
     most: NDArray[np.float64],
     sampled: bool = True,
 ) -> Estimate:
-    """Mean over classes of the class means; `counts` (C,) says how many rows of each class there are in all, if these are few.
+    """Mean over classes of the class means.
 
-    Of a class without queries nothing is known but its bounds, `least` and `most` (C,): there is then an interval, but no value
-    unless these are the same. Lengths of the
-    classes' own intervals add in squares (Zou and Donner's method, as in `quotient`).
+    Of a class without queries only the bounds of its values are known, `least` and `most` (C,): unless these are the same, the
+    mean then has an interval but no value. Lengths of the classes' own intervals add in squares (Zou and Donner's method, as in
+    `quotient`).
+
+    counts : (C,) rows of each class in all; a class without any does not count. sampled : without replacement, from these.
     """
     order = np.argsort(codes, kind="stable")
     groups = np.split(values[order], np.searchsorted(codes[order], np.arange(1, len(counts))))
