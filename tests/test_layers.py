@@ -66,6 +66,7 @@ def test_margins_are_what_their_definition_says(seed, n, n_classes, batch_size):
 
 def test_a_linear_model_has_distances_to_its_planes():
     """f = Wx + b: the margin is (w_y - w_j).x + b_y - b_j over |w_y - w_j|, whatever the scale of the weights."""
+    torch.manual_seed(0)  # a margin near 0 may have lost more digits than the tolerance allows
     model = nn.Linear(5, 3)
     points, labels = random_points(50, 5)
     found = fe.layer_margins(model, batches(points, labels), [""])
