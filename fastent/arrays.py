@@ -31,6 +31,7 @@ __all__ = [
     "stays_on_disk",
     "unit_rows",
     "which_rows",
+    "zero_rows",
 ]
 
 # A block is large enough to hide the call that handles it and small enough to be forgotten in any memory budget.
@@ -172,6 +173,14 @@ def unit_rows(rows: Array) -> NDArray[np.float64]:
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
     norms[norms == 0] = 1
     return rows / norms  # type: ignore[no-any-return]
+
+
+def zero_rows(rows: Array) -> NDArray[np.int64]:
+    """Places of the rows of zeros, which have no direction; a few columns tell for most rows that they are none."""
+    left: NDArray[np.int64] = np.flatnonzero(~rows[:, :16].any(1))
+    for start, stop in ((16, 256), (256, None)):
+        left = left[~rows[left, start:stop].any(1)]
+    return left
 
 
 def which_rows(normalize: bool) -> str:

@@ -19,11 +19,14 @@ from fastent.arrays import (
     row_blocks,
     unit_rows,
     which_rows,
+    zero_rows,
 )
 from fastent.chunks import parts
 from fastent.collapse import NC2, Between, Head, as_head, nc2, nc3
+from fastent.degenerate import geometry_remarks, rows_of_zeros
 from fastent.errors import FastentError
 from fastent.options import whole_number
+from fastent.remarks import Noted, Remark
 from fastent.spread import everywhere, spread_rows
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ _SUMS, _SUMS_BYTES = 16, 128 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class ClassGeometry:
+class ClassGeometry(Noted):
     """Where the classes of a representation lie, how wide they are and how well they are separated.
 
     Of unit rows, as the source paper has it, unless `normalize` is False: the two are not comparable.
@@ -88,6 +91,9 @@ class ClassGeometry:
         Share of points that the linear layer and the nearest class mean decide differently, in [0, 1]. None without weights.
     normalize : bool
         Whether rows were scaled to unit length first.
+    notes : tuple of str
+        Classes with one point, classes whose means coincide and what is infinite or NaN for it; rows of zeros that `normalize`
+        cannot scale (not from `ClassMoments`).
 
     References
     ----------
@@ -109,6 +115,7 @@ class ClassGeometry:
     nc3: float | None
     nc4: float | None
     normalize: bool = True
+    remarks: tuple[Remark, ...] = ()
 
     def __repr__(self) -> str:
         n_classes, d = self.means.shape
@@ -350,7 +357,8 @@ def _largest(X: Any) -> float:
 class AboutMeans(NamedTuple):
     """What a second pass over some rows, with the class means at hand, sees: see `fastent.kernels.moments.distances_to_means`.
 
-    features : sums of squared deviations in each feature. along : in each of some directions.
+    features : sums of squared deviations in each feature. along : in each of some directions. zeros : rows of zeros, by number,
+    if rows are scaled.
     """
 
     own: Array
@@ -361,6 +369,7 @@ class AboutMeans(NamedTuple):
     along: Array
     decided: NDArray[np.int64] | None
     codes: NDArray[np.int64]
+    zeros: NDArray[np.int64]
 
     def class_sums(self, values: Array) -> Array:
         return np.bincount(self.codes, values).astype(np.float64)
@@ -410,14 +419,16 @@ def about_means(
     """Pass over X again: distances to the means, deviations along some directions (m, d), decisions of a linear head."""
     directions = np.empty((0, X.shape[1])) if directions is None else directions
     look = _Look(moments.origin, moments.apart, moments.variances, moments.normalize, directions, head)
-    seen = list(spread_rows(client, X, look.at, _pieces(X, codes)))
+    pieces = _pieces(X, codes)
+    seen = list(spread_rows(client, X, look.at, pieces))
     own, other, wide, nearest = (_joined([piece[i] for piece in seen]) for i in range(4))
     features, along = np.zeros(X.shape[1]), np.zeros(len(directions))
     for piece in seen:
         features += piece.features
         along += piece.along
     decided = None if head is None else _joined([piece.decided for piece in seen])
-    return AboutMeans(own, other, wide, nearest, features, along, decided, codes)
+    zeros = _joined([start + piece.zeros for piece, (start, *_) in zip(seen, pieces, strict=True)])
+    return AboutMeans(own, other, wide, nearest, features, along, decided, codes, zeros)
 
 
 class _Look(NamedTuple):
@@ -441,7 +452,8 @@ class _Look(NamedTuple):
         if len(self.directions):
             along = squared_projections(*about, self.directions, self.normalize, sums).sum(0)
         decided = None if self.head is None else self.head.decide(rows)
-        return AboutMeans(own, other, wide, nearest, features.sum(0), along, decided, codes)
+        zeros = zero_rows(rows) if self.normalize else np.empty(0, np.int64)
+        return AboutMeans(own, other, wide, nearest, features.sum(0), along, decided, codes, zeros)
 
 
 def _joined(pieces: list[Any]) -> Any:
@@ -473,6 +485,18 @@ def _geometry(
     fisher = between_classes / within if within > 0 else math.inf if between_classes > 0 else math.nan
     along = about.along / n if about else moments._within_along(between.directions) if moments._scatter is not None else None
     spread = None if about is None else about.class_sums(np.sqrt(about.own)) / counts
+    calinski_harabasz = fisher * (n - n_classes) / (n_classes - 1)
+    davies_bouldin = None if spread is None else _davies_bouldin(spread, distance)
+    nc1 = None if along is None else between.nc1(along, within)
+    simplex = nc2(apart)
+    values = {
+        "fisher": fisher,
+        "calinski_harabasz": calinski_harabasz,
+        "davies_bouldin": davies_bouldin,
+        "cdnv": float(cdnv.max()),
+        "nc1": nc1,
+        **{f"nc2_{name}": value for name, value in simplex._asdict().items()},
+    }
     return ClassGeometry(
         classes=classes,
         counts=counts,
@@ -480,14 +504,18 @@ def _geometry(
         radius=np.sqrt(variances),
         distance=distance,
         fisher=fisher,
-        calinski_harabasz=fisher * (n - n_classes) / (n_classes - 1),
-        davies_bouldin=None if spread is None else _davies_bouldin(spread, distance),
+        calinski_harabasz=calinski_harabasz,
+        davies_bouldin=davies_bouldin,
         cdnv=cdnv,
-        nc1=None if along is None else between.nc1(along, within),
-        nc2=nc2(apart),
+        nc1=nc1,
+        nc2=simplex,
         nc3=None if head is None else nc3(apart, head.weights),
         nc4=None if about is None or about.decided is None else float((about.decided != about.nearest).mean()),
         normalize=moments.normalize,
+        remarks=(
+            *geometry_remarks(classes, counts, apart, distance, values),
+            *rows_of_zeros(np.empty(0, np.int64) if about is None else about.zeros),
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from fastent.errors import FastentError
 from fastent.evaluation import evaluating
 from fastent.printable import printable
 from fastent.progress import Progress, reporting
+from fastent.remarks import Noted, Remark
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,7 +25,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class LayerMargins:
+class LayerMargins(Noted):
     """Distances of n points from the decision boundary, as seen from the input of each of L layers.
 
     Attributes
@@ -42,6 +43,8 @@ class LayerMargins:
         "lower fence", "first quartile", "median", "third quartile" and "upper fence" of the margins of correctly classified
         points (finite margins only; NaN where there are none). Fences lie 1.5 interquartile ranges outside of the quartiles, or
         at the outermost margin where that is nearer, so that logarithms exist.
+    notes : tuple of str
+        Which layers have margins that are infinite, and why a signature is NaN.
     """
 
     layers: tuple[str, ...]
@@ -49,6 +52,7 @@ class LayerMargins:
     logit_margin: Array
     spread: Array
     signature: Mapping[str, Array]
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -155,7 +159,29 @@ def layer_margins(
         margin = np.concatenate(margins, axis=1) / spread[:, None]
     margin[np.isnan(margin)] = 0.0
     logit_margin = np.concatenate(logit_margins)
-    return LayerMargins(tuple(spreads), margin, logit_margin, spread, _signature(margin[:, logit_margin > 0]))
+    right = margin[:, logit_margin > 0]
+    return LayerMargins(
+        tuple(spreads), margin, logit_margin, spread, _signature(right), tuple(_remarks(tuple(spreads), right, spread))
+    )
+
+
+def _remarks(layers: Sequence[str], right: Array, spread: Array) -> Iterator[Remark]:
+    """On margins (L, m) of the points that are classified correctly."""
+    if not right.shape[1]:
+        yield Remark("no point is classified correctly", "there are no signatures")
+        return
+    for layer, values, width in zip(layers, right, spread, strict=True):
+        infinite = int(np.isinf(values).sum())
+        if width == 0:
+            yield Remark(
+                f"the input of layer {layer!r} is the same for all points", "its margins are infinite, without a signature"
+            )
+        elif infinite:
+            of = "all" if infinite == len(values) else f"{infinite:,} of {len(values):,}"
+            yield Remark(
+                f"the logits of {of} correctly classified points do not depend on the input of layer {layer!r}",
+                "their margins are infinite, and left out of its signature",
+            )
 
 
 def _chosen(model: "nn.Module", layers: Sequence[str] | None) -> "dict[str, nn.Module]":

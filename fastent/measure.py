@@ -8,17 +8,19 @@ Of many points, only a sample meets all the others. Where an index does not fit,
 the neighbours as well, and X is read block by block from wherever it lies.
 """
 
-import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import Labels
+from fastent.arrays import Labels, zero_rows
+from fastent.chunks import parts as chunk_parts
 from fastent.complexity import complexity_from, fisher_complexity
 from fastent.covariance import participation_ratio_of
+from fastent.degenerate import rows_of_zeros
 from fastent.dimension import IntrinsicDimension, Method, intrinsic_dimension
 from fastent.errors import FastentError
 from fastent.geometry import AboutMeans, ClassGeometry, ClassMoments, centred_means, geometry_of, moments_of
@@ -26,19 +28,22 @@ from fastent.intervals import sample_mean
 from fastent.measurement import Lisi, Measurement
 from fastent.mixing import Mixing, lisi, mixing
 from fastent.neighbors import Neighbors, exact_neighbors
-from fastent.pairs import Points
 from fastent.passes import WAYS
 from fastent.plan import OF_K, Metric, Plan, Task, prepared
 from fastent.progress import Progress
 from fastent.ranges import check_range
+from fastent.remarks import notes_of, one_point, unexplained
 from fastent.silhouettes import DistanceSums, Silhouettes, silhouettes_from_means
 from fastent.sketch import typical_scale
 from fastent.softnn import SimilaritySums, Temperature, settled, temperature_nodes
+from fastent.spread import spread_rows
 
 __all__ = ["measure"]
 
 # More classes than this get no mixing matrix.
 _MATRIX = 4096
+# What `lisi` takes unless said.
+_PERPLEXITY = 30.0
 
 
 class _Means(NamedTuple):
@@ -156,13 +161,20 @@ def _measured(task: Task, plan: Plan) -> Measurement:
     complexity = None
     if border is not None and near.margins is not None and means is not None:
         f1 = fisher_complexity(means.moments, means.about)
-        complexity = complexity_from(points, near.margins, border.local_sets, border.wrong, f1, border.tree, border.covering)
+        complexity = complexity_from(
+            points, task.labels, near.margins, border.local_sets, border.wrong, f1, border.tree, border.covering
+        )
     soft = None
     if similarities is not None:
         with task.stage("soft nearest neighbours"):
-            soft = task.attempt("soft nearest neighbour loss", lambda: settled(similarities, task.progress))
-    task.notes.extend(_remarks(points, means, dimension))
-    return Measurement(
+            soft = task.attempt("soft nearest neighbour loss", lambda: settled(similarities, task.classes, task.progress))
+    silhouettes = None if distances is None or means is None else _silhouettes(task, distances, means)
+    geometry = None if means is None else means.geometry
+    zeros = [] if geometry is not None or not task.normalize else list(rows_of_zeros(_zeros(task)))
+    parts = (mixed, near.margins, geometry, silhouettes, soft, complexity)
+    remarks = [remark for part in parts if part is not None for remark in part.remarks]
+    task.notes.extend([*notes_of([*remarks, *zeros]), *_of_dimension(dimension)])
+    measured = Measurement(
         classes=task.classes,
         labels=labels,
         shape=task.X.shape,
@@ -174,9 +186,9 @@ def _measured(task: Task, plan: Plan) -> Measurement:
         mixing=mixed,
         lisi=inverse,
         margins=near.margins,
-        geometry=None if means is None else means.geometry,
+        geometry=geometry,
         participation_ratio=None if means is None else means.participation_ratio,
-        silhouette=None if distances is None or means is None else _silhouettes(points, distances, means),
+        silhouette=silhouettes,
         soft_nearest_neighbor=soft,
         dimension=dimension,
         complexity=complexity,
@@ -184,18 +196,25 @@ def _measured(task: Task, plan: Plan) -> Measurement:
         stages=tuple(task.stages),
         fingerprint=task.depends_on.get("data", ""),
     )
+    return replace(measured, notes=(*measured.notes, *unexplained(measured.summary(), measured.notes)))
 
 
-def _remarks(points: Points, means: _Means | None, dimension: dict[str, IntrinsicDimension] | None) -> Iterator[str]:
-    """What about the points makes some statistics less than they seem."""
-    if means is not None and math.isnan(means.geometry.fisher):
-        yield "all rows are equal: there is nothing to tell classes apart"
-    alone = int((np.bincount(points.codes) == 1).sum())
-    if alone:
-        yield f"{alone:,} of {points.n_classes:,} classes have one point, which averages over classes count as much as any"
+def _of_dimension(dimension: dict[str, IntrinsicDimension] | None) -> Iterator[str]:
     left_out = max((each.duplicates for each in (dimension or {}).values()), default=0)
     if left_out:
         yield f"dimension leaves out {left_out:,} points that have an equal one, or neighbours at one distance"
+
+
+def _zeros(task: Task) -> NDArray[np.int64]:
+    """Rows of zeros among all."""
+    with task.stage("rows of zeros", passes=1):
+        pieces = [(start, stop, None) for start, stop in chunk_parts(task.X)]
+        found = spread_rows(task.client, task.X, _zeros_of_part, pieces)
+        return np.concatenate([start + places for places, (start, *_) in zip(found, pieces, strict=True)])
+
+
+def _zeros_of_part(rows: NDArray[Any], _: None) -> NDArray[np.int64]:
+    return zero_rows(rows)
 
 
 def _about_means(task: Task) -> _Means:
@@ -229,8 +248,10 @@ def _of_neighbours(
             task.notes.append(f"no mixing matrix: it has {len(task.classes):,} x {len(task.classes):,} entries")
         mixed = mixing(nearest, labels, matrix=table)
     if "lisi" in task.wanted:
-        per_point = lisi(neighbors, task.points.codes)
-        inverse = Lisi(per_point, sample_mean(per_point, len(task.X), least=1, most=len(task.classes)))
+        per_point = lisi(neighbors, task.points.codes, _PERPLEXITY)
+        # Weights as even as those of 30 neighbours have an inverse Simpson index of 30 at most, but for ties.
+        most = min(len(task.classes), max(_PERPLEXITY, float(per_point.max())))
+        inverse = Lisi(per_point, sample_mean(per_point, len(task.X), least=1, most=most))
     if "dimension" in task.wanted:
         dimension = _dimension(task, nearest, labels)
     return mixed, inverse, dimension
@@ -251,14 +272,18 @@ def _dimension(task: Task, neighbors: Neighbors, labels: NDArray[Any]) -> dict[s
     return found or None
 
 
-def _silhouettes(points: Points, distances: DistanceSums, means: _Means) -> Silhouettes:
-    n = len(points.X)
+def _silhouettes(task: Task, distances: DistanceSums, means: _Means) -> Silhouettes:
+    codes, counts, n = task.points.codes, means.moments.counts, len(task.X)
     exact = distances.silhouettes()
     simplified, squared = (
-        silhouettes_from_means(points.codes, means.moments.counts, *means.about.silhouette_parts(method, means.moments))
+        silhouettes_from_means(codes, counts, *means.about.silhouette_parts(method, means.moments))
         for method in ("simplified", "squared")
     )
     every = {"exact": exact, "simplified": simplified, "squared": squared}
     return Silhouettes(
-        exact, simplified, squared, {name: sample_mean(values, n, least=-1, most=1) for name, values in every.items()}
+        exact,
+        simplified,
+        squared,
+        {name: sample_mean(values, n, least=-1, most=1) for name, values in every.items()},
+        tuple(one_point(task.classes, counts, "the silhouette is 0")),
     )

@@ -38,6 +38,7 @@ MEANINGS = {
     "mixing/overlap": "neighbours with the same label",
     "mixing/balanced_overlap": "the same, classes weighing equally",
     "mixing/chance": "overlap if labels were random",
+    "mixing/balanced_chance": "balanced overlap if they were",
     "mixing/entropy": "of the neighbours' labels, nats",
     "mixing/error": "of the neighbours' majority vote",
     "mixing/hubness": "skewness of neighbour counts",
@@ -133,7 +134,8 @@ class Measurement:
         For "twonn", "twonn-ml", "mle" and "gride".
     complexity : Complexity or None
     notes : tuple of str
-        What was sampled, left out or slow, and why.
+        What was sampled, left out or slow, and why; which classes or rows make a statistic less than it seems; why one is NaN
+        or infinite.
     stages : tuple of Stage
         Where the time went.
     fingerprint : str
@@ -428,6 +430,8 @@ class Comparison:
         0 where every row was asked, NaN where no error is known.
     notes : tuple of str
         In what the measurements differ, other than X: then their statistics are not all comparable.
+    missing : tuple of str
+        Why a statistic of one of them is NaN or infinite.
     """
 
     names: tuple[str, ...]
@@ -435,6 +439,7 @@ class Comparison:
     values: NDArray[np.float64]
     standard_errors: NDArray[np.float64]
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def table(self) -> "pyarrow.Table":
         """Columns: statistic, then the value and the standard error of each measurement."""
@@ -477,7 +482,7 @@ class Comparison:
         from fastent.notebook import html_table
 
         rows = [(statistic, *cells) for statistic, cells in self._cells()]
-        return html_table("Measurements side by side", ("statistic", *self.names), rows, self.notes)
+        return html_table("Measurements side by side", ("statistic", *self.names), rows, (*self.notes, *self.missing))
 
     def _cells(self, with_errors: bool = True) -> Iterator[tuple[str, list[str]]]:
         """For each statistic what is shown of each measurement."""
@@ -495,7 +500,7 @@ class Comparison:
         lines = ["  ".join([" " * width, *(f"{printable(name):>12.12}" for name in self.names)])]
         for statistic, row in zip(self.statistics, self.values, strict=True):
             lines.append("  ".join([f"{statistic:{width}}", *(f"{readable(value):>12}" for value in row)]))
-        return "\n".join([*lines, *map(printable, self.notes)])
+        return "\n".join([*lines, *map(printable, (*self.notes, *self.missing))])
 
     def __rich_console__(
         self, console: "rich.console.Console", options: "rich.console.ConsoleOptions"
@@ -504,8 +509,8 @@ class Comparison:
 
         from fastent.terminal import cell, shown
 
-        notes = shown("\n".join(self.notes), "table.caption") if self.notes else None
-        table = Table(caption=notes, caption_justify="left")
+        said = "\n".join((*self.notes, *self.missing))
+        table = Table(caption=shown(said, "table.caption") if said else None, caption_justify="left")
         table.add_column("statistic", no_wrap=True)
         with_errors = options.max_width >= _ROOM_FOR_NAMES + _ROOM_FOR_ERRORS * len(self.names)
         for name in self.names:
@@ -552,7 +557,15 @@ def compare(measurements: Sequence[Measurement], names: Sequence[str] | None = N
         np.array([[values.get(name, math.nan) for values in found] for name in statistics]).reshape(len(statistics), -1),
         np.array([[values.get(name, math.nan) for values in errors] for name in statistics]).reshape(len(statistics), -1),
         tuple(_differences(measurements)),
+        tuple(_not_finite(measurements, labels)),
     )
+
+
+def _not_finite(measurements: Sequence[Measurement], names: Sequence[str]) -> Iterator[str]:
+    """Notes of each measurement that name a statistic which is not finite there."""
+    for name, each in zip(names, measurements, strict=True):
+        wrong = [statistic.split("/")[1] for statistic, value in each.summary().items() if not math.isfinite(value)]
+        yield from (f"{name}: {note}" for note in each.notes if any(statistic in note for statistic in wrong))
 
 
 def _differences(measurements: Sequence[Measurement]) -> Iterator[str]:

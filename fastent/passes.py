@@ -96,7 +96,7 @@ def chunked(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
     if codes is not None:
         misses = found["other classes"]
         near = near._replace(
-            margins=margins_from(rows, found["own class"], misses, n, unit=False), squared_misses=misses[0][:, 0]
+            margins=margins_from(rows, found["own class"], misses, task.labels, unit=False), squared_misses=misses[0][:, 0]
         )
     return near, None
 
@@ -129,7 +129,7 @@ def streamed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | No
     near = Near(None if lists is None else lists.found())
     if apart:
         hits, misses = (each.found() for each in apart)
-        near = near._replace(margins=margins_from(rows, hits, misses, n, unit=False), squared_misses=misses[0][:, 0])
+        near = near._replace(margins=margins_from(rows, hits, misses, task.labels, unit=False), squared_misses=misses[0][:, 0])
     if "complexity" not in task.wanted:
         return near, None
     local_sets = LocalSets(points, near.squared_misses)
@@ -158,8 +158,8 @@ WAYS: dict[Way, Callable[[Task, Plan, list[Any]], tuple[Near, Border | None]]] =
 
 
 def _search(task: Task, plan: Plan, index: ExactIndex, k: int) -> Near:
-    points, n = task.points, len(task.X)
-    rows = np.arange(n) if plan.rows is None else plan.rows
+    points = task.points
+    rows = np.arange(len(task.X)) if plan.rows is None else plan.rows
 
     def lists() -> Arrays:
         return dict(zip(("squared", "index"), index.nearest(k, plan.rows, progress=task.progress), strict=True))
@@ -179,7 +179,7 @@ def _search(task: Task, plan: Plan, index: ExactIndex, k: int) -> Near:
         return kept["squared"], kept["index"]
 
     hits, misses = nearest("own class"), nearest("other classes")
-    return Near(found, margins_from(rows, hits, misses, n, unit=False), misses[0][:, 0])
+    return Near(found, margins_from(rows, hits, misses, task.labels, unit=False), misses[0][:, 0])
 
 
 def _first(

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import UnitRows, as_features, as_labels, bytes_in_memory, in_memory, row_blocks, stays_on_disk
+from fastent.arrays import Labels, UnitRows, as_features, as_labels, bytes_in_memory, in_memory, row_blocks, stays_on_disk
 from fastent.chunks import part_bytes
 from fastent.complexity import INTERPOLATED
 from fastent.errors import FastentError
@@ -88,6 +88,10 @@ class Task(NamedTuple):
     parts: Parts
     depends_on: dict[str, Any]
     client: Any
+
+    @property
+    def labels(self) -> Labels:
+        return Labels(self.points.codes, self.classes)
 
     @property
     def searched(self) -> bool:

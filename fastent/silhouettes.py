@@ -14,6 +14,7 @@ from fastent.pairs import Block, Points, Side, SweptQueries, sweep, sweep_bytes
 from fastent.progress import Progress
 from fastent.queries import query_rows
 from fastent.ranges import check_range
+from fastent.remarks import Noted, Remark
 from fastent.sketch import typical_scale
 
 __all__ = ["DistanceSums", "Silhouettes", "silhouette", "silhouettes_from_means"]
@@ -93,7 +94,7 @@ def silhouette(
 
 
 @dataclass(frozen=True, eq=False)
-class Silhouettes:
+class Silhouettes(Noted):
     """Silhouettes by the three methods of `fe.silhouette`.
 
     Attributes
@@ -104,12 +105,15 @@ class Silhouettes:
         Of all rows.
     intervals : dict of Estimate
         For "exact", "simplified" and "squared": mean, standard error and 95 % interval over all rows.
+    notes : tuple of str
+        Classes with one point, whose silhouettes are 0.
     """
 
     exact: Array
     simplified: Array
     squared: Array
     intervals: dict[str, Estimate]
+    remarks: tuple[Remark, ...] = ()
 
     def __repr__(self) -> str:
         means = ", ".join(f"{name} {each.value:.4f}" for name, each in self.intervals.items())

@@ -1,8 +1,8 @@
 """Soft nearest neighbour loss: how far same-class points stand out among all, at a temperature."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from fastent.pairs import Block, Points, Side, SweptQueries, sweep, sweep_bytes
 from fastent.progress import Progress
 from fastent.queries import query_rows
 from fastent.ranges import check_range
+from fastent.remarks import Noted, Remark, few_or_skewed, one_point
 from fastent.sketch import typical_scale
 from fastent.threads import in_parallel
 
@@ -48,10 +49,11 @@ _LOST = 1e-15
 # less than this share.
 _NEAR, _FEW_PAIRS, _SKIPPED = 64, 1 << 26, 1e-9
 _CHUNK_BYTES = 32 << 20
+_LOSS = "the soft nearest neighbour loss"
 
 
 @dataclass(frozen=True, eq=False)
-class SoftNearestNeighbor:
+class SoftNearestNeighbor(Noted):
     """The loss and how it came about.
 
     Attributes
@@ -68,6 +70,8 @@ class SoftNearestNeighbor:
         Of the loss over all rows, for queries that are a random sample of them.
     error_bound : float
         What skipped terms can add to the loss or take from it: 0 unless T is small beside the distances to near neighbours.
+    notes : tuple of str
+        Whether points alone in their class were left out, and whether the interval may be too narrow.
     """
 
     loss: float
@@ -76,6 +80,7 @@ class SoftNearestNeighbor:
     alone: int
     interval: Estimate
     error_bound: float = 0.0
+    remarks: tuple[Remark, ...] = ()
 
     def __repr__(self) -> str:
         return f"SoftNearestNeighbor({len(self.per_point)} queries, loss {self.loss:.4f} at temperature {self.temperature:.4g})"
@@ -141,10 +146,10 @@ def soft_nearest_neighbor_loss(
     points = Points(features, codes, typical_scale(features), len(classes))
     sums = SimilaritySums(points, asked, temperature_nodes(points, temperature, seed))
     sweep(points, asked, [sums], progress=progress, description="soft nearest neighbours")
-    return settled(sums, progress)
+    return settled(sums, classes, progress)
 
 
-def settled(sums: "SimilaritySums", progress: Progress = None) -> SoftNearestNeighbor:
+def settled(sums: "SimilaritySums", classes: Array, progress: Progress = None) -> SoftNearestNeighbor:
     """The result of a sweep's sums; of further sweeps, where the optimum lies beyond the temperatures of the first."""
     found = sums.result()
     for _ in range(_MOVES):
@@ -153,7 +158,7 @@ def settled(sums: "SimilaritySums", progress: Progress = None) -> SoftNearestNei
         sums = SimilaritySums(sums.points, sums.queries, sums.next_nodes, memory=sums.memory)
         sweep(sums.points, sums.queries, [sums], progress=progress, description="soft nearest neighbours")
         found = sums.result()
-    return found
+    return replace(found, remarks=tuple(sums.remarks(found, classes)))
 
 
 def checked_temperature(temperature: Any) -> Temperature:
@@ -279,10 +284,29 @@ class SimilaritySums:
             if abs(place) == 1:
                 self.next_nodes = _nodes_around(centre * math.exp(1.5 * place * _WIDTH))
         per_point = np.maximum(per_point, 0.0)
-        interval = sample_mean(per_point, len(self.points.X), least=0)
+        rows = self.queries
+        # Rows that were drawn more than once were drawn independently.
+        population = len(self.points.X) if rows is None or len(np.unique(rows)) == len(rows) else math.inf
+        interval = sample_mean(per_point, population, least=0, others=self._if_mislabelled(per_point))
         return SoftNearestNeighbor(
-            interval.value, per_point, float(temperature), int(self.alone.sum()), interval, self.error_bound
+            interval.value,
+            per_point,
+            float(temperature),
+            int(self.alone.sum()),
+            interval,
+            self.error_bound,
         )
+
+    def _if_mislabelled(self, per_point: Array) -> Array:
+        """(1,) What the loss of a typical query would be with the label of another class, of which it has an average share."""
+        others = np.maximum(-np.expm1(-per_point), np.finfo(np.float64).tiny)
+        return np.array([np.nanmedian(math.log(self.points.n_classes - 1) - np.log(others))])
+
+    def remarks(self, found: SoftNearestNeighbor, classes: Array) -> Iterator[Remark]:
+        if found.alone:
+            counts = np.bincount(self.points.codes, minlength=len(classes))
+            yield from one_point(classes, counts, f"{_LOSS} leaves the point out")
+        yield from few_or_skewed({_LOSS: found.per_point}, self.queries, {_LOSS: found.interval})
 
     def _again(self, places: Array, lost: Array) -> Array:
         """(J, places) log ratios, where these are lost, about the nearest point of each sum, in double precision.

@@ -129,3 +129,66 @@ def test_lists_of_your_own_are_checked(arguments, message):
     with pytest.raises(fe.FastentError) as caught:
         fe.Neighbors(*arguments)
     assert str(caught.value).startswith(message)
+
+
+def unequal(n=2000):
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], [n - 210, 10, 200])
+    return rng.standard_normal((n, 4)), rng.permutation(y)
+
+
+def test_chance_is_known_for_each_class_and_for_the_balanced_mean():
+    X, y = unequal()
+    found, counts = fe.mixing(fe.neighbors(X, 20), y), np.array([1790, 10, 200])
+    np.testing.assert_allclose(found.class_chance, (counts - 1) / 1999)
+    assert found.chance == pytest.approx((counts / 2000 * (counts - 1) / 1999).sum())
+    assert found.balanced_chance == pytest.approx(((counts - 1) / 1999).mean())
+    # Classes that are mixed at random are as pure as chance has it, each by itself and balanced.
+    np.testing.assert_allclose(np.diag(found.matrix), found.class_chance, atol=0.02)
+    assert found.balanced_overlap == pytest.approx(found.balanced_chance, abs=0.01)
+    points = fe.mixing(fe.neighbors(X, 20, queries=X[:50] + 1), y, query_labels=np.repeat([0, 2], 25))
+    np.testing.assert_allclose(points.class_chance, counts / 2000)  # these are no rows: none is left out
+    assert points.balanced_chance == pytest.approx((1790 + 200) / 2 / 2000)
+
+
+def test_a_class_without_queries_has_no_overlap_and_is_named():
+    X, y = unequal()
+    rows = np.flatnonzero(y != 1)[:300]
+    found, whole = (fe.mixing(fe.neighbors(X, 8, queries=asked), y) for asked in (rows, None))
+    interval = found.intervals["balanced_overlap"]
+    assert np.isnan(found.balanced_overlap)
+    assert interval.low < whole.balanced_overlap < interval.high
+    assert interval.high - interval.low > 1 / 3  # all that the class can be
+    assert found.notes[0].startswith("class 1 has no query: purity there and balanced_overlap are unknown")
+    assert "hubness is unknown: it takes all rows as queries" in found.notes
+    assert whole.notes == ()
+    names = np.array(["cat", "dog\n", "emu"])[y]
+    assert fe.mixing(fe.neighbors(X, 8, queries=rows), names).notes[0].startswith("class 'dog\\n' has no query: ")
+    outside = fe.mixing(fe.neighbors(X, 8, queries=X[:40] + 1), y, query_labels=np.repeat([0, 2], 20))
+    assert outside.notes == ("class 1 has no query: balanced_overlap and balanced_chance are means over the other classes",)
+    assert outside.balanced_overlap == pytest.approx(np.mean([outside.purity[:20].mean(), outside.purity[20:].mean()]))
+
+
+def test_the_purity_of_a_class_of_one_point_is_known_without_a_query():
+    X, y = unequal()
+    y[y == 1], y[7] = 0, 1
+    found, whole = (fe.mixing(fe.neighbors(X, 10, queries=asked), y) for asked in (np.arange(8, 400), None))
+    assert found.notes[0] == "class 1 has no query: the purity of a class of one point is 0 all the same"
+    interval = found.intervals["balanced_overlap"]
+    assert interval.low < whole.balanced_overlap < interval.high < 2 / 3
+    assert interval.low < found.balanced_overlap < interval.high
+
+
+def test_classes_too_small_to_be_pure_are_named():
+    X, y = unequal()
+    note = "class 1 has fewer than 10 points that could be neighbours: purity cannot reach 1 there"
+    assert fe.mixing(fe.neighbors(X, 10), y).notes == (note,)
+    each = fe.mixing(fe.neighbors(X[:30], 5), np.arange(30)).notes[0]
+    assert each.startswith("30 of 30 classes have fewer than 5 points that could be neighbours (0, 1, 2, 3, 4 and 25 more)")
+
+
+def test_rows_asked_again_and_again_are_not_all_rows():
+    X, y = unequal(300)
+    found = fe.mixing(fe.neighbors(X, 5, queries=np.zeros(300, int)), y)
+    assert found.intervals["overlap"].low < found.overlap < found.intervals["overlap"].high
+    assert np.isnan(found.hubness)

@@ -115,3 +115,19 @@ def test_units_do_not_matter():
         scaled = fe.soft_nearest_neighbor_loss(X * factor, y)
         assert scaled.temperature == pytest.approx(found.temperature * factor**2)
         assert scaled.loss == pytest.approx(found.loss, rel=1e-6)
+
+
+def test_what_the_loss_leaves_out_is_named():
+    X, y = clusters(9, 400, 5, 3)
+    assert fe.soft_nearest_neighbor_loss(X, y).notes == ()
+    y[5] = 8
+    assert fe.soft_nearest_neighbor_loss(X, y).notes == (
+        "class 8 has one point: the soft nearest neighbour loss leaves the point out",
+    )
+    few = fe.soft_nearest_neighbor_loss(X, y, queries=np.arange(10, 40))
+    assert few.notes[0].endswith("the interval of the soft nearest neighbour loss may be too narrow")
+    # Nothing is certain of rows that were not asked, even where every query is pure.
+    far = np.repeat([[0.0], [1e3]], 200, 0) + np.random.default_rng(0).random((400, 1))
+    pure = fe.soft_nearest_neighbor_loss(far, np.repeat([0, 1], 200), 1.0, queries=100)
+    assert pure.loss == 0
+    assert pure.interval.low == 0 < pure.interval.high

@@ -256,7 +256,7 @@ def _of_neighbors(
             mixed = mixing(exact_neighbors(lists.pop(0), queries, n), codes, matrix=False)
             numbers["mixing"][i], numbers["mixing_error"][i] = mixed.overlap, mixed.error
         if "margins" in options.metrics:
-            between = margins_from(queries, lists[0], lists[1], n, False)
+            between = margins_from(queries, lists[0], lists[1], rows.labels, False)
             numbers["margin"][i] = between.intervals["relative"].value
             numbers["n2"][i], numbers["n3"][i] = between.n2, between.n3
     return numbers
