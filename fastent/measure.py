@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fastent.arrays import Labels
 from fastent.complexity import complexity_from, fisher_complexity
 from fastent.covariance import participation_ratio_of
-from fastent.dimension import IntrinsicDimension, Method, intrinsic_dimension
+from fastent.dimension import IntrinsicDimension, Method, dimension_remarks, intrinsic_dimension
 from fastent.errors import FastentError
 from fastent.geometry import AboutMeans, ClassGeometry, ClassMoments, centred_means, geometry_of, moments_of
 from fastent.intervals import sample_mean
@@ -30,6 +30,7 @@ from fastent.pairs import Points
 from fastent.passes import WAYS
 from fastent.plan import OF_K, Metric, Plan, Task, prepared
 from fastent.progress import Progress
+from fastent.resolution import resolution_of
 from fastent.silhouettes import DistanceSums, Silhouettes, silhouettes_from_means
 from fastent.sketch import common_scale
 from fastent.softnn import SimilaritySums, Temperature, settled, temperature_nodes
@@ -148,7 +149,11 @@ def _measured(task: Task, plan: Plan) -> Measurement:
     near, border = WAYS[plan.way](task, plan, sums)
     neighbors = mixed = inverse = dimension = None
     if near.all is not None:
-        neighbors = exact_neighbors(near.all, rows, n)
+        resolution = None
+        if "dimension" in task.wanted:
+            with task.stage("resolution of the rows", passes=plan.rows is None):
+                resolution = resolution_of(task.X, plan.rows, unit=task.normalize)
+        neighbors = exact_neighbors(near.all, rows, n, resolution)
         with task.stage("mixing and dimension"):
             mixed, inverse, dimension = _of_neighbours(task, neighbors, labels)
     complexity = None
@@ -191,9 +196,7 @@ def _remarks(points: Points, means: _Means | None, dimension: dict[str, Intrinsi
     alone = int((np.bincount(points.codes) == 1).sum())
     if alone:
         yield f"{alone:,} of {points.n_classes:,} classes have one point, which averages over classes count as much as any"
-    left_out = max((each.duplicates for each in (dimension or {}).values()), default=0)
-    if left_out:
-        yield f"dimension leaves out {left_out:,} points that have an equal one, or neighbours at one distance"
+    yield from dimension_remarks(dimension or {})
 
 
 def _about_means(task: Task) -> _Means:

@@ -120,7 +120,7 @@ API = [
     (lambda: fe.intrinsic_dimension(fe.neighbors(X, 3), "gride", k=3), "k=3: an even number is needed for method='gride'"),
     (lambda: fe.intrinsic_dimension(fe.neighbors(X, 3), "mle", k=4), "k=4: a whole number from 2 to 3 is needed"),
     (lambda: fe.intrinsic_dimension(fe.neighbors(X, 3), "pca"), "method='pca': choose one of 'twonn', 'twonn-ml', 'mle', 'gride'"),
-    (lambda: fe.intrinsic_dimension(fe.neighbors(0 * X, 3)), "all 6 queries have neighbours at distance 0 or as far as others: drop the duplicates"),
+    (lambda: fe.intrinsic_dimension(fe.neighbors(0 * X, 3)), "the lists of all 6 queries hold fewer than two rows that differ from the query and from each other: drop repeated rows, or search for more"),
     (lambda: fe.logit_margin(X[:, :1], Y), "logits have one column: a column for each of two classes or more is needed"),
     (lambda: fe.logit_margin(X, [0, 1, 2, 0, 0, 0]), "label 2 is no column of logits: 0..1 are"),
     (lambda: fe.logit_margin(X, list("abcdef")), "labels have shape (6,) and dtype <U1: class numbers 0..1, one for each row, are needed"),
