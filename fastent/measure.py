@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastent.arrays import Labels
 from fastent.complexity import complexity_from, fisher_complexity
@@ -71,7 +70,9 @@ def measure(
         Any real dtype and memory order, torch on any device. A memory map or what `fe.open` opened stays on disk: it is read
         block by block where `queries` are given, or where it does not fit in memory.
     labels : array-like (n,)
-        Two classes or more: integers, strings or booleans.
+        Two classes or more: integers, strings or booleans. A missing label (NaN, None) is refused. Labels that often stand
+        for none (-1 for unlabelled rows, -100 for torch's ignore_index, "nan") are classes of their own, and so are labels
+        that look alike ("cat", "cat "): a note names them. Drop such rows from X and labels where they are not meant.
     k : int
         Neighbours for mixing and dimension, from 2 to n - 1.
     queries : int or (q,) int, optional
@@ -155,7 +156,7 @@ def _measured(task: Task, plan: Plan) -> Measurement:
                 resolution = resolution_of(task.X, plan.rows, unit=task.normalize)
         neighbors = exact_neighbors(near.all, rows, n, resolution)
         with task.stage("mixing and dimension"):
-            mixed, inverse, dimension = _of_neighbours(task, neighbors, labels)
+            mixed, inverse, dimension = _of_neighbours(task, neighbors, Labels(points.codes, task.classes))
     complexity = None
     if border is not None and near.margins is not None and means is not None:
         f1 = fisher_complexity(means.moments, means.about)
@@ -220,7 +221,7 @@ def _similarities(task: Task, plan: Plan) -> SimilaritySums | None:
 
 
 def _of_neighbours(
-    task: Task, neighbors: Neighbors, labels: NDArray[Any]
+    task: Task, neighbors: Neighbors, labels: Labels
 ) -> tuple[Mixing | None, Lisi | None, dict[str, IntrinsicDimension] | None]:
     mixed, inverse, dimension = None, None, None
     nearest = neighbors.subset(task.k) if task.wanted & OF_K else neighbors
@@ -237,7 +238,7 @@ def _of_neighbours(
     return mixed, inverse, dimension
 
 
-def _dimension(task: Task, neighbors: Neighbors, labels: NDArray[Any]) -> dict[str, IntrinsicDimension] | None:
+def _dimension(task: Task, neighbors: Neighbors, labels: Labels) -> dict[str, IntrinsicDimension] | None:
     methods: tuple[Method, ...] = ("twonn", "twonn-ml", "mle", "gride")
     found: dict[str, IntrinsicDimension] = {}
     refused: dict[str, list[str]] = {}

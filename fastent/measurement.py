@@ -14,7 +14,7 @@ from fastent.arrays import which_rows
 from fastent.complexity import Complexity
 from fastent.dimension import IntrinsicDimension
 from fastent.errors import FastentError
-from fastent.files import atomic_path, output_folder, write_text
+from fastent.files import output_folder, write_parquet, write_text
 from fastent.geometry import ClassGeometry
 from fastent.intervals import Estimate
 from fastent.margins import Margins
@@ -216,11 +216,8 @@ class Measurement:
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write `per_point()`, whole or not at all; the summary is in the schema's metadata, as JSON under "fastent"."""
-        import pyarrow.parquet
-
         table = self.per_point().replace_schema_metadata({"fastent": json.dumps(self.as_json(), allow_nan=False)})
-        with atomic_path(path) as temporary:
-            pyarrow.parquet.write_table(table, temporary)
+        write_parquet(path, table)
 
     def save(self, folder: str | os.PathLike[str], *, asked: dict[str, Any] | None = None) -> None:
         """Write `summary.json` and `per_point.parquet` into a folder, which is made if it is missing.
@@ -444,10 +441,7 @@ class Comparison:
         return pyarrow.table(columns)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        import pyarrow.parquet
-
-        with atomic_path(path) as temporary:
-            pyarrow.parquet.write_table(self.table(), temporary)
+        write_parquet(path, self.table())
 
     def plot(self, statistics: str | Sequence[str] | None = None, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw statistics of the measurements side by side, with matplotlib.

@@ -176,12 +176,15 @@ def prepared(
     temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
     features = everywhere(as_features(X), client)
     n, d = features.shape
-    coded = as_labels(labels, n=n, minimum_classes=2)
+    notes: list[str] = []
+    coded = as_labels(labels, n=n, minimum_classes=2, notes=notes)
     asked = query_rows(queries, n, d, seed=seed, what="measure")
     if asked is not None and len(np.unique(asked)) < len(asked):
-        raise FastentError(f"queries name {len(asked)} rows, {len(np.unique(asked))} of them different: name each once")
+        twice = int(np.flatnonzero(np.bincount(asked) > 1)[0])
+        raise FastentError(
+            f"queries name {len(asked)} rows, {len(np.unique(asked))} of them different: name each once, first row {twice}"
+        )
     k = whole_number("k", k, minimum=2 if wanted & OF_K else 1)
-    notes: list[str] = []
     for metric, needed in (("mixing", k), ("dimension", k), ("lisi", _LISI_NEIGHBOURS)):
         if metric in wanted and n <= needed:
             reason = f"takes {needed} neighbours, and each of {n} rows has {n - 1}"

@@ -134,7 +134,7 @@ LISTS = [
     (([[1, 2], [0, 2], [0, 1]], [[1.0, 0.5]] * 3), "distances are not ascending in 3 rows, first row 0 (1.0): sort them, with their indices"),
     (([[1], [0]], [[1], [1]], [0, 2], 2), "queries are not within 0..1 in 1 row, first row 1 (2): pass the row numbers of the queries"),
     (([[1], [0]], [[1], [1]], [0, -1], 2), "queries are not within 0..1 in 1 row, first row 1 (-1)"),
-    (([[1], [0]], [[1], [1]], [0.0, 1.0], 2), "queries have dtype float64: whole row numbers are needed; convert with queries.astype('int64')"),
+    (([[1], [0]], [[1], [1]], [0.0, 1.0], 2), "queries have dtype float64: whole row numbers, as integers, are needed"),
     (([[1], [0]], [[1], [1]], [0], 2), "queries have shape (1,) for 2 rows of indices: one each is needed"),
     (([[1], [0]], [[1], [1]], None, -2), "n=-2: a whole number from 0 to"),
     (([[1], [0]], [[1], [1]], None, 2.0), "n=2.0: a whole number from 0 to"),
