@@ -24,6 +24,7 @@ __all__ = [
     "as_features",
     "as_labels",
     "bytes_in_memory",
+    "check_directions",
     "check_finite",
     "check_lengths",
     "in_memory",
@@ -179,6 +180,16 @@ def check_finite(X: Array, *, name: str = "X") -> None:
         raise FastentError(
             f"{name} has NaN or infinity in {len(rows)} of {len(X)} rows, first at row {rows[0]}, column {column} "
             f"({row[column]}): drop those rows or repair them"
+        )
+
+
+def check_directions(X: Array, *, name: str = "X") -> None:
+    """Raise if a row of the 2-D array `X` is all zeros, which has no direction, with the count of such rows and the first."""
+    rows = np.concatenate([start + np.flatnonzero(~block.any(1)) for start, block in row_blocks(X)])
+    if len(rows):
+        raise FastentError(
+            f"metric='cosine': {len(rows)} row{'s' * (len(rows) > 1)} of zeros in {name}, first row {rows[0]}, have no "
+            "direction: leave them out, or use metric='euclidean'"
         )
 
 

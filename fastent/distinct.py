@@ -18,6 +18,7 @@ Array = NDArray[Any]
 # Distances are kept in single precision: so many of its units apart they may be equal. And no more of a distance than this is
 # taken for rounding of rows in half precision, whose errors in many directions cancel.
 _SINGLE, _MOST = 4 * 2.0**-23, 2.0**-8
+_SPARSE = 16
 
 
 class Distinct(NamedTuple):
@@ -50,7 +51,11 @@ def distinct_neighbors(neighbors: Neighbors) -> Distinct:
     own = np.arange(neighbors.n, neighbors.n + q) if neighbors.queries is None else neighbors.queries
     at, place = np.nonzero(distances <= resolution[:, None])
     if len(at):
-        point = _joined(own[at], indices[at, place], neighbors.n + q)
+        n = neighbors.n
+        if n > _SPARSE * indices.size:  # most rows are in no list: number those that are
+            known, numbers = np.unique(np.concatenate([own, indices.ravel()]), return_inverse=True)
+            own, indices, n = numbers[:q], numbers[q:].reshape(q, k), len(known)
+        point = _joined(own[at], indices[at, place], n + q)
         points = point[own]
         several = np.bincount(point, minlength=len(point)) > 1
         affected = np.flatnonzero(several[point[indices]].any(1))

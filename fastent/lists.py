@@ -91,11 +91,15 @@ def check_not_repeated(queries: Array | None, n: int) -> None:
     """For statistics over queries: one that is named twice would count twice."""
     if queries is None or len(queries) < 2:
         return
-    counts = np.bincount(queries, minlength=n)
-    if counts.max() > 1:
+    if len(queries) == n and np.array_equal(queries, np.arange(n)):
+        return
+    rows, counts = np.unique(queries, return_counts=True)
+    several = np.flatnonzero(counts > 1)
+    if len(several):
+        many = f"{len(several)} rows" if len(several) > 1 else "1 row"
+        first = several[0]
         raise FastentError(
-            f"queries name {np.count_nonzero(counts > 1)} rows more than once, first row {counts.argmax()} "
-            f"({counts.max()} times): name each once"
+            f"queries name {many} more than once, first row {rows[first]} ({counts[first]} times): name each once"
         )
 
 
@@ -109,9 +113,7 @@ def _checked_queries(given: Any, q: int) -> Array:
     if queries.shape != (q,):
         raise FastentError(f"queries have shape {queries.shape} for {q} rows of indices: one each is needed")
     if queries.dtype.kind not in "iu":
-        raise FastentError(
-            f"queries have dtype {queries.dtype}: whole row numbers are needed; convert with queries.astype('int64')"
-        )
+        raise FastentError(f"queries have dtype {queries.dtype}: whole row numbers, as integers, are needed")
     return queries
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_features, as_labels, check_finite, in_memory
+from fastent.arrays import as_features, as_labels, check_directions, check_finite, in_memory
 from fastent.intervals import Estimate, ratio_of_means, sample_mean, sample_share
 from fastent.memory import budget_bytes
 from fastent.neighbors import search_distances
@@ -144,6 +144,8 @@ def margins(
     check_finite(features)
     memory = budget_bytes(memory_budget)
     unit = metric == "cosine"
+    if unit:
+        check_directions(features)
     asked = np.arange(n) if rows is None else rows
     among: tuple[Among, ...] = ("own class", "other classes")
     if client is None and fits(features, len(asked), 2, memory):

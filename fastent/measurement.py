@@ -20,7 +20,7 @@ from fastent.intervals import Estimate
 from fastent.margins import Margins
 from fastent.mixing import Mixing
 from fastent.neighbors import Neighbors
-from fastent.options import choice
+from fastent.options import choice, shown
 from fastent.silhouettes import Silhouettes
 from fastent.softnn import SoftNearestNeighbor
 
@@ -523,16 +523,18 @@ def compare(measurements: Sequence[Measurement], names: Sequence[str] | None = N
     FastentError
         Nothing to compare; as many names are needed as measurements, all different.
     """
-    if not isinstance(measurements, Iterable):
+    if not isinstance(measurements, Iterable) or getattr(measurements, "ndim", 1) == 0:
         raise FastentError(f"measurements is a {type(measurements).__name__}: pass those to be compared in a list")
     measurements = list(measurements)
     wrong = [type(each).__name__ for each in measurements if not isinstance(each, Measurement)]
     if not measurements or wrong:
         what = f"a {wrong[0]}" if wrong else "nothing"
         raise FastentError(f"measurements hold {what}: pass what fe.measure returned, in a list")
+    if names is not None and (not isinstance(names, Iterable) or getattr(names, "ndim", 1) == 0):
+        raise FastentError(f"names={shown(names)}: {len(measurements)} different ones are needed, in a list")
     labels = [str(i) for i in range(len(measurements))] if names is None else [str(name) for name in names]
     if len(labels) != len(measurements) or len(set(labels)) < len(labels):
-        raise FastentError(f"names={labels}: {len(measurements)} different ones are needed, one for each measurement")
+        raise FastentError(f"names={shown(labels)}: {len(measurements)} different ones are needed, one for each measurement")
     found = [each.summary() for each in measurements]
     errors = [{name: estimate.standard_error for name, estimate in each.intervals().items()} for each in measurements]
     statistics = tuple(name for name in MEANINGS if any(name in values for values in found))

@@ -13,7 +13,7 @@ from fastent.intervals import Estimate, class_balanced_mean, sample_mean, sample
 from fastent.lists import check_not_repeated, check_still_in_range
 from fastent.memory import check_fits
 from fastent.neighbors import Neighbors, label_codes
-from fastent.options import number
+from fastent.options import flag, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,6 +119,7 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     """
     from fastent.kernels.mixing import count_classes, count_occurrences, label_shares
 
+    matrix = flag("matrix", matrix)
     if not isinstance(neighbors, Neighbors):
         raise FastentError(f"neighbors is {type(neighbors).__name__}: pass what fe.neighbors(X) returns")
     check_still_in_range(neighbors.indices, neighbors.queries, neighbors.n)

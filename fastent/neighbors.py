@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import Labels, as_array, as_features, as_labels, check_finite, in_memory, row_blocks
+from fastent.arrays import Labels, as_array, as_features, as_labels, check_directions, check_finite, in_memory, row_blocks
 from fastent.candidates import PROPOSERS, chosen_options, propose
 from fastent.errors import FastentError
 from fastent.lists import checked_lists, checked_recall, checked_resolution
 from fastent.memory import budget_bytes, check_fits
-from fastent.options import choice, whole_number
+from fastent.options import choice, shown, whole_number
 from fastent.progress import Progress
 from fastent.queries import Queries, as_queries
 from fastent.resolution import resolution_of
@@ -78,7 +78,7 @@ class Neighbors:
 
     def __post_init__(self) -> None:
         if not isinstance(self.method, str):
-            raise FastentError(f"method={self.method!r}: a name is needed, for instance 'given'")
+            raise FastentError(f"method={shown(self.method)}: a name is needed, for instance 'given'")
         choice("metric", self.metric, _METRICS)
         lists = checked_lists(self.indices, self.distances, self.queries, self.n, own_rows=self.method == "given")
         checked: dict[str, Any] = dict(zip(("indices", "distances", "queries", "n"), lists, strict=True))
@@ -197,9 +197,14 @@ def neighbors(
     unit = metric == "cosine"
     if unit:
         check_finite(features)
+        check_directions(features)
+        if asked.points is not None:
+            check_directions(asked.points, name="queries")
     scale = 1.0 if unit else common_scale(features, *([] if asked.points is None else [asked.points]), client=client)
     if method == "auto":
         method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
+    if device is not None and not isinstance(device, str) and type(device).__name__ != "device":
+        raise FastentError(f"device={shown(device)}: a name such as 'cpu' or 'cuda' is needed")
     given = {"nlist": nlist, "nprobe": nprobe, "hnsw_m": hnsw_m, "ef_construction": ef_construction, "ef_search": ef_search}
     options = chosen_options(method, given | {"device": device})
     if method == "torch" and device is None and hasattr(X, "device"):

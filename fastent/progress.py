@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from fastent.options import flag
+
 __all__ = ["Progress", "Report", "interruptible", "reporting"]
 
 # What callers may pass as `progress=`: a bar on stderr, silence, or a function of (done, total, message).
@@ -19,7 +21,7 @@ def reporting(progress: Progress, description: str, total: int) -> Iterator[Repo
     """Yield `report(done, message)`; True shows a bar with an estimate of the time left if stderr is a terminal."""
     if callable(progress):
         yield lambda done, message: progress(done, total, message)
-    elif progress and sys.stderr.isatty():
+    elif flag("progress", progress is not None and progress) and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar

@@ -94,7 +94,9 @@ API = [
     (lambda: fe.neighbors(X, 2.5), "k=2.5: a whole number from 1 to 5 is needed"),
     (lambda: fe.neighbors(X[:1]), "X has one row, which has no neighbours: pass more rows"),
     (lambda: fe.neighbors(X, 2, metric="manhattan"), "metric='manhattan': choose one of 'euclidean', 'cosine'"),
-    (lambda: fe.neighbors(X - X[0], 2, metric="cosine"), "metric='cosine': 1 rows of zeros have no direction: drop them or use 'euclidean'"),
+    (lambda: fe.neighbors(X - X[0], 2, metric="cosine"), "metric='cosine': 1 row of zeros in X, first row 0, have no direction: leave them out, or use metric='euclidean'"),
+    (lambda: fe.neighbors(X + 1, 2, queries=[[1.0, 2.0], [0.0, 0.0]], metric="cosine"), "metric='cosine': 1 row of zeros in queries, first row 1, have no direction"),
+    (lambda: fe.margins(np.where(np.arange(6)[:, None] < 4, X + 1, 0), Y, metric="cosine"), "metric='cosine': 2 rows of zeros in X, first row 4, have no direction"),
     (lambda: fe.neighbors(X, 2, method="annoy"), "method='annoy': choose one of 'auto', 'exact', 'flat', 'ivf', 'hnsw', 'torch'"),
     (lambda: fe.neighbors(X, 2, method="torch", device="abacus"), "device='abacus': "),
     (lambda: fe.neighbors(X, 2, method="ivf", nlist=7), "nlist=7: a whole number from 1 to 6 is needed"),
@@ -179,6 +181,101 @@ def test_api(call, message):
         call()
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+ROWS = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+CLASSES = np.arange(40) % 3
+NEAR = fe.neighbors(ROWS, 5)
+MOMENTS = fe.ClassMoments(3, 3)
+MOMENTS.update(ROWS, CLASSES)
+HOSTILE = [
+    None, 0, 10**30, -1, 1.5, np.nan, np.inf, 1j, True, "x", b"x", [], (), {}, {1}, object(), np.array(3), np.array([]),
+    np.array([[]]), np.array([1j]), np.array(["a"]), np.array([None]), np.array([True, False]), np.array([2**63], np.uint64),
+    np.array([2**64 - 1, 0], np.uint64), np.array([-1]), np.array([10**12]), np.array([0.5]), np.full(40, np.nan),
+    np.full(40, 2**63, np.uint64), np.full(40, -5), np.full(40, 10**12), np.full(40, 1j), np.array([None] * 40),
+    np.full((40, 3), np.inf), np.full((40, 3), 1j), np.full((40, 3), "a"), np.asfortranarray(ROWS), ROWS.astype(object),
+    ROWS[::-1, ::-1], ROWS.astype(">f4"), ROWS.astype(np.longdouble), np.datetime64("2020"), np.zeros(40, [("a", int)]),
+    torch.zeros(40, 3).to_sparse(), torch.zeros(0), torch.zeros(40, dtype=torch.complex64), torch.zeros(40, 3, requires_grad=True),
+    np.ma.masked_array(np.arange(40), np.arange(40) > 3), range(40), np.uint64(2**64 - 1), [2**70] * 40, ["a", 1] * 20, [[1, 2], [3]],
+]  # fmt: skip
+TAKERS = {
+    "neighbors": lambda bad: fe.neighbors(bad, 2),
+    "k": lambda bad: fe.neighbors(ROWS, bad),
+    "queries": lambda bad: fe.neighbors(ROWS, 2, queries=bad),
+    "metric": lambda bad: fe.neighbors(ROWS, 2, metric=bad),
+    "device": lambda bad: fe.neighbors(ROWS, 2, method="torch", device=bad),
+    "progress": lambda bad: fe.neighbors(ROWS, 2, progress=bad),
+    "memory_budget": lambda bad: fe.neighbors(ROWS, 2, memory_budget=bad),
+    "indices": lambda bad: fe.mixing(fe.Neighbors(bad, NEAR.distances), CLASSES),
+    "distances": lambda bad: fe.mixing(fe.Neighbors(NEAR.indices, bad), CLASSES),
+    "queries of lists": lambda bad: fe.mixing(fe.Neighbors(NEAR.indices, NEAR.distances, bad, method="mine"), CLASSES),
+    "n": lambda bad: fe.intrinsic_dimension(fe.Neighbors(NEAR.indices, NEAR.distances, None, bad)),
+    "recall": lambda bad: repr(fe.Neighbors(NEAR.indices, NEAR.distances, recall=bad)),
+    "resolution": lambda bad: fe.intrinsic_dimension(fe.Neighbors(NEAR.indices, NEAR.distances, resolution=bad)),
+    "subset": NEAR.subset,
+    "labels of mixing": lambda bad: fe.mixing(NEAR, bad),
+    "matrix": lambda bad: fe.mixing(NEAR, CLASSES, matrix=bad),
+    "neighbors of lisi": lambda bad: fe.lisi(bad, CLASSES, 1.2),
+    "labels of lisi": lambda bad: fe.lisi(NEAR, bad, 1.2),
+    "labels of dimension": lambda bad: fe.intrinsic_dimension(NEAR, "mle", bad),
+    "queries of margins": lambda bad: fe.margins(ROWS, CLASSES, queries=bad),
+    "queries of silhouettes": lambda bad: fe.silhouette(ROWS, CLASSES, queries=bad),
+    "normalize": lambda bad: fe.geometry(ROWS, CLASSES, normalize=bad),
+    "weights": lambda bad: fe.geometry(ROWS, CLASSES, normalize=False, weights=bad),
+    "bias": lambda bad: fe.geometry(ROWS, CLASSES, normalize=False, weights=np.eye(3), bias=bad),
+    "n_features": lambda bad: fe.ClassMoments(3, bad),
+    "class numbers": lambda bad: fe.ClassMoments(3, 3).update(ROWS, bad),
+    "merge": lambda bad: fe.ClassMoments(3, 3).merge(bad),
+    "compute": lambda bad: MOMENTS.compute(bad),
+    "state": lambda bad: fe.ClassMoments(3, 3).load_state_dict(bad),
+    **{
+        f"state of {part}": lambda bad, part=part: fe.ClassMoments(3, 3).load_state_dict(MOMENTS.state_dict() | {part: bad})
+        for part in MOMENTS.state_dict()
+    },
+    "logits": lambda bad: fe.logit_margin(bad, CLASSES),
+    "labels of logits": lambda bad: fe.logit_margin(ROWS, bad),
+    "metrics": lambda bad: fe.measure(ROWS, CLASSES, k=2, metrics=bad),
+    "epoch": lambda bad: fe.find_inversion(bad, np.linspace(1, 0, 40), np.linspace(1, 0, 40)),
+    "train_error": lambda bad: fe.find_inversion(np.arange(40), np.linspace(1, 0, 40), bad),
+    "measurements": fe.compare,
+    "hidden": lambda bad: fe.train((ROWS, CLASSES), hidden=bad, epochs=1, seeds=1, classes="all"),
+    "exclude": lambda bad: fe.train((ROWS, CLASSES), exclude=bad, epochs=1, seeds=1, classes="all"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:labels")
+@pytest.mark.parametrize("taker", TAKERS)
+def test_whatever_is_passed_is_taken_or_refused_in_one_line(taker):
+    for bad in HOSTILE:
+        try:
+            TAKERS[taker](bad)
+        except fe.FastentError as error:
+            said = str(error)
+            assert "\n" not in said, (taker, bad)
+            assert len(said) < 500, (taker, bad)
+
+
+def test_damaged_moments_are_not_loaded():
+    for part, value, message in (
+        ("counts", [1, -2, 3], "state_dict has a count of -2 for class 1: it is damaged, load another"),
+        ("counts", [1, 2.5, 3], "state_dict has a count of 2.5 for class 1"),
+        ("counts", [2**63, 2, 3], "state_dict has a count of 9.22337e+18 for class 0"),
+        ("squares", [1, np.nan, 3], "state_dict has squares of dtype float64: finite numbers are needed"),
+        ("sums", np.full((3, 3), 1j), "state_dict has sums of dtype complex128: finite numbers are needed"),
+        ("scatter", np.eye(3), "state_dict is for other moments: scatter is of shape (3, 3), expected None"),
+    ):
+        with pytest.raises(fe.FastentError, match=re.escape(message)):
+            fe.ClassMoments(3, 3).load_state_dict(MOMENTS.state_dict() | {part: value})
+
+
+def test_a_row_that_is_named_twice_would_count_twice_in_a_mean():
+    for call in (fe.margins, fe.soft_nearest_neighbor_loss, fe.measure):
+        with pytest.raises(
+            fe.FastentError, match="queries name 3 rows, 2 of them different: name each once, which row 4 is not"
+        ):
+            call(ROWS, CLASSES, queries=[4, 1, 4])
+    values = fe.silhouette(ROWS, CLASSES, queries=[4, 1, 4])
+    assert values[0] == values[2]
 
 
 def fastent(*arguments, cwd=None):

@@ -213,5 +213,5 @@ def test_what_cannot_be_a_ratio_of_distances_is_refused():
     X = manifold(5, 3, n=60)
     with pytest.raises(fe.FastentError, match="neighbors have metric='cosine'"):
         fe.intrinsic_dimension(fe.neighbors(X, 5, metric="cosine").subset(3))
-    with pytest.raises(fe.FastentError, match=r"queries name 1 rows more than once, first row 4 \(2 times\): name each once"):
+    with pytest.raises(fe.FastentError, match=r"queries name 1 row more than once, first row 4 \(2 times\): name each once"):
         fe.intrinsic_dimension(fe.neighbors(X, 5, queries=[4, 4, 7]))

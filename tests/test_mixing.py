@@ -116,7 +116,7 @@ def test_intervals_contain_the_full_value():
         assert 365 <= count <= 393, name  # 380 +- 3 standard deviations
 
 
-NAMED_ONCE = "queries name 1 rows more than once, first row 0 (2 times): name each once"
+NAMED_ONCE = "queries name 1 row more than once, first row 0 (2 times): name each once"
 LISTS = [
     (([[1]], [1.0]), "indices have shape (1, 1) and dtype int64, distances (1,)"),
     (([[1.5]], [[1.0]]), "indices have shape (1, 1) and dtype float64"),
