@@ -255,6 +255,21 @@ def test_whatever_is_passed_is_taken_or_refused_in_one_line(taker):
             assert len(said) < 500, (taker, bad)
 
 
+def test_odd_labels_are_one_line_on_the_command_line(tmp_path):
+    np.savez(tmp_path / "odd.npz", x_train=np.random.default_rng(0).standard_normal((60, 3)), y_train=np.arange(60) % 3 - 1)
+    found = fastent("run", "--data", "odd.npz", "--classes", "all", "--epochs", "3", "--seeds", "1", cwd=tmp_path)
+    assert found.returncode == 0
+    said = [line for line in found.stderr.splitlines() if "label -1" in line]
+    assert said
+    assert all(line.startswith("fastent: warning: y_t") and "rows have the label -1" in line for line in said)
+    assert "UserWarning" not in found.stderr
+    np.save(tmp_path / "X.npy", np.ones((60, 3)) * np.arange(60)[:, None])
+    np.save(tmp_path / "y.npy", np.array(["cat", "dog", "cat\r"])[np.arange(60) % 3])
+    found = fastent("measure", "X.npy", "y.npy", "--metrics", "mixing", cwd=tmp_path)
+    assert found.returncode == 0
+    assert "2 labels look alike" in " ".join((found.stdout + found.stderr).split())
+
+
 def test_damaged_moments_are_not_loaded():
     for part, value, message in (
         ("counts", [1, -2, 3], "state_dict has a count of -2 for class 1: it is damaged, load another"),
