@@ -148,7 +148,7 @@ Overwrite = Annotated[bool, option("Replace another run in --out.", OUTPUT, "--o
 AsJson = Annotated[bool, option("Print the result as JSON, and nothing else, on stdout.", OUTPUT, "--json")]
 
 
-def _say_warning(message: Warning | str, *_: Any) -> None:
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"fastent: warning: {message}", file=sys.stderr)
 
 
