@@ -3,6 +3,7 @@
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -148,13 +149,19 @@ Overwrite = Annotated[bool, option("Replace another run in --out.", OUTPUT, "--o
 AsJson = Annotated[bool, option("Print the result as JSON, and nothing else, on stdout.", OUTPUT, "--json")]
 
 
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"fastent: warning: {message}", file=sys.stderr)
+
+
 def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Bad input ends in one line and exit status 2, an interruption in 130; neither in a traceback."""
 
     @functools.wraps(command)
     def run_command(*args: Any, **options: Any) -> None:
         try:
-            command(*args, **options)
+            with warnings.catch_warnings():
+                warnings.showwarning = _say_warning
+                command(*args, **options)
         except FastentError as error:
             say(f"fastent: error: {error}", error=True)
             raise typer.Exit(2) from error

@@ -71,12 +71,18 @@ def as_head(weights: Any, bias: Any, n_classes: int, d: int, normalize: bool) ->
         raise FastentError("weights act on the activations as they are: pass normalize=False")
     rows = as_features(weights, name="weights")
     check_finite(rows, name="weights")
-    offsets = np.zeros(n_classes) if bias is None else as_array(bias, "bias").astype(np.float64)
+    offsets = np.zeros(n_classes) if bias is None else as_array(bias, "bias")
+    if offsets.dtype.kind not in "fiub":
+        raise FastentError(f"bias has dtype {offsets.dtype}: a number for each class is needed")
+    offsets = offsets.astype(np.float64)
     if rows.shape != (n_classes, d) or offsets.shape != (n_classes,):
         raise FastentError(
             f"weights have shape {rows.shape}, bias {offsets.shape}: ({n_classes}, {d}) and ({n_classes},) are needed, "
             "a row for each class in sorted order"
         )
+    if not np.isfinite(offsets).all():
+        first = int(np.flatnonzero(~np.isfinite(offsets))[0])
+        raise FastentError(f"bias has {offsets[first]} for class {first}: finite numbers are needed")
     return Head(rows.astype(np.float64), offsets)
 
 

@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 
-__all__ = ["alone_in", "atomic_path", "first_line", "output_folder", "read_array", "read_npy", "read_npz", "write_text"]
+__all__ = [
+    "alone_in",
+    "atomic_path",
+    "first_line",
+    "output_folder",
+    "read_array",
+    "read_npy",
+    "read_npz",
+    "write_parquet",
+    "write_text",
+]
 
 # In the names of temporary files: whose they are.
 _HOST = re.sub(r"\W", "", socket.gethostname())[:16] or "here"
@@ -70,7 +80,22 @@ def _alive(process: int) -> bool:
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(_as_utf8(text))
+
+
+def write_parquet(path: str | os.PathLike[str], table: Any, **options: Any) -> None:
+    """Write a pyarrow Table; whatever bytes the path has, which pyarrow itself takes for text."""
+    import pyarrow.parquet
+
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        pyarrow.parquet.write_table(table, stream, **options)
+
+
+def _as_utf8(text: str) -> bytes:
+    """Names of files may hold bytes that are no UTF-8, or text that the locale did not decode: both are shown."""
+    with suppress(UnicodeEncodeError):
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text.encode("utf-8", "backslashreplace")
 
 
 def output_folder(path: str | os.PathLike[str]) -> Path:
@@ -136,7 +161,8 @@ def _why_no_npy(path: Path, error: Exception, remedy: str) -> str:
             version = np.lib.format.read_magic(stream)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             if read(stream)[2].hasobject:
-                return f"{str(path)!r} holds Python objects: save numbers, or for labels y.astype(str), with numpy.save"
+                wanted = "save numbers with numpy.save, or where every row has a label, y.astype(str)"
+                return f"{str(path)!r} holds Python objects: {wanted}"
     return f"{str(path)!r} is damaged or no .npy of numbers ({first_line(error)}): {remedy}"
 
 

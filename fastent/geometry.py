@@ -1,9 +1,10 @@
 """Class geometry: radii, distances, scatter ratios and neural collapse, from class moments gathered in one pass."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from scipy.spatial.distance import cdist
 
 from fastent.arrays import (
     Labels,
+    as_array,
     as_features,
     as_labels,
     check_finite,
@@ -25,7 +27,8 @@ from fastent.chunks import parts
 from fastent.collapse import NC2, Between, Head, as_head, nc2, nc3
 from fastent.degenerate import geometry_remarks, rows_of_zeros
 from fastent.errors import FastentError
-from fastent.options import whole_number
+from fastent.memory import check_fits
+from fastent.options import flag, whole_number
 from fastent.remarks import Noted, Remark
 from fastent.spread import everywhere, spread_rows
 
@@ -170,7 +173,10 @@ class ClassMoments:
     def __init__(self, n_classes: int, n_features: int, *, normalize: bool = True, scatter: bool = False) -> None:
         n_classes = whole_number("n_classes", n_classes, minimum=1)
         n_features = whole_number("n_features", n_features, minimum=1)
-        self.normalize = bool(normalize)
+        self.normalize = flag("normalize", normalize)
+        scatter = flag("scatter", scatter)
+        needed = 16 * n_classes * (n_features + 1) + 8 * n_features**2 * scatter
+        check_fits(needed, f"moments of {n_classes} classes of {n_features} features", "use fewer classes or features")
         # Everything is relative to `_shift`, the first (scaled) row seen of each class: exact zeros for a class of equal
         # rows, no cancellation for a class far from the origin.
         self._shift = np.zeros((n_classes, n_features))
@@ -204,7 +210,7 @@ class ClassMoments:
         """In so many sums that are added up at the end; as many as threads unless said."""
         seen = ClassMoments(self.n_classes, self.n_features, normalize=self.normalize, scatter=self._scatter is not None)
         for start, block in row_blocks(features):
-            seen._add_block(block, codes[start : start + len(block)], self, sums)
+            seen._add_block(block, codes[start : start + len(block)], self, sums, start)
         if not np.isfinite(seen._squares).all():
             check_finite(features)
             if self.normalize:
@@ -216,6 +222,8 @@ class ClassMoments:
 
     def merge(self, other: "ClassMoments") -> "ClassMoments":
         """Add the points of `other` to these and return self."""
+        if not isinstance(other, ClassMoments):
+            raise FastentError(f"other is {type(other).__name__}: pass the ClassMoments of other points")
         mine = (self.n_classes, self.n_features, self.normalize, self._scatter is not None)
         theirs = (other.n_classes, other.n_features, other.normalize, other._scatter is not None)
         if mine != theirs:
@@ -244,7 +252,9 @@ class ClassMoments:
         FastentError
             Fewer than two classes, or a class without points.
         """
-        names = np.arange(self.n_classes) if classes is None else np.asarray(classes)
+        names = np.arange(self.n_classes) if classes is None else as_array(classes, "classes")
+        if names.shape != (self.n_classes,):
+            raise FastentError(f"classes has shape {names.shape}: {self.n_classes} names are needed, one for each class")
         if self.n_classes < 2:
             raise FastentError("geometry needs at least 2 classes, there is 1")
         empty = np.flatnonzero(self._counts == 0)
@@ -265,29 +275,50 @@ class ClassMoments:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace everything by a `state_dict` of moments made with the same arguments."""
+        if not isinstance(state, Mapping):
+            raise FastentError(f"state is {type(state).__name__}: pass what state_dict() returned")
         expected = self.state_dict()
         if set(state) != set(expected):
-            raise FastentError(f"state_dict has keys {sorted(state)}, expected {sorted(expected)}")
+            raise FastentError(
+                f"state_dict has keys {sorted(state)}, expected {sorted(expected)}: pass what state_dict() returned"
+            )
+        checked = {name: _checked_part(name, part) for name, part in state.items() if name != "normalize" and part is not None}
         for key, value in expected.items():
-            if np.shape(state[key]) != np.shape(value) or (key == "normalize" and state[key] != value):
-                raise FastentError(
-                    f"state_dict is for other moments: {key} is {_describe(state[key])}, expected {_describe(value)}"
-                )
-        self._shift, self._sums = np.array(state["shift"], np.float64), np.array(state["sums"], np.float64)
-        self._counts, self._squares = np.array(state["counts"], np.int64), np.array(state["squares"], np.float64)
-        self._scatter = None if state["scatter"] is None else np.array(state["scatter"], np.float64)
+            given: Any = flag(key, state[key]) if key == "normalize" else checked.get(key)
+            if (
+                np.shape(given) != np.shape(value)
+                or (given is None) != (value is None)
+                or (key == "normalize" and given != value)
+            ):
+                raise FastentError(f"state_dict is for other moments: {key} is {_describe(given)}, expected {_describe(value)}")
+        counts = checked["counts"]
+        wrong = np.flatnonzero((counts < 0) | (counts >= 2.0**63) | (counts != np.rint(counts)))
+        if len(wrong):
+            raise FastentError(
+                f"state_dict has a count of {counts[wrong[0]]:g} for class {wrong[0]}: it is damaged, load another"
+            )
+        self._shift, self._sums, self._squares = checked["shift"], checked["sums"], checked["squares"]
+        self._counts, self._scatter = counts.astype(np.int64), checked.get("scatter")
 
     def _check_codes(self, labels: Any, n: int) -> NDArray[np.int64]:
-        codes = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+        codes = as_array(labels, "labels")
         if codes.ndim != 1 or codes.dtype.kind not in "iub":
             raise FastentError(
                 f"labels have shape {codes.shape} and dtype {codes.dtype}: class numbers 0..{self.n_classes - 1}, one for each "
                 "row, are needed; fe.geometry takes labels of any kind"
             )
         check_lengths(n, len(codes))
+        if codes.dtype == np.uint64 and len(codes) and codes.max() >= 2**63:  # negative as int64
+            self._refuse_label(codes.max(), int(codes.argmax()))
         return codes.astype(np.int64, copy=False)
 
-    def _add_block(self, block: NDArray[Any], codes: NDArray[np.int64], origin: "ClassMoments", sums_apart: int | None) -> None:
+    def _refuse_label(self, label: Any, row: int) -> NoReturn:
+        classes = f"0..{self.n_classes - 1} are, for n_classes={self.n_classes}"
+        raise FastentError(f"label {label} is no class number: {classes}; the first such label is at row {row}")
+
+    def _add_block(
+        self, block: NDArray[Any], codes: NDArray[np.int64], origin: "ClassMoments", sums_apart: int | None, start: int = 0
+    ) -> None:
         """Add kernel-ready rows; a class not seen before is measured from the shift of `origin`, or else from its first row."""
         import numba
 
@@ -295,9 +326,7 @@ class ClassMoments:
 
         first, stray = first_rows(codes, self.n_classes)
         if stray >= 0:
-            raise FastentError(
-                f"label {codes[stray]} is no class number: 0..{self.n_classes - 1} are, for n_classes={self.n_classes}"
-            )
+            self._refuse_label(codes[stray], start + int(stray))
         new = (self._counts == 0) & (first >= 0)
         known = new & (origin._counts > 0)
         self._shift[known] = origin._shift[known]
@@ -575,11 +604,19 @@ def geometry(
     >>> result.radius.round(4), result.distance.round(4)[0, 1]
     (array([0.4472, 0.4472]), np.float64(1.7889))
     """
+    normalize = flag("normalize", normalize)
     features = everywhere(as_features(X), client)
     coded = as_labels(labels, n=len(features), minimum_classes=2)
     head = as_head(weights, bias, len(coded.classes), features.shape[1], normalize)
     moments = moments_of(features, coded.codes, len(coded.classes), normalize=normalize, client=client)
     return geometry_of(features, coded, moments, head, client)[0]
+
+
+def _checked_part(name: str, value: Any) -> Array:
+    part = as_array(value, name)
+    if part.dtype.kind not in "fiu" or not np.isfinite(part).all():
+        raise FastentError(f"state_dict has {name} of dtype {part.dtype}: finite numbers are needed, load another one")
+    return np.array(part, np.float64)
 
 
 def _describe(value: Any) -> str:

@@ -263,11 +263,14 @@ def _top_two(logits: Any, labels: "Tensor") -> "tuple[Tensor, Tensor]":
     if shape is None or len(shape) != 2 or len(logits) != len(labels) or shape[1] < 2:
         found = f"a {type(logits).__name__}" if shape is None else f"a tensor of shape {shape}"
         raise FastentError(f"model returns {found}: logits of shape ({len(labels)}, classes), 2 classes or more, are needed")
-    if not torch.isfinite(logits).all():
-        raise FastentError("model returns logits that are not finite: there are no margins")
-    strange = labels[(labels < 0) | (labels >= shape[1])]
+    broken = (~torch.isfinite(logits).all(1)).nonzero()
+    if len(broken):
+        where = f"{len(broken)} of {len(logits)} rows of a batch, first row {int(broken[0])} of it"
+        raise FastentError(f"model returns logits that are not finite: there are no margins in {where}")
+    strange = ((labels < 0) | (labels >= shape[1])).nonzero()
     if len(strange):
-        raise FastentError(f"label {int(strange[0])} is no output of the model: 0..{shape[1] - 1} are")
+        where = f"{len(strange)} of {len(labels)} rows of a batch have such labels, first row {int(strange[0])} of it"
+        raise FastentError(f"label {int(labels[strange[0]])} is no output of the model: 0..{shape[1] - 1} are; {where}")
     column = labels.long()[:, None]
     others = logits.scatter(1, column, -torch.inf)
     return logits.gather(1, column)[:, 0], others.amax(1)

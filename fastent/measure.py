@@ -9,7 +9,7 @@ the neighbours as well, and X is read block by block from wherever it lies.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -33,6 +33,7 @@ from fastent.plan import OF_K, Metric, Plan, Task, prepared
 from fastent.progress import Progress
 from fastent.ranges import check_range
 from fastent.remarks import notes_of, one_point, unexplained
+from fastent.resolution import resolution_of
 from fastent.silhouettes import DistanceSums, Silhouettes, silhouettes_from_means
 from fastent.sketch import typical_scale
 from fastent.softnn import SimilaritySums, Temperature, settled, temperature_nodes
@@ -76,7 +77,9 @@ def measure(
         Any real dtype and memory order, torch on any device. A memory map or what `fe.open` opened stays on disk: it is read
         block by block where `queries` are given, or where it does not fit in memory.
     labels : array-like (n,)
-        Two classes or more: integers, strings or booleans.
+        Two classes or more: integers, strings or booleans. A missing label (NaN, None) is refused. Labels that often stand
+        for none (-1 for unlabelled rows, -100 for torch's ignore_index, "nan") are classes of their own, and so are labels
+        that look alike ("cat", "cat "): a note names them. Drop such rows from X and labels where they are not meant.
     k : int
         Neighbours for mixing and dimension, from 2 to n - 1.
     queries : int or (q,) int, optional
@@ -155,9 +158,13 @@ def _measured(task: Task, plan: Plan) -> Measurement:
     near, border = WAYS[plan.way](task, plan, sums)
     neighbors = mixed = inverse = dimension = None
     if near.all is not None:
-        neighbors = exact_neighbors(near.all, rows, n)
+        resolution = None
+        if "dimension" in task.wanted:
+            with task.stage("resolution of the rows", passes=plan.rows is None):
+                resolution = resolution_of(task.X, plan.rows, unit=task.normalize)
+        neighbors = exact_neighbors(near.all, rows, n, resolution)
         with task.stage("mixing and dimension"):
-            mixed, inverse, dimension = _of_neighbours(task, neighbors, labels)
+            mixed, inverse, dimension = _of_neighbours(task, neighbors, Labels(points.codes, task.classes))
     complexity = None
     if border is not None and near.margins is not None and means is not None:
         f1 = fisher_complexity(means.moments, means.about)
@@ -173,7 +180,7 @@ def _measured(task: Task, plan: Plan) -> Measurement:
     zeros = [] if geometry is not None or not task.normalize else list(rows_of_zeros(_zeros(task)))
     parts = (mixed, near.margins, geometry, silhouettes, soft, complexity)
     remarks = [remark for part in parts if part is not None for remark in part.remarks]
-    task.notes.extend([*notes_of([*remarks, *zeros]), *_of_dimension(dimension)])
+    task.notes.extend([*notes_of([*remarks, *zeros]), *dimension_remarks(dimension or {})])
     measured = Measurement(
         classes=task.classes,
         labels=labels,
@@ -197,12 +204,6 @@ def _measured(task: Task, plan: Plan) -> Measurement:
         fingerprint=task.depends_on.get("data", ""),
     )
     return replace(measured, notes=(*measured.notes, *unexplained(measured.summary(), measured.notes)))
-
-
-def _of_dimension(dimension: dict[str, IntrinsicDimension] | None) -> Iterator[str]:
-    left_out = max((each.duplicates for each in (dimension or {}).values()), default=0)
-    if left_out:
-        yield f"dimension leaves out {left_out:,} points that have an equal one, or neighbours at one distance"
 
 
 def _zeros(task: Task) -> NDArray[np.int64]:
@@ -238,7 +239,7 @@ def _similarities(task: Task, plan: Plan) -> SimilaritySums | None:
 
 
 def _of_neighbours(
-    task: Task, neighbors: Neighbors, labels: NDArray[Any]
+    task: Task, neighbors: Neighbors, labels: Labels
 ) -> tuple[Mixing | None, Lisi | None, dict[str, IntrinsicDimension] | None]:
     mixed, inverse, dimension = None, None, None
     nearest = neighbors.subset(task.k) if task.wanted & OF_K else neighbors
@@ -257,7 +258,7 @@ def _of_neighbours(
     return mixed, inverse, dimension
 
 
-def _dimension(task: Task, neighbors: Neighbors, labels: NDArray[Any]) -> dict[str, IntrinsicDimension] | None:
+def _dimension(task: Task, neighbors: Neighbors, labels: Labels) -> dict[str, IntrinsicDimension] | None:
     methods: tuple[Method, ...] = ("twonn", "twonn-ml", "mle", "gride")
     found: dict[str, IntrinsicDimension] = {}
     refused: dict[str, list[str]] = {}

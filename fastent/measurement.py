@@ -14,13 +14,13 @@ from fastent.arrays import which_rows
 from fastent.complexity import Complexity
 from fastent.dimension import IntrinsicDimension
 from fastent.errors import FastentError
-from fastent.files import atomic_path, output_folder, write_text
+from fastent.files import output_folder, write_parquet, write_text
 from fastent.geometry import ClassGeometry
 from fastent.intervals import Estimate
 from fastent.margins import Margins
 from fastent.mixing import Mixing
 from fastent.neighbors import Neighbors
-from fastent.options import choice
+from fastent.options import choice, shown
 from fastent.printable import printable, storable
 from fastent.silhouettes import Silhouettes
 from fastent.softnn import SoftNearestNeighbor
@@ -219,11 +219,8 @@ class Measurement:
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write `per_point()`, whole or not at all; the summary is in the schema's metadata, as JSON under "fastent"."""
-        import pyarrow.parquet
-
         table = self.per_point().replace_schema_metadata({"fastent": json.dumps(self.as_json(), allow_nan=False)})
-        with atomic_path(path) as temporary:
-            pyarrow.parquet.write_table(table, temporary)
+        write_parquet(path, table)
 
     def save(self, folder: str | os.PathLike[str], *, asked: dict[str, Any] | None = None) -> None:
         """Write `summary.json` and `per_point.parquet` into a folder, which is made if it is missing.
@@ -451,10 +448,7 @@ class Comparison:
         return pyarrow.table(columns)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        import pyarrow.parquet
-
-        with atomic_path(path) as temporary:
-            pyarrow.parquet.write_table(self.table(), temporary)
+        write_parquet(path, self.table())
 
     def plot(self, statistics: str | Sequence[str] | None = None, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw statistics of the measurements side by side, with matplotlib.
@@ -538,16 +532,18 @@ def compare(measurements: Sequence[Measurement], names: Sequence[str] | None = N
     FastentError
         Nothing to compare; as many names are needed as measurements, all different.
     """
-    if not isinstance(measurements, Iterable):
+    if not isinstance(measurements, Iterable) or getattr(measurements, "ndim", 1) == 0:
         raise FastentError(f"measurements is a {type(measurements).__name__}: pass those to be compared in a list")
     measurements = list(measurements)
     wrong = [type(each).__name__ for each in measurements if not isinstance(each, Measurement)]
     if not measurements or wrong:
         what = f"a {wrong[0]}" if wrong else "nothing"
         raise FastentError(f"measurements hold {what}: pass what fe.measure returned, in a list")
+    if names is not None and (not isinstance(names, Iterable) or getattr(names, "ndim", 1) == 0):
+        raise FastentError(f"names={shown(names)}: {len(measurements)} different ones are needed, in a list")
     labels = [str(i) for i in range(len(measurements))] if names is None else [str(name) for name in names]
     if len(labels) != len(measurements) or len(set(labels)) < len(labels):
-        raise FastentError(f"names={labels}: {len(measurements)} different ones are needed, one for each measurement")
+        raise FastentError(f"names={shown(labels)}: {len(measurements)} different ones are needed, one for each measurement")
     found = [each.summary() for each in measurements]
     errors = [{name: estimate.standard_error for name, estimate in each.intervals().items()} for each in measurements]
     statistics = tuple(name for name in MEANINGS if any(name in values for values in found))

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from fastent.errors import FastentError
-from fastent.options import whole_number
+from fastent.options import shown, whole_number
 
 __all__ = ["as_bytes", "available_bytes", "budget_bytes", "check_fits", "readable_bytes"]
 
@@ -39,7 +39,7 @@ def as_bytes(size: int | str) -> int:
     if isinstance(size, str):
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", size, re.IGNORECASE)
         if not found:
-            raise FastentError(f"memory_budget={size!r}: a number of bytes, or text like '4GiB', is needed")
+            raise FastentError(f"memory_budget={shown(size)}: a number of bytes, or text like '4GiB', is needed")
         number, prefix, binary = found.groups()
         return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix.upper() or " "))
     return whole_number("memory_budget", size, minimum=1)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from fastent.arrays import as_labels
 from fastent.errors import FastentError
 from fastent.intervals import Estimate, class_balanced_mean, sample_mean, sample_share
+from fastent.lists import check_not_repeated, check_still_in_range
 from fastent.memory import check_fits
 from fastent.neighbors import Neighbors, label_codes
-from fastent.options import number
+from fastent.options import flag, number
 from fastent.remarks import Noted, Remark, of_classes
 
 if TYPE_CHECKING:
@@ -130,8 +131,11 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     """
     from fastent.kernels.mixing import count_classes, count_occurrences, label_shares
 
+    matrix = flag("matrix", matrix)
     if not isinstance(neighbors, Neighbors):
         raise FastentError(f"neighbors is {type(neighbors).__name__}: pass what fe.neighbors(X) returns")
+    check_still_in_range(neighbors.indices, neighbors.queries, neighbors.n)
+    check_not_repeated(neighbors.queries, neighbors.n)
     (codes, classes), own = label_codes(neighbors, labels, query_labels)
     n_classes, (q, k) = len(classes), neighbors.indices.shape
     if matrix:
@@ -240,6 +244,9 @@ def lisi(neighbors: Neighbors, labels: Any, perplexity: float = 30) -> NDArray[n
     from fastent.kernels.mixing import inverse_simpson
 
     perplexity = number("perplexity", perplexity, above=1)
+    if not isinstance(neighbors, Neighbors):
+        raise FastentError(f"neighbors is {type(neighbors).__name__}: pass what fe.neighbors(X, k=90) returns")
+    check_still_in_range(neighbors.indices, None, neighbors.n)
     k = round(3 * perplexity)
     if neighbors.k < k:
         raise FastentError(

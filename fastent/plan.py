@@ -19,7 +19,7 @@ from fastent.exact import index_bytes
 from fastent.measurement import Stage
 from fastent.memory import budget_bytes, check_fits
 from fastent.nearest import Among
-from fastent.options import whole_number
+from fastent.options import flag, shown, whole_number
 from fastent.outofcore import chunking
 from fastent.pairs import Points, sweep_bytes
 from fastent.parts import Arrays, Parts, Unfinished
@@ -178,15 +178,14 @@ def prepared(
 ) -> tuple[Task, Plan]:
     """Check what `measure` was given, all but X's values, and settle who meets whom; what will be slow or left out is said."""
     wanted, named = _wanted(metrics)
+    normalize = flag("normalize", normalize)
     temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
     features = everywhere(as_features(X), client)
     n, d = features.shape
-    coded = as_labels(labels, n=n, minimum_classes=2)
-    asked = query_rows(queries, n, d, seed=seed, what="measure")
-    if asked is not None and len(np.unique(asked)) < len(asked):
-        raise FastentError(f"queries name {len(asked)} rows, {len(np.unique(asked))} of them different: name each once")
-    k = whole_number("k", k, minimum=2 if wanted & OF_K else 1)
     notes: list[str] = []
+    coded = as_labels(labels, n=n, minimum_classes=2, notes=notes)
+    asked = query_rows(queries, n, d, seed=seed, what="measure")
+    k = whole_number("k", k, minimum=2 if wanted & OF_K else 1)
     for metric, needed in (("mixing", k), ("dimension", k), ("lisi", _LISI_NEIGHBOURS)):
         if metric in wanted and n <= needed:
             reason = f"takes {needed} neighbours, and each of {n} rows has {n - 1}"
@@ -239,10 +238,11 @@ def _measured(X: Array, normalize: bool) -> Array:
 def _wanted(metrics: Any) -> tuple[frozenset[str], bool]:
     if isinstance(metrics, str) and metrics == "all":
         return frozenset(METRICS), False
-    names = [metrics] if isinstance(metrics, str) or not isinstance(metrics, Iterable) else list(metrics)
-    strange = [name for name in names if name not in METRICS]
+    several = isinstance(metrics, Iterable) and not isinstance(metrics, str) and getattr(metrics, "shape", None) != ()
+    names: list[Any] = list(metrics) if several else [metrics]
+    strange = [name for name in names if not isinstance(name, str) or name not in METRICS]
     if strange or not names:
-        raise FastentError(f"metrics={metrics!r}: choose 'all' or some of {', '.join(map(repr, METRICS))}")
+        raise FastentError(f"metrics={shown(metrics)}: choose 'all' or some of {', '.join(map(repr, METRICS))}")
     wanted = set(names)
     if "complexity" in wanted:
         wanted |= {"margins", "geometry"}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from fastent.options import flag
 from fastent.printable import printable, shortened
 
 __all__ = ["Progress", "Report", "interruptible", "reporting"]
@@ -24,7 +25,7 @@ def reporting(progress: Progress, description: str, total: int) -> Iterator[Repo
     """Yield `report(done, message)`; True shows a bar with an estimate of the time left if stderr is a terminal."""
     if callable(progress):
         yield lambda done, message: progress(done, total, message)
-    elif progress and sys.stderr.isatty():
+    elif flag("progress", progress is not None and progress) and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import check_finite, kernel_dtype, row_blocks, stays_on_disk
+from fastent.arrays import check_directions, check_finite, kernel_dtype, row_blocks, stays_on_disk
 from fastent.chunks import Source, parts
 from fastent.errors import FastentError
 from fastent.spread import spread
@@ -51,7 +51,7 @@ def check_range(X: Array, queries: Array | None = None, *, unit: bool = False, c
                 "not tell apart: subtract what they have in common, or use smaller ones"
             )
         if unit:
-            _check_directions(rows, name)
+            check_directions(rows, name=name)
             continue
         most = _MOST / (2 * math.sqrt(rows.shape[1]))
         if size > most:
@@ -62,16 +62,6 @@ def check_range(X: Array, queries: Array | None = None, *, unit: bool = False, c
             )
     if not unit and 0 < max(sizes) < _LEAST:
         raise FastentError(f"X has no value above {max(sizes):.2g}, and distances are out of float32's range: rescale X")
-
-
-def _check_directions(rows: Array, name: str) -> None:
-    zeros = [start + np.flatnonzero(~np.any(block, axis=1)) for start, block in row_blocks(rows)]
-    numbers = np.concatenate(zeros)
-    if len(numbers):
-        raise FastentError(
-            f"metric='cosine': {name} has {len(numbers)} row{'s' * (len(numbers) > 1)} of zeros, first row {numbers[0]}, which "
-            "have no direction: leave them out, or use 'euclidean'"
-        )
 
 
 def _first_above(rows: Array, limit: float) -> tuple[int, int]:

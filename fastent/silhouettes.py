@@ -70,7 +70,7 @@ def silhouette(
     features = as_features(X)
     n, d = features.shape
     codes, classes = as_labels(labels, n=n, minimum_classes=2)
-    asked = query_rows(queries, n, d, seed=seed, what="silhouettes")
+    asked = query_rows(queries, n, d, seed=seed, what="silhouettes", once=False)
     if method != "exact":
         from fastent.geometry import about_means, moments_of
 

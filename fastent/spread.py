@@ -10,6 +10,7 @@ from fastent.arrays import stays_on_disk
 from fastent.chunks import ArraySource, Source, blocks_ahead
 from fastent.errors import FastentError
 from fastent.files import first_line
+from fastent.options import shown
 from fastent.threads import mapped_in_parallel, single_blas_thread
 
 __all__ = ["connected", "everywhere", "n_threads", "spread", "spread_rows"]
@@ -92,7 +93,7 @@ def everywhere(X: Any, client: Any) -> Any:
     if client is None:
         return X
     if not hasattr(client, "scheduler_info") or not hasattr(client, "map"):
-        raise FastentError(f"client={client!r}: a distributed.Client is needed")
+        raise FastentError(f"client={shown(client)}: a distributed.Client is needed")
     if not stays_on_disk(X):
         raise FastentError(
             "client= is for rows that every worker can read: numpy.save X on a disk that all share, and pass fe.open(path)"

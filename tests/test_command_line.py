@@ -27,7 +27,7 @@ from fastent.cli import _DISPENSABLE, app
 from fastent.cli_examples import EXAMPLES
 from fastent.cli_output import fitting_table
 from fastent.experiments.pruning import Pruning
-from fastent.files import alone_in
+from fastent.files import alone_in, write_text
 from fastent.report import experiments as report
 from fastent.report import measurement
 from fastent.training.tables import readable_rows
@@ -553,3 +553,20 @@ def test_bench_that_finds_or_finishes_nothing(status, said, monkeypatch):
     result = fastent("bench --only nonsense")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(said)
+
+
+def test_names_of_files_may_be_any_bytes(tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/gr\xf6\xdfe")
+    X = np.random.default_rng(0).standard_normal((30, 3))
+    found = fe.measure(X, np.arange(30) % 2, k=3, metrics="mixing")
+    found.save(folder, asked={"X": folder})
+    assert json.loads(Path(folder, "summary.json").read_text())["asked"]["X"] == folder
+    assert Path(folder, "per_point.parquet").stat().st_size > 0
+    fe.compare([found, found]).to_parquet(f"{folder}/both.parquet")
+    write_text(f"{folder}/page.html", f"{folder} größe \udcc3\udcb6 \ud800")
+    written = Path(folder, "page.html").read_bytes().decode()
+    assert written.endswith("größe \\udcc3\\udcb6 \\ud800")
+    write_text(
+        f"{folder}/page.html", "größe gr\udcc3\udcb6\udcc3\udc9fe gr\udcf6\udcdfe"
+    )  # as a C locale decodes it, and latin-1
+    assert Path(folder, "page.html").read_bytes().decode() == "größe größe gr\\xf6\\xdfe"

@@ -278,6 +278,7 @@ class _Judge:
     def __init__(self, classes: Array) -> None:
         self._classes = classes
         self._wrong: list[NDArray[np.bool_]] | None = [] if classes.dtype.kind in "iub" and classes.min() >= 0 else None
+        self._warned = False
         self.loss = 0.0
 
     def add(self, output: Any, codes: NDArray[np.int64]) -> None:
@@ -288,6 +289,13 @@ class _Judge:
             warnings.warn(
                 f"labels go up to {self._classes.max()} and the model has outputs for 0..{logits.shape[1] - 1}: "
                 "no error, loss or stragglers are recorded",
+                stacklevel=2,
+            )
+        if not self._warned and logits is not None and self._classes.dtype.kind in "iu" and self._classes.min() < 0:
+            self._warned = True
+            warnings.warn(
+                f"labels go down to {self._classes.min()}, which no output of the model is for: no error, loss or stragglers "
+                "are recorded; leave rows without a label out of the probe set",
                 stacklevel=2,
             )
         if self._wrong is None or logits is None or len(logits) != len(codes) or logits.shape[1] <= self._classes.max():

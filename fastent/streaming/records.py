@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.files import atomic_path, output_folder, read_npz, write_text
+from fastent.files import atomic_path, output_folder, read_npz, write_parquet, write_text
 from fastent.options import choice
 from fastent.printable import printable, storable
 from fastent.training.defaults import DEFAULTS
@@ -188,10 +188,7 @@ class ProbeRecords:
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write `table()`."""
-        import pyarrow.parquet as pq
-
-        with atomic_path(path) as temporary:
-            pq.write_table(self.table(), temporary, compression="zstd")
+        write_parquet(path, self.table(), compression="zstd")
 
     def summary(self) -> dict[str, Any]:
         """The result in a few numbers, JSON throughout: for each layer and class its inversion, or why there is none."""

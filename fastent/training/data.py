@@ -235,9 +235,9 @@ def _chosen_rows(n: int, subset: int | None, subset_seed: int | None) -> NDArray
 
 def _excluded_rows(exclude: Any, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of the chosen rows to leave out."""
-    if exclude is None or np.size(exclude) == 0:
+    rows = np.empty(0, np.int64) if exclude is None else as_array(exclude, "exclude")
+    if rows.size == 0:
         return np.zeros(len(chosen), bool)
-    rows = as_array(exclude, "exclude")
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
         raise FastentError(
             f"exclude has shape {rows.shape} and dtype {rows.dtype}: row numbers, a 1-D array of integers, are needed"

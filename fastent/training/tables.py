@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastent.files import atomic_path, write_text
+from fastent.files import write_parquet, write_text
 from fastent.plain import as_plain
 from fastent.printable import storable
 
@@ -206,10 +206,7 @@ def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 def write_tables(run: "Run", folder: str | os.PathLike[str]) -> None:
     """Write `summary.json`, `curves.parquet` and `stragglers.parquet`."""
-    import pyarrow.parquet as pq
-
     folder = Path(folder)
     write_text(folder / "summary.json", json.dumps(as_plain(summary(run)), indent=2, allow_nan=False) + "\n")
     for name, table in (("curves", curves_table(run)), ("stragglers", stragglers_table(run))):
-        with atomic_path(folder / f"{name}.parquet") as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+        write_parquet(folder / f"{name}.parquet", table, compression="zstd")

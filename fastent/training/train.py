@@ -442,7 +442,7 @@ def _left_out(rows: Any, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
 
 
 def layer_widths(hidden: Any) -> list[int]:
-    if isinstance(hidden, str) or not isinstance(hidden, Iterable):
+    if isinstance(hidden, str) or not isinstance(hidden, Iterable) or getattr(hidden, "ndim", 1) == 0:
         raise FastentError(f"hidden={hidden!r}: a sequence of whole numbers is needed, for instance (20,)")
     widths = [whole_number("hidden", width, minimum=1) for width in hidden]
     if not widths:
