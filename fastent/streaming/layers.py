@@ -99,7 +99,8 @@ class Look:
             self._keep(name, tensor, channels, self._padding.of(name, positions_of(tensor, channels), True))
         for name, module in self._modules.items():
             if name not in self._found:
-                raise FastentError(f"layer {name!r} is not called by the model{_why(module)}: choose others")
+                raise FastentError(f"layer {name!r} {_why_not(module)}")
+        self._layouts.end()
         return output, {name: self._found[name] for name in self._modules}
 
     def _tell(self, module: "nn.Module", given: Any, output: Any) -> None:
@@ -154,8 +155,9 @@ class Look:
         """A layer's tensor; where its rows have lengths of their own, padded with zeros, and what is no padding."""
         import torch
 
-        if isinstance(output, torch.nn.utils.rnn.PackedSequence):
-            tensor, lengths = torch.nn.utils.rnn.pad_packed_sequence(output, batch_first=True)
+        first = output[0] if isinstance(output, tuple) and type(output) is tuple and output else output  # of (output, state)
+        if isinstance(first, torch.nn.utils.rnn.PackedSequence):
+            tensor, lengths = torch.nn.utils.rnn.pad_packed_sequence(first, batch_first=True)
         else:
             found = first_tensor(output)
             if found is None or not found.is_nested:
@@ -196,12 +198,12 @@ class Look:
             )
 
 
-def _why(module: "nn.Module") -> str:
+def _why_not(module: "nn.Module") -> str:
     import torch
 
     if isinstance(module, torch.jit.ScriptModule):
-        return " where Python sees it, being compiled by torch.jit"
-    return ""
+        return "is part of a torch.jit module, which runs its parts unseen: choose the whole, or use the model it was made from"
+    return "is not called by the model: choose others"
 
 
 @contextmanager

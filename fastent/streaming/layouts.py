@@ -96,12 +96,20 @@ class Layouts:
         self._told = {name: _told_by_class(model, module) for name, module in layers.items()}
         attention = {id(part) for each in model.modules() if isinstance(each, _attention_classes()) for part in each.modules()}
         self._warned: set[str] = set()
+        self._cubes: dict[str, tuple[tuple[int, ...], int]] = {}
         self._in_attention = {name for name, module in layers.items() if id(module) in attention}
         kinds = (nn.RNNBase, nn.MultiheadAttention, nn.Transformer)
         self._mixed = any(isinstance(each, kinds) and not each.batch_first for each in model.modules())
 
     def begin(self) -> None:
         self._seen.clear()
+        self._cubes.clear()
+
+    def end(self) -> None:
+        """Say of which layers the shape cannot tell, as (b, 8, 8, 8), in a model that puts channels second and last."""
+        for name, (shape, axis) in self._cubes.items():
+            if len({seen.axis for seen in self._seen if len(seen.shape) == len(shape)}) > 1:
+                self.say_unsure(name, shape, axis)
 
     def see(self, module: "nn.Module", output: "Tensor") -> None:
         """Take note of what a telling module put out."""
@@ -141,6 +149,9 @@ class Layouts:
             parts = {id(part) for part in module.modules()}
             own = [seen for seen in self._seen if seen.module in parts]
             axis = _agreed(own, shape) or _agreed(self._seen, shape)
+            if axis is not None and len(set(shape[1:])) == 1:
+                self._cubes[name] = shape, axis
+                return axis, True
         if axis is not None:
             self._axes[name, len(shape)] = axis
             return axis, True

@@ -53,13 +53,18 @@ class Padding:
         }
         self._sides = {name: _side(model, name, layer) for name, layer in layers.items()}
         self._takers = _takers(model)
+        self._decoders = {
+            id(module)
+            for module in self.takers
+            if side_of(self._names[id(module)]) == "decoder" or (module is not model and sided(module, ()))
+        }
         self._known_ids = _known_ids(model)
         self._warned: set[str] = set()
         self._calls: dict[int, list[Mask]] = {}
         self._to_come: set[int] = set()
         self._batch: list[Mask] = []
         self._inputs: Any = None
-        self._sided, self._rows = False, 0
+        self._sided, self._decoding, self._rows = False, False, 0
 
     @property
     def takers(self) -> "list[nn.Module]":
@@ -67,7 +72,7 @@ class Padding:
         return [module for module, _, _ in self._takers.values()]
 
     def begin(self, inputs: Any, rows: int) -> None:
-        self._inputs, self._rows, self._calls = inputs, rows, {}
+        self._inputs, self._rows, self._calls, self._decoding = inputs, rows, {}, False
         self._to_come = set(self._takers)
         self._sided = sided(self._model, inputs)
         named = inputs if isinstance(inputs, Mapping) else {}
@@ -83,10 +88,14 @@ class Padding:
     def called(self, module: "nn.Module", given: tuple[Any, ...], by_name: dict[str, Any]) -> None:
         _, signature, names = self._takers[id(module)]
         self._to_come.discard(id(module))
+        module_name = self._names[id(module)]
+        self._decoding |= id(module) in self._decoders
         try:
             bound = signature.bind_partial(*given, **by_name).arguments
         except TypeError:
             return
+        if bound.get("query") is not bound.get("key"):
+            return  # the mask is of the keys, and the output has the tokens of the queries
         for name in names:
             shape: tuple[int, ...] = tuple(getattr(bound.get(name), "shape", ()))
             mask = read_mask(name, bound.get(name), self._rows)
@@ -96,7 +105,7 @@ class Padding:
             if len(shape) > 2 and shape[-2] > 1:
                 continue
             hinted = any(hint in name for hint in ("encoder", "decoder", "src", "tgt", "memory"))
-            side = mask.side if hinted else side_of(self._names[id(module)]) or mask.side
+            side = mask.side if hinted else side_of(module_name) or mask.side
             self._calls.setdefault(id(module), []).append(mask._replace(side=side))
 
     def more_to_come(self, name: str) -> bool:
@@ -133,12 +142,12 @@ class Padding:
                 own = fitting  # what it sees of the encoder
             fitting = own
         elif self._sided:
-            # What belongs to neither stack comes after the decoder, as a head does.
-            last = [mask for mask in fitting if mask.side == "decoder"]
-            if not last and self._decoder_tokens() == positions[0]:
-                return None
-            if len({mask.side for mask in fitting}) < 2 or not nearest:
-                fitting = last + [mask for mask in fitting if mask.side != "decoder"]
+            # A layer of neither stack is taken for the decoder's once that has been called, as a head is.
+            fitting.sort(key=lambda mask: (mask.side == "decoder") != self._decoding)
+            alone = self._decoding and self._decoder_tokens() == positions[0]
+            if alone:
+                fitting = [mask for mask in fitting if mask.side == "decoder"]
+            nearest = nearest or self._decoding
         if not nearest and any(not _same(fitting[0], mask) for mask in fitting[1:]):
             named = [mask for mask in fitting if (part := mask.name.rpartition("_attention_mask")[0]) and part in name]
             if len(named) == 1:
