@@ -1,5 +1,6 @@
 """What a loader yields, parted into inputs and labels, on the device where the model runs."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,10 @@ def batches(loader: Any, device: Any = None, *, tokens: bool = False) -> "Iterat
             inputs, labels = _parted(batch)
             rows = n_rows(inputs)
             if rows:
-                yield moved(inputs, device), None if labels is None else _usable(labels, rows, tokens)
+                given = None if labels is None else _usable(labels, rows, tokens)
+                if given is None and isinstance(labels, torch.Tensor) and not isinstance(batch, Mapping):
+                    _say_if_mask(labels, rows)
+                yield moved(inputs, device), given
     finally:
         if generator is not None and state is not None:
             generator.set_state(state)
@@ -57,6 +61,19 @@ def _usable(labels: Any, rows: int, tokens: bool) -> "Tensor | None":
         ) from error
     by_token = tokens and found.ndim == 2 and len(found) == rows
     return found if found.shape == (rows,) or by_token else None
+
+
+def _say_if_mask(labels: "Tensor", rows: int) -> None:
+    if labels.ndim != 2 or len(labels) != rows or labels.is_floating_point():
+        return
+    ones = labels == 1
+    of_two = bool((ones | (labels == 0)).all()) and 0 < int(ones.sum()) < labels.numel()
+    if of_two:
+        warnings.warn(
+            f"the loader's labels of shape {tuple(labels.shape)} are not one for each input and are ignored; if they are a "
+            "mask, yield mappings with it as 'attention_mask'",
+            stacklevel=2,
+        )
 
 
 def n_rows(inputs: Inputs) -> int:

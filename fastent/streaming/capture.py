@@ -107,9 +107,9 @@ def capture(
     Masks are found by their names, in batches that are mappings and in the calls that the model makes to its own modules. A
     name ends in `attention_mask` (1 for tokens and 0 for padding, or 0 and large negative numbers) or in `key_padding_mask`
     (True for padding); the shape is (b, tokens) or (b, 1, 1, tokens). `lengths` (b,) count as a mask of padding at the end.
-    Masks that the model's forward does not take are used for pooling alone. `decoder_...` and `tgt_...` masks are for a decoder's
-    layers. Nested tensors and packed sequences need no mask. A mask that fits no layer, or inputs that look padded and have no
-    mask, are refused or reported in a warning.
+    Masks that the model's forward does not take are used for pooling alone. `decoder_...` and `tgt_...` masks are for the
+    layers of a decoder. Nested tensors and packed sequences need no mask. A mask that fits no layer, or inputs that look padded
+    and have no mask, are refused or reported in a warning.
 
     With "tokens" a row has the label of its input, or its own where labels are (b, tokens); `store.row_ids` are the numbers of
     the inputs. All layers of one store need the same tokens.

@@ -5,14 +5,13 @@ with watching(model, ["encoder.layers.1", "head"], pooling="mean") as look:
         output, found = look(inputs)  # found["head"]: (b, d)
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastent.errors import FastentError
-from fastent.evaluation import evaluating
+from fastent.evaluation import evaluating, uncompiled
 from fastent.options import choice
 from fastent.streaming.batching import Inputs, batches, first_tensor, moved, n_rows
 from fastent.streaming.layouts import LAST, Layouts, inputs_first, telling
@@ -56,7 +55,7 @@ def watching(model: "nn.Module", layers: Sequence[str], pooling: str = "mean") -
     look = Look(model, modules, pooling)
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
-        stack.enter_context(_as_written())
+        stack.enter_context(uncompiled())
         look.attach(stack)
         yield look
 
@@ -204,15 +203,3 @@ def _why_not(module: "nn.Module") -> str:
     if isinstance(module, torch.jit.ScriptModule):
         return "is part of a torch.jit module, which runs its parts unseen: choose the whole, or use the model it was made from"
     return "is not called by the model: choose others"
-
-
-@contextmanager
-def _as_written() -> Iterator[None]:
-    """Compiled parts run as they were written: what was compiled before knows nothing of hooks."""
-    import torch
-
-    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield

@@ -329,6 +329,8 @@ def _by_token(output: Any, keep: "Tensor | None", labelled: NDArray[np.bool_] | 
         logits = logits[keep]
     else:
         return None
+    if len(logits) != len(labelled):
+        return None
     return logits[torch.from_numpy(labelled).to(logits.device)]
 
 
