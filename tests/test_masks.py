@@ -257,7 +257,7 @@ class Translator(nn.Module):
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("pooling", ["mean", "last", "tokens"])
 def test_an_encoders_masks_are_not_its_decoders(tmp_path, pooling, batch_first):
-    """As many tokens on both sides: the shapes tell nothing. (Five inputs, for in (6, 6, d) steps could not be told from them.)"""
+    """As many tokens on both sides: the shapes tell nothing. Five inputs: of 6, steps could not be told from them."""
     model, plain = Translator(batch_first), Translator(True)
     g = torch.Generator().manual_seed(0)
     src, tgt = torch.randn(5, WIDTH, 8, generator=g), torch.randn(5, WIDTH, 8, generator=g)

@@ -182,8 +182,10 @@ def padded_ids(ids: "Tensor", known: set[int], *, start: bool = True, end: bool 
             run = there.flip(1).long().cumprod(1).sum(1)  # how many at the end of each row
             if value in known and int(run.min()) < ids.size(1):
                 return int(value)
+            # One row that ends in a number twice may do so by chance, unless that is 0.
+            long = int(run.max()) > (1 if value == 0 else 2) or int((run > 1).sum()) > 1
             nowhere_else = bool((there.sum(1) == run).all())
-            if nowhere_else and 1 < int(run.max()) < ids.size(1) and int(run.min()) < int(run.max()):
+            if long and nowhere_else and int(run.min()) < int(run.max()) < ids.size(1):
                 return int(value)
     return None
 

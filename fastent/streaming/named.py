@@ -48,9 +48,8 @@ def named_layers(model: "nn.Module", layers: Sequence[str]) -> "dict[str, nn.Mod
     plain = _plain_names(named)
     found = {}
     for name in layers:
-        module = named.get(name, plain.get(name))
-        if module is None and isinstance(name, str):
-            module = plain.get(_without_outer_wrappers(name))
+        short = _without_outer_wrappers(name) if isinstance(name, str) else name
+        module = next((some[key] for key in (name, short) for some in (named, plain) if key in some), None)
         if module is None:
             ends = [other for other in plain if isinstance(name, str) and other.endswith(f".{name}")]
             near = ends or get_close_matches(str(name), plain, n=5) or [other for other in plain if other]
