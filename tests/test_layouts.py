@@ -331,3 +331,26 @@ def test_names_with_colons_are_opened_by_text(tmp_path):
     fe.capture(Heads(), [torch.randn(4, 3)], ["heads.a:b", "heads.a"], folder)
     assert fe.open(f"{folder}:heads.a:b").shape == (4, 2)
     assert fe.open(f"{folder}:heads.a").shape == (4, 4)
+
+
+# Margins at layers
+
+
+@pytest.mark.parametrize("wrap", [compiled, nn.DataParallel, in_place])
+def test_margins_at_the_layers_of_wrapped_models(wrap):
+    X, y = torch.randn(12, 3), torch.arange(12) % 2
+    expected = fe.layer_margins(Body(three()), [(X, y)], ["body.0", "body.2"])
+    for model in (wrap(Body(three())), Body(wrap(three()))):
+        for layers in (None, ["body.0", "body.2"]):
+            found = fe.layer_margins(model, [(X, y)], layers)
+            assert found.layers == ("body.0", "body.2")
+            same(found.margin, expected.margin)
+
+
+def test_margins_take_no_steps_for_points():
+    class Last(StepsFirst):
+        def forward(self, x):
+            return super().forward(x)[-1]
+
+    with pytest.raises(fe.FastentError, match=r"the input of layer 'rnn' has shape \(7, 7, 3\) for 7 points"):
+        fe.layer_margins(Last(), [(torch.randn(7, 7, 3), torch.arange(7) % 2)], ["rnn"])

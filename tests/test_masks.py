@@ -394,3 +394,19 @@ def test_frames_of_speech_have_the_mask_that_the_model_makes_of_that_of_samples(
         same(captured(tmp_path, model, [inputs], name), by_hand(rows, frames, "mean"))
     with pytest.warns(UserWarning, match=r"attention_mask of shape \(3, 300\) does not fit"):
         captured(tmp_path, model, [inputs], "feature_extractor.conv_layers.0")
+
+
+def test_a_mask_of_text_is_none_of_pictures(tmp_path, transformers):
+    """Even if there are as many patches, with the class token, as tokens."""
+    torch.manual_seed(0)
+    shape = {**SMALL, "projection_dim": 8}
+    vision = {name: SMALL[name] for name in SMALL if name != "vocab_size"} | {"image_size": 10, "patch_size": 5}
+    model = transformers.CLIPModel(transformers.CLIPConfig(text_config=shape, vision_config=vision, projection_dim=8))
+    ids, mask = sentences()
+    ids, mask = ids[[1, 1, 0], :5], mask[[1, 1, 0], :5]
+    inputs = {"input_ids": ids, "attention_mask": mask.long(), "pixel_values": torch.randn(3, 3, 10, 10)}
+    layers = {"vision_model.encoder.layers.1": torch.ones(3, 5), "text_model.encoder.layers.1": mask}
+    found = outputs(model, layers, **inputs)
+    for name, keep in layers.items():
+        assert found[name].shape[1] == 5
+        same(captured(tmp_path, model, [inputs], name), by_hand(found[name], keep, "mean"))

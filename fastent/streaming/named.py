@@ -9,7 +9,7 @@ from fastent.errors import FastentError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["aliases", "named_layers", "unwrapped"]
+__all__ = ["aliases", "all_layers", "modules_named", "named_layers", "unwrapped"]
 
 _WRAPPERS = ("_orig_mod", "module")
 
@@ -44,19 +44,37 @@ def named_layers(model: "nn.Module", layers: Sequence[str]) -> "dict[str, nn.Mod
         raise FastentError(f"layers={layers!r}: a sequence of names is needed, for instance [{layers!r}]")
     if not layers:
         raise FastentError("layers is empty: name at least one of model.named_modules()")
-    named = dict(model.named_modules(remove_duplicate=False))
-    plain = _plain_names(named)
     found = {}
-    for name in layers:
-        short = _without_outer_wrappers(name) if isinstance(name, str) else name
-        module = next((some[key] for key in (name, short) for some in (named, plain) if key in some), None)
+    for name, module in modules_named(model, layers).items():
         if module is None:
+            plain = all_layers(model)
             ends = [other for other in plain if isinstance(name, str) and other.endswith(f".{name}")]
             near = ends or get_close_matches(str(name), plain, n=5) or [other for other in plain if other]
             more = f", ... ({len(near)} in all)" if len(near) > 8 else ""
             raise FastentError(f"model has no layer {name!r}: choose from {', '.join(map(repr, near[:8]))}{more}")
         found[name] = module
     return found
+
+
+def modules_named(model: "nn.Module", names: Sequence[str]) -> "dict[str, nn.Module | None]":
+    """Modules by any of their names, with and without what wrappers add; None where there is none."""
+    named = dict(model.named_modules(remove_duplicate=False))
+    plain = _plain_names(named)
+
+    def find(name: Any) -> "nn.Module | None":
+        short = _without_outer_wrappers(name) if isinstance(name, str) else name
+        return next((some[key] for key in (name, short) for some in (named, plain) if key in some), None)
+
+    return {name: find(name) for name in names}
+
+
+def all_layers(model: "nn.Module") -> "dict[str, nn.Module]":
+    """Every module once, by its name without what wrappers add."""
+    found: dict[int, str] = {}
+    plain = _plain_names(dict(model.named_modules(remove_duplicate=False)))
+    for name, module in plain.items():
+        found.setdefault(id(module), name)
+    return {name: plain[name] for name in found.values()}
 
 
 def aliases(model: "nn.Module", module: "nn.Module") -> list[str]:

@@ -123,8 +123,10 @@ class Padding:
         """
         side = self._sides[name] if self._sided else None
         around = [mask for whole in self._around[name] for mask in self._calls.get(whole, [])]
-        anywhere = [mask for masks in self._calls.values() for mask in masks]
-        for masks in (around, self._batch, anywhere):
+        batch, anywhere = self._batch, [mask for masks in self._calls.values() for mask in masks]
+        if self._sees_pictures(name, positions):
+            around, batch, anywhere = _of_pictures(around), _of_pictures(batch), _of_pictures(anywhere)
+        for masks in (around, batch, anywhere):
             mask = self._chosen(name, side, masks, positions, masks is around)
             if mask is not None:
                 if self._pooling != "flatten":
@@ -133,6 +135,11 @@ class Padding:
         if last_word and self._pooling != "flatten":
             self._miss(name, side, positions)
         return None
+
+    def _sees_pictures(self, name: str, positions: tuple[int, ...]) -> bool:
+        """Whether a layer of a model that is given pictures and text is of the pictures."""
+        pictures = isinstance(self._inputs, Mapping) and "pixel_values" in self._inputs
+        return pictures and (len(positions) > 1 or any(part in name for part in ("vision", "visual", "image")))
 
     def _chosen(self, name: str, side: str | None, masks: list[Mask], positions: tuple[int, ...], nearest: bool) -> Mask | None:
         fitting = [mask._replace(keep=keep) for mask in masks if (keep := _fitted(mask.keep, positions)) is not None]
@@ -189,14 +196,12 @@ class Padding:
 
     def _miss(self, name: str, side: str | None, positions: tuple[int, ...]) -> None:
         """Refuse, or say, that padding may be among what is kept of a layer."""
-        named = self._inputs if isinstance(self._inputs, Mapping) else {}
-        of_pictures = "pixel_values" in named and (
-            len(positions) > 1 or any(part in name for part in ("vision", "visual", "image"))
-        )
-        hiding = [m for m in self._batch if m.hides and side in (None, m.side) and not (of_pictures and m.keep.ndim == 2)]
+        masks = _of_pictures(self._batch) if self._sees_pictures(name, positions) else self._batch
+        masks = [mask for mask in masks if side in (None, mask.side)]
+        hiding = [mask for mask in masks if mask.hides]
         if self._sided and side is None and self._decoder_tokens() == positions[0]:
             hiding = [mask for mask in hiding if mask.side == "decoder"]
-        if hiding and not any(_fitted(mask.keep, positions) is not None for mask in self._batch if side in (None, mask.side)):
+        if hiding and not any(_fitted(mask.keep, positions) is not None for mask in masks):
             mask = hiding[0]
             if self._pooling == "cls" and bool(mask.keep.flatten(1)[:, 0].all()):
                 return
@@ -264,6 +269,10 @@ def _fitted(keep: "Tensor", positions: tuple[int, ...]) -> "Tensor | None":
         if keep.size(1) == positions[0]:
             return keep.reshape(*keep.shape, *(1 for _ in positions[1:])).expand(-1, *positions)
     return None
+
+
+def _of_pictures(masks: list[Mask]) -> list[Mask]:
+    return [mask for mask in masks if mask.keep.ndim > 2]
 
 
 def _same(one: Mask, other: Mask) -> bool:
