@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.evaluation import evaluating
+from fastent.evaluation import evaluating, uncompiled
 from fastent.printable import printable
 from fastent.progress import Progress, reporting
 from fastent.remarks import Noted, Remark
+from fastent.streaming.layouts import Layouts
+from fastent.streaming.named import all_layers, modules_named, unwrapped
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -89,8 +91,9 @@ def layer_margins(
     Parameters
     ----------
     model : torch.nn.Module
-        Returns logits (b, C). It runs in eval mode, where points do not depend on each other, and on the device on which its
-        parameters are. Its mode and torch's random state are left as found, its parameters and their gradients untouched.
+        Returns logits (b, C). It runs uncompiled and in eval mode, where points do not depend on each other, on the device on
+        which its parameters are. Its mode and torch's random state are left as found, its parameters and their gradients
+        untouched.
     loader : iterable of (inputs, labels)
         inputs (b, ...), labels (b,) class numbers 0..C-1. Points are reported in its order: do not shuffle.
     layers : sequence of str, optional
@@ -125,9 +128,9 @@ def layer_margins(
     """
     import torch
 
-    if not isinstance(model, torch.nn.Module):
-        raise FastentError(f"model is {type(model).__name__}: a torch.nn.Module is needed")
+    model = unwrapped(model)
     modules = _chosen(model, layers)
+    layouts = Layouts(model, modules)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     total = len(loader) if isinstance(loader, Sized) else 0
     spreads: dict[str, _Spread] = {}
@@ -135,6 +138,7 @@ def layer_margins(
     margins: list[Array] = []
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
+        stack.enter_context(uncompiled())
         seen = stack.enter_context(_inputs_of(modules))
         stack.enter_context(torch.enable_grad())
         report = stack.enter_context(reporting(progress, "layer margins", total))
@@ -142,7 +146,7 @@ def layer_margins(
             seen.clear()
             inputs = inputs.to(device)
             own, other = _top_two(model(_followed(inputs)), labels.to(device))
-            called = _called(seen, modules, len(labels))
+            called = _called(seen, modules, len(labels), layouts)
             difference = own - other
             gradients = _gradients(difference, called)
             norms = np.stack([_row_norms(gradient) for gradient in gradients])
@@ -187,21 +191,21 @@ def _remarks(layers: Sequence[str], right: Array, spread: Array) -> Iterator[Rem
 def _chosen(model: "nn.Module", layers: Sequence[str] | None) -> "dict[str, nn.Module]":
     import torch
 
-    named = dict(model.named_modules())
     if layers is None:
         kinds = (torch.nn.Linear, torch.nn.modules.conv._ConvNd)
-        found: dict[str, nn.Module] = {name: module for name, module in named.items() if isinstance(module, kinds)}
+        found: dict[str, nn.Module] = {name: module for name, module in all_layers(model).items() if isinstance(module, kinds)}
         if not found:
             raise FastentError("model has no linear or convolutional layer: name its layers=, for instance '' for its input")
         return found
     if isinstance(layers, str):
         raise FastentError(f"layers={layers!r}: a sequence of names is needed, for instance [{layers!r}]")
-    for name in layers:
-        if name not in named:
-            raise FastentError(f"model has no layer {name!r}: choose from {', '.join(map(repr, named))}")
     if not layers:
         raise FastentError("layers is empty: name at least one, for instance '' for the model's input")
-    return {name: named[name] for name in layers}
+    named = modules_named(model, layers)
+    for name, module in named.items():
+        if module is None:
+            raise FastentError(f"model has no layer {name!r}: choose from {', '.join(map(repr, all_layers(model)))}")
+    return {name: module for name, module in named.items() if module is not None}
 
 
 @contextmanager
@@ -276,7 +280,9 @@ def _top_two(logits: Any, labels: "Tensor") -> "tuple[Tensor, Tensor]":
     return logits.gather(1, column)[:, 0], others.amax(1)
 
 
-def _called(seen: "dict[str, list[tuple[Tensor, int]]]", modules: "dict[str, nn.Module]", n_rows: int) -> "dict[str, Tensor]":
+def _called(
+    seen: "dict[str, list[tuple[Tensor, int]]]", modules: "dict[str, nn.Module]", n_rows: int, layouts: Layouts
+) -> "dict[str, Tensor]":
     """Each layer's one input in this pass, in the order of the calls."""
     for name in modules:
         if name not in seen:
@@ -287,7 +293,7 @@ def _called(seen: "dict[str, list[tuple[Tensor, int]]]", modules: "dict[str, nn.
             raise FastentError(f"layer {name!r} is called {len(calls)} times in a pass, so it has no one input: choose others")
         if tensor._version != version:
             raise FastentError(f"the input of layer {name!r} is changed in place afterwards: use inplace=False there")
-        if tensor.ndim == 0 or len(tensor) != n_rows:
+        if tensor.ndim == 0 or layouts.steps_first(name, tensor, n_rows) is not False:
             raise FastentError(
                 f"the input of layer {name!r} has shape {tuple(tensor.shape)} for {n_rows} points: "
                 "choose layers whose input has one row for each point"

@@ -21,7 +21,7 @@ from fastent.chunks import parts as chunk_parts
 from fastent.complexity import complexity_from, fisher_complexity
 from fastent.covariance import participation_ratio_of
 from fastent.degenerate import rows_of_zeros
-from fastent.dimension import IntrinsicDimension, Method, intrinsic_dimension
+from fastent.dimension import IntrinsicDimension, Method, dimension_remarks, intrinsic_dimension
 from fastent.errors import FastentError
 from fastent.geometry import AboutMeans, ClassGeometry, ClassMoments, centred_means, geometry_of, moments_of
 from fastent.intervals import sample_mean

@@ -66,9 +66,10 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
                 place, _, name = place.rpartition(":")
                 break
         else:
-            folder, _, layer = place.rpartition(":")
-            if folder and Path(folder).is_dir():
-                place, name = folder, layer
+            ends = (at for at in range(len(place) - 1, 0, -1) if place[at] == ":")  # layers may be called a:b
+            end = next((at for at in ends if Path(place[:at]).is_dir()), None)
+            if end is not None:
+                place, name = place[:end], place[end + 1 :]
     found = Path(place)
     if not found.exists():
         raise FastentError(f"nothing at {place!r}: check the path")

@@ -15,7 +15,7 @@ from fastent.evaluation import placed
 from fastent.files import alone_in, output_folder
 from fastent.options import choice, whole_number
 from fastent.progress import Progress, interruptible, reporting
-from fastent.streaming.layers import POOLINGS, Inputs, moved, named_layers, unwrapped, watching
+from fastent.streaming.layers import POOLINGS, Inputs, Look, moved, named_layers, unwrapped, watching
 from fastent.streaming.loaders import (
     add_to_digest,
     batches_from_row,
@@ -25,11 +25,13 @@ from fastent.streaming.loaders import (
     seekable,
     total_rows,
 )
+from fastent.streaming.pooling import token_labels
 from fastent.streaming.store import (
     DTYPES,
     Manifest,
     ShardWriter,
     Store,
+    inputs_of,
     new_manifest,
     open_store,
     read_manifest,
@@ -38,8 +40,6 @@ from fastent.streaming.store import (
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    Look = Callable[[Inputs], tuple[Any, dict[str, Tensor]]]
 
 __all__ = ["capture"]
 
@@ -50,7 +50,7 @@ def capture(
     layers: Sequence[str],
     out: str | os.PathLike[str],
     *,
-    pooling: Literal["mean", "cls", "flatten"] = "mean",
+    pooling: Literal["mean", "cls", "last", "tokens", "flatten"] = "mean",
     dtype: Literal["float16", "bfloat16", "float32"] = "float16",
     shard_rows: int = 65536,
     device: Any = None,
@@ -75,9 +75,10 @@ def capture(
         Names as in `model.named_modules()`; "" is the model's own output.
     out : path
         The folder.
-    pooling : "mean", "cls" or "flatten"
-        Of positions (b, channels, positions...) or tokens (b, tokens, d) the mean, the first token, or everything. Tokens that
-        an `attention_mask` leaves out do not count in the mean.
+    pooling : "mean", "cls", "last", "tokens" or "flatten"
+        What is kept of a layer that puts out tokens (b, tokens, d) or positions (b, channels, positions...) or (b,
+        positions..., channels): their mean, the first token, the last one, a row for each token or position, or everything in
+        one row. Padding is left out, and is 0 in "flatten": see Notes. (b, d) stays what it is, and has no "tokens".
     dtype : "float16", "bfloat16" or "float32"
         On disk. bfloat16 is read as float32.
     shard_rows : int
@@ -97,8 +98,24 @@ def capture(
     Raises
     ------
     FastentError
-        Unknown layers; a shuffling loader; values that are not finite, or out of the dtype's range; a folder that holds another
-        capture, or a damaged one; no space left (rows written so far are safe).
+        Unknown layers, or called twice in a pass; a shuffling loader; masks that cannot be used; values that are not finite, or
+        out of the dtype's range; a folder that holds another capture, or a damaged one; no space left (rows written so far are
+        safe).
+
+    Notes
+    -----
+    Masks are found by their names, in batches that are mappings and in the calls that the model makes to its own modules. A
+    name ends in `attention_mask` (1 for tokens and 0 for padding, or 0 and large negative numbers) or in `key_padding_mask`
+    (True for padding); the shape is (b, tokens) or (b, 1, 1, tokens). `lengths` (b,) count as a mask of padding at the end.
+    Masks that the model's forward does not take are used for pooling alone. `decoder_...` and `tgt_...` masks are for the
+    layers of a decoder. Nested tensors and packed sequences need no mask. A mask that fits no layer, or inputs that look padded
+    and have no mask, are refused or reported in a warning.
+
+    With "tokens" a row has the label of its input, or its own where labels are (b, tokens); `store.row_ids` are the numbers of
+    the inputs. All layers of one store need the same tokens.
+
+    Whether channels come second or last, and steps before inputs (`batch_first=False`), is read off the model's modules. Of a
+    layer that puts out several tensors, the first is kept. Parts compiled by torch.compile run uncompiled.
 
     Examples
     --------
@@ -149,11 +166,17 @@ def capture(
         report = stack.enter_context(reporting(progress, "capture", total or 0))
         writer = None if manifest is None else stack.enter_context(ShardWriter(folder, manifest, shard_rows))
         seen = None if manifest is None or seekable(loader) else partial(_check_first_batch, stored, look=look, place=place)
-        stream = batches_from_row(loader, 0 if manifest is None else manifest["rows"], seen)
+        of_tokens = pooling == "tokens"
+        stream = batches_from_row(loader, 0 if manifest is None else inputs_of(manifest), seen, tokens=of_tokens)
         for inputs, labels in _until_interrupted(stream, interrupted):
             _, found = look(moved(inputs, place))
             row = 0 if writer is None else writer.rows
             arrays = [_on_disk(name, tensor, dtype, row) for name, tensor in found.items()]
+            numbers: tuple[NDArray[np.int64], ...] = ()
+            if of_tokens:
+                assert look.keep is not None
+                labels = token_labels(labels, look.keep)
+                numbers = ((0 if writer is None else writer.inputs) + look.keep.nonzero()[:, 0].cpu().numpy(),)
             known = None if labels is None else labels.numpy()
             if writer is None:
                 asked["loader"]["first_batch"] = fingerprint(inputs)
@@ -161,9 +184,9 @@ def capture(
                 writer = stack.enter_context(ShardWriter(folder, manifest, shard_rows))
                 writer.write_manifest()
                 remove_leftovers(folder, manifest)  # of the store that is overwritten
-            _append(writer, names, arrays, known)
+            _append(writer, names, arrays, known, *numbers)
             speed = writer.throughput()
-            report(writer.rows, f"{speed['rows_per_second']:,.0f} rows/s, {speed['megabytes_per_second']:.1f} MB/s")
+            report(writer.inputs, f"{speed['rows_per_second']:,.0f} rows/s, {speed['megabytes_per_second']:.1f} MB/s")
         if writer is None:
             raise FastentError("loader has no rows: at least one batch is needed")
         writer.finish()
@@ -197,7 +220,7 @@ def _check_that_it_is_the_same(manifest: Manifest, asked: dict[str, Any], folder
             raise _another(folder, f"{name} {was}, not {now[name]}")
 
 
-def _check_first_batch(stored: Store, inputs: Inputs, look: "Look", place: Any = None) -> None:
+def _check_first_batch(stored: Store, inputs: Inputs, look: Look, place: Any = None) -> None:
     """Refuse inputs, or a model, that give other rows than the store begins with."""
     import torch
 
@@ -235,7 +258,9 @@ def _manifest(asked: dict[str, Any], arrays: list[NDArray[Any]], labels: NDArray
     )
 
 
-def _append(writer: ShardWriter, names: list[str], arrays: list[NDArray[Any]], labels: NDArray[Any] | None) -> None:
+def _append(
+    writer: ShardWriter, names: list[str], arrays: list[NDArray[Any]], labels: NDArray[Any] | None, *numbers: NDArray[Any]
+) -> None:
     """Append a batch that is of the same form as those before."""
     for name, array, layer in zip(names, arrays, writer.manifest["layers"], strict=True):
         if array.shape[1] != layer["d"]:
@@ -249,7 +274,7 @@ def _append(writer: ShardWriter, names: list[str], arrays: list[NDArray[Any]], l
             f"loader yields labels of dtype {writer.manifest['labels']} and then of {kind} at row {writer.rows}: "
             "every row needs one, or none"
         )
-    writer.add(*arrays, *(() if labels is None else (labels,)))
+    writer.add(*arrays, *(() if labels is None else (labels,)), *numbers)
 
 
 def _on_disk(name: str, rows: "Tensor", dtype: str, start: int) -> NDArray[Any]:

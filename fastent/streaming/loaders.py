@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastent.errors import FastentError
-from fastent.streaming.layers import Inputs, batches, n_rows
+from fastent.streaming.batching import Inputs, batches, n_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,19 +130,20 @@ def first_batch(loader: Any) -> Inputs:
 
 
 def batches_from_row(
-    loader: Any, row: int, first: Callable[[Inputs], None] | None = None
+    loader: Any, row: int, first: Callable[[Inputs], None] | None = None, *, tokens: bool = False
 ) -> "Iterator[tuple[Inputs, Tensor | None]]":
     """The batches from `row` on, the first of a batch: without loading those before where that is possible.
 
-    Where it is not, `first` is told the inputs of the first batch if they are none of these.
+    Where it is not, `first` is told the inputs of the first batch if they are none of these. With `tokens`, labels may be
+    (b, tokens).
     """
     n = total_rows(loader)
     if row and n is not None:
         if row < n:
-            yield from batches(stretch(loader, row, n))
+            yield from batches(stretch(loader, row, n), tokens=tokens)
         return
     before = 0
-    for inputs, labels in batches(loader):
+    for inputs, labels in batches(loader, tokens=tokens):
         if before >= row:
             yield inputs, labels
         elif before == 0 and first is not None:
@@ -163,7 +164,9 @@ def add_to_digest(digest: Any, value: Any) -> None:
     """Tensors by dtype, shape and bytes, mappings and sequences of them by their parts."""
     import torch
 
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor) and value.is_nested:
+        add_to_digest(digest, value.detach().unbind())
+    elif isinstance(value, torch.Tensor):
         tensor = value.detach().cpu().contiguous()
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)

@@ -3,6 +3,7 @@
     FOLDER/manifest.json              model, layers, dtype, what was read; for each shard its rows and its files' SHA-256
     FOLDER/00-encoder.1.00003.npy     layer 0 ("encoder.1"), shard 3: rows (m, d), bfloat16 as uint16
     FOLDER/labels.00003.npy           labels of these rows, where the loader had any
+    FOLDER/inputs.00003.npy           with pooling="tokens": the number of the input that each row is a token of
 
 A shard counts when the manifest names it; the manifest is written anew, whole, after each. So a capture that is killed loses
 the shard it was at, and files that no manifest names are leftovers. SHA-256, because `sha256sum` checks it without fastent and
@@ -33,7 +34,7 @@ from fastent.options import choice
 from fastent.printable import printable
 from fastent.progress import Progress, reporting
 
-__all__ = ["DTYPES", "ShardWriter", "Store", "new_manifest", "open_store", "read_manifest", "remove_leftovers"]
+__all__ = ["DTYPES", "ShardWriter", "Store", "inputs_of", "new_manifest", "open_store", "read_manifest", "remove_leftovers"]
 
 Array = NDArray[Any]
 Manifest = dict[str, Any]
@@ -42,7 +43,7 @@ _MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "fastent activations", 1
 _ON_DISK: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2"), "float32": np.dtype("<f4")}
 DTYPES = tuple(_ON_DISK)
-_SHARD = re.compile(r"(?:\d\d+-[\w.-]+|labels)\.\d{5,}\.npy")
+_SHARD = re.compile(r"(?:\d\d+-[\w.-]+|labels|inputs)\.\d{5,}\.npy")
 _LEFTOVER = re.compile(rf"\.(?:{_SHARD.pattern}|manifest\.json)\..+")
 _REMEDY = "restore it, or capture again with overwrite=True"
 
@@ -74,10 +75,13 @@ class Store:
     def __len__(self) -> int:
         return int(self.manifest["rows"])
 
-    @property
+    @cached_property
     def row_ids(self) -> NDArray[np.int64]:
-        """(n,) numbers of the rows in what the loader went through."""
-        return np.arange(len(self))
+        """(n,) numbers of the inputs in what the loader went through; with pooling="tokens" each repeated for its tokens."""
+        if self.manifest["pooling"] != "tokens":
+            return np.arange(len(self))
+        parts = [read_npy(self.path / shard["inputs"]["file"], _REMEDY) for shard in self.manifest["shards"]]
+        return np.concatenate([np.empty(0, np.int64), *parts])
 
     @cached_property
     def labels(self) -> Array | None:
@@ -145,7 +149,7 @@ def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Sto
     if not (manifest["complete"] or unfinished):
         total = "" if manifest["total_rows"] is None else f" of {manifest['total_rows']:,}"
         raise FastentError(
-            f"{str(folder)!r} is an unfinished capture with {manifest['rows']:,}{total} rows: "
+            f"{str(folder)!r} is an unfinished capture with {inputs_of(manifest):,}{total} rows: "
             "run the same capture again, which goes on from there"
         )
     for shard in manifest["shards"]:
@@ -153,6 +157,8 @@ def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Sto
             _see_that_it_agrees(folder / stored["file"], (shard["rows"], layer["d"]), _ON_DISK[manifest["dtype"]])
         if shard["labels"] is not None:
             _see_that_it_agrees(folder / shard["labels"]["file"], (shard["rows"],), np.dtype(manifest["labels"]))
+        if shard.get("inputs") is not None:
+            _see_that_it_agrees(folder / shard["inputs"]["file"], (shard["rows"],), np.dtype(np.int64))
     return Store(folder, manifest)
 
 
@@ -195,7 +201,13 @@ def new_manifest(
         "loader": loader,
         "throughput": {"seconds": 0.0, "rows_per_second": 0.0, "megabytes_per_second": 0.0},
         "shards": [],
+        **({"inputs": 0} if pooling == "tokens" else {}),
     }
+
+
+def inputs_of(manifest: Manifest) -> int:
+    """How many of the loader's inputs the rows in a manifest are of."""
+    return int(manifest["inputs"] if manifest["pooling"] == "tokens" else manifest["rows"])
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -234,14 +246,17 @@ def _check_structure(manifest: Manifest) -> None:
         for stored in _files_of(shard):
             if not _SHARD.fullmatch(stored["file"]) or not isinstance(stored["sha256"], str):
                 raise ValueError(f"shard {i} names the file {stored['file']!r}")
+        if (manifest["pooling"] == "tokens") != isinstance(shard.get("inputs"), dict):
+            raise ValueError(f"shard {i} says {shard.get('inputs')} of inputs with pooling {manifest['pooling']!r}")
         start += shard["rows"]
     complete = manifest["complete"]
-    if manifest["rows"] != start or not isinstance(complete, bool) or (complete and manifest["total_rows"] != start):
+    whole = complete and manifest["total_rows"] != inputs_of(manifest)
+    if manifest["rows"] != start or not isinstance(complete, bool) or whole:
         raise ValueError(f"{manifest['rows']} rows of {manifest['total_rows']}, {start} in shards, complete {complete}")
 
 
 def _files_of(shard: dict[str, Any]) -> list[dict[str, str]]:
-    return [*shard["files"], *([] if shard["labels"] is None else [shard["labels"]])]
+    return [*shard["files"], *(shard[name] for name in ("labels", "inputs") if shard.get(name) is not None)]
 
 
 def _checksum(path: Path) -> str:
@@ -281,6 +296,11 @@ class ShardWriter:
             ((layer["d"],), _ON_DISK[manifest["dtype"]]) for layer in manifest["layers"]
         ]
         self._kinds += [] if manifest["labels"] is None else [((), np.dtype(manifest["labels"]))]
+        self._of_tokens = manifest["pooling"] == "tokens"
+        if self._of_tokens:
+            self._stems.append("inputs")
+            self._kinds.append(((), np.dtype(np.int64)))
+        self._inputs = inputs_of(manifest)
         self._filling, self._safe = 0, manifest["rows"]
         self._open = ExitStack()
         self._streams: list[tuple[Path, IO[bytes]]] = []
@@ -289,6 +309,11 @@ class ShardWriter:
     def rows(self) -> int:
         """How many there are, with those of the shard that is being filled."""
         return int(self.manifest["rows"]) + self._filling
+
+    @property
+    def inputs(self) -> int:
+        """Of how many inputs these are."""
+        return self._inputs if self._of_tokens else self.rows
 
     def __enter__(self) -> Self:
         return self
@@ -305,7 +330,10 @@ class ShardWriter:
             ) from error
 
     def add(self, *arrays: Array) -> None:
-        """Append a batch: each layer's (b, d) in the dtype on disk, and the labels (b,) if the store has any."""
+        """Append a batch: each layer's (b, d) in the dtype on disk, and the labels (b,) if the store has any.
+
+        With pooling="tokens" last of all (b,) int64, the numbers of the inputs, ascending.
+        """
         rows = len(arrays[0])
         if self._filling and self._filling + rows > self._shard_rows:
             self._close_shard()
@@ -314,12 +342,14 @@ class ShardWriter:
         for (_, stream), array in zip(self._streams, arrays, strict=True):
             stream.write(np.ascontiguousarray(array).data)
         self._filling += rows
+        if self._of_tokens:
+            self._inputs = int(arrays[-1][-1]) + 1
 
     def finish(self) -> None:
         """Close the last shard and say that the capture is complete."""
         if self._filling:
             self._close_shard()
-        self.manifest["complete"], self.manifest["total_rows"] = True, self.manifest["rows"]
+        self.manifest["complete"], self.manifest["total_rows"] = True, inputs_of(self.manifest)
         self.write_manifest()
 
     def _begin_shard(self) -> None:
@@ -339,11 +369,14 @@ class ShardWriter:
             stream.flush()
             files.append({"file": f"{stem}.{len(self.manifest['shards']):05d}.npy", "sha256": _checksum(place)})
         self._open.close()
+        inputs = {"inputs": files.pop()} if self._of_tokens else {}
         labels = None if self.manifest["labels"] is None else files.pop()
         start = self.manifest["rows"]
-        shard = {"start": start, "rows": self._filling, "files": files, "labels": labels}
+        shard = {"start": start, "rows": self._filling, "files": files, "labels": labels, **inputs}
         self.manifest["shards"].append(shard)
         self.manifest["rows"] = start + self._filling
+        if self._of_tokens:
+            self.manifest["inputs"] = self._inputs
         self._filling = 0
         self.write_manifest()
 
