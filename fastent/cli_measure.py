@@ -13,6 +13,7 @@ from fastent.cli_config import Config
 from fastent.cli_options import OUTPUT, STATISTICS, AsJson, plain_errors
 from fastent.cli_output import print_cost, print_json, show
 from fastent.errors import FastentError
+from fastent.threads import working_threads
 
 if TYPE_CHECKING:
     from fastent.measurement import Measurement
@@ -177,9 +178,8 @@ def _check_free(out: Path, asked: dict[str, Any]) -> None:
 
 
 def _numba_threads() -> int:
-    import numba
 
-    return int(numba.get_num_threads())
+    return working_threads()
 
 
 def _temperature(text: str) -> Any:

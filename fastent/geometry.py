@@ -25,6 +25,7 @@ from fastent.collapse import NC2, Between, Head, as_head, nc2, nc3
 from fastent.errors import FastentError
 from fastent.options import whole_number
 from fastent.spread import everywhere, spread_rows
+from fastent.threads import working_threads
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -277,8 +278,6 @@ class ClassMoments:
 
     def _add_block(self, block: NDArray[Any], codes: NDArray[np.int64], origin: "ClassMoments", sums_apart: int | None) -> None:
         """Add kernel-ready rows; a class not seen before is measured from the shift of `origin`, or else from its first row."""
-        import numba
-
         from fastent.kernels.moments import class_moments, first_rows
 
         first, stray = first_rows(codes, self.n_classes)
@@ -291,7 +290,7 @@ class ClassMoments:
         self._shift[known] = origin._shift[known]
         for c in np.flatnonzero(new & ~known):
             self._shift[c] = self._scaled(block[first[c]][None])[0]
-        threads = numba.get_num_threads() if sums_apart is None else sums_apart
+        threads = working_threads() if sums_apart is None else sums_apart
         counts, sums, squares = class_moments(block, codes, self._shift, self.normalize, threads)
         self._counts += counts.sum(0)
         self._sums += sums.sum(0)

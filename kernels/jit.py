@@ -14,16 +14,29 @@ SUMS = frozenset({"reassoc", "contract", "nsz"})
 FUSED = frozenset({"contract"})
 
 
-def kernel(*, parallel: bool = False, fastmath: frozenset[str] = frozenset()) -> Callable[..., Any]:
+def kernel(*, fastmath: frozenset[str] = frozenset()) -> Callable[..., Any]:
     def compile_lazily(function: Callable[..., Any]) -> Any:
         # A division that may raise keeps its loop from being vectorised; x / 0 is what it is in numpy.
-        options: dict[str, Any] = {"nogil": True, "parallel": parallel, "fastmath": set(fastmath), "error_model": "numpy"}
+        options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
         try:
             return njit(cache=True, **options)(function)
         except RuntimeError:  # neither the package's folder nor the user's cache can be written to
             return njit(**options)(function)
 
     return compile_lazily
+
+
+def driver(kernel: Any) -> Callable[..., Any]:
+    """Marks the Python function that makes room for what a kernel finds, and has it done with `sharing.share`.
+
+    It tells where its kernel is cached, as a kernel does.
+    """
+
+    def decorate(function: Any) -> Any:
+        function.stats = kernel.stats
+        return function
+
+    return decorate
 
 
 @intrinsic

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fastent.kernels.bounds import QUERIES, WORDS, bounds_of_four, first_bit
-from fastent.kernels.jit import FUSED, SUMS, kernel, unowned
+from fastent.kernels.jit import FUSED, SUMS, driver, kernel, unowned
+from fastent.kernels.sharing import share
 from fastent.kernels.tree import TILE, select
-from numba import prange
 
 __all__ = ["BLUR", "Desk", "Found", "Points", "make_desk", "rank_candidates", "search"]
 
@@ -426,7 +426,18 @@ def search(
     )  # fmt: skip
 
 
-@kernel(parallel=True)
+@kernel()
+def _rank_candidates(
+    begin: int, end: int, rows: Any, queries: Any, own: Any, candidates: Any, squared: Any, index: Any
+) -> None:
+    for i in range(begin, end):
+        its_squared, its_index, query = squared[i], index[i], queries[i]
+        for candidate in candidates[i]:
+            if candidate >= 0 and candidate != own[i]:
+                insert(its_squared, its_index, squared_distance(query, rows[candidate]), candidate)
+
+
+@driver(_rank_candidates)
 def rank_candidates(rows: Any, queries: Any, own: Any, candidates: Any, k: int) -> Any:
     """Keep the k nearest of some candidates, by distances in double precision, ties by the lower row number.
 
@@ -447,9 +458,5 @@ def rank_candidates(rows: Any, queries: Any, own: Any, candidates: Any, k: int) 
     """
     q = len(queries)
     squared, index = np.full((q, k), np.inf), np.full((q, k), len(rows), np.int64)
-    for i in prange(q):
-        its_squared, its_index, query = squared[i], index[i], queries[i]
-        for candidate in candidates[i]:
-            if candidate >= 0 and candidate != own[i]:
-                insert(its_squared, its_index, squared_distance(query, rows[candidate]), candidate)
+    share(_rank_candidates, q, rows, queries, own, candidates, squared, index)
     return squared, index
