@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.options import whole_number
+from fastent.threads import heed_fork
 
 __all__ = ["PROPOSERS", "chosen_options", "propose"]
 
@@ -85,6 +86,7 @@ def _hnsw(rows: Array, points: Array, wanted: int, seed: int, options: dict[str,
 def _torch(rows: Array, points: Array, wanted: int, seed: int, options: dict[str, Any]) -> Array:
     import torch
 
+    heed_fork()
     try:
         device = torch.device(options["device"] or "cpu")
         data = torch.from_numpy(rows).to(device)
@@ -123,4 +125,5 @@ def _faiss() -> Any:
         import faiss
     except ImportError:
         raise FastentError("faiss is not installed: pip install '.[faiss]' in the clone, or use method='exact'") from None
+    heed_fork()
     return faiss
