@@ -59,6 +59,7 @@ from fastent.cli_options import (
 from fastent.cli_output import fitting_table, print_cost, print_json, show
 from fastent.cli_report import report
 from fastent.errors import FastentError
+from fastent.interrupts import interrupts
 from fastent.training.defaults import DEFAULTS
 
 if TYPE_CHECKING:
@@ -96,7 +97,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where an encoding has no place for a sign, the rest is worth printing
-    app(prog_name="fastent")
+    interrupts.watch()
+    try:
+        app(prog_name="fastent")
+    finally:
+        if interrupts.arrived:  # whatever has become of it
+            interrupts.leave()
+        interrupts.at_work = False
 
 
 @app.command(epilog=examples("run"), rich_help_panel=MEASURING)
@@ -240,7 +247,6 @@ def run(
         except KeyboardInterrupt:
             if out is not None and (out / RECORDS_FILE).exists():
                 _finish(load_run(out), out, points.raw, as_json)
-                print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
             raise
         _finish(result, out, points.raw, as_json)
 
@@ -298,7 +304,6 @@ def _run_on_disk(data: str, labels: str, out: Path | None, as_json: bool, **opti
         if out is not None and (out / RECORDS_FILE).exists():
             stored = load_run(out)
             _finish(stored, out, stored_pictures(stored.config, stored.codes), as_json)
-            print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
         raise
     _finish(result, out, stored_pictures(result.config, result.codes), as_json)
     if not as_json:

@@ -105,25 +105,20 @@ def measure(
             _check_free(out, asked)
         X, y = read_features(features), read_labels(labels)
         with limit_threads(threads), connected(scheduler, workers) as client:
-            try:
-                measured = measure_all(
-                    X,
-                    y,
-                    k=k,
-                    queries=queries,
-                    metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],  # type: ignore[misc]
-                    normalize=normalize,
-                    temperature=_temperature(temperature),
-                    memory_budget=memory,
-                    checkpoint=out,
-                    client=client,
-                    seed=seed,
-                    progress=True,
-                )
-            except KeyboardInterrupt:
-                if out is not None:
-                    print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
-                raise
+            measured = measure_all(
+                X,
+                y,
+                k=k,
+                queries=queries,
+                metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],  # type: ignore[misc]
+                normalize=normalize,
+                temperature=_temperature(temperature),
+                memory_budget=memory,
+                checkpoint=out,
+                client=client,
+                seed=seed,
+                progress=True,
+            )
         if out is not None:
             if not overwrite:
                 _check_same_data(measured, out)

@@ -59,7 +59,10 @@ def _inactive_file(statistics: Path, name: str) -> int:
 
 
 def _of_process(root: Path) -> list[int]:
-    """What RLIMIT_AS (`ulimit -v`) and RLIMIT_DATA (`ulimit -d`) leave of what they count."""
+    """Half of what RLIMIT_AS (`ulimit -v`) and RLIMIT_DATA (`ulimit -d`) leave.
+
+    They count addresses, of which threads, compiled kernels and libraries yet to be loaded take many that they never use.
+    """
     left = []
     for limit, counted in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):
         soft, _ = resource.getrlimit(limit)
@@ -70,7 +73,7 @@ def _of_process(root: Path) -> list[int]:
             used = next(int(line[1]) * 1024 for line in lines if line[:1] == [counted])
         except (OSError, StopIteration, ValueError, IndexError):
             used = 0
-        left.append(soft - used)
+        left.append((soft - used) // 2)
     return left
 
 

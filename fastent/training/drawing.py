@@ -21,7 +21,7 @@ def drawing(seed: int) -> Iterator[None]:
 
     On GPUs they are the global generators' own, which are afterwards as they were.
     """
-    states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     if torch.cuda.is_available():
         torch.cuda.manual_seed_all(seed)
     try:
