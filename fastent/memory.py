@@ -12,6 +12,8 @@ from fastent.options import whole_number
 __all__ = ["as_bytes", "available_bytes", "budget_bytes", "check_fits", "readable_bytes"]
 
 _ROOT = Path("/")
+# Addresses that threads and compiled kernels take.
+_BEGINNING = 192 << 20
 # Files of a memory group: limits, usage, and the line of memory.stat for cached files that were not read of late, which the
 # system gives up first. Of version 2 (beyond memory.high a process is slowed down until it stands still), and of version 1.
 _FILES = (
@@ -59,7 +61,7 @@ def _inactive_file(statistics: Path, name: str) -> int:
 
 
 def _of_process(root: Path) -> list[int]:
-    """Half of what RLIMIT_AS (`ulimit -v`) and RLIMIT_DATA (`ulimit -d`) leave.
+    """Half of what RLIMIT_AS (`ulimit -v`) and RLIMIT_DATA (`ulimit -d`) leave beyond what is needed to begin with.
 
     They count addresses, of which threads, compiled kernels and libraries yet to be loaded take many that they never use.
     """
@@ -73,7 +75,7 @@ def _of_process(root: Path) -> list[int]:
             used = next(int(line[1]) * 1024 for line in lines if line[:1] == [counted])
         except (OSError, StopIteration, ValueError, IndexError):
             used = 0
-        left.append((soft - used) // 2)
+        left.append((soft - used - _BEGINNING) // 2)
     return left
 
 

@@ -24,7 +24,7 @@ rng = np.random.default_rng(0)
 X, y = rng.standard_normal((1500, 12)).astype("f4"), np.arange(1500) % 3
 def found():
     near = fe.neighbors(X, 8)
-    return near.distances.sum(), fe.mixing(near, y).purity, fe.lisi(near, y, perplexity=2).sum(), fe.geometry(X, y).fisher
+    return near.distances.sum(), fe.mixing(near, y).overlap, fe.lisi(near, y, perplexity=2).sum(), fe.geometry(X, y).fisher
 """
 
 
@@ -212,7 +212,7 @@ def test_results_survive_copying_and_sending():
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((90, 5)), np.arange(90) % 3
     near = fe.neighbors(X, 5)
-    moments = fe.ClassMoments(3)
+    moments = fe.ClassMoments(3, 5)
     moments.update(X, y)
     results = [
         near, fe.mixing(near, y), fe.geometry(X, y), fe.margins(X, y), fe.complexity(X, y), fe.silhouette(X, y),
