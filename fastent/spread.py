@@ -11,7 +11,7 @@ from fastent.chunks import ArraySource, Source, blocks_ahead
 from fastent.errors import FastentError
 from fastent.files import first_line
 from fastent.processors import processors
-from fastent.threads import limit_threads, mapped_in_parallel
+from fastent.threads import mapped_in_parallel, single_blas_thread
 
 __all__ = ["connected", "everywhere", "n_threads", "spread", "spread_rows"]
 
@@ -77,7 +77,9 @@ def n_threads(client: Any) -> int:
 
 def _alone(item: Any, work: Callable[[Any], Any]) -> Any:
     """On a worker, whose other threads have other items to do."""
-    with limit_threads(1):
+    from fastent.kernels.sharing import working
+
+    with working(1), single_blas_thread():
         return work(item)
 
 
