@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.options import whole_number
+from fastent.threads import heed_fork
 
 __all__ = ["PROPOSERS", "chosen_options", "propose"]
 
@@ -110,6 +111,7 @@ def _hnsw(rows: Array, points: Array, wanted: int, seed: int, options: dict[str,
 def _torch(rows: Array, points: Array, wanted: int, seed: int, options: dict[str, Any]) -> Proposed:
     import torch
 
+    heed_fork()
     try:
         device = torch.device(options["device"] or "cpu")
         data = torch.from_numpy(rows).to(device)
@@ -160,4 +162,5 @@ def _faiss() -> Any:
         import faiss
     except ImportError:
         raise FastentError("faiss is not installed: pip install '.[faiss]' in the clone, or use method='exact'") from None
+    heed_fork()
     return faiss

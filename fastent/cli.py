@@ -62,6 +62,7 @@ from fastent.cli_options import (
 from fastent.cli_output import fitting_table, print_cost, print_json, say, show
 from fastent.cli_report import report
 from fastent.errors import FastentError
+from fastent.interrupts import interrupts
 from fastent.printable import printable
 from fastent.training.defaults import DEFAULTS
 
@@ -125,7 +126,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where an encoding has no place for a sign, the rest is worth printing
-    app(prog_name="fastent")
+    interrupts.watch()
+    try:
+        app(prog_name="fastent")
+    finally:
+        if interrupts.arrived:  # whatever has become of it
+            interrupts.leave()
+        interrupts.at_work = False
 
 
 @app.command(epilog=examples("run"), rich_help_panel=MEASURING)
@@ -269,7 +276,6 @@ def run(
         except KeyboardInterrupt:
             if out is not None and (out / RECORDS_FILE).exists():
                 _finish(load_run(out), out, points.raw, as_json)
-                say(f"Interrupted; what was done is in {out}, and the same command goes on from there.", error=True)
             raise
         _finish(result, out, points.raw, as_json)
 
@@ -327,7 +333,6 @@ def _run_on_disk(data: str, labels: str, out: Path | None, as_json: bool, **opti
         if out is not None and (out / RECORDS_FILE).exists():
             stored = load_run(out)
             _finish(stored, out, stored_pictures(stored.config, stored.codes), as_json)
-            say(f"Interrupted; what was done is in {out}, and the same command goes on from there.", error=True)
         raise
     _finish(result, out, stored_pictures(result.config, result.codes), as_json)
     if not as_json:

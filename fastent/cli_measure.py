@@ -13,6 +13,7 @@ from fastent.cli_config import Config
 from fastent.cli_options import OUTPUT, STATISTICS, AsJson, plain_errors
 from fastent.cli_output import print_cost, print_json, say, show
 from fastent.errors import FastentError
+from fastent.threads import working_threads
 
 if TYPE_CHECKING:
     from fastent.measurement import Measurement
@@ -104,25 +105,20 @@ def measure(
             _check_free(out, asked)
         X, y = read_features(features), read_labels(labels)
         with limit_threads(threads), connected(scheduler, workers) as client:
-            try:
-                measured = measure_all(
-                    X,
-                    y,
-                    k=k,
-                    queries=queries,
-                    metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],  # type: ignore[misc]
-                    normalize=normalize,
-                    temperature=_temperature(temperature),
-                    memory_budget=memory,
-                    checkpoint=out,
-                    client=client,
-                    seed=seed,
-                    progress=True,
-                )
-            except KeyboardInterrupt:
-                if out is not None:
-                    say(f"Interrupted; what was done is in {out}, and the same command goes on from there.", error=True)
-                raise
+            measured = measure_all(
+                X,
+                y,
+                k=k,
+                queries=queries,
+                metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],  # type: ignore[misc]
+                normalize=normalize,
+                temperature=_temperature(temperature),
+                memory_budget=memory,
+                checkpoint=out,
+                client=client,
+                seed=seed,
+                progress=True,
+            )
         if out is not None:
             if not overwrite:
                 _check_same_data(measured, out)
@@ -177,9 +173,8 @@ def _check_free(out: Path, asked: dict[str, Any]) -> None:
 
 
 def _numba_threads() -> int:
-    import numba
 
-    return int(numba.get_num_threads())
+    return working_threads()
 
 
 def _temperature(text: str) -> Any:

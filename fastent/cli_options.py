@@ -13,6 +13,7 @@ import typer
 from fastent.cli_completion import data_sets, one_of
 from fastent.cli_output import say
 from fastent.errors import FastentError
+from fastent.interrupts import interrupts
 from fastent.training.defaults import DEFAULTS, default_epochs
 
 __all__ = [
@@ -159,9 +160,15 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run_command(*args: Any, **options: Any) -> None:
         try:
-            with warnings.catch_warnings():
-                warnings.showwarning = _say_warning
-                command(*args, **options)
+            interrupts.at_work = True
+            try:
+                with warnings.catch_warnings():
+                    warnings.showwarning = _say_warning
+                    command(*args, **options)
+            except Exception as error:
+                if interrupts.arrived:  # an exception in a callback, or in an import, may come out as another
+                    raise KeyboardInterrupt from error
+                raise
         except FastentError as error:
             say(f"fastent: error: {error}", error=True)
             raise typer.Exit(2) from error
@@ -169,6 +176,7 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
             out = options.get("out")
             kept = out is not None and Path(out).is_dir() and any(Path(out).iterdir())
             say("fastent: interrupted" + f"; the same command goes on from what {out} keeps" * kept, error=True)
+            interrupts.said = True
             raise typer.Exit(130) from None
         except BrokenPipeError:  # whoever read the output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

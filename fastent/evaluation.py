@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastent.errors import FastentError
+from fastent.threads import heed_fork
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ def evaluating(model: "nn.Module") -> Iterator[None]:
     """
     import torch
 
+    heed_fork()
     training = [module for module in model.modules() if module.training]
     places = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.device.type == "cuda"}
     of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (a model may draw from it)

@@ -8,7 +8,6 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +18,7 @@ from fastent.kernels.search import BLUR, Found, Points, make_desk, search
 from fastent.kernels.tree import TILE, Tree, bounding_boxes, build_tree, lay_out_tiles
 from fastent.progress import Progress, interruptible, reporting
 from fastent.sketch import FINEST, Frame, take_frame
-from fastent.threads import in_parallel
+from fastent.threads import in_parallel, working_threads
 
 __all__ = ["Asked", "ExactIndex", "Outsiders", "View", "Work", "as_compared", "index_bytes"]
 
@@ -261,7 +260,7 @@ class ExactIndex:
             search(points, self._tree, asked.points, asked.own, entry, barred, tiles, lens, found, stop, desk)
             return len(tiles), desk.work
 
-        threads = numba.get_num_threads()
+        threads = working_threads()
         batches = np.array_split(enter, min(n_tiles, max(32 * threads, n_tiles // 16)))
         work, done = np.zeros(5, np.int64), 0
         with (
@@ -339,7 +338,7 @@ def _points(start: Array, order: Array, rows: Array, lengths: Array, sketches: l
 
 def _pieces(start: Array) -> Array:
     """Tiles cut smaller where they are too few to keep all threads at work."""
-    width = min(TILE, max(QUERIES, -(-int(start[-1]) // (4 * numba.get_num_threads()))))
+    width = min(TILE, max(QUERIES, -(-int(start[-1]) // (4 * working_threads()))))
     return np.unique(np.concatenate([start, *(np.arange(a, b, width) for a, b in pairwise(start))]))
 
 

@@ -31,6 +31,7 @@ from fastent.memory import check_fits
 from fastent.options import flag, whole_number
 from fastent.remarks import Noted, Remark
 from fastent.spread import everywhere, spread_rows
+from fastent.threads import working_threads
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -320,8 +321,6 @@ class ClassMoments:
         self, block: NDArray[Any], codes: NDArray[np.int64], origin: "ClassMoments", sums_apart: int | None, start: int = 0
     ) -> None:
         """Add kernel-ready rows; a class not seen before is measured from the shift of `origin`, or else from its first row."""
-        import numba
-
         from fastent.kernels.moments import class_moments, first_rows
 
         first, stray = first_rows(codes, self.n_classes)
@@ -332,7 +331,7 @@ class ClassMoments:
         self._shift[known] = origin._shift[known]
         for c in np.flatnonzero(new & ~known):
             self._shift[c] = self._scaled(block[first[c]][None])[0]
-        threads = numba.get_num_threads() if sums_apart is None else sums_apart
+        threads = working_threads() if sums_apart is None else sums_apart
         counts, sums, squares = class_moments(block, codes, self._shift, self.normalize, threads)
         self._counts += counts.sum(0)
         self._sums += sums.sum(0)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +15,7 @@ from fastent.memory import check_fits
 from fastent.neighbors import Neighbors, label_codes
 from fastent.options import flag, number
 from fastent.remarks import Noted, Remark, of_classes
+from fastent.threads import working_threads
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,7 +140,7 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     n_classes, (q, k) = len(classes), neighbors.indices.shape
     if matrix:
         check_fits(16 * n_classes**2, f"the mixing matrix of {n_classes} classes", "pass matrix=False")
-    purity, entropy, vote = label_shares(neighbors.indices, neighbors.distances, codes, own, n_classes, numba.get_num_threads())
+    purity, entropy, vote = label_shares(neighbors.indices, neighbors.distances, codes, own, n_classes, working_threads())
     shares = None
     if matrix:
         order = np.argsort(own, kind="stable")
@@ -255,6 +255,6 @@ def lisi(neighbors: Neighbors, labels: Any, perplexity: float = 30) -> NDArray[n
     codes, classes = as_labels(labels, n=neighbors.n)
     near = neighbors.subset(k)
     result: NDArray[np.float64] = inverse_simpson(
-        near.indices, near.distances, codes, len(classes), perplexity, numba.get_num_threads()
+        near.indices, near.distances, codes, len(classes), perplexity, working_threads()
     )
     return result

@@ -16,7 +16,6 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,7 +24,7 @@ from fastent.kernels.pairs import recentre, rounding, square_distances
 from fastent.parts import Unfinished
 from fastent.progress import Progress, interruptible, reporting
 from fastent.spread import spread
-from fastent.threads import in_parallel, single_blas_thread
+from fastent.threads import in_parallel, single_blas_thread, working_threads
 
 __all__ = [
     "BLOCK_ROWS",
@@ -306,7 +305,7 @@ def _go_through(
         block = Block(desks.own.measure(rows.rows, columns.rows, (rows.mean + columns.mean) / 2), rows, columns, mirrored)
         return [reduction.reduce(block) for reduction in reductions]
 
-    threads = numba.get_num_threads()
+    threads = working_threads()
     with (
         interruptible() as interrupted,
         reporting(progress, description, total) as report,
@@ -356,7 +355,7 @@ def shared_segments(side: Side, other: Side) -> Iterator[tuple[tuple[int, int], 
 def sweep_bytes(X: Array, n_queries: int) -> int:
     """Memory that a sweep takes at most, what the reductions keep not counted."""
     d, item = X.shape[1], kernel_dtype(X).itemsize
-    blocks = 2 * numba.get_num_threads() * BLOCK_ROWS * (4 * BLOCK_ROWS + 2 * (4 + item) * d)
+    blocks = 2 * working_threads() * BLOCK_ROWS * (4 * BLOCK_ROWS + 2 * (4 + item) * d)
     return int(n_queries * (item * d + 32) + blocks + 4 * _READ_BYTES)
 
 

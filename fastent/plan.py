@@ -28,6 +28,7 @@ from fastent.progress import Progress
 from fastent.queries import query_rows
 from fastent.softnn import Temperature, checked_temperature
 from fastent.spread import everywhere
+from fastent.threads import working_threads
 
 __all__ = ["CHECKPOINT", "METRICS", "OF_K", "Metric", "Plan", "Task", "prepared"]
 
@@ -253,7 +254,6 @@ def _wanted(metrics: Any) -> tuple[frozenset[str], bool]:
 
 def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
     """Who meets whom, from sizes alone; what will be sampled or slow is said."""
-    import numba
 
     (n, d), wanted = task.X.shape, task.wanted
     pairwise = bool(wanted & PAIRWISE)
@@ -265,7 +265,7 @@ def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
         # Lists, and for silhouettes sums of distances to every class.
         kept = task.bytes_kept + 32 * q * (task.k_largest + len(task.classes) * ("silhouette" in wanted))
         if "geometry" in wanted:
-            kept += numba.get_num_threads() * (16 * d * d + 3 * part_bytes(task.X)) + 128 * len(task.classes) * d
+            kept += working_threads() * (16 * d * d + 3 * part_bytes(task.X)) + 128 * len(task.classes) * d
         if way == "chunks":
             return int(kept + chunking(task.points.X, q, list(task.ks.values()), task.memory - kept).needed)
         in_index = (needs_index + bytes_in_memory(task.X) * (task.searched or pairwise)) * (way == "index")
@@ -303,7 +303,7 @@ def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
     if pairwise:
         made_up = min(n, INTERPOLATED) * (way == "sweep" and "complexity" in wanted)
         pairs = n * (n / 2 if sampled is None else meeting + made_up)
-        seconds = pairs * (_PAIR + _FEATURE * d) * 1e-9 / numba.get_num_threads()
+        seconds = pairs * (_PAIR + _FEATURE * d) * 1e-9 / working_threads()
         if seconds > _SLOW:
             notes.append(f"{pairs:.2g} pairs of {d} features will be met, which takes about {_duration(seconds)}")
     check_fits(

@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
-from fastent.kernels.jit import SUMS, kernel
-from numba import prange, types
+from fastent.kernels.jit import SUMS, driver, kernel
+from fastent.kernels.sharing import share
+from numba import types
 from numba.extending import intrinsic
 
 __all__ = ["squared_angle", "squared_distance", "squared_lengths"]
@@ -86,10 +87,15 @@ def squared_angle(a: Any, b: Any, length: float, other_length: float) -> float:
     return 2 * squared / (1 + min(cosine, 1.0)) if squared > _SAME else 0.0
 
 
-@kernel(parallel=True)
+@kernel()
+def _squared_lengths(begin: int, end: int, rows: Any, lengths: Any) -> None:
+    for i in range(begin, end):
+        lengths[i] = _inner(rows[i], rows[i])
+
+
+@driver(_squared_lengths)
 def squared_lengths(rows: Any) -> Any:
     """Squared norms (n,) float64 of rows (n, d)."""
     lengths = np.empty(len(rows))
-    for i in prange(len(rows)):
-        lengths[i] = _inner(rows[i], rows[i])
+    share(_squared_lengths, len(rows), rows, lengths)
     return lengths

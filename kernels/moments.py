@@ -12,9 +12,9 @@ class of identical rows has deviations of exactly zero.
 from typing import Any
 
 import numpy as np
-from numba import prange
 
-from .jit import SUMS, kernel, prefetch
+from .jit import SUMS, driver, kernel, prefetch
+from .sharing import share
 
 # Squared norms below that may have lost digits.
 _SMALL = 1e-280
@@ -131,7 +131,22 @@ def _accumulate(
             squares[c] += _add_row(X[waiting[c, k]], scales[c, k], shift[c], sums[c])
 
 
-@kernel(parallel=True)
+@kernel()
+def _class_moments(
+    begin: int, end: int, X: Any, codes: Any, shift: Any, normalize: bool, parts: int, counts: Any, sums: Any, squares: Any
+) -> None:
+    n, d = X.shape
+    n_classes = shift.shape[0]
+    for part in range(begin, end):
+        start, stop = part * n // parts, (part + 1) * n // parts
+        # Own accumulators and an own copy of the shifts: rows are sliced from them by the million, and the count of references
+        # to an array that threads share would be fought over.
+        own_shift, own_sums = shift.copy(), np.zeros((n_classes, d))
+        _accumulate(X, codes, own_shift, normalize, start, stop, counts[part], own_sums, squares[part])
+        sums[part] = own_sums
+
+
+@driver(_class_moments)
 def class_moments(X: Any, codes: Any, shift: Any, normalize: bool, parts: int) -> Any:
     """Accumulate `parts` runs of consecutive rows, one for each thread, to be added up in order.
 
@@ -150,18 +165,11 @@ def class_moments(X: Any, codes: Any, shift: Any, normalize: bool, parts: int) -
     -------
     counts (parts, C) int64, sums (parts, C, d) of x - shift, squares (parts, C) of |x - shift|^2
     """
-    n, d = X.shape
-    n_classes = shift.shape[0]
+    n_classes, d = shift.shape
     counts = np.zeros((parts, n_classes), np.int64)
     sums = np.zeros((parts, n_classes, d))
     squares = np.zeros((parts, n_classes))
-    for part in prange(parts):
-        start, stop = part * n // parts, (part + 1) * n // parts
-        # Own accumulators and an own copy of the shifts: rows are sliced from them by the million, and the count of references
-        # to an array that threads share would be fought over.
-        own_shift, own_sums = shift.copy(), np.zeros((n_classes, d))
-        _accumulate(X, codes, own_shift, normalize, start, stop, counts[part], own_sums, squares[part])
-        sums[part] = own_sums
+    share(_class_moments, parts, X, codes, shift, normalize, parts, counts, sums, squares)
     return counts, sums, squares
 
 
@@ -200,7 +208,27 @@ def _project(
             squares[m] += _dot_four(deviations[0], deviations[1], deviations[2], deviations[3], directions[m])
 
 
-@kernel(parallel=True)
+@kernel()
+def _squared_projections(
+    begin: int,
+    end: int,
+    X: Any,
+    codes: Any,
+    origin: Any,
+    means: Any,
+    directions: Any,
+    normalize: bool,
+    parts: int,
+    squares: Any,
+) -> None:
+    n = X.shape[0]
+    for part in range(begin, end):
+        own_origin, own_means, own_directions = origin.copy(), means.copy(), directions.copy()
+        start, stop = part * n // parts, (part + 1) * n // parts
+        _project(X, codes, own_origin, own_means, own_directions, normalize, start, stop, squares[part])
+
+
+@driver(_squared_projections)
 def squared_projections(X: Any, codes: Any, origin: Any, means: Any, directions: Any, normalize: bool, parts: int) -> Any:
     """Sum, over all rows, the squared projections of x - mean of its class on each of some directions.
 
@@ -217,12 +245,8 @@ def squared_projections(X: Any, codes: Any, origin: Any, means: Any, directions:
     -------
     (parts, m) float64
     """
-    n = X.shape[0]
     squares = np.zeros((parts, directions.shape[0]))
-    for part in prange(parts):
-        own_origin, own_means, own_directions = origin.copy(), means.copy(), directions.copy()
-        start, stop = part * n // parts, (part + 1) * n // parts
-        _project(X, codes, own_origin, own_means, own_directions, normalize, start, stop, squares[part])
+    share(_squared_projections, parts, X, codes, origin, means, directions, normalize, parts, squares)
     return squares
 
 
@@ -267,7 +291,20 @@ def _meet_means(
             nearest[i] = c
 
 
-@kernel(parallel=True)
+@kernel()
+def _distances_to_means(
+    begin: int, end: int, X: Any, codes: Any, origin: Any, means: Any, variances: Any, normalize: bool, parts: int, own: Any,
+    other: Any, wide: Any, nearest: Any, features: Any,
+) -> None:  # fmt: skip
+    n = X.shape[0]
+    for part in range(begin, end):
+        own_origin, own_means, sums = origin.copy(), means.copy(), np.zeros(X.shape[1])
+        start, stop = part * n // parts, (part + 1) * n // parts
+        _meet_means(X, codes, own_origin, own_means, variances, normalize, start, stop, own, other, wide, nearest, sums)
+        features[part] = sums
+
+
+@driver(_distances_to_means)
 def distances_to_means(X: Any, codes: Any, origin: Any, means: Any, variances: Any, normalize: bool, parts: int) -> Any:
     """Squared distances of rows to the class means, and what is left of each feature within classes.
 
@@ -295,9 +332,5 @@ def distances_to_means(X: Any, codes: Any, origin: Any, means: Any, variances: A
     n = X.shape[0]
     own, other, wide, nearest = np.empty(n), np.empty(n), np.empty(n), np.zeros(n, np.int64)
     features = np.zeros((parts, X.shape[1]))
-    for part in prange(parts):
-        own_origin, own_means, sums = origin.copy(), means.copy(), np.zeros(X.shape[1])
-        start, stop = part * n // parts, (part + 1) * n // parts
-        _meet_means(X, codes, own_origin, own_means, variances, normalize, start, stop, own, other, wide, nearest, sums)
-        features[part] = sums
+    share(_distances_to_means, parts, X, codes, origin, means, variances, normalize, parts, own, other, wide, nearest, features)
     return own, other, wide, nearest, features

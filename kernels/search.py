@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from fastent.kernels.bounds import QUERIES, WORDS, bounds_of_four, first_bit
 from fastent.kernels.distance import squared_angle, squared_distance
-from fastent.kernels.jit import FUSED, SUMS, kernel, unowned
+from fastent.kernels.jit import FUSED, SUMS, driver, kernel, unowned
+from fastent.kernels.sharing import share
 from fastent.kernels.tree import TILE, select
-from numba import prange
 
 __all__ = ["BLUR", "Desk", "Found", "Lens", "Points", "make_desk", "rank_candidates", "search"]
 
@@ -477,7 +477,24 @@ def search(
     )  # fmt: skip
 
 
-@kernel(parallel=True)
+@kernel()
+def _rank_candidates(
+    begin: int, end: int, rows: Any, lengths: Any, queries: Any, query_lengths: Any, own: Any, candidates: Any, angular: bool,
+    squared: Any, index: Any,
+) -> None:  # fmt: skip
+    for i in range(begin, end):
+        its_squared, its_index, query = squared[i], index[i], queries[i]
+        for candidate in candidates[i]:
+            if candidate < 0 or candidate == own[i]:
+                continue
+            if angular:
+                distance = squared_angle(query, rows[candidate], query_lengths[i], lengths[candidate])
+            else:
+                distance = squared_distance(query, rows[candidate])
+            insert(its_squared, its_index, distance, candidate)
+
+
+@driver(_rank_candidates)
 def rank_candidates(
     rows: Any, lengths: Any, queries: Any, query_lengths: Any, own: Any, candidates: Any, k: int, angular: bool
 ) -> Any:
@@ -502,14 +519,5 @@ def rank_candidates(
     """
     q = len(queries)
     squared, index = np.full((q, k), np.inf), np.full((q, k), len(rows), np.int64)
-    for i in prange(q):
-        its_squared, its_index, query = squared[i], index[i], queries[i]
-        for candidate in candidates[i]:
-            if candidate < 0 or candidate == own[i]:
-                continue
-            if angular:
-                distance = squared_angle(query, rows[candidate], query_lengths[i], lengths[candidate])
-            else:
-                distance = squared_distance(query, rows[candidate])
-            insert(its_squared, its_index, distance, candidate)
+    share(_rank_candidates, q, rows, lengths, queries, query_lengths, own, candidates, angular, squared, index)
     return squared, index

@@ -9,6 +9,7 @@ Here is what is asked for; `fastent.streaming.session` does it.
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -200,7 +201,7 @@ def train_streamed(
     with (
         Checkpoint(checkpoint, resume=resume) as kept,
         limit_threads(threads),
-        torch.random.fork_rng(devices=places),
+        torch.random.fork_rng(devices=places) if places else nullcontext(),
         interruptible() as interrupted,
     ):
         config |= environment()

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -17,11 +18,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from fastent.errors import FastentError
+from fastent.training.drawing import drawing, made_with
 from fastent.training.ensemble import Observation, class_sums
 from fastent.training.factories import check_trainable, checked_logits, checked_networks, running, users_code
 from fastent.training.points import Points
 
-__all__ = ["ModuleEnsemble", "cnn", "find_factory", "make_network", "mlp", "model_digest"]
+__all__ = ["ModuleEnsemble", "cnn", "find_factory", "make_network", "may_draw", "mlp", "model_digest"]
 
 # Points that pass through all networks at once, unless what becomes of one depends on the others.
 _ROWS = 1024
@@ -42,7 +44,8 @@ class ModuleEnsemble:
     """Networks `factory()`, network s made right after ``torch.manual_seed(seeds[s])``.
 
     A network takes rows (m, d), as the data set has them, to logits (m, C). It is recorded in evaluation mode and learns in
-    training mode; where it drops units at random, it does so alike whenever the same run is repeated or continued.
+    training mode; where it drops units at random, it does so alike whenever the same run is repeated or continued. All random
+    numbers are drawn from generators of its own: the global one stays as it is, and what other threads do with it is no matter.
 
     Parameters
     ----------
@@ -81,7 +84,7 @@ class ModuleEnsemble:
         self._network = copy.deepcopy(networks[0])
         modules = list(self._network.modules())
         # Whether `observe` sets gradients too, in the very pass that is recorded; else `learn` does, in training mode.
-        self.learns_when_observed = all(type(module) in (*_ALIKE, ChannelsFirst) for module in modules)
+        self.learns_when_observed = not may_draw(self._network)
         # What a batch is made of tells on each of its points: it must pass as one piece.
         self.mixes_points = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules)
         self._captured: dict[str, Tensor] = {}
@@ -119,9 +122,8 @@ class ModuleEnsemble:
         logits, sums, directed = [], [], []
         n = len(points.codes)
         rows = n if learn and self.mixes_points else _ROWS
-        with torch.random.fork_rng(devices=[]):
+        with self._drawing():
             if learn and not self.learns_when_observed:
-                torch.manual_seed(hash((self._seed, int(self.buffers["updates"]))) % 2**63)
                 self.buffers["updates"] += 1
             for start in range(0, n, rows):
                 piece = points.piece(start, start + rows)
@@ -140,6 +142,12 @@ class ModuleEnsemble:
             [np.sum(layer, axis=0) for layer in zip(*sums, strict=True)],
             [np.sum(layer, axis=0) for layer in zip(*directed, strict=True)],
         )
+
+    def _drawing(self) -> AbstractContextManager[None]:
+        """Random numbers for networks that may draw some."""
+        if self.learns_when_observed:
+            return nullcontext()
+        return drawing(hash((self._seed, int(self.buffers["updates"]))) % 2**63)
 
     def _look(self, points: Points) -> tuple[Tensor, list[Tensor]]:
         with torch.no_grad():
@@ -228,8 +236,7 @@ def find_factory(place: str, built_in: Sequence[str] = ("cnn",)) -> Callable[[],
 def model_digest(factory: Callable[[], nn.Module], seed: int, rows: NDArray[np.float32]) -> str:
     """16 hexadecimal digits that tell models apart by what they first make of some points."""
     network = make_network(factory, seed).eval().float()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with torch.no_grad(), drawing(0):
         shown = torch.from_numpy(rows[:_SHOWN])
         with running(shown):
             logits = checked_logits(network(shown), len(shown)).float()
@@ -240,15 +247,18 @@ def model_digest(factory: Callable[[], nn.Module], seed: int, rows: NDArray[np.f
 
 
 def make_network(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if isinstance(factory, nn.Module):
-            raise FastentError(f"model is a {type(factory).__name__}: pass a function that returns a new one at each call")
-        with users_code("model() cannot make a network", "call it yourself, without arguments, to see where"):
-            network = factory()
+    if isinstance(factory, nn.Module):
+        raise FastentError(f"model is a {type(factory).__name__}: pass a function that returns a new one at each call")
+    with users_code("model() cannot make a network", "call it yourself, without arguments, to see where"):
+        network = made_with(seed, factory)
     if not isinstance(network, nn.Module):
         raise FastentError(f"model() returned {type(network).__name__}: a function that returns a new torch module is needed")
     return network
+
+
+def may_draw(network: nn.Module) -> bool:
+    """Whether the network may be another in training than in evaluation, as one that draws random numbers is."""
+    return not all(type(module) in (*_ALIKE, ChannelsFirst) for module in network.modules())
 
 
 def _capture(network: nn.Module, layers: Sequence[str] | None, captured: dict[str, Tensor]) -> list[str]:

@@ -142,6 +142,7 @@ def train(
         "cpu", "cuda", "cuda:1", ...; CPU unless said.
     threads : int, optional
         Threads for this call. Unless said, as torch and numba are set; one where an epoch is over before threads have met.
+        torch has one thread in a forked child, where OpenMP's are missing.
     checkpoint : path, optional
         A folder in which the run so far is kept once a minute and on Ctrl-C or SIGTERM, which then raise KeyboardInterrupt.
     resume : Run or path, optional
