@@ -9,12 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fastent.errors import FastentError
+from fastent.npy import read_array, read_npy, read_npz
+from fastent.reading import as_path, first_line
 
 __all__ = ["alone_in", "atomic_path", "first_line", "output_folder", "read_array", "read_npy", "read_npz", "write_text"]
 
@@ -75,7 +73,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def output_folder(path: str | os.PathLike[str]) -> Path:
     """Make the folder `path` (and its parents) and check that it can be written to."""
-    folder = Path(path)
+    folder = as_path(path, "a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -104,66 +102,3 @@ def alone_in(folder: Path | None) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def read_npz(path: str | os.PathLike[str], remedy: str) -> dict[str, NDArray[Any]]:
-    """Read all arrays of an .npz; a file that is damaged, or holds pickled objects, is refused with the `remedy`."""
-    try:
-        # Opened here because numpy leaves a file open that turns out to be no archive.
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except Exception as error:  # a damaged archive can raise anything
-        raise FastentError(f"{str(path)!r} is damaged or no .npz of plain arrays ({first_line(error)}): {remedy}") from error
-
-
-def read_npy(path: str | os.PathLike[str], remedy: str = "save it with numpy.save") -> NDArray[Any]:
-    """Map an .npy into memory; a file that is missing, damaged or holds pickled objects is refused with the `remedy`."""
-    try:
-        if Path(path).is_file():
-            return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-    except Exception as error:  # a damaged header can raise anything
-        raise FastentError(_why_no_npy(Path(path), error, remedy)) from error
-    raise FastentError(f"no file {str(path)!r}: check the path")
-
-
-def _why_no_npy(path: Path, error: Exception, remedy: str) -> str:
-    """What numpy itself says would in two cases suggest to load the file in a way that runs whatever code it holds."""
-    with open(path, "rb") as stream:
-        if stream.read(6) != b"\x93NUMPY":
-            return f"{str(path)!r} is no .npy: {remedy}"
-        stream.seek(0)
-        with suppress(Exception):  # a damaged header again
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            if read(stream)[2].hasobject:
-                return f"{str(path)!r} holds Python objects: save numbers, or for labels y.astype(str), with numpy.save"
-    return f"{str(path)!r} is damaged or no .npy of numbers ({first_line(error)}): {remedy}"
-
-
-def read_array(place: str, usual: str) -> NDArray[Any]:
-    """An .npy, mapped; or one member of an .npz, named as FILE.npz:NAME, or else called `usual`, or else the only one."""
-    path, _, name = place.partition(".npz:")
-    if not name and not path.endswith(".npz"):
-        return read_npy(place)
-    path = f"{path}.npz" if name else path
-    if not Path(path).is_file():
-        raise FastentError(f"no file {path!r}: check the path")
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            members = stored.files
-            wanted = name or (usual if usual in members or len(members) != 1 else members[0])
-            if wanted in members:
-                return stored[wanted]  # type: ignore[no-any-return]
-    except Exception as error:  # a damaged archive can raise anything
-        raise FastentError(
-            f"{path!r} is damaged or no .npz of plain arrays ({first_line(error)}): save it with numpy.savez"
-        ) from error
-    raise FastentError(
-        f"{path!r} holds {', '.join(members)}, not {wanted!r}: name one, as {path}:{members[0]}"
-        if members
-        else f"{path!r} holds nothing: save arrays with numpy.savez"
-    )
-
-
-def first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
