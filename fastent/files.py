@@ -1,5 +1,6 @@
 """Files appear under their final name only when they are whole, and what is read is not trusted."""
 
+import errno
 import fcntl
 import glob
 import os
@@ -16,6 +17,17 @@ from fastent.reading import as_path, first_line
 
 __all__ = ["alone_in", "atomic_path", "first_line", "output_folder", "read_array", "read_npy", "read_npz", "write_text"]
 
+# What is wrong with a place for a file, and what helps.
+_NOT_A_PLACE = {
+    errno.ENOENT: "make its folder first, or name another",
+    errno.ENOTDIR: "name a folder that is one",
+    errno.EISDIR: "name a file in it",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.EROFS: "choose a folder that you may write to",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "choose a path without links that lead back to themselves",
+}
 # In the names of temporary files: whose they are.
 _HOST = re.sub(r"\W", "", socket.gethostname())[:16] or "here"
 
@@ -26,9 +38,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     What a writer of the same file has left that was killed is removed first.
     """
-    path = Path(path)
-    _remove_abandoned(path)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.{_HOST}-{os.getpid()}-", suffix=path.suffix, dir=path.parent)
+    path = as_path(path, "a file to write to")
+    try:
+        _remove_abandoned(path)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.{_HOST}-{os.getpid()}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        if error.errno not in _NOT_A_PLACE:
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise FastentError(f"cannot write {str(path)[:200]!r} ({error.strerror}): {_NOT_A_PLACE[error.errno]}") from error
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -80,7 +99,7 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
             pass
     except OSError as error:
         raise FastentError(
-            f"cannot write to the folder {str(folder)!r} ({error.strerror}): choose another output folder"
+            f"cannot write to the folder {str(folder)[:200]!r} ({error.strerror}): choose another output folder"
         ) from error
     return folder
 

@@ -30,6 +30,7 @@ from fastent.pairs import Points
 from fastent.passes import WAYS
 from fastent.plan import OF_K, Metric, Plan, Task, prepared
 from fastent.progress import Progress
+from fastent.reading import as_path
 from fastent.silhouettes import DistanceSums, Silhouettes, silhouettes_from_means
 from fastent.sketch import common_scale
 from fastent.softnn import SimilaritySums, Temperature, settled, temperature_nodes
@@ -126,7 +127,7 @@ def measure(
         normalize=normalize,
         temperature=temperature,
         memory_budget=memory_budget,
-        checkpoint=checkpoint,
+        checkpoint=None if checkpoint is None else as_path(checkpoint, "a folder"),
         client=client,
         seed=seed,
         progress=progress,

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastent.errors import FastentError
 
-__all__ = ["as_path", "first_line", "listed", "parse_json", "read_json", "reading", "require_file"]
+__all__ = ["as_path", "first_line", "is_there", "listed", "parse_json", "read_json", "reading", "require_file"]
 
 # What the system says about a file that is not the file's fault, and what helps.
 _OF_THE_SYSTEM = {
@@ -43,6 +43,12 @@ def as_path(value: Any, what: str = "a file or a folder") -> Path:
     if "\0" in value:
         raise FastentError(f"{value[:_LONGEST]!r} is no path, it holds a zero byte: name {what}")
     return Path(value)
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything is at a path; what the system has against looking there is one error."""
+    with reading(path, "check the path"):
+        return path.exists()
 
 
 def require_file(path: Path, remedy: str = "write it again") -> int:

@@ -115,3 +115,16 @@ def test_units_do_not_matter():
         scaled = fe.soft_nearest_neighbor_loss(X * factor, y)
         assert scaled.temperature == pytest.approx(found.temperature * factor**2)
         assert scaled.loss == pytest.approx(found.loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1e-290, 1e-306, 1e-308, 1e-310, 5e-324])
+def test_temperatures_about_the_least_number(temperature):
+    X = np.array([[0.0], [1.0], [1.5], [3.0], [3.0], [7.0]])
+    y = np.array([0, 0, 1, 1, 1, 0])
+    # The gap between the nearest point of the own class and the nearest of all, in squared distances.
+    gap = np.array([0.0, 1 - 0.25, 2.25 - 0.25, 0.0, 0.0, 36 - 16])
+    found = fe.soft_nearest_neighbor_loss(X, y, temperature)
+    with np.errstate(over="ignore"):
+        expected = gap / temperature
+    np.testing.assert_allclose(found.per_point, expected, rtol=1e-12, atol=np.log(3))
+    assert not np.isnan(found.loss)

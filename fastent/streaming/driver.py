@@ -167,7 +167,7 @@ def train_streamed(
         **({"hidden": layer_widths(hidden)} if model == "mlp" else {}),
         "activation": activation,
         "seeds": whole_number("seeds", seeds, minimum=1),
-        "seed": whole_number("seed", seed, minimum=0),
+        "seed": whole_number("seed", seed, minimum=0, maximum=2**63 - 1),
         "epochs": default_epochs(None) if epochs is None else whole_number("epochs", epochs, minimum=1),
         "batch_size": batch_size,
         "updates_per_epoch": 1 if batch_size is None else -(-n // batch_size),

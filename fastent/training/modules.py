@@ -5,7 +5,8 @@ import hashlib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from fastent.errors import FastentError
+from fastent.reading import first_line
 from fastent.training.ensemble import Observation, class_sums
 from fastent.training.points import Points
 
@@ -84,7 +86,8 @@ class ModuleEnsemble:
         self.mixes_points = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules)
         self._captured: dict[str, Tensor] = {}
         self.layers = _capture(self._network, layers, self._captured)
-        shape = tuple(self.predict(torch.zeros((1, n_inputs), dtype=dtype, device=device)).shape[1:])
+        with _of_the_model(f"cannot take a row of {n_inputs} features, it is given tensors (points, {n_inputs})"):
+            shape = tuple(self.predict(torch.zeros((1, n_inputs), dtype=dtype, device=device)).shape[1:])
         if shape != (n_classes, 1):
             raise FastentError(f"the model takes a point to {shape[0]} logits: {n_classes}, one for each class, are needed")
 
@@ -210,14 +213,19 @@ def find_factory(place: str, built_in: Sequence[str] = ("cnn",)) -> Callable[[],
     """The callable at "package.module:name", of a package that is installed or lies in the current folder."""
     module, _, name = place.partition(":")
     what = " or ".join(["a callable without arguments as package.module:name", *map(repr, built_in)])
-    if not module or not name:
+    if not module or not name or "" in module.split("."):
         raise FastentError(f"model={place!r}: name {what}")
     if os.getcwd() not in sys.path:  # where the console script does not look
         sys.path.insert(0, os.getcwd())
     try:
         factory = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise FastentError(f"model={place!r} cannot be imported ({error}): name {what}") from error
+    except Exception as error:  # the module is the user's code
+        said = (
+            first_line(error)
+            if isinstance(error, ImportError | AttributeError)
+            else f"{type(error).__name__}: {first_line(error)}"
+        )
+        raise FastentError(f"model={place!r} cannot be imported ({said}): name {what}") from error
     if not callable(factory):
         raise FastentError(f"model={place!r} is no callable: name one without arguments that returns a torch module")
     return factory  # type: ignore[no-any-return]
@@ -228,17 +236,30 @@ def model_digest(factory: Callable[[], nn.Module], seed: int, rows: NDArray[np.f
     network = make_network(factory, seed).eval().float()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        logits = network(torch.from_numpy(rows[:_SHOWN]))
+        with _of_the_model(f"cannot take rows of {rows.shape[1]} features, it is given tensors (points, {rows.shape[1]})"):
+            logits = network(torch.from_numpy(rows[:_SHOWN]))
     digest = hashlib.sha256(logits.numpy().tobytes())
     for name, value in network.state_dict().items():
         digest.update(f"{name}{tuple(value.shape)}".encode() + value.float().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
+@contextmanager
+def _of_the_model(what: str) -> Iterator[None]:
+    """Say of an error of the user's code that it is one."""
+    try:
+        yield
+    except FastentError:
+        raise
+    except Exception as error:
+        raise FastentError(f"the model {what}: mend the model ({type(error).__name__}: {first_line(error)})") from error
+
+
 def make_network(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = factory()
+        with _of_the_model("cannot be made, model() raises an error"):
+            network = factory()
     if not isinstance(network, nn.Module):
         raise FastentError(f"model() returned {type(network).__name__}: a function that returns a new torch module is needed")
     return network

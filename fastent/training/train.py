@@ -188,7 +188,7 @@ def train(
         **data.options,
         **_network_config(model, layers, hidden, activation, init_scale),
         "seeds": whole_number("seeds", seeds, minimum=1),
-        "seed": whole_number("seed", seed, minimum=0),
+        "seed": whole_number("seed", seed, minimum=0, maximum=2**63 - 1),
         "epochs": default_epochs(known_name(data.options["source"]))
         if epochs is None
         else whole_number("epochs", epochs, minimum=1),
