@@ -60,15 +60,11 @@ def fuzz(cases: int, seed: int = 0, *, report=lambda done: None) -> dict:
 def _outcomes(scratch, seed, first, last):
     """What one process says, until it has done all or dies."""
     command = [sys.executable, "-X", "faulthandler", "-m", "bench.fuzz_files", "--work", scratch, "--seed", str(seed)]
-    with tempfile.TemporaryFile() as log:
-        worker = subprocess.Popen(
-            [*command, "--first", str(first), "--cases", str(last)],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            cwd=_ROOT,
-            text=True,
-            bufsize=1,
-        )
+    command += ["--first", str(first), "--cases", str(last)]
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=_ROOT, text=True, bufsize=1) as worker,
+    ):
         assert worker.stdout is not None
         case, limit = first, 300  # seconds for the libraries, once
         while True:
