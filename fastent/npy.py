@@ -2,6 +2,7 @@
 
 import math
 import os
+import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ __all__ = ["read_array", "read_npy", "read_npz"]
 
 Array = NDArray[Any]
 _MAGIC = b"\x93NUMPY"
+# What may stand between members of a zip.
+_DESCRIPTOR = 24
 _OBJECTS = "save numbers, or for labels y.astype(str), with numpy.save"
 _PLAIN = "no .npz of plain arrays"
 
@@ -141,4 +144,17 @@ def _opened(path: Path, remedy: str) -> Iterator[_Members]:
             raise FastentError(f"{str(path)!r} is an .npy, not an .npz: rename it to {path.with_suffix('.npy').name!r}")
         stream.seek(0)
         with zipfile.ZipFile(stream) as archive:
+            _see_that_none_is_lost(stream, archive)
             yield _Members(path, archive)
+
+
+def _see_that_none_is_lost(stream: IO[bytes], archive: zipfile.ZipFile) -> None:
+    """The members that the directory names must fill the file: of a damaged directory zipfile makes one of fewer members."""
+    at = 0
+    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+        if not at <= info.header_offset <= at + _DESCRIPTOR:
+            break
+        stream.seek(info.header_offset + 26)
+        at = info.header_offset + 30 + sum(struct.unpack("<HH", stream.read(4))) + info.compress_size
+    if not at <= archive.start_dir <= at + _DESCRIPTOR:
+        raise ValueError("its directory lacks members")

@@ -255,6 +255,22 @@ def test_an_archive_in_every_other_way(tmp_path):
     refused(lambda: read_npz(path, "save it with numpy.savez"), "is a folder")
 
 
+def test_a_directory_that_lost_members(tmp_path):
+    path = tmp_path / "X.npz"
+    np.savez(path, X=X, y=X[0], z=X[1])
+    content = path.read_bytes()
+    end = len(content) - 22
+    start = content.index(b"PK\x01\x02")
+    second = content.index(b"PK\x01\x02", start + 4)
+    for directory, count in ((b"", 0), (content[start:second], 1), (content[second:end], 2)):
+        closing = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, count, count, len(directory), start, 0)
+        path.write_bytes(content[:start] + directory + closing)
+        refused(lambda: read_npz(path, "save it with numpy.savez"), "X.npz' is damaged", "its directory lacks members")
+    with zipfile.ZipFile(path, "w"):
+        pass
+    refused(lambda: read_array(str(path), "X"), "holds nothing: save arrays with numpy.savez")
+
+
 # IDX
 
 
