@@ -100,14 +100,14 @@ def check_kind(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], loaded: 
     """Refuse what is no 2-D array of real numbers, with the line that makes one of what Python reads as `loaded`."""
     if dtype.kind not in "fiub" or (dtype.kind == "f" and dtype.itemsize > 8):
         if dtype.names:
-            remedy = f"choose one field, as numpy.save('X.npy', {loaded}[{dtype.names[0]!r}])"
+            remedy = f"choose one field, as numpy.save('rows.npy', {loaded}[{dtype.names[0]!r}])"
         elif dtype.kind == "c":
-            remedy = f"choose a part, as numpy.save('X.npy', {loaded}.real)"
+            remedy = f"choose a part, as numpy.save('rows.npy', {loaded}.real)"
         else:
-            remedy = f"convert it, as numpy.save('X.npy', {loaded}.astype('float32'))"
+            remedy = f"convert it, as numpy.save('rows.npy', {loaded}.astype('float32'))"
         raise FastentError(f"{name} has dtype {str(dtype)[:80]}: real numbers are needed; {remedy}")
     if len(shape) != 2:
-        line = f"numpy.save('X.npy', {loaded}.reshape({shape[0] if shape else 1}, -1))"
+        line = f"numpy.save('rows.npy', {loaded}.reshape({shape[0] if shape else 1}, -1))"
         raise FastentError(f"{name} has shape {shape}: a 2-D array (points, features) is needed; convert it with {line}")
 
 

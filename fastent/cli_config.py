@@ -61,8 +61,10 @@ def _shown(path: Path) -> str:
 def _clipped(value: Any) -> str:
     try:
         text = repr(value)
-    except (RecursionError, ValueError) as error:  # nested deeply, or a number of thousands of digits
-        return f"a {type(value).__name__} ({first_line(error)})"
+    except RecursionError:
+        return "what is nested too deeply"
+    except ValueError:  # 0x... of more digits than Python writes out
+        return "a number of thousands of digits"
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 

@@ -10,7 +10,7 @@ from fastent.conversions import how_to_convert
 from fastent.errors import FastentError
 from fastent.npy import read_array, read_npy
 from fastent.parquet import ParquetSource, read_column
-from fastent.reading import as_path, reading
+from fastent.reading import as_path, is_there, reading
 from fastent.tensors import SafetensorsSource
 from fastent.zarrays import ZarrSource, is_zarr
 
@@ -55,19 +55,18 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
         raise FastentError(
             f"{place!r}: an .npz cannot be read in parts; load it with numpy.load, or save X alone with numpy.save"
         )
-    with reading(place, "write it again"):
-        if name is None and not Path(place).exists():
-            place, name = _part_of(place)
-        found = Path(place)
-        if not found.exists():
-            raise _nothing_at(found)
-        if found.is_dir() and (found / "manifest.json").is_file():
-            from fastent.streaming.store import open_store
+    if name is None and not is_there(Path(place)):
+        place, name = _part_of(place)
+    found = Path(place)
+    if not is_there(found):
+        raise _nothing_at(found)
+    if found.is_dir() and is_there(found / "manifest.json"):
+        from fastent.streaming.store import open_store
 
-            return open_store(found).layer(name)
-        if is_zarr(found):
-            return ZarrSource(found, name)
-        return _folder(found, name) if found.is_dir() else _file(found, name)
+        return open_store(found).layer(name)
+    if is_zarr(found):
+        return ZarrSource(found, name)
+    return _folder(found, name) if found.is_dir() else _file(found, name)
 
 
 def _part_of(place: str) -> tuple[str, str | None]:
@@ -94,7 +93,7 @@ def read_features(place: str) -> Any:
 
 def read_labels(place: str) -> Any:
     """Labels likewise: .npy, FILE.npz:NAME, a column as FILE.parquet:NAME, or those of a folder that `fe.capture` wrote."""
-    if (Path(place) / "manifest.json").is_file():
+    if is_there(as_path(place, "a file of labels") / "manifest.json"):
         from fastent.streaming.store import open_store
 
         labels = open_store(Path(place)).labels
@@ -127,10 +126,9 @@ def _by_number(path: Path) -> list[tuple[int, str]]:
 
 
 def _folder(folder: Path, name: str | None) -> Source:
-    files = sorted(
-        (path for path in folder.iterdir() if path.name[0] != "." and path.suffix in (".npy", ".parquet", ".safetensors")),
-        key=_by_number,
-    )
+    with reading(folder, "check the path"):
+        there = sorted(folder.iterdir(), key=_by_number)
+    files = [path for path in there if path.name[0] != "." and path.suffix in (".npy", ".parquet", ".safetensors")]
     if not files:
         raise FastentError(f"{str(folder)!r} holds no .npy, .parquet or .safetensors: name a folder of shards")
     kinds = sorted({path.suffix for path in files})

@@ -183,7 +183,7 @@ def _conversion(path: Path, field: Any, schema: Any) -> str:
     table = f"t = pyarrow.parquet.read_table({str(path)!r})"
     if isinstance(kind, pa.FixedShapeTensorType):
         values = f"t[{field.name!r}].combine_chunks().to_numpy_ndarray()"
-        rows = f"X = {values}; numpy.save('X.npy', X.reshape(len(X), -1))"
+        rows = f"X = {values}; numpy.save('rows.npy', X.reshape(len(X), -1))"
         return f"{said}: points of one axis are needed; convert them with {table}; {rows}"
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         width, uneven = _common_width(path, field.name)
@@ -193,7 +193,7 @@ def _conversion(path: Path, field: Any, schema: Any) -> str:
         cast = f"t[{field.name!r}].cast(pyarrow.list_({value}, {width}))"
         return (
             f"{said}, and each list could have another length; all have {width}: {table}; "
-            f"pyarrow.parquet.write_table(pyarrow.table({{{field.name!r}: {cast}}}), 'X.parquet')"
+            f"pyarrow.parquet.write_table(pyarrow.table({{{field.name!r}: {cast}}}), 'rows.parquet')"
         )
     if pa.types.is_struct(kind):
         return f"{said}: flatten it with table.flatten(), and name one of the columns that this gives"
@@ -251,7 +251,7 @@ def _no_rows(path: Path, schema: Any, named: str | None = None) -> str:
     remaining = f"; labels can be read from it as they are, as {path}:{labels[0]}" if labels else ""
     return (
         f"{start}, but one column for each feature ({listed(features)}): stack them with "
-        f"{line}; numpy.save('X.npy', numpy.stack([c.to_numpy() for c in t.columns], 1)){remaining}"
+        f"{line}; numpy.save('rows.npy', numpy.stack([c.to_numpy() for c in t.columns], 1)){remaining}"
     )
 
 

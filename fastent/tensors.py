@@ -36,7 +36,7 @@ class SafetensorsSource(Source):
             wanted = "none was named" if name is None else f"{name!r} is none of them"
             raise FastentError(f"{str(path)!r} holds {listed(names, 'no tensor')}, and {wanted}: FILE.safetensors:NAME does")
         tensor = f"safetensors.torch.load_file({str(path)!r})[{chosen!r}]"
-        line = f"safetensors.torch.save_file({{{chosen!r}: {tensor}.%s}}, 'X.safetensors')"
+        line = f"safetensors.torch.save_file({{{chosen!r}: {tensor}.%s}}, 'rows.safetensors')"
         if kind not in _DTYPES:
             raise FastentError(
                 f"{chosen} of {str(path)!r} has dtype {kind}: one of {', '.join(_DTYPES)} is needed; convert it with "

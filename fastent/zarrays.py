@@ -76,7 +76,7 @@ class ZarrSource(Source):
         return FastentError(
             f"{self._label} lacks chunks, from {place} on: they are lost, or were never written, or hold nothing but the fill "
             "value, which zarr does not store. Restore or write them; or if the fill value is meant, "
-            f"numpy.save('X.npy', {self._loaded})"
+            f"numpy.save('rows.npy', {self._loaded})"
         )
 
     def _find(self, name: str | None) -> tuple[Any, str | None]:

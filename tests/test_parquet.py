@@ -46,7 +46,7 @@ def test_tensors_of_more_axes_come_with_their_conversion(tmp_path, monkeypatch):
     with pytest.raises(fe.FastentError, match="points of one axis are needed") as error:
         fe.open("X.parquet:emb")
     run_the_line(error, "convert them with ")
-    np.testing.assert_array_equal(fe.open("X.npy")[:], X)
+    np.testing.assert_array_equal(fe.open("rows.npy")[:], X)
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.large_list(pa.float32()), pa.list_(pa.float64())])
@@ -57,7 +57,7 @@ def test_lists_without_a_fixed_size_come_with_their_conversion(tmp_path, monkeyp
     with pytest.raises(fe.FastentError, match="each list could have another length; all have 6") as error:
         fe.open(place)
     run_the_line(error, "all have 6: ")
-    np.testing.assert_array_equal(fe.open("X.parquet")[:], X)
+    np.testing.assert_array_equal(fe.open("rows.parquet")[:], X)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_column_for_each_feature_comes_with_its_conversion(tmp_path, monkeypat
         with pytest.raises(fe.FastentError, match=r"but one column for each feature \(f0, f1") as error:
             fe.open(place)
         run_the_line(error, "stack them with ")
-        np.testing.assert_array_equal(fe.open("X.npy")[:], X)
+        np.testing.assert_array_equal(fe.open("rows.npy")[:], X)
     assert "labels can be read from it as they are, as wide.parquet:label" in str(error.value)
     np.testing.assert_array_equal(read_labels("wide.parquet:label"), Y)
     near = fe.neighbors(X, 3)
@@ -160,8 +160,9 @@ def test_a_table_of_text_comes_with_its_conversion(tmp_path, monkeypatch):
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8", newline="")
-        with pytest.raises(fe.FastentError, match=r"is no source: .* is needed; convert it with ") as error:
-            fe.open(name)
+        for look, words in ((fe.open, "is no source"), (fe.load_data, "unknown data")):
+            with pytest.raises(fe.FastentError, match=rf"{words}.*convert it with ") as error:
+                look(name)
         run_the_line(error, "convert it with ")
         np.testing.assert_allclose(fe.open(f"{name[:-4]}.npy")[:], X, rtol=1e-6, err_msg=name)
 

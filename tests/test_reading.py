@@ -165,7 +165,7 @@ def test_the_line_that_makes_rows_of_another_array(tmp_path, monkeypatch, array)
     if array.dtype.kind == "U":
         return
     exec(line, {"numpy": np})
-    assert np.load("X.npy").shape[0] == len(np.atleast_1d(array))
+    assert np.load("rows.npy").shape[0] == len(np.atleast_1d(array))
 
 
 @pytest.mark.parametrize("array", [X, np.asfortranarray(X), X[:, :0], X.astype(">f4"), X > 3, X.astype("f2")])
@@ -339,7 +339,7 @@ def test_tensors_of_other_kinds_come_with_their_conversion(tmp_path, monkeypatch
         safetensors.save_file({"X": other}, "other.safetensors")
         said = refused(lambda: fe.open("other.safetensors"), "convert it with ")
         exec(said.split("convert it with ")[1], {"safetensors": __import__("safetensors"), "torch": torch})
-        assert fe.open("X.safetensors").shape == (6, 4)
+        assert fe.open("rows.safetensors").shape == (6, 4)
 
 
 # Other things that are handed over
@@ -351,6 +351,9 @@ def test_tensors_of_other_kinds_come_with_their_conversion(tmp_path, monkeypatch
         lambda: fe.load_run(None),
         lambda: fe.load_run(3),
         lambda: fe.load_probe(None),
+        lambda: fe.load_data("x" * 5000 + ".npz"),
+        lambda: fe.load_data("a\0b.npz"),
+        lambda: fe.load_data("mnist", data_dir="x" * 5000),
         lambda: fe.load_run("a\0b"),
         lambda: fe.load_run("x" * 5000),
         lambda: fe.measure(X, [0, 1] * 3, checkpoint=3),

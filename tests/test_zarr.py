@@ -75,7 +75,7 @@ def test_the_line_that_takes_what_is_not_stored_for_the_fill_value(tmp_path, mon
     with pytest.raises(fe.FastentError) as error:
         fe.open(tmp_path / "X.zarr")[:]
     exec(str(error.value).split("is meant, ")[1], {"numpy": np, "zarr": zarr})
-    np.testing.assert_array_equal(fe.open("X.npy")[:], X)
+    np.testing.assert_array_equal(fe.open("rows.npy")[:], X)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint8", "int32", "int64", "bool"])
@@ -144,5 +144,5 @@ def test_a_copy_of_the_place_goes_to_other_processes(tmp_path, monkeypatch):
     with pytest.raises(fe.FastentError, match=r"has shape \(240, 1, 2, 3\): a 2-D array") as error:
         fe.open("all.zarr:four")
     exec(str(error.value).split("convert it with ")[1], {"numpy": np, "zarr": zarr})
-    np.testing.assert_array_equal(fe.open("X.npy")[:], X)
+    np.testing.assert_array_equal(fe.open("rows.npy")[:], X)
     shutil.rmtree("all.zarr")
