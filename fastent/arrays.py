@@ -271,6 +271,7 @@ def _uniform_objects(array: Array, name: str) -> Array:
 
 
 def _whole_numbers(array: Array, name: str) -> Array:
+    array = array.astype(np.float64) if array.dtype.itemsize < 8 else array  # half precision has no 2^63
     bad = np.flatnonzero(~(np.abs(array) < 2.0**63) | (array != np.round(array)))
     if len(bad):
         raise FastentError(

@@ -106,6 +106,8 @@ class _Members:
         self.places: dict[str, zipfile.ZipInfo] = {}
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
+            if info.flag_bits & 1:
+                raise NotImplementedError("it is encrypted")
             if name in self.places:
                 raise ValueError(f"it holds {listed([name])} twice")
             self.places[name] = info

@@ -138,12 +138,7 @@ def _numpy_dtype(path: Path, field: Any) -> np.dtype[Any]:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         dtype: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
         return dtype
-    raise FastentError(
-        f"{field.name!r} of {str(path)!r} holds values of type {kind}: real numbers are needed; convert it with "
-        f"table.column({field.name!r}).cast(pyarrow.list_(pyarrow.float32(), {field.type.list_size}))"
-        if pa.types.is_decimal(kind) and pa.types.is_fixed_size_list(field.type)
-        else f"{field.name!r} of {str(path)!r} holds values of type {kind}: real numbers are needed"
-    )
+    raise FastentError(f"{field.name!r} of {str(path)!r} holds values of type {str(kind)[:80]}: real numbers are needed")
 
 
 def _chosen(path: Path, schema: Any, widths: dict[int, int], column: str | None) -> int:

@@ -167,6 +167,19 @@ def test_a_table_of_text_comes_with_its_conversion(tmp_path, monkeypatch):
         np.testing.assert_allclose(fe.open(f"{name[:-4]}.npy")[:], X, rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("content", [b"\n\n", b"a,b,c\n", b"one,two\nx,y\n", bytes(range(256)) * 9])
+def test_text_without_numbers_comes_without_a_line(tmp_path, content):
+    (tmp_path / "X.csv").write_bytes(content)
+    with pytest.raises(fe.FastentError, match=r"X\.csv' is no source: .* is needed$"):
+        fe.open(tmp_path / "X.csv")
+
+
+def test_labels_in_half_precision(tmp_path):
+    path = write(tmp_path / "y.parquet", y=pa.array(Y.astype(np.float16)))
+    near = fe.neighbors(X, 3)
+    assert fe.mixing(near, read_labels(f"{path}:y")).overlap == fe.mixing(near, Y).overlap
+
+
 def test_tensors_of_torch_and_arrow_files_come_with_their_conversion(tmp_path, monkeypatch):
     import torch
 

@@ -255,6 +255,16 @@ def test_an_archive_in_every_other_way(tmp_path):
     refused(lambda: read_npz(path, "save it with numpy.savez"), "is a folder")
 
 
+def test_an_encrypted_archive_is_not_called_damaged(tmp_path):
+    path = tmp_path / "X.npz"
+    np.savez(path, X=X)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    said = refused(lambda: read_npz(path, "save it with numpy.savez"), "uses what is not supported here (it is encrypted)")
+    assert "damaged" not in said
+
+
 def test_a_directory_that_lost_members(tmp_path):
     path = tmp_path / "X.npz"
     np.savez(path, X=X, y=X[0], z=X[1])

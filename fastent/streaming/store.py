@@ -92,7 +92,10 @@ class Store:
         return np.concatenate([np.empty(0, self.manifest["labels"]), *parts])
 
     def layer(self, name: str | None = None) -> Source:
-        """The activations (n, d) of a layer, read as they are asked for; the name may be left out where there is one."""
+        """The activations (n, d) of a layer, read as they are asked for; the name may be left out where there is one.
+
+        A shard is compared with its checksum before its first rows are used; one that differs is a FastentError.
+        """
         if name is None and len(self.layers) == 1:
             name = self.layers[0]
         if name not in self.layers:
