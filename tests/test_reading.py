@@ -15,6 +15,7 @@ import pytest
 import fastent as fe
 from fastent.npy import read_array, read_npy, read_npz
 from fastent.reading import first_line, listed, reading
+from fastent.streaming.store import open_store
 from fastent.training.formats import read_idx
 
 X = np.arange(24, dtype=np.float32).reshape(6, 4)
@@ -365,6 +366,11 @@ def test_tensors_of_other_kinds_come_with_their_conversion(tmp_path, monkeypatch
         lambda: fe.load_data("a\0b.npz"),
         lambda: fe.load_data("mnist", data_dir="x" * 5000),
         lambda: fe.load_run("a\0b"),
+        lambda: open_store(None),
+        lambda: fe.train("digits", seeds=1, epochs=1, checkpoint=""),
+        lambda: fe.train("digits", seeds=1, epochs=1, checkpoint="/dev/null/x"),
+        lambda: fe.train("digits", seeds=1, epochs=1, model=3),
+        lambda: fe.train_streamed(X, [0, 1] * 3, epochs=1, model=3),
         lambda: fe.load_run("x" * 5000),
         lambda: fe.measure(X, [0, 1] * 3, checkpoint=3),
         lambda: fe.neighbors(X, 2, memory_budget="1" * 400 + "GB"),

@@ -31,7 +31,7 @@ from fastent.errors import FastentError
 from fastent.files import atomic_path, write_text
 from fastent.npy import read_npy
 from fastent.progress import Progress, reporting
-from fastent.reading import listed, parse_json, reading
+from fastent.reading import as_path, listed, parse_json, reading
 
 __all__ = ["DTYPES", "ShardWriter", "Store", "new_manifest", "open_store", "read_manifest", "remove_leftovers"]
 
@@ -162,7 +162,7 @@ def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Sto
     FastentError
         No manifest, or a damaged one; a file that is missing, truncated or of another shape; an unfinished capture.
     """
-    folder = Path(path)
+    folder = as_path(path, "a folder that fe.capture wrote")
     manifest = read_manifest(folder)
     if manifest is None:
         raise FastentError(f"no {_MANIFEST} in {str(folder)!r}: name a folder that fe.capture wrote")

@@ -21,7 +21,7 @@ from fastent.reading import first_line
 from fastent.training.ensemble import Observation, class_sums
 from fastent.training.points import Points
 
-__all__ = ["ModuleEnsemble", "cnn", "find_factory", "make_network", "mlp", "model_digest"]
+__all__ = ["ModuleEnsemble", "check_model", "cnn", "find_factory", "make_network", "mlp", "model_digest"]
 
 # Points that pass through all networks at once, unless what becomes of one depends on the others.
 _ROWS = 1024
@@ -207,6 +207,13 @@ def mlp(n_inputs: int, n_classes: int, *, hidden: Sequence[int], activation: str
 class ChannelsFirst(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         return pictures.permute(0, 3, 1, 2)
+
+
+def check_model(model: Any) -> None:
+    if not (model is None or isinstance(model, str) or callable(model)):
+        raise FastentError(
+            f"model is a {type(model).__name__}: pass 'cnn', 'package.module:name', or a function that returns a module"
+        )
 
 
 def find_factory(place: str, built_in: Sequence[str] = ("cnn",)) -> Callable[[], nn.Module]:
