@@ -272,7 +272,13 @@ def as_array(value: Any, name: str) -> Array:
             raise FastentError(f"{name} is a {tensor.layout} tensor: convert with {name}.to_dense()")
         if tensor.dtype == torch.bfloat16:
             tensor = tensor.float()
-        array: Array = tensor.cpu().numpy()
+        try:
+            array: Array = tensor.cpu().numpy()
+        except TypeError:  # 8-bit floats, quantised numbers
+            how = "dequantize()" if tensor.is_quantized else "float()"
+            raise FastentError(
+                f"{name} has dtype {tensor.dtype}, which numpy does not have: convert with {name}.{how}"
+            ) from None
         return array
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise FastentError(f"{name} is a sparse matrix: convert with {name}.toarray()")

@@ -1,6 +1,5 @@
 """`fastent measure`: parse, call, print."""
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from fastent.cli_config import Config
 from fastent.cli_options import OUTPUT, STATISTICS, AsJson, plain_errors
 from fastent.cli_output import print_cost, print_json, say, show
 from fastent.errors import FastentError
+from fastent.reading import read_json
 from fastent.threads import working_threads
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def measure(
 def _check_same_data(measured: "Measurement", out: Path) -> None:
     """Refuse to replace a measurement of what was under the same path before; what was measured now is kept in its parts."""
     found = out / "summary.json"
-    there = json.loads(found.read_text()).get("fingerprint") if found.exists() else None
+    there = read_json(found, "choose another folder, or --overwrite").get("fingerprint") if found.exists() else None
     if there not in (None, measured.fingerprint):
         raise FastentError(
             f"{str(out)!r} holds a measurement of other data (fingerprint {there}, not {measured.fingerprint}): choose another "
@@ -161,9 +161,9 @@ def _check_free(out: Path, asked: dict[str, Any]) -> None:
     if not found.exists() and not (out / "report.html").exists():
         return
     try:
-        there = json.loads(found.read_text())["asked"]
+        there = read_json(found, "choose another folder, or --overwrite")["asked"]
         other = [name for name, value in asked.items() if there[name] != value]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):  # FastentError is a ValueError
         raise FastentError(f"{str(out)!r} holds other results: choose another folder, or --overwrite") from None
     if other:
         raise FastentError(

@@ -32,6 +32,7 @@ from fastent.passes import WAYS
 from fastent.plan import OF_K, Metric, Plan, Task, prepared
 from fastent.progress import Progress
 from fastent.ranges import check_range
+from fastent.reading import as_path
 from fastent.remarks import notes_of, one_point, unexplained
 from fastent.resolution import resolution_of
 from fastent.silhouettes import DistanceSums, Silhouettes, silhouettes_from_means
@@ -135,7 +136,7 @@ def measure(
         normalize=normalize,
         temperature=temperature,
         memory_budget=memory_budget,
-        checkpoint=checkpoint,
+        checkpoint=None if checkpoint is None else as_path(checkpoint, "a folder"),
         client=client,
         seed=seed,
         progress=progress,

@@ -101,7 +101,12 @@ def as_bytes(size: int | str) -> int:
         if not found:
             raise FastentError(f"memory_budget={shown(size)}: a number of bytes, or text like '4GiB', is needed")
         number, prefix, binary = found.groups()
-        return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix.upper() or " "))
+        size_in_bytes = float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix.upper() or " ")
+        if not 1 <= size_in_bytes < 2**63:
+            raise FastentError(
+                f"memory_budget={size[:80]!r}: from one byte to what a computer can have is needed, such as '4GiB'"
+            )
+        return int(size_in_bytes)
     return whole_number("memory_budget", size, minimum=1)
 
 

@@ -208,7 +208,9 @@ class SimilaritySums:
         self.alone = np.bincount(points.codes)[self._own] == 1
         self.temperatures = temperatures
         limits = np.finfo(np.float32)
-        self._rates = np.clip(1 / (temperatures * points.scale**2), limits.tiny, limits.max).astype(np.float32)
+        with np.errstate(over="ignore", divide="ignore"):  # temperatures of which the reciprocal is no number any more
+            rates = 1 / (temperatures * points.scale**2)
+        self._rates = np.clip(rates, limits.tiny, limits.max).astype(np.float32)
         # Where to look for the optimum if it does not lie between these temperatures.
         self.next_nodes: Array | None = None
         self.error_bound = 0.0
@@ -287,7 +289,8 @@ class SimilaritySums:
         rows = self.queries
         # Rows that were drawn more than once were drawn independently.
         population = len(self.points.X) if rows is None or len(np.unique(rows)) == len(rows) else math.inf
-        interval = sample_mean(per_point, population, least=0, others=self._if_mislabelled(per_point))
+        with np.errstate(over="ignore", invalid="ignore"):  # at temperatures about the least number the loss is infinite
+            interval = sample_mean(per_point, population, least=0, others=self._if_mislabelled(per_point))
         return SoftNearestNeighbor(
             interval.value,
             per_point,
@@ -322,9 +325,11 @@ class SimilaritySums:
         if len(ids) * n > _FEW_PAIRS and index_bytes(points.X, len(ids), _NEAR) <= self.memory:
             index = ExactIndex(points.X, codes=points.codes)
             counts = np.bincount(points.codes)[points.codes[ids]] - 1
-            own, own_skipped = self._near(index.nearest(_NEAR, ids, among="own class")[0], counts)
-            everything, skipped = self._near(index.nearest(_NEAR, ids)[0], np.full(len(ids), n - 1))
-            result[:] = everything - own
+            own = index.nearest(_NEAR, ids, among="own class")[0]
+            everything = index.nearest(_NEAR, ids)[0]
+            log_own, own_skipped = self._near(own, counts)
+            log_all, skipped = self._near(everything, np.full(len(ids), n - 1))
+            result[:] = log_all - log_own + _over(own[:, 0] - everything[:, 0], self.temperatures[:, None])
             skipped = np.where(lost, np.maximum(own_skipped, skipped), 0)
             left = np.flatnonzero((skipped > _SKIPPED).any(0))
             self.error_bound = float(np.minimum(skipped, _SKIPPED).max(0).sum() / len(self._own))
@@ -335,21 +340,21 @@ class SimilaritySums:
             some = ids[here]
             squared = _squared(points, some)
             squared[np.arange(len(some)), some] = np.inf
-            result[:, here] = _log_ratios(squared, points.codes[some], points.codes, 1 / self.temperatures)
+            result[:, here] = _log_ratios(squared, points.codes[some], points.codes, self.temperatures)
 
         in_parallel(take, range(0, len(left), chunk))
         return result
 
     def _near(self, squared: Array, counts: Array) -> tuple[Array, Array]:
-        """(J, r) logs of sums over the nearest, and the largest share that the others, at least as far, may add."""
+        """(J, r) logs of sums about the nearest, and the largest share that all but these few, at least as far, may add."""
         squared = np.where(np.arange(squared.shape[1]) < counts[:, None], squared, np.inf)
         nearest = squared[:, :1]
         logs, skipped = np.empty((2, len(self._rates), len(squared)))
         rest = np.maximum(counts - squared.shape[1], 0)
-        for j, rate in enumerate(1 / self.temperatures):
-            terms = np.exp((nearest - squared) * rate)
+        for j, temperature in enumerate(self.temperatures):
+            terms = np.exp(_over(nearest - squared, temperature))
             sums = terms.sum(1)
-            logs[j] = np.log(sums) - nearest[:, 0] * rate
+            logs[j] = np.log(sums)
             skipped[j] = rest * terms[:, -1] / sums
         return logs, skipped
 
@@ -371,16 +376,22 @@ def _least(losses: Array) -> tuple[float, Array]:
     return place, weights(place)
 
 
-def _log_ratios(squared: Array, own: Array, codes: Array, rates: Sequence[float] | Array) -> Array:
+def _over(differences: Any, temperature: Any) -> Any:
+    """Divided, not multiplied by the reciprocal, which for the least temperatures is infinite: 0 / T is 0 for all."""
+    with np.errstate(over="ignore"):
+        return differences / temperature
+
+
+def _log_ratios(squared: Array, own: Array, codes: Array, temperatures: Sequence[float] | Array) -> Array:
     """log sum over all - log sum over the own class, each about its nearest point; (J, r)."""
-    result = np.empty((len(rates), len(squared)))
+    result = np.empty((len(temperatures), len(squared)))
     for i, row in enumerate(squared):
         of_class = row[codes == own[i]]
         nearest, nearest_own = row.min(), of_class.min()
-        for j, rate in enumerate(rates):
-            over_all = np.exp((nearest - row) * rate).sum()
-            over_own = np.exp((nearest_own - of_class) * rate).sum()
-            result[j, i] = math.log(over_all) - math.log(over_own) + (nearest_own - nearest) * rate
+        for j, temperature in enumerate(temperatures):
+            over_all = np.exp(_over(nearest - row, temperature)).sum()
+            over_own = np.exp(_over(nearest_own - of_class, temperature)).sum()
+            result[j, i] = math.log(over_all) - math.log(over_own) + _over(nearest_own - nearest, temperature)
     return result
 
 

@@ -333,7 +333,7 @@ CLI = [
     (["measure", "good.npz", "y.npy"], "'good.npz' holds x_train, y_train, not 'X': name one, as good.npz:x_train"),
     (["measure", "good.npz:Z", "y.npy"], "'good.npz' holds x_train, y_train, not 'Z'"),
     (["measure", "cut.npz", "y.npy"], "'cut.npz' is damaged or no .npz of plain arrays"),
-    (["measure", "pickled.npz:x_train", "y.npy"], "'pickled.npz' is damaged or no .npz of plain arrays"),
+    (["measure", "pickled.npz:x_train", "y.npy"], "'pickled.npz:x_train' holds Python objects: save numbers"),
     (
         ["measure", "rows.txt", "y.npy"],
         "'rows.txt' is no source: .npy, .parquet, .safetensors, .zarr or a folder of these is needed",

@@ -25,6 +25,7 @@ from fastent.streaming.session import Session
 from fastent.threads import limit_threads
 from fastent.training.defaults import DEFAULTS, default_classes, default_epochs
 from fastent.training.ensemble import ACTIVATIONS
+from fastent.training.modules import check_model
 from fastent.training.run import Run
 from fastent.training.train import environment, layer_widths, sensible_threads
 
@@ -147,6 +148,7 @@ def train_streamed(
     of_labels = default_classes(None) if classes is None else choice("classes", classes, ("all", "parity"))
     choice("standardize", standardize, ("safe", "none"))
     choice("activation", activation, tuple(ACTIVATIONS))
+    check_model(model)
     rows = open_training(data, labels, test, test_labels, of_labels)
     n = len(rows.codes)
     batch_size = None if batch_size is None else whole_number("batch_size", batch_size, minimum=1, maximum=n)
@@ -168,7 +170,7 @@ def train_streamed(
         **({"hidden": layer_widths(hidden)} if model == "mlp" else {}),
         "activation": activation,
         "seeds": whole_number("seeds", seeds, minimum=1),
-        "seed": whole_number("seed", seed, minimum=0),
+        "seed": whole_number("seed", seed, minimum=0, maximum=2**63 - 1),
         "epochs": default_epochs(None) if epochs is None else whole_number("epochs", epochs, minimum=1),
         "batch_size": batch_size,
         "updates_per_epoch": 1 if batch_size is None else -(-n // batch_size),

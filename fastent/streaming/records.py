@@ -3,7 +3,6 @@
 import json
 import os
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from fastent.errors import FastentError
 from fastent.files import atomic_path, output_folder, read_npz, write_parquet, write_text
 from fastent.options import choice
 from fastent.printable import printable, storable
+from fastent.reading import as_path, is_there, listed, parse_json, reading
 from fastent.training.defaults import DEFAULTS
 from fastent.training.inversion import Rule, find_inversion
 
@@ -285,13 +285,50 @@ def load_probe(folder: str | os.PathLike[str]) -> ProbeRecords:
     FastentError
         No records in the folder, or a file that is damaged or not fastent's.
     """
-    path = Path(folder) / _FILE
-    if not path.is_file():
+    path = as_path(folder, "the folder of a probe") / _FILE
+    if not is_there(path):
         raise FastentError(f"no records in {str(folder)!r}: {_FILE} is missing; name a folder that a probe was saved to")
-    arrays = read_npz(path, "save the probe again")
+    remedy = "save the probe again"
+    arrays = read_npz(path, remedy)
     missing = [name for name in ("config", "layers", *_ARRAYS) if name not in arrays and name != "distance"]
     if missing:
-        raise FastentError(f"{str(path)!r} holds no records of a probe, it lacks {', '.join(missing)}: name another folder")
+        raise FastentError(f"{str(path)!r} holds no records of a probe, it lacks {listed(missing)}: name another folder")
     values: dict[str, Any] = {name: arrays.get(name) for name in _ARRAYS}
     scalars = {name.removeprefix("scalar."): array for name, array in arrays.items() if name.startswith("scalar.")}
-    return ProbeRecords(json.loads(str(arrays["config"])), tuple(arrays["layers"].tolist()), scalars=scalars, **values)
+    with reading(path, remedy, "no records of a probe"):
+        config = parse_json(str(arrays["config"]))
+        _see_that_they_fit(arrays, scalars)
+        return ProbeRecords(config, tuple(arrays["layers"].tolist()), scalars=scalars, **values)
+
+
+def _see_that_they_fit(arrays: dict[str, NDArray[Any]], scalars: dict[str, NDArray[Any]]) -> None:
+    """Compare shapes, kinds and ranges of what a file holds."""
+    radius = arrays["radius"]
+    if radius.ndim != 3:
+        raise ValueError(f"radius has shape {radius.shape}")
+    records, layers, classes = radius.shape
+    n = arrays["codes"].size
+    expected: dict[str, tuple[tuple[int, ...], str]] = {
+        "layers": ((layers,), "U"),
+        "classes": ((classes,), "iubUS"),
+        "codes": ((n,), "iu"),
+        "step": ((records,), "iu"),
+        "error": ((records,), "f"),
+        "loss": ((records,), "f"),
+        "radius": (radius.shape, "f"),
+        "distance": ((*radius.shape, classes), "f"),
+        "wrong": ((records, -(-n // 8)), "u"),
+        **dict.fromkeys(OF_LAYERS, ((records, layers), "f")),
+        **{f"scalar.{name}": ((records,), "f") for name in scalars},
+    }
+    for name in expected.keys() & arrays.keys():
+        shape, kinds = expected[name]
+        found = arrays[name]
+        if found.shape != shape or found.dtype.kind not in kinds:
+            raise ValueError(f"{name} is {found.dtype} of shape {found.shape}, where shape {shape} would fit the others")
+    if arrays["wrong"].dtype != np.uint8:
+        raise ValueError(f"wrong is {arrays['wrong'].dtype}")
+    if n and (arrays["codes"].min() < 0 or arrays["codes"].max() >= classes):
+        raise ValueError(f"codes are from {arrays['codes'].min()} to {arrays['codes'].max()}, of {classes} classes")
+    if (np.diff(arrays["step"].astype(np.float64)) <= 0).any():
+        raise ValueError("its steps do not ascend")

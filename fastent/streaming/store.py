@@ -29,10 +29,11 @@ from numpy.typing import NDArray
 
 from fastent.chunks import NpyFile, Shards, Source
 from fastent.errors import FastentError
-from fastent.files import atomic_path, first_line, read_npy, write_text
-from fastent.options import choice
+from fastent.files import atomic_path, write_text
+from fastent.npy import read_npy
 from fastent.printable import printable
 from fastent.progress import Progress, reporting
+from fastent.reading import as_path, listed, parse_json, reading
 
 __all__ = ["DTYPES", "ShardWriter", "Store", "inputs_of", "new_manifest", "open_store", "read_manifest", "remove_leftovers"]
 
@@ -88,22 +89,31 @@ class Store:
         """(n,) labels as the loader had them, or None."""
         if self.manifest["labels"] is None:
             return None
-        parts = [read_npy(self.path / shard["labels"]["file"], _REMEDY) for shard in self.manifest["shards"]]
+        parts = []
+        for shard in self.manifest["shards"]:
+            path = self.path / shard["labels"]["file"]
+            _verify(path, shard["labels"]["sha256"])
+            parts.append(read_npy(path, _REMEDY))
         return np.concatenate([np.empty(0, self.manifest["labels"]), *parts])
 
     def layer(self, name: str | None = None) -> Source:
-        """The activations (n, d) of a layer, read as they are asked for; the name may be left out where there is one."""
+        """The activations (n, d) of a layer, read as they are asked for; the name may be left out where there is one.
+
+        A shard is compared with its checksum before its first rows are used; one that differs is a FastentError.
+        """
         if name is None and len(self.layers) == 1:
             name = self.layers[0]
         if name not in self.layers:
             wanted = "none was named" if name is None else f"{name!r} is none of them"
             raise FastentError(
-                f"{str(self.path)!r} holds {', '.join(map(repr, self.layers))}, and {wanted}: {self.path.name}:NAME does"
+                f"{str(self.path)!r} holds {listed(map(repr, self.layers))}, and {wanted}: {self.path.name}:NAME does"
             )
-        files = [shard["files"][self.layers.index(name)]["file"] for shard in self.manifest["shards"]]
+        stored = [shard["files"][self.layers.index(name)] for shard in self.manifest["shards"]]
+        files = [each["file"] for each in stored]
         if not files:
             raise FastentError(f"{str(self.path)!r} holds no rows yet: run the same capture again, which goes on from there")
-        return Shards([NpyFile(self.path / file, bfloat16=self.manifest["dtype"] == "bfloat16") for file in files], files)
+        bfloat16 = self.manifest["dtype"] == "bfloat16"
+        return Shards([_VerifiedFile(self.path / each["file"], each["sha256"], bfloat16) for each in stored], files)
 
     def verify(self, progress: Progress = None) -> None:
         """Read every byte and compare it with the checksums.
@@ -117,14 +127,30 @@ class Store:
         with reporting(progress, "verifying", len(shards)) as report:
             for i, shard in enumerate(shards):
                 for stored in _files_of(shard):
-                    if _checksum(self.path / stored["file"]) != stored["sha256"]:
-                        raise FastentError(f"{str(self.path / stored['file'])!r} is not what was written (SHA-256): {_REMEDY}")
+                    _verify(self.path / stored["file"], stored["sha256"])
                 report(i + 1, f"{shard['start'] + shard['rows']:,} rows")
 
     def __repr__(self) -> str:
         widths = ", ".join(f"{layer['name']} {layer['d']}" for layer in self.manifest["layers"])
         unfinished = "" if self.complete else ", unfinished"
         return printable(f"Store({len(self):,} rows of {self.manifest['dtype']}: {widths}{unfinished})")
+
+
+class _VerifiedFile(NpyFile):
+    """A shard that is compared with its checksum before its first rows are used, and again if the file is another by then."""
+
+    def __init__(self, path: Path, checksum: str, bfloat16: bool) -> None:
+        super().__init__(path, bfloat16=bfloat16, remedy=_REMEDY)
+        self._checksum, self._verified = checksum, (0, 0, 0)
+
+    def _stored(self) -> Array:
+        stored = super()._stored()
+        found = os.stat(self._path)
+        this = found.st_ino, found.st_size, found.st_mtime_ns
+        if this != self._verified:
+            _verify(self._path, self._checksum)
+            self._verified = this
+        return stored
 
 
 def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Store:
@@ -142,7 +168,7 @@ def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Sto
     FastentError
         No manifest, or a damaged one; a file that is missing, truncated or of another shape; an unfinished capture.
     """
-    folder = Path(path)
+    folder = as_path(path, "a folder that fe.capture wrote")
     manifest = read_manifest(folder)
     if manifest is None:
         raise FastentError(f"no {_MANIFEST} in {str(folder)!r}: name a folder that fe.capture wrote")
@@ -213,30 +239,39 @@ def inputs_of(manifest: Manifest) -> int:
 def read_manifest(folder: Path) -> Manifest | None:
     """What the manifest says, which does not contradict itself; None where there is none."""
     place = folder / _MANIFEST
-    if not place.is_file():
-        return None
-    try:
-        manifest: Manifest = json.loads(place.read_text(encoding="utf-8"))
+    with reading(place, _REMEDY, "none of fe.capture"):
+        if not place.is_file():
+            return None
+        manifest: Manifest = parse_json(place.read_text(encoding="utf-8"))
         if manifest["format"] != _FORMAT:
-            raise ValueError(f"format {manifest['format']!r}")
-        known = manifest["version"] == _VERSION
-        if known:
-            _check_structure(manifest)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise FastentError(f"{str(place)!r} is damaged or none of fe.capture ({first_line(error)}): {_REMEDY}") from error
-    if not known:
-        raise FastentError(f"{str(place)!r} has version {manifest['version']!r}, not {_VERSION}: use the fastent that wrote it")
+            raise ValueError(f"format {manifest['format']!r:.80}")
+        if manifest["version"] != _VERSION:
+            raise FastentError(
+                f"{str(place)!r} has version {manifest['version']!r:.80}, not {_VERSION}: use the fastent that wrote it"
+            )
+        _check_structure(manifest)
     return manifest
 
 
 def _check_structure(manifest: Manifest) -> None:
-    choice("dtype", manifest["dtype"], DTYPES)
-    for name in ("model", "pooling", "total_rows", "loader", "throughput"):
-        manifest[name]
+    if manifest["dtype"] not in DTYPES:
+        raise ValueError(f"dtype {manifest['dtype']!r:.80}")
+    kinds = {"model": dict, "loader": dict, "throughput": dict, "pooling": str, "layers": list, "shards": list}
+    for name, kind in kinds.items():
+        if not isinstance(manifest[name], kind):
+            raise ValueError(f"{name} is a {type(manifest[name]).__name__}")
+    if type(manifest["rows"]) is not int or not (manifest["total_rows"] is None or type(manifest["total_rows"]) is int):
+        raise ValueError(f"{manifest['rows']!r:.40} rows of {manifest['total_rows']!r:.40}")
+    if not isinstance(manifest["throughput"]["seconds"], float | int):
+        raise ValueError(f"throughput {str(manifest['throughput'])[:80]}")
     labels = None if manifest["labels"] is None else np.dtype(manifest["labels"])
+    if labels is not None and labels.kind not in "iubUSf":
+        raise ValueError(f"labels of dtype {labels}")
     names = [layer["name"] for layer in manifest["layers"]]
-    if not names or len(set(names)) < len(names) or not all(type(layer["d"]) is int for layer in manifest["layers"]):
-        raise ValueError(f"layers {names}")
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"layers {listed(names)}")
+    if not all(type(layer["d"]) is int and layer["d"] > 0 for layer in manifest["layers"]):
+        raise ValueError(f"widths {listed(layer['d'] for layer in manifest['layers'])}")
     start = 0
     for i, shard in enumerate(manifest["shards"]):
         if shard["start"] != start or type(shard["rows"]) is not int or shard["rows"] < 1:
@@ -245,7 +280,7 @@ def _check_structure(manifest: Manifest) -> None:
             raise ValueError(f"shard {i} has {len(shard['files'])} files of {len(names)} layers")
         for stored in _files_of(shard):
             if not _SHARD.fullmatch(stored["file"]) or not isinstance(stored["sha256"], str):
-                raise ValueError(f"shard {i} names the file {stored['file']!r}")
+                raise ValueError(f"shard {i} names the file {stored['file']!r:.80}")
         if (manifest["pooling"] == "tokens") != isinstance(shard.get("inputs"), dict):
             raise ValueError(f"shard {i} says {shard.get('inputs')} of inputs with pooling {manifest['pooling']!r}")
         start += shard["rows"]
@@ -260,11 +295,15 @@ def _files_of(shard: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _checksum(path: Path) -> str:
-    try:
-        with open(path, "rb") as stored:
-            return hashlib.file_digest(stored, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise FastentError(f"no file {str(path)!r}, which the manifest names: {_REMEDY}") from None
+    if not path.exists():
+        raise FastentError(f"no file {str(path)!r}, which the manifest names: {_REMEDY}")
+    with reading(path, _REMEDY), open(path, "rb") as stored:
+        return hashlib.file_digest(stored, "sha256").hexdigest()
+
+
+def _verify(path: Path, checksum: str) -> None:
+    if _checksum(path) != checksum:
+        raise FastentError(f"{str(path)!r} is not what was written (SHA-256): {_REMEDY}")
 
 
 def remove_leftovers(folder: Path, manifest: Manifest | None) -> None:

@@ -211,6 +211,9 @@ def reload_data(config: dict[str, Any]) -> Data:
     FastentError
         The run was given arrays, or its data are gone or have changed.
     """
+    lacking = [name for name in ("source", "fingerprint", *_OPTIONS) if name not in config]
+    if lacking:
+        raise FastentError(f"the configuration of the run lacks {', '.join(lacking)}: train it again")
     if config["source"] is None:
         raise FastentError("the run was given arrays, which are not kept with it")
     data = load_data(config["source"], **{name: config[name] for name in _OPTIONS})

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from fastent.errors import FastentError
+from fastent.reading import first_line
 from fastent.training.drawing import drawing, made_with
 from fastent.training.ensemble import Observation, class_sums
 from fastent.training.factories import check_trainable, checked_logits, checked_networks, running, users_code
 from fastent.training.points import Points
 
-__all__ = ["ModuleEnsemble", "cnn", "find_factory", "make_network", "may_draw", "mlp", "model_digest"]
+__all__ = ["ModuleEnsemble", "check_model", "cnn", "find_factory", "make_network", "may_draw", "mlp", "model_digest"]
 
 # Points that pass through all networks at once, unless what becomes of one depends on the others.
 _ROWS = 1024
@@ -216,18 +217,30 @@ class ChannelsFirst(nn.Module):
         return pictures.permute(0, 3, 1, 2)
 
 
+def check_model(model: Any) -> None:
+    if not (model is None or isinstance(model, str) or callable(model)):
+        raise FastentError(
+            f"model is a {type(model).__name__}: pass 'cnn', 'package.module:name', or a function that returns a module"
+        )
+
+
 def find_factory(place: str, built_in: Sequence[str] = ("cnn",)) -> Callable[[], nn.Module]:
     """The callable at "package.module:name", of a package that is installed or lies in the current folder."""
     module, _, name = place.partition(":")
     what = " or ".join(["a callable without arguments as package.module:name", *map(repr, built_in)])
-    if not module or not name:
+    if not module or not name or "" in module.split("."):
         raise FastentError(f"model={place!r}: name {what}")
     if os.getcwd() not in sys.path:  # where the console script does not look
         sys.path.insert(0, os.getcwd())
     try:
         factory = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise FastentError(f"model={place!r} cannot be imported ({error}): name {what}") from error
+    except Exception as error:  # the module is the user's code
+        said = (
+            first_line(error)
+            if isinstance(error, ImportError | AttributeError)
+            else f"{type(error).__name__}: {first_line(error)}"
+        )
+        raise FastentError(f"model={place!r} cannot be imported ({said}): name {what}") from error
     if not callable(factory):
         raise FastentError(f"model={place!r} is no callable: name one without arguments that returns a torch module")
     return factory  # type: ignore[no-any-return]

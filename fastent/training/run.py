@@ -4,7 +4,6 @@ import json
 import os
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,8 +13,10 @@ from fastent.errors import FastentError
 from fastent.files import atomic_path, output_folder, read_npz, write_text
 from fastent.options import choice, number
 from fastent.printable import printable
+from fastent.reading import as_path, is_there, listed, reading
 from fastent.training.defaults import DEFAULTS
 from fastent.training.inversion import Inversion, InversionSummary, Rule, find_inversion, summarize_inversions
+from fastent.training.stored_run import checked_config, see_that_it_fits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -373,16 +374,19 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     Raises
     ------
     FastentError
-        No run in the folder, or a file that is damaged or not fastent's.
+        No run in the folder, or a file that is damaged or not fastent's: its arrays must fit each other and the configuration.
     """
-    path = Path(folder) / RECORDS_FILE
-    if not path.is_file():
+    path = as_path(folder, "the folder of a run") / RECORDS_FILE
+    if not is_there(path):
         raise FastentError(f"no run in {str(folder)!r}: {RECORDS_FILE} is missing; name a folder that fastent run wrote")
-    arrays = read_npz(path, "train it again with --overwrite, or into another folder")
+    remedy = "train it again with --overwrite, or into another folder"
+    arrays = read_npz(path, remedy)
     missing = [name for name in ("config", *_ARRAYS) if name not in arrays]
     if missing:
-        raise FastentError(f"{str(path)!r} is no run of fastent's, it lacks {', '.join(missing)}: name another folder")
-    config = json.loads(str(arrays["config"]))
+        raise FastentError(f"{str(path)!r} is no run of fastent's, it lacks {listed(missing)}: name another folder")
+    with reading(path, remedy, "no run of fastent's"):
+        config = checked_config(arrays["config"])
+        see_that_it_fits(config, arrays)
     values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
     values |= {name: arrays[name] for name in _LATER if name in arrays}
     for name in ("seconds", "seconds_recording"):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import DivergedError, FastentError
 from fastent.evaluation import torch_device
+from fastent.files import output_folder
 from fastent.memory import check_fits
 from fastent.options import choice, number, whole_number
 from fastent.progress import Progress, interruptible, reporting
@@ -26,7 +27,7 @@ from fastent.training.defaults import DEFAULTS, default_epochs
 from fastent.training.ensemble import ACTIVATIONS, Ensemble
 from fastent.training.factories import NEVER_FINITE
 from fastent.training.held_out import HeldOut
-from fastent.training.modules import ModuleEnsemble, cnn, find_factory, model_digest
+from fastent.training.modules import ModuleEnsemble, check_model, cnn, find_factory, model_digest
 from fastent.training.points import Points
 from fastent.training.recorder import Recorder
 from fastent.training.resuming import check_same
@@ -190,7 +191,7 @@ def train(
         **data.options,
         **_network_config(model, layers, hidden, activation, init_scale),
         "seeds": whole_number("seeds", seeds, minimum=1),
-        "seed": whole_number("seed", seed, minimum=0),
+        "seed": whole_number("seed", seed, minimum=0, maximum=2**63 - 1),
         "epochs": default_epochs(known_name(data.options["source"]))
         if epochs is None
         else whole_number("epochs", epochs, minimum=1),
@@ -217,6 +218,7 @@ def train(
         threads = sensible_threads(threads, data.x_train.shape, config, len(data.classes))
     with limit_threads(threads):
         config |= environment()
+        checkpoint = None if checkpoint is None else output_folder(checkpoint)
         if resume is not None and not isinstance(resume, Run):
             resume = load_run(resume)
         return _train(data, config, factory, without, resume, checkpoint, observe, progress)
@@ -367,6 +369,7 @@ def _factory(model: Any, data: Data, activation: str) -> Callable[[], torch.nn.M
 
 def _network_config(model: Any, layers: Any, hidden: Any, activation: str, init_scale: float) -> dict[str, Any]:
     choice("activation", activation, tuple(ACTIVATIONS))
+    check_model(model)
     if model is None:
         if layers is not None:
             raise FastentError(f"layers={layers!r}: only a model= has layers to choose from; every hidden layer is recorded")
