@@ -154,7 +154,6 @@ def _names(kinds: Iterable[type]) -> str:
 
 def _whole(array: Array, name: str) -> Array:
     array = array.astype(np.float64, copy=False)
-    array = array.astype(np.float64) if array.dtype.itemsize < 8 else array  # half precision has no 2^63
     bad = np.flatnonzero(~(np.abs(array) < 2.0**63) | (array != np.round(array)))
     if len(bad):
         value = array[bad[0]]
