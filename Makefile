@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs bench wheel clean
+.PHONY: demo test long lint docs bench wheel clean
 
 demo: .venv/.installed
 	$(BIN)/fastent run --data digits --out demo
@@ -10,6 +10,10 @@ demo: .venv/.installed
 test: .venv/.installed-test
 	# Two files at a time. Threads that wait for others do not spin: that takes the time of those that work.
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The exactness of the search, on 375 awkward data sets: about an hour.
+long: .venv/.installed-test
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --long tests/test_exactness.py
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check .
