@@ -9,6 +9,7 @@ from typing import Any
 from fastent.files import atomic_path
 from fastent.integrations.attaching import Attachment
 from fastent.lazy import needed
+from fastent.sealed import check_seal, seal
 from fastent.streaming.probe import Probe
 
 __all__ = ["ProbeCallback"]
@@ -90,12 +91,14 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
             return
         with atomic_path(folder / self._file) as temporary:
             torch.save(self._attached.state_dict(), temporary)
+            seal(temporary)
 
     def _take_up(self, args: Any, step: int) -> None:
         import torch
 
         path = Path(self._resume or _checkpoint(args, step)) / self._file
         if path.is_file():
+            check_seal(path, "remove it, and the probe's records begin anew")
             self._attached.load_state_dict(torch.load(path, weights_only=True))
         else:
             warnings.warn(

@@ -156,7 +156,8 @@ def train_streamed(
         "source": str(data) if isinstance(data, (str, os.PathLike)) else None,
         "labels": str(labels) if isinstance(labels, (str, os.PathLike)) else None,
         "streamed": True,
-        "fingerprint": rows.fingerprint,
+        "fingerprint": None,  # known when all rows were read
+        "digests": {},
         "picture": None if rows.train.picture is None else list(rows.train.picture),
         "classes": of_labels,
         "standardize": standardize,

@@ -1,12 +1,14 @@
 """Captured activations on disk: shards of rows in .npy files, and a manifest that says what they are.
 
-    FOLDER/manifest.json              model, layers, dtype, what was read; for each shard its rows and its files' SHA-256
+    FOLDER/manifest.json              model, layers, dtype, what was read; for each shard its rows and the SHA-256 of its files
+                                      and of the inputs that it was made of; and a checksum of all this
     FOLDER/00-encoder.1.00003.npy     layer 0 ("encoder.1"), shard 3: rows (m, d), bfloat16 as uint16
     FOLDER/labels.00003.npy           labels of these rows, where the loader had any
 
 A shard counts when the manifest names it; the manifest is written anew, whole, after each. So a capture that is killed loses
 the shard it was at, and files that no manifest names are leftovers. SHA-256, because `sha256sum` checks it without fastent and
-processors compute it faster (1.3 GB/s here) than models fill shards.
+processors compute it faster (1.7 GB/s here) than models fill shards. A file is compared with its checksum when it
+is first read.
 """
 
 import errno
@@ -31,14 +33,17 @@ from fastent.errors import FastentError
 from fastent.files import atomic_path, first_line, read_npy, write_text
 from fastent.options import choice
 from fastent.progress import Progress, reporting
+from fastent.sealed import with_checksum, without_checksum
 
-__all__ = ["DTYPES", "ShardWriter", "Store", "new_manifest", "open_store", "read_manifest", "remove_leftovers"]
+__all__ = [
+    "DTYPES", "ShardWriter", "Store", "digest_of_batches", "new_manifest", "open_store", "read_manifest", "remove_leftovers",
+]  # fmt: skip
 
 Array = NDArray[Any]
 Manifest = dict[str, Any]
 
 _MANIFEST = "manifest.json"
-_FORMAT, _VERSION = "fastent activations", 1
+_FORMAT, _VERSION = "fastent activations", 2
 _ON_DISK: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2"), "float32": np.dtype("<f4")}
 DTYPES = tuple(_ON_DISK)
 _SHARD = re.compile(r"(?:\d\d+-[\w.-]+|labels)\.\d{5,}\.npy")
@@ -83,7 +88,10 @@ class Store:
         """(n,) labels as the loader had them, or None."""
         if self.manifest["labels"] is None:
             return None
-        parts = [read_npy(self.path / shard["labels"]["file"], _REMEDY) for shard in self.manifest["shards"]]
+        stored = [shard["labels"] for shard in self.manifest["shards"]]
+        for each in stored:
+            _verify(self.path / each["file"], each["sha256"])
+        parts = [read_npy(self.path / each["file"], _REMEDY) for each in stored]
         return np.concatenate([np.empty(0, self.manifest["labels"]), *parts])
 
     def layer(self, name: str | None = None) -> Source:
@@ -95,10 +103,12 @@ class Store:
             raise FastentError(
                 f"{str(self.path)!r} holds {', '.join(map(repr, self.layers))}, and {wanted}: {self.path.name}:NAME does"
             )
-        files = [shard["files"][self.layers.index(name)]["file"] for shard in self.manifest["shards"]]
+        files = [shard["files"][self.layers.index(name)] for shard in self.manifest["shards"]]
         if not files:
             raise FastentError(f"{str(self.path)!r} holds no rows yet: run the same capture again, which goes on from there")
-        return Shards([NpyFile(self.path / file, bfloat16=self.manifest["dtype"] == "bfloat16") for file in files], files)
+        bfloat16 = self.manifest["dtype"] == "bfloat16"
+        shards = [_Shard(self.path / each["file"], each["sha256"], bfloat16=bfloat16) for each in files]
+        return Shards(shards, [each["file"] for each in files])
 
     def verify(self, progress: Progress = None) -> None:
         """Read every byte and compare it with the checksums.
@@ -112,13 +122,28 @@ class Store:
         with reporting(progress, "verifying", len(shards)) as report:
             for i, shard in enumerate(shards):
                 for stored in _files_of(shard):
-                    if _checksum(self.path / stored["file"]) != stored["sha256"]:
-                        raise FastentError(f"{str(self.path / stored['file'])!r} is not what was written (SHA-256): {_REMEDY}")
+                    _verify(self.path / stored["file"], stored["sha256"], anew=True)
                 report(i + 1, f"{shard['start'] + shard['rows']:,} rows")
 
     def __repr__(self) -> str:
         widths = ", ".join(f"{layer['name']} {layer['d']}" for layer in self.manifest["layers"])
         return f"Store({len(self):,} rows of {self.manifest['dtype']}: {widths}{'' if self.complete else ', unfinished'})"
+
+
+class _Shard(NpyFile):
+    """One file of a layer: no row is handed out before all of it was compared with its checksum, once in a process."""
+
+    def __init__(self, path: Path, sha256: str, *, bfloat16: bool) -> None:
+        super().__init__(path, bfloat16=bfloat16)
+        self._sha256 = sha256
+
+    def read(self, start: int, stop: int) -> Array:
+        _verify(self._path, self._sha256)
+        return super().read(start, stop)
+
+    def take(self, rows: NDArray[np.int64]) -> Array:
+        _verify(self._path, self._sha256)
+        return super().take(rows)
 
 
 def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Store:
@@ -207,12 +232,28 @@ def read_manifest(folder: Path) -> Manifest | None:
             raise ValueError(f"format {manifest['format']!r}")
         known = manifest["version"] == _VERSION
         if known:
+            manifest = _unsealed(manifest)
             _check_structure(manifest)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise FastentError(f"{str(place)!r} is damaged or none of fe.capture ({first_line(error)}): {_REMEDY}") from error
     if not known:
-        raise FastentError(f"{str(place)!r} has version {manifest['version']!r}, not {_VERSION}: use the fastent that wrote it")
+        earlier = " (without checksums of the manifest and of the inputs)" if manifest["version"] == 1 else ""
+        raise FastentError(
+            f"{str(place)!r} has version {manifest['version']!r}{earlier}, not {_VERSION}: use the fastent that wrote it, or "
+            "capture again with overwrite=True"
+        )
     return manifest
+
+
+def _sealed(manifest: Manifest) -> Manifest:
+    """With checksums; what the clock has a say in has one of its own, so that the same rows have the same."""
+    timeless = {name: value for name, value in manifest.items() if name != "throughput"}
+    return {**with_checksum(timeless), "throughput": with_checksum(manifest["throughput"])}
+
+
+def _unsealed(manifest: Manifest) -> Manifest:
+    throughput = without_checksum(manifest.pop("throughput"))
+    return {**without_checksum(manifest), "throughput": throughput}
 
 
 def _check_structure(manifest: Manifest) -> None:
@@ -229,6 +270,8 @@ def _check_structure(manifest: Manifest) -> None:
             raise ValueError(f"shard {i} starts at row {shard['start']} and has {shard['rows']}, the next is row {start}")
         if len(shard["files"]) != len(names) or (shard["labels"] is None) != (labels is None):
             raise ValueError(f"shard {i} has {len(shard['files'])} files of {len(names)} layers")
+        if not isinstance(shard["inputs"], str):
+            raise ValueError(f"shard {i} was made of the inputs {shard['inputs']!r}")
         for stored in _files_of(shard):
             if not _SHARD.fullmatch(stored["file"]) or not isinstance(stored["sha256"], str):
                 raise ValueError(f"shard {i} names the file {stored['file']!r}")
@@ -242,12 +285,34 @@ def _files_of(shard: dict[str, Any]) -> list[dict[str, str]]:
     return [*shard["files"], *([] if shard["labels"] is None else [shard["labels"]])]
 
 
+# Files that were found to be what was written, as they were then: place, checksum, and what changes when they do.
+_VERIFIED: set[tuple[str, str, int, int, int]] = set()
+
+
+def _verify(path: Path, sha256: str, *, anew: bool = False) -> None:
+    """Compare a file with its checksum, unless that was done before; or else `anew`."""
+    try:
+        there = path.stat()
+        state = (str(path.absolute()), sha256, there.st_ino, there.st_size, there.st_mtime_ns)
+    except OSError:
+        raise _missing(path) from None
+    if state in _VERIFIED and not anew:
+        return
+    if _checksum(path) != sha256:
+        raise FastentError(f"{str(path)!r} is not what was written (SHA-256): {_REMEDY}")
+    _VERIFIED.add(state)
+
+
+def _missing(path: Path) -> FastentError:
+    return FastentError(f"no file {str(path)!r}, which the manifest names: {_REMEDY}")
+
+
 def _checksum(path: Path) -> str:
     try:
         with open(path, "rb") as stored:
             return hashlib.file_digest(stored, "sha256").hexdigest()
     except FileNotFoundError:
-        raise FastentError(f"no file {str(path)!r}, which the manifest names: {_REMEDY}") from None
+        raise _missing(path) from None
 
 
 def remove_leftovers(folder: Path, manifest: Manifest | None) -> None:
@@ -280,6 +345,7 @@ class ShardWriter:
         ]
         self._kinds += [] if manifest["labels"] is None else [((), np.dtype(manifest["labels"]))]
         self._filling, self._safe = 0, manifest["rows"]
+        self._inputs: list[str] = []
         self._open = ExitStack()
         self._streams: list[tuple[Path, IO[bytes]]] = []
 
@@ -302,8 +368,11 @@ class ShardWriter:
                 "make room and run the same capture again, which goes on from there"
             ) from error
 
-    def add(self, *arrays: Array) -> None:
-        """Append a batch: each layer's (b, d) in the dtype on disk, and the labels (b,) if the store has any."""
+    def add(self, *arrays: Array, inputs: str) -> None:
+        """Append a batch: each layer's (b, d) in the dtype on disk, and the labels (b,) if the store has any.
+
+        `inputs` is a digest of what it was made of.
+        """
         rows = len(arrays[0])
         if self._filling and self._filling + rows > self._shard_rows:
             self._close_shard()
@@ -312,6 +381,7 @@ class ShardWriter:
         for (_, stream), array in zip(self._streams, arrays, strict=True):
             stream.write(np.ascontiguousarray(array).data)
         self._filling += rows
+        self._inputs.append(inputs)
 
     def finish(self) -> None:
         """Close the last shard and say that the capture is complete."""
@@ -339,10 +409,11 @@ class ShardWriter:
         self._open.close()
         labels = None if self.manifest["labels"] is None else files.pop()
         start = self.manifest["rows"]
-        shard = {"start": start, "rows": self._filling, "files": files, "labels": labels}
+        inputs = digest_of_batches(self._inputs)
+        shard = {"start": start, "rows": self._filling, "files": files, "labels": labels, "inputs": inputs}
         self.manifest["shards"].append(shard)
         self.manifest["rows"] = start + self._filling
-        self._filling = 0
+        self._filling, self._inputs = 0, []
         self.write_manifest()
 
     def throughput(self) -> dict[str, float]:
@@ -357,8 +428,13 @@ class ShardWriter:
 
     def write_manifest(self) -> None:
         self.manifest["throughput"] = {name: round(value, 3) for name, value in self.throughput().items()}
-        write_text(self._folder / _MANIFEST, json.dumps(self.manifest, indent=1))
+        write_text(self._folder / _MANIFEST, json.dumps(_sealed(self.manifest), indent=1))
         self._safe = self.manifest["rows"]
+
+
+def digest_of_batches(inputs: Sequence[str]) -> str:
+    """What stands in the manifest for the inputs of a shard, given the digests of its batches."""
+    return hashlib.sha256(" ".join(inputs).encode()).hexdigest()[:16]
 
 
 def _write_header(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

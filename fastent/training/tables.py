@@ -204,10 +204,11 @@ def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 
 def write_tables(run: "Run", folder: str | os.PathLike[str]) -> None:
-    """Write `summary.json`, `curves.parquet` and `stragglers.parquet`."""
+    """Write `config.json`, `summary.json`, `curves.parquet` and `stragglers.parquet`."""
     import pyarrow.parquet as pq
 
     folder = Path(folder)
+    write_text(folder / "config.json", json.dumps(run.config, indent=2) + "\n")
     write_text(folder / "summary.json", json.dumps(as_plain(summary(run)), indent=2, allow_nan=False) + "\n")
     for name, table in (("curves", curves_table(run)), ("stragglers", stragglers_table(run))):
         with atomic_path(folder / f"{name}.parquet") as temporary:

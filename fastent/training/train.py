@@ -23,13 +23,14 @@ from fastent.threads import limit_threads
 from fastent.training.data import Data, load_data
 from fastent.training.datasets import known_name
 from fastent.training.defaults import DEFAULTS, default_epochs
+from fastent.training.digests import check_same_data
 from fastent.training.ensemble import ACTIVATIONS, Ensemble
 from fastent.training.held_out import HeldOut
 from fastent.training.modules import ModuleEnsemble, cnn, find_factory, model_digest
 from fastent.training.points import Points
 from fastent.training.recorder import Recorder
 from fastent.training.resuming import check_same
-from fastent.training.run import Run, load_run
+from fastent.training.run import Run, run_to_resume
 from fastent.training.schedule import updates_to_record
 from fastent.training.snapshot import Snapshot
 
@@ -41,7 +42,7 @@ _CHECKPOINT_SECONDS = 60.0
 _WORTH_SHARING = 1e9
 # What must be the same for a run to be continued; the rest (epochs, versions, threads) may differ.
 _IDENTITY = (
-    "classes", "fingerprint", "standardize", "model", "model_digest", "layers", "hidden", "activation", "init_scale", "seeds",
+    "classes", "standardize", "model", "model_digest", "layers", "hidden", "activation", "init_scale", "seeds",
     "seed", "exclude_per_seed", "lr", "optimizer", "momentum", "batch_size", "dtype", "test_every",
 )  # fmt: skip
 
@@ -185,6 +186,7 @@ def train(
     config: dict[str, Any] = {
         "data": data.name,
         "fingerprint": data.fingerprint,
+        "digests": data.digests,
         **data.options,
         **_network_config(model, layers, hidden, activation, init_scale),
         "seeds": whole_number("seeds", seeds, minimum=1),
@@ -216,7 +218,7 @@ def train(
     with limit_threads(threads):
         config |= environment()
         if resume is not None and not isinstance(resume, Run):
-            resume = load_run(resume)
+            resume = run_to_resume(resume, "train without resume=, or name another folder")
         return _train(data, config, factory, without, resume, checkpoint, observe, progress)
 
 
@@ -274,6 +276,7 @@ def _train(
     seconds_before = 0.0
     if resume is not None:
         check_same(resume.config, config, _IDENTITY)
+        check_same_data(resume.config, config)
         if resume.epoch[-1] >= n_epochs:
             return resume.judged_by(config["burn_in"], config["min_rise"])
         if not np.array_equal(resume.update, due[: len(resume.update)]):
