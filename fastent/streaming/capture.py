@@ -91,8 +91,9 @@ def capture(
     Raises
     ------
     FastentError
-        Unknown layers; a shuffling loader; values that are not finite, or out of the dtype's range; a folder that holds another
-        capture, or a damaged one; no space left (rows written so far are safe).
+        Unknown layers; a shuffling loader; values that are not finite, or out of the dtype's range; a folder that
+        holds a capture of other rows, labels, weights or options, or a damaged one; no space left (rows written so far are
+        safe).
 
     Examples
     --------

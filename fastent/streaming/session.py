@@ -46,7 +46,7 @@ _LEAST_KEPT, _MOST_KEPT = 8, 64
 _KEPT_BYTES = 1 << 30
 # What must be the same for a run to be continued; the rest (epochs, versions, threads, device) may differ.
 _IDENTITY = (
-    "classes", "standardize", "model", "layers", "hidden", "activation", "seeds", "seed", "lr", "optimizer",
+    "classes", "standardize", "model", "picture", "layers", "hidden", "activation", "seeds", "seed", "lr", "optimizer",
     "momentum", "batch_size", "record_every", "record_points", "queries", "metrics",
 )  # fmt: skip
 # What decides which weights are kept, where there is no room for those of every record.
@@ -80,8 +80,9 @@ class Session:
         before = None if state is None else json.loads(state["config"])
         if before is not None:
             # Where none are named every hidden layer is recorded, then and now, if the model is the same.
-            named = config["layers"] is not None
-            check_same(before, config, [key for key in _IDENTITY if named or key != "layers"])
+            without = {"layers"} if config["layers"] is None else set()
+            without |= {"picture"} if config["model"] != "cnn" else set()  # to all others, rows are rows
+            check_same(before, config, [key for key in _IDENTITY if key not in without])
         elif checkpoint.holds_run():
             raise FastentError(
                 f"{str(checkpoint.folder)!r} holds a run without a checkpoint to go on from: choose another folder, or start "

@@ -146,7 +146,8 @@ def train(
         A folder in which the run so far is kept once a minute and on Ctrl-C or SIGTERM, which then raise KeyboardInterrupt.
     resume : Run or path, optional
         A run of the same configuration (or the folder of one), to be continued to `epochs`. The result is, bit for bit, that
-        of a run that was not interrupted; a run that has as many epochs, or more, is returned as it is.
+        of a run that was not interrupted; a run that has as many epochs, or more, is returned as it is. One of other points,
+        labels or options is refused, and so is a folder whose `run.npz` is damaged, or carries no checksum.
     progress : bool or callable
         True for a bar on stderr; or a function of (done, total, message).
 
