@@ -176,7 +176,7 @@ def jobs(folder: Path, rng: np.random.Generator) -> dict[str, Job]:
     from fastent.streaming import session
     from fastent.training import train
 
-    parts._SECONDS, session._CHECKPOINT_SECONDS, train._CHECKPOINT_SECONDS = 0.0, 0.05, 0.1
+    parts._SECONDS, session._CHECKPOINT_SECONDS, train._CHECKPOINT_SECONDS = 0.0, 0.3, 0.4
     for module, name in ((html, "write_report"), (measured, "write_measurement_report"), (asked, "write_experiments_report")):
         setattr(module, name, lambda *arguments, **options: None)
     Result.save_picture = lambda self, path: None  # type: ignore[method-assign]
@@ -210,13 +210,13 @@ def jobs(folder: Path, rng: np.random.Generator) -> dict[str, Job]:
         command("experiment", "dynamics", *common)
         command("experiment", "stability", "--pairs", 12, "--times", "5,10", *common)
 
-    data = ("--seeds", 2, "--epochs", 400, "--threads", 1)
+    data = ("--seeds", 1, "--epochs", 150, "--threads", 1)
     files = (folder / "X.npy", folder / "y.npy")
     return {
-        "run": Job(lambda out: command("run", *data, "--out", out), whole_run_digest, run_digest),
-        "measure": Job(lambda out: command("measure", *files, "--threads", 1, "--out", out), measurement_digest),
-        "train_streamed": Job(streamed, whole_run_digest, run_digest),
         "capture": Job(capture, store_digest, rows_digest),
+        "measure": Job(lambda out: command("measure", *files, "--threads", 1, "--out", out), measurement_digest),
+        "run": Job(lambda out: command("run", *data, "--out", out), whole_run_digest, run_digest),
+        "train_streamed": Job(streamed, whole_run_digest, run_digest),
         "experiments": Job(experiments, experiments_digest),
     }
 
@@ -344,6 +344,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", nargs="+")
     arguments = parser.parse_args()
+    from fastent.files import write_text
+
     commit, rng = revision(), np.random.default_rng(arguments.seed)
     figures: dict[str, Any] = {"commit": commit, "seed": arguments.seed, "kills": {}, "flips": {}}
     with tempfile.TemporaryDirectory() as name:
@@ -356,10 +358,8 @@ def main() -> None:
             figures["kills"][name], snapshots = kill(name, job, whole, kills, folder, rng)
             figures["flips"][name] = flip(name, job, whole, snapshots, flips, folder, rng)
             print(json.dumps({name: {"kills": figures["kills"][name], "flips": figures["flips"][name]}}), flush=True)
-    if not arguments.jobs:
-        from fastent.files import write_text
-
-        write_text(RESULTS, json.dumps(figures, indent=2) + "\n")
+            if not arguments.jobs:
+                write_text(RESULTS, json.dumps(figures, indent=2) + "\n")
     bad = {"wrong", "crashed"}
     sys.exit(int(any(bad & set(part) for what in ("kills", "flips") for part in figures[what].values())))
 
