@@ -1,6 +1,6 @@
 """SIGKILL at random moments, and flipped bits in what is kept: every resumed result is that without either, or is refused.
 
-    python -m bench.kills --kills 200 --flips 200
+    python -m bench.kills --kills 200 --flips 200 --keep
 
 Five jobs: `fastent run`, `fastent measure`, `train_streamed`, `capture` and two of `fastent experiment`, small, without reports
 and pictures, which nobody reads again, and with checkpoints much more often than usual. Kills: a job is killed again and again, and then ends. Flips: one bit of one file is flipped in a folder that a kill
@@ -337,15 +337,25 @@ def kind_of(path: Path) -> str:
     return re.sub(r"\*+", "*", name)
 
 
+def _keep(figures: dict[str, Any], name: str) -> None:
+    """Enter a job's figures beside those of the others."""
+    from fastent.files import write_text
+
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    found[name] = {what: figures[what] for what in ("commit", "seed")} | {
+        what: figures[what][name] for what in ("kills", "flips")
+    }
+    write_text(RESULTS, json.dumps(found, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--flips", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", nargs="+")
+    parser.add_argument("--jobs", nargs="+", help="Some of them only, which share the kills and the flips.")
+    parser.add_argument("--keep", action="store_true", help=f"Enter the figures in {RESULTS.name}.")
     arguments = parser.parse_args()
-    from fastent.files import write_text
-
     commit, rng = revision(), np.random.default_rng(arguments.seed)
     figures: dict[str, Any] = {"commit": commit, "seed": arguments.seed, "kills": {}, "flips": {}}
     with tempfile.TemporaryDirectory() as name:
@@ -358,8 +368,8 @@ def main() -> None:
             figures["kills"][name], snapshots = kill(name, job, whole, kills, folder, rng)
             figures["flips"][name] = flip(name, job, whole, snapshots, flips, folder, rng)
             print(json.dumps({name: {"kills": figures["kills"][name], "flips": figures["flips"][name]}}), flush=True)
-            if not arguments.jobs:
-                write_text(RESULTS, json.dumps(figures, indent=2) + "\n")
+            if arguments.keep:
+                _keep(figures, name)
     bad = {"wrong", "crashed"}
     sys.exit(int(any(bad & set(part) for what in ("kills", "flips") for part in figures[what].values())))
 
