@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,6 +100,9 @@ def _digest(stream: Any, size: int) -> str:
 
 
 def _check(path: str | os.PathLike[str], agrees: bool | None, remedy: str) -> None:
+    if agrees is None and not zipfile.is_zipfile(path):
+        what = ".npz of plain arrays" if str(path).endswith(".npz") else "archive of torch's"
+        raise FastentError(f"{str(path)!r} is damaged or no {what}: {remedy}")
     if agrees is None:
         raise FastentError(f"{str(path)!r} has no checksum: it is damaged, or of an earlier version of fastent; {remedy}")
     if not agrees:
