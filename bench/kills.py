@@ -273,12 +273,17 @@ def kill(
             if ended.status != -signal.SIGKILL:
                 break
             done += 1
-            if len(snapshots) < SNAPSHOTS and place.is_dir() and rng.random() < 0.5:
+            if len(snapshots) < SNAPSHOTS and _holds_something(place) and rng.random() < 0.5:
                 snapshots.append(Path(shutil.copytree(place, folder / f"{name}-snapshot-{len(snapshots)}")))
             if done == kills:
                 break
         found[outcome(child(lambda place=place: job.work(place), folder / "log"), job.digest, place, whole.digest, folder)] += 1
     return {"kills": done, "chains": sum(found.values()), **found}, snapshots
+
+
+def _holds_something(place: Path) -> bool:
+    """Whether there is anything to flip in a folder: a kill may come before the first byte."""
+    return any(path.is_file() and path.stat().st_size for path in place.rglob("*"))
 
 
 def outcome(ended: Ended, digest: Callable[[Path], str], place: Path, expected: str, folder: Path) -> str:

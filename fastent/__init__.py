@@ -3,6 +3,14 @@
 Names are imported when they are first used: `import fastent` brings in neither torch nor numba.
 """
 
+import os
+import sys
+
+if os.path.basename(sys.argv[0] if sys.argv else "") in ("-m", "fastent"):  # the command: see to Ctrl-C before all else
+    from fastent.interrupts import watch_command
+
+    watch_command()
+
 from typing import TYPE_CHECKING
 
 from fastent.errors import FastentError

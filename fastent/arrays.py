@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fastent.chunks import Source, blocks_ahead
 from fastent.errors import FastentError
+from fastent.labels import label_remarks, plain_labels, warn_of
 
 __all__ = [
     "BLOCK_BYTES",
@@ -23,6 +24,7 @@ __all__ = [
     "as_features",
     "as_labels",
     "bytes_in_memory",
+    "check_directions",
     "check_finite",
     "check_lengths",
     "in_memory",
@@ -31,6 +33,7 @@ __all__ = [
     "stays_on_disk",
     "unit_rows",
     "which_rows",
+    "zero_rows",
 ]
 
 # A block is large enough to hide the call that handles it and small enough to be forgotten in any memory budget.
@@ -69,15 +72,25 @@ def as_features(X: Any, *, name: str = "X") -> Array:
     """
     array: Any = X if isinstance(X, Source) else as_array(X, name)
     if array.ndim != 2:
-        remedy = "use X[:, None] for one feature" if array.ndim == 1 else f"use {name}.reshape(len({name}), -1)"
+        one = f"use {name}[:, None] for one feature" if array.ndim == 1 else "pass a row for each point"
+        remedy = one if array.ndim < 2 else f"use {name}.reshape(len({name}), -1)"
         raise FastentError(f"{name} has shape {array.shape}: a 2-D array (points, features) is needed; {remedy}")
     if 0 in array.shape:
         raise FastentError(f"{name} is empty, shape {array.shape}: at least one point and one feature are needed")
     if array.dtype.kind not in "fiub":
-        raise FastentError(f"{name} has dtype {array.dtype}: real numbers are needed; convert with {name}.astype('float32')")
+        raise FastentError(f"{name} has dtype {array.dtype}: real numbers are needed; {_remedy_for_dtype(array, name)}")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         raise FastentError(f"{name} has dtype {array.dtype}: convert with {name}.astype('float64')")
     return array  # type: ignore[no-any-return]
+
+
+def _remedy_for_dtype(array: Array, name: str) -> str:
+    """Which loses nothing if it is followed to the letter."""
+    if array.dtype.kind == "c":
+        return f"take both parts as features, numpy.hstack([{name}.real, {name}.imag])"
+    if array.dtype.kind in "OUST":
+        return f"convert with {name}.astype('float64')"
+    return "leave out the columns that hold others"
 
 
 def stays_on_disk(X: Any) -> bool:
@@ -95,13 +108,18 @@ def bytes_in_memory(X: Array) -> int:
     return int(X.shape[0] * X.shape[1] * X.dtype.itemsize * isinstance(X, Source))
 
 
-def as_labels(labels: Any, *, n: int | None = None, name: str = "labels", minimum_classes: int = 1) -> Labels:
+def as_labels(
+    labels: Any, *, n: int | None = None, name: str = "labels", minimum_classes: int = 1, notes: list[str] | None = None
+) -> Labels:
     """Return class codes and the sorted unique classes.
+
+    Labels that may stand for none (-1, -100, "nan"), or that look alike, are classes; what is odd about them is added to
+    `notes`, or is a warning.
 
     Parameters
     ----------
     labels : array-like (n,)
-        Integers, strings or booleans; floats are taken if they are whole numbers.
+        Integers, strings or booleans; floats are taken if they are whole numbers. Or `Labels`, which were checked before.
     n : int, optional
         How many points the labels must be for.
     minimum_classes : int
@@ -112,26 +130,30 @@ def as_labels(labels: Any, *, n: int | None = None, name: str = "labels", minimu
     FastentError
         Wrong rank or length, no labels, NaN or fractional labels, objects of mixed type, too few classes.
     """
+    if isinstance(labels, Labels):
+        if n is not None:
+            check_lengths(n, len(labels.codes), labels_name=name)
+        return labels
     array = as_array(labels, name)
     if array.ndim != 1:
-        remedy = f"use {name}.argmax(1) for one-hot rows" if array.ndim == 2 else f"use {name}.ravel()"
+        remedy = _remedy_for_shape(array, name)
         raise FastentError(f"{name} has shape {array.shape}: one label for each point, a 1-D array, is needed; {remedy}")
     if n is not None:
         check_lengths(n, len(array), labels_name=name)
     if len(array) == 0:
         raise FastentError(f"{name} is empty: at least one label is needed")
-    if array.dtype.kind == "O":
-        array = _uniform_objects(array, name)
-    if array.dtype.kind == "f":
-        array = _whole_numbers(array, name)
-    if array.dtype.kind not in "iubUS":
-        raise FastentError(f"{name} has dtype {array.dtype}: integers, strings or booleans are needed")
-    classes, codes = _unique(array)
+    classes, codes = _unique(plain_labels(array, name))
     if len(classes) < minimum_classes:
         raise FastentError(
             f"{name} holds one class only ({classes[0]!s}): at least {minimum_classes} classes are needed to compare them"
         )
-    return Labels(codes.astype(np.int64, copy=False), classes)
+    found = Labels(codes.astype(np.int64, copy=False), classes)
+    remarks = list(label_remarks(classes, found.codes))
+    if notes is None:
+        warn_of(remarks, name)
+    else:
+        notes.extend(f"{name}: {remark}" for remark in remarks)
+    return found
 
 
 def check_lengths(n: int, n_labels: int, *, features_name: str = "X", labels_name: str = "labels") -> None:
@@ -162,6 +184,16 @@ def check_finite(X: Array, *, name: str = "X") -> None:
         )
 
 
+def check_directions(X: Array, *, name: str = "X") -> None:
+    """Raise if a row of the 2-D array `X` is all zeros, which has no direction, with the count of such rows and the first."""
+    rows = np.concatenate([start + np.flatnonzero(~block.any(1)) for start, block in row_blocks(X)])
+    if len(rows):
+        raise FastentError(
+            f"metric='cosine': {len(rows)} row{'s' * (len(rows) > 1)} of zeros in {name}, first row {rows[0]}, "
+            f"{'have' if len(rows) > 1 else 'has'} no direction: leave them out, or use metric='euclidean'"
+        )
+
+
 def unit_rows(rows: Array) -> NDArray[np.float64]:
     """Rows scaled to unit L2 norm, in double precision; a row of zeros stays zero."""
     rows = np.asarray(rows, np.float64)
@@ -174,23 +206,34 @@ def unit_rows(rows: Array) -> NDArray[np.float64]:
     return rows / norms  # type: ignore[no-any-return]
 
 
+def zero_rows(rows: Array) -> NDArray[np.int64]:
+    """Places of the rows of zeros, which have no direction; a few columns tell for most rows that they are none."""
+    left: NDArray[np.int64] = np.flatnonzero(~rows[:, :16].any(1))
+    for start, stop in ((16, 256), (256, None)):
+        left = left[~rows[left, start:stop].any(1)]
+    return left
+
+
 def which_rows(normalize: bool) -> str:
     """What a statistic is of, wherever one is shown: that of unit rows is not that of the rows as given."""
     return "unit rows" if normalize else "rows as given"
 
 
 class UnitRows(Source):
-    """Rows of X, scaled to unit L2 norm as they are read; rows of zeros stay zero."""
+    """Rows of X, scaled to unit L2 norm as they are read; rows of zeros stay zero.
+
+    In double precision: single would not tell apart the directions of rows in a narrow cone.
+    """
 
     def __init__(self, X: Array) -> None:
         self._X = X
-        self.shape, self.dtype = (X.shape[0], X.shape[1]), kernel_dtype(X)
+        self.shape, self.dtype = (X.shape[0], X.shape[1]), np.dtype(np.float64)
 
     def read(self, start: int, stop: int) -> Array:
-        return unit_rows(self._X[start:stop]).astype(self.dtype)
+        return unit_rows(self._X[start:stop])
 
     def take(self, rows: NDArray[np.int64]) -> Array:
-        return unit_rows(self._X[rows]).astype(self.dtype)
+        return unit_rows(self._X[rows])
 
 
 def kernel_dtype(X: Array) -> np.dtype[Any]:
@@ -229,12 +272,22 @@ def as_array(value: Any, name: str) -> Array:
             raise FastentError(f"{name} is a {tensor.layout} tensor: convert with {name}.to_dense()")
         if tensor.dtype == torch.bfloat16:
             tensor = tensor.float()
-        array: Array = tensor.cpu().numpy()
+        try:
+            array: Array = tensor.cpu().numpy()
+        except TypeError:  # 8-bit floats, quantised numbers
+            how = "dequantize()" if tensor.is_quantized else "float()"
+            raise FastentError(
+                f"{name} has dtype {tensor.dtype}, which numpy does not have: convert with {name}.{how}"
+            ) from None
         return array
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise FastentError(f"{name} is a sparse matrix: convert with {name}.toarray()")
     if isinstance(value, np.ma.MaskedArray):
-        raise FastentError(f"{name} is a masked array: fill the gaps with {name}.filled(...) or drop those rows")
+        gaps = np.ma.getmaskarray(value)
+        if gaps.any():
+            rows = np.flatnonzero(gaps.reshape(len(gaps), -1).any(1)) if gaps.ndim else [0]
+            raise FastentError(f"{name} is a masked array with gaps in {len(rows)} rows, first row {rows[0]}: drop those rows")
+        value = value.data
     try:
         array = value if isinstance(value, np.memmap) else np.asarray(value)
     except (ValueError, TypeError) as error:
@@ -254,22 +307,11 @@ def _unique(labels: Array) -> tuple[Array, Array]:
     return np.unique(labels, return_inverse=True)
 
 
-def _uniform_objects(array: Array, name: str) -> Array:
-    kinds = {type(value) for value in array}
-    if kinds <= {str, np.str_}:
-        return array.astype(np.str_)
-    if all(issubclass(kind, (int, np.integer, np.bool_)) for kind in kinds) and max(map(abs, array)) < 2**63:
-        return array.astype(np.int64)
-    names = ", ".join(sorted(kind.__name__ for kind in kinds))
-    raise FastentError(f"{name} holds objects of type {names}: integers, strings or booleans are needed")
-
-
-def _whole_numbers(array: Array, name: str) -> Array:
-    bad = np.flatnonzero(~(np.abs(array) < 2.0**63) | (array != np.round(array)))
-    if len(bad):
-        raise FastentError(
-            f"{name} holds {len(bad)} value{'s that are no whole numbers' if len(bad) > 1 else ' that is no whole number'}, "
-            f"first {array[bad[0]]} at row {bad[0]}: "
-            "classes are integers, strings or booleans"
-        )
-    return array.astype(np.int64)
+def _remedy_for_shape(array: Array, name: str) -> str:
+    if array.ndim == 2 and 1 not in array.shape and array.dtype.kind in "fiub":
+        with np.errstate(invalid="ignore"):
+            one_hot = bool(((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all())
+        return f"use {name}.argmax(1) for one-hot rows" if one_hot else f"choose a column, for instance {name}[:, 0]"
+    if array.ndim == 2 and 1 not in array.shape:
+        return f"choose a column, for instance {name}[:, 0]"
+    return f"use numpy.ravel({name})"

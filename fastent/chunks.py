@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.files import read_npy
+from fastent.npy import read_npy
 
 __all__ = [
-    "ArraySource", "NpyFile", "Shards", "Source", "blocks_ahead", "part_bytes", "parts",
+    "ArraySource", "NpyFile", "Shards", "Source", "blocks_ahead", "check_kind", "part_bytes", "parts",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -96,20 +96,49 @@ class Source(ABC):
         return f"{type(self).__name__}({self.shape[0]:,} x {self.shape[1]}, {self.dtype})"
 
 
+def check_kind(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], loaded: str) -> None:
+    """Refuse what is no 2-D array of real numbers, with the line that makes one of what Python reads as `loaded`."""
+    if dtype.kind not in "fiub" or (dtype.kind == "f" and dtype.itemsize > 8):
+        if dtype.names:
+            remedy = f"choose one field, as numpy.save('rows.npy', {loaded}[{dtype.names[0]!r}])"
+        elif dtype.kind == "c":
+            remedy = f"choose a part, as numpy.save('rows.npy', {loaded}.real)"
+        else:
+            remedy = f"convert it, as numpy.save('rows.npy', {loaded}.astype('float32'))"
+        raise FastentError(f"{name} has dtype {str(dtype)[:80]}: real numbers are needed; {remedy}")
+    if len(shape) != 2:
+        line = f"numpy.save('rows.npy', {loaded}.reshape({shape[0] if shape else 1}, -1))"
+        raise FastentError(f"{name} has shape {shape}: a 2-D array (points, features) is needed; convert it with {line}")
+
+
 class ArraySource(Source):
     """An array that lies on disk or elsewhere: a memory map, or anything with `shape`, `dtype` and slices."""
 
-    def __init__(self, array: Any) -> None:
-        if len(array.shape) != 2:
-            raise FastentError(f"the array has shape {tuple(array.shape)}: a 2-D one (points, features) is needed")
+    def __init__(self, array: Any, name: str = "the array") -> None:
+        file = getattr(array, "filename", None) if isinstance(array, np.memmap) else None
+        check_kind(name, tuple(array.shape), np.dtype(array.dtype), "X" if file is None else f"numpy.load({str(file)!r})")
         self._array = array
         self.shape, self.dtype = (int(array.shape[0]), int(array.shape[1])), np.dtype(array.dtype)
 
     def read(self, start: int, stop: int) -> Array:
+        self._see_that_it_is_whole()
         return np.asarray(self._array[start:stop])
 
     def take(self, rows: NDArray[np.int64]) -> Array:
+        self._see_that_it_is_whole()
         return np.asarray(self._array[rows]) if isinstance(self._array, np.ndarray) else super().take(rows)
+
+    def _see_that_it_is_whole(self) -> None:
+        """To touch what a file lost after it was mapped would end the process."""
+        mapped = getattr(self._array, "base", None)
+        if isinstance(mapped, mmap.mmap) and isinstance(self._array, np.memmap):
+            begin = self._array.offset - self._array.offset % mmap.ALLOCATIONGRANULARITY
+            there = mapped.size()
+            if there < begin + len(mapped):
+                raise FastentError(
+                    f"{str(self._array.filename)!r} has been cut off since it was opened, to {there} of {begin + len(mapped)} "
+                    "bytes: write it again, and do not write to a file that is being measured"
+                )
 
     def __reduce__(self) -> Any:
         """A memory map of a file goes to another process as its place."""
@@ -132,18 +161,28 @@ class NpyFile(Source):
     With `bfloat16` it holds that, as uint16 since .npy has none, and hands out float32.
     """
 
-    def __init__(self, path: Path, *, bfloat16: bool = False) -> None:
-        stored = read_npy(path)
-        if stored.ndim != 2:
-            raise FastentError(f"{str(path)!r} has shape {stored.shape}: a 2-D array (points, features) is needed")
+    def __init__(self, path: Path, *, bfloat16: bool = False, remedy: str = "write it again") -> None:
+        stored = read_npy(path, remedy)
+        self._remedy = remedy
+        check_kind(repr(str(path)), stored.shape, stored.dtype, f"numpy.load({str(path)!r})")
         self._path, self._bfloat16 = path.absolute(), bfloat16  # so that another process finds it too
+        self._kind = stored.shape, stored.dtype
         self.shape, self.dtype = (stored.shape[0], stored.shape[1]), np.dtype(np.float32) if bfloat16 else stored.dtype
 
     def read(self, start: int, stop: int) -> Array:
-        return self._wide(np.array(read_npy(self._path)[start:stop]))
+        return self._wide(np.array(self._stored()[start:stop]))
 
     def take(self, rows: NDArray[np.int64]) -> Array:
-        return self._wide(np.asarray(read_npy(self._path)[rows]))
+        return self._wide(np.asarray(self._stored()[rows]))
+
+    def _stored(self) -> Array:
+        stored = read_npy(self._path, self._remedy)
+        if (stored.shape, stored.dtype) != self._kind:
+            raise FastentError(
+                f"{str(self._path)!r} has shape {stored.shape} and dtype {stored.dtype}, it had {self._kind[0]} and "
+                f"{self._kind[1]} when it was opened: do not write to a file that is being measured"
+            )
+        return stored
 
     def _wide(self, rows: Array) -> Array:
         return (rows.astype(np.uint32) << 16).view(np.float32) if self._bfloat16 else rows

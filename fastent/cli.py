@@ -3,10 +3,13 @@
 import io
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperGroup
 
 from fastent.cli_bench import bench
 from fastent.cli_capture import capture
@@ -58,9 +61,11 @@ from fastent.cli_options import (
     plain_errors,
     widths,
 )
-from fastent.cli_output import fitting_table, print_cost, print_json, show
+from fastent.cli_output import fitting_table, print_cost, print_json, say, show
 from fastent.cli_report import report
 from fastent.errors import FastentError
+from fastent.interrupts import interrupts
+from fastent.printable import printable
 from fastent.training.defaults import DEFAULTS
 
 if TYPE_CHECKING:
@@ -83,7 +88,32 @@ _PURPOSE = (
 )
 MEASURING, KEEPING, INSTALLED = "Ask a question", "Keep and look again", "This installation"
 
+
+class _Commands(TyperGroup):
+    """Commands whose usage errors, which quote what was typed, show it as all other text is shown."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _shown_errors():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _shown_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _shown_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            message = printable(error.format_message(), keep="\n")
+            error.format_message = lambda: message
+        raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     help=_PURPOSE,
     epilog=examples("") + "\n\nEvery command has examples of its own: fastent run --help.\n"
     "Exit status: 0 done, 2 bad usage or bad input, 130 interrupted.",
@@ -98,7 +128,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where an encoding has no place for a sign, the rest is worth printing
-    app(prog_name="fastent")
+    interrupts.watch()
+    try:
+        app(prog_name="fastent")
+    finally:
+        if interrupts.arrived:  # whatever has become of it
+            interrupts.leave()
+        interrupts.at_work = False
 
 
 @app.command(epilog=examples("run"), rich_help_panel=MEASURING)
@@ -160,7 +196,7 @@ def run(
         if labels is None:
             raise FastentError(f"{data!r} has no labels: name an .npy of them with --labels")
         same = "; same network and training as in memory, but all rows are trained on, none held out as a test set"
-        print(f"fastent: {data} is streamed from disk: {why}{same * too_large}", file=sys.stderr)
+        say(f"fastent: {data} is streamed from disk: {why}{same * too_large}", error=True)
         said = {
             "record_every": record_every, "layers": None if layers is None else layers.split(","), "model": model,
             "queries": queries or None, "metrics": ("geometry",) if queries == 0 else None,
@@ -244,7 +280,6 @@ def run(
         except KeyboardInterrupt:
             if out is not None and (out / RECORDS_FILE).exists():
                 _finish(load_run(out), out, points.raw, as_json)
-                print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
             raise
         _say_if_longer(result, data, epochs, out)
         _finish(result, out, points.raw, as_json)
@@ -303,13 +338,12 @@ def _run_on_disk(data: str, labels: str, out: Path | None, as_json: bool, **opti
         if out is not None and (out / RECORDS_FILE).exists():
             stored = load_run(out)
             _finish(stored, out, stored_pictures(stored.config, stored.codes, checked=True), as_json)
-            print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
         raise
     _say_if_longer(result, data, options["epochs"], out)
     _finish(result, out, stored_pictures(result.config, result.codes, checked=True), as_json)
     if not as_json:
         share = 100 * result.seconds_recording / result.seconds
-        print(f"{result.seconds_recording:.1f} s of these ({share:.0f} %) recording")
+        say(f"{result.seconds_recording:.1f} s of these ({share:.0f} %) recording")
 
 
 def _check_free(out: Path | None, overwrite: bool) -> None:
@@ -325,7 +359,7 @@ def _say_if_longer(result: "Run", data: str, epochs: int | None, out: Path | Non
     if out is not None:
         said = say_if_longer(result, default_epochs(known_name(data)) if epochs is None else epochs, out)
         if said:
-            print(f"fastent: {said}", file=sys.stderr)
+            say(f"fastent: {said}", error=True)
 
 
 def _finish(result: "Run", out: Path | None, points: Any, as_json: bool) -> None:
@@ -345,7 +379,7 @@ def _finish(result: "Run", out: Path | None, points: Any, as_json: bool) -> None
     _print_result(result)
     print_cost(result.seconds, "training", result.config["threads"])
     if out is not None:
-        print(f"Report: {out / 'report.html'}")
+        say(f"Report: {out / 'report.html'}")
 
 
 def _print_result(result: "Run") -> None:
@@ -361,7 +395,7 @@ def _print_result(result: "Run") -> None:
     show(fitting_table(title, *readable_rows(result), caption, dispensable=_DISPENSABLE))
     for sentence in (turning_text(result), *without_inversion(result), rule_text(result)):
         if sentence:
-            print(sentence)
+            say(sentence)
 
 
 if __name__ == "__main__":

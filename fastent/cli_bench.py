@@ -8,10 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from fastent.cli_options import AsJson, option, plain_errors
-from fastent.cli_output import print_json, readable_seconds, show
+from fastent.cli_output import print_json, readable_seconds, say, show
 from fastent.errors import FastentError
 from fastent.terminal import text_table
 
@@ -44,7 +42,7 @@ def bench(
         return
     show(_table(result))
     for because, names in _reasons(result["skipped"]).items():
-        typer.echo(f"Left out, {because}: {', '.join(names)}.")
+        say(f"Left out, {because}: {', '.join(names)}.")
 
 
 def _suite() -> Path:

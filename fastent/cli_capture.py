@@ -1,6 +1,5 @@
 """`fastent capture`: parse, call, print."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,7 @@ import typer
 
 from fastent.cli_config import Config
 from fastent.cli_options import DATA, NETWORK, OUTPUT, AsJson, Device, option, plain_errors
-from fastent.cli_output import print_cost, print_json, show
+from fastent.cli_output import print_cost, print_json, say, show
 from fastent.errors import FastentError
 from fastent.terminal import text_table
 
@@ -36,7 +35,12 @@ def capture(
     ] = None,
     pooling: Annotated[
         str,
-        option("Of positions or tokens: mean, cls (the first token) or flatten.", NETWORK, values=("mean", "cls", "flatten")),
+        option(
+            "What is kept of positions or tokens: their mean, cls (the first token), last (the last token), tokens (a row for "
+            "each token) or flatten.",
+            NETWORK,
+            values=("mean", "cls", "last", "tokens", "flatten"),
+        ),
     ] = "mean",
     device: Device = None,
     data: Annotated[
@@ -47,7 +51,20 @@ def capture(
             rich_help_panel=DATA,
         ),
     ] = None,
-    labels: Annotated[str | None, typer.Option(help="Labels (n,) to keep with it: .npy or .npz.", rich_help_panel=DATA)] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Labels (n,) to keep with it, or (n, tokens) with --pooling tokens: .npy or .npz.", rich_help_panel=DATA
+        ),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            help="Padding mask (n, tokens) of --data, 1 for tokens and 0 for padding: .npy or .npz. The model is given it too, "
+            "if its forward takes an attention_mask or a key_padding_mask.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Rows in a pass through the model.", rich_help_panel=DATA)] = 256,
     dtype: Annotated[
         str,
@@ -91,10 +108,13 @@ def capture(
     from fastent.streaming.capture import capture as capture_layers
 
     batch_size = whole_number("batch-size", batch_size, minimum=1)
-    rows: Any = _Rows(data, labels)
+    rows: Any = _Rows(data, labels, mask, tokens=pooling == "tokens")
+    module = _load(model, weights)
+    if mask is not None:
+        rows.call_by_name(module, model)
     try:
         stored = capture_layers(
-            _load(model, weights),
+            module,
             torch.utils.data.DataLoader(rows, batch_size=batch_size, collate_fn=_as_it_is),
             [name.strip() for name in layers.split(",")],
             out,
@@ -106,7 +126,7 @@ def capture(
             progress=True,
         )
     except KeyboardInterrupt:
-        print(f"Interrupted; the shards that are done are in {out}, and the same command goes on from there.", file=sys.stderr)
+        say(f"Interrupted; the shards that are done are in {out}, and the same command goes on from there.", error=True)
         raise
     except FastentError as error:
         raise FastentError(str(error).replace("overwrite=True", "--overwrite")) from error
@@ -154,9 +174,11 @@ def _load(place: str, weights: Path | None) -> "nn.Module":
 
 
 class _Rows:
-    """Stored rows, and labels, as a data set of batches."""
+    """Stored rows, labels and a mask, as a data set of batches."""
 
-    def __init__(self, data: str, labels: str | None) -> None:
+    def __init__(self, data: str, labels: str | None, mask: str | None, *, tokens: bool) -> None:
+        import numpy as np
+
         from fastent.arrays import as_array, check_lengths
         from fastent.files import read_array
         from fastent.opening import open_source
@@ -169,11 +191,40 @@ class _Rows:
             )
         self._y = None if labels is None else as_array(read_array(labels, "y"), labels)
         if self._y is not None:
-            if self._y.ndim != 1 or self._y.dtype.kind not in "iub":
+            by_token = tokens and self._y.ndim == 2
+            if (self._y.ndim != 1 and not by_token) or self._y.dtype.kind not in "iub":
+                more = ", or with --pooling tokens for each token," if tokens else ""
                 raise FastentError(
-                    f"{labels} has shape {self._y.shape} and dtype {self._y.dtype}: one whole number for each row is needed"
+                    f"{labels} has shape {self._y.shape} and dtype {self._y.dtype}: one whole number for each row{more} is "
+                    "needed"
                 )
             check_lengths(len(self._X), len(self._y), features_name=data, labels_name=str(labels))
+        self._mask: Any = None if mask is None else read_array(mask, "attention_mask")
+        self._names = ("", "", False)
+        if self._mask is not None:
+            whole = self._mask.ndim == 2 and self._mask.dtype.kind in "iubf"
+            if not whole or not np.isin(self._mask, (0, 1)).all():
+                raise FastentError(
+                    f"{mask} has shape {self._mask.shape} and dtype {self._mask.dtype}: a mask (n, tokens), 1 for tokens and "
+                    "0 for padding, is needed"
+                )
+            check_lengths(len(self._X), len(self._mask), features_name=data, labels_name=str(mask))
+
+    def call_by_name(self, module: "nn.Module", place: str) -> None:
+        """Give the module its rows and the mask as its forward names them."""
+        from inspect import Parameter, signature
+
+        from fastent.streaming.masks import mask_parameters
+
+        named = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+        first = next((name for name, each in signature(module.forward).parameters.items() if each.kind in named), None)
+        if first is None:
+            raise FastentError(
+                f"the forward of {place} names none of its inputs: --mask needs one that does, as forward(self, x)"
+            )
+        takes = mask_parameters(module)
+        mask = "attention_mask" if "attention_mask" in takes or not takes else takes[0]
+        self._names = (first, mask, mask.endswith("padding_mask"))
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -191,7 +242,11 @@ class _Rows:
 
         found = self._X[np.asarray(rows)]
         tokens = found.dtype.kind in "iu" and found.dtype.itemsize >= 4
-        inputs = torch.from_numpy(np.ascontiguousarray(found, np.int64 if tokens else np.float32))
+        inputs: Any = torch.from_numpy(np.ascontiguousarray(found, np.int64 if tokens else np.float32))
+        if self._mask is not None:
+            first, name, inverted = self._names
+            mask = torch.from_numpy(self._mask[np.asarray(rows)] != 0)
+            inputs = {first: inputs, name: ~mask if inverted else mask.long()}
         return inputs if self._y is None else (inputs, torch.from_numpy(self._y[np.asarray(rows)].astype(np.int64)))
 
 
@@ -219,4 +274,4 @@ def _print(stored: "Store", what: str, as_json: bool) -> None:
     ]
     title = f"{len(stored):,} rows {what}{'' if stored.complete else ', unfinished'}"
     show(text_table(title, ("layer", "d", "dtype", "pooling", "on disk"), rows))
-    print(f"{speed['rows_per_second']:,.0f} rows/s, {speed['megabytes_per_second']:.1f} MB/s")
+    say(f"{speed['rows_per_second']:,.0f} rows/s, {speed['megabytes_per_second']:.1f} MB/s")

@@ -36,7 +36,7 @@ from fastent.cli_options import (
     plain_errors,
     widths,
 )
-from fastent.cli_output import print_json, show
+from fastent.cli_output import print_json, say, show
 
 if TYPE_CHECKING:
     from fastent.experiments.result import Result
@@ -189,7 +189,7 @@ def _command(names: tuple[str, ...], options: dict[str, tuple[Any, Any]]) -> Any
             found = [result.as_json() for result in results]
             print_json(found[0] if len(names) == 1 else found)
         elif out is not None:
-            print(f"Report: {out / 'report.html'}")
+            say(f"Report: {out / 'report.html'}")
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastent.errors import FastentError
-from fastent.files import first_line
+from fastent.reading import is_there, read_json, reading
 
 if TYPE_CHECKING:
     from fastent.experiments.result import Result
@@ -63,15 +63,12 @@ def check_same_experiment(result: "Result", out: Path) -> None:
 
 def _kept(out: Path, name: str) -> dict[str, Any]:
     place = out / f"{name}.json"
-    if not place.exists():
+    if not is_there(place):
         return {}
-    try:
-        found = json.loads(place.read_text(encoding="utf-8"))
+    kind = "no result of an experiment"
+    found = read_json(place, _REMEDY, kind)
+    with reading(place, _REMEDY, kind):
         return {"config": dict(found["config"]), "asked": dict(found.get("asked") or {})}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise FastentError(
-            f"{str(place)!r} is damaged, or no result of an experiment ({first_line(error)}): {_REMEDY}"
-        ) from error
 
 
 def _another(out: Path, name: str, option: str, was: Any, now: Any) -> FastentError:

@@ -1,6 +1,5 @@
 """`fastent measure`: parse, call, print."""
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -11,8 +10,10 @@ import typer
 from fastent.cli_completion import metrics as metric_names
 from fastent.cli_config import Config
 from fastent.cli_options import OUTPUT, STATISTICS, AsJson, plain_errors
-from fastent.cli_output import print_cost, print_json, show
+from fastent.cli_output import print_cost, print_json, say, show
 from fastent.errors import FastentError
+from fastent.reading import read_json
+from fastent.threads import working_threads
 
 if TYPE_CHECKING:
     from fastent.measurement import Measurement
@@ -104,25 +105,20 @@ def measure(
             _check_free(out, asked)
         X, y = read_features(features), read_labels(labels)
         with limit_threads(threads), connected(scheduler, workers) as client:
-            try:
-                measured = measure_all(
-                    X,
-                    y,
-                    k=k,
-                    queries=queries,
-                    metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],  # type: ignore[misc]
-                    normalize=normalize,
-                    temperature=_temperature(temperature),
-                    memory_budget=memory,
-                    checkpoint=out,
-                    client=client,
-                    seed=seed,
-                    progress=True,
-                )
-            except KeyboardInterrupt:
-                if out is not None:
-                    print(f"Interrupted; what was done is in {out}, and the same command goes on from there.", file=sys.stderr)
-                raise
+            measured = measure_all(
+                X,
+                y,
+                k=k,
+                queries=queries,
+                metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],  # type: ignore[misc]
+                normalize=normalize,
+                temperature=_temperature(temperature),
+                memory_budget=memory,
+                checkpoint=out,
+                client=client,
+                seed=seed,
+                progress=True,
+            )
         if out is not None:
             if not overwrite:
                 _check_same_data(measured, out)
@@ -133,13 +129,13 @@ def measure(
     show(measured)
     print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or _numba_threads())
     if out is not None:
-        print(f"Report: {out / 'report.html'}")
+        say(f"Report: {out / 'report.html'}")
 
 
 def _check_same_data(measured: "Measurement", out: Path) -> None:
     """Refuse to replace a measurement of what was under the same path before; what was measured now is kept in its parts."""
     found = out / "summary.json"
-    there = json.loads(found.read_text()).get("fingerprint") if found.exists() else None
+    there = read_json(found, "choose another folder, or --overwrite").get("fingerprint") if found.exists() else None
     if there not in (None, measured.fingerprint):
         raise FastentError(
             f"{str(out)!r} holds a measurement of other data (fingerprint {there}, not {measured.fingerprint}): choose another "
@@ -165,9 +161,9 @@ def _check_free(out: Path, asked: dict[str, Any]) -> None:
     if not found.exists() and not (out / "report.html").exists():
         return
     try:
-        there = json.loads(found.read_text())["asked"]
+        there = read_json(found, "choose another folder, or --overwrite")["asked"]
         other = [name for name, value in asked.items() if there[name] != value]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):  # FastentError is a ValueError
         raise FastentError(f"{str(out)!r} holds other results: choose another folder, or --overwrite") from None
     if other:
         raise FastentError(
@@ -177,9 +173,8 @@ def _check_free(out: Path, asked: dict[str, Any]) -> None:
 
 
 def _numba_threads() -> int:
-    import numba
 
-    return int(numba.get_num_threads())
+    return working_threads()
 
 
 def _temperature(text: str) -> Any:

@@ -3,6 +3,7 @@
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from fastent.cli_completion import data_sets, one_of
+from fastent.cli_output import say
 from fastent.errors import FastentError
+from fastent.interrupts import interrupts
 from fastent.training.defaults import DEFAULTS, default_epochs
 
 __all__ = [
@@ -147,27 +150,40 @@ Overwrite = Annotated[bool, option("Replace another run in --out.", OUTPUT, "--o
 AsJson = Annotated[bool, option("Print the result as JSON, and nothing else, on stdout.", OUTPUT, "--json")]
 
 
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"fastent: warning: {message}", file=sys.stderr)
+
+
 def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Bad input ends in one line and exit status 2, an interruption in 130; neither in a traceback."""
 
     @functools.wraps(command)
     def run_command(*args: Any, **options: Any) -> None:
         try:
-            command(*args, **options)
+            interrupts.at_work = True
+            try:
+                with warnings.catch_warnings():
+                    warnings.showwarning = _say_warning
+                    command(*args, **options)
+            except Exception as error:
+                if interrupts.arrived:  # an exception in a callback, or in an import, may come out as another
+                    raise KeyboardInterrupt from error
+                raise
         except FastentError as error:
-            print(f"fastent: error: {error}", file=sys.stderr)
+            say(f"fastent: error: {error}", error=True)
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
             out = options.get("out")
             kept = out is not None and Path(out).is_dir() and any(Path(out).iterdir())
-            print("fastent: interrupted" + f"; the same command goes on from what {out} keeps" * kept, file=sys.stderr)
+            say("fastent: interrupted" + f"; the same command goes on from what {out} keeps" * kept, error=True)
+            interrupts.said = True
             raise typer.Exit(130) from None
         except BrokenPipeError:  # whoever read the output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except OSError as error:
             place = f" {error.filename!r}" if error.filename else ""
-            print(f"fastent: error: {error.strerror or error}{place}", file=sys.stderr)
+            say(f"fastent: error: {error.strerror or error}{place}", error=True)
             raise typer.Exit(2) from error
 
     return run_command

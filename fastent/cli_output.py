@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from fastent.terminal import text_table
+from fastent.printable import printable
+from fastent.terminal import cell, shown, text_table
 
-__all__ = ["fitting_table", "print_cost", "print_json", "readable_seconds", "show"]
+__all__ = ["fitting_table", "print_cost", "print_json", "readable_seconds", "say", "show"]
 
 # Where no terminal says how wide it is, as in a pipe.
 _PIPED = 120
@@ -24,6 +25,11 @@ def show(*results: Any) -> None:
     console = _console()
     for result in results:
         console.print(result)
+
+
+def say(text: Any, *, error: bool = False) -> None:
+    """Print a line, on stderr if it is no result; what cannot be seen in names and paths as escapes."""
+    print(printable(text), file=sys.stderr if error else sys.stdout)
 
 
 def print_json(value: Any) -> None:
@@ -37,7 +43,7 @@ def print_cost(seconds: float, what: str, threads: int) -> None:
     from fastent.memory import readable_bytes
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(f"{seconds:.1f} s {what} on {threads} thread{'s' * (threads > 1)}, peak memory {readable_bytes(peak)}")
+    say(f"{seconds:.1f} s {what} on {threads} thread{'s' * (threads > 1)}, peak memory {readable_bytes(peak)}")
 
 
 def readable_seconds(value: float) -> str:
@@ -57,16 +63,20 @@ def fitting_table(
     def fits(table: Table) -> bool:
         return Measurement.get(console, unlimited, table).maximum <= console.width
 
-    folded = ["\n".join(heading.rsplit(" ", 1)) for heading in headings]
-    for upright, named in ((True, headings), (True, folded), (False, headings), (False, folded)):
-        lines = [named, *rows] if upright else list(zip(named, *rows, strict=True))
+    cells = [[cell(text) for text in row] for row in rows]
+    whole = [shown(heading) for heading in headings]
+    folded = [shown("\n".join(heading.rsplit(" ", 1))) for heading in headings]
+    for upright, named in ((True, whole), (True, folded), (False, whole), (False, folded)):
+        lines = [named, *cells] if upright else list(zip(named, *cells, strict=True))
         table = text_table(title, lines[0], lines[1:], caption)
         if fits(table):
             return table
     for i in range(len(dispensable)):
         kept = [place for place, heading in enumerate(headings) if heading not in dispensable[: i + 1]]
         left_out = f"{caption} Columns hidden to fit the terminal: {', '.join(dispensable[: i + 1])}."
-        table = text_table(title, [folded[place] for place in kept], [[row[place] for place in kept] for row in rows], left_out)
+        table = text_table(
+            title, [folded[place] for place in kept], [[row[place] for place in kept] for row in cells], left_out
+        )
         if fits(table):
             break
     return table

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastent.cli_options import OUTPUT, plain_errors
+from fastent.cli_output import say
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def report(
     else:
         place = out or folders[0] / "report.html"
         _write_anew(folders[0], place)
-    print(place)
+    say(place)
 
 
 def _write_anew(folder: Path, place: Path) -> None:
@@ -60,7 +61,7 @@ def _write_anew(folder: Path, place: Path) -> None:
     try:
         points = _points(stored)
     except FastentError as error:
-        print(f"fastent: the report is without pictures and neighbours: {error}", file=sys.stderr)
+        say(f"fastent: the report is without pictures and neighbours: {error}", error=True)
         points = None
     write_report(stored, place, points=points, command=stored.config.get("command"))
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from fastent.arrays import as_array, as_features, check_finite
 from fastent.errors import FastentError
 
-__all__ = ["NC2", "Between", "Head", "as_head", "nc2", "nc3"]
+__all__ = ["NC2", "ROUNDING", "Between", "Head", "as_head", "centred_alike", "nc2", "nc3"]
 
 Array = NDArray[np.float64]
 
 # Singular values of the class means below the one share of the largest, or the other of the means themselves, which is what
 # double precision leaves of them, are directions in which the means do not differ.
-_RANK_TOLERANCE, _ROUNDING = 1e-10, 16 * np.finfo(np.float64).eps
+_RANK_TOLERANCE, ROUNDING = 1e-10, 16 * np.finfo(np.float64).eps
 
 
 class NC2(NamedTuple):
@@ -40,7 +40,7 @@ class Between(NamedTuple):
     @classmethod
     def of(cls, means: Array) -> "Between":
         _, singular, directions = np.linalg.svd(_centred(means), full_matrices=False)
-        kept = singular > max(_RANK_TOLERANCE * singular[0], _ROUNDING * np.abs(means).max())
+        kept = singular > max(_RANK_TOLERANCE * singular[0], ROUNDING * np.abs(means).max())
         return cls(directions[kept], singular[kept])
 
     def nc1(self, along: Array, within: float) -> float:
@@ -71,12 +71,18 @@ def as_head(weights: Any, bias: Any, n_classes: int, d: int, normalize: bool) ->
         raise FastentError("weights act on the activations as they are: pass normalize=False")
     rows = as_features(weights, name="weights")
     check_finite(rows, name="weights")
-    offsets = np.zeros(n_classes) if bias is None else as_array(bias, "bias").astype(np.float64)
+    offsets = np.zeros(n_classes) if bias is None else as_array(bias, "bias")
+    if offsets.dtype.kind not in "fiub":
+        raise FastentError(f"bias has dtype {offsets.dtype}: a number for each class is needed")
+    offsets = offsets.astype(np.float64)
     if rows.shape != (n_classes, d) or offsets.shape != (n_classes,):
         raise FastentError(
             f"weights have shape {rows.shape}, bias {offsets.shape}: ({n_classes}, {d}) and ({n_classes},) are needed, "
             "a row for each class in sorted order"
         )
+    if not np.isfinite(offsets).all():
+        first = int(np.flatnonzero(~np.isfinite(offsets))[0])
+        raise FastentError(f"bias has {offsets[first]} for class {first}: finite numbers are needed")
     return Head(rows.astype(np.float64), offsets)
 
 
@@ -84,11 +90,18 @@ def nc2(means: Array) -> NC2:
     n_classes = len(means)
     centred = _centred(means)
     norms = np.sqrt((centred**2).sum(1))
-    if norms.mean() == 0:
+    central = centred_alike(means)
+    if central.all():
         return NC2(math.nan, math.nan)
-    unit = np.divide(centred, norms[:, None], out=np.zeros_like(centred), where=norms[:, None] > 0)
+    unit = np.divide(centred, norms[:, None], out=np.zeros_like(centred), where=~central[:, None])
     cosines = (unit @ unit.T)[~np.eye(n_classes, dtype=bool)]
     return NC2(float(norms.std() / norms.mean()), float(np.abs(cosines + 1 / (n_classes - 1)).mean()))
+
+
+def centred_alike(means: Array) -> NDArray[np.bool_]:
+    """Which means lie at the centre of all, as far as double precision can tell: they have no direction from there, (C,)."""
+    alike: NDArray[np.bool_] = np.linalg.norm(_centred(means), axis=1) <= ROUNDING * np.abs(means).max()
+    return alike
 
 
 def nc3(means: Array, weights: Array) -> float:

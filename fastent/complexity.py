@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_features, as_labels, bytes_in_memory, in_memory, kernel_dtype
+from fastent.arrays import Labels, as_features, as_labels, bytes_in_memory, in_memory, kernel_dtype
 from fastent.exact import ExactIndex, index_bytes
 from fastent.geometry import AboutMeans, ClassMoments, about_means, centred_means, moments_of
 from fastent.intervals import Estimate, sample_mean, sample_share
@@ -16,7 +16,9 @@ from fastent.memory import check_fits
 from fastent.options import whole_number
 from fastent.pairs import Block, Points, Side, SweptQueries, shared_segments, sweep, sweep_bytes
 from fastent.progress import Progress
-from fastent.sketch import common_scale
+from fastent.ranges import check_range
+from fastent.remarks import Noted, Remark, one_point
+from fastent.sketch import typical_scale
 from fastent.spanning import SpanningTree, minimum_spanning_tree
 from fastent.spheres import Spheres, spheres
 
@@ -39,7 +41,7 @@ _NEAR = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Complexity:
+class Complexity(Noted):
     """Seven measures of how hard the classes are to tell apart, each in [0, 1], 0 where that is easiest.
 
     Measures that need all rows are NaN, and their arrays None, where only some were asked.
@@ -71,6 +73,8 @@ class Complexity:
         How many points are nearer than the nearest of another class, the point itself among them unless that is at 0.
     intervals : dict of Estimate
         For "n2", "n3", "n4" and "lsc". For n4 over the pairs that might have been drawn, for the others over all rows.
+    notes : tuple of str
+        Classes with one point, why N2 is NaN, whether its interval may be too narrow.
 
     References
     ----------
@@ -92,6 +96,7 @@ class Complexity:
     absorbed: NDArray[np.bool_] | None
     local_set: NDArray[np.int64]
     intervals: dict[str, Estimate]
+    remarks: tuple[Remark, ...] = ()
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name} {getattr(self, name):.4f}" for name in ("n1", "n2", "n3", "n4", "t1", "lsc", "f1"))
@@ -138,27 +143,28 @@ def complexity(
         memory_budget,
     )
     features = in_memory(features)
-    scale = common_scale(features)
-    index = ExactIndex(features, codes=codes, scale=scale, seed=seed)
+    check_range(features)
+    index = ExactIndex(features, codes=codes, seed=seed)
     rows = np.arange(n)
     hits = index.nearest(1, among="own class", progress=progress)
     misses = index.nearest(1, among="other classes", progress=progress)
-    found = margins_from(rows, hits, misses, n, unit=False)
+    found = margins_from(rows, hits, misses, coded, unit=False)
     tree = minimum_spanning_tree(
-        features, scale=scale, index=index, lists=index.nearest(min(_NEAR, n - 1), progress=progress), progress=progress
+        features, index=index, lists=index.nearest(min(_NEAR, n - 1), progress=progress), progress=progress
     )
     between = interpolated_points(features, codes, seed)
     wrong = codes[index.nearest(1, between.X)[1][:, 0]] != between.codes
-    points = Points(features, codes, scale, n_classes)
+    points = Points(features, codes, typical_scale(features), n_classes)
     local_sets = LocalSets(points, misses[0][:, 0])
     sweep(points, None, [local_sets], within_classes=True, progress=progress, description="local sets")
     moments = moments_of(features, codes, n_classes, normalize=False)
     f1 = fisher_complexity(moments, about_means(features, codes, moments))
-    return complexity_from(points, found, local_sets, wrong, f1, tree, spheres(points, found))
+    return complexity_from(points, coded, found, local_sets, wrong, f1, tree, spheres(points, found))
 
 
 def complexity_from(
     points: Points,
+    labels: Labels,
     found: Margins,
     local_sets: "LocalSets",
     wrong: Array,
@@ -171,7 +177,9 @@ def complexity_from(
     if tree is not None:
         border = np.zeros(n, bool)
         border[tree.edges[np.ptp(points.codes[tree.edges], axis=1) > 0]] = True
-    empty = sample_mean(1 - local_sets.count / n, n, least=0, most=1)
+    counts = np.bincount(labels.codes, minlength=len(labels.classes))
+    # A local set is within its class.
+    empty = sample_mean(1 - local_sets.count / n, n, least=1 - counts.max() / n, most=1)
     intervals = {
         "n2": found.intervals["n2"],
         "n3": found.intervals["n3"],
@@ -191,6 +199,7 @@ def complexity_from(
         absorbed=None if covering is None else covering.absorbed,
         local_set=local_sets.count,
         intervals=intervals,
+        remarks=(*found.remarks, *one_point(labels.classes, counts, "n4 has nothing to interpolate there")),
     )
 
 
@@ -201,7 +210,7 @@ class LocalSets:
     """
 
     def __init__(self, points: Points, squared_misses: Array) -> None:
-        self._limits = squared_misses * points.scale**2
+        self._limits = squared_misses
         self._swept = SweptQueries(len(squared_misses))
         self._count = np.zeros(len(squared_misses), np.int64)
 
@@ -211,13 +220,15 @@ class LocalSets:
         rows, columns = block.rows, block.columns
         across = np.zeros(len(rows.ids), np.int64)
         down = np.zeros(len(columns.ids) * block.mirrored, np.int64)
-        pairs = block.squared, block.norms, block.other_norms, block.share, rows.rows, columns.rows
+        found = block.distances
+        pairs = found.squared, found.norms, found.other_norms, found.share, rows.rows, columns.rows
         limits = self._limits[rows.place]
         limits_down = self._limits[columns.place] if block.mirrored else limits
+        scaled, scaled_down = found.scaled(limits), found.scaled(limits_down)
         for here, there in shared_segments(rows, columns):
-            count_nearer(*pairs, here, there, limits, across)
+            count_nearer(*pairs, here, there, limits, scaled, across)
             if block.mirrored:
-                count_nearer_down(*pairs, here, there, limits_down, down)
+                count_nearer_down(*pairs, here, there, limits_down, scaled_down, down)
         return across, down
 
     def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array]) -> None:
@@ -254,7 +265,7 @@ def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> Points
 
 def fisher_complexity(moments: ClassMoments, about: AboutMeans) -> float:
     """F1, from the scatter of each feature between and within classes."""
-    between = moments.counts @ centred_means(moments.means, moments.counts) ** 2
+    between = moments.counts @ centred_means(moments.apart, moments.counts) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(between > 0, between / about.features, 0.0)
     return float(1 / (1 + ratio.max()))

@@ -18,6 +18,8 @@ __all__ = ["cka", "participation_ratio", "participation_ratio_of"]
 Array = NDArray[np.float64]
 
 _BLOCK_BYTES = 4 << 20
+# 1 over anything below this overflows.
+_TINY = 1e-308
 
 
 def participation_ratio(X: Any) -> float:
@@ -52,22 +54,25 @@ def participation_ratio(X: Any) -> float:
     features = as_features(X)
     check_finite(features)
     first, total = np.asarray(features[0], np.float64), np.zeros(features.shape[1])
+    largest = 0.0
     for _, block in row_blocks(features, block_bytes=_BLOCK_BYTES):
         for rows in _pieces(block):
-            total += (rows - first).sum(0)  # of equal rows exactly 0, whatever they are
-    return participation_ratio_of(features, first + total / len(features))
+            offsets = _differences(rows, first, "X")
+            total += offsets.sum(0)  # of equal rows exactly 0, whatever they are
+            largest = max(largest, float(np.abs(offsets).max()))
+    return participation_ratio_of(features, first + total / len(features), scale=1 / max(largest, _TINY))
 
 
-def participation_ratio_of(X: NDArray[Any], mean: Array, client: Any = None) -> float:
-    """The same where the mean (d,) is known."""
+def participation_ratio_of(X: NDArray[Any], mean: Array, client: Any = None, *, scale: float = 1.0) -> float:
+    """The same where the mean (d,) is known; deviations times `scale` have squares that neither overflow nor vanish."""
     n, d = X.shape
     check_fits(8 * (d * d if d <= n else n * n + n * d), f"the covariance of {n} x {d} points", "measure fewer rows")
     if d <= n:
         products = np.zeros((d, d))
-        for part in spread(client, partial(_products_of_part, X, mean), parts(X), in_threads=True):
+        for part in spread(client, partial(_products_of_part, X, mean, scale), parts(X), in_threads=True):
             products += part
     else:
-        deviations = np.asarray(X[:], np.float64) - mean
+        deviations = (np.asarray(X[:], np.float64) - mean) * scale
         products = deviations @ deviations.T
     # The trace is the sum of the eigenvalues, the sum of squares that of their squares.
     products = _scaled(products)
@@ -75,13 +80,21 @@ def participation_ratio_of(X: NDArray[Any], mean: Array, client: Any = None) -> 
     return float(np.trace(products) ** 2 / squares) if squares > 0 else np.nan
 
 
-def _products_of_part(X: NDArray[Any], mean: Array, piece: tuple[int, int]) -> Array:
+def _differences(rows: NDArray[Any], origin: Array, name: str) -> Array:
+    with np.errstate(over="ignore"):
+        differences: Array = rows - origin
+    if not np.isfinite(differences).all():
+        raise FastentError(f"{name} has values whose differences overflow float64: rescale {name}")
+    return differences
+
+
+def _products_of_part(X: NDArray[Any], mean: Array, scale: float, piece: tuple[int, int]) -> Array:
     """(d, d) sums of products of deviations."""
     products = np.zeros((X.shape[1],) * 2)
     size = max(1, _BLOCK_BYTES // (8 * X.shape[1]))
     for start in range(*piece, size):
         rows = np.asarray(X[start : min(start + size, piece[1])])
-        deviations = rows.astype(np.float64) - mean
+        deviations = (rows.astype(np.float64) - mean) * scale
         products += deviations.T @ deviations
     return products
 
@@ -139,7 +152,7 @@ def cka(X: Any, Y: Any) -> float:
 def _gram(rows: NDArray[Any], name: str) -> Array:
     check_finite(rows, name=name)
     centred = np.asarray(rows[:], np.float64)
-    centred = centred - centred[0]  # equal rows are 0 then, and their mean too
+    centred = _differences(centred, centred[0], name)  # equal rows are 0 then, and their mean too
     centred = _scaled(centred - centred.mean(0))
     products: Array = centred @ centred.T
     return products
@@ -149,26 +162,38 @@ def _products(X: NDArray[Any], Y: NDArray[Any]) -> tuple[float, float, float]:
     """Squared norms of X'X, Y'Y and Y'X, centred, in one pass over both, about means of the first rows."""
     d = X.shape[1]
     size = max(1, _BLOCK_BYTES // (8 * (d + Y.shape[1])))
-    origin = scale = None
-    products, sums = np.zeros((d + Y.shape[1],) * 2), np.zeros(d + Y.shape[1])
+    origin, scale = None, np.zeros(2)
+    sides = np.repeat([0, 1], [d, Y.shape[1]])
+    products, sums = np.zeros((len(sides),) * 2), np.zeros(len(sides))
     for start in range(0, len(X), size):
         here = slice(start, start + size)
         rows = np.concatenate([np.asarray(X[here], np.float64), np.asarray(Y[here], np.float64)], 1)
         if not np.isfinite(rows).all():
             check_finite(X)
             check_finite(Y, name="Y")
-        if origin is None or scale is None:
-            origin = rows[0] + (rows - rows[0]).mean(0)
-            # Of no consequence to the ratio, but squares of squares stay within range.
-            spread = np.abs(rows - origin)
-            scale = np.repeat([spread[:, :d].max() or 1.0, spread[:, d:].max() or 1.0], [d, len(origin) - d])
-        rows = (rows - origin) / scale
+        if origin is None:
+            origin = rows[0] + _differences(rows, rows[0], "X or Y").mean(0)
+        rows = _differences(rows, origin, "X or Y")
+        # Scales are of no consequence to the ratio, but squares of squares stay within range.
+        spread = np.abs(rows)
+        largest = np.maximum(scale, [_power_below(spread[:, :d].max()), _power_below(spread[:, d:].max())])
+        if (largest > scale).any():
+            shrink = np.where(scale > 0, scale / np.where(largest > 0, largest, 1), 1)[sides]
+            products *= np.outer(shrink, shrink)
+            sums *= shrink
+            scale = largest
+        rows /= np.where(scale > 0, scale, 1)[sides]
         products += rows.T @ rows
         sums += rows.sum(0)
     products -= np.outer(sums, sums) / len(X)
     blocks = products[:d, :d], products[d:, d:], products[d:, :d]
     own, other, across = (float((block**2).sum()) for block in blocks)
     return own, other, across
+
+
+def _power_below(value: float) -> float:
+    """The power of two that is at most the value; 0 for 0."""
+    return float(np.ldexp(1.0, np.frexp(value)[1] - 1)) if value > 0 else 0.0
 
 
 def _scaled(rows: Array) -> Array:

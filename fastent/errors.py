@@ -1,10 +1,18 @@
 """The errors that fastent raises on purpose."""
 
+from fastent.printable import printable, shortened
+
 __all__ = ["DivergedError", "FastentError"]
+
+
+# More of a message is nobody's to read: it quotes a label or a list.
+_LONGEST = 2000
 
 
 class FastentError(ValueError):
     """Bad input: the message names what was wrong, the value and the remedy.
+
+    It is one line: what cannot be seen in the names that it quotes is written as escapes, and very long ones are shortened.
 
     Examples
     --------
@@ -14,6 +22,9 @@ class FastentError(ValueError):
     ...
     fastent.errors.FastentError: X has 1 row but labels has 2: pass one label for each row
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(shortened(printable(message), _LONGEST))
 
 
 class DivergedError(FastentError):

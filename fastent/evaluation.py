@@ -1,6 +1,8 @@
 """A torch model that is looked at and afterwards is what it was: modes, random states, gradients, place."""
 
 import random
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -8,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastent.errors import FastentError
+from fastent.threads import heed_fork
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["evaluating", "placed", "torch_device"]
+__all__ = ["evaluating", "placed", "torch_device", "uncompiled"]
+
+_stance_lock = threading.Lock()
+_stances: list[Any] = []  # torch's own, then an entry for each `uncompiled` that has been entered
 
 
 @contextmanager
@@ -24,6 +30,7 @@ def evaluating(model: "nn.Module") -> Iterator[None]:
     """
     import torch
 
+    heed_fork()
     training = [module for module in model.modules() if module.training]
     places = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.device.type == "cuda"}
     of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (a model may draw from it)
@@ -38,6 +45,30 @@ def evaluating(model: "nn.Module") -> Iterator[None]:
             np.random.set_state(of_numpy)  # noqa: NPY002
             # Weights that were cast while no gradient was taken would be used again by the next training step.
             torch.clear_autocast_cache()
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """What torch.compile compiled runs as it was written, because compiled code knows nothing of hooks that came later.
+
+    torch has one stance for all threads: the first that enters sets it, the last that leaves restores it.
+    """
+    import torch
+
+    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):  # nothing is compiled, or torch < 2.6
+        yield
+        return
+    with _stance_lock:
+        if not _stances:
+            _stances.append(torch.compiler.set_stance("force_eager"))  # setting it, it keeps the one before
+        _stances.append(None)
+    try:
+        yield
+    finally:
+        with _stance_lock:
+            _stances.pop()
+            if len(_stances) == 1:
+                _stances.pop().__exit__(None, None, None)
 
 
 @contextmanager

@@ -8,19 +8,19 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays import kernel_dtype, row_blocks
 from fastent.kernels.bounds import QUERIES
+from fastent.kernels.distance import squared_lengths
 from fastent.kernels.search import BLUR, Found, Points, make_desk, search
 from fastent.kernels.tree import TILE, Tree, bounding_boxes, build_tree, lay_out_tiles
 from fastent.progress import Progress, interruptible, reporting
-from fastent.sketch import FINEST, Frame, common_scale, take_frame
-from fastent.threads import in_parallel
+from fastent.sketch import FINEST, Frame, take_frame
+from fastent.threads import in_parallel, working_threads
 
-__all__ = ["Asked", "ExactIndex", "Outsiders", "View", "Work", "index_bytes"]
+__all__ = ["Asked", "ExactIndex", "Outsiders", "View", "Work", "as_compared", "index_bytes"]
 
 Array = NDArray[Any]
 
@@ -75,13 +75,11 @@ class ExactIndex:
     Parameters
     ----------
     X : (n, d)
-        From `as_features`, finite; any dtype and memory order.
+        From `as_features`, and within the range of `check_range`; any dtype and memory order.
     codes : (n,) int64, optional
         Classes, from 0. Tiles then hold one class each, and a search can be confined to a query's own class or to all others.
     unit : bool
-        Search among the rows scaled to unit length.
-    scale : float, optional
-        From `common_scale` of X and of the points that will be asked, where these are no rows.
+        Compare rows by the angle between them: what is found are squared distances of rows of unit length, 2 (1 - cos).
     seed : int
         Of the samples from which frame and sizes are taken. It cannot change what is found.
     n_queries : int, optional
@@ -90,11 +88,6 @@ class ExactIndex:
         Of the same rows, by other classes: its sketches will do.
     view : View, optional
         How an index of other rows sees points: so does this one, if it can.
-
-    Raises
-    ------
-    FastentError
-        `unit` and a row of zeros; values whose distances single precision cannot hold.
     """
 
     def __init__(
@@ -103,7 +96,6 @@ class ExactIndex:
         *,
         codes: Array | None = None,
         unit: bool = False,
-        scale: float | None = None,
         seed: int = 0,
         n_queries: int | None = None,
         like: "ExactIndex | None" = None,
@@ -114,14 +106,12 @@ class ExactIndex:
         whole = Sizes(-(-d // 8) * 8, 0)
         once = codes is None and n_queries is not None and n_queries <= _FEW_QUERIES
         scan = once or n < _FEW_POINTS or d <= _FEW_FEATURES
-        if unit or scale is None:
-            scale = 1.0 if unit else common_scale(X) if like is None else like.view.frame.scale
-        if view is not None and not (view.frame.scale == scale and (view.sizes == whole if scan else view.frame.axes.size)):
+        if view is not None and not (view.sizes == whole if scan else view.frame.axes.size):
             view = None
         if view is not None:
             self._frame, self.sizes = view
         elif like is None:
-            self._frame = take_frame(X, n_axes=0 if scan else min(d, FINEST - 1), unit=unit, scale=scale, seed=seed)
+            self._frame = take_frame(X, n_axes=0 if scan else min(d, FINEST - 1), unit=unit, seed=seed)
             self.sizes = whole if scan else _SIZES[0]
         else:
             self._frame, self.sizes = like._frame, like.sizes
@@ -134,9 +124,10 @@ class ExactIndex:
         self._position = np.empty(n, np.int64)
         self._position[self._order] = np.arange(n)
         rows = self._rows(X)
+        lengths = squared_lengths(rows) if unit else np.empty(0)
 
         def arrange(sketches: list[Array]) -> None:
-            self._points = _points(start, self._order, rows, sketches)
+            self._points = _points(start, self._order, rows, lengths, sketches)
             self._tree = Tree(left, right, tile, *bounding_boxes(left, right, tile, self._points.lower, self._points.upper))
 
         arrange(sketches)
@@ -149,14 +140,16 @@ class ExactIndex:
 
     def _rows(self, X: Array) -> Array:
         """In tile order; X itself where it is that already."""
-        ready = type(X) is np.ndarray and X.dtype == kernel_dtype(X) and X.flags.c_contiguous and X.flags.aligned
-        if ready and self._frame.keeps_rows and np.array_equal(self._order, np.arange(len(X))):
+        dtype = kernel_dtype(X)
+        ready = type(X) is np.ndarray and X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned
+        keeps = not self._frame.unit or dtype == np.float32
+        if ready and keeps and np.array_equal(self._order, np.arange(len(X))):
             return X
-        rows = np.empty(X.shape, kernel_dtype(X))
+        rows = np.empty(X.shape, dtype)
 
         def put(begin: int) -> None:
             block = slice(begin, begin + _BLOCK_ROWS)
-            rows[self._position[block]] = self._frame.scaled(X[block].astype(rows.dtype, copy=False))
+            rows[self._position[block]] = as_compared(X[block].astype(dtype, copy=False), self._frame.unit)
 
         in_parallel(put, range(0, len(X), _BLOCK_ROWS))
         return rows
@@ -191,6 +184,7 @@ class ExactIndex:
         ----------
         queries : (q,) int64, (q, d), Outsiders or Asked, optional
             Row numbers, each left out of its own neighbours (all rows unless said); or points that are no rows.
+            Points are of the rows' own dtype, from `kernel_dtype`.
         among : str
             Which rows are searched; classes not with points alone.
         within : (q,) float64, optional
@@ -205,9 +199,9 @@ class ExactIndex:
             count=np.empty(0, np.int64),
         )
         if within is not None:
-            found.squared[:] = within[:, None] * self._frame.scale**2
+            found.squared[:] = within[:, None]
         self.work = self._search(asked, found, among, progress)
-        return found.squared / self._frame.scale**2, found.index
+        return found.squared, found.index
 
     def count_nearer(self, squared: Array, queries: Array | None = None, *, progress: Progress = None) -> NDArray[np.int64]:
         """How many rows are nearer to each query than a distance, given by its square (q,); the query itself not counted."""
@@ -215,7 +209,7 @@ class ExactIndex:
         found = Found(
             squared=np.empty((0, 0)),
             index=np.empty((0, 0), np.int64),
-            radius=np.asarray(squared, np.float64) * self._frame.scale**2,
+            radius=np.asarray(squared, np.float64),
             count=np.zeros(len(asked.points.ids), np.int64),
         )
         self.work = self._search(asked, found, "all", progress)
@@ -237,15 +231,19 @@ class ExactIndex:
         if not isinstance(queries, Outsiders) and queries.ndim == 1:
             at = self._position[queries]
             sketches, rows, own, codes = [known.sketch[at], known.fine[at]], known.rows[at], queries, self._codes[queries]
+            lengths = known.lengths[at] if self._frame.unit else known.lengths
         else:
             if not isinstance(queries, Outsiders):
                 queries = Outsiders(queries, np.full(len(queries), -1), np.zeros(len(queries), np.int64))
             points, own, codes = queries
             sketches = self._sketches(points, self.sizes)
-            rows = np.concatenate([self._frame.scaled(block) for _, block in row_blocks(points)]).astype(known.rows.dtype)
+            rows = np.concatenate([as_compared(block, self._frame.unit) for _, block in row_blocks(points)])
+            rows = rows.astype(known.rows.dtype, copy=False)
+            lengths = squared_lengths(rows) if self._frame.unit else known.lengths
         order, groups, _ = _by_class(codes, sketches[0])
         start = _pieces(build_tree(sketches[0], order, groups)[3])
-        return Asked(_points(start, order, rows[order], sketches), own[order], codes[order[start[:-1]]])
+        lengths = lengths[order] if self._frame.unit else lengths
+        return Asked(_points(start, order, rows[order], lengths, sketches), own[order], codes[order[start[:-1]]])
 
     def _search(self, asked: "Asked", found: Found, among: str, progress: Progress) -> Work:
         n_tiles = len(asked.classes)
@@ -258,10 +256,11 @@ class ExactIndex:
 
         def look_up(tiles: Array) -> tuple[int, Array]:
             desk = make_desk(self._points.sketch.shape[1])
-            search(self._points, self._tree, asked.points, asked.own, entry, barred, tiles, found, stop, desk)
+            points, lens = self._points, self._frame.lens
+            search(points, self._tree, asked.points, asked.own, entry, barred, tiles, lens, found, stop, desk)
             return len(tiles), desk.work
 
-        threads = numba.get_num_threads()
+        threads = working_threads()
         batches = np.array_split(enter, min(n_tiles, max(32 * threads, n_tiles // 16)))
         work, done = np.zeros(5, np.int64), 0
         with (
@@ -289,7 +288,7 @@ class ExactIndex:
         queries = generator.choice(n, min(_PILOT_QUERIES, n), replace=False)
         points = np.sort(generator.choice(n, min(_PILOT_POINTS, n), replace=False))
         k = min(_PILOT_K, n - 1)
-        reach = self.nearest(k, queries)[0][:, -1:] * self._frame.scale**2
+        reach = (np.sqrt(self.nearest(k, queries)[0][:, -1:]) * self._frame.scale) ** 2
         scanned = self.work.scanned / (len(queries) * n)
         sizes = sorted({size for each in choices if each.fine for size in each})
         passed = {
@@ -321,17 +320,25 @@ class Asked(NamedTuple):
         return self._replace(own=own[self.points.ids])
 
 
-def _points(start: Array, order: Array, rows: Array, sketches: list[Array]) -> Points:
+def as_compared(rows: Array, unit: bool) -> Array:
+    """Rows from which distances are taken: as they are; for angles, of a length whose square double precision can hold."""
+    if not unit or rows.dtype == np.float32:
+        return rows
+    scaled: Array = np.ldexp(rows, -np.frexp(np.abs(rows).max(1, keepdims=True))[1])
+    return scaled
+
+
+def _points(start: Array, order: Array, rows: Array, lengths: Array, sketches: list[Array]) -> Points:
     """Points from rows that are in tile order, and sketches that are not, which are let go as they are used."""
     fine = _taken(sketches.pop(), order)
     sketch = _taken(sketches.pop(), order)
     tiled, norms, centre, lower, upper, blur = lay_out_tiles(sketch, start, BLUR)
-    return Points(start, order, rows, sketch, fine, tiled, norms, centre, lower, upper, blur)
+    return Points(start, order, rows, lengths, sketch, fine, tiled, norms, centre, lower, upper, blur)
 
 
 def _pieces(start: Array) -> Array:
     """Tiles cut smaller where they are too few to keep all threads at work."""
-    width = min(TILE, max(QUERIES, -(-int(start[-1]) // (4 * numba.get_num_threads()))))
+    width = min(TILE, max(QUERIES, -(-int(start[-1]) // (4 * working_threads()))))
     return np.unique(np.concatenate([start, *(np.arange(a, b, width) for a, b in pairwise(start))]))
 
 
@@ -375,11 +382,11 @@ def index_bytes(X: Any, q: int, k: int) -> int:
     """Memory that an index of X and a search for the k nearest of q queries take at most, X itself not counted.
 
     For each row: the row itself in tile order; its sketch and its finer one, one of them twice while it is put in order, or
-    the whole point twice; 96 bytes of numbers, boxes and norms. The same for each query, if these are not all rows. Beside that
-    the queries' lists, in double precision and as returned.
+    the whole point twice; 104 bytes of numbers, boxes and norms. The same for each query, if these are not all rows. Beside
+    that the queries' lists, in double precision and as returned.
     """
     n, d = X.shape
     whole = -(-d // 8) * 8
     largest = 0 if n < _FEW_POINTS or d <= _FEW_FEATURES else max(sketch + 2 * fine for sketch, fine in _SIZES)
-    row = kernel_dtype(X).itemsize * d + 4 * max(2 * whole, largest) + 96
+    row = kernel_dtype(X).itemsize * d + 4 * max(2 * whole, largest) + 104
     return int((n + (q if q != n else 0)) * row + q * (32 * k + 16))

@@ -1,5 +1,6 @@
 """Files appear under their final name only when they are whole, and what is read is not trusted."""
 
+import errno
 import fcntl
 import glob
 import os
@@ -11,13 +12,33 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastent.errors import FastentError
+from fastent.npy import read_array, read_npy, read_npz
+from fastent.reading import as_path, first_line
 
-__all__ = ["alone_in", "atomic_path", "first_line", "output_folder", "read_array", "read_npy", "read_npz", "write_text"]
+__all__ = [
+    "alone_in",
+    "atomic_path",
+    "first_line",
+    "output_folder",
+    "read_array",
+    "read_npy",
+    "read_npz",
+    "write_parquet",
+    "write_text",
+]
 
+# What is wrong with a place for a file, and what helps.
+_NOT_A_PLACE = {
+    errno.ENOENT: "make its folder first, or name another",
+    errno.ENOTDIR: "name a folder that is one",
+    errno.EISDIR: "name a file in it",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.EROFS: "choose a folder that you may write to",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "choose a path without links that lead back to themselves",
+}
 # In the names of temporary files: whose they are.
 _HOST = re.sub(r"\W", "", socket.gethostname())[:16] or "here"
 
@@ -28,9 +49,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     What a writer of the same file has left that was killed is removed first.
     """
-    path = Path(path)
-    _remove_abandoned(path)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.{_HOST}-{os.getpid()}-", suffix=path.suffix, dir=path.parent)
+    path = as_path(path, "a file to write to")
+    try:
+        _remove_abandoned(path)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.{_HOST}-{os.getpid()}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        if error.errno not in _NOT_A_PLACE:
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise FastentError(f"cannot write {str(path)[:200]!r} ({error.strerror}): {_NOT_A_PLACE[error.errno]}") from error
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -70,19 +98,34 @@ def _alive(process: int) -> bool:
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(_as_utf8(text))
+
+
+def write_parquet(path: str | os.PathLike[str], table: Any, **options: Any) -> None:
+    """Write a pyarrow Table; whatever bytes the path has, which pyarrow itself takes for text."""
+    import pyarrow.parquet
+
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        pyarrow.parquet.write_table(table, stream, **options)
+
+
+def _as_utf8(text: str) -> bytes:
+    """Names of files may hold bytes that are no UTF-8, or text that the locale did not decode: both are shown."""
+    with suppress(UnicodeEncodeError):
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text.encode("utf-8", "backslashreplace")
 
 
 def output_folder(path: str | os.PathLike[str]) -> Path:
     """Make the folder `path` (and its parents) and check that it can be written to."""
-    folder = Path(path)
+    folder = as_path(path, "a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise FastentError(
-            f"cannot write to the folder {str(folder)!r} ({error.strerror}): choose another output folder"
+            f"cannot write to the folder {str(folder)[:200]!r} ({error.strerror}): choose another output folder"
         ) from error
     return folder
 
@@ -104,66 +147,3 @@ def alone_in(folder: Path | None) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def read_npz(path: str | os.PathLike[str], remedy: str) -> dict[str, NDArray[Any]]:
-    """Read all arrays of an .npz; a file that is damaged, or holds pickled objects, is refused with the `remedy`."""
-    try:
-        # Opened here because numpy leaves a file open that turns out to be no archive.
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except Exception as error:  # a damaged archive can raise anything
-        raise FastentError(f"{str(path)!r} is damaged or no .npz of plain arrays ({first_line(error)}): {remedy}") from error
-
-
-def read_npy(path: str | os.PathLike[str], remedy: str = "save it with numpy.save") -> NDArray[Any]:
-    """Map an .npy into memory; a file that is missing, damaged or holds pickled objects is refused with the `remedy`."""
-    try:
-        if Path(path).is_file():
-            return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-    except Exception as error:  # a damaged header can raise anything
-        raise FastentError(_why_no_npy(Path(path), error, remedy)) from error
-    raise FastentError(f"no file {str(path)!r}: check the path")
-
-
-def _why_no_npy(path: Path, error: Exception, remedy: str) -> str:
-    """What numpy itself says would in two cases suggest to load the file in a way that runs whatever code it holds."""
-    with open(path, "rb") as stream:
-        if stream.read(6) != b"\x93NUMPY":
-            return f"{str(path)!r} is no .npy: {remedy}"
-        stream.seek(0)
-        with suppress(Exception):  # a damaged header again
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            if read(stream)[2].hasobject:
-                return f"{str(path)!r} holds Python objects: save numbers, or for labels y.astype(str), with numpy.save"
-    return f"{str(path)!r} is damaged or no .npy of numbers ({first_line(error)}): {remedy}"
-
-
-def read_array(place: str, usual: str) -> NDArray[Any]:
-    """An .npy, mapped; or one member of an .npz, named as FILE.npz:NAME, or else called `usual`, or else the only one."""
-    path, _, name = place.partition(".npz:")
-    if not name and not path.endswith(".npz"):
-        return read_npy(place)
-    path = f"{path}.npz" if name else path
-    if not Path(path).is_file():
-        raise FastentError(f"no file {path!r}: check the path")
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            members = stored.files
-            wanted = name or (usual if usual in members or len(members) != 1 else members[0])
-            if wanted in members:
-                return stored[wanted]  # type: ignore[no-any-return]
-    except Exception as error:  # a damaged archive can raise anything
-        raise FastentError(
-            f"{path!r} is damaged or no .npz of plain arrays ({first_line(error)}): save it with numpy.savez"
-        ) from error
-    raise FastentError(
-        f"{path!r} holds {', '.join(members)}, not {wanted!r}: name one, as {path}:{members[0]}"
-        if members
-        else f"{path!r} holds nothing: save arrays with numpy.savez"
-    )
-
-
-def first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,9 +1,10 @@
 """Class geometry: radii, distances, scatter ratios and neural collapse, from class moments gathered in one pass."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from scipy.spatial.distance import cdist
 
 from fastent.arrays import (
     Labels,
+    as_array,
     as_features,
     as_labels,
     check_finite,
@@ -19,12 +21,17 @@ from fastent.arrays import (
     row_blocks,
     unit_rows,
     which_rows,
+    zero_rows,
 )
 from fastent.chunks import parts
 from fastent.collapse import NC2, Between, Head, as_head, nc2, nc3
+from fastent.degenerate import geometry_remarks, rows_of_zeros
 from fastent.errors import FastentError
-from fastent.options import whole_number
+from fastent.memory import check_fits
+from fastent.options import flag, whole_number
+from fastent.remarks import Noted, Remark
 from fastent.spread import everywhere, spread_rows
+from fastent.threads import working_threads
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,12 +50,14 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+# Squares of values below this, and sums of squares below that, may have lost digits.
+_SMALLEST, _VANISHING = 1e-140, 1e-280
 # Sums of a part are kept apart in so many runs of rows, if these take no more bytes.
 _SUMS, _SUMS_BYTES = 16, 128 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class ClassGeometry:
+class ClassGeometry(Noted):
     """Where the classes of a representation lie, how wide they are and how well they are separated.
 
     Of unit rows, as the source paper has it, unless `normalize` is False: the two are not comparable.
@@ -86,6 +95,9 @@ class ClassGeometry:
         Share of points that the linear layer and the nearest class mean decide differently, in [0, 1]. None without weights.
     normalize : bool
         Whether rows were scaled to unit length first.
+    notes : tuple of str
+        Classes with one point, classes whose means coincide and what is infinite or NaN for it; rows of zeros that `normalize`
+        cannot scale (not from `ClassMoments`).
 
     References
     ----------
@@ -107,6 +119,7 @@ class ClassGeometry:
     nc3: float | None
     nc4: float | None
     normalize: bool = True
+    remarks: tuple[Remark, ...] = ()
 
     def __repr__(self) -> str:
         n_classes, d = self.means.shape
@@ -161,7 +174,10 @@ class ClassMoments:
     def __init__(self, n_classes: int, n_features: int, *, normalize: bool = True, scatter: bool = False) -> None:
         n_classes = whole_number("n_classes", n_classes, minimum=1)
         n_features = whole_number("n_features", n_features, minimum=1)
-        self.normalize = bool(normalize)
+        self.normalize = flag("normalize", normalize)
+        scatter = flag("scatter", scatter)
+        needed = 16 * n_classes * (n_features + 1) + 8 * n_features**2 * scatter
+        check_fits(needed, f"moments of {n_classes} classes of {n_features} features", "use fewer classes or features")
         # Everything is relative to `_shift`, the first (scaled) row seen of each class: exact zeros for a class of equal
         # rows, no cancellation for a class far from the origin.
         self._shift = np.zeros((n_classes, n_features))
@@ -195,15 +211,20 @@ class ClassMoments:
         """In so many sums that are added up at the end; as many as threads unless said."""
         seen = ClassMoments(self.n_classes, self.n_features, normalize=self.normalize, scatter=self._scatter is not None)
         for start, block in row_blocks(features):
-            seen._add_block(block, codes[start : start + len(block)], self, sums)
+            seen._add_block(block, codes[start : start + len(block)], self, sums, start)
         if not np.isfinite(seen._squares).all():
             check_finite(features)
-            largest = max(float(np.abs(block).max()) for _, block in row_blocks(features))
-            raise FastentError(f"X has values up to {largest:g}, whose squares overflow float64: rescale X")
+            if self.normalize:
+                raise FastentError("X has rows of a norm below 1e-308, which float64 cannot scale to unit length: rescale X")
+            raise FastentError(f"X has values up to {_largest(features):g}, whose squares overflow float64: rescale X")
+        if not self.normalize and seen._squares.max() < _VANISHING and 0 < _largest(features) < _SMALLEST:
+            raise FastentError(f"X has no value above {_largest(features):g}, and squares vanish in float64: rescale X")
         self.merge(seen)
 
     def merge(self, other: "ClassMoments") -> "ClassMoments":
         """Add the points of `other` to these and return self."""
+        if not isinstance(other, ClassMoments):
+            raise FastentError(f"other is {type(other).__name__}: pass the ClassMoments of other points")
         mine = (self.n_classes, self.n_features, self.normalize, self._scatter is not None)
         theirs = (other.n_classes, other.n_features, other.normalize, other._scatter is not None)
         if mine != theirs:
@@ -232,13 +253,15 @@ class ClassMoments:
         FastentError
             Fewer than two classes, or a class without points.
         """
-        names = np.arange(self.n_classes) if classes is None else np.asarray(classes)
+        names = np.arange(self.n_classes) if classes is None else as_array(classes, "classes")
+        if names.shape != (self.n_classes,):
+            raise FastentError(f"classes has shape {names.shape}: {self.n_classes} names are needed, one for each class")
         if self.n_classes < 2:
             raise FastentError("geometry needs at least 2 classes, there is 1")
         empty = np.flatnonzero(self._counts == 0)
         if len(empty):
             raise FastentError(f"{len(empty)} of {self.n_classes} classes have no points, first {names[empty[0]]!s}: drop them")
-        return _geometry(names, self, Between.of(self.means), None, None)
+        return _geometry(names, self, Between.of(self.apart), None, None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of everything, as numpy arrays and booleans, for a checkpoint."""
@@ -253,45 +276,62 @@ class ClassMoments:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace everything by a `state_dict` of moments made with the same arguments."""
+        if not isinstance(state, Mapping):
+            raise FastentError(f"state is {type(state).__name__}: pass what state_dict() returned")
         expected = self.state_dict()
         if set(state) != set(expected):
-            raise FastentError(f"state_dict has keys {sorted(state)}, expected {sorted(expected)}")
+            raise FastentError(
+                f"state_dict has keys {sorted(state)}, expected {sorted(expected)}: pass what state_dict() returned"
+            )
+        checked = {name: _checked_part(name, part) for name, part in state.items() if name != "normalize" and part is not None}
         for key, value in expected.items():
-            if np.shape(state[key]) != np.shape(value) or (key == "normalize" and state[key] != value):
-                raise FastentError(
-                    f"state_dict is for other moments: {key} is {_describe(state[key])}, expected {_describe(value)}"
-                )
-        self._shift, self._sums = np.array(state["shift"], np.float64), np.array(state["sums"], np.float64)
-        self._counts, self._squares = np.array(state["counts"], np.int64), np.array(state["squares"], np.float64)
-        self._scatter = None if state["scatter"] is None else np.array(state["scatter"], np.float64)
+            given: Any = flag(key, state[key]) if key == "normalize" else checked.get(key)
+            if (
+                np.shape(given) != np.shape(value)
+                or (given is None) != (value is None)
+                or (key == "normalize" and given != value)
+            ):
+                raise FastentError(f"state_dict is for other moments: {key} is {_describe(given)}, expected {_describe(value)}")
+        counts = checked["counts"]
+        wrong = np.flatnonzero((counts < 0) | (counts >= 2.0**63) | (counts != np.rint(counts)))
+        if len(wrong):
+            raise FastentError(
+                f"state_dict has a count of {counts[wrong[0]]:g} for class {wrong[0]}: it is damaged, load another"
+            )
+        self._shift, self._sums, self._squares = checked["shift"], checked["sums"], checked["squares"]
+        self._counts, self._scatter = counts.astype(np.int64), checked.get("scatter")
 
     def _check_codes(self, labels: Any, n: int) -> NDArray[np.int64]:
-        codes = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+        codes = as_array(labels, "labels")
         if codes.ndim != 1 or codes.dtype.kind not in "iub":
             raise FastentError(
                 f"labels have shape {codes.shape} and dtype {codes.dtype}: class numbers 0..{self.n_classes - 1}, one for each "
                 "row, are needed; fe.geometry takes labels of any kind"
             )
         check_lengths(n, len(codes))
+        if codes.dtype == np.uint64 and len(codes) and codes.max() >= 2**63:  # negative as int64
+            self._refuse_label(codes.max(), int(codes.argmax()))
         return codes.astype(np.int64, copy=False)
 
-    def _add_block(self, block: NDArray[Any], codes: NDArray[np.int64], origin: "ClassMoments", sums_apart: int | None) -> None:
-        """Add kernel-ready rows; a class not seen before is measured from the shift of `origin`, or else from its first row."""
-        import numba
+    def _refuse_label(self, label: Any, row: int) -> NoReturn:
+        classes = f"0..{self.n_classes - 1} are, for n_classes={self.n_classes}"
+        raise FastentError(f"label {label} is no class number: {classes}; the first such label is at row {row}")
 
+    def _add_block(
+        self, block: NDArray[Any], codes: NDArray[np.int64], origin: "ClassMoments", sums_apart: int | None, start: int = 0
+    ) -> None:
+        """Add kernel-ready rows; a class not seen before is measured from the shift of `origin`, or else from its first row."""
         from fastent.kernels.moments import class_moments, first_rows
 
         first, stray = first_rows(codes, self.n_classes)
         if stray >= 0:
-            raise FastentError(
-                f"label {codes[stray]} is no class number: 0..{self.n_classes - 1} are, for n_classes={self.n_classes}"
-            )
+            self._refuse_label(codes[stray], start + int(stray))
         new = (self._counts == 0) & (first >= 0)
         known = new & (origin._counts > 0)
         self._shift[known] = origin._shift[known]
         for c in np.flatnonzero(new & ~known):
             self._shift[c] = self._scaled(block[first[c]][None])[0]
-        threads = numba.get_num_threads() if sums_apart is None else sums_apart
+        threads = working_threads() if sums_apart is None else sums_apart
         counts, sums, squares = class_moments(block, codes, self._shift, self.normalize, threads)
         self._counts += counts.sum(0)
         self._sums += sums.sum(0)
@@ -311,6 +351,18 @@ class ClassMoments:
         return means
 
     @property
+    def apart(self) -> Array:
+        """Class means less `origin`, (C, d) float64: what they differ by, in full however far from 0 they lie."""
+        apart: Array = (self._shift - self.origin) + self._sums / self._counts[:, None]
+        return apart
+
+    @property
+    def origin(self) -> Array:
+        """A point of the first class, (d,) float64."""
+        origin: Array = self._shift[0]
+        return origin
+
+    @property
     def variances(self) -> Array:
         """Mean squared distance of each class from its mean, (C,) float64."""
         offsets = self._sums / self._counts[:, None]
@@ -326,10 +378,15 @@ class ClassMoments:
         return within
 
 
+def _largest(X: Any) -> float:
+    return max(max(float(block.max()), -float(block.min())) for _, block in row_blocks(X))
+
+
 class AboutMeans(NamedTuple):
     """What a second pass over some rows, with the class means at hand, sees: see `fastent.kernels.moments.distances_to_means`.
 
-    features : sums of squared deviations in each feature. along : in each of some directions.
+    features : sums of squared deviations in each feature. along : in each of some directions. zeros : rows of zeros, by number,
+    if rows are scaled.
     """
 
     own: Array
@@ -340,6 +397,7 @@ class AboutMeans(NamedTuple):
     along: Array
     decided: NDArray[np.int64] | None
     codes: NDArray[np.int64]
+    zeros: NDArray[np.int64]
 
     def class_sums(self, values: Array) -> Array:
         return np.bincount(self.codes, values).astype(np.float64)
@@ -388,20 +446,23 @@ def about_means(
 ) -> AboutMeans:
     """Pass over X again: distances to the means, deviations along some directions (m, d), decisions of a linear head."""
     directions = np.empty((0, X.shape[1])) if directions is None else directions
-    look = _Look(moments.means, moments.variances, moments.normalize, directions, head)
-    seen = list(spread_rows(client, X, look.at, _pieces(X, codes)))
+    look = _Look(moments.origin, moments.apart, moments.variances, moments.normalize, directions, head)
+    pieces = _pieces(X, codes)
+    seen = list(spread_rows(client, X, look.at, pieces))
     own, other, wide, nearest = (_joined([piece[i] for piece in seen]) for i in range(4))
     features, along = np.zeros(X.shape[1]), np.zeros(len(directions))
     for piece in seen:
         features += piece.features
         along += piece.along
     decided = None if head is None else _joined([piece.decided for piece in seen])
-    return AboutMeans(own, other, wide, nearest, features, along, decided, codes)
+    zeros = _joined([start + piece.zeros for piece, (start, *_) in zip(seen, pieces, strict=True)])
+    return AboutMeans(own, other, wide, nearest, features, along, decided, codes, zeros)
 
 
 class _Look(NamedTuple):
-    """At rows, with what is known of all of them."""
+    """At rows, with what is known of all of them; means are less the origin."""
 
+    origin: Array
     means: Array
     variances: Array
     normalize: bool
@@ -413,12 +474,14 @@ class _Look(NamedTuple):
 
         rows = np.ascontiguousarray(rows, kernel_dtype(rows))
         sums = _sums_apart(*self.means.shape)
-        own, other, wide, nearest, features = distances_to_means(rows, codes, self.means, self.variances, self.normalize, sums)
+        about = rows, codes, self.origin, self.means
+        own, other, wide, nearest, features = distances_to_means(*about, self.variances, self.normalize, sums)
         along = np.zeros(len(self.directions))
         if len(self.directions):
-            along = squared_projections(rows, codes, self.means, self.directions, self.normalize, sums).sum(0)
+            along = squared_projections(*about, self.directions, self.normalize, sums).sum(0)
         decided = None if self.head is None else self.head.decide(rows)
-        return AboutMeans(own, other, wide, nearest, features.sum(0), along, decided, codes)
+        zeros = zero_rows(rows) if self.normalize else np.empty(0, np.int64)
+        return AboutMeans(own, other, wide, nearest, features.sum(0), along, decided, codes, zeros)
 
 
 def _joined(pieces: list[Any]) -> Any:
@@ -429,7 +492,7 @@ def geometry_of(
     X: NDArray[Any], labels: Labels, moments: ClassMoments, head: Head | None = None, client: Any = None
 ) -> tuple[ClassGeometry, AboutMeans]:
     """The geometry from moments of X and a second pass over it, and what that pass saw."""
-    between = Between.of(moments.means)
+    between = Between.of(moments.apart)
     # Along the C - 1 directions that matter: far cheaper than the (d, d) scatter.
     about = about_means(X, labels.codes, moments, between.directions, head, client)
     return _geometry(labels.classes, moments, between, about, head), about
@@ -438,11 +501,11 @@ def geometry_of(
 def _geometry(
     classes: NDArray[Any], moments: ClassMoments, between: Between, about: AboutMeans | None, head: Head | None
 ) -> ClassGeometry:
-    counts, means, variances = moments.counts, moments.means, moments.variances
+    counts, apart, variances = moments.counts, moments.apart, moments.variances
     n, n_classes = int(counts.sum()), len(counts)
-    squared_distance = cdist(means, means, "sqeuclidean")
+    squared_distance = cdist(apart, apart, "sqeuclidean")
     distance = np.sqrt(squared_distance)
-    centred = centred_means(means, counts)
+    centred = centred_means(apart, counts)
     between_classes, within = float(counts @ (centred**2).sum(1)), float(counts @ variances)
     with np.errstate(divide="ignore", invalid="ignore"):
         cdnv = np.where(squared_distance > 0, (variances[:, None] + variances[None]) / (2 * squared_distance), np.inf)
@@ -450,21 +513,37 @@ def _geometry(
     fisher = between_classes / within if within > 0 else math.inf if between_classes > 0 else math.nan
     along = about.along / n if about else moments._within_along(between.directions) if moments._scatter is not None else None
     spread = None if about is None else about.class_sums(np.sqrt(about.own)) / counts
+    calinski_harabasz = fisher * (n - n_classes) / (n_classes - 1)
+    davies_bouldin = None if spread is None else _davies_bouldin(spread, distance)
+    nc1 = None if along is None else between.nc1(along, within)
+    simplex = nc2(apart)
+    values = {
+        "fisher": fisher,
+        "calinski_harabasz": calinski_harabasz,
+        "davies_bouldin": davies_bouldin,
+        "cdnv": float(cdnv.max()),
+        "nc1": nc1,
+        **{f"nc2_{name}": value for name, value in simplex._asdict().items()},
+    }
     return ClassGeometry(
         classes=classes,
         counts=counts,
-        means=means,
+        means=moments.means,
         radius=np.sqrt(variances),
         distance=distance,
         fisher=fisher,
-        calinski_harabasz=fisher * (n - n_classes) / (n_classes - 1),
-        davies_bouldin=None if spread is None else _davies_bouldin(spread, distance),
+        calinski_harabasz=calinski_harabasz,
+        davies_bouldin=davies_bouldin,
         cdnv=cdnv,
-        nc1=None if along is None else between.nc1(along, within),
-        nc2=nc2(means),
-        nc3=None if head is None else nc3(means, head.weights),
+        nc1=nc1,
+        nc2=simplex,
+        nc3=None if head is None else nc3(apart, head.weights),
         nc4=None if about is None or about.decided is None else float((about.decided != about.nearest).mean()),
         normalize=moments.normalize,
+        remarks=(
+            *geometry_remarks(classes, counts, apart, distance, values),
+            *rows_of_zeros(np.empty(0, np.int64) if about is None else about.zeros),
+        ),
     )
 
 
@@ -524,11 +603,19 @@ def geometry(
     >>> result.radius.round(4), result.distance.round(4)[0, 1]
     (array([0.4472, 0.4472]), np.float64(1.7889))
     """
+    normalize = flag("normalize", normalize)
     features = everywhere(as_features(X), client)
     coded = as_labels(labels, n=len(features), minimum_classes=2)
     head = as_head(weights, bias, len(coded.classes), features.shape[1], normalize)
     moments = moments_of(features, coded.codes, len(coded.classes), normalize=normalize, client=client)
     return geometry_of(features, coded, moments, head, client)[0]
+
+
+def _checked_part(name: str, value: Any) -> Array:
+    part = as_array(value, name)
+    if part.dtype.kind not in "fiu" or not np.isfinite(part).all():
+        raise FastentError(f"state_dict has {name} of dtype {part.dtype}: finite numbers are needed, load another one")
+    return np.array(part, np.float64)
 
 
 def _describe(value: Any) -> str:

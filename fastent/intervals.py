@@ -8,10 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "MINIMUM_QUERIES",
+    "SKEWED",
     "Estimate",
     "bootstrap",
     "class_balanced_mean",
     "coefficient_of_variation",
+    "heaviest",
+    "influences",
     "quotient",
     "ratio_of_means",
     "sample_mean",
@@ -22,6 +26,14 @@ __all__ = [
 
 # Two-sided 95 % of the normal distribution.
 _Z = 1.959963984540054
+# Values that are added at each end of the range of a sample's, and how much farther from the mean than the sample's own that
+# range reaches where nothing bounds it: log-normal, Pareto and mislabelled values are then covered.
+_ADDED, _REACH = _Z**2 / 2, 2
+_MISSED = 0.025
+
+# Of fewer queries, intervals for means of values without bounds do not cover; nor where one query has more than this share in
+# the variance.
+MINIMUM_QUERIES, SKEWED = 50, 0.3
 
 _RESAMPLES = 9999
 # Numbers drawn at once: 32 MB.
@@ -37,21 +49,68 @@ class Estimate(NamedTuple):
     high: float
 
 
-def sample_mean(values: NDArray[Any], population: float, *, least: float = -math.inf, most: float = math.inf) -> Estimate:
-    """Mean of a random sample without replacement from so many, whose values lie within bounds; NaN values do not count."""
-    values = values[~np.isnan(values)]
-    if not len(values):
+def sample_mean(
+    values: NDArray[Any],
+    population: float,
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+    others: NDArray[Any] | None = None,
+) -> Estimate:
+    """Mean of a random sample without replacement from so many rows; exact where all of them were asked.
+
+    A sample may miss the few rows that matter: 50 queries of 1,000 rows of which 5 are mislabelled miss all five three times
+    out of four. The interval is therefore the widest of three: the ordinary one; that of the sample with two more values at
+    each end of the range of the values, after Agresti and Coull; and what the mean would be with as many rows at one end as the
+    sample may have missed. It never has width 0, and covers skewed values at least 93 % of the time
+    (`tests/test_intervals.py`): values with two bounds from one query on, others from `MINIMUM_QUERIES` on.
+
+    Parameters
+    ----------
+    values : (q,)
+        NaN values do not count.
+    population : float
+        How many rows there are in all; infinite for independent draws.
+    least, most : float
+        Bounds of the values. On a side without one, values may lie twice as far from the mean as those of the sample do, and
+        wherever `others` lie.
+    others : (m,), optional
+        Further values that rows may have.
+
+    References
+    ----------
+    Agresti & Coull, "Approximate is better than 'exact' for interval estimation of binomial proportions", The American
+    Statistician 52, 1998.
+    """
+    known = values[~np.isnan(values)]
+    if not len(known):
         return _unknown()
-    return _within(_estimate(float(values.mean()), _squared_error(values, population)), least, most)
+    value = float(known.mean())
+    if len(values) >= population:
+        return Estimate(value, 0.0, value, value)
+    # As many draws with replacement leave as much open.
+    draws = len(known) / (1 - len(values) / population)
+    ends = _ends(known, value, least, most, others)
+    span = ends[1] - ends[0]
+    if span == 0:
+        return Estimate(value, *((0.0, value, value) if least == most else (np.nan, np.nan, np.nan)))
+    # In units of the range, and from the mean: squares neither overflow nor vanish.
+    spread = (known - value) / span
+    below, above = ((end - value) / span for end in ends)
+    total = draws + 2 * _ADDED
+    shift = _ADDED * (below + above) / total
+    squares = draws * (spread.var() + shift**2) + _ADDED * ((below - shift) ** 2 + (above - shift) ** 2)
+    error = math.sqrt(squares) / total
+    plain = float(spread.std(ddof=1)) / math.sqrt(draws) if len(known) > 1 else 0.0
+    unseen = _unseen(len(values), population)
+    low = min(shift - _Z * error, -_Z * plain, unseen * below)
+    high = max(shift + _Z * error, _Z * plain, unseen * above)
+    return Estimate(value, error * span, float(max(value + low * span, least)), float(min(value + high * span, most)))
 
 
 def sample_share(holds: NDArray[np.bool_], population: float) -> Estimate:
-    """Share of a random sample without replacement for which something holds, with Wilson's interval."""
-    size, share = len(holds), float(holds.mean())
-    if size >= population:
-        return Estimate(share, 0.0, share, share)
-    # As many draws with replacement leave as much open.
-    return wilson(share, size / (1 - size / population))
+    """Share of a random sample without replacement for which something holds."""
+    return sample_mean(holds.astype(np.float64), population, least=0, most=1)
 
 
 def wilson(share: float, draws: float) -> Estimate:
@@ -66,27 +125,79 @@ def class_balanced_mean(
     codes: NDArray[np.int64],
     counts: NDArray[np.int64],
     *,
-    least: float = -math.inf,
-    most: float = math.inf,
+    least: float,
+    most: NDArray[np.float64],
+    sampled: bool = True,
 ) -> Estimate:
-    """Mean over the sampled classes of the class means; `counts` says how many of each class there are in all."""
-    present = np.unique(codes)
-    groups = [values[codes == c] for c in present]
-    error = sum(_squared_error(group, int(counts[c])) for c, group in zip(present, groups, strict=True)) / len(present) ** 2
-    return _within(_estimate(float(np.mean([group.mean() for group in groups])), error), least, most)
+    """Mean over classes of the class means.
+
+    Of a class without queries only the bounds of its values are known, `least` and `most` (C,): unless these are the same, the
+    mean then has an interval but no value. Lengths of the classes' own intervals add in squares (Zou and Donner's method, as in
+    `quotient`).
+
+    counts : (C,) rows of each class in all; a class without any does not count. sampled : without replacement, from these.
+    """
+    order = np.argsort(codes, kind="stable")
+    groups = np.split(values[order], np.searchsorted(codes[order], np.arange(1, len(counts))))
+    present = np.array(
+        [
+            sample_mean(group, count if sampled else math.inf, least=least, most=bound)
+            if len(group)
+            else (bound, 0.0, bound, bound)
+            if bound == least
+            else (np.nan, np.nan, least, bound)
+            for group, count, bound in zip(groups, counts, most, strict=True)
+            if count
+        ]
+    )
+    absent = np.isnan(present[:, 0])
+    value, error, low, high = present[~absent].T
+    # What is unknown may lie at either end, whatever the others do.
+    floor, ceiling = (present[absent, end].sum() for end in (2, 3))
+    n, total = len(present), value.sum()
+    return Estimate(
+        float(np.nan if absent.any() else total / n),
+        float(np.nan if absent.any() else math.hypot(*error) / n),
+        float((max(total - math.hypot(*(value - low)), least * len(value)) + floor) / n),
+        float((min(total + math.hypot(*(high - value)), most[counts > 0][~absent].sum()) + ceiling) / n),
+    )
 
 
-def ratio_of_means(above: NDArray[Any], below: NDArray[Any], population: int) -> Estimate:
-    """sum(above) / (sum(above) + sum(below)), its error by linearisation."""
+def ratio_of_means(above: NDArray[Any], below: NDArray[Any], population: float) -> Estimate:
+    """sum(above) / (sum(above) + sum(below)) of values >= 0, its error by linearisation.
+
+    Rows not asked may be like those asked with both values exchanged, as those of a mislabelled point are.
+    """
     usable = ~np.isnan(above + below)
-    above, below = above[usable], below[usable]
-    if not len(above):
+    if not usable.any() or not (total := above[usable].mean() + below[usable].mean()):
         return _unknown()
-    total = above.mean() + below.mean()
-    if total == 0:
-        return _unknown()
-    value = float(above.mean() / total)
-    return _estimate(value, _squared_error(((1 - value) * above - value * below) / total, population))
+    value = float(above[usable].mean() / total)
+    if len(above) >= population:
+        return Estimate(value, 0.0, value, value)
+    errors = influences(above, below)
+    exchanged = ((1 - value) * below - value * above)[usable] / total
+    mean = sample_mean(errors, population, others=exchanged)
+    return Estimate(value, mean.standard_error, max(value + mean.low, 0.0), min(value + mean.high, 1.0))
+
+
+def influences(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
+    """How far each row draws the ratio of means away from what it is: (q,), 0 on average; NaN where a value is."""
+    usable = ~np.isnan(above + below)
+    means = float(above[usable].mean()), float(below[usable].mean())
+    value = means[0] / sum(means)
+    drawn: NDArray[np.float64] = ((1 - value) * above - value * below) / sum(means)
+    return drawn
+
+
+def heaviest(values: NDArray[Any]) -> tuple[int, float]:
+    """The place of the value that is farthest from the mean, and its share in the sum of squared deviations; NaN do not count.
+
+    A share of more than `SKEWED` says that values have tails too heavy for an interval of their mean, or may have.
+    """
+    squares = (values - np.nanmean(values)) ** 2
+    total = np.nansum(squares)
+    place = int(np.nanargmax(squares))
+    return place, float(squares[place] / total) if total > 0 else 0.0
 
 
 def student_mean(values: ArrayLike, *, confidence: float = 0.95, least: float = -math.inf) -> Estimate:
@@ -178,23 +289,24 @@ def bootstrap(values: ArrayLike, statistic: Callable[..., Any], *, seed: int = 0
     return Estimate(value, float(np.std(found, ddof=1)), float(low), float(high))
 
 
-def _squared_error(values: NDArray[Any], population: float) -> float:
-    if len(values) >= population:
-        return 0.0
-    return float(values.var(ddof=1) / len(values) * (1 - len(values) / population)) if len(values) > 1 else np.nan
+def _unseen(asked: int, population: float) -> float:
+    """The largest share of rows of one kind of which a sample of so many may have none, at 97.5 %: 3.7 of the number asked, and
+    of the population one row at least."""
+    if math.isinf(population):
+        return -math.log(_MISSED) / asked
+    return max(math.log(_MISSED) / math.log1p(-asked / population), 1.0) / population
 
 
-def _estimate(value: float, squared_error: float) -> Estimate:
-    error = float(np.sqrt(squared_error))
-    return Estimate(value, error, value - _Z * error, value + _Z * error)
+def _ends(known: NDArray[Any], mean: float, least: float, most: float, others: NDArray[Any] | None) -> tuple[float, float]:
+    """The range in which values are to be expected: their bounds, or what the sample lets one fear."""
+    seen = [known] if others is None else [known, others[~np.isnan(others)]]
+    low = min(mean + _REACH * (float(known.min()) - mean), *(float(each.min()) for each in seen))
+    high = max(mean + _REACH * (float(known.max()) - mean), *(float(each.max()) for each in seen))
+    return least if math.isfinite(least) else low, most if math.isfinite(most) else high
 
 
 def _log_distance(low: float, high: float) -> float:
     return math.log(high / low) if low > 0 else math.inf if low <= 0 else math.nan
-
-
-def _within(estimate: Estimate, least: float, most: float) -> Estimate:
-    return estimate._replace(low=max(estimate.low, least), high=min(estimate.high, most))
 
 
 def _unknown() -> Estimate:

@@ -11,8 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.evaluation import evaluating
+from fastent.evaluation import evaluating, uncompiled
+from fastent.printable import printable
 from fastent.progress import Progress, reporting
+from fastent.remarks import Noted, Remark
+from fastent.streaming.layouts import Layouts
+from fastent.streaming.named import all_layers, modules_named, unwrapped
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,7 +27,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class LayerMargins:
+class LayerMargins(Noted):
     """Distances of n points from the decision boundary, as seen from the input of each of L layers.
 
     Attributes
@@ -41,6 +45,8 @@ class LayerMargins:
         "lower fence", "first quartile", "median", "third quartile" and "upper fence" of the margins of correctly classified
         points (finite margins only; NaN where there are none). Fences lie 1.5 interquartile ranges outside of the quartiles, or
         at the outermost margin where that is nearer, so that logarithms exist.
+    notes : tuple of str
+        Which layers have margins that are infinite, and why a signature is NaN.
     """
 
     layers: tuple[str, ...]
@@ -48,6 +54,7 @@ class LayerMargins:
     logit_margin: Array
     spread: Array
     signature: Mapping[str, Array]
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -65,7 +72,8 @@ class LayerMargins:
 
     def __repr__(self) -> str:
         medians = ", ".join(f"{layer} {value:.4g}" for layer, value in zip(self.layers, self.signature["median"], strict=True))
-        return f"LayerMargins({len(self.logit_margin)} points, accuracy {self.accuracy:.4f}, medians: {medians})"
+        found = f"LayerMargins({len(self.logit_margin)} points, accuracy {self.accuracy:.4f}, medians: {medians})"
+        return printable(found)
 
 
 def layer_margins(
@@ -83,8 +91,9 @@ def layer_margins(
     Parameters
     ----------
     model : torch.nn.Module
-        Returns logits (b, C). It runs in eval mode, where points do not depend on each other, and on the device on which its
-        parameters are. Its mode and torch's random state are left as found, its parameters and their gradients untouched.
+        Returns logits (b, C). It runs uncompiled and in eval mode, where points do not depend on each other, on the device on
+        which its parameters are. Its mode and torch's random state are left as found, its parameters and their gradients
+        untouched.
     loader : iterable of (inputs, labels)
         inputs (b, ...), labels (b,) class numbers 0..C-1. Points are reported in its order: do not shuffle.
     layers : sequence of str, optional
@@ -119,9 +128,9 @@ def layer_margins(
     """
     import torch
 
-    if not isinstance(model, torch.nn.Module):
-        raise FastentError(f"model is {type(model).__name__}: a torch.nn.Module is needed")
+    model = unwrapped(model)
     modules = _chosen(model, layers)
+    layouts = Layouts(model, modules)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     total = len(loader) if isinstance(loader, Sized) else 0
     spreads: dict[str, _Spread] = {}
@@ -129,6 +138,7 @@ def layer_margins(
     margins: list[Array] = []
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
+        stack.enter_context(uncompiled())
         seen = stack.enter_context(_inputs_of(modules))
         stack.enter_context(torch.enable_grad())
         report = stack.enter_context(reporting(progress, "layer margins", total))
@@ -136,7 +146,7 @@ def layer_margins(
             seen.clear()
             inputs = inputs.to(device)
             own, other = _top_two(model(_followed(inputs)), labels.to(device))
-            called = _called(seen, modules, len(labels))
+            called = _called(seen, modules, len(labels), layouts)
             difference = own - other
             gradients = _gradients(difference, called)
             norms = np.stack([_row_norms(gradient) for gradient in gradients])
@@ -153,27 +163,49 @@ def layer_margins(
         margin = np.concatenate(margins, axis=1) / spread[:, None]
     margin[np.isnan(margin)] = 0.0
     logit_margin = np.concatenate(logit_margins)
-    return LayerMargins(tuple(spreads), margin, logit_margin, spread, _signature(margin[:, logit_margin > 0]))
+    right = margin[:, logit_margin > 0]
+    return LayerMargins(
+        tuple(spreads), margin, logit_margin, spread, _signature(right), tuple(_remarks(tuple(spreads), right, spread))
+    )
+
+
+def _remarks(layers: Sequence[str], right: Array, spread: Array) -> Iterator[Remark]:
+    """On margins (L, m) of the points that are classified correctly."""
+    if not right.shape[1]:
+        yield Remark("no point is classified correctly", "there are no signatures")
+        return
+    for layer, values, width in zip(layers, right, spread, strict=True):
+        infinite = int(np.isinf(values).sum())
+        if width == 0:
+            yield Remark(
+                f"the input of layer {layer!r} is the same for all points", "its margins are infinite, without a signature"
+            )
+        elif infinite:
+            of = "all" if infinite == len(values) else f"{infinite:,} of {len(values):,}"
+            yield Remark(
+                f"the logits of {of} correctly classified points do not depend on the input of layer {layer!r}",
+                "their margins are infinite, and left out of its signature",
+            )
 
 
 def _chosen(model: "nn.Module", layers: Sequence[str] | None) -> "dict[str, nn.Module]":
     import torch
 
-    named = dict(model.named_modules())
     if layers is None:
         kinds = (torch.nn.Linear, torch.nn.modules.conv._ConvNd)
-        found: dict[str, nn.Module] = {name: module for name, module in named.items() if isinstance(module, kinds)}
+        found: dict[str, nn.Module] = {name: module for name, module in all_layers(model).items() if isinstance(module, kinds)}
         if not found:
             raise FastentError("model has no linear or convolutional layer: name its layers=, for instance '' for its input")
         return found
     if isinstance(layers, str):
         raise FastentError(f"layers={layers!r}: a sequence of names is needed, for instance [{layers!r}]")
-    for name in layers:
-        if name not in named:
-            raise FastentError(f"model has no layer {name!r}: choose from {', '.join(map(repr, named))}")
     if not layers:
         raise FastentError("layers is empty: name at least one, for instance '' for the model's input")
-    return {name: named[name] for name in layers}
+    named = modules_named(model, layers)
+    for name, module in named.items():
+        if module is None:
+            raise FastentError(f"model has no layer {name!r}: choose from {', '.join(map(repr, all_layers(model)))}")
+    return {name: module for name, module in named.items() if module is not None}
 
 
 @contextmanager
@@ -235,17 +267,22 @@ def _top_two(logits: Any, labels: "Tensor") -> "tuple[Tensor, Tensor]":
     if shape is None or len(shape) != 2 or len(logits) != len(labels) or shape[1] < 2:
         found = f"a {type(logits).__name__}" if shape is None else f"a tensor of shape {shape}"
         raise FastentError(f"model returns {found}: logits of shape ({len(labels)}, classes), 2 classes or more, are needed")
-    if not torch.isfinite(logits).all():
-        raise FastentError("model returns logits that are not finite: there are no margins")
-    strange = labels[(labels < 0) | (labels >= shape[1])]
+    broken = (~torch.isfinite(logits).all(1)).nonzero()
+    if len(broken):
+        where = f"{len(broken)} of {len(logits)} rows of a batch, first row {int(broken[0])} of it"
+        raise FastentError(f"model returns logits that are not finite: there are no margins in {where}")
+    strange = ((labels < 0) | (labels >= shape[1])).nonzero()
     if len(strange):
-        raise FastentError(f"label {int(strange[0])} is no output of the model: 0..{shape[1] - 1} are")
+        where = f"{len(strange)} of {len(labels)} rows of a batch have such labels, first row {int(strange[0])} of it"
+        raise FastentError(f"label {int(labels[strange[0]])} is no output of the model: 0..{shape[1] - 1} are; {where}")
     column = labels.long()[:, None]
     others = logits.scatter(1, column, -torch.inf)
     return logits.gather(1, column)[:, 0], others.amax(1)
 
 
-def _called(seen: "dict[str, list[tuple[Tensor, int]]]", modules: "dict[str, nn.Module]", n_rows: int) -> "dict[str, Tensor]":
+def _called(
+    seen: "dict[str, list[tuple[Tensor, int]]]", modules: "dict[str, nn.Module]", n_rows: int, layouts: Layouts
+) -> "dict[str, Tensor]":
     """Each layer's one input in this pass, in the order of the calls."""
     for name in modules:
         if name not in seen:
@@ -256,7 +293,7 @@ def _called(seen: "dict[str, list[tuple[Tensor, int]]]", modules: "dict[str, nn.
             raise FastentError(f"layer {name!r} is called {len(calls)} times in a pass, so it has no one input: choose others")
         if tensor._version != version:
             raise FastentError(f"the input of layer {name!r} is changed in place afterwards: use inplace=False there")
-        if tensor.ndim == 0 or len(tensor) != n_rows:
+        if tensor.ndim == 0 or layouts.steps_first(name, tensor, n_rows) is not False:
             raise FastentError(
                 f"the input of layer {name!r} has shape {tuple(tensor.shape)} for {n_rows} points: "
                 "choose layers whose input has one row for each point"

@@ -28,6 +28,10 @@ class _Package(ModuleType):
         if not (name in self._home and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
+    def __reduce__(self) -> Any:
+        # By its name, as modules are: cloudpickle (joblib, dask, ray) sends functions with the modules that they use.
+        return import_module, (self.__name__,)
+
     def __dir__(self) -> list[str]:
         return sorted(self.__all__)
 

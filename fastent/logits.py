@@ -47,9 +47,12 @@ def logit_margin(logits: Any, labels: Any) -> NDArray[np.float64]:
             f"class numbers 0..{n_classes - 1}, one for each row, are needed"
         )
     check_lengths(n, len(codes), features_name="logits")
-    strange = codes[(codes < 0) | (codes >= n_classes)]
+    strange = np.flatnonzero((codes < 0) | (codes >= n_classes))
     if len(strange):
-        raise FastentError(f"label {strange[0]} is no column of logits: 0..{n_classes - 1} are")
+        raise FastentError(
+            f"label {codes[strange[0]]} is no column of logits: 0..{n_classes - 1} are; {len(strange)} rows have such labels, "
+            f"first row {strange[0]}"
+        )
     check_finite(outputs, name="logits")
     margin = np.empty(n)
     for begin, block in row_blocks(outputs):

@@ -1,18 +1,21 @@
 """Distances to the nearest point of the same class and of another, exact for every point."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_features, as_labels, check_finite, in_memory
-from fastent.intervals import Estimate, ratio_of_means, sample_mean, sample_share
+from fastent.arrays import Labels, as_features, as_labels, in_memory
+from fastent.intervals import Estimate, influences, ratio_of_means, sample_mean, sample_share
 from fastent.memory import budget_bytes
 from fastent.neighbors import search_distances
 from fastent.options import choice, whole_number
 from fastent.progress import Progress
 from fastent.queries import query_rows
+from fastent.ranges import check_range
+from fastent.remarks import Noted, Remark, few_or_skewed, listed, one_point
 from fastent.spread import everywhere
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ Found = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, eq=False)
-class Margins:
+class Margins(Noted):
     """Hits, misses and what follows from them. A point that is alone in its class has no hit: NaN, and not in the means.
 
     Attributes
@@ -48,7 +51,9 @@ class Margins:
         How many of the queries are alone in their class.
     intervals : dict of Estimate
         For "margin", "relative", "n2" and "n3": value, standard error and 95 % interval over all rows, for queries that are a
-        random sample of them. Without error where every row was a query.
+        random sample of them; for "margin" and "n2" of 50 at least. Without error where every row was a query, and only there.
+    notes : tuple of str
+        Classes with one point; why a mean is NaN, or its interval may be too narrow.
     """
 
     queries: NDArray[np.int64]
@@ -62,6 +67,7 @@ class Margins:
     n3: float
     alone: int
     intervals: dict[str, Estimate]
+    remarks: tuple[Remark, ...] = ()
 
     def plot(self, labels: Any = None, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw how relative margins are distributed, with matplotlib: median, middle half and middle nine tenths.
@@ -139,11 +145,12 @@ def margins(
     seed = whole_number("seed", seed, minimum=0)
     features = everywhere(as_features(X), client)
     n, d = features.shape
-    codes, _ = as_labels(labels, n=n, minimum_classes=2)
+    coded = as_labels(labels, n=n, minimum_classes=2)
+    codes = coded.codes
     rows = query_rows(queries, n, d, seed=seed, what="margins")
-    check_finite(features)
-    memory = budget_bytes(memory_budget)
     unit = metric == "cosine"
+    check_range(features, unit=unit, client=client)
+    memory = budget_bytes(memory_budget)
     asked = np.arange(n) if rows is None else rows
     among: tuple[Among, ...] = ("own class", "other classes")
     if client is None and fits(features, len(asked), 2, memory):
@@ -154,11 +161,11 @@ def margins(
             features, asked, dict.fromkeys(among, 1), codes=codes, unit=unit, memory=memory, progress=progress, client=client
         )
         hits, misses = (found[each] for each in among)
-    return margins_from(asked, hits, misses, n, unit)
+    return margins_from(asked, hits, misses, coded, unit)
 
 
-def margins_from(rows: NDArray[np.int64], hits: Found, misses: Found, n: int, unit: bool) -> Margins:
-    """Margins of some rows of n, from squared distances (q, 1) and indices (q, 1) of their hits and misses."""
+def margins_from(rows: NDArray[np.int64], hits: Found, misses: Found, labels: Labels, unit: bool) -> Margins:
+    """Margins of some rows, from squared distances (q, 1) and indices (q, 1) of their hits and misses, and labels of all."""
     (near, near_index), (other, other_index) = hits, misses
     hit_index, miss_index = near_index[:, 0], other_index[:, 0]
     missed = ((other < near) | ((other == near) & (other_index < near_index)))[:, 0]
@@ -167,8 +174,11 @@ def margins_from(rows: NDArray[np.int64], hits: Found, misses: Found, n: int, un
     with np.errstate(invalid="ignore"):
         relative = np.where(hit + miss == 0, 0.0, (miss - hit) / (miss + hit))
     margin = (miss - hit) / 2
+    # Rows that were drawn more than once were drawn independently.
+    n = len(labels.codes) if len(np.unique(rows)) == len(rows) else np.inf
     intervals = {
-        "margin": sample_mean(margin, n),
+        # A mislabelled point has hit and miss exchanged.
+        "margin": sample_mean(margin, n, others=-margin),
         "relative": sample_mean(relative, n, least=-1, most=1),
         "n2": ratio_of_means(hit, miss, n),
         "n3": sample_share(missed, n),
@@ -185,4 +195,34 @@ def margins_from(rows: NDArray[np.int64], hits: Found, misses: Found, n: int, un
         n3=intervals["n3"].value,
         alone=int(np.isnan(hit).sum()),
         intervals=intervals,
+        remarks=tuple(_remarks(rows, hit, miss, labels, intervals)),
     )
+
+
+def _remarks(
+    rows: NDArray[np.int64],
+    hit: NDArray[np.float64],
+    miss: NDArray[np.float64],
+    labels: Labels,
+    intervals: dict[str, Estimate],
+) -> Iterator[Remark]:
+    codes, classes = labels
+    alone = np.isnan(hit)
+    if alone.any():
+        counts = np.bincount(codes, minlength=len(classes))
+        left_out = "margin, relative and n2 leave the point out, for it has no hit, and n3 counts it as an error"
+        yield from one_point(classes, counts, left_out)
+    if alone.all():
+        yield Remark("margin, relative and n2 are unknown", "every query is alone in its class")
+    elif np.isnan(intervals["n2"].value):
+        yield Remark("n2 is unknown", "every hit and every miss is at distance 0")
+    level = ~alone & (hit + miss == 0)
+    if level.any():
+        yield Remark(
+            f"{level.sum():,} queries coincide with a point of their class and one of another (rows {listed(rows[level])})",
+            "relative is 0 there",
+        )
+    unbounded = {"margin": (miss - hit) / 2}
+    if not np.isnan(intervals["n2"].value):
+        unbounded["n2"] = influences(hit, miss)
+    yield from few_or_skewed(unbounded, rows, intervals)

@@ -8,36 +8,44 @@ Of many points, only a sample meets all the others. Where an index does not fit,
 the neighbours as well, and X is read block by block from wherever it lies.
 """
 
-import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import Labels
+from fastent.arrays import Labels, zero_rows
+from fastent.chunks import parts as chunk_parts
 from fastent.complexity import complexity_from, fisher_complexity
 from fastent.covariance import participation_ratio_of
-from fastent.dimension import IntrinsicDimension, Method, intrinsic_dimension
+from fastent.degenerate import rows_of_zeros
+from fastent.dimension import IntrinsicDimension, Method, dimension_remarks, intrinsic_dimension
 from fastent.errors import FastentError
 from fastent.geometry import AboutMeans, ClassGeometry, ClassMoments, centred_means, geometry_of, moments_of
 from fastent.intervals import sample_mean
 from fastent.measurement import Lisi, Measurement
 from fastent.mixing import Mixing, lisi, mixing
 from fastent.neighbors import Neighbors, exact_neighbors
-from fastent.pairs import Points
 from fastent.passes import WAYS
 from fastent.plan import OF_K, Metric, Plan, Task, prepared
 from fastent.progress import Progress
+from fastent.ranges import check_range
+from fastent.reading import as_path
+from fastent.remarks import notes_of, one_point, unexplained
+from fastent.resolution import resolution_of
 from fastent.silhouettes import DistanceSums, Silhouettes, silhouettes_from_means
-from fastent.sketch import common_scale
+from fastent.sketch import typical_scale
 from fastent.softnn import SimilaritySums, Temperature, settled, temperature_nodes
+from fastent.spread import spread_rows
 
 __all__ = ["measure"]
 
 # More classes than this get no mixing matrix.
 _MATRIX = 4096
+# What `lisi` takes unless said.
+_PERPLEXITY = 30.0
 
 
 class _Means(NamedTuple):
@@ -70,7 +78,9 @@ def measure(
         Any real dtype and memory order, torch on any device. A memory map or what `fe.open` opened stays on disk: it is read
         block by block where `queries` are given, or where it does not fit in memory.
     labels : array-like (n,)
-        Two classes or more: integers, strings or booleans.
+        Two classes or more: integers, strings or booleans. A missing label (NaN, None) is refused. Labels that often stand
+        for none (-1 for unlabelled rows, -100 for torch's ignore_index, "nan") are classes of their own, and so are labels
+        that look alike ("cat", "cat "): a note names them. Drop such rows from X and labels where they are not meant.
     k : int
         Neighbours for mixing and dimension, from 2 to n - 1.
     queries : int or (q,) int, optional
@@ -126,13 +136,14 @@ def measure(
         normalize=normalize,
         temperature=temperature,
         memory_budget=memory_budget,
-        checkpoint=checkpoint,
+        checkpoint=None if checkpoint is None else as_path(checkpoint, "a folder"),
         client=client,
         seed=seed,
         progress=progress,
     )
     with task.stage("check", passes=1 + task.parts.keeps):  # a digest of all rows where parts are kept
-        task = task._replace(points=task.points._replace(scale=common_scale(task.points.X, client=client))).identified(plan)
+        check_range(task.points.X, client=client)
+        task = task._replace(points=task.points._replace(scale=typical_scale(task.points.X))).identified(plan)
     return _measured(task, plan)
 
 
@@ -148,19 +159,30 @@ def _measured(task: Task, plan: Plan) -> Measurement:
     near, border = WAYS[plan.way](task, plan, sums)
     neighbors = mixed = inverse = dimension = None
     if near.all is not None:
-        neighbors = exact_neighbors(near.all, rows, n)
+        resolution = None
+        if "dimension" in task.wanted:
+            with task.stage("resolution of the rows", passes=plan.rows is None):
+                resolution = resolution_of(task.X, plan.rows, unit=task.normalize)
+        neighbors = exact_neighbors(near.all, rows, n, resolution)
         with task.stage("mixing and dimension"):
-            mixed, inverse, dimension = _of_neighbours(task, neighbors, labels)
+            mixed, inverse, dimension = _of_neighbours(task, neighbors, Labels(points.codes, task.classes))
     complexity = None
     if border is not None and near.margins is not None and means is not None:
         f1 = fisher_complexity(means.moments, means.about)
-        complexity = complexity_from(points, near.margins, border.local_sets, border.wrong, f1, border.tree, border.covering)
+        complexity = complexity_from(
+            points, task.labels, near.margins, border.local_sets, border.wrong, f1, border.tree, border.covering
+        )
     soft = None
     if similarities is not None:
         with task.stage("soft nearest neighbours"):
-            soft = task.attempt("soft nearest neighbour loss", lambda: settled(similarities, task.progress))
-    task.notes.extend(_remarks(points, means, dimension))
-    return Measurement(
+            soft = task.attempt("soft nearest neighbour loss", lambda: settled(similarities, task.classes, task.progress))
+    silhouettes = None if distances is None or means is None else _silhouettes(task, distances, means)
+    geometry = None if means is None else means.geometry
+    zeros = [] if geometry is not None or not task.normalize else list(rows_of_zeros(_zeros(task)))
+    parts = (mixed, near.margins, geometry, silhouettes, soft, complexity)
+    remarks = [remark for part in parts if part is not None for remark in part.remarks]
+    task.notes.extend([*notes_of([*remarks, *zeros]), *dimension_remarks(dimension or {})])
+    measured = Measurement(
         classes=task.classes,
         labels=labels,
         shape=task.X.shape,
@@ -172,9 +194,9 @@ def _measured(task: Task, plan: Plan) -> Measurement:
         mixing=mixed,
         lisi=inverse,
         margins=near.margins,
-        geometry=None if means is None else means.geometry,
+        geometry=geometry,
         participation_ratio=None if means is None else means.participation_ratio,
-        silhouette=None if distances is None or means is None else _silhouettes(points, distances, means),
+        silhouette=silhouettes,
         soft_nearest_neighbor=soft,
         dimension=dimension,
         complexity=complexity,
@@ -182,18 +204,19 @@ def _measured(task: Task, plan: Plan) -> Measurement:
         stages=tuple(task.stages),
         fingerprint=task.depends_on.get("data", ""),
     )
+    return replace(measured, notes=(*measured.notes, *unexplained(measured.summary(), measured.notes)))
 
 
-def _remarks(points: Points, means: _Means | None, dimension: dict[str, IntrinsicDimension] | None) -> Iterator[str]:
-    """What about the points makes some statistics less than they seem."""
-    if means is not None and math.isnan(means.geometry.fisher):
-        yield "all rows are equal: there is nothing to tell classes apart"
-    alone = int((np.bincount(points.codes) == 1).sum())
-    if alone:
-        yield f"{alone:,} of {points.n_classes:,} classes have one point, which averages over classes count as much as any"
-    left_out = max((each.duplicates for each in (dimension or {}).values()), default=0)
-    if left_out:
-        yield f"dimension leaves out {left_out:,} points that have an equal one, or neighbours at one distance"
+def _zeros(task: Task) -> NDArray[np.int64]:
+    """Rows of zeros among all."""
+    with task.stage("rows of zeros", passes=1):
+        pieces = [(start, stop, None) for start, stop in chunk_parts(task.X)]
+        found = spread_rows(task.client, task.X, _zeros_of_part, pieces)
+        return np.concatenate([start + places for places, (start, *_) in zip(found, pieces, strict=True)])
+
+
+def _zeros_of_part(rows: NDArray[Any], _: None) -> NDArray[np.int64]:
+    return zero_rows(rows)
 
 
 def _about_means(task: Task) -> _Means:
@@ -217,7 +240,7 @@ def _similarities(task: Task, plan: Plan) -> SimilaritySums | None:
 
 
 def _of_neighbours(
-    task: Task, neighbors: Neighbors, labels: NDArray[Any]
+    task: Task, neighbors: Neighbors, labels: Labels
 ) -> tuple[Mixing | None, Lisi | None, dict[str, IntrinsicDimension] | None]:
     mixed, inverse, dimension = None, None, None
     nearest = neighbors.subset(task.k) if task.wanted & OF_K else neighbors
@@ -227,14 +250,16 @@ def _of_neighbours(
             task.notes.append(f"no mixing matrix: it has {len(task.classes):,} x {len(task.classes):,} entries")
         mixed = mixing(nearest, labels, matrix=table)
     if "lisi" in task.wanted:
-        per_point = lisi(neighbors, task.points.codes)
-        inverse = Lisi(per_point, sample_mean(per_point, len(task.X), least=1, most=len(task.classes)))
+        per_point = lisi(neighbors, task.points.codes, _PERPLEXITY)
+        # Weights as even as those of 30 neighbours have an inverse Simpson index of 30 at most, but for ties.
+        most = min(len(task.classes), max(_PERPLEXITY, float(per_point.max())))
+        inverse = Lisi(per_point, sample_mean(per_point, len(task.X), least=1, most=most))
     if "dimension" in task.wanted:
         dimension = _dimension(task, nearest, labels)
     return mixed, inverse, dimension
 
 
-def _dimension(task: Task, neighbors: Neighbors, labels: NDArray[Any]) -> dict[str, IntrinsicDimension] | None:
+def _dimension(task: Task, neighbors: Neighbors, labels: Labels) -> dict[str, IntrinsicDimension] | None:
     methods: tuple[Method, ...] = ("twonn", "twonn-ml", "mle", "gride")
     found: dict[str, IntrinsicDimension] = {}
     refused: dict[str, list[str]] = {}
@@ -249,14 +274,18 @@ def _dimension(task: Task, neighbors: Neighbors, labels: NDArray[Any]) -> dict[s
     return found or None
 
 
-def _silhouettes(points: Points, distances: DistanceSums, means: _Means) -> Silhouettes:
-    n = len(points.X)
+def _silhouettes(task: Task, distances: DistanceSums, means: _Means) -> Silhouettes:
+    codes, counts, n = task.points.codes, means.moments.counts, len(task.X)
     exact = distances.silhouettes()
     simplified, squared = (
-        silhouettes_from_means(points.codes, means.moments.counts, *means.about.silhouette_parts(method, means.moments))
+        silhouettes_from_means(codes, counts, *means.about.silhouette_parts(method, means.moments))
         for method in ("simplified", "squared")
     )
     every = {"exact": exact, "simplified": simplified, "squared": squared}
     return Silhouettes(
-        exact, simplified, squared, {name: sample_mean(values, n, least=-1, most=1) for name, values in every.items()}
+        exact,
+        simplified,
+        squared,
+        {name: sample_mean(values, n, least=-1, most=1) for name, values in every.items()},
+        tuple(one_point(task.classes, counts, "the silhouette is 0")),
     )

@@ -14,13 +14,14 @@ from fastent.arrays import which_rows
 from fastent.complexity import Complexity
 from fastent.dimension import IntrinsicDimension
 from fastent.errors import FastentError
-from fastent.files import atomic_path, output_folder, write_text
+from fastent.files import output_folder, write_parquet, write_text
 from fastent.geometry import ClassGeometry
 from fastent.intervals import Estimate
 from fastent.margins import Margins
 from fastent.mixing import Mixing
 from fastent.neighbors import Neighbors
-from fastent.options import choice
+from fastent.options import choice, shown
+from fastent.printable import printable, storable
 from fastent.silhouettes import Silhouettes
 from fastent.softnn import SoftNearestNeighbor
 
@@ -37,6 +38,7 @@ MEANINGS = {
     "mixing/overlap": "neighbours with the same label",
     "mixing/balanced_overlap": "the same, classes weighing equally",
     "mixing/chance": "overlap if labels were random",
+    "mixing/balanced_chance": "balanced overlap if they were",
     "mixing/entropy": "of the neighbours' labels, nats",
     "mixing/error": "of the neighbours' majority vote",
     "mixing/hubness": "skewness of neighbour counts",
@@ -132,7 +134,8 @@ class Measurement:
         For "twonn", "twonn-ml", "mle" and "gride".
     complexity : Complexity or None
     notes : tuple of str
-        What was sampled, left out or slow, and why.
+        What was sampled, left out or slow, and why; which classes or rows make a statistic less than it seems; why one is NaN
+        or infinite.
     stages : tuple of Stage
         Where the time went.
     fingerprint : str
@@ -187,12 +190,12 @@ class Measurement:
         import pyarrow
 
         rows = self.queries
-        columns: dict[str, Any] = {"row": rows, "label": self.labels[rows]}
+        columns: dict[str, Any] = {"row": rows, "label": storable(self.labels[rows])}
         if self.mixing is not None:
             columns |= {
                 "purity": self.mixing.purity,
                 "entropy": self.mixing.entropy,
-                "vote": self.mixing.vote,
+                "vote": storable(self.mixing.vote),
                 "occurrence": self.mixing.occurrence[rows],
                 "bad_occurrence": self.mixing.bad_occurrence[rows],
             }
@@ -216,11 +219,8 @@ class Measurement:
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write `per_point()`, whole or not at all; the summary is in the schema's metadata, as JSON under "fastent"."""
-        import pyarrow.parquet
-
         table = self.per_point().replace_schema_metadata({"fastent": json.dumps(self.as_json(), allow_nan=False)})
-        with atomic_path(path) as temporary:
-            pyarrow.parquet.write_table(table, temporary)
+        write_parquet(path, table)
 
     def save(self, folder: str | os.PathLike[str], *, asked: dict[str, Any] | None = None) -> None:
         """Write `summary.json` and `per_point.parquet` into a folder, which is made if it is missing.
@@ -324,14 +324,15 @@ class Measurement:
     def __rich_console__(
         self, console: "rich.console.Console", options: "rich.console.ConsoleOptions"
     ) -> "rich.console.RenderResult":
-        from rich.markup import escape
         from rich.table import Table
+
+        from fastent.terminal import shown
 
         explained = options.max_width >= _ROOM_TO_EXPLAIN
         table = Table(
             title=self._title,
             title_justify="left",
-            caption="\n".join(map(escape, self._said_notes)) or None,
+            caption=shown("\n".join(self._said_notes), "table.caption") if self.notes else None,
             caption_justify="left",
             box=None,
         )
@@ -426,6 +427,8 @@ class Comparison:
         0 where every row was asked, NaN where no error is known.
     notes : tuple of str
         In what the measurements differ, other than X: then their statistics are not all comparable.
+    missing : tuple of str
+        Why a statistic of one of them is NaN or infinite.
     """
 
     names: tuple[str, ...]
@@ -433,21 +436,19 @@ class Comparison:
     values: NDArray[np.float64]
     standard_errors: NDArray[np.float64]
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def table(self) -> "pyarrow.Table":
         """Columns: statistic, then the value and the standard error of each measurement."""
         import pyarrow
 
         columns: dict[str, Any] = {"statistic": self.statistics}
-        for m, name in enumerate(self.names):
+        for m, name in enumerate(storable(np.array(self.names)).tolist()):
             columns |= {name: self.values[:, m], f"{name} standard error": self.standard_errors[:, m]}
         return pyarrow.table(columns)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        import pyarrow.parquet
-
-        with atomic_path(path) as temporary:
-            pyarrow.parquet.write_table(self.table(), temporary)
+        write_parquet(path, self.table())
 
     def plot(self, statistics: str | Sequence[str] | None = None, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw statistics of the measurements side by side, with matplotlib.
@@ -475,7 +476,7 @@ class Comparison:
         from fastent.notebook import html_table
 
         rows = [(statistic, *cells) for statistic, cells in self._cells()]
-        return html_table("Measurements side by side", ("statistic", *self.names), rows, self.notes)
+        return html_table("Measurements side by side", ("statistic", *self.names), rows, (*self.notes, *self.missing))
 
     def _cells(self, with_errors: bool = True) -> Iterator[tuple[str, list[str]]]:
         """For each statistic what is shown of each measurement."""
@@ -490,22 +491,24 @@ class Comparison:
 
     def __repr__(self) -> str:
         width = max(map(len, self.statistics))
-        lines = ["  ".join([" " * width, *(f"{name:>12.12}" for name in self.names)])]
+        lines = ["  ".join([" " * width, *(f"{printable(name):>12.12}" for name in self.names)])]
         for statistic, row in zip(self.statistics, self.values, strict=True):
             lines.append("  ".join([f"{statistic:{width}}", *(f"{readable(value):>12}" for value in row)]))
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *map(printable, (*self.notes, *self.missing))])
 
     def __rich_console__(
         self, console: "rich.console.Console", options: "rich.console.ConsoleOptions"
     ) -> "rich.console.RenderResult":
-        from rich.markup import escape
         from rich.table import Table
 
-        table = Table(caption="\n".join(map(escape, self.notes)) or None, caption_justify="left")
+        from fastent.terminal import cell, shown
+
+        said = "\n".join((*self.notes, *self.missing))
+        table = Table(caption=shown(said, "table.caption") if said else None, caption_justify="left")
         table.add_column("statistic", no_wrap=True)
         with_errors = options.max_width >= _ROOM_FOR_NAMES + _ROOM_FOR_ERRORS * len(self.names)
         for name in self.names:
-            table.add_column(escape(name), justify="right", overflow="fold")  # a number that is cut is another number
+            table.add_column(cell(name), justify="right", overflow="fold")  # a number that is cut is another number
         before = None
         for statistic, cells in self._cells(with_errors):
             if before not in (None, statistic.split("/")[0]):
@@ -529,16 +532,18 @@ def compare(measurements: Sequence[Measurement], names: Sequence[str] | None = N
     FastentError
         Nothing to compare; as many names are needed as measurements, all different.
     """
-    if not isinstance(measurements, Iterable):
+    if not isinstance(measurements, Iterable) or getattr(measurements, "ndim", 1) == 0:
         raise FastentError(f"measurements is a {type(measurements).__name__}: pass those to be compared in a list")
     measurements = list(measurements)
     wrong = [type(each).__name__ for each in measurements if not isinstance(each, Measurement)]
     if not measurements or wrong:
         what = f"a {wrong[0]}" if wrong else "nothing"
         raise FastentError(f"measurements hold {what}: pass what fe.measure returned, in a list")
+    if names is not None and (not isinstance(names, Iterable) or getattr(names, "ndim", 1) == 0):
+        raise FastentError(f"names={shown(names)}: {len(measurements)} different ones are needed, in a list")
     labels = [str(i) for i in range(len(measurements))] if names is None else [str(name) for name in names]
     if len(labels) != len(measurements) or len(set(labels)) < len(labels):
-        raise FastentError(f"names={labels}: {len(measurements)} different ones are needed, one for each measurement")
+        raise FastentError(f"names={shown(labels)}: {len(measurements)} different ones are needed, one for each measurement")
     found = [each.summary() for each in measurements]
     errors = [{name: estimate.standard_error for name, estimate in each.intervals().items()} for each in measurements]
     statistics = tuple(name for name in MEANINGS if any(name in values for values in found))
@@ -548,7 +553,15 @@ def compare(measurements: Sequence[Measurement], names: Sequence[str] | None = N
         np.array([[values.get(name, math.nan) for values in found] for name in statistics]).reshape(len(statistics), -1),
         np.array([[values.get(name, math.nan) for values in errors] for name in statistics]).reshape(len(statistics), -1),
         tuple(_differences(measurements)),
+        tuple(_not_finite(measurements, labels)),
     )
+
+
+def _not_finite(measurements: Sequence[Measurement], names: Sequence[str]) -> Iterator[str]:
+    """Notes of each measurement that name a statistic which is not finite there."""
+    for name, each in zip(names, measurements, strict=True):
+        wrong = [statistic.split("/")[1] for statistic, value in each.summary().items() if not math.isfinite(value)]
+        yield from (f"{name}: {note}" for note in each.notes if any(statistic in note for statistic in wrong))
 
 
 def _differences(measurements: Sequence[Measurement]) -> Iterator[str]:

@@ -24,28 +24,27 @@ class NearestLists:
     ----------
     n_queries, k, n : int
         n : rows there are.
-    scale : float
-        Of the points that are swept.
     among : str
         Which rows are entered; "all" where the queries are all rows.
     """
 
-    def __init__(self, n_queries: int, k: int, n: int, scale: float, *, among: Among = "all") -> None:
+    def __init__(self, n_queries: int, k: int, n: int, *, among: Among = "all") -> None:
         # The lists of a side are one piece, and so is how far each reaches: its last entry.
         self._swept = SweptQueries(n_queries)
         self._squared = np.full((n_queries, k), np.inf)
         self._index = np.full((n_queries, k), n, np.int64)
         self._limits = np.full(n_queries, np.inf, np.float32)
-        self._scale, self._among = scale, _AMONG.index(among)
+        self._among = _AMONG.index(among)
         self._locks: dict[int, threading.Lock] = {}
 
     def reduce(self, block: Block) -> None:
         """Enter a block. What lists hold in the end does not depend on the order in which blocks come."""
         from fastent.kernels.pairs import nearest_across, nearest_both, tighten
 
-        rows, columns = block.rows, block.columns
+        found, rows, columns = block.distances, block.rows, block.columns
         pairs = (
-            block.squared, block.norms, block.other_norms, block.share, rows.rows, columns.rows, rows.ids, columns.ids,
+            found.squared, found.norms, found.other_norms, found.share, rows.rows, columns.rows, found.scale, rows.ids,
+            columns.ids,
         )  # fmt: skip
         if block.mirrored:
             # The columns lie on a later side: locks are always taken in that order.
@@ -55,7 +54,7 @@ class NearestLists:
         with self._lock(rows):
             lists, index, limits = self._lists(rows)
             if rows is columns:
-                tighten(block.squared, block.norms, block.share, lists, limits)
+                tighten(found.squared, found.norms, found.share, found.scale, lists, limits)
                 nearest_both(*pairs, lists, index, limits, lists, index, limits, True)
                 return
             codes = np.repeat(rows.classes, np.diff(rows.bounds))
@@ -77,7 +76,6 @@ class NearestLists:
     def found(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Squared distances (q, k), ascending, and row numbers (q, k), ties by the lower; n where there are fewer."""
         squared, index = (self._swept.by_query(lists, axis=0) for lists in (self._squared, self._index))
-        squared /= self._scale**2
         return squared, index
 
     def _lock(self, side: Side) -> threading.Lock:

@@ -1,18 +1,21 @@
 """Nearest neighbours: exact unless asked otherwise, in double precision where it decides, never -1, NaN or negative."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import Labels, as_array, as_features, as_labels, check_finite, in_memory, row_blocks
+from fastent.arrays import Labels, as_array, as_features, as_labels, in_memory, row_blocks
 from fastent.candidates import PROPOSERS, chosen_options, propose
 from fastent.errors import FastentError
+from fastent.lists import checked_lists, checked_recall, checked_resolution
 from fastent.memory import budget_bytes, check_fits
-from fastent.options import choice, whole_number
+from fastent.options import choice, shown, whole_number
 from fastent.progress import Progress
 from fastent.queries import Queries, as_queries
+from fastent.resolution import resolution_of
 from fastent.spread import everywhere
 
 if TYPE_CHECKING:
@@ -25,7 +28,10 @@ Method = Literal["auto", "exact", "flat", "ivf", "hnsw", "torch"]
 
 # faiss and torch rank in single precision by |a|^2 + |b|^2 - 2 ab: so many candidates more are ranked again.
 _SPARE = 16
+# Sums in double precision may be off by less.
+_DOUBLE = 1 + 2.0**-40
 _RECALL_QUERIES = 200
+_METRICS = ("euclidean", "cosine")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,22 +45,27 @@ class Neighbors:
     distances : (q, k) float32
         Not squared, >= 0, ascending.
     queries : (q,) int64 or None
-        The queries' own row numbers, all rows unless given; None for points that are no rows.
+        The queries' own row numbers, all rows unless given; None for points that are no rows, whose `method` is not "given".
     n : int
         How many rows were searched; the largest number in sight unless given.
     method : str
-        How they were found.
+        How they were found: a name of your own, or "given".
     recall : float
         Share of the true neighbours that were found, in [0, 1]: 1 for an exact search, measured on a sample of the queries for
         another, NaN for what you bring.
     work : Work or None
         What an exact search took.
+    metric : str
+        What the distances are: "euclidean" or "cosine".
+    resolution : (q,) float32 or None
+        The Euclidean distance from each query up to which rounding of the rows could have made two rows of one. From
+        `fe.neighbors` it is that of the rows' precision; None, or one number for all, for what you bring.
 
     Raises
     ------
     FastentError
-        Shapes that do not fit, indices out of range or among them the query itself, distances that are negative, NaN, infinite
-        or not ascending.
+        Shapes that do not fit; indices or queries out of range; a neighbour twice in a list, or the query itself; distances
+        that are negative, NaN, infinite, beyond float32 or not ascending. Each with the first row in which it is.
     """
 
     indices: NDArray[np.int64]
@@ -64,31 +75,30 @@ class Neighbors:
     method: str = "given"
     recall: float = np.nan
     work: "Work | None" = None
+    metric: Literal["euclidean", "cosine"] = "euclidean"
+    resolution: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        indices, distances = as_array(self.indices, "indices"), as_array(self.distances, "distances")
-        if indices.ndim != 2 or 0 in indices.shape or indices.dtype.kind not in "iu" or distances.shape != indices.shape:
-            raise FastentError(
-                f"indices have shape {indices.shape} and dtype {indices.dtype}, distances {distances.shape}: "
-                "integers (queries, k) and as many distances are needed"
-            )
-        queries = self.queries
-        if queries is None and self.method == "given":
-            queries = np.arange(len(indices))
-        if queries is not None:
-            queries = as_array(queries, "queries").astype(np.int64, copy=False)
-            if queries.shape != indices.shape[:1]:
-                raise FastentError(f"queries have shape {queries.shape} for {len(indices)} rows of indices: one each is needed")
-        n = self.n or 1 + max(int(indices.max()), -1 if queries is None else int(queries.max()))
-        if self.method == "given":
-            _check_lists(indices, distances, queries, n)
-        for name, value in (
-            ("indices", indices.astype(np.int64, copy=False)),
-            ("distances", distances.astype(np.float32, copy=False)),
-            ("queries", queries),
-            ("n", n),
-        ):
+        if not isinstance(self.method, str):
+            raise FastentError(f"method={shown(self.method)}: a name is needed, for instance 'given'")
+        choice("metric", self.metric, _METRICS)
+        lists = checked_lists(self.indices, self.distances, self.queries, self.n, own_rows=self.method == "given")
+        checked: dict[str, Any] = dict(zip(("indices", "distances", "queries", "n"), lists, strict=True))
+        checked |= {
+            "recall": checked_recall(self.recall),
+            "resolution": checked_resolution(self.resolution, len(lists[0])),
+        }
+        for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def _of_search(cls, **fields: Any) -> "Neighbors":
+        """What a search of our own found, all fields by name, as it is: only lists that users bring are checked and copied."""
+        made = object.__new__(cls)
+        for field in dataclasses.fields(cls):
+            object.__setattr__(made, field.name, fields.pop(field.name))
+        assert not fields
+        return made
 
     @property
     def k(self) -> int:
@@ -97,15 +107,9 @@ class Neighbors:
     def subset(self, k: int) -> "Neighbors":
         """Only the first k neighbours of each query."""
         k = whole_number("k", k, minimum=1, maximum=self.k)
-        return Neighbors(
-            np.ascontiguousarray(self.indices[:, :k]),
-            np.ascontiguousarray(self.distances[:, :k]),
-            self.queries,
-            self.n,
-            self.method,
-            self.recall,
-            self.work,
-        )
+        lists = {name: np.ascontiguousarray(getattr(self, name)[:, :k]) for name in ("indices", "distances")}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Neighbors._of_search(**(fields | lists))
 
     def __repr__(self) -> str:
         recall = "" if np.isnan(self.recall) or self.recall == 1 else f", recall {self.recall:.4f}"
@@ -146,9 +150,11 @@ def neighbors(
         Cosine distance is 1 - cos, in [0, 2]; rows of zeros are refused.
     method : "auto", "exact", "flat", "ivf", "hnsw" or "torch"
         "exact" skips what a bound shows to be too far, and picks the bound's size on a sample of the data; where nothing can be
-        skipped it scans all pairs. "auto" is "exact", or "torch" for a tensor on a GPU. "flat", "ivf", "hnsw" are faiss's
-        (``pip install '.[faiss]'``), "torch" a blocked matrix product; what these propose is ranked again in double
-        precision, and their recall is measured.
+        skipped it scans all pairs. "auto" is "exact", or "torch" for a tensor on a GPU. "flat" is faiss's scan of all pairs
+        (``pip install '.[faiss]'``), "torch" a blocked matrix product: what these propose is ranked again in double precision,
+        and where single precision leaves open whether something nearer was missed, the exact search decides: the result is
+        that of "exact". "ivf" and "hnsw", faiss's too, look into few places: what they propose is ranked again, equally near
+        rows that they did not propose are missing, and their recall is measured.
     memory_budget : int or str, optional
         Bytes, or like "4GiB"; what is available unless said. Rows that do not fit with their index are taken chunk by chunk:
         the same result.
@@ -167,8 +173,8 @@ def neighbors(
     Returns
     -------
     Neighbors
-        Distances are computed in double precision from differences; ties are ordered by the lower row number. The same for any
-        number of threads.
+        Distances are computed in double precision from differences of the rows as given; ties are ordered by the lower row
+        number. The same for any number of threads. `docs/exactness.md` says for which values that holds.
 
     Raises
     ------
@@ -181,9 +187,9 @@ def neighbors(
     >>> fe.neighbors([[0.0], [1.0], [3.0], [7.0]], k=2).indices.tolist()
     [[1, 2], [0, 2], [1, 0], [2, 1]]
     """
-    from fastent.sketch import common_scale
+    from fastent.ranges import as_wide, check_range
 
-    choice("metric", metric, ("euclidean", "cosine"))
+    choice("metric", metric, _METRICS)
     choice("method", method, ("auto", "exact", *PROPOSERS))
     seed = whole_number("seed", seed, minimum=0)
     features = everywhere(as_features(X), client)
@@ -193,19 +199,22 @@ def neighbors(
         raise FastentError("X has one row, which has no neighbours: pass more rows")
     k = whole_number("k", k, minimum=1, maximum=most)
     unit = metric == "cosine"
-    if unit:
-        check_finite(features)
-    scale = 1.0 if unit else common_scale(features, *([] if asked.points is None else [asked.points]), client=client)
+    check_range(features, asked.points, unit=unit, client=client)
+    if asked.points is not None:
+        features, points = as_wide(features, asked.points)
+        asked = Queries(None, points)
     if method == "auto":
         method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
+    if device is not None and not isinstance(device, str) and type(device).__name__ != "device":
+        raise FastentError(f"device={shown(device)}: a name such as 'cpu' or 'cuda' is needed")
     given = {"nlist": nlist, "nprobe": nprobe, "hnsw_m": hnsw_m, "ef_construction": ef_construction, "ef_search": ef_search}
     options = chosen_options(method, given | {"device": device})
     if method == "torch" and device is None and hasattr(X, "device"):
         options["device"] = str(X.device)
     if client is not None and method != "exact":
         raise FastentError(f"client= is for method='exact', not {method!r}: leave one of the two out")
-    task = _Task(features, asked, k, unit, scale, method, seed, options, progress, client)
-    return (_exact if method == "exact" else _approximate)(task, memory_budget)
+    task = _Task(features, asked, k, unit, method, seed, options, progress, client)
+    return (_exact if method == "exact" else _proposed)(task, memory_budget)
 
 
 def label_codes(neighbors: Neighbors, labels: Any, query_labels: Any) -> tuple[Labels, NDArray[np.int64]]:
@@ -231,7 +240,6 @@ class _Task(NamedTuple):
     asked: Queries
     k: int
     unit: bool
-    scale: float
     method: str
     seed: int
     options: dict[str, Any]
@@ -245,7 +253,17 @@ class _Task(NamedTuple):
 
     def finished(self, squared: NDArray[np.float64], found: NDArray[np.int64], recall: float, work: Any = None) -> Neighbors:
         distances = search_distances(squared, self.unit).astype(np.float32)
-        return Neighbors(found, distances, self.asked.rows, len(self.X), self.method, recall, work)
+        return Neighbors._of_search(
+            indices=found,
+            distances=distances,
+            queries=self.asked.rows,
+            n=len(self.X),
+            method=self.method,
+            recall=recall,
+            work=work,
+            metric="cosine" if self.unit else "euclidean",
+            resolution=None if self.unit else resolution_of(self.X, self.asked.rows, self.asked.points),
+        )
 
 
 def _exact(task: _Task, budget: int | str | None) -> Neighbors:
@@ -261,66 +279,74 @@ def _exact(task: _Task, budget: int | str | None) -> Neighbors:
         )  # fmt: skip
         return task.finished(*by_chunks["all"], 1.0)
     X = in_memory(task.X)
-    index = ExactIndex(X, unit=task.unit, scale=task.scale, seed=task.seed, n_queries=len(task.asked))
+    index = ExactIndex(X, unit=task.unit, seed=task.seed, n_queries=len(task.asked))
     if task.asked.rows is not None and np.array_equal(task.asked.rows, np.arange(len(task.X))):
         queries = None  # all rows in their order, as the index has them in tiles already
     squared, found = index.nearest(task.k, queries, progress=task.progress)
     return task.finished(squared, found, 1.0, index.work)
 
 
-def _approximate(task: _Task, budget: int | str | None) -> Neighbors:
-    """Candidates from another library, ranked again; recall measured on a sample."""
+def _proposed(task: _Task, budget: int | str | None) -> Neighbors:
+    """Candidates from another library, ranked again; what it may have missed is searched for, or estimated on a sample."""
+    from fastent.exact import ExactIndex, as_compared
+    from fastent.kernels.distance import squared_lengths
     from fastent.kernels.search import rank_candidates
+    from fastent.sketch import take_frame
 
     (n, d), asked, k = task.X.shape, task.asked, task.k
     task.check_fits(16 * n * d + len(asked) * (24 * (k + _SPARE) + 16 * d), budget)
-    rows = _rows(in_memory(task.X), task.unit)
-    if asked.rows is not None:
-        points, own = rows[asked.rows], asked.rows
-    else:
-        points, own = _rows(asked.points, task.unit).astype(rows.dtype, copy=False), np.full(len(asked), -1)
-
-    def among_all(some: Array) -> tuple[Array, Array]:
-        everything = np.broadcast_to(np.arange(n), (len(some), n))
-        return rank_candidates(rows, points[some], own[some], everything, k)  # type: ignore[no-any-return]
-
+    X = in_memory(task.X)
+    frame = take_frame(X, n_axes=0, unit=task.unit, seed=task.seed)
+    points = X[asked.rows] if asked.points is None else asked.points
+    own = np.full(len(asked), -1) if asked.rows is None else asked.rows
     wanted = min(k + _SPARE + 1, n)
-    proposed = propose(task.method, rows, points, wanted, task.seed, task.options)
-    squared, found = rank_candidates(rows, points, own, proposed, k)
-    short = np.flatnonzero(np.isinf(squared[:, -1]))
-    if len(short):  # an index that looks into few places may come back with fewer than k
-        squared[short], found[short] = among_all(short)
-    sample = np.random.default_rng(task.seed).choice(len(points), min(_RECALL_QUERIES, len(points)), replace=False)
-    return task.finished(squared, found, float((squared[sample] <= among_all(sample)[0][:, -1:]).mean()))
+    proposed, beyond = propose(task.method, frame.whole(X, 1), frame.whole(points, 1), wanted, task.seed, task.options)
+    compared = [_joined([as_compared(block, task.unit) for _, block in row_blocks(some)]) for some in (X, points)]
+    lengths = [squared_lengths(some) if task.unit else np.empty(0) for some in compared]
+    squared, found = rank_candidates(compared[0], lengths[0], compared[1], lengths[1], own, proposed, k, task.unit)
+
+    def searched(some: Array) -> tuple[Array, Array]:
+        index = ExactIndex(X, unit=task.unit, seed=task.seed, n_queries=len(some))
+        return index.nearest(k, points[some] if asked.rows is None else own[some])
+
+    open_to_doubt = np.isinf(squared[:, -1])  # an index that looks into few places may come back with fewer than k
+    if beyond is not None and wanted < n:
+        lens = frame.lens
+        open_to_doubt |= ~(np.sqrt(squared[:, -1]) * (lens.scale * _DOUBLE) + lens.slack < beyond)
+    doubtful = np.flatnonzero(open_to_doubt)
+    if len(doubtful):
+        squared[doubtful], found[doubtful] = searched(doubtful)
+    if beyond is not None:
+        return task.finished(squared, found, 1.0)
+    sample = np.sort(np.random.default_rng(task.seed).choice(len(points), min(_RECALL_QUERIES, len(points)), replace=False))
+    return task.finished(squared, found, float((squared[sample] <= searched(sample)[0][:, -1:] * _DOUBLE).mean()))
 
 
-def _rows(X: Any, unit: bool) -> Array:
-    """C-contiguous rows in the precision that ranks them."""
-    from fastent.sketch import directions
-
-    blocks = [directions(block).astype(block.dtype) if unit else block for _, block in row_blocks(X)]
+def _joined(blocks: list[Array]) -> Array:
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
-def exact_neighbors(found: tuple[Array, Array], queries: NDArray[np.int64], n: int) -> Neighbors:
+def exact_neighbors(
+    found: tuple[Array, Array],
+    queries: NDArray[np.int64],
+    n: int,
+    resolution: NDArray[np.float32] | None = None,
+) -> Neighbors:
     """Of squared distances and row numbers (q, k), as an exact search among n rows returns them."""
     squared, index = found
-    return Neighbors(index, search_distances(squared, False).astype(np.float32), queries, n, "exact", 1.0)
+    return Neighbors._of_search(
+        indices=index,
+        distances=search_distances(squared, False).astype(np.float32),
+        queries=queries,
+        n=n,
+        method="exact",
+        recall=1.0,
+        work=None,
+        metric="euclidean",
+        resolution=resolution,
+    )
 
 
 def search_distances(squared: NDArray[np.float64], unit: bool) -> NDArray[np.float64]:
     """Distances from the squares that a search returns; between unit rows 1 - cos = |a - b|^2 / 2."""
     return squared / 2 if unit else np.sqrt(squared)
-
-
-def _check_lists(indices: Array, distances: Array, queries: Array | None, n: int) -> None:
-    def refuse(bad: Array, what: str, remedy: str) -> None:
-        rows = np.flatnonzero(bad.any(1))
-        if len(rows):
-            raise FastentError(f"{len(rows)} rows of {what}, first row {rows[0]}: {remedy}")
-
-    refuse((indices < 0) | (indices >= n), f"indices are not within 0..{n - 1}", "drop what was not found before")
-    if queries is not None:
-        refuse(indices == queries[:, None], "indices hold the query itself", "leave it out by its number")
-    refuse(~np.isfinite(distances) | (distances < 0), "distances are NaN, infinite or negative", "pass distances, not squared")
-    refuse(np.diff(distances, axis=1) < 0, "distances are not ascending", "sort them, with their indices")

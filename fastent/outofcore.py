@@ -21,7 +21,6 @@ from fastent.memory import check_fits
 from fastent.nearest import Among
 from fastent.parts import Unfinished
 from fastent.progress import Progress, interruptible, reporting
-from fastent.sketch import common_scale
 from fastent.spread import n_threads, spread
 
 __all__ = ["Chunking", "NearestSoFar", "chunking", "fits", "nearest_by_chunks", "nearest_of"]
@@ -77,12 +76,9 @@ class NearestSoFar:
 
     def update(self, rows: Array, start: int, codes: NDArray[np.int64] | None = None) -> None:
         """Show the rows start..start + m, (m, d), with their classes (m,) if queries have classes."""
-        scale = 1.0 if self._unit else common_scale(rows, self._points)
         by_class = self._codes is not None and set(self._ks) != {"all"}
         n_queries = None if by_class else len(self._points)
-        index = ExactIndex(
-            rows, codes=codes if by_class else None, unit=self._unit, scale=scale, n_queries=n_queries, view=self._view
-        )
+        index = ExactIndex(rows, codes=codes if by_class else None, unit=self._unit, n_queries=n_queries, view=self._view)
         own = np.where((self._own >= start) & (self._own < start + len(rows)), self._own - start, -1)
         if self._asked is None or self._view is None or self._view.frame is not index.view.frame:
             query_codes = self._codes if by_class and self._codes is not None else np.zeros(len(own), np.int64)

@@ -16,7 +16,6 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,7 +24,7 @@ from fastent.kernels.pairs import recentre, rounding, square_distances
 from fastent.parts import Unfinished
 from fastent.progress import Progress, interruptible, reporting
 from fastent.spread import spread
-from fastent.threads import in_parallel, single_blas_thread
+from fastent.threads import in_parallel, single_blas_thread, working_threads
 
 __all__ = [
     "BLOCK_ROWS",
@@ -49,7 +48,7 @@ _READ_BYTES = 16 << 20
 
 
 class Points(NamedTuple):
-    """What is swept: (n, d) rows, their class codes (n,), a power of two that keeps squares in range, classes in all."""
+    """What is swept: (n, d) rows, their class codes (n,), their `typical_scale`, classes in all."""
 
     X: Array
     codes: NDArray[np.int64]
@@ -67,6 +66,7 @@ class Side(NamedTuple):
     start : int
         How many points of the same kind lie on sides before this.
     rows : (r, d) float32 or float64
+        As they were given.
     classes : (segments,) int64
     bounds : (segments + 1,) int64
         Where each class begins.
@@ -83,31 +83,36 @@ class Side(NamedTuple):
 
 
 class Distances(NamedTuple):
-    """Of all pairs of r points and c others.
+    """Of all pairs of r points and c others, scaled.
 
-    squared : (r, c) float32
-        Squared distances.
-    norms, other_norms : (r,), (c,) float32
+    squared : (r, c) float32, or float64 where single precision does not hold them
+        Squared distances, of points that were scaled.
+    norms, other_norms : (r,), (c,)
         For `share`: what rounding may do to a squared distance is share * (norm + other norm).
+    share : float32 or float64
+    scale : float
     """
 
     squared: Array
     norms: Array
     other_norms: Array
-    share: float
+    share: Any
+    scale: float
+
+    def scaled(self, squared: Array) -> Array:
+        """Squared distances of the rows as they were given, (any,) float64, in the units and the precision of the block."""
+        with np.errstate(over="ignore"):  # none of the block's comes near what overflows
+            return ((np.sqrt(squared) * self.scale) ** 2).astype(self.squared.dtype)
 
 
 class Block(NamedTuple):
-    """All pairs of two sides: `Distances`, and between whom.
+    """All pairs of two sides.
 
     mirrored : bool
         Whether the columns are queries too, which meet these rows only here.
     """
 
-    squared: Array
-    norms: Array
-    other_norms: Array
-    share: float
+    distances: Distances
     rows: Side
     columns: Side
     mirrored: bool
@@ -116,8 +121,8 @@ class Block(NamedTuple):
 class Desk:
     """Where one thread measures distances between blocks of at most `BLOCK_ROWS` points; the next block overwrites the last."""
 
-    def __init__(self, features: int) -> None:
-        self.features = features
+    def __init__(self, features: int, scale: float) -> None:
+        self.features, self.scale = features, scale
         self._rows = [np.empty((BLOCK_ROWS, features), np.float32) for _ in range(2)]
         self._norms = [np.empty(BLOCK_ROWS, np.float32) for _ in range(2)]
         self._squared = np.empty(BLOCK_ROWS**2, np.float32)
@@ -126,14 +131,38 @@ class Desk:
         """Seen from a point between both blocks, halfway between their means unless said."""
         if origin is None:
             origin = (rows.mean(0, dtype=np.float64) + others.mean(0, dtype=np.float64)) / 2
-        origin, r, c = origin.astype(rows.dtype), len(rows), len(others)
-        a, b = self._rows[0][:r], self._rows[1][:c]
-        norms, other_norms = self._norms[0][:r], self._norms[1][:c]
-        recentre(rows, origin, a, norms)
-        recentre(others, origin, b, other_norms)
-        squared = np.matmul(a, b.T, out=self._squared[: r * c].reshape(r, c))
-        square_distances(squared, norms, other_norms, rows, others)
-        return Distances(squared, norms, other_norms, rounding(self.features))
+        r, c = len(rows), len(others)
+        room = (
+            self._rows[0][:r],
+            self._rows[1][:c],
+            self._norms[0][:r],
+            self._norms[1][:c],
+            self._squared[: r * c].reshape(r, c),
+        )
+        return self._measured(rows, others, origin, *room) or self._in_double(rows, others, origin)
+
+    def _in_double(self, rows: Array, others: Array, origin: Array) -> Distances:
+        r, c = len(rows), len(others)
+        room = np.empty((r, self.features)), np.empty((c, self.features)), np.empty(r), np.empty(c), np.empty((r, c))
+        found = self._measured(rows.astype(np.float64), others.astype(np.float64), origin, *room)
+        assert found is not None
+        return found
+
+    def _measured(
+        self, rows: Array, others: Array, origin: Array, a: Array, b: Array, norms: Array, other_norms: Array, squared: Array
+    ) -> Distances | None:
+        """In the precision of the room that is given; None where that is single and will not do."""
+        scale, single = squared.dtype.type(self.scale), squared.dtype == np.float32
+        origin = origin.astype(rows.dtype)
+        held = recentre(rows, origin, scale, a, norms) & recentre(others, origin, scale, b, other_norms)
+        if single and not held:
+            return None
+        np.matmul(a, b.T, out=squared)
+        lost = square_distances(squared, norms, other_norms, rows, others, scale)
+        if single and lost:
+            return None
+        share = squared.dtype.type(rounding(self.features, squared.dtype))
+        return Distances(squared, norms, other_norms, share, self.scale)
 
 
 class Reduction(Protocol):
@@ -204,7 +233,7 @@ def sweep(
         blocks, total = _mirrored(points, order)
     else:
         blocks, total = _streamed(points, _query_sides(points, queries))
-    _go_through(blocks, total, reductions, points.X.shape[1], within_classes, progress, description, unfinished)
+    _go_through(blocks, total, reductions, points, within_classes, progress, description, unfinished)
 
 
 def _spread_sides(
@@ -243,7 +272,7 @@ def _one_side(
     reductions = deepcopy(reductions)  # tasks of one process are given the same objects
     side = _query_sides(points, queries)[number]
     blocks, total = _streamed(points, [side])
-    _go_through(blocks, total, reductions, points.X.shape[1], within_classes, None, "", Unfinished())
+    _go_through(blocks, total, reductions, points, within_classes, None, "", Unfinished())
     return {name: array[reductions[int(name.split("/")[0])].where(side)] for name, array in _state(reductions).items()}
 
 
@@ -260,7 +289,7 @@ def _go_through(
     blocks: Iterator[tuple[Side, Side, bool]],
     total: int,
     reductions: Sequence[Reduction],
-    features: int,
+    points: Points,
     within_classes: bool,
     progress: Progress,
     description: str,
@@ -271,10 +300,12 @@ def _go_through(
     desks = threading.local()
 
     def reduce(rows: Side, columns: Side, mirrored: bool) -> list[Any]:
-        block = _distances(rows, columns, mirrored, desks)
+        if not hasattr(desks, "own"):
+            desks.own = Desk(points.X.shape[1], points.scale)
+        block = Block(desks.own.measure(rows.rows, columns.rows, (rows.mean + columns.mean) / 2), rows, columns, mirrored)
         return [reduction.reduce(block) for reduction in reductions]
 
-    threads = numba.get_num_threads()
+    threads = working_threads()
     with (
         interruptible() as interrupted,
         reporting(progress, description, total) as report,
@@ -324,7 +355,7 @@ def shared_segments(side: Side, other: Side) -> Iterator[tuple[tuple[int, int], 
 def sweep_bytes(X: Array, n_queries: int) -> int:
     """Memory that a sweep takes at most, what the reductions keep not counted."""
     d, item = X.shape[1], kernel_dtype(X).itemsize
-    blocks = 2 * numba.get_num_threads() * BLOCK_ROWS * (4 * BLOCK_ROWS + 2 * (4 + item) * d)
+    blocks = 2 * working_threads() * BLOCK_ROWS * (4 * BLOCK_ROWS + 2 * (4 + item) * d)
     return int(n_queries * (item * d + 32) + blocks + 4 * _READ_BYTES)
 
 
@@ -357,8 +388,7 @@ def _streamed(points: Points, sides: list[Side]) -> tuple[Iterator[tuple[Side, S
                 part = read[begin : begin + 8 * BLOCK_ROWS]
                 ids = np.arange(start + begin, start + begin + len(part))
                 order = np.argsort(points.codes[ids], kind="stable")
-                rows = part[order] if points.scale == 1 else part[order] * part.dtype.type(points.scale)
-                for columns in _sides(rows, points.codes[ids[order]], ids[order], ids[order]):
+                for columns in _sides(part[order], points.codes[ids[order]], ids[order], ids[order]):
                     for side in sides:
                         yield side, columns, False
 
@@ -366,11 +396,8 @@ def _streamed(points: Points, sides: list[Side]) -> tuple[Iterator[tuple[Side, S
 
 
 def taken(points: Points, ids: Array) -> Array:
-    """Some rows as kernels take them, scaled."""
-    rows = points.X[ids].astype(kernel_dtype(points.X), copy=False)
-    if points.scale != 1:
-        rows *= rows.dtype.type(points.scale)
-    return rows
+    """Some rows as kernels take them."""
+    return points.X[ids].astype(kernel_dtype(points.X), copy=False)
 
 
 def _rows(points: Points, ids: Array) -> Array:
@@ -396,12 +423,3 @@ def _sides(rows: Array, codes: Array, ids: Array, place: Array) -> list[Side]:
         mean = rows[here].mean(0, dtype=np.float64)
         sides.append(Side(ids[here], place[here], int(part[0]), rows[here], codes[here][starts], bounds, mean))
     return sides
-
-
-def _distances(rows: Side, columns: Side, mirrored: bool, desks: threading.local) -> Block:
-    """At the calling thread's desk."""
-    d = rows.rows.shape[1]
-    if not hasattr(desks, "own") or desks.own.features != d:
-        desks.own = Desk(d)
-    desk: Desk = desks.own
-    return Block(*desk.measure(rows.rows, columns.rows, (rows.mean + columns.mean) / 2), rows, columns, mirrored)

@@ -55,11 +55,11 @@ def indexed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
         sweep_all(sums)
         return Near(), None
     with task.stage("index", passes=2):
-        index = ExactIndex(points.X, codes=points.codes, scale=points.scale, seed=task.seed)
+        index = ExactIndex(points.X, codes=points.codes, seed=task.seed)
     order = index.order
     lists = None
     if sums and plan.sampled is None and task.k_largest:  # all pairs are met: near ones come out of that
-        lists = NearestLists(len(task.X), task.k_largest, len(task.X), points.scale)
+        lists = NearestLists(len(task.X), task.k_largest, len(task.X))
     near = Near()
     k = 0 if lists is not None else task.k_largest
     if k or "margins" in task.wanted:
@@ -75,9 +75,7 @@ def indexed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
             known = near.all
             tree = task.kept(
                 "tree",
-                lambda: minimum_spanning_tree(
-                    points.X, scale=points.scale, index=index, lists=known, progress=task.progress
-                )._asdict(),
+                lambda: minimum_spanning_tree(points.X, index=index, lists=known, progress=task.progress)._asdict(),
             )
         border = border._replace(tree=SpanningTree(**tree))
     return near, border
@@ -98,7 +96,7 @@ def chunked(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | Non
     if codes is not None:
         misses = found["other classes"]
         near = near._replace(
-            margins=margins_from(rows, found["own class"], misses, n, unit=False), squared_misses=misses[0][:, 0]
+            margins=margins_from(rows, found["own class"], misses, task.labels, unit=False), squared_misses=misses[0][:, 0]
         )
     return near, None
 
@@ -121,17 +119,17 @@ def streamed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | No
     """Neighbours from the sweep in which queries meet all rows; local sets, for which these must be known, from another."""
     points, n, rows = task.points, len(task.X), plan.rows
     assert rows is not None
-    lists = NearestLists(len(rows), task.k_largest, n, points.scale) if task.k_largest else None
+    lists = NearestLists(len(rows), task.k_largest, n) if task.k_largest else None
     apart: list[NearestLists] = []
     if "margins" in task.wanted:
-        apart = [NearestLists(len(rows), 1, n, points.scale, among=among) for among in ("own class", "other classes")]
+        apart = [NearestLists(len(rows), 1, n, among=among) for among in ("own class", "other classes")]
     with task.stage("all pairs", passes=1):
         reductions = [*sums, *([] if lists is None else [lists]), *apart]
         sweep(points, rows, reductions, progress=task.progress, unfinished=task.unfinished("pairs"), client=task.client)
     near = Near(None if lists is None else lists.found())
     if apart:
         hits, misses = (each.found() for each in apart)
-        near = near._replace(margins=margins_from(rows, hits, misses, n, unit=False), squared_misses=misses[0][:, 0])
+        near = near._replace(margins=margins_from(rows, hits, misses, task.labels, unit=False), squared_misses=misses[0][:, 0])
     if "complexity" not in task.wanted:
         return near, None
     local_sets = LocalSets(points, near.squared_misses)
@@ -142,7 +140,7 @@ def streamed(task: Task, plan: Plan, sums: list[Any]) -> tuple[Near, Border | No
             unfinished=task.unfinished("local-sets"), client=task.client,
         )  # fmt: skip
     between = interpolated_points(points.X, points.codes, task.seed)._replace(scale=points.scale)
-    nearest = NearestLists(len(between.X), 1, n, points.scale)
+    nearest = NearestLists(len(between.X), 1, n)
     with task.stage("interpolated points", passes=1):
         sweep(
             points, between, [nearest],
@@ -160,8 +158,8 @@ WAYS: dict[Way, Callable[[Task, Plan, list[Any]], tuple[Near, Border | None]]] =
 
 
 def _search(task: Task, plan: Plan, index: ExactIndex, k: int) -> Near:
-    points, n = task.points, len(task.X)
-    rows = np.arange(n) if plan.rows is None else plan.rows
+    points = task.points
+    rows = np.arange(len(task.X)) if plan.rows is None else plan.rows
 
     def lists() -> Arrays:
         return dict(zip(("squared", "index"), index.nearest(k, plan.rows, progress=task.progress), strict=True))
@@ -181,7 +179,7 @@ def _search(task: Task, plan: Plan, index: ExactIndex, k: int) -> Near:
         return kept["squared"], kept["index"]
 
     hits, misses = nearest("own class"), nearest("other classes")
-    return Near(found, margins_from(rows, hits, misses, n, unit=False), misses[0][:, 0])
+    return Near(found, margins_from(rows, hits, misses, task.labels, unit=False), misses[0][:, 0])
 
 
 def _first(

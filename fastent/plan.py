@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import UnitRows, as_features, as_labels, bytes_in_memory, in_memory, row_blocks, stays_on_disk
+from fastent.arrays import Labels, UnitRows, as_features, as_labels, bytes_in_memory, in_memory, row_blocks, stays_on_disk
 from fastent.chunks import part_bytes
 from fastent.complexity import INTERPOLATED
 from fastent.errors import FastentError
@@ -19,14 +19,16 @@ from fastent.exact import index_bytes
 from fastent.measurement import Stage
 from fastent.memory import budget_bytes, check_fits
 from fastent.nearest import Among
-from fastent.options import whole_number
+from fastent.options import flag, shown, whole_number
 from fastent.outofcore import chunking
 from fastent.pairs import Points, sweep_bytes
 from fastent.parts import Arrays, Parts, Unfinished
+from fastent.printable import printable
 from fastent.progress import Progress
 from fastent.queries import query_rows
 from fastent.softnn import Temperature, checked_temperature
 from fastent.spread import everywhere
+from fastent.threads import working_threads
 
 __all__ = ["CHECKPOINT", "METRICS", "OF_K", "Metric", "Plan", "Task", "prepared"]
 
@@ -87,6 +89,10 @@ class Task(NamedTuple):
     parts: Parts
     depends_on: dict[str, Any]
     client: Any
+
+    @property
+    def labels(self) -> Labels:
+        return Labels(self.points.codes, self.classes)
 
     @property
     def searched(self) -> bool:
@@ -173,15 +179,14 @@ def prepared(
 ) -> tuple[Task, Plan]:
     """Check what `measure` was given, all but X's values, and settle who meets whom; what will be slow or left out is said."""
     wanted, named = _wanted(metrics)
+    normalize = flag("normalize", normalize)
     temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
     features = everywhere(as_features(X), client)
     n, d = features.shape
-    coded = as_labels(labels, n=n, minimum_classes=2)
-    asked = query_rows(queries, n, d, seed=seed, what="measure")
-    if asked is not None and len(np.unique(asked)) < len(asked):
-        raise FastentError(f"queries name {len(asked)} rows, {len(np.unique(asked))} of them different: name each once")
-    k = whole_number("k", k, minimum=2 if wanted & OF_K else 1)
     notes: list[str] = []
+    coded = as_labels(labels, n=n, minimum_classes=2, notes=notes)
+    asked = query_rows(queries, n, d, seed=seed, what="measure")
+    k = whole_number("k", k, minimum=2 if wanted & OF_K else 1)
     for metric, needed in (("mixing", k), ("dimension", k), ("lisi", _LISI_NEIGHBOURS)):
         if metric in wanted and n <= needed:
             reason = f"takes {needed} neighbours, and each of {n} rows has {n - 1}"
@@ -216,7 +221,7 @@ def prepared(
         task = task.with_rows(in_memory(features))
     if progress is True:
         for note in plan.notes:
-            print(f"fastent: {note}", file=sys.stderr)
+            print(printable(f"fastent: {note}"), file=sys.stderr)
     return task, plan
 
 
@@ -234,10 +239,11 @@ def _measured(X: Array, normalize: bool) -> Array:
 def _wanted(metrics: Any) -> tuple[frozenset[str], bool]:
     if isinstance(metrics, str) and metrics == "all":
         return frozenset(METRICS), False
-    names = [metrics] if isinstance(metrics, str) or not isinstance(metrics, Iterable) else list(metrics)
-    strange = [name for name in names if name not in METRICS]
+    several = isinstance(metrics, Iterable) and not isinstance(metrics, str) and getattr(metrics, "shape", None) != ()
+    names: list[Any] = list(metrics) if several else [metrics]
+    strange = [name for name in names if not isinstance(name, str) or name not in METRICS]
     if strange or not names:
-        raise FastentError(f"metrics={metrics!r}: choose 'all' or some of {', '.join(map(repr, METRICS))}")
+        raise FastentError(f"metrics={shown(metrics)}: choose 'all' or some of {', '.join(map(repr, METRICS))}")
     wanted = set(names)
     if "complexity" in wanted:
         wanted |= {"margins", "geometry"}
@@ -248,7 +254,6 @@ def _wanted(metrics: Any) -> tuple[frozenset[str], bool]:
 
 def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
     """Who meets whom, from sizes alone; what will be sampled or slow is said."""
-    import numba
 
     (n, d), wanted = task.X.shape, task.wanted
     pairwise = bool(wanted & PAIRWISE)
@@ -260,7 +265,7 @@ def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
         # Lists, and for silhouettes sums of distances to every class.
         kept = task.bytes_kept + 32 * q * (task.k_largest + len(task.classes) * ("silhouette" in wanted))
         if "geometry" in wanted:
-            kept += numba.get_num_threads() * (16 * d * d + 3 * part_bytes(task.X)) + 128 * len(task.classes) * d
+            kept += working_threads() * (16 * d * d + 3 * part_bytes(task.X)) + 128 * len(task.classes) * d
         if way == "chunks":
             return int(kept + chunking(task.points.X, q, list(task.ks.values()), task.memory - kept).needed)
         in_index = (needs_index + bytes_in_memory(task.X) * (task.searched or pairwise)) * (way == "index")
@@ -298,7 +303,7 @@ def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
     if pairwise:
         made_up = min(n, INTERPOLATED) * (way == "sweep" and "complexity" in wanted)
         pairs = n * (n / 2 if sampled is None else meeting + made_up)
-        seconds = pairs * (_PAIR + _FEATURE * d) * 1e-9 / numba.get_num_threads()
+        seconds = pairs * (_PAIR + _FEATURE * d) * 1e-9 / working_threads()
         if seconds > _SLOW:
             notes.append(f"{pairs:.2g} pairs of {d} features will be met, which takes about {_duration(seconds)}")
     check_fits(

@@ -7,11 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from fastent.options import flag
+from fastent.printable import printable, shortened
+
 __all__ = ["Progress", "Report", "interruptible", "reporting"]
 
 # What callers may pass as `progress=`: a bar on stderr, silence, or a function of (done, total, message).
 Progress = bool | None | Callable[[int, int, str], None]
 Report = Callable[[int, str], None]
+
+# A bar is one line.
+_LONGEST = 100
 
 
 @contextmanager
@@ -19,17 +25,22 @@ def reporting(progress: Progress, description: str, total: int) -> Iterator[Repo
     """Yield `report(done, message)`; True shows a bar with an estimate of the time left if stderr is a terminal."""
     if callable(progress):
         yield lambda done, message: progress(done, total, message)
-    elif progress and sys.stderr.isatty():
+    elif flag("progress", progress is not None and progress) and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Bar(*columns, TextColumn("{task.fields[message]}"), console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(description, total=total, message="")
-            yield lambda done, message: bar.update(task, completed=done, message=message)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        said = TextColumn("{task.fields[message]}", markup=False)
+        with Bar(*columns, said, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(_short(description), total=total, message="")
+            yield lambda done, message: bar.update(task, completed=done, message=_short(message))
     else:
         yield lambda done, message: None
+
+
+def _short(text: str) -> str:
+    return shortened(printable(text), _LONGEST)
 
 
 @contextmanager

@@ -28,10 +28,10 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
     """What people pass as `queries=`, checked."""
     if queries is None:
         return Queries(np.arange(n), None)
-    if np.ndim(queries) == 0:
+    array = as_array(queries, "queries")
+    if array.ndim == 0:
         count = whole_number("queries", queries, minimum=1, maximum=n)
         return Queries(np.sort(np.random.default_rng(seed).choice(n, count, replace=False)), None)
-    array = as_array(queries, "queries")
     if array.ndim == 2:
         points = as_features(array, name="queries")
         if points.shape[1] != d:
@@ -48,11 +48,21 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
     return Queries(array.astype(np.int64), None)
 
 
-def query_rows(queries: Any, n: int, d: int, *, seed: int, what: str) -> NDArray[np.int64] | None:
-    """Row numbers, None for all rows; points that are no rows have no label and are refused."""
+def query_rows(queries: Any, n: int, d: int, *, seed: int, what: str, once: bool = True) -> NDArray[np.int64] | None:
+    """Row numbers, None for all rows; points that are no rows have no label and are refused.
+
+    once : whether a row that is named twice is refused, because it would count twice in a mean.
+    """
     if queries is None:
         return None
     rows = as_queries(queries, n, d, seed=seed).rows
     if rows is None:
         raise FastentError(f"queries of {what} are rows of X, by number: points that are no rows have no label here")
+    if once:
+        different, counts = np.unique(rows, return_counts=True)
+        if len(different) < len(rows):
+            raise FastentError(
+                f"queries name {len(rows)} rows, {len(different)} of them different: name each once, which row "
+                f"{different[counts > 1][0]} is not"
+            )
     return rows

@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.files import atomic_path, first_line, read_npz
+from fastent.files import atomic_path
+from fastent.npy import read_npz
+from fastent.reading import as_path, is_there, reading, require_file
 
 __all__ = ["check_seal", "read_sealed_npz", "seal", "with_checksum", "without_checksum", "write_sealed_npz"]
 
@@ -77,18 +79,18 @@ def read_sealed_npz(path: str | os.PathLike[str], remedy: str, *, earlier: bool 
 
 def _state(path: str | os.PathLike[str], remedy: str) -> bool | None:
     """Whether the checksum agrees; None where there is none."""
-    try:
-        with open(path, "rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            stream.seek(max(size - _LENGTH, 0))
-            found = _SEAL.fullmatch(stream.read())
-            if found is None:
-                return None
-            stream.seek(0)
-            return _digest(stream, size - _LENGTH) == found[1].decode()
-    except OSError as error:
-        reason = error.strerror or first_line(error)
-        raise FastentError(f"{str(path)!r} is damaged or missing ({reason}): {remedy}") from error
+    place = as_path(path)
+    if not is_there(place):
+        raise FastentError(f"no file {str(path)!r}: restore it, or {remedy}")
+    require_file(place, remedy)
+    with reading(place, remedy), open(place, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        stream.seek(max(size - _LENGTH, 0))
+        found = _SEAL.fullmatch(stream.read())
+        if found is None:
+            return None
+        stream.seek(0)
+        return _digest(stream, size - _LENGTH) == found[1].decode()
 
 
 def _digest(stream: Any, size: int) -> str:

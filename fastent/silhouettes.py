@@ -13,7 +13,9 @@ from fastent.options import choice, whole_number
 from fastent.pairs import Block, Points, Side, SweptQueries, sweep, sweep_bytes
 from fastent.progress import Progress
 from fastent.queries import query_rows
-from fastent.sketch import common_scale
+from fastent.ranges import check_range
+from fastent.remarks import Noted, Remark
+from fastent.sketch import typical_scale
 
 __all__ = ["DistanceSums", "Silhouettes", "silhouette", "silhouettes_from_means"]
 
@@ -68,7 +70,7 @@ def silhouette(
     features = as_features(X)
     n, d = features.shape
     codes, classes = as_labels(labels, n=n, minimum_classes=2)
-    asked = query_rows(queries, n, d, seed=seed, what="silhouettes")
+    asked = query_rows(queries, n, d, seed=seed, what="silhouettes", once=False)
     if method != "exact":
         from fastent.geometry import about_means, moments_of
 
@@ -85,13 +87,14 @@ def silhouette(
         memory_budget,
     )
     features = in_memory(features) if whole else features
-    points = Points(features, codes, common_scale(features), len(classes))
+    check_range(features)
+    points = Points(features, codes, typical_scale(features), len(classes))
     sweep(points, asked, [sums], progress=progress, description="silhouettes")
     return sums.silhouettes()
 
 
 @dataclass(frozen=True, eq=False)
-class Silhouettes:
+class Silhouettes(Noted):
     """Silhouettes by the three methods of `fe.silhouette`.
 
     Attributes
@@ -102,12 +105,15 @@ class Silhouettes:
         Of all rows.
     intervals : dict of Estimate
         For "exact", "simplified" and "squared": mean, standard error and 95 % interval over all rows.
+    notes : tuple of str
+        Classes with one point, whose silhouettes are 0.
     """
 
     exact: Array
     simplified: Array
     squared: Array
     intervals: dict[str, Estimate]
+    remarks: tuple[Remark, ...] = ()
 
     def __repr__(self) -> str:
         means = ", ".join(f"{name} {each.value:.4f}" for name, each in self.intervals.items())
@@ -134,8 +140,8 @@ class DistanceSums:
 
         across = np.zeros((len(block.columns.classes), len(block.rows.ids)))
         down = np.zeros((len(block.rows.classes) * block.mirrored, len(block.columns.ids)))
-        sum_distances(block.squared, block.rows.bounds, block.columns.bounds, across, down)
-        return across, down
+        sum_distances(block.distances.squared, block.rows.bounds, block.columns.bounds, across, down)
+        return across / block.distances.scale, down / block.distances.scale
 
     def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array]) -> None:
         across, down = part

@@ -1,20 +1,16 @@
 """The frame in which few coordinates say most of a point, and the sketches of points in it."""
 
-import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import check_finite, row_blocks, stays_on_disk, unit_rows
-from fastent.chunks import parts
-from fastent.errors import FastentError
-from fastent.spread import spread
+from fastent.arrays import unit_rows
+from fastent.kernels.search import Lens
 from fastent.threads import in_parallel, single_blas_thread
 
-__all__ = ["FINEST", "Frame", "common_scale", "directions", "take_frame"]
+__all__ = ["FINEST", "Frame", "take_frame", "typical_scale"]
 
 Array = NDArray[Any]
 
@@ -25,11 +21,27 @@ _SAMPLE_ROWS = 4096
 _BLOCK_ROWS = 512  # in double precision a block and what becomes of it stay in the caches
 # From so many features on, all principal axes cost more than the first ones by random projection.
 _WIDE = 1024
+# Rows of a sample that say where its middle is, and how many times farther from there than half of the sample a row is left
+# out of the frame: it is damaged, or one of so few that seeing the others well is worth more.
+_MIDDLE_ROWS, _FAR = 65, 2.0**10
+# Frames whose points lie within these distances of the origin need no scale.
+_NEAREST, _FARTHEST = 2.0**-20, 2.0**20
+# Single precision holds scales from 2^-120 to 2^120.
+_LARGEST_SCALE = 120
+# Points farther out, in units of the sketch, are drawn in to here, so that squares do not overflow in single precision.
+_REACH = 2.0**60
+# A square in single precision below that of this may have vanished.
+_VANISHED = 2.0**-50
+# What scaling two rows to unit length leaves between their directions and where they are put. Closer ones are not told apart.
+_UNIT_ROUNDING, _CLOSEST_SCALE = 2.0**-47, 2.0**44
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """How rows become points: scaled by a power of two, or to unit length, and seen from an origin along axes.
+    """How rows become points: of unit length or as they are, seen from an origin along axes, and scaled by a power of two.
+
+    Distances between points that lie too far out are shortened, never lengthened: a ball is convex, and moving points to the
+    nearest of its points brings none of them farther from another.
 
     Attributes
     ----------
@@ -37,6 +49,7 @@ class Frame:
     scale : float
         A power of two that keeps squares within single precision; 1 unless values are extreme.
     origin : (d,) float64
+        Of rows, or of rows of unit length.
     axes : (d, p) float64
         Orthonormal, p <= 127.
     """
@@ -47,14 +60,8 @@ class Frame:
     axes: NDArray[np.float64]
 
     @property
-    def keeps_rows(self) -> bool:
-        return not self.unit and self.scale == 1
-
-    def scaled(self, rows: Array) -> Array:
-        """Rows as the search sees them, in their own precision."""
-        if self.unit:
-            return directions(rows).astype(rows.dtype)
-        return rows if self.scale == 1 else rows * rows.dtype.type(self.scale)
+    def lens(self) -> Lens:
+        return Lens(self.scale, _VANISHED + self.unit * _UNIT_ROUNDING * self.scale, self.unit)
 
     def sketches(self, X: Array, *sizes: int) -> list[NDArray[np.float32]]:
         """For each size (n, size): the first size - 1 coordinates, and the norm of the rest."""
@@ -63,10 +70,9 @@ class Frame:
         axes = np.ascontiguousarray(self.axes[:, : max(sizes) - 1])
 
         def fill(begin: int) -> None:
-            block = self._centred(X[begin : begin + _BLOCK_ROWS])
+            block, squared = self._centred(X[begin : begin + _BLOCK_ROWS])
             here = slice(begin, begin + len(block))
             coordinates = block @ axes
-            squared = np.einsum("ij,ij->i", block, block)
             for size, sketch in zip(sizes, sketches, strict=True):
                 kept = coordinates[:, : size - 1]
                 sketch[here, : kept.shape[1]] = kept
@@ -77,59 +83,66 @@ class Frame:
         in_parallel(fill, range(0, n, _BLOCK_ROWS))
         return sketches
 
-    def whole(self, X: Array) -> NDArray[np.float32]:
-        """(n, d rounded up to a multiple of 8): the points themselves, which leave out nothing."""
-        points = np.zeros((len(X), -(-X.shape[1] // 8) * 8), np.float32)
+    def whole(self, X: Array, multiple: int = 8) -> NDArray[np.float32]:
+        """(n, d rounded up to a multiple): the points themselves, which leave out nothing."""
+        points = np.zeros((len(X), -(-X.shape[1] // multiple) * multiple), np.float32)
 
         def fill(begin: int) -> None:
-            points[begin : begin + _BLOCK_ROWS, : X.shape[1]] = self._centred(X[begin : begin + _BLOCK_ROWS])
+            points[begin : begin + _BLOCK_ROWS, : X.shape[1]] = self._centred(X[begin : begin + _BLOCK_ROWS])[0]
 
         in_parallel(fill, range(0, len(X), _BLOCK_ROWS))
         return points
 
-    def _centred(self, rows: Array) -> NDArray[np.float64]:
+    def _centred(self, rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Points (m, d) in double precision, drawn in, and their squared norms (m,)."""
         rows = np.asarray(rows, np.float64)
-        return (directions(rows) if self.unit else rows if self.scale == 1 else rows * self.scale) - self.origin
+        points = (unit_rows(rows) if self.unit else rows) - self.origin
+        if self.scale != 1:
+            points *= self.scale
+        squared = np.einsum("ij,ij->i", points, points)
+        far = squared > _REACH**2
+        if far.any():
+            points[far] *= (_REACH / np.sqrt(squared[far]))[:, None]
+            squared[far] = np.einsum("ij,ij->i", points[far], points[far])
+        return points, squared
 
 
-def common_scale(*sets: Array, client: Any = None) -> float:
-    """A power of two that keeps the squares of all these rows within single precision; 1 unless their values are extreme.
-
-    Raises
-    ------
-    FastentError
-        NaN or infinities; values whose distances single precision cannot hold.
-    """
-    largest = float(np.max([_largest(rows, client) for rows in sets]))  # NaN if there is one anywhere
-    if not np.isfinite(largest):
-        for rows, name in zip(sets, ("X", "queries"), strict=False):
-            check_finite(rows, name=name)
-    smallest, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
-    if 2 * largest * math.sqrt(sets[0].shape[1]) > most or 0 < largest < smallest:
-        raise FastentError(f"X has values up to {largest:.2g}, whose distances are out of float32's range: rescale X")
-    return 1.0 if largest == 0 or 2.0**-40 < largest < 2.0**40 else 2.0 ** -math.frexp(largest)[1]
-
-
-def _largest(X: Array, client: Any) -> float:
-    if client is not None and stays_on_disk(X):
-        return float(np.max(list(spread(client, partial(_largest_of_part, X), parts(X)))))
-    return float(np.max([max(block.max(), -block.min()) for _, block in row_blocks(X)]))
-
-
-def _largest_of_part(X: Array, piece: tuple[int, int]) -> float:
-    return _largest(np.asarray(X[piece[0] : piece[1]]), None)
-
-
-def take_frame(X: Array, *, n_axes: int, unit: bool, scale: float, seed: int) -> Frame:
+def take_frame(X: Array, *, n_axes: int, unit: bool, seed: int) -> Frame:
     """Principal axes of a sample of the rows. Any frame is exact; this one makes sketches tell points apart early."""
+    sample = _sample(X, unit, seed)
+    origin = sample.mean(0)
+    sample -= origin
+    scale = _scale_of(sample)
+    if unit:
+        scale = min(scale, _CLOSEST_SCALE)
+    with single_blas_thread():  # whatever the number of threads, the same axes, and so the same order of the rows
+        return Frame(unit, scale, origin, _principal_axes(sample * scale, n_axes, seed))
+
+
+def typical_scale(X: Array, *, seed: int = 0) -> float:
+    """The power of two by which the rows of a sample come to distances of about 1; 1 unless values are extreme."""
+    sample = _sample(X, False, seed)
+    return _scale_of(sample - sample.mean(0))
+
+
+def _sample(X: Array, unit: bool, seed: int) -> NDArray[np.float64]:
+    """Some rows in double precision, without those that are much farther from the middle than half of them."""
     generator = np.random.default_rng(seed)
     rows = np.sort(generator.choice(len(X), min(_SAMPLE_ROWS, len(X)), replace=False))
     sample = np.asarray(X[rows], np.float64)
-    sample = directions(sample) if unit else sample * scale
-    origin = sample.mean(0)
-    sample -= origin
-    with single_blas_thread():  # whatever the number of threads, the same axes, and so the same order of the rows
-        return Frame(unit, scale, origin, _principal_axes(sample, n_axes, seed))
+    if unit:
+        sample = unit_rows(sample)
+    middle = np.median(sample[:: -(-len(sample) // _MIDDLE_ROWS)], axis=0)
+    distances = np.linalg.norm(sample - middle, axis=1)
+    apart = distances[distances > 0]
+    return sample[distances <= _FAR * np.median(apart)] if len(apart) else sample
+
+
+def _scale_of(points: NDArray[np.float64]) -> float:
+    farthest = float(np.sqrt(np.einsum("ij,ij->i", points, points).max()))
+    if farthest == 0 or _NEAREST < farthest < _FARTHEST:
+        return 1.0
+    return float(2.0 ** np.clip(-np.frexp(farthest)[1], -_LARGEST_SCALE, _LARGEST_SCALE))
 
 
 def _principal_axes(sample: NDArray[np.float64], n_axes: int, seed: int) -> NDArray[np.float64]:
@@ -145,13 +158,3 @@ def _principal_axes(sample: NDArray[np.float64], n_axes: int, seed: int) -> NDAr
     sample = (sample / max(np.abs(sample).max(), np.finfo(float).tiny)).astype(np.float32)
     found = randomized_svd(sample, n_axes, n_iter=2, random_state=seed)[2]
     return np.linalg.qr(found.astype(np.float64).T)[0]  # orthonormal to the last bit
-
-
-def directions(rows: Array) -> NDArray[np.float64]:
-    """Rows scaled to unit length, in double precision; a row of zeros is refused."""
-    zero = ~np.any(rows, axis=1)
-    if zero.any():
-        raise FastentError(
-            f"metric='cosine': {np.count_nonzero(zero)} rows of zeros have no direction: drop them or use 'euclidean'"
-        )
-    return unit_rows(rows)

@@ -1,8 +1,8 @@
 """Soft nearest neighbour loss: how far same-class points stand out among all, at a temperature."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,9 @@ from fastent.options import choice, number, whole_number
 from fastent.pairs import Block, Points, Side, SweptQueries, sweep, sweep_bytes
 from fastent.progress import Progress
 from fastent.queries import query_rows
-from fastent.sketch import common_scale
+from fastent.ranges import check_range
+from fastent.remarks import Noted, Remark, few_or_skewed, one_point
+from fastent.sketch import typical_scale
 from fastent.threads import in_parallel
 
 __all__ = [
@@ -39,16 +41,19 @@ _LADDER = (-16.0, 7.0, 0.5)
 _NODES, _WIDTH = 8, 0.5
 # How often these are moved, should the optimum over all rows not lie between them.
 _MOVES = 6
+# exp(-x) of more than that is as good as nothing in single precision.
+_VANISHING = 1e30
 # A sum below this may have lost terms to the range of single precision, and is taken again.
 _LOST = 1e-15
 # Sums that are taken again are taken over so many neighbours, if more pairs than this would be met and all other terms come to
 # less than this share.
 _NEAR, _FEW_PAIRS, _SKIPPED = 64, 1 << 26, 1e-9
 _CHUNK_BYTES = 32 << 20
+_LOSS = "the soft nearest neighbour loss"
 
 
 @dataclass(frozen=True, eq=False)
-class SoftNearestNeighbor:
+class SoftNearestNeighbor(Noted):
     """The loss and how it came about.
 
     Attributes
@@ -65,6 +70,8 @@ class SoftNearestNeighbor:
         Of the loss over all rows, for queries that are a random sample of them.
     error_bound : float
         What skipped terms can add to the loss or take from it: 0 unless T is small beside the distances to near neighbours.
+    notes : tuple of str
+        Whether points alone in their class were left out, and whether the interval may be too narrow.
     """
 
     loss: float
@@ -73,6 +80,7 @@ class SoftNearestNeighbor:
     alone: int
     interval: Estimate
     error_bound: float = 0.0
+    remarks: tuple[Remark, ...] = ()
 
     def __repr__(self) -> str:
         return f"SoftNearestNeighbor({len(self.per_point)} queries, loss {self.loss:.4f} at temperature {self.temperature:.4g})"
@@ -134,13 +142,14 @@ def soft_nearest_neighbor_loss(
         memory_budget,
     )
     features = in_memory(features) if whole else features
-    points = Points(features, codes, common_scale(features), len(classes))
+    check_range(features)
+    points = Points(features, codes, typical_scale(features), len(classes))
     sums = SimilaritySums(points, asked, temperature_nodes(points, temperature, seed))
     sweep(points, asked, [sums], progress=progress, description="soft nearest neighbours")
-    return settled(sums, progress)
+    return settled(sums, classes, progress)
 
 
-def settled(sums: "SimilaritySums", progress: Progress = None) -> SoftNearestNeighbor:
+def settled(sums: "SimilaritySums", classes: Array, progress: Progress = None) -> SoftNearestNeighbor:
     """The result of a sweep's sums; of further sweeps, where the optimum lies beyond the temperatures of the first."""
     found = sums.result()
     for _ in range(_MOVES):
@@ -149,7 +158,7 @@ def settled(sums: "SimilaritySums", progress: Progress = None) -> SoftNearestNei
         sums = SimilaritySums(sums.points, sums.queries, sums.next_nodes, memory=sums.memory)
         sweep(sums.points, sums.queries, [sums], progress=progress, description="soft nearest neighbours")
         found = sums.result()
-    return found
+    return replace(found, remarks=tuple(sums.remarks(found, classes)))
 
 
 def checked_temperature(temperature: Any) -> Temperature:
@@ -199,7 +208,9 @@ class SimilaritySums:
         self.alone = np.bincount(points.codes)[self._own] == 1
         self.temperatures = temperatures
         limits = np.finfo(np.float32)
-        self._rates = np.clip(1 / (temperatures * points.scale**2), limits.tiny, limits.max).astype(np.float32)
+        with np.errstate(over="ignore", divide="ignore"):  # temperatures of which the reciprocal is no number any more
+            rates = 1 / (temperatures * points.scale**2)
+        self._rates = np.clip(rates, limits.tiny, limits.max).astype(np.float32)
         # Where to look for the optimum if it does not lie between these temperatures.
         self.next_nodes: Array | None = None
         self.error_bound = 0.0
@@ -212,7 +223,14 @@ class SimilaritySums:
         rows, columns, size = block.rows, block.columns, len(self._rates)
         across = np.zeros((size, len(columns.classes), len(rows.ids)))
         down = np.zeros((size * block.mirrored, len(rows.classes), len(columns.ids)))
-        sum_similarities(block.squared, rows.ids, columns.ids, rows.bounds, columns.bounds, self._rates, across, down)
+        squared, ends = block.distances.squared, (rows.ids, columns.ids, rows.bounds, columns.bounds)
+        if squared.dtype == np.float32:
+            sum_similarities(squared, *ends, self._rates, across, down)
+        else:  # single precision holds the exponents that count
+            for j, rate in enumerate(1 / (self.temperatures * self.points.scale**2)):
+                exponents = np.minimum(squared * rate, _VANISHING).astype(np.float32)
+                here = slice(j, j + 1)
+                sum_similarities(exponents, *ends, np.ones(1, np.float32), across[here], down[here])
         return (
             self._of_own(across, columns, rows),
             across.sum(1),
@@ -268,10 +286,30 @@ class SimilaritySums:
             if abs(place) == 1:
                 self.next_nodes = _nodes_around(centre * math.exp(1.5 * place * _WIDTH))
         per_point = np.maximum(per_point, 0.0)
-        interval = sample_mean(per_point, len(self.points.X), least=0)
+        rows = self.queries
+        # Rows that were drawn more than once were drawn independently.
+        population = len(self.points.X) if rows is None or len(np.unique(rows)) == len(rows) else math.inf
+        with np.errstate(over="ignore", invalid="ignore"):  # at temperatures about the least number the loss is infinite
+            interval = sample_mean(per_point, population, least=0, others=self._if_mislabelled(per_point))
         return SoftNearestNeighbor(
-            interval.value, per_point, float(temperature), int(self.alone.sum()), interval, self.error_bound
+            interval.value,
+            per_point,
+            float(temperature),
+            int(self.alone.sum()),
+            interval,
+            self.error_bound,
         )
+
+    def _if_mislabelled(self, per_point: Array) -> Array:
+        """(1,) What the loss of a typical query would be with the label of another class, of which it has an average share."""
+        others = np.maximum(-np.expm1(-per_point), np.finfo(np.float64).tiny)
+        return np.array([np.nanmedian(math.log(self.points.n_classes - 1) - np.log(others))])
+
+    def remarks(self, found: SoftNearestNeighbor, classes: Array) -> Iterator[Remark]:
+        if found.alone:
+            counts = np.bincount(self.points.codes, minlength=len(classes))
+            yield from one_point(classes, counts, f"{_LOSS} leaves the point out")
+        yield from few_or_skewed({_LOSS: found.per_point}, self.queries, {_LOSS: found.interval})
 
     def _again(self, places: Array, lost: Array) -> Array:
         """(J, places) log ratios, where these are lost, about the nearest point of each sum, in double precision.
@@ -285,11 +323,13 @@ class SimilaritySums:
         left = np.arange(len(ids))
         n = len(points.X)
         if len(ids) * n > _FEW_PAIRS and index_bytes(points.X, len(ids), _NEAR) <= self.memory:
-            index = ExactIndex(points.X, codes=points.codes, scale=points.scale)
+            index = ExactIndex(points.X, codes=points.codes)
             counts = np.bincount(points.codes)[points.codes[ids]] - 1
-            own, own_skipped = self._near(index.nearest(_NEAR, ids, among="own class")[0], counts)
-            everything, skipped = self._near(index.nearest(_NEAR, ids)[0], np.full(len(ids), n - 1))
-            result[:] = everything - own
+            own = index.nearest(_NEAR, ids, among="own class")[0]
+            everything = index.nearest(_NEAR, ids)[0]
+            log_own, own_skipped = self._near(own, counts)
+            log_all, skipped = self._near(everything, np.full(len(ids), n - 1))
+            result[:] = log_all - log_own + _over(own[:, 0] - everything[:, 0], self.temperatures[:, None])
             skipped = np.where(lost, np.maximum(own_skipped, skipped), 0)
             left = np.flatnonzero((skipped > _SKIPPED).any(0))
             self.error_bound = float(np.minimum(skipped, _SKIPPED).max(0).sum() / len(self._own))
@@ -300,21 +340,21 @@ class SimilaritySums:
             some = ids[here]
             squared = _squared(points, some)
             squared[np.arange(len(some)), some] = np.inf
-            result[:, here] = _log_ratios(squared, points.codes[some], points.codes, 1 / self.temperatures)
+            result[:, here] = _log_ratios(squared, points.codes[some], points.codes, self.temperatures)
 
         in_parallel(take, range(0, len(left), chunk))
         return result
 
     def _near(self, squared: Array, counts: Array) -> tuple[Array, Array]:
-        """(J, r) logs of sums over the nearest, and the largest share that the others, at least as far, may add."""
+        """(J, r) logs of sums about the nearest, and the largest share that all but these few, at least as far, may add."""
         squared = np.where(np.arange(squared.shape[1]) < counts[:, None], squared, np.inf)
         nearest = squared[:, :1]
         logs, skipped = np.empty((2, len(self._rates), len(squared)))
         rest = np.maximum(counts - squared.shape[1], 0)
-        for j, rate in enumerate(1 / self.temperatures):
-            terms = np.exp((nearest - squared) * rate)
+        for j, temperature in enumerate(self.temperatures):
+            terms = np.exp(_over(nearest - squared, temperature))
             sums = terms.sum(1)
-            logs[j] = np.log(sums) - nearest[:, 0] * rate
+            logs[j] = np.log(sums)
             skipped[j] = rest * terms[:, -1] / sums
         return logs, skipped
 
@@ -336,16 +376,22 @@ def _least(losses: Array) -> tuple[float, Array]:
     return place, weights(place)
 
 
-def _log_ratios(squared: Array, own: Array, codes: Array, rates: Sequence[float] | Array) -> Array:
+def _over(differences: Any, temperature: Any) -> Any:
+    """Divided, not multiplied by the reciprocal, which for the least temperatures is infinite: 0 / T is 0 for all."""
+    with np.errstate(over="ignore"):
+        return differences / temperature
+
+
+def _log_ratios(squared: Array, own: Array, codes: Array, temperatures: Sequence[float] | Array) -> Array:
     """log sum over all - log sum over the own class, each about its nearest point; (J, r)."""
-    result = np.empty((len(rates), len(squared)))
+    result = np.empty((len(temperatures), len(squared)))
     for i, row in enumerate(squared):
         of_class = row[codes == own[i]]
         nearest, nearest_own = row.min(), of_class.min()
-        for j, rate in enumerate(rates):
-            over_all = np.exp((nearest - row) * rate).sum()
-            over_own = np.exp((nearest_own - of_class) * rate).sum()
-            result[j, i] = math.log(over_all) - math.log(over_own) + (nearest_own - nearest) * rate
+        for j, temperature in enumerate(temperatures):
+            over_all = np.exp(_over(nearest - row, temperature)).sum()
+            over_own = np.exp(_over(nearest_own - of_class, temperature)).sum()
+            result[j, i] = math.log(over_all) - math.log(over_own) + _over(nearest_own - nearest, temperature)
     return result
 
 

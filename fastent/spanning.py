@@ -26,7 +26,6 @@ class SpanningTree(NamedTuple):
 def minimum_spanning_tree(
     X: Array,
     *,
-    scale: float,
     index: ExactIndex | None = None,
     lists: tuple[Array, Array] | None = None,
     seed: int = 0,
@@ -42,8 +41,6 @@ def minimum_spanning_tree(
     ----------
     X : (n, d)
         From `as_features`, finite.
-    scale : float
-        From `common_scale`.
     index : ExactIndex, optional
         Of the rows, if there is one.
     lists : (n, k) float64 and (n, k) int64, optional
@@ -55,7 +52,7 @@ def minimum_spanning_tree(
     if n == 1:
         return SpanningTree(np.empty((0, 2), np.int64), np.empty(0))
     if index is None:
-        index = ExactIndex(X, scale=scale, seed=seed)
+        index = ExactIndex(X, seed=seed)
     if lists is None:
         lists = index.nearest(min(_NEAR, n - 1))
     near, near_index = lists

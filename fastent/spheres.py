@@ -36,7 +36,7 @@ def spheres(points: Points, found: Margins) -> Spheres:
 
     def cover(c: int) -> None:
         rows = by_class[c][np.argsort(-radius[by_class[c]], kind="stable")]
-        absorbed[rows] = _covered(taken(points, rows), radius[rows] * points.scale)
+        absorbed[rows] = _covered(taken(points, rows), radius[rows], points.scale)
 
     in_parallel(cover, range(len(by_class)))
     return Spheres(radius, absorbed)
@@ -53,24 +53,29 @@ def _radii(miss: Array, enemy: Array) -> NDArray[np.float64]:
     return np.array(radius)
 
 
-def _covered(rows: Array, radius: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _covered(rows: Array, radius: NDArray[np.float64], scale: float) -> NDArray[np.bool_]:
     """Of points (m, d) of one class in the order of their radii, largest first."""
     from fastent.kernels.pairs import cover
 
-    desk = Desk(rows.shape[1])
+    desk = Desk(rows.shape[1], scale)
+
+    def mark(some: Array, others: Array, flags: Array, same: bool) -> None:
+        found, radii = desk.measure(rows[some], rows[others]), radius[some]
+        pairs = found.squared, found.norms, found.other_norms, found.share, rows[some], rows[others]
+        cover(*pairs, radii, found.scaled(radii**2), flags, same)
+
     covered = np.zeros(len(rows), np.bool_)
     left, size = np.arange(len(rows)), _FEWEST
     while len(left):
         some, left = left[:size], left[size:]
-        centres, flags = rows[some], np.zeros(len(some), np.bool_)
-        cover(*desk.measure(centres, centres), centres, centres, radius[some], flags, True)
+        flags = np.zeros(len(some), np.bool_)
+        mark(some, some, flags, True)
         covered[some] = flags
         kept = some[~flags]
-        centres = rows[kept]
         for begin in range(0, len(left), BLOCK_ROWS):
             others = left[begin : begin + BLOCK_ROWS]
             flags = np.zeros(len(others), np.bool_)
-            cover(*desk.measure(centres, rows[others]), centres, rows[others], radius[kept], flags, False)
+            mark(kept, others, flags, False)
             covered[others] = flags
         left = left[~covered[left]]
         size = min(2 * size, BLOCK_ROWS)

@@ -10,6 +10,8 @@ from fastent.arrays import stays_on_disk
 from fastent.chunks import ArraySource, Source, blocks_ahead
 from fastent.errors import FastentError
 from fastent.files import first_line
+from fastent.options import shown
+from fastent.processors import processors
 from fastent.threads import mapped_in_parallel, single_blas_thread
 
 __all__ = ["connected", "everywhere", "n_threads", "spread", "spread_rows"]
@@ -76,15 +78,10 @@ def n_threads(client: Any) -> int:
 
 def _alone(item: Any, work: Callable[[Any], Any]) -> Any:
     """On a worker, whose other threads have other items to do."""
-    import numba
+    from fastent.kernels.sharing import working
 
-    threads = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
-        with single_blas_thread():
-            return work(item)
-    finally:
-        numba.set_num_threads(threads)
+    with working(1), single_blas_thread():
+        return work(item)
 
 
 def everywhere(X: Any, client: Any) -> Any:
@@ -92,7 +89,7 @@ def everywhere(X: Any, client: Any) -> Any:
     if client is None:
         return X
     if not hasattr(client, "scheduler_info") or not hasattr(client, "map"):
-        raise FastentError(f"client={client!r}: a distributed.Client is needed")
+        raise FastentError(f"client={shown(client)}: a distributed.Client is needed")
     if not stays_on_disk(X):
         raise FastentError(
             "client= is for rows that every worker can read: numpy.save X on a disk that all share, and pass fe.open(path)"
@@ -134,10 +131,8 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Any]:
         with client:
             yield client
         return
-    import os
-
     assert workers is not None
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, processors() // workers)
     with (
         distributed.LocalCluster(n_workers=workers, threads_per_worker=threads, dashboard_address=None) as cluster,  # type: ignore[no-untyped-call]
         distributed.Client(cluster, set_as_default=False) as client,  # type: ignore[no-untyped-call]

@@ -1,29 +1,49 @@
-"""Results as tables for terminals; text of the user's is shown as it is."""
+"""Results as tables for terminals; text of the user's is shown as it is, and what cannot be seen of it as escapes."""
 
 from collections.abc import Sequence
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-__all__ = ["stacked_table", "text_table"]
+from fastent.printable import printable, shortened
+
+__all__ = ["cell", "shown", "stacked_table", "text_table"]
+
+# Longer names fill a screen.
+_LONGEST_CELL = 200
 
 
-def text_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> Table:
+def shown(text: str, style: str = "") -> Text:
+    """Text of several lines, in which rich finds no markup and no emoji to replace."""
+    return Text(printable(text, keep="\n"), style=style)
+
+
+def cell(text: str | Text) -> Text:
+    """The same in one line, of a length that a table has room for; what is Text already stays."""
+    return text if isinstance(text, Text) else Text(shortened(printable(text), _LONGEST_CELL))
+
+
+def text_table(title: str, headings: Sequence[str | Text], rows: Sequence[Sequence[str | Text]], note: str = "") -> Table:
     """A table whose first column is text and whose others are numbers."""
-    table = Table(title=escape(title), caption=escape(note) or None)
+    table = _titled(title, note)
     for i, heading in enumerate(headings):
-        table.add_column(escape(heading), justify="right" if i else "left")
+        table.add_column(cell(heading), justify="right" if i else "left")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(cell, row))
     return table
 
 
 def stacked_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> Table:
     """The same with a line for each heading and cell, where there is no room for cells beside each other."""
-    table = Table(title=escape(title), caption=escape(note) or None, show_header=False)
+    table = _titled(title, note, show_header=False)
     for row in rows:
-        for heading, cell in zip(headings, row, strict=True):
-            if cell:
-                table.add_row(escape(heading), escape(cell))
+        for heading, value in zip(headings, row, strict=True):
+            if value:
+                table.add_row(cell(heading), cell(value))
         table.add_section()
     return table
+
+
+def _titled(title: str, note: str, *, show_header: bool = True) -> Table:
+    caption = shown(note, "table.caption") if note else None
+    return Table(title=shown(title, "table.title"), caption=caption, show_header=show_header)

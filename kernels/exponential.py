@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.extending import intrinsic
 
-from .jit import FUSED, kernel
+from .jit import FUSED, driver, kernel
+from .sharing import share
 
 __all__ = ["exponential", "single_exponential", "single_tanh", "single_tanh_of_strip"]
 
@@ -98,9 +99,14 @@ def single_tanh_of_strip(values: Any) -> None:
         values[i] = large if size >= _SMALL else small  # NaN is neither, and stays
 
 
-@kernel(parallel=True)
+@kernel()
+def _single_tanh(begin: int, end: int, values: Any) -> None:
+    n = values.shape[0]
+    for part in range(begin, end):
+        single_tanh_of_strip(values[part * _CHUNK : min((part + 1) * _CHUNK, n)])
+
+
+@driver(_single_tanh)
 def single_tanh(values: Any) -> None:
     """Put tanh(x) in the place of x, as `single_tanh_of_strip` does, by all threads."""
-    n = values.shape[0]
-    for part in prange((n + _CHUNK - 1) // _CHUNK):
-        single_tanh_of_strip(values[part * _CHUNK : min((part + 1) * _CHUNK, n)])
+    share(_single_tanh, (len(values) + _CHUNK - 1) // _CHUNK, values)

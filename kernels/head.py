@@ -9,11 +9,11 @@ precision, everything else is summed in double precision. Strips do not depend o
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from .exponential import exponential
-from .jit import FUSED, SUMS, kernel, unowned
+from .jit import FUSED, SUMS, driver, kernel, unowned
 from .recording import add_squares, dot, invert_norms
+from .sharing import share
 
 __all__ = ["RELU", "STRIP", "TANH", "add_scaled", "head"]
 
@@ -89,8 +89,10 @@ def _through_relu(gradient: Any, values: Any) -> float:
     return total
 
 
-@kernel(parallel=True)
-def head(
+@kernel()
+def _head(
+    begin: int,
+    end: int,
     hidden: Any,
     weight: Any,
     bias: Any,
@@ -101,43 +103,13 @@ def head(
     learn: bool,
     logits: Any,
     wrong: Any,
-) -> Any:
-    """Logits, errors, class sums of unit vectors, and if wanted the gradients of the head and of the last hidden layer.
-
-    Parameters
-    ----------
-    hidden : (S, h, n) float32 or float64, C-contiguous
-        Activations; with `learn` replaced by the gradient of the loss before the activation function.
-    weight : (S, C, h), bias : (S, C)
-        The head's, in the same precision.
-    strips : (T, 3) int64
-        Class, start and stop of strips of at most STRIP points.
-    original : (n,) int64
-        Where each point belongs in `wrong`.
-    point_weights : (S, n) in the same precision
-        What each point counts for in each network's loss; a point of weight 0 is left out of everything.
-    activation : TANH or RELU
-    learn : bool
-    logits : (S, C, n) in the same precision, C-contiguous
-        Written here.
-    wrong : (S, n) bool
-        Written here: points whose own logit is not the largest; of equal logits the first counts.
-
-    Returns
-    -------
-    sums (S, T, h), directed (S, T) int64 : of unit vectors, and how many are not zero
-    head_gradient (S, T, C, h + 1) : of weights and, last, bias
-    bias_gradient (S, T, h) : of the last hidden layer
-
-    All float64, a sum for each strip; the last two are zero without `learn`.
-    """
-    n_networks, n_units, _ = hidden.shape
-    n_outputs, n_strips = weight.shape[1], strips.shape[0]
-    sums = np.zeros((n_networks, n_strips, n_units))
-    directed = np.zeros((n_networks, n_strips), np.int64)
-    head_gradient = np.zeros((n_networks, n_strips, n_outputs, n_units + 1))
-    bias_gradient = np.zeros((n_networks, n_strips, n_units))
-    for task in prange(n_networks * n_strips):
+    sums: Any,
+    directed: Any,
+    head_gradient: Any,
+    bias_gradient: Any,
+) -> None:
+    n_units, n_outputs, n_strips = hidden.shape[1], weight.shape[1], strips.shape[0]
+    for task in range(begin, end):
         s, t = task // n_strips, task % n_strips
         own, start, stop = strips[t, 0], strips[t, 1], strips[t, 2]
         width = stop - start
@@ -189,4 +161,58 @@ def head(
                 bias_gradient[s, t, j] = _through_tanh(arriving, row)
             else:
                 bias_gradient[s, t, j] = _through_relu(arriving, row)
+
+
+@driver(_head)
+def head(
+    hidden: Any,
+    weight: Any,
+    bias: Any,
+    strips: Any,
+    original: Any,
+    point_weights: Any,
+    activation: int,
+    learn: bool,
+    logits: Any,
+    wrong: Any,
+) -> Any:
+    """Logits, errors, class sums of unit vectors, and if wanted the gradients of the head and of the last hidden layer.
+
+    Parameters
+    ----------
+    hidden : (S, h, n) float32 or float64, C-contiguous
+        Activations; with `learn` replaced by the gradient of the loss before the activation function.
+    weight : (S, C, h), bias : (S, C)
+        The head's, in the same precision.
+    strips : (T, 3) int64
+        Class, start and stop of strips of at most STRIP points.
+    original : (n,) int64
+        Where each point belongs in `wrong`.
+    point_weights : (S, n) in the same precision
+        What each point counts for in each network's loss; a point of weight 0 is left out of everything.
+    activation : TANH or RELU
+    learn : bool
+    logits : (S, C, n) in the same precision, C-contiguous
+        Written here.
+    wrong : (S, n) bool
+        Written here: points whose own logit is not the largest; of equal logits the first counts.
+
+    Returns
+    -------
+    sums (S, T, h), directed (S, T) int64 : of unit vectors, and how many are not zero
+    head_gradient (S, T, C, h + 1) : of weights and, last, bias
+    bias_gradient (S, T, h) : of the last hidden layer
+
+    All float64, a sum for each strip; the last two are zero without `learn`.
+    """
+    n_networks, n_units, _ = hidden.shape
+    n_outputs, n_strips = weight.shape[1], strips.shape[0]
+    sums = np.zeros((n_networks, n_strips, n_units))
+    directed = np.zeros((n_networks, n_strips), np.int64)
+    head_gradient = np.zeros((n_networks, n_strips, n_outputs, n_units + 1))
+    bias_gradient = np.zeros((n_networks, n_strips, n_units))
+    share(
+        _head, n_networks * n_strips, hidden, weight, bias, strips, original, point_weights, activation, learn, logits, wrong,
+        sums, directed, head_gradient, bias_gradient,
+    )  # fmt: skip
     return sums, directed, head_gradient, bias_gradient

@@ -7,11 +7,11 @@ a level: as long as the movement of its network has not reached it, the point st
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from .exponential import single_tanh_of_strip
 from .head import TANH, add_scaled
-from .jit import kernel, unowned
+from .jit import driver, kernel, unowned
+from .sharing import share
 from .sparse import VECTOR, add_one_vector, add_three_vectors
 
 __all__ = ["LANES", "judge"]
@@ -64,32 +64,15 @@ def _margin(scores: Any, n_outputs: int, stride: int, own: int) -> Any:
     return margin if finite else np.nan, lost
 
 
-@kernel(parallel=True)
-def judge(network: Any, points: Any, moved: Any, rounding: Any, activation: int, levels: Any, wrong: Any) -> None:
-    """Pass the points whose level is reached, and write whether each is wrong and its new level.
-
-    Parameters
-    ----------
-    network : (weight, base, head, bias)
-        weight (S, d * W) float32: of each feature a row of W units, those beyond the network's zero; W is a multiple of LANES.
-        base (S, W): what the first layer gives a point without entries. head (S, C, h), bias (S, C).
-    points : (starts, features, values, codes, spans)
-        The first three as in `sparse.times`. codes (n,) int64: classes. spans (n,) float64: norms of the points' entries.
-    moved, rounding : (S, 2) float64
-        Constant and slope of a line over the span: how far a margin may have moved since training began, and by how much one
-        computed now may be off.
-    activation : TANH or RELU
-    levels : (S, n) float64
-        How far a margin's movement may go; minus infinity for a point not passed yet, or whose logits were not finite. Written
-        here.
-    wrong : (S, n) bool
-        Written here.
-    """
+@kernel()
+def _judge(
+    begin: int, end: int, network: Any, points: Any, moved: Any, rounding: Any, activation: int, levels: Any, wrong: Any
+) -> None:
     weight, base, head, bias = network
     starts, features, values, codes, spans = points
     n_networks, width = base.shape
     n_outputs, n_units, n = head.shape[1], head.shape[2], levels.shape[1]
-    for tile in prange((n + _TILE - 1) // _TILE):
+    for tile in range(begin, end):
         tables, bases, heads, biases = unowned(weight), unowned(base), unowned(head), unowned(bias)
         all_levels, all_wrong, own, entries = unowned(levels), unowned(wrong), unowned(features), unowned(values)
         reached, row = np.empty(_TILE, np.int64), np.empty(width, np.float32)
@@ -123,3 +106,27 @@ def judge(network: Any, points: Any, moved: Any, rounding: Any, activation: int,
                 margin, lost[i] = _margin(scores[k:], n_outputs, count, codes[i])
                 left = abs(margin) - (off[0] + off[1] * spans[i])
                 level[i] = constant + slope * spans[i] + left if left == left else -np.inf
+
+
+@driver(_judge)
+def judge(network: Any, points: Any, moved: Any, rounding: Any, activation: int, levels: Any, wrong: Any) -> None:
+    """Pass the points whose level is reached, and write whether each is wrong and its new level.
+
+    Parameters
+    ----------
+    network : (weight, base, head, bias)
+        weight (S, d * W) float32: of each feature a row of W units, those beyond the network's zero; W is a multiple of LANES.
+        base (S, W): what the first layer gives a point without entries. head (S, C, h), bias (S, C).
+    points : (starts, features, values, codes, spans)
+        The first three as in `sparse.times`. codes (n,) int64: classes. spans (n,) float64: norms of the points' entries.
+    moved, rounding : (S, 2) float64
+        Constant and slope of a line over the span: how far a margin may have moved since training began, and by how much one
+        computed now may be off.
+    activation : TANH or RELU
+    levels : (S, n) float64
+        How far a margin's movement may go; minus infinity for a point not passed yet, or whose logits were not finite. Written
+        here.
+    wrong : (S, n) bool
+        Written here.
+    """
+    share(_judge, (levels.shape[1] + _TILE - 1) // _TILE, network, points, moved, rounding, activation, levels, wrong)

@@ -1,11 +1,14 @@
 """How every kernel is compiled: cached on disk where possible, free of the GIL, with no more fast-math than it names."""
 
+import os
+import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
+from numba.core import caching, cgutils
 from numba.extending import intrinsic
 
 # Sums may be reordered and fused, which is what lets them vectorise. NaN and infinities keep their meaning.
@@ -14,16 +17,52 @@ SUMS = frozenset({"reassoc", "contract", "nsz"})
 FUSED = frozenset({"contract"})
 
 
-def kernel(*, parallel: bool = False, fastmath: frozenset[str] = frozenset()) -> Callable[..., Any]:
+def kernel(*, fastmath: frozenset[str] = frozenset()) -> Callable[..., Any]:
     def compile_lazily(function: Callable[..., Any]) -> Any:
         # A division that may raise keeps its loop from being vectorised; x / 0 is what it is in numpy.
-        options: dict[str, Any] = {"nogil": True, "parallel": parallel, "fastmath": set(fastmath), "error_model": "numpy"}
+        options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
         try:
-            return njit(cache=True, **options)(function)
+            if _has_place(function):
+                return njit(cache=True, **options)(function)
         except RuntimeError:  # neither the package's folder nor the user's cache can be written to
-            return njit(**options)(function)
+            pass
+        _say_once()
+        return njit(**options)(function)
 
     return compile_lazily
+
+
+def _has_place(function: Any) -> bool:
+    """Whether numba may look for a folder to cache the function in: without a home it would make one named "~" right here."""
+    home = os.environ.get("HOME") != ""
+    user_wide = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache") if home else "")
+    if os.path.isabs(user_wide):
+        return True
+    file = function.__code__.co_filename
+    others = (caching.UserProvidedCacheLocator, caching.InTreeCacheLocator)
+    return any(locator.from_function(function, file) is not None for locator in others)
+
+
+@cache
+def _say_once() -> None:
+    warnings.warn(
+        "kernels are compiled anew in every process, because there is no folder to cache them in: neither "
+        f"{os.path.dirname(os.path.abspath(__file__))} nor ~/.cache can be written to; set NUMBA_CACHE_DIR to one that can",
+        stacklevel=2,
+    )
+
+
+def driver(kernel: Any) -> Callable[..., Any]:
+    """Marks the Python function that makes room for what a kernel finds, and has it done with `sharing.share`.
+
+    It tells where its kernel is cached, as a kernel does.
+    """
+
+    def decorate(function: Any) -> Any:
+        function.stats = kernel.stats
+        return function
+
+    return decorate
 
 
 @intrinsic

@@ -3,17 +3,43 @@
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from .exponential import exponential
-from .jit import SUMS, kernel
+from .jit import SUMS, driver, kernel
+from .sharing import share
 
 __all__ = ["count_classes", "count_occurrences", "inverse_simpson", "label_shares"]
 
 _STEPS = 100
 
 
-@kernel(parallel=True)
+@kernel()
+def _label_shares(
+    begin: int, end: int, indices: Any, distances: Any, codes: Any, own: Any, n_classes: int, parts: int, purity: Any,
+    entropy: Any, vote: Any,
+) -> None:  # fmt: skip
+    q, k = indices.shape
+    for part in range(begin, end):
+        counts = np.zeros(n_classes, np.int64)
+        for i in range(part * q // parts, (part + 1) * q // parts):
+            for j in range(k):
+                counts[codes[indices[i, j]]] += 1
+            purity[i] = counts[own[i]] / k
+            best, most, nearest = np.int64(-1), np.int64(0), np.float32(0)
+            for j in range(k):  # nearest first, so a class is met at its nearest member
+                c = codes[indices[i, j]]
+                count = counts[c]
+                if count == 0:
+                    continue
+                share = count / k
+                entropy[i] -= share * np.log(share)
+                if count > most or (count == most and distances[i, j] == nearest and c < best):
+                    best, most, nearest = c, count, distances[i, j]
+                counts[c] = 0
+            vote[i] = best
+
+
+@driver(_label_shares)
 def label_shares(indices: Any, distances: Any, codes: Any, own: Any, n_classes: int, parts: int) -> Any:
     """Purity, entropy and majority vote of each list.
 
@@ -34,30 +60,22 @@ def label_shares(indices: Any, distances: Any, codes: Any, own: Any, n_classes: 
     vote : (q,) int64
         Ties to the class whose nearest member is nearer, then to the lower class.
     """
-    q, k = indices.shape
+    q = len(indices)
     purity, entropy, vote = np.zeros(q), np.zeros(q), np.empty(q, np.int64)
-    for part in prange(parts):
-        counts = np.zeros(n_classes, np.int64)
-        for i in range(part * q // parts, (part + 1) * q // parts):
-            for j in range(k):
-                counts[codes[indices[i, j]]] += 1
-            purity[i] = counts[own[i]] / k
-            best, most, nearest = np.int64(-1), np.int64(0), np.float32(0)
-            for j in range(k):  # nearest first, so a class is met at its nearest member
-                c = codes[indices[i, j]]
-                count = counts[c]
-                if count == 0:
-                    continue
-                share = count / k
-                entropy[i] -= share * np.log(share)
-                if count > most or (count == most and distances[i, j] == nearest and c < best):
-                    best, most, nearest = c, count, distances[i, j]
-                counts[c] = 0
-            vote[i] = best
+    share(_label_shares, parts, indices, distances, codes, own, n_classes, parts, purity, entropy, vote)
     return purity, entropy, vote
 
 
-@kernel(parallel=True)
+@kernel()
+def _count_classes(begin: int, end: int, indices: Any, codes: Any, order: Any, bounds: Any, counts: Any) -> None:
+    for c in range(begin, end):
+        row = counts[c]
+        for i in order[bounds[c] : bounds[c + 1]]:
+            for neighbour in indices[i]:
+                row[codes[neighbour]] += 1
+
+
+@driver(_count_classes)
 def count_classes(indices: Any, codes: Any, order: Any, bounds: Any) -> Any:
     """How often each class (column) is among the neighbours of each class (row).
 
@@ -76,11 +94,7 @@ def count_classes(indices: Any, codes: Any, order: Any, bounds: Any) -> Any:
     """
     n_classes = len(bounds) - 1
     counts = np.zeros((n_classes, n_classes), np.int64)
-    for c in prange(n_classes):
-        row = counts[c]
-        for i in order[bounds[c] : bounds[c + 1]]:
-            for neighbour in indices[i]:
-                row[codes[neighbour]] += 1
+    share(_count_classes, n_classes, indices, codes, order, bounds, counts)
     return counts
 
 
@@ -137,12 +151,12 @@ def _weigh(distances: Any, target: float, reduced: Any, weights: Any) -> None:
     weights /= total
 
 
-@kernel(parallel=True)
-def inverse_simpson(indices: Any, distances: Any, codes: Any, n_classes: int, perplexity: float, parts: int) -> Any:
-    """Effective number of classes around each query, (q,) float64."""
+@kernel()
+def _inverse_simpson(
+    begin: int, end: int, indices: Any, distances: Any, codes: Any, n_classes: int, perplexity: float, parts: int, result: Any
+) -> None:
     q, k = indices.shape
-    result = np.empty(q)
-    for part in prange(parts):
+    for part in range(begin, end):
         shares, reduced, weights = np.zeros(n_classes), np.empty(k), np.empty(k)
         for i in range(part * q // parts, (part + 1) * q // parts):
             _weigh(distances[i], np.log(perplexity), reduced, weights)
@@ -154,4 +168,11 @@ def inverse_simpson(indices: Any, distances: Any, codes: Any, n_classes: int, pe
                 squares += shares[c] * shares[c]
                 shares[c] = 0.0
             result[i] = max(1.0, 1 / squares)  # below 1 by rounding only
+
+
+@driver(_inverse_simpson)
+def inverse_simpson(indices: Any, distances: Any, codes: Any, n_classes: int, perplexity: float, parts: int) -> Any:
+    """Effective number of classes around each query, (q,) float64."""
+    result = np.empty(len(indices))
+    share(_inverse_simpson, parts, indices, distances, codes, n_classes, perplexity, parts, result)
     return result

@@ -12,10 +12,12 @@ class of identical rows has deviations of exactly zero.
 from typing import Any
 
 import numpy as np
-from numba import prange
 
-from .jit import SUMS, kernel, prefetch
+from .jit import SUMS, driver, kernel, prefetch
+from .sharing import share
 
+# Squared norms below that may have lost digits.
+_SMALL = 1e-280
 _AHEAD_BYTES = 128 << 10
 _BATCH = 4
 
@@ -44,13 +46,23 @@ def squared_norm(row: Any) -> float:
 
 @kernel()
 def _row_scale(row: Any, normalize: bool) -> float:
-    """What makes a row of unit norm; 0 for a row of zeros, NaN for one whose norm overflows."""
+    """What makes a row of unit norm; 0 for a row of zeros, NaN for one that is not finite or nothing can make so long."""
     if not normalize:
         return 1.0
-    norm = np.sqrt(squared_norm(row))
-    if norm == 0.0:
+    squared = squared_norm(row)
+    if _SMALL < squared < np.inf:
+        return 1.0 / np.sqrt(squared)
+    largest = 0.0
+    for j in range(row.shape[0]):
+        largest = max(largest, abs(np.float64(row[j])))
+    if largest == 0.0 and squared == 0.0:
         return 0.0
-    return 1.0 / norm if norm < np.inf else np.nan
+    squared = 0.0  # again, of a size whose squares neither overflow nor vanish
+    for j in range(row.shape[0]):
+        value = np.float64(row[j]) / largest
+        squared += value * value
+    scale = 1.0 / largest / np.sqrt(squared)
+    return scale if scale < np.inf else np.nan
 
 
 @kernel(fastmath=SUMS)
@@ -119,7 +131,22 @@ def _accumulate(
             squares[c] += _add_row(X[waiting[c, k]], scales[c, k], shift[c], sums[c])
 
 
-@kernel(parallel=True)
+@kernel()
+def _class_moments(
+    begin: int, end: int, X: Any, codes: Any, shift: Any, normalize: bool, parts: int, counts: Any, sums: Any, squares: Any
+) -> None:
+    n, d = X.shape
+    n_classes = shift.shape[0]
+    for part in range(begin, end):
+        start, stop = part * n // parts, (part + 1) * n // parts
+        # Own accumulators and an own copy of the shifts: rows are sliced from them by the million, and the count of references
+        # to an array that threads share would be fought over.
+        own_shift, own_sums = shift.copy(), np.zeros((n_classes, d))
+        _accumulate(X, codes, own_shift, normalize, start, stop, counts[part], own_sums, squares[part])
+        sums[part] = own_sums
+
+
+@driver(_class_moments)
 def class_moments(X: Any, codes: Any, shift: Any, normalize: bool, parts: int) -> Any:
     """Accumulate `parts` runs of consecutive rows, one for each thread, to be added up in order.
 
@@ -138,25 +165,18 @@ def class_moments(X: Any, codes: Any, shift: Any, normalize: bool, parts: int) -
     -------
     counts (parts, C) int64, sums (parts, C, d) of x - shift, squares (parts, C) of |x - shift|^2
     """
-    n, d = X.shape
-    n_classes = shift.shape[0]
+    n_classes, d = shift.shape
     counts = np.zeros((parts, n_classes), np.int64)
     sums = np.zeros((parts, n_classes, d))
     squares = np.zeros((parts, n_classes))
-    for part in prange(parts):
-        start, stop = part * n // parts, (part + 1) * n // parts
-        # Own accumulators and an own copy of the shifts: rows are sliced from them by the million, and the count of references
-        # to an array that threads share would be fought over.
-        own_shift, own_sums = shift.copy(), np.zeros((n_classes, d))
-        _accumulate(X, codes, own_shift, normalize, start, stop, counts[part], own_sums, squares[part])
-        sums[part] = own_sums
+    share(_class_moments, parts, X, codes, shift, normalize, parts, counts, sums, squares)
     return counts, sums, squares
 
 
 @kernel(fastmath=SUMS)
-def _deviate(row: Any, scale: float, mean: Any, deviation: Any) -> None:
+def _deviate(row: Any, scale: float, origin: Any, mean: Any, deviation: Any) -> None:
     for j in range(deviation.shape[0]):
-        deviation[j] = np.float64(row[j]) * scale - mean[j]
+        deviation[j] = (np.float64(row[j]) * scale - origin[j]) - mean[j]
 
 
 @kernel(fastmath=SUMS)
@@ -173,40 +193,60 @@ def _dot_four(a: Any, b: Any, c: Any, d: Any, direction: Any) -> float:
 
 
 @kernel()
-def _project(X: Any, codes: Any, means: Any, directions: Any, normalize: bool, start: int, stop: int, squares: Any) -> None:
+def _project(
+    X: Any, codes: Any, origin: Any, means: Any, directions: Any, normalize: bool, start: int, stop: int, squares: Any
+) -> None:
     deviations = np.zeros((_BATCH, X.shape[1]))
     for first in range(start, stop, _BATCH):
         for k in range(_BATCH):
             i = first + k
             if i < stop:
-                _deviate(X[i], _row_scale(X[i], normalize), means[codes[i]], deviations[k])
+                _deviate(X[i], _row_scale(X[i], normalize), origin, means[codes[i]], deviations[k])
             else:
                 deviations[k, :] = 0.0
         for m in range(directions.shape[0]):
             squares[m] += _dot_four(deviations[0], deviations[1], deviations[2], deviations[3], directions[m])
 
 
-@kernel(parallel=True)
-def squared_projections(X: Any, codes: Any, means: Any, directions: Any, normalize: bool, parts: int) -> Any:
+@kernel()
+def _squared_projections(
+    begin: int,
+    end: int,
+    X: Any,
+    codes: Any,
+    origin: Any,
+    means: Any,
+    directions: Any,
+    normalize: bool,
+    parts: int,
+    squares: Any,
+) -> None:
+    n = X.shape[0]
+    for part in range(begin, end):
+        own_origin, own_means, own_directions = origin.copy(), means.copy(), directions.copy()
+        start, stop = part * n // parts, (part + 1) * n // parts
+        _project(X, codes, own_origin, own_means, own_directions, normalize, start, stop, squares[part])
+
+
+@driver(_squared_projections)
+def squared_projections(X: Any, codes: Any, origin: Any, means: Any, directions: Any, normalize: bool, parts: int) -> Any:
     """Sum, over all rows, the squared projections of x - mean of its class on each of some directions.
 
     Parameters
     ----------
     X, codes, normalize, parts
         As for `class_moments`.
+    origin : (d,) float64
     means : (C, d) float64
+        Less the origin.
     directions : (m, d) float64
 
     Returns
     -------
     (parts, m) float64
     """
-    n = X.shape[0]
     squares = np.zeros((parts, directions.shape[0]))
-    for part in prange(parts):
-        own_means, own_directions = means.copy(), directions.copy()
-        start, stop = part * n // parts, (part + 1) * n // parts
-        _project(X, codes, own_means, own_directions, normalize, start, stop, squares[part])
+    share(_squared_projections, parts, X, codes, origin, means, directions, normalize, parts, squares)
     return squares
 
 
@@ -232,13 +272,13 @@ def _square_and_add(values: Any, sums: Any) -> float:
 
 @kernel()
 def _meet_means(
-    X: Any, codes: Any, means: Any, variances: Any, normalize: bool, start: int, stop: int, own: Any, other: Any, wide: Any,
-    nearest: Any, features: Any,
+    X: Any, codes: Any, origin: Any, means: Any, variances: Any, normalize: bool, start: int, stop: int, own: Any, other: Any,
+    wide: Any, nearest: Any, features: Any,
 ) -> None:  # fmt: skip
     deviation = np.empty(X.shape[1])
     for i in range(start, stop):
         c = codes[i]
-        _deviate(X[i], _row_scale(X[i], normalize), means[c], deviation)
+        _deviate(X[i], _row_scale(X[i], normalize), origin, means[c], deviation)
         own[i] = _square_and_add(deviation, features)
         other[i] = wide[i] = np.inf
         for b in range(means.shape[0]):
@@ -251,15 +291,30 @@ def _meet_means(
             nearest[i] = c
 
 
-@kernel(parallel=True)
-def distances_to_means(X: Any, codes: Any, means: Any, variances: Any, normalize: bool, parts: int) -> Any:
+@kernel()
+def _distances_to_means(
+    begin: int, end: int, X: Any, codes: Any, origin: Any, means: Any, variances: Any, normalize: bool, parts: int, own: Any,
+    other: Any, wide: Any, nearest: Any, features: Any,
+) -> None:  # fmt: skip
+    n = X.shape[0]
+    for part in range(begin, end):
+        own_origin, own_means, sums = origin.copy(), means.copy(), np.zeros(X.shape[1])
+        start, stop = part * n // parts, (part + 1) * n // parts
+        _meet_means(X, codes, own_origin, own_means, variances, normalize, start, stop, own, other, wide, nearest, sums)
+        features[part] = sums
+
+
+@driver(_distances_to_means)
+def distances_to_means(X: Any, codes: Any, origin: Any, means: Any, variances: Any, normalize: bool, parts: int) -> Any:
     """Squared distances of rows to the class means, and what is left of each feature within classes.
 
     Parameters
     ----------
     X, codes, normalize, parts
         As for `class_moments`.
+    origin : (d,) float64
     means : (C, d) float64
+        Less the origin.
     variances : (C,) float64
         Mean squared distance of each class from its mean.
 
@@ -277,9 +332,5 @@ def distances_to_means(X: Any, codes: Any, means: Any, variances: Any, normalize
     n = X.shape[0]
     own, other, wide, nearest = np.empty(n), np.empty(n), np.empty(n), np.zeros(n, np.int64)
     features = np.zeros((parts, X.shape[1]))
-    for part in prange(parts):
-        own_means, sums = means.copy(), np.zeros(X.shape[1])
-        start, stop = part * n // parts, (part + 1) * n // parts
-        _meet_means(X, codes, own_means, variances, normalize, start, stop, own, other, wide, nearest, sums)
-        features[part] = sums
+    share(_distances_to_means, parts, X, codes, origin, means, variances, normalize, parts, own, other, wide, nearest, features)
     return own, other, wide, nearest, features

@@ -4,17 +4,22 @@
 pair and cancels where a pair is close. Those pairs, few unless points are equal, are taken again from differences. Everything
 else here costs less than that product does: a pass over a block that lies in the caches, vectorised.
 
-Single precision within a block, double precision across blocks. Points of one class lie together in a block, so that a sum over
-a class is a sum over a segment. Counts stay in 32 bits at every step, eight to a vector.
+Single precision within a block, double precision across blocks; double precision within a block too where values differ so
+much that single does not hold their distances. Points of one class lie together in a block, so that a sum over a class is a sum
+over a segment. Counts stay in 32 bits at every step, eight to a vector.
+
+Blocks are scaled. Rows and others, by which it is decided what rounding leaves open, are as they were given, and so are lists
+and limits in double precision.
 """
 
 from typing import Any
 
 import numpy as np
 
+from .distance import squared_distance
 from .exponential import single_exponential
 from .jit import FUSED, SUMS, kernel
-from .search import insert, squared_distance
+from .search import insert
 
 __all__ = [
     "count_nearer",
@@ -38,29 +43,38 @@ _STRIP = 32
 # How often the range in which a limit lies is halved.
 _HALVINGS = 20
 # More than single precision loses of a squared distance by underflow; nothing beside one that is a normal number.
-_UNDERFLOW = 2.0**-100
+_UNDERFLOW = np.float32(2.0**-100)
+# A squared distance below that is not held to single precision: its terms may have vanished. Norms above that may overflow.
+_LOST, _LARGEST = 2.0**-116, 2.0**120
+# What a limit may be rounded by on its way to single precision.
+_ROUNDED = 1 + 2.0**-22
 
 
-def rounding(d: int) -> float:
+def rounding(d: int, dtype: Any) -> float:
     """What a squared distance from `square_distances` may be off by, as a share of both squared norms."""
-    return (d + 8) * 2.0**-23
+    return float((d + 8) * np.finfo(dtype).eps)
 
 
 @kernel(fastmath=SUMS)
-def _recentre_row(row: Any, origin: Any, centred: Any) -> float:
+def _recentre_row(row: Any, origin: Any, scale: float, centred: Any) -> float:
     total = np.float32(0)
     for j in range(row.shape[0]):
-        value = np.float32(row[j] - origin[j])
-        centred[j] = value
-        total += value * value
+        centred[j] = (row[j] - origin[j]) * scale
+        total += centred[j] * centred[j]
     return total
 
 
 @kernel()
-def recentre(rows: Any, origin: Any, centred: Any, norms: Any) -> None:
-    """Write rows less the origin, (r, d) float32, and the squared norms of that, (r,) float32. All in the rows' precision."""
+def recentre(rows: Any, origin: Any, scale: Any, centred: Any, norms: Any) -> bool:
+    """Write rows less the origin, scaled, (r, d), and the squared norms of that, (r,); both of float32, or both of float64.
+
+    Returns whether all norms are small enough for single precision.
+    """
+    largest = 0.0
     for i in range(rows.shape[0]):
-        norms[i] = _recentre_row(rows[i], origin, centred[i])
+        norms[i] = _recentre_row(rows[i], origin, scale, centred[i])
+        largest = max(largest, np.float64(norms[i]))
+    return largest < _LARGEST
 
 
 @kernel(fastmath=FUSED)
@@ -72,30 +86,37 @@ def _square_row(products: Any, norm: float, norms: Any) -> int:
         both = norm + norms[j]
         squared = both - two * products[j]
         products[j] = squared if squared > zero else zero
-        close = np.int32(close + (squared < both * _CLOSE))
+        close = np.int32(close + (squared < both * _CLOSE + _UNDERFLOW))
     return close
 
 
 @kernel(fastmath=SUMS)
-def _difference(a: Any, b: Any) -> float:
-    """Squared distance of two rows, in single precision from the differences on."""
+def _difference(a: Any, b: Any, scale: Any) -> float:
+    """Squared distance of two rows, in their precision."""
     total = np.float32(0)
     for j in range(a.shape[0]):
-        difference = np.float32(a[j] - b[j])
+        difference = (a[j] - b[j]) * scale
         total += difference * difference
     return total
 
 
 @kernel()
-def square_distances(products: Any, norms: Any, other_norms: Any, rows: Any, others: Any) -> None:
-    """Turn inner products (r, c) into squared distances, in place; a point and itself are at 0."""
+def square_distances(products: Any, norms: Any, other_norms: Any, rows: Any, others: Any, scale: Any) -> int:
+    """Turn inner products (r, c) into squared distances, in place; a point and itself are at 0.
+
+    Returns how many of them are not held to single precision.
+    """
+    lost = 0
     for i in range(products.shape[0]):
         squared, norm = products[i], norms[i]
         if _square_row(squared, norm, other_norms) == 0:
             continue
         for j in range(squared.shape[0]):
-            if squared[j] < (norm + other_norms[j]) * _CLOSE:
-                squared[j] = _difference(rows[i], others[j])
+            if squared[j] < (norm + other_norms[j]) * _CLOSE + _UNDERFLOW:
+                squared[j] = _difference(rows[i], others[j], scale)
+                if squared[j] < _LOST:
+                    lost += squared_distance(rows[i], others[j]) > 0.0
+    return lost
 
 
 @kernel()
@@ -137,7 +158,7 @@ def sum_distances(squared: Any, bounds: Any, other_bounds: Any, across: Any, dow
 
     Parameters
     ----------
-    squared : (r, c) float32
+    squared : (r, c) float32 or float64
     bounds, other_bounds : (segments + 1,) int64
         Where classes begin among the rows, and among the columns.
     across : (segments of the columns, r) float64
@@ -145,7 +166,7 @@ def sum_distances(squared: Any, bounds: Any, other_bounds: Any, across: Any, dow
     down : (segments of the rows, c) float64
         Written: from each column; of length 0 where that is not wanted.
     """
-    strip = np.zeros(squared.shape[1], np.float32)
+    strip = np.zeros(squared.shape[1], squared.dtype)
     for s in range(len(bounds) - 1):
         for i in range(bounds[s], bounds[s + 1]):
             for t in range(len(other_bounds) - 1):
@@ -230,7 +251,7 @@ def _count_below(squared: Any, norm: float, norms: Any, limit: float, share: flo
     """How many are below the limit for certain, and how many may be."""
     certain = possible = np.int32(0)
     for j in range(squared.shape[0]):
-        slack = (norm + norms[j]) * share
+        slack = (norm + norms[j]) * share + _UNDERFLOW
         certain = np.int32(certain + (squared[j] + slack < limit))
         possible = np.int32(possible + (squared[j] - slack < limit))
     return certain, possible
@@ -238,8 +259,8 @@ def _count_below(squared: Any, norm: float, norms: Any, limit: float, share: flo
 
 @kernel()
 def count_nearer(
-    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, here: Any, there: Any, limits: Any,
-    count: Any,
+    squared: Any, norms: Any, other_norms: Any, share: Any, rows: Any, others: Any, here: Any, there: Any, limits: Any,
+    scaled: Any, count: Any,
 ) -> None:  # fmt: skip
     """Count, for some rows, those of some columns nearer than a limit; where rounding leaves that open, in double precision.
 
@@ -249,20 +270,21 @@ def count_nearer(
         Which rows and which columns: from, to.
     limits : (r,) float64
         Squared distances.
+    scaled : (r,)
+        The same in the units and the precision of the block.
     count : (r,) int64
         Added to.
     """
-    share = np.float32(share)
     first, last = there
     for i in range(here[0], here[1]):
-        limit = np.float32(limits[i])
+        limit = scaled[i]
         certain, possible = _count_below(squared[i, first:last], norms[i], other_norms[first:last], limit, share)
         if possible == certain:
             count[i] += certain
             continue
         # From nothing: another loop may round another way what is certain.
         for j in range(first, last):
-            slack = (norms[i] + other_norms[j]) * share
+            slack = (norms[i] + other_norms[j]) * share + _UNDERFLOW
             if squared[i, j] - slack < limit:
                 count[i] += squared[i, j] + slack < limit or squared_distance(rows[i], others[j]) < limits[i]
 
@@ -272,7 +294,7 @@ def _add_below(squared: Any, norm: float, norms: Any, limits: Any, share: float,
     """Add to each column's count if it is certain; how many are not."""
     undecided = np.int32(0)
     for j in range(squared.shape[0]):
-        slack = (norm + norms[j]) * share
+        slack = (norm + norms[j]) * share + _UNDERFLOW
         below = squared[j] + slack < limits[j]
         certain[j] += below
         undecided = np.int32(undecided + ((squared[j] - slack < limits[j]) & (not below)))
@@ -281,49 +303,50 @@ def _add_below(squared: Any, norm: float, norms: Any, limits: Any, share: float,
 
 @kernel()
 def count_nearer_down(
-    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, here: Any, there: Any, limits: Any,
-    count: Any,
+    squared: Any, norms: Any, other_norms: Any, share: Any, rows: Any, others: Any, here: Any, there: Any, limits: Any,
+    scaled: Any, count: Any,
 ) -> None:  # fmt: skip
-    """The same for some columns among some rows: limits, count (c,)."""
-    share = np.float32(share)
+    """The same for some columns among some rows: limits, scaled, count (c,)."""
     first, last = there
-    single, certain = limits.astype(np.float32), np.zeros(len(limits), np.int32)
+    certain = np.zeros(len(limits), np.int32)
     for i in range(here[0], here[1]):
-        some = squared[i, first:last], norms[i], other_norms[first:last], single[first:last]
+        some = squared[i, first:last], norms[i], other_norms[first:last], scaled[first:last]
         if _add_below(*some, share, certain[first:last]) == 0:
             continue
         for j in range(first, last):
-            slack = (norms[i] + other_norms[j]) * share
-            if squared[i, j] + slack >= single[j] and squared[i, j] - slack < single[j]:
+            slack = (norms[i] + other_norms[j]) * share + _UNDERFLOW
+            if squared[i, j] + slack >= scaled[j] and squared[i, j] - slack < scaled[j]:
                 count[j] += squared_distance(rows[i], others[j]) < limits[j]
     count += certain
 
 
 @kernel()
 def cover(
-    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, radii: Any, covered: Any, same: bool
-) -> None:
+    squared: Any, norms: Any, other_norms: Any, share: Any, rows: Any, others: Any, radii: Any, scaled: Any, covered: Any,
+    same: bool,
+) -> None:  # fmt: skip
     """Mark the columns that lie within the radius of a row; where rounding leaves that open, in double precision.
 
     Parameters
     ----------
     radii : (r,) float64
         Of the rows.
+    scaled : (r,)
+        Their squares in the units and the precision of the block.
     covered : (c,) bool
         Written.
     same : bool
         Whether rows and columns are the same points, of which only those cover that are not covered by one before them.
     """
-    share = np.float32(share)
     for i in range(squared.shape[0]):
         if same and covered[i]:
             continue
         first = i + 1 if same else 0
-        limit = np.float32(radii[i] * radii[i])
+        limit = scaled[i]
         if _count_below(squared[i, first:], norms[i], other_norms[first:], limit, share)[1] == 0:
             continue
         for j in range(first, squared.shape[1]):
-            slack = (norms[i] + other_norms[j]) * share
+            slack = (norms[i] + other_norms[j]) * share + _UNDERFLOW
             if not covered[j] and squared[i, j] - slack < limit:
                 certain = squared[i, j] + slack < limit
                 covered[j] = certain or np.sqrt(squared_distance(rows[i], others[j])) < radii[i]
@@ -339,8 +362,8 @@ def _near(squared: Any, norms: Any, share: float, limit: float) -> int:
 
 @kernel()
 def nearest_across(
-    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, ids: Any, other_ids: Any, lists: Any,
-    index: Any, limits: Any, among: int, codes: Any, other_codes: Any, bounds: Any,
+    squared: Any, norms: Any, other_norms: Any, share: Any, rows: Any, others: Any, scale: float, ids: Any, other_ids: Any,
+    lists: Any, index: Any, limits: Any, among: int, codes: Any, other_codes: Any, bounds: Any,
 ) -> None:  # fmt: skip
     """Enter columns into each row's list of its nearest, by distances in double precision; ties by the lower id.
 
@@ -351,7 +374,7 @@ def nearest_across(
     index : (r, k) int64
         Their ids.
     limits : (r,) float32
-        How far the lists reach: their last entries, and what underflow may hide.
+        How far the lists reach, in the units of the block: their last entries, and what rounding and underflow may hide.
     among : int
         Which columns: 0 all, 1 those of the row's class, 2 all others.
     codes : (r,) int64
@@ -359,7 +382,6 @@ def nearest_across(
     other_codes, bounds : (segments,), (segments + 1,) int64
         The columns' classes, and where each begins.
     """
-    share = np.float32(share)
     k = lists.shape[1]
     for i in range(squared.shape[0]):
         slack = norms[i] * share
@@ -373,7 +395,14 @@ def nearest_across(
                 for j in range(first, last):
                     if squared[i, j] - other_norms[j] * share <= limits[i] + slack and ids[i] != other_ids[j]:
                         insert(lists[i], index[i], squared_distance(rows[i], others[j]), other_ids[j])
-                        limits[i] = lists[i, k - 1] + _UNDERFLOW
+                        limits[i] = _limit(lists[i, k - 1], scale)
+
+
+@kernel()
+def _limit(farthest: float, scale: float) -> float:
+    """How far a list reaches in the units of a block."""
+    reach = np.sqrt(farthest) * scale
+    return reach * reach * _ROUNDED + _UNDERFLOW
 
 
 @kernel(fastmath=FUSED)
@@ -387,8 +416,8 @@ def _near_either(squared: Any, norm: float, norms: Any, share: float, limit: flo
 
 @kernel()
 def nearest_both(
-    squared: Any, norms: Any, other_norms: Any, share: float, rows: Any, others: Any, ids: Any, other_ids: Any, lists: Any,
-    index: Any, limits: Any, other_lists: Any, other_index: Any, other_limits: Any, same: bool,
+    squared: Any, norms: Any, other_norms: Any, share: Any, rows: Any, others: Any, scale: float, ids: Any, other_ids: Any,
+    lists: Any, index: Any, limits: Any, other_lists: Any, other_index: Any, other_limits: Any, same: bool,
 ) -> None:  # fmt: skip
     """The same for rows and columns at once, each among all of the others.
 
@@ -396,7 +425,6 @@ def nearest_both(
     same : bool
         Whether rows and columns, and so their lists, are the same: each pair is met once, and no point itself.
     """
-    share = np.float32(share)
     k = lists.shape[1]
     for i in range(squared.shape[0]):
         start = i + 1 if same else 0
@@ -413,7 +441,7 @@ def nearest_both(
                     distance = squared_distance(rows[i], others[j])
                     insert(lists[i], index[i], distance, other_ids[j])
                     insert(other_lists[j], other_index[j], distance, ids[i])
-                    limits[i], other_limits[j] = lists[i, k - 1] + _UNDERFLOW, other_lists[j, k - 1] + _UNDERFLOW
+                    limits[i], other_limits[j] = _limit(lists[i, k - 1], scale), _limit(other_lists[j, k - 1], scale)
 
 
 @kernel(fastmath=FUSED)
@@ -426,16 +454,15 @@ def _within(squared: Any, norm: float, norms: Any, share: float, limit: float) -
 
 
 @kernel()
-def tighten(squared: Any, norms: Any, share: float, lists: Any, limits: Any) -> None:
+def tighten(squared: Any, norms: Any, share: Any, scale: float, lists: Any, limits: Any) -> None:
     """Lower lists that are empty to where they are certain to be filled by the pairs of a side with itself, (r, r).
 
     Those pairs must be entered next: till then such a list ends in distances without a neighbour.
     """
-    share = np.float32(share)
     k = lists.shape[1]
     farthest = np.float32(4) * norms.max()
     for i in range(squared.shape[0]):
-        low, high = np.float32(0), farthest
+        low, high = farthest * np.float32(0), farthest
         if lists[i, 0] < np.inf or _within(squared[i], norms[i], norms, share, high) <= k:  # the point itself is within any
             continue
         for _ in range(_HALVINGS):
@@ -447,5 +474,6 @@ def tighten(squared: Any, norms: Any, share: float, lists: Any, limits: Any) -> 
                     break
             else:
                 low = middle
-        lists[i] = high + _UNDERFLOW
-        limits[i] = high + 2 * _UNDERFLOW
+        reach = np.sqrt((high + _UNDERFLOW) * _ROUNDED) / scale
+        lists[i] = reach * reach
+        limits[i] = _limit(lists[i, k - 1], scale)

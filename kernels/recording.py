@@ -7,9 +7,9 @@ by side. A strip of points is brought into cache once for its norms and used a s
 from typing import Any
 
 import numpy as np
-from numba import prange
 
-from .jit import SUMS, kernel
+from .jit import SUMS, driver, kernel
+from .sharing import share
 
 _STRIP = 512
 
@@ -47,7 +47,25 @@ def _leave_out(point_weights: Any, squares: Any) -> None:
             squares[i] = 0.0
 
 
-@kernel(parallel=True)
+@kernel()
+def _unit_class_sums(begin: int, end: int, activations: Any, bounds: Any, point_weights: Any, sums: Any, directed: Any) -> None:
+    n_units, n_classes = activations.shape[1], bounds.shape[0] - 1
+    for s in range(begin, end):
+        inverse = np.empty(_STRIP)
+        for c in range(n_classes):
+            for start in range(bounds[c], bounds[c + 1], _STRIP):
+                stop = min(start + _STRIP, bounds[c + 1])
+                norms = inverse[: stop - start]
+                norms[:] = 0.0
+                for j in range(n_units):
+                    add_squares(activations[s, j, start:stop], norms)
+                _leave_out(point_weights[s, start:stop], norms)
+                directed[s, c] += invert_norms(norms)
+                for j in range(n_units):
+                    sums[s, c, j] += dot(activations[s, j, start:stop], norms)
+
+
+@driver(_unit_class_sums)
 def unit_class_sums(activations: Any, bounds: Any, point_weights: Any) -> Any:
     """Sum the unit vectors of each class, in float64.
 
@@ -68,17 +86,5 @@ def unit_class_sums(activations: Any, bounds: Any, point_weights: Any) -> Any:
     n_classes = bounds.shape[0] - 1
     sums = np.zeros((n_networks, n_classes, n_units))
     directed = np.zeros((n_networks, n_classes), np.int64)
-    for s in prange(n_networks):
-        inverse = np.empty(_STRIP)
-        for c in range(n_classes):
-            for start in range(bounds[c], bounds[c + 1], _STRIP):
-                stop = min(start + _STRIP, bounds[c + 1])
-                norms = inverse[: stop - start]
-                norms[:] = 0.0
-                for j in range(n_units):
-                    add_squares(activations[s, j, start:stop], norms)
-                _leave_out(point_weights[s, start:stop], norms)
-                directed[s, c] += invert_norms(norms)
-                for j in range(n_units):
-                    sums[s, c, j] += dot(activations[s, j, start:stop], norms)
+    share(_unit_class_sums, n_networks, activations, bounds, point_weights, sums, directed)
     return sums, directed

@@ -16,19 +16,21 @@ tiles and subtrees:
             then -------- the distance in the precision of the rows --- differences, left early
               at last --- the distance in double precision ------------ which counts, and decides
 
-Rounding: every threshold is widened by more than the sketch, the boxes and the sums can lose, so no pair is dropped that exact
-arithmetic would keep. What a query finds depends on no other query: neither threads nor tiles change it.
+Sketches are scaled; the rows are as they were given, and distances are theirs. Rounding: every threshold is widened by more
+than the sketch, the boxes and the sums can lose, by underflow too, so no pair is dropped that exact arithmetic would keep. What
+a query finds depends on no other query: neither threads nor tiles change it.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 from fastent.kernels.bounds import QUERIES, WORDS, bounds_of_four, first_bit
-from fastent.kernels.jit import FUSED, SUMS, kernel, unowned
+from fastent.kernels.distance import squared_angle, squared_distance
+from fastent.kernels.jit import FUSED, SUMS, driver, kernel, unowned
+from fastent.kernels.sharing import share
 from fastent.kernels.tree import TILE, select
-from numba import prange
 
-__all__ = ["BLUR", "Desk", "Found", "Points", "make_desk", "rank_candidates", "search"]
+__all__ = ["BLUR", "Desk", "Found", "Lens", "Points", "make_desk", "rank_candidates", "search"]
 
 # Survivors' distances are left early after so many features.
 _STRIDE = 128
@@ -37,8 +39,12 @@ _STRIDE = 128
 # the root of what two sums of d terms leave in double precision (d up to 100,000 in the worst case).
 BLUR = 2.0**-18
 
-# What a sum of at most 128 squares in single precision can lose, in whatever order it is taken.
+# What a sum of at most 128 squares in single precision can lose, in whatever order it is taken: as a share, and by underflow,
+# even where a processor takes numbers below 2^-126 for 0.
 _ROUNDED = np.float32(1 + 2.0**-16)
+_UNDERFLOW = 128 * 2.0**-126
+# Sums of squares in single precision may overflow only beyond this.
+_LARGE = 2.0**126
 
 
 # No id is higher.
@@ -53,6 +59,9 @@ class Points(NamedTuple):
     ids : (n,) int64
         Numbers by which results are reported (data), or under which they are written (queries).
     rows : (n, d) float32 or float64
+        As they were given; for angles each may be scaled.
+    lengths : (n,) float64
+        Their squared norms, for angles; else of length 0.
     sketch : (n, m) float32
     fine : (n, p) float32
         A finer sketch; p = 0 for none.
@@ -69,6 +78,7 @@ class Points(NamedTuple):
     start: Any
     ids: Any
     rows: Any
+    lengths: Any
     sketch: Any
     fine: Any
     tiled: Any
@@ -83,7 +93,8 @@ class Found(NamedTuple):
     """What the search writes, a row for each query, by its id.
 
     squared : (q, k) float64
-        Squared distances, ascending; infinity to begin with. With k = 0 the search counts instead.
+        Squared distances, ascending; infinity to begin with. For angles those of rows of unit length, 2 (1 - cos). With k = 0
+        the search counts instead.
     index : (q, k) int64
         Ids of the data; ties by the lower.
     radius : (q,) float64
@@ -96,6 +107,22 @@ class Found(NamedTuple):
     index: Any
     radius: Any
     count: Any
+
+
+class Lens(NamedTuple):
+    """How sketches stand to the rows.
+
+    scale : float
+        Of the sketch: a distance of 1 between rows is so long there.
+    slack : float
+        What underflow, and the scaling of rows to unit length, may do to a sketch, in its units.
+    angular : bool
+        Whether rows are compared by the angle between them.
+    """
+
+    scale: float
+    slack: float
+    angular: bool
 
 
 class Desk(NamedTuple):
@@ -223,15 +250,6 @@ def _squared(a: Any, b: Any) -> float:
     return total
 
 
-@kernel(fastmath=SUMS)
-def squared_distance(a: Any, b: Any) -> float:
-    total = 0.0
-    for j in range(a.shape[0]):
-        difference = np.float64(a[j]) - np.float64(b[j])
-        total += difference * difference
-    return total
-
-
 @kernel()
 def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
     """Insert into an ascending list, ties by the lower number; the last entry falls out."""
@@ -250,7 +268,7 @@ def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
 def _refine(a: Any, b: Any, threshold: float) -> float:
     """The squared distance, or infinity if it is seen on the way to exceed the threshold."""
     d = len(a)
-    limit = threshold * np.float64(_ROUNDED)
+    limit = threshold * np.float64(_ROUNDED) + _UNDERFLOW if threshold < _LARGE else np.inf
     so_far = 0.0
     for j in range(0, d, _STRIDE):
         so_far += _squared(a[j : j + _STRIDE], b[j : j + _STRIDE])
@@ -270,7 +288,15 @@ def _seed(bounds: Any, width: int, k: int, desk: Any) -> float:
 
 
 @kernel()
-def _scan(data: Any, queries: Any, own: Any, tile: int, first_query: int, n_active: int, lists: Any, desk: Any) -> None:
+def _reach(threshold: float, lens: Any, blur: float) -> float:
+    """How far a query looks in the sketch."""
+    return np.sqrt(threshold) * lens.scale * np.float64(_ROUNDED) + (blur + lens.slack)
+
+
+@kernel()
+def _scan(
+    data: Any, queries: Any, own: Any, tile: int, first_query: int, n_active: int, lens: Any, lists: Any, desk: Any
+) -> None:
     """Let the active queries of a tile meet all points of a tile of data."""
     first, m, k = data.start[tile], data.sketch.shape[1], lists.squared.shape[1]
     width = data.start[tile + 1] - first
@@ -313,14 +339,18 @@ def _scan(data: Any, queries: Any, own: Any, tile: int, first_query: int, n_acti
                         if finer and _squared(queries.fine[query], data.fine[first + s]) > reach * reach * _ROUNDED:
                             continue
                         threshold = lists.squared[place, k - 1] if k > 0 else lists.radius[place]
-                        squared = _refine(queries.rows[query], data.rows[first + s], threshold)
-                        if squared == np.inf:
-                            continue
+                        if lens.angular:
+                            lengths = queries.lengths[query], data.lengths[first + s]
+                            squared = squared_angle(queries.rows[query], data.rows[first + s], *lengths)
+                        else:
+                            squared = _refine(queries.rows[query], data.rows[first + s], threshold)
+                            if squared == np.inf:
+                                continue
                         refined += 1
                         if k > 0:
                             insert(lists.squared[place], lists.index[place], squared, neighbour)
                             farthest = lists.squared[place, k - 1]
-                            desk.reach[t] = np.sqrt(farthest) * _ROUNDED + desk.blur[t]
+                            desk.reach[t] = _reach(farthest, lens, desk.blur[t])
                             desk.last[t] = lists.index[place, k - 1] if farthest == 0 else _ANY
                             reach = desk.reach[t] + blur
                             limit = reach * reach * _ROUNDED - desk.norm[i]
@@ -332,7 +362,7 @@ def _scan(data: Any, queries: Any, own: Any, tile: int, first_query: int, n_acti
 
 
 @kernel()
-def _prepare(queries: Any, tile: int, lists: Any, desk: Any) -> None:
+def _prepare(queries: Any, tile: int, lens: Any, lists: Any, desk: Any) -> None:
     """Transpose the sketches of a tile of queries, and set how far each of them reaches."""
     first, width, k = queries.start[tile], queries.start[tile + 1] - queries.start[tile], lists.squared.shape[1]
     desk.reach[:] = np.float32(-1)
@@ -342,16 +372,26 @@ def _prepare(queries: Any, tile: int, lists: Any, desk: Any) -> None:
             desk.tiled[j * TILE + t] = sketch[j]
         desk.blur[t] = np.sqrt(_squared(sketch, desk.origin)) * BLUR
         threshold = lists.squared[place, k - 1] if k > 0 else lists.radius[place]
-        desk.reach[t] = np.sqrt(threshold) * _ROUNDED + desk.blur[t]
+        desk.reach[t] = _reach(threshold, lens, desk.blur[t])
         desk.last[t] = _ANY
 
 
 @kernel()
 def _traverse(
-    data: Any, tree: Any, queries: Any, own: Any, entry: Any, barred: Any, tiles: Any, lists: Any, stop: Any, desk: Any
+    data: Any,
+    tree: Any,
+    queries: Any,
+    own: Any,
+    entry: Any,
+    barred: Any,
+    tiles: Any,
+    lens: Any,
+    lists: Any,
+    stop: Any,
+    desk: Any,
 ) -> None:
     for query_tile in tiles:
-        _prepare(queries, query_tile, lists, desk)
+        _prepare(queries, query_tile, lens, lists, desk)
         first, width = queries.start[query_tile], queries.start[query_tile + 1] - queries.start[query_tile]
         lower, upper = queries.lower[query_tile], queries.upper[query_tile]
         farthest = desk.reach.max()
@@ -389,13 +429,23 @@ def _traverse(
                     desk.active[n_active] = t
                     n_active += 1
             if n_active:
-                _scan(data, queries, own, tile, first, n_active, lists, desk)
+                _scan(data, queries, own, tile, first, n_active, lens, lists, desk)
                 farthest = desk.reach.max()
 
 
 @kernel()
 def search(
-    data: Any, tree: Any, queries: Any, own: Any, entry: Any, barred: Any, tiles: Any, found: Any, stop: Any, desk: Any
+    data: Any,
+    tree: Any,
+    queries: Any,
+    own: Any,
+    entry: Any,
+    barred: Any,
+    tiles: Any,
+    lens: Any,
+    found: Any,
+    stop: Any,
+    desk: Any,
 ) -> None:
     """Find, for some tiles of queries, the nearest points, or count those within a radius.
 
@@ -410,6 +460,7 @@ def search(
         The node to begin at, and one to leave out (-1 for none): how a search is confined to a group, or to all others.
     tiles : (any,) int64
         Which tiles of queries.
+    lens : Lens
     found : Found
     stop : (1,) uint8
         Any other thread may set it to end the search before the next tile.
@@ -421,19 +472,40 @@ def search(
     Operations: 2 m for each query and point that meet, at about three quarters of what the machine's multiply-adds allow.
     """
     _traverse(
-        unowned(data), unowned(tree), unowned(queries), unowned(own), unowned(entry), unowned(barred), tiles, unowned(found),
-        unowned(stop), unowned(desk),
+        unowned(data), unowned(tree), unowned(queries), unowned(own), unowned(entry), unowned(barred), tiles, lens,
+        unowned(found), unowned(stop), unowned(desk),
     )  # fmt: skip
 
 
-@kernel(parallel=True)
-def rank_candidates(rows: Any, queries: Any, own: Any, candidates: Any, k: int) -> Any:
+@kernel()
+def _rank_candidates(
+    begin: int, end: int, rows: Any, lengths: Any, queries: Any, query_lengths: Any, own: Any, candidates: Any, angular: bool,
+    squared: Any, index: Any,
+) -> None:  # fmt: skip
+    for i in range(begin, end):
+        its_squared, its_index, query = squared[i], index[i], queries[i]
+        for candidate in candidates[i]:
+            if candidate < 0 or candidate == own[i]:
+                continue
+            if angular:
+                distance = squared_angle(query, rows[candidate], query_lengths[i], lengths[candidate])
+            else:
+                distance = squared_distance(query, rows[candidate])
+            insert(its_squared, its_index, distance, candidate)
+
+
+@driver(_rank_candidates)
+def rank_candidates(
+    rows: Any, lengths: Any, queries: Any, query_lengths: Any, own: Any, candidates: Any, k: int, angular: bool
+) -> Any:
     """Keep the k nearest of some candidates, by distances in double precision, ties by the lower row number.
 
     Parameters
     ----------
     rows : (n, d), queries : (q, d)
         float32 or float64, C-contiguous.
+    lengths, query_lengths : (n,), (q,) float64
+        Squared norms, for angles.
     own : (q,) int64
         The row that is left out, -1 for none.
     candidates : (q, c) int64
@@ -447,9 +519,5 @@ def rank_candidates(rows: Any, queries: Any, own: Any, candidates: Any, k: int) 
     """
     q = len(queries)
     squared, index = np.full((q, k), np.inf), np.full((q, k), len(rows), np.int64)
-    for i in prange(q):
-        its_squared, its_index, query = squared[i], index[i], queries[i]
-        for candidate in candidates[i]:
-            if candidate >= 0 and candidate != own[i]:
-                insert(its_squared, its_index, squared_distance(query, rows[candidate]), candidate)
+    share(_rank_candidates, q, rows, lengths, queries, query_lengths, own, candidates, angular, squared, index)
     return squared, index

@@ -3,13 +3,25 @@
 from typing import Any
 
 import numpy as np
-from fastent.kernels.jit import kernel
-from numba import prange
+from fastent.kernels.jit import driver, kernel
+from fastent.kernels.sharing import share
 
 __all__ = ["nearest_outside", "shortest_edges"]
 
 
-@kernel(parallel=True)
+@kernel()
+def _nearest_outside(begin: int, end: int, near: Any, near_index: Any, component: Any, squared: Any, other: Any) -> None:
+    n, k = near_index.shape
+    for i in range(begin, end):
+        if other[i] < n and component[other[i]] != component[i]:
+            continue
+        j = 0
+        while j < k and component[near_index[i, j]] == component[i]:
+            j += 1
+        squared[i], other[i] = (near[i, j], near_index[i, j]) if j < k else (np.inf, n)
+
+
+@driver(_nearest_outside)
 def nearest_outside(near: Any, near_index: Any, component: Any, squared: Any, other: Any) -> None:
     """Where a point's nearest in another component has come into its own, take the next one in its list.
 
@@ -21,14 +33,7 @@ def nearest_outside(near: Any, near_index: Any, component: Any, squared: Any, ot
     squared, other : (n,) float64, int64
         Overwritten; infinite and n where the list has none.
     """
-    n, k = near_index.shape
-    for i in prange(n):
-        if other[i] < n and component[other[i]] != component[i]:
-            continue
-        j = 0
-        while j < k and component[near_index[i, j]] == component[i]:
-            j += 1
-        squared[i], other[i] = (near[i, j], near_index[i, j]) if j < k else (np.inf, n)
+    share(_nearest_outside, len(near), near, near_index, component, squared, other)
 
 
 @kernel()

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import kernel, unowned
+from .jit import driver, kernel, unowned
+from .sharing import share
 
 __all__ = [
     "BLOCK", "LINE", "VECTOR", "add_one_vector", "add_three_vectors",
@@ -33,16 +34,22 @@ LINE, VECTOR = 64, 32
 _WIDE = 5
 
 
-@kernel(parallel=True)
-def count_entries(inputs: Any, common: Any) -> Any:
-    """How many features of each point differ from the common value; inputs (d, n), common (d,)."""
+@kernel()
+def _count_entries(begin: int, end: int, inputs: Any, common: Any, counts: Any) -> None:
     n = inputs.shape[1]
-    counts = np.zeros(n, np.int64)
-    for part in prange((n + _PART - 1) // _PART):
+    for part in range(begin, end):
         rows, found = unowned(inputs), unowned(counts)
         first, last = part * _PART, min((part + 1) * _PART, n)
         for j in range(inputs.shape[0]):
             _count_row(rows[j][first:last], common[j], found[first:last])
+
+
+@driver(_count_entries)
+def count_entries(inputs: Any, common: Any) -> Any:
+    """How many features of each point differ from the common value; inputs (d, n), common (d,)."""
+    n = inputs.shape[1]
+    counts = np.zeros(n, np.int64)
+    share(_count_entries, (n + _PART - 1) // _PART, inputs, common, counts)
     return counts
 
 
@@ -52,11 +59,10 @@ def _count_row(row: Any, common: Any, counts: Any) -> None:
         counts[i] += row[i] != common
 
 
-@kernel(parallel=True)
-def compress(inputs: Any, common: Any, starts: Any, features: Any, values: Any) -> None:
-    """Write the entries of each point, by ascending feature: those of point i at starts[i]..starts[i + 1]."""
+@kernel()
+def _compress(begin: int, end: int, inputs: Any, common: Any, starts: Any, features: Any, values: Any) -> None:
     n = inputs.shape[1]
-    for part in prange((n + _PART - 1) // _PART):
+    for part in range(begin, end):
         first, last = part * _PART, min((part + 1) * _PART, n)
         rows, ends = unowned(inputs), starts[first:last].copy()
         for j in range(inputs.shape[0]):
@@ -68,19 +74,18 @@ def compress(inputs: Any, common: Any, starts: Any, features: Any, values: Any) 
                     ends[i - first] += 1
 
 
-@kernel(parallel=True)
-def transposed(starts: Any, features: Any, values: Any, n_features: int) -> Any:
-    """The same entries, by blocks of BLOCK points and in a block by feature.
+@driver(_compress)
+def compress(inputs: Any, common: Any, starts: Any, features: Any, values: Any) -> None:
+    """Write the entries of each point, by ascending feature: those of point i at starts[i]..starts[i + 1]."""
+    share(_compress, (inputs.shape[1] + _PART - 1) // _PART, inputs, common, starts, features, values)
 
-    Returns
-    -------
-    starts (blocks, d + 1) int64, points (entries,) int32 counted within the block, values (entries,)
-    """
-    n = starts.shape[0] - 1
-    n_blocks = (n + BLOCK - 1) // BLOCK
-    block_starts = np.zeros((n_blocks, n_features + 1), np.int64)
-    points, ordered = np.empty(len(values), np.int32), np.empty_like(values)
-    for block in prange(n_blocks):
+
+@kernel()
+def _transposed(
+    begin: int, end: int, starts: Any, features: Any, values: Any, block_starts: Any, points: Any, ordered: Any
+) -> None:
+    n, n_features = starts.shape[0] - 1, block_starts.shape[1] - 1
+    for block in range(begin, end):
         first, last = block * BLOCK, min((block + 1) * BLOCK, n)
         own = block_starts[block]
         for e in range(starts[first], starts[last]):
@@ -95,6 +100,21 @@ def transposed(starts: Any, features: Any, values: Any, n_features: int) -> Any:
                 points[place] = i - first
                 ordered[place] = values[e]
                 ends[features[e]] += 1
+
+
+@driver(_transposed)
+def transposed(starts: Any, features: Any, values: Any, n_features: int) -> Any:
+    """The same entries, by blocks of BLOCK points and in a block by feature.
+
+    Returns
+    -------
+    starts (blocks, d + 1) int64, points (entries,) int32 counted within the block, values (entries,)
+    """
+    n = starts.shape[0] - 1
+    n_blocks = (n + BLOCK - 1) // BLOCK
+    block_starts = np.zeros((n_blocks, n_features + 1), np.int64)
+    points, ordered = np.empty(len(values), np.int32), np.empty_like(values)
+    share(_transposed, n_blocks, starts, features, values, block_starts, points, ordered)
     return block_starts, points, ordered
 
 
@@ -168,7 +188,27 @@ _add_line, add_one_vector, add_three_vectors = _adder(1, 4, LINE), _adder(1, 4, 
 _add_vector_of_gradient, _add_wide = _adder(1, 8, VECTOR), _adder(_WIDE, 1, VECTOR)
 
 
-@kernel(parallel=True)
+@kernel()
+def _times(begin: int, end: int, weights: Any, base: Any, starts: Any, features: Any, values: Any, result: Any) -> None:
+    width, n = result.shape
+    n_panels, line = weights.shape[0], len(base) // weights.shape[0]
+    for tile in range(begin, end):
+        first, last = tile * TILE, min((tile + 1) * TILE, n)
+        sums = np.empty((last - first, line), weights.dtype)
+        panels, own, entries = unowned(weights), unowned(features), unowned(values)
+        for panel in range(n_panels):
+            column = panel * line
+            for i in range(first, last):
+                row = sums[i - first]
+                row[:] = base[column : column + line]
+                _add_line(row, panels[panel], line, 0, own, entries, starts[i], starts[i + 1])
+            for k in range(min(line, width - column)):
+                unit = result[column + k]
+                for i in range(first, last):
+                    unit[i] = sums[i - first, k]
+
+
+@driver(_times)
 def times(weights: Any, base: Any, starts: Any, features: Any, values: Any, result: Any) -> None:
     """Write base + D weights for all points, transposed.
 
@@ -185,25 +225,43 @@ def times(weights: Any, base: Any, starts: Any, features: Any, values: Any, resu
     result : (w, n), C-contiguous, w <= panels * line
         Written here.
     """
-    width, n = result.shape
-    n_panels, line = weights.shape[0], len(base) // weights.shape[0]
-    for tile in prange((n + TILE - 1) // TILE):
-        first, last = tile * TILE, min((tile + 1) * TILE, n)
-        sums = np.empty((last - first, line), weights.dtype)
-        panels, own, entries = unowned(weights), unowned(features), unowned(values)
-        for panel in range(n_panels):
-            column = panel * line
+    share(_times, (result.shape[1] + TILE - 1) // TILE, weights, base, starts, features, values, result)
+
+
+@kernel()
+def _turn(begin: int, end: int, gradients: Any, padded: int, turned: Any) -> None:
+    width, n = gradients.shape
+    for block in range(begin, end):
+        first, last = block * BLOCK, min((block + 1) * BLOCK, n)
+        for k in range(width):
+            line = gradients[k]
             for i in range(first, last):
-                row = sums[i - first]
-                row[:] = base[column : column + line]
-                _add_line(row, panels[panel], line, 0, own, entries, starts[i], starts[i + 1])
-            for k in range(min(line, width - column)):
-                unit = result[column + k]
-                for i in range(first, last):
-                    unit[i] = sums[i - first, k]
+                turned[i * padded + k] = line[i]
 
 
-@kernel(parallel=True)
+@kernel()
+def _gradient(begin: int, end: int, starts: Any, points: Any, values: Any, turned: Any, result: Any, n_parts: int) -> None:
+    n_blocks, n_features, padded = starts.shape[0], starts.shape[1] - 1, result.shape[1]
+    size = VECTOR // result.itemsize
+    wide = padded // (_WIDE * size) * _WIDE * size
+    for part in range(begin, end):
+        low, high = part * n_features // n_parts, (part + 1) * n_features // n_parts
+        which, entries, totals, flats = unowned(points), unowned(values), unowned(result), unowned(turned)
+        result[low:high] = 0
+        for block in range(n_blocks):
+            flat = flats[block * BLOCK * padded : (block + 1) * BLOCK * padded]
+            own = unowned(starts[block])
+            for column in range(0, wide, _WIDE * size):
+                for j in range(low, high):
+                    if own[j] < own[j + 1]:
+                        _add_wide(totals[j], flat, padded, column, which, entries, own[j], own[j + 1])
+            for column in range(wide, padded, size):
+                for j in range(low, high):
+                    if own[j] < own[j + 1]:
+                        _add_vector_of_gradient(totals[j], flat, padded, column, which, entries, own[j], own[j + 1])
+
+
+@driver(_gradient)
 def gradient(gradients: Any, starts: Any, points: Any, values: Any, turned: Any, result: Any, n_parts: int) -> None:
     """Sum D times gradients over all points.
 
@@ -222,28 +280,5 @@ def gradient(gradients: Any, starts: Any, points: Any, values: Any, turned: Any,
     n_parts : int
         Into how many ranges the features are cut, each for one thread.
     """
-    width, n = gradients.shape
-    n_blocks, n_features, padded = starts.shape[0], starts.shape[1] - 1, result.shape[1]
-    size = VECTOR // gradients.itemsize
-    wide = padded // (_WIDE * size) * _WIDE * size
-    for block in prange(n_blocks):
-        first, last = block * BLOCK, min((block + 1) * BLOCK, n)
-        for k in range(width):
-            line = gradients[k]
-            for i in range(first, last):
-                turned[i * padded + k] = line[i]
-    for part in prange(n_parts):
-        low, high = part * n_features // n_parts, (part + 1) * n_features // n_parts
-        which, entries, totals, flats = unowned(points), unowned(values), unowned(result), unowned(turned)
-        result[low:high] = 0
-        for block in range(n_blocks):
-            flat = flats[block * BLOCK * padded : (block + 1) * BLOCK * padded]
-            own = unowned(starts[block])
-            for column in range(0, wide, _WIDE * size):
-                for j in range(low, high):
-                    if own[j] < own[j + 1]:
-                        _add_wide(totals[j], flat, padded, column, which, entries, own[j], own[j + 1])
-            for column in range(wide, padded, size):
-                for j in range(low, high):
-                    if own[j] < own[j + 1]:
-                        _add_vector_of_gradient(totals[j], flat, padded, column, which, entries, own[j], own[j + 1])
+    share(_turn, len(starts), gradients, result.shape[1], turned)
+    share(_gradient, n_parts, starts, points, values, turned, result, n_parts)

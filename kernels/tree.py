@@ -3,8 +3,8 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastent.kernels.jit import kernel
-from numba import prange
+from fastent.kernels.jit import driver, kernel
+from fastent.kernels.sharing import share
 
 __all__ = ["TILE", "Tree", "bounding_boxes", "build_tree", "lay_out_tiles", "select"]
 
@@ -150,31 +150,15 @@ def select(keys: Any, rows: Any, middle: int) -> None:
             return
 
 
-@kernel(parallel=True)
-def lay_out_tiles(sketch: Any, start: Any, blur: float) -> Any:
-    """Transpose sketches tile by tile, so that a loop over a tile's points runs over neighbouring memory.
-
-    Parameters
-    ----------
-    sketch : (n, m) float32
-        In tile order.
-    start : (tiles + 1,) int64
-    blur : float
-        Uncertainty of a sketch, as a share of its norm.
-
-    Returns
-    -------
-    tiled, norms, centre, lower, upper, blur
-        As in `fastent.kernels.search.Points`.
-    """
-    n_tiles, m = len(start) - 1, sketch.shape[1]
-    tiled = np.zeros((n_tiles, m * TILE), np.float32)
-    norms = np.full((n_tiles, TILE), np.nan, np.float32)
-    lower, upper = np.full((n_tiles, m), np.inf, np.float32), np.full((n_tiles, m), -np.inf, np.float32)
-    centre, blurs = np.empty((n_tiles, m), np.float32), np.zeros(n_tiles, np.float32)
+@kernel()
+def _lay_out_tiles(
+    begin: int, end: int, sketch: Any, start: Any, blur: float, tiled: Any, norms: Any, centre: Any, lower: Any, upper: Any,
+    blurs: Any,
+) -> None:  # fmt: skip
+    m = sketch.shape[1]
     # What summing m products in single precision can lose, relative to the norms.
     loss = 1 - (4 * m + 32) * 2.0**-24
-    for i in prange(n_tiles):
+    for i in range(begin, end):
         largest = 0.0
         for s in range(start[i], start[i + 1]):
             squared = 0.0
@@ -196,6 +180,31 @@ def lay_out_tiles(sketch: Any, start: Any, blur: float) -> Any:
                 tile[j * TILE + s - start[i]] = value
                 squared += np.float64(value) * value
             norms[i, s - start[i]] = squared * loss
+
+
+@driver(_lay_out_tiles)
+def lay_out_tiles(sketch: Any, start: Any, blur: float) -> Any:
+    """Transpose sketches tile by tile, so that a loop over a tile's points runs over neighbouring memory.
+
+    Parameters
+    ----------
+    sketch : (n, m) float32
+        In tile order.
+    start : (tiles + 1,) int64
+    blur : float
+        Uncertainty of a sketch, as a share of its norm.
+
+    Returns
+    -------
+    tiled, norms, centre, lower, upper, blur
+        As in `fastent.kernels.search.Points`.
+    """
+    n_tiles, m = len(start) - 1, sketch.shape[1]
+    tiled = np.zeros((n_tiles, m * TILE), np.float32)
+    norms = np.full((n_tiles, TILE), np.nan, np.float32)
+    lower, upper = np.full((n_tiles, m), np.inf, np.float32), np.full((n_tiles, m), -np.inf, np.float32)
+    centre, blurs = np.empty((n_tiles, m), np.float32), np.zeros(n_tiles, np.float32)
+    share(_lay_out_tiles, n_tiles, sketch, start, blur, tiled, norms, centre, lower, upper, blurs)
     return tiled, norms, centre, lower, upper, blurs
 
 

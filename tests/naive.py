@@ -164,23 +164,42 @@ def lisi(indices, distances, labels, perplexity):
     return np.array(result)
 
 
-def intrinsic_dimension(distances, method):
-    """From (q, k) distances without zeros; the likelihood of gride is looked up on a grid."""
-    q, k = distances.shape
-    mu = [float(row[1] / row[0]) for row in distances]
+def distinct_lists(X, indices, distances):
+    """Of each row that repeats no earlier one, the distances to neighbours that repeat neither it nor a nearer one; two at least."""
+    seen, lists = set(), []
+    for i, (its, dist) in enumerate(zip(indices, distances)):
+        if X[i].tobytes() in seen:
+            continue
+        seen.add(X[i].tobytes())
+        known, kept = {X[i].tobytes()}, []
+        for j, r in zip(its, dist):
+            if X[j].tobytes() not in known:
+                known.add(X[j].tobytes())
+                kept.append(float(r))
+        if len(kept) >= 2:
+            lists.append(kept)
+    return lists
+
+
+def intrinsic_dimension(lists, method):
+    """From distances to neighbours, ascending, as many as there are; the likelihood of gride is looked up on a grid."""
+    q = len(lists)
+    mu = [row[1] / row[0] for row in lists]
     if method == "twonn":
         points = [(np.log(m), -np.log(1 - (i + 1) / q)) for i, m in enumerate(sorted(mu)[: max(1, int(0.9 * q))])]
         return sum(x * y for x, y in points) / sum(x * x for x, _ in points)
-    if method == "twonn-ml" or (method == "gride" and k == 2):
+    if method == "twonn-ml" or (method == "gride" and max(map(len, lists)) < 4):
         return (q - 1) / sum(np.log(m) for m in mu)
     if method == "mle":
-        inverses = [sum(np.log(row[k - 1] / row[j]) for j in range(k - 1)) / (k - 1) for row in distances]
-        return 1 / (sum(inverses) / q)
-    n = k // 2
-    ratios = distances[:, k - 1] / distances[:, n - 1]
+        logarithms = [np.log(row[-1] / r) for row in lists for r in row[:-1]]
+        return len(logarithms) / sum(logarithms)
+    n = np.array([len(row) // 2 for row in lists])
+    ratios = np.array([row[2 * m - 1] / row[m - 1] for row, m in zip(lists, n)])
 
     def log_likelihood(d):
-        return q * np.log(d) + (n - 1) * np.log(ratios**d - 1).sum() - ((2 * n - 1) * d + 1) * np.log(ratios).sum()
+        log_ratio = np.log(ratios)
+        log_of_power_less_1 = d * log_ratio + np.log1p(-np.exp(-d * log_ratio))
+        return q * np.log(d) + ((n - 1) * log_of_power_less_1 - ((2 * n - 1) * d + 1) * log_ratio).sum()
 
     grid = np.geomspace(0.01, 100, 4001)
     for _ in range(2):
@@ -312,3 +331,51 @@ def complexity(X, labels):
         "absorbed": absorbed,
         "local_set": local,
     }
+
+
+def wide_squared_distances(Q, X):
+    """In extended precision, whose squares of what float64 holds neither overflow nor vanish."""
+    Q, X = (np.asarray(rows, np.longdouble) for rows in (Q, X))
+    return np.array([((X - q) ** 2).sum(1) for q in Q])
+
+
+def wide_angles(Q, X):
+    """1 - cos, in extended precision: half the squared distance of rows of unit length, of what does not lie along the query."""
+    Q, X = (np.asarray(rows, np.longdouble) for rows in (Q, X))
+    Q, X = (rows / np.abs(rows).max(1, keepdims=True) for rows in (Q, X))
+    result = []
+    for q in Q:
+        rest = X - np.outer((X @ q) / (q @ q), q)
+        rest -= np.outer((rest @ q) / (q @ q), q)
+        sine_squared = (rest**2).sum(1) / (X**2).sum(1)
+        cosine = X @ q / np.sqrt((X**2).sum(1) * (q @ q))
+        cosine = np.clip(cosine, -1, 1)
+        sine_squared[sine_squared < np.longdouble(2) ** -200] = 0
+        result.append(np.where(cosine > 0.5, sine_squared / (1 + np.abs(cosine)), 1 - cosine))
+    return np.array(result)
+
+
+def wrong_lists(found, truth, own, rows=None):
+    """Which lists (q, k) are not those of the nearest by `truth` (q, n): found wrong, not ascending, or equal rows out of order.
+
+    rows : (n, d), whose equal rows have to stand in the order of their numbers.
+    """
+    truth = truth.copy()
+    if own is not None:
+        truth[np.arange(len(own)), own] = np.inf
+    q, k = found.shape
+    nearest = np.sort(np.partition(truth, k - 1, 1)[:, :k], 1)
+    mine = np.take_along_axis(truth, found, 1)
+    wrong = (np.abs(mine - nearest) > 1e-11 * nearest).any(1)
+    for i in range(q):
+        wrong[i] |= len(set(found[i])) < k
+        if rows is None:
+            continue
+        for j in range(k - 1):
+            if found[i, j] > found[i, j + 1] and np.array_equal(rows[found[i, j]], rows[found[i, j + 1]]):
+                wrong[i] = True
+        last = found[i, -1]  # no equal row of a lower number may have been left out
+        same = np.flatnonzero(truth[i] == truth[i, last])
+        left_out = np.setdiff1d(same[same < last], found[i])
+        wrong[i] |= any(np.array_equal(rows[j], rows[last]) for j in left_out)
+    return wrong

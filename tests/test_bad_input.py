@@ -27,13 +27,15 @@ API = [
     (lambda: fe.geometry(X.reshape(6, 2, 1), Y), "X has shape (6, 2, 1): a 2-D array (points, features) is needed; use X.reshape(len(X), -1)"),
     (lambda: fe.geometry(X[:0], []), "X is empty, shape (0, 2): at least one point and one feature are needed"),
     (lambda: fe.geometry([[1, 2], [3]], Y), "X cannot be made into an array"),
-    (lambda: fe.geometry(X.astype(object), Y), "X has dtype object: real numbers are needed; convert with X.astype('float32')"),
-    (lambda: fe.geometry(X + 1j, Y), "X has dtype complex128: real numbers are needed; convert with X.astype('float32')"),
+    (lambda: fe.geometry(X.astype(object), Y), "X has dtype object: real numbers are needed; convert with X.astype('float64')"),
+    (lambda: fe.geometry(X + 1j, Y), "X has dtype complex128: real numbers are needed; take both parts as features, numpy.hstack([X.real, X.imag])"),
     (lambda: fe.geometry(X.astype(np.longdouble), Y), "X has dtype float128: convert with X.astype('float64')"),
     (lambda: fe.geometry(scipy.sparse.eye(6), Y), "X is a sparse matrix: convert with X.toarray()"),
     (lambda: fe.geometry(torch.eye(6).to_sparse(), Y), "X is a torch.sparse_coo tensor: convert with X.to_dense()"),
-    (lambda: fe.geometry(np.ma.masked_less(X, 3), Y), "X is a masked array: fill the gaps with X.filled(...) or drop those rows"),
-    (lambda: fe.geometry(X * 1e200, Y), "X has values up to 1.1e+201, whose squares overflow float64: rescale X"),
+    (lambda: fe.geometry(np.ma.masked_less(X, 3), Y), "X is a masked array with gaps in 2 rows, first row 0: drop those rows"),
+    (lambda: fe.geometry(X * 1e200, Y, normalize=False), "X has values up to 1.1e+201, whose squares overflow float64: rescale X"),
+    (lambda: fe.geometry(X * 1e-200, Y, normalize=False), "X has no value above 1.1e-199, and squares vanish in float64: rescale X"),
+    (lambda: fe.geometry(X * 1e-310, Y), "X has rows of a norm below 1e-308, which float64 cannot scale to unit length: rescale X"),
     (lambda: fe.geometry(X, Y[:5]), "X has 6 rows but labels has 5: pass one label for each row"),
     (lambda: fe.geometry(X, np.eye(6)), "labels has shape (6, 6): one label for each point, a 1-D array, is needed; use labels.argmax(1) for one-hot rows"),
     (lambda: fe.geometry(X, [3] * 6), "labels holds one class only (3): at least 2 classes are needed to compare them"),
@@ -86,15 +88,18 @@ API = [
     (lambda: fe.train("digits", threads=10**6), "threads=1000000: from 1 to"),
     (lambda: fe.train("digits", seeds=10**9), "training 1000000000 seeds on 1347 points for 1500 epochs needs about"),
     (lambda: fe.neighbors(NAN, 2), "X has NaN or infinity in 2 of 6 rows, first at row 2, column 1 (nan): drop those rows or repair them"),
-    (lambda: fe.neighbors(X * 1e200, 2), "X has values up to 1.1e+201, whose distances are out of float32's range: rescale X"),
-    (lambda: fe.neighbors(X, 2, queries=X * 1e-200 + 1e200, method="torch"), "X has values up to 1e+200, whose distances"),
-    (lambda: fe.margins(X * 1e-200, Y), "X has values up to 1.1e-199, whose distances are out of float32's range: rescale X"),
+    (lambda: fe.neighbors(X * 1e200, 2), "X has values up to 1.1e+201, first in row 0, column 0, whose distances are out of float32's range: leave such rows out, or rescale X"),
+    (lambda: fe.neighbors(X, 2, queries=X * 1e-200 + 1e200, method="torch"), "queries has values up to 1e+200, first in row 0, column 0, whose distances"),
+    (lambda: fe.neighbors(X.astype(np.int64) + 2**53, 2), "X has whole numbers of 2^53 and more, first in row 0, column 0,"),
+    (lambda: fe.margins(X * 1e-200, Y), "X has no value above 1.1e-199, and distances are out of float32's range: rescale X"),
     (lambda: fe.neighbors(X, 6), "k=6: a whole number from 1 to 5 is needed"),
     (lambda: fe.neighbors(X, 0), "k=0: a whole number from 1 to 5 is needed"),
     (lambda: fe.neighbors(X, 2.5), "k=2.5: a whole number from 1 to 5 is needed"),
     (lambda: fe.neighbors(X[:1]), "X has one row, which has no neighbours: pass more rows"),
     (lambda: fe.neighbors(X, 2, metric="manhattan"), "metric='manhattan': choose one of 'euclidean', 'cosine'"),
-    (lambda: fe.neighbors(X - X[0], 2, metric="cosine"), "metric='cosine': 1 rows of zeros have no direction: drop them or use 'euclidean'"),
+    (lambda: fe.neighbors(X - X[0], 2, metric="cosine"), "metric='cosine': 1 row of zeros in X, first row 0, has no direction: leave them out, or use metric='euclidean'"),
+    (lambda: fe.neighbors(X + 1, 2, queries=[[1.0, 2.0], [0.0, 0.0]], metric="cosine"), "metric='cosine': 1 row of zeros in queries, first row 1, has no direction"),
+    (lambda: fe.margins(np.where(np.arange(6)[:, None] < 4, X + 1, 0), Y, metric="cosine"), "metric='cosine': 2 rows of zeros in X, first row 4, have no direction"),
     (lambda: fe.neighbors(X, 2, method="annoy"), "method='annoy': choose one of 'auto', 'exact', 'flat', 'ivf', 'hnsw', 'torch'"),
     (lambda: fe.neighbors(X, 2, method="torch", device="abacus"), "device='abacus': "),
     (lambda: fe.neighbors(X, 2, method="ivf", nlist=7), "nlist=7: a whole number from 1 to 6 is needed"),
@@ -120,7 +125,7 @@ API = [
     (lambda: fe.intrinsic_dimension(fe.neighbors(X, 3), "gride", k=3), "k=3: an even number is needed for method='gride'"),
     (lambda: fe.intrinsic_dimension(fe.neighbors(X, 3), "mle", k=4), "k=4: a whole number from 2 to 3 is needed"),
     (lambda: fe.intrinsic_dimension(fe.neighbors(X, 3), "pca"), "method='pca': choose one of 'twonn', 'twonn-ml', 'mle', 'gride'"),
-    (lambda: fe.intrinsic_dimension(fe.neighbors(0 * X, 3)), "all 6 queries have neighbours at distance 0 or as far as others: drop the duplicates"),
+    (lambda: fe.intrinsic_dimension(fe.neighbors(0 * X, 3)), "the lists of all 6 queries hold fewer than two rows that differ from the query and from each other: drop repeated rows, or search for more"),
     (lambda: fe.logit_margin(X[:, :1], Y), "logits have one column: a column for each of two classes or more is needed"),
     (lambda: fe.logit_margin(X, [0, 1, 2, 0, 0, 0]), "label 2 is no column of logits: 0..1 are"),
     (lambda: fe.logit_margin(X, list("abcdef")), "labels have shape (6,) and dtype <U1: class numbers 0..1, one for each row, are needed"),
@@ -181,6 +186,116 @@ def test_api(call, message):
     assert "\n" not in str(caught.value)
 
 
+ROWS = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+CLASSES = np.arange(40) % 3
+NEAR = fe.neighbors(ROWS, 5)
+MOMENTS = fe.ClassMoments(3, 3)
+MOMENTS.update(ROWS, CLASSES)
+HOSTILE = [
+    None, 0, 10**30, -1, 1.5, np.nan, np.inf, 1j, True, "x", b"x", [], (), {}, {1}, object(), np.array(3), np.array([]),
+    np.array([[]]), np.array([1j]), np.array(["a"]), np.array([None]), np.array([True, False]), np.array([2**63], np.uint64),
+    np.array([2**64 - 1, 0], np.uint64), np.array([-1]), np.array([10**12]), np.array([0.5]), np.full(40, np.nan),
+    np.full(40, 2**63, np.uint64), np.full(40, -5), np.full(40, 10**12), np.full(40, 1j), np.array([None] * 40),
+    np.full((40, 3), np.inf), np.full((40, 3), 1j), np.full((40, 3), "a"), np.asfortranarray(ROWS), ROWS.astype(object),
+    ROWS[::-1, ::-1], ROWS.astype(">f4"), ROWS.astype(np.longdouble), np.datetime64("2020"), np.zeros(40, [("a", int)]),
+    torch.zeros(40, 3).to_sparse(), torch.zeros(0), torch.zeros(40, dtype=torch.complex64), torch.zeros(40, 3, requires_grad=True),
+    np.ma.masked_array(np.arange(40), np.arange(40) > 3), range(40), np.uint64(2**64 - 1), [2**70] * 40, ["a", 1] * 20, [[1, 2], [3]],
+]  # fmt: skip
+TAKERS = {
+    "neighbors": lambda bad: fe.neighbors(bad, 2),
+    "k": lambda bad: fe.neighbors(ROWS, bad),
+    "queries": lambda bad: fe.neighbors(ROWS, 2, queries=bad),
+    "metric": lambda bad: fe.neighbors(ROWS, 2, metric=bad),
+    "device": lambda bad: fe.neighbors(ROWS, 2, method="torch", device=bad),
+    "progress": lambda bad: fe.neighbors(ROWS, 2, progress=bad),
+    "memory_budget": lambda bad: fe.neighbors(ROWS, 2, memory_budget=bad),
+    "indices": lambda bad: fe.mixing(fe.Neighbors(bad, NEAR.distances), CLASSES),
+    "distances": lambda bad: fe.mixing(fe.Neighbors(NEAR.indices, bad), CLASSES),
+    "queries of lists": lambda bad: fe.mixing(fe.Neighbors(NEAR.indices, NEAR.distances, bad, method="mine"), CLASSES),
+    "n": lambda bad: fe.intrinsic_dimension(fe.Neighbors(NEAR.indices, NEAR.distances, None, bad)),
+    "recall": lambda bad: repr(fe.Neighbors(NEAR.indices, NEAR.distances, recall=bad)),
+    "resolution": lambda bad: fe.intrinsic_dimension(fe.Neighbors(NEAR.indices, NEAR.distances, resolution=bad)),
+    "subset": NEAR.subset,
+    "labels of mixing": lambda bad: fe.mixing(NEAR, bad),
+    "matrix": lambda bad: fe.mixing(NEAR, CLASSES, matrix=bad),
+    "neighbors of lisi": lambda bad: fe.lisi(bad, CLASSES, 1.2),
+    "labels of lisi": lambda bad: fe.lisi(NEAR, bad, 1.2),
+    "labels of dimension": lambda bad: fe.intrinsic_dimension(NEAR, "mle", bad),
+    "queries of margins": lambda bad: fe.margins(ROWS, CLASSES, queries=bad),
+    "queries of silhouettes": lambda bad: fe.silhouette(ROWS, CLASSES, queries=bad),
+    "normalize": lambda bad: fe.geometry(ROWS, CLASSES, normalize=bad),
+    "weights": lambda bad: fe.geometry(ROWS, CLASSES, normalize=False, weights=bad),
+    "bias": lambda bad: fe.geometry(ROWS, CLASSES, normalize=False, weights=np.eye(3), bias=bad),
+    "n_features": lambda bad: fe.ClassMoments(3, bad),
+    "class numbers": lambda bad: fe.ClassMoments(3, 3).update(ROWS, bad),
+    "merge": lambda bad: fe.ClassMoments(3, 3).merge(bad),
+    "compute": lambda bad: MOMENTS.compute(bad),
+    "state": lambda bad: fe.ClassMoments(3, 3).load_state_dict(bad),
+    **{
+        f"state of {part}": lambda bad, part=part: fe.ClassMoments(3, 3).load_state_dict(MOMENTS.state_dict() | {part: bad})
+        for part in MOMENTS.state_dict()
+    },
+    "logits": lambda bad: fe.logit_margin(bad, CLASSES),
+    "labels of logits": lambda bad: fe.logit_margin(ROWS, bad),
+    "metrics": lambda bad: fe.measure(ROWS, CLASSES, k=2, metrics=bad),
+    "epoch": lambda bad: fe.find_inversion(bad, np.linspace(1, 0, 40), np.linspace(1, 0, 40)),
+    "train_error": lambda bad: fe.find_inversion(np.arange(40), np.linspace(1, 0, 40), bad),
+    "measurements": fe.compare,
+    "hidden": lambda bad: fe.train((ROWS, CLASSES), hidden=bad, epochs=1, seeds=1, classes="all"),
+    "exclude": lambda bad: fe.train((ROWS, CLASSES), exclude=bad, epochs=1, seeds=1, classes="all"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:labels")
+@pytest.mark.parametrize("taker", TAKERS)
+def test_whatever_is_passed_is_taken_or_refused_in_one_line(taker):
+    for bad in HOSTILE:
+        try:
+            TAKERS[taker](bad)
+        except fe.FastentError as error:
+            said = str(error)
+            assert "\n" not in said, (taker, bad)
+            assert len(said) < 500, (taker, bad)
+
+
+def test_odd_labels_are_one_line_on_the_command_line(tmp_path):
+    np.savez(tmp_path / "odd.npz", x_train=np.random.default_rng(0).standard_normal((60, 3)), y_train=np.arange(60) % 3 - 1)
+    found = fastent("run", "--data", "odd.npz", "--classes", "all", "--epochs", "3", "--seeds", "1", cwd=tmp_path)
+    assert found.returncode == 0
+    said = [line for line in found.stderr.splitlines() if "label -1" in line]
+    assert said
+    assert all(line.startswith("fastent: warning: y_t") and "rows have the label -1" in line for line in said)
+    assert "UserWarning" not in found.stderr
+    np.save(tmp_path / "X.npy", np.ones((60, 3)) * np.arange(60)[:, None])
+    np.save(tmp_path / "y.npy", np.array(["cat", "dog", "cat\r"])[np.arange(60) % 3])
+    found = fastent("measure", "X.npy", "y.npy", "--metrics", "mixing", cwd=tmp_path)
+    assert found.returncode == 0
+    assert "2 labels look alike" in " ".join((found.stdout + found.stderr).split())
+
+
+def test_damaged_moments_are_not_loaded():
+    for part, value, message in (
+        ("counts", [1, -2, 3], "state_dict has a count of -2 for class 1: it is damaged, load another"),
+        ("counts", [1, 2.5, 3], "state_dict has a count of 2.5 for class 1"),
+        ("counts", [2**63, 2, 3], "state_dict has a count of 9.22337e+18 for class 0"),
+        ("squares", [1, np.nan, 3], "state_dict has squares of dtype float64: finite numbers are needed"),
+        ("sums", np.full((3, 3), 1j), "state_dict has sums of dtype complex128: finite numbers are needed"),
+        ("scatter", np.eye(3), "state_dict is for other moments: scatter is of shape (3, 3), expected None"),
+    ):
+        with pytest.raises(fe.FastentError, match=re.escape(message)):
+            fe.ClassMoments(3, 3).load_state_dict(MOMENTS.state_dict() | {part: value})
+
+
+def test_a_row_that_is_named_twice_would_count_twice_in_a_mean():
+    for call in (fe.margins, fe.soft_nearest_neighbor_loss, fe.measure):
+        with pytest.raises(
+            fe.FastentError, match="queries name 3 rows, 2 of them different: name each once, which row 4 is not"
+        ):
+            call(ROWS, CLASSES, queries=[4, 1, 4])
+    values = fe.silhouette(ROWS, CLASSES, queries=[4, 1, 4])
+    assert values[0] == values[2]
+
+
 def fastent(*arguments, cwd=None):
     return subprocess.run(
         [sys.executable, "-m", "fastent.cli", *arguments], capture_output=True, text=True, cwd=cwd, check=False
@@ -218,14 +333,14 @@ CLI = [
     (["measure", "good.npz", "y.npy"], "'good.npz' holds x_train, y_train, not 'X': name one, as good.npz:x_train"),
     (["measure", "good.npz:Z", "y.npy"], "'good.npz' holds x_train, y_train, not 'Z'"),
     (["measure", "cut.npz", "y.npy"], "'cut.npz' is damaged or no .npz of plain arrays"),
-    (["measure", "pickled.npz:x_train", "y.npy"], "'pickled.npz' is damaged or no .npz of plain arrays"),
+    (["measure", "pickled.npz:x_train", "y.npy"], "'pickled.npz:x_train' holds Python objects: save numbers"),
     (
         ["measure", "rows.txt", "y.npy"],
         "'rows.txt' is no source: .npy, .parquet, .safetensors, .zarr or a folder of these is needed",
     ),
     (
         ["measure", "X.npy", "objects.npy"],
-        "'objects.npy' holds Python objects: save numbers, or for labels y.astype(str), with numpy.save",
+        "'objects.npy' holds Python objects: save numbers with numpy.save, or where every row has a label, y.astype(str)",
     ),
     (["measure", "X.npy", "y.npy", "--seed", "-1"], "seed=-1: a whole number of at least 0 is needed"),
     (["measure", "X.npy", "X.npy"], "labels has shape (40, 3)"),

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import fastent as fe
 from fastent.cli import app
+from fastent.sealed import with_checksum
 from fastent.streaming.layers import batches, watching
 from fastent.streaming.store import open_store
 
@@ -989,3 +990,72 @@ def test_what_the_command_refuses(tmp_path, fastent, monkeypatch, change, messag
     assert ended.exit_code == 2, ended.output
     assert message in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("at", [140, -1])
+def test_a_flipped_byte_is_never_measured(tmp_path, at):
+    def flip(file, manifest):
+        content = bytearray(file.read_bytes())
+        content[at] ^= 1
+        file.write_bytes(content)
+
+    path = damaged(tmp_path, flip)
+    source, y = fe.open(path, "4"), np.arange(len(fe.open(path, "4"))) % 2
+    assert len(source[:40]) == 40
+    for look in (lambda: source[:], lambda: source[[50]], lambda: fe.geometry(source, y)):
+        with pytest.raises(fe.FastentError, match=r"01-4\.00001\.npy' is not what was written \(SHA-256\): restore it"):
+            look()
+
+
+def test_flipped_labels_are_never_measured(tmp_path):
+    store = fe.capture(small_model(), loader(), ["0"], tmp_path / "acts", shard_rows=40)
+    file = sorted(store.path.glob("labels.*"))[1]
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(fe.FastentError, match=r"labels\.00001\.npy' is not what was written"):
+        print(open_store(store.path).labels)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["layers"][0].update(name=["0"]),
+        lambda m: m["layers"][0].update(d=True),
+        lambda m: m["layers"][0].update(d=-5),
+        lambda m: m.update(labels="O"),
+        lambda m: m.update(labels={"names": ["a"], "formats": ["O"]}),
+        lambda m: m.update(dtype=["float16"]),
+        lambda m: m.update(rows=True),
+        lambda m: m.update(total_rows="many", complete=False),
+        lambda m: m.update(throughput={"seconds": "long"}),
+        lambda m: m.update(loader=[], pooling=3),
+        lambda m: m.update(layers={}),
+        lambda m: m["shards"][1].update(digest=3),
+        lambda m: m["shards"][1].update(inputs={"file": "inputs.00001.npy", "sha256": ""}),
+        lambda m: m["shards"][1].pop("digest"),
+    ],
+)
+@pytest.mark.parametrize("sealed", [True, False])
+def test_odd_values_in_a_manifest(tmp_path, change, sealed):
+    def edit(file, place):
+        manifest = json.loads(place.read_text())
+        change(manifest)
+        if sealed:
+            del manifest["checksum"]
+            throughput = {name: value for name, value in manifest.pop("throughput").items() if name != "checksum"}
+            manifest = {**with_checksum(manifest), "throughput": with_checksum(throughput)}
+        place.write_text(json.dumps(manifest))
+
+    path = damaged(tmp_path, edit)
+    with pytest.raises(fe.FastentError, match=r"manifest\.json' is damaged or none of fe\.capture"):
+        open_store(path, unfinished=True)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 50_000, '{"rows": ' + "9" * 6000 + "}", "{'a': 1}", "NaN"])
+def test_a_manifest_that_nests_or_counts_without_end(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    for look in (lambda: fe.open(tmp_path), lambda: fe.capture(small_model(), loader(), ["0"], tmp_path)):
+        with pytest.raises(fe.FastentError, match=r"manifest\.json' is damaged or none of fe\.capture") as error:
+            look()
+        assert len(str(error.value)) < 600

@@ -27,7 +27,7 @@ from fastent.cli import _DISPENSABLE, app
 from fastent.cli_examples import EXAMPLES
 from fastent.cli_output import fitting_table
 from fastent.experiments.pruning import Pruning
-from fastent.files import alone_in
+from fastent.files import alone_in, write_text
 from fastent.report import experiments as report
 from fastent.report import measurement
 from fastent.training.tables import readable_rows
@@ -553,3 +553,61 @@ def test_bench_that_finds_or_finishes_nothing(status, said, monkeypatch):
     result = fastent("bench --only nonsense")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(said)
+
+
+def test_names_of_files_may_be_any_bytes(tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/gr\xf6\xdfe")
+    X = np.random.default_rng(0).standard_normal((30, 3))
+    found = fe.measure(X, np.arange(30) % 2, k=3, metrics="mixing")
+    found.save(folder, asked={"X": folder})
+    assert json.loads(Path(folder, "summary.json").read_text())["asked"]["X"] == folder
+    assert Path(folder, "per_point.parquet").stat().st_size > 0
+    fe.compare([found, found]).to_parquet(f"{folder}/both.parquet")
+    write_text(f"{folder}/page.html", f"{folder} größe \udcc3\udcb6 \ud800")
+    written = Path(folder, "page.html").read_bytes().decode()
+    assert written.endswith("größe \\udcc3\\udcb6 \\ud800")
+    write_text(
+        f"{folder}/page.html", "größe gr\udcc3\udcb6\udcc3\udc9fe gr\udcf6\udcdfe"
+    )  # as a C locale decodes it, and latin-1
+    assert Path(folder, "page.html").read_bytes().decode() == "größe größe gr\\xf6\\xdfe"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xef\xbb\xbfepochs = 2\r\nseeds = 1\r\n", None),
+        ("epochs = 2".encode("utf-16"), "options.toml is no TOML, it is not in UTF-8"),
+        (b"epochs = " + b"[" * 60_000, "options.toml is no TOML of options, it is nested too deeply"),
+        (b"epochs = " + b"9" * 6000, "options.toml is no TOML (Exceeds the limit"),
+        (b"epochs = 0x" + b"f" * 6000, "options.toml: epochs = a number of thousands of digits"),
+        (b"epochs = 2020-01-01", "dates and times have no meaning here"),
+        (b"hidden = [[3]]", "a list of plain values is needed"),
+        (b"hidden = [{a = 1}]", "a list of plain values is needed"),
+    ],
+)
+def test_odd_options_in_a_file(here, content, message):
+    (here / "options.toml").write_bytes(content)
+    done = fastent("run --data digits --json --config options.toml")
+    if message is None:
+        assert (done.exit_code, json.loads(done.stdout)["epochs"]) == (0, 2)
+        return
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_options_in_a_folder(here):
+    done = fastent("run --config .")
+    assert (done.exit_code, done.stderr) == (2, "fastent: error: '.' is a folder: name a TOML file\n")
+
+
+def test_rows_that_are_damaged_further_on(here):
+    """Not only what is opened: what is met in the middle of a measurement ends in one line and status 2, too."""
+    np.save(here / "y.npy", np.arange(60) % 2)
+    zarr = pytest.importorskip("zarr")
+    zarr.create_array("lost.zarr", shape=(60, 3), chunks=(20, 3), dtype="f4")[:40] = 1.0
+    for command in ("measure lost.zarr y.npy", "run --data lost.zarr --labels y.npy --epochs 1 --seeds 1"):
+        done = fastent(command)
+        assert done.exit_code == 2
+        assert "fastent: error: 'lost.zarr' lacks chunks, from row 40 on" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr

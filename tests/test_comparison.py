@@ -114,7 +114,7 @@ def test_what_cannot_be_compared_is_refused(measured, runs, tmp_path):
     layer, run = measured[0] / "layer1", runs[0] / "slow"
     for folders, complaint in (
         ((layer, run), "'slow' is a run and 'layer1' a measurement"),
-        ((layer, tmp_path / "damaged"), "is damaged, or no summary of fastent measure"),
+        ((layer, tmp_path / "damaged"), "is damaged or no summary of fastent measure"),
         ((layer, tmp_path / "empty"), "no run and no measurement in"),
         ((layer, layer), "is named twice"),
         ((layer,), "1 folder to compare"),

@@ -299,3 +299,44 @@ def test_a_layer_that_has_collapsed_to_its_means():
     opposite = fe.geometry(means[y], y, normalize=False, weights=-means)
     assert opposite.nc3 == pytest.approx(4)
     assert opposite.nc4 == 1
+
+
+def test_where_geometry_degenerates_is_said():
+    X, y = labelled_points(1, 60, 5, 3, np.float64)
+    assert fe.geometry(X, y).notes == ()
+    for c, centre in enumerate((0.1, 0.1, 5.0)):
+        X[y == c] += centre - X[y == c].mean(0)
+    found = fe.geometry(X, y, normalize=False)  # two means coincide, but for rounding
+    assert found.notes[0].startswith("the means of classes 0 and 1 coincide: ")
+    X[:30], X[30:] = np.eye(5)[0], -np.eye(5)[0]
+    same = fe.geometry(X, np.tile([0, 1], 30), normalize=False)
+    assert np.isinf([same.davies_bouldin, same.cdnv[0, 1], same.nc1]).all()
+    assert np.isnan(same.nc2).all()
+    infinite = "davies_bouldin, cdnv and nc1 are infinite, nc2_norm_spread and nc2_angle_deviation are unknown"
+    assert same.notes == (f"the means of classes 0 and 1 coincide: {infinite}",)
+    collapsed = fe.geometry(np.eye(5)[y], y)
+    assert collapsed.notes == ("every class is a single point: fisher and calinski_harabasz are infinite",)
+
+
+def test_a_mean_at_the_centre_is_named():
+    X = np.array([-1.1, -0.9, -0.1, 0.1, 0.9, 1.1])[:, None]
+    found = fe.geometry(X, [0, 0, 1, 1, 2, 2], normalize=False)
+    assert found.notes == (
+        "class 1 has its mean at the centre of all class means: nc2_angle_deviation counts angles there as 90 degrees",
+    )
+
+
+def test_one_point_and_rows_of_zeros_are_named(tmp_path):
+    X, y = labelled_points(2, 400, 300, 3)
+    y[9] = 7
+    alone = "class 7 has one point: the radius is 0, and averages over classes give the class full weight"
+    assert fe.geometry(X, y).notes == (alone,)
+    X[[3, 200]] = 0
+    X[:, :280] = 0  # most columns tell nothing of most rows
+    zeros = "2 rows are all zeros (3 and 200): they have no direction and cannot be scaled to unit length"
+    assert fe.geometry(X, y).notes == (alone, zeros)
+    assert fe.geometry(X, y, normalize=False).notes == (alone,)
+    np.save(tmp_path / "X.npy", X)
+    assert fe.geometry(np.load(tmp_path / "X.npy", mmap_mode="r"), y).notes == (alone, zeros)
+    X[3] = 1
+    assert fe.geometry(X, y).notes[1].startswith("row 200 is all zeros: it has no direction")

@@ -5,8 +5,25 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_1samp
+from sklearn.datasets import load_digits
 
-from fastent.intervals import Estimate, bootstrap, coefficient_of_variation, quotient, student_mean, wilson
+import fastent as fe
+from fastent.arrays import Labels
+from fastent.intervals import (
+    MINIMUM_QUERIES,
+    SKEWED,
+    Estimate,
+    bootstrap,
+    class_balanced_mean,
+    coefficient_of_variation,
+    heaviest,
+    quotient,
+    ratio_of_means,
+    sample_mean,
+    student_mean,
+    wilson,
+)
+from fastent.margins import margins_from
 
 
 def covers(found, truth):
@@ -97,3 +114,171 @@ def test_bootstrap():
     assert math.isnan(bootstrap([1.0, np.nan], np.mean).low)
     assert math.isnan(bootstrap([], np.mean).value)
     assert bootstrap(np.ones((5, 2)), lambda v, axis: v.sum(-1).mean(axis)) == Estimate(2, 0, 2, 2)
+
+
+def digits_with_errors():
+    """Digits of which 9 have a wrong label, and all that is measured of them."""
+    X, y = load_digits(return_X_y=True)
+    rng = np.random.default_rng(0)
+    wrong = rng.choice(len(y), 9, replace=False)
+    y[wrong] = (y[wrong] + rng.integers(1, 10, 9)) % 10
+    return X, y
+
+
+def rare(rng, n):
+    """Half a percent lie at the other end."""
+    return (rng.random(n) < 0.005).astype(float)
+
+
+BOUNDED = {
+    "rare errors": (rare, 0, 1),
+    "purity": (lambda rng, n: np.where(rng.random(n) < 0.005, 0, np.where(rng.random(n) < 0.05, 0.9, 1)), 0, 1),
+    "one dominating class": (lambda rng, n: np.where(rng.random(n) < 0.02, rng.random(n), 1), 0, 1),
+    "silhouettes": (lambda rng, n: rng.normal(0.3, 0.1, n) * np.where(rng.random(n) < 0.005, -1, 1), -1, 1),
+    "LISI": (lambda rng, n: 1 + np.minimum(rng.gamma(0.5, 0.3, n), 9), 1, 10),
+    "even": (lambda rng, n: rng.beta(5, 5, n), 0, 1),
+}
+UNBOUNDED = {
+    "exponential": lambda rng, n: rng.exponential(size=n),
+    "log-normal": lambda rng, n: rng.lognormal(0, 1, n),
+    "heavy log-normal": lambda rng, n: rng.lognormal(0, 1.5, n),
+    "Pareto": lambda rng, n: rng.pareto(2.5, n),
+    "normal": lambda rng, n: rng.normal(0, 1, n),
+}
+
+
+def share_covered(estimate, rows, truth, size, draws=600, seed=0):
+    """How often intervals from samples of rows hold the value of all of them; none may have width 0."""
+    rng = np.random.default_rng(seed)
+    found = [estimate(rng.choice(rows, size, replace=False, shuffle=False)) for _ in range(draws)]
+    assert all(each.low < each.high for each in found)
+    return np.mean([covers(each, truth) for each in found])
+
+
+@pytest.mark.parametrize("size", [1, 5, 20, 50, 200, 1500])
+@pytest.mark.parametrize("kind", BOUNDED)
+def test_means_of_bounded_values_are_covered_by_any_number_of_queries(kind, size):
+    draw, least, most = BOUNDED[kind]
+    values = draw(np.random.default_rng(1), 2000)
+
+    def estimate(rows):
+        return sample_mean(values[rows], 2000, least=least, most=most)
+
+    assert share_covered(estimate, 2000, values.mean(), size) >= 0.93
+
+
+@pytest.mark.parametrize("size", [MINIMUM_QUERIES, 100, 200, 1000])
+@pytest.mark.parametrize("kind", UNBOUNDED)
+def test_means_of_unbounded_values_are_covered_from_fifty_queries_on(kind, size):
+    values = UNBOUNDED[kind](np.random.default_rng(2), 20_000)
+
+    def estimate(rows):
+        return sample_mean(values[rows], 20_000, others=-values[rows])
+
+    assert share_covered(estimate, 20_000, values.mean(), size) >= 0.93
+
+
+@pytest.mark.parametrize("size", [MINIMUM_QUERIES, 200])
+@pytest.mark.parametrize("tails", ["mislabelled", "Pareto", "log-normal"])
+def test_ratios_are_covered(tails, size):
+    rng = np.random.default_rng(3)
+    hit, miss = 1 + 0.1 * rng.random((2, 20_000)) + np.array([[0], [4]])
+    if tails == "mislabelled":
+        wrong = rng.random(20_000) < 0.005
+        hit[wrong], miss[wrong] = miss[wrong], hit[wrong]
+    else:
+        hit, miss = UNBOUNDED[tails](rng, 40_000).reshape(2, -1) + 0.1
+    truth = hit.sum() / (hit.sum() + miss.sum())
+
+    def estimate(rows):
+        return ratio_of_means(hit[rows], miss[rows], 20_000)
+
+    assert share_covered(estimate, 20_000, truth, size) >= 0.93
+
+
+@pytest.fixture(scope="module")
+def measured():
+    X, y = digits_with_errors()
+    return fe.measure(X, y, metrics=["mixing", "margins"]), fe.soft_nearest_neighbor_loss(X, y, "optimal")
+
+
+@pytest.mark.parametrize("size", [20, MINIMUM_QUERIES, 100, 200])
+def test_what_is_measured_of_mislabelled_digits_is_covered(measured, size):
+    whole, y = measured[0], measured[0].labels
+    near, labels, truth = whole.neighbors, Labels(y, np.arange(10)), whole.summary()
+    rng = np.random.default_rng(size)
+    found = dict.fromkeys(("overlap", "balanced_overlap", "entropy", "error", "relative", "margin", "n2", "n3"), 0)
+    for _ in range(150):
+        rows = rng.choice(len(y), size, replace=False)
+        sample = fe.mixing(fe.Neighbors(near.indices[rows], near.distances[rows], rows, n=len(y)), y, matrix=False)
+        hits, misses = (
+            (distance[rows, None] ** 2, index[rows, None])
+            for distance, index in (
+                (whole.margins.hit, whole.margins.hit_index),
+                (whole.margins.miss, whole.margins.miss_index),
+            )
+        )
+        between = margins_from(rows, hits, misses, labels, unit=False)
+        for part, name in ((sample, "mixing"), (between, "margins")):
+            for statistic, interval in part.intervals.items():
+                assert interval.low < interval.high
+                found[statistic] += covers(interval, truth[f"{name}/{statistic}"])
+    assert min(found.values()) >= 0.93 * 150, found
+
+
+@pytest.mark.parametrize("size", [MINIMUM_QUERIES, 100, 200])
+def test_the_soft_nearest_neighbour_loss_of_mislabelled_digits_is_covered(measured, size):
+    X, y = digits_with_errors()
+
+    def estimate(rows):
+        return fe.soft_nearest_neighbor_loss(X, y, measured[1].temperature, queries=rows).interval
+
+    assert share_covered(estimate, len(y), measured[1].loss, size, draws=150) >= 0.93
+
+
+@pytest.mark.parametrize("asked", [60, 100, 115, 119])
+@pytest.mark.parametrize("errors", [1, 2, 3, 8])
+def test_a_few_rows_that_were_not_asked_may_be_the_errors(errors, asked):
+    wrong = (np.arange(120) < errors).astype(float)
+
+    def estimate(rows):
+        return sample_mean(wrong[rows], 120, least=0, most=1)
+
+    assert share_covered(estimate, 120, errors / 120, asked) >= 0.93
+
+
+def test_only_what_is_certain_has_no_width():
+    ones = np.ones(20)
+    assert sample_mean(ones, 20, least=0, most=1) == Estimate(1, 0, 1, 1)
+    assert sample_mean(np.array([*ones, np.nan]), 21, least=0, most=1) == Estimate(1, 0, 1, 1)  # all were asked
+    almost = sample_mean(ones, 21, least=0, most=1)
+    assert 0 <= almost.low < almost.high == 1
+    alone = sample_mean(ones[:1], 1000, least=0, most=1)
+    assert alone.low < 0.3
+    assert alone.standard_error > 0
+    # Nothing says how large values without bounds may be.
+    unknown = sample_mean(np.zeros(20), 1000)
+    assert unknown.value == 0
+    assert math.isnan(unknown.low)
+    assert sample_mean(np.array([np.nan]), 5).value != sample_mean(np.array([np.nan]), 5).value
+    for scale in (1e-170, 1e170):  # squares neither vanish nor overflow
+        values = scale * np.random.default_rng(0).normal(size=50)
+        found, usual = sample_mean(values, 1000), sample_mean(values / scale, 1000)
+        assert tuple(found) == pytest.approx(tuple(scale * np.array(usual)), rel=1e-9)
+
+
+def test_a_class_without_queries_leaves_the_mean_over_classes_open():
+    values, codes, counts = np.array([1.0, 1.0, 0.5, 0.5]), np.array([0, 0, 1, 1]), np.array([2, 2, 5])
+    open_mean = class_balanced_mean(values, codes, counts, least=0, most=np.ones(3))
+    assert math.isnan(open_mean.value)
+    assert (open_mean.low, open_mean.high) == pytest.approx((1.5 / 3, 2.5 / 3))
+    assert class_balanced_mean(values, codes, counts[:2], least=0, most=np.ones(2)) == Estimate(0.75, 0, 0.75, 0.75)
+
+
+def test_one_value_that_outweighs_the_others_is_found():
+    values = np.random.default_rng(0).normal(size=100)
+    assert heaviest(values)[1] < SKEWED
+    values[[17, 40]] = 50, np.nan
+    assert heaviest(values)[0] == 17
+    assert heaviest(values)[1] > SKEWED
+    assert heaviest(np.ones(3))[1] == 0

@@ -96,3 +96,45 @@ def test_cosine():
     found = fe.margins(X, y, metric="cosine")
     cosine = np.where(y[:, None] != y, 1 - unit @ unit.T, np.inf)
     np.testing.assert_allclose(found.miss, cosine.min(1), rtol=1e-6)
+
+
+def test_what_margins_leave_out_is_named():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((200, 3)), rng.integers(0, 2, 200)
+    assert fe.margins(X, y).notes == ()
+    y[[7, 20]] = 5, 9
+    found = fe.margins(X, y)
+    left_out = "margin, relative and n2 leave the point out, for it has no hit, and n3 counts it as an error"
+    assert found.notes == (f"classes 5 and 9 have one point: {left_out}",)
+    # All rows were asked, so that means of those that have a hit are certain.
+    assert all(each.low == each.value == each.high for each in found.intervals.values())
+    assert fe.margins(X, y, queries=np.arange(100, 200)).notes == ()  # neither of them is asked
+    alone = fe.margins(X, y, queries=[7, 20])
+    assert "margin, relative and n2 are unknown: every query is alone in its class" in alone.notes
+    X[:] = 0
+    level = fe.margins(X, y, queries=np.arange(60, 160)).notes
+    assert "n2 is unknown: every hit and every miss is at distance 0" in level
+    together = "100 queries coincide with a point of their class and one of another (rows 60, 61, 62, 63, 64 and 95 more)"
+    assert f"{together}: relative is 0 there" in level
+
+
+def test_intervals_that_may_be_too_narrow_are_named():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((2000, 3)), rng.integers(0, 2, 2000)
+    few = "20 usable queries, where values without bounds take 50: "
+    assert fe.margins(X, y, queries=20).notes == (
+        f"{few}the interval of margin may be too narrow; the interval of n2 may be too narrow",
+    )
+    assert fe.margins(X, y, queries=50).notes == ()
+    X[77] *= 1000
+    found = fe.margins(X, y, queries=np.arange(400))
+    assert found.notes[0].startswith("row 77 makes up ")
+    assert "of the variance of n2" in " ".join(found.notes)
+    assert fe.margins(X, y).notes == ()  # all rows: nothing is open
+
+
+def test_rows_asked_again_and_again_are_not_all_rows():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 3)), rng.integers(0, 2, 60)
+    found = fe.margins(X, y, queries=np.zeros(60, int))
+    assert all(each.low < each.high for each in found.intervals.values())

@@ -315,14 +315,28 @@ def test_what_makes_statistics_less_than_they_seem_is_said():
         assert np.isnan(summary[name]), name
     assert "all rows are equal: there is nothing to tell classes apart" in dead.notes
     assert "All rows are equal" in shown(dead)
-    assert sum(note.startswith("no dimension by twonn, twonn-ml, mle, gride: all 300 queries") for note in dead.notes) == 1
+    assert (
+        sum(note.startswith("no dimension by twonn, twonn-ml, mle, gride: the lists of all 300 queries") for note in dead.notes)
+        == 1
+    )
     y[0] = 9
     X[50:60] = X[50]
     found = fe.measure(X, y)
-    assert "1 of 4 classes have one point, which averages over classes count as much as any" in found.notes
+    alone = next(note for note in found.notes if note.startswith("class 9 has one point: "))
+    for effect in (
+        "margin, relative and n2 leave the point out",
+        "the radius is 0",
+        "the silhouette is 0",
+        "n4",
+        "loss leaves",
+    ):
+        assert effect in alone
     duplicates = max(each.duplicates for each in found.dimension.values())
-    assert duplicates >= 10
-    assert f"dimension leaves out {duplicates} points that have an equal one, or neighbours at one distance" in found.notes
+    assert duplicates >= 10  # nine copies, and those who have little else near them
+    assert (
+        f"dimension leaves out {duplicates} of 300 points ({100 * duplicates / 300:.2g} %), which repeat another exactly or up to rounding, or whose neighbours do"
+        in found.notes
+    )
 
 
 def test_few_rows_leave_out_what_takes_more():
@@ -415,3 +429,68 @@ def test_queries_keep_the_order_they_are_asked_in():
     points = fe.measure(X, y, queries=some, metrics=["silhouette", "margins"]).per_point()
     np.testing.assert_array_equal(points["row"], some)
     np.testing.assert_allclose(points["silhouette"].to_numpy(), whole.silhouette.exact[some], atol=1e-6)
+
+
+def unsaid(found):
+    """Statistics that are not finite and that no note names."""
+    said = " ".join(found.notes)
+    return [
+        name for name, value in found.summary().items() if not np.isfinite(value) and name.split("/")[1] not in said.lower()
+    ]
+
+
+@pytest.mark.parametrize("metrics", ["all", ["mixing"], ["geometry"], ["margins", "silhouette"]])
+@pytest.mark.parametrize("queries", [None, 40])
+def test_whatever_is_not_finite_has_a_note(metrics, queries):
+    X, y = clusters(15, 240, 4, 3)
+    lattice = np.stack(np.meshgrid(range(12), range(20)), -1).reshape(-1, 2).astype(float)
+    lone, small = y.copy(), np.zeros(240, int)
+    lone[[5, 9]], small[3:6] = (7, 8), 1
+    kinds = {
+        "usual": (X, y),
+        "one point": (X, lone),
+        "a small class": (X, small),
+        "all equal": (np.zeros_like(X), y),
+        "collapsed": (np.eye(3)[y], y),
+        "means coincide": (np.tile([[-1.0, -1.0], [1.0, 1.0]], (120, 1)), np.repeat([0, 1], 120)),
+        "a lattice": (lattice, np.arange(240) % 2),
+        "each alone": (X, np.arange(240)),
+    }
+    for kind, (rows, labels) in kinds.items():
+        found = fe.measure(rows, labels, metrics=metrics, queries=queries) if metrics == "all" else None
+        if found is None:
+            try:
+                found = fe.measure(rows, labels, metrics=metrics, queries=queries)
+            except fe.FastentError:
+                continue
+        assert not unsaid(found), (kind, found.notes)
+        assert len(found.notes) == len(set(found.notes)), kind
+
+
+def test_a_class_that_no_query_is_of_is_named():
+    X, y = clusters(16, 1000, 4, 2)
+    y[:12] = 2
+    found = fe.measure(X, y, queries=np.arange(12, 400), metrics=["mixing", "margins"])
+    assert np.isnan(found.summary()["mixing/balanced_overlap"])
+    assert any(note.startswith("class 2 has no query: ") for note in found.notes)
+    whole = fe.measure(X, y, metrics="mixing").summary()["mixing/balanced_overlap"]
+    interval = found.intervals()["mixing/balanced_overlap"]
+    assert interval.low < whole < interval.high
+    kept = found.as_json()["statistics"]["mixing/balanced_overlap"]
+    assert (kept["value"], kept["low"]) == (None, interval.low)
+    assert "balanced_chance" in shown(found)
+    compared = fe.compare([found, fe.measure(X, y, metrics="mixing")])
+    assert any(note.startswith("0: class 2 has no query: ") for note in compared.missing)
+    assert "class 2 has no query" in shown(compared)
+    assert "class 2 has no query" in repr(compared)
+
+
+@pytest.mark.parametrize("metrics", ["all", "mixing"])
+def test_rows_of_zeros_are_counted_where_rows_are_scaled(metrics, tmp_path):
+    X, y = clusters(17, 300, 5, 3)
+    X[[4, 250, 299]] = 0
+    note = "3 rows are all zeros (4, 250 and 299): they have no direction and cannot be scaled to unit length"
+    np.save(tmp_path / "X.npy", X)
+    for rows in (X, fe.open(tmp_path / "X.npy")):
+        assert note in fe.measure(rows, y, normalize=True, metrics=metrics).notes
+        assert not any("zeros" in each for each in fe.measure(rows, y, metrics=metrics).notes)

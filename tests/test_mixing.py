@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -114,18 +116,147 @@ def test_intervals_contain_the_full_value():
         assert 365 <= count <= 393, name  # 380 +- 3 standard deviations
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (([[1]], [1.0]), "indices have shape (1, 1) and dtype int64, distances (1,)"),
-        (([[1.5]], [[1.0]]), "indices have shape (1, 1) and dtype float64"),
-        (([[-1]], [[1.0]]), "1 rows of indices are not within 0..0, first row 0"),
-        (([[0]], [[1.0]]), "1 rows of indices hold the query itself"),
-        (([[1], [0]], [[1.0], [np.nan]]), "1 rows of distances are NaN, infinite or negative, first row 1"),
-        (([[1, 2], [0, 2], [0, 1]], [[1.0, 0.5]] * 3), "3 rows of distances are not ascending"),
-    ],
-)
+NAMED_ONCE = "queries name 1 row more than once, first row 0 (2 times): name each once"
+LISTS = [
+    (([[1]], [1.0]), "indices have shape (1, 1) and dtype int64, distances (1,)"),
+    (([[1.5]], [[1.0]]), "indices have shape (1, 1) and dtype float64"),
+    (([[True]], [[1.0]]), "indices have shape (1, 1) and dtype bool"),
+    (([[-1]], [[1.0]]), "indices are not within 0..0 in 1 row, first row 0 (-1): pass row numbers, only of neighbours that were found"),
+    (([[1, 2], [0, 2**63]], [[1, 2]] * 2, None, 3), "indices have shape (2, 2) and dtype float64"),
+    ((np.array([[1, 2], [0, 2**63]], np.uint64), [[1, 2]] * 2, None, 3), f"indices are not within 0..2 in 1 row, first row 1 ({2**63})"),
+    (([[0]], [[1.0]]), "indices hold the query itself in 1 row, first row 0 (0): leave it out by its number"),
+    (([[1, 2], [2, 2]], [[1, 2]] * 2), "indices hold a neighbour twice in 1 row, first row 1 (2): name each neighbour once"),
+    (([[1], [0]], [[1.0], [np.nan]]), "distances are NaN, negative, infinite or beyond float32 in 1 row, first row 1 (nan)"),
+    (([[1], [0]], [[1.0], [1e39]]), "distances are NaN, negative, infinite or beyond float32 in 1 row, first row 1 (1e+39)"),
+    (([[1], [0]], [[1.0], [-1e-60]]), "distances are NaN, negative, infinite or beyond float32 in 1 row, first row 1 (-1e-60)"),
+    (([[1], [0]], [[1.0], [1j]]), "distances have dtype complex128: real numbers are needed"),
+    (([[1], [0]], np.array([["1"], ["2"]])), "distances have dtype <U1: real numbers are needed"),
+    (([[1, 2], [0, 2], [0, 1]], [[1.0, 0.5]] * 3), "distances are not ascending in 3 rows, first row 0 (1.0): sort them, with their indices"),
+    (([[1], [0]], [[1], [1]], [0, 2], 2), "queries are not within 0..1 in 1 row, first row 1 (2): pass the row numbers of the queries"),
+    (([[1], [0]], [[1], [1]], [0, -1], 2), "queries are not within 0..1 in 1 row, first row 1 (-1)"),
+    (([[1], [0]], [[1], [1]], [0.0, 1.0], 2), "queries have dtype float64: whole row numbers, as integers, are needed"),
+    (([[1], [0]], [[1], [1]], [0], 2), "queries have shape (1,) for 2 rows of indices: one each is needed"),
+    (([[1], [0]], [[1], [1]], None, -2), "n=-2: a whole number from 0 to"),
+    (([[1], [0]], [[1], [1]], None, 2.0), "n=2.0: a whole number from 0 to"),
+    (([[1], [0]], [[1], [1]], None, 0, "given", 1.5), "recall=1.5: a number of at least 0 and of at most 1 is needed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), LISTS, ids=[message[:60] for _, message in LISTS])
 def test_lists_of_your_own_are_checked(arguments, message):
     with pytest.raises(fe.FastentError) as caught:
         fe.Neighbors(*arguments)
     assert str(caught.value).startswith(message)
+    if len(arguments) < 5 and "hold the query" not in message:  # whoever found them
+        queries = arguments[2] if len(arguments) > 2 and arguments[2] is not None else range(len(arguments[0]))
+        with pytest.raises(fe.FastentError, match=re.escape(message)):
+            fe.Neighbors(*arguments[:2], queries, *arguments[3:4], method="hnswlib")
+
+
+def test_only_known_metrics_names_and_resolutions():
+    for options, message in (
+        ({"metric": "l2"}, "metric='l2': choose one of 'euclidean', 'cosine'"),
+        ({"method": None}, "method=None: a name is needed"),
+        (
+            {"resolution": np.ones(3)},
+            "resolution has shape (3,) and dtype float64: a number, or one for each of 2 queries, is needed",
+        ),
+        ({"resolution": np.nan}, "resolution is no distance in 2 rows, first row 0 (nan): pass 0 where it is unknown"),
+    ):
+        with pytest.raises(fe.FastentError, match=re.escape(message)):
+            fe.Neighbors([[1], [0]], [[1], [1]], **options)
+
+
+def test_lists_of_your_own_are_copied_whatever_their_layout():
+    indices, distances = np.asfortranarray([[1, 2], [0, 2], [1, 0]]), np.asfortranarray([[1.0, 2], [1, 2], [1, 2]])
+    distances.flags.writeable = False
+    near = fe.Neighbors(indices, distances)
+    indices[:] = 10**9
+    assert fe.mixing(near, [0, 0, 1]).purity.tolist() == [0.5, 0.5, 0]
+    assert near.indices.flags.c_contiguous
+    assert near.distances.dtype == np.float32
+
+
+def test_lists_that_were_written_to_are_not_followed():
+    near = fe.neighbors(np.arange(12.0)[:, None], 4)
+    near.indices[3, 1] = 10**12
+    for call in (
+        lambda: fe.mixing(near, np.arange(12) % 2),
+        lambda: fe.lisi(near, np.arange(12) % 2, 1.3),
+        lambda: fe.intrinsic_dimension(near),
+    ):
+        with pytest.raises(fe.FastentError, match=r"indices are not within 0\.\.11 in 1 row, first row 3 \(1000000000000\)"):
+            call()
+
+
+def test_a_query_that_is_named_twice_counts_twice_nowhere():
+    X = np.arange(12.0)[:, None]
+    near = fe.neighbors(X, 3, queries=[0, 0, 5])
+    assert near.indices[0].tolist() == near.indices[1].tolist()
+    with pytest.raises(fe.FastentError, match=re.escape(NAMED_ONCE)):
+        fe.mixing(near, np.arange(12) % 2)
+
+
+def test_metric_and_resolution_are_known_of_what_is_found():
+    X = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+    near, cosine = fe.neighbors(X, 5), fe.neighbors(X, 5, metric="cosine")
+    assert (near.metric, cosine.metric, near.subset(2).metric, cosine.subset(2).metric) == ("euclidean", "cosine") * 2
+    np.testing.assert_allclose(near.resolution, 8 * 2.0**-23 * np.linalg.norm(X, axis=1), rtol=1e-6)
+    assert cosine.resolution is None
+    assert (fe.neighbors(np.arange(40)[:, None], 2).resolution == 0).all()
+
+
+def unequal(n=2000):
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], [n - 210, 10, 200])
+    return rng.standard_normal((n, 4)), rng.permutation(y)
+
+
+def test_chance_is_known_for_each_class_and_for_the_balanced_mean():
+    X, y = unequal()
+    found, counts = fe.mixing(fe.neighbors(X, 20), y), np.array([1790, 10, 200])
+    np.testing.assert_allclose(found.class_chance, (counts - 1) / 1999)
+    assert found.chance == pytest.approx((counts / 2000 * (counts - 1) / 1999).sum())
+    assert found.balanced_chance == pytest.approx(((counts - 1) / 1999).mean())
+    # Classes that are mixed at random are as pure as chance has it, each by itself and balanced.
+    np.testing.assert_allclose(np.diag(found.matrix), found.class_chance, atol=0.02)
+    assert found.balanced_overlap == pytest.approx(found.balanced_chance, abs=0.01)
+    points = fe.mixing(fe.neighbors(X, 20, queries=X[:50] + 1), y, query_labels=np.repeat([0, 2], 25))
+    np.testing.assert_allclose(points.class_chance, counts / 2000)  # these are no rows: none is left out
+    assert points.balanced_chance == pytest.approx((1790 + 200) / 2 / 2000)
+
+
+def test_a_class_without_queries_has_no_overlap_and_is_named():
+    X, y = unequal()
+    rows = np.flatnonzero(y != 1)[:300]
+    found, whole = (fe.mixing(fe.neighbors(X, 8, queries=asked), y) for asked in (rows, None))
+    interval = found.intervals["balanced_overlap"]
+    assert np.isnan(found.balanced_overlap)
+    assert interval.low < whole.balanced_overlap < interval.high
+    assert interval.high - interval.low > 1 / 3  # all that the class can be
+    assert found.notes[0].startswith("class 1 has no query: purity there and balanced_overlap are unknown")
+    assert "hubness is unknown: it takes all rows as queries" in found.notes
+    assert whole.notes == ()
+    names = np.array(["cat", "dog\n", "emu"])[y]
+    assert fe.mixing(fe.neighbors(X, 8, queries=rows), names).notes[0].startswith("class 'dog\\n' has no query: ")
+    outside = fe.mixing(fe.neighbors(X, 8, queries=X[:40] + 1), y, query_labels=np.repeat([0, 2], 20))
+    assert outside.notes == ("class 1 has no query: balanced_overlap and balanced_chance are means over the other classes",)
+    assert outside.balanced_overlap == pytest.approx(np.mean([outside.purity[:20].mean(), outside.purity[20:].mean()]))
+
+
+def test_the_purity_of_a_class_of_one_point_is_known_without_a_query():
+    X, y = unequal()
+    y[y == 1], y[7] = 0, 1
+    found, whole = (fe.mixing(fe.neighbors(X, 10, queries=asked), y) for asked in (np.arange(8, 400), None))
+    assert found.notes[0] == "class 1 has no query: the purity of a class of one point is 0 all the same"
+    interval = found.intervals["balanced_overlap"]
+    assert interval.low < whole.balanced_overlap < interval.high < 2 / 3
+    assert interval.low < found.balanced_overlap < interval.high
+
+
+def test_classes_too_small_to_be_pure_are_named():
+    X, y = unequal()
+    note = "class 1 has fewer than 10 points that could be neighbours: purity cannot reach 1 there"
+    assert fe.mixing(fe.neighbors(X, 10), y).notes == (note,)
+    each = fe.mixing(fe.neighbors(X[:30], 5), np.arange(30)).notes[0]
+    assert each.startswith("30 of 30 classes have fewer than 5 points that could be neighbours (0, 1, 2, 3, 4 and 25 more)")

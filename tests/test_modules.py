@@ -1,11 +1,15 @@
+import itertools
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import nn
 
 import fastent as fe
+from fastent.experiments.dynamics import dynamics
 from tests.plain_loop import class_geometry
 from tests.test_training import assert_same_bits
 
@@ -286,3 +290,84 @@ def test_runs_with_another_test_set_are_other_runs():
     run = fe.train((X, y, X[:20], y[:20]), seeds=1, epochs=2)
     with pytest.raises(fe.FastentError, match="fingerprint"):
         fe.train((X, y, X[20:40], y[20:40]), seeds=1, epochs=3, resume=run)
+
+
+class Broken(nn.Module):
+    """A network of two layers, and what becomes of its logits."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.first, self.last, self.never_used = nn.Linear(64, 5), nn.Linear(5, 2), nn.Linear(3, 3)
+        self.change = change
+
+    def forward(self, rows):
+        return self.change(self.last(torch.tanh(self.first(rows))), self)
+
+
+def broken(change):
+    return lambda: Broken(change)
+
+
+def only_when_it_learns(logits, network):
+    if network.training:
+        raise ValueError("no training today")
+    return logits
+
+
+def keyless(logits, network):
+    return {}["logits\x1b"]
+
+
+SHARED, WIDTHS = nn.Linear(64, 5), itertools.count(1)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), r"does not take rows .*64.*RuntimeError"),
+        (broken(keyless), r"does not take rows .*KeyError: 'logits\\x1b'"),
+        (broken(only_when_it_learns), "ValueError: no training today"),
+        (broken(lambda logits, _: logits + torch.zeros(2, device="meta")), "on its rows' device"),
+        (broken(lambda logits, _: logits.detach()), "logits do not depend on its parameters"),
+        (broken(lambda logits, _: logits * torch.nan), "not finite before any training"),
+        (broken(lambda logits, _: (logits, 1)), "tuple"),
+        (broken(lambda logits, _: None), "NoneType"),
+        (broken(lambda logits, _: logits[:, 0]), r"to \(2,\)"),
+        (broken(lambda logits, _: logits.mean(0, keepdim=True)), r"to \(1, 2\)"),
+        (broken(lambda logits, _: logits.long()), "numbers of torch.int64"),
+        (lambda: 1 / 0, r"model\(\) cannot make a network \(ZeroDivisionError: division by zero\)"),
+        (lambda n: nn.Linear(64, n), "cannot make a network .*missing 1 required positional argument"),
+        (lambda: 3, "returned int"),
+        (nn.Linear(64, 2), "model is a Linear: pass a function"),
+        (lambda: nn.Sequential(SHARED, nn.Linear(5, 2)), "same parameters for seeds 0 and 1"),
+        (lambda: nn.Flatten(), "Flatten without parameters"),
+        (lambda: nn.Sequential(nn.LazyLinear(5), nn.Linear(5, 2)), "lazy layers"),
+        (lambda: nn.Linear(64, 2, device="meta"), "not on 'meta'"),
+        (lambda: nn.Sequential(nn.Linear(64, width := next(WIDTHS)), nn.Linear(width, 2)), "other parameters for seed 1"),
+    ],
+)
+def test_what_is_wrong_with_a_model_is_one_error(model, message, on_disk):
+    layers = ["first"] if isinstance(model, type(broken)) and model.__qualname__.startswith("broken") else None
+    rows = load_digits()
+    X, y = rows.data.astype(np.float32)[:200] / 16, rows.target[:200] % 2
+    options = {"model": model, "layers": layers, "seeds": 2, "epochs": 1, "classes": "all"}
+    train = partial(fe.train_streamed, X, y, batch_size=50) if on_disk else partial(fe.train, (X, y))
+    with pytest.raises(fe.FastentError, match=message) as caught:
+        train(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_parameters_that_a_model_does_not_use_stay_as_they_are():
+    run = fe.train("digits", model=broken(lambda logits, _: logits), layers=["first"], seeds=1, epochs=3)
+    torch.manual_seed(0)
+    network = Broken(None)
+    names = [name for name, _ in network.named_parameters()]
+    for name, value in network.named_parameters():
+        kept = np.array_equal(run.state[str(names.index(name))][0], value.detach().numpy())
+        assert kept == name.startswith("never_used")
+
+
+def test_an_experiment_says_what_is_wrong_with_its_model():
+    with pytest.raises(fe.FastentError, match="ZeroDivisionError"):
+        dynamics("digits", model=lambda: 1 / 0, seeds=1, epochs=1)

@@ -204,7 +204,7 @@ def test_cosine(method):
     cosine = 1 - unit @ unit.T
     np.fill_diagonal(cosine, np.inf)
     np.testing.assert_allclose(found.distances, np.sort(cosine, 1)[:, :5], rtol=1e-5)
-    with pytest.raises(fe.FastentError, match="1 rows of zeros have no direction"):
+    with pytest.raises(fe.FastentError, match="1 row of zeros in X, first row 200, has no direction"):
         fe.neighbors(np.concatenate([X, np.zeros((1, 9))]), 5, metric="cosine", method=method)
 
 

@@ -17,7 +17,6 @@ import fastent as fe
 from fastent.exact import ExactIndex
 from fastent.outofcore import NearestSoFar, chunking, nearest_by_chunks
 from fastent.parts import Parts, Unfinished
-from fastent.sketch import common_scale
 from fastent.threads import limit_threads
 
 AMONG = ("all", "own class", "other classes")
@@ -30,7 +29,7 @@ def points(n, d, n_classes, seed, decimals=1):
 
 
 def in_one_index(X, codes, rows, k):
-    index = ExactIndex(X, codes=codes, scale=common_scale(X))
+    index = ExactIndex(X, codes=codes)
     return {among: index.nearest(k, rows, among=among) for among in AMONG}
 
 

@@ -334,3 +334,9 @@ def test_tables_in_notebooks_are_small_and_escaped(run, measured, points):
         assert said in table
         assert len(table) < 20_000
         assert table.count("<tr>") == table.count("</tr>") >= 3
+
+
+def test_classes_of_one_point_have_no_margins_to_draw():
+    alone = fe.margins(np.random.default_rng(0).normal(size=(20, 3)), np.arange(20))
+    with pytest.raises(fe.FastentError, match="no point has another of its class"):
+        alone.plot()

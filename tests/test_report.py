@@ -14,13 +14,15 @@ from plotly.offline import get_plotlyjs
 import fastent as fe
 from fastent.errors import FastentError
 from fastent.report.html import write_report
+from fastent.report.measurement import write_measurement_report
 from fastent.report.points import points_near, scores
 from fastent.report.tables import class_rows
-from fastent.report.words import answers, description, headline
+from fastent.report.words import answers, description, headline, percent
 from fastent.training.inversion import fitted_curve
 from fastent.training.reasons import without_inversion
 from fastent.training.run import Run
 from fastent.training.tables import readable_rows, summary, turning_text
+from tests.test_silhouettes import clusters
 
 EVIL = "<script>alert(1)</script>"
 
@@ -444,3 +446,17 @@ def test_only_parities_are_called_even_and_odd():
     parity = made_up_run(config={"classes": "parity"})
     assert "even against odd" in description(parity)
     assert "even against odd" in repr(parity)
+
+
+def test_a_measurement_shows_chance_for_each_class_and_what_is_unknown(tmp_path):
+    X, y = clusters(0, 900, 5, 3)
+    y[:8] = 3
+    found = fe.measure(X, y, queries=np.arange(8, 500), metrics=["mixing", "geometry"])
+    write_measurement_report(found, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert '<th scope="col">By chance</th>' in page
+    for share in found.mixing.class_chance:
+        assert f"<td>{percent(share)}</td>" in page
+    assert "balanced chance" in page
+    assert "Class 3 has no query: purity there and balanced_overlap are unknown" in page
+    assert ", by chance " in page[: page.index("</header>")]

@@ -115,3 +115,32 @@ def test_units_do_not_matter():
         scaled = fe.soft_nearest_neighbor_loss(X * factor, y)
         assert scaled.temperature == pytest.approx(found.temperature * factor**2)
         assert scaled.loss == pytest.approx(found.loss, rel=1e-6)
+
+
+def test_what_the_loss_leaves_out_is_named():
+    X, y = clusters(9, 400, 5, 3)
+    assert fe.soft_nearest_neighbor_loss(X, y).notes == ()
+    y[5] = 8
+    assert fe.soft_nearest_neighbor_loss(X, y).notes == (
+        "class 8 has one point: the soft nearest neighbour loss leaves the point out",
+    )
+    few = fe.soft_nearest_neighbor_loss(X, y, queries=np.arange(10, 40))
+    assert few.notes[0].endswith("the interval of the soft nearest neighbour loss may be too narrow")
+    # Nothing is certain of rows that were not asked, even where every query is pure.
+    far = np.repeat([[0.0], [1e3]], 200, 0) + np.random.default_rng(0).random((400, 1))
+    pure = fe.soft_nearest_neighbor_loss(far, np.repeat([0, 1], 200), 1.0, queries=100)
+    assert pure.loss == 0
+    assert pure.interval.low == 0 < pure.interval.high
+
+
+@pytest.mark.parametrize("temperature", [1e-290, 1e-306, 1e-308, 1e-310, 5e-324])
+def test_temperatures_about_the_least_number(temperature):
+    X = np.array([[0.0], [1.0], [1.5], [3.0], [3.0], [7.0]])
+    y = np.array([0, 0, 1, 1, 1, 0])
+    # The gap between the nearest point of the own class and the nearest of all, in squared distances.
+    gap = np.array([0.0, 1 - 0.25, 2.25 - 0.25, 0.0, 0.0, 36 - 16])
+    found = fe.soft_nearest_neighbor_loss(X, y, temperature)
+    with np.errstate(over="ignore"):
+        expected = gap / temperature
+    np.testing.assert_allclose(found.per_point, expected, rtol=1e-12, atol=np.log(3))
+    assert not np.isnan(found.loss)

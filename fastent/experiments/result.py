@@ -13,6 +13,7 @@ from fastent.files import atomic_path, output_folder, write_text
 from fastent.intervals import Estimate
 from fastent.plain import as_plain
 from fastent.plots.style import plain
+from fastent.printable import printable
 
 if TYPE_CHECKING:
     import rich.console
@@ -117,17 +118,17 @@ class Result(ABC):
     def __rich_console__(
         self, console: "rich.console.Console", options: "rich.console.ConsoleOptions"
     ) -> "rich.console.RenderResult":
-        from rich.markup import escape
         from rich.measure import Measurement
+        from rich.text import Text
 
-        from fastent.terminal import stacked_table, text_table
+        from fastent.terminal import shown, stacked_table, text_table
 
-        shown = text_table(self.title, *self.table())
-        if Measurement.get(console, options.update(width=1000), shown).minimum > options.max_width:
-            shown = stacked_table(self.title, *self.table())  # where words would be cut
-        yield shown
-        yield escape(f"Claim: {self.claim}")
-        yield f"[bold]{_SAID[self.verdict.holds]}.[/bold] {escape(self.verdict.sentence)}"
+        table = text_table(self.title, *self.table())
+        if Measurement.get(console, options.update(width=1000), table).minimum > options.max_width:
+            table = stacked_table(self.title, *self.table())  # where words would be cut
+        yield table
+        yield shown(f"Claim: {self.claim}")
+        yield Text.assemble((f"{_SAID[self.verdict.holds]}.", "bold"), " ", shown(self.verdict.sentence))
 
     def _repr_html_(self) -> str:
         from fastent.notebook import html_table
@@ -137,7 +138,7 @@ class Result(ABC):
         return html_table(self.title, content.headings, content.rows, notes)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.config['data']}, {self.config['seeds']} seeds: {self.verdict.sentence})"
+        return printable(f"{type(self).__name__}({self.config['data']}, {self.config['seeds']} seeds: {self.verdict.sentence})")
 
 
 def percent_text(share: float | None, digits: int = 2) -> str:

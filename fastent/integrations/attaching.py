@@ -1,5 +1,11 @@
-"""What the callbacks have in common: a probe that is made when the model is there, and takes up what a checkpoint kept."""
+"""What the callbacks have in common: a probe that is made when the model is there, and how epochs are counted.
 
+An epoch is a whole pass over the training data. A pass that is cut short (by `max_steps`, a fraction of an epoch, early
+stopping) does not count; one that a checkpoint divides is whole when its second part ends. Epochs are numbered from the
+beginning of training.
+"""
+
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +31,9 @@ class Attachment:
         self._make = make or (lambda model: Probe(model, loader, layers or (), **options))
         self._probe: Probe | None = None
         self._state: dict[str, Any] | None = None
+        self._passes = 0
+        # The trainer's number of the pass whose last batch was the last to come, until the pass is counted.
+        self._ended: int | None = None
 
     @property
     def probe(self) -> Probe:
@@ -32,27 +41,76 @@ class Attachment:
             raise FastentError("there is no probe yet: it is made when training begins")
         return self._probe
 
-    def begin(self, model: Any, step: int) -> dict[str, float] | None:
-        """Make the probe, the first time; look at the model before its first update, unless that was done."""
+    def begin(self, model: Any, step: int, passes: int, current: int) -> dict[str, float] | None:
+        """Make the probe, the first time; look at the model before its first update, unless that was done.
+
+        passes : so many the trainer has made, if no checkpoint says it. current : the trainer's number of the pass that comes.
+        """
         if self._probe is None:
-            self._probe = self._make(model)
+            self._probe, self._passes = self._make(model), passes
+        if step == 0:
+            self._passes, self._ended = 0, None
         if self._state is not None:
-            kept, self._state = self._state, None
-            if kept["per"] != self.per:
-                raise FastentError(
-                    f"the checkpoint's records are per {kept['per']}, these are to be per {self.per}: make both alike"
-                )
-            self._probe.load_state_dict(kept["probe"])
+            self._take_up(self._state, passes)
+            self._state = None
         steps = self._probe.steps
         if step == 0 and steps and steps[-1] > 0:
             raise FastentError(
                 f"the probe has records up to step {steps[-1]} of another training: make a new callback for each"
             )
-        return self._probe(0) if step == 0 and not steps else None
+        if step == 0:
+            return self._probe(0) if not steps else None
+        # Kept between the last batch of a pass and its end, to which the trainer does not come back.
+        return self.end_pass() if self._ended is not None and current > self._ended else None
+
+    def last_batch(self, current: int | None) -> None:
+        """Note whether the batch that has just been used was the last of the trainer's pass `current`."""
+        self._ended = current
+
+    def end_pass(self) -> dict[str, float] | None:
+        """Count a whole pass, and look if it is due."""
+        self._passes, self._ended = self._passes + 1, None
+        return self.probe(self._passes) if self.per == "epoch" else None
+
+    def updated(self, step: int) -> dict[str, float] | None:
+        """Look if this number of updates is due and new."""
+        new = step > (self.probe.steps or (0,))[-1]
+        return self.probe(step) if self.per == "step" and new else None
+
+    def finish(self, step: int) -> None:
+        """Say why nothing was recorded, if nothing was."""
+        if self._probe is not None and any(self._probe.steps):
+            return
+        every = f"every={self._probe.every}" if self._probe is not None else "every"
+        if not step or self._probe is None:
+            why = "training made no updates"
+        elif self.per == "step":
+            why = f"{every}, and training made {step} update{'s' * (step != 1)}: choose a smaller every"
+        elif not self._passes:
+            why = f"no pass over the training data ended within {step} update{'s' * (step != 1)}: per='step' counts updates"
+        else:
+            why = f"{every}, and training had {self._passes} epoch{'s' * (self._passes != 1)}: choose a smaller every"
+        what = "update" if self.per == "step" else "epoch"
+        warnings.warn(f"the probe recorded nothing after any {what}, because {why}", stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self._probe is None else {"per": self.per, "probe": self._probe.state_dict()}
+        if self._probe is None:
+            return {}
+        return {"per": self.per, "probe": self._probe.state_dict(), "passes": self._passes, "ended": self._ended}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the records of a checkpoint, when training begins."""
         self._state = state or None
+
+    def _take_up(self, kept: dict[str, Any], passes: int) -> None:
+        if not isinstance(kept, dict) or not {"per", "probe"} <= kept.keys():
+            raise FastentError(
+                "the checkpoint holds no records of a probe's callback: resume from one that this callback wrote"
+            )
+        if kept["per"] != self.per:
+            raise FastentError(
+                f"the checkpoint's records are per {kept['per']}, these are to be per {self.per}: make both alike"
+            )
+        self.probe.load_state_dict(kept["probe"])
+        # Not said by checkpoints of earlier versions.
+        self._passes, self._ended = kept.get("passes", passes), kept.get("ended")

@@ -30,6 +30,10 @@ def _callbacks() -> tuple[type, ...]:
 class ProbeCallback(*_callbacks()):  # type: ignore[misc]
     """Calls a probe before the first update and after every epoch (or update); its records are in the checkpoints.
 
+    Each record is also in `trainer.callback_metrics`, so that `EarlyStopping(monitor="LAYER/radius/CLASS")` and
+    `ModelCheckpoint` can monitor it; the error and loss on the probe set are there as "NAME/error" and "NAME/loss". If training
+    ends without a record after its beginning, one warning says so, and why.
+
     Parameters
     ----------
     loader, layers, **options
@@ -37,11 +41,14 @@ class ProbeCallback(*_callbacks()):  # type: ignore[misc]
     make : function, optional
         In place of these: given the LightningModule, it returns a probe, for instance of a module inside of it.
     per : "epoch" or "step"
-        What is counted: epochs, or updates (`trainer.global_step`). The probe records every `every` of them.
+        What is counted: epochs, or updates (`trainer.global_step`). The probe records every `every` of them. An epoch is a
+        whole pass over the training data (or over `limit_train_batches` of it); one that is cut short, by `max_steps` or early
+        stopping, is not recorded.
     log : bool
         Pass each record to the trainer's loggers, as {"LAYER/radius/CLASS": ...}.
     name : str
-        Under which its records are in a checkpoint, where there are several of these callbacks.
+        Under which its records are in a checkpoint, and error and loss in `callback_metrics`: give each a name of its own where
+        there are several of these callbacks.
 
     Attributes
     ----------
@@ -73,16 +80,21 @@ class ProbeCallback(*_callbacks()):  # type: ignore[misc]
         return f"ProbeCallback({self._name})"
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self._tell(trainer, self._attached.begin(pl_module, trainer.global_step))
+        epoch = trainer.current_epoch
+        self._tell(trainer, self._attached.begin(pl_module, trainer.global_step, epoch, epoch))
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        self._attached.last_batch(trainer.current_epoch if trainer.is_last_batch else None)
         # Batches whose gradients are only accumulated are no updates.
-        if self._attached.per == "step" and trainer.global_step > (self.probe.steps or (0,))[-1]:
-            self._tell(trainer, self.probe(trainer.global_step))
+        self._tell(trainer, self._attached.updated(trainer.global_step))
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        if self._attached.per == "epoch":
-            self._tell(trainer, self.probe(trainer.current_epoch + 1))
+        if trainer.is_last_batch:
+            self._tell(trainer, self._attached.end_pass())
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            self._attached.finish(trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         return self._attached.state_dict()
@@ -91,6 +103,13 @@ class ProbeCallback(*_callbacks()):  # type: ignore[misc]
         self._attached.load_state_dict(state_dict)
 
     def _tell(self, trainer: Any, found: dict[str, float] | None) -> None:
-        if found and self._log:
+        if not found:
+            return
+        import torch
+
+        # Names that a module's own metrics are likely to have are not taken from them.
+        monitored = {f"{self._name}/{key}" if key in ("error", "loss") else key: value for key, value in found.items()}
+        trainer.callback_metrics.update({key: torch.tensor(value, dtype=torch.float64) for key, value in monitored.items()})
+        if self._log:
             for logger in trainer.loggers:
                 logger.log_metrics(found, step=trainer.global_step)

@@ -1,6 +1,8 @@
 """A probe as a callback of transformers' Trainer."""
 
+import math
 import os
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 from fastent.files import atomic_path
 from fastent.integrations.attaching import Attachment
 from fastent.lazy import needed
+from fastent.reading import reading
 from fastent.sealed import check_seal, seal
 from fastent.streaming.probe import Probe
 
@@ -16,9 +19,15 @@ __all__ = ["ProbeCallback"]
 
 _TrainerCallback: Any = needed("transformers", "TrainerCallback")
 
+# The Trainer's epoch is a sum of fractions.
+_TOLERANCE = 1e-6
+_REMEDY = "resume from another checkpoint, or delete this file to begin the records anew"
+
 
 class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
     """Calls a probe before the first update and after every epoch (or update); its records lie beside the checkpoints.
+
+    If training ends without a record after its beginning, one warning says so, and why.
 
     Parameters
     ----------
@@ -27,8 +36,9 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
     make : function, optional
         In place of these: given the model, it returns a probe.
     per : "epoch" or "step"
-        What is counted: epochs (one that `max_steps` cuts short is not recorded), or updates. The probe records every `every`
-        of them.
+        What is counted: epochs, or updates. The probe records every `every` of them. An epoch is a whole pass over the training
+        data, also where these have no length and the Trainer's own epochs mean something else; one that is cut short, by
+        `max_steps`, a fraction of an epoch or early stopping, is not recorded.
     log : function of (dict, step), optional
         Told each record, as {"LAYER/radius/CLASS": ...}, and the updates made by then.
     name : str
@@ -57,6 +67,9 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
         super().__init__()
         self._attached = Attachment(loader, layers, make, per, options)
         self._log, self._file, self._resume = log, f"fastent-{name}.pt", resume
+        # Of the pass under way: its batches, and those whose gradients wait; the batches of the last whole pass.
+        self._batches = self._waiting = self._length = 0
+        self._resumed = self._said = False
 
     @property
     def probe(self) -> Probe:
@@ -65,16 +78,37 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if state.global_step:
             self._take_up(args, state.global_step)
-        self._tell(self._attached.begin(model, state.global_step), state)
+        whole = math.floor((state.epoch or 0) + _TOLERANCE)
+        # Passes that ended before the checkpoint are not ended again.
+        self._tell(self._attached.begin(model, state.global_step, whole, sys.maxsize), state)
+        self._batches = self._waiting = 0
+        self._resumed = bool(state.global_step)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._attached.per == "step":
-            self._tell(self.probe(state.global_step), state)
+    def on_substep_end(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+        self._count(1, state, train_dataloader)
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        whole = round(state.epoch)
-        if self._attached.per == "epoch" and abs(state.epoch - whole) < 1e-6:
-            self._tell(self.probe(whole), state)
+    def on_step_end(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+        self._count(-self._waiting, state, train_dataloader)
+        self._tell(self._attached.updated(state.global_step), state)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+        cut = control.should_training_stop or control.should_epoch_stop
+        if self._batches and (not cut or self._all_seen(state, train_dataloader)):
+            if self._waiting and not self._said:
+                self._said = True
+                warnings.warn(
+                    f"the training data have no length: the gradients of the last {self._waiting} of {self._batches} batches "
+                    "wait for the next pass's first update: the probe looks at the end of each pass, before it",
+                    stacklevel=2,
+                )
+            if not self._resumed:  # else perhaps only the rest of a pass
+                self._length = self._batches
+            self._tell(self._attached.end_pass(), state)
+        self._batches, self._resumed = 0, False
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self._attached.finish(state.global_step)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         import torch
@@ -93,13 +127,27 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
             torch.save(self._attached.state_dict(), temporary)
             seal(temporary)
 
+    def _count(self, waiting: int, state: Any, loader: Any) -> None:
+        """One more batch; `waiting` is by how many more or fewer there are whose gradients no update has used."""
+        self._batches, self._waiting = self._batches + 1, self._waiting + waiting
+        self._attached.last_batch(0 if self._all_seen(state, loader) else None)
+
+    def _all_seen(self, state: Any, loader: Any) -> bool:
+        """Whether the last batch was a pass's last, as far as that can be known before the next is asked for."""
+        if _has_length(loader):
+            return abs(state.epoch - round(state.epoch)) < _TOLERANCE and not self._waiting
+        # The loaders that accelerate makes look one batch ahead.
+        return bool(getattr(loader, "end_of_dataloader", False)) or self._batches == self._length
+
     def _take_up(self, args: Any, step: int) -> None:
         import torch
 
         path = Path(self._resume or _checkpoint(args, step)) / self._file
         if path.is_file():
-            check_seal(path, "remove it, and the probe's records begin anew")
-            self._attached.load_state_dict(torch.load(path, weights_only=True))
+            check_seal(path, _REMEDY)
+            with reading(path, _REMEDY, "no file of this callback"):
+                kept = torch.load(path, weights_only=True)
+            self._attached.load_state_dict(kept)
         else:
             warnings.warn(
                 f"no {str(path)!r}: the probe's records begin anew at step {step}; name the checkpoint's folder as resume=",
@@ -115,3 +163,10 @@ def _checkpoint(args: Any, step: int) -> Path:
     from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
     return Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+
+
+def _has_length(loader: Any) -> bool:
+    try:
+        return len(loader) > 0
+    except (TypeError, NotImplementedError):
+        return False

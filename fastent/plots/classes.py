@@ -85,6 +85,8 @@ def draw_margins(axes: "Axes", margins: "Margins", labels: Any) -> None:
         groups = [(str(name), margins.relative[own == c]) for c, name in enumerate(classes)]
     groups = [(name, values[~np.isnan(values)]) for name, values in groups]
     groups = [(name, values) for name, values in groups if len(values)]
+    if not groups:
+        raise FastentError("no point has another of its class: there are no relative margins to draw")
     of = len(groups)
     if of > _BARS:
         least = sorted(range(of), key=lambda i: np.median(groups[i][1]))[:_BARS]

@@ -30,6 +30,8 @@ _LABELS = {
 }  # fmt: skip
 # More thin lines than this hide each other; with more classes than that pairs are too many, and each has its mean distance.
 _THIN_LINES, _PAIRED_CLASSES = 40, 4
+# Characters of a name in a legend.
+_LONGEST_NAME = 40
 
 
 class Line(NamedTuple):
@@ -140,7 +142,7 @@ def _draw_lines(axes: "Axes", x: Array, lines: list[Line], against: str) -> None
         elif n_seeds > 1 and against == "epoch":
             mean, spread = values.mean(0), values.std(0, ddof=1)
             axes.fill_between(xs[0], mean - spread, mean + spread, color=style["color"], alpha=0.15, linewidth=0)
-        axes.plot(xs.mean(0), values.mean(0), linewidth=1.6, label=plain(line.name), **style)
+        axes.plot(xs.mean(0), values.mean(0), linewidth=1.6, label=plain(line.name, _LONGEST_NAME), **style)
         found = [turn for turn in line.turns if turn]
         places: list[Any] = [turn.epoch if against == "epoch" else turn.train_error for turn in found]
         if found:

@@ -3,6 +3,8 @@
 import math
 from typing import TYPE_CHECKING, Any
 
+from fastent.printable import printable, shortened
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -22,9 +24,13 @@ def class_style(i: int) -> dict[str, Any]:
     return {"color": COLORS[i % len(COLORS)], "linestyle": _DASHES[i // len(COLORS) % len(_DASHES)]}
 
 
-def plain(text: Any) -> str:
-    """Text of the user's that matplotlib shows as it is: between two dollars it would read a formula."""
-    return str(text).replace("$", r"\$")
+def plain(text: Any, most: int = 200) -> str:
+    """Text of the user's that matplotlib shows as it is: between two dollars it would read a formula.
+
+    What cannot be seen of it is written as escapes, and a long text is shortened, so that there is room for the axes.
+    """
+    shown = shortened(printable(text, keep="\n"), most).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown  # a name that matplotlib would leave out of the legend
 
 
 def add_legend(axes: "Axes") -> None:

@@ -22,7 +22,7 @@
         type: "scatter", mode: line.chance ? "lines" : "lines+markers", x: places, y: line.value, connectgaps: true, hoverinfo: "text",
         hovertext: line.value.map((value, m) => (value === null ? "" : `<b>${plain(line.name)}</b> ${written(value)}<br>${names[m]}` +
           (uncertain && line.low[m] !== null ? `<br>${written(line.low[m])} to ${written(line.high[m])}` : ""))),
-        line: { color: ink, width: line.chance ? 1.5 : 2.2, dash: line.chance ? "dot" : ["solid", "8px,3px", "2px,3px"][l % 3] },
+        line: { color: ink, width: line.chance ? 1.5 : 2.2, dash: line.chance ? { dotted: "dot", dashed: "dash" }[line.chance] : ["solid", "8px,3px", "2px,3px"][l % 3] },
         marker: { color: ink, size: 8, symbol: ["circle", "diamond", "square"][l % 3] },
         ...(uncertain ? { error_y: { type: "data", symmetric: false, array: away("high"), arrayminus: away("low"), color: ink, thickness: 1.5, width: 4 } } : {}),
       };

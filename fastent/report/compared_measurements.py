@@ -16,6 +16,8 @@ from fastent.report.words import NOTHING, Headline, count, percent
 
 __all__ = ["write_compared_measurements"]
 
+# How lines are drawn that are what chance would give.
+_CHANCE = {"mixing/chance": "dotted", "mixing/balanced_chance": "dashed"}
 # Of the small lines in the table, in CSS pixels.
 _WIDTH, _HEIGHT, _AIR = 96, 26, 4
 # Statistics that every measurement is asked for in the same way are comparable; where these differ that is said.
@@ -32,7 +34,11 @@ class Panel(NamedTuple):
 
 
 _PANELS = (
-    Panel("Do neighbours share a label?", ("mixing/overlap", "mixing/balanced_overlap", "mixing/chance"), "share of all"),
+    Panel(
+        "Do neighbours share a label?",
+        ("mixing/overlap", "mixing/balanced_overlap", "mixing/chance", "mixing/balanced_chance"),
+        "share of all",
+    ),
     Panel("Is the nearest neighbour of another class?", ("margins/n3", "mixing/error", "complexity/n1"), "share of the points"),
     Panel("How wide are the margins?", ("margins/relative", "silhouette/exact", "silhouette/simplified"), "mean, -1 to 1"),
     Panel("How tangled are all pairs?", ("soft_nearest_neighbor/loss",), "soft nearest neighbour loss"),
@@ -118,7 +124,7 @@ def _panel(panel: Panel, measurements: Sequence[Stored]) -> dict[str, Any] | Non
         found = [each.statistics.get(statistic) for each in measurements]
         if sum(each is not None and math.isfinite(each.value) for each in found) < 2:
             continue
-        line: dict[str, Any] = {"name": statistic.split("/")[1].replace("_", " "), "chance": statistic == "mixing/chance"}
+        line: dict[str, Any] = {"name": statistic.split("/")[1].replace("_", " "), "chance": _CHANCE.get(statistic)}
         for key in ("value", "low", "high"):
             line[key] = [_number(None if each is None else getattr(each, key)) for each in found]
         lines.append(line)
@@ -176,5 +182,5 @@ def _config(measurements: Sequence[Stored], names: Sequence[str]) -> list[tuple[
         said = [f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in asked.items()]
         n = f"{count(each.how['points'])} points, {count(each.how['features'])} features, {count(each.how['queries'])} queries"
         mark = [f"fingerprint {each.how['fingerprint']}"] if each.how.get("fingerprint") else []
-        rows.append((name, "; ".join([n, *said, *mark])))
+        rows.append((name, "; ".join([n, *said, *mark, *each.how.get("notes", ())])))
     return rows

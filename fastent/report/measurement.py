@@ -91,7 +91,9 @@ def _headline(measured: Measurement, places: list[NDArray[np.int64]], counts: ND
         )
         worst = _worst_class(measured, places, counts)
         if worst is not None:
-            sentences.append(f"Class {worst[0]} is the most tangled: there it is {percent(worst[1])}.")
+            name, purity, by_chance = worst
+            found = f"there it is {percent(purity)}, by chance {percent(by_chance)}"
+            sentences.append(f"Class {name} is the most tangled: {found}.")
         return Headline(title, tuple(sentences))
     if sentences:
         return Headline(sentences[0], ())
@@ -101,7 +103,9 @@ def _headline(measured: Measurement, places: list[NDArray[np.int64]], counts: ND
     return Headline(f"{TITLES[first[0].split('/')[0]]}: {MEANINGS[first[0]]} {readable(first[1])}.", ())
 
 
-def _worst_class(measured: Measurement, places: list[NDArray[np.int64]], counts: NDArray[np.int64]) -> tuple[str, float] | None:
+def _worst_class(
+    measured: Measurement, places: list[NDArray[np.int64]], counts: NDArray[np.int64]
+) -> tuple[str, float, float] | None:
     assert measured.mixing is not None
     means = _class_means(measured.mixing.purity, places)
     # A class of fewer points than neighbours are asked for cannot be pure.
@@ -109,7 +113,7 @@ def _worst_class(measured: Measurement, places: list[NDArray[np.int64]], counts:
     if len(means) < 3 or np.isnan(means).all():
         return None
     worst = int(np.nanargmin(means))
-    return str(measured.classes[worst]), float(means[worst])
+    return str(measured.classes[worst]), float(means[worst]), float(measured.mixing.class_chance[worst])
 
 
 def _description(measured: Measurement) -> list[str]:
@@ -166,13 +170,16 @@ def _most_tangled(measured: Measurement, places: list[NDArray[np.int64]]) -> NDA
 def _class_rows(
     measured: Measurement, places: list[NDArray[np.int64]], counts: NDArray[np.int64], order: NDArray[np.int64]
 ) -> list[tuple[str, ...]]:
-    """Class, points, radius, purity, most frequent other class among the neighbours, relative margin, silhouette."""
+    """Class, points, radius, purity, what it would be by chance, most frequent other class among the neighbours, relative
+    margin, silhouette."""
     of_sample = _places(measured, measured.sampled)
     margins = None if measured.margins is None else _class_means(measured.margins.relative, places)
     rows: list[tuple[str, ...]] = []
     for i in order.tolist():
         c, mine, its_sample = measured.classes[i], places[i], of_sample[i]
-        purity = other = margin = width = silhouette = NOTHING
+        purity = chance = other = margin = width = silhouette = NOTHING
+        if measured.mixing is not None:
+            chance = percent(float(measured.mixing.class_chance[i]))
         if measured.mixing is not None and len(mine):
             purity = percent(float(measured.mixing.purity[mine].mean()))
             if measured.mixing.matrix is not None:
@@ -186,7 +193,7 @@ def _class_rows(
             width = readable(float(measured.geometry.radius[i]))
         if measured.silhouette is not None and len(its_sample):
             silhouette = readable(float(measured.silhouette.exact[its_sample].mean()))
-        rows.append((str(c), count(counts[i]), width, purity, other, margin, silhouette))
+        rows.append((str(c), count(counts[i]), width, purity, chance, other, margin, silhouette))
     return rows
 
 
@@ -230,7 +237,7 @@ def _figure_data(
         n = len(measured.labels)
         shown = counts[order]
         # Of what other points there are: a point is none of its own neighbours.
-        data["chance"] = {"own": _listed((shown - 1) / (n - 1)), "other": _listed(shown / (n - 1))}
+        data["chance"] = {"own": _listed(measured.mixing.class_chance[order]), "other": _listed(shown / (n - 1))}
         data["purity"] = [_purity(measured, places[i], of) for i, of in zip(order, shown.tolist(), strict=True)]
         if measured.mixing.matrix is not None:
             data["matrix"] = [_listed(row) for row in measured.mixing.matrix[np.ix_(order, order)]]

@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from fastent.files import write_text
+from fastent.printable import printable, shortened
 
 __all__ = ["room_beside", "write_page"]
 
@@ -18,6 +19,10 @@ __all__ = ["room_beside", "write_page"]
 _LARGEST = 7_500_000
 # What text, tables and script may take of that.
 _TEXT = 400_000
+# Characters of a name in a figure, and of a piece of text.
+_LONGEST_NAME, _LONGEST_TEXT = 80, 2000
+# JavaScript takes them for such; JSON has escapes for them.
+_ENDS_OF_LINES = "\u2028\u2029"
 
 
 def write_page(
@@ -47,10 +52,23 @@ def room_beside(figures: Any) -> int:
 
 def _json_in_html(data: Any) -> Markup:
     """JSON that no HTML parser can mistake for markup, and that is JavaScript as well."""
-    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
+    text = json.dumps(
+        _visible(data, _LONGEST_NAME, keep=_ENDS_OF_LINES), allow_nan=False, ensure_ascii=False, separators=(",", ":")
+    )
+    for character in f"<>&{_ENDS_OF_LINES}":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
+
+
+def _visible(value: Any, most: int = _LONGEST_TEXT, keep: str = "\n") -> Any:
+    """What a template or script writes: the user's text shortened and without what cannot be seen; pictures as they are."""
+    if isinstance(value, dict):
+        return {_visible(key, most, keep): _visible(item, most, keep) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_visible(item, most, keep) for item in value]
+    if not isinstance(value, str) or isinstance(value, Markup) or value.startswith("data:image/"):
+        return value
+    return shortened(printable(value, keep=keep), most)
 
 
 @cache
@@ -59,6 +77,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("fastent.report", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )

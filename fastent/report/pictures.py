@@ -53,7 +53,8 @@ def as_images(pictures: Any, n: int) -> NDArray[np.uint8]:
         raise FastentError(f"points have dtype {images.dtype}: pass uint8 or float")
     low, high = float(images.min()), float(images.max())
     if not np.isfinite([low, high]).all():
-        raise FastentError(f"points range from {low} to {high}: replace what is not finite")
+        first = int(np.flatnonzero(~np.isfinite(images.reshape(len(images), -1)).all(1))[0])
+        raise FastentError(f"points range from {low} to {high}: replace what is not finite, first in point {first}")
     scaled = (images.astype(np.float32) - low) * (255 / (high - low) if high > low else 0)
     return scaled.round().astype(np.uint8)
 

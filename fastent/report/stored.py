@@ -1,6 +1,5 @@
 """A measurement as it was stored: its statistics, without its points."""
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from fastent.errors import FastentError
-from fastent.files import first_line
 from fastent.intervals import Estimate
+from fastent.reading import is_there, read_json, reading
 
 __all__ = ["Stored", "load_measurement"]
 
 _SUMMARY = "summary.json"
+_KIND = "no summary of fastent measure"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,19 +35,15 @@ class Stored:
 def load_measurement(folder: Path) -> Stored:
     """From the summary that `fastent measure` wrote into a folder."""
     path = folder / _SUMMARY
-    if not path.is_file():
+    if not is_there(path):
         raise FastentError(f"no run and no measurement in {str(folder)!r}: name folders that fastent run or measure wrote")
-    try:
-        how = json.loads(path.read_text(encoding="utf-8"))
+    how = read_json(path, "measure it again", _KIND)
+    with reading(path, "measure it again", _KIND):
         statistics = dict(_estimates(how.pop("statistics")))
         for name in ("points", "features", "queries", "k"):
             how[name] = int(how[name])
         how["classes"] = [str(name) for name in how["classes"]]
         how["asked"] = dict(how.get("asked") or {})
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise FastentError(
-            f"{str(path)!r} is damaged, or no summary of fastent measure ({first_line(error)}): measure it again"
-        ) from error
     return Stored(statistics, how)
 
 

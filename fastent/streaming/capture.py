@@ -15,14 +15,17 @@ from fastent.evaluation import placed
 from fastent.files import alone_in, output_folder
 from fastent.options import choice, whole_number
 from fastent.progress import Progress, interruptible, reporting
-from fastent.streaming.layers import POOLINGS, Inputs, batches, moved, n_rows, named_layers, unwrapped, watching
+from fastent.streaming.batching import batches, n_rows
+from fastent.streaming.layers import POOLINGS, Inputs, Look, moved, named_layers, unwrapped, watching
 from fastent.streaming.loaders import add_to_digest, check_order, fingerprint, total_rows
+from fastent.streaming.pooling import token_labels
 from fastent.streaming.store import (
     DTYPES,
     Manifest,
     ShardWriter,
     Store,
     digest_of_batches,
+    inputs_of,
     new_manifest,
     open_store,
     read_manifest,
@@ -32,7 +35,6 @@ from fastent.streaming.store import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    Look = Callable[[Inputs], tuple[Any, dict[str, Tensor]]]
     _Batch = tuple[Inputs, Tensor | None, str]  # inputs, labels, and what tells them from others
 
 __all__ = ["capture"]
@@ -44,7 +46,7 @@ def capture(
     layers: Sequence[str],
     out: str | os.PathLike[str],
     *,
-    pooling: Literal["mean", "cls", "flatten"] = "mean",
+    pooling: Literal["mean", "cls", "last", "tokens", "flatten"] = "mean",
     dtype: Literal["float16", "bfloat16", "float32"] = "float16",
     shard_rows: int = 65536,
     device: Any = None,
@@ -69,9 +71,10 @@ def capture(
         Names as in `model.named_modules()`; "" is the model's own output.
     out : path
         The folder.
-    pooling : "mean", "cls" or "flatten"
-        Of positions (b, channels, positions...) or tokens (b, tokens, d) the mean, the first token, or everything. Tokens that
-        an `attention_mask` leaves out do not count in the mean.
+    pooling : "mean", "cls", "last", "tokens" or "flatten"
+        What is kept of a layer that puts out tokens (b, tokens, d) or positions (b, channels, positions...) or (b,
+        positions..., channels): their mean, the first token, the last one, a row for each token or position, or everything in
+        one row. Padding is left out, and is 0 in "flatten": see Notes. (b, d) stays what it is, and has no "tokens".
     dtype : "float16", "bfloat16" or "float32"
         On disk. bfloat16 is read as float32.
     shard_rows : int
@@ -91,9 +94,24 @@ def capture(
     Raises
     ------
     FastentError
-        Unknown layers; a shuffling loader; values that are not finite, or out of the dtype's range; a folder that
-        holds a capture of other rows, labels, weights or options, or a damaged one; no space left (rows written so far are
-        safe).
+        Unknown layers, or called twice in a pass; a shuffling loader; masks that cannot be used; values that are not finite, or
+        out of the dtype's range; a folder that holds a capture of other rows, labels, weights or options, or a damaged one; no
+        space left (rows written so far are safe).
+
+    Notes
+    -----
+    Masks are found by their names, in batches that are mappings and in the calls that the model makes to its own modules. A
+    name ends in `attention_mask` (1 for tokens and 0 for padding, or 0 and large negative numbers) or in `key_padding_mask`
+    (True for padding); the shape is (b, tokens) or (b, 1, 1, tokens). `lengths` (b,) count as a mask of padding at the end.
+    Masks that the model's forward does not take are used for pooling alone. `decoder_...` and `tgt_...` masks are for the
+    layers of a decoder. Nested tensors and packed sequences need no mask. A mask that fits no layer, or inputs that look padded
+    and have no mask, are refused or reported in a warning.
+
+    With "tokens" a row has the label of its input, or its own where labels are (b, tokens); `store.row_ids` are the numbers of
+    the inputs. All layers of one store need the same tokens.
+
+    Whether channels come second or last, and steps before inputs (`batch_first=False`), is read off the model's modules. Of a
+    layer that puts out several tensors, the first is kept. Parts compiled by torch.compile run uncompiled.
 
     Examples
     --------
@@ -136,7 +154,8 @@ def capture(
         place = stack.enter_context(placed(model, device))
         look = stack.enter_context(watching(model, names, pooling))
         report = stack.enter_context(reporting(progress, "capture", total or 0))
-        stream: Iterator[_Batch] = map(_identified, _until_interrupted(batches(loader), interrupted))
+        of_tokens = pooling == "tokens"
+        stream: Iterator[_Batch] = map(_identified, _until_interrupted(batches(loader, tokens=of_tokens), interrupted))
         writer = None
         if manifest is not None:
             stream = _beyond(stream, stored, partial(_check_first_batch, stored, look=look, place=place), report)
@@ -149,6 +168,11 @@ def capture(
             _, found = look(moved(inputs, place))
             row = 0 if writer is None else writer.rows
             arrays = [_on_disk(name, tensor, dtype, row) for name, tensor in found.items()]
+            numbers: tuple[NDArray[np.int64], ...] = ()
+            if of_tokens:
+                assert look.keep is not None
+                labels = token_labels(labels, look.keep)
+                numbers = ((0 if writer is None else writer.inputs) + look.keep.nonzero()[:, 0].cpu().numpy(),)
             known = None if labels is None else labels.numpy()
             if writer is None:
                 asked["loader"]["first_batch"] = fingerprint(inputs)
@@ -156,9 +180,9 @@ def capture(
                 writer = stack.enter_context(ShardWriter(folder, manifest, shard_rows))
                 writer.write_manifest()
                 remove_leftovers(folder, manifest)  # of the store that is overwritten
-            _append(writer, names, arrays, known, digest)
+            _append(writer, names, arrays, known, *numbers, digest=digest)
             speed = writer.throughput()
-            report(writer.rows, f"{speed['rows_per_second']:,.0f} rows/s, {speed['megabytes_per_second']:.1f} MB/s")
+            report(writer.inputs, f"{speed['rows_per_second']:,.0f} rows/s, {speed['megabytes_per_second']:.1f} MB/s")
         if writer is None:
             raise FastentError("loader has no rows: at least one batch is needed")
         writer.finish()
@@ -206,11 +230,12 @@ def _beyond(
     """
     row = 0
     for shard in stored.manifest["shards"]:
-        end, digests = shard["start"] + shard["rows"], list[str]()
+        end, digests = _end(stored, shard), list[str]()
+        begin = row
         while row < end:
             inputs, _, digest = next(stream, (None, None, ""))
             if inputs is None:
-                raise _another(stored.path, f"{len(stored):,} rows, and the loader has {row:,}")
+                raise _another(stored.path, f"{inputs_of(stored.manifest):,} rows, and the loader has {row:,}")
             if row == 0:
                 first(inputs)
             row += n_rows(inputs)
@@ -218,15 +243,21 @@ def _beyond(
             report(row, "comparing the inputs with those of before")
         if row > end:
             raise FastentError(f"loader has no batch that begins at row {end}, as before: use the batch size of the first call")
-        if digest_of_batches(digests) != shard["inputs"]:
-            raise _another(stored.path, f"other inputs or labels in the rows {shard['start']:,} to {end - 1:,}")
+        if digest_of_batches(digests) != shard["digest"]:
+            raise _another(stored.path, f"other inputs or labels in the rows {begin:,} to {end - 1:,}")
     for number, batch in enumerate(stream):
         if row == 0 and number == 0:
             first(batch[0])
         yield batch
 
 
-def _check_first_batch(stored: Store, inputs: Inputs, look: "Look", place: Any = None) -> None:
+def _end(stored: Store, shard: dict[str, Any]) -> int:
+    """The number of the input after the last one of a shard."""
+    end: int = shard["start"] + shard["rows"]
+    return int(stored.row_ids[end - 1]) + 1 if stored.manifest["pooling"] == "tokens" else end
+
+
+def _check_first_batch(stored: Store, inputs: Inputs, look: Look, place: Any = None) -> None:
     """Refuse inputs, or a model, that give other rows than the store begins with."""
     import torch
 
@@ -265,7 +296,12 @@ def _manifest(asked: dict[str, Any], arrays: list[NDArray[Any]], labels: NDArray
 
 
 def _append(
-    writer: ShardWriter, names: list[str], arrays: list[NDArray[Any]], labels: NDArray[Any] | None, inputs: str
+    writer: ShardWriter,
+    names: list[str],
+    arrays: list[NDArray[Any]],
+    labels: NDArray[Any] | None,
+    *numbers: NDArray[Any],
+    digest: str,
 ) -> None:
     """Append a batch that is of the same form as those before."""
     for name, array, layer in zip(names, arrays, writer.manifest["layers"], strict=True):
@@ -280,7 +316,7 @@ def _append(
             f"loader yields labels of dtype {writer.manifest['labels']} and then of {kind} at row {writer.rows}: "
             "every row needs one, or none"
         )
-    writer.add(*arrays, *(() if labels is None else (labels,)), inputs=inputs)
+    writer.add(*arrays, *(() if labels is None else (labels,)), *numbers, digest=digest)
 
 
 def _on_disk(name: str, rows: "Tensor", dtype: str, start: int) -> NDArray[Any]:

@@ -11,7 +11,8 @@ from typing import Any, Self
 import torch
 
 from fastent.errors import FastentError
-from fastent.files import alone_in, atomic_path, first_line, output_folder
+from fastent.files import alone_in, atomic_path, output_folder
+from fastent.reading import first_line, reading
 from fastent.sealed import check_seal, seal
 
 __all__ = ["CHECKPOINT_FILE", "Checkpoint"]
@@ -136,7 +137,5 @@ def _write(path: Path, value: Any) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     check_seal(path, _REMEDY)
-    try:
+    with reading(path, _REMEDY, "no checkpoint of fastent's"):
         return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
-    except Exception as error:  # a damaged file can raise anything
-        raise FastentError(f"{str(path)!r} is damaged or missing ({first_line(error)}): {_REMEDY}") from error

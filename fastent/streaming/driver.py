@@ -9,6 +9,7 @@ Here is what is asked for; `fastent.streaming.session` does it.
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -24,6 +25,7 @@ from fastent.streaming.session import Session
 from fastent.threads import limit_threads
 from fastent.training.defaults import DEFAULTS, default_classes, default_epochs
 from fastent.training.ensemble import ACTIVATIONS
+from fastent.training.modules import check_model
 from fastent.training.run import Run
 from fastent.training.train import environment, layer_widths, sensible_threads
 
@@ -148,6 +150,7 @@ def train_streamed(
     of_labels = default_classes(None) if classes is None else choice("classes", classes, ("all", "parity"))
     choice("standardize", standardize, ("safe", "none"))
     choice("activation", activation, tuple(ACTIVATIONS))
+    check_model(model)
     rows = open_training(data, labels, test, test_labels, of_labels)
     n = len(rows.codes)
     batch_size = None if batch_size is None else whole_number("batch_size", batch_size, minimum=1, maximum=n)
@@ -170,7 +173,7 @@ def train_streamed(
         **({"hidden": layer_widths(hidden)} if model == "mlp" else {}),
         "activation": activation,
         "seeds": whole_number("seeds", seeds, minimum=1),
-        "seed": whole_number("seed", seed, minimum=0),
+        "seed": whole_number("seed", seed, minimum=0, maximum=2**63 - 1),
         "epochs": default_epochs(None) if epochs is None else whole_number("epochs", epochs, minimum=1),
         "batch_size": batch_size,
         "updates_per_epoch": 1 if batch_size is None else -(-n // batch_size),
@@ -203,7 +206,7 @@ def train_streamed(
     with (
         Checkpoint(checkpoint, resume=resume) as kept,
         limit_threads(threads),
-        torch.random.fork_rng(devices=places),
+        torch.random.fork_rng(devices=places) if places else nullcontext(),
         interruptible() as interrupted,
     ):
         config |= environment()

@@ -5,31 +5,29 @@ with watching(model, ["encoder.layers.1", "head"], pooling="mean") as look:
         output, found = look(inputs)  # found["head"]: (b, d)
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastent.errors import FastentError
-from fastent.evaluation import evaluating
+from fastent.evaluation import evaluating, uncompiled
 from fastent.options import choice
+from fastent.streaming.batching import Inputs, batches, first_tensor, moved, n_rows
+from fastent.streaming.layouts import LAST, Layouts, inputs_first, telling
+from fastent.streaming.masks import accepted
+from fastent.streaming.named import aliases, named_layers, unwrapped
+from fastent.streaming.padding import Padding
+from fastent.streaming.pooling import POOLINGS, flattened, pooled, positions_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["POOLINGS", "Look", "batches", "moved", "n_rows", "named_layers", "unwrapped", "watching"]
-
-POOLINGS = ("mean", "cls", "flatten")
-_LABELS = ("labels", "label")
-_ALIGNMENT = 64
-
-Inputs = Any  # a tensor, or a mapping of what the model takes by name
-Look = Callable[[Inputs], "tuple[Any, dict[str, Tensor]]"]
+__all__ = ["POOLINGS", "Inputs", "Look", "batches", "moved", "n_rows", "named_layers", "unwrapped", "watching"]
 
 
 @contextmanager
-def watching(model: "nn.Module", layers: Sequence[str], pooling: str = "mean") -> Iterator[Look]:
+def watching(model: "nn.Module", layers: Sequence[str], pooling: str = "mean") -> "Iterator[Look]":
     """Yield `look(inputs)`, which runs the model and returns its output and each layer's (b, d).
 
     The model runs in eval mode without gradients; afterwards everything about it is as found, and no hook is left, also after
@@ -38,13 +36,12 @@ def watching(model: "nn.Module", layers: Sequence[str], pooling: str = "mean") -
     Parameters
     ----------
     model : torch.nn.Module
-        Wrappers for several devices and for compilation are looked through: their inner module runs.
+        Wrappers for several devices and for compilation are looked through: their inner module runs, and parts that are
+        compiled run as they were written.
     layers : sequence of str
         Names as in `model.named_modules()`; "" is the model itself.
-    pooling : "mean", "cls" or "flatten"
-        Of a layer that puts out (b, channels, positions...) the mean over positions, of (b, tokens, d) the mean over those
-        tokens that an `attention_mask` among the inputs lets through, or the first token. Three dimensions are tokens, except
-        where the layer's class is called ...1d (Conv1d, BatchNorm1d). (b, d) stays what it is.
+    pooling : "mean", "cls", "last", "tokens" or "flatten"
+        What is kept of a layer that puts out positions or tokens: see `fe.capture`. (b, d) stays what it is.
 
     Raises
     ------
@@ -55,174 +52,154 @@ def watching(model: "nn.Module", layers: Sequence[str], pooling: str = "mean") -
     model = unwrapped(model)
     modules = named_layers(model, layers)
     choice("pooling", pooling, POOLINGS)
-    found: dict[str, Tensor] = {}
-    inputs: Inputs = None
-
-    def note(name: str, module: "nn.Module", given: Any, output: Any) -> None:
-        if name in found:
-            raise FastentError(f"layer {name!r} is called more than once in a pass, so it has no one output: choose others")
-        tensor = _first_tensor(output)
-        rows = n_rows(inputs)
-        if tensor is None or not tensor.is_floating_point() or tensor.ndim == 0 or len(tensor) != rows:
-            what = "no tensor" if tensor is None else f"{tensor.dtype} of shape {tuple(tensor.shape)}"
-            raise FastentError(
-                f"layer {name!r} puts out {what} for {rows} inputs: choose layers that put out real numbers, (inputs, ...)"
-            )
-        positions_last = tensor.ndim > 3 or type(module).__name__.endswith("1d")
-        mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
-        found[name] = _pooled(name, tensor.detach(), pooling, positions_last, mask)
-
-    def look(given: Inputs) -> "tuple[Any, dict[str, Tensor]]":
-        nonlocal inputs
-        found.clear()
-        inputs = given
-        output = model(**given) if isinstance(given, Mapping) else model(given)
-        for name in modules:
-            if name not in found:
-                raise FastentError(f"layer {name!r} is not called by the model: choose others")
-        return output, {name: found[name] for name in modules}
-
+    look = Look(model, modules, pooling)
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
-        for name, module in modules.items():
-            stack.callback(module.register_forward_hook(partial(note, name)).remove)
+        stack.enter_context(uncompiled())
+        look.attach(stack)
         yield look
 
 
-def batches(loader: Any, device: Any = None) -> "Iterator[tuple[Inputs, Tensor | None]]":
-    """Yield (inputs on the device, labels on the CPU or None) of a loader.
+class Look:
+    """Runs the model on inputs; returns its output and for each layer (b, d), or (tokens, d) for pooling="tokens".
 
-    It may yield x, (x,), (x, y), or a mapping of what the model takes by name, of which "labels" or "label" is kept from the
-    model. Labels that are not one for each input are None. A generator of the loader's is left as found.
-
-    Raises
-    ------
-    FastentError
-        Batches of another form.
+    Attributes
+    ----------
+    keep : (b, tokens) bool tensor, or None
+        After a pass with pooling="tokens": of which tokens there is a row.
     """
-    import torch
 
-    generator = getattr(loader, "generator", None)
-    generator = generator if isinstance(generator, torch.Generator) else None
-    state = None if generator is None else generator.get_state()
-    try:
-        for batch in loader:
-            inputs, labels = _parted(batch)
-            rows = n_rows(inputs)
-            if labels is not None:
-                labels = torch.as_tensor(labels).detach().cpu()
-                if labels.shape != (rows,):
-                    labels = None
-            if rows:
-                yield moved(inputs, device), labels
-    finally:
-        if generator is not None and state is not None:
-            generator.set_state(state)
+    def __init__(self, model: "nn.Module", modules: "dict[str, nn.Module]", pooling: str) -> None:
+        self._model, self._modules, self._pooling = model, modules, pooling
+        self._layouts = Layouts(model, modules)
+        self._padding = Padding(model, modules, pooling)
+        self._rows = 0
+        self._found: dict[str, Tensor] = {}
+        self._waiting: dict[str, tuple[Tensor, int]] = {}
+        self.keep: Tensor | None = None
 
+    def attach(self, stack: ExitStack) -> None:
+        """Hook the layers, and what tells of them."""
+        if self._pooling != "flatten":
+            for module in telling(self._model):
+                stack.callback(module.register_forward_hook(self._tell).remove)
+        for module in self._padding.takers:
+            stack.callback(module.register_forward_pre_hook(self._padding.called, with_kwargs=True).remove)
+        for name, module in self._modules.items():
+            stack.callback(module.register_forward_hook(partial(self._note, name)).remove)
 
-def n_rows(inputs: Inputs) -> int:
-    """How many inputs a batch holds."""
-    first = _first_tensor(inputs)
-    if first is None or first.ndim == 0:
-        raise FastentError(f"loader yields {_form(inputs)}: inputs as a tensor, (inputs, labels) or a mapping are needed")
-    return len(first)
+    def __call__(self, given: Inputs) -> "tuple[Any, dict[str, Tensor]]":
+        self._found, self._waiting, self.keep = {}, {}, None
+        self._rows = n_rows(given)
+        self._layouts.begin()
+        self._padding.begin(given, self._rows)
+        output = self._model(**accepted(self._model, given)) if isinstance(given, Mapping) else self._model(given)
+        for name, (tensor, channels) in self._waiting.items():
+            self._keep(name, tensor, channels, self._padding.of(name, positions_of(tensor, channels), True))
+        for name, module in self._modules.items():
+            if name not in self._found:
+                raise FastentError(f"layer {name!r} {_why_not(module)}")
+        self._layouts.end()
+        return output, {name: self._found[name] for name in self._modules}
 
+    def _tell(self, module: "nn.Module", given: Any, output: Any) -> None:
+        tensor = first_tensor(output)
+        if tensor is not None and not tensor.is_nested:
+            self._layouts.see(module, tensor)
 
-def unwrapped(model: Any) -> "nn.Module":
-    """The module inside of wrappers for several devices and for compilation."""
-    import torch
-
-    if not isinstance(model, torch.nn.Module):
-        raise FastentError(f"model is {type(model).__name__}: a torch.nn.Module is needed")
-    while True:
-        if isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
-            model = model.module
-        elif "_orig_mod" in model._modules:
-            model = model._orig_mod
-        else:
-            return model  # type: ignore[no-any-return]
-
-
-def named_layers(model: "nn.Module", layers: Sequence[str]) -> "dict[str, nn.Module]":
-    """Modules by name; unknown names are refused with the names that come close."""
-    if isinstance(layers, str):
-        raise FastentError(f"layers={layers!r}: a sequence of names is needed, for instance [{layers!r}]")
-    if not layers:
-        raise FastentError("layers is empty: name at least one of model.named_modules()")
-    named = dict(model.named_modules())
-    for name in layers:
-        if name not in named:
-            ends = [other for other in named if isinstance(name, str) and other.endswith(f".{name}")]
-            near = ends or get_close_matches(str(name), named, n=5) or [other for other in named if other]
-            more = f", ... ({len(near)} in all)" if len(near) > 8 else ""
-            raise FastentError(f"model has no layer {name!r}: choose from {', '.join(map(repr, near[:8]))}{more}")
-    return {name: named[name] for name in layers}
-
-
-def _pooled(name: str, output: "Tensor", pooling: str, positions_last: bool, mask: Any) -> "Tensor":
-    """(b, d) of its own memory: what follows the layer may change its output in place."""
-    import torch
-
-    if output.ndim <= 2 or pooling == "flatten":
-        return output.reshape(len(output), -1).clone()
-    if positions_last:
-        if pooling == "cls":
+    def _note(self, name: str, module: "nn.Module", given: Any, output: Any) -> None:
+        if name in self._found or name in self._waiting:
+            names = ", ".join(map(repr, aliases(self._model, module)))
+            also = f" (it is {names})" if "," in names else ""
             raise FastentError(
-                f"layer {name!r} puts out shape {tuple(output.shape)}, which has no tokens: use pooling='mean' or 'flatten'"
+                f"layer {name!r} is called more than once in a pass{also}, so it has no one output: choose others"
             )
-        return output.flatten(2).mean(2)
-    if pooling == "cls":
-        return output[:, 0].clone()
-    if mask is not None and mask.shape == output.shape[:2]:
-        kept = (mask != 0)[:, :, None]
-        # In float32 at least, where a sum of many halves does not overflow.
-        total: Tensor = output.masked_fill(~kept, 0).sum(1, dtype=torch.promote_types(output.dtype, torch.float32))
-        mean: Tensor = total / kept.sum(1).clamp(min=1)
-        return mean
-    return output.mean(1)
+        tensor, keep = self._opened(name, output)
+        steps_first = None
+        if tensor is not None and tensor.is_floating_point() and tensor.ndim:
+            steps_first = False if keep is not None else self._layouts.steps_first(name, tensor, self._rows)
+        if tensor is None or steps_first is None or tensor.size(int(steps_first)) != self._rows:
+            what = "no tensor" if tensor is None else f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+            raise FastentError(
+                f"layer {name!r} puts out {what} for {self._rows} inputs: choose layers that put out real numbers, "
+                "(inputs, ...)"
+            )
+        shape = tuple(tensor.shape)
+        tensor = inputs_first(tensor.detach(), steps_first)
+        if tensor.ndim <= 2:
+            if self._pooling == "tokens":
+                raise FastentError(
+                    f"layer {name!r} puts out shape {shape}, which has no tokens: choose others, or keep it with pooling='mean'"
+                )
+            self._found[name] = flattened(tensor)
+            return
+        channels = LAST
+        if keep is None and self._pooling != "flatten":
+            channels, sure = self._layouts.channels(name, module, shape, steps_first)
+            if not sure:
+                self._layouts.say_unsure(name, shape, channels)
+        elif keep is None and tensor.ndim > 3:
+            self._found[name] = flattened(tensor)
+            return
+        positions = positions_of(tensor, channels)
+        if keep is None:
+            wait = self._padding.more_to_come(name)
+            keep = self._padding.of(name, positions, not wait)
+            if keep is None and wait:
+                self._waiting[name] = tensor.clone(), channels
+                return
+        self._keep(name, tensor, channels, keep)
+
+    def _opened(self, name: str, output: Any) -> "tuple[Tensor | None, Tensor | None]":
+        """A layer's tensor; where its rows have lengths of their own, padded with zeros, and what is no padding."""
+        import torch
+
+        first = output[0] if isinstance(output, tuple) and type(output) is tuple and output else output  # of (output, state)
+        if isinstance(first, torch.nn.utils.rnn.PackedSequence):
+            tensor, lengths = torch.nn.utils.rnn.pad_packed_sequence(first, batch_first=True)
+        else:
+            found = first_tensor(output)
+            if found is None or not found.is_nested:
+                return found, None
+            rows = list(found.detach().unbind())
+            tensor = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+            lengths = torch.tensor([len(row) for row in rows])
+        if not lengths.all():
+            raise FastentError(
+                f"layer {name!r} puts out nothing for input {int((lengths == 0).nonzero()[0, 0])} of a batch: drop it"
+            )
+        missing = self._padding.width(lengths) - tensor.size(1)
+        if missing > 0:
+            tensor = torch.cat([tensor, tensor.new_zeros(tensor.size(0), missing, *tensor.shape[2:])], 1)
+        lengths = lengths.to(tensor.device)
+        return tensor, torch.arange(tensor.size(1), device=tensor.device) < lengths[:, None]
+
+    def _keep(self, name: str, tensor: "Tensor", channels: int, keep: "Tensor | None") -> None:
+        if self._pooling == "flatten":
+            self._found[name] = flattened(tensor, keep)
+            return
+        self._found[name] = pooled(name, tensor, self._pooling, channels, keep)
+        if self._pooling == "tokens":
+            self._check_tokens(name, tensor, channels, keep)
+
+    def _check_tokens(self, name: str, tensor: "Tensor", channels: int, keep: "Tensor | None") -> None:
+        """All layers have rows of the same tokens."""
+        if keep is None:
+            keep = tensor.new_ones((self._rows, *positions_of(tensor, channels)), dtype=bool)  # type: ignore[call-overload]
+        keep = keep.flatten(1)
+        if self.keep is None:
+            self.keep = keep
+        elif self.keep.shape != keep.shape or not bool((self.keep == keep).all()):
+            first = next(iter(self._found))
+            raise FastentError(
+                f"layers {first!r} and {name!r} differ in their tokens ({int(self.keep.sum())} of {tuple(self.keep.shape)} and "
+                f"{int(keep.sum())} of {tuple(keep.shape)} are not padding): with pooling='tokens', capture them separately"
+            )
 
 
-def _first_tensor(value: Any) -> "Tensor | None":
+def _why_not(module: "nn.Module") -> str:
     import torch
 
-    if isinstance(value, torch.Tensor):
-        return value
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    if isinstance(value, (tuple, list)):
-        return next((tensor for tensor in map(_first_tensor, value) if tensor is not None), None)
-    return None
-
-
-def _parted(batch: Any) -> tuple[Inputs, Any]:
-    """Inputs and labels of a batch."""
-    import torch
-
-    if isinstance(batch, torch.Tensor):
-        return batch, None
-    if isinstance(batch, Mapping):
-        labels = next((batch[name] for name in _LABELS if name in batch), None)
-        return {name: value for name, value in batch.items() if name not in _LABELS}, labels
-    if isinstance(batch, (tuple, list)) and 1 <= len(batch) <= 2 and isinstance(batch[0], (torch.Tensor, Mapping)):
-        return batch[0], batch[1] if len(batch) == 2 else None
-    raise FastentError(f"loader yields {_form(batch)}: inputs as a tensor, (inputs, labels) or a mapping are needed")
-
-
-def moved(inputs: Inputs, device: Any) -> Inputs:
-    """Inputs on a device; None leaves them where they are."""
-    import torch
-
-    if isinstance(inputs, Mapping):
-        return {name: moved(value, device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
-    if device is not None:
-        inputs = inputs.to(device)
-    # Products on a CPU depend on where in memory their factors begin, in the last bits; torch's own memory begins alike.
-    return inputs.clone() if inputs.device.type == "cpu" and inputs.data_ptr() % _ALIGNMENT else inputs
-
-
-def _form(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {', '.join(type(part).__name__ for part in value) or 'nothing'}"
-    if isinstance(value, Mapping):
-        return f"a mapping of {', '.join(map(str, value)) or 'nothing'}"
-    return f"a {type(value).__name__}"
+    if isinstance(module, torch.jit.ScriptModule):
+        return "is part of a torch.jit module, which runs its parts unseen: choose the whole, or use the model it was made from"
+    return "is not called by the model: choose others"

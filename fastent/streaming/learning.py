@@ -4,6 +4,7 @@ A pass over all rows may take long, so an update can be kept halfway: the gradie
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import count
 from typing import Any
 
@@ -11,6 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from fastent.errors import FastentError
+from fastent.training.drawing import drawing
+from fastent.training.factories import check_trainable, running
+from fastent.training.modules import may_draw
 
 __all__ = ["Learner"]
 
@@ -68,13 +72,16 @@ class Learner:
                     )
                 if first:
                     rule.zero_grad()
-                loss = nn.functional.cross_entropy(network(own), targets) * share
+                with running(own):
+                    logits = network(own)
+                loss = nn.functional.cross_entropy(logits, targets) * share
+                check_trainable(loss)
                 loss.backward()  # type: ignore[no-untyped-call]
                 return loss
 
             # What is dropped at random depends on the seed, the update and the piece alone: there is no random state to keep.
-            torch.manual_seed(hash((self._seeds[s], update, self.piece)) % 2**63)
-            loss: Any = optimizer.step(loss_and_gradient) if last else loss_and_gradient()  # type: ignore[arg-type]
+            with drawing(hash((self._seeds[s], update, self.piece)) % 2**63) if may_draw(network) else nullcontext():
+                loss: Any = optimizer.step(loss_and_gradient) if last else loss_and_gradient()  # type: ignore[arg-type]
             self.losses[s] = loss.detach() + (0.0 if first else self.losses[s])
         self.piece = 0 if last else self.piece + 1
         return last

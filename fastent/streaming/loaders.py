@@ -4,14 +4,11 @@ import hashlib
 import random
 from collections.abc import Iterator, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastent.errors import FastentError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "add_to_digest", "check_order", "drawn_alike", "fingerprint", "seed_with", "seekable", "stretch", "total_rows",
@@ -130,7 +127,9 @@ def add_to_digest(digest: Any, value: Any) -> None:
     """Tensors by dtype, shape and bytes, mappings and sequences of them by their parts."""
     import torch
 
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor) and value.is_nested:
+        add_to_digest(digest, value.detach().unbind())
+    elif isinstance(value, torch.Tensor):
         tensor = value.detach().cpu().contiguous()
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)

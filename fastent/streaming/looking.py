@@ -133,6 +133,8 @@ class _Pile:
         self._codes: list[NDArray[np.int64]] = []
 
     def add(self, start: int, rows: Array, codes: NDArray[np.int64]) -> None:
+        if not len(rows):
+            return
         if self._rows and rows.shape[1] != self._rows[0].shape[1]:
             self.flush()
         if not self._rows:
@@ -176,10 +178,10 @@ def _first_pass(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], 
     batches: list[tuple[int, list[Array], NDArray[np.int64]]] = []
     at, room = rows.start, _KEPT_BYTES if len(queries) else -1
     with placed(model, options.device) as device, watching(model, layers, options.pooling) as look:
-        for start, inputs, codes in rows.chunks(device, options.seed):
+        for start, inputs, codes, labelled in rows.chunks(device, options.seed):
             output, by_layer = look(inputs)
-            judge.add(output, codes)
-            found = [as_array(by_layer[layer], layer) for layer in layers]
+            judge.add(_by_token(output, look.keep, labelled), codes)
+            found = [_labelled_rows(by_layer[layer], layer, labelled) for layer in layers]
             for pile, some in zip(piles, found, strict=True):
                 pile.add(start, some, codes)
             if len(queries):
@@ -235,10 +237,10 @@ def _own_lists(
             pile.add(start, some, codes)
     if kept.at < rows.stop:
         with placed(model, options.device) as device, watching(model, layers, options.pooling) as look:
-            for start, inputs, codes in rows.chunks(device, options.seed, len(kept.batches), kept.at):
+            for start, inputs, codes, labelled in rows.chunks(device, options.seed, len(kept.batches), kept.at):
                 _, by_layer = look(inputs)
                 for pile, layer in zip(piles, layers, strict=True):
-                    pile.add(start, as_array(by_layer[layer], layer), codes)
+                    pile.add(start, _labelled_rows(by_layer[layer], layer, labelled), codes)
     for pile in piles:
         pile.flush()
     return [[so_far.found(among) for among in wanted] for so_far in nearest]
@@ -256,7 +258,7 @@ def _of_neighbors(
             mixed = mixing(exact_neighbors(lists.pop(0), queries, n), codes, matrix=False)
             numbers["mixing"][i], numbers["mixing_error"][i] = mixed.overlap, mixed.error
         if "margins" in options.metrics:
-            between = margins_from(queries, lists[0], lists[1], n, False)
+            between = margins_from(queries, lists[0], lists[1], rows.labels, False)
             numbers["margin"][i] = between.intervals["relative"].value
             numbers["n2"][i], numbers["n3"][i] = between.n2, between.n3
     return numbers
@@ -278,6 +280,7 @@ class _Judge:
     def __init__(self, classes: Array) -> None:
         self._classes = classes
         self._wrong: list[NDArray[np.bool_]] | None = [] if classes.dtype.kind in "iub" and classes.min() >= 0 else None
+        self._warned = False
         self.loss = 0.0
 
     def add(self, output: Any, codes: NDArray[np.int64]) -> None:
@@ -288,6 +291,13 @@ class _Judge:
             warnings.warn(
                 f"labels go up to {self._classes.max()} and the model has outputs for 0..{logits.shape[1] - 1}: "
                 "no error, loss or stragglers are recorded",
+                stacklevel=2,
+            )
+        if not self._warned and logits is not None and self._classes.dtype.kind in "iu" and self._classes.min() < 0:
+            self._warned = True
+            warnings.warn(
+                f"labels go down to {self._classes.min()}, which no output of the model is for: no error, loss or stragglers "
+                "are recorded; leave rows without a label out of the probe set",
                 stacklevel=2,
             )
         if self._wrong is None or logits is None or len(logits) != len(codes) or logits.shape[1] <= self._classes.max():
@@ -302,13 +312,46 @@ class _Judge:
         return np.concatenate(self._wrong) if self._wrong else None
 
 
+def _labelled_rows(found: "Tensor", layer: str, labelled: NDArray[np.bool_] | None) -> Array:
+    rows = as_array(found, layer)
+    if labelled is None:
+        return rows
+    if len(rows) != len(labelled):
+        raise FastentError(
+            f"layer {layer!r} has {len(rows)} tokens for a batch that had {len(labelled)} when the probe set was read: "
+            "the same inputs and masks are needed at every look"
+        )
+    return rows[labelled]
+
+
+def _by_token(output: Any, keep: "Tensor | None", labelled: NDArray[np.bool_] | None) -> Any:
+    """Logits for each token that has a row: its own, or those of its input."""
+    import torch
+
+    logits = _first_logits(output)
+    if labelled is None or keep is None or not isinstance(logits, torch.Tensor):
+        return output
+    if logits.ndim == 2 and len(logits) == len(keep):
+        logits = logits.repeat_interleave(keep.sum(1), 0)
+    elif logits.ndim == 3 and logits.shape[:2] == keep.shape:
+        logits = logits[keep]
+    else:
+        return None
+    if len(logits) != len(labelled):
+        return None
+    return logits[torch.from_numpy(labelled).to(logits.device)]
+
+
+def _first_logits(output: Any) -> Any:
+    if isinstance(output, Mapping):
+        return output.get("logits")
+    return output[0] if isinstance(output, (tuple, list)) and output else output
+
+
 def _logits(output: Any) -> "Tensor | None":
     """(b, C) logits among what a model returns: itself, an item called logits, or the first of a tuple."""
     import torch
 
-    if isinstance(output, Mapping):
-        output = output.get("logits")
-    elif isinstance(output, (tuple, list)) and output:
-        output = output[0]
+    output = _first_logits(output)
     usable = isinstance(output, torch.Tensor) and output.ndim == 2 and output.shape[1] > 1 and output.is_floating_point()
     return output if usable else None

@@ -35,8 +35,8 @@ class ModelSource(Source):
         Over a data set that is taken in order, shuffle=False.
     layer : str
         As in `model.named_modules()`; "" is the model's own output.
-    pooling : "mean", "cls" or "flatten"
-        As in `fe.capture`.
+    pooling : "mean", "cls", "last" or "flatten"
+        As in `fe.capture`, which alone can keep a row for each token.
 
     Raises
     ------
@@ -55,6 +55,10 @@ class ModelSource(Source):
     """
 
     def __init__(self, model: "nn.Module", loader: Any, layer: str, *, pooling: str = "mean") -> None:
+        if pooling == "tokens":
+            raise FastentError(
+                "pooling='tokens': how many rows there will be is not known before the model runs; use fe.capture"
+            )
         check_order(loader)
         if not seekable(loader):
             raise FastentError(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fastent.errors import FastentError
 from fastent.evaluation import evaluating
 from fastent.streaming.layers import named_layers, watching
+from fastent.training.factories import running
 from fastent.training.modules import cnn, find_factory, mlp
 
 __all__ = ["Factory", "find_network", "hidden_layers", "make_optimizer", "widths_of"]
@@ -50,14 +51,17 @@ def hidden_layers(network: nn.Module, rows: Tensor) -> list[str]:
         outputs.append(output)
         made[id(output)] = name
 
+    def note_input(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        arrived.append(made.get(id(given[0] if given else named.get("input"))))
+
     hooks = []
     for name, module in network.named_modules():
         if isinstance(module, _WITH_WEIGHTS):
-            hooks.append(module.register_forward_pre_hook(lambda _, given: arrived.append(made.get(id(given[0])))))
+            hooks.append(module.register_forward_pre_hook(note_input, with_kwargs=True))
         if name:
             hooks.append(module.register_forward_hook(lambda _, given, output, name=name: note_output(name, output)))
     try:
-        with evaluating(network):
+        with evaluating(network), running(rows):
             network(rows)
     finally:
         for hook in hooks:
@@ -74,14 +78,8 @@ def hidden_layers(network: nn.Module, rows: Tensor) -> list[str]:
 def widths_of(network: nn.Module, layers: Sequence[str], rows: Tensor, n_classes: int) -> list[int]:
     """Features of each layer, flattened; a network that does not take rows to logits is refused."""
     named_layers(network, layers)
-    with watching(network, layers, "flatten") as look:
-        try:
-            logits, found = look(rows)
-        except (RuntimeError, TypeError, IndexError) as error:
-            raise FastentError(
-                f"the model does not take rows {tuple(rows.shape)} ({str(error).splitlines()[0]}): rows (points, features) "
-                "come in, as stored and flattened; unflatten them there, as nn.Unflatten(1, (1, 28, 28)) does"
-            ) from error
+    with watching(network, layers, "flatten") as look, running(rows):
+        logits, found = look(rows)
     if not isinstance(logits, Tensor) or logits.shape != (len(rows), n_classes):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise FastentError(

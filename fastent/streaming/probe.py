@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.evaluation import evaluating, torch_device
+from fastent.evaluation import evaluating, placed, torch_device
 from fastent.options import choice, whole_number
+from fastent.printable import printable
 from fastent.queries import as_queries
-from fastent.streaming.layers import POOLINGS, named_layers, unwrapped
+from fastent.streaming.layers import POOLINGS, moved, named_layers, unwrapped, watching
 from fastent.streaming.looking import Options, Sight, look_at
 from fastent.streaming.probe_set import ProbeSet, check_loader
 from fastent.streaming.ranks import Ranks
@@ -56,8 +57,10 @@ class Probe:
         How many rows, drawn once with `seed`, look for their neighbours; all, where there are fewer.
     k : int
         Neighbours for "mixing".
-    pooling : "mean", "cls" or "flatten"
-        What becomes of a layer's (batch, channels, positions...) or (batch, tokens, features): see `fe.capture`.
+    pooling : "mean", "cls", "last", "tokens" or "flatten"
+        What is kept of a layer's (batch, channels, positions...) or (batch, tokens, features): see `fe.capture`. With "tokens"
+        the rows of all records are tokens, those labelled -100 left out; a token without a label or logits of its own has those
+        of its input. The first record takes one more pass over the probe set.
     normalize : bool
         For geometry, scale each row to unit L2 norm first. On by default, as for `fe.geometry`, because the source paper's
         radii, in whose minimum the inversion lies, are those of unit rows. Mixing and margins are of the rows as they are.
@@ -247,7 +250,8 @@ class Probe:
         """Go through the probe set for its labels, once."""
         ranks = Ranks.now()
         with evaluating(unwrapped(self._model)):  # loaders draw random numbers, too
-            rows = ProbeSet.read(self._loader, ranks)
+            of_tokens = self._options.pooling == "tokens"
+            rows = self._read_tokens(ranks) if of_tokens else ProbeSet.read(self._loader, ranks)
         codes, labels = rows.labels
         if self._codes is not None:
             self._check_same(codes, labels)
@@ -263,6 +267,17 @@ class Probe:
             assert found is not None
             self._queries = found
         self._codes, self._labels, self._rows, self._ranks = codes, labels, rows, ranks
+
+    def _read_tokens(self, ranks: Ranks) -> ProbeSet:
+        """Let the model run once more, because only its layers tell which of their tokens are padding."""
+        model, options = unwrapped(self._model), self._options
+        with placed(model, options.device) as device, watching(model, options.layers, "tokens") as look:
+
+            def kept(inputs: Any) -> Any:
+                look(moved(inputs, device))
+                return look.keep
+
+            return ProbeSet.read(self._loader, ranks, kept)
 
     def _check_same(self, codes: NDArray[np.int64], labels: NDArray[Any]) -> None:
         if not np.array_equal(self._codes, codes) or not np.array_equal(self._labels, labels):  # type: ignore[arg-type]
@@ -328,7 +343,7 @@ class Probe:
 
     def __repr__(self) -> str:
         seen = f"{len(self._steps)} records" + (f", the last at step {self._steps[-1]}" if self._steps else "")
-        return f"Probe({', '.join(self._options.layers)}; every {self.every}; {seen})"
+        return printable(f"Probe({', '.join(self._options.layers)}; every {self.every}; {seen})")
 
 
 def _scalar(name: str, value: Any) -> float:

@@ -3,15 +3,16 @@
 import json
 import os
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.files import atomic_path, output_folder, write_text
+from fastent.files import output_folder, write_parquet, write_text
 from fastent.options import choice
+from fastent.printable import printable, storable
+from fastent.reading import as_path, is_there, listed, parse_json, reading
 from fastent.sealed import read_sealed_npz, write_sealed_npz
 from fastent.training.defaults import DEFAULTS
 from fastent.training.inversion import Rule, find_inversion
@@ -176,8 +177,8 @@ class ProbeRecords:
 
         columns = {
             "step": column(self.step, 0),
-            "layer": column(np.array(self.layers), 1),
-            "class": column(self.classes.astype(str), 2),
+            "layer": column(storable(np.array(self.layers)), 1),
+            "class": column(storable(self.classes.astype(str)), 2),
             "error": column(self.error, 0),
             "loss": column(self.loss, 0),
             "radius": column(self.radius, 0, 1, 2),
@@ -188,10 +189,7 @@ class ProbeRecords:
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write `table()`."""
-        import pyarrow.parquet as pq
-
-        with atomic_path(path) as temporary:
-            pq.write_table(self.table(), temporary, compression="zstd")
+        write_parquet(path, self.table(), compression="zstd")
 
     def summary(self) -> dict[str, Any]:
         """The result in a few numbers, JSON throughout: for each layer and class its inversion, or why there is none."""
@@ -273,7 +271,7 @@ class ProbeRecords:
 
     def __repr__(self) -> str:
         of = f"{len(self.codes)} rows, {len(self.classes)} classes"
-        return f"ProbeRecords({len(self)} looks at layers {', '.join(self.layers)}; {of})"
+        return printable(f"ProbeRecords({len(self)} looks at layers {', '.join(self.layers)}; {of})")
 
 
 _ARRAYS = tuple(f.name for f in fields(ProbeRecords) if f.name not in ("config", "layers", "scalars"))
@@ -287,13 +285,50 @@ def load_probe(folder: str | os.PathLike[str]) -> ProbeRecords:
     FastentError
         No records in the folder, or a file that is damaged or not fastent's.
     """
-    path = Path(folder) / _FILE
-    if not path.is_file():
+    path = as_path(folder, "the folder of a probe") / _FILE
+    if not is_there(path):
         raise FastentError(f"no records in {str(folder)!r}: {_FILE} is missing; name a folder that a probe was saved to")
-    arrays = read_sealed_npz(path, "save the probe again", earlier=True)
+    remedy = "save the probe again"
+    arrays = read_sealed_npz(path, remedy, earlier=True)
     missing = [name for name in ("config", "layers", *_ARRAYS) if name not in arrays and name != "distance"]
     if missing:
-        raise FastentError(f"{str(path)!r} holds no records of a probe, it lacks {', '.join(missing)}: name another folder")
+        raise FastentError(f"{str(path)!r} holds no records of a probe, it lacks {listed(missing)}: name another folder")
     values: dict[str, Any] = {name: arrays.get(name) for name in _ARRAYS}
     scalars = {name.removeprefix("scalar."): array for name, array in arrays.items() if name.startswith("scalar.")}
-    return ProbeRecords(json.loads(str(arrays["config"])), tuple(arrays["layers"].tolist()), scalars=scalars, **values)
+    with reading(path, remedy, "no records of a probe"):
+        config = parse_json(str(arrays["config"]))
+        _see_that_they_fit(arrays, scalars)
+        return ProbeRecords(config, tuple(arrays["layers"].tolist()), scalars=scalars, **values)
+
+
+def _see_that_they_fit(arrays: dict[str, NDArray[Any]], scalars: dict[str, NDArray[Any]]) -> None:
+    """Compare shapes, kinds and ranges of what a file holds."""
+    radius = arrays["radius"]
+    if radius.ndim != 3:
+        raise ValueError(f"radius has shape {radius.shape}")
+    records, layers, classes = radius.shape
+    n = arrays["codes"].size
+    expected: dict[str, tuple[tuple[int, ...], str]] = {
+        "layers": ((layers,), "U"),
+        "classes": ((classes,), "iubUS"),
+        "codes": ((n,), "iu"),
+        "step": ((records,), "iu"),
+        "error": ((records,), "f"),
+        "loss": ((records,), "f"),
+        "radius": (radius.shape, "f"),
+        "distance": ((*radius.shape, classes), "f"),
+        "wrong": ((records, -(-n // 8)), "u"),
+        **dict.fromkeys(OF_LAYERS, ((records, layers), "f")),
+        **{f"scalar.{name}": ((records,), "f") for name in scalars},
+    }
+    for name in expected.keys() & arrays.keys():
+        shape, kinds = expected[name]
+        found = arrays[name]
+        if found.shape != shape or found.dtype.kind not in kinds:
+            raise ValueError(f"{name} is {found.dtype} of shape {found.shape}, where shape {shape} would fit the others")
+    if arrays["wrong"].dtype != np.uint8:
+        raise ValueError(f"wrong is {arrays['wrong'].dtype}")
+    if n and (arrays["codes"].min() < 0 or arrays["codes"].max() >= classes):
+        raise ValueError(f"codes are from {arrays['codes'].min()} to {arrays['codes'].max()}, of {classes} classes")
+    if (np.diff(arrays["step"].astype(np.float64)) <= 0).any():
+        raise ValueError("its steps do not ascend")

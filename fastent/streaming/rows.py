@@ -106,7 +106,7 @@ def _check_same_rows(config: dict[str, Any], X: Any, codes: NDArray[np.int64]) -
     found = DataDigest()
     found.add_rows(POINTS, X)
     found.add(CLASSES, codes)
-    trained, there = (digests[CLASSES] for digests in (config["digests"], found.after))
+    trained, there = (digests.get(CLASSES) for digests in (config["digests"], found.after))
     if there != trained:
         raise FastentError(f"{config['source']} has fingerprint {there}, the run was trained on {trained}")
 

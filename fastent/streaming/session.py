@@ -7,6 +7,7 @@ import copy
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -30,6 +31,7 @@ from fastent.streaming.schedule import Schedule, thinned
 from fastent.streaming.standard import Standard
 from fastent.streaming.stragglers import Asked, find_stragglers, is_about, nothing_found
 from fastent.training.digests import CLASSES, POINTS, TEST_CLASSES, TEST_POINTS, DataDigest, check_same_data
+from fastent.training.factories import NEVER_FINITE, checked_networks
 from fastent.training.modules import make_network, model_digest
 from fastent.training.resuming import check_same
 from fastent.training.run import Run
@@ -89,7 +91,7 @@ class Session:
                 "anew (resume=False, or --overwrite)"
             )
         self.seeds = [config["seed"] + s for s in range(config["seeds"])]
-        self.networks = [make_network(factory, seed).to(self.device) for seed in self.seeds]
+        self.networks = checked_networks(partial(make_network, factory), self.seeds, lambda network: network.to(self.device))
         self.feed = Feed(rows.train.X, rows.codes, config["batch_size"], config["seed"])
         self.schedule = Schedule(config["record_every"], config["epochs"], self.feed.updates_per_epoch)
         self.n_due = len(self.schedule.due())
@@ -388,6 +390,8 @@ class Session:
 
     def _diverged(self) -> DivergedError:
         epoch = self.update / self.feed.updates_per_epoch
+        if not self.update:
+            return DivergedError(NEVER_FINITE)
         return DivergedError(
             f"training diverged by epoch {epoch:.3g}: the networks' outputs are no longer finite; lower lr={self.config['lr']}"
         )

@@ -4,6 +4,7 @@
                                       and of the inputs that it was made of; and a checksum of all this
     FOLDER/00-encoder.1.00003.npy     layer 0 ("encoder.1"), shard 3: rows (m, d), bfloat16 as uint16
     FOLDER/labels.00003.npy           labels of these rows, where the loader had any
+    FOLDER/inputs.00003.npy           with pooling="tokens": the number of the input that each row is a token of
 
 A shard counts when the manifest names it; the manifest is written anew, whole, after each. So a capture that is killed loses
 the shard it was at, and files that no manifest names are leftovers. SHA-256, because `sha256sum` checks it without fastent and
@@ -30,13 +31,16 @@ from numpy.typing import NDArray
 
 from fastent.chunks import NpyFile, Shards, Source
 from fastent.errors import FastentError
-from fastent.files import atomic_path, first_line, read_npy, write_text
-from fastent.options import choice
+from fastent.files import atomic_path, write_text
+from fastent.npy import read_npy
+from fastent.printable import printable
 from fastent.progress import Progress, reporting
+from fastent.reading import as_path, listed, parse_json, reading
 from fastent.sealed import with_checksum, without_checksum
 
 __all__ = [
-    "DTYPES", "ShardWriter", "Store", "digest_of_batches", "new_manifest", "open_store", "read_manifest", "remove_leftovers",
+    "DTYPES", "ShardWriter", "Store", "digest_of_batches", "inputs_of", "new_manifest", "open_store", "read_manifest",
+    "remove_leftovers",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -46,7 +50,7 @@ _MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "fastent activations", 2
 _ON_DISK: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2"), "float32": np.dtype("<f4")}
 DTYPES = tuple(_ON_DISK)
-_SHARD = re.compile(r"(?:\d\d+-[\w.-]+|labels)\.\d{5,}\.npy")
+_SHARD = re.compile(r"(?:\d\d+-[\w.-]+|labels|inputs)\.\d{5,}\.npy")
 _LEFTOVER = re.compile(rf"\.(?:{_SHARD.pattern}|manifest\.json)\..+")
 _REMEDY = "restore it, or capture again with overwrite=True"
 
@@ -78,37 +82,40 @@ class Store:
     def __len__(self) -> int:
         return int(self.manifest["rows"])
 
-    @property
+    @cached_property
     def row_ids(self) -> NDArray[np.int64]:
-        """(n,) numbers of the rows in what the loader went through."""
-        return np.arange(len(self))
+        """(n,) numbers of the inputs in what the loader went through; with pooling="tokens" each repeated for its tokens."""
+        if self.manifest["pooling"] != "tokens":
+            return np.arange(len(self))
+        parts = [_read_verified(self.path, shard["inputs"]) for shard in self.manifest["shards"]]
+        return np.concatenate([np.empty(0, np.int64), *parts])
 
     @cached_property
     def labels(self) -> Array | None:
         """(n,) labels as the loader had them, or None."""
         if self.manifest["labels"] is None:
             return None
-        stored = [shard["labels"] for shard in self.manifest["shards"]]
-        for each in stored:
-            _verify(self.path / each["file"], each["sha256"])
-        parts = [read_npy(self.path / each["file"], _REMEDY) for each in stored]
+        parts = [_read_verified(self.path, shard["labels"]) for shard in self.manifest["shards"]]
         return np.concatenate([np.empty(0, self.manifest["labels"]), *parts])
 
     def layer(self, name: str | None = None) -> Source:
-        """The activations (n, d) of a layer, read as they are asked for; the name may be left out where there is one."""
+        """The activations (n, d) of a layer, read as they are asked for; the name may be left out where there is one.
+
+        A shard is compared with its checksum before its first rows are used; one that differs is a FastentError.
+        """
         if name is None and len(self.layers) == 1:
             name = self.layers[0]
         if name not in self.layers:
             wanted = "none was named" if name is None else f"{name!r} is none of them"
             raise FastentError(
-                f"{str(self.path)!r} holds {', '.join(map(repr, self.layers))}, and {wanted}: {self.path.name}:NAME does"
+                f"{str(self.path)!r} holds {listed(map(repr, self.layers))}, and {wanted}: {self.path.name}:NAME does"
             )
-        files = [shard["files"][self.layers.index(name)] for shard in self.manifest["shards"]]
+        stored = [shard["files"][self.layers.index(name)] for shard in self.manifest["shards"]]
+        files = [each["file"] for each in stored]
         if not files:
             raise FastentError(f"{str(self.path)!r} holds no rows yet: run the same capture again, which goes on from there")
         bfloat16 = self.manifest["dtype"] == "bfloat16"
-        shards = [_Shard(self.path / each["file"], each["sha256"], bfloat16=bfloat16) for each in files]
-        return Shards(shards, [each["file"] for each in files])
+        return Shards([_VerifiedFile(self.path / each["file"], each["sha256"], bfloat16) for each in stored], files)
 
     def verify(self, progress: Progress = None) -> None:
         """Read every byte and compare it with the checksums.
@@ -122,28 +129,30 @@ class Store:
         with reporting(progress, "verifying", len(shards)) as report:
             for i, shard in enumerate(shards):
                 for stored in _files_of(shard):
-                    _verify(self.path / stored["file"], stored["sha256"], anew=True)
+                    _verify(self.path / stored["file"], stored["sha256"])
                 report(i + 1, f"{shard['start'] + shard['rows']:,} rows")
 
     def __repr__(self) -> str:
         widths = ", ".join(f"{layer['name']} {layer['d']}" for layer in self.manifest["layers"])
-        return f"Store({len(self):,} rows of {self.manifest['dtype']}: {widths}{'' if self.complete else ', unfinished'})"
+        unfinished = "" if self.complete else ", unfinished"
+        return printable(f"Store({len(self):,} rows of {self.manifest['dtype']}: {widths}{unfinished})")
 
 
-class _Shard(NpyFile):
-    """One file of a layer: no row is handed out before all of it was compared with its checksum, once in a process."""
+class _VerifiedFile(NpyFile):
+    """A shard that is compared with its checksum before its first rows are used, and again if the file is another by then."""
 
-    def __init__(self, path: Path, sha256: str, *, bfloat16: bool) -> None:
-        super().__init__(path, bfloat16=bfloat16)
-        self._sha256 = sha256
+    def __init__(self, path: Path, checksum: str, bfloat16: bool) -> None:
+        super().__init__(path, bfloat16=bfloat16, remedy=_REMEDY)
+        self._checksum, self._verified = checksum, (0, 0, 0)
 
-    def read(self, start: int, stop: int) -> Array:
-        _verify(self._path, self._sha256)
-        return super().read(start, stop)
-
-    def take(self, rows: NDArray[np.int64]) -> Array:
-        _verify(self._path, self._sha256)
-        return super().take(rows)
+    def _stored(self) -> Array:
+        stored = super()._stored()
+        found = os.stat(self._path)
+        this = found.st_ino, found.st_size, found.st_mtime_ns
+        if this != self._verified:
+            _verify(self._path, self._checksum)
+            self._verified = this
+        return stored
 
 
 def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Store:
@@ -161,14 +170,14 @@ def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Sto
     FastentError
         No manifest, or a damaged one; a file that is missing, truncated or of another shape; an unfinished capture.
     """
-    folder = Path(path)
+    folder = as_path(path, "a folder that fe.capture wrote")
     manifest = read_manifest(folder)
     if manifest is None:
         raise FastentError(f"no {_MANIFEST} in {str(folder)!r}: name a folder that fe.capture wrote")
     if not (manifest["complete"] or unfinished):
         total = "" if manifest["total_rows"] is None else f" of {manifest['total_rows']:,}"
         raise FastentError(
-            f"{str(folder)!r} is an unfinished capture with {manifest['rows']:,}{total} rows: "
+            f"{str(folder)!r} is an unfinished capture with {inputs_of(manifest):,}{total} rows: "
             "run the same capture again, which goes on from there"
         )
     for shard in manifest["shards"]:
@@ -176,6 +185,8 @@ def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Sto
             _see_that_it_agrees(folder / stored["file"], (shard["rows"], layer["d"]), _ON_DISK[manifest["dtype"]])
         if shard["labels"] is not None:
             _see_that_it_agrees(folder / shard["labels"]["file"], (shard["rows"],), np.dtype(manifest["labels"]))
+        if shard.get("inputs") is not None:
+            _see_that_it_agrees(folder / shard["inputs"]["file"], (shard["rows"],), np.dtype(np.int64))
     return Store(folder, manifest)
 
 
@@ -218,30 +229,32 @@ def new_manifest(
         "loader": loader,
         "throughput": {"seconds": 0.0, "rows_per_second": 0.0, "megabytes_per_second": 0.0},
         "shards": [],
+        **({"inputs": 0} if pooling == "tokens" else {}),
     }
+
+
+def inputs_of(manifest: Manifest) -> int:
+    """How many of the loader's inputs the rows in a manifest are of."""
+    return int(manifest["inputs"] if manifest["pooling"] == "tokens" else manifest["rows"])
 
 
 def read_manifest(folder: Path) -> Manifest | None:
     """What the manifest says, which does not contradict itself; None where there is none."""
     place = folder / _MANIFEST
-    if not place.is_file():
-        return None
-    try:
-        manifest: Manifest = json.loads(place.read_text(encoding="utf-8"))
+    with reading(place, _REMEDY, "none of fe.capture"):
+        if not place.is_file():
+            return None
+        manifest: Manifest = parse_json(place.read_text(encoding="utf-8"))
         if manifest["format"] != _FORMAT:
-            raise ValueError(f"format {manifest['format']!r}")
-        known = manifest["version"] == _VERSION
-        if known:
-            manifest = _unsealed(manifest)
-            _check_structure(manifest)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise FastentError(f"{str(place)!r} is damaged or none of fe.capture ({first_line(error)}): {_REMEDY}") from error
-    if not known:
-        earlier = " (without checksums of the manifest and of the inputs)" if manifest["version"] == 1 else ""
-        raise FastentError(
-            f"{str(place)!r} has version {manifest['version']!r}{earlier}, not {_VERSION}: use the fastent that wrote it, or "
-            "capture again with overwrite=True"
-        )
+            raise ValueError(f"format {manifest['format']!r:.80}")
+        if manifest["version"] != _VERSION:
+            earlier = " (without checksums of the manifest and of the inputs)" if manifest["version"] == 1 else ""
+            raise FastentError(
+                f"{str(place)!r} has version {manifest['version']!r:.80}{earlier}, not {_VERSION}: use the fastent that wrote "
+                "it, or capture again with overwrite=True"
+            )
+        manifest = _unsealed(manifest)
+        _check_structure(manifest)
     return manifest
 
 
@@ -257,62 +270,63 @@ def _unsealed(manifest: Manifest) -> Manifest:
 
 
 def _check_structure(manifest: Manifest) -> None:
-    choice("dtype", manifest["dtype"], DTYPES)
-    for name in ("model", "pooling", "total_rows", "loader", "throughput"):
-        manifest[name]
+    if manifest["dtype"] not in DTYPES:
+        raise ValueError(f"dtype {manifest['dtype']!r:.80}")
+    kinds = {"model": dict, "loader": dict, "throughput": dict, "pooling": str, "layers": list, "shards": list}
+    for name, kind in kinds.items():
+        if not isinstance(manifest[name], kind):
+            raise ValueError(f"{name} is a {type(manifest[name]).__name__}")
+    if type(manifest["rows"]) is not int or not (manifest["total_rows"] is None or type(manifest["total_rows"]) is int):
+        raise ValueError(f"{manifest['rows']!r:.40} rows of {manifest['total_rows']!r:.40}")
+    if not isinstance(manifest["throughput"]["seconds"], float | int):
+        raise ValueError(f"throughput {str(manifest['throughput'])[:80]}")
     labels = None if manifest["labels"] is None else np.dtype(manifest["labels"])
+    if labels is not None and labels.kind not in "iubUSf":
+        raise ValueError(f"labels of dtype {labels}")
     names = [layer["name"] for layer in manifest["layers"]]
-    if not names or len(set(names)) < len(names) or not all(type(layer["d"]) is int for layer in manifest["layers"]):
-        raise ValueError(f"layers {names}")
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"layers {listed(names)}")
+    if not all(type(layer["d"]) is int and layer["d"] > 0 for layer in manifest["layers"]):
+        raise ValueError(f"widths {listed(layer['d'] for layer in manifest['layers'])}")
     start = 0
     for i, shard in enumerate(manifest["shards"]):
         if shard["start"] != start or type(shard["rows"]) is not int or shard["rows"] < 1:
             raise ValueError(f"shard {i} starts at row {shard['start']} and has {shard['rows']}, the next is row {start}")
         if len(shard["files"]) != len(names) or (shard["labels"] is None) != (labels is None):
             raise ValueError(f"shard {i} has {len(shard['files'])} files of {len(names)} layers")
-        if not isinstance(shard["inputs"], str):
-            raise ValueError(f"shard {i} was made of the inputs {shard['inputs']!r}")
+        if not isinstance(shard["digest"], str):
+            raise ValueError(f"shard {i} was made of the inputs {shard['digest']!r:.80}")
         for stored in _files_of(shard):
             if not _SHARD.fullmatch(stored["file"]) or not isinstance(stored["sha256"], str):
-                raise ValueError(f"shard {i} names the file {stored['file']!r}")
+                raise ValueError(f"shard {i} names the file {stored['file']!r:.80}")
+        if (manifest["pooling"] == "tokens") != isinstance(shard.get("inputs"), dict):
+            raise ValueError(f"shard {i} says {shard.get('inputs')} of inputs with pooling {manifest['pooling']!r}")
         start += shard["rows"]
     complete = manifest["complete"]
-    if manifest["rows"] != start or not isinstance(complete, bool) or (complete and manifest["total_rows"] != start):
+    whole = complete and manifest["total_rows"] != inputs_of(manifest)
+    if manifest["rows"] != start or not isinstance(complete, bool) or whole:
         raise ValueError(f"{manifest['rows']} rows of {manifest['total_rows']}, {start} in shards, complete {complete}")
 
 
 def _files_of(shard: dict[str, Any]) -> list[dict[str, str]]:
-    return [*shard["files"], *([] if shard["labels"] is None else [shard["labels"]])]
-
-
-# Files that were found to be what was written, as they were then: place, checksum, and what changes when they do.
-_VERIFIED: set[tuple[str, str, int, int, int]] = set()
-
-
-def _verify(path: Path, sha256: str, *, anew: bool = False) -> None:
-    """Compare a file with its checksum, unless that was done before; or else `anew`."""
-    try:
-        there = path.stat()
-        state = (str(path.absolute()), sha256, there.st_ino, there.st_size, there.st_mtime_ns)
-    except OSError:
-        raise _missing(path) from None
-    if state in _VERIFIED and not anew:
-        return
-    if _checksum(path) != sha256:
-        raise FastentError(f"{str(path)!r} is not what was written (SHA-256): {_REMEDY}")
-    _VERIFIED.add(state)
-
-
-def _missing(path: Path) -> FastentError:
-    return FastentError(f"no file {str(path)!r}, which the manifest names: {_REMEDY}")
+    return [*shard["files"], *(shard[name] for name in ("labels", "inputs") if shard.get(name) is not None)]
 
 
 def _checksum(path: Path) -> str:
-    try:
-        with open(path, "rb") as stored:
-            return hashlib.file_digest(stored, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise _missing(path) from None
+    if not path.exists():
+        raise FastentError(f"no file {str(path)!r}, which the manifest names: {_REMEDY}")
+    with reading(path, _REMEDY), open(path, "rb") as stored:
+        return hashlib.file_digest(stored, "sha256").hexdigest()
+
+
+def _verify(path: Path, checksum: str) -> None:
+    if _checksum(path) != checksum:
+        raise FastentError(f"{str(path)!r} is not what was written (SHA-256): {_REMEDY}")
+
+
+def _read_verified(folder: Path, stored: dict[str, str]) -> Array:
+    _verify(folder / stored["file"], stored["sha256"])
+    return read_npy(folder / stored["file"], _REMEDY)
 
 
 def remove_leftovers(folder: Path, manifest: Manifest | None) -> None:
@@ -344,8 +358,13 @@ class ShardWriter:
             ((layer["d"],), _ON_DISK[manifest["dtype"]]) for layer in manifest["layers"]
         ]
         self._kinds += [] if manifest["labels"] is None else [((), np.dtype(manifest["labels"]))]
+        self._of_tokens = manifest["pooling"] == "tokens"
+        if self._of_tokens:
+            self._stems.append("inputs")
+            self._kinds.append(((), np.dtype(np.int64)))
+        self._inputs = inputs_of(manifest)
         self._filling, self._safe = 0, manifest["rows"]
-        self._inputs: list[str] = []
+        self._digests: list[str] = []
         self._open = ExitStack()
         self._streams: list[tuple[Path, IO[bytes]]] = []
 
@@ -353,6 +372,11 @@ class ShardWriter:
     def rows(self) -> int:
         """How many there are, with those of the shard that is being filled."""
         return int(self.manifest["rows"]) + self._filling
+
+    @property
+    def inputs(self) -> int:
+        """Of how many inputs these are."""
+        return self._inputs if self._of_tokens else self.rows
 
     def __enter__(self) -> Self:
         return self
@@ -368,10 +392,11 @@ class ShardWriter:
                 "make room and run the same capture again, which goes on from there"
             ) from error
 
-    def add(self, *arrays: Array, inputs: str) -> None:
+    def add(self, *arrays: Array, digest: str) -> None:
         """Append a batch: each layer's (b, d) in the dtype on disk, and the labels (b,) if the store has any.
 
-        `inputs` is a digest of what it was made of.
+        With pooling="tokens" last of all (b,) int64, the numbers of the inputs, ascending. `digest` is one of the inputs and
+        labels that the batch was made of.
         """
         rows = len(arrays[0])
         if self._filling and self._filling + rows > self._shard_rows:
@@ -381,13 +406,15 @@ class ShardWriter:
         for (_, stream), array in zip(self._streams, arrays, strict=True):
             stream.write(np.ascontiguousarray(array).data)
         self._filling += rows
-        self._inputs.append(inputs)
+        self._digests.append(digest)
+        if self._of_tokens:
+            self._inputs = int(arrays[-1][-1]) + 1
 
     def finish(self) -> None:
         """Close the last shard and say that the capture is complete."""
         if self._filling:
             self._close_shard()
-        self.manifest["complete"], self.manifest["total_rows"] = True, self.manifest["rows"]
+        self.manifest["complete"], self.manifest["total_rows"] = True, inputs_of(self.manifest)
         self.write_manifest()
 
     def _begin_shard(self) -> None:
@@ -407,13 +434,16 @@ class ShardWriter:
             stream.flush()
             files.append({"file": f"{stem}.{len(self.manifest['shards']):05d}.npy", "sha256": _checksum(place)})
         self._open.close()
+        inputs = {"inputs": files.pop()} if self._of_tokens else {}
         labels = None if self.manifest["labels"] is None else files.pop()
         start = self.manifest["rows"]
-        inputs = digest_of_batches(self._inputs)
-        shard = {"start": start, "rows": self._filling, "files": files, "labels": labels, "inputs": inputs}
+        digest = digest_of_batches(self._digests)
+        shard = {"start": start, "rows": self._filling, "files": files, "labels": labels, **inputs, "digest": digest}
         self.manifest["shards"].append(shard)
         self.manifest["rows"] = start + self._filling
-        self._filling, self._inputs = 0, []
+        if self._of_tokens:
+            self.manifest["inputs"] = self._inputs
+        self._filling, self._digests = 0, []
         self.write_manifest()
 
     def throughput(self) -> dict[str, float]:
@@ -432,9 +462,9 @@ class ShardWriter:
         self._safe = self.manifest["rows"]
 
 
-def digest_of_batches(inputs: Sequence[str]) -> str:
+def digest_of_batches(digests: Sequence[str]) -> str:
     """What stands in the manifest for the inputs of a shard, given the digests of its batches."""
-    return hashlib.sha256(" ".join(inputs).encode()).hexdigest()[:16]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
 
 
 def _write_header(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

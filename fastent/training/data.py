@@ -215,6 +215,9 @@ def reload_data(config: dict[str, Any]) -> Data:
     FastentError
         The run was given arrays, or its data are gone or have changed.
     """
+    lacking = [name for name in ("source", "fingerprint", *_OPTIONS) if name not in config]
+    if lacking:
+        raise FastentError(f"the configuration of the run lacks {', '.join(lacking)}: train it again")
     if config["source"] is None:
         raise FastentError("the run was given arrays, which are not kept with it")
     data = load_data(config["source"], **{name: config[name] for name in _OPTIONS})
@@ -239,9 +242,9 @@ def _chosen_rows(n: int, subset: int | None, subset_seed: int | None) -> NDArray
 
 def _excluded_rows(exclude: Any, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of the chosen rows to leave out."""
-    if exclude is None or np.size(exclude) == 0:
+    rows = np.empty(0, np.int64) if exclude is None else as_array(exclude, "exclude")
+    if rows.size == 0:
         return np.zeros(len(chosen), bool)
-    rows = as_array(exclude, "exclude")
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
         raise FastentError(
             f"exclude has shape {rows.shape} and dtype {rows.dtype}: row numbers, a 1-D array of integers, are needed"

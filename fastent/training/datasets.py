@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays import as_array, as_labels, check_lengths
+from fastent.conversions import how_to_convert
 from fastent.errors import FastentError
 from fastent.files import read_npy, read_npz
 from fastent.options import whole_number
+from fastent.reading import as_path, is_there, listed
 from fastent.training.formats import find_cifar10, find_idx, read_cifar10, read_idx
 
 __all__ = ["NAMES", "RawData", "known_name", "read_dataset"]
@@ -82,7 +84,7 @@ def read_dataset(
     if isinstance(data, (str, os.PathLike)):
         name = known_name(data)
         if name is None:
-            return _from_path(Path(data), labels, split_seed)
+            return _from_path(as_path(data, "a data set"), labels, split_seed)
         return _split("digits", *_digits(), split_seed) if name == "digits" else _named(name, data_dir)
     if labels is not None:
         data = (data, labels)
@@ -107,7 +109,9 @@ def _digits() -> tuple[Array, Array]:
 def _named(name: str, data_dir: str | os.PathLike[str] | None) -> RawData:
     folder = data_dir or os.environ.get("FASTENT_DATA")
     if folder:
-        found = _from_folder(name, Path(folder))
+        place = as_path(folder, "the folder of the data sets")
+        is_there(place)  # or the system says why it cannot tell
+        found = _from_folder(name, place)
         if found is not None:
             return found
     if data_dir:
@@ -164,9 +168,11 @@ def _expected(name: str) -> str:
 
 def _from_path(path: Path, labels: Any, split_seed: int) -> RawData:
     if path.suffix not in (".npz", ".npy"):
-        raise FastentError(f"unknown data {str(path)!r}: name one of {', '.join(NAMES)}, or a path to an .npz or .npy file")
-    if not path.is_file():
-        raise FastentError(f"no file {str(path)!r}: check the path")
+        line = how_to_convert(path) if is_there(path) else None
+        remedy = "" if line is None else f"; or convert it with {line}"
+        raise FastentError(
+            f"unknown data {str(path)[:200]!r}: name one of {', '.join(NAMES)}, or a path to an .npz or .npy file{remedy}"
+        )
     if path.suffix == ".npz":
         if labels is not None:
             raise FastentError("labels go with an .npy: an .npz brings its own, as y_train")
@@ -181,9 +187,7 @@ def _from_mapping(parts: Mapping[str, Any], name: str, source: str, split_seed: 
     x_train = next((parts[key] for key in ("x_train", "X", "x") if key in parts), None)
     y_train = next((parts[key] for key in ("y_train", "y") if key in parts), None)
     if x_train is None or y_train is None:
-        raise FastentError(
-            f"{source} holds {', '.join(sorted(map(str, parts))) or 'nothing'}: x_train and y_train (or X and y) are needed"
-        )
+        raise FastentError(f"{source} holds {listed(sorted(map(str, parts)))}: x_train and y_train (or X and y) are needed")
     if ("x_test" in parts) != ("y_test" in parts):
         raise FastentError(f"{source} has only one of x_test and y_test: give both or neither")
     x_train, y_train = as_array(x_train, "x_train"), as_array(y_train, "y_train")

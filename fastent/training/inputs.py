@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fastent.threads import working_threads
+
 __all__ = ["SparseInputs", "aligned"]
 
 # Of all values, at most so many may differ from their feature's common one: an entry costs twice what a value costs in a dense
@@ -91,8 +93,6 @@ class SparseInputs:
 
     def gradient(self, gradient: Tensor, total: Tensor) -> Tensor:
         """The products (S, h, d) of gradients (S, h, n) with the points, given the gradients' sums over these, (S, h)."""
-        import numba
-
         from fastent.kernels.sparse import BLOCK
         from fastent.kernels.sparse import gradient as sums
 
@@ -103,7 +103,7 @@ class SparseInputs:
             own = flat[units]
             turned = self._space("turned", (len(starts) * BLOCK, width), flat.dtype)
             found = self._space("found", (self._shape[0], width), flat.dtype)
-            sums(own, starts, points, values, turned.ravel(), found, numba.get_num_threads())
+            sums(own, starts, points, values, turned.ravel(), found, working_threads())
             result[units] += found[:, : len(own)].T
         return torch.from_numpy(result).view(*gradient.shape[:2], -1)
 

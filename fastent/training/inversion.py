@@ -363,10 +363,14 @@ def _check_curves(*curves: ArrayLike) -> list[NDArray[Any]]:
         if len(array) and np.abs(array).max() > _LARGEST:
             raise FastentError(f"{name} has values of up to {np.abs(array).max():g}: divide them by a power of ten")
     if (np.diff(arrays[0]) <= 0).any():
-        raise FastentError("epoch is not increasing: sort the records by epoch")
-    wrong = arrays[2][(arrays[2] < 0) | (arrays[2] > 1)]
+        first = 1 + int(np.flatnonzero(np.diff(arrays[0]) <= 0)[0])
+        raise FastentError(f"epoch is not increasing: sort the records by epoch (position {first} has {arrays[0][first]:g})")
+    wrong = np.flatnonzero((arrays[2] < 0) | (arrays[2] > 1))
     if len(wrong):
-        raise FastentError(f"train_error has {wrong[0]:g}: shares of misclassified points, from 0 to 1, are needed")
+        raise FastentError(
+            f"train_error has {arrays[2][wrong[0]]:g}: shares of misclassified points, from 0 to 1, are needed "
+            f"(position {wrong[0]})"
+        )
     if len(arrays[0]) and arrays[0][0] < 0:
         raise FastentError(f"epoch begins at {arrays[0][0]:g}: updates or passes made so far are needed, from 0")
     return arrays

@@ -6,6 +6,8 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,10 +18,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from fastent.errors import FastentError
+from fastent.reading import first_line
+from fastent.training.drawing import drawing, made_with
 from fastent.training.ensemble import Observation, class_sums
+from fastent.training.factories import check_trainable, checked_logits, checked_networks, running, users_code
 from fastent.training.points import Points
 
-__all__ = ["ModuleEnsemble", "cnn", "find_factory", "make_network", "mlp", "model_digest"]
+__all__ = ["ModuleEnsemble", "check_model", "cnn", "find_factory", "make_network", "may_draw", "mlp", "model_digest"]
 
 # Points that pass through all networks at once, unless what becomes of one depends on the others.
 _ROWS = 1024
@@ -40,7 +45,8 @@ class ModuleEnsemble:
     """Networks `factory()`, network s made right after ``torch.manual_seed(seeds[s])``.
 
     A network takes rows (m, d), as the data set has them, to logits (m, C). It is recorded in evaluation mode and learns in
-    training mode; where it drops units at random, it does so alike whenever the same run is repeated or continued.
+    training mode; where it drops units at random, it does so alike whenever the same run is repeated or continued. All random
+    numbers are drawn from generators of its own: the global one stays as it is, and what other threads do with it is no matter.
 
     Parameters
     ----------
@@ -68,7 +74,7 @@ class ModuleEnsemble:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        networks = [make_network(factory, seed).to(device, dtype) for seed in seeds]
+        networks = checked_networks(partial(make_network, factory), seeds, lambda network: network.to(device, dtype))
         stacked, buffers = stack_module_state(networks)  # type: ignore[arg-type]
         self._names = list(stacked)
         self.parameters = [parameter.detach().clone() for parameter in stacked.values()]
@@ -79,14 +85,14 @@ class ModuleEnsemble:
         self._network = copy.deepcopy(networks[0])
         modules = list(self._network.modules())
         # Whether `observe` sets gradients too, in the very pass that is recorded; else `learn` does, in training mode.
-        self.learns_when_observed = all(type(module) in (*_ALIKE, ChannelsFirst) for module in modules)
+        self.learns_when_observed = not may_draw(self._network)
         # What a batch is made of tells on each of its points: it must pass as one piece.
         self.mixes_points = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules)
         self._captured: dict[str, Tensor] = {}
         self.layers = _capture(self._network, layers, self._captured)
-        shape = tuple(self.predict(torch.zeros((1, n_inputs), dtype=dtype, device=device)).shape[1:])
-        if shape != (n_classes, 1):
-            raise FastentError(f"the model takes a point to {shape[0]} logits: {n_classes}, one for each class, are needed")
+        found = self.predict(torch.zeros((2, n_inputs), dtype=dtype, device=device)).shape[1]
+        if found != n_classes:
+            raise FastentError(f"the model takes a point to {found} logits: {n_classes}, one for each class, are needed")
 
     def predict(self, rows: Tensor) -> Tensor:
         """Logits (S, C, m) of rows (m, d)."""
@@ -117,9 +123,8 @@ class ModuleEnsemble:
         logits, sums, directed = [], [], []
         n = len(points.codes)
         rows = n if learn and self.mixes_points else _ROWS
-        with torch.random.fork_rng(devices=[]):
+        with self._drawing():
             if learn and not self.learns_when_observed:
-                torch.manual_seed(hash((self._seed, int(self.buffers["updates"]))) % 2**63)
                 self.buffers["updates"] += 1
             for start in range(0, n, rows):
                 piece = points.piece(start, start + rows)
@@ -139,6 +144,12 @@ class ModuleEnsemble:
             [np.sum(layer, axis=0) for layer in zip(*directed, strict=True)],
         )
 
+    def _drawing(self) -> AbstractContextManager[None]:
+        """Random numbers for networks that may draw some."""
+        if self.learns_when_observed:
+            return nullcontext()
+        return drawing(hash((self._seed, int(self.buffers["updates"]))) % 2**63)
+
     def _look(self, points: Points) -> tuple[Tensor, list[Tensor]]:
         with torch.no_grad():
             return self._pass(points.inputs.T)
@@ -150,7 +161,10 @@ class ModuleEnsemble:
             logits, hidden = self._pass(points.inputs.T)
             targets = points.codes.expand(len(logits), -1)
             losses = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-            gradients = torch.autograd.grad((losses * points.weights.flatten()).sum(), self.parameters)
+            total = (losses * points.weights.flatten()).sum()
+            check_trainable(total)
+            # Zeros for a parameter that the model does not use.
+            gradients = torch.autograd.grad(total, self.parameters, allow_unused=True, materialize_grads=True)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.requires_grad_(False).grad += gradient
         return logits.detach(), [layer.detach() for layer in hidden]
@@ -160,7 +174,7 @@ class ModuleEnsemble:
 
         def call(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
             self._captured.clear()
-            logits = functional_call(self._network, (parameters, buffers), (rows,))
+            logits = checked_logits(functional_call(self._network, (parameters, buffers), (rows,)), len(rows))
             missing = [layer for layer in self.layers if layer not in self._captured]
             if missing:
                 raise FastentError(f"the model does not pass through its layer {missing[0]!r}: choose others as layers=")
@@ -168,11 +182,8 @@ class ModuleEnsemble:
 
         parameters = dict(zip(self._names, self.parameters, strict=True))
         buffers = {name: buffer for name, buffer in self.buffers.items() if name != "updates"}
-        logits, hidden = vmap(call, randomness="different")(parameters, buffers)
-        if logits.ndim != 3:
-            raise FastentError(
-                f"the model takes rows {tuple(rows.shape)} to {tuple(logits.shape[1:])}: logits (points, classes) are needed"
-            )
+        with running(rows):
+            logits, hidden = vmap(call, randomness="different")(parameters, buffers)
         return logits, hidden
 
 
@@ -206,18 +217,30 @@ class ChannelsFirst(nn.Module):
         return pictures.permute(0, 3, 1, 2)
 
 
+def check_model(model: Any) -> None:
+    if not (model is None or isinstance(model, str) or callable(model)):
+        raise FastentError(
+            f"model is a {type(model).__name__}: pass 'cnn', 'package.module:name', or a function that returns a module"
+        )
+
+
 def find_factory(place: str, built_in: Sequence[str] = ("cnn",)) -> Callable[[], nn.Module]:
     """The callable at "package.module:name", of a package that is installed or lies in the current folder."""
     module, _, name = place.partition(":")
     what = " or ".join(["a callable without arguments as package.module:name", *map(repr, built_in)])
-    if not module or not name:
+    if not module or not name or "" in module.split("."):
         raise FastentError(f"model={place!r}: name {what}")
     if os.getcwd() not in sys.path:  # where the console script does not look
         sys.path.insert(0, os.getcwd())
     try:
         factory = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise FastentError(f"model={place!r} cannot be imported ({error}): name {what}") from error
+    except Exception as error:  # the module is the user's code
+        said = (
+            first_line(error)
+            if isinstance(error, ImportError | AttributeError)
+            else f"{type(error).__name__}: {first_line(error)}"
+        )
+        raise FastentError(f"model={place!r} cannot be imported ({said}): name {what}") from error
     if not callable(factory):
         raise FastentError(f"model={place!r} is no callable: name one without arguments that returns a torch module")
     return factory  # type: ignore[no-any-return]
@@ -226,9 +249,10 @@ def find_factory(place: str, built_in: Sequence[str] = ("cnn",)) -> Callable[[],
 def model_digest(factory: Callable[[], nn.Module], seed: int, rows: NDArray[np.float32]) -> str:
     """16 hexadecimal digits that tell models apart by what they first make of some points."""
     network = make_network(factory, seed).eval().float()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        logits = network(torch.from_numpy(rows[:_SHOWN]))
+    with torch.no_grad(), drawing(0):
+        shown = torch.from_numpy(rows[:_SHOWN])
+        with running(shown):
+            logits = checked_logits(network(shown), len(shown)).float()
     digest = hashlib.sha256(logits.numpy().tobytes())
     for name, value in network.state_dict().items():
         digest.update(f"{name}{tuple(value.shape)}".encode() + value.float().numpy().tobytes())
@@ -236,12 +260,18 @@ def model_digest(factory: Callable[[], nn.Module], seed: int, rows: NDArray[np.f
 
 
 def make_network(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = factory()
+    if isinstance(factory, nn.Module):
+        raise FastentError(f"model is a {type(factory).__name__}: pass a function that returns a new one at each call")
+    with users_code("model() cannot make a network", "call it yourself, without arguments, to see where"):
+        network = made_with(seed, factory)
     if not isinstance(network, nn.Module):
         raise FastentError(f"model() returned {type(network).__name__}: a function that returns a new torch module is needed")
     return network
+
+
+def may_draw(network: nn.Module) -> bool:
+    """Whether the network may be another in training than in evaluation, as one that draws random numbers is."""
+    return not all(type(module) in (*_ALIKE, ChannelsFirst) for module in network.modules())
 
 
 def _capture(network: nn.Module, layers: Sequence[str] | None, captured: dict[str, Tensor]) -> list[str]:
@@ -260,7 +290,9 @@ def _capture(network: nn.Module, layers: Sequence[str] | None, captured: dict[st
         if not linear:
             raise FastentError("the model has no nn.Linear before which to look: name layers=, of model.named_modules()")
         name = f"before {linear[-1]}"
-        modules[linear[-1]].register_forward_pre_hook(lambda module, arguments: keep(name, arguments[0]))
+        modules[linear[-1]].register_forward_pre_hook(
+            lambda module, arguments, named: keep(name, arguments[0] if arguments else named["input"]), with_kwargs=True
+        )
         return [name]
     for name in layers:
         if name not in modules or not name:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from fastent.printable import shortened
 from fastent.training.inversion import InversionSummary
 
 if TYPE_CHECKING:
@@ -9,8 +10,8 @@ if TYPE_CHECKING:
 
 __all__ = ["because", "ended_too_early", "joined", "may_turn_later", "shortly", "subject", "without_inversion"]
 
-# More classes than this are counted, not named.
-_NAMED = 3
+# More classes than this are counted, not named; longer names are no part of a sentence.
+_NAMED, _LONGEST = 3, 60
 _STILL_FALLING, _TOO_SHORT = "still falling at the last record", "too few records"
 _RISING = "the rise is below min_rise"
 _SHORT = {
@@ -77,17 +78,21 @@ def may_turn_later(reason: str) -> bool:
 
 def subject(run: "Run", c: int) -> str:
     """A class as the subject of a sentence."""
-    name = run.class_names[c]
+    name = _short(run.class_names[c])
     return f"the {name} class" if run.config.get("classes") == "parity" else f"class {name}"
 
 
 def _classes(run: "Run", some: list[int]) -> str:
     """Some of the classes: by name where these are few, and how many of all."""
-    names = [run.class_names[c] for c in some]
+    names = [_short(run.class_names[c]) for c in some]
     if len(some) == 1:
         return subject(run, some[0])
     of_all = f"{len(some)} of {len(run.classes)} classes"
     return of_all if len(some) == len(run.classes) or len(some) > _NAMED else f"{of_all} ({joined(names)})"
+
+
+def _short(name: str) -> str:
+    return shortened(name, _LONGEST)
 
 
 def joined(parts: list[str], separator: str = ", ", last: str = " and ") -> str:

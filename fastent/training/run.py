@@ -4,7 +4,6 @@ import json
 import os
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,9 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from fastent.errors import FastentError
 from fastent.files import output_folder
 from fastent.options import choice, number
+from fastent.printable import printable
+from fastent.reading import as_path, is_there, listed, reading
 from fastent.sealed import check_seal, read_sealed_npz, write_sealed_npz
 from fastent.training.defaults import DEFAULTS
 from fastent.training.inversion import Inversion, InversionSummary, Rule, find_inversion, summarize_inversions
+from fastent.training.stored_run import checked_config, see_that_it_fits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -357,7 +359,7 @@ class Run:
     def __repr__(self) -> str:
         done = f"{self.epoch[-1]:.6g} of {self.config['epochs']} epochs"
         classes = "even against odd" if self.parity else f"{len(self.classes)} classes"
-        return f"Run({self.config['data']}, {self.n_seeds} seeds, {len(self.index)} points, {classes}, {done})"
+        return printable(f"Run({self.config['data']}, {self.n_seeds} seeds, {len(self.index)} points, {classes}, {done})")
 
 
 # What every stored run has, and what those of older versions lack.
@@ -371,16 +373,19 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     Raises
     ------
     FastentError
-        No run in the folder, or a file that is damaged or not fastent's.
+        No run in the folder, or a file that is damaged or not fastent's: its arrays must fit each other and the configuration.
     """
-    path = Path(folder) / RECORDS_FILE
-    if not path.is_file():
+    path = as_path(folder, "the folder of a run") / RECORDS_FILE
+    if not is_there(path):
         raise FastentError(f"no run in {str(folder)!r}: {RECORDS_FILE} is missing; name a folder that fastent run wrote")
-    arrays = read_sealed_npz(path, "train it again with --overwrite, or into another folder", earlier=True)
+    remedy = "train it again with --overwrite, or into another folder"
+    arrays = read_sealed_npz(path, remedy, earlier=True)
     missing = [name for name in ("config", *_ARRAYS) if name not in arrays]
     if missing:
-        raise FastentError(f"{str(path)!r} is no run of fastent's, it lacks {', '.join(missing)}: name another folder")
-    config = json.loads(str(arrays["config"]))
+        raise FastentError(f"{str(path)!r} is no run of fastent's, it lacks {listed(missing)}: name another folder")
+    with reading(path, remedy, "no run of fastent's"):
+        config = checked_config(arrays["config"])
+        see_that_it_fits(config, arrays)
     values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
     values |= {name: arrays[name] for name in _LATER if name in arrays}
     for name in ("seconds", "seconds_recording"):
@@ -391,7 +396,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
 
 def run_to_resume(folder: str | os.PathLike[str], remedy: str) -> Run:
     """Load a run for training to go on with: one without a checksum, of an earlier version, is refused with the `remedy`."""
-    path = Path(folder) / RECORDS_FILE
-    if path.is_file():
+    path = as_path(folder, "the folder of a run") / RECORDS_FILE
+    if is_there(path):
         check_seal(path, remedy)
     return load_run(folder)

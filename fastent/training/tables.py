@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastent.files import atomic_path, write_text
+from fastent.files import write_parquet, write_text
 from fastent.plain import as_plain
+from fastent.printable import storable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +44,7 @@ def curves_table(run: "Run") -> "pa.Table":
         "seed": column(run.config["seed"] + np.arange(n_seeds), (0,)),
         "epoch": column(run.epoch, (1,)),
         "layer": column(np.arange(n_layers), (2,)),
-        "class": column(run.class_names, (3,)),
+        "class": column(storable(np.array(run.class_names)), (3,)),
         "train_error": column(run.train_error, (0, 1)),
         "test_error": pa.array(column(test_error, (0, 1)), from_pandas=True),
         "radius": run.radius.ravel(),
@@ -65,8 +66,8 @@ def stragglers_table(run: "Run") -> "pa.Table":
     table = pa.table(
         {
             "index": run.index[rows],
-            "label": run.labels[rows],
-            "class": np.array(run.class_names)[run.codes[rows]],
+            "label": storable(run.labels[rows]),
+            "class": storable(np.array(run.class_names))[run.codes[rows]],
             "share": share[rows],
         }
     )
@@ -205,11 +206,8 @@ def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 def write_tables(run: "Run", folder: str | os.PathLike[str]) -> None:
     """Write `config.json`, `summary.json`, `curves.parquet` and `stragglers.parquet`."""
-    import pyarrow.parquet as pq
-
     folder = Path(folder)
     write_text(folder / "config.json", json.dumps(run.config, indent=2) + "\n")
     write_text(folder / "summary.json", json.dumps(as_plain(summary(run)), indent=2, allow_nan=False) + "\n")
     for name, table in (("curves", curves_table(run)), ("stragglers", stragglers_table(run))):
-        with atomic_path(folder / f"{name}.parquet") as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+        write_parquet(folder / f"{name}.parquet", table, compression="zstd")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import DivergedError, FastentError
 from fastent.evaluation import torch_device
+from fastent.files import output_folder
 from fastent.memory import check_fits
 from fastent.options import choice, number, whole_number
 from fastent.progress import Progress, interruptible, reporting
@@ -25,8 +26,9 @@ from fastent.training.datasets import known_name
 from fastent.training.defaults import DEFAULTS, default_epochs
 from fastent.training.digests import check_same_data
 from fastent.training.ensemble import ACTIVATIONS, Ensemble
+from fastent.training.factories import NEVER_FINITE
 from fastent.training.held_out import HeldOut
-from fastent.training.modules import ModuleEnsemble, cnn, find_factory, model_digest
+from fastent.training.modules import ModuleEnsemble, check_model, cnn, find_factory, model_digest
 from fastent.training.points import Points
 from fastent.training.recorder import Recorder
 from fastent.training.resuming import check_same
@@ -142,6 +144,7 @@ def train(
         "cpu", "cuda", "cuda:1", ...; CPU unless said.
     threads : int, optional
         Threads for this call. Unless said, as torch and numba are set; one where an epoch is over before threads have met.
+        torch has one thread in a forked child, where OpenMP's are missing.
     checkpoint : path, optional
         A folder in which the run so far is kept once a minute and on Ctrl-C or SIGTERM, which then raise KeyboardInterrupt.
     resume : Run or path, optional
@@ -191,7 +194,7 @@ def train(
         **data.options,
         **_network_config(model, layers, hidden, activation, init_scale),
         "seeds": whole_number("seeds", seeds, minimum=1),
-        "seed": whole_number("seed", seed, minimum=0),
+        "seed": whole_number("seed", seed, minimum=0, maximum=2**63 - 1),
         "epochs": default_epochs(known_name(data.options["source"]))
         if epochs is None
         else whole_number("epochs", epochs, minimum=1),
@@ -218,6 +221,7 @@ def train(
         threads = sensible_threads(threads, data.x_train.shape, config, len(data.classes))
     with limit_threads(threads):
         config |= environment()
+        checkpoint = None if checkpoint is None else output_folder(checkpoint)
         if resume is not None and not isinstance(resume, Run):
             resume = run_to_resume(resume, "train without resume=, or name another folder")
         return _train(data, config, factory, without, resume, checkpoint, observe, progress)
@@ -311,6 +315,8 @@ def _train(
             at_end = update == due[-1]
             observed = networks.observe(points, learn=full_batch and not at_end)
             if not torch.isfinite(observed.logits.sum()):
+                if update == 0:
+                    raise DivergedError(NEVER_FINITE)
                 raise DivergedError(
                     f"training diverged at epoch {update / per_epoch:.6g}: the networks' outputs are no longer finite; "
                     f"lower lr={config['lr']}"
@@ -367,6 +373,7 @@ def _factory(model: Any, data: Data, activation: str) -> Callable[[], torch.nn.M
 
 def _network_config(model: Any, layers: Any, hidden: Any, activation: str, init_scale: float) -> dict[str, Any]:
     choice("activation", activation, tuple(ACTIVATIONS))
+    check_model(model)
     if model is None:
         if layers is not None:
             raise FastentError(f"layers={layers!r}: only a model= has layers to choose from; every hidden layer is recorded")
@@ -443,7 +450,7 @@ def _left_out(rows: Any, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
 
 
 def layer_widths(hidden: Any) -> list[int]:
-    if isinstance(hidden, str) or not isinstance(hidden, Iterable):
+    if isinstance(hidden, str) or not isinstance(hidden, Iterable) or getattr(hidden, "ndim", 1) == 0:
         raise FastentError(f"hidden={hidden!r}: a sequence of whole numbers is needed, for instance (20,)")
     widths = [whole_number("hidden", width, minimum=1) for width in hidden]
     if not widths:

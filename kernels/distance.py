@@ -1,0 +1,101 @@
+"""The distance that decides: of two rows as they were given, in double precision."""
+
+from typing import Any
+
+import numpy as np
+from fastent.kernels.jit import SUMS, driver, kernel
+from fastent.kernels.sharing import share
+from numba import types
+from numba.extending import intrinsic
+
+__all__ = ["squared_angle", "squared_distance", "squared_lengths"]
+
+# Sines whose squares are below that are taken with more care; rounding leaves them about 2^-150.
+_SMALL = 2.0**-110
+# Directions whose sine is less than 2^-100 are one.
+_SAME = 2.0**-200
+
+
+@kernel(fastmath=SUMS)
+def squared_distance(a: Any, b: Any) -> float:
+    """From differences, each of which is rounded once."""
+    total = 0.0
+    for j in range(a.shape[0]):
+        difference = np.float64(a[j]) - np.float64(b[j])
+        total += difference * difference
+    return total
+
+
+@intrinsic
+def _less_product(typing_context, a, b, c):  # type: ignore[no-untyped-def]
+    """a - b * c, rounded once."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.fma(builder.fneg(arguments[1]), arguments[2], arguments[0])
+
+    return types.float64(types.float64, types.float64, types.float64), generate
+
+
+@kernel(fastmath=SUMS)
+def _inner(a: Any, b: Any) -> float:
+    total = 0.0
+    for j in range(a.shape[0]):
+        total += np.float64(a[j]) * np.float64(b[j])
+    return total
+
+
+@kernel(fastmath=SUMS)
+def _rest(a: Any, b: Any, share: float) -> Any:
+    """Of b without a share of a: the squared norm, and the inner product with a."""
+    squared = along = 0.0
+    for j in range(a.shape[0]):
+        value = np.float64(a[j])
+        rest = _less_product(np.float64(b[j]), share, value)
+        squared += rest * rest
+        along += rest * value
+    return squared, along
+
+
+@kernel(fastmath=SUMS)
+def _rest_of_two(a: Any, b: Any, share: float, more: float) -> Any:
+    """Of b without two shares of a."""
+    squared = along = 0.0
+    for j in range(a.shape[0]):
+        value = np.float64(a[j])
+        rest = _less_product(_less_product(np.float64(b[j]), share, value), more, value)
+        squared += rest * rest
+        along += rest * value
+    return squared, along
+
+
+@kernel()
+def squared_angle(a: Any, b: Any, length: float, other_length: float) -> float:
+    """|a/|a| - b/|b||^2 = 2 (1 - cos), from their squared norms.
+
+    1 - cos = sin^2 / (1 + cos) where cos > 0, and the sine is what of b does not lie along a: rows in a narrow cone lose no
+    digits, as they do where they are first scaled to unit length. What rounding leaves of b along a is taken off too.
+    """
+    product = _inner(a, b)
+    cosine = product / np.sqrt(length) / np.sqrt(other_length)
+    if cosine <= 0.5:
+        return 2 * (1 - max(cosine, -1.0))
+    share = product / length
+    squared, along = _rest(a, b, share)
+    if squared < _SMALL * other_length:
+        squared, along = _rest_of_two(a, b, share, along / length)
+    squared = (squared - along * (along / length)) / other_length  # sin^2
+    return 2 * squared / (1 + min(cosine, 1.0)) if squared > _SAME else 0.0
+
+
+@kernel()
+def _squared_lengths(begin: int, end: int, rows: Any, lengths: Any) -> None:
+    for i in range(begin, end):
+        lengths[i] = _inner(rows[i], rows[i])
+
+
+@driver(_squared_lengths)
+def squared_lengths(rows: Any) -> Any:
+    """Squared norms (n,) float64 of rows (n, d)."""
+    lengths = np.empty(len(rows))
+    share(_squared_lengths, len(rows), rows, lengths)
+    return lengths
