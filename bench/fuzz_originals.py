@@ -11,7 +11,9 @@ import numpy as np
 __all__ = ["CHECKED", "KINDS", "make", "read"]
 
 # Where a checksum covers every value, other values than the original's are a fault.
-CHECKED = frozenset({"npz", "npz packed", "run", "probe", "part", "store shard", "store labels", "idx packed"})
+CHECKED = frozenset({
+    "npz", "npz packed", "run", "probe", "part", "checkpoint", "store manifest", "store shard", "store labels", "idx packed",
+})  # fmt: skip
 
 
 def _rows(n=40, d=6, dtype=np.float32):

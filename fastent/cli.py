@@ -15,8 +15,10 @@ from fastent.cli_bench import bench
 from fastent.cli_capture import capture
 from fastent.cli_config import Config
 from fastent.cli_examples import examples
+from fastent.cli_experiments import EXPERIMENTS
 from fastent.cli_experiments import app as experiments
 from fastent.cli_info import info
+from fastent.cli_kept import check_free_for_run, say_if_longer
 from fastent.cli_measure import measure
 from fastent.cli_options import (
     Activation,
@@ -230,12 +232,14 @@ def run(
         return
     from fastent.files import alone_in, output_folder, read_npy
     from fastent.training.data import load_data
-    from fastent.training.run import RECORDS_FILE, load_run
+    from fastent.training.run import RECORDS_FILE, load_run, run_to_resume
     from fastent.training.train import train
 
     with alone_in(None if out is None else output_folder(out)):
         _check_free(out, overwrite)
-        stored = load_run(out) if out is not None and not overwrite and (out / RECORDS_FILE).exists() else None
+        stored = None
+        if out is not None and not overwrite and (out / RECORDS_FILE).exists():
+            stored = run_to_resume(out, "start anew with --overwrite, or name another folder")
         points = load_data(
             data,
             labels=labels,
@@ -277,6 +281,7 @@ def run(
             if out is not None and (out / RECORDS_FILE).exists():
                 _finish(load_run(out), out, points.raw, as_json)
             raise
+        _say_if_longer(result, data, epochs, out)
         _finish(result, out, points.raw, as_json)
 
 
@@ -332,18 +337,29 @@ def _run_on_disk(data: str, labels: str, out: Path | None, as_json: bool, **opti
     except KeyboardInterrupt:
         if out is not None and (out / RECORDS_FILE).exists():
             stored = load_run(out)
-            _finish(stored, out, stored_pictures(stored.config, stored.codes), as_json)
+            _finish(stored, out, stored_pictures(stored.config, stored.codes, checked=True), as_json)
         raise
-    _finish(result, out, stored_pictures(result.config, result.codes), as_json)
+    _say_if_longer(result, data, options["epochs"], out)
+    _finish(result, out, stored_pictures(result.config, result.codes, checked=True), as_json)
     if not as_json:
         share = 100 * result.seconds_recording / result.seconds
         say(f"{result.seconds_recording:.1f} s of these ({share:.0f} %) recording")
 
 
 def _check_free(out: Path | None, overwrite: bool) -> None:
-    """Refuse the folder of a measurement."""
-    if out is not None and not overwrite and (out / "per_point.parquet").exists():
-        raise FastentError(f"{str(out)!r} holds a measurement: choose another folder, or --overwrite")
+    if out is not None and not overwrite:
+        check_free_for_run(out, EXPERIMENTS)
+
+
+def _say_if_longer(result: "Run", data: str, epochs: int | None, out: Path | None) -> None:
+    """Say it where the run that was there has more epochs than are asked for, by default too."""
+    from fastent.training.datasets import known_name
+    from fastent.training.defaults import default_epochs
+
+    if out is not None:
+        said = say_if_longer(result, default_epochs(known_name(data)) if epochs is None else epochs, out)
+        if said:
+            say(f"fastent: {said}", error=True)
 
 
 def _finish(result: "Run", out: Path | None, points: Any, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from fastent.cli_config import Config
+from fastent.cli_kept import check_free_for_experiments, check_same_experiment
 from fastent.cli_options import (
     DATA,
     NETWORK,
@@ -147,27 +148,40 @@ _COMMON: dict[str, tuple[Any, Any]] = {
 
 
 _COMMON["out"] = (_maybe(Path, "Folder for results and report; what is finished in it is not done again.", OUTPUT), None)
+_COMMON["overwrite"] = (
+    Annotated[bool, option("Replace results of other options, or of other kinds, in --out.", OUTPUT, "--overwrite")],
+    False,
+)
 _COMMON["as_json"] = (AsJson, False)
 _COMMON["config"] = (Config, None)
-_OF_ALL = ("data", "preset", "data_dir", "subset", "seed", "device", "threads", "out", "as_json", "config")
+_OF_ALL = ("data", "preset", "data_dir", "subset", "seed", "device", "threads", "out", "overwrite", "as_json", "config")
+# Where results go and what they are computed with, which say nothing of what they are.
+_ASIDE = ("out", "config", "threads", "device")
 
 
 def _command(names: tuple[str, ...], options: dict[str, tuple[Any, Any]]) -> Any:
     """A function with these options, that carries out these experiments and writes one report of them."""
 
     @plain_errors
-    def command(as_json: bool, **given: Any) -> None:
+    def command(as_json: bool, overwrite: bool, **given: Any) -> None:
         results: list[Result] = []
         out = given["out"]
         from fastent.files import alone_in, output_folder
 
+        asked = {key: value for key, value in given.items() if key not in _ASIDE}
+        if Path(asked["data"]).exists():
+            asked["data"] = str(Path(asked["data"]).absolute())
         with alone_in(None if out is None else output_folder(out)):
+            if out is not None and not overwrite:
+                check_free_for_experiments(out, names, asked)
             for name in names:
                 results.append(_carry_out(name, given))
                 if out is not None:
                     from fastent.report.experiments import write_experiments_report
 
-                    results[-1].save(out)
+                    if not overwrite:
+                        check_same_experiment(results[-1], out)
+                    results[-1].save(out, asked=asked)
                     write_experiments_report(results, out / "report.html", command=shlex.join(["fastent", *sys.argv[1:]]))
                 if not as_json:
                     show(results[-1])

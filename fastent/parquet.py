@@ -71,8 +71,10 @@ class ParquetSource(Source):
         return rows.reshape(count, self.shape[1]).astype(self.dtype, copy=False)
 
     def read(self, start: int, stop: int) -> Array:
-        rows = np.empty((stop - start, self.shape[1]), self.dtype)
         done, at = start, bisect_right(self._starts, start) - 1
+        if start < stop:
+            self._group(at)  # before there is room for rows of a width that the values may contradict
+        rows = np.empty((stop - start, self.shape[1]), self.dtype)
         while done < stop:
             begin, end = self._starts[at], min(self._starts[at + 1], stop)
             if end > done:
@@ -82,8 +84,10 @@ class ParquetSource(Source):
         return rows
 
     def take(self, rows: NDArray[np.int64]) -> Array:
-        found = np.empty((len(rows), self.shape[1]), self.dtype)
         group = np.searchsorted(self._starts, rows, side="right") - 1
+        if len(rows):
+            self._group(int(group.min()))
+        found = np.empty((len(rows), self.shape[1]), self.dtype)
         for at in np.unique(group):
             here = group == at
             found[here] = self._group(at)[rows[here] - self._starts[at]]

@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 import fastent
-from fastent.files import atomic_path, output_folder, read_npz
+from fastent.files import output_folder
+from fastent.sealed import read_sealed_npz, write_sealed_npz
 
 __all__ = ["Arrays", "Parts", "Unfinished", "identity"]
 
@@ -23,6 +23,8 @@ Arrays = dict[str, NDArray[Any]]
 
 # What long work has so far is kept this often.
 _SECONDS = 30.0
+# Of what the files hold: parts of another format are other files. 2: with checksums.
+_FORMAT = 2
 _OURS = re.compile(r"\.?[\w-]+-[0-9a-f]{12}(\.unfinished)?\.npz(\..+)?")
 
 
@@ -30,12 +32,12 @@ class Parts:
     """Keeps finished parts in a folder; without a folder they are made whenever they are asked for.
 
     A part's file is named after a digest of everything that its result depends on. A part of other data, options or another
-    version is another file: nothing has to be compared, refused or cleared away to be right.
+    version is another file: nothing has to be compared, refused or cleared away to be right. A part that is damaged is refused.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None, *, name: str = "parts", compress: bool = True) -> None:
         self._folder = None if folder is None else output_folder(Path(folder) / name)
-        self._save = np.savez_compressed if compress else np.savez
+        self._compress = compress
 
     def keep(self, name: str, depends_on: dict[str, Any], make: Callable[[], Arrays]) -> Arrays:
         """Return the arrays of a part, made now unless an earlier call or process has finished it."""
@@ -43,10 +45,9 @@ class Parts:
             return make()
         path = self._folder / f"{name}-{identity(depends_on)}.npz"
         if path.exists():
-            return read_npz(path, f"remove {str(path)!r}, so that it is made again")
+            return read_sealed_npz(path, f"remove {str(path)!r}, so that it is made again")
         arrays = make()
-        with atomic_path(path) as temporary:
-            self._save(temporary, **arrays)  # type: ignore[arg-type]
+        write_sealed_npz(path, arrays, compress=self._compress)
         return arrays
 
     @property
@@ -86,15 +87,14 @@ class Unfinished:
     def keep(self, arrays: Arrays) -> None:
         if self._path is None:
             return
-        with atomic_path(self._path) as temporary:
-            np.savez(temporary, **arrays)  # type: ignore[arg-type]
+        write_sealed_npz(self._path, arrays, compress=False)
         self._kept = time.monotonic()
 
     def kept(self) -> Arrays | None:
         """What was kept last, if anything."""
         if self._path is None or not self._path.exists():
             return None
-        return read_npz(self._path, f"remove {str(self._path)!r}, so that it is begun again")
+        return read_sealed_npz(self._path, f"remove {str(self._path)!r}, so that it is begun again")
 
 
 def identity(depends_on: dict[str, Any]) -> str:
@@ -102,5 +102,6 @@ def identity(depends_on: dict[str, Any]) -> str:
     import torch
 
     threads = depends_on.get("threads") or torch.get_num_threads()
-    everything = {**depends_on, "fastent": fastent.__version__, "threads": threads, "byteorder": sys.byteorder}
+    machine = {"threads": threads, "byteorder": sys.byteorder}
+    everything = {**depends_on, **machine, "fastent": fastent.__version__, "format": _FORMAT}
     return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:12]

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import fastent as fe
 from fastent.cli import app
+from fastent.sealed import with_checksum
 from fastent.streaming.layers import batches, watching
 from fastent.streaming.store import open_store
 
@@ -323,7 +324,7 @@ def test_a_capture_goes_on_where_it_stopped(tmp_path, kind, stop):
     assert model.rows <= max(N - stop + 24, 0) or stop < 24  # what is on disk does not pass through the model again
     again = Stops()
     fe.capture(again, LOADERS[kind](), ["layer"], tmp_path / "parts", shard_rows=16)
-    assert again.rows == (8 if kind in ("map", "subset") else 0)  # the first batch, to see whether they give the same
+    assert again.rows == 8  # the first batch, to see whether it gives the same
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -338,8 +339,6 @@ def test_a_capture_goes_on_with_the_same_computation_alone(tmp_path, kind, dtype
     call = {"layers": ["1"], "out": tmp_path, "shard_rows": 16, "dtype": dtype}
     with contextlib.suppress(ZeroDivisionError):
         fe.capture(model(nn.LeakyReLU(0.1), None if complete else 60), LOADERS[kind](), **call)
-    if complete and kind not in ("map", "subset"):
-        return  # there is no batch to be had without going through the loader
     before = files(tmp_path)
     for other in (nn.LeakyReLU(0.13), nn.Tanh()):
         with pytest.raises(fe.FastentError, match=r"other outputs of layer '1'.*another folder, or use overwrite=True"):
@@ -365,20 +364,32 @@ def test_going_on_draws_nothing(tmp_path):
         assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before  # noqa: NPY002
 
 
-def test_rows_on_disk_are_not_even_loaded(tmp_path):
-    class Counted(TensorDataset):
-        loaded = 0
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("kind", ["map", "list"])
+def test_a_capture_goes_on_with_the_same_rows_and_labels_alone(tmp_path, kind, complete):
+    X, y = small_data().tensors
 
-        def __getitem__(self, row):
-            self.loaded += 1
-            return super().__getitem__(row)
+    def again(X, y):
+        batches = DataLoader(TensorDataset(X, y), batch_size=8)
+        return fe.capture(Stops(), batches if kind == "map" else list(batches), ["layer"], tmp_path, shard_rows=16)
 
-    data = Counted(*small_data().tensors)
-    with pytest.raises(ZeroDivisionError):
-        fe.capture(Stops(90), DataLoader(data, batch_size=8), ["layer"], tmp_path, shard_rows=16)
-    data.loaded = 0
-    fe.capture(Stops(), DataLoader(data, batch_size=8), ["layer"], tmp_path, shard_rows=16)
-    assert data.loaded == 8 + N - 80  # the first batch, to see that the data are the same
+    with contextlib.suppress(ZeroDivisionError):
+        fe.capture(Stops(None if complete else 90), LOADERS[kind](), ["layer"], tmp_path, shard_rows=16)
+    before = files(tmp_path)
+    other_rows, other_labels = X.clone(), y.clone()
+    other_rows[40, 2] += 1
+    other_labels[60] += 1
+    for changed, where in (((other_rows, y), "32 to 47"), ((X, other_labels), "48 to 63")):
+        with pytest.raises(fe.FastentError, match=f"other inputs or labels in the rows {where}: name another folder"):
+            again(*changed)
+        assert files(tmp_path) == before
+    if complete and kind == "list":
+        for rows, reason in ((N - 3, "103 rows, and the loader has|the batch size"), (N, None)):
+            with pytest.raises(fe.FastentError, match=reason) if reason else contextlib.nullcontext():
+                again(X[:rows], y[:rows])
+        with pytest.raises(fe.FastentError, match="103 rows, and the loader has more"):
+            fe.capture(Stops(), [*LOADERS[kind](), *LOADERS[kind]()], ["layer"], tmp_path, shard_rows=16)
+    assert again(X, y).complete
 
 
 def test_an_unfinished_store_says_so(tmp_path):
@@ -602,6 +613,8 @@ def test_a_flipped_byte(tmp_path, at):
     path = damaged(tmp_path, flip)
     for look in (
         lambda: open_store(path).verify(),
+        lambda: fe.open(path, "4")[:],
+        lambda: fe.open(path, "4")[[45]],
         lambda: fe.capture(small_model(), loader(), ["0", "4"], path, shard_rows=40),
     ):
         with pytest.raises(fe.FastentError, match=r"01-4\.00001\.npy"):
@@ -625,7 +638,11 @@ def test_a_flipped_byte(tmp_path, at):
         lambda m: m.update(labels=None),
         lambda m: m.update(labels="nonsense"),
         lambda m: m.update(format="other"),
-        lambda m: m.update(version=2),
+        lambda m: m.update(version=1),
+        lambda m: m.update(version=3),
+        lambda m: m.update(pooling="cls"),
+        lambda m: m["throughput"].update(seconds=1.0),
+        lambda m: m.pop("checksum"),
         lambda m: m.pop("shards"),
         lambda m: m.pop("model"),
         lambda m: m.update(shards=3),
@@ -1014,12 +1031,20 @@ def test_flipped_labels_are_never_measured(tmp_path):
         lambda m: m.update(throughput={"seconds": "long"}),
         lambda m: m.update(loader=[], pooling=3),
         lambda m: m.update(layers={}),
+        lambda m: m["shards"][1].update(digest=3),
+        lambda m: m["shards"][1].update(inputs={"file": "inputs.00001.npy", "sha256": ""}),
+        lambda m: m["shards"][1].pop("digest"),
     ],
 )
-def test_odd_values_in_a_manifest(tmp_path, change):
+@pytest.mark.parametrize("sealed", [True, False])
+def test_odd_values_in_a_manifest(tmp_path, change, sealed):
     def edit(file, place):
         manifest = json.loads(place.read_text())
         change(manifest)
+        if sealed:
+            del manifest["checksum"]
+            throughput = {name: value for name, value in manifest.pop("throughput").items() if name != "checksum"}
+            manifest = {**with_checksum(manifest), "throughput": with_checksum(throughput)}
         place.write_text(json.dumps(manifest))
 
     path = damaged(tmp_path, edit)

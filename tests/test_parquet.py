@@ -1,5 +1,7 @@
 """Parquet as people bring it: read, or refused with a line that converts it, which is run here."""
 
+import base64
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.feather
@@ -191,3 +193,18 @@ def test_tensors_of_torch_and_arrow_files_come_with_their_conversion(tmp_path, m
             fe.open(name)
         exec(str(error.value).split("convert it with ")[1], NAMES | {"torch": torch})
         np.testing.assert_allclose(fe.open(made)[:], X, rtol=1e-2)
+
+
+def test_a_width_that_the_values_contradict(tmp_path):
+    """As a flipped bit makes of it: no room is made for rows of that width."""
+    path = write(tmp_path / "X.parquet", emb=fixed(np.zeros((N, 37), np.float32)))
+    kept = pq.read_metadata(path).metadata[b"ARROW:schema"]
+    schema = base64.b64decode(kept)
+    assert schema.count((37).to_bytes(4, "little")) == 1
+    wide = base64.b64encode(schema.replace((37).to_bytes(4, "little"), (1 << 30).to_bytes(4, "little")))
+    path.write_bytes(path.read_bytes().replace(kept, wide))
+    source = fe.open(path)
+    assert source.shape == (N, 1 << 30)
+    for rows in (slice(None), slice(30, 40), [49, 0]):
+        with pytest.raises(fe.FastentError, match=r"X\.parquet' is damaged .* lists to be of size=1073741824"):
+            source[rows]

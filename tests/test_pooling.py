@@ -83,8 +83,9 @@ def test_a_damaged_list_of_inputs_is_seen(tmp_path):
     fe.capture(Words(), [{"input_ids": ids, "attention_mask": mask.long()}], ["layer"], tmp_path, pooling="tokens")
     file = tmp_path / "inputs.00000.npy"
     file.write_bytes(file.read_bytes()[:-1] + b"\1")
-    with pytest.raises(fe.FastentError, match=r"inputs\.00000\.npy' is not what was written"):
-        open_store(tmp_path).verify()
+    for look in (lambda: open_store(tmp_path).verify(), lambda: open_store(tmp_path).row_ids):
+        with pytest.raises(fe.FastentError, match=r"inputs\.00000\.npy' is not what was written"):
+            look()
     file.unlink()
     with pytest.raises(fe.FastentError, match=r"inputs\.00000\.npy"):
         open_store(tmp_path)
@@ -119,6 +120,28 @@ def test_a_capture_of_tokens_goes_on_where_it_stopped(tmp_path, kind):
     assert again.manifest["shards"] == whole.manifest["shards"]
     assert again.row_ids.tolist() == np.repeat(np.arange(30), LENGTHS.repeat(5)).tolist()
     assert again.complete
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_capture_of_tokens_goes_on_with_the_same_inputs_alone(tmp_path, complete):
+    ids, mask = sentences(lengths=LENGTHS.repeat(5))
+    own = torch.arange(ids.numel()).reshape(ids.shape)
+    parts = {"input_ids": ids, "attention_mask": mask.long(), "labels": own}
+    options = {"layers": ["layer"], "out": tmp_path, "pooling": "tokens", "shard_rows": 20}
+    with contextlib.suppress(ZeroDivisionError):
+        fe.capture(Stops(None if complete else 22), batched(parts, 4), **options)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name in parts:
+        changed = parts[name].clone()
+        changed[13, 0] = 1 - changed[13, 0]
+        with pytest.raises(fe.FastentError, match="a capture with other inputs or labels in the rows 12 to 15: name another"):
+            fe.capture(Stops(), batched({**parts, name: changed}, 4), **options)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    if complete:
+        fewer = {name: part[:24] for name, part in parts.items()}
+        with pytest.raises(fe.FastentError, match="a capture with 30 rows, and the loader has 24"):
+            fe.capture(Stops(), batched(fewer, 4), **options)
+    assert len(fe.capture(Stops(), batched(parts, 4), **options)) == int(mask.sum())
 
 
 def test_what_has_no_tokens_is_refused(tmp_path):

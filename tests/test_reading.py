@@ -401,8 +401,8 @@ def test_errors_of_models_are_said_to_be_theirs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.py").write_text("1 / 0")
     for model, words in {
-        (lambda: torch.nn.Linear(3, 2)): "cannot take a row of 64 features",
-        (lambda: 1 / 0): "model() raises an error: mend the model (ZeroDivisionError",
+        (lambda: torch.nn.Linear(3, 2)): "the model does not take rows (2, 64) (RuntimeError",
+        (lambda: 1 / 0): "model() cannot make a network (ZeroDivisionError: division by zero)",
         "broken:make": "cannot be imported (ZeroDivisionError: division by zero)",
     }.items():
         refused(lambda model=model: fe.train("digits", model=model, seeds=1, epochs=1), words)

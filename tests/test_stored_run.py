@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import fastent as fe
+from fastent.sealed import read_sealed_npz, write_sealed_npz
 from fastent.training.data import reload_data
 
 
@@ -24,11 +25,11 @@ def stored(tmp_path_factory):
     for step in range(3):
         probe(step)
     probe.save(folder / "probe")
-    return {name: dict(np.load(folder / name / f"{name}.npz")) for name in ("run", "probe")}
+    return {name: read_sealed_npz(folder / name / f"{name}.npz", "") for name in ("run", "probe")}
 
 
 def write(folder, name, arrays):
-    np.savez(folder / f"{name}.npz", **arrays)
+    write_sealed_npz(folder / f"{name}.npz", arrays)
     return folder
 
 
@@ -67,6 +68,7 @@ WRONG = {
     "other layers": lambda a: with_config(a, hidden=[4]),
     "batches of nothing": lambda a: with_config(a, batch_size=0),
     "classes in a list": lambda a: with_config(a, classes=["parity"]),
+    "one digest": lambda a: with_config(a, digests="0123456789abcdef"),
 }
 
 
@@ -82,11 +84,12 @@ def test_a_run_that_does_not_fit(tmp_path, stored, wrong):
 def test_a_run_that_fits(tmp_path, stored):
     run = fe.load_run(write(tmp_path, "run", stored["run"]))
     assert run.radius.shape == (2, 4, 2, 2)
-    # As versions before wrote it, without what came later.
+    # As versions before wrote it, without what came later, and without a checksum.
     before = {
         name: array for name, array in stored["run"].items() if name not in ("mixing", "neighbor_error", "seconds_recording")
     }
-    np.testing.assert_array_equal(fe.load_run(write(tmp_path, "run", before)).radius, run.radius)
+    np.savez(tmp_path / "run.npz", **before)
+    np.testing.assert_array_equal(fe.load_run(tmp_path).radius, run.radius)
 
 
 def test_a_configuration_without_its_data(stored):

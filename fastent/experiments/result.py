@@ -95,10 +95,14 @@ class Result(ABC):
             "config": as_plain(self.config),
         }
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write NAME.json and NAME.svg into a folder, which is made if it is missing."""
+    def save(self, folder: str | os.PathLike[str], *, asked: dict[str, Any] | None = None) -> None:
+        """Write NAME.json and NAME.svg into a folder, which is made if it is missing.
+
+        `asked` is kept in the JSON too: the options of the command line that it was asked with.
+        """
         place = output_folder(folder)
-        write_text(place / f"{self.name}.json", json.dumps(self.as_json(), indent=2, allow_nan=False) + "\n")
+        found = self.as_json() | ({} if asked is None else {"asked": asked})
+        write_text(place / f"{self.name}.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
         self.save_picture(place / f"{self.name}.svg")
 
     def save_picture(self, path: str | os.PathLike[str]) -> None:

@@ -18,7 +18,7 @@ from fastent.training.data import Data, load_data
 from fastent.training.datasets import known_name
 from fastent.training.defaults import PRESETS, default_epochs
 from fastent.training.modules import find_factory, model_digest
-from fastent.training.run import RECORDS_FILE, Run, load_run
+from fastent.training.run import RECORDS_FILE, Run, run_to_resume
 from fastent.training.train import train
 
 __all__ = ["Setting"]
@@ -117,16 +117,25 @@ class Setting:
         }
 
     def train(self, name: str, *, total: int = 1, **options: Any) -> Run:
-        """Train and record the networks; finished and interrupted runs are taken up from where they are kept."""
+        """Train and record the networks; finished and interrupted runs are taken up from where they are kept.
+
+        The tables beside a finished run are written again: it may have been killed before it came to them.
+        """
+        from fastent.training.tables import write_tables
+
         setting = self.changed(**{key: value for key, value in options.items() if key != "exclude_per_seed"})
         mask = options.get("exclude_per_seed")
         depends_on = setting.config if mask is None else {**setting.config, "mask": self.digest(mask)}
         place = self.parts.place(name, depends_on)
-        resume = load_run(place) if place is not None and (place / RECORDS_FILE).exists() else None
+        resume = None
+        if place is not None and (place / RECORDS_FILE).exists():
+            resume = run_to_resume(place, f"remove {str(place)!r}, so that it is trained again")
         if resume is None or not resume.complete:
             resume = setting.train_afresh(name, total=total, checkpoint=place, resume=resume, exclude_per_seed=mask)
             if place is not None:
                 resume.save(place)
+        elif place is not None:
+            write_tables(resume, place)
         self._done.append(name)
         return resume
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastent.errors import FastentError
 from fastent.files import atomic_path
 from fastent.integrations.attaching import Attachment
 from fastent.lazy import needed
+from fastent.reading import reading
+from fastent.sealed import check_seal, seal
 from fastent.streaming.probe import Probe
 
 __all__ = ["ProbeCallback"]
@@ -20,6 +21,7 @@ _TrainerCallback: Any = needed("transformers", "TrainerCallback")
 
 # The Trainer's epoch is a sum of fractions.
 _TOLERANCE = 1e-6
+_REMEDY = "resume from another checkpoint, or delete this file to begin the records anew"
 
 
 class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
@@ -123,6 +125,7 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
             return
         with atomic_path(folder / self._file) as temporary:
             torch.save(self._attached.state_dict(), temporary)
+            seal(temporary)
 
     def _count(self, waiting: int, state: Any, loader: Any) -> None:
         """One more batch; `waiting` is by how many more or fewer there are whose gradients no update has used."""
@@ -141,13 +144,9 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
 
         path = Path(self._resume or _checkpoint(args, step)) / self._file
         if path.is_file():
-            try:
+            check_seal(path, _REMEDY)
+            with reading(path, _REMEDY, "no file of this callback"):
                 kept = torch.load(path, weights_only=True)
-            except Exception as error:
-                raise FastentError(
-                    f"{str(path)!r} cannot be read, it is damaged or no file of this callback ({type(error).__name__}): resume "
-                    "from another checkpoint, or delete this file to begin the records anew"
-                ) from error
             self._attached.load_state_dict(kept)
         else:
             warnings.warn(

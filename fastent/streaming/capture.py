@@ -15,22 +15,16 @@ from fastent.evaluation import placed
 from fastent.files import alone_in, output_folder
 from fastent.options import choice, whole_number
 from fastent.progress import Progress, interruptible, reporting
+from fastent.streaming.batching import batches, n_rows
 from fastent.streaming.layers import POOLINGS, Inputs, Look, moved, named_layers, unwrapped, watching
-from fastent.streaming.loaders import (
-    add_to_digest,
-    batches_from_row,
-    check_order,
-    fingerprint,
-    first_batch,
-    seekable,
-    total_rows,
-)
+from fastent.streaming.loaders import add_to_digest, check_order, fingerprint, total_rows
 from fastent.streaming.pooling import token_labels
 from fastent.streaming.store import (
     DTYPES,
     Manifest,
     ShardWriter,
     Store,
+    digest_of_batches,
     inputs_of,
     new_manifest,
     open_store,
@@ -40,6 +34,8 @@ from fastent.streaming.store import (
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    _Batch = tuple[Inputs, Tensor | None, str]  # inputs, labels, and what tells them from others
 
 __all__ = ["capture"]
 
@@ -59,10 +55,10 @@ def capture(
 ) -> Store:
     """Run a model once over a loader and write what the named layers put out to a folder, to be opened by `fe.open`.
 
-    The same call goes on after an interruption, with the bits of a call that was none: rows that are on disk are verified, not
-    computed again. A plain DataLoader is entered where the capture stopped; any other iterable is gone through from its start.
-    The first batch passes through the model again, which shows whether it computes what it did. What is drawn anew in every
-    pass, in the data or in the model, cannot be continued.
+    The same call resumes after an interruption, with the bits of an uninterrupted call. Rows on disk are compared with their
+    checksums and not computed again. Their inputs and labels are loaded again, without the model, and must be those of before:
+    a folder never mixes two data sets. The first batch passes through the model again, which shows whether it computes what it
+    did. What is drawn anew in every pass, in the data or in the model, cannot be continued.
 
     Parameters
     ----------
@@ -99,8 +95,8 @@ def capture(
     ------
     FastentError
         Unknown layers, or called twice in a pass; a shuffling loader; masks that cannot be used; values that are not finite, or
-        out of the dtype's range; a folder that holds another capture, or a damaged one; no space left (rows written so far are
-        safe).
+        out of the dtype's range; a folder that holds a capture of other rows, labels, weights or options, or a damaged one; no
+        space left (rows written so far are safe).
 
     Notes
     -----
@@ -154,21 +150,21 @@ def capture(
         if manifest is not None:
             stored = open_store(folder, unfinished=True)
             stored.verify(progress)
-            if seekable(loader):
-                # By itself, and not before the rest: what is random there is drawn as if nothing had been before.
-                with placed(model, device) as place, watching(model, names, pooling) as look:
-                    _check_first_batch(stored, moved(first_batch(loader), place), look)
-            if stored.complete:
-                return stored
         interrupted = stack.enter_context(interruptible())
         place = stack.enter_context(placed(model, device))
         look = stack.enter_context(watching(model, names, pooling))
         report = stack.enter_context(reporting(progress, "capture", total or 0))
-        writer = None if manifest is None else stack.enter_context(ShardWriter(folder, manifest, shard_rows))
-        seen = None if manifest is None or seekable(loader) else partial(_check_first_batch, stored, look=look, place=place)
         of_tokens = pooling == "tokens"
-        stream = batches_from_row(loader, 0 if manifest is None else inputs_of(manifest), seen, tokens=of_tokens)
-        for inputs, labels in _until_interrupted(stream, interrupted):
+        stream: Iterator[_Batch] = map(_identified, _until_interrupted(batches(loader, tokens=of_tokens), interrupted))
+        writer = None
+        if manifest is not None:
+            stream = _beyond(stream, stored, partial(_check_first_batch, stored, look=look, place=place), report)
+            if stored.complete:
+                for _ in stream:
+                    raise _another(folder, f"{len(stored):,} rows, and the loader has more")
+                return stored
+            writer = stack.enter_context(ShardWriter(folder, manifest, shard_rows))
+        for inputs, labels, digest in stream:
             _, found = look(moved(inputs, place))
             row = 0 if writer is None else writer.rows
             arrays = [_on_disk(name, tensor, dtype, row) for name, tensor in found.items()]
@@ -184,7 +180,7 @@ def capture(
                 writer = stack.enter_context(ShardWriter(folder, manifest, shard_rows))
                 writer.write_manifest()
                 remove_leftovers(folder, manifest)  # of the store that is overwritten
-            _append(writer, names, arrays, known, *numbers)
+            _append(writer, names, arrays, known, *numbers, digest=digest)
             speed = writer.throughput()
             report(writer.inputs, f"{speed['rows_per_second']:,.0f} rows/s, {speed['megabytes_per_second']:.1f} MB/s")
         if writer is None:
@@ -218,6 +214,47 @@ def _check_that_it_is_the_same(manifest: Manifest, asked: dict[str, Any], folder
     for name, was in there.items():
         if was != now[name]:
             raise _another(folder, f"{name} {was}, not {now[name]}")
+
+
+def _identified(batch: "tuple[Inputs, Tensor | None]") -> "_Batch":
+    inputs, labels = batch
+    return inputs, labels, fingerprint((inputs, labels))
+
+
+def _beyond(
+    stream: "Iterator[_Batch]", stored: Store, first: Callable[[Inputs], None], report: Callable[[int, str], None]
+) -> "Iterator[_Batch]":
+    """The batches after the rows of a store, once all before were found to be what the store was made of.
+
+    `first` is told the inputs of the first batch of all.
+    """
+    row = 0
+    for shard in stored.manifest["shards"]:
+        end, digests = _end(stored, shard), list[str]()
+        begin = row
+        while row < end:
+            inputs, _, digest = next(stream, (None, None, ""))
+            if inputs is None:
+                raise _another(stored.path, f"{inputs_of(stored.manifest):,} rows, and the loader has {row:,}")
+            if row == 0:
+                first(inputs)
+            row += n_rows(inputs)
+            digests.append(digest)
+            report(row, "comparing the inputs with those of before")
+        if row > end:
+            raise FastentError(f"loader has no batch that begins at row {end}, as before: use the batch size of the first call")
+        if digest_of_batches(digests) != shard["digest"]:
+            raise _another(stored.path, f"other inputs or labels in the rows {begin:,} to {end - 1:,}")
+    for number, batch in enumerate(stream):
+        if row == 0 and number == 0:
+            first(batch[0])
+        yield batch
+
+
+def _end(stored: Store, shard: dict[str, Any]) -> int:
+    """The number of the input after the last one of a shard."""
+    end: int = shard["start"] + shard["rows"]
+    return int(stored.row_ids[end - 1]) + 1 if stored.manifest["pooling"] == "tokens" else end
 
 
 def _check_first_batch(stored: Store, inputs: Inputs, look: Look, place: Any = None) -> None:
@@ -259,7 +296,12 @@ def _manifest(asked: dict[str, Any], arrays: list[NDArray[Any]], labels: NDArray
 
 
 def _append(
-    writer: ShardWriter, names: list[str], arrays: list[NDArray[Any]], labels: NDArray[Any] | None, *numbers: NDArray[Any]
+    writer: ShardWriter,
+    names: list[str],
+    arrays: list[NDArray[Any]],
+    labels: NDArray[Any] | None,
+    *numbers: NDArray[Any],
+    digest: str,
 ) -> None:
     """Append a batch that is of the same form as those before."""
     for name, array, layer in zip(names, arrays, writer.manifest["layers"], strict=True):
@@ -274,7 +316,7 @@ def _append(
             f"loader yields labels of dtype {writer.manifest['labels']} and then of {kind} at row {writer.rows}: "
             "every row needs one, or none"
         )
-    writer.add(*arrays, *(() if labels is None else (labels,)), *numbers)
+    writer.add(*arrays, *(() if labels is None else (labels,)), *numbers, digest=digest)
 
 
 def _on_disk(name: str, rows: "Tensor", dtype: str, start: int) -> NDArray[Any]:

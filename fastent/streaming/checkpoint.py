@@ -11,12 +11,15 @@ from typing import Any, Self
 import torch
 
 from fastent.errors import FastentError
-from fastent.files import alone_in, atomic_path, first_line, output_folder
+from fastent.files import alone_in, atomic_path, output_folder
+from fastent.reading import first_line, reading
+from fastent.sealed import check_seal, seal
 
 __all__ = ["CHECKPOINT_FILE", "Checkpoint"]
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _WEIGHTS_FOLDER = "checkpoint-weights"
+_REMEDY = "start anew (resume=False, or --overwrite)"
 # Weights in that folder, or what a killed process left of some.
 _WEIGHTS = re.compile(r"network\d+-update\d+\.pt|\.network\d+-update\d+\.pt\..+\.pt")
 # What a run is, and what is written beside one.
@@ -30,7 +33,8 @@ class Checkpoint:
     """State and weights in a folder; or weights in memory, and no state, without one.
 
     Weights are written at once, but forgotten only after a state is kept that does not need them any more: whenever the
-    process ends, the state in the folder finds the weights that it knows of. What is not of a run is left alone.
+    process ends, the state in the folder finds the weights that it knows of. What is not of a run is left alone. State and
+    weights carry checksums: what is damaged is refused.
 
     A context manager: within it no other process trains in the folder.
 
@@ -119,8 +123,10 @@ class Checkpoint:
 def _write(path: Path, value: Any) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
-        with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-            torch.save(value, stream)
+        with atomic_path(path) as temporary:
+            with open(temporary, "wb") as stream:
+                torch.save(value, stream)
+            seal(temporary)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError of its own
         reason = getattr(error, "strerror", None) or first_line(error)
         raise FastentError(
@@ -130,9 +136,6 @@ def _write(path: Path, value: Any) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
+    check_seal(path, _REMEDY)
+    with reading(path, _REMEDY, "no checkpoint of fastent's"):
         return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
-    except Exception as error:  # a damaged file can raise anything
-        raise FastentError(
-            f"{str(path)!r} is damaged or missing ({first_line(error)}): start anew (resume=False, or --overwrite)"
-        ) from error

@@ -118,8 +118,9 @@ def train_streamed(
         A folder in which everything is kept that it takes to go on: once a minute at most, at the end, and on Ctrl-C or
         SIGTERM, which then raise KeyboardInterrupt and leave the run so far there too, for `fe.load_run`.
     resume : bool
-        Go on from what the folder holds, to the bits of a run that was not interrupted; or else start anew. Asked for fewer
-        epochs than were trained already, it makes the last pass and returns what there is.
+        Go on from what the folder holds, to the bits of a run that was not interrupted; or else start anew. A checkpoint of
+        other rows, labels, test data or options is refused; the data are read once to see that. Asked for fewer epochs than
+        were trained already, it makes the last pass and returns what there is.
     device, threads, progress
         As for `fe.train`.
 
@@ -133,7 +134,8 @@ def train_streamed(
     Raises
     ------
     FastentError
-        Bad data or options; NaN in the data; a loss that is no longer finite; a checkpoint of another run; a full disk.
+        Bad data or options; NaN in the data; a loss that is no longer finite; a checkpoint of another run, or a
+        damaged one; a full disk.
 
     Examples
     --------
@@ -159,7 +161,8 @@ def train_streamed(
         "source": str(data) if isinstance(data, (str, os.PathLike)) else None,
         "labels": str(labels) if isinstance(labels, (str, os.PathLike)) else None,
         "streamed": True,
-        "fingerprint": rows.fingerprint,
+        "fingerprint": None,  # known when all rows were read
+        "digests": {},
         "picture": None if rows.train.picture is None else list(rows.train.picture),
         "classes": of_labels,
         "standardize": standardize,

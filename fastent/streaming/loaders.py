@@ -2,21 +2,16 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastent.errors import FastentError
-from fastent.streaming.batching import Inputs, batches, n_rows
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = [
-    "batches_from_row", "check_order", "drawn_alike", "fingerprint", "first_batch", "seed_with", "seekable", "stretch",
-    "total_rows",
+    "add_to_digest", "check_order", "drawn_alike", "fingerprint", "seed_with", "seekable", "stretch", "total_rows",
 ]  # fmt: skip
 
 
@@ -121,42 +116,10 @@ def seed_with(*numbers: int) -> None:
     torch.default_generator.manual_seed(seed)
 
 
-def first_batch(loader: Any) -> Inputs:
-    """Its inputs."""
-    few = stretch(loader, 0, 1, workers=0) if seekable(loader) else loader
-    for inputs, _ in batches(few):
-        return inputs
-    raise FastentError("loader has no rows: at least one batch is needed")
-
-
-def batches_from_row(
-    loader: Any, row: int, first: Callable[[Inputs], None] | None = None, *, tokens: bool = False
-) -> "Iterator[tuple[Inputs, Tensor | None]]":
-    """The batches from `row` on, the first of a batch: without loading those before where that is possible.
-
-    Where it is not, `first` is told the inputs of the first batch if they are none of these. With `tokens`, labels may be
-    (b, tokens).
-    """
-    n = total_rows(loader)
-    if row and n is not None:
-        if row < n:
-            yield from batches(stretch(loader, row, n), tokens=tokens)
-        return
-    before = 0
-    for inputs, labels in batches(loader, tokens=tokens):
-        if before >= row:
-            yield inputs, labels
-        elif before == 0 and first is not None:
-            first(inputs)
-        before += n_rows(inputs)
-        if before > row > before - n_rows(inputs):
-            raise FastentError(f"loader has no batch that begins at row {row}, as before: use the batch size of the first call")
-
-
-def fingerprint(inputs: Inputs) -> str:
-    """SHA-256 of what a model is given, 16 digits of it."""
+def fingerprint(batch: Any) -> str:
+    """SHA-256 of what a model is given, or of that with its labels, 16 digits of it."""
     digest = hashlib.sha256()
-    add_to_digest(digest, inputs)
+    add_to_digest(digest, batch)
     return digest.hexdigest()[:16]
 
 

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.files import atomic_path, output_folder, read_npz, write_parquet, write_text
+from fastent.files import output_folder, write_parquet, write_text
 from fastent.options import choice
 from fastent.printable import printable, storable
 from fastent.reading import as_path, is_there, listed, parse_json, reading
+from fastent.sealed import read_sealed_npz, write_sealed_npz
 from fastent.training.defaults import DEFAULTS
 from fastent.training.inversion import Rule, find_inversion
 
@@ -220,8 +221,7 @@ class ProbeRecords:
         self.to_parquet(folder / "curves.parquet")
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         arrays |= {f"scalar.{name}": values for name, values in self.scalars.items()}
-        with atomic_path(folder / _FILE) as temporary:
-            np.savez_compressed(temporary, config=json.dumps(self.config), layers=np.array(self.layers), **arrays)
+        write_sealed_npz(folder / _FILE, {"config": json.dumps(self.config), "layers": np.array(self.layers), **arrays})
 
     def plot(
         self,
@@ -289,7 +289,7 @@ def load_probe(folder: str | os.PathLike[str]) -> ProbeRecords:
     if not is_there(path):
         raise FastentError(f"no records in {str(folder)!r}: {_FILE} is missing; name a folder that a probe was saved to")
     remedy = "save the probe again"
-    arrays = read_npz(path, remedy)
+    arrays = read_sealed_npz(path, remedy, earlier=True)
     missing = [name for name in ("config", "layers", *_ARRAYS) if name not in arrays and name != "distance"]
     if missing:
         raise FastentError(f"{str(path)!r} holds no records of a probe, it lacks {listed(missing)}: name another folder")

@@ -1,6 +1,5 @@
 """From what a caller names, a data set on disk or in memory, to rows, classes and the shape of its pictures."""
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +13,9 @@ from fastent.errors import FastentError
 from fastent.files import read_array, read_npy
 from fastent.opening import open_source
 from fastent.training.data import class_codes
+from fastent.training.digests import CLASSES, POINTS, DataDigest
 
 __all__ = ["Rows", "TrainingRows", "open_rows", "open_training", "stored_pictures"]
-
-_FINGERPRINTED = 256
 
 
 class Rows(NamedTuple):
@@ -28,7 +26,7 @@ class Rows(NamedTuple):
 
 
 class TrainingRows(NamedTuple):
-    """Training rows with labels as stored, class codes, classes and a fingerprint; test rows and their codes, or None."""
+    """Training rows with labels as stored, class codes and classes; test rows and their codes, or None."""
 
     name: str
     train: Rows
@@ -37,7 +35,6 @@ class TrainingRows(NamedTuple):
     classes: NDArray[Any]
     test: Rows | None
     test_codes: NDArray[np.int64] | None
-    fingerprint: str
 
 
 def open_rows(data: Any, name: str = "data") -> Rows:
@@ -77,12 +74,13 @@ def open_training(data: Any, labels: Any, test: Any, test_labels: Any, classes: 
         classes=names,
         test=held_out,
         test_codes=None if held_out is None else test_codes,
-        fingerprint=_fingerprint(train.X, codes),
     )
 
 
-def stored_pictures(config: dict[str, Any], codes: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+def stored_pictures(config: dict[str, Any], codes: NDArray[np.int64], *, checked: bool = False) -> NDArray[np.uint8] | None:
     """The training pictures of a run over data on disk, mapped; None where they are no 8-bit pictures in one .npy.
+
+    All of them are read to see that they are those of the run, unless that was `checked` just now.
 
     Raises
     ------
@@ -92,15 +90,25 @@ def stored_pictures(config: dict[str, Any], codes: NDArray[np.int64]) -> NDArray
     if config["source"] is None or not str(config["source"]).endswith(".npy"):
         return None
     X, picture = open_rows(config["source"])
-    found = _fingerprint(X, codes) if len(X) == len(codes) else f"of {len(X)} rows"
-    if found != config["fingerprint"]:
-        raise FastentError(f"{config['source']} has fingerprint {found}, the run was trained on {config['fingerprint']}")
     side = int(np.sqrt(X.shape[1]))
     if picture is None and side * side == X.shape[1] and config["model"] == "cnn":
         picture = (side, side)
     if picture is None or X.dtype != np.uint8 or (len(picture) == 3 and picture[2] != 3):
         return None
+    if not checked:
+        _check_same_rows(config, X, codes)
     return np.asarray(X).reshape(len(X), *picture)
+
+
+def _check_same_rows(config: dict[str, Any], X: Any, codes: NDArray[np.int64]) -> None:
+    if not config.get("digests"):
+        raise FastentError("the run is of an earlier version of fastent, which did not tell data apart by all rows")
+    found = DataDigest()
+    found.add_rows(POINTS, X)
+    found.add(CLASSES, codes)
+    trained, there = (digests.get(CLASSES) for digests in (config["digests"], found.after))
+    if there != trained:
+        raise FastentError(f"{config['source']} has fingerprint {there}, the run was trained on {trained}")
 
 
 def _labels(labels: Any, name: str) -> NDArray[Any]:
@@ -108,12 +116,3 @@ def _labels(labels: Any, name: str) -> NDArray[Any]:
     if found.ndim != 1:
         raise FastentError(f"{name} has shape {found.shape}: one label for each row, a 1-D array, is needed")
     return found
-
-
-def _fingerprint(X: Any, codes: NDArray[np.int64]) -> str:
-    """Of the shape, the classes and some rows: to read all of large data again would take longer than it is worth."""
-    digest = hashlib.sha256(f"{X.shape} {X.dtype}".encode())
-    digest.update(np.ascontiguousarray(codes).data)
-    some = np.unique(np.linspace(0, len(X) - 1, _FINGERPRINTED).astype(np.int64))
-    digest.update(np.ascontiguousarray(X[some]).tobytes())
-    return digest.hexdigest()[:16]

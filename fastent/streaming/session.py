@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fastent.arrays import row_blocks
 from fastent.errors import DivergedError, FastentError
 from fastent.evaluation import evaluating
 from fastent.memory import check_fits
@@ -29,6 +30,7 @@ from fastent.streaming.rows import TrainingRows
 from fastent.streaming.schedule import Schedule, thinned
 from fastent.streaming.standard import Standard
 from fastent.streaming.stragglers import Asked, find_stragglers, is_about, nothing_found
+from fastent.training.digests import CLASSES, POINTS, TEST_CLASSES, TEST_POINTS, DataDigest, check_same_data
 from fastent.training.factories import NEVER_FINITE, checked_networks
 from fastent.training.modules import make_network, model_digest
 from fastent.training.resuming import check_same
@@ -46,9 +48,11 @@ _LEAST_KEPT, _MOST_KEPT = 8, 64
 _KEPT_BYTES = 1 << 30
 # What must be the same for a run to be continued; the rest (epochs, versions, threads, device) may differ.
 _IDENTITY = (
-    "classes", "fingerprint", "standardize", "model", "layers", "hidden", "activation", "seeds", "seed", "lr", "optimizer",
+    "classes", "standardize", "model", "picture", "layers", "hidden", "activation", "seeds", "seed", "lr", "optimizer",
     "momentum", "batch_size", "record_every", "record_points", "queries", "metrics",
 )  # fmt: skip
+# What decides which weights are kept, where there is no room for those of every record.
+_OF_THINNING = ("burn_in", "min_rise")
 
 Moment = tuple[int, int]
 
@@ -75,10 +79,12 @@ class Session:
         self.found: dict[str, Any] | None = None  # by the last pass, as far as it got
         self.needed: set[Moment] = set()
         state = checkpoint.state()
-        if state is not None:
+        before = None if state is None else json.loads(state["config"])
+        if before is not None:
             # Where none are named every hidden layer is recorded, then and now, if the model is the same.
-            named = config["layers"] is not None
-            check_same(json.loads(state["config"]), config, [key for key in _IDENTITY if named or key != "layers"])
+            without = {"layers"} if config["layers"] is None else set()
+            without |= {"picture"} if config["model"] != "cnn" else set()  # to all others, rows are rows
+            check_same(before, config, [key for key in _IDENTITY if key not in without])
         elif checkpoint.holds_run():
             raise FastentError(
                 f"{str(checkpoint.folder)!r} holds a run without a checkpoint to go on from: choose another folder, or start "
@@ -96,6 +102,8 @@ class Session:
         self.recorded, self.queries = self._sample()
         self.k = min(_NEIGHBORS, len(rows.codes if self.recorded is None else self.recorded) - 1)
         self.standard = self._standard(state)
+        if before is not None:
+            check_same_data(before, config)
         trial = self.standard(np.array(rows.train.X[:2]))
         if config["layers"] is None:
             config["layers"] = hidden_layers(self.networks[0], trial)
@@ -105,13 +113,15 @@ class Session:
         self.test_points = None if rows.test is None or rows.test_codes is None else Points(rows.test.X, rows.test_codes, None)
         if config["model"] not in ("mlp", "cnn"):
             config["model_digest"] = model_digest(factory, self.seeds[0], trial.cpu().numpy())
-            if state is not None:
-                check_same(json.loads(state["config"]), self.config, ("model_digest",))
+            if before is not None:
+                check_same(before, self.config, ("model_digest",))
         for network in self.networks:
             network.train()
         self.learner = Learner(self.networks, self.optimizers, self.seeds, self.feed.pieces_per_update, len(rows.codes))
-        if state is not None:
+        if state is not None and before is not None:
             self._restore(state)
+            if self._thinned():
+                check_same(before, config, _OF_THINNING)
 
     def result(self) -> Run:
         """Train to the last epoch, and find the stragglers among all points."""
@@ -241,6 +251,10 @@ class Session:
         fitting = _KEPT_BYTES // (self._weights_bytes() * len(self.networks))
         return min(max(_LEAST_KEPT, min(_MOST_KEPT, fitting)), self.n_due)
 
+    def _thinned(self) -> bool:
+        """Whether there are records whose weights were not kept, for want of room."""
+        return self.recorded is not None and len(self.needed) < len(self.networks) * sum(u > 0 for u in self.curves.updates)
+
     def _weights_bytes(self) -> int:
         return sum(value.numel() * value.element_size() for value in self.networks[0].state_dict().values())
 
@@ -346,12 +360,29 @@ class Session:
         return recorded, None if q is None else np.sort(generator.choice(len(codes), q, replace=False))
 
     def _standard(self, state: dict[str, Any] | None) -> Standard:
-        X = self.rows.train.X
-        if state is not None:
-            return Standard(state["mean"].numpy(), state["scale"].numpy(), X.dtype, str(self.device))
-        with reporting(self.progress, "standardising", len(X)) as report:
-            how, device = self.config["standardize"], str(self.device)
-            return Standard.of(X, how, device, report=report, interrupted=self.interrupted)
+        """The constants, from a pass over all rows, in which these are told from those of any other data."""
+        X, device, digest = self.rows.train.X, str(self.device), DataDigest()
+        digest.begin(X)
+        if state is None:
+            with reporting(self.progress, "standardising", len(X)) as report:
+                how = self.config["standardize"]
+                found = Standard.of(X, how, device, report=report, interrupted=self.interrupted, also=digest.update)
+        else:
+            found = Standard(state["mean"].numpy(), state["scale"].numpy(), X.dtype, device)
+            with reporting(self.progress, "the same data?", len(X)) as report:
+                for start, block in row_blocks(X):
+                    if self.interrupted():
+                        raise KeyboardInterrupt
+                    digest.update(block)
+                    report(start + len(block), "")
+        digest.end(POINTS)
+        digest.add(CLASSES, self.rows.codes)
+        if self.rows.test is not None and self.rows.test_codes is not None:
+            digest.add_rows(TEST_POINTS, self.rows.test.X)
+            digest.add(TEST_CLASSES, self.rows.test_codes)
+        digest.of_labels(self.rows.labels)
+        self.config |= {"fingerprint": digest.value, "digests": digest.after}
+        return found
 
     def _check_finite(self) -> None:
         if not torch.isfinite(self.learner.losses).all():

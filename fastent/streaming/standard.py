@@ -48,15 +48,31 @@ class Standard:
 
     @classmethod
     def of(
-        cls, X: Any, how: str, device: str, *, report: Callable[[int, str], None], interrupted: Callable[[], bool]
+        cls,
+        X: Any,
+        how: str,
+        device: str,
+        *,
+        report: Callable[[int, str], None],
+        interrupted: Callable[[], bool],
+        also: Callable[[NDArray[Any]], Any] = lambda block: None,
     ) -> "Standard":
         """From one pass over X: means and unbiased deviations in double precision, merged block by block.
 
         Features that never vary become 0 ("safe"); "none" leaves all as they are, but for a look for NaN and infinities.
+        `also` is called with every block of rows, in order, so that one pass serves two.
         """
         n, d = X.shape
         if how == "none":
-            check_finite(X, name="data")
+            for start, block in row_blocks(X):
+                if interrupted():
+                    raise KeyboardInterrupt
+                also(block)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    suspicious = not np.isfinite(block.sum())
+                if suspicious:
+                    check_finite(X, name="data")
+                report(start + len(block), "checking")
             return cls(np.zeros(d), np.ones(d), X.dtype, device)
         if n < 2:
             raise FastentError("standardisation needs two training points or more, there is 1: use standardize='none'")
@@ -67,6 +83,7 @@ class Standard:
         for start, block in row_blocks(X):
             if interrupted():
                 raise KeyboardInterrupt
+            also(block)
             for at in range(0, len(block), size):
                 with np.errstate(over="ignore", invalid="ignore"):
                     offsets = block[at : at + size] - origin

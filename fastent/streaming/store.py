@@ -1,13 +1,15 @@
 """Captured activations on disk: shards of rows in .npy files, and a manifest that says what they are.
 
-    FOLDER/manifest.json              model, layers, dtype, what was read; for each shard its rows and its files' SHA-256
+    FOLDER/manifest.json              model, layers, dtype, what was read; for each shard its rows and the SHA-256 of its files
+                                      and of the inputs that it was made of; and a checksum of all this
     FOLDER/00-encoder.1.00003.npy     layer 0 ("encoder.1"), shard 3: rows (m, d), bfloat16 as uint16
     FOLDER/labels.00003.npy           labels of these rows, where the loader had any
     FOLDER/inputs.00003.npy           with pooling="tokens": the number of the input that each row is a token of
 
 A shard counts when the manifest names it; the manifest is written anew, whole, after each. So a capture that is killed loses
 the shard it was at, and files that no manifest names are leftovers. SHA-256, because `sha256sum` checks it without fastent and
-processors compute it faster (1.3 GB/s here) than models fill shards.
+processors compute it faster (1.7 GB/s here) than models fill shards. A file is compared with its checksum when it
+is first read.
 """
 
 import errno
@@ -34,14 +36,18 @@ from fastent.npy import read_npy
 from fastent.printable import printable
 from fastent.progress import Progress, reporting
 from fastent.reading import as_path, listed, parse_json, reading
+from fastent.sealed import with_checksum, without_checksum
 
-__all__ = ["DTYPES", "ShardWriter", "Store", "inputs_of", "new_manifest", "open_store", "read_manifest", "remove_leftovers"]
+__all__ = [
+    "DTYPES", "ShardWriter", "Store", "digest_of_batches", "inputs_of", "new_manifest", "open_store", "read_manifest",
+    "remove_leftovers",
+]  # fmt: skip
 
 Array = NDArray[Any]
 Manifest = dict[str, Any]
 
 _MANIFEST = "manifest.json"
-_FORMAT, _VERSION = "fastent activations", 1
+_FORMAT, _VERSION = "fastent activations", 2
 _ON_DISK: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2"), "float32": np.dtype("<f4")}
 DTYPES = tuple(_ON_DISK)
 _SHARD = re.compile(r"(?:\d\d+-[\w.-]+|labels|inputs)\.\d{5,}\.npy")
@@ -81,7 +87,7 @@ class Store:
         """(n,) numbers of the inputs in what the loader went through; with pooling="tokens" each repeated for its tokens."""
         if self.manifest["pooling"] != "tokens":
             return np.arange(len(self))
-        parts = [read_npy(self.path / shard["inputs"]["file"], _REMEDY) for shard in self.manifest["shards"]]
+        parts = [_read_verified(self.path, shard["inputs"]) for shard in self.manifest["shards"]]
         return np.concatenate([np.empty(0, np.int64), *parts])
 
     @cached_property
@@ -89,11 +95,7 @@ class Store:
         """(n,) labels as the loader had them, or None."""
         if self.manifest["labels"] is None:
             return None
-        parts = []
-        for shard in self.manifest["shards"]:
-            path = self.path / shard["labels"]["file"]
-            _verify(path, shard["labels"]["sha256"])
-            parts.append(read_npy(path, _REMEDY))
+        parts = [_read_verified(self.path, shard["labels"]) for shard in self.manifest["shards"]]
         return np.concatenate([np.empty(0, self.manifest["labels"]), *parts])
 
     def layer(self, name: str | None = None) -> Source:
@@ -246,11 +248,25 @@ def read_manifest(folder: Path) -> Manifest | None:
         if manifest["format"] != _FORMAT:
             raise ValueError(f"format {manifest['format']!r:.80}")
         if manifest["version"] != _VERSION:
+            earlier = " (without checksums of the manifest and of the inputs)" if manifest["version"] == 1 else ""
             raise FastentError(
-                f"{str(place)!r} has version {manifest['version']!r:.80}, not {_VERSION}: use the fastent that wrote it"
+                f"{str(place)!r} has version {manifest['version']!r:.80}{earlier}, not {_VERSION}: use the fastent that wrote "
+                "it, or capture again with overwrite=True"
             )
+        manifest = _unsealed(manifest)
         _check_structure(manifest)
     return manifest
+
+
+def _sealed(manifest: Manifest) -> Manifest:
+    """With checksums; what the clock has a say in has one of its own, so that the same rows have the same."""
+    timeless = {name: value for name, value in manifest.items() if name != "throughput"}
+    return {**with_checksum(timeless), "throughput": with_checksum(manifest["throughput"])}
+
+
+def _unsealed(manifest: Manifest) -> Manifest:
+    throughput = without_checksum(manifest.pop("throughput"))
+    return {**without_checksum(manifest), "throughput": throughput}
 
 
 def _check_structure(manifest: Manifest) -> None:
@@ -278,6 +294,8 @@ def _check_structure(manifest: Manifest) -> None:
             raise ValueError(f"shard {i} starts at row {shard['start']} and has {shard['rows']}, the next is row {start}")
         if len(shard["files"]) != len(names) or (shard["labels"] is None) != (labels is None):
             raise ValueError(f"shard {i} has {len(shard['files'])} files of {len(names)} layers")
+        if not isinstance(shard["digest"], str):
+            raise ValueError(f"shard {i} was made of the inputs {shard['digest']!r:.80}")
         for stored in _files_of(shard):
             if not _SHARD.fullmatch(stored["file"]) or not isinstance(stored["sha256"], str):
                 raise ValueError(f"shard {i} names the file {stored['file']!r:.80}")
@@ -304,6 +322,11 @@ def _checksum(path: Path) -> str:
 def _verify(path: Path, checksum: str) -> None:
     if _checksum(path) != checksum:
         raise FastentError(f"{str(path)!r} is not what was written (SHA-256): {_REMEDY}")
+
+
+def _read_verified(folder: Path, stored: dict[str, str]) -> Array:
+    _verify(folder / stored["file"], stored["sha256"])
+    return read_npy(folder / stored["file"], _REMEDY)
 
 
 def remove_leftovers(folder: Path, manifest: Manifest | None) -> None:
@@ -341,6 +364,7 @@ class ShardWriter:
             self._kinds.append(((), np.dtype(np.int64)))
         self._inputs = inputs_of(manifest)
         self._filling, self._safe = 0, manifest["rows"]
+        self._digests: list[str] = []
         self._open = ExitStack()
         self._streams: list[tuple[Path, IO[bytes]]] = []
 
@@ -368,10 +392,11 @@ class ShardWriter:
                 "make room and run the same capture again, which goes on from there"
             ) from error
 
-    def add(self, *arrays: Array) -> None:
+    def add(self, *arrays: Array, digest: str) -> None:
         """Append a batch: each layer's (b, d) in the dtype on disk, and the labels (b,) if the store has any.
 
-        With pooling="tokens" last of all (b,) int64, the numbers of the inputs, ascending.
+        With pooling="tokens" last of all (b,) int64, the numbers of the inputs, ascending. `digest` is one of the inputs and
+        labels that the batch was made of.
         """
         rows = len(arrays[0])
         if self._filling and self._filling + rows > self._shard_rows:
@@ -381,6 +406,7 @@ class ShardWriter:
         for (_, stream), array in zip(self._streams, arrays, strict=True):
             stream.write(np.ascontiguousarray(array).data)
         self._filling += rows
+        self._digests.append(digest)
         if self._of_tokens:
             self._inputs = int(arrays[-1][-1]) + 1
 
@@ -411,12 +437,13 @@ class ShardWriter:
         inputs = {"inputs": files.pop()} if self._of_tokens else {}
         labels = None if self.manifest["labels"] is None else files.pop()
         start = self.manifest["rows"]
-        shard = {"start": start, "rows": self._filling, "files": files, "labels": labels, **inputs}
+        digest = digest_of_batches(self._digests)
+        shard = {"start": start, "rows": self._filling, "files": files, "labels": labels, **inputs, "digest": digest}
         self.manifest["shards"].append(shard)
         self.manifest["rows"] = start + self._filling
         if self._of_tokens:
             self.manifest["inputs"] = self._inputs
-        self._filling = 0
+        self._filling, self._digests = 0, []
         self.write_manifest()
 
     def throughput(self) -> dict[str, float]:
@@ -431,8 +458,13 @@ class ShardWriter:
 
     def write_manifest(self) -> None:
         self.manifest["throughput"] = {name: round(value, 3) for name, value in self.throughput().items()}
-        write_text(self._folder / _MANIFEST, json.dumps(self.manifest, indent=1))
+        write_text(self._folder / _MANIFEST, json.dumps(_sealed(self.manifest), indent=1))
         self._safe = self.manifest["rows"]
+
+
+def digest_of_batches(digests: Sequence[str]) -> str:
+    """What stands in the manifest for the inputs of a shard, given the digests of its batches."""
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
 
 
 def _write_header(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -1,6 +1,5 @@
 """From raw arrays to what training takes: chosen rows, standardised features, class codes."""
 
-import hashlib
 import os
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from fastent.errors import FastentError
 from fastent.options import choice, whole_number
 from fastent.training.datasets import known_name, read_dataset
 from fastent.training.defaults import PRESETS, default_classes
+from fastent.training.digests import CLASSES, POINTS, TEST_CLASSES, TEST_POINTS, DataDigest
 
 __all__ = ["Data", "class_codes", "load_data", "reload_data"]
 
@@ -47,7 +47,9 @@ class Data:
     raw : (n, ...)
         The training points as stored, for pictures.
     fingerprint : str
-        Of x_train and y_train, 16 hexadecimal digits.
+        Of all training and test points and their classes, 16 hexadecimal digits.
+    digests : dict of str
+        What tells which of these differ, where a fingerprint is another one.
     options : dict
         What `load_data` was called with, JSON throughout; `classes` as decided.
     """
@@ -62,6 +64,7 @@ class Data:
     index: NDArray[np.int64]
     raw: Array
     fingerprint: str
+    digests: dict[str, str]
     options: dict[str, Any]
 
     @property
@@ -85,7 +88,8 @@ class Data:
 
     def _with(self, **changes: Any) -> "Data":
         changed = replace(self, **changes)
-        return replace(changed, fingerprint=_fingerprint(changed.x_train, changed.y_train, changed.x_test, changed.y_test))
+        parts = (changed.x_train, changed.y_train, changed.x_test, changed.y_test, changed.labels)
+        return replace(changed, **_identified(*parts))
 
 
 def load_data(
@@ -187,7 +191,7 @@ def load_data(
         labels=point_labels[~left_out],
         index=numbers[~left_out],
         raw=raw,
-        fingerprint=_fingerprint(x_train, y_train, x_test, y_test),
+        **_identified(x_train, y_train, x_test, y_test, point_labels[~left_out]),
         options={
             "source": str(data) if isinstance(data, (str, os.PathLike)) else None,
             "labels": str(labels) if isinstance(labels, (str, os.PathLike)) else None,
@@ -300,9 +304,11 @@ def _parity(labels: Array) -> NDArray[np.int64]:
     return (names.astype(np.int64) % 2)[codes]
 
 
-def _fingerprint(*arrays: Array) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.shape} {array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]
+def _identified(x_train: Array, y_train: Array, x_test: Array, y_test: Array, labels: Array) -> dict[str, Any]:
+    """The fingerprint of data, and their digests."""
+    digest = DataDigest()
+    parts = {POINTS: x_train, CLASSES: y_train, TEST_POINTS: x_test, TEST_CLASSES: y_test}
+    for name, array in parts.items():
+        digest.add(name, array)
+    digest.of_labels(labels)
+    return {"fingerprint": digest.value, "digests": digest.after}

@@ -13,6 +13,11 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable
     for key in keys:
         if before.get(key) != now.get(key):
             raise FastentError(
-                f"the run to resume has {key}={before.get(key)!r}, not {now.get(key)!r}: use the same configuration, or start "
-                "anew (another folder, without resume, or --overwrite)"
+                f"the run to resume has {key}={before.get(key)!r}, not {now.get(key)!r}{_hint(key)}: use the same "
+                "configuration, or start anew (another folder, without resume, or --overwrite)"
             )
+
+
+def _hint(key: str) -> str:
+    """Classes differ most often where none were named, then or now."""
+    return " (unless named, 'parity' for the data sets known by name and 'all' for any other data)" if key == "classes" else ""

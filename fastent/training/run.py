@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastent.errors import FastentError
-from fastent.files import atomic_path, output_folder, read_npz, write_text
+from fastent.files import output_folder
 from fastent.options import choice, number
 from fastent.printable import printable
 from fastent.reading import as_path, is_there, listed, reading
+from fastent.sealed import check_seal, read_sealed_npz, write_sealed_npz
 from fastent.training.defaults import DEFAULTS
 from fastent.training.inversion import Inversion, InversionSummary, Rule, find_inversion, summarize_inversions
 from fastent.training.stored_run import checked_config, see_that_it_fits
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Run", "load_run"]
+__all__ = ["Run", "load_run", "run_to_resume"]
 
 RECORDS_FILE = "run.npz"
 # Radii of unit rows in single precision that differ by less are equal.
@@ -305,11 +306,9 @@ class Run:
         from fastent.training.tables import write_tables
 
         folder = output_folder(folder)
-        write_text(folder / "config.json", json.dumps(self.config, indent=2) + "\n")
         arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_LATER) if getattr(self, name) is not None}
         arrays |= {f"state.{name}": a for name, a in self.state.items()}
-        with atomic_path(folder / RECORDS_FILE) as temporary:
-            np.savez_compressed(temporary, config=json.dumps(self.config), **arrays)
+        write_sealed_npz(folder / RECORDS_FILE, {"config": json.dumps(self.config), **arrays})
         write_tables(self, folder)
 
     def plot(
@@ -380,7 +379,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     if not is_there(path):
         raise FastentError(f"no run in {str(folder)!r}: {RECORDS_FILE} is missing; name a folder that fastent run wrote")
     remedy = "train it again with --overwrite, or into another folder"
-    arrays = read_npz(path, remedy)
+    arrays = read_sealed_npz(path, remedy, earlier=True)
     missing = [name for name in ("config", *_ARRAYS) if name not in arrays]
     if missing:
         raise FastentError(f"{str(path)!r} is no run of fastent's, it lacks {listed(missing)}: name another folder")
@@ -393,3 +392,11 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         values[name] = float(values.get(name, 0.0))
     state = {name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")}
     return Run(config=config, state=state, **values)
+
+
+def run_to_resume(folder: str | os.PathLike[str], remedy: str) -> Run:
+    """Load a run for training to go on with: one without a checksum, of an earlier version, is refused with the `remedy`."""
+    path = as_path(folder, "the folder of a run") / RECORDS_FILE
+    if is_there(path):
+        check_seal(path, remedy)
+    return load_run(folder)

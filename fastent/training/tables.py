@@ -205,8 +205,9 @@ def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 
 def write_tables(run: "Run", folder: str | os.PathLike[str]) -> None:
-    """Write `summary.json`, `curves.parquet` and `stragglers.parquet`."""
+    """Write `config.json`, `summary.json`, `curves.parquet` and `stragglers.parquet`."""
     folder = Path(folder)
+    write_text(folder / "config.json", json.dumps(run.config, indent=2) + "\n")
     write_text(folder / "summary.json", json.dumps(as_plain(summary(run)), indent=2, allow_nan=False) + "\n")
     for name, table in (("curves", curves_table(run)), ("stragglers", stragglers_table(run))):
         write_parquet(folder / f"{name}.parquet", table, compression="zstd")

@@ -24,6 +24,7 @@ from fastent.threads import limit_threads
 from fastent.training.data import Data, load_data
 from fastent.training.datasets import known_name
 from fastent.training.defaults import DEFAULTS, default_epochs
+from fastent.training.digests import check_same_data
 from fastent.training.ensemble import ACTIVATIONS, Ensemble
 from fastent.training.factories import NEVER_FINITE
 from fastent.training.held_out import HeldOut
@@ -31,7 +32,7 @@ from fastent.training.modules import ModuleEnsemble, check_model, cnn, find_fact
 from fastent.training.points import Points
 from fastent.training.recorder import Recorder
 from fastent.training.resuming import check_same
-from fastent.training.run import Run, load_run
+from fastent.training.run import Run, run_to_resume
 from fastent.training.schedule import updates_to_record
 from fastent.training.snapshot import Snapshot
 
@@ -43,7 +44,7 @@ _CHECKPOINT_SECONDS = 60.0
 _WORTH_SHARING = 1e9
 # What must be the same for a run to be continued; the rest (epochs, versions, threads) may differ.
 _IDENTITY = (
-    "classes", "fingerprint", "standardize", "model", "model_digest", "layers", "hidden", "activation", "init_scale", "seeds",
+    "classes", "standardize", "model", "model_digest", "layers", "hidden", "activation", "init_scale", "seeds",
     "seed", "exclude_per_seed", "lr", "optimizer", "momentum", "batch_size", "dtype", "test_every",
 )  # fmt: skip
 
@@ -148,7 +149,8 @@ def train(
         A folder in which the run so far is kept once a minute and on Ctrl-C or SIGTERM, which then raise KeyboardInterrupt.
     resume : Run or path, optional
         A run of the same configuration (or the folder of one), to be continued to `epochs`. The result is, bit for bit, that
-        of a run that was not interrupted; a run that has as many epochs, or more, is returned as it is.
+        of a run that was not interrupted; a run that has as many epochs, or more, is returned as it is. One of other points,
+        labels or options is refused, and so is a folder whose `run.npz` is damaged, or carries no checksum.
     progress : bool or callable
         True for a bar on stderr; or a function of (done, total, message).
 
@@ -188,6 +190,7 @@ def train(
     config: dict[str, Any] = {
         "data": data.name,
         "fingerprint": data.fingerprint,
+        "digests": data.digests,
         **data.options,
         **_network_config(model, layers, hidden, activation, init_scale),
         "seeds": whole_number("seeds", seeds, minimum=1),
@@ -220,7 +223,7 @@ def train(
         config |= environment()
         checkpoint = None if checkpoint is None else output_folder(checkpoint)
         if resume is not None and not isinstance(resume, Run):
-            resume = load_run(resume)
+            resume = run_to_resume(resume, "train without resume=, or name another folder")
         return _train(data, config, factory, without, resume, checkpoint, observe, progress)
 
 
@@ -278,6 +281,7 @@ def _train(
     seconds_before = 0.0
     if resume is not None:
         check_same(resume.config, config, _IDENTITY)
+        check_same_data(resume.config, config)
         if resume.epoch[-1] >= n_epochs:
             return resume.judged_by(config["burn_in"], config["min_rise"])
         if not np.array_equal(resume.update, due[: len(resume.update)]):
