@@ -22,7 +22,7 @@ Array = NDArray[Any]
 _MAGIC = b"\x93NUMPY"
 # What may stand between members of a zip.
 _DESCRIPTOR = 24
-_OBJECTS = "save numbers, or for labels y.astype(str), with numpy.save"
+_OBJECTS = "save numbers with numpy.save, or where every row has a label, y.astype(str)"
 _PLAIN = "no .npz of plain arrays"
 
 

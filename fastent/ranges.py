@@ -42,12 +42,13 @@ def check_range(X: Array, queries: Array | None = None, *, unit: bool = False, c
     sets = [(X, "X")] if queries is None else [(X, "X"), (queries, "queries")]
     sizes = [_largest(rows, client) for rows, _ in sets]
     for (rows, name), size in zip(sets, sizes, strict=True):
+        has = "has" if name == "X" else "have"
         if not math.isfinite(size):
             check_finite(rows, name=name)
         if size > _WHOLE and rows.dtype.kind in "iu" and rows.dtype.itemsize == 8:
             row, column = _first_above(rows, _WHOLE)
             raise FastentError(
-                f"{name} has whole numbers of 2^53 and more, first in row {row}, column {column}, which double precision does "
+                f"{name} {has} whole numbers of 2^53 and more, first in row {row}, column {column}, which double precision does "
                 "not tell apart: subtract what they have in common, or use smaller ones"
             )
         if unit:
@@ -57,7 +58,7 @@ def check_range(X: Array, queries: Array | None = None, *, unit: bool = False, c
         if size > most:
             row, column = _first_above(rows, most)
             raise FastentError(
-                f"{name} has values up to {size:.2g}, first in row {row}, column {column}, whose distances are out of "
+                f"{name} {has} values up to {size:.2g}, first in row {row}, column {column}, whose distances are out of "
                 f"float32's range: leave such rows out, or rescale {name}"
             )
     if not unit and 0 < max(sizes) < _LEAST:

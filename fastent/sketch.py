@@ -17,7 +17,8 @@ Array = NDArray[Any]
 # The largest sketch.
 FINEST = 128
 
-_SAMPLE_ROWS = 4096
+# Rows of which the axes are taken, and the scale where that is all.
+_SAMPLE_ROWS, _SCALE_ROWS = 4096, 512
 _BLOCK_ROWS = 512  # in double precision a block and what becomes of it stay in the caches
 # From so many features on, all principal axes cost more than the first ones by random projection.
 _WIDE = 1024
@@ -121,14 +122,14 @@ def take_frame(X: Array, *, n_axes: int, unit: bool, seed: int) -> Frame:
 
 def typical_scale(X: Array, *, seed: int = 0) -> float:
     """The power of two by which the rows of a sample come to distances of about 1; 1 unless values are extreme."""
-    sample = _sample(X, False, seed)
+    sample = _sample(X, False, seed, _SCALE_ROWS)
     return _scale_of(sample - sample.mean(0))
 
 
-def _sample(X: Array, unit: bool, seed: int) -> NDArray[np.float64]:
+def _sample(X: Array, unit: bool, seed: int, count: int = _SAMPLE_ROWS) -> NDArray[np.float64]:
     """Some rows in double precision, without those that are much farther from the middle than half of them."""
     generator = np.random.default_rng(seed)
-    rows = np.sort(generator.choice(len(X), min(_SAMPLE_ROWS, len(X)), replace=False))
+    rows = np.sort(generator.choice(len(X), min(count, len(X)), replace=False))
     sample = np.asarray(X[rows], np.float64)
     if unit:
         sample = unit_rows(sample)

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 
 import fastent as fe
 import fastent.measure  # its module is patched below
+from fastent.arrays import unit_rows
 from fastent.exact import ExactIndex
 from fastent.measurement import MEANINGS
 from fastent.nearest import NearestLists
@@ -116,7 +117,7 @@ def test_streamed_as_held(tmp_path, queries, normalize):
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
     queries = np.array([4999, 3, 1234, 777]) if queries == "rows" else queries
     held, found = (fe.measure(rows, y, queries=queries, normalize=normalize) for rows in (X, mapped))
-    whole = fe.measure(naive.unit_rows(X).astype(np.float32) if normalize else X, y)
+    whole = fe.measure(unit_rows(X) if normalize else X, y)
     assert found.summary() == pytest.approx(held.summary(), nan_ok=True)
     rows = found.queries
     np.testing.assert_array_equal(found.margins.miss_index, whole.margins.miss_index[rows])
@@ -392,10 +393,10 @@ def test_lists_from_the_sweep_are_those_of_an_index(seed, n, d, n_classes, latti
     codes = rng.integers(0, n_classes, n)
     codes = np.unique(codes, return_inverse=True)[1]
     rows = rng.choice(n, max(1, n // 3), replace=False) if some or among != "all" else None
-    index = ExactIndex(X, codes=codes, scale=1.0)
+    index = ExactIndex(X, codes=codes)
     squared, found = index.nearest(k, rows, among=among)
     points = Points(X, codes, 1.0, int(codes.max()) + 1)
-    lists = NearestLists(len(squared), k, n, 1.0, among=among)
+    lists = NearestLists(len(squared), k, n, among=among)
     sweep(points, rows, [lists])
     its_squared, its_index = lists.found()
     np.testing.assert_array_equal(its_index, found)
@@ -407,7 +408,7 @@ def test_lists_from_the_sweep_where_single_precision_has_no_distances(spread):
     rng = np.random.default_rng(0)
     X = np.stack([np.repeat([1.0, 50.0], 300), spread * rng.standard_normal(600)], 1).astype(np.float32)
     codes = np.repeat([0, 1], 300)
-    lists = NearestLists(600, 30, 600, 1.0)
+    lists = NearestLists(600, 30, 600)
     sweep(Points(X, codes, 1.0, 2), None, [lists])
     squared, found = lists.found()
     exact = ((X[:, None].astype(np.float64) - X) ** 2).sum(-1)

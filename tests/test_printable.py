@@ -124,6 +124,7 @@ def labelled(names, n=120):
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")  # no font has them all
+@pytest.mark.filterwarnings("ignore:y_t")  # such labels are remarked upon
 def test_pages_and_files_of_a_run_are_whole(tmp_path):
     X, y = labelled((*ALL, LONG), 400)
     run = fe.train((X, y), classes="all", seeds=1, epochs=3, hidden=(4,))
