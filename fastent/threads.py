@@ -82,7 +82,7 @@ class _Blas:
 
 
 _blas = _Shared(_Blas())
-_pools: tuple[int, Any] | None = None
+_pools: tuple[tuple[int, str], Any] | None = None
 _own = threading.local()  # .heeds: whether `heed_fork` was called in this thread
 _torch_lock = threading.Lock()
 # Whether this is a forked child whose parent had OpenMP at work: its threads are gone, and GNU's waits for them for ever.
@@ -160,8 +160,9 @@ def _loaded_pools() -> Any:
     from threadpoolctl import ThreadpoolController
 
     global _pools
-    if _pools is None or _pools[0] != len(sys.modules):
-        _pools = (len(sys.modules), ThreadpoolController())
+    imported = len(sys.modules), next(reversed(sys.modules))  # as many again where one was removed
+    if _pools is None or _pools[0] != imported:
+        _pools = (imported, ThreadpoolController())
     return _pools[1]
 
 

@@ -131,10 +131,3 @@ def test_intervals_that_may_be_too_narrow_are_named():
     assert found.notes[0].startswith("row 77 makes up ")
     assert "of the variance of n2" in " ".join(found.notes)
     assert fe.margins(X, y).notes == ()  # all rows: nothing is open
-
-
-def test_rows_asked_again_and_again_are_not_all_rows():
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((60, 3)), rng.integers(0, 2, 60)
-    found = fe.margins(X, y, queries=np.zeros(60, int))
-    assert all(each.low < each.high for each in found.intervals.values())
