@@ -132,7 +132,8 @@ def capture(
         raise FastentError(str(error).replace("overwrite=True", "--overwrite")) from error
     except RuntimeError as error:
         raise FastentError(
-            f"{model} does not run on the rows of {data}, of shape {rows.row_shape} ({first_line(error)}): pass what it takes"
+            f"{model} does not run on the rows of {data}, of shape {rows.row_shape} ({first_line(error)}): "
+            "give it rows of the shape that it takes"
         ) from error
     _print(stored, f"in {out}", as_json)
     if not as_json:

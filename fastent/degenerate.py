@@ -38,8 +38,8 @@ def geometry_remarks(
         yield Remark("all rows are equal", "there is nothing to tell classes apart")
     if not all(map(math.isfinite, scatter.values())):
         yield Remark("every class is a single point", _not_finite(scatter))
-    rounding = ROUNDING * float(np.abs(means).max())
-    pairs = np.argwhere(np.triu(distance <= rounding, 1))
+    sizes = np.abs(means).max(1)
+    pairs = np.argwhere(np.triu(distance <= ROUNDING * np.maximum(sizes[:, None], sizes), 1))
     if len(pairs):
         rest = {name: value for name, value in known.items() if name not in _OF_SCATTER}
         effect = _not_finite(rest) or "davies_bouldin and cdnv are made of rounding errors"

@@ -26,6 +26,8 @@ Method = Literal["twonn", "twonn-ml", "mle", "gride"]
 _KEPT = 0.9
 # Up to this share of ties count with the ratio 1 that they have: rounding makes as many ratios too large. Where not every row
 # is a query, ties may be copies of each other, which nothing else shows.
+# Up to so many are nothing unusual in ordinary data.
+_FEW_SUSPECTS = 0.005
 _FEW_TIES = 0.1
 
 
@@ -271,7 +273,7 @@ def dimension_remarks(found: Mapping[str, IntrinsicDimension]) -> Iterator[str]:
         grid = ": the data lie on a grid, and these dimensions are rough" if max(ties.values()) > _FEW_TIES * q else ""
         yield f"dimension leaves out points whose neighbours are equally far, of {q:,}: {named}{grid}"
     suspects = max(each.suspects for each in found.values())
-    if suspects:
+    if suspects > _FEW_SUSPECTS * q:
         yield (
             f"{suspects:,} of {q:,} points ({_percent(suspects, q)}) have a nearest neighbour far nearer than the next one: "
             "near duplicates, or parts of a lower dimension, which lower every dimension but twonn"
@@ -302,17 +304,24 @@ def _fit(ratios: _Ratios) -> tuple[float, float]:
     x, y = log_ratio[:kept], -np.log1p(-np.arange(1, kept + 1) / n)
     slope = x @ y / (x @ x)
     # The points of the line are order statistics, far from independent: the error is that of the likelihood.
-    return float(slope), float(slope / np.sqrt(n))
+    value, error = _twonn_likelihood(ratios)
+    return float(slope), float(slope * error / value)
+
+
+# Errors are the larger of two: what the model says, and what the points say by how far apart their own estimates lie (the
+# "sandwich").
 
 
 def _twonn_likelihood(ratios: _Ratios) -> tuple[float, float]:
-    value = (len(ratios.log_ratio) - 1) / (ratios.log_ratio - ratios.cut).sum()
-    return float(value), float(value / np.sqrt(len(ratios.log_ratio)))
+    logs = ratios.log_ratio - ratios.cut
+    value = (len(logs) - 1) / logs.sum()
+    return float(value), float(value * max(1.0, logs.std() / logs.mean()) / np.sqrt(len(logs)))
 
 
 def _levina_bickel(ratios: _Ratios) -> tuple[float, float]:
     value = ratios.inner.sum() / ratios.log_ratio.sum()
-    return float(value), float(value / np.sqrt(ratios.inner.sum()))
+    apart = np.sqrt(((ratios.inner - value * ratios.log_ratio) ** 2).sum()) / ratios.log_ratio.sum()
+    return float(value), float(max(value / np.sqrt(ratios.inner.sum()), apart))
 
 
 def _gride(ratios: _Ratios) -> tuple[float, float]:
@@ -338,7 +347,9 @@ def _gride(ratios: _Ratios) -> tuple[float, float]:
         high *= 2
     value = float(brentq(slope, 1e-12, high, rtol=1e-12))
     curvature = (slope(value * (1 - 1e-4)) - slope(value * (1 + 1e-4))) / (2e-4 * value)
-    return value, float(1 / np.sqrt(curvature))
+    scores = 1 / value + ((inner - 1) / -np.expm1(-value * log_ratio) - (2 * inner - 1)) * log_ratio
+    apart = 0.0 if is_cut.any() else float(np.sqrt((scores**2).sum()))
+    return value, float(max(np.sqrt(curvature), apart) / curvature)
 
 
 def _slope_of_share(d: float, cut: Array, inner: Array) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastent.arrays import kernel_dtype, row_blocks
 from fastent.kernels.bounds import QUERIES
 from fastent.kernels.distance import squared_lengths
-from fastent.kernels.search import BLUR, Found, Points, make_desk, search
+from fastent.kernels.search import Found, Points, make_desk, search
 from fastent.kernels.tree import TILE, Tree, bounding_boxes, build_tree, lay_out_tiles
 from fastent.progress import Progress, interruptible, reporting
 from fastent.sketch import FINEST, Frame, take_frame
@@ -127,7 +127,7 @@ class ExactIndex:
         lengths = squared_lengths(rows) if unit else np.empty(0)
 
         def arrange(sketches: list[Array]) -> None:
-            self._points = _points(start, self._order, rows, lengths, sketches)
+            self._points = _points(start, self._order, rows, lengths, sketches, self._frame.lens.blur)
             self._tree = Tree(left, right, tile, *bounding_boxes(left, right, tile, self._points.lower, self._points.upper))
 
         arrange(sketches)
@@ -243,7 +243,8 @@ class ExactIndex:
         order, groups, _ = _by_class(codes, sketches[0])
         start = _pieces(build_tree(sketches[0], order, groups)[3])
         lengths = lengths[order] if self._frame.unit else lengths
-        return Asked(_points(start, order, rows[order], lengths, sketches), own[order], codes[order[start[:-1]]])
+        points_in_tiles = _points(start, order, rows[order], lengths, sketches, self._frame.lens.blur)
+        return Asked(points_in_tiles, own[order], codes[order[start[:-1]]])
 
     def _search(self, asked: "Asked", found: Found, among: str, progress: Progress) -> Work:
         n_tiles = len(asked.classes)
@@ -328,12 +329,12 @@ def as_compared(rows: Array, unit: bool) -> Array:
     return scaled
 
 
-def _points(start: Array, order: Array, rows: Array, lengths: Array, sketches: list[Array]) -> Points:
+def _points(start: Array, order: Array, rows: Array, lengths: Array, sketches: list[Array], blur: float) -> Points:
     """Points from rows that are in tile order, and sketches that are not, which are let go as they are used."""
     fine = _taken(sketches.pop(), order)
     sketch = _taken(sketches.pop(), order)
-    tiled, norms, centre, lower, upper, blur = lay_out_tiles(sketch, start, BLUR)
-    return Points(start, order, rows, lengths, sketch, fine, tiled, norms, centre, lower, upper, blur)
+    tiled, norms, centre, lower, upper, blurs = lay_out_tiles(sketch, start, blur)
+    return Points(start, order, rows, lengths, sketch, fine, tiled, norms, centre, lower, upper, blurs)
 
 
 def _pieces(start: Array) -> Array:

@@ -3,8 +3,8 @@
 import errno
 import fcntl
 import glob
+import hashlib
 import os
-import re
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -39,8 +39,19 @@ _NOT_A_PLACE = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ELOOP: "choose a path without links that lead back to themselves",
 }
+
+
+def _this_machine() -> list[str]:
+    """What tells machines and containers of one name apart: the boot, and whose process numbers these are."""
+    known = []
+    with suppress(OSError):
+        known.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        known.append(os.readlink("/proc/self/ns/pid"))
+    return known
+
+
 # In the names of temporary files: whose they are.
-_HOST = re.sub(r"\W", "", socket.gethostname())[:16] or "here"
+_HOST = hashlib.blake2b(repr((socket.gethostname(), _this_machine())).encode(), digest_size=6).hexdigest()
 
 
 @contextmanager

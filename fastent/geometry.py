@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from fastent.arrays import (
     Labels,
@@ -358,9 +357,16 @@ class ClassMoments:
 
     @property
     def origin(self) -> Array:
-        """A point of the first class, (d,) float64."""
-        origin: Array = self._shift[0]
+        """A point (d,) float64 of a class that lies as far out as most: none that is far beyond all others."""
+        order = np.argsort(np.abs(self._shift).max(1), kind="stable")
+        origin: Array = self._shift[order[(len(order) - 1) // 2]]
         return origin
+
+    def squared_distances(self) -> Array:
+        """Of the class means from each other, (C, C) float64: each pair's own differences, whatever lies beyond them."""
+        offsets = self._sums / self._counts[:, None]
+        pairs = zip(self._shift, offsets, strict=True)
+        return np.array([(((self._shift - shift) + (offsets - offset)) ** 2).sum(1) for shift, offset in pairs])
 
     @property
     def variances(self) -> Array:
@@ -503,7 +509,7 @@ def _geometry(
 ) -> ClassGeometry:
     counts, apart, variances = moments.counts, moments.apart, moments.variances
     n, n_classes = int(counts.sum()), len(counts)
-    squared_distance = cdist(apart, apart, "sqeuclidean")
+    squared_distance = moments.squared_distances()
     distance = np.sqrt(squared_distance)
     centred = centred_means(apart, counts)
     between_classes, within = float(counts @ (centred**2).sum(1)), float(counts @ variances)

@@ -19,8 +19,8 @@ __all__ = ["Interrupts", "interrupts", "watch_command"]
 
 _STATUS = 130
 _AGAIN_SECONDS = 0.05
-# By then the command has ended, unless a lock was lost with the exception.
-_AT_MOST_SECONDS = 30
+# By then the command has kept what it had and ended, unless a lock was lost with the exception.
+_AT_MOST_SECONDS = 300
 
 
 class Interrupts:
@@ -35,12 +35,13 @@ class Interrupts:
         self.arrived = False
         self.at_work = False  # whether a command has begun
         self.said = False  # whether the one line was printed
-        self._watching = self._again = False
+        self._again = False
+        self._process = 0  # the command's own; its children see to themselves
 
     def watch(self) -> None:
-        if self._watching:
+        if self._process:
             return
-        self._watching = True
+        self._process = os.getpid()
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a process that a shell put in the background
             signal.signal(signal.SIGINT, self._note)
             self._report, sys.unraisablehook = sys.unraisablehook, self._on_lost_exception
@@ -58,6 +59,8 @@ class Interrupts:
         os._exit(_STATUS)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            signal.default_int_handler(number, frame)
         second = self.arrived and not self._again
         self.arrived, self._again = True, False
         if second or not self.at_work or (_importing(frame) and not _has_children()):
@@ -66,7 +69,7 @@ class Interrupts:
         raise _Interrupted(self)
 
     def raise_again(self) -> None:
-        if self.said:
+        if self.said or os.getpid() != self._process:
             return
         self._again = True
         # In a moment, and by a thread: what is raised in a destructor or a callback would be lost again.
@@ -114,7 +117,10 @@ interrupts = Interrupts()
 
 
 def watch_command() -> None:
-    """Watch if this process is the command: the script of that name, or ``python -m fastent``."""
+    """Watch if this process is the command, the script of that name or ``python -m fastent``, and not a child of it."""
+    processes = sys.modules.get("multiprocessing.process")  # which a child that was spawned has imported before
+    if processes is not None and processes.parent_process() is not None:
+        return
     arguments = sys.orig_argv
     if sys.argv[0] != "-m" or ("-m" in arguments[:-1] and arguments[arguments.index("-m") + 1].partition(".")[0] == "fastent"):
         interrupts.watch()

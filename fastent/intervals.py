@@ -299,7 +299,7 @@ def _unseen(asked: int, population: float) -> float:
 
 def _ends(known: NDArray[Any], mean: float, least: float, most: float, others: NDArray[Any] | None) -> tuple[float, float]:
     """The range in which values are to be expected: their bounds, or what the sample lets one fear."""
-    seen = [known] if others is None else [known, others[~np.isnan(others)]]
+    seen = [known] if others is None or np.isnan(others).all() else [known, others[~np.isnan(others)]]
     low = min(mean + _REACH * (float(known.min()) - mean), *(float(each.min()) for each in seen))
     high = max(mean + _REACH * (float(known.max()) - mean), *(float(each.max()) for each in seen))
     return least if math.isfinite(least) else low, most if math.isfinite(most) else high

@@ -274,7 +274,7 @@ def _top_two(logits: Any, labels: "Tensor") -> "tuple[Tensor, Tensor]":
     strange = ((labels < 0) | (labels >= shape[1])).nonzero()
     if len(strange):
         where = f"{len(strange)} of {len(labels)} rows of a batch have such labels, first row {int(strange[0])} of it"
-        raise FastentError(f"label {int(labels[strange[0]])} is no output of the model: 0..{shape[1] - 1} are; {where}")
+        raise FastentError(f"the model has outputs 0 to {shape[1] - 1}, and none for label {int(labels[strange[0]])}; {where}")
     column = labels.long()[:, None]
     others = logits.scatter(1, column, -torch.inf)
     return logits.gather(1, column)[:, 0], others.amax(1)

@@ -72,7 +72,7 @@ MEANINGS = {
     "complexity/n4": "the same, between pairs of a class",
     "complexity/t1": "spheres that cover the classes / n",
     "complexity/lsc": "1 - mean share in a local set",
-    "complexity/f1": "0 one feature tells all apart",
+    "complexity/f1": "0: one feature tells all classes apart",
 }
 
 # In narrower terminals, nothing would be left of what a statistic says.

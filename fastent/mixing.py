@@ -243,8 +243,6 @@ def lisi(neighbors: Neighbors, labels: Any, perplexity: float = 30) -> NDArray[n
     """
     from fastent.kernels.mixing import inverse_simpson
 
-    if not isinstance(neighbors, Neighbors):
-        raise FastentError(f"neighbors is a {type(neighbors).__name__}: pass what fe.neighbors(X) returns, or an fe.Neighbors")
     perplexity = number("perplexity", perplexity, above=1)
     if not isinstance(neighbors, Neighbors):
         raise FastentError(f"neighbors is {type(neighbors).__name__}: pass what fe.neighbors(X, k=90) returns")

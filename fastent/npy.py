@@ -106,6 +106,10 @@ class _Members:
         self.places: dict[str, zipfile.ZipInfo] = {}
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
+            if name == info.filename:
+                raise FastentError(
+                    f"{str(path)!r} holds {listed([name])}, which is no array: save arrays alone, with numpy.savez"
+                )
             if info.flag_bits & 1:
                 raise NotImplementedError("it is encrypted")
             if name in self.places:
@@ -126,7 +130,7 @@ class _Members:
             with self._archive.open(self.places[name]) as stream:
                 found[name] = np.lib.format.read_array(stream, allow_pickle=False)
                 if stream.read(1):  # which also reads to the end, where the checksum is compared
-                    raise ValueError(f"{listed([name])} goes on behind its end")
+                    raise ValueError(f"{listed([name])} has bytes after its end")
         return found
 
     def _header(self, name: str) -> _Header:

@@ -254,5 +254,5 @@ def _no_rows(path: Path, schema: Any, named: str | None = None) -> str:
     )
 
 
-# What columns of labels are called, beside others of numbers.
+# What columns of labels are called, among numeric columns.
 _LABELS = ("label", "labels", "y", "target", "targets", "class", "classes", "id", "index", "__index_level_0__")

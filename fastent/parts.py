@@ -99,9 +99,13 @@ class Unfinished:
 
 def identity(depends_on: dict[str, Any]) -> str:
     """12 hexadecimal digits that differ where options, the version or the number of threads do."""
-    import torch
-
-    threads = depends_on.get("threads") or torch.get_num_threads()
+    threads = depends_on.get("threads") or _torch_threads()
     machine = {"threads": threads, "byteorder": sys.byteorder}
     everything = {**depends_on, **machine, "fastent": fastent.__version__, "format": _FORMAT}
     return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _torch_threads() -> int:
+    import torch
+
+    return int(torch.get_num_threads())

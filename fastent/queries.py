@@ -1,4 +1,4 @@
-"""Whom to ask: what people pass as `queries=`."""
+"""Query rows: what people pass as `queries=`."""
 
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
         )
     if array.min() < 0 or array.max() >= n:
         wrong = array[(array < 0) | (array >= n)]
-        raise FastentError(f"queries name {len(wrong)} rows that X has not, first {wrong[0]}: its rows are 0..{n - 1}")
+        raise FastentError(f"{len(wrong)} of the queries are not rows of X, first {wrong[0]}: its rows are 0..{n - 1}")
     return Queries(array.astype(np.int64), None)
 
 

@@ -48,8 +48,8 @@ def check_range(X: Array, queries: Array | None = None, *, unit: bool = False, c
         if size > _WHOLE and rows.dtype.kind in "iu" and rows.dtype.itemsize == 8:
             row, column = _first_above(rows, _WHOLE)
             raise FastentError(
-                f"{name} {has} whole numbers of 2^53 and more, first in row {row}, column {column}, which double precision does "
-                "not tell apart: subtract what they have in common, or use smaller ones"
+                f"{name} {has} whole numbers of 2^53 and more, first in row {row}, column {column}, which double precision "
+                "does not tell apart: subtract what they have in common, or use smaller ones"
             )
         if unit:
             check_directions(rows, name=name)

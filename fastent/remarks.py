@@ -98,11 +98,24 @@ def few_or_skewed(
             )
 
 
+# Names of statistics that are words as well.
+_WORDS = frozenset(
+    {"mean", "error", "distance", "radius", "loss", "exact", "chance", "margin", "relative", "overlap", "squared"}
+)
+
+
 def unexplained(summary: Mapping[str, float], notes: Sequence[str]) -> Iterator[str]:
     """A note for what is infinite or NaN and that no note names."""
-    said = set(re.findall(r"\w+(?:-\w+)?", " ".join(notes).lower()))
+    text = " ".join(notes).lower().replace("neighbour", "neighbor")
+    said = set(re.findall(r"\w+(?:-\w+)?", text))
+
+    def named(statistic: str) -> bool:
+        group, name = statistic.split("/")
+        # A word that any sentence may have is a name only beside its group's.
+        return name in said and (name not in _WORDS or group in said or group.replace("_", " ") in text)
+
     for kind, wrong in (("infinite", math.isinf), ("unknown", math.isnan)):
-        names = [name for name, value in summary.items() if wrong(value) and name.split("/")[1] not in said]
+        names = [name for name, value in summary.items() if wrong(value) and not named(name)]
         if names:
             yield f"{listed(names)} {'is' if len(names) == 1 else 'are'} {kind} for these points"
 

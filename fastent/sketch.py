@@ -31,6 +31,9 @@ _NEAREST, _FARTHEST = 2.0**-20, 2.0**20
 _LARGEST_SCALE = 120
 # Points farther out, in units of the sketch, are drawn in to here, so that squares do not overflow in single precision.
 _REACH = 2.0**60
+# What rounding a sketch to single precision, and the norm of its rest, may do to a point, as shares of its norm: the latter is
+# the root of what two sums of d terms lose in double precision, and is this times the root of d.
+_BLUR, _BLUR_OF_REST = 2.0**-18, 2.0**-26
 # A square in single precision below that of this may have vanished.
 _VANISHED = 2.0**-50
 # What scaling two rows to unit length leaves between their directions and where they are put. Closer ones are not told apart.
@@ -62,7 +65,8 @@ class Frame:
 
     @property
     def lens(self) -> Lens:
-        return Lens(self.scale, _VANISHED + self.unit * _UNIT_ROUNDING * self.scale, self.unit)
+        slack = _VANISHED + self.unit * _UNIT_ROUNDING * self.scale
+        return Lens(self.scale, slack, self.unit, max(_BLUR, _BLUR_OF_REST * len(self.origin) ** 0.5))
 
     def sketches(self, X: Array, *sizes: int) -> list[NDArray[np.float32]]:
         """For each size (n, size): the first size - 1 coordinates, and the norm of the rest."""

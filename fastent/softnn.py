@@ -41,6 +41,9 @@ _LADDER = (-16.0, 7.0, 0.5)
 _NODES, _WIDTH = 8, 0.5
 # How often these are moved, should the optimum over all rows not lie between them.
 _MOVES = 6
+# Where so large a share of the pairs on either side of a sample's median differ by such a factor, that of another sample may be
+# quite another.
+_UNSURE, _GAP = 0.03, 1.5
 # exp(-x) of more than that is as good as nothing in single precision.
 _VANISHING = 1e30
 # A sum below this may have lost terms to the range of single precision, and is taken again.
@@ -176,10 +179,15 @@ def temperature_nodes(points: Points, temperature: Temperature, seed: int) -> Ar
     from scipy.spatial.distance import pdist
 
     rows = _sample(points, _MEDIAN_ROWS, seed)
-    median = float(np.median(pdist(np.asarray(points.X[rows], np.float64), "sqeuclidean")))
+    pairs = pdist(np.asarray(points.X[rows], np.float64), "sqeuclidean")
+    median = float(np.median(pairs))
     if median == 0:
         raise FastentError(f"temperature={temperature!r}: more than half of the points are equal, choose a number")
     if temperature == "median":
+        if len(rows) < len(points.X):
+            below, above = np.quantile(pairs, [0.5 - _UNSURE, 0.5 + _UNSURE])
+            if above > _GAP * max(below, np.finfo(float).tiny):
+                return GappedMedian([median], (float(below), float(above)))
         return np.array([median])
     ladder = median * np.exp(np.arange(*_LADDER))
     sums = SimilaritySums(points, _sample(points, _LADDER_ROWS, seed), ladder)
@@ -192,6 +200,20 @@ def temperature_nodes(points: Points, temperature: Temperature, seed: int) -> Ar
     below, least, above = losses[best - 1 : best + 2]
     shift = (below - above) / (2 * (below - 2 * least + above)) if below + above > 2 * least else 0.0
     return _nodes_around(ladder[best] * math.exp(shift * _LADDER[2]))
+
+
+class GappedMedian(np.ndarray):  # type: ignore[type-arg]
+    """The median (1,), of a sample whose middle lies in a gap: another sample's may lie on the other side.
+
+    around : what some of the pairs below and above have for squared distances.
+    """
+
+    around: tuple[float, float]
+
+    def __new__(cls, values: Sequence[float], around: tuple[float, float]) -> "GappedMedian":
+        found = np.asarray(values).view(cls)
+        found.around = around
+        return found
 
 
 class SimilaritySums:
@@ -310,6 +332,12 @@ class SimilaritySums:
             counts = np.bincount(self.points.codes, minlength=len(classes))
             yield from one_point(classes, counts, f"{_LOSS} leaves the point out")
         yield from few_or_skewed({_LOSS: found.per_point}, self.queries, {_LOSS: found.interval})
+        if isinstance(self.temperatures, GappedMedian):
+            below, above = self.temperatures.around
+            yield Remark(
+                f"the median squared distance of a sample lies in a gap, from {below:.3g} to {above:.3g}",
+                f"{_LOSS} depends on the sample, and so on the seed: choose a temperature to compare",
+            )
 
     def _again(self, places: Array, lost: Array) -> Array:
         """(J, places) log ratios, where these are lost, about the nearest point of each sum, in double precision.

@@ -25,10 +25,9 @@ _OPENMP = {"torch", "faiss", "sklearn"}
 
 
 def working_threads() -> int:
-    """Threads for work that this thread starts: as many as numba is set to; unless that was chosen, at most the processors."""
+    """As `fastent.kernels.sharing.working_threads`, which is imported when it is asked."""
     from fastent.kernels import sharing
 
-    sharing.bound_by(processors())
     threads: int = sharing.working_threads()
     return threads
 
@@ -74,11 +73,20 @@ class _Blas:
         for library in _loaded_pools().select(user_api="blas").lib_controllers:
             if threads is None:
                 if library.filepath in self._found:
-                    library.set_num_threads(self._found[library.filepath])
+                    _set_whoever_asks(library, self._found[library.filepath])
             else:
-                library.set_num_threads(min(threads, self._found.setdefault(library.filepath, library.num_threads)))
+                found = self._found.setdefault(library.filepath, library.num_threads)
+                _set_whoever_asks(library, min(threads, found))
         if threads is None:
             self._found = {}
+
+
+def _set_whoever_asks(library: Any, threads: int) -> None:
+    """threadpoolctl lets one thread alone set OpenBLAS's number and ignores all others: here `_Shared` sees to that."""
+    anyone = getattr(library, "clear_controlling_thread", lambda **_: None)
+    anyone(force=True)
+    library.set_num_threads(threads)
+    anyone(force=True)
 
 
 _blas = _Shared(_Blas())

@@ -1,5 +1,6 @@
 """The distance that decides: of two rows as they were given, in double precision."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -70,12 +71,19 @@ def _rest_of_two(a: Any, b: Any, share: float, more: float) -> Any:
 
 @kernel()
 def squared_angle(a: Any, b: Any, length: float, other_length: float) -> float:
-    """|a/|a| - b/|b||^2 = 2 (1 - cos), from their squared norms.
+    """|a/|a| - b/|b||^2 = 2 (1 - cos), from their `squared_lengths`.
 
     1 - cos = sin^2 / (1 + cos) where cos > 0, and the sine is what of b does not lie along a: rows in a narrow cone lose no
     digits, as they do where they are first scaled to unit length. What rounding leaves of b along a is taken off too.
     """
     product = _inner(a, b)
+    if length < 0 and other_length < 0:  # all of this is exact but for a quotient and a root: equal cosines are equal numbers
+        both = length * other_length
+        square = product * product / both
+        if product <= 0:
+            return 2 * (1 + np.sqrt(square))
+        return 2 * ((both - product * product) / both) / (1 + np.sqrt(square))
+    length, other_length = abs(length), abs(other_length)
     cosine = product / np.sqrt(length) / np.sqrt(other_length)
     if cosine <= 0.5:
         return 2 * (1 - max(cosine, -1.0))
@@ -88,14 +96,34 @@ def squared_angle(a: Any, b: Any, length: float, other_length: float) -> float:
 
 
 @kernel()
+def _on_grid(row: Any, bits: int) -> bool:
+    """Whether the values are whole numbers of `bits` bits, times a power of two."""
+    largest = 0.0
+    for j in range(row.shape[0]):
+        largest = max(largest, abs(np.float64(row[j])))
+    if not 2.0**-500 < largest < 2.0**500:
+        return False
+    step = 2.0 ** (bits - math.frexp(largest)[1])
+    for j in range(row.shape[0]):
+        value = np.float64(row[j]) * step
+        if value != np.rint(value):
+            return False
+    return True
+
+
+@kernel()
 def _squared_lengths(begin: int, end: int, rows: Any, lengths: Any) -> None:
+    # So many bits leave the product of two squared norms, and the square of an inner product, within the 53 of a float64.
+    bits = int((26 - np.log2(rows.shape[1])) / 2)
     for i in range(begin, end):
         lengths[i] = _inner(rows[i], rows[i])
+        if bits > 0 and _on_grid(rows[i], bits):
+            lengths[i] = -lengths[i]
 
 
 @driver(_squared_lengths)
 def squared_lengths(rows: Any) -> Any:
-    """Squared norms (n,) float64 of rows (n, d)."""
+    """Squared norms (n,) float64 of rows (n, d); negative for rows on a coarse grid, as of counts: their products are exact."""
     lengths = np.empty(len(rows))
     share(_squared_lengths, len(rows), rows, lengths)
     return lengths

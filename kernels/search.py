@@ -30,17 +30,13 @@ from fastent.kernels.jit import FUSED, SUMS, driver, kernel, unowned
 from fastent.kernels.sharing import share
 from fastent.kernels.tree import TILE, select
 
-__all__ = ["BLUR", "Desk", "Found", "Lens", "Points", "make_desk", "rank_candidates", "search"]
+__all__ = ["Desk", "Found", "Lens", "Points", "make_desk", "rank_candidates", "search"]
 
 # Survivors' distances are left early after so many features.
 _STRIDE = 128
 
-# A sketch is where exact arithmetic puts it but for this share of its norm: its own rounding, and that of the norm of the rest,
-# the root of what two sums of d terms leave in double precision (d up to 100,000 in the worst case).
-BLUR = 2.0**-18
-
-# What a sum of at most 128 squares in single precision can lose, in whatever order it is taken: as a share, and by underflow,
-# even where a processor takes numbers below 2^-126 for 0.
+# What a sum of at most 128 squares in single precision can lose or gain, in whatever order it is taken: as a share, and by
+# underflow, even where a processor takes numbers below 2^-126 for 0. Longer sums are corrected where they are taken.
 _ROUNDED = np.float32(1 + 2.0**-16)
 _UNDERFLOW = 128 * 2.0**-126
 # Sums of squares in single precision may overflow only beyond this.
@@ -61,7 +57,7 @@ class Points(NamedTuple):
     rows : (n, d) float32 or float64
         As they were given; for angles each may be scaled.
     lengths : (n,) float64
-        Their squared norms, for angles; else of length 0.
+        For angles, from `squared_lengths`; else of length 0.
     sketch : (n, m) float32
     fine : (n, p) float32
         A finer sketch; p = 0 for none.
@@ -118,11 +114,14 @@ class Lens(NamedTuple):
         What underflow, and the scaling of rows to unit length, may do to a sketch, in its units.
     angular : bool
         Whether rows are compared by the angle between them.
+    blur : float
+        A sketch is where exact arithmetic puts it, but for this share of its norm.
     """
 
     scale: float
     slack: float
     angular: bool
+    blur: float
 
 
 class Desk(NamedTuple):
@@ -197,6 +196,12 @@ def make_desk(m: int) -> Desk:
     )
 
 
+@kernel()
+def _kept(m: int) -> float:
+    """What is certain of a sum of m squares in single precision, taken one after another: rounding may add as much to each."""
+    return np.float32(1 - (m + 8) * 2.0**-23)
+
+
 @kernel(fastmath=FUSED)
 def _points_to_box(tile: Any, lower: Any, upper: Any, squared: Any) -> None:
     zero = np.float32(0)
@@ -209,6 +214,9 @@ def _points_to_box(tile: Any, lower: Any, upper: Any, squared: Any) -> None:
             gap = below if below > above else above
             gap = gap if gap > zero else zero
             squared[t] += gap * gap
+    kept = _kept(lower.shape[0])
+    for t in range(TILE):
+        squared[t] *= kept
 
 
 @kernel(fastmath=FUSED)
@@ -217,7 +225,7 @@ def _box_to_box(lower: Any, upper: Any, low: Any, high: Any) -> float:
     for j in range(lower.shape[0]):
         gap = max(max(lower[j] - high[j], low[j] - upper[j]), np.float32(0))
         squared += gap * gap
-    return squared
+    return squared * _kept(lower.shape[0])
 
 
 @kernel(fastmath=FUSED)
@@ -370,7 +378,7 @@ def _prepare(queries: Any, tile: int, lens: Any, lists: Any, desk: Any) -> None:
         sketch, place = queries.sketch[first + t], queries.ids[first + t]
         for j in range(len(sketch)):
             desk.tiled[j * TILE + t] = sketch[j]
-        desk.blur[t] = np.sqrt(_squared(sketch, desk.origin)) * BLUR
+        desk.blur[t] = np.sqrt(_squared(sketch, desk.origin)) * lens.blur
         threshold = lists.squared[place, k - 1] if k > 0 else lists.radius[place]
         desk.reach[t] = _reach(threshold, lens, desk.blur[t])
         desk.last[t] = _ANY
@@ -505,7 +513,7 @@ def rank_candidates(
     rows : (n, d), queries : (q, d)
         float32 or float64, C-contiguous.
     lengths, query_lengths : (n,), (q,) float64
-        Squared norms, for angles.
+        For angles, from `squared_lengths`.
     own : (q,) int64
         The row that is left out, -1 for none.
     candidates : (q, c) int64

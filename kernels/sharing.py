@@ -17,8 +17,9 @@ from llvmlite.binding import ffi
 from numba.core.compiler_lock import global_compiler_lock
 
 from fastent.errors import FastentError
+from fastent.processors import processors
 
-__all__ = ["bound_by", "share", "working", "working_threads"]
+__all__ = ["share", "working", "working_threads"]
 
 # How long a fork waits for what another thread compiles.
 _FORK_SECONDS = 60
@@ -31,13 +32,6 @@ class _Asked(threading.local):
 
 
 _asked = _Asked()
-_processors: int | None = None
-
-
-def bound_by(processors: int) -> None:
-    """Say how many processors there are, where numba may know of more than a container is granted."""
-    global _processors
-    _processors = processors
 
 
 def working_threads() -> int:
@@ -49,7 +43,7 @@ def working_threads() -> int:
     except ValueError:  # a layer was chosen that is not there, which matters to numba's own threads only
         threads = int(numba.config.NUMBA_NUM_THREADS)
     chosen = "NUMBA_NUM_THREADS" in os.environ or threads != numba.config.NUMBA_DEFAULT_NUM_THREADS
-    return threads if chosen or _processors is None else min(threads, _processors)
+    return threads if chosen else min(threads, processors())
 
 
 @contextmanager
@@ -96,22 +90,34 @@ def share(kernel: Callable[..., None], n: int, *arguments: Any) -> None:
     threads = min(working_threads(), n) if n > 1 else 1
     bounds = [n * t // threads for t in range(threads + 1)]
     others: list[tuple[Future[None] | None, tuple[int, int]]] = []
-    for piece in list(pairwise(bounds))[1:]:
-        try:
-            others.append((_pool.submit(kernel, *piece, *arguments), piece))
-        except RuntimeError:  # the interpreter is about to end, or the system has no thread left
-            others.append((None, piece))
     try:
+        for piece in list(pairwise(bounds))[1:]:
+            try:
+                others.append((_pool.submit(kernel, *piece, *arguments), piece))
+            except RuntimeError:  # the interpreter is about to end, or the system has no thread left
+                others.append((None, piece))
         kernel(0, bounds[1], *arguments)
         for future, piece in reversed(others):
             if future is None or future.cancel():
                 kernel(*piece, *arguments)
     finally:  # when the caller has the arrays again, nothing writes to them any more
         begun = [future for future, _ in others if future is not None and not future.cancel()]
-        for future in begun:
-            future.exception()
+        _wait_for(begun)
     for future in begun:
         future.result()
+
+
+def _wait_for(futures: "list[Future[Any]]") -> None:
+    """To the end, whatever arrives meanwhile."""
+    arrived: KeyboardInterrupt | None = None
+    for future in futures:
+        while not future.done():
+            try:
+                future.exception()
+            except KeyboardInterrupt as interrupt:
+                arrived = interrupt
+    if arrived is not None:
+        raise arrived
 
 
 class _Lost:

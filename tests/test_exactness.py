@@ -143,3 +143,21 @@ def test_queries_in_double_precision_are_not_rounded():
         assert found.distances[0, 0] == np.float32(1.00000004 - 1)
     halves = np.arange(12, dtype=np.float16).reshape(6, 2)
     assert fe.neighbors(halves, 1, queries=halves.astype(np.float64)).indices.ravel().tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("d", [6000, 16384])
+def test_sums_of_many_features_stay_bounds(d):
+    """Terms that are all equal round to the same side: what adds them one after another must take that off again."""
+    rng = np.random.default_rng(0)
+    value = np.float32(max(rng.uniform(1, 2, 40), key=lambda c: np.cumsum(np.full(d, np.float32(c) ** 2))[-1] / (d * c * c)))
+    query = np.full(d, value, np.float32)
+    distance = float(value) * np.sqrt(d)
+    near = np.zeros((512, d), np.float32)
+    near[:, 0] = rng.uniform(-1e-4, 1e-4, 512)
+    others = np.tile(query, (128, 1))  # the query itself, a decoy that is a little too far, and many farther away
+    others[np.arange(1, 128), 7 * np.arange(1, 128)] += np.float32(1.5 * distance)
+    others[1, 7] = query[7] + np.float32(distance * (1 + 1e-6))
+    X = np.concatenate([near, others])
+    truth = naive.squared_distances(X[[512]], X)
+    for found in (fe.neighbors(X, 1).indices[[512]], fe.neighbors(X, 1, queries=[512]).indices):
+        assert not naive.wrong_lists(found, truth, np.array([512])).any()

@@ -40,7 +40,10 @@ def test_kernels_are_fastents_own():
 
 def test_kernels_import_nothing_of_fastent_torch_or_faiss():
     code = "import fastent.kernels.moments, fastent.kernels.recording, sys; print(sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'faiss') or (m.startswith('fastent') and 'kernels' not in m)))"
-    assert python(code) == "['fastent', 'fastent.errors', 'fastent.lazy', 'fastent.printable']"
+    assert (
+        python(code)
+        == "['fastent', 'fastent.errors', 'fastent.groups', 'fastent.lazy', 'fastent.printable', 'fastent.processors']"
+    )
 
 
 def test_a_read_only_installation_compiles_without_a_cache(tmp_path):

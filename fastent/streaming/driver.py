@@ -23,7 +23,7 @@ from fastent.streaming.networks import Factory, find_network
 from fastent.streaming.rows import open_training
 from fastent.streaming.session import Session
 from fastent.threads import limit_threads
-from fastent.training.defaults import DEFAULTS, default_classes, default_epochs
+from fastent.training.defaults import DEFAULTS, MOST_EPOCHS, default_classes, default_epochs
 from fastent.training.ensemble import ACTIVATIONS
 from fastent.training.modules import check_model
 from fastent.training.run import Run
@@ -174,7 +174,7 @@ def train_streamed(
         "activation": activation,
         "seeds": whole_number("seeds", seeds, minimum=1),
         "seed": whole_number("seed", seed, minimum=0, maximum=2**63 - 1),
-        "epochs": default_epochs(None) if epochs is None else whole_number("epochs", epochs, minimum=1),
+        "epochs": default_epochs(None) if epochs is None else whole_number("epochs", epochs, minimum=1, maximum=MOST_EPOCHS),
         "batch_size": batch_size,
         "updates_per_epoch": 1 if batch_size is None else -(-n // batch_size),
         "optimizer": str(optimizer),

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fastent.errors import FastentError
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -53,6 +55,8 @@ def read_mask(name: str, value: Any, rows: int) -> Mask | None:
     added = value.is_floating_point() and bool((value < 0).any())
     if leaves_out and not name.endswith("key_padding_mask") and value.dtype != torch.bool and not added:
         return None  # of this name some keep what is 1: see unclear_mask
+    if value.ndim == 2:
+        _check_values(name, value)
     kept = _kept(value, leaves_out)
     if added and causal(kept):
         return None
@@ -66,11 +70,24 @@ def read_mask(name: str, value: Any, rows: int) -> Mask | None:
     return Mask(name, "decoder" if _DECODER.search(name) else "encoder", keep)
 
 
+def _check_values(name: str, value: "Tensor") -> None:
+    """Refuse a mask (b, tokens) whose values say nothing that is agreed on: neither flags, nor what is added to scores."""
+    flags = (value == 0) | (value == 1)
+    if not value.is_floating_point():
+        flags |= value > 1  # numbers of the pieces that were packed into a row
+    added = (value == 0) | (value <= _FAR_BELOW) if value.is_floating_point() else flags
+    if not bool(flags.all()) and not bool(added.all()):
+        strange = value[~flags][0].item()
+        raise FastentError(
+            f"mask {name!r} holds {strange:g}: 1 for tokens and 0 for padding, True and False, or 0 and large negative numbers "
+            "are needed"
+        )
+
+
 def _kept(value: "Tensor", leaves_out: bool) -> "Tensor":
-    if value.is_floating_point():
-        added = value.ndim > 2 and not bool((value > 0).any())
-        if added or bool((value < 0).any()):
-            return value > _FAR_BELOW
+    # A mask that keeps what is 1 keeps something: one of zeros is added, and hides nothing.
+    if value.is_floating_point() and (not bool((value > 0).any()) or bool((value < 0).any())):
+        return value > _FAR_BELOW
     return (value == 0) if leaves_out else (value != 0)
 
 

@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ProbeSet", "check_loader"]
 
-# They give each process other rows, and some rows twice: torch's, and two of accelerate.
 # What torch's losses leave out: tokens that are special, or parts of a word.
 _UNLABELLED = -100
-
+# They give each process other rows, and some rows twice: torch's, and two of accelerate.
 _DEALING = {"DistributedSampler", "BatchSamplerShard", "IterableDatasetShard"}
 
 

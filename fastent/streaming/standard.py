@@ -10,11 +10,10 @@ from torch import Tensor
 
 from fastent.arrays import check_finite, kernel_dtype, row_blocks
 from fastent.errors import FastentError
+from fastent.training.data import check_squares, scale_of
 
 __all__ = ["Standard"]
 
-# As for data that are loaded; see `fastent.training.data`.
-_EPSILON = 1e-9
 # Small enough to stay in the processor's cache.
 _BLOCK_BYTES = 2 << 20
 # A mean of so many standard deviations costs so much of single precision's digits that differences are taken in double.
@@ -78,7 +77,7 @@ class Standard:
             raise FastentError("standardisation needs two training points or more, there is 1: use standardize='none'")
         # From the first row, so that features that never vary stay exactly 0 and values far from 0 keep their digits.
         origin = np.asarray(X[0], np.float64)
-        seen, mean, squares = 0, np.zeros(d), np.zeros(d)
+        seen, mean, squares, largest = 0, np.zeros(d), np.zeros(d), np.zeros(d)
         size = max(1, _BLOCK_BYTES // (8 * d))
         for start, block in row_blocks(X):
             if interrupted():
@@ -87,6 +86,7 @@ class Standard:
             for at in range(0, len(block), size):
                 with np.errstate(over="ignore", invalid="ignore"):
                     offsets = block[at : at + size] - origin
+                    largest = np.maximum(largest, np.abs(offsets).max(0))
                     count, here = len(offsets), offsets.mean(0)
                     offsets -= here
                     move = here - mean
@@ -100,6 +100,6 @@ class Standard:
                 )
             report(start + len(block), "standardising")
         deviation = np.sqrt(squares / (n - 1))
-        scale = 1 / (deviation + _EPSILON)
-        scale[deviation == 0] = 0.0
+        check_squares(squares, largest)
+        scale = scale_of(deviation)
         return cls(origin + mean, scale, X.dtype, device)

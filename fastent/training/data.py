@@ -23,6 +23,8 @@ _OPTIONS = ("labels", "data_dir", "subset", "subset_seed", "exclude", "classes",
 
 # What the source paper adds to every standard deviation.
 _EPSILON = 1e-9
+# Below that it would change what is trained on by more than a millionth. Sums of squares below the other may have lost digits.
+_SMALL, _VANISHING = 1e-3, 1e-290
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,9 +168,7 @@ def load_data(
     x_train, x_test = _rows(raw, "x_train"), _rows(stored.x_test, "x_test")
     if standardize != "none":
         mean, deviation = _moments(x_train)
-        scale = 1 / (deviation + _EPSILON)
-        if standardize == "safe":
-            scale[deviation == 0] = 0.0
+        scale = scale_of(deviation) if standardize == "safe" else 1 / (deviation + _EPSILON)
         x_train, x_test = _standardized(x_train, mean, scale), _standardized(x_test, mean, scale)
     else:
         x_train, x_test = _standardized(x_train, 0.0, 1.0), _standardized(x_test, 0.0, 1.0)
@@ -264,6 +264,25 @@ def _rows(points: Array, name: str) -> Array:
     return rows
 
 
+def scale_of(deviation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What features are multiplied by: 0 for one that never varies. The paper's constant is left out where it would count."""
+    with np.errstate(divide="ignore"):
+        scale = 1 / (deviation + np.where(deviation > _SMALL, _EPSILON, 0.0))
+    scale[deviation == 0] = 0.0
+    return scale
+
+
+def check_squares(squares: NDArray[np.float64], largest: NDArray[np.float64]) -> None:
+    """Refuse features whose squared offsets double precision does not hold, by sums of these and the largest offsets, (d,)."""
+    wrong = np.flatnonzero(~np.isfinite(squares) | ((squares < _VANISHING) & (largest > 0)))
+    if len(wrong):
+        column = int(wrong[0])
+        raise FastentError(
+            f"{len(wrong)} features of the training points vary by up to {largest[column]:.2g}, first column {column}, and "
+            "squares of that are out of float64's range: rescale them"
+        )
+
+
 def _moments(rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and unbiased standard deviation of each feature, in float64; exactly 0 for a feature that never varies."""
     if len(rows) < 2:
@@ -271,7 +290,13 @@ def _moments(rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     # From the first row, so that features that never vary stay exactly 0 and values far from 0 keep their digits.
     origin = np.asarray(rows[0], np.float64)
     shift = sum(((block - origin).sum(0) for _, block in row_blocks(rows)), np.zeros(rows.shape[1])) / len(rows)
-    squares = sum(((((block - origin) - shift) ** 2).sum(0) for _, block in row_blocks(rows)), np.zeros(rows.shape[1]))
+    squares, largest = np.zeros((2, rows.shape[1]))
+    for _, block in row_blocks(rows):
+        offsets = (block - origin) - shift
+        largest = np.maximum(largest, np.abs(offsets).max(0))
+        with np.errstate(over="ignore", under="ignore"):
+            squares += (offsets**2).sum(0)
+    check_squares(squares, largest)
     return origin + shift, np.sqrt(squares / (len(rows) - 1))
 
 

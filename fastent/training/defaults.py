@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-__all__ = ["DEFAULTS", "PRESETS", "Defaults", "Preset", "default_classes", "default_epochs"]
+__all__ = ["DEFAULTS", "MOST_EPOCHS", "PRESETS", "Defaults", "Preset", "default_classes", "default_epochs"]
 
+# More have no room for their records.
+MOST_EPOCHS = 10_000_000
 # Few points, a slow turn: on digits the inversion comes around epoch 150, its far side late.
 _EPOCHS_OF = {"digits": 1500}
 

@@ -79,7 +79,19 @@ class _Drawing(TorchDispatchMode):
             drawn = _with_generator(func)
             if drawn is not None:
                 return drawn(*args, **{**kwargs, "generator": self._generator})
+            return self._lend(func, args, kwargs)
         return func(*args, **kwargs)
+
+    def _lend(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """For an operator that knows the global generator only: let that have our state meanwhile."""
+        with _global.lock:
+            before = torch.get_rng_state()
+            torch.set_rng_state(self._generator.get_state())
+            try:
+                return func(*args, **kwargs)
+            finally:
+                self._generator.set_state(torch.get_rng_state())
+                torch.set_rng_state(before)
 
 
 def _on_cpu(args: Any, kwargs: Any) -> bool:

@@ -78,7 +78,9 @@ def checked_logits(logits: Any, n: int) -> Tensor:
     if not logits.is_floating_point():
         raise FastentError(f"the model returns numbers of {logits.dtype}: logits in floating point are needed, no decisions")
     if logits.ndim != 2 or len(logits) != n:
-        raise FastentError(f"the model takes {n} points to {tuple(logits.shape)}: logits (points, classes) are needed")
+        raise FastentError(
+            f"for {n} points the model returned shape {tuple(logits.shape)}: logits (points, classes) are needed"
+        )
     return logits
 
 

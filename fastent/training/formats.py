@@ -73,7 +73,7 @@ def _idx_values(path: Path, stream: Any, size: int, packed: bool) -> Array:
     if len(values) != promised or beyond:
         found = f"{len(values)}" if not beyond else f"more than {promised}"
         raise FastentError(
-            f"{str(path)!r} has {found} values, its header promises {shape}: it is cut off or goes on behind its end; {_REMEDY}"
+            f"{str(path)!r} has {found} values, its header promises {shape}: it is truncated or has trailing bytes; {_REMEDY}"
         )
     return np.frombuffer(values, np.uint8).reshape(shape)
 

@@ -60,7 +60,7 @@ class ModuleEnsemble:
     Raises
     ------
     FastentError
-        No module is made; a layer it has not; points (d,) that it does not take to `n_classes` logits.
+        No module is made; a layer that does not exist; points (d,) that it does not take to `n_classes` logits.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from fastent.progress import Progress, interruptible, reporting
 from fastent.threads import limit_threads
 from fastent.training.data import Data, load_data
 from fastent.training.datasets import known_name
-from fastent.training.defaults import DEFAULTS, default_epochs
+from fastent.training.defaults import DEFAULTS, MOST_EPOCHS, default_epochs
 from fastent.training.digests import check_same_data
 from fastent.training.ensemble import ACTIVATIONS, Ensemble
 from fastent.training.factories import NEVER_FINITE
@@ -197,7 +197,7 @@ def train(
         "seed": whole_number("seed", seed, minimum=0, maximum=2**63 - 1),
         "epochs": default_epochs(known_name(data.options["source"]))
         if epochs is None
-        else whole_number("epochs", epochs, minimum=1),
+        else whole_number("epochs", epochs, minimum=1, maximum=MOST_EPOCHS),
         "lr": number("lr", lr, above=0),
         "optimizer": choice("optimizer", optimizer, ("sgd", "adam")),
         "momentum": number("momentum", momentum, minimum=0, below=1),
