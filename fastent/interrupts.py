@@ -73,7 +73,11 @@ class Interrupts:
             return
         self._again = True
         # In a moment, and by a thread: what is raised in a destructor or a callback would be lost again.
-        self._later(_AGAIN_SECONDS, os.kill, os.getpid(), signal.SIGINT)
+        self._later(_AGAIN_SECONDS, self._send_again)
+
+    def _send_again(self) -> None:
+        if not self.said:  # else the command is about to end, and Python's own handler may be gone already
+            os.kill(os.getpid(), signal.SIGINT)
 
     def _later(self, seconds: float, work: Callable[..., Any], *arguments: Any) -> None:
         from threading import Timer

@@ -106,7 +106,7 @@ class _Members:
         self.places: dict[str, zipfile.ZipInfo] = {}
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
-            if name == info.filename:
+            if name == info.filename and archive.open(info).read(len(_MAGIC)) != _MAGIC:
                 raise FastentError(
                     f"{str(path)!r} holds {listed([name])}, which is no array: save arrays alone, with numpy.savez"
                 )

@@ -71,7 +71,7 @@ API = [
     (lambda: fe.layer_margins(torch.nn.Sequential(*[torch.nn.Linear(2, 2)] * 3), [(POINTS, CODES)], ["0"]), "layer '0' is called 3 times in a pass, so it has no one input: choose others"),
     (lambda: fe.layer_margins(torch.nn.Sequential(NET[0], torch.nn.ReLU(inplace=True)), [(POINTS, CODES)], ["1"]), "the input of layer '1' is changed in place afterwards: use inplace=False there"),
     (lambda: fe.train("digits", seeds=0), "seeds=0: a whole number of at least 1 is needed"),
-    (lambda: fe.train("digits", epochs=2.5), "epochs=2.5: a whole number of at least 1 is needed"),
+    (lambda: fe.train("digits", epochs=2.5), "epochs=2.5: a whole number from 1 to 10000000 is needed"),
     (lambda: fe.train("digits", hidden=()), "hidden=(): at least one hidden layer is needed, for instance (20,)"),
     (lambda: fe.train("digits", hidden=20), "hidden=20: a sequence of whole numbers is needed, for instance (20,)"),
     (lambda: fe.train("digits", hidden=(20.5,)), "hidden=20.5: a whole number of at least 1 is needed"),

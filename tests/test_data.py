@@ -243,10 +243,28 @@ def test_what_varies_is_not_taken_for_constant(size, offset):
     varying = offset + size * RNG.standard_normal(200)
     X = np.column_stack([varying, RNG.standard_normal(200)])
     data = fe.load_data((X, np.arange(200) % 2, X, np.arange(200) % 2))
+    constant = 1e-9 * min(1.0, abs(varying.mean()) + varying.std(ddof=1))
     np.testing.assert_allclose(
-        data.x_train[:, 0], (varying - varying.mean()) / (varying.std(ddof=1) + 1e-9), rtol=1e-3, atol=1e-6
+        data.x_train[:, 0], (varying - varying.mean()) / (varying.std(ddof=1) + constant), rtol=1e-3, atol=1e-6
     )
     assert data.x_train[:, 0].any()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e100])
+def test_units_of_features_do_not_matter(scale):
+    X, y = RNG.standard_normal((100, 5)) + 3, np.arange(100) % 2
+    usual, scaled = fe.load_data((X, y, X, y)), fe.load_data((X * scale, y, X * scale, y))
+    np.testing.assert_allclose(scaled.x_train, usual.x_train, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e170])
+def test_features_whose_squares_are_out_of_range(scale):
+    X = RNG.standard_normal((100, 5))
+    X[:, 3] *= scale
+    with pytest.raises(fe.FastentError, match=r"1 features of the training points vary by up to .*, first column 3,"):
+        fe.load_data((X, np.arange(100) % 2))
+    with pytest.raises(fe.FastentError, match="first column 3"):
+        fe.train_streamed(X, np.arange(100) % 2, epochs=1, seeds=1)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 0.5, "0"])

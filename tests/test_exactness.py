@@ -161,3 +161,18 @@ def test_sums_of_many_features_stay_bounds(d):
     truth = naive.squared_distances(X[[512]], X)
     for found in (fe.neighbors(X, 1).indices[[512]], fe.neighbors(X, 1, queries=[512]).indices):
         assert not naive.wrong_lists(found, truth, np.array([512])).any()
+
+
+def test_equal_cosines_of_counts_come_in_the_order_of_the_rows():
+    from fractions import Fraction
+
+    rng = np.random.default_rng(0)
+    for X in ((rng.random((400, 16)) < 0.5).astype(np.float32), rng.poisson(1.5, (400, 12)).astype(np.float64) / 4):
+        X = X[X.any(1)]
+        whole = (4 * X).astype(int)
+        products, lengths = whole @ whole.T, (whole**2).sum(1)
+        found = fe.neighbors(X, 7, metric="cosine")
+        for i in range(50):
+            cosines = [Fraction(int(products[i, j]) ** 2, int(lengths[i] * lengths[j])) for j in range(len(X))]
+            order = sorted((j for j in range(len(X)) if j != i), key=lambda j: (-cosines[j], j))
+            assert found.indices[i].tolist() == order[:7]

@@ -19,7 +19,6 @@ from fastent.streaming.masks import accepted
 from fastent.streaming.named import aliases, named_layers, unwrapped
 from fastent.streaming.padding import Padding
 from fastent.streaming.pooling import POOLINGS, flattened, pooled, positions_of
-from fastent.training.factories import users_code
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -94,8 +93,7 @@ class Look:
         self._rows = n_rows(given)
         self._layouts.begin()
         self._padding.begin(given, self._rows)
-        with users_code("the model does not take the loader's batches", "call it on one yourself to see where"):
-            output = self._model(**accepted(self._model, given)) if isinstance(given, Mapping) else self._model(given)
+        output = self._model(**accepted(self._model, given)) if isinstance(given, Mapping) else self._model(given)
         for name, (tensor, channels) in self._waiting.items():
             self._keep(name, tensor, channels, self._padding.of(name, positions_of(tensor, channels), True))
         for name, module in self._modules.items():

@@ -95,11 +95,9 @@ class Standard:
                     seen += count
             if not np.isfinite(squares).all():
                 check_finite(X, name="data")
-                raise FastentError(
-                    f"data has values whose squares overflow float64, before row {start + len(block)}: rescale it"
-                )
+                check_squares(squares, largest)
             report(start + len(block), "standardising")
         deviation = np.sqrt(squares / (n - 1))
         check_squares(squares, largest)
-        scale = scale_of(deviation)
+        scale = scale_of(deviation, origin + mean)
         return cls(origin + mean, scale, X.dtype, device)

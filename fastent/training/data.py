@@ -23,7 +23,7 @@ _OPTIONS = ("labels", "data_dir", "subset", "subset_seed", "exclude", "classes",
 
 # What the source paper adds to every standard deviation.
 _EPSILON = 1e-9
-# Below that it would change what is trained on by more than a millionth. Sums of squares below the other may have lost digits.
+# Below that it changes what is trained on by more than a millionth. Sums of squares below the other may lack digits.
 _SMALL, _VANISHING = 1e-3, 1e-290
 
 
@@ -168,7 +168,7 @@ def load_data(
     x_train, x_test = _rows(raw, "x_train"), _rows(stored.x_test, "x_test")
     if standardize != "none":
         mean, deviation = _moments(x_train)
-        scale = scale_of(deviation) if standardize == "safe" else 1 / (deviation + _EPSILON)
+        scale = scale_of(deviation, mean) if standardize == "safe" else 1 / (deviation + _EPSILON)
         x_train, x_test = _standardized(x_train, mean, scale), _standardized(x_test, mean, scale)
     else:
         x_train, x_test = _standardized(x_train, 0.0, 1.0), _standardized(x_test, 0.0, 1.0)
@@ -264,10 +264,15 @@ def _rows(points: Array, name: str) -> Array:
     return rows
 
 
-def scale_of(deviation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What features are multiplied by: 0 for one that never varies. The paper's constant is left out where it would count."""
+def scale_of(deviation: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What features are multiplied by: 0 for one that never varies.
+
+    Small deviations have the paper's constant in their own units, so that units do not matter, and what varies by rounding
+    alone stays small.
+    """
+    small = _EPSILON * np.minimum(1.0, np.abs(mean) + deviation)
     with np.errstate(divide="ignore"):
-        scale = 1 / (deviation + np.where(deviation > _SMALL, _EPSILON, 0.0))
+        scale = 1 / (deviation + np.where(deviation > _SMALL, _EPSILON, small))
     scale[deviation == 0] = 0.0
     return scale
 
