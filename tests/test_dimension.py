@@ -215,3 +215,16 @@ def test_what_cannot_be_a_ratio_of_distances_is_refused():
         fe.intrinsic_dimension(fe.neighbors(X, 5, metric="cosine").subset(3))
     with pytest.raises(fe.FastentError, match=r"queries name 1 row more than once, first row 4 \(2 times\): name each once"):
         fe.intrinsic_dimension(fe.neighbors(X, 5, queries=[4, 4, 7]))
+
+
+def test_intervals_of_sampled_queries_cover_the_dimension_of_all():
+    """Also where points differ in how far their neighbours are, which the model does not know of."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((1200, 8)) * rng.standard_cauchy((1200, 1))
+    methods = ("twonn", "twonn-ml", "mle", "gride")
+    whole = {method: fe.intrinsic_dimension(fe.neighbors(X, 10), method).value for method in methods}
+    near = [fe.neighbors(X, 10, queries=200, seed=seed) for seed in range(60)]
+    for method in methods:
+        found = [fe.intrinsic_dimension(each, method) for each in near]
+        covered = [abs(each.value - whole[method]) <= 1.96 * each.standard_error for each in found]
+        assert np.mean(covered) >= 0.9, method

@@ -340,3 +340,15 @@ def test_one_point_and_rows_of_zeros_are_named(tmp_path):
     assert fe.geometry(np.load(tmp_path / "X.npy", mmap_mode="r"), y).notes == (alone, zeros)
     X[3] = 1
     assert fe.geometry(X, y).notes[1].startswith("row 200 is all zeros: it has no direction")
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_one_row_far_out_hides_nothing_of_the_other_classes(first):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((90, 6)), np.arange(90) % 3
+    expected = fe.geometry(X, y, normalize=False)
+    X[0 if first else 87] = 1e30
+    found = fe.geometry(X, y, normalize=False)
+    assert found.distance[1, 2] == pytest.approx(expected.distance[1, 2], rel=1e-12)
+    assert found.cdnv[1, 2] == pytest.approx(expected.cdnv[1, 2], rel=1e-12)
+    assert not any("coincide" in note for note in found.notes)

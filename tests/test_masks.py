@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fastent as fe
+from fastent.streaming.masks import read_mask
 from tests.padded import LENGTHS, POOLINGS, WIDTH, Words, by_hand, captured, kept, same, sentences
 
 N = len(LENGTHS)
@@ -410,3 +411,14 @@ def test_a_mask_of_text_is_none_of_pictures(tmp_path, transformers):
     for name, keep in layers.items():
         assert found[name].shape[1] == 5
         same(captured(tmp_path, model, [inputs], name), by_hand(found[name], keep, "mean"))
+
+
+@pytest.mark.parametrize("mask", [[[1.0, -1.0, -1.0]], [[1.0, float("nan"), 1.0]], [[0.0, -1.0, -100.0]], [[1, -1, 0]]])
+def test_values_that_are_neither_flags_nor_added_are_refused(mask):
+    with pytest.raises(fe.FastentError, match=r"mask 'attention_mask' holds (-1|nan): 1 for tokens and 0 for padding"):
+        read_mask("attention_mask", torch.tensor(mask), 1)
+
+
+def test_a_mask_of_zeros_is_added_and_hides_nothing():
+    for shape in ((2, 3), (2, 1, 1, 3)):
+        assert read_mask("attention_mask", torch.zeros(shape), 2).keep.all()

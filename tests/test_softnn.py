@@ -144,3 +144,13 @@ def test_temperatures_about_the_least_number(temperature):
         expected = gap / temperature
     np.testing.assert_allclose(found.per_point, expected, rtol=1e-12, atol=np.log(3))
     assert not np.isnan(found.loss)
+
+
+def test_a_median_in_a_gap_is_said_to_depend_on_the_sample():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 1200)
+    X = (rng.standard_normal((1200, 6)) + 8 * y[:, None]).astype(np.float32)
+    found = fe.soft_nearest_neighbor_loss(X, y)
+    assert found.notes[0].startswith("the median squared distance of a sample lies in a gap, from ")
+    assert fe.soft_nearest_neighbor_loss(X, y, temperature=50.0).notes == ()
+    assert fe.soft_nearest_neighbor_loss(X[:1000], y[:1000]).notes == ()  # all pairs have one median
