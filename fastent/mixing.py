@@ -15,7 +15,6 @@ from fastent.memory import check_fits
 from fastent.neighbors import Neighbors, label_codes
 from fastent.options import flag, number
 from fastent.remarks import Noted, Remark, of_classes
-from fastent.threads import working_threads
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,7 +139,7 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     n_classes, (q, k) = len(classes), neighbors.indices.shape
     if matrix:
         check_fits(16 * n_classes**2, f"the mixing matrix of {n_classes} classes", "pass matrix=False")
-    purity, entropy, vote = label_shares(neighbors.indices, neighbors.distances, codes, own, n_classes, working_threads())
+    purity, entropy, vote = label_shares(neighbors.indices, neighbors.distances, codes, own, n_classes)
     shares = None
     if matrix:
         order = np.argsort(own, kind="stable")
@@ -254,7 +253,5 @@ def lisi(neighbors: Neighbors, labels: Any, perplexity: float = 30) -> NDArray[n
         )
     codes, classes = as_labels(labels, n=neighbors.n)
     near = neighbors.subset(k)
-    result: NDArray[np.float64] = inverse_simpson(
-        near.indices, near.distances, codes, len(classes), perplexity, working_threads()
-    )
+    result: NDArray[np.float64] = inverse_simpson(near.indices, near.distances, codes, len(classes), perplexity)
     return result

@@ -15,32 +15,31 @@ _STEPS = 100
 
 @kernel()
 def _label_shares(
-    begin: int, end: int, indices: Any, distances: Any, codes: Any, own: Any, n_classes: int, parts: int, purity: Any,
+    begin: int, end: int, indices: Any, distances: Any, codes: Any, own: Any, n_classes: int, purity: Any,
     entropy: Any, vote: Any,
 ) -> None:  # fmt: skip
-    q, k = indices.shape
-    for part in range(begin, end):
-        counts = np.zeros(n_classes, np.int64)
-        for i in range(part * q // parts, (part + 1) * q // parts):
-            for j in range(k):
-                counts[codes[indices[i, j]]] += 1
-            purity[i] = counts[own[i]] / k
-            best, most, nearest = np.int64(-1), np.int64(0), np.float32(0)
-            for j in range(k):  # nearest first, so a class is met at its nearest member
-                c = codes[indices[i, j]]
-                count = counts[c]
-                if count == 0:
-                    continue
-                share = count / k
-                entropy[i] -= share * np.log(share)
-                if count > most or (count == most and distances[i, j] == nearest and c < best):
-                    best, most, nearest = c, count, distances[i, j]
-                counts[c] = 0
-            vote[i] = best
+    k = indices.shape[1]
+    counts = np.zeros(n_classes, np.int64)
+    for i in range(begin, end):
+        for j in range(k):
+            counts[codes[indices[i, j]]] += 1
+        purity[i] = counts[own[i]] / k
+        best, most, nearest = np.int64(-1), np.int64(0), np.float32(0)
+        for j in range(k):  # nearest first, so a class is met at its nearest member
+            c = codes[indices[i, j]]
+            count = counts[c]
+            if count == 0:
+                continue
+            share = count / k
+            entropy[i] -= share * np.log(share)
+            if count > most or (count == most and distances[i, j] == nearest and c < best):
+                best, most, nearest = c, count, distances[i, j]
+            counts[c] = 0
+        vote[i] = best
 
 
 @driver(_label_shares)
-def label_shares(indices: Any, distances: Any, codes: Any, own: Any, n_classes: int, parts: int) -> Any:
+def label_shares(indices: Any, distances: Any, codes: Any, own: Any, n_classes: int) -> Any:
     """Purity, entropy and majority vote of each list.
 
     Parameters
@@ -51,8 +50,7 @@ def label_shares(indices: Any, distances: Any, codes: Any, own: Any, n_classes: 
         Classes of the rows that `indices` name.
     own : (q,) int64
         Classes of the queries.
-    n_classes, parts : int
-        Each part of the queries is one thread's work.
+    n_classes : int
 
     Returns
     -------
@@ -62,7 +60,7 @@ def label_shares(indices: Any, distances: Any, codes: Any, own: Any, n_classes: 
     """
     q = len(indices)
     purity, entropy, vote = np.zeros(q), np.zeros(q), np.empty(q, np.int64)
-    share(_label_shares, parts, indices, distances, codes, own, n_classes, parts, purity, entropy, vote)
+    share(_label_shares, q, indices, distances, codes, own, n_classes, purity, entropy, vote)
     return purity, entropy, vote
 
 
@@ -153,26 +151,25 @@ def _weigh(distances: Any, target: float, reduced: Any, weights: Any) -> None:
 
 @kernel()
 def _inverse_simpson(
-    begin: int, end: int, indices: Any, distances: Any, codes: Any, n_classes: int, perplexity: float, parts: int, result: Any
+    begin: int, end: int, indices: Any, distances: Any, codes: Any, n_classes: int, perplexity: float, result: Any
 ) -> None:
-    q, k = indices.shape
-    for part in range(begin, end):
-        shares, reduced, weights = np.zeros(n_classes), np.empty(k), np.empty(k)
-        for i in range(part * q // parts, (part + 1) * q // parts):
-            _weigh(distances[i], np.log(perplexity), reduced, weights)
-            for j in range(k):
-                shares[codes[indices[i, j]]] += weights[j]
-            squares = 0.0
-            for j in range(k):
-                c = codes[indices[i, j]]
-                squares += shares[c] * shares[c]
-                shares[c] = 0.0
-            result[i] = max(1.0, 1 / squares)  # below 1 by rounding only
+    k = indices.shape[1]
+    shares, reduced, weights = np.zeros(n_classes), np.empty(k), np.empty(k)
+    for i in range(begin, end):
+        _weigh(distances[i], np.log(perplexity), reduced, weights)
+        for j in range(k):
+            shares[codes[indices[i, j]]] += weights[j]
+        squares = 0.0
+        for j in range(k):
+            c = codes[indices[i, j]]
+            squares += shares[c] * shares[c]
+            shares[c] = 0.0
+        result[i] = max(1.0, 1 / squares)  # below 1 by rounding only
 
 
 @driver(_inverse_simpson)
-def inverse_simpson(indices: Any, distances: Any, codes: Any, n_classes: int, perplexity: float, parts: int) -> Any:
+def inverse_simpson(indices: Any, distances: Any, codes: Any, n_classes: int, perplexity: float) -> Any:
     """Effective number of classes around each query, (q,) float64."""
     result = np.empty(len(indices))
-    share(_inverse_simpson, parts, indices, distances, codes, n_classes, perplexity, parts, result)
+    share(_inverse_simpson, len(indices), indices, distances, codes, n_classes, perplexity, result)
     return result
