@@ -83,7 +83,8 @@ def widths_of(network: nn.Module, layers: Sequence[str], rows: Tensor, n_classes
     if not isinstance(logits, Tensor) or logits.shape != (len(rows), n_classes):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise FastentError(
-            f"the model takes rows {tuple(rows.shape)} to {shape}: logits (points, classes) for {n_classes} classes are needed"
+            f"for {len(rows)} points the model returned shape {shape}: logits (points, classes) for {n_classes} classes are "
+            "needed"
         )
     return [found[name].shape[1] for name in layers]
 
