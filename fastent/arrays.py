@@ -28,6 +28,7 @@ __all__ = [
     "check_finite",
     "check_lengths",
     "in_memory",
+    "joined",
     "kernel_dtype",
     "row_blocks",
     "stays_on_disk",
@@ -212,6 +213,11 @@ def zero_rows(rows: Array) -> NDArray[np.int64]:
     for start, stop in ((16, 256), (256, None)):
         left = left[~rows[left, start:stop].any(1)]
     return left
+
+
+def joined(blocks: list[Any]) -> Any:
+    """One array of several; the only one as it is."""
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def which_rows(normalize: bool) -> str:

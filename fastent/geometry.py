@@ -16,6 +16,7 @@ from fastent.arrays import (
     as_labels,
     check_finite,
     check_lengths,
+    joined,
     kernel_dtype,
     row_blocks,
     unit_rows,
@@ -455,13 +456,13 @@ def about_means(
     look = _Look(moments.origin, moments.apart, moments.variances, moments.normalize, directions, head)
     pieces = _pieces(X, codes)
     seen = list(spread_rows(client, X, look.at, pieces))
-    own, other, wide, nearest = (_joined([piece[i] for piece in seen]) for i in range(4))
+    own, other, wide, nearest = (joined([piece[i] for piece in seen]) for i in range(4))
     features, along = np.zeros(X.shape[1]), np.zeros(len(directions))
     for piece in seen:
         features += piece.features
         along += piece.along
-    decided = None if head is None else _joined([piece.decided for piece in seen])
-    zeros = _joined([start + piece.zeros for piece, (start, *_) in zip(seen, pieces, strict=True)])
+    decided = None if head is None else joined([piece.decided for piece in seen])
+    zeros = joined([start + piece.zeros for piece, (start, *_) in zip(seen, pieces, strict=True)])
     return AboutMeans(own, other, wide, nearest, features, along, decided, codes, zeros)
 
 
@@ -488,10 +489,6 @@ class _Look(NamedTuple):
         decided = None if self.head is None else self.head.decide(rows)
         zeros = zero_rows(rows) if self.normalize else np.empty(0, np.int64)
         return AboutMeans(own, other, wide, nearest, features.sum(0), along, decided, codes, zeros)
-
-
-def _joined(pieces: list[Any]) -> Any:
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def geometry_of(

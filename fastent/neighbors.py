@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import Labels, as_array, as_features, as_labels, in_memory, row_blocks
+from fastent.arrays import Labels, as_array, as_features, as_labels, in_memory, joined, row_blocks
 from fastent.candidates import PROPOSERS, chosen_options, propose
 from fastent.errors import FastentError
 from fastent.lists import checked_lists, checked_recall, checked_resolution
@@ -301,7 +301,7 @@ def _proposed(task: _Task, budget: int | str | None) -> Neighbors:
     own = np.full(len(asked), -1) if asked.rows is None else asked.rows
     wanted = min(k + _SPARE + 1, n)
     proposed, beyond = propose(task.method, frame.whole(X, 1), frame.whole(points, 1), wanted, task.seed, task.options)
-    compared = [_joined([as_compared(block, task.unit) for _, block in row_blocks(some)]) for some in (X, points)]
+    compared = [joined([as_compared(block, task.unit) for _, block in row_blocks(some)]) for some in (X, points)]
     lengths = [squared_lengths(some) if task.unit else np.empty(0) for some in compared]
     squared, found = rank_candidates(compared[0], lengths[0], compared[1], lengths[1], own, proposed, k, task.unit)
 
@@ -320,10 +320,6 @@ def _proposed(task: _Task, budget: int | str | None) -> Neighbors:
         return task.finished(squared, found, 1.0)
     sample = np.sort(np.random.default_rng(task.seed).choice(len(points), min(_RECALL_QUERIES, len(points)), replace=False))
     return task.finished(squared, found, float((squared[sample] <= searched(sample)[0][:, -1:] * _DOUBLE).mean()))
-
-
-def _joined(blocks: list[Array]) -> Array:
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def exact_neighbors(
