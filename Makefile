@@ -13,12 +13,13 @@ test: .venv/.installed-test
 
 # The exactness of the search, on 375 awkward data sets: about an hour.
 long: .venv/.installed-test
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --long tests/test_exactness.py
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --long tests/search/test_exactness.py
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 # Pages for reading without a network; a warning is an error.
 docs: .venv/.installed-docs

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-collect_ignore = ["fastent/integrations"]  # tests/test_integrations.py imports each of them, if its library is there
+collect_ignore = ["fastent/integrations"]  # tests/integrations import each of them, if its library is there
 
 # In the process that compiles them, kernels call the copies of each other that were compiled first and alone; what is loaded
 # from the cache calls copies that were compiled with their callers. Both round as they are allowed to, but not alike in the

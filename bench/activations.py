@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from bench.scale import scaled
-from fastent.training.datasets import read_dataset
+from fastent.data.datasets import read_dataset
 
 WIDTHS = (784, 512, 512, 128, 10)
 BLOCK = 10_000

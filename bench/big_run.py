@@ -32,8 +32,8 @@ def make(folder: Path, n: int) -> tuple[Path, Path]:
     import torch
     from torch.nn import functional as F
 
-    from fastent.files import atomic_path
-    from fastent.training.datasets import read_dataset
+    from fastent.data.datasets import read_dataset
+    from fastent.io.files import atomic_path
 
     images_path, labels_path = folder / f"images-{n}.npy", folder / f"labels-{n}.npy"
     if images_path.exists() and labels_path.exists():
@@ -77,7 +77,7 @@ def train(arguments: argparse.Namespace) -> None:
     from torch import _dynamo  # noqa: F401 (the first optimiser imports it)
 
     import fastent as fe
-    from fastent.streaming import driver  # noqa: F401
+    from fastent.training import train_streamed as driver  # noqa: F401
 
     after_import = anonymous()
     peak, done = after_import, threading.Event()
@@ -161,7 +161,7 @@ def main() -> None:
         return
     commit = revision()
     make(arguments.folder, arguments.n)
-    from fastent.files import write_text
+    from fastent.io.files import write_text
 
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for model in arguments.models:

@@ -36,7 +36,7 @@ def make(folder: Path) -> None:
     import zarr
 
     import fastent as fe
-    from fastent.parts import Parts
+    from fastent.io.result_cache import Parts
 
     X, y = _rows(), np.arange(40) % 3
 
@@ -105,7 +105,7 @@ def _one(folder, pattern):
 
 
 def _npz(folder):
-    from fastent.npy import read_array, read_npz
+    from fastent.io.npy import read_array, read_npz
 
     found = read_npz(folder / "data.npz", "save it with numpy.savez")
     return found | {"alone": read_array(f"{folder}/data.npz:x_train", "X")}
@@ -113,7 +113,7 @@ def _npz(folder):
 
 def _parquet(folder):
     import fastent as fe
-    from fastent.opening import read_labels
+    from fastent.io.opening import read_labels
 
     place = folder / "X.parquet"
     found = fe.open(f"{place}:emb")
@@ -121,20 +121,20 @@ def _parquet(folder):
 
 
 def _idx(folder):
-    from fastent.training.formats import read_idx
+    from fastent.data.formats import read_idx
 
     return {"X": read_idx(_one(folder, "train*"))}
 
 
 def _cifar(folder):
-    from fastent.training.formats import read_cifar10
+    from fastent.data.formats import read_cifar10
 
     pictures, labels = read_cifar10(_one(folder, "data*"))
     return {"X": pictures, "y": labels}
 
 
 def _store(folder):
-    from fastent.streaming.store import open_store
+    from fastent.io.store import open_store
 
     store = open_store(folder)
     return {"X": store.layer("0")[:], "other": store.layer("2")[[1, 0, 39]], "y": store.labels}
@@ -162,13 +162,13 @@ def _probe(folder):
 
 
 def _checkpoint(folder):
-    from fastent.streaming.checkpoint import Checkpoint
+    from fastent.training.checkpoint import Checkpoint
 
     return {"state": np.array(repr(Checkpoint(folder).state()))}
 
 
 def _part(folder):
-    from fastent.parts import Parts
+    from fastent.io.result_cache import Parts
 
     return Parts(folder, name="parts").keep("rows", {"a": 1}, lambda: {"X": np.zeros(1), "y": np.zeros(1)})
 
@@ -187,7 +187,7 @@ def _toml(folder):
 
     import typer
 
-    from fastent.cli import app
+    from fastent.cli.main import app
     from fastent.errors import FastentError
 
     command = typer.main.get_command(app).commands["measure"]  # type: ignore[attr-defined]

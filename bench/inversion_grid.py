@@ -20,7 +20,7 @@ import numpy as np
 from bench.revision import revision
 
 if TYPE_CHECKING:
-    from fastent.training.inversion import Inversion
+    from fastent.statistics.inversion import Inversion
     from fastent.training.run import Run
 
 RESULTS = Path(__file__).parent / "results" / "inversion-grid"
@@ -212,7 +212,7 @@ def main() -> None:
     import torch
 
     import fastent as fe
-    from fastent.files import write_text
+    from fastent.io.files import write_text
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", metavar="PREFIX", help="Only rows whose names begin like this.")

@@ -3,7 +3,7 @@
 python -m bench.inversion_power [--curves 200] [--processes 2]
 
 Every curve has a range of 1 but for its noise. Half of the shapes served to choose the thresholds of
-fastent/training/turning.py, the other half to judge them. Results: bench/results/inversion-power.json and .md.
+fastent/statistics/turning.py, the other half to judge them. Results: bench/results/inversion-power.json and .md.
 """
 
 import argparse
@@ -178,7 +178,7 @@ def cells() -> list[Cell]:
 
 def judge(cell: Cell, curves: int) -> dict[str, Any]:
     """The share of the curves with an inversion, and where these are."""
-    from fastent.training.inversion import find_inversion
+    from fastent.statistics.inversion import find_inversion
 
     random = np.random.default_rng([curves, *map(ord, repr(cell))])
     at = updates(cell.records, cell.spacing)

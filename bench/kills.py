@@ -91,7 +91,7 @@ def _done(work: Callable[[], Any]) -> int:
 
 
 def command(*arguments: Any) -> None:
-    from fastent.cli import app
+    from fastent.cli.main import app
 
     sys.argv = ["fastent", *map(str, arguments)]
     try:
@@ -148,7 +148,7 @@ def store_digest(out: Path) -> str:
 
 
 def rows_digest(out: Path) -> str:
-    from fastent.streaming.store import open_store
+    from fastent.io.store import open_store
 
     store = open_store(out)
     return _of(*(store.layer(name)[:] for name in store.layers), store.labels)
@@ -168,13 +168,12 @@ def jobs(folder: Path, rng: np.random.Generator) -> dict[str, Job]:
     from torch.utils.data import DataLoader, TensorDataset
 
     import fastent as fe
-    from fastent import parts
     from fastent.experiments.result import Result
+    from fastent.io import result_cache as parts
     from fastent.report import experiments as asked
     from fastent.report import html
     from fastent.report import measurement as measured
-    from fastent.streaming import session
-    from fastent.training import train
+    from fastent.training import session, train
 
     parts._SECONDS, session._CHECKPOINT_SECONDS, train._CHECKPOINT_SECONDS = 0.0, 0.3, 0.4
     for module, name in ((html, "write_report"), (measured, "write_measurement_report"), (asked, "write_experiments_report")):
@@ -344,7 +343,7 @@ def kind_of(path: Path) -> str:
 
 def _keep(figures: dict[str, Any], name: str) -> None:
     """Enter a job's figures beside those of the others."""
-    from fastent.files import write_text
+    from fastent.io.files import write_text
 
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     found[name] = {what: figures[what] for what in ("commit", "seed")} | {

@@ -21,8 +21,8 @@ import llvmlite.binding as llvm
 import numba
 
 from bench.revision import revision
-from fastent.cli_output import readable_seconds
-from fastent.files import write_text
+from fastent.cli.output import readable_seconds
+from fastent.io.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("fastent", "numpy", "numba", "torch", "scikit-learn", "faiss-cpu", "hnswlib", "pynndescent", "scikit-dimension")

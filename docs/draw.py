@@ -10,9 +10,9 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import cdist
 
 import fastent as fe
-from fastent.files import atomic_path
+from fastent.io.files import atomic_path
 from fastent.plots.style import COLORS
-from fastent.training.inversion import fitted_curve
+from fastent.statistics.inversion import fitted_curve
 
 NAMES = ("class a", "class b")
 

@@ -17,7 +17,7 @@ from llvmlite.binding import ffi
 from numba.core.compiler_lock import global_compiler_lock
 
 from fastent.errors import FastentError
-from fastent.processors import processors
+from fastent.runtime.processors import processors
 
 __all__ = ["share", "working", "working_threads"]
 

@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 import fastent as fe
-from fastent.cli import app
+from fastent.cli.main import app
 
 X = np.arange(12.0).reshape(6, 2)
 Y = [0, 1, 0, 1, 0, 1]
@@ -298,7 +298,7 @@ def test_a_row_that_is_named_twice_would_count_twice_in_a_mean():
 
 def fastent(*arguments, cwd=None):
     return subprocess.run(
-        [sys.executable, "-m", "fastent.cli", *arguments], capture_output=True, text=True, cwd=cwd, check=False
+        [sys.executable, "-m", "fastent.cli.main", *arguments], capture_output=True, text=True, cwd=cwd, check=False
     )
 
 

@@ -21,7 +21,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import fastent as fe
-from fastent.cli import app
+from fastent.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(

@@ -14,13 +14,13 @@ import torch
 from rich.console import Console
 
 import fastent as fe
-from fastent.cli_output import fitting_table
-from fastent.notebook import html_table
+from fastent.cli.output import fitting_table
 from fastent.printable import printable, shortened, storable
-from fastent.progress import reporting
 from fastent.report.html import write_report
 from fastent.report.measurement import write_measurement_report
-from fastent.terminal import text_table
+from fastent.runtime.notebook import html_table
+from fastent.runtime.progress import reporting
+from fastent.runtime.terminal import text_table
 
 # Each with what is shown of it.
 UNSEEN = {
@@ -172,7 +172,7 @@ def test_names_of_layers_are_seen_in_what_a_probe_is_printed_as():
 
 
 def test_a_command_prints_names_that_can_be_seen(tmp_path, monkeypatch, capsys):
-    from fastent.cli import app
+    from fastent.cli.main import app
 
     monkeypatch.chdir(tmp_path)
     X, y = labelled(("\x1b[2J\x1b[31mred", "photo\u202egpj.exe"))

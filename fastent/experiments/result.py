@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from fastent.files import atomic_path, output_folder, write_text
-from fastent.intervals import Estimate
-from fastent.plain import as_plain
+from fastent.io.files import atomic_path, output_folder, write_text
 from fastent.plots.style import plain
 from fastent.printable import printable
+from fastent.runtime.plain import as_plain
+from fastent.statistics.intervals import Estimate
 
 if TYPE_CHECKING:
     import rich.console
@@ -121,7 +121,7 @@ class Result(ABC):
         from rich.measure import Measurement
         from rich.text import Text
 
-        from fastent.terminal import shown, stacked_table, text_table
+        from fastent.runtime.terminal import shown, stacked_table, text_table
 
         table = text_table(self.title, *self.table())
         if Measurement.get(console, options.update(width=1000), table).minimum > options.max_width:
@@ -131,7 +131,7 @@ class Result(ABC):
         yield Text.assemble((f"{_SAID[self.verdict.holds]}.", "bold"), " ", shown(self.verdict.sentence))
 
     def _repr_html_(self) -> str:
-        from fastent.notebook import html_table
+        from fastent.runtime.notebook import html_table
 
         content = self.table()
         notes = (content.note, f"Claim: {self.claim}", f"{_SAID[self.verdict.holds]}. {self.verdict.sentence}")

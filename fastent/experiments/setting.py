@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.data.datasets import known_name
+from fastent.data.training_set import Data, load_data
 from fastent.errors import FastentError
+from fastent.io.result_cache import Arrays, Parts
 from fastent.options import choice, whole_number
-from fastent.parts import Arrays, Parts
-from fastent.progress import Progress, reporting
-from fastent.training.data import Data, load_data
-from fastent.training.datasets import known_name
-from fastent.training.defaults import PRESETS, default_epochs
+from fastent.runtime.progress import Progress, reporting
 from fastent.training.modules import find_factory, model_digest
+from fastent.training.options import PRESETS, default_epochs
 from fastent.training.run import RECORDS_FILE, Run, run_to_resume
 from fastent.training.train import train
 

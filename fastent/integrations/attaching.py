@@ -9,9 +9,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fastent.activations.probe import Probe
 from fastent.errors import FastentError
 from fastent.options import choice
-from fastent.streaming.probe import Probe
 
 __all__ = ["Attachment"]
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
+from fastent.activations.probe import Probe
 from fastent.errors import FastentError
 from fastent.integrations.attaching import Attachment
-from fastent.streaming.probe import Probe
 
 __all__ = ["ProbeCallback"]
 

@@ -4,10 +4,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from fastent.activations.probe import Probe
+from fastent.activations.records import ProbeRecords
 from fastent.errors import FastentError
 from fastent.options import whole_number
-from fastent.streaming.probe import Probe
-from fastent.streaming.records import ProbeRecords
 
 __all__ = ["log_to_tensorboard"]
 

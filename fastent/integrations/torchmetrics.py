@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fastent.errors import FastentError
-from fastent.geometry import ClassGeometry, ClassMoments
-from fastent.lazy import needed
 from fastent.options import whole_number
+from fastent.runtime.optional import needed
+from fastent.statistics.geometry import ClassGeometry, ClassMoments
 
 __all__ = ["ClassGeometryMetric"]
 

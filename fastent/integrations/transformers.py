@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastent.files import atomic_path
+from fastent.activations.probe import Probe
 from fastent.integrations.attaching import Attachment
-from fastent.lazy import needed
-from fastent.reading import reading
-from fastent.sealed import check_seal, seal
-from fastent.streaming.probe import Probe
+from fastent.io.files import atomic_path
+from fastent.io.reading import reading
+from fastent.io.sealed import check_seal, seal
+from fastent.runtime.optional import needed
 
 __all__ = ["ProbeCallback"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import as_labels, which_rows
+from fastent.arrays.validation import as_labels, which_rows
 from fastent.errors import FastentError
 from fastent.options import choice
 from fastent.plots.style import COLORS, add_legend, plain
@@ -15,10 +15,10 @@ from fastent.plots.style import COLORS, add_legend, plain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from fastent.dimension import IntrinsicDimension
-    from fastent.geometry import ClassGeometry
-    from fastent.margins import Margins
-    from fastent.mixing import Mixing
+    from fastent.statistics.geometry import ClassGeometry
+    from fastent.statistics.intrinsic_dimension import IntrinsicDimension
+    from fastent.statistics.margins import Margins
+    from fastent.statistics.mixing import Mixing
 
 __all__ = ["draw_dimensions", "draw_geometry", "draw_margins", "draw_mixing"]
 

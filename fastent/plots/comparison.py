@@ -11,7 +11,7 @@ from fastent.plots.style import add_legend, class_style, plain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from fastent.measurement import Comparison
+    from fastent.measurement.result import Comparison
 
 __all__ = ["draw_comparison"]
 

@@ -13,8 +13,8 @@ from fastent.plots.style import add_legend, class_style, epoch_axis, error_axis,
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from fastent.streaming.records import ProbeRecords
-    from fastent.training.inversion import Inversion
+    from fastent.activations.records import ProbeRecords
+    from fastent.statistics.inversion import Inversion
     from fastent.training.run import Run
 
 __all__ = ["PROBE_KINDS", "RUN_KINDS", "draw_probe", "draw_run"]

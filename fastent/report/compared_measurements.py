@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from fastent.intervals import Estimate
-from fastent.measurement import MEANINGS, readable, readable_interval
+from fastent.measurement.result import MEANINGS, readable, readable_interval
 from fastent.report.measurement import TITLES
 from fastent.report.page import write_page
 from fastent.report.stored import Stored
 from fastent.report.words import NOTHING, Headline, count, percent
+from fastent.statistics.intervals import Estimate
 
 __all__ = ["write_compared_measurements"]
 

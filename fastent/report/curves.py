@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.report.words import answers, usual_turn
-from fastent.training.inversion import fitted_curve
+from fastent.statistics.inversion import fitted_curve
+from fastent.statistics.turning import LEAST_RECORDS
 from fastent.training.run import Run
-from fastent.training.turning import LEAST_RECORDS
 
 __all__ = ["NUMBERS", "figure_data"]
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.neighbors import Neighbors
 from fastent.report.pictures import Sheet, are_pictures, as_images, sheet
 from fastent.report.points import Oddity, Scores, oddities, point_rows, points_near, scores
 from fastent.report.words import NOTHING, percent
+from fastent.search.neighbors import Neighbors
 from fastent.training.run import Run
 
 __all__ = ["Cell", "Gallery", "Group", "gallery"]

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays import which_rows
-from fastent.intervals import sample_mean
-from fastent.measurement import MEANINGS, Measurement, readable, readable_interval
+from fastent.arrays.validation import which_rows
+from fastent.measurement.result import MEANINGS, Measurement, readable, readable_interval
 from fastent.report.page import write_page
 from fastent.report.words import NOTHING, Headline, count, percent
+from fastent.statistics.intervals import sample_mean
 
 __all__ = ["TITLES", "write_measurement_report"]
 

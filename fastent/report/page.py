@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from fastent.files import write_text
+from fastent.io.files import write_text
 from fastent.printable import printable, shortened
 
 __all__ = ["room_beside", "write_page"]

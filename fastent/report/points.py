@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from fastent.arrays import as_features, check_finite, check_lengths, row_blocks
-from fastent.experiments.difficulty import forgetting
-from fastent.neighbors import Neighbors, neighbors
+from fastent.arrays.validation import as_features, check_finite, check_lengths, row_blocks
+from fastent.experiments._difficulty import forgetting
+from fastent.search.neighbors import Neighbors, neighbors
 from fastent.training.run import Run
 
 __all__ = ["Oddity", "Scores", "oddities", "point_rows", "points_near", "scores"]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fastent.errors import FastentError
-from fastent.intervals import Estimate
-from fastent.reading import is_there, read_json, reading
+from fastent.io.reading import is_there, read_json, reading
+from fastent.statistics.intervals import Estimate
 
 __all__ = ["Stored", "load_measurement"]
 

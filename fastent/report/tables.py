@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastent.report.words import NOTHING, count, epoch_of, percent_range
-from fastent.training.inversion import InversionSummary
+from fastent.statistics.inversion import InversionSummary
 from fastent.training.reasons import shortly
 from fastent.training.run import Run
 from fastent.training.tables import radius_at_end, stragglers_per_seed

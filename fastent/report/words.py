@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastent.training.inversion import Inversion, InversionSummary, summarize_inversions
+from fastent.statistics.inversion import Inversion, InversionSummary, summarize_inversions
 from fastent.training.reasons import because, ended_too_early, joined, subject, without_inversion
 from fastent.training.run import Run
 from fastent.training.tables import epoch_of, radius_at_end

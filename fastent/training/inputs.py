@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastent.threads import working_threads
+from fastent.runtime.threads import working_threads
 
 __all__ = ["SparseInputs", "aligned"]
 

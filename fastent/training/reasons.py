@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fastent.printable import shortened
-from fastent.training.inversion import InversionSummary
+from fastent.statistics.inversion import InversionSummary
 
 if TYPE_CHECKING:
     from fastent.training.run import Run

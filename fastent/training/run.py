@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastent.errors import FastentError
-from fastent.files import output_folder
+from fastent.io.files import output_folder
+from fastent.io.reading import as_path, is_there, listed, reading
+from fastent.io.sealed import check_seal, read_sealed_npz, write_sealed_npz
 from fastent.options import choice, number
 from fastent.printable import printable
-from fastent.reading import as_path, is_there, listed, reading
-from fastent.sealed import check_seal, read_sealed_npz, write_sealed_npz
-from fastent.training.defaults import DEFAULTS
-from fastent.training.inversion import Inversion, InversionSummary, Rule, find_inversion, summarize_inversions
+from fastent.statistics.inversion import Inversion, InversionSummary, Rule, find_inversion, summarize_inversions
+from fastent.training.options import DEFAULTS
 from fastent.training.stored_run import checked_config, see_that_it_fits
 
 if TYPE_CHECKING:
@@ -350,7 +350,7 @@ class Run:
         return figure, axes
 
     def _repr_html_(self) -> str:
-        from fastent.notebook import html_table
+        from fastent.runtime.notebook import html_table
         from fastent.training.reasons import without_inversion
         from fastent.training.tables import readable_rows, rule_text, turning_text
 

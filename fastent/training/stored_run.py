@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.reading import parse_json
+from fastent.io.reading import parse_json
 
 __all__ = ["checked_config", "see_that_it_fits"]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastent.files import write_parquet, write_text
-from fastent.plain import as_plain
+from fastent.io.files import write_parquet, write_text
 from fastent.printable import storable
+from fastent.runtime.plain import as_plain
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,21 +14,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fastent.activations.evaluation import torch_device
+from fastent.data.datasets import known_name
+from fastent.data.digests import check_same_data
+from fastent.data.training_set import Data, load_data
 from fastent.errors import DivergedError, FastentError
-from fastent.evaluation import torch_device
-from fastent.files import output_folder
-from fastent.memory import check_fits
+from fastent.io.files import output_folder
 from fastent.options import choice, number, whole_number
-from fastent.progress import Progress, interruptible, reporting
-from fastent.threads import limit_threads
-from fastent.training.data import Data, load_data
-from fastent.training.datasets import known_name
-from fastent.training.defaults import DEFAULTS, MOST_EPOCHS, default_epochs
-from fastent.training.digests import check_same_data
+from fastent.runtime.memory import check_fits
+from fastent.runtime.progress import Progress, interruptible, reporting
+from fastent.runtime.threads import limit_threads
 from fastent.training.ensemble import ACTIVATIONS, Ensemble
 from fastent.training.factories import NEVER_FINITE
 from fastent.training.held_out import HeldOut
 from fastent.training.modules import ModuleEnsemble, check_model, cnn, find_factory, model_digest
+from fastent.training.options import DEFAULTS, MOST_EPOCHS, default_epochs
 from fastent.training.points import Points
 from fastent.training.recorder import Recorder
 from fastent.training.resuming import check_same

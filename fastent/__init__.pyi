@@ -1,0 +1,78 @@
+"""The public names, and where each is; they are imported when they are first used."""
+
+from .activations.capture import capture
+from .activations.layer_margins import LayerMargins, layer_margins
+from .activations.model_source import ModelSource
+from .activations.probe import Probe
+from .activations.records import ProbeRecords, load_probe
+from .data.training_set import Data, load_data
+from .errors import FastentError
+from .experiments import figures
+from .io.opening import open
+from .io.sources import ArraySource, Source
+from .measurement.measure import measure
+from .measurement.result import Comparison, Measurement, compare
+from .search.neighbors import Neighbors, neighbors
+from .statistics.complexity import Complexity, complexity
+from .statistics.covariance import cka, participation_ratio
+from .statistics.geometry import ClassGeometry, ClassMoments, geometry
+from .statistics.intrinsic_dimension import IntrinsicDimension, intrinsic_dimension
+from .statistics.inversion import Inversion, find_inversion
+from .statistics.logit_margin import logit_margin
+from .statistics.margins import Margins, margins
+from .statistics.mixing import Mixing, lisi, mixing
+from .statistics.silhouette import Silhouettes, silhouette
+from .statistics.soft_nearest_neighbor import SoftNearestNeighbor, soft_nearest_neighbor_loss
+from .training.run import Run, load_run
+from .training.train import train
+from .training.train_streamed import train_streamed
+from .version import __version__
+
+__all__ = [
+    "ArraySource",
+    "ClassGeometry",
+    "ClassMoments",
+    "Comparison",
+    "Complexity",
+    "Data",
+    "FastentError",
+    "IntrinsicDimension",
+    "Inversion",
+    "LayerMargins",
+    "Margins",
+    "Measurement",
+    "Mixing",
+    "ModelSource",
+    "Neighbors",
+    "Probe",
+    "ProbeRecords",
+    "Run",
+    "Silhouettes",
+    "SoftNearestNeighbor",
+    "Source",
+    "__version__",
+    "capture",
+    "cka",
+    "compare",
+    "complexity",
+    "figures",
+    "find_inversion",
+    "geometry",
+    "intrinsic_dimension",
+    "layer_margins",
+    "lisi",
+    "load_data",
+    "load_probe",
+    "load_run",
+    "logit_margin",
+    "margins",
+    "measure",
+    "mixing",
+    "neighbors",
+    "open",
+    "participation_ratio",
+    "silhouette",
+    "soft_nearest_neighbor_loss",
+    "train",
+    "train_streamed",
+]

@@ -1,0 +1,1 @@
+"""What networks compute for points: captured, probed, or measured as they train."""

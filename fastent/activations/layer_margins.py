@@ -1,0 +1,372 @@
+"""How far points are from the decision boundary at each layer of a torch model."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.activations.evaluation import evaluating, uncompiled
+from fastent.activations.layouts import Layouts
+from fastent.activations.named import all_layers, modules_named, unwrapped
+from fastent.errors import FastentError
+from fastent.printable import printable
+from fastent.runtime.progress import Progress, reporting
+from fastent.statistics.remarks import Noted, Remark
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["LayerMargins", "layer_margins"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMargins(Noted):
+    """Distances of n points from the decision boundary, as seen from the input of each of L layers.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        Names of the layers, in the order in which the model calls them.
+    margin : (L, n) float64
+        Logit margin over the norm of its gradient with respect to the layer's input, in units of `spread`: the distance to the
+        boundary, to first order. Negative where the model is wrong; infinite where the layer's input has no say.
+    logit_margin : (n,) float64
+        Logit of the true class less the largest other one.
+    spread : (L,) float64
+        Square root of the total variance of the layer's input over the n points. Where it is 0, margins are infinite.
+    signature : Mapping of str to (L,) float64
+        "lower fence", "first quartile", "median", "third quartile" and "upper fence" of the margins of correctly classified
+        points (finite margins only; NaN where there are none). Fences lie 1.5 interquartile ranges outside of the quartiles, or
+        at the outermost margin where that is nearer, so that logarithms exist.
+    notes : tuple of str
+        Which layers have margins that are infinite, and why a signature is NaN.
+    """
+
+    layers: tuple[str, ...]
+    margin: Array
+    logit_margin: Array
+    spread: Array
+    signature: Mapping[str, Array]
+    remarks: tuple[Remark, ...] = ()
+
+    @property
+    def accuracy(self) -> float:
+        """Share of points that the model classifies correctly; ties of logits are errors."""
+        return float((self.logit_margin > 0).mean())
+
+    def summary(self) -> dict[str, float]:
+        """Return accuracy and signatures as a flat dict of floats, such as "fc1/median"."""
+        signatures = {
+            f"{layer}/{name}": float(values[i])
+            for i, layer in enumerate(self.layers)
+            for name, values in self.signature.items()
+        }
+        return {"accuracy": self.accuracy, **signatures}
+
+    def __repr__(self) -> str:
+        medians = ", ".join(f"{layer} {value:.4g}" for layer, value in zip(self.layers, self.signature["median"], strict=True))
+        found = f"LayerMargins({len(self.logit_margin)} points, accuracy {self.accuracy:.4f}, medians: {medians})"
+        return printable(found)
+
+
+def layer_margins(
+    model: "nn.Module",
+    loader: "Iterable[tuple[Tensor, Tensor]]",
+    layers: Sequence[str] | None = None,
+    *,
+    progress: Progress = None,
+) -> LayerMargins:
+    """Measure each point's distance to the decision boundary at the inputs of a model's layers: one pass over the data.
+
+    At a layer with input x the margin of a point of class y is (f_y - f_j) / |grad_x (f_y - f_j)|, where f are the logits and j
+    is the other class with the largest one, divided by the square root of the total variance of x over all points.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Returns logits (b, C). It runs uncompiled and in eval mode, where points do not depend on each other, on the device on
+        which its parameters are. Its mode and torch's random state are left as found, its parameters and their gradients
+        untouched.
+    loader : iterable of (inputs, labels)
+        inputs (b, ...), labels (b,) class numbers 0..C-1. Points are reported in its order: do not shuffle.
+    layers : sequence of str, optional
+        Names as in `model.named_modules()`; "" is the model itself, that is the data. Every linear and convolutional layer
+        unless said.
+    progress : bool or callable
+        True for a bar on stderr; or a function of (done, total, message), in batches.
+
+    Returns
+    -------
+    LayerMargins
+
+    Raises
+    ------
+    FastentError
+        Unknown layers; layers that are not called, called twice in a pass, or whose input is changed in place afterwards;
+        batches of another form; outputs that are no logits or not finite; no points.
+
+    References
+    ----------
+    Jiang et al., "Predicting the generalization gap in deep networks with margin distributions", 2019.
+
+    Examples
+    --------
+    >>> import fastent as fe, torch
+    >>> model = torch.nn.Linear(2, 2, bias=False)
+    >>> _ = torch.nn.init.eye_(model.weight)
+    >>> points, labels = torch.tensor([[3.0, 1.0], [0.0, 4.0]]), torch.tensor([0, 1])
+    >>> found = fe.layer_margins(model, [(points, labels)])
+    >>> (found.margin * found.spread).round(4).tolist()  # distances to the diagonal
+    [[1.4142, 2.8284]]
+    """
+    import torch
+
+    model = unwrapped(model)
+    modules = _chosen(model, layers)
+    layouts = Layouts(model, modules)
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    total = len(loader) if isinstance(loader, Sized) else 0
+    spreads: dict[str, _Spread] = {}
+    logit_margins: list[Array] = []
+    margins: list[Array] = []
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model))
+        stack.enter_context(uncompiled())
+        seen = stack.enter_context(_inputs_of(modules))
+        stack.enter_context(torch.enable_grad())
+        report = stack.enter_context(reporting(progress, "layer margins", total))
+        for batch, (inputs, labels) in enumerate(_pairs(loader)):
+            seen.clear()
+            inputs = inputs.to(device)
+            own, other = _top_two(model(_followed(inputs)), labels.to(device))
+            called = _called(seen, modules, len(labels), layouts)
+            difference = own - other
+            gradients = _gradients(difference, called)
+            norms = np.stack([_row_norms(gradient) for gradient in gradients])
+            logit_margins.append(difference.detach().double().cpu().numpy())
+            with np.errstate(divide="ignore", invalid="ignore"):
+                margins.append(np.where(logit_margins[-1] == 0, 0.0, logit_margins[-1] / norms))
+            for name, tensor in called.items():
+                spreads.setdefault(name, _Spread()).add(tensor.detach())
+            report(batch + 1, f"{sum(map(len, logit_margins)):,} points")
+    if not logit_margins:
+        raise FastentError("loader has no points: at least one batch of (inputs, labels) is needed")
+    spread = np.array([spreads[name].root() for name in spreads])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        margin = np.concatenate(margins, axis=1) / spread[:, None]
+    margin[np.isnan(margin)] = 0.0
+    logit_margin = np.concatenate(logit_margins)
+    right = margin[:, logit_margin > 0]
+    return LayerMargins(
+        tuple(spreads), margin, logit_margin, spread, _signature(right), tuple(_remarks(tuple(spreads), right, spread))
+    )
+
+
+def _remarks(layers: Sequence[str], right: Array, spread: Array) -> Iterator[Remark]:
+    """On margins (L, m) of the points that are classified correctly."""
+    if not right.shape[1]:
+        yield Remark("no point is classified correctly", "there are no signatures")
+        return
+    for layer, values, width in zip(layers, right, spread, strict=True):
+        infinite = int(np.isinf(values).sum())
+        if width == 0:
+            yield Remark(
+                f"the input of layer {layer!r} is the same for all points", "its margins are infinite, without a signature"
+            )
+        elif infinite:
+            of = "all" if infinite == len(values) else f"{infinite:,} of {len(values):,}"
+            yield Remark(
+                f"the logits of {of} correctly classified points do not depend on the input of layer {layer!r}",
+                "their margins are infinite, and left out of its signature",
+            )
+
+
+def _chosen(model: "nn.Module", layers: Sequence[str] | None) -> "dict[str, nn.Module]":
+    import torch
+
+    if layers is None:
+        kinds = (torch.nn.Linear, torch.nn.modules.conv._ConvNd)
+        found: dict[str, nn.Module] = {name: module for name, module in all_layers(model).items() if isinstance(module, kinds)}
+        if not found:
+            raise FastentError("model has no linear or convolutional layer: name its layers=, for instance '' for its input")
+        return found
+    if isinstance(layers, str):
+        raise FastentError(f"layers={layers!r}: a sequence of names is needed, for instance [{layers!r}]")
+    if not layers:
+        raise FastentError("layers is empty: name at least one, for instance '' for the model's input")
+    named = modules_named(model, layers)
+    for name, module in named.items():
+        if module is None:
+            raise FastentError(f"model has no layer {name!r}: choose from {', '.join(map(repr, all_layers(model)))}")
+    return {name: module for name, module in named.items() if module is not None}
+
+
+@contextmanager
+def _inputs_of(modules: "dict[str, nn.Module]") -> "Iterator[dict[str, list[tuple[Tensor, int]]]]":
+    """Yield a dict that fills with each layer's inputs, and their versions, as the model calls it."""
+    import torch
+
+    seen: dict[str, list[tuple[Tensor, int]]] = {}
+
+    def note(name: str, module: "nn.Module", given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        tensors = [value for value in (*given, *named.values()) if isinstance(value, torch.Tensor)]
+        if not tensors or not tensors[0].is_floating_point():
+            found = f"a tensor of {tensors[0].dtype}" if tensors else "no tensor"
+            raise FastentError(f"the input of layer {name!r} is {found}: choose layers with floating-point input")
+        if not tensors[0].requires_grad:
+            tensors[0].requires_grad_()
+        seen.setdefault(name, []).append((tensors[0], tensors[0]._version))
+
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            stack.callback(module.register_forward_pre_hook(partial(note, name), with_kwargs=True).remove)
+        yield seen
+
+
+def _pairs(loader: Any) -> "Iterator[tuple[Tensor, Tensor]]":
+    import torch
+
+    for batch in loader:
+        usable = isinstance(batch, (tuple, list)) and len(batch) == 2 and all(isinstance(part, torch.Tensor) for part in batch)
+        if not usable:
+            raise FastentError(f"loader yields {_form(batch)}: pairs of tensors (inputs, labels) are needed")
+        inputs, labels = batch
+        whole = not labels.is_floating_point() and not labels.is_complex()
+        if labels.ndim != 1 or not whole or inputs.ndim == 0 or len(inputs) != len(labels):
+            raise FastentError(
+                f"loader yields inputs of shape {tuple(inputs.shape)} with labels of shape {tuple(labels.shape)} and dtype "
+                f"{labels.dtype}: one class number for each row is needed"
+            )
+        if len(labels):
+            yield inputs, labels
+
+
+def _form(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {', '.join(type(part).__name__ for part in value) or 'nothing'}"
+    return f"a {type(value).__name__}"
+
+
+def _followed(inputs: "Tensor") -> "Tensor":
+    """Inputs with a gradient: a copy, for a model may change them in place."""
+    return inputs.detach().requires_grad_().clone() if inputs.is_floating_point() else inputs
+
+
+def _top_two(logits: Any, labels: "Tensor") -> "tuple[Tensor, Tensor]":
+    """Logits (b,) of the true class, and the largest of the others."""
+    import torch
+
+    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else None
+    if shape is None or len(shape) != 2 or len(logits) != len(labels) or shape[1] < 2:
+        found = f"a {type(logits).__name__}" if shape is None else f"a tensor of shape {shape}"
+        raise FastentError(f"model returns {found}: logits of shape ({len(labels)}, classes), 2 classes or more, are needed")
+    broken = (~torch.isfinite(logits).all(1)).nonzero()
+    if len(broken):
+        where = f"{len(broken)} of {len(logits)} rows of a batch, first row {int(broken[0])} of it"
+        raise FastentError(f"model returns logits that are not finite: there are no margins in {where}")
+    strange = ((labels < 0) | (labels >= shape[1])).nonzero()
+    if len(strange):
+        where = f"{len(strange)} of {len(labels)} rows of a batch have such labels, first row {int(strange[0])} of it"
+        raise FastentError(f"the model has outputs 0 to {shape[1] - 1}, and none for label {int(labels[strange[0]])}; {where}")
+    column = labels.long()[:, None]
+    others = logits.scatter(1, column, -torch.inf)
+    return logits.gather(1, column)[:, 0], others.amax(1)
+
+
+def _called(
+    seen: "dict[str, list[tuple[Tensor, int]]]", modules: "dict[str, nn.Module]", n_rows: int, layouts: Layouts
+) -> "dict[str, Tensor]":
+    """Each layer's one input in this pass, in the order of the calls."""
+    for name in modules:
+        if name not in seen:
+            raise FastentError(f"layer {name!r} is not called by the model: choose others")
+    for name, calls in seen.items():
+        tensor, version = calls[0]
+        if len(calls) > 1:
+            raise FastentError(f"layer {name!r} is called {len(calls)} times in a pass, so it has no one input: choose others")
+        if tensor._version != version:
+            raise FastentError(f"the input of layer {name!r} is changed in place afterwards: use inplace=False there")
+        if tensor.ndim == 0 or layouts.steps_first(name, tensor, n_rows) is not False:
+            raise FastentError(
+                f"the input of layer {name!r} has shape {tuple(tensor.shape)} for {n_rows} points: "
+                "choose layers whose input has one row for each point"
+            )
+    return {name: calls[0][0] for name, calls in seen.items()}
+
+
+def _gradients(difference: "Tensor", called: "dict[str, Tensor]") -> "tuple[Tensor, ...]":
+    """Of each point's margin with respect to its row of each layer's input: rows do not mix, so the sum's gradient has them."""
+    import torch
+
+    none: tuple[Tensor | None, ...] = (None,) * len(called)
+    found = none
+    if difference.requires_grad:
+        found = torch.autograd.grad(difference.sum(), list(called.values()), allow_unused=True)
+    for name, gradient in zip(called, found, strict=True):
+        if gradient is None:
+            raise FastentError(
+                f"the logits do not follow from the input of layer {name!r} by differentiable steps: choose others"
+            )
+    return tuple(gradient for gradient in found if gradient is not None)
+
+
+def _row_norms(rows: "Tensor") -> Array:
+    import torch
+
+    norms: Array = (
+        torch.linalg.vector_norm(rows.flatten(1) if rows.ndim > 1 else rows[:, None], dim=1, dtype=torch.float64).cpu().numpy()
+    )
+    return norms
+
+
+class _Spread:
+    """Total variance of rows that come in batches, about the mean of the first batch, summed in double precision."""
+
+    def __init__(self) -> None:
+        self._n = 0
+        self._origin: Any = None
+        self._sums: Any = None
+        self._squares = 0.0
+
+    def add(self, rows: "Tensor") -> None:
+        import torch
+
+        rows = rows.reshape(len(rows), -1)
+        if self._origin is None:
+            self._origin = rows.mean(0, dtype=torch.float64).to(rows.dtype)
+            self._sums = torch.zeros_like(self._origin, dtype=torch.float64)
+        if rows.shape[1:] != self._origin.shape:
+            raise FastentError(
+                f"a layer's input has {len(self._origin)} and then {rows.shape[1]} values a point: "
+                "pad or crop the data to one size"
+            )
+        deviations = rows - self._origin
+        self._n += len(rows)
+        self._sums += deviations.sum(0, dtype=torch.float64)
+        self._squares += float(torch.linalg.vector_norm(deviations, dtype=torch.float64)) ** 2
+
+    def root(self) -> float:
+        mean = self._sums / self._n
+        return float(max(self._squares / self._n - float(mean @ mean), 0.0) ** 0.5)
+
+
+def _signature(margin: Array) -> Mapping[str, Array]:
+    """Quartiles and fences (L,) of margins (L, m), finite ones only."""
+    rows = []
+    for values in margin:
+        values = values[np.isfinite(values)]
+        if not len(values):
+            rows.append([np.nan] * 5)
+            continue
+        first, median, third = np.quantile(values, [0.25, 0.5, 0.75])
+        reach = 1.5 * (third - first)
+        rows.append([max(first - reach, values.min()), first, median, third, min(third + reach, values.max())])
+    names = ("lower fence", "first quartile", "median", "third quartile", "upper fence")
+    return MappingProxyType(dict(zip(names, np.array(rows).T, strict=True)))

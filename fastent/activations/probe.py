@@ -1,0 +1,355 @@
+"""A probe on a live model: geometry, mixing and margins of its layers, at every step that its training loop calls it with."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.activations.evaluation import evaluating, placed, torch_device
+from fastent.activations.hooks import POOLINGS, moved, named_layers, unwrapped, watching
+from fastent.activations.probe_pass import Options, Sight, look_at
+from fastent.activations.probe_set import ProbeSet, check_loader
+from fastent.activations.ranks import Ranks
+from fastent.activations.records import OF_LAYERS, ProbeRecords
+from fastent.arrays.queries import as_queries
+from fastent.errors import FastentError
+from fastent.options import choice, whole_number
+from fastent.printable import printable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Probe"]
+
+METRICS = ("geometry", "distances", "mixing", "margins")
+# Distances between all pairs of more classes than this are kept only if asked for: 8 C^2 bytes for each layer and record.
+_MANY_CLASSES = 100
+_TAKEN = ("step", "layer", "class", "error", "loss", "radius", *OF_LAYERS)
+_FORMAT = 1
+
+
+class Probe:
+    """Looks at a model's layers while a training loop of your own trains it, on a fixed set of labelled inputs.
+
+    At each look the probe set streams through the model, in eval mode, batch by batch, and no matrix of all its activations is
+    made. The model's training is left as it would be without: parameters, buffers, modes, gradients, random numbers.
+
+    Under torch.distributed, make the probe on every process with the loader of the whole set, and call it at the same steps:
+    each takes some of the batches, and all have the same records.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Wrappers of it (DistributedDataParallel, torch.compile) are looked through.
+    loader : DataLoader or list of batches
+        The probe set, in the same order each time, not shuffled: (inputs, labels), or mappings of what the model takes by name
+        and "labels". Labels are class numbers; for errors, loss and stragglers those of the model's outputs (batch, C).
+    layers : sequence of str
+        Names as in `model.named_modules()`.
+    metrics : sequence of str
+        "geometry" (radii, distances, Fisher ratio: always recorded); "mixing" and "margins" of `queries` rows among all;
+        "distances" keeps those between class means also of more than 100 classes.
+    every : int
+        `probe(step)` records when `step` is a multiple of it.
+    queries : int
+        How many rows, drawn once with `seed`, look for their neighbours; all, where there are fewer.
+    k : int
+        Neighbours for "mixing".
+    pooling : "mean", "cls", "last", "tokens" or "flatten"
+        What is kept of a layer's (batch, channels, positions...) or (batch, tokens, features): see `fe.capture`. With "tokens"
+        the rows of all records are tokens, those labelled -100 left out; a token without a label or logits of its own has those
+        of its input. The first record takes one more pass over the probe set.
+    normalize : bool
+        For geometry, scale each row to unit L2 norm first. On by default, as for `fe.geometry`, because the source paper's
+        radii, in whose minimum the inversion lies, are those of unit rows. Mixing and margins are of the rows as they are.
+    classes : sequence, optional
+        Names of the classes, in the order of the sorted labels; the labels themselves unless said.
+    device : optional
+        Where to run, as "cuda"; where the model is unless said. It is moved back after each look.
+    seed : int
+        For the queries, and for what is random in the probe set, which is drawn alike at every look.
+
+    Raises
+    ------
+    FastentError
+        Unknown layers or metrics; a loader that shuffles. At a look: a loader that gives no labels or other rows than before,
+        activations that are not finite.
+
+    Examples
+    --------
+    >>> import fastent as fe, torch
+    >>> _ = torch.manual_seed(0)
+    >>> X, y = torch.randn(64, 4), torch.arange(64) % 2
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+    >>> probe = fe.Probe(model, [(X, y)], ["1"])
+    >>> for epoch in range(12):
+    ...     found = probe(epoch)  # ... and train
+    >>> sorted(found)
+    ['1/distance', '1/fisher', '1/radius/0', '1/radius/1', 'error', 'loss']
+    >>> probe.records.radius.shape
+    (12, 1, 2)
+    >>> probe.inversions[0, 0].reason
+    'did not move'
+    """
+
+    def __init__(
+        self,
+        model: "nn.Module",
+        loader: Any,
+        layers: Sequence[str],
+        *,
+        metrics: Sequence[str] = ("geometry",),
+        every: int = 1,
+        queries: int = 2000,
+        k: int = 10,
+        pooling: str = "mean",
+        normalize: bool = True,
+        classes: Sequence[Any] | None = None,
+        device: Any = None,
+        seed: int = 0,
+    ) -> None:
+        if isinstance(metrics, str):
+            raise FastentError(f"metrics={metrics!r}: a sequence of names is needed, for instance [{metrics!r}]")
+        named_layers(unwrapped(model), layers)
+        check_loader(loader)
+        self._model, self._loader = model, loader
+        self.every = whole_number("every", every, minimum=1)
+        self._n_queries = whole_number("queries", queries, minimum=1)
+        self._names = None if classes is None else np.asarray(classes)
+        self._options = Options(
+            layers=tuple(layers),
+            metrics=frozenset(choice("metrics", name, METRICS) for name in metrics) | {"geometry"},
+            pooling=choice("pooling", pooling, POOLINGS),
+            normalize=bool(normalize),
+            k=whole_number("k", k, minimum=1),
+            device=None if device is None else torch_device(device),
+            seed=whole_number("seed", seed, minimum=0),
+        )
+        # The labels are first seen at the first look, or in a checkpoint.
+        self._codes: NDArray[np.int64] | None = None
+        self._labels: NDArray[Any] | None = None
+        self._rows: ProbeSet | None = None
+        self._ranks = Ranks(0, 1)
+        self._queries = np.empty(0, np.int64)
+        self._steps: list[int] = []
+        self._seen: dict[str, list[Any]] = {name: [] for name in ("error", "loss", "radius", "distance", "wrong", *OF_LAYERS)}
+        self._scalars: dict[str, list[float]] = {}
+        self._records: ProbeRecords | None = None
+
+    def __call__(self, step: int, **scalars: float) -> dict[str, float] | None:
+        """Record if `step` is a multiple of `every`, and return what was recorded; see `record`."""
+        if whole_number("step", step, minimum=0) % self.every:
+            return None
+        return self.record(step, **scalars)
+
+    def record(self, step: int, **scalars: float) -> dict[str, float]:
+        """Look at the model now.
+
+        Parameters
+        ----------
+        step : int
+            Epochs or updates made, above that of the last record.
+        **scalars : float
+            Numbers to keep beside it, such as the training loss.
+
+        Returns
+        -------
+        dict
+            The record as flat numbers, as `last` has them.
+        """
+        step = whole_number("step", step, minimum=0)
+        if self._steps and step <= self._steps[-1]:
+            raise FastentError(f"step={step} comes after step {self._steps[-1]} was recorded: steps must increase")
+        values = {name: _scalar(name, value) for name, value in scalars.items()}
+        if self._rows is None:
+            self._read()
+        assert self._rows is not None
+        sight = look_at(unwrapped(self._model), self._rows, self._queries, self._options, self._ranks)
+        self._keep(step, sight, values)
+        return self.last
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """At which steps it has looked."""
+        return tuple(self._steps)
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The last record as {"error": ..., "LAYER/radius/CLASS": ..., ...}; nothing before the first."""
+        return self.records.flat() if self._steps else {}
+
+    @property
+    def records(self) -> ProbeRecords:
+        """Everything so far, as arrays."""
+        if self._records is None:
+            self._records = self._gathered()
+        return self._records
+
+    @property
+    def inversions(self) -> NDArray[Any]:
+        """(L, C) of Inversion: where each class's radius has turned so far, or why it has not; see `records.inversions`."""
+        return self.records.inversions()
+
+    @property
+    def stragglers(self) -> NDArray[np.bool_]:
+        """(n,) bool: rows of the probe set misclassified at their class's inversion in the last layer."""
+        return self.records.stragglers()
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write all records to a folder: see `records.save`. Of several processes the first does."""
+        if Ranks.now().rank == 0:
+            self.records.save(folder)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all records, for a checkpoint: tensors and plain values, as torch.load(weights_only=True) takes them."""
+        import torch
+
+        records = self.records
+        arrays = {name: getattr(records, name) for name in ("step", *self._seen)}
+        return {
+            "format": _FORMAT,
+            "config": self._config(),
+            "labels": None if self._labels is None else torch.from_numpy(self._labels.copy()),
+            "codes": None if self._codes is None else torch.from_numpy(self._codes.copy()),
+            "records": {name: torch.from_numpy(array.copy()) for name, array in arrays.items() if array is not None},
+            "scalars": {name: torch.from_numpy(array.copy()) for name, array in records.scalars.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict` of a probe made alike: further records are those of an uninterrupted probe, bit for bit.
+
+        Raises
+        ------
+        FastentError
+            The state is none, or of a probe with other options or on another set.
+        """
+        expected = {"format", "config", "labels", "codes", "records", "scalars"}
+        if not isinstance(state, dict) or set(state) != expected or state["format"] != _FORMAT:
+            raise FastentError(
+                f"state is no state_dict of a probe of this version: one with {', '.join(sorted(expected))} is needed"
+            )
+        for name, value in self._config().items():
+            if state["config"].get(name) != value:
+                raise FastentError(
+                    f"state is of a probe with {name}={state['config'].get(name)!r}, this one has {value!r}: make both alike"
+                )
+        if state["codes"] is not None:
+            codes, labels = state["codes"].numpy(), state["labels"].numpy()
+            if self._codes is not None:
+                self._check_same(codes, labels)
+            self._codes, self._labels = codes.copy(), labels.copy()
+        arrays = {name: tensor.numpy() for name, tensor in state["records"].items()}
+        self._steps = arrays.pop("step").tolist()
+        self._seen = {name: list(arrays.get(name, np.empty(0)).copy()) for name in self._seen}
+        self._scalars = {name: tensor.tolist() for name, tensor in state["scalars"].items()}
+        self._records = None
+
+    def _read(self) -> None:
+        """Go through the probe set for its labels, once."""
+        ranks = Ranks.now()
+        with evaluating(unwrapped(self._model)):  # loaders draw random numbers, too
+            of_tokens = self._options.pooling == "tokens"
+            rows = self._read_tokens(ranks) if of_tokens else ProbeSet.read(self._loader, ranks)
+        codes, labels = rows.labels
+        if self._codes is not None:
+            self._check_same(codes, labels)
+        if self._names is not None and (self._names.ndim != 1 or len(self._names) != len(labels)):
+            raise FastentError(
+                f"classes has shape {self._names.shape}, the probe set has {len(labels)} classes: name each of them"
+            )
+        if self._options.metrics & {"mixing", "margins"}:
+            n = len(codes)
+            if "mixing" in self._options.metrics:
+                whole_number("k", self._options.k, minimum=1, maximum=n - 1)
+            found = as_queries(min(self._n_queries, n), n, 1, seed=self._options.seed).rows
+            assert found is not None
+            self._queries = found
+        self._codes, self._labels, self._rows, self._ranks = codes, labels, rows, ranks
+
+    def _read_tokens(self, ranks: Ranks) -> ProbeSet:
+        """Let the model run once more, because only its layers tell which of their tokens are padding."""
+        model, options = unwrapped(self._model), self._options
+        with placed(model, options.device) as device, watching(model, options.layers, "tokens") as look:
+
+            def kept(inputs: Any) -> Any:
+                look(moved(inputs, device))
+                return look.keep
+
+            return ProbeSet.read(self._loader, ranks, kept)
+
+    def _check_same(self, codes: NDArray[np.int64], labels: NDArray[Any]) -> None:
+        if not np.array_equal(self._codes, codes) or not np.array_equal(self._labels, labels):  # type: ignore[arg-type]
+            raise FastentError(
+                "the records are of a probe set with other labels than the loader gives: use the same one, in its order"
+            )
+
+    def _keep(self, step: int, sight: Sight, scalars: dict[str, float]) -> None:
+        keep_distances = len(sight.radius[0]) <= _MANY_CLASSES or "distances" in self._options.metrics
+        values: dict[str, Any] = {"error": sight.error, "loss": sight.loss, "radius": sight.radius}
+        values["wrong"] = np.packbits(sight.wrong)
+        values |= {name: sight.of_layers.get(name, np.full(len(self._options.layers), np.nan)) for name in OF_LAYERS}
+        if keep_distances:
+            values["distance"] = sight.distance
+        for name, value in values.items():
+            self._seen[name].append(value)
+        for name in scalars.keys() - self._scalars.keys():
+            self._scalars[name] = [np.nan] * len(self._steps)
+        for name, given in self._scalars.items():
+            given.append(scalars.get(name, np.nan))
+        self._steps.append(step)
+        self._records = None
+
+    def _config(self) -> dict[str, Any]:
+        options = self._options
+        return {
+            "layers": list(options.layers),
+            "metrics": sorted(options.metrics),
+            "pooling": options.pooling,
+            "normalize": options.normalize,
+            "queries": self._n_queries,
+            "k": options.k,
+            "seed": options.seed,
+        }
+
+    def _gathered(self) -> ProbeRecords:
+        codes = np.empty(0, np.int64) if self._codes is None else self._codes
+        labels = np.empty(0, np.int64) if self._labels is None else self._labels
+        n_records, n_layers, n_classes = len(self._steps), len(self._options.layers), len(labels)
+        shapes: dict[str, tuple[int, ...]] = {
+            **dict.fromkeys(OF_LAYERS, (n_layers,)),
+            "error": (),
+            "loss": (),
+            "radius": (n_layers, n_classes),
+            "distance": (n_layers, n_classes, n_classes),
+            "wrong": (-(-len(codes) // 8),),
+        }
+        arrays: dict[str, Any] = {
+            name: np.array(values, np.uint8 if name == "wrong" else np.float64).reshape(n_records, *shapes[name])
+            for name, values in self._seen.items()
+            if name != "distance" or len(values) == n_records
+        }
+        arrays.setdefault("distance", None)
+        return ProbeRecords(
+            config=self._config(),
+            layers=self._options.layers,
+            classes=labels if self._names is None else self._names,
+            codes=codes.copy(),
+            step=np.array(self._steps, np.int64),
+            scalars={name: np.array(values) for name, values in self._scalars.items()},
+            **arrays,
+        )
+
+    def __repr__(self) -> str:
+        seen = f"{len(self._steps)} records" + (f", the last at step {self._steps[-1]}" if self._steps else "")
+        return printable(f"Probe({', '.join(self._options.layers)}; every {self.every}; {seen})")
+
+
+def _scalar(name: str, value: Any) -> float:
+    if name in _TAKEN:
+        raise FastentError(f"{name}={value!r}: the records have a {name} of their own; call it train_{name} or the like")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise FastentError(f"{name}={value!r}: a number is needed") from None

@@ -1,0 +1,357 @@
+"""One look at a live model: the probe set streams through it, its layers' rows into moments and lists of neighbours.
+
+Neighbours of a query are sought among all rows, those before it too, so the queries' rows must be known before the rest goes
+by. No choice of rows makes one pass do that and remain a random sample, and running the queries by themselves first would put
+them into other batches, where the same model returns other last bits (and tokens that are padded to the longest of their batch
+other rows). So the rows pass twice, in the same batches, and the lists are those of `fe.neighbors` on all of them, bit for
+bit; but the first batches are kept, up to a stated number of bytes, and do not go through the model again. A small probe set
+is kept whole and one pass does. Geometry alone never needs a second one.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.activations.evaluation import placed
+from fastent.activations.hooks import watching
+from fastent.activations.probe_set import ProbeSet
+from fastent.activations.ranks import Ranks
+from fastent.arrays.validation import as_array
+from fastent.errors import FastentError
+from fastent.search.neighbors import exact_neighbors
+from fastent.statistics.geometry import ClassMoments
+from fastent.statistics.margins import margins_from
+from fastent.statistics.mixing import mixing
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from fastent.search.top_k import Among
+
+__all__ = ["Options", "Sight", "look_at"]
+
+Array = NDArray[Any]
+Lists = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+# Rows of the first batches that are kept for the queries to meet, all layers together.
+_KEPT_BYTES = 128 << 20
+# Rows are handed on in pieces of at least so many bytes, which makes what a call costs disappear; to be searched, in pieces of
+# so many rows, if these are not more than so many bytes.
+_PIECE_BYTES = 4 << 20
+_SEARCHED_ROWS, _SEARCHED_BYTES = 8192, 64 << 20
+
+
+class Options(NamedTuple):
+    """What is measured in which layers."""
+
+    layers: tuple[str, ...]
+    metrics: frozenset[str]
+    pooling: str
+    normalize: bool
+    k: int
+    device: Any
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What one look saw: error and loss (NaN without logits), radii (L, C), distances (L, C, C), else a number a layer (L,)."""
+
+    error: float
+    loss: float
+    wrong: NDArray[np.bool_]
+    radius: Array
+    distance: Array
+    of_layers: dict[str, Array]
+
+
+class _Part(NamedTuple):
+    """What one process saw in the first pass. For each layer: the state of its moments, and its queries' rows."""
+
+    moments: list[dict[str, Any]]
+    points: list[Array]
+    wrong: NDArray[np.bool_] | None
+    loss: float
+
+
+class _Kept(NamedTuple):
+    """The first batches of this process: start, rows in each layer, codes. The next batch would begin at row `at`."""
+
+    batches: list[tuple[int, list[Array], NDArray[np.int64]]]
+    at: int
+
+
+def look_at(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], options: Options, ranks: Ranks) -> Sight:
+    """Look at the model; with several processes each takes its part of the rows and all return the same.
+
+    Parameters
+    ----------
+    queries : (q,) int64 ascending
+        Row numbers; empty where no neighbours are wanted.
+    """
+    kept = _Kept([], rows.start)
+
+    def pass_once() -> _Part:
+        nonlocal kept
+        part, kept = _first_pass(model, rows, queries, options)
+        return part
+
+    parts = [part for part in ranks.together(pass_once) if part.moments]
+    merged = [_merged([part.moments[i] for part in parts]) for i in range(len(options.layers))]
+    of_classes = [moments.compute() for moments in merged]
+    of_layers = {"fisher": np.array([found.fisher for found in of_classes])}
+    if len(queries):
+        # Parts come in the order of the ranks, which is that of the rows, so these are in the order of the queries.
+        points = [np.concatenate([part.points[i] for part in parts]) for i in range(len(options.layers))]
+        lists = ranks.together(lambda: _own_lists(model, rows, queries, points, options, kept))
+        of_layers |= _of_neighbors(lists, rows, queries, options)
+    wrong = [part.wrong for part in parts if part.wrong is not None]
+    judged = len(wrong) == len(parts)
+    n = len(rows)
+    misses = np.concatenate(wrong) if judged else np.zeros(n, bool)
+    return Sight(
+        error=float(misses.mean()) if judged else np.nan,
+        loss=sum(part.loss for part in parts) / n if judged else np.nan,
+        wrong=misses,
+        radius=np.array([found.radius for found in of_classes]),
+        distance=np.array([found.distance for found in of_classes]),
+        of_layers=of_layers,
+    )
+
+
+class _Pile:
+    """Consecutive rows of one layer, handed on in pieces that are worth a call."""
+
+    def __init__(self, bytes_of: Callable[[int], int], use: Callable[[int, Array, NDArray[np.int64]], None]) -> None:
+        self._bytes_of, self._use = bytes_of, use
+        self._start, self._waiting = 0, 0
+        self._rows: list[Array] = []
+        self._codes: list[NDArray[np.int64]] = []
+
+    def add(self, start: int, rows: Array, codes: NDArray[np.int64]) -> None:
+        if not len(rows):
+            return
+        if self._rows and rows.shape[1] != self._rows[0].shape[1]:
+            self.flush()
+        if not self._rows:
+            self._start = start
+        self._rows.append(rows)
+        self._codes.append(codes)
+        self._waiting += rows.nbytes
+        if self._waiting >= self._bytes_of(rows.shape[1]):
+            self.flush()
+
+    def flush(self) -> None:
+        if self._rows:
+            rows, codes = self._rows, self._codes
+            self._rows, self._codes, self._waiting = [], [], 0
+            self._use(self._start, rows[0] if len(rows) == 1 else np.concatenate(rows), np.concatenate(codes))
+
+
+def _first_pass(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], options: Options) -> tuple[_Part, _Kept]:
+    n_classes, layers = len(rows.labels.classes), options.layers
+    moments: dict[str, ClassMoments] = {}
+
+    def add_moments(layer: str) -> Callable[[int, Array, NDArray[np.int64]], None]:
+        def add(start: int, found: Array, codes: NDArray[np.int64]) -> None:
+            if layer not in moments:
+                moments[layer] = ClassMoments(n_classes, found.shape[1], normalize=options.normalize)
+            try:
+                moments[layer].update(found, codes)
+            except FastentError as error:
+                what = str(error).split(": drop")[0]
+                raise FastentError(
+                    f"layer {layer!r}, rows {start} to {start + len(found) - 1} of the probe set: {what}: if the model does so "
+                    "for most inputs its training has diverged, else repair these"
+                ) from error
+
+        return add
+
+    # Moments of many classes are long, and a call goes over all of them a few times.
+    piles = [_Pile(lambda d: max(_PIECE_BYTES, 16 * n_classes * d), add_moments(layer)) for layer in layers]
+    judge = _Judge(rows.labels.classes)
+    points: list[list[Array]] = [[] for _ in layers]
+    batches: list[tuple[int, list[Array], NDArray[np.int64]]] = []
+    at, room = rows.start, _KEPT_BYTES if len(queries) else -1
+    with placed(model, options.device) as device, watching(model, layers, options.pooling) as look:
+        for start, inputs, codes, labelled in rows.chunks(device, options.seed):
+            output, by_layer = look(inputs)
+            judge.add(_by_token(output, look.keep, labelled), codes)
+            found = [_labelled_rows(by_layer[layer], layer, labelled) for layer in layers]
+            for pile, some in zip(piles, found, strict=True):
+                pile.add(start, some, codes)
+            if len(queries):
+                inside = queries[np.searchsorted(queries, start) : np.searchsorted(queries, start + len(codes))] - start
+                for own, some in zip(points, found, strict=True):
+                    own.append(some[inside])
+            room -= sum(some.nbytes for some in found)
+            if room >= 0:
+                batches.append((start, found, codes))
+                at = start + len(codes)
+    for pile in piles:
+        pile.flush()
+    states = [moments[layer].state_dict() for layer in layers] if moments else []
+    joined = [np.concatenate(own) for own in points if own]
+    return _Part(states, joined, judge.wrong(), judge.loss), _Kept(batches, at)
+
+
+def _merged(states: list[dict[str, Any]]) -> ClassMoments:
+    """Moments of all parts, in the order of the ranks: the same bits on each of them."""
+    total: ClassMoments | None = None
+    for state in states:
+        moments = ClassMoments(*state["shift"].shape, normalize=state["normalize"])
+        moments.load_state_dict(state)
+        total = moments if total is None else total.merge(moments)
+    assert total is not None
+    return total
+
+
+def _wanted(options: Options) -> "dict[Among, int]":
+    """Which lists of neighbours, and how long."""
+    lists: dict[Among, int] = {"all": options.k} if "mixing" in options.metrics else {}
+    return lists | {"own class": 1, "other classes": 1} if "margins" in options.metrics else lists
+
+
+def _own_lists(
+    model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], points: list[Array], options: Options, kept: _Kept
+) -> list[list[Lists]]:
+    """For each layer and each wanted list: the nearest of this process's rows."""
+    from fastent.search.out_of_core import NearestSoFar
+
+    layers, wanted, own = options.layers, _wanted(options), rows.labels.codes[queries]
+    nearest = [NearestSoFar(some, queries, list(wanted.values()), own, list(wanted)) for some in points]
+
+    def meet(so_far: NearestSoFar) -> Callable[[int, Array, NDArray[np.int64]], None]:
+        return lambda start, found, codes: so_far.update(found, start, codes)
+
+    def piece(d: int) -> int:
+        return max(_PIECE_BYTES, min(4 * d * _SEARCHED_ROWS, _SEARCHED_BYTES))
+
+    piles = [_Pile(piece, meet(so_far)) for so_far in nearest]
+    for start, found, codes in kept.batches:
+        for pile, some in zip(piles, found, strict=True):
+            pile.add(start, some, codes)
+    if kept.at < rows.stop:
+        with placed(model, options.device) as device, watching(model, layers, options.pooling) as look:
+            for start, inputs, codes, labelled in rows.chunks(device, options.seed, len(kept.batches), kept.at):
+                _, by_layer = look(inputs)
+                for pile, layer in zip(piles, layers, strict=True):
+                    pile.add(start, _labelled_rows(by_layer[layer], layer, labelled), codes)
+    for pile in piles:
+        pile.flush()
+    return [[so_far.found(among) for among in wanted] for so_far in nearest]
+
+
+def _of_neighbors(
+    parts: list[list[list[Lists]]], rows: ProbeSet, queries: NDArray[np.int64], options: Options
+) -> dict[str, Array]:
+    codes, n = rows.labels.codes, len(rows)
+    names = ("mixing", "mixing_error", "margin", "n2", "n3")
+    numbers = {name: np.full(len(options.layers), np.nan) for name in names}
+    for i in range(len(options.layers)):
+        lists = [_joined([part[i][j] for part in parts], n) for j in range(len(_wanted(options)))]
+        if "mixing" in options.metrics:
+            mixed = mixing(exact_neighbors(lists.pop(0), queries, n), codes, matrix=False)
+            numbers["mixing"][i], numbers["mixing_error"][i] = mixed.overlap, mixed.error
+        if "margins" in options.metrics:
+            between = margins_from(queries, lists[0], lists[1], rows.labels, False)
+            numbers["margin"][i] = between.intervals["relative"].value
+            numbers["n2"][i], numbers["n3"][i] = between.n2, between.n3
+    return numbers
+
+
+def _joined(lists: list[Lists], n: int) -> Lists:
+    """The nearest of what all processes found: ascending, ties by the lower row number; n where there are fewer."""
+    if len(lists) == 1:
+        return lists[0]
+    from fastent.search.out_of_core import nearest_of
+
+    squared, found = nearest_of(lists)
+    return squared, np.where(np.isinf(squared), n, found)
+
+
+class _Judge:
+    """Which rows the model gets wrong, and its cross-entropy, where it returns logits of these classes."""
+
+    def __init__(self, classes: Array) -> None:
+        self._classes = classes
+        self._wrong: list[NDArray[np.bool_]] | None = [] if classes.dtype.kind in "iub" and classes.min() >= 0 else None
+        self._warned = False
+        self.loss = 0.0
+
+    def add(self, output: Any, codes: NDArray[np.int64]) -> None:
+        import torch
+
+        logits = _logits(output)
+        if self._wrong is not None and logits is not None and len(self._classes) == logits.shape[1] <= self._classes.max():
+            warnings.warn(
+                f"labels go up to {self._classes.max()} and the model has outputs for 0..{logits.shape[1] - 1}: "
+                "no error, loss or stragglers are recorded",
+                stacklevel=2,
+            )
+        if not self._warned and logits is not None and self._classes.dtype.kind in "iu" and self._classes.min() < 0:
+            self._warned = True
+            warnings.warn(
+                f"labels go down to {self._classes.min()}, which no output of the model is for: no error, loss or stragglers "
+                "are recorded; leave rows without a label out of the probe set",
+                stacklevel=2,
+            )
+        if self._wrong is None or logits is None or len(logits) != len(codes) or logits.shape[1] <= self._classes.max():
+            self._wrong = None
+            return
+        targets = torch.from_numpy(self._classes[codes].astype(np.int64)).to(logits.device)
+        losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+        self.loss += float(losses.cpu().double().sum())
+        self._wrong.append((logits.argmax(1) != targets).cpu().numpy())
+
+    def wrong(self) -> NDArray[np.bool_] | None:
+        return np.concatenate(self._wrong) if self._wrong else None
+
+
+def _labelled_rows(found: "Tensor", layer: str, labelled: NDArray[np.bool_] | None) -> Array:
+    rows = as_array(found, layer)
+    if labelled is None:
+        return rows
+    if len(rows) != len(labelled):
+        raise FastentError(
+            f"layer {layer!r} has {len(rows)} tokens for a batch that had {len(labelled)} when the probe set was read: "
+            "the same inputs and masks are needed at every look"
+        )
+    return rows[labelled]
+
+
+def _by_token(output: Any, keep: "Tensor | None", labelled: NDArray[np.bool_] | None) -> Any:
+    """Logits for each token that has a row: its own, or those of its input."""
+    import torch
+
+    logits = _first_logits(output)
+    if labelled is None or keep is None or not isinstance(logits, torch.Tensor):
+        return output
+    if logits.ndim == 2 and len(logits) == len(keep):
+        logits = logits.repeat_interleave(keep.sum(1), 0)
+    elif logits.ndim == 3 and logits.shape[:2] == keep.shape:
+        logits = logits[keep]
+    else:
+        return None
+    if len(logits) != len(labelled):
+        return None
+    return logits[torch.from_numpy(labelled).to(logits.device)]
+
+
+def _first_logits(output: Any) -> Any:
+    if isinstance(output, Mapping):
+        return output.get("logits")
+    return output[0] if isinstance(output, (tuple, list)) and output else output
+
+
+def _logits(output: Any) -> "Tensor | None":
+    """(b, C) logits among what a model returns: itself, an item called logits, or the first of a tuple."""
+    import torch
+
+    output = _first_logits(output)
+    usable = isinstance(output, torch.Tensor) and output.ndim == 2 and output.shape[1] > 1 and output.is_floating_point()
+    return output if usable else None

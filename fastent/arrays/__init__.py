@@ -1,0 +1,1 @@
+"""The front door: what users pass is checked here and leaves as one type."""

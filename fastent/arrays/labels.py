@@ -1,0 +1,165 @@
+"""What labels really hold: missing ones are refused, with their row; those that can hardly be meant are named."""
+
+import re
+import sys
+import unicodedata
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.errors import FastentError
+
+__all__ = ["label_remarks", "plain_labels", "warn_of"]
+
+Array = NDArray[Any]
+
+_NEEDED = "integers, strings or booleans are needed"
+_DROP = "drop the rows without a label"
+# What stands for "no label" among class numbers, and where that is so.
+_SPECIAL = {
+    -1: "noise or unlabelled rows in scikit-learn",
+    -100: "rows to ignore in torch (ignore_index)",
+    -999: "a missing value",
+    -9999: "a missing value",
+    -(2**15): "a missing value, as NaN becomes in int16",
+    -(2**31): "a missing value, as NaN becomes in int32",
+    -(2**63): "a missing value, as NaN becomes in int64",
+}
+_IGNORED_PIXEL = 255
+_MISSING = {"", "nan", "none", "null", "na", "n/a", "<na>", "nat"}
+_PACKAGE = str(Path(__file__).parents[1])
+
+
+def plain_labels(array: Array, name: str) -> Array:
+    """Labels (n,) as integers, booleans, strings or bytes.
+
+    Raises
+    ------
+    FastentError
+        No label in some rows (NaN, None, pandas.NA); fractions; objects of several types; other dtypes. With the first row.
+    """
+    if array.dtype.kind == "T":  # numpy's strings of any length, which may have gaps
+        array = array.astype(object)
+    if array.dtype.kind == "O":
+        array = _uniform(array, name)
+    if array.dtype.kind == "f":
+        array = _whole(array, name)
+    if array.dtype.kind not in "iubUS":
+        raise FastentError(f"{name} has dtype {array.dtype}: {_NEEDED}")
+    return array
+
+
+def label_remarks(classes: Array, codes: NDArray[np.int64]) -> Iterator[str]:
+    """Sentences about classes that may be no classes, or one class under two names."""
+    if classes.dtype.kind in "iu" and len(classes) > 2:  # else there would be nothing to tell apart without it
+        for value, what in _special(classes):
+            rows = int(np.count_nonzero(codes == np.searchsorted(classes, value)))
+            yield (
+                f"{rows:,} rows have the label {value}, which often stands for {what}: here it is a class of its own; "
+                "if it is none, drop these rows"
+            )
+    if classes.dtype.kind in "US":
+        texts = [_text(each) for each in classes.tolist()]
+        for code, text in enumerate(texts):
+            if text.strip().casefold() in _MISSING:
+                rows = int(np.count_nonzero(codes == code))
+                yield (
+                    f"{rows:,} rows have the label {text!r}, which often stands for a missing value: here it is a class of its "
+                    "own; if it is none, drop these rows"
+                )
+        alike = [group for group in _alike(texts) if len(group) > 1]
+        if alike:
+            shown = "; ".join(", ".join(map(ascii, group[:4])) for group in alike[:3])
+            more = f"; and {len(alike) - 3} more" if len(alike) > 3 else ""
+            yield (
+                f"{sum(map(len, alike)):,} labels look alike and are classes of their own: {shown}{more}; if they are meant to "
+                "be the same, make them equal"
+            )
+
+
+def warn_of(remarks: Iterable[str], name: str) -> None:
+    """Warn where code outside this package called."""
+    for remark in remarks:
+        level, frame = 1, sys._getframe(0)
+        while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+            level, frame = level + 1, frame.f_back
+        warnings.warn(f"{name}: {remark}", stacklevel=level)
+
+
+def _special(classes: Array) -> Iterator[tuple[int, str]]:
+    present = set(classes[: len(_SPECIAL)].tolist()) | {int(classes[-1])}
+    yield from ((value, what) for value, what in _SPECIAL.items() if value in present)
+    if classes[-1] == _IGNORED_PIXEL and classes[-2] < _IGNORED_PIXEL - 1:
+        yield _IGNORED_PIXEL, "pixels to ignore in masks"
+
+
+def _alike(texts: list[str]) -> list[list[str]]:
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        groups.setdefault(_seen_as(text), []).append(text)
+    return list(groups.values())
+
+
+def _seen_as(text: str) -> str:
+    """Without what readers do not see: forms of a letter, blanks, control characters, the zeros before a number."""
+    text = unicodedata.normalize("NFKC", text)
+    seen = "".join(letter for letter in text if unicodedata.category(letter) not in ("Cc", "Cf") or letter in "\t\n\r\v\f")
+    seen = " ".join(seen.split())
+    return re.sub(r"^([+-]?)0*(\d+?)(\.0*)?$", r"\1\2", seen)
+
+
+def _text(label: str | bytes) -> str:
+    return label if isinstance(label, str) else label.decode("utf-8", "backslashreplace")
+
+
+def _uniform(array: Array, name: str) -> Array:
+    kinds = {type(value) for value in array}
+    gaps = [row for row, value in enumerate(array) if _is_missing(value)]
+    if gaps:
+        many = f"{len(gaps)} rows have" if len(gaps) > 1 else "1 row has"
+        raise FastentError(
+            f"{name} holds objects of type {_names(kinds)}: {_NEEDED}; {many} no label, first row {gaps[0]} "
+            f"({array[gaps[0]]}): {_DROP}"
+        )
+    if kinds <= {str, np.str_}:
+        return array.astype(np.str_)
+    if kinds <= {bytes, np.bytes_}:
+        return array.astype(np.bytes_)
+    if all(issubclass(kind, (int, np.integer, np.bool_)) for kind in kinds):
+        large = [row for row, value in enumerate(array) if not -(2**63) <= value < 2**63]
+        if large:
+            raise FastentError(f"{name} has {array[large[0]]} in row {large[0]}: numbers within 64 bits are needed, or strings")
+        return array.astype(np.int64)
+    if all(issubclass(kind, (int, float, np.number, np.bool_)) and not issubclass(kind, np.complexfloating) for kind in kinds):
+        return _whole(array.astype(np.float64), name)
+    first = {type(value): row for row, value in reversed(list(enumerate(array)))}
+    shown = ", ".join(f"{kind.__name__} in row {row}" for kind, row in sorted(first.items(), key=lambda each: each[1])[:3])
+    raise FastentError(f"{name} holds objects of type {_names(kinds)}: {_NEEDED}, all of one type ({shown})")
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaN, pandas.NA and NaT."""
+    if isinstance(value, float | np.floating):
+        return bool(value != value)
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _names(kinds: Iterable[type]) -> str:
+    return ", ".join(sorted(kind.__name__ for kind in kinds))
+
+
+def _whole(array: Array, name: str) -> Array:
+    array = array.astype(np.float64, copy=False)
+    bad = np.flatnonzero(~(np.abs(array) < 2.0**63) | (array != np.round(array)))
+    if len(bad):
+        value = array[bad[0]]
+        remedy = f"; {_DROP}" if np.isnan(value) else ""
+        raise FastentError(
+            f"{name} holds {len(bad)} value{'s that are no whole numbers' if len(bad) > 1 else ' that is no whole number'}, "
+            f"first {value} at row {bad[0]}: classes are integers, strings or booleans{remedy}"
+        )
+    return array.astype(np.int64)

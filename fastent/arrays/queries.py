@@ -1,0 +1,68 @@
+"""Query rows: what people pass as `queries=`."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.validation import as_array, as_features, check_finite
+from fastent.errors import FastentError
+from fastent.options import whole_number
+
+__all__ = ["Queries", "as_queries", "query_rows"]
+
+Array = NDArray[Any]
+
+
+class Queries(NamedTuple):
+    """Row numbers (q,), or points (q, d) that are no rows."""
+
+    rows: NDArray[np.int64] | None
+    points: Array | None
+
+    def __len__(self) -> int:
+        return len(self.points if self.rows is None else self.rows)  # type: ignore[arg-type]
+
+
+def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
+    """What people pass as `queries=`, checked."""
+    if queries is None:
+        return Queries(np.arange(n), None)
+    array = as_array(queries, "queries")
+    if array.ndim == 0:
+        count = whole_number("queries", queries, minimum=1, maximum=n)
+        return Queries(np.sort(np.random.default_rng(seed).choice(n, count, replace=False)), None)
+    if array.ndim == 2:
+        points = as_features(array, name="queries")
+        if points.shape[1] != d:
+            raise FastentError(f"queries have {points.shape[1]} features, X has {d}: pass points of the same space")
+        check_finite(points, name="queries")
+        return Queries(None, points)
+    if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "iu":
+        raise FastentError(
+            f"queries have shape {array.shape} and dtype {array.dtype}: a number, row numbers (q,) or points (q, d) are needed"
+        )
+    if array.min() < 0 or array.max() >= n:
+        wrong = array[(array < 0) | (array >= n)]
+        raise FastentError(f"{len(wrong)} of the queries are not rows of X, first {wrong[0]}: its rows are 0..{n - 1}")
+    return Queries(array.astype(np.int64), None)
+
+
+def query_rows(queries: Any, n: int, d: int, *, seed: int, what: str, once: bool = True) -> NDArray[np.int64] | None:
+    """Row numbers, None for all rows; points that are no rows have no label and are refused.
+
+    once : whether a row that is named twice is refused, because it would count twice in a mean.
+    """
+    if queries is None:
+        return None
+    rows = as_queries(queries, n, d, seed=seed).rows
+    if rows is None:
+        raise FastentError(f"queries of {what} are rows of X, by number: points that are no rows have no label here")
+    if once:
+        different, counts = np.unique(rows, return_counts=True)
+        if len(different) < len(rows):
+            raise FastentError(
+                f"queries name {len(rows)} rows, {len(different)} of them different: name each once, which row "
+                f"{different[counts > 1][0]} is not"
+            )
+    return rows

@@ -1,0 +1,323 @@
+"""The front door: every array and every label comes in here, is checked here, and leaves as one type.
+
+Features leave as a 2-D numpy array of a real dtype, a view of what was given wherever that is possible (memory maps stay on
+disk, Fortran-ordered and strided arrays keep their memory). Kernels then take them block by block from `row_blocks`, which
+yields C-contiguous float32 or float64 and copies one block at most. Labels leave as int64 codes and the sorted classes.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.labels import label_remarks, plain_labels, warn_of
+from fastent.errors import FastentError
+from fastent.io.sources import Source, blocks_ahead
+
+__all__ = [
+    "BLOCK_BYTES",
+    "Labels",
+    "UnitRows",
+    "as_array",
+    "as_features",
+    "as_labels",
+    "bytes_in_memory",
+    "check_directions",
+    "check_finite",
+    "check_lengths",
+    "in_memory",
+    "joined",
+    "kernel_dtype",
+    "row_blocks",
+    "stays_on_disk",
+    "unit_rows",
+    "which_rows",
+    "zero_rows",
+]
+
+# A block is large enough to hide the call that handles it and small enough to be forgotten in any memory budget.
+BLOCK_BYTES = 32 << 20
+
+Array = NDArray[Any]
+
+
+class Labels(NamedTuple):
+    """Class codes of the points (n,) int64, and the sorted classes (C,) that they stand for."""
+
+    codes: NDArray[np.int64]
+    classes: Array
+
+
+def as_features(X: Any, *, name: str = "X") -> Array:
+    """Return `X` as a 2-D numpy array of real numbers, without a copy where none is needed.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+        numpy array or memory map of any float, integer or boolean dtype and memory order; torch tensor on any device
+        (bfloat16 becomes float32); a list of rows; anything with ``__array__``; a `Source`.
+    name : str
+        What the error messages call it.
+
+    Returns
+    -------
+    ndarray or Source (n, d)
+        With n, d >= 1. A source is handed on as it is. Values are not looked at: see `check_finite`.
+
+    Raises
+    ------
+    FastentError
+        Wrong rank, no rows or no columns, ragged lists, objects, strings, complex numbers, sparse matrices.
+    """
+    array: Any = X if isinstance(X, Source) else as_array(X, name)
+    if array.ndim != 2:
+        one = f"use {name}[:, None] for one feature" if array.ndim == 1 else "pass a row for each point"
+        remedy = one if array.ndim < 2 else f"use {name}.reshape(len({name}), -1)"
+        raise FastentError(f"{name} has shape {array.shape}: a 2-D array (points, features) is needed; {remedy}")
+    if 0 in array.shape:
+        raise FastentError(f"{name} is empty, shape {array.shape}: at least one point and one feature are needed")
+    if array.dtype.kind not in "fiub":
+        raise FastentError(f"{name} has dtype {array.dtype}: real numbers are needed; {_remedy_for_dtype(array, name)}")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        raise FastentError(f"{name} has dtype {array.dtype}: convert with {name}.astype('float64')")
+    return array  # type: ignore[no-any-return]
+
+
+def _remedy_for_dtype(array: Array, name: str) -> str:
+    """Which loses nothing if it is followed to the letter."""
+    if array.dtype.kind == "c":
+        return f"take both parts as features, numpy.hstack([{name}.real, {name}.imag])"
+    if array.dtype.kind in "OUST":
+        return f"convert with {name}.astype('float64')"
+    return "leave out the columns that hold others"
+
+
+def stays_on_disk(X: Any) -> bool:
+    """Whether rows are read when they are asked for, so that X may be larger than memory."""
+    return isinstance(X, np.memmap | Source)
+
+
+def in_memory(X: Array) -> Array:
+    """All of a source as an array, for what needs every row many times; anything else as it is."""
+    return X[:] if isinstance(X, Source) else X
+
+
+def bytes_in_memory(X: Array) -> int:
+    """What `in_memory` takes."""
+    return int(X.shape[0] * X.shape[1] * X.dtype.itemsize * isinstance(X, Source))
+
+
+def as_labels(
+    labels: Any, *, n: int | None = None, name: str = "labels", minimum_classes: int = 1, notes: list[str] | None = None
+) -> Labels:
+    """Return class codes and the sorted unique classes.
+
+    Labels that may stand for none (-1, -100, "nan"), or that look alike, are classes; what is odd about them is added to
+    `notes`, or is a warning.
+
+    Parameters
+    ----------
+    labels : array-like (n,)
+        Integers, strings or booleans; floats are taken if they are whole numbers. Or `Labels`, which were checked before.
+    n : int, optional
+        How many points the labels must be for.
+    minimum_classes : int
+        Refuse fewer classes than this.
+
+    Raises
+    ------
+    FastentError
+        Wrong rank or length, no labels, NaN or fractional labels, objects of mixed type, too few classes.
+    """
+    if isinstance(labels, Labels):
+        if n is not None:
+            check_lengths(n, len(labels.codes), labels_name=name)
+        return labels
+    array = as_array(labels, name)
+    if array.ndim != 1:
+        remedy = _remedy_for_shape(array, name)
+        raise FastentError(f"{name} has shape {array.shape}: one label for each point, a 1-D array, is needed; {remedy}")
+    if n is not None:
+        check_lengths(n, len(array), labels_name=name)
+    if len(array) == 0:
+        raise FastentError(f"{name} is empty: at least one label is needed")
+    classes, codes = _unique(plain_labels(array, name))
+    if len(classes) < minimum_classes:
+        raise FastentError(
+            f"{name} holds one class only ({classes[0]!s}): at least {minimum_classes} classes are needed to compare them"
+        )
+    found = Labels(codes.astype(np.int64, copy=False), classes)
+    remarks = list(label_remarks(classes, found.codes))
+    if notes is None:
+        warn_of(remarks, name)
+    else:
+        notes.extend(f"{name}: {remark}" for remark in remarks)
+    return found
+
+
+def check_lengths(n: int, n_labels: int, *, features_name: str = "X", labels_name: str = "labels") -> None:
+    if n != n_labels:
+        raise FastentError(
+            f"{features_name} has {n} row{'s' * (n != 1)} but {labels_name} has {n_labels}: pass one label for each row"
+        )
+
+
+def check_finite(X: Array, *, name: str = "X") -> None:
+    """Raise if the 2-D array `X` holds NaN or an infinity, with the count of bad rows and the first of them."""
+    if X.dtype.kind != "f":
+        return
+    bad: list[NDArray[np.int64]] = []
+    for start, block in row_blocks(X):
+        # A finite sum has finite terms, so the mask is needed only for a block that is bad or that overflows.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = block.sum()
+        if not np.isfinite(total):
+            bad.append(start + np.flatnonzero(~np.isfinite(block).all(axis=1)))
+    rows = np.concatenate(bad) if bad else np.empty(0, np.int64)
+    if len(rows):
+        row = np.asarray(X[rows[0]])
+        column = int(np.flatnonzero(~np.isfinite(row))[0])
+        raise FastentError(
+            f"{name} has NaN or infinity in {len(rows)} of {len(X)} rows, first at row {rows[0]}, column {column} "
+            f"({row[column]}): drop those rows or repair them"
+        )
+
+
+def check_directions(X: Array, *, name: str = "X") -> None:
+    """Raise if a row of the 2-D array `X` is all zeros, which has no direction, with the count of such rows and the first."""
+    rows = np.concatenate([start + np.flatnonzero(~block.any(1)) for start, block in row_blocks(X)])
+    if len(rows):
+        raise FastentError(
+            f"metric='cosine': {len(rows)} row{'s' * (len(rows) > 1)} of zeros in {name}, first row {rows[0]}, "
+            f"{'have' if len(rows) > 1 else 'has'} no direction: leave them out, or use metric='euclidean'"
+        )
+
+
+def unit_rows(rows: Array) -> NDArray[np.float64]:
+    """Rows scaled to unit L2 norm, in double precision; a row of zeros stays zero."""
+    rows = np.asarray(rows, np.float64)
+    largest = np.abs(rows).max(1, keepdims=True)
+    largest[largest == 0] = 1
+    with np.errstate(invalid="ignore"):  # infinities are refused by those who look for them
+        rows = rows / largest  # so that squares neither overflow nor vanish
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    norms[norms == 0] = 1
+    return rows / norms  # type: ignore[no-any-return]
+
+
+def zero_rows(rows: Array) -> NDArray[np.int64]:
+    """Places of the rows of zeros, which have no direction; a few columns tell for most rows that they are none."""
+    left: NDArray[np.int64] = np.flatnonzero(~rows[:, :16].any(1))
+    for start, stop in ((16, 256), (256, None)):
+        left = left[~rows[left, start:stop].any(1)]
+    return left
+
+
+def joined(blocks: list[Any]) -> Any:
+    """One array of several; the only one as it is."""
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def which_rows(normalize: bool) -> str:
+    """What a statistic is of, wherever one is shown: that of unit rows is not that of the rows as given."""
+    return "unit rows" if normalize else "rows as given"
+
+
+class UnitRows(Source):
+    """Rows of X, scaled to unit L2 norm as they are read; rows of zeros stay zero.
+
+    In double precision: single would not tell apart the directions of rows in a narrow cone.
+    """
+
+    def __init__(self, X: Array) -> None:
+        self._X = X
+        self.shape, self.dtype = (X.shape[0], X.shape[1]), np.dtype(np.float64)
+
+    def read(self, start: int, stop: int) -> Array:
+        return unit_rows(self._X[start:stop])
+
+    def take(self, rows: NDArray[np.int64]) -> Array:
+        return unit_rows(self._X[rows])
+
+
+def kernel_dtype(X: Array) -> np.dtype[Any]:
+    """float64 for that and for integers too wide for a float32's 24 bits, float32 for everything else."""
+    return np.dtype(np.float64 if X.dtype.itemsize > (4 if X.dtype.kind == "f" else 2) else np.float32)
+
+
+def row_blocks(X: Array, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Array]]:
+    """Yield `(start, block)` over the rows of a 2-D array, blocks C-contiguous and of `kernel_dtype`.
+
+    An array that already is what kernels take comes whole, as itself. Of what stays on disk the next block is read, on a
+    thread of its own, while the last is used.
+    """
+    dtype = kernel_dtype(X)
+    if type(X) is np.ndarray and X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned:
+        yield 0, X
+        return
+    rows = max(1, block_bytes // (X.shape[1] * dtype.itemsize))
+    bounds = [(start, min(start + rows, len(X))) for start in range(0, len(X), rows)]
+
+    def read(start: int, stop: int) -> Array:
+        return np.ascontiguousarray(X[start:stop], dtype=dtype)
+
+    if stays_on_disk(X):
+        yield from blocks_ahead(read, bounds)
+    else:
+        yield from ((start, read(start, stop)) for start, stop in bounds)
+
+
+def as_array(value: Any, name: str) -> Array:
+    """Return an array-like of any rank and kind as a numpy array, a view where possible; memory maps stay such."""
+    torch = sys.modules.get("torch")  # a caller who has a tensor has imported torch; nobody else pays for it
+    if torch is not None and isinstance(value, torch.Tensor):
+        tensor = value.detach()
+        if tensor.layout != torch.strided:
+            raise FastentError(f"{name} is a {tensor.layout} tensor: convert with {name}.to_dense()")
+        if tensor.dtype == torch.bfloat16:
+            tensor = tensor.float()
+        try:
+            array: Array = tensor.cpu().numpy()
+        except TypeError:  # 8-bit floats, quantised numbers
+            how = "dequantize()" if tensor.is_quantized else "float()"
+            raise FastentError(
+                f"{name} has dtype {tensor.dtype}, which numpy does not have: convert with {name}.{how}"
+            ) from None
+        return array
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        raise FastentError(f"{name} is a sparse matrix: convert with {name}.toarray()")
+    if isinstance(value, np.ma.MaskedArray):
+        gaps = np.ma.getmaskarray(value)
+        if gaps.any():
+            rows = np.flatnonzero(gaps.reshape(len(gaps), -1).any(1)) if gaps.ndim else [0]
+            raise FastentError(f"{name} is a masked array with gaps in {len(rows)} rows, first row {rows[0]}: drop those rows")
+        value = value.data
+    try:
+        array = value if isinstance(value, np.memmap) else np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise FastentError(f"{name} cannot be made into an array ({error}): pass rows of equal length") from error
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _unique(labels: Array) -> tuple[Array, Array]:
+    """Sorted classes and codes; without a sort where integers lie close together, as class numbers do."""
+    if labels.dtype.kind in "iu":
+        low, high = int(labels.min()), int(labels.max())
+        if high - low < len(labels) and high < 2**62:
+            offsets = labels.astype(np.int64, copy=False) - low
+            present = np.zeros(high - low + 1, bool)
+            present[offsets] = True
+            return (np.flatnonzero(present) + low).astype(labels.dtype), (np.cumsum(present) - 1)[offsets]
+    return np.unique(labels, return_inverse=True)
+
+
+def _remedy_for_shape(array: Array, name: str) -> str:
+    if array.ndim == 2 and 1 not in array.shape and array.dtype.kind in "fiub":
+        with np.errstate(invalid="ignore"):
+            one_hot = bool(((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all())
+        return f"use {name}.argmax(1) for one-hot rows" if one_hot else f"choose a column, for instance {name}[:, 0]"
+    if array.ndim == 2 and 1 not in array.shape:
+        return f"choose a column, for instance {name}[:, 0]"
+    return f"use numpy.ravel({name})"

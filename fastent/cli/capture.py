@@ -1,0 +1,278 @@
+"""`fastent capture`: parse, call, print."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastent.cli.config import Config
+from fastent.cli.options import DATA, NETWORK, OUTPUT, AsJson, Device, option, plain_errors
+from fastent.cli.output import print_cost, print_json, say, show
+from fastent.errors import FastentError
+from fastent.runtime.terminal import text_table
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fastent.io.store import Store
+
+__all__ = ["capture"]
+
+
+@plain_errors
+def capture(
+    model: Annotated[
+        str | None,
+        typer.Option(help="package.module:factory, a function that returns the torch module.", rich_help_panel=NETWORK),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="The module's state_dict, as torch.save wrote it; as made unless said.", rich_help_panel=NETWORK),
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Names of the layers, with commas, as in named_modules().", rich_help_panel=NETWORK)
+    ] = None,
+    pooling: Annotated[
+        str,
+        option(
+            "What is kept of positions or tokens: their mean, cls (the first token), last (the last token), tokens (a row for "
+            "each token) or flatten.",
+            NETWORK,
+            values=("mean", "cls", "last", "tokens", "flatten"),
+        ),
+    ] = "mean",
+    device: Device = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="What the model is given, row by row: an .npy (n, ...), an .npz's member, FILE.npz:NAME, or any other source "
+            "of rows. Whole numbers of 32 bits and more arrive as int64, anything else as float32.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Labels (n,) to keep with it, or (n, tokens) with --pooling tokens: .npy or .npz.", rich_help_panel=DATA
+        ),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            help="Padding mask (n, tokens) of --data, 1 for tokens and 0 for padding: .npy or .npz. The model is given it too, "
+            "if its forward takes an attention_mask or a key_padding_mask.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Rows in a pass through the model.", rich_help_panel=DATA)] = 256,
+    dtype: Annotated[
+        str,
+        option("On disk: float16, bfloat16 or float32.", OUTPUT, values=("float16", "bfloat16", "float32")),
+    ] = "float16",
+    shard_rows: Annotated[
+        int, typer.Option(help="Rows in a file; what an interruption loses at most.", rich_help_panel=OUTPUT)
+    ] = 65536,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; what was interrupted in it is continued.", rich_help_panel=OUTPUT)
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another capture in --out.", rich_help_panel=OUTPUT)
+    ] = False,
+    verify: Annotated[
+        Path | None,
+        typer.Option(help="Instead: read a captured folder and check every byte.", rich_help_panel=OUTPUT, metavar="DIR"),
+    ] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Run a model over stored data once and keep what its layers put out, for measuring."""
+    if verify is not None:
+        from fastent.io.store import open_store
+
+        stored = open_store(verify, unfinished=True)
+        stored.verify(progress=True)
+        _print(stored, "verified", as_json)
+        return
+    for name, value in (("--model", model), ("--data", data), ("--layers", layers), ("--out", out)):
+        if value is None:
+            raise FastentError(f"{name} is missing: --model, --data, --layers and --out are needed, or --verify alone")
+    assert model is not None
+    assert data is not None
+    assert layers is not None
+    assert out is not None
+    import torch
+
+    from fastent.activations.capture import capture as capture_layers
+    from fastent.io.files import first_line
+    from fastent.options import whole_number
+
+    batch_size = whole_number("batch-size", batch_size, minimum=1)
+    rows: Any = _Rows(data, labels, mask, tokens=pooling == "tokens")
+    module = _load(model, weights)
+    if mask is not None:
+        rows.call_by_name(module, model)
+    try:
+        stored = capture_layers(
+            module,
+            torch.utils.data.DataLoader(rows, batch_size=batch_size, collate_fn=_as_it_is),
+            [name.strip() for name in layers.split(",")],
+            out,
+            pooling=pooling,  # type: ignore[arg-type]
+            dtype=dtype,  # type: ignore[arg-type]
+            shard_rows=shard_rows,
+            device=device,
+            overwrite=overwrite,
+            progress=True,
+        )
+    except KeyboardInterrupt:
+        say(f"Interrupted; the shards that are done are in {out}, and the same command goes on from there.", error=True)
+        raise
+    except FastentError as error:
+        raise FastentError(str(error).replace("overwrite=True", "--overwrite")) from error
+    except RuntimeError as error:
+        raise FastentError(
+            f"{model} does not run on the rows of {data}, of shape {rows.row_shape} ({first_line(error)}): "
+            "give it rows of the shape that it takes"
+        ) from error
+    _print(stored, f"in {out}", as_json)
+    if not as_json:
+        print_cost(stored.manifest["throughput"]["seconds"], "capturing", torch.get_num_threads())
+
+
+def _load(place: str, weights: Path | None) -> "nn.Module":
+    """A new module, with these weights."""
+    import torch
+
+    from fastent.io.files import first_line
+    from fastent.training.modules import find_factory
+
+    factory = find_factory(place, ())
+    torch.manual_seed(0)  # so that a module without stored weights is the same when the capture goes on
+    try:
+        module = factory()
+    except Exception as error:  # of the user's code
+        raise FastentError(
+            f"model={place!r} cannot make its module ({first_line(error)}): call it yourself to see where"
+        ) from error
+    if not isinstance(module, torch.nn.Module):
+        raise FastentError(
+            f"model={place!r} returned {type(module).__name__}: a function that returns a torch module is needed"
+        )
+    if weights is None:
+        return module
+    if not weights.is_file():
+        raise FastentError(f"no file {str(weights)!r}: check the path")
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        module.load_state_dict(state)
+    except Exception as error:  # a damaged file can raise anything
+        raise FastentError(
+            f"{str(weights)!r} does not hold the weights of {place} ({' '.join(str(error).split())[:200]}): "
+            "save them with torch.save(model.state_dict(), FILE)"
+        ) from error
+    return module
+
+
+class _Rows:
+    """Stored rows, labels and a mask, as a data set of batches."""
+
+    def __init__(self, data: str, labels: str | None, mask: str | None, *, tokens: bool) -> None:
+        import numpy as np
+
+        from fastent.arrays.validation import as_array, check_lengths
+        from fastent.io.files import read_array
+        from fastent.io.opening import open_source
+
+        whole = data.endswith((".npy", ".npz")) or ".npz:" in data
+        self._X: Any = read_array(data, "X") if whole and not Path(data).is_dir() else open_source(data)
+        if self._X.ndim < 2 or 0 in self._X.shape or self._X.dtype.kind not in "fiub":
+            raise FastentError(
+                f"{data} has shape {self._X.shape} and dtype {self._X.dtype}: rows (n, ...) of numbers are needed"
+            )
+        self._y = None if labels is None else as_array(read_array(labels, "y"), labels)
+        if self._y is not None:
+            by_token = tokens and self._y.ndim == 2
+            if (self._y.ndim != 1 and not by_token) or self._y.dtype.kind not in "iub":
+                more = ", or with --pooling tokens for each token," if tokens else ""
+                raise FastentError(
+                    f"{labels} has shape {self._y.shape} and dtype {self._y.dtype}: one whole number for each row{more} is "
+                    "needed"
+                )
+            check_lengths(len(self._X), len(self._y), features_name=data, labels_name=str(labels))
+        self._mask: Any = None if mask is None else read_array(mask, "attention_mask")
+        self._names = ("", "", False)
+        if self._mask is not None:
+            whole = self._mask.ndim == 2 and self._mask.dtype.kind in "iubf"
+            if not whole or not np.isin(self._mask, (0, 1)).all():
+                raise FastentError(
+                    f"{mask} has shape {self._mask.shape} and dtype {self._mask.dtype}: a mask (n, tokens), 1 for tokens and "
+                    "0 for padding, is needed"
+                )
+            check_lengths(len(self._X), len(self._mask), features_name=data, labels_name=str(mask))
+
+    def call_by_name(self, module: "nn.Module", place: str) -> None:
+        """Give the module its rows and the mask as its forward names them."""
+        from inspect import Parameter, signature
+
+        from fastent.activations.masks import mask_parameters
+
+        named = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+        first = next((name for name, each in signature(module.forward).parameters.items() if each.kind in named), None)
+        if first is None:
+            raise FastentError(
+                f"the forward of {place} names none of its inputs: --mask needs one that does, as forward(self, x)"
+            )
+        takes = mask_parameters(module)
+        mask = "attention_mask" if "attention_mask" in takes or not takes else takes[0]
+        self._names = (first, mask, mask.endswith("padding_mask"))
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return tuple(self._X.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._X)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.__getitems__([row])
+
+    def __getitems__(self, rows: Sequence[int]) -> Any:
+        import numpy as np
+        import torch
+
+        found = self._X[np.asarray(rows)]
+        tokens = found.dtype.kind in "iu" and found.dtype.itemsize >= 4
+        inputs: Any = torch.from_numpy(np.ascontiguousarray(found, np.int64 if tokens else np.float32))
+        if self._mask is not None:
+            first, name, inverted = self._names
+            mask = torch.from_numpy(self._mask[np.asarray(rows)] != 0)
+            inputs = {first: inputs, name: ~mask if inverted else mask.long()}
+        return inputs if self._y is None else (inputs, torch.from_numpy(self._y[np.asarray(rows)].astype(np.int64)))
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _print(stored: "Store", what: str, as_json: bool) -> None:
+    from fastent.runtime.memory import readable_bytes
+
+    layers = []
+    for i, layer in enumerate(stored.manifest["layers"]):
+        files = [stored.path / shard["files"][i]["file"] for shard in stored.manifest["shards"]]
+        layers.append({**layer, "bytes": sum(file.stat().st_size for file in files)})
+    speed = stored.manifest["throughput"]
+    if as_json:
+        folder, labels = str(stored.path), stored.manifest["labels"] is not None
+        print_json(
+            {"folder": folder, "complete": stored.complete, "rows": len(stored), "labels": labels, "layers": layers, **speed}
+        )
+        return
+    rows = [
+        (layer["name"] or "(the model)", str(layer["d"]), layer["dtype"], layer["pooling"], readable_bytes(layer["bytes"]))
+        for layer in layers
+    ]
+    title = f"{len(stored):,} rows {what}{'' if stored.complete else ', unfinished'}"
+    show(text_table(title, ("layer", "d", "dtype", "pooling", "on disk"), rows))
+    say(f"{speed['rows_per_second']:,.0f} rows/s, {speed['megabytes_per_second']:.1f} MB/s")

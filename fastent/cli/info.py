@@ -1,0 +1,51 @@
+"""`fastent info`: what is installed here, and on what it runs."""
+
+import sys
+
+from fastent.cli.options import AsJson, plain_errors
+from fastent.cli.output import print_json, show
+from fastent.runtime.terminal import text_table
+
+__all__ = ["info"]
+
+_PACKAGES = ("fastent", "numpy", "numba", "torch", "scikit-learn", "pyarrow")
+_SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "neon", "sve")
+
+
+@plain_errors
+def info(as_json: AsJson = False) -> None:
+    """Print versions, threads, SIMD, devices and where compiled kernels are cached."""
+    from importlib.metadata import version
+
+    import llvmlite.binding as llvm
+    import numba
+    import torch
+
+    from fastent.kernels.moments import class_moments
+    from fastent.runtime.memory import available_bytes, readable_bytes
+
+    features = llvm.get_host_cpu_features()
+    versions = {name: version(name) for name in _PACKAGES} | {"python": sys.version.split()[0]}
+    simd = [name for name in _SIMD if features.get(name)]
+    threads = {"numba": numba.get_num_threads(), "torch": torch.get_num_threads()}
+    devices = ["cpu", *(f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count()))]
+    cache = class_moments.stats.cache_path
+    if as_json:
+        print_json(
+            {
+                "versions": versions, "processor": llvm.get_host_cpu_name(), "simd": simd, "threads": threads,
+                "devices": devices, "memory_available": available_bytes(), "kernel_cache": str(cache) if cache else None,
+            }
+        )  # fmt: skip
+        return
+    rows = versions | {
+        "processor": llvm.get_host_cpu_name(),
+        "SIMD": " ".join(simd) or "none found",
+        "threads": ", ".join(f"{name} {number}" for name, number in threads.items()),
+        "devices": ", ".join(devices),
+        "memory": f"{readable_bytes(available_bytes())} available",
+        "kernel cache": str(cache or "none (nowhere to write)"),
+    }
+    table = text_table("", ("", ""), list(rows.items()))
+    table.show_header, table.box, table.columns[1].justify = False, None, "left"
+    show(table)

@@ -1,0 +1,1 @@
+"""Data sets by name, on disk or in memory, as training takes them."""

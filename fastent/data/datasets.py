@@ -1,0 +1,233 @@
+"""From a name, a path or arrays to a training and a test set, as stored."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.validation import as_array, as_labels, check_lengths
+from fastent.data.formats import find_cifar10, find_idx, read_cifar10, read_idx
+from fastent.errors import FastentError
+from fastent.io.conversions import how_to_convert
+from fastent.io.files import read_npy, read_npz
+from fastent.io.reading import as_path, is_there, listed
+from fastent.options import whole_number
+
+__all__ = ["NAMES", "RawData", "known_name", "read_dataset"]
+
+Array = NDArray[Any]
+
+_OPENML = {"mnist": "mnist_784", "fashion-mnist": "Fashion-MNIST", "kmnist": "Kuzushiji-MNIST", "cifar10": "CIFAR_10"}
+NAMES = ("digits", *_OPENML)
+
+# Folders in which other libraries keep the original files of a data set, beside the folder named for it.
+_FOLDERS = {
+    "mnist": ("MNIST",),
+    "fashion-mnist": ("FashionMNIST", "fashion"),
+    "kmnist": ("KMNIST",),
+    "cifar10": ("CIFAR10",),
+}
+_KEYS = ("x_train", "y_train", "x_test", "y_test")
+_TEST_SHARE = 0.25
+_TRAIN_ROWS = {"cifar10": 50_000}
+
+
+@dataclass(frozen=True, eq=False)
+class RawData:
+    """Points (n, ...) and labels (n,) of a training and a test set, as stored; memory maps are left on disk.
+
+    `rows` are the training points' row numbers in data from which a test set was taken.
+    """
+
+    name: str
+    x_train: Array
+    y_train: Array
+    x_test: Array
+    y_test: Array
+    rows: NDArray[np.int64] | None = None
+
+
+def known_name(data: Any) -> str | None:
+    """The name in `NAMES` that `data` is, however it is spelled; None for paths and arrays."""
+    name = str(data).lower().replace("_", "-") if isinstance(data, (str, os.PathLike)) else None
+    return name if name in NAMES else None
+
+
+def read_dataset(
+    data: Any, *, labels: Any = None, data_dir: str | os.PathLike[str] | None = None, split_seed: int = 0
+) -> RawData:
+    """Read a data set by name, from a path, or from arrays.
+
+    Parameters
+    ----------
+    data : str, path, tuple or mapping
+        "digits" (part of scikit-learn), "mnist", "fashion-mnist", "kmnist" or "cifar10"; a path to an .npz with x_train,
+        y_train[, x_test, y_test] or X, y; a path to an .npy; arrays (X, y) or (x_train, y_train, x_test, y_test).
+    labels : array-like or path, optional
+        Labels for a `data` that is an .npy.
+    data_dir : path, optional
+        Where the named sets lie: `<name>.npz`, or the original IDX or CIFAR-10 files, there or in a folder of that name.
+        Without it ``FASTENT_DATA`` is looked in, and what is not there is fetched from OpenML.
+    split_seed : int
+        Of the 75/25 split, stratified by label, of data that come without a test set.
+
+    Raises
+    ------
+    FastentError
+        Unknown name, nothing on disk and no network, files that are damaged, pickled or lack an array, lengths that differ.
+    """
+    if isinstance(data, (str, os.PathLike)):
+        name = known_name(data)
+        if name is None:
+            return _from_path(as_path(data, "a data set"), labels, split_seed)
+        return _split("digits", *_digits(), split_seed) if name == "digits" else _named(name, data_dir)
+    if labels is not None:
+        data = (data, labels)
+    if isinstance(data, Mapping):
+        return _from_mapping(data, "arrays", "the mapping", split_seed)
+    if isinstance(data, (tuple, list)) and len(data) in (2, 4):
+        parts = dict(zip(_KEYS, data, strict=False))
+        return _from_mapping(parts, "arrays", "the tuple", split_seed)
+    raise FastentError(
+        f"data is a {type(data).__name__}: pass a name ({', '.join(NAMES)}), a path, "
+        "(X, y) or (x_train, y_train, x_test, y_test)"
+    )
+
+
+def _digits() -> tuple[Array, Array]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return digits.images, digits.target
+
+
+def _named(name: str, data_dir: str | os.PathLike[str] | None) -> RawData:
+    folder = data_dir or os.environ.get("FASTENT_DATA")
+    if folder:
+        place = as_path(folder, "the folder of the data sets")
+        is_there(place)  # or the system says why it cannot tell
+        found = _from_folder(name, place)
+        if found is not None:
+            return found
+    if data_dir:
+        raise FastentError(f"no {name} in {str(data_dir)!r}: put {_expected(name)} there, or leave data_dir out to fetch it")
+    return _from_openml(name)
+
+
+def _from_folder(name: str, folder: Path) -> RawData | None:
+    places = [folder / spelling for spelling in (name, *_FOLDERS[name])]
+    for path in (folder / f"{name}.npz", *(place / f"{name}.npz" for place in places)):
+        if path.is_file():
+            return _from_mapping(read_npz(path, "save it with numpy.savez"), name, str(path), 0)
+    if name == "cifar10":
+        for place in (folder, *places):
+            if paths := find_cifar10(place):
+                batches = [read_cifar10(path) for path in paths]
+                x_train, y_train = (np.concatenate(parts) for parts in zip(*batches[:5], strict=True))
+                x_test, y_test = batches[5]
+                return _checked(name, x_train, y_train, x_test, y_test, str(paths[0].parent))
+        return None
+    # The original files have the same names for all three sets: only MNIST's own are taken from the folder itself.
+    own = [folder] if name == "mnist" else []
+    for place in own + [path for named in places for path in (named, named / "raw")]:
+        if paths := find_idx(place):
+            x_train, y_train, x_test, y_test = map(read_idx, paths)
+            return _checked(name, x_train, y_train, x_test, y_test, str(place))
+    return None
+
+
+def _from_openml(name: str) -> RawData:
+    from sklearn.datasets import fetch_openml
+
+    remedy = f"put {_expected(name)} into a folder and name it with --data-dir, data_dir= or FASTENT_DATA"
+    if find_spec("pandas") is None:
+        raise FastentError(
+            f"{name} is not on disk, and fetching it needs pandas: pip install '.[openml]' in the clone, or {remedy}"
+        )
+    try:
+        fetched = fetch_openml(_OPENML[name], version=1, as_frame=False)
+        points, labels = fetched.data, fetched.target.astype(np.int64)
+    except Exception as error:  # urllib, http, zlib and parser errors of every kind
+        raise FastentError(f"{name} is not on disk and could not be fetched from OpenML ({error}): {remedy}") from error
+    points = points.astype(np.uint8)
+    pictures = points.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) if name == "cifar10" else points.reshape(-1, 28, 28)
+    n = _TRAIN_ROWS.get(name, 60_000)  # OpenML keeps the original order, training rows first
+    return _checked(name, pictures[:n], labels[:n], pictures[n:], labels[n:], "OpenML")
+
+
+def _expected(name: str) -> str:
+    original = "cifar-10-batches-bin or cifar-10-batches-py" if name == "cifar10" else "train-images-idx3-ubyte etc."
+    place = "" if name in ("mnist", "cifar10") else f" in a folder {name}"
+    return f"{name}.npz (x_train, y_train, x_test, y_test) or the original files ({original}{place})"
+
+
+def _from_path(path: Path, labels: Any, split_seed: int) -> RawData:
+    if path.suffix not in (".npz", ".npy"):
+        line = how_to_convert(path) if is_there(path) else None
+        remedy = "" if line is None else f"; or convert it with {line}"
+        raise FastentError(
+            f"unknown data {str(path)[:200]!r}: name one of {', '.join(NAMES)}, or a path to an .npz or .npy file{remedy}"
+        )
+    if path.suffix == ".npz":
+        if labels is not None:
+            raise FastentError("labels go with an .npy: an .npz brings its own, as y_train")
+        return _from_mapping(read_npz(path, "save it with numpy.savez"), path.stem, str(path), split_seed)
+    if labels is None:
+        raise FastentError(f"{str(path)!r} has no labels: name an .npy of them with --labels or labels=")
+    codes = read_npy(labels) if isinstance(labels, (str, os.PathLike)) else labels
+    return _from_mapping({"x_train": read_npy(path), "y_train": codes}, path.stem, str(path), split_seed)
+
+
+def _from_mapping(parts: Mapping[str, Any], name: str, source: str, split_seed: int) -> RawData:
+    x_train = next((parts[key] for key in ("x_train", "X", "x") if key in parts), None)
+    y_train = next((parts[key] for key in ("y_train", "y") if key in parts), None)
+    if x_train is None or y_train is None:
+        raise FastentError(f"{source} holds {listed(sorted(map(str, parts)))}: x_train and y_train (or X and y) are needed")
+    if ("x_test" in parts) != ("y_test" in parts):
+        raise FastentError(f"{source} has only one of x_test and y_test: give both or neither")
+    x_train, y_train = as_array(x_train, "x_train"), as_array(y_train, "y_train")
+    if "x_test" not in parts:
+        _check_part(source, "train", x_train, y_train)
+        return _split(name, x_train, y_train, split_seed)
+    return _checked(name, x_train, y_train, as_array(parts["x_test"], "x_test"), as_array(parts["y_test"], "y_test"), source)
+
+
+def _checked(name: str, x_train: Array, y_train: Array, x_test: Array, y_test: Array, source: str) -> RawData:
+    _check_part(source, "train", x_train, y_train)
+    _check_part(source, "test", x_test, y_test)
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise FastentError(f"{source}: training points have shape {x_train.shape[1:]}, test points {x_test.shape[1:]}")
+    return RawData(name, x_train, y_train, x_test, y_test)
+
+
+def _check_part(source: str, part: str, x: Array, y: Array) -> None:
+    if x.ndim < 2 or y.ndim != 1 or x.size == 0:
+        raise FastentError(
+            f"{source}: x_{part} has shape {x.shape} and y_{part} {y.shape}; (n, ...) and (n,), with n above 0, are needed"
+        )
+    check_lengths(len(x), len(y), features_name=f"x_{part}", labels_name=f"y_{part}")
+
+
+def _split(name: str, X: Array, y: Array, seed: int) -> RawData:
+    """75/25, stratified by label where every label has the two points that this takes; rows stay in order."""
+    from sklearn.model_selection import train_test_split
+
+    whole_number("split_seed", seed, minimum=0, maximum=2**32 - 1)
+    codes, classes = as_labels(y, name="y_train")
+    counts = np.bincount(codes)
+    possible = counts.min() >= 2 and len(classes) <= _TEST_SHARE * len(X)
+    if len(X) < 2:
+        raise FastentError(f"{name} has {len(X)} point: a training and a test set need two or more")
+    train, test = train_test_split(
+        np.arange(len(X)),
+        test_size=_TEST_SHARE,
+        random_state=int(seed),
+        stratify=codes if possible else None,
+    )
+    train, test = np.sort(train), np.sort(test)
+    return RawData(name, X[train], y[train], X[test], y[test], train)

@@ -1,0 +1,81 @@
+"""What tells data apart: a digest of every row and class, training and test, taken while they are read."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.validation import row_blocks
+from fastent.errors import FastentError
+
+__all__ = ["CLASSES", "POINTS", "TEST_CLASSES", "TEST_POINTS", "DataDigest", "check_same_data"]
+
+Array = NDArray[Any]
+
+POINTS, CLASSES, TEST_POINTS, TEST_CLASSES = "training points", "training classes", "test points", "test classes"
+_LABELS = "labels"
+_IN_TURN = (POINTS, CLASSES, TEST_POINTS, TEST_CLASSES, _LABELS)
+
+
+class DataDigest:
+    """One SHA-256 of arrays that are added in turn, and its value after each of them: the first that differs is told by these.
+
+    Attributes
+    ----------
+    after : dict of str
+        16 hexadecimal digits by the name of the array.
+    """
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self.after: dict[str, str] = {}
+
+    def add(self, name: str, array: Array) -> None:
+        self.begin(array)
+        self.update(array)
+        self.end(name)
+
+    def add_rows(self, name: str, X: Any) -> None:
+        """Rows (n, d) that may lie on disk: read block by block."""
+        self.begin(X)
+        for _, block in row_blocks(X):
+            self.update(block)
+        self.end(name)
+
+    def begin(self, array: Any) -> None:
+        self._digest.update(f"{array.shape} {array.dtype}".encode())
+
+    def update(self, block: Array) -> None:
+        self._digest.update(np.ascontiguousarray(block).data)
+
+    def end(self, name: str) -> None:
+        self.after[name] = self.value
+
+    def of_labels(self, labels: Array) -> None:
+        """Labels as stored, by themselves: those that parities, or codes, are of."""
+        values = labels.astype(np.int64) if labels.dtype.kind in "iub" else labels
+        self.after[_LABELS] = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
+
+    @property
+    def value(self) -> str:
+        return self._digest.hexdigest()[:16]
+
+
+def check_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run whose data are not these; configurations with a `fingerprint` and `digests` are compared."""
+    was, are = before.get("digests") or {}, now["digests"]
+    if before.get("fingerprint") == now["fingerprint"] and (not was or was == are):
+        return
+    name = next(_different(was, are), "training or test points")
+    what = f"other {name}" if name in was or not was else f"no {name}"
+    here = "" if name in are or not was else ", and now there are none"
+    raise FastentError(
+        f"the run to resume has {what}{here} (fingerprint {before.get('fingerprint')}, not {now['fingerprint']}): use the same "
+        "data, or start anew (another folder, without resume, or --overwrite)"
+    )
+
+
+def _different(was: Mapping[str, str], are: Mapping[str, str]) -> Iterator[str]:
+    return (name for name in _IN_TURN if was and was.get(name) != are.get(name))

@@ -1,0 +1,118 @@
+"""From what a caller names, a data set on disk or in memory, to rows, classes and the shape of its pictures."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.validation import as_array, as_features, check_lengths
+from fastent.data.digests import CLASSES, POINTS, DataDigest
+from fastent.data.training_set import class_codes
+from fastent.errors import FastentError
+from fastent.io.files import read_array, read_npy
+from fastent.io.opening import open_source
+from fastent.io.sources import Source
+
+__all__ = ["Rows", "TrainingRows", "open_rows", "open_training", "stored_pictures"]
+
+
+class Rows(NamedTuple):
+    """Rows (n, d) where they are, and the shape of one as a picture if they were stored as such."""
+
+    X: Any
+    picture: tuple[int, ...] | None
+
+
+class TrainingRows(NamedTuple):
+    """Training rows with labels as stored, class codes and classes; test rows and their codes, or None."""
+
+    name: str
+    train: Rows
+    labels: NDArray[Any]
+    codes: NDArray[np.int64]
+    classes: NDArray[Any]
+    test: Rows | None
+    test_codes: NDArray[np.int64] | None
+
+
+def open_rows(data: Any, name: str = "data") -> Rows:
+    """Anything that `fe.open` opens, an .npy of pictures (n, h, w) or (n, h, w, colours), a source, or an array."""
+    if isinstance(data, (str, os.PathLike)):
+        path = Path(data)
+        data = read_npy(path) if path.suffix == ".npy" and path.is_file() else open_source(path)
+    if isinstance(data, Source):
+        return Rows(as_features(data, name=name), None)
+    array = as_array(data, name)
+    picture = None
+    if array.ndim in (3, 4):
+        if not array.flags.c_contiguous:
+            raise FastentError(f"{name} of shape {array.shape} is not in C order: store it with numpy.ascontiguousarray")
+        picture, array = array.shape[1:], array.reshape(len(array), -1)
+    return Rows(as_features(array, name=name), picture)
+
+
+def open_training(data: Any, labels: Any, test: Any, test_labels: Any, classes: str) -> TrainingRows:
+    if (test is None) != (test_labels is None):
+        raise FastentError("test and test_labels go together: give both or neither")
+    train = open_rows(data)
+    stored = _labels(labels, "labels")
+    check_lengths(len(train.X), len(stored), features_name="data")
+    held_out = None if test is None else open_rows(test, "test")
+    test_stored = stored[:1] if held_out is None else _labels(test_labels, "test_labels")
+    if held_out is not None:
+        check_lengths(len(held_out.X), len(test_stored), features_name="test", labels_name="test_labels")
+        if held_out.X.shape[1] != train.X.shape[1]:
+            raise FastentError(f"test has {held_out.X.shape[1]} features, data {train.X.shape[1]}: as many are needed")
+    codes, test_codes, names = class_codes(stored, test_stored, classes)
+    return TrainingRows(
+        name=Path(data).name if isinstance(data, (str, os.PathLike)) else "arrays",
+        train=train,
+        labels=np.asarray(stored),
+        codes=codes,
+        classes=names,
+        test=held_out,
+        test_codes=None if held_out is None else test_codes,
+    )
+
+
+def stored_pictures(config: dict[str, Any], codes: NDArray[np.int64], *, checked: bool = False) -> NDArray[np.uint8] | None:
+    """The training pictures of a run over data on disk, mapped; None where they are no 8-bit pictures in one .npy.
+
+    All of them are read to see that they are those of the run, unless that was `checked` just now.
+
+    Raises
+    ------
+    FastentError
+        The data are gone, or are no longer those that the run was trained on, with these class codes.
+    """
+    if config["source"] is None or not str(config["source"]).endswith(".npy"):
+        return None
+    X, picture = open_rows(config["source"])
+    side = int(np.sqrt(X.shape[1]))
+    if picture is None and side * side == X.shape[1] and config["model"] == "cnn":
+        picture = (side, side)
+    if picture is None or X.dtype != np.uint8 or (len(picture) == 3 and picture[2] != 3):
+        return None
+    if not checked:
+        _check_same_rows(config, X, codes)
+    return np.asarray(X).reshape(len(X), *picture)
+
+
+def _check_same_rows(config: dict[str, Any], X: Any, codes: NDArray[np.int64]) -> None:
+    if not config.get("digests"):
+        raise FastentError("the run is of an earlier version of fastent, which did not tell data apart by all rows")
+    found = DataDigest()
+    found.add_rows(POINTS, X)
+    found.add(CLASSES, codes)
+    trained, there = (digests.get(CLASSES) for digests in (config["digests"], found.after))
+    if there != trained:
+        raise FastentError(f"{config['source']} has fingerprint {there}, the run was trained on {trained}")
+
+
+def _labels(labels: Any, name: str) -> NDArray[Any]:
+    found = read_array(os.fspath(labels), "y") if isinstance(labels, (str, os.PathLike)) else as_array(labels, name)
+    if found.ndim != 1:
+        raise FastentError(f"{name} has shape {found.shape}: one label for each row, a 1-D array, is needed")
+    return found

@@ -1,0 +1,344 @@
+"""From raw arrays to what training takes: chosen rows, standardised features, class codes."""
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.validation import as_array, as_features, as_labels, check_finite, row_blocks
+from fastent.data.datasets import known_name, read_dataset
+from fastent.data.digests import CLASSES, POINTS, TEST_CLASSES, TEST_POINTS, DataDigest
+from fastent.errors import FastentError
+from fastent.options import choice, whole_number
+from fastent.training.options import PRESETS, default_classes
+
+__all__ = ["Data", "class_codes", "load_data", "reload_data"]
+
+Array = NDArray[Any]
+
+# The options of load_data that a configuration keeps, beside the source of the data.
+_OPTIONS = ("labels", "data_dir", "subset", "subset_seed", "exclude", "classes", "standardize", "grayscale", "split_seed")
+
+# What the source paper adds to every standard deviation.
+_EPSILON = 1e-9
+# Below that it changes what is trained on by more than a millionth. Sums of squares below the other may lack digits.
+_SMALL, _VANISHING = 1e-3, 1e-290
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A training and a test set, standardised, with class codes.
+
+    Attributes
+    ----------
+    name : str
+    x_train : (n, d) float32
+    y_train : (n,) int64
+        Class codes 0..C-1.
+    x_test : (m, d) float32
+    y_test : (m,) int64
+    classes : (C,)
+        The sorted classes; for "parity" 0 (even) and 1 (odd).
+    labels : (n,)
+        The training points' labels as stored.
+    index : (n,) int64
+        Their row numbers in the training set as stored; in all of the data where these came without a test set, and a quarter
+        was set apart as one.
+    raw : (n, ...)
+        The training points as stored, for pictures.
+    fingerprint : str
+        Of all training and test points and their classes, 16 hexadecimal digits.
+    digests : dict of str
+        What tells which of these differ, where a fingerprint is another one.
+    options : dict
+        What `load_data` was called with, JSON throughout; `classes` as decided.
+    """
+
+    name: str
+    x_train: NDArray[np.float32]
+    y_train: NDArray[np.int64]
+    x_test: NDArray[np.float32]
+    y_test: NDArray[np.int64]
+    classes: Array
+    labels: Array
+    index: NDArray[np.int64]
+    raw: Array
+    fingerprint: str
+    digests: dict[str, str]
+    options: dict[str, Any]
+
+    @property
+    def pictures(self) -> Array | None:
+        """`raw` if the points are pictures, (n, h, w) or (n, h, w, 3), else None."""
+        return self.raw if self.raw.ndim == 3 or (self.raw.ndim == 4 and self.raw.shape[3] == 3) else None
+
+    def take(self, rows: NDArray[np.int64]) -> "Data":
+        """The same with some of the training points only (positions), standardised as they are here."""
+        return self._with(
+            x_train=self.x_train[rows],
+            y_train=self.y_train[rows],
+            labels=self.labels[rows],
+            index=self.index[rows],
+            raw=self.raw[rows],
+        )
+
+    def relabel(self, codes: NDArray[np.int64]) -> "Data":
+        """The same with other classes of the training points, (n,) codes of `classes`."""
+        return self._with(y_train=codes)
+
+    def _with(self, **changes: Any) -> "Data":
+        changed = replace(self, **changes)
+        parts = (changed.x_train, changed.y_train, changed.x_test, changed.y_test, changed.labels)
+        return replace(changed, **_identified(*parts))
+
+
+def load_data(
+    data: Any,
+    *,
+    labels: Any = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    subset: int | None = None,
+    subset_seed: int | None = None,
+    exclude: Any = None,
+    classes: Literal["parity", "all"] | None = None,
+    standardize: Literal["safe", "paper", "none"] = "safe",
+    grayscale: bool = False,
+    split_seed: int = 0,
+    preset: Literal["paper"] | None = None,
+) -> Data:
+    """Load a data set as the source paper prepares it.
+
+    Parameters
+    ----------
+    data, labels, data_dir, split_seed
+        A name, a path or arrays; see `fastent.data.datasets.read_dataset`.
+    subset : int, optional
+        The first so many training points, or with `subset_seed` that many drawn at random.
+    exclude : array-like of int, optional
+        Row numbers (in the training set as stored) to leave out, after the standardisation was taken from the whole subset,
+        so that the remaining points are what they were.
+    classes : "parity" or "all", optional
+        label % 2, or every label its own class. By default "parity" for the data sets known by name, as in the source
+        paper, and "all" for any other data.
+    standardize : "safe", "paper" or "none"
+        (x - mean) / (std + 1e-9) by feature, from the training subset, unbiased. "safe" sets features that never vary there to
+        0; "paper" does not, so that one test point may have an enormous value in them.
+    grayscale : bool
+        Sum the three standardised colour channels of pictures (h, w, 3).
+    preset : "paper", optional
+        The source paper's data: the first 8,192 training points (or all, if there are fewer), classes by parity. `subset` and
+        `classes` take precedence.
+
+    Returns
+    -------
+    Data
+
+    Raises
+    ------
+    FastentError
+        Whatever is wrong with the data or the options.
+
+    References
+    ----------
+    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
+
+    Examples
+    --------
+    >>> import fastent as fe
+    >>> fe.load_data("digits").x_train.shape
+    (1347, 64)
+    """
+    known = None if preset is None else PRESETS[choice("preset", preset, tuple(PRESETS))]
+    if classes is None:
+        classes = default_classes(known_name(data)) if known is None else known.classes
+    choice("classes", classes, ("parity", "all"))
+    choice("standardize", standardize, ("safe", "paper", "none"))
+    stored = read_dataset(data, labels=labels, data_dir=data_dir, split_seed=split_seed)
+    if known is not None and subset is None:
+        subset = min(known.subset, len(stored.x_train))
+    chosen = _chosen_rows(len(stored.x_train), subset, subset_seed)
+    numbers = chosen if stored.rows is None else stored.rows[chosen]
+    left_out = _excluded_rows(exclude, numbers)
+    if grayscale and (stored.x_train.ndim != 4 or stored.x_train.shape[3] != 3):
+        raise FastentError(f"grayscale needs colour pictures (n, h, w, 3), these have shape {stored.x_train.shape}")
+
+    raw = stored.x_train if len(chosen) == len(stored.x_train) else stored.x_train[chosen]
+    x_train, x_test = _rows(raw, "x_train"), _rows(stored.x_test, "x_test")
+    if standardize != "none":
+        mean, deviation = _moments(x_train)
+        scale = scale_of(deviation, mean) if standardize == "safe" else 1 / (deviation + _EPSILON)
+        x_train, x_test = _standardized(x_train, mean, scale), _standardized(x_test, mean, scale)
+    else:
+        x_train, x_test = _standardized(x_train, 0.0, 1.0), _standardized(x_test, 0.0, 1.0)
+    if grayscale:
+        x_train, x_test = (rows.reshape(len(rows), -1, 3).sum(2) for rows in (x_train, x_test))
+    for name, rows in (("x_train", x_train), ("x_test", x_test)):
+        check_finite(rows, name=f"{name}, as standardised in float32,")
+
+    point_labels = np.asarray(stored.y_train)[chosen]
+    y_train, y_test, names = class_codes(point_labels[~left_out], stored.y_test, classes)
+    if left_out.any():
+        x_train, raw = x_train[~left_out], raw[~left_out]
+    return Data(
+        name=stored.name,
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=y_test,
+        classes=names,
+        labels=point_labels[~left_out],
+        index=numbers[~left_out],
+        raw=raw,
+        **_identified(x_train, y_train, x_test, y_test, point_labels[~left_out]),
+        options={
+            "source": str(data) if isinstance(data, (str, os.PathLike)) else None,
+            "labels": str(labels) if isinstance(labels, (str, os.PathLike)) else None,
+            "data_dir": None if data_dir is None else str(data_dir),
+            "subset": None if subset is None else len(chosen),
+            "subset_seed": None if subset_seed is None else int(subset_seed),
+            "exclude": numbers[left_out].tolist(),
+            "classes": classes,
+            "standardize": standardize,
+            "grayscale": bool(grayscale),
+            "split_seed": int(split_seed),
+        },
+    )
+
+
+def reload_data(config: dict[str, Any]) -> Data:
+    """Load the data of a run again, from its configuration, and make sure that they are the same.
+
+    Raises
+    ------
+    FastentError
+        The run was given arrays, or its data are gone or have changed.
+    """
+    lacking = [name for name in ("source", "fingerprint", *_OPTIONS) if name not in config]
+    if lacking:
+        raise FastentError(f"the configuration of the run lacks {', '.join(lacking)}: train it again")
+    if config["source"] is None:
+        raise FastentError("the run was given arrays, which are not kept with it")
+    data = load_data(config["source"], **{name: config[name] for name in _OPTIONS})
+    if data.fingerprint != config["fingerprint"]:
+        raise FastentError(
+            f"{config['source']} has fingerprint {data.fingerprint}, the run was trained on {config['fingerprint']}"
+        )
+    return data
+
+
+def _chosen_rows(n: int, subset: int | None, subset_seed: int | None) -> NDArray[np.int64]:
+    if subset is None:
+        if subset_seed is not None:
+            raise FastentError(f"subset_seed={subset_seed} without subset: say how many points to draw")
+        return np.arange(n)
+    subset = whole_number("subset", subset, minimum=1, maximum=n)
+    if subset_seed is None:
+        return np.arange(subset)
+    generator = np.random.default_rng(whole_number("subset_seed", subset_seed, minimum=0))
+    return np.sort(generator.choice(n, subset, replace=False))
+
+
+def _excluded_rows(exclude: Any, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of the chosen rows to leave out."""
+    rows = np.empty(0, np.int64) if exclude is None else as_array(exclude, "exclude")
+    if rows.size == 0:
+        return np.zeros(len(chosen), bool)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise FastentError(
+            f"exclude has shape {rows.shape} and dtype {rows.dtype}: row numbers, a 1-D array of integers, are needed"
+        )
+    unknown = rows[~np.isin(rows, chosen)]
+    if len(unknown):
+        raise FastentError(
+            f"exclude names {len(unknown)} rows that are not among the {len(chosen)} training points, first {unknown[0]}"
+        )
+    return np.isin(chosen, rows)
+
+
+def _rows(points: Array, name: str) -> Array:
+    """Points (n, ...) as checked rows (n, d)."""
+    rows = as_features(points.reshape(len(points), -1) if points.ndim != 2 else points, name=name)
+    check_finite(rows, name=name)
+    return rows
+
+
+def scale_of(deviation: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What features are multiplied by: 0 for one that never varies.
+
+    Small deviations have the paper's constant in their own units, so that units do not matter, and what varies by rounding
+    alone stays small.
+    """
+    small = _EPSILON * np.minimum(1.0, np.abs(mean) + deviation)
+    with np.errstate(divide="ignore"):
+        scale = 1 / (deviation + np.where(deviation > _SMALL, _EPSILON, small))
+    scale[deviation == 0] = 0.0
+    return scale
+
+
+def check_squares(squares: NDArray[np.float64], largest: NDArray[np.float64]) -> None:
+    """Refuse features whose squared offsets double precision does not hold, by sums of these and the largest offsets, (d,)."""
+    wrong = np.flatnonzero(~np.isfinite(squares) | ((squares < _VANISHING) & (largest > 0)))
+    if len(wrong):
+        column = int(wrong[0])
+        raise FastentError(
+            f"{len(wrong)} features of the training points vary by up to {largest[column]:.2g}, first column {column}, and "
+            "squares of that are out of float64's range: rescale them"
+        )
+
+
+def _moments(rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and unbiased standard deviation of each feature, in float64; exactly 0 for a feature that never varies."""
+    if len(rows) < 2:
+        raise FastentError("standardisation needs two training points or more, there is 1: use standardize='none'")
+    # From the first row, so that features that never vary stay exactly 0 and values far from 0 keep their digits.
+    origin = np.asarray(rows[0], np.float64)
+    shift = sum(((block - origin).sum(0) for _, block in row_blocks(rows)), np.zeros(rows.shape[1])) / len(rows)
+    squares, largest = np.zeros((2, rows.shape[1]))
+    for _, block in row_blocks(rows):
+        offsets = (block - origin) - shift
+        largest = np.maximum(largest, np.abs(offsets).max(0))
+        with np.errstate(over="ignore", under="ignore"):
+            squares += (offsets**2).sum(0)
+    check_squares(squares, largest)
+    return origin + shift, np.sqrt(squares / (len(rows) - 1))
+
+
+def _standardized(rows: Array, mean: Any, scale: Any) -> NDArray[np.float32]:
+    result = np.empty(rows.shape, np.float32)
+    for start, block in row_blocks(rows):
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller looks for infinities
+            result[start : start + len(block)] = (block - mean) * scale
+    return result
+
+
+def class_codes(y_train: Array, y_test: Array, classes: str) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Class codes of training and test labels, and the classes: "parity" of the labels, or "all"."""
+    if len(y_train) == 0:
+        raise FastentError("no training points are left: exclude fewer")
+    if classes == "parity":
+        y_train, y_test = _parity(y_train), _parity(y_test)
+    codes, names = as_labels(y_train, name="y_train", minimum_classes=2)
+    test_codes, test_names = as_labels(y_test, name="y_test")
+    strange = test_names[~np.isin(test_names, names)]
+    if len(strange):
+        raise FastentError(f"the test set has labels that no training point has: {', '.join(map(str, strange[:5]))}")
+    return codes, np.searchsorted(names, test_names)[test_codes], names
+
+
+def _parity(labels: Array) -> NDArray[np.int64]:
+    codes, names = as_labels(labels, name="labels")
+    if names.dtype.kind not in "iub":
+        raise FastentError(f"classes='parity' needs integer labels, these are like {names[0]!s}: use classes='all'")
+    return (names.astype(np.int64) % 2)[codes]
+
+
+def _identified(x_train: Array, y_train: Array, x_test: Array, y_test: Array, labels: Array) -> dict[str, Any]:
+    """The fingerprint of data, and their digests."""
+    digest = DataDigest()
+    parts = {POINTS: x_train, CLASSES: y_train, TEST_POINTS: x_test, TEST_CLASSES: y_test}
+    for name, array in parts.items():
+        digest.add(name, array)
+    digest.of_labels(labels)
+    return {"fingerprint": digest.value, "digests": digest.after}

@@ -1,0 +1,290 @@
+"""Do other measures of entanglement turn where the radii do?"""
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.experiments._dynamics import critical_errors, reasons_text
+from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
+from fastent.experiments.setting import Setting
+from fastent.io.result_cache import Arrays
+from fastent.options import whole_number
+from fastent.plots.style import COLORS, error_axis
+from fastent.runtime.progress import Progress
+from fastent.search.neighbors import neighbors
+from fastent.statistics.intervals import Estimate, student_mean, wilson
+from fastent.statistics.inversion import find_inversion
+from fastent.statistics.margins import margins
+from fastent.statistics.mixing import mixing
+from fastent.statistics.soft_nearest_neighbor import soft_nearest_neighbor_loss
+from fastent.statistics.turning import LEAST_RECORDS
+from fastent.training.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Entanglement", "entanglement"]
+
+# Which extremum is the turn of each.
+_KINDS: dict[str, Literal["min", "max"]] = {
+    "radius": "min",
+    "distance": "max",
+    "overlap": "max",
+    "relative margin": "max",
+    "soft nearest neighbour loss": "min",
+}
+_WORDS = {
+    "radius": "mean gyration radius",
+    "distance": "mean distance of class means",
+    "overlap": "share of the 10 nearest neighbours with the same label, classes weighing equally",
+    "relative margin": "(miss - hit) / (miss + hit), mean",
+    "soft nearest neighbour loss": "at the median squared distance",
+}
+_SAMPLED_ABOVE = 10_000
+_NEIGHBORS = 10
+# Turns this close in training error are at the same place, in proportion.
+_NEAR = 1.33
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Entanglement(Result):
+    """Measures of entanglement of the last hidden layer along training, rows of unit length.
+
+    Attributes
+    ----------
+    epoch : (T,) int64
+    train_error : (S, T) float64
+    curves : dict of (S, T) float64
+        "radius", "distance", "overlap" (chi), "relative margin", "soft nearest neighbour loss".
+    turn : dict of Estimate
+        Training error where each turns, mean over the networks in which it does.
+    ratio : dict of Estimate
+        That, divided by the training error at which the mean radius turns, paired over networks (geometric mean).
+    found : dict of float
+        Share of the networks in which each turns.
+    reasons : dict of str
+        Why it does not in the others.
+    critical_error : Estimate
+        eps* from all epochs, mean over classes.
+    """
+
+    epoch: NDArray[np.int64]
+    train_error: NDArray[np.float64]
+    curves: dict[str, NDArray[np.float64]]
+    turn: dict[str, Estimate]
+    ratio: dict[str, Estimate]
+    found: dict[str, float]
+    reasons: dict[str, str]
+    critical_error: Estimate
+
+    name = "entanglement"
+    title = "Other measures of entanglement along training"
+    claim = "Mixing, margins and the soft nearest neighbour loss turn where the radii do."
+
+    @property
+    def verdict(self) -> Verdict:
+        if np.isnan(self.turn["radius"].value):
+            return Verdict("undecided", f"The radii do not turn: {self.reasons['radius']}.")
+        others = [name for name in _KINDS if name != "radius"]
+        parts, near = [], [self._near(name) for name in others]
+        for name in others:
+            found, ratio = self._turning(name), self.ratio[name]
+            share = f"in {percent_text(found.value, 0)} ({100 * found.low:.0f} to {100 * found.high:.0f}) of the networks"
+            if not found.value:
+                parts.append(f"{name} does not, {share} ({self.reasons[name]})")
+            elif np.isnan(ratio.value):
+                parts.append(f"{name} turns {share}, in none where it can be compared")
+            else:
+                parts.append(f"{name} turns {share}, at {estimate_text(ratio)} times that")
+        said = (
+            f"The radii turn at a training error of {estimate_text(self.turn['radius'], percent=True)}; {'; '.join(parts)}. "
+            f"Near means in most networks, by no more than a factor of {_NEAR:g}."
+        )
+        if all(verdict == "yes" for verdict in near):
+            return Verdict("yes", said)
+        return Verdict("no" if "no" in near else "undecided", said)
+
+    def _turning(self, name: str) -> Estimate:
+        """Share of the networks in which a measure turns, with Wilson's interval."""
+        return wilson(self.found[name], len(self.train_error))
+
+    def _near(self, name: str) -> Literal["yes", "no", "undecided"]:
+        """Whether a measure turns where the radius does: yes and no where its intervals leave nothing else."""
+        found, ratio = self._turning(name), self.ratio[name]
+        if found.high < 0.5 or ratio.low > _NEAR or ratio.high < 1 / _NEAR:
+            return "no"
+        return "yes" if found.low > 0.5 and ratio.low > 1 / _NEAR and ratio.high < _NEAR else "undecided"
+
+    def table(self) -> Table:
+        rows = [
+            (
+                name,
+                percent_text(self.found[name], 0),
+                estimate_text(self.turn[name], percent=True),
+                estimate_text(self.ratio[name]),
+                self.reasons[name],
+                _WORDS[name],
+            )
+            for name in _KINDS
+        ]
+        asked = self.config["sampled"]
+        note = "Ratio: to the radius's, paired over networks. " + (f"Neighbours of {asked:,} sampled points." if asked else "")
+        headings = ("measure", "turns in", "training error there", "ratio", "none, because", "what it is")
+        return Table(headings, rows, note)
+
+    def numbers(self) -> dict[str, Any]:
+        return {
+            "epoch": self.epoch,
+            "train_error": self.train_error.mean(0),
+            "curves": {name: curve.mean(0) for name, curve in self.curves.items()},
+            "turn": self.turn,
+            "ratio": self.ratio,
+            "networks_that_turn": self.found,
+            "reasons": self.reasons,
+            "critical_error": self.critical_error,
+        }
+
+    def draw(self, axes: "Axes") -> None:
+        errors = self.train_error.mean(0)
+        for (name, kind), color in zip(_KINDS.items(), COLORS, strict=False):
+            curve = self.curves[name].mean(0) * (1 if kind == "max" else -1)
+            scaled = (curve - curve.min()) / max(np.ptp(curve), 1e-300)
+            axes.plot(errors, scaled, color=color, label=name + (" (negative)" if kind == "min" else ""))
+            if not np.isnan(self.turn[name].value):
+                axes.axvline(self.turn[name].value, color=color, linewidth=0.9, linestyle="--")
+        axes.set(ylabel="from most tangled, 0, to least, 1", title=self.titled(", last hidden layer; dashed: turns"))
+        error_axis(axes, self.config["training_points"])
+        axes.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(1, 0))
+
+
+def entanglement(
+    data: Any = "digits",
+    *,
+    points: int = 40,
+    queries: int = 2000,
+    seeds: int = 5,
+    seed: int = 0,
+    preset: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: Progress = None,
+    **options: Any,
+) -> Entanglement:
+    """Measure neighbour mixing, margins and the soft nearest neighbour loss along training, and find where each turns.
+
+    Parameters
+    ----------
+    data, seeds, seed, preset, out, progress, **options
+        As for `dynamics`.
+    points : int
+        How many epochs to measure, spaced logarithmically, at least 10.
+    queries : int
+        Number of query points if there are more than 10,000.
+
+    Returns
+    -------
+    Entanglement
+
+    Raises
+    ------
+    FastentError
+        Bad data or options.
+
+    References
+    ----------
+    Doimo et al., "Hierarchical nucleation in deep neural networks", 2020. Frosst et al., "Analyzing and improving
+    representations with the soft nearest neighbor loss", 2019. Ciceri et al., "Inversion dynamics of class manifolds in deep
+    learning reveals tradeoffs underlying generalization", 2024.
+    """
+    whole_number("points", points, minimum=LEAST_RECORDS)
+    whole_number("queries", queries, minimum=1)
+    setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
+    run = setting.train("entanglement")
+    n, last = len(setting.data.y_train), setting.options["epochs"]
+    sampled = queries if n > max(_SAMPLED_ABOVE, queries) else None
+    epochs = [0, *np.unique(np.geomspace(1, last, points).round().astype(int)).tolist()]
+    measured = setting.keep("measured", lambda: _measured(setting, epochs, sampled), epochs=epochs, sampled=sampled)
+    positions = run.positions(epochs)
+    train_error = run.train_error[:, positions]
+    curves = {
+        "radius": run.radius[:, positions, -1].mean(2),
+        "distance": _mean_distance(run.distance[:, positions, -1]),
+        **measured,
+    }
+    turns, reasons = {}, {}
+    for name, kind in _KINDS.items():
+        found = [
+            find_inversion(
+                epochs,
+                curves[name][s],
+                train_error[s],
+                kind=kind,
+                burn_in=run.burn_in / run.updates_per_epoch,
+                min_rise=run.min_rise,
+            )
+            for s in range(setting.seeds)
+        ]
+        turns[name] = np.array([np.nan if i.train_error is None else i.train_error for i in found])
+        reasons[name] = ", ".join(sorted({i.reason for i in found if not i}))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = {name: np.log(turns[name] / turns["radius"]) for name in _KINDS}
+    return Entanglement(
+        config={**setting.config, "points": points, "sampled": sampled, "training_points": n},
+        epoch=np.array(epochs),
+        train_error=train_error,
+        curves=curves,
+        turn={name: student_mean(errors, least=0) for name, errors in turns.items()},
+        ratio={
+            name: _exponential(student_mean(np.where(np.isfinite(ratios), ratios, np.nan))) for name, ratios in logs.items()
+        },
+        found={name: float((~np.isnan(errors)).mean()) for name, errors in turns.items()},
+        reasons=reasons,
+        critical_error=student_mean(critical_errors(run), least=0) if not reasons_text([run]) else student_mean([]),
+    )
+
+
+def _measured(setting: Setting, epochs: list[int], sampled: int | None) -> Arrays:
+    """Curves of all networks, (S, T) each.
+
+    All are trained together, as they are in `setting.train`: the order of batches belongs to the training, not to a network.
+    Measuring an epoch takes longer than training it, and each is kept, so that an interruption costs the training alone.
+    """
+    labels = setting.data.y_train
+    pieces: list[Arrays] = []
+
+    def observe(snapshot: Snapshot) -> None:
+        if snapshot.epoch not in epochs:
+            return
+
+        def make() -> Arrays:
+            return {"rows": np.array([measures(hidden) for hidden in snapshot.hidden()])}
+
+        pieces.append(setting.keep("measured-at", make, epoch=snapshot.epoch, sampled=sampled))
+
+    def measures(hidden: NDArray[Any]) -> tuple[float, float, float]:
+        X = hidden.astype(np.float32)
+        norms = np.linalg.norm(X, axis=1, keepdims=True)
+        X = np.divide(X, norms, out=np.zeros_like(X), where=norms > 0)
+        near = neighbors(X, min(_NEIGHBORS, len(X) - 1), queries=sampled, seed=setting.seed)
+        return (
+            mixing(near, labels).balanced_overlap,
+            float(np.nanmean(margins(X, labels, queries=sampled, seed=setting.seed).relative)),
+            soft_nearest_neighbor_loss(X, labels, queries=sampled, seed=setting.seed).loss,
+        )
+
+    setting.train_afresh("measured", observe=observe)
+    names = ("overlap", "relative margin", "soft nearest neighbour loss")
+    return dict(zip(names, np.stack([piece["rows"] for piece in pieces]).transpose(2, 1, 0), strict=True))
+
+
+def _mean_distance(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    n_classes = distance.shape[-1]
+    mean: NDArray[np.float64] = distance.sum((-1, -2)) / (n_classes * (n_classes - 1))
+    return mean
+
+
+def _exponential(estimate: Estimate) -> Estimate:
+    value, error, low, high = estimate
+    return Estimate(float(np.exp(value)), float(np.exp(value) * error), float(np.exp(low)), float(np.exp(high)))

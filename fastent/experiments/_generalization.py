@@ -1,0 +1,305 @@
+"""What do the points still misclassified at an epoch mean for the test error?"""
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.experiments._dynamics import reasons_text, usual_critical_errors
+from fastent.experiments._pruning import same_mix
+from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
+from fastent.experiments.setting import Setting
+from fastent.io.result_cache import Arrays
+from fastent.options import number, whole_number
+from fastent.plots.style import COLORS, error_axis
+from fastent.runtime.progress import Progress
+from fastent.statistics.intervals import Estimate, bootstrap, student_mean
+from fastent.training.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Generalization", "generalization"]
+
+_FIRST = 5
+# Of the epochs trained: later, few points are still misclassified.
+_LAST = 0.6
+# How often noise is drawn for the test inputs.
+_NOISES = 5
+_KINDS = ("clean", "noisy")
+# Training errors this close are near each other.
+_NEAR = 1.33
+# A difference of test errors too small to name: one in ten of those made after training on all points.
+_SMALL = 0.1
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Generalization(Result):
+    """Test errors of networks trained without the points that each got wrong at T epochs, and without as many random ones.
+
+    Attributes
+    ----------
+    times : (T,) int64
+        Epochs t, spaced logarithmically.
+    train_error : (T, S) float64
+        Of each network at t when trained on all points, in [0, 1]: the share of points then left out.
+    without : dict of (T, S) float64
+        "clean" and "noisy" test error, in [0, 1], after training anew without S(t).
+    control : dict of (T, S) float64
+        The same without as many random points of each class.
+    unpruned : dict of (S,) float64
+        The same after training on all points.
+    turn : dict of Estimate
+        Mean training error at the t whose pruning leaves the smallest test error, with its bootstrap interval over networks.
+    critical_error : Estimate
+        eps* of the networks trained on all points, over the classes that have an inversion in at least half of them.
+    reasons : str
+    """
+
+    times: NDArray[np.int64]
+    train_error: NDArray[np.float64]
+    without: dict[str, NDArray[np.float64]]
+    control: dict[str, NDArray[np.float64]]
+    unpruned: dict[str, NDArray[np.float64]]
+    turn: dict[str, Estimate]
+    critical_error: Estimate
+    reasons: str
+
+    name = "generalization"
+    title = "Test error after training without S(t)"
+    claim = "The points misclassified at the inversion matter more for generalisation than as many random points."
+
+    def effect(self, kind: str, i: int, confidence: float = 0.95) -> Estimate:
+        """Test error without S(t) less that of the random control, paired over seeds: positive where S(t) is missed more."""
+        return student_mean(self.without[kind][i] - self.control[kind][i], confidence=confidence)
+
+    @property
+    def at_inversion(self) -> int | None:
+        """Position of the t whose training error is nearest to eps*, in proportion; None without such a t or eps*."""
+        if not self.critical_error.value > 0 or not len(self.times):
+            return None
+        errors = np.maximum(self.train_error.mean(1), 1e-12)
+        return int(np.abs(np.log(errors / self.critical_error.value)).argmin())
+
+    @property
+    def verdict(self) -> Verdict:
+        at = self.at_inversion
+        if at is None and np.isnan(self.critical_error.value):
+            return Verdict("undecided", f"There is no inversion at which to look: {self.reasons}.")
+        if at is None and len(self.times):
+            return Verdict("undecided", "The inversion is at a training error of 0: no point is misclassified there.")
+        if at is None:
+            return Verdict("undecided", "At no epoch every network has points of each class right and some wrong.")
+        # Two kinds, either of which may confirm the claim: the intervals hold together.
+        confidence = 1 - 0.05 / len(_KINDS)
+        effects = {kind: self.effect(kind, at, confidence) for kind in _KINDS}
+        meanings = {kind: self._meaning(kind, at, confidence) for kind in _KINDS}
+        error = float(self.train_error[at].mean())
+        near = 1 / _NEAR < error / self.critical_error.value < _NEAR
+        turns = "; ".join(f"{kind} test error is least at {estimate_text(self.turn[kind], percent=True)}" for kind in _KINDS)
+        said = (
+            f"Without the points misclassified at epoch {self.times[at]}, training error "
+            f"{percent_text(error)}, {'near' if near else 'far from'} the inversion's "
+            f"{percent_text(self.critical_error.value)}: "
+            + ", ".join(
+                f"{kind} test error {_points(effects[kind])} percentage points beside the random control: {meanings[kind]}"
+                for kind in _KINDS
+            )
+            + f" (less than {percent_text(_SMALL, 0)} of the error is too small to name). "
+            f"As a function of the training error at t, {turns}."
+        )
+        if np.isnan(effects["clean"].low):
+            return Verdict("undecided", f"{said} One network does not tell.")
+        if not near:
+            return Verdict("undecided", f"{said} Near means by no more than a factor of {_NEAR:g}: ask for more points.")
+        if "missed more" in meanings.values() or "better left out" in meanings.values():
+            return Verdict("yes", said)
+        return Verdict("no" if set(meanings.values()) == {"missed no more"} else "undecided", said)
+
+    def _meaning(self, kind: str, i: int, confidence: float) -> str:
+        """What leaving out S(t) says of it.
+
+        S(t) matters more than random points if the test error is larger without it than without them; or if it is smaller, also
+        than after training on all points. It does not if neither comes to more than what is too small to name.
+        """
+        beside_random = self.effect(kind, i, confidence)
+        beside_all = student_mean(self.without[kind][i] - self.unpruned[kind], confidence=confidence)
+        small = _SMALL * float(self.unpruned[kind].mean())
+        if beside_random.low > 0:
+            return "missed more"
+        if beside_random.high < 0 and beside_all.high < 0:
+            return "better left out"
+        if beside_random.high <= small and max(beside_random.low, beside_all.low) >= -small:
+            return "missed no more"
+        return "open"
+
+    def table(self) -> Table:
+        rows = [("none", "\u2013", "0", *(percent_text(self.unpruned[kind].mean()) for kind in _KINDS), *[""] * 4)]
+        n = self.config["training_points"]
+        for i, t in enumerate(self.times):
+            share = self.train_error[i].mean()
+            errors = [percent_text(arm[kind][i].mean()) for arm in (self.without, self.control) for kind in _KINDS]
+            effects = [_points(self.effect(kind, i)) for kind in _KINDS]
+            rows.append((str(t), percent_text(share), f"{n * share:.0f}", *errors, *effects))
+        headings = (
+            "without S(t), t =", "training error at t", "points left out", "clean", "noisy", "control, clean", "control, noisy",
+            "difference, clean", "difference, noisy",
+        )  # fmt: skip
+        note = (
+            f"Test errors, means over seeds. Noise of standard deviation {self.config['noise']:g} on standardised inputs. "
+            "Differences: from the control, in percentage points, paired over seeds, with 95 % intervals."
+        )
+        return Table(headings, rows, note)
+
+    def numbers(self) -> dict[str, Any]:
+        return {
+            "times": self.times,
+            "train_error": self.train_error.mean(1),
+            "without": {kind: values.mean(1) for kind, values in self.without.items()},
+            "control": {kind: values.mean(1) for kind, values in self.control.items()},
+            "unpruned": {kind: float(values.mean()) for kind, values in self.unpruned.items()},
+            "difference": {kind: [self.effect(kind, i) for i in range(len(self.times))] for kind in _KINDS},
+            "turn": self.turn,
+            "critical_error": self.critical_error,
+            "reasons": self.reasons,
+        }
+
+    def draw(self, axes: "Axes") -> None:
+        errors = self.train_error.mean(1)
+        for kind, color in zip(_KINDS, COLORS, strict=False):
+            axes.plot(errors, self.without[kind].mean(1), "o-", color=color, markersize=4, label=f"{kind}, without S(t)")
+            axes.plot(
+                errors, self.control[kind].mean(1), "s--", color=color, markersize=3, label=f"{kind}, without random points"
+            )
+            axes.axhline(self.unpruned[kind].mean(), color=color, linewidth=0.8, linestyle=":", label=f"{kind}, all points")
+        if not np.isnan(self.critical_error.value):
+            axes.axvline(self.critical_error.value, color=COLORS[-1], label="inversion")
+        axes.set(ylabel="test error", title=self.titled(": trained without the points misclassified at t"))
+        error_axis(axes, self.config["training_points"])
+        axes.set_xlabel("training error at t")
+        axes.legend(frameon=False, fontsize="small")
+
+
+def generalization(
+    data: Any = "digits",
+    *,
+    points: int = 10,
+    noise: float = 1.0,
+    seeds: int = 10,
+    seed: int = 0,
+    preset: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: Progress = None,
+    **options: Any,
+) -> Generalization:
+    """Train each network anew, from its own initialisation, without what it got wrong at epoch t; look at the test error.
+
+    Parameters
+    ----------
+    data, seeds, seed, preset, out, progress, **options
+        As for `dynamics`. The learning rate is 0.2 unless said, as in the source paper.
+    points : int
+        How many epochs t, spaced logarithmically.
+    noise : float
+        Standard deviation of the Gaussian noise on standardised test inputs, >= 0.
+
+    Returns
+    -------
+    Generalization
+
+    Raises
+    ------
+    FastentError
+        Bad data or options.
+
+    References
+    ----------
+    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
+    """
+    whole_number("points", points, minimum=1)
+    number("noise", noise, minimum=0)
+    setting = Setting.make(
+        data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options, defaults={"lr": 0.2}
+    )
+    base = setting.train("all-points")
+    last = max(int(_LAST * base.epoch[-1]), min(_FIRST, int(base.epoch[-1])))
+    times = np.unique(np.geomspace(min(_FIRST, last), last, points).round().astype(int))
+    times = times[[_usable(base.misclassified(t), setting.data.y_train) for t in times]]
+
+    none = np.zeros((setting.seeds, len(setting.data.y_train)), bool)
+    unpruned = _test_errors(setting, none, noise, "all")
+    without: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
+    control: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
+    for t in times.tolist():
+        wrong = base.misclassified(t)
+        arms = ((without, wrong, f"without-S({t})"), (control, _random(setting, wrong, t), f"control({t})"))
+        for arm, mask, name in arms:
+            found = _test_errors(setting, mask, noise, name)
+            for kind in _KINDS:
+                arm[kind].append(found[kind])
+    shape = (len(times), setting.seeds)
+    train_error = base.train_error[:, base.positions(times)].T.reshape(shape)
+    curves = {kind: np.reshape(values, shape) for kind, values in without.items()}
+    return Generalization(
+        config={**setting.config, "training_points": len(setting.data.y_train), "points": points, "noise": noise},
+        times=times,
+        train_error=train_error,
+        without=curves,
+        control={kind: np.reshape(values, shape) for kind, values in control.items()},
+        unpruned=unpruned,
+        turn={kind: _turn(train_error, curves[kind], seed) for kind in _KINDS},
+        critical_error=student_mean(usual_critical_errors(base), least=0),
+        reasons=reasons_text([base]),
+    )
+
+
+def _usable(wrong: NDArray[np.bool_], codes: NDArray[np.int64]) -> bool:
+    """Whether every network has some points wrong, and something of each class left without them."""
+    return all(mask.any() and len(np.unique(codes[~mask])) == len(np.unique(codes)) for mask in wrong)
+
+
+def _random(setting: Setting, wrong: NDArray[np.bool_], t: int) -> NDArray[np.bool_]:
+    """As many points of each class for each network, at random."""
+    codes, rng = setting.data.y_train, np.random.default_rng((setting.seed, t))
+    return np.stack([same_mix(codes, np.bincount(codes[mask], minlength=len(setting.data.classes)), rng) for mask in wrong])
+
+
+def _test_errors(setting: Setting, mask: NDArray[np.bool_], noise: float, name: str) -> Arrays:
+    """Clean and noisy test error of each network after training without the masked points, (S,) each."""
+    data, last = setting.data, setting.options["epochs"]
+
+    def make() -> Arrays:
+        found: Arrays = {}
+
+        def observe(snapshot: Snapshot) -> None:
+            if snapshot.epoch == last:
+                rng = np.random.default_rng((setting.seed, 2))
+                found["clean"] = _error(snapshot, data.x_test, data.y_test)
+                drawn = (data.x_test + noise * rng.standard_normal(data.x_test.shape, np.float32) for _ in range(_NOISES))
+                found["noisy"] = np.mean([_error(snapshot, rows, data.y_test) for rows in drawn], axis=0)
+
+        setting.train_afresh(name, exclude_per_seed=mask, observe=observe)
+        return found
+
+    return setting.keep(name, make, noise=noise, mask=Setting.digest(mask))
+
+
+def _error(snapshot: Snapshot, rows: NDArray[np.float32], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    wrong: NDArray[np.float64] = (snapshot.predict(rows).argmax(2) != codes).mean(1)
+    return wrong
+
+
+def _turn(train_error: NDArray[np.float64], curves: NDArray[np.float64], seed: int) -> Estimate:
+    """Mean training error at the t of the smallest mean test error, over resampled seeds."""
+    if not len(curves):
+        return student_mean([])
+    errors = train_error.mean(1)
+    return bootstrap(curves.T, lambda values, axis: errors[values.mean(axis).argmin(-1)], seed=seed)
+
+
+def _points(difference: Estimate) -> str:
+    """In percentage points, with its sign."""
+    value, _, low, high = (100 * figure for figure in difference)
+    return f"{value:+.2f}" if np.isnan(low) else f"{value:+.2f} ({low:+.2f} to {high:+.2f})"

@@ -1,0 +1,166 @@
+"""Readers of .npy and .npz that believe no header: its promises are compared with the bytes before anything is made of them."""
+
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.errors import FastentError
+from fastent.io.reading import as_path, listed, reading, require_file
+from fastent.runtime.memory import available_bytes, readable_bytes
+
+__all__ = ["read_array", "read_npy", "read_npz"]
+
+Array = NDArray[Any]
+_MAGIC = b"\x93NUMPY"
+# What may stand between members of a zip.
+_DESCRIPTOR = 24
+_OBJECTS = "save numbers with numpy.save, or where every row has a label, y.astype(str)"
+_PLAIN = "no .npz of plain arrays"
+
+
+class _Header(NamedTuple):
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    offset: int
+
+    @property
+    def end(self) -> int:
+        """Where the values end, in a Python int, which does not overflow."""
+        return self.offset + math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_npy(path: str | os.PathLike[str], remedy: str = "save it with numpy.save") -> Array:
+    """Map an .npy into memory; a file that is missing, damaged or holds pickled objects is refused with the `remedy`."""
+    path = as_path(path, "an .npy")
+    size = require_file(path, remedy)
+    with reading(path, remedy, "no .npy of numbers"):
+        with open(path, "rb") as stream:
+            head = stream.read(len(_MAGIC))
+            if head != _MAGIC:
+                zipped = head[:4] == b"PK\x03\x04"
+                raise FastentError(f"{str(path)!r} is no .npy{', it is an .npz: rename it' if zipped else f': {remedy}'}")
+            stream.seek(0)
+            header = _header(stream, str(path))
+        if header.end > size:
+            raise ValueError(f"its header promises {header.end} bytes, there are {size}")
+        order = "F" if header.fortran else "C"
+        return np.memmap(path, header.dtype, "r", header.offset, header.shape, order)  # type: ignore[call-overload,no-any-return]
+
+
+def _header(stream: IO[bytes], name: str) -> _Header:
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise NotImplementedError(f"version {version[0]}.{version[1]} of the format")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    if dtype.hasobject:
+        # What numpy itself says would suggest to load the file in a way that runs whatever code it holds.
+        raise FastentError(f"{name!r} holds Python objects: {_OBJECTS}")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"shape {shape}")
+    if dtype.itemsize == 0 and dtype.kind not in "US":
+        raise ValueError(f"dtype {dtype}")
+    return _Header(tuple(map(int, shape)), bool(fortran), dtype, stream.tell())
+
+
+def read_npz(path: str | os.PathLike[str], remedy: str) -> dict[str, Array]:
+    """Read all arrays of an .npz; a file that is damaged, or holds pickled objects, is refused with the `remedy`."""
+    path = as_path(path, "an .npz")
+    with _opened(path, remedy) as members:
+        return members.read(list(members.places))
+
+
+def read_array(place: str, usual: str) -> Array:
+    """An .npy, mapped; or one member of an .npz, named as FILE.npz:NAME, or else called `usual`, or else the only one."""
+    text = str(as_path(place, "an .npy, or FILE.npz:NAME"))
+    before, _, name = text.partition(".npz:")
+    if not name and not text.endswith(".npz"):
+        return read_npy(text)
+    path = Path(f"{before}.npz" if name else text)
+    with _opened(path, "save it with numpy.savez") as members:
+        names = list(members.places)
+        wanted = name or (usual if usual in names or len(names) != 1 else names[0])
+        if wanted in names:
+            return members.read([wanted])[wanted]
+    raise FastentError(
+        f"{str(path)!r} holds {listed(names)}, not {wanted!r}: name one, as {path}:{names[0]}"
+        if names
+        else f"{str(path)!r} holds nothing: save arrays with numpy.savez"
+    )
+
+
+class _Members:
+    """The arrays of an open .npz by name."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self._path, self._archive = path, archive
+        self.places: dict[str, zipfile.ZipInfo] = {}
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if name == info.filename and archive.open(info).read(len(_MAGIC)) != _MAGIC:
+                raise FastentError(
+                    f"{str(path)!r} holds {listed([name])}, which is no array: save arrays alone, with numpy.savez"
+                )
+            if info.flag_bits & 1:
+                raise NotImplementedError("it is encrypted")
+            if name in self.places:
+                raise ValueError(f"it holds {listed([name])} twice")
+            self.places[name] = info
+
+    def read(self, names: list[str]) -> dict[str, Array]:
+        """Read these, once it is known that there is room for what they say that they are."""
+        needed = sum(self._header(name).end for name in names)
+        available = available_bytes()
+        if needed > available:
+            raise FastentError(
+                f"{str(self._path)!r} unpacks to {readable_bytes(needed)}, and {readable_bytes(available)} of memory are "
+                "available: save the arrays as .npy, which are read in parts, or use a machine with more memory"
+            )
+        found = {}
+        for name in names:
+            with self._archive.open(self.places[name]) as stream:
+                found[name] = np.lib.format.read_array(stream, allow_pickle=False)
+                if stream.read(1):  # which also reads to the end, where the checksum is compared
+                    raise ValueError(f"{listed([name])} has bytes after its end")
+        return found
+
+    def _header(self, name: str) -> _Header:
+        info = self.places[name]
+        with self._archive.open(info) as stream:
+            header = _header(stream, f"{self._path}:{name}")
+        if header.end != info.file_size:
+            raise ValueError(f"the header of {listed([name])} promises {header.end} bytes, there are {info.file_size}")
+        return header
+
+
+@contextmanager
+def _opened(path: Path, remedy: str) -> Iterator[_Members]:
+    require_file(path, remedy)
+    with reading(path, remedy, _PLAIN), open(path, "rb") as stream:
+        if stream.read(len(_MAGIC)) == _MAGIC:
+            raise FastentError(f"{str(path)!r} is an .npy, not an .npz: rename it to {path.with_suffix('.npy').name!r}")
+        stream.seek(0)
+        with zipfile.ZipFile(stream) as archive:
+            _see_that_none_is_lost(stream, archive)
+            yield _Members(path, archive)
+
+
+def _see_that_none_is_lost(stream: IO[bytes], archive: zipfile.ZipFile) -> None:
+    """The members that the directory names must fill the file: of a damaged directory zipfile makes one of fewer members."""
+    at = 0
+    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+        if not at <= info.header_offset <= at + _DESCRIPTOR:
+            break
+        stream.seek(info.header_offset + 26)
+        at = info.header_offset + 30 + sum(struct.unpack("<HH", stream.read(4))) + info.compress_size
+    if not at <= archive.start_dir <= at + _DESCRIPTOR:
+        raise ValueError("its directory lacks members")

@@ -1,0 +1,111 @@
+"""Parts of long work that are done: each in a file named after what it depends on, so that nothing is done twice."""
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastent.io.files import output_folder
+from fastent.io.sealed import read_sealed_npz, write_sealed_npz
+from fastent.version import __version__
+
+__all__ = ["Arrays", "Parts", "Unfinished", "identity"]
+
+Arrays = dict[str, NDArray[Any]]
+
+# What long work has so far is kept this often.
+_SECONDS = 30.0
+# Of what the files hold: parts of another format are other files. 2: with checksums.
+_FORMAT = 2
+_OURS = re.compile(r"\.?[\w-]+-[0-9a-f]{12}(\.unfinished)?\.npz(\..+)?")
+
+
+class Parts:
+    """Keeps finished parts in a folder; without a folder they are made whenever they are asked for.
+
+    A part's file is named after a digest of everything that its result depends on. A part of other data, options or another
+    version is another file: nothing has to be compared, refused or cleared away to be right. A part that is damaged is refused.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None, *, name: str = "parts", compress: bool = True) -> None:
+        self._folder = None if folder is None else output_folder(Path(folder) / name)
+        self._compress = compress
+
+    def keep(self, name: str, depends_on: dict[str, Any], make: Callable[[], Arrays]) -> Arrays:
+        """Return the arrays of a part, made now unless an earlier call or process has finished it."""
+        if self._folder is None:
+            return make()
+        path = self._folder / f"{name}-{identity(depends_on)}.npz"
+        if path.exists():
+            return read_sealed_npz(path, f"remove {str(path)!r}, so that it is made again")
+        arrays = make()
+        write_sealed_npz(path, arrays, compress=self._compress)
+        return arrays
+
+    @property
+    def keeps(self) -> bool:
+        return self._folder is not None
+
+    def clear(self) -> None:
+        """Remove what is kept, and what a kill has left half-written; nothing that is not ours."""
+        if self._folder is None:
+            return
+        for path in self._folder.iterdir():
+            if _OURS.fullmatch(path.name):
+                path.unlink()
+        with suppress(OSError):  # somebody else's files are left
+            self._folder.rmdir()
+
+    def unfinished(self, name: str, depends_on: dict[str, Any]) -> "Unfinished":
+        """Where a part that is being made keeps what it has so far."""
+        return Unfinished(None if self._folder is None else self._folder / f"{name}-{identity(depends_on)}.unfinished.npz")
+
+    def place(self, name: str, depends_on: dict[str, Any]) -> Path | None:
+        """A folder for a part that keeps its own files."""
+        return None if self._folder is None else self._folder / f"{name}-{identity(depends_on)}"
+
+
+class Unfinished:
+    """What a part has so far: kept twice a minute and at its end, there again after a kill."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path, self._kept = path, time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to keep."""
+        return self._path is not None and time.monotonic() - self._kept >= _SECONDS
+
+    def keep(self, arrays: Arrays) -> None:
+        if self._path is None:
+            return
+        write_sealed_npz(self._path, arrays, compress=False)
+        self._kept = time.monotonic()
+
+    def kept(self) -> Arrays | None:
+        """What was kept last, if anything."""
+        if self._path is None or not self._path.exists():
+            return None
+        return read_sealed_npz(self._path, f"remove {str(self._path)!r}, so that it is begun again")
+
+
+def identity(depends_on: dict[str, Any]) -> str:
+    """12 hexadecimal digits that differ where options, the version or the number of threads do."""
+    threads = depends_on.get("threads") or _torch_threads()
+    machine = {"threads": threads, "byteorder": sys.byteorder}
+    everything = {**depends_on, **machine, "fastent": __version__, "format": _FORMAT}
+    return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _torch_threads() -> int:
+    import torch
+
+    return int(torch.get_num_threads())

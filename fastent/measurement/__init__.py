@@ -1,0 +1,1 @@
+"""All statistics in one call, and their result."""

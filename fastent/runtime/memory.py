@@ -1,0 +1,117 @@
+"""Memory is planned before work starts."""
+
+import os
+import re
+import resource
+from pathlib import Path
+
+from fastent.errors import FastentError
+from fastent.options import shown, whole_number
+from fastent.runtime.control_groups import own_groups, read_number
+
+__all__ = ["as_bytes", "available_bytes", "budget_bytes", "check_fits", "readable_bytes"]
+
+_ROOT = Path("/")
+# Addresses that threads and compiled kernels take.
+_BEGINNING = 192 << 20
+# Files of a memory group: limits, usage, and the line of memory.stat for cached files that were not read of late, which the
+# system gives up first. Of version 2 (beyond memory.high a process is slowed down until it stands still), and of version 1.
+_FILES = (
+    (("memory.max", "memory.high"), "memory.current", "inactive_file"),
+    (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def available_bytes(root: Path = _ROOT) -> int:
+    """Memory that can be had without swapping, by the machine, the process's control groups and its own limits (`ulimit`).
+
+    Never less than a page, so that what has used up its limit gets an error with both figures. `root` is where /proc and /sys
+    lie.
+    """
+    return max(os.sysconf("SC_PAGE_SIZE"), min([_of_machine(root), *_of_groups(root), *_of_process(root)]))
+
+
+def _of_machine(root: Path) -> int:
+    """All of it where the system does not tell."""
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _of_groups(root: Path) -> list[int]:
+    """What each of the process's groups has left; file caches that are given up before anything is refused count as free."""
+    left = []
+    for folder in own_groups(root, "memory"):
+        for limits, usage, cache in _FILES:
+            bounds = [bound for bound in (read_number(folder / name) for name in limits) if bound is not None]
+            used = read_number(folder / usage)
+            if bounds and used is not None:
+                left.append(min(bounds) - max(0, used - _inactive_file(folder / "memory.stat", cache)))
+    return left
+
+
+def _inactive_file(statistics: Path, name: str) -> int:
+    try:
+        lines = [line.split() for line in statistics.read_text().splitlines()]
+        return next(int(line[1]) for line in lines if line[:1] == [name])
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 0
+
+
+def _of_process(root: Path) -> list[int]:
+    """Half of what RLIMIT_AS (`ulimit -v`) and RLIMIT_DATA (`ulimit -d`) leave beyond what is needed to begin with.
+
+    They count addresses, of which threads, compiled kernels and libraries yet to be loaded take many that they never use.
+    """
+    left = []
+    for limit, counted in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):
+        soft, _ = resource.getrlimit(limit)
+        if soft == resource.RLIM_INFINITY:
+            continue
+        try:
+            lines = [line.split() for line in (root / "proc/self/status").read_text().splitlines()]
+            used = next(int(line[1]) * 1024 for line in lines if line[:1] == [counted])
+        except (OSError, StopIteration, ValueError, IndexError):
+            used = 0
+        left.append((soft - used - _BEGINNING) // 2)
+    return left
+
+
+def check_fits(needed: float, what: str, remedy: str, budget: int | str | None = None) -> None:
+    """Raise, with both figures, if `needed` bytes are more than the budget (what can be had unless said)."""
+    available = budget_bytes(budget)
+    if needed > available:
+        limit = "are available" if budget is None else f"are the budget (memory_budget={budget!r})"
+        raise FastentError(
+            f"{what} needs about {readable_bytes(needed)} of memory and {readable_bytes(available)} {limit}: {remedy}"
+        )
+
+
+def budget_bytes(budget: int | str | None) -> int:
+    """What may be used: what can be had unless said."""
+    return available_bytes() if budget is None else as_bytes(budget)
+
+
+def as_bytes(size: int | str) -> int:
+    """A number of bytes, or text like "512MiB", "4 GiB" or "2GB"."""
+    if isinstance(size, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", size, re.IGNORECASE)
+        if not found:
+            raise FastentError(f"memory_budget={shown(size)}: a number of bytes, or text like '4GiB', is needed")
+        number, prefix, binary = found.groups()
+        size_in_bytes = float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix.upper() or " ")
+        if not 1 <= size_in_bytes < 2**63:
+            raise FastentError(
+                f"memory_budget={size[:80]!r}: from one byte to what a computer can have is needed, such as '4GiB'"
+            )
+        return int(size_in_bytes)
+    return whole_number("memory_budget", size, minimum=1)
+
+
+def readable_bytes(size: float) -> str:
+    for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if size >= 2**power:
+            return f"{size / 2**power:.{int(power == 30)}f} {unit}"
+    return f"{size:.0f} bytes"

@@ -1,0 +1,216 @@
+"""The one owner of thread pools: the kernels' own, torch's and BLAS's are set together for a block of work and restored."""
+
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count, islice
+from typing import Any, TypeVar
+
+from fastent.errors import FastentError
+from fastent.options import whole_number
+from fastent.runtime.processors import processors
+
+__all__ = ["heed_fork", "in_parallel", "limit_threads", "mapped_in_parallel", "single_blas_thread", "working_threads"]
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+
+# Packages that compute with OpenMP.
+_OPENMP = {"torch", "faiss", "sklearn"}
+
+
+def working_threads() -> int:
+    """As `fastent.kernels.sharing.working_threads`, which is imported when it is asked."""
+    from fastent.kernels import sharing
+
+    threads: int = sharing.working_threads()
+    return threads
+
+
+class _Shared:
+    """A number of threads that is a matter of the process: the least of those asked for holds, and the last to end restores.
+
+    `apply(threads)` sets it, None restores what was found at first. Calls of several threads may end in any order.
+    """
+
+    def __init__(self, apply: Callable[[int | None], None]) -> None:
+        self._apply = apply
+        self.forget()
+
+    def forget(self) -> None:
+        self._lock = threading.RLock()
+        self._asked: dict[int, int] = {}
+        self._numbers = count()
+
+    @contextmanager
+    def at_most(self, threads: int) -> Iterator[None]:
+        with self._lock:
+            asked, mine = self._asked, next(self._numbers)
+            asked[mine] = threads
+            self._apply(min(asked.values()))
+        try:
+            yield
+        finally:
+            with self._lock:
+                # Not where a fork came between: then this is a child's copy of its parent's work.
+                if asked is self._asked:
+                    del asked[mine]
+                    self._apply(min(asked.values(), default=None))
+
+
+class _Blas:
+    """Threads of the BLAS libraries in this process, by the file of each; a library may be loaded while others are limited."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, int] = {}
+
+    def __call__(self, threads: int | None) -> None:
+        for library in _loaded_pools().select(user_api="blas").lib_controllers:
+            if threads is None:
+                if library.filepath in self._found:
+                    _set_whoever_asks(library, self._found[library.filepath])
+            else:
+                found = self._found.setdefault(library.filepath, library.num_threads)
+                _set_whoever_asks(library, min(threads, found))
+        if threads is None:
+            self._found = {}
+
+
+def _set_whoever_asks(library: Any, threads: int) -> None:
+    """threadpoolctl lets one thread alone set OpenBLAS's number and ignores all others: here `_Shared` sees to that."""
+    anyone = getattr(library, "clear_controlling_thread", lambda **_: None)
+    anyone(force=True)
+    library.set_num_threads(threads)
+    anyone(force=True)
+
+
+_blas = _Shared(_Blas())
+_pools: tuple[tuple[int, str], Any] | None = None
+_own = threading.local()  # .heeds: whether `heed_fork` was called in this thread
+_torch_lock = threading.Lock()
+# Whether this is a forked child whose parent had OpenMP at work: its threads are gone, and GNU's waits for them for ever.
+_orphaned = False
+
+
+@contextmanager
+def limit_threads(threads: int | None) -> Iterator[None]:
+    """Run the block with at most `threads` threads in every pool; None leaves all as they are.
+
+    Calls of several threads each have their own number, but for BLAS: there the least holds until all have ended. Whatever the
+    order in which they end, everything is left as it was found.
+
+    Raises
+    ------
+    FastentError
+        `threads` is no whole number from 1 to what numba was started with.
+    """
+    heed_fork()
+    if threads is None:
+        yield
+        return
+
+    import numba
+
+    from fastent.kernels.sharing import working
+
+    most = numba.config.NUMBA_NUM_THREADS
+    if whole_number("threads", threads, minimum=1) > most:
+        raise FastentError(
+            f"threads={threads}: from 1 to {most} are possible here ({processors()} processors; "
+            "NUMBA_NUM_THREADS, set before the start, raises the limit)"
+        )
+    with _blas.at_most(threads), working(threads), _openmp_with(1 if _orphaned else threads):
+        yield
+
+
+@contextmanager
+def _openmp_with(threads: int) -> Iterator[None]:
+    """OpenMP counts for each thread. So does torch, whose last number is also that of threads which first use it later."""
+    torch = sys.modules.get("torch")
+    libraries = _loaded_pools().select(user_api="openmp").lib_controllers
+    before = [library.num_threads for library in libraries]
+    of_torch = _set_torch(torch, threads)
+    try:
+        for library in libraries:
+            library.set_num_threads(threads)
+        yield
+    finally:
+        _set_torch(torch, of_torch)
+        for library, number in zip(libraries, before, strict=True):
+            library.set_num_threads(number)
+
+
+def _set_torch(torch: Any, threads: int) -> int:
+    """Set torch's threads for this thread alone; return how many they were."""
+    if torch is None:
+        return threads
+    with _torch_lock, ThreadPoolExecutor(1) as another:
+        before, of_new_threads = torch.get_num_threads(), another.submit(torch.get_num_threads).result()
+        torch.set_num_threads(threads)
+        another.submit(torch.set_num_threads, of_new_threads).result()
+    return int(before)
+
+
+@contextmanager
+def single_blas_thread() -> Iterator[None]:
+    """One thread in BLAS, which is a matter of the process: the first who asks for it sets it, the last restores it."""
+    with _blas.at_most(1):
+        yield
+
+
+def _loaded_pools() -> Any:
+    """threadpoolctl's view of the libraries in this process; looking for them takes milliseconds, and only imports add some."""
+    from threadpoolctl import ThreadpoolController
+
+    global _pools
+    imported = len(sys.modules), next(reversed(sys.modules))  # as many again where one was removed
+    if _pools is None or _pools[0] != imported:
+        _pools = (imported, ThreadpoolController())
+    return _pools[1]
+
+
+def in_parallel(work: Callable[[int], None], items: Iterable[int]) -> None:
+    """Do work that leaves the GIL (numpy, BLAS) for all items, in as many threads as numba has; BLAS in one each."""
+    for _ in mapped_in_parallel(work, items):
+        pass
+
+
+def mapped_in_parallel(work: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:
+    """The same, with what it returns, in the order of the items; few more are begun than were taken."""
+    threads = working_threads()
+    waiting = iter(items)
+    with single_blas_thread(), ThreadPoolExecutor(threads) as pool:
+        begun = deque(pool.submit(work, item) for item in islice(waiting, 2 * threads))
+        while begun:
+            yield begun.popleft().result()
+            begun.extend(pool.submit(work, item) for item in islice(waiting, 1))
+
+
+def heed_fork() -> None:
+    """In a forked child let torch, faiss and whatever else computes with OpenMP do so in this thread alone.
+
+    To be called before such work; without a fork it does nothing.
+    """
+    if not _orphaned or getattr(_own, "heeds", False):
+        return
+    _own.heeds = True
+    for library in _loaded_pools().select(user_api="openmp").lib_controllers:
+        library.set_num_threads(1)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+def _forked() -> None:
+    global _orphaned, _pools, _torch_lock
+    _orphaned, _pools, _torch_lock = not _OPENMP.isdisjoint(sys.modules), None, threading.Lock()
+    _blas.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

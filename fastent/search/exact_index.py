@@ -1,0 +1,393 @@
+"""Exact search: points are sketched and cut into tiles once, then asked as often as one likes.
+
+`fastent.kernels.search` says how a search goes. Here its parts are made: sketches, tiles and their tree, and a price list that
+decides how fine the sketches are.
+"""
+
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.validation import kernel_dtype, row_blocks
+from fastent.kernels.bounds import QUERIES
+from fastent.kernels.distance import squared_lengths
+from fastent.kernels.search import Found, Points, make_desk, search
+from fastent.kernels.tree import TILE, Tree, bounding_boxes, build_tree, lay_out_tiles
+from fastent.runtime.progress import Progress, interruptible, reporting
+from fastent.runtime.threads import in_parallel, working_threads
+from fastent.search.sketch import FINEST, Frame, take_frame
+
+__all__ = ["Asked", "ExactIndex", "Outsiders", "View", "Work", "as_compared", "index_bytes"]
+
+Array = NDArray[Any]
+
+# With fewer points, features or queries than this all pairs are scanned: a frame would cost more than it saves.
+_FEW_POINTS, _FEW_FEATURES, _FEW_QUERIES = 4096, 16, 512
+_BLOCK_ROWS = 8192
+_PILOT_QUERIES, _PILOT_POINTS, _PILOT_K = 64, 4096, 10
+# Nanoseconds on one core of Zen 4: a coordinate of a scanned pair, a scanned pair, a survivor, a coordinate of its finer
+# sketch, a pair whose distance is taken. Only ratios matter, and only to the choice of sizes.
+_COORDINATE, _PAIR, _SURVIVOR, _FINER, _DISTANCE = 0.03, 0.15, 12.0, 0.12, 60.0
+
+
+class Sizes(NamedTuple):
+    """Numbers in a sketch and in the finer one; without a finer one the sketch is the whole point."""
+
+    sketch: int
+    fine: int
+
+
+# Of these, and of the whole point, a pilot picks. It searches with the first, which is best where least has to be looked at.
+_SIZES = (Sizes(16, 64), Sizes(32, 64), Sizes(32, 96), Sizes(32, 128), Sizes(48, 128))
+
+
+class Work(NamedTuple):
+    """What a search took: boxes compared, tiles visited, pairs scanned, pairs that the sketch let pass, pairs near enough."""
+
+    boxes: int
+    tiles: int
+    scanned: int
+    survivors: int
+    near: int
+
+
+class View(NamedTuple):
+    """The frame that points are seen in, and the sizes of their sketches."""
+
+    frame: Frame
+    sizes: Sizes
+
+
+class Outsiders(NamedTuple):
+    """Queries (q, d) that stand for rows kept elsewhere: the row that each leaves out, or -1, and its class, (q,) int64."""
+
+    points: Array
+    own: NDArray[np.int64]
+    codes: NDArray[np.int64]
+
+
+class ExactIndex:
+    """Points prepared for exact search.
+
+    Parameters
+    ----------
+    X : (n, d)
+        From `as_features`, and within the range of `check_range`; any dtype and memory order.
+    codes : (n,) int64, optional
+        Classes, from 0. Tiles then hold one class each, and a search can be confined to a query's own class or to all others.
+    unit : bool
+        Compare rows by the angle between them: what is found are squared distances of rows of unit length, 2 (1 - cos).
+    seed : int
+        Of the samples from which frame and sizes are taken. It cannot change what is found.
+    n_queries : int, optional
+        How many will be asked, if that is known: for few, every point is looked at, in the order they have.
+    like : ExactIndex, optional
+        Of the same rows, by other classes: its sketches will do.
+    view : View, optional
+        How an index of other rows sees points: so does this one, if it can.
+    """
+
+    def __init__(
+        self,
+        X: Array,
+        *,
+        codes: Array | None = None,
+        unit: bool = False,
+        seed: int = 0,
+        n_queries: int | None = None,
+        like: "ExactIndex | None" = None,
+        view: "View | None" = None,
+    ) -> None:
+        n, d = X.shape
+        self._codes = np.zeros(n, np.int64) if codes is None else codes
+        whole = Sizes(-(-d // 8) * 8, 0)
+        once = codes is None and n_queries is not None and n_queries <= _FEW_QUERIES
+        scan = once or n < _FEW_POINTS or d <= _FEW_FEATURES
+        if view is not None and not (view.sizes == whole if scan else view.frame.axes.size):
+            view = None
+        if view is not None:
+            self._frame, self.sizes = view
+        elif like is None:
+            self._frame = take_frame(X, n_axes=0 if scan else min(d, FINEST - 1), unit=unit, seed=seed)
+            self.sizes = whole if scan else _SIZES[0]
+        else:
+            self._frame, self.sizes = like._frame, like.sizes
+        sketches = self._sketches(X, self.sizes) if like is None else like._known_sketches()
+
+        self._order, groups, classes = _by_class(self._codes, sketches[0])
+        left, right, tile, start, root = build_tree(sketches[0][:, :0] if once else sketches[0], self._order, groups)
+        self._root = np.full(self._codes.max() + 1, -1)  # of each class; none where it has no points
+        self._root[classes] = root
+        self._position = np.empty(n, np.int64)
+        self._position[self._order] = np.arange(n)
+        rows = self._rows(X)
+        lengths = squared_lengths(rows) if unit else np.empty(0)
+
+        def arrange(sketches: list[Array]) -> None:
+            self._points = _points(start, self._order, rows, lengths, sketches, self._frame.lens.blur)
+            self._tree = Tree(left, right, tile, *bounding_boxes(left, right, tile, self._points.lower, self._points.upper))
+
+        arrange(sketches)
+        if not scan and like is None and view is None:
+            best = self._cheapest([*_SIZES, whole], X, np.random.default_rng(seed))
+            if best != self.sizes:
+                self.sizes = best
+                del self._points  # before the next takes its room
+                arrange(self._sketches(X, best))
+
+    def _rows(self, X: Array) -> Array:
+        """In tile order; X itself where it is that already."""
+        dtype = kernel_dtype(X)
+        ready = type(X) is np.ndarray and X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned
+        keeps = not self._frame.unit or dtype == np.float32
+        if ready and keeps and np.array_equal(self._order, np.arange(len(X))):
+            return X
+        rows = np.empty(X.shape, dtype)
+
+        def put(begin: int) -> None:
+            block = slice(begin, begin + _BLOCK_ROWS)
+            rows[self._position[block]] = as_compared(X[block].astype(dtype, copy=False), self._frame.unit)
+
+        in_parallel(put, range(0, len(X), _BLOCK_ROWS))
+        return rows
+
+    def _sketches(self, X: Array, sizes: Sizes) -> list[Array]:
+        if sizes.fine:
+            return self._frame.sketches(X, *sizes)
+        return [self._frame.whole(X), np.empty((len(X), 0), np.float32)]
+
+    def _known_sketches(self) -> list[Array]:
+        """Of the rows, in their order."""
+        return [_taken(each, self._position) for each in (self._points.sketch, self._points.fine)]
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """Row numbers tile by tile, and so class by class: near ones lie side by side. (n,) int64."""
+        order: NDArray[np.int64] = self._order
+        return order
+
+    def nearest(
+        self,
+        k: int,
+        queries: "Array | Outsiders | Asked | None" = None,
+        *,
+        among: Literal["all", "own class", "other classes"] = "all",
+        within: Array | None = None,
+        progress: Progress = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Squared distances (q, k), ascending, and row numbers (q, k), ties by the lower; infinity and n where there are fewer.
+
+        Parameters
+        ----------
+        queries : (q,) int64, (q, d), Outsiders or Asked, optional
+            Row numbers, each left out of its own neighbours (all rows unless said); or points that are no rows.
+            Points are of the rows' own dtype, from `kernel_dtype`.
+        among : str
+            Which rows are searched; classes not with points alone.
+        within : (q,) float64, optional
+            Squared distances: what is farther is not looked for.
+        """
+        asked = self.asked(queries)
+        n_queries = len(asked.points.ids)
+        found = Found(
+            squared=np.full((n_queries, k), np.inf),
+            index=np.full((n_queries, k), len(self._order), np.int64),
+            radius=np.empty(0),
+            count=np.empty(0, np.int64),
+        )
+        if within is not None:
+            found.squared[:] = within[:, None]
+        self.work = self._search(asked, found, among, progress)
+        return found.squared, found.index
+
+    def count_nearer(self, squared: Array, queries: Array | None = None, *, progress: Progress = None) -> NDArray[np.int64]:
+        """How many rows are nearer to each query than a distance, given by its square (q,); the query itself not counted."""
+        asked = self.asked(queries)
+        found = Found(
+            squared=np.empty((0, 0)),
+            index=np.empty((0, 0), np.int64),
+            radius=np.asarray(squared, np.float64),
+            count=np.zeros(len(asked.points.ids), np.int64),
+        )
+        self.work = self._search(asked, found, "all", progress)
+        count: NDArray[np.int64] = found.count
+        return count
+
+    @property
+    def view(self) -> "View":
+        """How it sees points."""
+        return View(self._frame, self.sizes)
+
+    def asked(self, queries: "Array | Outsiders | Asked | None") -> "Asked":
+        """Queries made ready, to be asked several times; of this index, or of one that it guides."""
+        if isinstance(queries, Asked):
+            return queries
+        if queries is None:
+            return Asked(self._points, self._points.ids, self._codes[self._order[self._points.start[:-1]]])
+        known = self._points
+        if not isinstance(queries, Outsiders) and queries.ndim == 1:
+            at = self._position[queries]
+            sketches, rows, own, codes = [known.sketch[at], known.fine[at]], known.rows[at], queries, self._codes[queries]
+            lengths = known.lengths[at] if self._frame.unit else known.lengths
+        else:
+            if not isinstance(queries, Outsiders):
+                queries = Outsiders(queries, np.full(len(queries), -1), np.zeros(len(queries), np.int64))
+            points, own, codes = queries
+            sketches = self._sketches(points, self.sizes)
+            rows = np.concatenate([as_compared(block, self._frame.unit) for _, block in row_blocks(points)])
+            rows = rows.astype(known.rows.dtype, copy=False)
+            lengths = squared_lengths(rows) if self._frame.unit else known.lengths
+        order, groups, _ = _by_class(codes, sketches[0])
+        start = _pieces(build_tree(sketches[0], order, groups)[3])
+        lengths = lengths[order] if self._frame.unit else lengths
+        points_in_tiles = _points(start, order, rows[order], lengths, sketches, self._frame.lens.blur)
+        return Asked(points_in_tiles, own[order], codes[order[start[:-1]]])
+
+    def _search(self, asked: "Asked", found: Found, among: str, progress: Progress) -> Work:
+        n_tiles = len(asked.classes)
+        known = asked.classes < len(self._root)
+        roots = np.where(known, self._root[np.where(known, asked.classes, 0)], -1)
+        entry = roots if among == "own class" else np.zeros(n_tiles, np.int64)
+        barred = roots if among == "other classes" else np.full(n_tiles, -1)
+        enter = np.flatnonzero(entry >= 0)
+        stop = np.zeros(1, np.uint8)
+
+        def look_up(tiles: Array) -> tuple[int, Array]:
+            desk = make_desk(self._points.sketch.shape[1])
+            points, lens = self._points, self._frame.lens
+            search(points, self._tree, asked.points, asked.own, entry, barred, tiles, lens, found, stop, desk)
+            return len(tiles), desk.work
+
+        threads = working_threads()
+        batches = np.array_split(enter, min(n_tiles, max(32 * threads, n_tiles // 16)))
+        work, done = np.zeros(5, np.int64), 0
+        with (
+            interruptible() as interrupted,
+            reporting(progress, "neighbours", n_tiles) as report,
+            ThreadPoolExecutor(threads) as pool,
+        ):
+            pending = {pool.submit(look_up, tiles) for tiles in batches}
+            while pending:
+                finished, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                if interrupted():
+                    stop[0] = 1
+                    pool.shutdown(cancel_futures=True)
+                    raise KeyboardInterrupt
+                for batch in finished:
+                    n_done, its_work = batch.result()
+                    done, work = done + n_done, work + its_work
+                report(done, "")
+        boxes, tiles, met, survivors, near = work.tolist()
+        return Work(boxes, tiles, met * TILE, survivors, near)
+
+    def _cheapest(self, choices: list[Sizes], X: Array, generator: np.random.Generator) -> Sizes:
+        """Price every size of sketch on a sample of pairs, at the distances to which some queries really have to look."""
+        n, d = X.shape
+        queries = generator.choice(n, min(_PILOT_QUERIES, n), replace=False)
+        points = np.sort(generator.choice(n, min(_PILOT_POINTS, n), replace=False))
+        k = min(_PILOT_K, n - 1)
+        reach = (np.sqrt(self.nearest(k, queries)[0][:, -1:]) * self._frame.scale) ** 2
+        scanned = self.work.scanned / (len(queries) * n)
+        sizes = sorted({size for each in choices if each.fine for size in each})
+        passed = {
+            size: float(((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T <= reach).mean())
+            for size, a, b in zip(
+                sizes, self._frame.sketches(X[queries], *sizes), self._frame.sketches(X[points], *sizes), strict=True
+            )
+        }
+
+        def price(choice: Sizes) -> float:
+            pair: float = scanned * (_PAIR + _COORDINATE * choice.sketch)
+            if not choice.fine:
+                return pair
+            finer, distance = _SURVIVOR + _FINER * choice.fine, _DISTANCE + _FINER * min(d, 2 * TILE)
+            return float(pair + passed[choice.sketch] * finer + passed[choice.fine] * distance)
+
+        return min(choices, key=price)
+
+
+class Asked(NamedTuple):
+    """Queries in tiles; the row that each leaves out, in tile order; each tile's class."""
+
+    points: Points
+    own: Array
+    classes: Array
+
+    def leaving_out(self, own: Array) -> "Asked":
+        """The same, but leaving out other rows, (q,) in the order of the queries."""
+        return self._replace(own=own[self.points.ids])
+
+
+def as_compared(rows: Array, unit: bool) -> Array:
+    """Rows from which distances are taken: as they are; for angles, of a length whose square double precision can hold."""
+    if not unit or rows.dtype == np.float32:
+        return rows
+    scaled: Array = np.ldexp(rows, -np.frexp(np.abs(rows).max(1, keepdims=True))[1])
+    return scaled
+
+
+def _points(start: Array, order: Array, rows: Array, lengths: Array, sketches: list[Array], blur: float) -> Points:
+    """Points from rows that are in tile order, and sketches that are not, which are let go as they are used."""
+    fine = _taken(sketches.pop(), order)
+    sketch = _taken(sketches.pop(), order)
+    tiled, norms, centre, lower, upper, blurs = lay_out_tiles(sketch, start, blur)
+    return Points(start, order, rows, lengths, sketch, fine, tiled, norms, centre, lower, upper, blurs)
+
+
+def _pieces(start: Array) -> Array:
+    """Tiles cut smaller where they are too few to keep all threads at work."""
+    width = min(TILE, max(QUERIES, -(-int(start[-1]) // (4 * working_threads()))))
+    return np.unique(np.concatenate([start, *(np.arange(a, b, width) for a, b in pairwise(start))]))
+
+
+def _taken(array: Array, order: Array) -> Array:
+    """array[order], in parallel; the array itself where that is its order."""
+    if np.array_equal(order, np.arange(len(array))):
+        return array
+    taken = np.empty_like(array)
+
+    def take(begin: int) -> None:
+        block = slice(begin, begin + _BLOCK_ROWS)
+        np.take(array, order[block], 0, taken[block], "clip")
+
+    in_parallel(take, range(0, len(order), _BLOCK_ROWS))
+    return taken
+
+
+def _by_class(codes: Array, sketch: Array) -> tuple[Array, Array, Array]:
+    """Row numbers class by class, where each class begins, and the classes in that sequence: near ones side by side."""
+    counts = np.bincount(codes)
+    if np.count_nonzero(counts) == 1:
+        return np.arange(len(codes)), np.array([0, len(codes)]), codes[:1]
+    present = np.flatnonzero(counts)
+    sums = np.stack([np.bincount(codes, column) for column in sketch.T], 1)
+    sequence = _neighbouring(present, sums[present] / counts[present, None])
+    rank = np.empty(len(counts), np.int64)
+    rank[sequence] = np.arange(len(sequence))
+    return np.argsort(rank[codes], kind="stable"), np.concatenate([[0], np.cumsum(counts[sequence])]), sequence
+
+
+def _neighbouring(classes: Array, means: Array) -> Array:
+    """Halve at the widest coordinate of the means, and each half again."""
+    if len(classes) <= 2:
+        return classes
+    order = np.argsort(means[:, means.var(0).argmax()], kind="stable")
+    halves = order[: len(order) // 2], order[len(order) // 2 :]
+    return np.concatenate([_neighbouring(classes[half], means[half]) for half in halves])
+
+
+def index_bytes(X: Any, q: int, k: int) -> int:
+    """Memory that an index of X and a search for the k nearest of q queries take at most, X itself not counted.
+
+    For each row: the row itself in tile order; its sketch and its finer one, one of them twice while it is put in order, or
+    the whole point twice; 104 bytes of numbers, boxes and norms. The same for each query, if these are not all rows. Beside
+    that the queries' lists, in double precision and as returned.
+    """
+    n, d = X.shape
+    whole = -(-d // 8) * 8
+    largest = 0 if n < _FEW_POINTS or d <= _FEW_FEATURES else max(sketch + 2 * fine for sketch, fine in _SIZES)
+    row = kernel_dtype(X).itemsize * d + 4 * max(2 * whole, largest) + 104
+    return int((n + (q if q != n else 0)) * row + q * (32 * k + 16))

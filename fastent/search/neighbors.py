@@ -1,0 +1,348 @@
+"""Nearest neighbours: exact unless asked otherwise, in double precision where it decides, never -1, NaN or negative."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.cluster import everywhere
+from fastent.arrays.queries import Queries, as_queries
+from fastent.arrays.resolution import resolution_of
+from fastent.arrays.validation import Labels, as_array, as_features, as_labels, in_memory, joined, row_blocks
+from fastent.errors import FastentError
+from fastent.options import choice, shown, whole_number
+from fastent.runtime.memory import budget_bytes, check_fits
+from fastent.runtime.progress import Progress
+from fastent.search.backends import PROPOSERS, chosen_options, propose
+from fastent.search.neighbor_lists import checked_lists, checked_recall, checked_resolution
+
+if TYPE_CHECKING:
+    from fastent.search.exact_index import Work
+
+__all__ = ["Neighbors", "exact_neighbors", "label_codes", "neighbors", "search_distances"]
+
+Array = NDArray[Any]
+Method = Literal["auto", "exact", "flat", "ivf", "hnsw", "torch"]
+
+# faiss and torch rank in single precision by |a|^2 + |b|^2 - 2 ab: so many candidates more are ranked again.
+_SPARE = 16
+# Sums in double precision may be off by less.
+_DOUBLE = 1 + 2.0**-40
+_RECALL_QUERIES = 200
+_METRICS = ("euclidean", "cosine")
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbors:
+    """The k nearest rows of some queries, from `fe.neighbors` or from any search of your own.
+
+    Attributes
+    ----------
+    indices : (q, k) int64
+        Row numbers, the nearest first.
+    distances : (q, k) float32
+        Not squared, >= 0, ascending.
+    queries : (q,) int64 or None
+        The queries' own row numbers, all rows unless given; None for points that are no rows, whose `method` is not "given".
+    n : int
+        How many rows were searched; the largest number in sight unless given.
+    method : str
+        How they were found: a name of your own, or "given".
+    recall : float
+        Share of the true neighbours that were found, in [0, 1]: 1 for an exact search, measured on a sample of the queries for
+        another, NaN for what you bring.
+    work : Work or None
+        What an exact search took.
+    metric : str
+        What the distances are: "euclidean" or "cosine".
+    resolution : (q,) float32 or None
+        The Euclidean distance from each query up to which rounding of the rows could have made two rows of one. From
+        `fe.neighbors` it is that of the rows' precision; None, or one number for all, for what you bring.
+
+    Raises
+    ------
+    FastentError
+        Shapes that do not fit; indices or queries out of range; a neighbour twice in a list, or the query itself; distances
+        that are negative, NaN, infinite, beyond float32 or not ascending. Each with the first row in which it is.
+    """
+
+    indices: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    queries: NDArray[np.int64] | None = None
+    n: int = 0
+    method: str = "given"
+    recall: float = np.nan
+    work: "Work | None" = None
+    metric: Literal["euclidean", "cosine"] = "euclidean"
+    resolution: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.method, str):
+            raise FastentError(f"method={shown(self.method)}: a name is needed, for instance 'given'")
+        choice("metric", self.metric, _METRICS)
+        lists = checked_lists(self.indices, self.distances, self.queries, self.n, own_rows=self.method == "given")
+        checked: dict[str, Any] = dict(zip(("indices", "distances", "queries", "n"), lists, strict=True))
+        checked |= {
+            "recall": checked_recall(self.recall),
+            "resolution": checked_resolution(self.resolution, len(lists[0])),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def _of_search(cls, **fields: Any) -> "Neighbors":
+        """What a search of our own found, all fields by name, as it is: only lists that users bring are checked and copied."""
+        made = object.__new__(cls)
+        for field in dataclasses.fields(cls):
+            object.__setattr__(made, field.name, fields.pop(field.name))
+        assert not fields
+        return made
+
+    @property
+    def k(self) -> int:
+        return int(self.indices.shape[1])
+
+    def subset(self, k: int) -> "Neighbors":
+        """Only the first k neighbours of each query."""
+        k = whole_number("k", k, minimum=1, maximum=self.k)
+        lists = {name: np.ascontiguousarray(getattr(self, name)[:, :k]) for name in ("indices", "distances")}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Neighbors._of_search(**(fields | lists))
+
+    def __repr__(self) -> str:
+        recall = "" if np.isnan(self.recall) or self.recall == 1 else f", recall {self.recall:.4f}"
+        return f"Neighbors({len(self.indices)} queries, k={self.k}, {self.n} rows, {self.method}{recall})"
+
+
+def neighbors(
+    X: Any,
+    k: int = 10,
+    *,
+    queries: Any = None,
+    metric: Literal["euclidean", "cosine"] = "euclidean",
+    method: Method = "auto",
+    memory_budget: int | str | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    nlist: int | None = None,
+    nprobe: int | None = None,
+    hnsw_m: int | None = None,
+    ef_construction: int | None = None,
+    ef_search: int | None = None,
+    client: Any = None,
+    progress: Progress = None,
+) -> Neighbors:
+    """Find the k nearest rows of X, for all rows or for some queries, each row left out of its own list by its number.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+        float16, bfloat16, float32, float64 or integers; any memory order, memory maps, torch on any device, a `fe.open` source.
+        NaN is refused.
+    k : int
+        From 1 to n - 1 (n for points that are no rows).
+    queries : int, (q,) int, or (q, d) array-like, optional
+        A number: that many rows, drawn at random with `seed`. Row numbers. Or other points, from whose lists nothing is left
+        out. All rows unless said.
+    metric : "euclidean" or "cosine"
+        Cosine distance is 1 - cos, in [0, 2]; rows of zeros are refused.
+    method : "auto", "exact", "flat", "ivf", "hnsw" or "torch"
+        "exact" skips what a bound shows to be too far, and picks the bound's size on a sample of the data; where nothing can be
+        skipped it scans all pairs. "auto" is "exact", or "torch" for a tensor on a GPU. "flat" is faiss's scan of all pairs
+        (``pip install '.[faiss]'``), "torch" a blocked matrix product: what these propose is ranked again in double precision,
+        and where single precision leaves open whether something nearer was missed, the exact search decides: the result is
+        that of "exact". "ivf" and "hnsw", faiss's too, look into few places: what they propose is ranked again, equally near
+        rows that they did not propose are missing, and their recall is measured.
+    memory_budget : int or str, optional
+        Bytes, or like "4GiB"; what is available unless said. Rows that do not fit with their index are taken chunk by chunk:
+        the same result.
+    seed : int
+    device : str, optional
+        For "torch": "cpu", "cuda", ...; where X is unless said.
+    nlist, nprobe : int, optional
+        For "ivf": lists (about 4 sqrt(n) unless said), and how many of them a query looks into (16).
+    hnsw_m, ef_construction, ef_search : int, optional
+        For "hnsw": links of a point (16), and how far building (100) and searching (50) look.
+    client : distributed.Client, optional
+        For "exact": a Dask cluster whose workers share the search of a `fe.open` source that all of them can read.
+    progress : bool or callable
+        True for a bar on stderr with an estimate of the time left; or a function of (done, total, message).
+
+    Returns
+    -------
+    Neighbors
+        Distances are computed in double precision from differences of the rows as given; ties are ordered by the lower row
+        number. The same for any number of threads. `docs/exactness.md` says for which values that holds.
+
+    Raises
+    ------
+    FastentError
+        Bad input; too few rows; memory that will not do.
+
+    Examples
+    --------
+    >>> import fastent as fe
+    >>> fe.neighbors([[0.0], [1.0], [3.0], [7.0]], k=2).indices.tolist()
+    [[1, 2], [0, 2], [1, 0], [2, 1]]
+    """
+    from fastent.arrays.ranges import as_wide, check_range
+
+    choice("metric", metric, _METRICS)
+    choice("method", method, ("auto", "exact", *PROPOSERS))
+    seed = whole_number("seed", seed, minimum=0)
+    features = everywhere(as_features(X), client)
+    asked = as_queries(queries, *features.shape, seed=seed)
+    most = len(features) - (asked.rows is not None)
+    if not most:
+        raise FastentError("X has one row, which has no neighbours: pass more rows")
+    k = whole_number("k", k, minimum=1, maximum=most)
+    unit = metric == "cosine"
+    check_range(features, asked.points, unit=unit, client=client)
+    if asked.points is not None:
+        features, points = as_wide(features, asked.points)
+        asked = Queries(None, points)
+    if method == "auto":
+        method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
+    if device is not None and not isinstance(device, str) and type(device).__name__ != "device":
+        raise FastentError(f"device={shown(device)}: a name such as 'cpu' or 'cuda' is needed")
+    given = {"nlist": nlist, "nprobe": nprobe, "hnsw_m": hnsw_m, "ef_construction": ef_construction, "ef_search": ef_search}
+    options = chosen_options(method, given | {"device": device})
+    if method == "torch" and device is None and hasattr(X, "device"):
+        options["device"] = str(X.device)
+    if client is not None and method != "exact":
+        raise FastentError(f"client= is for method='exact', not {method!r}: leave one of the two out")
+    task = _Task(features, asked, k, unit, method, seed, options, progress, client)
+    return (_exact if method == "exact" else _proposed)(task, memory_budget)
+
+
+def label_codes(neighbors: Neighbors, labels: Any, query_labels: Any) -> tuple[Labels, NDArray[np.int64]]:
+    """Codes of the rows and of the queries."""
+    rows = as_labels(labels, n=neighbors.n)
+    if neighbors.queries is not None:
+        if query_labels is not None:
+            raise FastentError("query_labels are for queries that are no rows: these have the rows' labels")
+        return rows, rows.codes[neighbors.queries]
+    if query_labels is None:
+        raise FastentError("the queries are no rows: pass their labels as query_labels")
+    codes, classes = as_labels(as_array(query_labels, "query_labels"), n=len(neighbors.indices), name="query_labels")
+    strange = classes[~np.isin(classes, rows.classes)]
+    if len(strange):
+        raise FastentError(f"query_labels holds {strange[0]!s}, which no row has: drop those queries")
+    return rows, np.searchsorted(rows.classes, classes)[codes]
+
+
+class _Task(NamedTuple):
+    """What is to be searched, checked."""
+
+    X: Array
+    asked: Queries
+    k: int
+    unit: bool
+    method: str
+    seed: int
+    options: dict[str, Any]
+    progress: Progress
+    client: Any
+
+    def check_fits(self, needed: int, budget: int | str | None) -> None:
+        n, d = self.X.shape
+        what = f"the {self.method} search for {self.k} neighbours of {len(self.asked)} queries among {n} x {d} points"
+        check_fits(needed, what, "use fewer queries, or method='exact', which takes the rows chunk by chunk", budget)
+
+    def finished(self, squared: NDArray[np.float64], found: NDArray[np.int64], recall: float, work: Any = None) -> Neighbors:
+        distances = search_distances(squared, self.unit).astype(np.float32)
+        return Neighbors._of_search(
+            indices=found,
+            distances=distances,
+            queries=self.asked.rows,
+            n=len(self.X),
+            method=self.method,
+            recall=recall,
+            work=work,
+            metric="cosine" if self.unit else "euclidean",
+            resolution=None if self.unit else resolution_of(self.X, self.asked.rows, self.asked.points),
+        )
+
+
+def _exact(task: _Task, budget: int | str | None) -> Neighbors:
+    from fastent.search.exact_index import ExactIndex
+    from fastent.search.out_of_core import fits, nearest_by_chunks
+
+    queries: Any = task.asked.points if task.asked.rows is None else task.asked.rows
+    memory = budget_bytes(budget)
+    if task.client is not None or not fits(task.X, len(task.asked), task.k, memory):
+        by_chunks = nearest_by_chunks(
+            task.X, queries, {"all": task.k},
+            unit=task.unit, memory=memory, progress=task.progress, client=task.client,
+        )  # fmt: skip
+        return task.finished(*by_chunks["all"], 1.0)
+    X = in_memory(task.X)
+    index = ExactIndex(X, unit=task.unit, seed=task.seed, n_queries=len(task.asked))
+    if task.asked.rows is not None and np.array_equal(task.asked.rows, np.arange(len(task.X))):
+        queries = None  # all rows in their order, as the index has them in tiles already
+    squared, found = index.nearest(task.k, queries, progress=task.progress)
+    return task.finished(squared, found, 1.0, index.work)
+
+
+def _proposed(task: _Task, budget: int | str | None) -> Neighbors:
+    """Candidates from another library, ranked again; what it may have missed is searched for, or estimated on a sample."""
+    from fastent.kernels.distance import squared_lengths
+    from fastent.kernels.search import rank_candidates
+    from fastent.search.exact_index import ExactIndex, as_compared
+    from fastent.search.sketch import take_frame
+
+    (n, d), asked, k = task.X.shape, task.asked, task.k
+    task.check_fits(16 * n * d + len(asked) * (24 * (k + _SPARE) + 16 * d), budget)
+    X = in_memory(task.X)
+    frame = take_frame(X, n_axes=0, unit=task.unit, seed=task.seed)
+    points = X[asked.rows] if asked.points is None else asked.points
+    own = np.full(len(asked), -1) if asked.rows is None else asked.rows
+    wanted = min(k + _SPARE + 1, n)
+    proposed, beyond = propose(task.method, frame.whole(X, 1), frame.whole(points, 1), wanted, task.seed, task.options)
+    compared = [joined([as_compared(block, task.unit) for _, block in row_blocks(some)]) for some in (X, points)]
+    lengths = [squared_lengths(some) if task.unit else np.empty(0) for some in compared]
+    squared, found = rank_candidates(compared[0], lengths[0], compared[1], lengths[1], own, proposed, k, task.unit)
+
+    def searched(some: Array) -> tuple[Array, Array]:
+        index = ExactIndex(X, unit=task.unit, seed=task.seed, n_queries=len(some))
+        return index.nearest(k, points[some] if asked.rows is None else own[some])
+
+    open_to_doubt = np.isinf(squared[:, -1])  # an index that looks into few places may come back with fewer than k
+    if beyond is not None and wanted < n:
+        lens = frame.lens
+        open_to_doubt |= ~(np.sqrt(squared[:, -1]) * (lens.scale * _DOUBLE) + lens.slack < beyond)
+    doubtful = np.flatnonzero(open_to_doubt)
+    if len(doubtful):
+        squared[doubtful], found[doubtful] = searched(doubtful)
+    if beyond is not None:
+        return task.finished(squared, found, 1.0)
+    sample = np.sort(np.random.default_rng(task.seed).choice(len(points), min(_RECALL_QUERIES, len(points)), replace=False))
+    return task.finished(squared, found, float((squared[sample] <= searched(sample)[0][:, -1:] * _DOUBLE).mean()))
+
+
+def exact_neighbors(
+    found: tuple[Array, Array],
+    queries: NDArray[np.int64],
+    n: int,
+    resolution: NDArray[np.float32] | None = None,
+) -> Neighbors:
+    """Of squared distances and row numbers (q, k), as an exact search among n rows returns them."""
+    squared, index = found
+    return Neighbors._of_search(
+        indices=index,
+        distances=search_distances(squared, False).astype(np.float32),
+        queries=queries,
+        n=n,
+        method="exact",
+        recall=1.0,
+        work=None,
+        metric="euclidean",
+        resolution=resolution,
+    )
+
+
+def search_distances(squared: NDArray[np.float64], unit: bool) -> NDArray[np.float64]:
+    """Distances from the squares that a search returns; between unit rows 1 - cos = |a - b|^2 / 2."""
+    return squared / 2 if unit else np.sqrt(squared)

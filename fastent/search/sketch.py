@@ -1,0 +1,165 @@
+"""The frame in which few coordinates say most of a point, and the sketches of points in it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.validation import unit_rows
+from fastent.kernels.search import Lens
+from fastent.runtime.threads import in_parallel, single_blas_thread
+
+__all__ = ["FINEST", "Frame", "take_frame", "typical_scale"]
+
+Array = NDArray[Any]
+
+# The largest sketch.
+FINEST = 128
+
+# Rows of which the axes are taken, and the scale where that is all.
+_SAMPLE_ROWS, _SCALE_ROWS = 4096, 512
+_BLOCK_ROWS = 512  # in double precision a block and what becomes of it stay in the caches
+# From so many features on, all principal axes cost more than the first ones by random projection.
+_WIDE = 1024
+# Rows of a sample that say where its middle is, and how many times farther from there than half of the sample a row is left
+# out of the frame: it is damaged, or one of so few that seeing the others well is worth more.
+_MIDDLE_ROWS, _FAR = 65, 2.0**10
+# Frames whose points lie within these distances of the origin need no scale.
+_NEAREST, _FARTHEST = 2.0**-20, 2.0**20
+# Single precision holds scales from 2^-120 to 2^120.
+_LARGEST_SCALE = 120
+# Points farther out, in units of the sketch, are drawn in to here, so that squares do not overflow in single precision.
+_REACH = 2.0**60
+# What rounding a sketch to single precision, and the norm of its rest, may do to a point, as shares of its norm: the latter is
+# the root of what two sums of d terms lose in double precision, and is this times the root of d.
+_BLUR, _BLUR_OF_REST = 2.0**-18, 2.0**-26
+# A square in single precision below that of this may have vanished.
+_VANISHED = 2.0**-50
+# What scaling two rows to unit length leaves between their directions and where they are put. Closer ones are not told apart.
+_UNIT_ROUNDING, _CLOSEST_SCALE = 2.0**-47, 2.0**44
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """How rows become points: of unit length or as they are, seen from an origin along axes, and scaled by a power of two.
+
+    Distances between points that lie too far out are shortened, never lengthened: a ball is convex, and moving points to the
+    nearest of its points brings none of them farther from another.
+
+    Attributes
+    ----------
+    unit : bool
+    scale : float
+        A power of two that keeps squares within single precision; 1 unless values are extreme.
+    origin : (d,) float64
+        Of rows, or of rows of unit length.
+    axes : (d, p) float64
+        Orthonormal, p <= 127.
+    """
+
+    unit: bool
+    scale: float
+    origin: NDArray[np.float64]
+    axes: NDArray[np.float64]
+
+    @property
+    def lens(self) -> Lens:
+        slack = _VANISHED + self.unit * _UNIT_ROUNDING * self.scale
+        return Lens(self.scale, slack, self.unit, max(_BLUR, _BLUR_OF_REST * len(self.origin) ** 0.5))
+
+    def sketches(self, X: Array, *sizes: int) -> list[NDArray[np.float32]]:
+        """For each size (n, size): the first size - 1 coordinates, and the norm of the rest."""
+        n, d = X.shape
+        sketches = [np.zeros((n, size), np.float32) for size in sizes]
+        axes = np.ascontiguousarray(self.axes[:, : max(sizes) - 1])
+
+        def fill(begin: int) -> None:
+            block, squared = self._centred(X[begin : begin + _BLOCK_ROWS])
+            here = slice(begin, begin + len(block))
+            coordinates = block @ axes
+            for size, sketch in zip(sizes, sketches, strict=True):
+                kept = coordinates[:, : size - 1]
+                sketch[here, : kept.shape[1]] = kept
+                if kept.shape[1] < d:
+                    # In double precision: single would leave a rest where there is none.
+                    sketch[here, size - 1] = np.sqrt(np.maximum(squared - np.einsum("ij,ij->i", kept, kept), 0))
+
+        in_parallel(fill, range(0, n, _BLOCK_ROWS))
+        return sketches
+
+    def whole(self, X: Array, multiple: int = 8) -> NDArray[np.float32]:
+        """(n, d rounded up to a multiple): the points themselves, which leave out nothing."""
+        points = np.zeros((len(X), -(-X.shape[1] // multiple) * multiple), np.float32)
+
+        def fill(begin: int) -> None:
+            points[begin : begin + _BLOCK_ROWS, : X.shape[1]] = self._centred(X[begin : begin + _BLOCK_ROWS])[0]
+
+        in_parallel(fill, range(0, len(X), _BLOCK_ROWS))
+        return points
+
+    def _centred(self, rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Points (m, d) in double precision, drawn in, and their squared norms (m,)."""
+        rows = np.asarray(rows, np.float64)
+        points = (unit_rows(rows) if self.unit else rows) - self.origin
+        if self.scale != 1:
+            points *= self.scale
+        squared = np.einsum("ij,ij->i", points, points)
+        far = squared > _REACH**2
+        if far.any():
+            points[far] *= (_REACH / np.sqrt(squared[far]))[:, None]
+            squared[far] = np.einsum("ij,ij->i", points[far], points[far])
+        return points, squared
+
+
+def take_frame(X: Array, *, n_axes: int, unit: bool, seed: int) -> Frame:
+    """Principal axes of a sample of the rows. Any frame is exact; this one makes sketches tell points apart early."""
+    sample = _sample(X, unit, seed)
+    origin = sample.mean(0)
+    sample -= origin
+    scale = _scale_of(sample)
+    if unit:
+        scale = min(scale, _CLOSEST_SCALE)
+    with single_blas_thread():  # whatever the number of threads, the same axes, and so the same order of the rows
+        return Frame(unit, scale, origin, _principal_axes(sample * scale, n_axes, seed))
+
+
+def typical_scale(X: Array, *, seed: int = 0) -> float:
+    """The power of two by which the rows of a sample come to distances of about 1; 1 unless values are extreme."""
+    sample = _sample(X, False, seed, _SCALE_ROWS)
+    return _scale_of(sample - sample.mean(0))
+
+
+def _sample(X: Array, unit: bool, seed: int, count: int = _SAMPLE_ROWS) -> NDArray[np.float64]:
+    """Some rows in double precision, without those that are much farther from the middle than half of them."""
+    generator = np.random.default_rng(seed)
+    rows = np.sort(generator.choice(len(X), min(count, len(X)), replace=False))
+    sample = np.asarray(X[rows], np.float64)
+    if unit:
+        sample = unit_rows(sample)
+    middle = np.median(sample[:: -(-len(sample) // _MIDDLE_ROWS)], axis=0)
+    distances = np.linalg.norm(sample - middle, axis=1)
+    apart = distances[distances > 0]
+    return sample[distances <= _FAR * np.median(apart)] if len(apart) else sample
+
+
+def _scale_of(points: NDArray[np.float64]) -> float:
+    farthest = float(np.sqrt(np.einsum("ij,ij->i", points, points).max()))
+    if farthest == 0 or _NEAREST < farthest < _FARTHEST:
+        return 1.0
+    return float(2.0 ** np.clip(-np.frexp(farthest)[1], -_LARGEST_SCALE, _LARGEST_SCALE))
+
+
+def _principal_axes(sample: NDArray[np.float64], n_axes: int, seed: int) -> NDArray[np.float64]:
+    """Orthonormal (d, n_axes), those along which the sample varies most first."""
+    d = sample.shape[1]
+    if n_axes == 0:
+        return np.empty((d, 0))
+    if d <= _WIDE:
+        return np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :n_axes]
+    from sklearn.utils.extmath import randomized_svd
+
+    # Its powers of the data overflow single precision sooner than the data.
+    sample = (sample / max(np.abs(sample).max(), np.finfo(float).tiny)).astype(np.float32)
+    found = randomized_svd(sample, n_axes, n_iter=2, random_state=seed)[2]
+    return np.linalg.qr(found.astype(np.float64).T)[0]  # orthonormal to the last bit

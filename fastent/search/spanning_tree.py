@@ -1,0 +1,108 @@
+"""The Euclidean minimum spanning tree, exact, in memory that grows with the number of points."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.runtime.progress import Progress, reporting
+from fastent.search.exact_index import ExactIndex
+
+__all__ = ["SpanningTree", "minimum_spanning_tree"]
+
+Array = NDArray[Any]
+
+# Neighbours that are known before components start to be searched for each other.
+_NEAR = 8
+
+
+class SpanningTree(NamedTuple):
+    """Edges (n - 1, 2) int64, the lower row number first, and their squared lengths (n - 1,) float64."""
+
+    edges: NDArray[np.int64]
+    squared: NDArray[np.float64]
+
+
+def minimum_spanning_tree(
+    X: Array,
+    *,
+    index: ExactIndex | None = None,
+    lists: tuple[Array, Array] | None = None,
+    seed: int = 0,
+    progress: Progress = None,
+) -> SpanningTree:
+    """Boruvka's rounds: each component takes its shortest edge to another, the largest one may wait.
+
+    Of edges of one length the one with the lower row numbers counts as shorter: then there is one tree, whatever the rounds do.
+    A point's shortest edge to another component is in its list of nearest neighbours, or it is no shorter than the list's last.
+    Only points for which that could still be the component's shortest are searched, and no farther than that.
+
+    Parameters
+    ----------
+    X : (n, d)
+        From `as_features`, finite.
+    index : ExactIndex, optional
+        Of the rows, if there is one.
+    lists : (n, k) float64 and (n, k) int64, optional
+        All rows' nearest neighbours, squared, if they are known.
+    """
+    from fastent.kernels.spanning import nearest_outside, shortest_edges
+
+    n = len(X)
+    if n == 1:
+        return SpanningTree(np.empty((0, 2), np.int64), np.empty(0))
+    if index is None:
+        index = ExactIndex(X, seed=seed)
+    if lists is None:
+        lists = index.nearest(min(_NEAR, n - 1))
+    near, near_index = lists
+    component = np.arange(n)
+    # The nearest point known in another component, and a distance below which there is no other.
+    squared, other = near[:, 0].copy(), near_index[:, 0].copy()
+    known_to = near[:, -1].copy()
+    edges: list[Array] = []
+    lengths: list[Array] = []
+    with reporting(progress, "spanning tree", n) as report:
+        while (n_components := component.max() + 1) > 1:
+            report(n - n_components, f"{n_components} components")
+            nearest_outside(near, near_index, component, squared, other)
+            waits = int(np.bincount(component).argmax())
+            _search_open(X, component, waits, squared, other, known_to, index)
+            chosen = shortest_edges(component, n_components, squared, other)
+            chosen[waits] = n  # it was not searched: what it knows may not be its shortest
+            chosen = chosen[chosen < n]
+            ends = np.sort(np.stack([chosen, other[chosen]], 1), axis=1)
+            ends, first = np.unique(ends, axis=0, return_index=True)
+            edges.append(ends)
+            lengths.append(squared[chosen][first])
+            component = _joined(component, ends)
+    return SpanningTree(np.concatenate(edges), np.concatenate(lengths))
+
+
+def _search_open(
+    X: Array, component: Array, waits: int, squared: Array, other: Array, known_to: Array, index: ExactIndex
+) -> None:
+    """Search for points that know no edge though one may be as short as the shortest that their component knows."""
+    n = len(X)
+    shortest = np.full(component.max() + 1, np.inf)
+    np.minimum.at(shortest, component, squared)
+    unknown = np.flatnonzero((other == n) & (known_to <= shortest[component]) & (component != waits))
+    if not len(unknown):
+        return
+    index = ExactIndex(X, codes=component, like=index)
+    within = shortest[component[unknown]]
+    distance, found = index.nearest(1, unknown, among="other classes", within=within)
+    squared[unknown] = np.where(found[:, 0] < n, distance[:, 0], np.inf)
+    other[unknown] = found[:, 0]
+    known_to[unknown] = np.maximum(known_to[unknown], np.where(found[:, 0] < n, distance[:, 0], within))
+
+
+def _joined(component: Array, ends: Array) -> Array:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    size = component.max() + 1
+    a, b = component[ends].T
+    label = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(size, size)), directed=False)[1]
+    joined: Array = label[component].astype(np.int64)
+    return joined

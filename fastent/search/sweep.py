@@ -1,0 +1,425 @@
+"""Every query meets every row, block by block: one sweep over all pairs, and the reductions that plug into it.
+
+    rows, class by class ---- blocks of rows ---- pairs of blocks ---- squared distances ---- reductions
+
+Where all rows are queries each pair is met once and counts for both its ends. Otherwise rows are read in the order they have,
+each once, so that X may be a memory map far larger than memory. Workers reduce blocks, what they found is added up in the order
+of the blocks: no number depends on how many workers there are.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.cluster import spread
+from fastent.arrays.validation import kernel_dtype, row_blocks
+from fastent.io.result_cache import Unfinished
+from fastent.kernels.pairs import recentre, rounding, square_distances
+from fastent.runtime.progress import Progress, interruptible, reporting
+from fastent.runtime.threads import in_parallel, single_blas_thread, working_threads
+
+__all__ = [
+    "BLOCK_ROWS",
+    "Block",
+    "Desk",
+    "Points",
+    "Reduction",
+    "Side",
+    "SweptQueries",
+    "shared_segments",
+    "sweep",
+    "sweep_bytes",
+    "taken",
+]
+
+Array = NDArray[Any]
+
+BLOCK_ROWS = 1024
+# Rows read at a time, so that their classes make segments of some length.
+_READ_BYTES = 16 << 20
+
+
+class Points(NamedTuple):
+    """What is swept: (n, d) rows, their class codes (n,), their `typical_scale`, classes in all."""
+
+    X: Array
+    codes: NDArray[np.int64]
+    scale: float
+    n_classes: int
+
+
+class Side(NamedTuple):
+    """Some points, class by class.
+
+    ids : (r,) int64
+        Row numbers.
+    place : (r,) int64
+        Their positions among the queries.
+    start : int
+        How many points of the same kind lie on sides before this.
+    rows : (r, d) float32 or float64
+        As they were given.
+    classes : (segments,) int64
+    bounds : (segments + 1,) int64
+        Where each class begins.
+    mean : (d,) float64
+    """
+
+    ids: Array
+    place: Array
+    start: int
+    rows: Array
+    classes: Array
+    bounds: Array
+    mean: Array
+
+
+class Distances(NamedTuple):
+    """Of all pairs of r points and c others, scaled.
+
+    squared : (r, c) float32, or float64 where single precision does not hold them
+        Squared distances, of points that were scaled.
+    norms, other_norms : (r,), (c,)
+        For `share`: what rounding may do to a squared distance is share * (norm + other norm).
+    share : float32 or float64
+    scale : float
+    """
+
+    squared: Array
+    norms: Array
+    other_norms: Array
+    share: Any
+    scale: float
+
+    def scaled(self, squared: Array) -> Array:
+        """Squared distances of the rows as they were given, (any,) float64, in the units and the precision of the block."""
+        with np.errstate(over="ignore"):  # none of the block's comes near what overflows
+            return ((np.sqrt(squared) * self.scale) ** 2).astype(self.squared.dtype)
+
+
+class Block(NamedTuple):
+    """All pairs of two sides.
+
+    mirrored : bool
+        Whether the columns are queries too, which meet these rows only here.
+    """
+
+    distances: Distances
+    rows: Side
+    columns: Side
+    mirrored: bool
+
+
+class Desk:
+    """Where one thread measures distances between blocks of at most `BLOCK_ROWS` points; the next block overwrites the last."""
+
+    def __init__(self, features: int, scale: float) -> None:
+        self.features, self.scale = features, scale
+        self._rows = [np.empty((BLOCK_ROWS, features), np.float32) for _ in range(2)]
+        self._norms = [np.empty(BLOCK_ROWS, np.float32) for _ in range(2)]
+        self._squared = np.empty(BLOCK_ROWS**2, np.float32)
+
+    def measure(self, rows: Array, others: Array, origin: Array | None = None) -> Distances:
+        """Seen from a point between both blocks, halfway between their means unless said."""
+        if origin is None:
+            origin = (rows.mean(0, dtype=np.float64) + others.mean(0, dtype=np.float64)) / 2
+        r, c = len(rows), len(others)
+        room = (
+            self._rows[0][:r],
+            self._rows[1][:c],
+            self._norms[0][:r],
+            self._norms[1][:c],
+            self._squared[: r * c].reshape(r, c),
+        )
+        return self._measured(rows, others, origin, *room) or self._in_double(rows, others, origin)
+
+    def _in_double(self, rows: Array, others: Array, origin: Array) -> Distances:
+        r, c = len(rows), len(others)
+        room = np.empty((r, self.features)), np.empty((c, self.features)), np.empty(r), np.empty(c), np.empty((r, c))
+        found = self._measured(rows.astype(np.float64), others.astype(np.float64), origin, *room)
+        assert found is not None
+        return found
+
+    def _measured(
+        self, rows: Array, others: Array, origin: Array, a: Array, b: Array, norms: Array, other_norms: Array, squared: Array
+    ) -> Distances | None:
+        """In the precision of the room that is given; None where that is single and will not do."""
+        scale, single = squared.dtype.type(self.scale), squared.dtype == np.float32
+        origin = origin.astype(rows.dtype)
+        held = recentre(rows, origin, scale, a, norms) & recentre(others, origin, scale, b, other_norms)
+        if single and not held:
+            return None
+        np.matmul(a, b.T, out=squared)
+        lost = square_distances(squared, norms, other_norms, rows, others, scale)
+        if single and lost:
+            return None
+        share = squared.dtype.type(rounding(self.features, squared.dtype))
+        return Distances(squared, norms, other_norms, share, self.scale)
+
+
+class Reduction(Protocol):
+    def reduce(self, block: Block) -> Any:
+        """What a block holds; called by any thread."""
+
+    def add(self, rows: Side, columns: Side, mirrored: bool, part: Any) -> None:
+        """Add what `reduce` returned; called block after block."""
+
+    def state(self) -> dict[str, Array]:
+        """The arrays that are added to, themselves; asked for where no block is being reduced."""
+
+    def where(self, side: Side) -> Any:
+        """Where in each of these arrays lies what belongs to the queries of a side."""
+
+
+class SweptQueries:
+    """What is found of queries lies as they are swept, so that a block adds to one piece; `by_query` is the way back."""
+
+    def __init__(self, n_queries: int) -> None:
+        self.place = np.full(n_queries, -1)
+
+    def piece(self, side: Side) -> slice:
+        """Where what belongs to a side lies; notes whose that is."""
+        piece = slice(side.start, side.start + len(side.place))
+        self.place[piece] = side.place
+        return piece
+
+    def by_query(self, array: Array, axis: int = -1) -> Array:
+        """A copy whose axis of length q is in the order of the queries."""
+        result = np.empty_like(array)
+        np.moveaxis(result, axis, 0)[self.place] = np.moveaxis(array, axis, 0)
+        return result
+
+
+def sweep(
+    points: Points,
+    queries: "NDArray[np.int64] | Points | None",
+    reductions: Sequence[Reduction],
+    *,
+    within_classes: bool = False,
+    order: NDArray[np.int64] | None = None,
+    progress: Progress = None,
+    description: str = "all pairs",
+    unfinished: Unfinished | None = None,
+    client: Any = None,
+) -> None:
+    """Let every query meet every row of X, itself included.
+
+    Parameters
+    ----------
+    queries : (q,) int64, or Points, optional
+        Row numbers, or other points (of the same scale); all rows unless said.
+    within_classes : bool
+        Leave out blocks that have no class on both sides.
+    order : (n,) int64, optional
+        Where all rows are queries: row numbers, class by class, best with near ones side by side.
+    unfinished : Unfinished, optional
+        Where the reductions' state is kept on the way, and taken up from.
+    client : distributed.Client, optional
+        Whose workers take a side of the queries each; not where all rows are queries.
+    """
+    unfinished = Unfinished() if unfinished is None else unfinished
+    if client is not None and queries is not None:
+        _spread_sides(points, queries, reductions, within_classes, progress, description, unfinished, client)
+        return
+    if queries is None:
+        blocks, total = _mirrored(points, order)
+    else:
+        blocks, total = _streamed(points, _query_sides(points, queries))
+    _go_through(blocks, total, reductions, points, within_classes, progress, description, unfinished)
+
+
+def _spread_sides(
+    points: Points,
+    queries: "NDArray[np.int64] | Points",
+    reductions: Sequence[Reduction],
+    within_classes: bool,
+    progress: Progress,
+    description: str,
+    unfinished: Unfinished,
+    client: Any,
+) -> None:
+    sides = _query_sides(points, queries)
+    kept, begin = unfinished.kept(), 0
+    if kept is not None:
+        begin = int(kept["sides"])
+        _restore(reductions, kept)
+    work = partial(_one_side, points, queries, reductions, within_classes)
+    with interruptible() as interrupted, reporting(progress, description, len(sides)) as report:
+        for number, found in enumerate(spread(client, work, range(begin, len(sides))), begin):
+            for i, reduction in enumerate(reductions):
+                place = reduction.where(sides[number])
+                for name, array in reduction.state().items():
+                    array[place] = found[f"{i}/{name}"]
+            report(number + 1, "")
+            if unfinished.due or number + 1 == len(sides):
+                unfinished.keep(_state(reductions) | {"sides": np.array(number + 1)})
+            if interrupted():
+                raise KeyboardInterrupt
+
+
+def _one_side(
+    points: Points, queries: Any, reductions: Sequence[Reduction], within_classes: bool, number: int
+) -> dict[str, Array]:
+    """What one side of the queries finds among all rows."""
+    reductions = deepcopy(reductions)  # tasks of one process are given the same objects
+    side = _query_sides(points, queries)[number]
+    blocks, total = _streamed(points, [side])
+    _go_through(blocks, total, reductions, points, within_classes, None, "", Unfinished())
+    return {name: array[reductions[int(name.split("/")[0])].where(side)] for name, array in _state(reductions).items()}
+
+
+def _state(reductions: Sequence[Reduction]) -> dict[str, Array]:
+    return {f"{i}/{name}": array for i, each in enumerate(reductions) for name, array in each.state().items()}
+
+
+def _restore(reductions: Sequence[Reduction], kept: dict[str, Array]) -> None:
+    for name, array in _state(reductions).items():
+        array[...] = kept[name]
+
+
+def _go_through(
+    blocks: Iterator[tuple[Side, Side, bool]],
+    total: int,
+    reductions: Sequence[Reduction],
+    points: Points,
+    within_classes: bool,
+    progress: Progress,
+    description: str,
+    unfinished: Unfinished,
+) -> None:
+    if within_classes:
+        blocks = (block for block in blocks if np.intersect1d(block[0].classes, block[1].classes).size)
+    desks = threading.local()
+
+    def reduce(rows: Side, columns: Side, mirrored: bool) -> list[Any]:
+        if not hasattr(desks, "own"):
+            desks.own = Desk(points.X.shape[1], points.scale)
+        block = Block(desks.own.measure(rows.rows, columns.rows, (rows.mean + columns.mean) / 2), rows, columns, mirrored)
+        return [reduction.reduce(block) for reduction in reductions]
+
+    threads = working_threads()
+    with (
+        interruptible() as interrupted,
+        reporting(progress, description, total) as report,
+        single_blas_thread(),
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        pending: deque[tuple[Side, Side, bool, Future[list[Any]]]] = deque()
+        added = done = 0
+        kept = unfinished.kept()
+        if kept is not None:
+            added = int(kept["added"])
+            done = sum(len(rows.ids) * len(columns.ids) for rows, columns, _ in islice(blocks, added))
+            _restore(reductions, kept)
+
+        def submit(how_many: int) -> None:
+            for rows, columns, mirrored in islice(blocks, how_many):
+                pending.append((rows, columns, mirrored, pool.submit(reduce, rows, columns, mirrored)))
+
+        def keep() -> None:
+            unfinished.keep(_state(reductions) | {"added": np.array(added)})
+
+        submit(3 * threads)
+        while pending:
+            rows, columns, mirrored, future = pending.popleft()
+            parts = future.result()
+            if not unfinished.due:  # else what is under way comes to its end first
+                submit(1)
+            for reduction, part in zip(reductions, parts, strict=True):
+                reduction.add(rows, columns, mirrored, part)
+            done, added = done + len(rows.ids) * len(columns.ids), added + 1
+            report(done, "")
+            if not pending and unfinished.due:
+                keep()
+                submit(3 * threads)
+            if interrupted():
+                pool.shutdown(cancel_futures=True)
+                raise KeyboardInterrupt
+        keep()
+
+
+def shared_segments(side: Side, other: Side) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where a class lies that both sides have, from and to: in the one, in the other."""
+    for s, t in zip(*np.intersect1d(side.classes, other.classes, return_indices=True)[1:], strict=True):
+        yield (side.bounds[s], side.bounds[s + 1]), (other.bounds[t], other.bounds[t + 1])
+
+
+def sweep_bytes(X: Array, n_queries: int) -> int:
+    """Memory that a sweep takes at most, what the reductions keep not counted."""
+    d, item = X.shape[1], kernel_dtype(X).itemsize
+    blocks = 2 * working_threads() * BLOCK_ROWS * (4 * BLOCK_ROWS + 2 * (4 + item) * d)
+    return int(n_queries * (item * d + 32) + blocks + 4 * _READ_BYTES)
+
+
+def _mirrored(points: Points, order: NDArray[np.int64] | None) -> tuple[Iterator[tuple[Side, Side, bool]], int]:
+    if order is None:
+        order = np.argsort(points.codes, kind="stable")
+    sides = _sides(_rows(points, order), points.codes[order], order, order)
+
+    def blocks() -> Iterator[tuple[Side, Side, bool]]:
+        yield from ((side, side, False) for side in sides)
+        # Blocks that are reduced at the same time have no side in common that both would wait for.
+        for offset in range(1, len(sides)):
+            for rows, columns in zip(sides, sides[offset:], strict=False):
+                yield rows, columns, True
+
+    return blocks(), sum(len(a.ids) * len(b.ids) for i, a in enumerate(sides) for b in sides[i:])
+
+
+def _query_sides(points: Points, queries: "NDArray[np.int64] | Points") -> list[Side]:
+    asked, rows = (queries, np.arange(len(queries.X))) if isinstance(queries, Points) else (points, queries)
+    place = np.argsort(asked.codes[rows], kind="stable")
+    rows = rows[place]
+    return _sides(_rows(asked, rows), asked.codes[rows], np.full(len(rows), -1) if asked is queries else rows, place)
+
+
+def _streamed(points: Points, sides: list[Side]) -> tuple[Iterator[tuple[Side, Side, bool]], int]:
+    def blocks() -> Iterator[tuple[Side, Side, bool]]:
+        for start, read in row_blocks(points.X, block_bytes=_READ_BYTES):
+            for begin in range(0, len(read), 8 * BLOCK_ROWS):
+                part = read[begin : begin + 8 * BLOCK_ROWS]
+                ids = np.arange(start + begin, start + begin + len(part))
+                order = np.argsort(points.codes[ids], kind="stable")
+                for columns in _sides(part[order], points.codes[ids[order]], ids[order], ids[order]):
+                    for side in sides:
+                        yield side, columns, False
+
+    return blocks(), sum(len(side.ids) for side in sides) * len(points.X)
+
+
+def taken(points: Points, ids: Array) -> Array:
+    """Some rows as kernels take them."""
+    return points.X[ids].astype(kernel_dtype(points.X), copy=False)
+
+
+def _rows(points: Points, ids: Array) -> Array:
+    """The same in parallel."""
+    rows = np.empty((len(ids), points.X.shape[1]), kernel_dtype(points.X))
+
+    def take(begin: int) -> None:
+        block = slice(begin, begin + BLOCK_ROWS)
+        rows[block] = taken(points, ids[block])
+
+    in_parallel(take, range(0, len(ids), BLOCK_ROWS))
+    return rows
+
+
+def _sides(rows: Array, codes: Array, ids: Array, place: Array) -> list[Side]:
+    """Cut points that lie class by class into blocks of about the same size."""
+    n_blocks = max(1, -(-len(rows) // BLOCK_ROWS), min(8, len(rows) // 64))
+    sides = []
+    for part in np.array_split(np.arange(len(rows)), n_blocks):
+        here = slice(part[0], part[-1] + 1)
+        starts = np.flatnonzero(np.diff(codes[here], prepend=-1))
+        bounds = np.append(starts, len(part))
+        mean = rows[here].mean(0, dtype=np.float64)
+        sides.append(Side(ids[here], place[here], int(part[0]), rows[here], codes[here][starts], bounds, mean))
+    return sides

@@ -1,0 +1,271 @@
+"""How complex the border between classes is: the neighbourhood measures of Lorena et al., for any number of classes."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.ranges import check_range
+from fastent.arrays.validation import Labels, as_features, as_labels, bytes_in_memory, in_memory, kernel_dtype
+from fastent.options import whole_number
+from fastent.runtime.memory import check_fits
+from fastent.runtime.progress import Progress
+from fastent.search.exact_index import ExactIndex, index_bytes
+from fastent.search.sketch import typical_scale
+from fastent.search.spanning_tree import SpanningTree, minimum_spanning_tree
+from fastent.search.sweep import Block, Points, Side, SweptQueries, shared_segments, sweep, sweep_bytes
+from fastent.statistics.geometry import AboutMeans, ClassMoments, about_means, centred_means, moments_of
+from fastent.statistics.hyperspheres import Spheres, spheres
+from fastent.statistics.intervals import Estimate, sample_mean, sample_share
+from fastent.statistics.margins import Margins, margins_from
+from fastent.statistics.remarks import Noted, Remark, one_point
+
+__all__ = [
+    "INTERPOLATED",
+    "Complexity",
+    "LocalSets",
+    "complexity",
+    "complexity_from",
+    "fisher_complexity",
+    "interpolated_points",
+]
+
+Array = NDArray[Any]
+
+# At most so many points are made up for N4.
+INTERPOLATED = 10_000
+# Neighbours from which the spanning tree starts.
+_NEAR = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Complexity(Noted):
+    """Seven measures of how hard the classes are to tell apart, each in [0, 1], 0 where that is easiest.
+
+    Measures that need all rows are NaN, and their arrays None, where only some were asked.
+
+    Attributes
+    ----------
+    n1 : float
+        Share of points on an edge of the minimum spanning tree that joins two classes.
+    n2 : float
+        r / (1 + r), r = sum of hits / sum of misses.
+    n3 : float
+        Leave-one-out error of the nearest neighbour.
+    n4 : float
+        Error of the nearest neighbour on points made up between random pairs of a class.
+    t1 : float
+        Spheres that cover all points / points. Each point has one, as large as the other classes let it be; from the largest
+        down, those whose centre lies in one that is kept are not needed.
+    lsc : float
+        1 - mean share of points that are nearer than the nearest other class, the point itself among them.
+    f1 : float
+        1 / (1 + the largest ratio over features of between-class to within-class scatter).
+    border : (n,) bool or None
+        The points that N1 counts.
+    radius : (n,) float64 or None
+        Of each point's sphere.
+    absorbed : (n,) bool or None
+        Whether a larger sphere holds its centre.
+    local_set : (q,) int64
+        How many points are nearer than the nearest of another class, the point itself among them unless that is at 0.
+    intervals : dict of Estimate
+        For "n2", "n3", "n4" and "lsc". For n4 over the pairs that might have been drawn, for the others over all rows.
+    notes : tuple of str
+        Classes with one point, why N2 is NaN, whether its interval may be too narrow.
+
+    References
+    ----------
+    Lorena et al., "How complex is your classification problem? A survey on measuring classification complexity", 2019.
+    Ho and Basu, "Complexity measures of supervised classification problems", 2002 (N1, N2, N3, T1, F1).
+    Leyva, Gonzalez, Perez, "A set of complexity measures designed for applying meta-learning to instance selection",
+    2015 (LSC).
+    """
+
+    n1: float
+    n2: float
+    n3: float
+    n4: float
+    t1: float
+    lsc: float
+    f1: float
+    border: NDArray[np.bool_] | None
+    radius: NDArray[np.float64] | None
+    absorbed: NDArray[np.bool_] | None
+    local_set: NDArray[np.int64]
+    intervals: dict[str, Estimate]
+    remarks: tuple[Remark, ...] = ()
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name} {getattr(self, name):.4f}" for name in ("n1", "n2", "n3", "n4", "t1", "lsc", "f1"))
+        return f"Complexity({values})"
+
+
+def complexity(
+    X: Any, labels: Any, *, memory_budget: int | str | None = None, seed: int = 0, progress: Progress = None
+) -> Complexity:
+    """Measure how complex the border between the classes is, exactly, from all rows.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+        Any real dtype and memory order; Euclidean distances. Scale features first if their units differ.
+    labels : array-like (n,)
+        Two classes or more.
+    memory_budget : int or str, optional
+        Bytes, or like "4GiB"; what is available unless said.
+    seed : int
+        Of the pairs between which N4 makes up points, as many as there are rows, 10,000 at most.
+    progress : bool or callable
+
+    Raises
+    ------
+    FastentError
+        Bad input; one class only; memory that will not do.
+
+    Examples
+    --------
+    >>> import fastent as fe
+    >>> fe.complexity([[0.0], [1.0], [3.0], [7.0]], ["a", "a", "b", "b"]).n1
+    0.5
+    """
+    seed = whole_number("seed", seed, minimum=0)
+    features = as_features(X)
+    n, d = features.shape
+    coded = as_labels(labels, n=n, minimum_classes=2)
+    codes, n_classes = coded.codes, len(coded.classes)
+    check_fits(
+        index_bytes(features, n, _NEAR) + sweep_bytes(features, n) + bytes_in_memory(features),
+        f"the complexity of {n} x {d} points",
+        "measure a subset of the rows",
+        memory_budget,
+    )
+    features = in_memory(features)
+    check_range(features)
+    index = ExactIndex(features, codes=codes, seed=seed)
+    rows = np.arange(n)
+    hits = index.nearest(1, among="own class", progress=progress)
+    misses = index.nearest(1, among="other classes", progress=progress)
+    found = margins_from(rows, hits, misses, coded, unit=False)
+    tree = minimum_spanning_tree(
+        features, index=index, lists=index.nearest(min(_NEAR, n - 1), progress=progress), progress=progress
+    )
+    between = interpolated_points(features, codes, seed)
+    wrong = codes[index.nearest(1, between.X)[1][:, 0]] != between.codes
+    points = Points(features, codes, typical_scale(features), n_classes)
+    local_sets = LocalSets(points, misses[0][:, 0])
+    sweep(points, None, [local_sets], within_classes=True, progress=progress, description="local sets")
+    moments = moments_of(features, codes, n_classes, normalize=False)
+    f1 = fisher_complexity(moments, about_means(features, codes, moments))
+    return complexity_from(points, coded, found, local_sets, wrong, f1, tree, spheres(points, found))
+
+
+def complexity_from(
+    points: Points,
+    labels: Labels,
+    found: Margins,
+    local_sets: "LocalSets",
+    wrong: Array,
+    f1: float,
+    tree: SpanningTree | None,
+    covering: Spheres | None,
+) -> Complexity:
+    n = len(points.X)
+    border = None
+    if tree is not None:
+        border = np.zeros(n, bool)
+        border[tree.edges[np.ptp(points.codes[tree.edges], axis=1) > 0]] = True
+    counts = np.bincount(labels.codes, minlength=len(labels.classes))
+    # A local set is within its class.
+    empty = sample_mean(1 - local_sets.count / n, n, least=1 - counts.max() / n, most=1)
+    intervals = {
+        "n2": found.intervals["n2"],
+        "n3": found.intervals["n3"],
+        "n4": sample_share(wrong, math.inf),
+        "lsc": empty,
+    }
+    return Complexity(
+        n1=math.nan if border is None else float(border.mean()),
+        n2=found.n2,
+        n3=found.n3,
+        n4=intervals["n4"].value,
+        t1=math.nan if covering is None else float(1 - covering.absorbed.mean()),
+        lsc=empty.value,
+        f1=f1,
+        border=border,
+        radius=None if covering is None else covering.radius,
+        absorbed=None if covering is None else covering.absorbed,
+        local_set=local_sets.count,
+        intervals=intervals,
+        remarks=(*found.remarks, *one_point(labels.classes, counts, "n4 has nothing to interpolate there")),
+    )
+
+
+class LocalSets:
+    """How many points are nearer to each query than its nearest of another class: a reduction of the sweep.
+
+    All of those are of its own class: blocks without a class on both sides may be left out.
+    """
+
+    def __init__(self, points: Points, squared_misses: Array) -> None:
+        self._limits = squared_misses
+        self._swept = SweptQueries(len(squared_misses))
+        self._count = np.zeros(len(squared_misses), np.int64)
+
+    def reduce(self, block: Block) -> tuple[Array, Array]:
+        from fastent.kernels.pairs import count_nearer, count_nearer_down
+
+        rows, columns = block.rows, block.columns
+        across = np.zeros(len(rows.ids), np.int64)
+        down = np.zeros(len(columns.ids) * block.mirrored, np.int64)
+        found = block.distances
+        pairs = found.squared, found.norms, found.other_norms, found.share, rows.rows, columns.rows
+        limits = self._limits[rows.place]
+        limits_down = self._limits[columns.place] if block.mirrored else limits
+        scaled, scaled_down = found.scaled(limits), found.scaled(limits_down)
+        for here, there in shared_segments(rows, columns):
+            count_nearer(*pairs, here, there, limits, scaled, across)
+            if block.mirrored:
+                count_nearer_down(*pairs, here, there, limits_down, scaled_down, down)
+        return across, down
+
+    def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array]) -> None:
+        across, down = part
+        self._count[self._swept.piece(rows)] += across
+        if mirrored:
+            self._count[self._swept.piece(columns)] += down
+
+    def state(self) -> dict[str, Array]:
+        return {"count": self._count, "place": self._swept.place}
+
+    def where(self, side: Side) -> Any:
+        return self._swept.piece(side)
+
+    @property
+    def count(self) -> NDArray[np.int64]:
+        """Of each query, (q,) int64."""
+        count: NDArray[np.int64] = self._swept.by_query(self._count)
+        return count
+
+
+def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> Points:
+    """Points between random pairs of a class, as many as there are rows up to `INTERPOLATED`, and their codes."""
+    generator = np.random.default_rng(seed)
+    count = min(len(X), INTERPOLATED)
+    first = np.sort(generator.choice(len(X), count, replace=False))
+    order = np.argsort(codes, kind="stable")
+    start, size = np.searchsorted(codes[order], codes[first]), np.bincount(codes)[codes[first]]
+    second = order[start + generator.integers(0, size)]
+    share = generator.random((count, 1))
+    made_up = (1 - share) * np.asarray(X[first], np.float64) + share * np.asarray(X[second], np.float64)
+    return Points(made_up.astype(kernel_dtype(X)), codes[first], 1.0, 0)
+
+
+def fisher_complexity(moments: ClassMoments, about: AboutMeans) -> float:
+    """F1, from the scatter of each feature between and within classes."""
+    between = moments.counts @ centred_means(moments.apart, moments.counts) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(between > 0, between / about.features, 0.0)
+    return float(1 / (1 + ratio.max()))

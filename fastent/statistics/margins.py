@@ -1,0 +1,228 @@
+"""Distances to the nearest point of the same class and of another, exact for every point."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.cluster import everywhere
+from fastent.arrays.queries import query_rows
+from fastent.arrays.ranges import check_range
+from fastent.arrays.validation import Labels, as_features, as_labels, in_memory
+from fastent.options import choice, whole_number
+from fastent.runtime.memory import budget_bytes
+from fastent.runtime.progress import Progress
+from fastent.search.neighbors import search_distances
+from fastent.statistics.intervals import Estimate, influences, ratio_of_means, sample_mean, sample_share
+from fastent.statistics.remarks import Noted, Remark, few_or_skewed, listed, one_point
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Found", "Margins", "margins", "margins_from"]
+
+Found = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Margins(Noted):
+    """Hits, misses and what follows from them. A point that is alone in its class has no hit: NaN, and not in the means.
+
+    Attributes
+    ----------
+    queries : (q,) int64
+        Row numbers.
+    hit, miss : (q,) float64
+        Distance to the nearest other point of the same class, and to the nearest of another class, >= 0.
+    hit_index, miss_index : (q,) int64
+        Which points these are, ties by the lower row number; n where there is no hit.
+    margin : (q,) float64
+        (miss - hit) / 2, the hypothesis margin (Crammer et al. 2002).
+    relative : (q,) float64
+        (miss - hit) / (miss + hit), in [-1, 1]; 0 / 0 is 0.
+    n2 : float
+        r / (1 + r), r = sum of hits / sum of misses (Lorena et al. 2019), in [0, 1]; NaN where both are 0.
+    n3 : float
+        Share of points whose nearest other point has another label, ties by the lower row number, in [0, 1].
+    alone : int
+        How many of the queries are alone in their class.
+    intervals : dict of Estimate
+        For "margin", "relative", "n2" and "n3": value, standard error and 95 % interval over all rows, for queries that are a
+        random sample of them; for "margin" and "n2" of 50 at least. Without error where every row was a query, and only there.
+    notes : tuple of str
+        Classes with one point; why a mean is NaN, or its interval may be too narrow.
+    """
+
+    queries: NDArray[np.int64]
+    hit: NDArray[np.float64]
+    miss: NDArray[np.float64]
+    hit_index: NDArray[np.int64]
+    miss_index: NDArray[np.int64]
+    margin: NDArray[np.float64]
+    relative: NDArray[np.float64]
+    n2: float
+    n3: float
+    alone: int
+    intervals: dict[str, Estimate]
+    remarks: tuple[Remark, ...] = ()
+
+    def plot(self, labels: Any = None, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
+        """Draw how relative margins are distributed, with matplotlib: median, middle half and middle nine tenths.
+
+        Parameters
+        ----------
+        labels : array-like (n,), optional
+            Of all rows, for a line for each class; of more than 25 those with the least medians are shown.
+        ax : matplotlib Axes, optional
+            What to draw on; a new figure unless said.
+
+        Raises
+        ------
+        FastentError
+            Labels of too few rows.
+        """
+        from fastent.plots.classes import draw_margins
+        from fastent.plots.figure import axes_of
+
+        figure, axes = axes_of(ax)
+        draw_margins(axes, self, labels)
+        return figure, axes
+
+    def __repr__(self) -> str:
+        mean = self.intervals["relative"].value
+        return f"Margins({len(self.hit)} queries, relative margin {mean:.4f}, n2 {self.n2:.4f}, n3 {self.n3:.4f})"
+
+
+def margins(
+    X: Any,
+    labels: Any,
+    *,
+    queries: Any = None,
+    metric: Literal["euclidean", "cosine"] = "euclidean",
+    memory_budget: int | str | None = None,
+    seed: int = 0,
+    client: Any = None,
+    progress: Progress = None,
+) -> Margins:
+    """Find the nearest point of the same class and of another class, for all rows or for some.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+        As for `fe.neighbors`.
+    labels : array-like (n,)
+        Two classes or more.
+    queries : int or (q,) int, optional
+        A number: that many rows, drawn at random with `seed`. Or row numbers. All rows unless said.
+    metric : "euclidean" or "cosine"
+    memory_budget, seed, client, progress
+        As for `fe.neighbors`.
+
+    Raises
+    ------
+    FastentError
+        Bad input; one class only; memory that will not do.
+
+    References
+    ----------
+    Crammer et al., "Margin analysis of the LVQ algorithm", 2002.
+    Lorena et al., "How complex is your classification problem?", 2019.
+
+    Examples
+    --------
+    >>> import fastent as fe
+    >>> fe.margins([[0.0], [1.0], [3.0], [7.0]], ["a", "a", "b", "b"]).margin.tolist()
+    [1.0, 0.5, -1.0, 1.0]
+    """
+    from fastent.search.exact_index import ExactIndex
+    from fastent.search.out_of_core import fits, nearest_by_chunks
+    from fastent.search.top_k import Among
+
+    choice("metric", metric, ("euclidean", "cosine"))
+    seed = whole_number("seed", seed, minimum=0)
+    features = everywhere(as_features(X), client)
+    n, d = features.shape
+    coded = as_labels(labels, n=n, minimum_classes=2)
+    codes = coded.codes
+    rows = query_rows(queries, n, d, seed=seed, what="margins")
+    unit = metric == "cosine"
+    check_range(features, unit=unit, client=client)
+    memory = budget_bytes(memory_budget)
+    asked = np.arange(n) if rows is None else rows
+    among: tuple[Among, ...] = ("own class", "other classes")
+    if client is None and fits(features, len(asked), 2, memory):
+        index = ExactIndex(in_memory(features), codes=codes, unit=unit, seed=seed)
+        hits, misses = (index.nearest(1, rows, among=each, progress=progress) for each in among)
+    else:
+        found = nearest_by_chunks(
+            features, asked, dict.fromkeys(among, 1), codes=codes, unit=unit, memory=memory, progress=progress, client=client
+        )
+        hits, misses = (found[each] for each in among)
+    return margins_from(asked, hits, misses, coded, unit)
+
+
+def margins_from(rows: NDArray[np.int64], hits: Found, misses: Found, labels: Labels, unit: bool) -> Margins:
+    """Margins of some rows, from squared distances (q, 1) and indices (q, 1) of their hits and misses, and labels of all."""
+    (near, near_index), (other, other_index) = hits, misses
+    hit_index, miss_index = near_index[:, 0], other_index[:, 0]
+    missed = ((other < near) | ((other == near) & (other_index < near_index)))[:, 0]
+    hit = search_distances(np.where(np.isinf(near), np.nan, near)[:, 0], unit)
+    miss = search_distances(other[:, 0], unit)
+    with np.errstate(invalid="ignore"):
+        relative = np.where(hit + miss == 0, 0.0, (miss - hit) / (miss + hit))
+    margin = (miss - hit) / 2
+    # Rows that were drawn more than once were drawn independently.
+    n = len(labels.codes) if len(np.unique(rows)) == len(rows) else np.inf
+    intervals = {
+        # A mislabelled point has hit and miss exchanged.
+        "margin": sample_mean(margin, n, others=-margin),
+        "relative": sample_mean(relative, n, least=-1, most=1),
+        "n2": ratio_of_means(hit, miss, n),
+        "n3": sample_share(missed, n),
+    }
+    return Margins(
+        queries=rows,
+        hit=hit,
+        miss=miss,
+        hit_index=hit_index,
+        miss_index=miss_index,
+        margin=margin,
+        relative=relative,
+        n2=intervals["n2"].value,
+        n3=intervals["n3"].value,
+        alone=int(np.isnan(hit).sum()),
+        intervals=intervals,
+        remarks=tuple(_remarks(rows, hit, miss, labels, intervals)),
+    )
+
+
+def _remarks(
+    rows: NDArray[np.int64],
+    hit: NDArray[np.float64],
+    miss: NDArray[np.float64],
+    labels: Labels,
+    intervals: dict[str, Estimate],
+) -> Iterator[Remark]:
+    codes, classes = labels
+    alone = np.isnan(hit)
+    if alone.any():
+        counts = np.bincount(codes, minlength=len(classes))
+        left_out = "margin, relative and n2 leave the point out, for it has no hit, and n3 counts it as an error"
+        yield from one_point(classes, counts, left_out)
+    if alone.all():
+        yield Remark("margin, relative and n2 are unknown", "every query is alone in its class")
+    elif np.isnan(intervals["n2"].value):
+        yield Remark("n2 is unknown", "every hit and every miss is at distance 0")
+    level = ~alone & (hit + miss == 0)
+    if level.any():
+        yield Remark(
+            f"{level.sum():,} queries coincide with a point of their class and one of another (rows {listed(rows[level])})",
+            "relative is 0 there",
+        )
+    unbounded = {"margin": (miss - hit) / 2}
+    if not np.isnan(intervals["n2"].value):
+        unbounded["n2"] = influences(hit, miss)
+    yield from few_or_skewed(unbounded, rows, intervals)

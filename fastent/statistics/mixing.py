@@ -1,0 +1,257 @@
+"""How classes mix among nearest neighbours: purity, overlap, mixing matrix, entropy, votes, hubs, LISI."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.validation import as_labels
+from fastent.errors import FastentError
+from fastent.options import flag, number
+from fastent.runtime.memory import check_fits
+from fastent.search.neighbor_lists import check_not_repeated, check_still_in_range
+from fastent.search.neighbors import Neighbors, label_codes
+from fastent.statistics.intervals import Estimate, class_balanced_mean, sample_mean, sample_share
+from fastent.statistics.remarks import Noted, Remark, of_classes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Mixing", "lisi", "mixing"]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixing(Noted):
+    """What labels n rows have among the k nearest neighbours of q queries.
+
+    Attributes
+    ----------
+    classes : (C,)
+        The sorted classes.
+    purity : (q,) float64
+        Share of a query's neighbours that have its label, in [0, 1].
+    overlap : float
+        Mean purity (neighbourhood overlap; Doimo et al. 2020), in [0, 1].
+    balanced_overlap : float
+        Mean over classes of their mean purity, in [0, 1]; NaN if a class has no query, for nothing is then known of it (a class
+        without queries that are no rows is left out). Its interval then allows for any purity of that class.
+    chance : float
+        The overlap to expect were labels dealt at random.
+    class_chance : (C,) float64
+        The purity to expect of a point of each class then: compare it with the diagonal of `matrix`.
+    balanced_chance : float
+        Its mean over classes, which belongs to `balanced_overlap`.
+    entropy : (q,) float64
+        Of the neighbours' labels, in nats, in [0, log C].
+    matrix : (C, C) float64 or None
+        Mean share of class b (column) among the neighbours of class a (row). Rows sum to 1; NaN for a class without queries.
+    vote : (q,)
+        The neighbours' majority; ties to the class whose nearest member is nearer, then to the lower.
+    error : float
+        Share of queries whose majority vote is not their label (leave-one-out k nearest neighbour error), in [0, 1].
+    occurrence : (n,) int64
+        How often a row is a neighbour.
+    bad_occurrence : (n,) int64
+        How often of a query with another label.
+    hubness : float
+        Skewness of `occurrence`; NaN if all are equal, and where not all rows were queries, whose number alone would skew it.
+    intervals : dict of Estimate
+        For "overlap", "balanced_overlap", "entropy" and "error": value, standard error and 95 % interval over all rows, for
+        queries that are a random sample of them, however few. Without error where every row was a query, and only there.
+    notes : tuple of str
+        Classes without queries, or with too few points to be pure; why `hubness` is NaN.
+    """
+
+    classes: NDArray[Any]
+    purity: NDArray[np.float64]
+    overlap: float
+    balanced_overlap: float
+    chance: float
+    class_chance: NDArray[np.float64]
+    balanced_chance: float
+    entropy: NDArray[np.float64]
+    matrix: NDArray[np.float64] | None
+    vote: NDArray[Any]
+    error: float
+    occurrence: NDArray[np.int64]
+    bad_occurrence: NDArray[np.int64]
+    hubness: float
+    intervals: dict[str, Estimate]
+    remarks: tuple[Remark, ...] = ()
+
+    def plot(self, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
+        """Draw the mixing matrix as a heat map with matplotlib, chance marked on its scale; on `ax` or in a new figure."""
+        from fastent.plots.classes import draw_mixing
+        from fastent.plots.figure import axes_of
+
+        figure, axes = axes_of(ax, (6, 5))
+        draw_mixing(axes, self)
+        return figure, axes
+
+    def __repr__(self) -> str:
+        return (
+            f"Mixing({len(self.purity)} queries, {len(self.classes)} classes, overlap {self.overlap:.4f} "
+            f"(chance {self.chance:.4f}), error {self.error:.4f})"
+        )
+
+
+def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matrix: bool = True) -> Mixing:
+    """Measure how classes mix among nearest neighbours.
+
+    Parameters
+    ----------
+    neighbors : Neighbors
+    labels : array-like (n,)
+        Of the rows that were searched: integers, strings or booleans.
+    query_labels : array-like (q,), optional
+        For queries that are no rows.
+    matrix : bool
+        Whether to build the (C, C) matrix.
+
+    Raises
+    ------
+    FastentError
+        Lengths that differ; queries that are no rows without `query_labels`, or whose labels no row has; a matrix that does not
+        fit in memory.
+
+    References
+    ----------
+    Doimo et al., "Hierarchical nucleation in deep neural networks", 2020. Radovanovic et al., "Hubs in space", 2010.
+
+    Examples
+    --------
+    >>> import fastent as fe
+    >>> near = fe.neighbors([[0.0], [1.0], [3.0], [7.0]], k=1)
+    >>> fe.mixing(near, ["a", "a", "b", "b"]).purity.tolist()
+    [1.0, 1.0, 0.0, 1.0]
+    """
+    from fastent.kernels.mixing import count_classes, count_occurrences, label_shares
+
+    matrix = flag("matrix", matrix)
+    if not isinstance(neighbors, Neighbors):
+        raise FastentError(f"neighbors is {type(neighbors).__name__}: pass what fe.neighbors(X) returns")
+    check_still_in_range(neighbors.indices, neighbors.queries, neighbors.n)
+    check_not_repeated(neighbors.queries, neighbors.n)
+    (codes, classes), own = label_codes(neighbors, labels, query_labels)
+    n_classes, (q, k) = len(classes), neighbors.indices.shape
+    if matrix:
+        check_fits(16 * n_classes**2, f"the mixing matrix of {n_classes} classes", "pass matrix=False")
+    purity, entropy, vote = label_shares(neighbors.indices, neighbors.distances, codes, own, n_classes)
+    shares = None
+    if matrix:
+        order = np.argsort(own, kind="stable")
+        bounds = np.searchsorted(own[order], np.arange(n_classes + 1))
+        with np.errstate(invalid="ignore"):
+            shares = count_classes(neighbors.indices, codes, order, bounds) / (k * np.diff(bounds)[:, None])
+    occurrence, bad_occurrence = count_occurrences(neighbors.indices, codes, own)
+    counts = np.bincount(codes, minlength=n_classes)
+    rows = neighbors.queries is not None
+    # Rows that were drawn more than once were drawn independently.
+    once = neighbors.queries is None or len(np.unique(neighbors.queries)) == q
+    population = (neighbors.n if rows else q) if once else np.inf
+    every = not rows or q >= population
+    hubness = _skewness(occurrence) if every else np.nan
+    asked = counts if rows else np.bincount(own, minlength=n_classes)
+    class_chance = (counts - rows) / (neighbors.n - rows)
+    intervals = {
+        "overlap": sample_mean(purity, population, least=0, most=1),
+        "balanced_overlap": class_balanced_mean(
+            purity, own, asked, least=0, most=np.minimum((counts - rows) / k, 1), sampled=once
+        ),
+        "entropy": sample_mean(entropy, population, least=0, most=np.log(min(n_classes, k))),
+        "error": sample_share(vote != own, population),
+    }
+    return Mixing(
+        classes=classes,
+        purity=purity,
+        overlap=intervals["overlap"].value,
+        balanced_overlap=intervals["balanced_overlap"].value,
+        chance=float((asked / asked.sum() * class_chance).sum()),
+        class_chance=class_chance,
+        balanced_chance=float(class_chance[asked > 0].mean()),
+        entropy=entropy,
+        matrix=shares,
+        vote=classes[vote],
+        error=intervals["error"].value,
+        occurrence=occurrence,
+        bad_occurrence=bad_occurrence,
+        hubness=hubness,
+        intervals=intervals,
+        remarks=(
+            *_of_absent(classes, np.bincount(own, minlength=n_classes) == 0, counts, rows),
+            *_of_small(classes, counts - rows, k),
+            *_of_hubness(hubness, every),
+        ),
+    )
+
+
+def _of_absent(classes: NDArray[Any], absent: NDArray[np.bool_], counts: NDArray[np.int64], rows: bool) -> Iterator[Remark]:
+    """On classes without queries, which are rows or other points."""
+    lost = "purity there and balanced_overlap are unknown; ask for more queries, or name rows of every class"
+    elsewhere = "balanced_overlap and balanced_chance are means over the other classes"
+    alone = absent & (counts == 1) & rows
+    for which, effect in (
+        (absent & ~alone, lost if rows else elsewhere),
+        (alone, "the purity of a class of one point is 0 all the same"),
+    ):
+        if which.any():
+            yield Remark(of_classes(classes, which, "has no query", "have no query"), effect)
+
+
+def _of_small(classes: NDArray[Any], others: NDArray[np.int64], k: int) -> Iterator[Remark]:
+    """On classes that cannot be pure: (C,) points that may be neighbours of a point of each class."""
+    if (others < k).any():
+        what = f"fewer than {k} points that could be neighbours"
+        yield Remark(of_classes(classes, others < k, f"has {what}", f"have {what}"), "purity cannot reach 1 there")
+
+
+def _of_hubness(hubness: float, every: bool) -> Iterator[Remark]:
+    if np.isnan(hubness):
+        yield Remark("hubness is unknown", "all rows are neighbours equally often" if every else "it takes all rows as queries")
+
+
+def _skewness(values: NDArray[np.int64]) -> float:
+    """As `scipy.stats.skew`, whose import takes longer than most measurements."""
+    centred = values - values.mean()
+    variance = float((centred**2).mean())
+    return float((centred**3).mean() / variance**1.5) if variance > 0 else np.nan
+
+
+def lisi(neighbors: Neighbors, labels: Any, perplexity: float = 30) -> NDArray[np.float64]:
+    """Local inverse Simpson index: the effective number of classes around each query, (q,) in [1, C].
+
+    Parameters
+    ----------
+    neighbors : Neighbors
+        With k of at least three times the perplexity; the first so many are used.
+    labels : array-like (n,)
+    perplexity : float
+        Above 1. Neighbours weigh exp(-beta d), beta such that the weights' entropy is that of so many equal ones.
+
+    Raises
+    ------
+    FastentError
+        Too few neighbours; lengths that differ.
+
+    References
+    ----------
+    Korsunsky et al., "Fast, sensitive and accurate integration of single-cell data with Harmony", 2019.
+    """
+    from fastent.kernels.mixing import inverse_simpson
+
+    perplexity = number("perplexity", perplexity, above=1)
+    if not isinstance(neighbors, Neighbors):
+        raise FastentError(f"neighbors is {type(neighbors).__name__}: pass what fe.neighbors(X, k=90) returns")
+    check_still_in_range(neighbors.indices, None, neighbors.n)
+    k = round(3 * perplexity)
+    if neighbors.k < k:
+        raise FastentError(
+            f"perplexity={perplexity:g} needs k={k} neighbours, there are {neighbors.k}: search for more, or lower it"
+        )
+    codes, classes = as_labels(labels, n=neighbors.n)
+    near = neighbors.subset(k)
+    result: NDArray[np.float64] = inverse_simpson(near.indices, near.distances, codes, len(classes), perplexity)
+    return result

@@ -1,0 +1,125 @@
+"""What makes statistics less than they seem, in words, and next to the numbers: the `notes` of every result.
+
+A part of a measurement says why and what follows for its own statistics. Where several parts have the same reason, say a class
+with one point, they share a sentence.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.statistics.intervals import MINIMUM_QUERIES, SKEWED, Estimate, heaviest
+
+__all__ = ["Noted", "Remark", "few_or_skewed", "listed", "notes_of", "of_classes", "one_point", "unexplained"]
+
+# So many classes or rows are named, of more the first.
+_NAMED = 5
+
+
+class Remark(NamedTuple):
+    """Why a statistic is less than it seems, and what that does to it: "class 2 has one point", "its radius is 0"."""
+
+    reason: str
+    effect: str
+
+
+class Noted:
+    """A result whose remarks can be read as sentences."""
+
+    remarks: tuple[Remark, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What makes these statistics less than they seem; empty if nothing does."""
+        return notes_of(self.remarks)
+
+
+def notes_of(remarks: Iterable[Remark]) -> tuple[str, ...]:
+    """A sentence for each reason, in the order in which they first come."""
+    effects: dict[str, list[str]] = {}
+    for reason, effect in remarks:
+        known = effects.setdefault(reason, [])
+        if effect not in known:
+            known.append(effect)
+    return tuple(f"{reason}: {'; '.join(what)}" for reason, what in effects.items())
+
+
+def listed(names: Sequence[Any] | NDArray[Any]) -> str:
+    """`2`, `2 and 5`, or `2, 5, 7, 8, 9 and 115 more`."""
+    shown = [_printable(name) for name in names[:_NAMED]]
+    if len(names) > _NAMED:
+        return f"{', '.join(shown)} and {len(names) - _NAMED:,} more"
+    return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
+
+
+def of_classes(classes: NDArray[Any], which: NDArray[np.bool_], one: str, several: str) -> str:
+    """`class 2 has one point`, or `classes 2 and 5 have one point`."""
+    names = classes[which]
+    if len(names) == 1:
+        return f"class {_printable(names[0])} {one}"
+    if len(names) <= _NAMED:
+        return f"classes {listed(names)} {several}"
+    return f"{len(names):,} of {len(classes):,} classes {several} ({listed(names)})"
+
+
+def one_point(classes: NDArray[Any], counts: NDArray[np.int64], effect: str) -> Iterator[Remark]:
+    """What follows from classes that have one point, if there are any."""
+    if (counts == 1).any():
+        yield Remark(of_classes(classes, counts == 1, "has one point", "have one point"), effect)
+
+
+def few_or_skewed(
+    values: Mapping[str, NDArray[Any]], rows: NDArray[np.int64] | None, intervals: Mapping[str, Estimate]
+) -> Iterator[Remark]:
+    """What makes intervals for means of unbounded values unsafe: too few queries, or one that outweighs the others.
+
+    values : of each query (q,), for each such statistic, by the name of its interval. rows : their numbers; None for 0, 1, ...
+    """
+    for name, of in values.items():
+        known = int((~np.isnan(of)).sum())
+        if not known or intervals[name].standard_error == 0:
+            continue
+        if known < MINIMUM_QUERIES:
+            yield Remark(
+                f"{known} usable quer{'y' if known == 1 else 'ies'}, where values without bounds take {MINIMUM_QUERIES}",
+                f"the interval of {name} may be too narrow",
+            )
+            continue
+        place, share = heaviest(of)
+        if share > SKEWED:
+            row = place if rows is None else rows[place]
+            yield Remark(
+                f"row {row} makes up {100 * share:.0f} % of the variance of {name} among the queries",
+                "with tails this heavy the interval may be too narrow, and more queries would help",
+            )
+
+
+# Names of statistics that are words as well.
+_WORDS = frozenset(
+    {"mean", "error", "distance", "radius", "loss", "exact", "chance", "margin", "relative", "overlap", "squared"}
+)
+
+
+def unexplained(summary: Mapping[str, float], notes: Sequence[str]) -> Iterator[str]:
+    """A note for what is infinite or NaN and that no note names."""
+    text = " ".join(notes).lower().replace("neighbour", "neighbor")
+    said = set(re.findall(r"\w+(?:-\w+)?", text))
+
+    def named(statistic: str) -> bool:
+        group, name = statistic.split("/")
+        # A word that any sentence may have is a name only beside its group's.
+        return name in said and (name not in _WORDS or group in said or group.replace("_", " ") in text)
+
+    for kind, wrong in (("infinite", math.isinf), ("unknown", math.isnan)):
+        names = [name for name, value in summary.items() if wrong(value) and not named(name)]
+        if names:
+            yield f"{listed(names)} {'is' if len(names) == 1 else 'are'} {kind} for these points"
+
+
+def _printable(name: Any) -> str:
+    text = str(name)
+    return text if text.isprintable() else repr(text)

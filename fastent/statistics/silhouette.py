@@ -1,0 +1,172 @@
+"""Silhouettes: how much nearer a point is to its own class than to the next one."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.queries import query_rows
+from fastent.arrays.ranges import check_range
+from fastent.arrays.validation import as_features, as_labels, bytes_in_memory, in_memory
+from fastent.options import choice, whole_number
+from fastent.runtime.memory import check_fits
+from fastent.runtime.progress import Progress
+from fastent.search.sketch import typical_scale
+from fastent.search.sweep import Block, Points, Side, SweptQueries, sweep, sweep_bytes
+from fastent.statistics.intervals import Estimate
+from fastent.statistics.remarks import Noted, Remark
+
+__all__ = ["DistanceSums", "Silhouettes", "silhouette", "silhouettes_from_means"]
+
+Array = NDArray[np.float64]
+
+
+def silhouette(
+    X: Any,
+    labels: Any,
+    *,
+    queries: Any = None,
+    method: Literal["exact", "simplified", "squared"] = "exact",
+    memory_budget: int | str | None = None,
+    seed: int = 0,
+    progress: Progress = None,
+) -> Array:
+    """Silhouette (b - a) / max(a, b) of every row or of some: (q,) float64 in [-1, 1], 0 for a point alone in its class.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+        Any real dtype and memory order; with few queries a memory map is read block by block.
+    labels : array-like (n,)
+        Two classes or more.
+    queries : int or (q,) int, optional
+        A number: that many rows, drawn at random with `seed`. Or row numbers. All rows unless said.
+    method : str
+        "exact": a is the mean distance to the other points of the own class, b the least mean distance to another class; n d
+        operations a query. "simplified": distances to the class means instead, the own point in its own. "squared": the exact
+        one of squared distances, from class moments. The last two cost C d operations a row.
+    memory_budget : int or str, optional
+        Bytes, or like "4GiB"; what is available unless said.
+    progress : bool or callable
+
+    Raises
+    ------
+    FastentError
+        Bad input; one class only; memory that will not do.
+
+    References
+    ----------
+    Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis", 1987.
+
+    Examples
+    --------
+    >>> import fastent as fe
+    >>> fe.silhouette([[0.0], [1.0], [5.0], [6.0]], ["a", "a", "b", "b"]).round(3).tolist()
+    [0.818, 0.778, 0.778, 0.818]
+    """
+    choice("method", method, ("exact", "simplified", "squared"))
+    seed = whole_number("seed", seed, minimum=0)
+    features = as_features(X)
+    n, d = features.shape
+    codes, classes = as_labels(labels, n=n, minimum_classes=2)
+    asked = query_rows(queries, n, d, seed=seed, what="silhouettes", once=False)
+    if method != "exact":
+        from fastent.statistics.geometry import about_means, moments_of
+
+        moments = moments_of(features, codes, len(classes), normalize=False)
+        found = about_means(features, codes, moments)
+        exact = silhouettes_from_means(codes, moments.counts, *found.silhouette_parts(method, moments))
+        return exact if asked is None else exact[asked]
+    sums = DistanceSums(codes, len(classes), asked)
+    whole = asked is None  # every row then meets every other from memory
+    check_fits(
+        sweep_bytes(features, sums.n_queries) + sums.nbytes + whole * bytes_in_memory(features),
+        f"the silhouettes of {sums.n_queries} queries among {n} x {d} points of {len(classes)} classes",
+        "use fewer queries, or method='simplified'",
+        memory_budget,
+    )
+    features = in_memory(features) if whole else features
+    check_range(features)
+    points = Points(features, codes, typical_scale(features), len(classes))
+    sweep(points, asked, [sums], progress=progress, description="silhouettes")
+    return sums.silhouettes()
+
+
+@dataclass(frozen=True, eq=False)
+class Silhouettes(Noted):
+    """Silhouettes by the three methods of `fe.silhouette`.
+
+    Attributes
+    ----------
+    exact : (q,) float64
+        Of the rows that met all others.
+    simplified, squared : (n,) float64
+        Of all rows.
+    intervals : dict of Estimate
+        For "exact", "simplified" and "squared": mean, standard error and 95 % interval over all rows.
+    notes : tuple of str
+        Classes with one point, whose silhouettes are 0.
+    """
+
+    exact: Array
+    simplified: Array
+    squared: Array
+    intervals: dict[str, Estimate]
+    remarks: tuple[Remark, ...] = ()
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{name} {each.value:.4f}" for name, each in self.intervals.items())
+        return f"Silhouettes({len(self.exact)} queries, {means})"
+
+
+class DistanceSums:
+    """Sums of the distances from each query to each class: a reduction of the sweep."""
+
+    def __init__(self, codes: NDArray[np.int64], n_classes: int, queries: NDArray[np.int64] | None) -> None:
+        self._counts = np.bincount(codes, minlength=n_classes)
+        self._own = codes if queries is None else codes[queries]
+        self.n_queries = len(self._own)
+        self._swept = SweptQueries(self.n_queries)
+        self._sums = np.zeros((n_classes, self.n_queries))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take, and a copy of them in the order of the queries."""
+        return 2 * self._sums.nbytes
+
+    def reduce(self, block: Block) -> tuple[Array, Array]:
+        from fastent.kernels.pairs import sum_distances
+
+        across = np.zeros((len(block.columns.classes), len(block.rows.ids)))
+        down = np.zeros((len(block.rows.classes) * block.mirrored, len(block.columns.ids)))
+        sum_distances(block.distances.squared, block.rows.bounds, block.columns.bounds, across, down)
+        return across / block.distances.scale, down / block.distances.scale
+
+    def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array]) -> None:
+        across, down = part
+        self._sums[columns.classes, self._swept.piece(rows)] += across
+        if mirrored:
+            self._sums[rows.classes, self._swept.piece(columns)] += down
+
+    def state(self) -> dict[str, Array]:
+        return {"sums": self._sums, "place": self._swept.place}
+
+    def where(self, side: Side) -> Any:
+        return ..., self._swept.piece(side)
+
+    def silhouettes(self) -> Array:
+        each, means = np.arange(self.n_queries), self._swept.by_query(self._sums)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            own = means[self._own, each] / (self._counts[self._own] - 1)
+        means /= self._counts[:, None]
+        means[self._own, each] = np.inf
+        return silhouettes_from_means(self._own, self._counts, own, means.min(0))
+
+
+def silhouettes_from_means(own: NDArray[np.int64], counts: NDArray[np.int64], a: Array, b: Array) -> Array:
+    """(b - a) / max(a, b), 0 where both are 0 and for points alone in their class."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        result = np.where(np.maximum(a, b) > 0, (b - a) / np.maximum(a, b), 0.0)
+    result[counts[own] == 1] = 0.0
+    return result

@@ -1,1 +1,0 @@
-"""Representations that stream: from a live model, to disk and back, over many machines."""

@@ -1,0 +1,141 @@
+"""What training needs to go on after any end: one file that is renamed into place when whole, and weights of some moments."""
+
+import os
+import re
+from collections.abc import Set
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from fastent.errors import FastentError
+from fastent.io.files import alone_in, atomic_path, output_folder
+from fastent.io.reading import first_line, reading
+from fastent.io.sealed import check_seal, seal
+
+__all__ = ["CHECKPOINT_FILE", "Checkpoint"]
+
+CHECKPOINT_FILE = "checkpoint.pt"
+_WEIGHTS_FOLDER = "checkpoint-weights"
+_REMEDY = "start anew (resume=False, or --overwrite)"
+# Weights in that folder, or what a killed process left of some.
+_WEIGHTS = re.compile(r"network\d+-update\d+\.pt|\.network\d+-update\d+\.pt\..+\.pt")
+# What a run is, and what is written beside one.
+_RUN = (CHECKPOINT_FILE, "run.npz")
+_BESIDE = ("config.json", "summary.json", "curves.parquet", "stragglers.parquet", "report.html")
+
+Moment = tuple[int, int]
+
+
+class Checkpoint:
+    """State and weights in a folder; or weights in memory, and no state, without one.
+
+    Weights are written at once, but forgotten only after a state is kept that does not need them any more: whenever the
+    process ends, the state in the folder finds the weights that it knows of. What is not of a run is left alone. State and
+    weights carry checksums: what is damaged is refused.
+
+    A context manager: within it no other process trains in the folder.
+
+    Parameters
+    ----------
+    resume : bool
+        Or else a run in the folder counts as none, and makes room when there is something to keep in its place.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None, *, resume: bool = True) -> None:
+        self._folder = None if folder is None else output_folder(folder)
+        self._weights: dict[Moment, dict[str, Any]] = {}
+        self._replaces = not resume
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._folder is not None:
+            self._open.enter_context(alone_in(self._folder))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.close()
+
+    @property
+    def folder(self) -> Path | None:
+        return self._folder
+
+    def holds_run(self) -> bool:
+        """Whether there is a run that is neither to be gone on with nor to be replaced."""
+        return self._folder is not None and not self._replaces and (self._folder / "run.npz").exists() and self.state() is None
+
+    def state(self) -> dict[str, Any] | None:
+        """What was kept last, if anything was that counts."""
+        path = None if self._folder is None or self._replaces else self._folder / CHECKPOINT_FILE
+        return None if path is None or not path.exists() else _read(path)
+
+    def keep(self, state: dict[str, Any], needed: Set[Moment]) -> None:
+        """Keep the state, then forget all weights but those of the `needed` moments."""
+        if self._folder is not None:
+            self._replace()
+            _write(self._folder / CHECKPOINT_FILE, state)
+            self._remove_weights({self._path(moment).name for moment in needed})
+        self.forget_in_memory(needed)
+
+    def forget_in_memory(self, needed: Set[Moment]) -> None:
+        self._weights = {moment: weights for moment, weights in self._weights.items() if moment in needed}
+
+    def keep_weights(self, moment: Moment, weights: dict[str, Any]) -> None:
+        """Keep copies of a network's `state_dict` at (network, update)."""
+        copies = {name: value.detach().to("cpu", copy=True) for name, value in weights.items() if torch.is_tensor(value)}
+        if self._folder is None:
+            self._weights[moment] = copies
+            return
+        self._replace()
+        _write(self._path(moment), copies)
+
+    def weights(self, moment: Moment) -> dict[str, Any]:
+        return self._weights[moment] if self._folder is None else _read(self._path(moment))
+
+    def _replace(self) -> None:
+        """Remove the run that was there, if that is still to be done."""
+        if self._folder is None or not self._replaces:
+            return
+        if any((self._folder / name).exists() for name in _RUN):
+            for name in (*_RUN, *_BESIDE):
+                (self._folder / name).unlink(missing_ok=True)
+            self._remove_weights(set())
+        self._replaces = False
+
+    def _remove_weights(self, but: Set[str]) -> None:
+        assert self._folder is not None
+        place = self._folder / _WEIGHTS_FOLDER
+        if not place.is_dir():
+            return
+        for path in list(place.iterdir()):
+            if path.name not in but and _WEIGHTS.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):  # it holds something
+            place.rmdir()
+
+    def _path(self, moment: Moment) -> Path:
+        assert self._folder is not None
+        return self._folder / _WEIGHTS_FOLDER / f"network{moment[0]}-update{moment[1]}.pt"
+
+
+def _write(path: Path, value: Any) -> None:
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with atomic_path(path) as temporary:
+            with open(temporary, "wb") as stream:
+                torch.save(value, stream)
+            seal(temporary)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError of its own
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise FastentError(
+            f"{str(path)!r} cannot be written ({reason}): make room; what was kept before is whole, and the same call goes on "
+            "from there"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    check_seal(path, _REMEDY)
+    with reading(path, _REMEDY, "no checkpoint of fastent's"):
+        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]

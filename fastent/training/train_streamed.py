@@ -1,0 +1,222 @@
+"""Training on data that stay on disk, recorded as it goes, resumed bit for bit.
+
+    pass 1        constants of the standardisation
+    training      batches from a pool read ahead -> networks, and every so many updates a record of a sample of the points
+    last pass     which points are misclassified with the weights at each class's inversion: the stragglers among all points
+
+Here is what is asked for; `fastent.training.session` does it.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any, Literal
+
+import torch
+
+from fastent.activations.evaluation import torch_device
+from fastent.data.stored_rows import open_training
+from fastent.errors import FastentError
+from fastent.options import choice, number, whole_number
+from fastent.runtime.progress import Progress, interruptible
+from fastent.runtime.threads import limit_threads
+from fastent.training.checkpoint import Checkpoint
+from fastent.training.ensemble import ACTIVATIONS
+from fastent.training.modules import check_model
+from fastent.training.options import DEFAULTS, MOST_EPOCHS, default_classes, default_epochs
+from fastent.training.run import Run
+from fastent.training.session import Session
+from fastent.training.streamed_networks import Factory, find_network
+from fastent.training.train import environment, layer_widths, sensible_threads
+
+__all__ = ["train_streamed"]
+
+_METRICS = ("geometry", "mixing")
+
+
+def train_streamed(
+    data: Any,
+    labels: Any,
+    *,
+    test: Any = None,
+    test_labels: Any = None,
+    model: "str | Factory" = "mlp",
+    hidden: Sequence[int] = DEFAULTS.hidden,
+    activation: Literal["tanh", "relu"] = DEFAULTS.activation,
+    layers: Sequence[str] | None = None,
+    classes: Literal["parity", "all"] | None = None,
+    seeds: int = DEFAULTS.seeds,
+    seed: int = 0,
+    epochs: int | None = None,
+    batch_size: int | None = DEFAULTS.batch_size,
+    optimizer: str = DEFAULTS.optimizer,
+    lr: float = DEFAULTS.lr,
+    momentum: float = DEFAULTS.momentum,
+    record_every: float | None = None,
+    record_points: int | None = 50_000,
+    queries: int = 5_000,
+    metrics: Sequence[str] = _METRICS,
+    burn_in: float = DEFAULTS.burn_in,
+    min_rise: float = DEFAULTS.min_rise,
+    standardize: Literal["safe", "none"] = "safe",
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = True,
+    device: str | None = None,
+    threads: int | None = None,
+    progress: Progress = None,
+) -> Run:
+    """Train networks on data that need not fit in memory, and record how the classes segregate and entangle.
+
+    The defaults are those of `fe.train`, so that the same rows give the same networks from disk and from memory: by default an
+    update takes all rows, which are read in order while their gradients are added up, and the results agree with those of
+    `fe.train` to rounding. Large data are usually trained with a `batch_size` and for fewer `epochs`. Rows of a batch are then
+    read in blocks of neighbours drawn at random, 16 of them shuffled together in a pool, the next pool read while the networks
+    train. Networks are plain torch networks that share each batch: seed s is the network that a plain torch loop over the same
+    batches trains after ``torch.manual_seed(seed + s)``.
+
+    Parameters
+    ----------
+    data : path, Source or array (n, d)
+        Whatever `fe.open` opens, also 8-bit, and an .npy of pictures (n, h, w) or (n, h, w, colours).
+    labels : path or array-like (n,)
+    test, test_labels : likewise, optional
+        For the test error at every record.
+    model : "mlp", "cnn", "package.module:factory" or callable
+        "mlp" has `hidden` layers with the `activation`; "cnn" is a small one for pictures (two 3 x 3 convolutions, 8 and 16
+        channels), which takes rows of a square number of features for square ones; a factory without arguments returns a torch
+        module that takes rows (m, d) to logits (m, C).
+    layers : sequence of str, optional
+        Of the model's `named_modules()`: those whose outputs are recorded, flattened. Unless said every hidden layer: what
+        arrives at each linear or convolutional layer after the first.
+    classes : "all" or "parity", optional
+        Every label its own class, or label % 2. Data on disk are your own: "all" by default, as for `fe.train`.
+    seeds, seed : int
+        How many networks, and the first one's seed, which also orders the data.
+    epochs : int, optional
+        Passes over the data; 500 by default.
+    batch_size : int, optional
+        Rows for an update; by default all rows, 1,024 at a time. Layers such as BatchNorm that normalise over a batch take
+        their statistics from those 1,024.
+    optimizer : "sgd", "adam" or "package.module:Class"
+        Any torch optimiser that takes parameters and lr (and momentum, if that is not 0). One that evaluates the loss several
+        times in an update, such as LBFGS, needs a `batch_size`.
+    record_every : float, optional
+        Epochs between records; with a `batch_size` also in parts (0.25), to the nearest update. By default there is a record
+        after each epoch and, as radii may turn within the first one, there after updates 1, 2, 3, 4, 6, ...
+        round(2 ** (k / 2)) too.
+    record_points : int or None
+        Points that are recorded, drawn at random with `seed`; None for all. Inversions are those of their radii.
+    queries : int
+        How many of the recorded points to use as queries for neighbour mixing, k = 10.
+    metrics : sequence of "geometry" and "mixing"
+        Geometry always is.
+    burn_in, min_rise
+        As for `fe.train`.
+    standardize : "safe" or "none"
+        As for `fe.load_data`, from one pass over all rows.
+    checkpoint : path, optional
+        A folder in which everything is kept that it takes to go on: once a minute at most, at the end, and on Ctrl-C or
+        SIGTERM, which then raise KeyboardInterrupt and leave the run so far there too, for `fe.load_run`.
+    resume : bool
+        Go on from what the folder holds, to the bits of a run that was not interrupted; or else start anew. A checkpoint of
+        other rows, labels, test data or options is refused; the data are read once to see that. Asked for fewer epochs than
+        were trained already, it makes the last pass and returns what there is.
+    device, threads, progress
+        As for `fe.train`.
+
+    Returns
+    -------
+    Run
+        `epoch` in passes over the data; `recorded` says which points were. Stragglers are those of all points, from one pass
+        over the data with the weights at the inversions, or at the nearest of up to 64 epochs whose weights are kept
+        (`run.straggler_epoch`).
+
+    Raises
+    ------
+    FastentError
+        Bad data or options; NaN in the data; a loss that is no longer finite; a checkpoint of another run, or a
+        damaged one; a full disk.
+
+    Examples
+    --------
+    >>> import numpy as np, fastent as fe
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(0, 2, 500)
+    >>> X = rng.standard_normal((500, 8)) + y[:, None]
+    >>> run = fe.train_streamed(X, y, seeds=1, epochs=2, batch_size=50, record_every=0.5, queries=100)
+    >>> run.epoch.tolist(), run.radius.shape
+    ([0.0, 0.5, 1.0, 1.5, 2.0], (1, 5, 1, 2))
+    """
+    of_labels = default_classes(None) if classes is None else choice("classes", classes, ("all", "parity"))
+    choice("standardize", standardize, ("safe", "none"))
+    choice("activation", activation, tuple(ACTIVATIONS))
+    check_model(model)
+    rows = open_training(data, labels, test, test_labels, of_labels)
+    n = len(rows.codes)
+    batch_size = None if batch_size is None else whole_number("batch_size", batch_size, minimum=1, maximum=n)
+    m = n if record_points is None else min(n, whole_number("record_points", record_points, minimum=2))
+    chosen = _metrics(metrics)
+    config: dict[str, Any] = {
+        "data": rows.name,
+        "source": str(data) if isinstance(data, (str, os.PathLike)) else None,
+        "labels": str(labels) if isinstance(labels, (str, os.PathLike)) else None,
+        "streamed": True,
+        "fingerprint": None,  # known when all rows were read
+        "digests": {},
+        "picture": None if rows.train.picture is None else list(rows.train.picture),
+        "classes": of_labels,
+        "standardize": standardize,
+        "model": model
+        if isinstance(model, str)
+        else f"{model.__module__}:{getattr(model, '__qualname__', type(model).__qualname__)}",
+        "layers": None if layers is None else list(layers) if not isinstance(layers, str) else layers,
+        **({"hidden": layer_widths(hidden)} if model == "mlp" else {}),
+        "activation": activation,
+        "seeds": whole_number("seeds", seeds, minimum=1),
+        "seed": whole_number("seed", seed, minimum=0, maximum=2**63 - 1),
+        "epochs": default_epochs(None) if epochs is None else whole_number("epochs", epochs, minimum=1, maximum=MOST_EPOCHS),
+        "batch_size": batch_size,
+        "updates_per_epoch": 1 if batch_size is None else -(-n // batch_size),
+        "optimizer": str(optimizer),
+        "lr": number("lr", lr, above=0),
+        "momentum": number("momentum", momentum, minimum=0),
+        "record_every": None if record_every is None else number("record_every", record_every, above=0),
+        "record_points": None if m == n else m,
+        "queries": min(m, whole_number("queries", queries, minimum=1)) if "mixing" in chosen else None,
+        "metrics": chosen,
+        "burn_in": number("burn_in", burn_in, minimum=0),
+        "min_rise": number("min_rise", min_rise, above=0, maximum=1),
+        "device": str(torch_device("cpu" if device is None else str(device))),
+    }
+    if record_every is not None and record_every < 1 and batch_size is None:
+        raise FastentError(
+            f"record_every={record_every!r}: without a batch_size an epoch is one update; name one, or record every epoch"
+        )
+    if record_every is not None and config["record_every"] * config["updates_per_epoch"] < 1:
+        raise FastentError(
+            f"record_every={record_every!r} is less than one of the {config['updates_per_epoch']} updates in an epoch: "
+            f"record every {1 / config['updates_per_epoch']:.4g} epochs or less often"
+        )
+    factory = find_network(
+        model, rows.train.picture, rows.train.X.shape[1], len(rows.classes), config.get("hidden", []), activation
+    )
+    if model == "mlp":
+        threads = sensible_threads(threads, (n, rows.train.X.shape[1]), config, len(rows.classes))
+    places = [torch.device(config["device"])] if config["device"] != "cpu" else []
+    with (
+        Checkpoint(checkpoint, resume=resume) as kept,
+        limit_threads(threads),
+        torch.random.fork_rng(devices=places) if places else nullcontext(),
+        interruptible() as interrupted,
+    ):
+        config |= environment()
+        return Session(rows, config, factory, kept, progress, interrupted).result()
+
+
+def _metrics(metrics: Any) -> list[str]:
+    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
+        raise FastentError(f"metrics={metrics!r}: a sequence of {', '.join(map(repr, _METRICS))} is needed")
+    chosen = [choice("metrics", metric, _METRICS) for metric in metrics]
+    if "geometry" not in chosen:
+        raise FastentError(f"metrics={tuple(chosen)!r}: 'geometry' is always recorded, name it too")
+    return [metric for metric in _METRICS if metric in chosen]

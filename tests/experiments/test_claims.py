@@ -1,0 +1,602 @@
+"""The experiments at reduced size: what they claim on digits, and what they compute, by hand."""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from scipy.stats import f_oneway, ttest_ind
+
+import fastent as fe
+import fastent.experiments as ex
+from fastent.errors import DivergedError
+from fastent.experiments._difficulty import SCORES, _spearman, forgetting
+from fastent.experiments._entanglement import Entanglement
+from fastent.experiments._generalization import Generalization
+from fastent.experiments._pruning import Arm, Pruning, same_mix
+from fastent.experiments._subsampling import Subsampling, _change, _mean
+from fastent.experiments._sweep import FACTORS, Sweep, _design, _factors, analysis_of_variance, largest_differences
+from fastent.statistics.intervals import Estimate, student_mean
+
+ONE = {"threads": 1}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return fe.load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return tmp_path_factory.mktemp("kept")
+
+
+def assert_kept(function, kept, first, monkeypatch, **options):
+    """Again from what is kept: nothing trained, the same bits. With one part gone: the same bits."""
+
+    def never(*arguments, **more):
+        raise AssertionError("trained again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fastent.experiments.setting.train", never)
+        assert function(out=kept, **options).as_json() == first.as_json()
+    parts = sorted(path for path in (kept / "parts").iterdir() if path.is_file())
+    if parts:
+        parts[-1].unlink()
+        assert function(out=kept, **options).as_json() == first.as_json()
+
+
+def assert_whole(result, folder):
+    """It can be shown, drawn and saved."""
+    result.save(folder)
+    stored = json.loads((folder / f"{result.name}.json").read_text())
+    assert stored["verdict"] == result.verdict.sentence
+    assert (folder / f"{result.name}.svg").stat().st_size > 2000
+    content = result.table()
+    assert all(len(row) == len(content.headings) for row in content.rows)
+    assert result.verdict.sentence in repr(result)
+
+
+def test_without_stragglers_there_is_no_inversion(digits, tmp_path, monkeypatch):
+    options = {"data": digits, "seeds": 3, "draws": 1, **ONE}
+    found = ex.pruning(out=tmp_path, **options)
+    everything, without, random, _ = found.arms
+    # Without the stragglers radii still fall where the epochs end, and may turn later: that is no proof.
+    assert found.verdict.holds == "undecided"
+    assert without.unfinished > 0.5
+    assert "at the last epoch: train longer to see whether they turn." in found.verdict.sentence
+    assert everything.share == random.share == 1
+    assert without.share == 0
+    assert without.depth.high < 0.05 < random.depth.low
+    assert len({arm.points for arm in found.arms[1:]}) == 1
+    assert len(found.stragglers) == len(digits.index) - without.points
+    assert_whole(found, tmp_path)
+    assert_kept(ex.pruning, tmp_path, found, monkeypatch, **options)
+
+
+def arms(**depths):
+    """Arms of networks with dips so deep; each has an inversion where its dip counts."""
+    return [
+        Arm(name, 100, float(np.mean(np.array(depth) > 0.05)), (0.0, 1.0), ZERO, student_mean(depth), "", np.ones(3))
+        for name, depth in depths.items()
+    ]
+
+
+ZERO = Estimate(0.0, 0.0, 0.0, 0.0)
+DEEP, FLAT, EITHER = [0.4, 0.5, 0.45], [0.01, 0.0, 0.02], [0.02, 0.03, 0.6]
+
+
+@pytest.mark.parametrize(
+    ("without", "random", "holds"),
+    [
+        (FLAT, DEEP, "yes"),
+        (DEEP, DEEP, "no"),
+        (FLAT, FLAT, "no"),
+        (EITHER, DEEP, "undecided"),
+        (FLAT, EITHER, "undecided"),
+        ([0.01], [0.4], "undecided"),  # one network
+    ],
+)
+def test_pruning_says_no_more_than_its_intervals(without, random, holds):
+    found = Pruning({"data": "made up", "seeds": 3}, arms(a=DEEP, w=without, r=random, l=FLAT), np.arange(4), np.arange(3))
+    assert found.verdict.holds == holds
+
+
+@pytest.mark.parametrize(("unfinished", "holds"), [(0.0, "yes"), (0.04, "yes"), (0.3, "undecided")])
+def test_pruning_waits_for_radii_that_still_fall(unfinished, holds):
+    all_of_them, without, *others = arms(a=DEEP, w=FLAT, r=DEEP, l=FLAT)
+    made_up = [all_of_them, without._replace(unfinished=unfinished), *others]
+    assert Pruning({"data": "made up", "seeds": 3}, made_up, np.arange(4), np.arange(3)).verdict.holds == holds
+
+
+def test_where_few_radii_turn_nothing_is_there_to_be_gone():
+    found = Pruning({"data": "made up", "seeds": 3}, arms(a=EITHER, w=DEEP, r=DEEP, l=FLAT), np.arange(4), np.arange(3))
+    assert found.verdict.holds == "undecided"
+
+
+def test_draws_of_one_network_are_one_repetition(digits):
+    from fastent.experiments._pruning import _arm
+
+    run = fe.train(digits.take(np.arange(500)), seeds=3, epochs=200, lr=0.5, **ONE)
+    assert run.stragglers.any()
+    once, thrice = _arm("a", 1, [run]), _arm("a", 1, [run] * 3)
+    assert thrice.share_interval == once.share_interval
+    assert tuple(thrice.critical_error) == pytest.approx(tuple(once.critical_error), nan_ok=True)
+    assert tuple(thrice.depth) == pytest.approx(tuple(once.depth))
+
+
+def test_without_an_inversion_there_is_nothing_to_prune(digits, tmp_path):
+    found = ex.pruning(digits, seeds=2, epochs=50, **ONE)
+    assert len(found.arms) == 1
+    assert found.verdict.holds == "undecided"
+    assert "still falling at the last record" in found.verdict.sentence
+    assert_whole(found, tmp_path)
+
+
+def test_random_points_of_the_same_classes():
+    codes = np.random.default_rng(0).integers(0, 3, 200)
+    mask = same_mix(codes, np.array([5, 0, 17]), np.random.default_rng(1))
+    assert np.bincount(codes[mask], minlength=3).tolist() == [5, 0, 17]
+
+
+def test_points_misclassified_at_the_inversion_matter_most(digits, tmp_path, monkeypatch):
+    options = {"data": digits, "seeds": 3, "points": 3, "epochs": 700, **ONE}
+    found = ex.generalization(out=tmp_path, **options)
+    assert found.train_error.shape == found.without["clean"].shape == found.control["noisy"].shape == (3, 3)
+    assert (np.diff(found.train_error.mean(1)) < 0).all()
+    assert found.effect("clean", 1).low > 0
+    assert (found.unpruned["noisy"] > found.unpruned["clean"]).all()
+    assert found.at_inversion is not None
+    assert "near the inversion's" in found.verdict.sentence
+    assert_whole(found, tmp_path)
+    assert_kept(ex.generalization, tmp_path, found, monkeypatch, **options)
+
+
+def made_up_generalization(clean, noisy, error=0.06, unpruned=0.05):
+    """From test errors without S(t) beside the random control's, which are those of training on all points."""
+    seeds = len(clean)
+    control = {"clean": np.full((1, seeds), unpruned), "noisy": np.full((1, seeds), 0.2)}
+    return Generalization(
+        config={"data": "made up", "seeds": seeds, "noise": 1.0, "training_points": 100},
+        times=np.array([50]),
+        train_error=np.full((1, seeds), error),
+        without={"clean": control["clean"] + clean, "noisy": control["noisy"] + noisy},
+        control=control,
+        unpruned={"clean": np.full(seeds, unpruned), "noisy": np.full(seeds, 0.2)},
+        turn={"clean": ZERO, "noisy": ZERO},
+        critical_error=Estimate(0.06, 0.001, 0.058, 0.062),
+        reasons="",
+    )
+
+
+def test_nothing_is_found_where_stragglers_are_as_any_points():
+    """If one kind or the other, in either direction, sufficed at 95 % each, 1 in 5 would be found; 1 in 20 is promised."""
+    rng = np.random.default_rng(0)
+    found = [made_up_generalization(*rng.normal(0, 0.01, (2, 10))).verdict.holds for _ in range(300)]
+    assert found.count("yes") <= 0.08 * 300
+    assert found.count("undecided") > 200
+
+
+@pytest.mark.parametrize(
+    ("clean", "noisy", "holds", "says"),
+    [
+        (0.02, 0.0, "yes", "clean test error +2.00 (+1.79 to +2.21) percentage points beside the random control: missed more"),
+        (0.0, 0.02, "yes", "noisy test error +2.00"),
+        (0.0, -0.05, "yes", "better left out"),
+        (0.0, 0.0, "no", "missed no more"),
+        (0.004, 0.0, "yes", "missed more"),  # small, but certain
+        (0.0, 0.018, "yes", "missed more"),
+    ],
+)
+def test_the_sign_says_whether_stragglers_are_missed(clean, noisy, holds, says):
+    scatter = 0.0024 * np.array([-1, 1, -1, 1, -1, 1, -1, 1, -1, 1])
+    found = made_up_generalization(clean + scatter, noisy + scatter)
+    assert found.verdict.holds == holds
+    assert says in found.verdict.sentence
+
+
+def test_far_from_the_inversion_nothing_is_said_of_it():
+    clear = np.full(5, 0.02) + 0.001 * np.arange(5)
+    assert made_up_generalization(clear, clear).verdict.holds == "yes"
+    far = made_up_generalization(clear, clear, error=0.09).verdict
+    assert far.holds == "undecided"
+    assert "far from the inversion's 6.00 %" in far.sentence
+    assert made_up_generalization(clear[:1], clear[:1]).verdict.holds == "undecided"
+
+
+def test_without_a_time_or_an_error_there_is_nothing_to_compare():
+    found = made_up_generalization(np.zeros(3), np.zeros(3))
+    empty = {kind: values[:0] for kind, values in found.without.items()}
+    none = replace(found, times=found.times[:0], train_error=found.train_error[:0], without=empty, control=empty)
+    assert none.verdict.holds == "undecided"
+    assert "At no epoch" in none.verdict.sentence
+    pyplot.close(none.plot()[0])
+    zero = replace(found, critical_error=ZERO).verdict
+    assert zero.holds == "undecided"
+    assert "training error of 0" in zero.sentence
+
+
+def test_generalization_is_that_of_networks_trained_without(digits):
+    found = ex.generalization(digits, seeds=2, points=1, epochs=60, noise=0.0, **ONE)
+    base = fe.train(digits, seeds=2, epochs=60, lr=0.2, **ONE)
+    without = fe.train(digits, seeds=2, epochs=60, lr=0.2, exclude_per_seed=base.misclassified(5), **ONE)
+    assert found.times.tolist() == [5]
+    np.testing.assert_array_equal(found.train_error[0], base.train_error[:, 5])
+    np.testing.assert_array_equal(found.unpruned["clean"], base.test_error[:, -1])
+    np.testing.assert_allclose(found.without["clean"][0], without.test_error[:, -1])
+    np.testing.assert_allclose(found.without["noisy"], found.without["clean"])
+    assert found.verdict.holds == "undecided"
+    assert "no inversion at which to look" in found.verdict.sentence
+
+
+def test_subsampling(digits, tmp_path, monkeypatch):
+    options = {"data": digits, "seeds": 2, "sizes": (150, 900, 1347), "draws": 2, **ONE}
+    found = ex.subsampling(out=tmp_path, **options)
+    assert [errors.shape for errors in found.critical_errors] == [(2, 2), (2, 2), (1, 2)]
+    assert found.shares[-1] == 1
+    assert found.shares[0] < 1
+    assert "still falling" in found.reasons[0] or "prominence" in found.reasons[0]
+    run = fe.train(digits, seeds=2, **ONE)
+    np.testing.assert_allclose(
+        found.critical_errors[2][0], [np.mean([i.train_error for i in row]) for row in run.inversion[:, -1]]
+    )
+    assert_whole(found, tmp_path)
+    assert_kept(ex.subsampling, tmp_path, found, monkeypatch, **options)
+    none = ex.subsampling(digits, seeds=1, sizes=(200, 300), draws=1, epochs=40, **ONE)
+    assert none.verdict.holds == "undecided"
+    assert "still falling at the last record" in none.verdict.sentence
+    assert_whole(none, tmp_path)
+
+
+def test_change_for_each_doubling():
+    errors = [np.array([[0.1, np.nan], [0.1, 0.1]]), np.array([[0.2, 0.2]]), np.array([[0.32]])]
+    change = _change(np.array([100, 200, 400]), errors)
+    assert change.value == pytest.approx(np.polyfit([0, 0, 1, 2], [0.1, 0.1, 0.2, 0.32], 1)[0] / 0.18)
+    assert change.low < change.value < change.high
+    assert np.isnan(_change(np.array([100, 200]), [np.array([[0.1]]), np.array([[np.nan]])]).value)
+
+
+def test_networks_of_one_subset_are_one_repetition():
+    errors = np.array([[0.10, 0.11, np.nan], [0.05, 0.06, 0.055], [0.07, 0.07, 0.07]])
+    assert _mean(errors) == pytest.approx(student_mean([0.105, 0.055, 0.07]))
+    assert _mean(errors[1:2]) == student_mean(errors[1])
+
+
+def test_inversions_without_an_error_cannot_change():
+    change = _change(np.array([100, 200]), [np.zeros((2, 2)), np.zeros((1, 2))])
+    assert np.isnan(change.value)
+    found = Subsampling({"data": "made up", "seeds": 2}, np.array([100, 200]), [], np.ones(2), [], change, ["", ""])
+    assert found.verdict.holds == "undecided"
+    assert "training error of 0" in found.verdict.sentence
+
+
+@pytest.mark.parametrize("cells", [8, 48, 100, 200, 216])
+def test_a_sweep_is_balanced(cells):
+    design = _design(cells, 0)
+    assert len({tuple(cell.values()) for cell in design}) == cells
+    for name, levels in FACTORS.items():
+        counts = [sum(cell[name] == level for cell in design) for level in levels]
+        assert max(counts) - min(counts) <= 1
+    assert _design(cells, 0) == design
+
+
+def test_sweep(digits, kept, tmp_path, monkeypatch):
+    options = {"data": digits, "seeds": 1, "cells": 8, "epochs": 300, **ONE}
+    found = ex.sweep(out=kept, **options)
+    assert found.critical_errors.shape == (8, 1)
+    assert all(reason or not np.isnan(errors).any() for reason, errors in zip(found.reasons, found.critical_errors))
+    for factor in found.factors.values():
+        assert len(factor.levels) == len(factor.critical_error) == len(factor.found)
+        assert np.isnan(factor.eta_squared) or 0 <= factor.eta_squared <= 1
+    assert_whole(found, tmp_path)
+    assert_kept(ex.sweep, kept, found, monkeypatch, **options)
+    none = ex.sweep(digits, seeds=1, cells=8, epochs=30, **ONE)
+    assert none.verdict.holds == "undecided"
+    assert "Too few cells" in none.verdict.sentence
+    assert_whole(none, tmp_path)
+
+
+def made_up_sweep(errors, cells=48):
+    design = _design(cells, 0)
+    values = np.array([[errors(cell)] for cell in design])
+    return Sweep({"data": "made up", "seeds": 1}, design, values, [""] * cells, _factors(design, values))
+
+
+def test_a_sweep_says_no_more_than_its_intervals():
+    rng = np.random.default_rng(0)
+    assert made_up_sweep(lambda cell: 0.06 + rng.normal(0, 0.001)).verdict.holds == "yes"
+    doubled = made_up_sweep(lambda cell: 0.06 * (1 + (cell["depth"] == 2)) + rng.normal(0, 0.001))
+    assert doubled.verdict.holds == "no"
+    assert "Depth moves it most: by 67 %" in doubled.verdict.sentence
+    loud = made_up_sweep(lambda cell: 0.06 + rng.normal(0, 0.015))
+    assert loud.verdict.holds == "undecided"
+    assert "do not tell for" in loud.verdict.sentence
+    missing = made_up_sweep(lambda cell: np.nan if cell["optimizer"] == "adam" else 0.06 + rng.normal(0, 0.001))
+    assert missing.verdict.holds == "undecided"
+    assert missing.verdict.sentence.endswith("do not tell for optimizer.")
+    assert missing.factors["optimizer"].difference.high == np.inf
+    zero = made_up_sweep(lambda cell: 0.0)
+    assert zero.verdict.holds == "undecided"
+    for result in (loud, missing, zero):
+        pyplot.close(result.plot()[0])
+        assert len(result.table().rows) == 15
+
+
+def test_differences_between_levels():
+    rng = np.random.default_rng(0)
+    level = np.repeat([0, 1], 9)
+    values = rng.normal(1, 0.2, 18) + level
+    found = largest_differences(values, {"a": level}, {"a": 2})["a"]
+    interval = ttest_ind(values[level == 1], values[level == 0]).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    covered = 0
+    a, b = np.arange(36) % 3, np.arange(36) // 3 % 2
+    for _ in range(300):
+        values = np.array([0.0, 0.3, 1.0])[a] + rng.standard_normal(36)
+        found = largest_differences(values, {"a": a, "b": b}, {"a": 3, "b": 2})
+        covered += found["a"].low <= 1 <= found["a"].high and found["b"].low <= 0 <= found["b"].high
+    assert covered >= 0.92 * 300
+    without_freedom = largest_differences(values[:3], {"a": a[:3]}, {"a": 3})["a"]
+    assert np.isnan([without_freedom.low, without_freedom.high]).all()
+
+
+def test_what_diverges_is_told_by_its_class(digits, monkeypatch):
+    def raises(error):
+        def train(*arguments, **options):
+            raise error
+
+        return train
+
+    options = {"seeds": 1, "cells": 8, "epochs": 30, **ONE}
+    monkeypatch.setattr("fastent.experiments.setting.train", raises(DivergedError("no longer finite")))
+    assert ex.sweep(digits, **options).reasons == ["training diverged"] * 8
+    monkeypatch.setattr("fastent.experiments.setting.train", raises(fe.FastentError("opinions diverged")))
+    with pytest.raises(fe.FastentError, match="opinions"):
+        ex.sweep(digits, **options)
+
+
+def test_analysis_of_variance():
+    rng = np.random.default_rng(0)
+    levels = np.repeat([0, 1, 2], [9, 14, 11])
+    values = rng.standard_normal(34) + levels
+    eta, f, p = analysis_of_variance(values, {"a": levels})["a"]
+    expected = f_oneway(*(values[levels == i] for i in range(3)))
+    assert (f, p) == pytest.approx((expected.statistic, expected.pvalue))
+    total = ((values - values.mean()) ** 2).sum()
+    within = sum(((values[levels == i] - values[levels == i].mean()) ** 2).sum() for i in range(3))
+    assert eta == pytest.approx(1 - within / total)
+    # A balanced second factor changes what is left, not what the first explains.
+    a, b = np.repeat([0, 1], 12), np.tile([0, 1, 2], 8)
+    values = 0.5 * a + 2.0 * b + rng.standard_normal(24)
+    effects = analysis_of_variance(values, {"a": a, "b": b, "constant": np.zeros(24, int)})
+    between = 24 * ((values[a == 1].mean() - values[a == 0].mean()) / 2) ** 2
+    fitted = values[a == 0].mean() + (values[a == 1].mean() - values[a == 0].mean()) * a
+    fitted = fitted + np.array([values[b == i].mean() for i in b]) - values.mean()
+    left = ((values - fitted) ** 2).sum()
+    assert effects["a"][0] == pytest.approx(between / (between + left))
+    assert effects["a"][1] == pytest.approx(between / (left / 20))
+    assert np.isnan(effects["constant"][0])
+
+
+def test_difficulty(digits, kept, tmp_path, monkeypatch):
+    options = {"data": digits, "seeds": 3, "epochs": 500, **ONE}
+    found = ex.difficulty(out=kept, **options)
+    assert set(found.scores) == set(SCORES)
+    assert found.flipped.sum() == round(0.05 * len(digits.index))
+    assert all(values.shape == (len(digits.index),) for values in (*found.scores.values(), *found.noisy_scores.values()))
+    assert min(found.precision[name].low for name in ("AUM", "confidence", "incorrectness")) > 0.4
+    assert found.precision["straggler share"].low > found.flipped.mean()
+    assert all(estimate.low > 0 for estimate in found.correlation.values())
+    assert ((found.gradient_share >= 0) & (found.gradient_share <= 1)).all()
+    assert_whole(found, tmp_path)
+    assert_kept(ex.difficulty, kept, found, monkeypatch, **options)
+
+
+def test_scores_by_hand(digits):
+    few = digits.take(np.arange(60))
+    seen = []
+    run = fe.train(few, seeds=2, epochs=30, observe=lambda s: seen.append((s.logits, s.probability)), **ONE)
+    found = ex.difficulty(few, seeds=2, epochs=30, el2n_epoch=7, noise=0.1, **ONE)
+    own = np.stack([p[:, np.arange(60), few.y_train] for _, p in seen])
+    other = np.stack([z[:, np.arange(60), 1 - few.y_train] for z, _ in seen]).astype(float)
+    logit = np.stack([z[:, np.arange(60), few.y_train] for z, _ in seen]).astype(float)
+    np.testing.assert_allclose(found.scores["confidence"], 1 - own.mean((0, 1)))
+    np.testing.assert_allclose(found.scores["variability"], own.std(0).mean(0), atol=1e-7)
+    np.testing.assert_allclose(found.scores["AUM"], (other - logit).mean((0, 1)))
+    np.testing.assert_allclose(found.scores["EL2N"], np.sqrt(2) * (1 - own[7]).mean(0))
+    np.testing.assert_allclose(found.scores["final loss"], -np.log(own[-1]).mean(0))
+    wrong = np.stack([run.misclassified(e) for e in range(31)], axis=1)
+    np.testing.assert_allclose(found.scores["incorrectness"], wrong.mean((0, 1)))
+    assert "straggler share" not in found.scores
+    assert found.verdict.holds == "undecided"
+    assert "no stragglers" in found.verdict.sentence
+
+
+def test_forgetting():
+    wrong = np.array([[1, 0, 1, 1], [0, 0, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]], bool)
+    events, never = forgetting(wrong)
+    assert events.tolist() == [1, 1, 1, 0]
+    assert never.tolist() == [False, False, False, True]
+
+
+def test_flipped_labels(digits):
+    data = fe.load_data("digits", classes="all")
+    noisy, flipped = ex.flip_labels(data, 0.1, 3)
+    assert ((noisy.y_train != data.y_train) == flipped).all()
+    assert flipped.sum() == round(0.1 * len(data.y_train))
+    assert len(np.unique(noisy.y_train[flipped])) == 10
+    assert noisy.fingerprint != data.fingerprint
+    assert (ex.flip_labels(data, 0.1, 3)[1] == flipped).all()
+
+
+def test_the_correlation_with_a_single_straggler():
+    """Every third resample has none of it, and no correlation."""
+    one = np.zeros(40)
+    one[7] = 1
+    found = _spearman(one, np.arange(40.0), 0)
+    assert np.isfinite(found).all()
+    assert found.low <= found.value <= found.high
+
+
+def made_up_entanglement(found, ratio):
+    names = ("radius", "distance", "overlap", "relative margin", "soft nearest neighbour loss")
+    one, sure = Estimate(1.0, 0.01, 0.98, 1.02), Estimate(0.07, 0.001, 0.068, 0.072)
+    seeds = 5
+    return Entanglement(
+        config={"data": "made up", "seeds": seeds, "sampled": None, "training_points": 100},
+        epoch=np.arange(4),
+        train_error=np.full((seeds, 4), 0.1),
+        curves={name: np.ones((seeds, 4)) for name in names},
+        turn=dict.fromkeys(names, sure),
+        ratio={**dict.fromkeys(names, one), "overlap": ratio},
+        found={**dict.fromkeys(names, 1.0), "overlap": found},
+        reasons=dict.fromkeys(names, "below the prominence asked for"),
+        critical_error=sure,
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "ratio", "holds"),
+    [
+        (1.0, Estimate(1.1, 0.05, 1.0, 1.2), "yes"),
+        (1.0, Estimate(1.1, 0.2, 0.7, 1.5), "undecided"),
+        (1.0, Estimate(2.0, 0.2, 1.5, 2.6), "no"),
+        (0.6, Estimate(1.1, 0.05, 1.0, 1.2), "undecided"),
+        (0.0, Estimate(*[np.nan] * 4), "no"),
+        (0.2, Estimate(1.0, *[np.nan] * 3), "undecided"),
+    ],
+)
+def test_entanglement_says_no_more_than_its_intervals(found, ratio, holds):
+    assert made_up_entanglement(found, ratio).verdict.holds == holds
+
+
+def test_the_networks_measured_are_those_whose_radii_are(digits, tmp_path, monkeypatch):
+    """Of mini-batches, whose order belongs to all networks of a training; and what is interrupted goes on."""
+    few = digits.take(np.arange(200))
+    options = {"seeds": 3, "seed": 4, "points": 10, "epochs": 12, "batch_size": 50, **ONE}
+    seen = {}
+    run = fe.train(few, **{name: value for name, value in options.items() if name != "points"},
+                   observe=lambda s: seen.update({s.epoch: s.hidden()}))  # fmt: skip
+    found = ex.entanglement(few, **options)
+    np.testing.assert_array_equal(found.train_error, run.train_error[:, run.positions(found.epoch)])
+    for i, s in np.ndindex(len(found.epoch), 3):
+        X = seen[found.epoch[i]][s]
+        X = X / np.linalg.norm(X, axis=1, keepdims=True)
+        overlap = fe.mixing(fe.neighbors(X, 10), few.y_train).balanced_overlap
+        assert found.curves["overlap"][s, i] == pytest.approx(overlap, abs=1e-9)
+
+    measured = []
+
+    def interrupted(*arguments, **more):
+        measured.append(1)
+        if len(measured) == 10:
+            raise KeyboardInterrupt
+        return fe.mixing(*arguments, **more)
+
+    monkeypatch.setattr(sys.modules["fastent.experiments._entanglement"], "mixing", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ex.entanglement(few, out=tmp_path, **options)
+    again = ex.entanglement(few, out=tmp_path, **options)
+    assert again.as_json() == found.as_json()
+    assert len(measured) == 10 + 3 * (len(found.epoch) - 3)  # three epochs were whole
+
+
+def test_entanglement(digits, kept, tmp_path, monkeypatch):
+    options = {"data": digits, "seeds": 4, "points": 40, "epochs": 700, **ONE}
+    found = ex.entanglement(out=kept, **options)
+    assert found.found["radius"] == found.found["distance"] == 1
+    assert found.ratio["distance"].value == pytest.approx(1, abs=0.3)
+    assert "still rising at the last record" in found.reasons["overlap"]
+    assert found.verdict.holds == "no"
+    assert_whole(found, tmp_path)
+    assert_kept(ex.entanglement, kept, found, monkeypatch, **options)
+    few = digits.take(np.arange(300))
+    seen = {}
+    fe.train(few, seeds=1, seed=1, epochs=6, observe=lambda s: seen.update({s.epoch: s.hidden()[0]}), **ONE)
+    short = ex.entanglement(few, seeds=2, points=10, epochs=6, **ONE)
+    i = int(np.searchsorted(short.epoch, 6))
+    X = seen[6] / np.linalg.norm(seen[6], axis=1, keepdims=True)
+    near = fe.neighbors(X, 10)
+    assert short.curves["overlap"][1, i] == pytest.approx(fe.mixing(near, few.y_train).balanced_overlap)
+    assert short.curves["relative margin"][1, i] == pytest.approx(fe.margins(X, few.y_train).relative.mean(), rel=1e-5)
+    loss = fe.soft_nearest_neighbor_loss(X, few.y_train).loss
+    assert short.curves["soft nearest neighbour loss"][1, i] == pytest.approx(loss, rel=1e-5)
+    assert short.verdict.holds == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "message"),
+    [
+        ("pruning", {"share": 0}, "share=0"),
+        ("pruning", {"draws": 0}, "draws=0"),
+        ("generalization", {"points": 0}, "points=0"),
+        ("generalization", {"noise": -1}, "noise=-1"),
+        ("subsampling", {"sizes": (900, 500)}, "ascending numbers of points"),
+        ("subsampling", {"sizes": (500, 5000)}, "sizes=5000"),
+        ("sweep", {"cells": 217}, "cells=217"),
+        ("sweep", {"lr": 0.1}, "lr=0.1: that varies in a sweep"),
+        ("difficulty", {"noise": 0.9}, "noise=0.9"),
+        ("difficulty", {"el2n_epoch": 99, "epochs": 9}, "el2n_epoch=99"),
+        ("entanglement", {"points": 2}, "points=2"),
+    ],
+)
+def test_bad_options(digits, function, options, message):
+    with pytest.raises(fe.FastentError, match=message):
+        getattr(ex, function)(digits, **options)
+
+
+SMALL = {
+    "dynamics": {},
+    "pruning": {"draws": 1},
+    "generalization": {"points": 3},
+    "stability": {"pairs": 3},
+    "subsampling": {"draws": 2},
+    "sweep": {"cells": 8},
+    "difficulty": {"el2n_epoch": 5},
+    "entanglement": {"points": 12},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "sweep"])
+def test_experiments_with_batches(digits, name, tmp_path, monkeypatch):
+    """Records lie within passes: what an experiment takes at an epoch is what is recorded there."""
+    monkeypatch.setattr(sys.modules["fastent.experiments._difficulty"], "_RESAMPLES", 20)
+    few = digits.take(np.arange(200))
+    found = getattr(ex, name)(few, seeds=2, epochs=12, batch_size=20, out=tmp_path, **SMALL[name], **ONE)
+    assert found.verdict.holds in ("yes", "no", "undecided")
+    assert found.table().rows
+    figure, _ = found.plot()
+    pyplot.close(figure)
+    if name == "stability":
+        alone = fe.train(few, seeds=6, epochs=int(np.ceil(found.times[-1])), batch_size=20, lr=0.2, **ONE)
+        np.testing.assert_array_equal(found.train_error, alone.train_error[:, alone.positions(found.times)].mean(0))
+    if name == "generalization":
+        run = fe.train(few, seeds=2, epochs=12, batch_size=20, lr=0.2, **ONE)
+        for t, errors in zip(found.times, found.train_error, strict=True):
+            np.testing.assert_array_equal(errors, run.misclassified(t).mean(1))
+    if name == "difficulty":
+        run = fe.train(few, seeds=2, epochs=12, batch_size=20, **ONE)
+        wrong = np.mean([run.misclassified(epoch) for epoch in range(13)], axis=(0, 1))
+        np.testing.assert_allclose(found.scores["incorrectness"], wrong)
+
+
+@pytest.mark.parametrize("kind", ["two blobs", "noise labels", "no errors"])
+@pytest.mark.parametrize("name", list(SMALL))
+def test_easy_and_hopeless_data_have_a_verdict(name, kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["fastent.experiments._difficulty"], "_RESAMPLES", 20)
+    rng = np.random.default_rng(0)
+    labels = np.arange(160) % 2 if kind != "noise labels" else rng.integers(0, 2, 160)
+    x = rng.standard_normal((160, 2)) + (0 if kind == "noise labels" else 10 * labels[:, None])
+    # Here some radii turn where every point is right.
+    options = {"activation": "relu", "optimizer": "adam", "lr": 0.03} if kind == "no errors" and name != "sweep" else {}
+    found = getattr(ex, name)((x, labels), seeds=2, epochs=90, **SMALL[name], **options, **ONE)
+    # Radii turn with random labels too, and networks agree on which of these they get wrong: stability claims no more.
+    assert found.verdict.holds in ("no", "undecided") or (name, kind) == ("stability", "noise labels")
+    assert found.verdict.sentence
+    assert found.table().rows
+    assert found.numbers()
+    found.save(tmp_path)
+    figure, _ = found.plot()
+    pyplot.close(figure)

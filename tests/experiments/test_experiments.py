@@ -1,0 +1,277 @@
+"""What all experiments have in common, and the two that the others build on."""
+
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import fastent as fe
+from fastent.experiments._dynamics import critical_errors, dynamics, usual_critical_errors
+from fastent.experiments._stability import _z_null, _z_observed, stability
+from fastent.experiments.result import estimate_text
+from fastent.experiments.setting import Setting
+from fastent.io.result_cache import Parts, identity
+from fastent.plots.style import error_axis
+from fastent.report.experiments import _config
+from fastent.statistics.intervals import Estimate, student_mean
+from fastent.statistics.inversion import Inversion
+
+OF_STABILITY = {"pairs": 25, "times": (10, 40, 60, 90, 150), "seeds": 2, "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture(scope="module")
+def agreement(kept):
+    return stability("digits", out=kept, **OF_STABILITY)
+
+
+@pytest.fixture(scope="module")
+def kept_dynamics():
+    return dynamics("digits", seeds=4, threads=1)
+
+
+def test_classes_turn_in_every_seed(kept_dynamics):
+    found = kept_dynamics
+    assert (found.share == 1).all()
+    for c in range(2):
+        assert found.critical_error[0, c].low <= found.critical_error[0, c].value <= found.critical_error[0, c].high
+        assert found.rebound[0, c].low > 0.2
+        errors = np.array([i.train_error for i in found.run.inversion[:, 0, c]])
+        assert found.variation[0, c] == pytest.approx(errors.std(ddof=1) / errors.mean())
+    errors = critical_errors(found.run)
+    assert found.variation_of_mean[0].value == pytest.approx(errors.std(ddof=1) / errors.mean())
+    assert "100 %" in found.verdict.sentence
+    assert found.table().rows[0][:3] == ("even", "1", "4/4")
+    _, axes = found.plot()
+    assert axes.get_xlabel() == "training error"
+
+
+def test_no_inversion_is_an_answer_with_its_reason(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = (rng.standard_normal((200, 5)), rng.integers(0, 2, 200))
+    too_few = dynamics("digits", seeds=2, epochs=40, threads=1)
+    assert too_few.verdict.holds == "undecided"
+    assert dynamics("digits", seeds=2, epochs=2, threads=1).verdict.holds == "undecided"
+    assert "still falling at the last record" in too_few.verdict.sentence
+    assert np.isnan(too_few.critical_error[0, 0].value)
+    of_noise = dynamics(noise, seeds=2, epochs=60, threads=1)
+    assert of_noise.share.max() < 1
+    assert of_noise.verdict.holds == "no"
+    short = stability("digits", pairs=2, seeds=1, epochs=30, threads=1)
+    assert short.verdict.holds == "undecided"
+    assert "no inversion to compare it with" in short.verdict.sentence
+    for result in (too_few, short):
+        result.save(tmp_path)
+        assert json.loads((tmp_path / f"{result.name}.json").read_text())["holds"] == result.verdict.holds
+
+
+def test_what_keeps_the_stability_of_an_error_open(kept_dynamics):
+    no_error = replace(kept_dynamics, variation_of_mean=[student_mean([])])
+    assert no_error.verdict.holds == "undecided"
+    assert "networks without an error there do not tell" in no_error.verdict.sentence
+    one = dynamics("digits", seeds=1, epochs=400, threads=1)
+    assert one.verdict.holds == "undecided"
+    assert "one network does not tell" in one.verdict.sentence
+
+
+def test_an_inversion_without_an_error_is_near_nothing(agreement):
+    for critical_error, said in ((student_mean([0.0, 0.0]), "how near 0 is"), (student_mean([0.07]), "One network")):
+        found = replace(agreement, critical_error=critical_error).verdict
+        assert found.holds == "undecided"
+        assert said in found.sentence
+    wide = replace(agreement, critical_error=Estimate(0.065, 0.02, 0.03, 0.1)).verdict
+    assert wide.holds == "undecided"  # whatever the peak's own interval is
+
+
+def test_an_axis_of_errors_for_anything_drawn():
+    for errors in ([], [np.nan], [0.0, 0.0], [0.1, 0.1], [0.2, 0.0], [0.3, 0.01]):
+        figure = Figure()
+        axes = figure.subplots()
+        axes.plot(errors, errors)
+        error_axis(axes, 100)
+        figure.savefig(io.BytesIO())
+        assert axes.get_xlabel() == "training error"
+
+
+def test_the_report_lists_every_option(tmp_path, agreement):
+    """0 is a value; where experiments differ, each value has their names."""
+    options = dict(_config([agreement]))
+    assert options["seed"] == "0"
+    assert options["times"] == "10, 40, 60, 90, 150"
+    assert "subset" not in options  # none asked for
+    other = replace(agreement, config={**agreement.config, "lr": 0.1, "momentum": 0.0})
+    object.__setattr__(other, "name", "another")
+    both = dict(_config([agreement, other]))
+    assert both["lr"] == "0.2 (stability); 0.1 (another)"
+    assert both["momentum"] == "0.0 (another)"
+    assert both["pairs"] == "25"
+
+
+def test_independent_networks_agree_most_around_the_inversion(agreement):
+    assert agreement.common.shape == agreement.expected.shape == (25, 5)
+    assert agreement.peak not in (0, 4)
+    assert 0.5 < agreement.peak_error.value / agreement.critical_error.value < 1.6
+    assert (np.diff(agreement.train_error) < 0).all()
+    assert all(z.low <= z.value <= z.high for z in agreement.z)
+
+
+def test_agreement_is_that_of_the_networks(agreement):
+    """From runs of the pairs' networks, one after the other, and the definitions."""
+    n, counts = 1347, np.zeros((25, 3))
+    runs = fe.train("digits", seeds=20, epochs=60, lr=0.2, threads=1)
+    wrong = runs.misclassified(60)
+    common = (wrong[0::2] & wrong[1::2]).sum(1)
+    np.testing.assert_array_equal(agreement.common[:10, 2], common)
+    np.testing.assert_allclose(agreement.expected[:10, 2], wrong[0::2].sum(1) * wrong[1::2].sum(1) / n)
+    counts = agreement.common[:, 2]
+    expected = (counts.mean() - agreement.expected[:, 2].mean()) / counts.std(ddof=1)
+    assert agreement.z[2].value == pytest.approx(expected)
+    from scipy.stats import hypergeom
+
+    variances = [hypergeom(n, a.sum(), b.sum()).var() for a, b in zip(wrong[0::2], wrong[1::2])]
+    np.testing.assert_allclose(agreement.null_variance[:10, 2], variances)
+
+
+def test_z_is_undefined_where_nothing_varies():
+    columns = np.array([[3.0, 1.0, 0.0], [3.0, 1.0, 0.0]])
+    assert np.isnan(_z_observed(columns, 0))
+    assert np.isnan(_z_null(columns, 0))
+
+
+def test_finished_parts_are_not_done_again(agreement, kept, monkeypatch):
+    def never(*arguments, **options):
+        raise AssertionError("trained again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fastent.experiments.setting.train", never)
+        again = stability("digits", out=kept, **OF_STABILITY)
+    assert again.as_json() == agreement.as_json()
+    sorted((kept / "parts").glob("pairs-*"))[0].unlink()
+    assert stability("digits", out=kept, **OF_STABILITY).as_json() == agreement.as_json()
+
+
+def test_killed_and_run_again_is_uninterrupted_bit_for_bit(agreement, tmp_path):
+    """kill -9 as soon as the first part is there."""
+    command = [
+        sys.executable,
+        "-c",
+        f"from fastent.experiments._stability import stability; stability('digits', out={str(tmp_path)!r}, **{OF_STABILITY!r})",
+    ]
+    process = subprocess.Popen(command, cwd=os.getcwd())
+    while process.poll() is None and not list((tmp_path / "parts").glob("pairs-*")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(list((tmp_path / "parts").glob("pairs-*"))) in (1, 2)
+    assert stability("digits", out=tmp_path, **OF_STABILITY).as_json() == agreement.as_json()
+
+
+def test_a_run_cut_short_goes_on(tmp_path):
+    setting = Setting.make("digits", seeds=2, out=tmp_path, options={"epochs": 60, "threads": 1})
+    place = setting.parts.place("base", setting.config)
+
+    def interrupt(done, total, message):
+        if done == 30:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        fe.train("digits", seeds=2, epochs=60, threads=1, checkpoint=place, progress=interrupt)
+    assert not fe.load_run(place).complete
+    run = setting.train("base")
+    np.testing.assert_array_equal(run.radius, fe.train("digits", seeds=2, epochs=60, threads=1).radius)
+    assert fe.load_run(place).complete
+
+
+def test_parts_depend_on_everything_that_matters():
+    base = Setting.make("digits", seeds=2, options={"epochs": 5}).config
+    for other in ({"epochs": 6}, {"lr": 0.3}, {"exclude": [3]}, {"classes": "all"}, {"threads": 1}):
+        assert identity(Setting.make("digits", seeds=2, options={"epochs": 5} | other).config) != identity(base)
+    assert identity(Setting.make("digits", seeds=2, options={"epochs": 5}).config) == identity(base)
+
+
+def test_parts_without_a_folder_are_made_each_time():
+    parts, made = Parts(None), []
+    for _ in range(2):
+        parts.keep("a", {}, lambda: made.append(1) or {})
+    assert len(made) == 2
+
+
+def test_a_preset_is_overruled_by_what_is_said():
+    x = np.random.default_rng(0).standard_normal((9000, 3))
+    y = np.arange(9000) % 2
+    assert len(Setting.make((x, y), seeds=1, preset="paper", options={}).data.index) == 6750  # no more points than there are
+    assert len(Setting.make((x, y, x, y), seeds=1, preset="paper", options={}).data.index) == 8192
+    assert len(Setting.make((x, y, x, y), seeds=1, preset="paper", options={"subset": 100}).data.index) == 100
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"colour": 3}, "colour=3: no option of load_data or train"),
+        ({"preset": "mine"}, "preset='mine'"),
+        ({"pairs": 1}, "pairs=1"),
+        ({"times": (20, 10)}, "ascending epochs"),
+        ({"seeds": 0}, "seeds=0"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(fe.FastentError, match=message):
+        stability("digits", **{"pairs": 2, **options})
+
+
+def test_estimates_as_text():
+    assert estimate_text(Estimate(0.0661, 0, 0.0643, 0.0676), percent=True) == "6.61 % (6.43 to 6.76)"
+    assert estimate_text(Estimate(2.0, math.nan, math.nan, math.nan), digits=1) == "2.0"
+    assert estimate_text(Estimate(*[math.nan] * 4)) == "\u2013"
+
+
+def test_from_the_command_line(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "fastent",
+        "experiment",
+        "dynamics",
+        "--seeds",
+        "2",
+        "--epochs",
+        "40",
+        "--out",
+        str(tmp_path),
+    ]
+    result = subprocess.run([*command, "--classes", "all", "--threads", "1"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "Undecided" in result.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dynamics.json", "dynamics.svg", "parts", "report.html"]
+    page = (tmp_path / "report.html").read_text()
+    assert "data:image/svg+xml;base64," in page
+    assert "fastent experiment dynamics --seeds 2" in page
+    assert "<script" not in page
+    assert json.loads((tmp_path / "dynamics.json").read_text())["config"]["classes"] == "all"
+    bad = subprocess.run([*command[:4], "stability", "--times", "5,x"], capture_output=True, text=True)
+    assert bad.returncode == 2
+    assert "times='5,x'" in bad.stderr
+
+
+def test_classes_that_seldom_turn_do_not_hide_those_that_do():
+    run = dynamics("digits", seeds=3, epochs=400).run
+    inversion = run.inversion.copy()
+    inversion[1:, -1, 1] = Inversion(False, "rose before it fell")
+    altered = replace(run)
+    object.__setattr__(altered, "inversion", inversion)
+    assert np.isnan(critical_errors(altered)).sum() == 2
+    np.testing.assert_array_equal(usual_critical_errors(altered), [row[0].train_error for row in run.inversion[:, -1]])
+    np.testing.assert_array_equal(usual_critical_errors(run), critical_errors(run))

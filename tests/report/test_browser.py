@@ -1,0 +1,222 @@
+"""Pages in a browser: they work without a network, with the keyboard, and take text from data as text."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import fastent as fe
+from fastent.report.comparison import write_comparison
+from fastent.report.html import write_report
+from fastent.report.measurement import write_measurement_report
+from tests.report.test_report import EVIL, made_up_run
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.select import Select  # noqa: E402
+from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+
+QUOTED = """a "quoted" folder & it's <b>bold</b>"""
+FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1280,900")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser():
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """One page of each kind, in a folder whose name is as awkward as the labels."""
+    folder = tmp_path_factory.mktemp("pages") / QUOTED.replace("/", " of ")
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    run = made_up_run(classes=(EVIL, "b"), layers=2, seeds=4, config={"data": str(folder), "source": EVIL})
+    pictures = rng.integers(0, 256, (200, 6, 6), np.uint8)
+    write_report(run, folder / "run.html", points=pictures, command=f"fastent run --data '{QUOTED}'")
+    write_report(run, folder / "features.html", points=rng.standard_normal((200, 7)))
+    many = made_up_run(classes=(EVIL, *map(str, range(9))), seeds=10, layers=1)
+    write_report(many, folder / "many.html")
+    X = rng.standard_normal((90, 4)).astype(np.float32)
+    labels = np.array([EVIL, "b & c", "d"])[np.arange(90) % 3]
+    for name in ("first", EVIL.replace("/", " ")):
+        measured = fe.measure(X, labels, k=5, metrics=["mixing", "margins", "geometry", "dimension"])
+        measured.save(folder / name, asked={"X": QUOTED})
+        X = X + 2 * (np.arange(90) % 3)[:, None].astype(np.float32)
+    write_measurement_report(measured, folder / "measurement.html", name=EVIL)
+    write_comparison([folder / "first", folder / EVIL.replace("/", " ")], folder / "measurements.html", command=QUOTED)
+    for name, each in (("sgd", run), (f"adam {EVIL.replace('/', ' ')}", made_up_run(classes=(EVIL, "b"), seeds=3, turn_at=60))):
+        each.save(folder / name)
+    write_comparison([folder / "sgd", folder / f"adam {EVIL.replace('/', ' ')}"], folder / "runs.html")
+    return folder
+
+
+@pytest.fixture
+def opened(browser, pages):
+    """Open a page, unless it is; afterwards there must be no message on its console and no request for anything but itself."""
+
+    def visit(name: str):
+        place = (pages / name).as_uri()
+        if browser.current_url != place:  # to read five megabytes of script takes a second
+            browser.get(place)
+        return browser
+
+    yield visit
+    assert browser.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
+    assert all(url.startswith(("file:", "data:")) for url in asked)
+
+
+def find(browser, css):
+    return browser.find_elements(By.CSS_SELECTOR, css)
+
+
+@pytest.mark.parametrize("name", ["features", "run"])
+def test_a_point_opens_with_its_neighbours(opened, name):
+    browser = opened(f"{name}.html")
+    data = json.loads(browser.find_element(By.ID, "data").get_attribute("textContent"))
+    first, second = find(browser, "[data-open]")[:2]
+    first.send_keys(Keys.ENTER)
+    assert first.get_attribute("aria-expanded") == "true"
+    shown = browser.find_element(By.CSS_SELECTOR, ".panel").text
+    for row, _, _, distance, _ in data["stragglers"][0]["near"]:
+        assert str(row) in shown
+        assert f"{float(f'{distance:.3g}'):g}" in shown
+    assert len(find(browser, ".panel .cell .picture")) == (8 if name == "run" else 0)
+    if name == "features":
+        assert "Where it lies farthest from its class" in shown
+    browser.execute_script("arguments[0].click()", second)
+    assert [button.get_attribute("aria-expanded") for button in (first, second)] == ["false", "true"]
+    assert len(find(browser, ".panel")) == 1
+    second.send_keys(Keys.ESCAPE)
+    assert not find(browser, ".panel")
+    assert browser.switch_to.active_element == second
+
+
+def test_paths_and_commands_with_quotes_are_shown_as_they_are(opened):
+    browser = opened("run.html")
+    assert browser.find_element(By.CSS_SELECTOR, "pre code").text == f"fastent run --data '{QUOTED}'"
+    assert QUOTED.replace("/", " of ") in browser.find_element(By.CSS_SELECTOR, ".facts").text
+
+
+def marked(browser):
+    """Where the line of the slider stands in each figure, and the epoch that is read out."""
+    places = browser.execute_script(
+        "return [...document.querySelectorAll('.plot')].map((plot) => plot.layout.shapes[0].x0)"
+    )  # fmt: skip
+    return places, browser.find_element(By.CSS_SELECTOR, "#readout dd").text
+
+
+def test_the_slider_moves_a_marker_through_every_figure(opened):
+    browser = opened("run.html")
+    data = json.loads(browser.find_element(By.ID, "data").get_attribute("textContent"))
+    slider = browser.find_element(By.ID, "moment")
+    assert browser.find_element(By.CSS_SELECTOR, "label[for=moment]").text == "Epoch"
+    for keys, place in (
+        ((), data["start"]),
+        ((Keys.ARROW_RIGHT,) * 2, data["start"] + 2),
+        ((Keys.END,), len(data["epoch"]) - 1),
+    ):
+        slider.send_keys(*keys)
+        epoch, error = data["epoch"][place], data["train_error"]["mean"][place]
+        WebDriverWait(browser, 5).until(lambda b, epoch=epoch: marked(b)[1] == str(epoch))
+        expected = [epoch, max(error, 0.5 / 200), epoch, epoch]
+        WebDriverWait(browser, 5).until(lambda b, expected=expected: np.allclose(marked(b)[0], expected))
+        said = browser.find_element(By.ID, "readout").text
+        assert f"{data['radius'][1][1]['mean'][place]:.4f}" in said
+        assert slider.get_attribute("aria-valuetext").startswith(f"epoch {epoch}, training error ")
+    slider.send_keys(Keys.HOME)  # epoch 0 has no place on a logarithmic axis
+    WebDriverWait(browser, 5).until(lambda b: marked(b) == ([1, 1, 1, 1], "0"))
+
+
+def test_layers_and_classes_can_be_chosen(opened):
+    browser = opened("run.html")
+    before = browser.execute_script("return document.getElementById('plot-radius').data.length")
+    browser.execute_script("document.querySelector('[data-choice=classes] input').click()")
+    assert browser.execute_script("return document.getElementById('plot-radius').data.length") < before
+    browser.execute_script("document.querySelector('[data-choice=layer] input').click()")
+    assert [body.is_displayed() for body in find(browser, "tbody[data-layer]")] == [True, False]
+    browser.execute_script("document.querySelector('[data-choice=classes] input').click()")
+    browser.execute_script("document.querySelectorAll('[data-choice=layer] input')[1].click()")
+    assert browser.execute_script("return document.getElementById('plot-radius').data.length") == before
+
+
+def test_stragglers_are_sorted_by_every_score(opened):
+    browser = opened("run.html")
+    data = json.loads(browser.find_element(By.ID, "data").get_attribute("textContent"))
+    order = Select(browser.find_element(By.ID, "order"))
+    keys = [option.get_attribute("value") for option in order.options]
+    assert keys == ["class", "share", "wrong", "forgotten", "at_end", "strangers"]
+    for key in keys[1:]:
+        order.select_by_value(key)
+        numbers = [int(item.get_attribute("data-point")) for item in find(browser, "#sorted > [data-point]")]
+        assert sorted(numbers) == list(range(20))
+        values = [data["stragglers"][number]["scores"][key] for number in numbers]
+        assert values == sorted(values, reverse=True)
+    assert find(browser, "#sorted .score")[0].text.endswith("%")
+    order.select_by_value("class")
+    assert [len(find(browser, f"[data-home='{c}'] > [data-point]")) for c in (0, 1)] == [10, 10]
+    browser.execute_script("document.querySelectorAll('[data-choice=group] input')[1].click()")
+    assert [group.is_displayed() for group in find(browser, "section[data-group]")] == [True, False]
+    browser.execute_script("document.querySelector('[data-choice=group] input').click()")
+
+
+def test_dark_and_light_and_paper(opened):
+    browser = opened("run.html")
+    ink = "return document.querySelector('.plot').layout.font.color"
+    drawn = {}
+    for scheme in ("light", "dark"):
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+        WebDriverWait(browser, 5).until(lambda b: b.execute_script(ink) not in drawn.values())
+        drawn[scheme] = browser.execute_script(ink)
+    assert drawn == {"light": "#17191c", "dark": "#e9eaec"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
+    assert not any(control.is_displayed() for control in find(browser, "input, select"))
+    assert all(plot.is_displayed() for plot in find(browser, ".plot"))
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+def test_runs_are_compared_class_by_class(opened):
+    browser = opened("runs.html")
+    title = "return document.getElementById('plot-radius').data.map((trace) => (trace.hovertext || [])[0]).join()"
+    before = browser.execute_script(title)
+    browser.execute_script("document.querySelectorAll('[data-choice=class] input')[1].click()")
+    assert browser.execute_script(title) != before
+    browser.execute_script("document.querySelectorAll('[data-choice=runs] input').forEach((input) => input.click())")
+    assert browser.execute_script("return document.getElementById('plot-radius').data.length") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn"),
+    [("runs", 3), ("run", 4), ("features", 4), ("many", 4), ("measurement", 6), ("measurements", 5)],
+)
+def test_every_page_draws_shows_text_as_text_and_fits_a_telephone(opened, name, drawn):
+    browser = opened(f"{name}.html")
+    assert len(find(browser, ".plot.js-plotly-plot")) == drawn
+    assert EVIL.replace("/", " ") in browser.find_element(By.TAG_NAME, "body").text.replace("/", " ")
+    assert not find(browser, "main b b, main img, main script")
+    if name == "measurements":
+        assert QUOTED in browser.find_element(By.CSS_SELECTOR, ".config").text
+    for width in (1280, 390):
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        )
+        WebDriverWait(browser, 5).until(lambda b, width=width: b.execute_script("return innerWidth") == width)
+        WebDriverWait(browser, 5).until(
+            lambda b, width=width: b.execute_script("return document.documentElement.scrollWidth") <= width
+        )
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

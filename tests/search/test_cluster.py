@@ -1,0 +1,111 @@
+"""The same bits from a Dask cluster as from one process, also if a worker is lost on the way."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import fastent as fe
+
+distributed = pytest.importorskip("distributed")
+
+pytestmark = [pytest.mark.filterwarnings("ignore")]  # of distributed and what it starts
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 9000)
+    X = (rng.standard_normal((9000, 20)) + 2 * rng.standard_normal((4, 20))[y]).round(2).astype(np.float16)
+    for i, part in enumerate(np.array_split(X, 5)):
+        np.save(folder / f"{i}.npy", part)
+    return fe.open(folder), y
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def assert_same(one, other):
+    assert one.summary() == pytest.approx(other.summary(), rel=0, abs=0, nan_ok=True)
+    assert one.per_point().equals(other.per_point())
+    if one.geometry is not None:
+        np.testing.assert_array_equal(one.geometry.means, other.geometry.means)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"metrics": ["geometry", "mixing", "margins"], "queries": 3000},
+        {"queries": 2500},
+        {"queries": 1500, "normalize": True, "metrics": ["silhouette", "soft_nearest_neighbor", "margins"]},
+    ],
+)
+def test_measured_by_two_workers_is_measured_by_one_process(stored, client, options, monkeypatch):
+    X, y = stored
+    monkeypatch.setattr("fastent.io.sources._PART_BYTES", 1 << 16)
+    assert_same(fe.measure(X, y, client=client, **options), fe.measure(X, y, **options))
+
+
+def test_neighbors_margins_and_geometry(stored, client):
+    X, y = stored
+    one, other = fe.neighbors(X, 7, client=client, memory_budget="20MiB"), fe.neighbors(X, 7)
+    np.testing.assert_array_equal(one.indices, other.indices)
+    np.testing.assert_array_equal(one.distances, other.distances)
+    np.testing.assert_array_equal(fe.margins(X, y, client=client).margin, fe.margins(X, y).margin)
+    np.testing.assert_array_equal(fe.geometry(X, y, client=client).distance, fe.geometry(X, y).distance)
+    assert fe.geometry(X, y, client=client).nc1 == fe.geometry(X, y).nc1
+
+
+def test_a_lost_worker_is_made_up_for(stored, client):
+    X, y = stored
+    options = {"queries": 4000, "metrics": ["silhouette", "margins", "mixing"]}
+    whole = fe.measure(X, y, **options)
+    victim = next(iter(client.run(os.getpid).values()))
+    killed = []
+
+    def kill(done, total, message):
+        if not killed:
+            killed.append(victim)
+            os.kill(victim, signal.SIGKILL)
+
+    found = fe.measure(X, y, client=client, progress=kill, **options)
+    assert killed
+    assert_same(found, whole)
+
+
+def test_what_workers_cannot_read_is_refused(stored, client):
+    X, y = stored
+    with pytest.raises(fe.FastentError, match=r"pass fe.open\(path\)"):
+        fe.neighbors(X[:100], client=client)
+    with pytest.raises(fe.FastentError, match=r"a distributed\.Client is needed"):
+        fe.measure(X, y, client=object())
+    with pytest.raises(fe.FastentError, match="client= is for method='exact'"):
+        fe.neighbors(X, client=client, method="flat")
+
+
+def test_threads_of_this_process_are_workers_too(stored):
+    X, y = stored
+    options = {"queries": 2000, "metrics": ["geometry", "silhouette", "margins", "mixing"]}
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
+        found, whole = fe.measure(X, y, client=client, **options), fe.measure(X, y, **options)
+        np.testing.assert_array_equal(found.neighbors.indices, whole.neighbors.indices)
+        np.testing.assert_array_equal(found.margins.margin, whole.margins.margin)
+        # BLAS has one setting for all threads of a process, which a cluster's threads find as it happens to be.
+        assert found.summary() == pytest.approx(whole.summary(), rel=1e-6, nan_ok=True)
+        one = fe.neighbors(X, 5, queries=2000, client=client, memory_budget="20MiB")
+        np.testing.assert_array_equal(one.indices, fe.neighbors(X, 5, queries=2000).indices)
+
+
+def test_what_would_be_sent_is_refused(tmp_path, client):
+    X = np.random.default_rng(0).standard_normal((90_000, 4))
+    np.save(tmp_path / "X.npy", X)
+    with pytest.raises(fe.FastentError, match="would be sent to them"):
+        fe.neighbors(np.load(tmp_path / "X.npy", mmap_mode="r")[10:], client=client)
