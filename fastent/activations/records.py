@@ -14,8 +14,8 @@ from fastent.io.reading import as_path, is_there, listed, parse_json, reading
 from fastent.io.sealed import read_sealed_npz, write_sealed_npz
 from fastent.options import choice
 from fastent.printable import printable, storable
-from fastent.statistics.inversion import Rule, find_inversion
-from fastent.training.options import DEFAULTS
+from fastent.statistics.inversion import find_inversion
+from fastent.statistics.inversion_rule import BURN_IN, MIN_RISE, Rule
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,8 +94,8 @@ class ProbeRecords:
         of: Literal["radius", "distance"] = "radius",
         rule: Rule = "shape",
         *,
-        burn_in: float = DEFAULTS.burn_in,
-        min_rise: float = DEFAULTS.min_rise,
+        burn_in: float = BURN_IN,
+        min_rise: float = MIN_RISE,
     ) -> NDArray[Any]:
         """Return the inversions so far: of the radius, (L, C), or of the distance between classes, (L, C, C), as objects.
 

@@ -354,7 +354,7 @@ def _check_free(out: Path | None, overwrite: bool) -> None:
 def _say_if_longer(result: "Run", data: str, epochs: int | None, out: Path | None) -> None:
     """Say it where the run that was there has more epochs than are asked for, by default too."""
     from fastent.data.datasets import known_name
-    from fastent.training.options import default_epochs
+    from fastent.data.presets import default_epochs
 
     if out is not None:
         said = say_if_longer(result, default_epochs(known_name(data)) if epochs is None else epochs, out)

@@ -12,9 +12,10 @@ import typer
 
 from fastent.cli.completion import data_sets, one_of
 from fastent.cli.output import say
+from fastent.data.presets import default_epochs
 from fastent.errors import FastentError
 from fastent.runtime.interrupts import interrupts
-from fastent.training.options import DEFAULTS, default_epochs
+from fastent.training.options import DEFAULTS
 
 __all__ = [
     "DATA", "NETWORK", "OUTPUT", "STATISTICS", "Activation", "AsJson", "BatchSize", "BurnIn", "Classes", "DataDir",

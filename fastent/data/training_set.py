@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from fastent.arrays.validation import as_array, as_features, as_labels, check_finite, row_blocks
 from fastent.data.datasets import known_name, read_dataset
 from fastent.data.digests import CLASSES, POINTS, TEST_CLASSES, TEST_POINTS, DataDigest
+from fastent.data.presets import PRESETS, default_classes
 from fastent.errors import FastentError
 from fastent.options import choice, whole_number
-from fastent.training.options import PRESETS, default_classes
 
-__all__ = ["Data", "class_codes", "load_data", "reload_data"]
+__all__ = ["DATA_OPTIONS", "Data", "class_codes", "load_data", "reload_data"]
 
 Array = NDArray[Any]
 
 # The options of load_data that a configuration keeps, beside the source of the data.
-_OPTIONS = ("labels", "data_dir", "subset", "subset_seed", "exclude", "classes", "standardize", "grayscale", "split_seed")
+DATA_OPTIONS = ("labels", "data_dir", "subset", "subset_seed", "exclude", "classes", "standardize", "grayscale", "split_seed")
 
 # What the source paper adds to every standard deviation.
 _EPSILON = 1e-9
@@ -215,12 +215,12 @@ def reload_data(config: dict[str, Any]) -> Data:
     FastentError
         The run was given arrays, or its data are gone or have changed.
     """
-    lacking = [name for name in ("source", "fingerprint", *_OPTIONS) if name not in config]
+    lacking = [name for name in ("source", "fingerprint", *DATA_OPTIONS) if name not in config]
     if lacking:
         raise FastentError(f"the configuration of the run lacks {', '.join(lacking)}: train it again")
     if config["source"] is None:
         raise FastentError("the run was given arrays, which are not kept with it")
-    data = load_data(config["source"], **{name: config[name] for name in _OPTIONS})
+    data = load_data(config["source"], **{name: config[name] for name in DATA_OPTIONS})
     if data.fingerprint != config["fingerprint"]:
         raise FastentError(
             f"{config['source']} has fingerprint {data.fingerprint}, the run was trained on {config['fingerprint']}"

@@ -1,35 +1,29 @@
 """What all experiments are given: data, the networks' options, where finished parts are kept, and who is told of progress."""
 
 import hashlib
-import inspect
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.data.datasets import known_name
-from fastent.data.training_set import Data, load_data
+from fastent.data.presets import PRESETS, default_epochs
+from fastent.data.training_set import DATA_OPTIONS, Data, load_data
 from fastent.errors import FastentError
 from fastent.io.result_cache import Arrays, Parts
 from fastent.options import choice, whole_number
 from fastent.runtime.progress import Progress, reporting
 from fastent.training.modules import find_factory, model_digest
-from fastent.training.options import PRESETS, default_epochs
+from fastent.training.options import InMemoryOptions
 from fastent.training.run import RECORDS_FILE, Run, run_to_resume
 from fastent.training.train import train
 
 __all__ = ["Setting"]
 
-_OF_DATA = tuple(name for name in inspect.signature(load_data).parameters if name not in ("data", "preset"))
-_OF_TRAINING = tuple(
-    name
-    for name, parameter in inspect.signature(train).parameters.items()
-    if name
-    not in (*_OF_DATA, "data", "preset", "checkpoint", "resume", "observe", "progress", "exclude_per_seed", "seeds", "seed")
-)
+_OF_TRAINING = tuple(each.name for each in fields(InMemoryOptions) if each.name not in ("seeds", "seed"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +64,13 @@ class Setting:
         known = {} if preset is None else PRESETS[choice("preset", preset, tuple(PRESETS))]._asdict()
         known = {name: value for name, value in known.items() if name in _OF_TRAINING}  # load_data has a preset for the rest
         chosen = {**(defaults or {}), **known, **{name: value for name, value in options.items() if value is not None}}
-        strange = [name for name in chosen if name not in (*_OF_DATA, *_OF_TRAINING)]
+        strange = [name for name in chosen if name not in (*DATA_OPTIONS, *_OF_TRAINING)]
         if strange:
             raise FastentError(
                 f"{strange[0]}={chosen[strange[0]]!r}: no option of load_data or train; "
-                f"those are {', '.join(sorted((*_OF_DATA, *_OF_TRAINING)))}"
+                f"those are {', '.join(sorted((*DATA_OPTIONS, *_OF_TRAINING)))}"
             )
-        of_data = {name: value for name, value in chosen.items() if name in _OF_DATA}
+        of_data = {name: value for name, value in chosen.items() if name in DATA_OPTIONS}
         if not isinstance(data, Data):
             data = load_data(data, preset=preset, **of_data)  # type: ignore[arg-type]
         elif of_data:

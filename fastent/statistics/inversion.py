@@ -11,12 +11,10 @@ from fastent.arrays.validation import as_array
 from fastent.errors import FastentError
 from fastent.options import choice, number
 from fastent.statistics.intervals import student_mean
+from fastent.statistics.inversion_rule import BURN_IN, MIN_RISE, Rule
 from fastent.statistics.turning import LEAST_RECORDS, Turn, find_turns, log_updates, monotone_fit, without_spikes
-from fastent.training.options import DEFAULTS
 
 __all__ = ["Inversion", "InversionSummary", "find_inversion", "fitted_curve", "summarize_inversions"]
-
-Rule = Literal["shape", "interior", "first-increase"]
 
 # A curve that moves by less than this share of its own level has not moved: that is rounding.
 _STILL = 1e-5
@@ -114,8 +112,8 @@ def find_inversion(
     *,
     kind: Literal["min", "max"] = "min",
     rule: Rule = "shape",
-    burn_in: float = DEFAULTS.burn_in,
-    min_rise: float = DEFAULTS.min_rise,
+    burn_in: float = BURN_IN,
+    min_rise: float = MIN_RISE,
 ) -> Inversion:
     """Find where a curve recorded during training turns.
 

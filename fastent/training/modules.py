@@ -24,7 +24,7 @@ from fastent.training.ensemble import Observation, class_sums
 from fastent.training.factories import check_trainable, checked_logits, checked_networks, running, users_code
 from fastent.training.points import Points
 
-__all__ = ["ModuleEnsemble", "check_model", "cnn", "find_factory", "make_network", "may_draw", "mlp", "model_digest"]
+__all__ = ["ModuleEnsemble", "cnn", "find_factory", "make_network", "may_draw", "mlp", "model_digest", "model_name"]
 
 # Points that pass through all networks at once, unless what becomes of one depends on the others.
 _ROWS = 1024
@@ -217,11 +217,9 @@ class ChannelsFirst(nn.Module):
         return pictures.permute(0, 3, 1, 2)
 
 
-def check_model(model: Any) -> None:
-    if not (model is None or isinstance(model, str) or callable(model)):
-        raise FastentError(
-            f"model is a {type(model).__name__}: pass 'cnn', 'package.module:name', or a function that returns a module"
-        )
+def model_name(model: "str | Callable[[], nn.Module]") -> str:
+    """What a configuration calls a model: its name, or where the function is that makes it."""
+    return model if isinstance(model, str) else f"{model.__module__}:{getattr(model, '__qualname__', type(model).__qualname__)}"
 
 
 def find_factory(place: str, built_in: Sequence[str] = ("cnn",)) -> Callable[[], nn.Module]:

@@ -1,55 +1,182 @@
-"""What is trained unless an option says otherwise: one set of defaults for rows in memory and on disk, Python and command line.
+"""The specification of a training run: every option with its default, its check and its description, each in one place.
 
-They are the source paper's. Data known by name have two of their own, because their labels and sizes are known.
+    TrainingOptions               networks, optimisation, what counts as an inversion
+    |-- InMemoryOptions           and what only `fe.train` takes
+    `-- StreamedOptions           and what only `fe.train_streamed` takes
+
+The functions, the experiments and the command line take their defaults from here, and the command line its help. The defaults
+are the source paper's; data sets known by name have a few of their own (`fastent.data.presets`).
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any, Literal
 
-__all__ = ["DEFAULTS", "MOST_EPOCHS", "PRESETS", "Defaults", "Preset", "default_classes", "default_epochs"]
+from fastent.errors import FastentError
+from fastent.options import choice, number, whole_number
+from fastent.statistics.inversion_rule import BURN_IN, MIN_RISE
+
+__all__ = ["DEFAULTS", "STREAMED_DEFAULTS", "InMemoryOptions", "StreamedOptions", "TrainingOptions"]
 
 # More have no room for their records.
-MOST_EPOCHS = 10_000_000
-# Few points, a slow turn: on digits the inversion comes around epoch 150, its far side late.
-_EPOCHS_OF = {"digits": 1500}
+_MOST_EPOCHS = 10_000_000
+_METRICS = ("geometry", "mixing")
+
+Check = Callable[[str, Any], Any]
 
 
-class Defaults(NamedTuple):
-    """Network, training, and what counts as an inversion; a `batch_size` of None is gradient descent on all points."""
+def _about(help: str, check: Check | None = None, *, values: Sequence[str] = (), unset: str = "") -> dict[str, Any]:
+    """The metadata of a field: `help`, `check`, `values` to choose from, and `unset`, what None as the default stands for.
 
-    hidden: tuple[int, ...] = (20,)
-    activation: Literal["tanh", "relu"] = "tanh"
-    seeds: int = 10
-    epochs: int = 500
-    lr: float = 0.1
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    momentum: float = 0.0
-    batch_size: int | None = None
-    burn_in: float = 0
-    min_rise: float = 0.05
+    The check takes the option's name and a value and returns the value as it is kept, or raises FastentError.
+    """
+    return {"help": help, "check": check or partial(choice, choices=values), "values": values, "unset": unset}
 
 
-DEFAULTS = Defaults()
+_count = partial(whole_number, minimum=1)
 
 
-class Preset(NamedTuple):
-    """Data and network of a published set-up; `subset` is the first so many training points, or all if there are fewer."""
-
-    subset: int
-    classes: Literal["parity", "all"]
-    hidden: tuple[int, ...]
-    activation: Literal["tanh", "relu"]
+def _optional(check: Check) -> Check:
+    return lambda name, value: None if value is None else check(name, value)
 
 
-PRESETS: Mapping[str, Preset] = MappingProxyType({"paper": Preset(8192, "parity", (20,), "tanh")})
+def _widths(name: str, value: Any) -> tuple[int, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
+        raise FastentError(f"{name}={value!r}: a sequence of whole numbers is needed, for instance (20,)")
+    widths = tuple(whole_number(name, width, minimum=1) for width in value)
+    if not widths:
+        raise FastentError(f"{name}=(): at least one hidden layer is needed, for instance (20,)")
+    return widths
 
 
-def default_epochs(known: str | None) -> int:
-    """How long to train a data set known by this name, or data of the user's own (None)."""
-    return _EPOCHS_OF.get(known or "", DEFAULTS.epochs)
+def _model(name: str, value: Any) -> Any:
+    if not (value is None or isinstance(value, str) or callable(value)):
+        raise FastentError(
+            f"{name} is a {type(value).__name__}: pass 'cnn', 'package.module:name', or a function that returns a module"
+        )
+    return None if value == "mlp" else value
 
 
-def default_classes(known: str | None) -> Literal["parity", "all"]:
-    """Parity of the digit, as in the source paper, for a data set known by name; every label its own class for other data."""
-    return "all" if known is None else "parity"
+def _layers(name: str, value: Any) -> list[str] | str | None:
+    return value if value is None or isinstance(value, str) else list(value)
+
+
+def _metrics(name: str, value: Any) -> list[str]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise FastentError(f"{name}={value!r}: a sequence of {', '.join(map(repr, _METRICS))} is needed")
+    chosen = [choice(name, metric, _METRICS) for metric in value]
+    if "geometry" not in chosen:
+        raise FastentError(f"{name}={tuple(chosen)!r}: 'geometry' is always recorded, name it too")
+    return [metric for metric in _METRICS if metric in chosen]
+
+
+def _device(_: str, value: Any) -> str:
+    """Whether there is one of the name is seen when torch is there."""
+    return "cpu" if value is None else str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Networks, optimisation, and what counts as an inversion; checked when it is made.
+
+    `epochs` of None depends on the data; a `model` of None is a fully connected network of `hidden` layers, and a `batch_size`
+    of None is gradient descent on all points.
+    """
+
+    hidden: tuple[int, ...] = field(default=(20,), metadata=_about("Units of each hidden layer, e.g. 512,128.", _widths))
+    activation: Literal["tanh", "relu"] = field(
+        default="tanh", metadata=_about("Activation function.", values=("tanh", "relu"))
+    )
+    model: Any = field(
+        default=None,
+        metadata=_about("mlp, cnn, or package.module:factory of a torch module.", _model, values=("mlp", "cnn"), unset="mlp"),
+    )
+    layers: Any = field(default=None, metadata=_about("Names of the model's layers to record, separated by commas.", _layers))
+    seeds: int = field(default=10, metadata=_about("Number of networks to train together.", _count))
+    seed: int = field(
+        default=0, metadata=_about("Seed of the first network.", partial(whole_number, minimum=0, maximum=2**63 - 1))
+    )
+    epochs: int | None = field(
+        default=None,
+        metadata=_about("Passes over the data.", _optional(partial(whole_number, minimum=1, maximum=_MOST_EPOCHS))),
+    )
+    lr: float = field(default=0.1, metadata=_about("Learning rate.", partial(number, above=0)))
+    optimizer: Any = field(default="sgd", metadata=_about("Optimiser.", values=("sgd", "adam")))
+    momentum: float = field(default=0.0, metadata=_about("SGD momentum.", partial(number, minimum=0, below=1)))
+    batch_size: int | None = field(
+        default=None, metadata=_about("Points in each update.", _optional(_count), unset="all points")
+    )
+    burn_in: float = field(
+        default=BURN_IN,
+        metadata=_about("Parameter updates at the start in which no turn counts as an inversion.", partial(number, minimum=0)),
+    )
+    min_rise: float = field(
+        default=MIN_RISE,
+        metadata=_about(
+            "Least fall before and rise after an inversion, as a share of the radius's range.",
+            partial(number, above=0, maximum=1),
+        ),
+    )
+    device: str | None = field(
+        default=None, metadata=_about("cpu, cuda, cuda:1, ...", _device, values=("cpu", "cuda"), unset="cpu")
+    )
+    threads: int | None = field(
+        default=None, metadata=_about("Number of threads.", _optional(_count), unset="all processors; 1 for small problems")
+    )
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            object.__setattr__(self, each.name, each.metadata["check"](each.name, getattr(self, each.name)))
+        if self.momentum and self.optimizer == "adam":
+            raise FastentError(f"momentum={self.momentum}: only optimizer='sgd' has a momentum")
+
+    def config(self, *names: str) -> dict[str, Any]:
+        """Some of the options for the configuration of a run, JSON throughout."""
+        values = {name: getattr(self, name) for name in names}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InMemoryOptions(TrainingOptions):
+    """What `fe.train` takes."""
+
+    init_scale: float = field(
+        default=1.0, metadata=_about("Factor by which the initial weights are multiplied.", partial(number, above=0))
+    )
+    test_every: int = field(default=10, metadata=_about("Epochs between test errors.", _count))
+    dtype: Literal["float32", "float64"] = field(
+        default="float32", metadata=_about("Precision of the networks.", values=("float32", "float64"))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamedOptions(TrainingOptions):
+    """What `fe.train_streamed` takes; `optimizer` may also be the package.module:Class of any torch optimiser."""
+
+    optimizer: str = field(
+        default="sgd",
+        metadata=_about(
+            "sgd, adam, or package.module:Class of a torch optimiser.", lambda _, value: str(value), values=("sgd", "adam")
+        ),
+    )
+    momentum: float = field(default=0.0, metadata=_about("SGD momentum.", partial(number, minimum=0)))
+    record_every: float | None = field(
+        default=None,
+        metadata=_about(
+            "Epochs between records; with a batch size also a fraction, e.g. 0.25.",
+            _optional(partial(number, above=0)),
+            unset="1, and more often within the first",
+        ),
+    )
+    record_points: int | None = field(
+        default=50_000,
+        metadata=_about("Number of randomly drawn points to record.", _optional(partial(whole_number, minimum=2))),
+    )
+    queries: int = field(
+        default=5_000, metadata=_about("How many of the recorded points to use as queries for neighbour mixing.", _count)
+    )
+    metrics: Sequence[str] = field(default=_METRICS, metadata=_about("Statistics to record.", _metrics, values=_METRICS))
+
+
+DEFAULTS, STREAMED_DEFAULTS = InMemoryOptions(), StreamedOptions()

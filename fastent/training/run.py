@@ -15,8 +15,8 @@ from fastent.io.reading import as_path, is_there, listed, reading
 from fastent.io.sealed import check_seal, read_sealed_npz, write_sealed_npz
 from fastent.options import choice, number, whole_number
 from fastent.printable import printable
-from fastent.statistics.inversion import Inversion, InversionSummary, Rule, find_inversion, summarize_inversions
-from fastent.training.options import DEFAULTS
+from fastent.statistics.inversion import Inversion, InversionSummary, find_inversion, summarize_inversions
+from fastent.statistics.inversion_rule import BURN_IN, MIN_RISE, Rule
 from fastent.training.stored_run import checked_config, see_that_it_fits
 
 if TYPE_CHECKING:
@@ -152,12 +152,12 @@ class Run:
     @property
     def burn_in(self) -> float:
         """Parameter updates before which nothing counts as an inversion: 0, or what the run was made with."""
-        return float(self.config.get("burn_in", DEFAULTS.burn_in))
+        return float(self.config.get("burn_in", BURN_IN))
 
     @property
     def min_rise(self) -> float:
         """The least fall and rise about an inversion, as a share of the curve's range."""
-        return float(self.config.get("min_rise", DEFAULTS.min_rise))
+        return float(self.config.get("min_rise", MIN_RISE))
 
     def judged_by(self, burn_in: float, min_rise: float) -> "Run":
         """The same run, its inversions found by another burn-in and least rise; see `fe.train`."""

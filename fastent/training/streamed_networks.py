@@ -14,6 +14,7 @@ from fastent.activations.hooks import named_layers, watching
 from fastent.errors import FastentError
 from fastent.training.factories import running
 from fastent.training.modules import cnn, find_factory, mlp
+from fastent.training.options import TrainingOptions
 
 __all__ = ["Factory", "find_network", "hidden_layers", "make_optimizer", "widths_of"]
 
@@ -22,16 +23,15 @@ Factory = Callable[[], nn.Module]
 _WITH_WEIGHTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def find_network(
-    model: "str | Factory", picture: Sequence[int] | None, n_features: int, n_classes: int, hidden: list[int], activation: str
-) -> Factory:
-    """A function that makes one network: "mlp", "cnn", "package.module:factory" or the function itself."""
+def find_network(options: TrainingOptions, picture: Sequence[int] | None, n_features: int, n_classes: int) -> Factory:
+    """A function that makes one network: fully connected, "cnn", "package.module:factory" or the function itself."""
+    model, activation = options.model, options.activation
+    if model is None:
+        return partial(mlp, n_features, n_classes, hidden=options.hidden, activation=activation)
     if callable(model):
-        return model
-    if model == "mlp":
-        return partial(mlp, n_features, n_classes, hidden=hidden, activation=activation)
+        return model  # type: ignore[no-any-return]
     if model != "cnn":
-        return find_factory(str(model))
+        return find_factory(model)
     side = math.isqrt(n_features)
     if picture is None and side * side != n_features:
         raise FastentError(
@@ -93,8 +93,6 @@ def make_optimizer(place: str, network: nn.Module, lr: float, momentum: float) -
     """PyTorch's "sgd" or "adam", or the optimiser class at "package.module:Class"."""
     options: dict[str, float] = {"lr": lr} | ({"momentum": momentum} if momentum else {})
     if place in ("sgd", "adam"):
-        if momentum and place == "adam":
-            raise FastentError(f"momentum={momentum}: only optimizer='sgd' has a momentum")
         kind: Any = torch.optim.SGD if place == "sgd" else torch.optim.Adam
         return kind(network.parameters(), **options)  # type: ignore[no-any-return]
     module, _, name = place.partition(":")

@@ -4,7 +4,7 @@ import hashlib
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from fastent.activations.evaluation import torch_device
 from fastent.data.datasets import known_name
 from fastent.data.digests import check_same_data
+from fastent.data.presets import default_epochs
 from fastent.data.training_set import Data, load_data
 from fastent.errors import DivergedError, FastentError
 from fastent.io.files import output_folder
-from fastent.options import choice, number, whole_number
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import limit_threads
-from fastent.training.ensemble import ACTIVATIONS, Ensemble
+from fastent.training.ensemble import Ensemble
 from fastent.training.factories import NEVER_FINITE
 from fastent.training.held_out import HeldOut
-from fastent.training.modules import ModuleEnsemble, check_model, cnn, find_factory, model_digest
-from fastent.training.options import DEFAULTS, MOST_EPOCHS, default_epochs
+from fastent.training.modules import ModuleEnsemble, cnn, find_factory, model_digest, model_name
+from fastent.training.options import DEFAULTS, InMemoryOptions
 from fastent.training.points import Points
 from fastent.training.recorder import Recorder
 from fastent.training.resuming import check_same
@@ -36,12 +36,16 @@ from fastent.training.run import Run, run_to_resume
 from fastent.training.schedule import updates_to_record
 from fastent.training.snapshot import Snapshot
 
-__all__ = ["environment", "layer_widths", "sensible_threads", "train"]
+__all__ = ["environment", "sensible_threads", "train"]
 
 _CHECKPOINT_SECONDS = 60.0
 # Floating-point operations of an epoch (some 10 ms on one core) below which threads cost more than they bring, and very much
 # more where something else runs on the machine: they wait for each other many times an epoch.
 _WORTH_SHARING = 1e9
+# The options that the configuration of every run keeps.
+_KEPT = (
+    "seeds", "seed", "epochs", "lr", "optimizer", "momentum", "batch_size", "test_every", "burn_in", "min_rise", "dtype",
+)  # fmt: skip
 # What must be the same for a run to be continued; the rest (epochs, versions, threads) may differ.
 _IDENTITY = (
     "classes", "standardize", "model", "model_digest", "layers", "hidden", "activation", "init_scale", "seeds",
@@ -63,9 +67,9 @@ def train(
     preset: Literal["paper"] | None = None,
     hidden: Sequence[int] = DEFAULTS.hidden,
     activation: Literal["tanh", "relu"] = DEFAULTS.activation,
-    init_scale: float = 1.0,
+    init_scale: float = DEFAULTS.init_scale,
     seeds: int = DEFAULTS.seeds,
-    seed: int = 0,
+    seed: int = DEFAULTS.seed,
     exclude_per_seed: Any = None,
     epochs: int | None = None,
     lr: float = DEFAULTS.lr,
@@ -74,10 +78,10 @@ def train(
     batch_size: int | None = DEFAULTS.batch_size,
     model: "str | Callable[[], torch.nn.Module] | None" = None,
     layers: Sequence[str] | None = None,
-    test_every: int = 10,
+    test_every: int = DEFAULTS.test_every,
     burn_in: float = DEFAULTS.burn_in,
     min_rise: float = DEFAULTS.min_rise,
-    dtype: Literal["float32", "float64"] = "float32",
+    dtype: Literal["float32", "float64"] = DEFAULTS.dtype,
     device: str | None = None,
     threads: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -187,36 +191,40 @@ def train(
             grayscale=grayscale,
             preset=preset,
         )
+    options = InMemoryOptions(
+        hidden=hidden,  # type: ignore[arg-type]
+        activation=activation,
+        model=model,
+        layers=layers,
+        seeds=seeds,
+        seed=seed,
+        epochs=default_epochs(known_name(data.options["source"])) if epochs is None else epochs,
+        lr=lr,
+        optimizer=optimizer,
+        momentum=momentum,
+        batch_size=batch_size,
+        burn_in=burn_in,
+        min_rise=min_rise,
+        device=device,
+        threads=threads,
+        init_scale=init_scale,
+        test_every=test_every,
+        dtype=dtype,
+    )
     config: dict[str, Any] = {
         "data": data.name,
         "fingerprint": data.fingerprint,
         "digests": data.digests,
         **data.options,
-        **_network_config(model, layers, hidden, activation, init_scale),
-        "seeds": whole_number("seeds", seeds, minimum=1),
-        "seed": whole_number("seed", seed, minimum=0, maximum=2**63 - 1),
-        "epochs": default_epochs(known_name(data.options["source"]))
-        if epochs is None
-        else whole_number("epochs", epochs, minimum=1, maximum=MOST_EPOCHS),
-        "lr": number("lr", lr, above=0),
-        "optimizer": choice("optimizer", optimizer, ("sgd", "adam")),
-        "momentum": number("momentum", momentum, minimum=0, below=1),
-        "batch_size": None if batch_size is None else whole_number("batch_size", batch_size, minimum=1),
-        "updates_per_epoch": 1,
-        "test_every": whole_number("test_every", test_every, minimum=1),
-        "burn_in": number("burn_in", burn_in, minimum=0),
-        "min_rise": number("min_rise", min_rise, above=0, maximum=1),
-        "dtype": choice("dtype", dtype, ("float32", "float64")),
-        "device": str(torch_device("cpu" if device is None else str(device))),
+        **_network_config(options),
+        **options.config(*_KEPT),
+        "updates_per_epoch": 1 if options.batch_size is None else -(-len(data.y_train) // options.batch_size),
+        "device": str(torch_device(options.device)),
     }
-    if config["batch_size"] is not None:
-        config["updates_per_epoch"] = -(-len(data.y_train) // config["batch_size"])
-    if config["momentum"] and optimizer != "sgd":
-        raise FastentError(f"momentum={momentum}: only optimizer='sgd' has a momentum")
     without = _left_out(exclude_per_seed, (config["seeds"], len(data.y_train)))
     if without is not None:
         config["exclude_per_seed"] = hashlib.sha256(np.packbits(without).tobytes()).hexdigest()[:16]
-    factory = _factory(model, data, activation)
+    factory = _factory(options.model, data, activation)
     if factory is None:
         threads = sensible_threads(threads, data.x_train.shape, config, len(data.classes))
     with limit_threads(threads):
@@ -371,23 +379,19 @@ def _factory(model: Any, data: Data, activation: str) -> Callable[[], torch.nn.M
     return partial(cnn, shape, len(data.classes), activation=activation)
 
 
-def _network_config(model: Any, layers: Any, hidden: Any, activation: str, init_scale: float) -> dict[str, Any]:
-    choice("activation", activation, tuple(ACTIVATIONS))
-    check_model(model)
+def _network_config(options: InMemoryOptions) -> dict[str, Any]:
+    model, layers = options.model, options.layers
     if model is None:
         if layers is not None:
             raise FastentError(f"layers={layers!r}: only a model= has layers to choose from; every hidden layer is recorded")
-        return {
-            "hidden": layer_widths(hidden),
-            "activation": activation,
-            "init_scale": number("init_scale", init_scale, above=0),
-        }
-    if activation != DEFAULTS.activation and model != "cnn":
-        raise FastentError(f"activation={activation!r} is for fully connected networks and 'cnn': your model has its own")
-    if tuple(hidden) != DEFAULTS.hidden or init_scale != 1:
+        return options.config("hidden", "activation", "init_scale")
+    if options.activation != DEFAULTS.activation and model != "cnn":
+        raise FastentError(
+            f"activation={options.activation!r} is for fully connected networks and 'cnn': your model has its own"
+        )
+    if options.hidden != DEFAULTS.hidden or options.init_scale != DEFAULTS.init_scale:
         raise FastentError("hidden= and init_scale= are of fully connected networks: leave them out with model=")
-    name = model if isinstance(model, str) else f"{model.__module__}:{getattr(model, '__qualname__', repr(model))}"
-    return {"model": name, "layers": None if layers is None else list(layers), "activation": activation}
+    return {"model": model_name(model), **options.config("layers", "activation")}
 
 
 def _columns(rows: NDArray[np.float32], used: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -447,15 +451,6 @@ def _left_out(rows: Any, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
             f"exclude_per_seed leaves no point to the network at position {int(mask.all(1).argmax())}: leave some"
         )
     return mask
-
-
-def layer_widths(hidden: Any) -> list[int]:
-    if isinstance(hidden, str) or not isinstance(hidden, Iterable) or getattr(hidden, "ndim", 1) == 0:
-        raise FastentError(f"hidden={hidden!r}: a sequence of whole numbers is needed, for instance (20,)")
-    widths = [whole_number("hidden", width, minimum=1) for width in hidden]
-    if not widths:
-        raise FastentError("hidden=(): at least one hidden layer is needed, for instance (20,)")
-    return widths
 
 
 def _check_memory(config: dict[str, Any], data: Data, n_records: int) -> None:

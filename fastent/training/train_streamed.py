@@ -8,30 +8,35 @@ Here is what is asked for; `fastent.training.session` does it.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
 
 from fastent.activations.evaluation import torch_device
+from fastent.data.presets import default_classes, default_epochs
 from fastent.data.stored_rows import open_training
 from fastent.errors import FastentError
-from fastent.options import choice, number, whole_number
+from fastent.options import choice, whole_number
 from fastent.runtime.progress import Progress, interruptible
 from fastent.runtime.threads import limit_threads
 from fastent.training.checkpoint import Checkpoint
-from fastent.training.ensemble import ACTIVATIONS
-from fastent.training.modules import check_model
-from fastent.training.options import DEFAULTS, MOST_EPOCHS, default_classes, default_epochs
+from fastent.training.modules import model_name
+from fastent.training.options import STREAMED_DEFAULTS as DEFAULTS
+from fastent.training.options import StreamedOptions
 from fastent.training.run import Run
 from fastent.training.session import Session
 from fastent.training.streamed_networks import Factory, find_network
-from fastent.training.train import environment, layer_widths, sensible_threads
+from fastent.training.train import environment, sensible_threads
 
 __all__ = ["train_streamed"]
 
-_METRICS = ("geometry", "mixing")
+# The options that the configuration of every run keeps.
+_KEPT = (
+    "activation", "seeds", "seed", "epochs", "batch_size", "optimizer", "lr", "momentum", "record_every", "metrics",
+    "burn_in", "min_rise",
+)  # fmt: skip
 
 
 def train_streamed(
@@ -46,16 +51,16 @@ def train_streamed(
     layers: Sequence[str] | None = None,
     classes: Literal["parity", "all"] | None = None,
     seeds: int = DEFAULTS.seeds,
-    seed: int = 0,
+    seed: int = DEFAULTS.seed,
     epochs: int | None = None,
     batch_size: int | None = DEFAULTS.batch_size,
     optimizer: str = DEFAULTS.optimizer,
     lr: float = DEFAULTS.lr,
     momentum: float = DEFAULTS.momentum,
-    record_every: float | None = None,
-    record_points: int | None = 50_000,
-    queries: int = 5_000,
-    metrics: Sequence[str] = _METRICS,
+    record_every: float | None = DEFAULTS.record_every,
+    record_points: int | None = DEFAULTS.record_points,
+    queries: int = DEFAULTS.queries,
+    metrics: Sequence[str] = DEFAULTS.metrics,
     burn_in: float = DEFAULTS.burn_in,
     min_rise: float = DEFAULTS.min_rise,
     standardize: Literal["safe", "none"] = "safe",
@@ -147,15 +152,34 @@ def train_streamed(
     >>> run.epoch.tolist(), run.radius.shape
     ([0.0, 0.5, 1.0, 1.5, 2.0], (1, 5, 1, 2))
     """
+    options = StreamedOptions(
+        hidden=hidden,  # type: ignore[arg-type]
+        activation=activation,
+        model=model,
+        layers=layers,
+        seeds=seeds,
+        seed=seed,
+        epochs=default_epochs(None) if epochs is None else epochs,
+        lr=lr,
+        optimizer=optimizer,
+        momentum=momentum,
+        batch_size=batch_size,
+        burn_in=burn_in,
+        min_rise=min_rise,
+        device=device,
+        threads=threads,
+        record_every=record_every,
+        record_points=record_points,
+        queries=queries,
+        metrics=metrics,
+    )
     of_labels = default_classes(None) if classes is None else choice("classes", classes, ("all", "parity"))
     choice("standardize", standardize, ("safe", "none"))
-    choice("activation", activation, tuple(ACTIVATIONS))
-    check_model(model)
     rows = open_training(data, labels, test, test_labels, of_labels)
     n = len(rows.codes)
-    batch_size = None if batch_size is None else whole_number("batch_size", batch_size, minimum=1, maximum=n)
-    m = n if record_points is None else min(n, whole_number("record_points", record_points, minimum=2))
-    chosen = _metrics(metrics)
+    if batch_size is not None:
+        whole_number("batch_size", batch_size, minimum=1, maximum=n)
+    m = n if options.record_points is None else min(n, options.record_points)
     config: dict[str, Any] = {
         "data": rows.name,
         "source": str(data) if isinstance(data, (str, os.PathLike)) else None,
@@ -166,27 +190,12 @@ def train_streamed(
         "picture": None if rows.train.picture is None else list(rows.train.picture),
         "classes": of_labels,
         "standardize": standardize,
-        "model": model
-        if isinstance(model, str)
-        else f"{model.__module__}:{getattr(model, '__qualname__', type(model).__qualname__)}",
-        "layers": None if layers is None else list(layers) if not isinstance(layers, str) else layers,
-        **({"hidden": layer_widths(hidden)} if model == "mlp" else {}),
-        "activation": activation,
-        "seeds": whole_number("seeds", seeds, minimum=1),
-        "seed": whole_number("seed", seed, minimum=0, maximum=2**63 - 1),
-        "epochs": default_epochs(None) if epochs is None else whole_number("epochs", epochs, minimum=1, maximum=MOST_EPOCHS),
-        "batch_size": batch_size,
-        "updates_per_epoch": 1 if batch_size is None else -(-n // batch_size),
-        "optimizer": str(optimizer),
-        "lr": number("lr", lr, above=0),
-        "momentum": number("momentum", momentum, minimum=0),
-        "record_every": None if record_every is None else number("record_every", record_every, above=0),
+        "model": model_name(options.model or "mlp"),
+        **options.config("layers", *(() if options.model else ("hidden",)), *_KEPT),
+        "updates_per_epoch": 1 if options.batch_size is None else -(-n // options.batch_size),
         "record_points": None if m == n else m,
-        "queries": min(m, whole_number("queries", queries, minimum=1)) if "mixing" in chosen else None,
-        "metrics": chosen,
-        "burn_in": number("burn_in", burn_in, minimum=0),
-        "min_rise": number("min_rise", min_rise, above=0, maximum=1),
-        "device": str(torch_device("cpu" if device is None else str(device))),
+        "queries": min(m, options.queries) if "mixing" in options.metrics else None,
+        "device": str(torch_device(options.device)),
     }
     if record_every is not None and record_every < 1 and batch_size is None:
         raise FastentError(
@@ -197,10 +206,8 @@ def train_streamed(
             f"record_every={record_every!r} is less than one of the {config['updates_per_epoch']} updates in an epoch: "
             f"record every {1 / config['updates_per_epoch']:.4g} epochs or less often"
         )
-    factory = find_network(
-        model, rows.train.picture, rows.train.X.shape[1], len(rows.classes), config.get("hidden", []), activation
-    )
-    if model == "mlp":
+    factory = find_network(options, rows.train.picture, rows.train.X.shape[1], len(rows.classes))
+    if options.model is None:
         threads = sensible_threads(threads, (n, rows.train.X.shape[1]), config, len(rows.classes))
     places = [torch.device(config["device"])] if config["device"] != "cpu" else []
     with (
@@ -211,12 +218,3 @@ def train_streamed(
     ):
         config |= environment()
         return Session(rows, config, factory, kept, progress, interrupted).result()
-
-
-def _metrics(metrics: Any) -> list[str]:
-    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
-        raise FastentError(f"metrics={metrics!r}: a sequence of {', '.join(map(repr, _METRICS))} is needed")
-    chosen = [choice("metrics", metric, _METRICS) for metric in metrics]
-    if "geometry" not in chosen:
-        raise FastentError(f"metrics={tuple(chosen)!r}: 'geometry' is always recorded, name it too")
-    return [metric for metric in _METRICS if metric in chosen]

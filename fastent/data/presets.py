@@ -1,0 +1,33 @@
+"""Defaults that depend on the data: how long to train, which classes to tell apart, and published set-ups by name."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+__all__ = ["PRESETS", "Preset", "default_classes", "default_epochs"]
+
+_EPOCHS = 500
+# Few points, a slow turn: on digits the inversion comes around epoch 150, its far side late.
+_EPOCHS_OF = {"digits": 1500}
+
+
+class Preset(NamedTuple):
+    """Data and network of a published set-up; `subset` is the first so many training points, or all if there are fewer."""
+
+    subset: int
+    classes: Literal["parity", "all"]
+    hidden: tuple[int, ...]
+    activation: Literal["tanh", "relu"]
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType({"paper": Preset(8192, "parity", (20,), "tanh")})
+
+
+def default_epochs(known: str | None) -> int:
+    """How long to train a data set known by this name, or data of the user's own (None)."""
+    return _EPOCHS_OF.get(known or "", _EPOCHS)
+
+
+def default_classes(known: str | None) -> Literal["parity", "all"]:
+    """Parity of the digit, as in the source paper, for a data set known by name; every label its own class for other data."""
+    return "all" if known is None else "parity"
