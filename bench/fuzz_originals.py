@@ -36,7 +36,7 @@ def make(folder: Path) -> None:
     import zarr
 
     import fastent as fe
-    from fastent.io.result_cache import Parts
+    from fastent.io.result_cache import ResultCache
 
     X, y = _rows(), np.arange(40) % 3
 
@@ -83,7 +83,7 @@ def make(folder: Path) -> None:
     for step in range(3):
         probe(step)
     probe.save(place("probe"))
-    Parts(place("part"), name="parts").keep("rows", {"a": 1}, lambda: {"X": X, "y": y})
+    ResultCache(place("part"), name="parts").keep("rows", {"a": 1}, lambda: {"X": X, "y": y})
     m = fe.measure(X, y, k=3, metrics=["mixing", "geometry"])
     m.save(place("summary"), asked={"k": 3})
     options = 'k = 5\nmetrics = ["mixing", "geometry"]\nseed = 3\nnormalize = true\ntemperature = "median"\n'
@@ -168,9 +168,9 @@ def _checkpoint(folder):
 
 
 def _part(folder):
-    from fastent.io.result_cache import Parts
+    from fastent.io.result_cache import ResultCache
 
-    return Parts(folder, name="parts").keep("rows", {"a": 1}, lambda: {"X": np.zeros(1), "y": np.zeros(1)})
+    return ResultCache(folder, name="parts").keep("rows", {"a": 1}, lambda: {"X": np.zeros(1), "y": np.zeros(1)})
 
 
 def _summary(folder):

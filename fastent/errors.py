@@ -1,8 +1,12 @@
-"""The errors that fastent raises on purpose."""
+"""The errors that fastent raises on purpose, and its warnings."""
+
+import os
+import sys
+import warnings
 
 from fastent.printable import printable, shortened
 
-__all__ = ["DivergedError", "FastentError"]
+__all__ = ["DivergedError", "FastentError", "warn"]
 
 
 # More of a message is nobody's to read: it quotes a label or a list.
@@ -29,3 +33,14 @@ class FastentError(ValueError):
 
 class DivergedError(FastentError):
     """Training whose numbers are no longer finite."""
+
+
+def warn(message: str) -> None:
+    """Warn at the line outside of this package that called into it, with torch's frames left out where it called back."""
+    inside = [os.path.dirname(__file__) + os.sep]
+    if (torch := sys.modules.get("torch")) is not None:
+        inside.append(os.path.dirname(str(torch.__file__)) + os.sep)
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(tuple(inside)):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)

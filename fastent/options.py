@@ -7,7 +7,7 @@ from typing import Any
 
 from fastent.errors import FastentError
 
-__all__ = ["choice", "flag", "number", "shown", "whole_number"]
+__all__ = ["choice", "flag", "number", "short_repr", "whole_number"]
 
 # Longer values are cut.
 _ROOM = 80
@@ -18,7 +18,7 @@ def whole_number(name: str, value: Any, *, minimum: int, maximum: int | None = N
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or value < minimum or (maximum is not None and value > maximum):
         bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
-        raise FastentError(f"{name}={shown(value)}: a whole number {bounds} is needed")
+        raise FastentError(f"{name}={short_repr(value)}: a whole number {bounds} is needed")
     return int(value)
 
 
@@ -36,7 +36,7 @@ def number(
     if not usable or not above < value < below or not minimum <= value <= maximum:
         limits = (("above", above), ("of at least", minimum), ("below", below), ("of at most", maximum))
         bounds = " and ".join(f"{words} {limit:g}" for words, limit in limits if math.isfinite(limit))
-        raise FastentError(f"{name}={shown(value)}: a number{bounds and ' '}{bounds} is needed")
+        raise FastentError(f"{name}={short_repr(value)}: a number{bounds and ' '}{bounds} is needed")
     return float(value)
 
 
@@ -44,11 +44,11 @@ def flag(name: str, value: Any) -> bool:
     """Return a bool; numpy's, 0 and 1 are taken, of all else it is not plain whether it is meant."""
     plain = isinstance(value, (bool, Integral)) or type(value).__name__ in ("bool", "bool_")
     if not plain or value not in (0, 1):
-        raise FastentError(f"{name}={shown(value)}: True or False is needed")
+        raise FastentError(f"{name}={short_repr(value)}: True or False is needed")
     return bool(value)
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value in one short line."""
     if hasattr(value, "shape") and hasattr(value, "dtype") and value.ndim:
         return f"{type(value).__name__} of shape {tuple(value.shape)}"
@@ -59,5 +59,5 @@ def shown(value: Any) -> str:
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """Return the value if it is one of the choices."""
     if not isinstance(value, str) or value not in choices:
-        raise FastentError(f"{name}={shown(value)}: choose one of {', '.join(map(repr, choices))}")
+        raise FastentError(f"{name}={short_repr(value)}: choose one of {', '.join(map(repr, choices))}")
     return value

@@ -3,12 +3,13 @@
 import unicodedata
 from typing import Any
 
-__all__ = ["printable", "shortened", "storable"]
+__all__ = ["first_line", "printable", "shortened", "storable"]
 
 # Joiners between letters, and within emoji: text is not the same without them.
 _JOINERS = "\u200c\u200d"
 # Control characters, what orders or hides text, halves of characters, ends of lines and paragraphs.
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_LONGEST_LINE = 200
 
 
 def printable(text: Any, *, keep: str = "") -> str:
@@ -23,6 +24,12 @@ def shortened(text: str, most: int) -> str:
         return text
     start = (most - 1) * 2 // 3
     return f"{text[:start]}\u2026{text[len(text) - (most - 1 - start) :]}"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, in one line that a terminal can show."""
+    lines = str(error).strip().splitlines()
+    return shortened(printable(lines[0]), _LONGEST_LINE) if lines else type(error).__name__
 
 
 def storable(values: Any) -> Any:

@@ -1,11 +1,11 @@
 """What a loader yields, parted into inputs and labels, on the device where the model runs."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastent.errors import FastentError
+from fastent.errors import FastentError, warn
+from fastent.printable import first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,7 @@ def _usable(labels: Any, rows: int, tokens: bool) -> "Tensor | None":
         found = torch.as_tensor(labels).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise FastentError(
-            f"loader yields labels that are no tensor of numbers ({str(error).splitlines()[0]}): number the classes, "
+            f"loader yields labels that are no tensor of numbers ({first_line(error)}): number the classes, "
             "as numpy.unique(labels, return_inverse=True) does"
         ) from error
     by_token = tokens and found.ndim == 2 and len(found) == rows
@@ -69,10 +69,9 @@ def _say_if_mask(labels: "Tensor", rows: int) -> None:
     ones = labels == 1
     of_two = bool((ones | (labels == 0)).all()) and 0 < int(ones.sum()) < labels.numel()
     if of_two:
-        warnings.warn(
+        warn(
             f"the loader's labels of shape {tuple(labels.shape)} are not one for each input and are ignored; if they are a "
-            "mask, yield mappings with it as 'attention_mask'",
-            stacklevel=2,
+            "mask, yield mappings with it as 'attention_mask'"
         )
 
 

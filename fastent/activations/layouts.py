@@ -5,11 +5,10 @@ stage takes its axes from the module of a known class whose output has the same 
 that was called before it.
 """
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastent.errors import FastentError
+from fastent.errors import FastentError, warn
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -162,10 +161,9 @@ class Layouts:
     def say_unsure(self, name: str, shape: tuple[int, ...], axis: int) -> None:
         if name not in self._warned:
             self._warned.add(name)
-            warnings.warn(
+            warn(
                 f"layer {name!r} puts out shape {shape}, whose channels may come second or last: the "
-                f"{'second' if axis == FIRST else 'last'} axis is taken; a normalisation or linear layer next to it is clear",
-                stacklevel=2,
+                f"{'second' if axis == FIRST else 'last'} axis is taken; a normalisation or linear layer next to it is clear"
             )
 
 

@@ -4,7 +4,6 @@ A mask counts for layers with as many tokens as it has. In a model with an encod
 count for the decoder's layers. Padding that no mask describes is refused, or reported in a warning.
 """
 
-import warnings
 from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from fastent.activations.masks import (
     sided,
     unclear_mask,
 )
-from fastent.errors import FastentError
+from fastent.errors import FastentError, warn
 
 if TYPE_CHECKING:
     import inspect
@@ -257,7 +256,7 @@ class Padding:
     def _say(self, what: str) -> None:
         if what not in self._warned:
             self._warned.add(what)
-            warnings.warn(what, stacklevel=2)
+            warn(what)
 
 
 def _fitted(keep: "Tensor", positions: tuple[int, ...]) -> "Tensor | None":

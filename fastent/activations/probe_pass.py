@@ -8,7 +8,6 @@ bit; but the first batches are kept, up to a stated number of bytes, and do not 
 is kept whole and one pass does. Geometry alone never needs a second one.
 """
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +20,7 @@ from fastent.activations.hooks import watching
 from fastent.activations.probe_set import ProbeSet
 from fastent.activations.ranks import Ranks
 from fastent.arrays.validation import as_array
-from fastent.errors import FastentError
+from fastent.errors import FastentError, warn
 from fastent.search.neighbors import exact_neighbors
 from fastent.statistics.geometry import ClassMoments
 from fastent.statistics.margins import margins_from
@@ -288,17 +287,15 @@ class _Judge:
 
         logits = _logits(output)
         if self._wrong is not None and logits is not None and len(self._classes) == logits.shape[1] <= self._classes.max():
-            warnings.warn(
+            warn(
                 f"labels go up to {self._classes.max()} and the model has outputs for 0..{logits.shape[1] - 1}: "
-                "no error, loss or stragglers are recorded",
-                stacklevel=2,
+                "no error, loss or stragglers are recorded"
             )
         if not self._warned and logits is not None and self._classes.dtype.kind in "iu" and self._classes.min() < 0:
             self._warned = True
-            warnings.warn(
+            warn(
                 f"labels go down to {self._classes.min()}, which no output of the model is for: no error, loss or stragglers "
-                "are recorded; leave rows without a label out of the probe set",
-                stacklevel=2,
+                "are recorded; leave rows without a label out of the probe set"
             )
         if self._wrong is None or logits is None or len(logits) != len(codes) or logits.shape[1] <= self._classes.max():
             self._wrong = None

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
+from fastent.io.checksums import read_checked_npz, write_checked_npz
 from fastent.io.files import output_folder, write_parquet, write_text
-from fastent.io.reading import as_path, is_there, listed, parse_json, reading
-from fastent.io.sealed import read_sealed_npz, write_sealed_npz
+from fastent.io.reading import as_path, is_there, name_list, parse_json, reading
 from fastent.options import choice
 from fastent.printable import printable, storable
 from fastent.statistics.inversion import find_inversion
@@ -226,7 +226,7 @@ class ProbeRecords:
         self.to_parquet(folder / "curves.parquet")
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         arrays |= {f"scalar.{name}": values for name, values in self.scalars.items()}
-        write_sealed_npz(folder / _FILE, {"config": json.dumps(self.config), "layers": np.array(self.layers), **arrays})
+        write_checked_npz(folder / _FILE, {"config": json.dumps(self.config), "layers": np.array(self.layers), **arrays})
 
     def plot(
         self,
@@ -329,10 +329,10 @@ def load_probe(folder: str | os.PathLike[str]) -> ProbeRecords:
     if not is_there(path):
         raise FastentError(f"no records in {str(folder)!r}: {_FILE} is missing; name a folder that a probe was saved to")
     remedy = "save the probe again"
-    arrays = read_sealed_npz(path, remedy, earlier=True)
+    arrays = read_checked_npz(path, remedy, earlier=True)
     missing = [name for name in ("config", "layers", *_ARRAYS) if name not in arrays and name != "distance"]
     if missing:
-        raise FastentError(f"{str(path)!r} holds no records of a probe, it lacks {listed(missing)}: name another folder")
+        raise FastentError(f"{str(path)!r} holds no records of a probe, it lacks {name_list(missing)}: name another folder")
     values: dict[str, Any] = {name: arrays.get(name) for name in _ARRAYS}
     scalars = {name.removeprefix("scalar."): array for name, array in arrays.items() if name.startswith("scalar.")}
     with reading(path, remedy, "no records of a probe"):

@@ -1,11 +1,8 @@
 """What labels really hold: missing ones are refused, with their row; those that can hardly be meant are named."""
 
 import re
-import sys
 import unicodedata
-import warnings
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 
-__all__ = ["label_remarks", "plain_labels", "warn_of"]
+__all__ = ["label_remarks", "plain_labels"]
 
 Array = NDArray[Any]
 
@@ -31,7 +28,6 @@ _SPECIAL = {
 }
 _IGNORED_PIXEL = 255
 _MISSING = {"", "nan", "none", "null", "na", "n/a", "<na>", "nat"}
-_PACKAGE = str(Path(__file__).parents[1])
 
 
 def plain_labels(array: Array, name: str) -> Array:
@@ -79,15 +75,6 @@ def label_remarks(classes: Array, codes: NDArray[np.int64]) -> Iterator[str]:
                 f"{sum(map(len, alike)):,} labels look alike and are classes of their own: {shown}{more}; if they are meant to "
                 "be the same, make them equal"
             )
-
-
-def warn_of(remarks: Iterable[str], name: str) -> None:
-    """Warn where code outside this package called."""
-    for remark in remarks:
-        level, frame = 1, sys._getframe(0)
-        while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-            level, frame = level + 1, frame.f_back
-        warnings.warn(f"{name}: {remark}", stacklevel=level)
 
 
 def _special(classes: Array) -> Iterator[tuple[int, str]]:

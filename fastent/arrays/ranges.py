@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.cluster import spread
 from fastent.arrays.validation import check_directions, check_finite, kernel_dtype, row_blocks, stays_on_disk
 from fastent.errors import FastentError
 from fastent.io.sources import Source, parts
+from fastent.runtime.cluster import map_on_cluster
 
 __all__ = ["Widened", "as_wide", "check_range"]
 
@@ -77,7 +77,7 @@ def _first_above(rows: Array, limit: float) -> tuple[int, int]:
 def _largest(X: Array, client: Any) -> float:
     """The largest absolute value; NaN if there is one anywhere."""
     if client is not None and stays_on_disk(X):
-        return float(np.max(list(spread(client, partial(_largest_of_part, X), parts(X)))))
+        return float(np.max(list(map_on_cluster(client, partial(_largest_of_part, X), parts(X)))))
     return float(np.max([max(block.max(), -block.min()) for _, block in row_blocks(X)]))
 
 

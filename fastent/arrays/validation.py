@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.labels import label_remarks, plain_labels, warn_of
-from fastent.errors import FastentError
+from fastent.arrays.labels import label_remarks, plain_labels
+from fastent.errors import FastentError, warn
 from fastent.io.sources import Source, blocks_ahead
 
 __all__ = [
@@ -149,11 +149,8 @@ def as_labels(
             f"{name} holds one class only ({classes[0]!s}): at least {minimum_classes} classes are needed to compare them"
         )
     found = Labels(codes.astype(np.int64, copy=False), classes)
-    remarks = list(label_remarks(classes, found.codes))
-    if notes is None:
-        warn_of(remarks, name)
-    else:
-        notes.extend(f"{name}: {remark}" for remark in remarks)
+    for remark in label_remarks(classes, found.codes):
+        (warn if notes is None else notes.append)(f"{name}: {remark}")
     return found
 
 

@@ -104,8 +104,8 @@ def capture(
     import torch
 
     from fastent.activations.capture import capture as capture_layers
-    from fastent.io.files import first_line
     from fastent.options import whole_number
+    from fastent.printable import first_line
 
     batch_size = whole_number("batch-size", batch_size, minimum=1)
     rows: Any = _Rows(data, labels, mask, tokens=pooling == "tokens")
@@ -144,7 +144,7 @@ def _load(place: str, weights: Path | None) -> "nn.Module":
     """A new module, with these weights."""
     import torch
 
-    from fastent.io.files import first_line
+    from fastent.printable import first_line
     from fastent.training.modules import find_factory
 
     factory = find_factory(place, ())

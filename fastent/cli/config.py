@@ -10,7 +10,8 @@ import typer
 
 from fastent.cli.options import OUTPUT, plain_errors
 from fastent.errors import FastentError
-from fastent.io.reading import first_line, reading
+from fastent.io.reading import reading
+from fastent.printable import first_line, printable
 
 __all__ = ["Config"]
 
@@ -55,7 +56,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _shown(path: Path) -> str:
     """A path as it is, unless that would break the line."""
-    return str(path) if str(path).isprintable() else repr(str(path))
+    return printable(path)
 
 
 def _clipped(value: Any) -> str:

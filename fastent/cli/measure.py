@@ -90,10 +90,10 @@ def measure(
     config: Config = None,
 ) -> None:
     """Measure how tangled the classes of a representation are, in every accepted view."""
-    from fastent.arrays.cluster import connected
     from fastent.io.files import alone_in, output_folder
     from fastent.io.opening import read_features, read_labels
     from fastent.measurement.measure import measure as measure_all
+    from fastent.runtime.cluster import connected
     from fastent.runtime.threads import limit_threads
 
     asked = {
@@ -145,14 +145,14 @@ def _check_same_data(measured: "Measurement", out: Path) -> None:
 
 def _keep(measured: "Measurement", out: Path, asked: dict[str, Any]) -> None:
     """Write the files and the report, and clear what an interruption would have gone on from."""
-    from fastent.io.result_cache import Parts
+    from fastent.io.result_cache import ResultCache
     from fastent.measurement.plan import CHECKPOINT
     from fastent.report.measurement import write_measurement_report
 
     measured.save(out, asked=asked)
     command = shlex.join(["fastent", *sys.argv[1:]])
     write_measurement_report(measured, out / "report.html", name=Path(asked["X"]).name, command=command)
-    Parts(out, name=CHECKPOINT).clear()
+    ResultCache(out, name=CHECKPOINT).clear()
 
 
 def _check_free(out: Path, asked: dict[str, Any]) -> None:

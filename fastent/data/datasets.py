@@ -15,7 +15,7 @@ from fastent.data.formats import find_cifar10, find_idx, read_cifar10, read_idx
 from fastent.errors import FastentError
 from fastent.io.conversions import how_to_convert
 from fastent.io.files import read_npy, read_npz
-from fastent.io.reading import as_path, is_there, listed
+from fastent.io.reading import as_path, is_there, name_list
 from fastent.options import whole_number
 
 __all__ = ["NAMES", "RawData", "known_name", "read_dataset"]
@@ -187,7 +187,7 @@ def _from_mapping(parts: Mapping[str, Any], name: str, source: str, split_seed: 
     x_train = next((parts[key] for key in ("x_train", "X", "x") if key in parts), None)
     y_train = next((parts[key] for key in ("y_train", "y") if key in parts), None)
     if x_train is None or y_train is None:
-        raise FastentError(f"{source} holds {listed(sorted(map(str, parts)))}: x_train and y_train (or X and y) are needed")
+        raise FastentError(f"{source} holds {name_list(sorted(map(str, parts)))}: x_train and y_train (or X and y) are needed")
     if ("x_test" in parts) != ("y_test" in parts):
         raise FastentError(f"{source} has only one of x_test and y_test: give both or neither")
     x_train, y_train = as_array(x_train, "x_train"), as_array(y_train, "y_train")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fastent.data.pickled import read_plain_pickle
 from fastent.errors import FastentError
-from fastent.io.reading import first_line, listed, reading
+from fastent.io.reading import name_list, reading
+from fastent.printable import first_line
 from fastent.runtime.memory import available_bytes, readable_bytes
 
 __all__ = ["find_cifar10", "find_idx", "read_cifar10", "read_idx"]
@@ -116,7 +117,7 @@ def _read_batch(path: Path, content: bytes) -> tuple[Array, Array]:
             raise ValueError(f"it holds a {type(batch).__name__}")
         by_name = {name.decode("latin-1") if isinstance(name, bytes) else name: value for name, value in batch.items()}
         if not {"data", "labels"} <= by_name.keys():
-            raise ValueError(f"it holds {listed(by_name)}, not data and labels")
+            raise ValueError(f"it holds {name_list(by_name)}, not data and labels")
         pictures, labels = by_name["data"], _labels(by_name["labels"])
         if not isinstance(pictures, np.ndarray):
             raise ValueError(f"its data are a {type(pictures).__name__}")

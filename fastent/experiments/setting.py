@@ -13,7 +13,7 @@ from fastent.data.datasets import known_name
 from fastent.data.presets import PRESETS, default_epochs
 from fastent.data.training_set import DATA_OPTIONS, Data, load_data
 from fastent.errors import FastentError
-from fastent.io.result_cache import Arrays, Parts
+from fastent.io.result_cache import Arrays, ResultCache
 from fastent.options import choice, whole_number
 from fastent.runtime.progress import Progress, reporting
 from fastent.training.modules import find_factory, model_digest
@@ -43,7 +43,7 @@ class Setting:
     seeds: int
     seed: int
     options: dict[str, Any]
-    parts: Parts
+    parts: ResultCache
     _progress: Progress
     _done: list[str] = field(default_factory=list)
 
@@ -81,7 +81,7 @@ class Setting:
             seeds=whole_number("seeds", seeds, minimum=1),
             seed=whole_number("seed", seed, minimum=0),
             options={"epochs": default_epochs(known_name(data.options["source"])), **training},
-            parts=Parts(out),
+            parts=ResultCache(out),
             _progress=progress,
         )
 

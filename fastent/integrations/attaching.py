@@ -5,12 +5,11 @@ stopping) does not count; one that a checkpoint divides is whole when its second
 beginning of training.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastent.activations.probe import Probe
-from fastent.errors import FastentError
+from fastent.errors import FastentError, warn
 from fastent.options import choice
 
 __all__ = ["Attachment"]
@@ -91,7 +90,7 @@ class Attachment:
         else:
             why = f"{every}, and training had {self._passes} epoch{'s' * (self._passes != 1)}: choose a smaller every"
         what = "update" if self.per == "step" else "epoch"
-        warnings.warn(f"the probe recorded nothing after any {what}, because {why}", stacklevel=2)
+        warn(f"the probe recorded nothing after any {what}, because {why}")
 
     def state_dict(self) -> dict[str, Any]:
         if self._probe is None:

@@ -8,6 +8,7 @@ from fastent.activations.probe import Probe
 from fastent.activations.records import ProbeRecords
 from fastent.errors import FastentError
 from fastent.options import whole_number
+from fastent.runtime.optional import needed
 
 __all__ = ["log_to_tensorboard"]
 
@@ -50,7 +51,7 @@ def log_to_tensorboard(writer: Any, found: Any, step: int | None = None, *, pref
     else:
         raise FastentError(f"found is {type(found).__name__}: a dict of numbers, or the records of a probe, is needed")
     if isinstance(writer, (str, os.PathLike)):
-        with _writer(writer) as opened:
+        with needed("torch.utils.tensorboard", "SummaryWriter")(os.fspath(writer)) as opened:
             _write(opened, rows, prefix)
     else:
         _write(writer, rows, prefix)
@@ -60,11 +61,3 @@ def _write(writer: Any, rows: list[tuple[int, dict[str, Any]]], prefix: str) -> 
     for step, numbers in rows:
         for name, value in numbers.items():
             writer.add_scalar(prefix + name, float(value), step)
-
-
-def _writer(folder: str | os.PathLike[str]) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise FastentError("tensorboard is not installed: pip install '.[tensorboard]' in the clone") from None
-    return SummaryWriter(os.fspath(folder))  # type: ignore[no-untyped-call]

@@ -3,16 +3,16 @@
 import math
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastent.activations.probe import Probe
+from fastent.errors import warn
 from fastent.integrations.attaching import Attachment
+from fastent.io.checksums import append_checksum, verify_checksum
 from fastent.io.files import atomic_path
 from fastent.io.reading import reading
-from fastent.io.sealed import check_seal, seal
 from fastent.runtime.optional import needed
 
 __all__ = ["ProbeCallback"]
@@ -96,10 +96,9 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
         if self._batches and (not cut or self._all_seen(state, train_dataloader)):
             if self._waiting and not self._said:
                 self._said = True
-                warnings.warn(
+                warn(
                     f"the training data have no length: the gradients of the last {self._waiting} of {self._batches} batches "
-                    "wait for the next pass's first update: the probe looks at the end of each pass, before it",
-                    stacklevel=2,
+                    "wait for the next pass's first update: the probe looks at the end of each pass, before it"
                 )
             if not self._resumed:  # else perhaps only the rest of a pass
                 self._length = self._batches
@@ -118,14 +117,11 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
         folder = _checkpoint(args, state.global_step)
         # Not made where it is missing: training would be resumed from it, and it has no weights.
         if not folder.is_dir():
-            warnings.warn(
-                f"no folder {str(folder)!r}: the probe's records are not kept with this checkpoint; keep probe.state_dict()",
-                stacklevel=2,
-            )
+            warn(f"no folder {str(folder)!r}: the probe's records are not kept with this checkpoint; keep probe.state_dict()")
             return
         with atomic_path(folder / self._file) as temporary:
             torch.save(self._attached.state_dict(), temporary)
-            seal(temporary)
+            append_checksum(temporary)
 
     def _count(self, waiting: int, state: Any, loader: Any) -> None:
         """One more batch; `waiting` is by how many more or fewer there are whose gradients no update has used."""
@@ -144,15 +140,12 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
 
         path = Path(self._resume or _checkpoint(args, step)) / self._file
         if path.is_file():
-            check_seal(path, _REMEDY)
+            verify_checksum(path, _REMEDY)
             with reading(path, _REMEDY, "no file of this callback"):
                 kept = torch.load(path, weights_only=True)
             self._attached.load_state_dict(kept)
         else:
-            warnings.warn(
-                f"no {str(path)!r}: the probe's records begin anew at step {step}; name the checkpoint's folder as resume=",
-                stacklevel=2,
-            )
+            warn(f"no {str(path)!r}: the probe's records begin anew at step {step}; name the checkpoint's folder as resume=")
 
     def _tell(self, found: dict[str, float] | None, state: Any) -> None:
         if found and self._log is not None and state.is_world_process_zero:

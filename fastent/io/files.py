@@ -14,12 +14,11 @@ from typing import Any
 
 from fastent.errors import FastentError
 from fastent.io.npy import read_array, read_npy, read_npz
-from fastent.io.reading import as_path, first_line
+from fastent.io.reading import as_path
 
 __all__ = [
     "alone_in",
     "atomic_path",
-    "first_line",
     "output_folder",
     "read_array",
     "read_npy",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.io.reading import as_path, listed, reading, require_file
+from fastent.io.reading import as_path, name_list, reading, require_file
 from fastent.runtime.memory import available_bytes, readable_bytes
 
 __all__ = ["read_array", "read_npy", "read_npz"]
@@ -92,7 +92,7 @@ def read_array(place: str, usual: str) -> Array:
         if wanted in names:
             return members.read([wanted])[wanted]
     raise FastentError(
-        f"{str(path)!r} holds {listed(names)}, not {wanted!r}: name one, as {path}:{names[0]}"
+        f"{str(path)!r} holds {name_list(names)}, not {wanted!r}: name one, as {path}:{names[0]}"
         if names
         else f"{str(path)!r} holds nothing: save arrays with numpy.savez"
     )
@@ -108,12 +108,12 @@ class _Members:
             name = info.filename.removesuffix(".npy")
             if name == info.filename and archive.open(info).read(len(_MAGIC)) != _MAGIC:
                 raise FastentError(
-                    f"{str(path)!r} holds {listed([name])}, which is no array: save arrays alone, with numpy.savez"
+                    f"{str(path)!r} holds {name_list([name])}, which is no array: save arrays alone, with numpy.savez"
                 )
             if info.flag_bits & 1:
                 raise NotImplementedError("it is encrypted")
             if name in self.places:
-                raise ValueError(f"it holds {listed([name])} twice")
+                raise ValueError(f"it holds {name_list([name])} twice")
             self.places[name] = info
 
     def read(self, names: list[str]) -> dict[str, Array]:
@@ -130,7 +130,7 @@ class _Members:
             with self._archive.open(self.places[name]) as stream:
                 found[name] = np.lib.format.read_array(stream, allow_pickle=False)
                 if stream.read(1):  # which also reads to the end, where the checksum is compared
-                    raise ValueError(f"{listed([name])} has bytes after its end")
+                    raise ValueError(f"{name_list([name])} has bytes after its end")
         return found
 
     def _header(self, name: str) -> _Header:
@@ -138,7 +138,7 @@ class _Members:
         with self._archive.open(info) as stream:
             header = _header(stream, f"{self._path}:{name}")
         if header.end != info.file_size:
-            raise ValueError(f"the header of {listed([name])} promises {header.end} bytes, there are {info.file_size}")
+            raise ValueError(f"the header of {name_list([name])} promises {header.end} bytes, there are {info.file_size}")
         return header
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.io.reading import listed, reading, require_file
+from fastent.io.reading import name_list, reading, require_file
 from fastent.io.sources import Source
 
 __all__ = ["ParquetSource", "read_column"]
@@ -105,7 +105,7 @@ def read_column(path: Path, column: str) -> Array:
             names = stored.schema_arrow.names
             top, *inner = [column] if column in names else column.split(".")
             if top not in names:
-                raise FastentError(f"{str(path)!r} has the columns {listed(names)}, {column!r} is none of them")
+                raise FastentError(f"{str(path)!r} has the columns {name_list(names)}, {column!r} is none of them")
             values = stored.read(columns=[top])
             values = values.column(values.schema.get_field_index(top))
         for name in inner:
@@ -162,7 +162,7 @@ def _chosen(path: Path, schema: Any, widths: dict[int, int], column: str | None)
     wanted = "no column was named" if column is None else f"{column!r} is none"
     nested = "" if column is None or "." not in column else _nested(schema, column)
     raise FastentError(
-        f"{str(path)!r} has {len(fitting)} columns of fixed-size lists ({listed(fitting, 'none')}) and {wanted}{nested}: "
+        f"{str(path)!r} has {len(fitting)} columns of fixed-size lists ({name_list(fitting, 'none')}) and {wanted}{nested}: "
         "name one as FILE.parquet:NAME"
     )
 
@@ -236,7 +236,7 @@ def _no_rows(path: Path, schema: Any, named: str | None = None) -> str:
     if len(lists) == 1 and named is None:
         return f"{start}; {_conversion(path, lists[0], schema)}"
     if lists and named is None:
-        others = listed([field.name for field in lists])
+        others = name_list([field.name for field in lists])
         return f"{start} (of other nested types: {others}): name one, as {path.name}:{lists[0].name}"
     labels = [field.name for field in schema if not _is_number(field.type) or field.name.lower() in _LABELS]
     features = [name for name in schema.names if name not in labels]
@@ -249,7 +249,7 @@ def _no_rows(path: Path, schema: Any, named: str | None = None) -> str:
     )
     remaining = f"; labels can be read from it as they are, as {path}:{labels[0]}" if labels else ""
     return (
-        f"{start}, but one column for each feature ({listed(features)}): stack them with "
+        f"{start}, but one column for each feature ({name_list(features)}): stack them with "
         f"{line}; numpy.save('rows.npy', numpy.stack([c.to_numpy() for c in t.columns], 1)){remaining}"
     )
 

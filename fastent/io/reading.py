@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fastent.errors import FastentError
+from fastent.printable import first_line, printable, shortened
 
-__all__ = ["as_path", "first_line", "is_there", "listed", "parse_json", "read_json", "reading", "require_file"]
+__all__ = ["as_path", "is_there", "name_list", "parse_json", "read_json", "reading", "require_file"]
 
 # What the system says about a file that is not the file's fault, and what helps.
 _OF_THE_SYSTEM = {
@@ -117,22 +118,11 @@ def _named(path: str | os.PathLike[str]) -> str:
     return repr(place if len(place) <= 2 * _LONGEST else f"{place[:_LONGEST]}...")
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says in one line that a terminal can be shown: no more than so long, and without control characters."""
-    lines = str(error).strip().splitlines()
-    return _plain(lines[0]) if lines else type(error).__name__
-
-
-def _plain(text: str) -> str:
-    clipped = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in clipped)
-
-
-def listed(names: Iterable[Any], nothing: str = "nothing") -> str:
+def name_list(names: Iterable[Any], nothing: str = "nothing") -> str:
     """The names that a file holds, for a message: the first few, should there be many."""
     names = list(names)
-    shown = ", ".join(_plain(str(name)) for name in names[:_NAMES])
-    return (shown + f", ... ({len(names)} in all)" * (len(names) > _NAMES)) or nothing
+    first = ", ".join(shortened(printable(name), _LONGEST) for name in names[:_NAMES])
+    return (first + f", ... ({len(names)} in all)" * (len(names) > _NAMES)) or nothing
 
 
 def read_json(path: Path, remedy: str, kind: str = "no JSON of fastent's") -> dict[str, Any]:

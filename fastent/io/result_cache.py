@@ -13,11 +13,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastent.io.checksums import read_checked_npz, write_checked_npz
 from fastent.io.files import output_folder
-from fastent.io.sealed import read_sealed_npz, write_sealed_npz
 from fastent.version import __version__
 
-__all__ = ["Arrays", "Parts", "Unfinished", "identity"]
+__all__ = ["Arrays", "PartialResult", "ResultCache", "cache_key"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -28,7 +28,7 @@ _FORMAT = 2
 _OURS = re.compile(r"\.?[\w-]+-[0-9a-f]{12}(\.unfinished)?\.npz(\..+)?")
 
 
-class Parts:
+class ResultCache:
     """Keeps finished parts in a folder; without a folder they are made whenever they are asked for.
 
     A part's file is named after a digest of everything that its result depends on. A part of other data, options or another
@@ -43,11 +43,11 @@ class Parts:
         """Return the arrays of a part, made now unless an earlier call or process has finished it."""
         if self._folder is None:
             return make()
-        path = self._folder / f"{name}-{identity(depends_on)}.npz"
+        path = self._folder / f"{name}-{cache_key(depends_on)}.npz"
         if path.exists():
-            return read_sealed_npz(path, f"remove {str(path)!r}, so that it is made again")
+            return read_checked_npz(path, f"remove {str(path)!r}, so that it is made again")
         arrays = make()
-        write_sealed_npz(path, arrays, compress=self._compress)
+        write_checked_npz(path, arrays, compress=self._compress)
         return arrays
 
     @property
@@ -64,16 +64,16 @@ class Parts:
         with suppress(OSError):  # somebody else's files are left
             self._folder.rmdir()
 
-    def unfinished(self, name: str, depends_on: dict[str, Any]) -> "Unfinished":
+    def unfinished(self, name: str, depends_on: dict[str, Any]) -> "PartialResult":
         """Where a part that is being made keeps what it has so far."""
-        return Unfinished(None if self._folder is None else self._folder / f"{name}-{identity(depends_on)}.unfinished.npz")
+        return PartialResult(None if self._folder is None else self._folder / f"{name}-{cache_key(depends_on)}.unfinished.npz")
 
     def place(self, name: str, depends_on: dict[str, Any]) -> Path | None:
         """A folder for a part that keeps its own files."""
-        return None if self._folder is None else self._folder / f"{name}-{identity(depends_on)}"
+        return None if self._folder is None else self._folder / f"{name}-{cache_key(depends_on)}"
 
 
-class Unfinished:
+class PartialResult:
     """What a part has so far: kept twice a minute and at its end, there again after a kill."""
 
     def __init__(self, path: Path | None = None) -> None:
@@ -87,17 +87,17 @@ class Unfinished:
     def keep(self, arrays: Arrays) -> None:
         if self._path is None:
             return
-        write_sealed_npz(self._path, arrays, compress=False)
+        write_checked_npz(self._path, arrays, compress=False)
         self._kept = time.monotonic()
 
     def kept(self) -> Arrays | None:
         """What was kept last, if anything."""
         if self._path is None or not self._path.exists():
             return None
-        return read_sealed_npz(self._path, f"remove {str(self._path)!r}, so that it is begun again")
+        return read_checked_npz(self._path, f"remove {str(self._path)!r}, so that it is begun again")
 
 
-def identity(depends_on: dict[str, Any]) -> str:
+def cache_key(depends_on: dict[str, Any]) -> str:
     """12 hexadecimal digits that differ where options, the version or the number of threads do."""
     threads = depends_on.get("threads") or _torch_threads()
     machine = {"threads": threads, "byteorder": sys.byteorder}

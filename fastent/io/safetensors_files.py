@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.io.reading import listed, reading, require_file
+from fastent.io.reading import name_list, reading, require_file
 from fastent.io.sources import Source
 from fastent.runtime.optional import needed
 
@@ -34,7 +34,7 @@ class SafetensorsSource(Source):
             shape, kind = ((), "") if found is None else (tuple(found.get_shape()), str(found.get_dtype()))
         if found is None or chosen is None:
             wanted = "none was named" if name is None else f"{name!r} is none of them"
-            raise FastentError(f"{str(path)!r} holds {listed(names, 'no tensor')}, and {wanted}: FILE.safetensors:NAME does")
+            raise FastentError(f"{str(path)!r} holds {name_list(names, 'no tensor')}, and {wanted}: FILE.safetensors:NAME does")
         tensor = f"safetensors.torch.load_file({str(path)!r})[{chosen!r}]"
         line = f"safetensors.torch.save_file({{{chosen!r}: {tensor}.%s}}, 'rows.safetensors')"
         if kind not in _DTYPES:

@@ -30,10 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
+from fastent.io.checksums import with_checksum, without_checksum
 from fastent.io.files import atomic_path, write_text
 from fastent.io.npy import read_npy
-from fastent.io.reading import as_path, listed, parse_json, reading
-from fastent.io.sealed import with_checksum, without_checksum
+from fastent.io.reading import as_path, name_list, parse_json, reading
 from fastent.io.sources import NpyFile, Shards, Source
 from fastent.printable import printable
 from fastent.runtime.progress import Progress, reporting
@@ -109,7 +109,7 @@ class Store:
         if name not in self.layers:
             wanted = "none was named" if name is None else f"{name!r} is none of them"
             raise FastentError(
-                f"{str(self.path)!r} holds {listed(map(repr, self.layers))}, and {wanted}: {self.path.name}:NAME does"
+                f"{str(self.path)!r} holds {name_list(map(repr, self.layers))}, and {wanted}: {self.path.name}:NAME does"
             )
         stored = [shard["files"][self.layers.index(name)] for shard in self.manifest["shards"]]
         files = [each["file"] for each in stored]
@@ -284,9 +284,9 @@ def _check_structure(manifest: Manifest) -> None:
         raise ValueError(f"labels of dtype {labels}")
     names = [layer["name"] for layer in manifest["layers"]]
     if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise ValueError(f"layers {listed(names)}")
+        raise ValueError(f"layers {name_list(names)}")
     if not all(type(layer["d"]) is int and layer["d"] > 0 for layer in manifest["layers"]):
-        raise ValueError(f"widths {listed(layer['d'] for layer in manifest['layers'])}")
+        raise ValueError(f"widths {name_list(layer['d'] for layer in manifest['layers'])}")
     start = 0
     for i, shard in enumerate(manifest["shards"]):
         if shard["start"] != start or type(shard["rows"]) is not int or shard["rows"] < 1:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.io.reading import listed, reading
+from fastent.io.reading import name_list, reading
 from fastent.io.sources import Source, check_kind
 from fastent.runtime.optional import needed
 
@@ -91,7 +91,7 @@ class ZarrSource(Source):
         if chosen not in names:
             wanted = "none was named" if name is None else f"{name!r} is none of them"
             raise FastentError(
-                f"{str(self._path)!r} holds {listed(names, 'no array')}, and {wanted}: {self._path.name}:NAME does"
+                f"{str(self._path)!r} holds {name_list(names, 'no array')}, and {wanted}: {self._path.name}:NAME does"
             )
         return opened[chosen], chosen
 

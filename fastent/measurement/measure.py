@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.cluster import spread_rows
+from fastent.arrays.cluster import map_rows_on_cluster
 from fastent.arrays.ranges import check_range
 from fastent.arrays.resolution import resolution_of
 from fastent.arrays.validation import Labels, zero_rows
@@ -211,7 +211,7 @@ def _zeros(task: Task) -> NDArray[np.int64]:
     """Rows of zeros among all."""
     with task.stage("rows of zeros", passes=1):
         pieces = [(start, stop, None) for start, stop in chunk_parts(task.X)]
-        found = spread_rows(task.client, task.X, _zeros_of_part, pieces)
+        found = map_rows_on_cluster(task.client, task.X, _zeros_of_part, pieces)
         return np.concatenate([start + places for places, (start, *_) in zip(found, pieces, strict=True)])
 
 

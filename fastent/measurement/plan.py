@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.cluster import everywhere
+from fastent.arrays.cluster import as_shared_source
 from fastent.arrays.queries import query_rows
 from fastent.arrays.validation import (
     Labels,
@@ -24,10 +24,10 @@ from fastent.arrays.validation import (
     stays_on_disk,
 )
 from fastent.errors import FastentError
-from fastent.io.result_cache import Arrays, Parts, Unfinished
+from fastent.io.result_cache import Arrays, PartialResult, ResultCache
 from fastent.io.sources import part_bytes
 from fastent.measurement.result import Stage
-from fastent.options import flag, shown, whole_number
+from fastent.options import flag, short_repr, whole_number
 from fastent.printable import printable
 from fastent.runtime.memory import budget_bytes, check_fits
 from fastent.runtime.progress import Progress
@@ -95,7 +95,7 @@ class Task(NamedTuple):
     progress: Progress
     notes: list[str]
     stages: list[Stage]
-    parts: Parts
+    parts: ResultCache
     depends_on: dict[str, Any]
     client: Any
 
@@ -149,7 +149,7 @@ class Task(NamedTuple):
         """A part of the result, made now unless an earlier call or process has made it."""
         return self.parts.keep(name, self.depends_on, make)
 
-    def unfinished(self, name: str, order: NDArray[np.int64] | None = None) -> Unfinished:
+    def unfinished(self, name: str, order: NDArray[np.int64] | None = None) -> PartialResult:
         """Where a long part keeps what it has so far, which may depend on the order in which it goes through the rows."""
         way = {"spread": self.client is not None, "order": None if order is None else _digest(order)}
         return self.parts.unfinished(name, self.depends_on | way)
@@ -190,7 +190,7 @@ def prepared(
     wanted, named = _wanted(metrics)
     normalize = flag("normalize", normalize)
     temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
-    features = everywhere(as_features(X), client)
+    features = as_shared_source(as_features(X), client)
     n, d = features.shape
     notes: list[str] = []
     coded = as_labels(labels, n=n, minimum_classes=2, notes=notes)
@@ -220,7 +220,7 @@ def prepared(
         progress=progress,
         notes=notes,
         stages=[],
-        parts=Parts(checkpoint, name=CHECKPOINT, compress=False),
+        parts=ResultCache(checkpoint, name=CHECKPOINT, compress=False),
         depends_on={},
         client=client,
     )
@@ -252,7 +252,7 @@ def _wanted(metrics: Any) -> tuple[frozenset[str], bool]:
     names: list[Any] = list(metrics) if several else [metrics]
     strange = [name for name in names if not isinstance(name, str) or name not in METRICS]
     if strange or not names:
-        raise FastentError(f"metrics={shown(metrics)}: choose 'all' or some of {', '.join(map(repr, METRICS))}")
+        raise FastentError(f"metrics={short_repr(metrics)}: choose 'all' or some of {', '.join(map(repr, METRICS))}")
     wanted = set(names)
     if "complexity" in wanted:
         wanted |= {"margins", "geometry"}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastent.arrays.validation import which_rows
 from fastent.errors import FastentError
 from fastent.io.files import output_folder, write_parquet, write_text
-from fastent.options import choice, shown
+from fastent.options import choice, short_repr
 from fastent.printable import printable, storable
 from fastent.search.neighbors import Neighbors
 from fastent.statistics.complexity import Complexity
@@ -548,10 +548,12 @@ def compare(measurements: Sequence[Measurement], names: Sequence[str] | None = N
         what = f"a {wrong[0]}" if wrong else "nothing"
         raise FastentError(f"measurements hold {what}: pass what fe.measure returned, in a list")
     if names is not None and (not isinstance(names, Iterable) or getattr(names, "ndim", 1) == 0):
-        raise FastentError(f"names={shown(names)}: {len(measurements)} different ones are needed, in a list")
+        raise FastentError(f"names={short_repr(names)}: {len(measurements)} different ones are needed, in a list")
     labels = [str(i) for i in range(len(measurements))] if names is None else [str(name) for name in names]
     if len(labels) != len(measurements) or len(set(labels)) < len(labels):
-        raise FastentError(f"names={shown(labels)}: {len(measurements)} different ones are needed, one for each measurement")
+        raise FastentError(
+            f"names={short_repr(labels)}: {len(measurements)} different ones are needed, one for each measurement"
+        )
     found = [each.summary() for each in measurements]
     errors = [{name: estimate.standard_error for name, estimate in each.intervals().items()} for each in measurements]
     statistics = tuple(name for name in MEANINGS if any(name in values for values in found))

@@ -6,7 +6,7 @@ import resource
 from pathlib import Path
 
 from fastent.errors import FastentError
-from fastent.options import shown, whole_number
+from fastent.options import short_repr, whole_number
 from fastent.runtime.control_groups import own_groups, read_number
 
 __all__ = ["as_bytes", "available_bytes", "budget_bytes", "check_fits", "readable_bytes"]
@@ -99,7 +99,7 @@ def as_bytes(size: int | str) -> int:
     if isinstance(size, str):
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", size, re.IGNORECASE)
         if not found:
-            raise FastentError(f"memory_budget={shown(size)}: a number of bytes, or text like '4GiB', is needed")
+            raise FastentError(f"memory_budget={short_repr(size)}: a number of bytes, or text like '4GiB', is needed")
         number, prefix, binary = found.groups()
         size_in_bytes = float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix.upper() or " ")
         if not 1 <= size_in_bytes < 2**63:

@@ -8,9 +8,14 @@ from fastent.errors import FastentError
 __all__ = ["needed"]
 
 
-def needed(package: str, name: str) -> Any:
-    """A name of a package that is not installed with this one; without it an error says how to get it."""
+def needed(module: str, name: str | None = None, *, extra: str | None = None, instead: str = "") -> Any:
+    """Return a module of a package that is not installed with this one, or a `name` in it.
+
+    Without the package an error says how to install it, by the `extra` of its name, and what to do `instead`.
+    """
+    package = module.rpartition(".")[2]
     try:
-        return getattr(import_module(package), name)
+        found = import_module(module)
     except ImportError:
-        raise FastentError(f"{package} is not installed: pip install '.[{package}]' in the clone") from None
+        raise FastentError(f"{package} is not installed: pip install '.[{extra or package}]' in the clone{instead}") from None
+    return found if name is None else getattr(found, name)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.options import whole_number
+from fastent.printable import first_line
+from fastent.runtime.optional import needed
 from fastent.runtime.threads import heed_fork
 
 __all__ = ["PROPOSERS", "chosen_options", "propose"]
@@ -116,7 +118,7 @@ def _torch(rows: Array, points: Array, wanted: int, seed: int, options: dict[str
         device = torch.device(options["device"] or "cpu")
         data = torch.from_numpy(rows).to(device)
     except (RuntimeError, AssertionError) as error:
-        raise FastentError(f"device={options['device']!r}: {str(error).splitlines()[0]}; use 'cpu'") from error
+        raise FastentError(f"device={options['device']!r}: {first_line(error)}; use 'cpu'") from error
     norms = (data**2).sum(1)
     found, farthest = np.empty((len(points), wanted), np.int64), np.empty(len(points), np.float32)
     plain = torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()
@@ -158,9 +160,6 @@ PROPOSERS: dict[str, Callable[[Array, Array, int, int, dict[str, Any]], Proposed
 
 
 def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError:
-        raise FastentError("faiss is not installed: pip install '.[faiss]' in the clone, or use method='exact'") from None
+    faiss = needed("faiss", instead=", or use method='exact'")
     heed_fork()
     return faiss

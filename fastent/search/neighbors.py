@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.cluster import everywhere
+from fastent.arrays.cluster import as_shared_source
 from fastent.arrays.queries import Queries, as_queries
 from fastent.arrays.resolution import resolution_of
 from fastent.arrays.validation import Labels, as_array, as_features, as_labels, in_memory, joined, row_blocks
 from fastent.errors import FastentError
-from fastent.options import choice, shown, whole_number
+from fastent.options import choice, short_repr, whole_number
 from fastent.runtime.memory import budget_bytes, check_fits
 from fastent.runtime.progress import Progress
 from fastent.search.backends import PROPOSERS, chosen_options, propose
@@ -80,7 +80,7 @@ class Neighbors:
 
     def __post_init__(self) -> None:
         if not isinstance(self.method, str):
-            raise FastentError(f"method={shown(self.method)}: a name is needed, for instance 'given'")
+            raise FastentError(f"method={short_repr(self.method)}: a name is needed, for instance 'given'")
         choice("metric", self.metric, _METRICS)
         lists = checked_lists(self.indices, self.distances, self.queries, self.n, own_rows=self.method == "given")
         checked: dict[str, Any] = dict(zip(("indices", "distances", "queries", "n"), lists, strict=True))
@@ -192,7 +192,7 @@ def neighbors(
     choice("metric", metric, _METRICS)
     choice("method", method, ("auto", "exact", *PROPOSERS))
     seed = whole_number("seed", seed, minimum=0)
-    features = everywhere(as_features(X), client)
+    features = as_shared_source(as_features(X), client)
     asked = as_queries(queries, *features.shape, seed=seed)
     most = len(features) - (asked.rows is not None)
     if not most:
@@ -206,7 +206,7 @@ def neighbors(
     if method == "auto":
         method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
     if device is not None and not isinstance(device, str) and type(device).__name__ != "device":
-        raise FastentError(f"device={shown(device)}: a name such as 'cpu' or 'cuda' is needed")
+        raise FastentError(f"device={short_repr(device)}: a name such as 'cpu' or 'cuda' is needed")
     given = {"nlist": nlist, "nprobe": nprobe, "hnsw_m": hnsw_m, "ef_construction": ef_construction, "ef_search": ef_search}
     options = chosen_options(method, given | {"device": device})
     if method == "torch" and device is None and hasattr(X, "device"):

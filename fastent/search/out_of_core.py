@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.cluster import n_threads, spread
 from fastent.arrays.validation import bytes_in_memory, kernel_dtype
-from fastent.io.result_cache import Unfinished
+from fastent.io.result_cache import PartialResult
 from fastent.io.sources import blocks_ahead
+from fastent.runtime.cluster import map_on_cluster, n_threads
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.search.exact_index import Asked, ExactIndex, Outsiders, View, index_bytes
@@ -210,7 +210,7 @@ def nearest_by_chunks(
     unit: bool = False,
     memory: int,
     progress: Progress = None,
-    unfinished: Unfinished | None = None,
+    unfinished: PartialResult | None = None,
     client: Any = None,
 ) -> dict[Among, Found]:
     """What `ExactIndex.nearest` finds, for X that need not fit in memory.
@@ -227,7 +227,7 @@ def nearest_by_chunks(
         Classes of the rows, for the others than "all".
     memory : int
         Bytes that may be used, by each worker if there are any.
-    unfinished : Unfinished, optional
+    unfinished : PartialResult, optional
         Where lists are kept on the way, and taken up from.
     client : distributed.Client, optional
         Whose workers take a chunk each.
@@ -240,7 +240,7 @@ def nearest_by_chunks(
     )  # fmt: skip
     found = {each: (np.full((q, k), np.inf), np.full((q, k), n, np.int64)) for each, k in wanted.items()}
     finished = {f"{name}/{each}": lists[i] for each, lists in found.items() for i, name in enumerate(("squared", "index"))}
-    unfinished = Unfinished() if unfinished is None else unfinished
+    unfinished = PartialResult() if unfinished is None else unfinished
     kept = unfinished.kept()
     begin = first_row = 0
     if kept is not None:
@@ -287,7 +287,7 @@ def _showing(near: NearestSoFar, X: Array, codes: Array | None, starts: range, c
     some = np.sort(np.random.default_rng(0).choice(len(X), min(_SAMPLED, len(X)), replace=False))
     asking = near.confined(X[some], some, None if codes is None else codes[some])
     chunks = [(start, stop, None if codes is None else codes[start:stop]) for start, stop in bounds]
-    for found, (_, stop) in zip(spread(client, partial(_shown, asking, X), chunks), bounds, strict=True):
+    for found, (_, stop) in zip(map_on_cluster(client, partial(_shown, asking, X), chunks), bounds, strict=True):
         near.join(found)
         yield stop
 

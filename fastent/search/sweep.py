@@ -19,10 +19,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.cluster import spread
 from fastent.arrays.validation import kernel_dtype, row_blocks
-from fastent.io.result_cache import Unfinished
+from fastent.io.result_cache import PartialResult
 from fastent.kernels.pairs import recentre, rounding, square_distances
+from fastent.runtime.cluster import map_on_cluster
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import in_parallel, single_blas_thread, working_threads
 
@@ -207,7 +207,7 @@ def sweep(
     order: NDArray[np.int64] | None = None,
     progress: Progress = None,
     description: str = "all pairs",
-    unfinished: Unfinished | None = None,
+    unfinished: PartialResult | None = None,
     client: Any = None,
 ) -> None:
     """Let every query meet every row of X, itself included.
@@ -220,12 +220,12 @@ def sweep(
         Leave out blocks that have no class on both sides.
     order : (n,) int64, optional
         Where all rows are queries: row numbers, class by class, best with near ones side by side.
-    unfinished : Unfinished, optional
+    unfinished : PartialResult, optional
         Where the reductions' state is kept on the way, and taken up from.
     client : distributed.Client, optional
         Whose workers take a side of the queries each; not where all rows are queries.
     """
-    unfinished = Unfinished() if unfinished is None else unfinished
+    unfinished = PartialResult() if unfinished is None else unfinished
     if client is not None and queries is not None:
         _spread_sides(points, queries, reductions, within_classes, progress, description, unfinished, client)
         return
@@ -243,7 +243,7 @@ def _spread_sides(
     within_classes: bool,
     progress: Progress,
     description: str,
-    unfinished: Unfinished,
+    unfinished: PartialResult,
     client: Any,
 ) -> None:
     sides = _query_sides(points, queries)
@@ -253,7 +253,7 @@ def _spread_sides(
         _restore(reductions, kept)
     work = partial(_one_side, points, queries, reductions, within_classes)
     with interruptible() as interrupted, reporting(progress, description, len(sides)) as report:
-        for number, found in enumerate(spread(client, work, range(begin, len(sides))), begin):
+        for number, found in enumerate(map_on_cluster(client, work, range(begin, len(sides))), begin):
             for i, reduction in enumerate(reductions):
                 place = reduction.where(sides[number])
                 for name, array in reduction.state().items():
@@ -272,7 +272,7 @@ def _one_side(
     reductions = deepcopy(reductions)  # tasks of one process are given the same objects
     side = _query_sides(points, queries)[number]
     blocks, total = _streamed(points, [side])
-    _go_through(blocks, total, reductions, points, within_classes, None, "", Unfinished())
+    _go_through(blocks, total, reductions, points, within_classes, None, "", PartialResult())
     return {name: array[reductions[int(name.split("/")[0])].where(side)] for name, array in _state(reductions).items()}
 
 
@@ -293,7 +293,7 @@ def _go_through(
     within_classes: bool,
     progress: Progress,
     description: str,
-    unfinished: Unfinished,
+    unfinished: PartialResult,
 ) -> None:
     if within_classes:
         blocks = (block for block in blocks if np.intersect1d(block[0].classes, block[1].classes).size)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.cluster import spread
 from fastent.arrays.validation import as_features, check_finite, row_blocks
 from fastent.errors import FastentError
 from fastent.io.sources import parts
+from fastent.runtime.cluster import map_on_cluster
 from fastent.runtime.memory import check_fits
 
 __all__ = ["cka", "participation_ratio", "participation_ratio_of"]
@@ -69,7 +69,7 @@ def participation_ratio_of(X: NDArray[Any], mean: Array, client: Any = None, *, 
     check_fits(8 * (d * d if d <= n else n * n + n * d), f"the covariance of {n} x {d} points", "measure fewer rows")
     if d <= n:
         products = np.zeros((d, d))
-        for part in spread(client, partial(_products_of_part, X, mean, scale), parts(X), in_threads=True):
+        for part in map_on_cluster(client, partial(_products_of_part, X, mean, scale), parts(X), in_threads=True):
             products += part
     else:
         deviations = (np.asarray(X[:], np.float64) - mean) * scale

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.cluster import everywhere, spread_rows
+from fastent.arrays.cluster import as_shared_source, map_rows_on_cluster
 from fastent.arrays.validation import (
     Labels,
     as_array,
@@ -435,7 +435,7 @@ def moments_of(
 ) -> ClassMoments:
     """Moments of all rows, part by part, joined in their order: the same bits wherever rows lie and whoever reads them."""
     moments = ClassMoments(n_classes, X.shape[1], normalize=normalize)
-    for part in spread_rows(client, X, partial(_moments_of_part, n_classes, normalize), _pieces(X, codes)):
+    for part in map_rows_on_cluster(client, X, partial(_moments_of_part, n_classes, normalize), _pieces(X, codes)):
         moments.merge(part)
     return moments
 
@@ -467,7 +467,7 @@ def about_means(
     directions = np.empty((0, X.shape[1])) if directions is None else directions
     look = _Look(moments.origin, moments.apart, moments.variances, moments.normalize, directions, head)
     pieces = _pieces(X, codes)
-    seen = list(spread_rows(client, X, look.at, pieces))
+    seen = list(map_rows_on_cluster(client, X, look.at, pieces))
     own, other, wide, nearest = (joined([piece[i] for piece in seen]) for i in range(4))
     features, along = np.zeros(X.shape[1]), np.zeros(len(directions))
     for piece in seen:
@@ -619,7 +619,7 @@ def geometry(
     (array([0.4472, 0.4472]), np.float64(1.7889))
     """
     normalize = flag("normalize", normalize)
-    features = everywhere(as_features(X), client)
+    features = as_shared_source(as_features(X), client)
     coded = as_labels(labels, n=len(features), minimum_classes=2)
     head = as_head(weights, bias, len(coded.classes), features.shape[1], normalize)
     moments = moments_of(features, coded.codes, len(coded.classes), normalize=normalize, client=client)

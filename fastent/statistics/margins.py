@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.cluster import everywhere
+from fastent.arrays.cluster import as_shared_source
 from fastent.arrays.queries import query_rows
 from fastent.arrays.ranges import check_range
 from fastent.arrays.validation import Labels, as_features, as_labels, in_memory
@@ -169,7 +169,7 @@ def margins(
 
     choice("metric", metric, ("euclidean", "cosine"))
     seed = whole_number("seed", seed, minimum=0)
-    features = everywhere(as_features(X), client)
+    features = as_shared_source(as_features(X), client)
     n, d = features.shape
     coded = as_labels(labels, n=n, minimum_classes=2)
     codes = coded.codes

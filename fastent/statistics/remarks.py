@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.printable import printable
 from fastent.statistics.intervals import MINIMUM_QUERIES, SKEWED, Estimate, heaviest
 
 __all__ = ["Noted", "Remark", "few_or_skewed", "listed", "notes_of", "of_classes", "one_point", "unexplained"]
@@ -50,7 +51,7 @@ def notes_of(remarks: Iterable[Remark]) -> tuple[str, ...]:
 
 def listed(names: Sequence[Any] | NDArray[Any]) -> str:
     """`2`, `2 and 5`, or `2, 5, 7, 8, 9 and 115 more`."""
-    shown = [_printable(name) for name in names[:_NAMED]]
+    shown = [printable(name) for name in names[:_NAMED]]
     if len(names) > _NAMED:
         return f"{', '.join(shown)} and {len(names) - _NAMED:,} more"
     return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
@@ -60,7 +61,7 @@ def of_classes(classes: NDArray[Any], which: NDArray[np.bool_], one: str, severa
     """`class 2 has one point`, or `classes 2 and 5 have one point`."""
     names = classes[which]
     if len(names) == 1:
-        return f"class {_printable(names[0])} {one}"
+        return f"class {printable(names[0])} {one}"
     if len(names) <= _NAMED:
         return f"classes {listed(names)} {several}"
     return f"{len(names):,} of {len(classes):,} classes {several} ({listed(names)})"
@@ -118,8 +119,3 @@ def unexplained(summary: Mapping[str, float], notes: Sequence[str]) -> Iterator[
         names = [name for name, value in summary.items() if wrong(value) and not named(name)]
         if names:
             yield f"{listed(names)} {'is' if len(names) == 1 else 'are'} {kind} for these points"
-
-
-def _printable(name: Any) -> str:
-    text = str(name)
-    return text if text.isprintable() else repr(text)

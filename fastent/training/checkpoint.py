@@ -11,9 +11,10 @@ from typing import Any, Self
 import torch
 
 from fastent.errors import FastentError
+from fastent.io.checksums import append_checksum, verify_checksum
 from fastent.io.files import alone_in, atomic_path, output_folder
-from fastent.io.reading import first_line, reading
-from fastent.io.sealed import check_seal, seal
+from fastent.io.reading import reading
+from fastent.printable import first_line
 
 __all__ = ["CHECKPOINT_FILE", "Checkpoint"]
 
@@ -126,7 +127,7 @@ def _write(path: Path, value: Any) -> None:
         with atomic_path(path) as temporary:
             with open(temporary, "wb") as stream:
                 torch.save(value, stream)
-            seal(temporary)
+            append_checksum(temporary)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError of its own
         reason = getattr(error, "strerror", None) or first_line(error)
         raise FastentError(
@@ -136,6 +137,6 @@ def _write(path: Path, value: Any) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    check_seal(path, _REMEDY)
+    verify_checksum(path, _REMEDY)
     with reading(path, _REMEDY, "no checkpoint of fastent's"):
         return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]

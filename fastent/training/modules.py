@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from fastent.errors import FastentError
-from fastent.io.reading import first_line
+from fastent.printable import first_line
 from fastent.training.drawing import drawing, made_with
 from fastent.training.ensemble import Observation, class_sums
 from fastent.training.factories import check_trainable, checked_logits, checked_networks, running, users_code

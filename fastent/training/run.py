@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastent.errors import FastentError
+from fastent.io.checksums import read_checked_npz, verify_checksum, write_checked_npz
 from fastent.io.files import output_folder
-from fastent.io.reading import as_path, is_there, listed, reading
-from fastent.io.sealed import check_seal, read_sealed_npz, write_sealed_npz
+from fastent.io.reading import as_path, is_there, name_list, reading
 from fastent.options import choice, number, whole_number
 from fastent.printable import printable
 from fastent.statistics.inversion import Inversion, InversionSummary, find_inversion, summarize_inversions
@@ -310,7 +310,7 @@ class Run:
         folder = output_folder(folder)
         arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_LATER) if getattr(self, name) is not None}
         arrays |= {f"state.{name}": a for name, a in self.state.items()}
-        write_sealed_npz(folder / RECORDS_FILE, {"config": json.dumps(self.config), **arrays})
+        write_checked_npz(folder / RECORDS_FILE, {"config": json.dumps(self.config), **arrays})
         write_tables(self, folder)
 
     def plot(
@@ -413,10 +413,10 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     if not is_there(path):
         raise FastentError(f"no run in {str(folder)!r}: {RECORDS_FILE} is missing; name a folder that fastent run wrote")
     remedy = "train it again with --overwrite, or into another folder"
-    arrays = read_sealed_npz(path, remedy, earlier=True)
+    arrays = read_checked_npz(path, remedy, earlier=True)
     missing = [name for name in ("config", *_ARRAYS) if name not in arrays]
     if missing:
-        raise FastentError(f"{str(path)!r} is no run of fastent's, it lacks {listed(missing)}: name another folder")
+        raise FastentError(f"{str(path)!r} is no run of fastent's, it lacks {name_list(missing)}: name another folder")
     with reading(path, remedy, "no run of fastent's"):
         config = checked_config(arrays["config"])
         see_that_it_fits(config, arrays)
@@ -432,5 +432,5 @@ def run_to_resume(folder: str | os.PathLike[str], remedy: str) -> Run:
     """Load a run for training to go on with: one without a checksum, of an earlier version, is refused with the `remedy`."""
     path = as_path(folder, "the folder of a run") / RECORDS_FILE
     if is_there(path):
-        check_seal(path, remedy)
+        verify_checksum(path, remedy)
     return load_run(folder)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import fastent as fe
 from fastent.activations.hooks import batches, watching
 from fastent.cli.main import app
-from fastent.io.sealed import with_checksum
+from fastent.io.checksums import with_checksum
 from fastent.io.store import open_store
 
 N = 103

@@ -19,7 +19,7 @@ from fastent.experiments._dynamics import critical_errors, dynamics, usual_criti
 from fastent.experiments._stability import _z_null, _z_observed, stability
 from fastent.experiments.result import estimate_text
 from fastent.experiments.setting import Setting
-from fastent.io.result_cache import Parts, identity
+from fastent.io.result_cache import ResultCache, cache_key
 from fastent.plots.style import error_axis
 from fastent.report.experiments import _config
 from fastent.statistics.intervals import Estimate, student_mean
@@ -198,12 +198,12 @@ def test_a_run_cut_short_goes_on(tmp_path):
 def test_parts_depend_on_everything_that_matters():
     base = Setting.make("digits", seeds=2, options={"epochs": 5}).config
     for other in ({"epochs": 6}, {"lr": 0.3}, {"exclude": [3]}, {"classes": "all"}, {"threads": 1}):
-        assert identity(Setting.make("digits", seeds=2, options={"epochs": 5} | other).config) != identity(base)
-    assert identity(Setting.make("digits", seeds=2, options={"epochs": 5}).config) == identity(base)
+        assert cache_key(Setting.make("digits", seeds=2, options={"epochs": 5} | other).config) != cache_key(base)
+    assert cache_key(Setting.make("digits", seeds=2, options={"epochs": 5}).config) == cache_key(base)
 
 
 def test_parts_without_a_folder_are_made_each_time():
-    parts, made = Parts(None), []
+    parts, made = ResultCache(None), []
     for _ in range(2):
         parts.keep("a", {}, lambda: made.append(1) or {})
     assert len(made) == 2

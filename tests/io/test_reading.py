@@ -15,8 +15,9 @@ import pytest
 import fastent as fe
 from fastent.data.formats import read_idx
 from fastent.io.npy import read_array, read_npy, read_npz
-from fastent.io.reading import first_line, listed, reading
+from fastent.io.reading import name_list, reading
 from fastent.io.store import open_store
+from fastent.printable import first_line
 
 X = np.arange(24, dtype=np.float32).reshape(6, 4)
 
@@ -116,7 +117,7 @@ def test_one_line_of_what_libraries_say():
     assert first_line(ValueError("\n\n a\x1b[2Jb\nsecond")) == "a\\x1b[2Jb"
     assert first_line(ValueError()) == "ValueError"
     assert len(first_line(ValueError("x" * 10_000))) < 250
-    assert listed(range(100)).endswith("10, 11, ... (100 in all)")
+    assert name_list(range(100)).endswith("10, 11, ... (100 in all)")
 
 
 # .npy

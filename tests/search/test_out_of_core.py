@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastent as fe
-from fastent.io.result_cache import Parts, Unfinished
+from fastent.io.result_cache import PartialResult, ResultCache
 from fastent.runtime.threads import limit_threads
 from fastent.search.exact_index import ExactIndex
 from fastent.search.out_of_core import NearestSoFar, chunking, nearest_by_chunks
@@ -146,7 +146,7 @@ def test_lists_go_on_from_what_was_kept(stored, tmp_path, monkeypatch):
     whole = nearest_by_chunks(source, rows, wanted, codes=y, memory=8 << 20)
     assert chunking(source, 6000, [2, 2, 2], 8 << 20).queries < 6000
     for stop_after in (1, 2, 3):
-        place = Unfinished(tmp_path / f"{stop_after}.npz")
+        place = PartialResult(tmp_path / f"{stop_after}.npz")
 
         def stop(done, total, message, left=[stop_after]):  # noqa: B006
             left[0] -= 1
@@ -167,7 +167,7 @@ fastent.io.result_cache._SECONDS = 0.05
 X, y, out, metrics, queries = sys.argv[1:]
 found = fe.measure(fe.open(X), np.load(y), metrics=metrics.split(","), queries=int(queries) or None, checkpoint=out)
 found.save(out)
-fastent.io.result_cache.Parts(out, name="measure-parts").clear()
+fastent.io.result_cache.ResultCache(out, name="measure-parts").clear()
 print("done")
 """
 
@@ -209,7 +209,7 @@ def test_what_is_not_ours_stays(stored, tmp_path):
     (kept / "shard.npy").write_text("dear")
     fe.measure(source, y, metrics=["margins"], checkpoint=tmp_path)
     assert len(list(theirs.parent.iterdir())) > 1
-    Parts(tmp_path, name="measure-parts").clear()
+    ResultCache(tmp_path, name="measure-parts").clear()
     assert [path.name for path in theirs.parent.iterdir()] == ["mine.npz"]
     assert (kept / "shard.npy").exists()
 

@@ -238,7 +238,7 @@ def test_a_class_without_queries_has_no_overlap_and_is_named():
     assert "hubness is unknown: it takes all rows as queries" in found.notes
     assert whole.notes == ()
     names = np.array(["cat", "dog\n", "emu"])[y]
-    assert fe.mixing(fe.neighbors(X, 8, queries=rows), names).notes[0].startswith("class 'dog\\n' has no query: ")
+    assert fe.mixing(fe.neighbors(X, 8, queries=rows), names).notes[0].startswith("class dog\\n has no query: ")
     outside = fe.mixing(fe.neighbors(X, 8, queries=X[:40] + 1), y, query_labels=np.repeat([0, 2], 20))
     assert outside.notes == ("class 1 has no query: balanced_overlap and balanced_chance are means over the other classes",)
     assert outside.balanced_overlap == pytest.approx(np.mean([outside.purity[:20].mean(), outside.purity[20:].mean()]))

@@ -18,8 +18,15 @@ import fastent as fe
 from fastent.cli.main import app
 from fastent.experiments._dynamics import dynamics
 from fastent.experiments.setting import Setting
-from fastent.io.result_cache import Parts
-from fastent.io.sealed import check_seal, read_sealed_npz, seal, with_checksum, without_checksum, write_sealed_npz
+from fastent.io.checksums import (
+    append_checksum,
+    read_checked_npz,
+    verify_checksum,
+    with_checksum,
+    without_checksum,
+    write_checked_npz,
+)
+from fastent.io.result_cache import ResultCache
 from fastent.io.store import open_store
 from fastent.training import session, tables
 from fastent.training.run import run_to_resume
@@ -59,41 +66,41 @@ def data():
 def test_any_flipped_bit_of_an_archive_is_refused(tmp_path, compress):
     path = tmp_path / "part.npz"
     arrays = {"counts": np.array([3, 1]), "values": np.linspace(0, 1, 50), "none": np.empty((0, 4))}
-    write_sealed_npz(path, arrays, compress=compress)
+    write_checked_npz(path, arrays, compress=compress)
     whole = path.read_bytes()
     for position in range(len(whole)):
         flip(path, position, position % 8)
         for earlier in (True, False):
             with pytest.raises(fe.FastentError, match=re.escape(f"{str(path)!r}") + ".*: remove it$|; remove it$"):
-                read_sealed_npz(path, "remove it", earlier=earlier)
+                read_checked_npz(path, "remove it", earlier=earlier)
         path.write_bytes(whole)
-    found = read_sealed_npz(path, "remove it")
+    found = read_checked_npz(path, "remove it")
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array)
 
 
 def test_other_programs_read_what_is_sealed(tmp_path):
-    write_sealed_npz(tmp_path / "a.npz", {"a": np.arange(5)})
+    write_checked_npz(tmp_path / "a.npz", {"a": np.arange(5)})
     with np.load(tmp_path / "a.npz") as stored:
         assert stored["a"].tolist() == [0, 1, 2, 3, 4]
     torch.save({"w": torch.ones(3)}, tmp_path / "w.pt")
-    seal(tmp_path / "w.pt")
-    check_seal(tmp_path / "w.pt", "")
+    append_checksum(tmp_path / "w.pt")
+    verify_checksum(tmp_path / "w.pt", "")
     assert torch.load(tmp_path / "w.pt", weights_only=True)["w"].tolist() == [1, 1, 1]
     with zipfile.ZipFile(tmp_path / "w.pt") as archive:
         assert archive.comment.startswith(b"fastent sha256 ")
     with pytest.raises(ValueError, match="no ZIP archive without a comment"):
-        seal(tmp_path / "w.pt")
+        append_checksum(tmp_path / "w.pt")
 
 
 def test_an_archive_of_before_there_were_seals(tmp_path):
     np.savez(tmp_path / "old.npz", a=np.arange(3))
-    assert read_sealed_npz(tmp_path / "old.npz", "remove it", earlier=True)["a"].tolist() == [0, 1, 2]
+    assert read_checked_npz(tmp_path / "old.npz", "remove it", earlier=True)["a"].tolist() == [0, 1, 2]
     with pytest.raises(fe.FastentError, match="has no checksum: it is damaged, or of an earlier version of fastent; remove it"):
-        read_sealed_npz(tmp_path / "old.npz", "remove it")
+        read_checked_npz(tmp_path / "old.npz", "remove it")
     with pytest.raises(fe.FastentError, match=r"no file .*none\.npz': restore it, or remove it"):
-        read_sealed_npz(tmp_path / "none.npz", "remove it")
+        read_checked_npz(tmp_path / "none.npz", "remove it")
 
 
 def test_values_of_json_have_a_checksum():
@@ -231,7 +238,7 @@ def test_what_earlier_versions_kept_is_refused_in_one_line(tmp_path, data):
     run = fe.train("digits", epochs=3, **SMALL)
     run.save(tmp_path / "run")
     with np.load(tmp_path / "run" / "run.npz") as stored:
-        arrays = {name: stored[name] for name in stored.files if name != "fastent.io.sealed"}
+        arrays = {name: stored[name] for name in stored.files if name != "fastent.sealed"}
     np.savez_compressed(tmp_path / "run" / "run.npz", **arrays)
     np.testing.assert_array_equal(fe.load_run(tmp_path / "run").radius, run.radius)  # to be looked at
     with pytest.raises(fe.FastentError, match=r"run\.npz' has no checksum.*earlier version"):
@@ -325,7 +332,7 @@ def test_parts_of_another_format_are_other_parts(tmp_path, monkeypatch):
     made = []
     for number in (1, 2, 2):
         monkeypatch.setattr("fastent.io.result_cache._FORMAT", number)
-        Parts(tmp_path).keep("a", {}, lambda: made.append(1) or {"x": np.ones(2)})
+        ResultCache(tmp_path).keep("a", {}, lambda: made.append(1) or {"x": np.ones(2)})
     assert len(made) == 2
 
 

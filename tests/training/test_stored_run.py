@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import fastent as fe
 from fastent.data.training_set import reload_data
-from fastent.io.sealed import read_sealed_npz, write_sealed_npz
+from fastent.io.checksums import read_checked_npz, write_checked_npz
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +25,11 @@ def stored(tmp_path_factory):
     for step in range(3):
         probe(step)
     probe.save(folder / "probe")
-    return {name: read_sealed_npz(folder / name / f"{name}.npz", "") for name in ("run", "probe")}
+    return {name: read_checked_npz(folder / name / f"{name}.npz", "") for name in ("run", "probe")}
 
 
 def write(folder, name, arrays):
-    write_sealed_npz(folder / f"{name}.npz", arrays)
+    write_checked_npz(folder / f"{name}.npz", arrays)
     return folder
 
 

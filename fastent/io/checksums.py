@@ -22,7 +22,7 @@ from fastent.io.files import atomic_path
 from fastent.io.npy import read_npz
 from fastent.io.reading import as_path, is_there, reading, require_file
 
-__all__ = ["check_seal", "read_sealed_npz", "seal", "with_checksum", "without_checksum", "write_sealed_npz"]
+__all__ = ["append_checksum", "read_checked_npz", "verify_checksum", "with_checksum", "without_checksum", "write_checked_npz"]
 
 Array = NDArray[Any]
 
@@ -31,11 +31,11 @@ _LENGTH = len("fastent sha256 ") + 64
 # The last record of a ZIP archive without a comment.
 _END, _END_BYTES = b"PK\x05\x06", 22
 # In an .npz that was sealed, so that it cannot pass for one of an earlier version if its seal is gone.
-_MARK = "fastent.io.sealed"
+_MARK = "fastent.sealed"
 _CHECKSUM = "checksum"
 
 
-def seal(path: str | os.PathLike[str]) -> None:
+def append_checksum(path: str | os.PathLike[str]) -> None:
     """End a finished ZIP archive with the checksum of its bytes."""
     with open(path, "r+b") as stream:
         stream.seek(-_END_BYTES, os.SEEK_END)
@@ -50,21 +50,21 @@ def seal(path: str | os.PathLike[str]) -> None:
         stream.write(f"fastent sha256 {digest}".encode())
 
 
-def check_seal(path: str | os.PathLike[str], remedy: str) -> None:
+def verify_checksum(path: str | os.PathLike[str], remedy: str) -> None:
     """Refuse an archive that is not what was written, or has no checksum, as those of earlier versions, with the `remedy`."""
     _check(path, _state(path, remedy), remedy)
 
 
-def write_sealed_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any], *, compress: bool = True) -> None:
+def write_checked_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any], *, compress: bool = True) -> None:
     """Write an .npz with a checksum, whole or not at all."""
     save = np.savez_compressed if compress else np.savez
     with atomic_path(path) as temporary:
         save(temporary, **{**arrays, _MARK: np.array(True)})
-        seal(temporary)
+        append_checksum(temporary)
 
 
-def read_sealed_npz(path: str | os.PathLike[str], remedy: str, *, earlier: bool = False) -> dict[str, Array]:
-    """Read all arrays of what `write_sealed_npz` wrote; anything else is refused with the `remedy`.
+def read_checked_npz(path: str | os.PathLike[str], remedy: str, *, earlier: bool = False) -> dict[str, Array]:
+    """Read all arrays of what `write_checked_npz` wrote; anything else is refused with the `remedy`.
 
     With `earlier` also an .npz that was written before there were checksums, though not one that has lost its own.
     """

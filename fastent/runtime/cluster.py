@@ -1,0 +1,88 @@
+"""Work that is shared by the workers of a Dask cluster, or done here: the same calls on the same parts, so the same bits."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from fastent.errors import FastentError
+from fastent.runtime.optional import needed
+from fastent.runtime.processors import processors
+from fastent.runtime.threads import mapped_in_parallel, single_blas_thread
+
+__all__ = ["connected", "map_on_cluster", "n_threads"]
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+
+def map_on_cluster(
+    client: Any,
+    work: Callable[[Item], Found],
+    items: Iterable[Item],
+    *,
+    in_threads: bool = False,
+) -> Iterator[Found]:
+    """Yield work(item) for each item, in their order.
+
+    Parameters
+    ----------
+    client : distributed.Client or None
+        Whose workers share the items, one thread for each; what a lost worker had is done again by another. None: done here,
+        one after the other, with all threads.
+    in_threads : bool
+        Of work done here: several at once, in one thread each. For work that leaves the GIL, and starts no threads.
+    """
+    if client is None:
+        yield from (mapped_in_parallel if in_threads else map)(work, items)
+        return
+    futures = client.map(_alone, list(items), work=client.scatter(work, broadcast=True, hash=False), pure=False)
+    try:
+        for i, future in enumerate(futures):
+            found = future.result()
+            futures[i] = None  # lets the cluster forget what is here now
+            yield found
+    finally:
+        client.cancel([future for future in futures if future is not None])
+
+
+def n_threads(client: Any) -> int:
+    """Of all workers together."""
+    return max(1, sum(map(int, client.nthreads().values())))
+
+
+def _alone(item: Any, work: Callable[[Any], Any]) -> Any:
+    """On a worker, whose other threads have other items to do."""
+    from fastent.kernels.sharing import working
+
+    with working(1), single_blas_thread():
+        return work(item)
+
+
+@contextmanager
+def connected(scheduler: str | None, workers: int | None) -> Iterator[Any]:
+    """A client of the scheduler at an address, or of so many processes of this machine; None for neither."""
+    if scheduler is None and workers is None:
+        yield None
+        return
+    if scheduler is not None and workers is not None:
+        raise FastentError(
+            f"--scheduler {scheduler} and --workers {workers}: a cluster has workers of its own; give one of the two"
+        )
+    distributed = needed("distributed", extra="dask")
+    if scheduler is not None:
+        try:
+            client = distributed.Client(scheduler, timeout="10s", set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise FastentError(
+                f"no scheduler answers at {scheduler!r} ({error}): check the address, as tcp://HOST:8786"
+            ) from None
+        with client:
+            yield client
+        return
+    assert workers is not None
+    threads = max(1, processors() // workers)
+    with (
+        distributed.LocalCluster(n_workers=workers, threads_per_worker=threads, dashboard_address=None) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
