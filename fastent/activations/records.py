@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from fastent.plots.curves import Line
+
 __all__ = ["OF_LAYERS", "ProbeRecords", "load_probe"]
 
 Array = NDArray[np.float64]
@@ -101,12 +103,8 @@ class ProbeRecords:
         None if that was not measured. What is found can still change as training goes on.
         """
         choice("of", of, ("radius", "distance"))
-        curves = self.radius if of == "radius" else self.distance
+        curves = self.radius if of == "radius" else self._recorded_distance()
         kind: Literal["min", "max"] = "min" if of == "radius" else "max"
-        if curves is None:
-            raise FastentError(
-                "distances were not recorded, there are many classes: make the probe with 'distances' in metrics"
-            )
         found = np.empty(curves.shape[1:], object)
         judged = bool(np.isfinite(self.error).all())
         errors = self.error if judged else np.zeros(len(self))
@@ -116,6 +114,13 @@ class ProbeRecords:
             )
             found[place] = turned if judged or not turned else replace(turned, train_error=None, train_error_interval=None)
         return found
+
+    def _recorded_distance(self) -> Array:
+        if self.distance is None:
+            raise FastentError(
+                "distances were not recorded, there are many classes: make the probe with 'distances' in metrics"
+            )
+        return self.distance
 
     def misclassified(self, step: int) -> NDArray[np.bool_]:
         """Return (n,) bool: the rows that the model got wrong at a step that was recorded."""
@@ -252,12 +257,47 @@ class ProbeRecords:
         FastentError
             An unknown kind or layer; nothing recorded, or not that; options of inversions where none are drawn.
         """
-        from fastent.plots.curves import draw_probe
+        from fastent.plots.curves import AXIS_LABELS, draw_lines
         from fastent.plots.figure import axes_of
+        from fastent.plots.style import add_legend, epoch_axis, plain
 
+        choice("kind", kind, ("radius", "distance", "error", "loss", *OF_LAYERS))
+        if options and kind not in ("radius", "distance"):
+            name, value = next(iter(options.items()))
+            raise FastentError(f"{name}={value!r} is for inversions, of which kind={kind!r} has none: leave it out")
+        if not len(self):
+            raise FastentError("the probe has recorded nothing so far: call it in training")
+        if layer is not None:
+            choice("layer", layer, self.layers)
+        lines = self._lines(kind, layer, options)
+        if all(np.isnan(line.values).all() for line in lines):
+            raise FastentError(f"kind={kind!r} was not recorded: ask for it when the probe is made, with metrics")
+        title = "probe set"
+        if kind in ("radius", "distance"):
+            name = self.layers[-1] if layer is None else layer
+            title = f"layer {name}" if name else "the model"
         figure, axes = axes_of(ax)
-        draw_probe(axes, self, kind, layer, options)
+        draw_lines(axes, self.step[None].astype(float), lines, "epoch")
+        axes.set(ylabel=AXIS_LABELS[kind], title=plain(title))
+        epoch_axis(axes, float(self.step[-1]), "step")
+        add_legend(axes)
         return figure, axes
+
+    def _lines(self, kind: str, layer: str | None, options: dict[str, Any]) -> "list[Line]":
+        """The curves to draw, with their inversions."""
+        from fastent.plots.curves import Line, class_lines, distance_lines
+
+        at = self.layers.index(self.layers[-1] if layer is None else layer)
+        names = [str(name) for name in self.classes]
+        if kind == "radius":
+            return class_lines(names, self.radius[None, :, at], self.inversions(**options)[None, at], "epoch")
+        if kind == "distance":
+            distance = self._recorded_distance()[None, :, at]
+            return distance_lines(names, distance, lambda: self.inversions("distance", **options)[None, at], "epoch")
+        if kind in ("error", "loss"):
+            return [Line(kind, getattr(self, kind)[None])]
+        chosen = enumerate(self.layers) if layer is None else [(at, layer)]
+        return [Line(name or "the model", getattr(self, kind)[None, :, i]) for i, name in chosen]
 
     def _repr_html_(self) -> str:
         from fastent.runtime.notebook import html_table

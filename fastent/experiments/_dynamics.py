@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
 from fastent.experiments.setting import Setting
-from fastent.plots.curves import draw_run
 from fastent.runtime.progress import Progress
 from fastent.statistics.intervals import coefficient_of_variation, student_mean
 from fastent.training.reasons import ended_too_early
@@ -130,7 +129,7 @@ class Dynamics(Result):
         }
 
     def draw(self, axes: "Axes") -> None:
-        draw_run(axes, self.run, "radius", "train_error", -1)
+        self.run.plot(against="train_error", ax=axes)
 
 
 def dynamics(

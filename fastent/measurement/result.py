@@ -19,7 +19,7 @@ from fastent.search.neighbors import Neighbors
 from fastent.statistics.complexity import Complexity
 from fastent.statistics.geometry import ClassGeometry
 from fastent.statistics.intervals import Estimate
-from fastent.statistics.intrinsic_dimension import IntrinsicDimension
+from fastent.statistics.intrinsic_dimension import IntrinsicDimension, plot_dimensions
 from fastent.statistics.margins import Margins
 from fastent.statistics.mixing import Mixing
 from fastent.statistics.silhouette import Silhouettes
@@ -79,6 +79,8 @@ MEANINGS = {
 _ROOM_TO_EXPLAIN = 70
 # What a comparison takes with standard errors: the names of statistics, and each measurement.
 _ROOM_FOR_NAMES, _ROOM_FOR_ERRORS = 40, 18
+# Statistics without a unit, in [-1, 1], so that they share an axis.
+_SHARE_A_SCALE = ("mixing/overlap", "margins/relative", "silhouette/exact")
 # The part that each kind of picture shows.
 _DRAWN = {
     "matrix": "mixing", "margins": "margins", "distance": "geometry", "collapse": "geometry", "dimension": "dimension",
@@ -278,9 +280,6 @@ class Measurement:
         FastentError
             An unknown kind; one that was not measured.
         """
-        from fastent.plots.classes import draw_dimensions
-        from fastent.plots.figure import axes_of
-
         choice("kind", kind, tuple(_DRAWN))
         if getattr(self, _DRAWN[kind]) is None:
             raise FastentError(f"kind={kind!r} was not measured: call fe.measure with {_DRAWN[kind]!r} among the metrics")
@@ -290,9 +289,7 @@ class Measurement:
             return self.margins.plot(self.labels, ax=ax)
         if self.geometry is not None and kind in ("distance", "collapse"):
             return self.geometry.plot(kind, ax=ax)
-        figure, axes = axes_of(ax)
-        draw_dimensions(axes, self.dimension or {})
-        return figure, axes
+        return plot_dimensions(self.dimension or {}, ax)
 
     def _repr_html_(self) -> str:
         from fastent.runtime.notebook import html_table
@@ -465,11 +462,22 @@ class Comparison:
         FastentError
             A statistic that was not measured.
         """
-        from fastent.plots.comparison import draw_comparison
         from fastent.plots.figure import axes_of
+        from fastent.plots.intervals import draw_error_bars
+        from fastent.plots.style import plain
 
+        if statistics is None:
+            usual = [name for name in _SHARE_A_SCALE if name in self.statistics]
+            shown = usual or list(self.statistics[:1])
+        else:
+            shown = [statistics] if isinstance(statistics, str) else list(statistics)
+        if not shown or any(name not in self.statistics for name in shown):
+            raise FastentError(f"statistics={statistics!r}: choose some of {', '.join(map(repr, self.statistics))}")
+        rows = {name: self.statistics.index(name) for name in shown}
         figure, axes = axes_of(ax)
-        draw_comparison(axes, self, statistics)
+        draw_error_bars(axes, self.names, {name: (self.values[row], self.standard_errors[row]) for name, row in rows.items()})
+        if self.notes:
+            axes.set_title(plain(f"differ in {'; '.join(self.notes)}"), fontsize="small")
         return figure, axes
 
     def _repr_html_(self) -> str:

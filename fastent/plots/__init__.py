@@ -1,1 +1,1 @@
-"""Pictures of results with matplotlib, which is imported when something is drawn: results in, artists on axes."""
+"""Primitives of pictures with matplotlib, which is imported when something is drawn: arrays and labels in, artists on axes."""

@@ -3,18 +3,24 @@
 import math
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from fastent.printable import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLORS", "add_legend", "class_style", "epoch_axis", "error_axis", "plain"]
+__all__ = [
+    "COLORS", "MOST_NUMBERED", "add_legend", "class_style", "epoch_axis", "error_axis", "name_classes", "plain", "short_name",
+]  # fmt: skip
 
 # Of Okabe and Ito: can be told apart by everybody.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b6f75")
 _DASHES = ("-", "--", ":", "-.")
 # Longer legends hide the lines that they explain; still longer ones explain nothing.
 _INSIDE, _EXPLAINED = 5, 28
+# With more classes the numbers in cells overlap, and the names on an axis; of longer names the start is shown.
+MOST_NUMBERED, _NAMED, _NAME_LENGTH = 12, 20, 16
 # What happens early is lost on an even axis that is longer than this.
 _EVEN = 100
 
@@ -31,6 +37,20 @@ def plain(text: Any, most: int = 200) -> str:
     """
     shown = shortened(printable(text, keep="\n"), most).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown  # a name that matplotlib would leave out of the legend
+
+
+def short_name(name: Any) -> str:
+    text = str(name)
+    return plain(text if len(text) <= _NAME_LENGTH else f"{text[: _NAME_LENGTH - 1]}\u2026")
+
+
+def name_classes(set_ticks: Any, classes: NDArray[Any]) -> None:
+    """Put the names of classes at 0, 1, ... along an axis, by its `set_xticks` or `set_yticks`."""
+    names = [short_name(name) for name in classes]
+    step = -(-len(names) // _NAMED)
+    upright = set_ticks.__name__ == "set_xticks" and max(map(len, names), default=0) > 4
+    size = "medium" if len(names) <= MOST_NUMBERED else "x-small"
+    set_ticks(range(0, len(names), step), names[::step], rotation=90 if upright else 0, fontsize=size)
 
 
 def add_legend(axes: "Axes") -> None:

@@ -3,16 +3,14 @@
 import math
 from typing import Any
 
-from fastent.statistics.intervals import Estimate
-
 __all__ = ["as_plain"]
 
 
 def as_plain(value: Any) -> Any:
-    """Estimates by the names of their fields, arrays as lists, null for what is NaN or infinite."""
+    """Named tuples by the names of their fields, arrays as lists, null for what is NaN or infinite."""
     import numpy as np
 
-    if isinstance(value, Estimate):
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return as_plain(value._asdict())
     if isinstance(value, dict):
         return {str(key): as_plain(item) for key, item in value.items()}

@@ -26,7 +26,7 @@ from fastent.arrays.validation import (
 )
 from fastent.errors import FastentError
 from fastent.io.sources import parts
-from fastent.options import flag, whole_number
+from fastent.options import choice, flag, whole_number
 from fastent.runtime.memory import check_fits
 from fastent.runtime.threads import working_threads
 from fastent.statistics.degenerate import geometry_remarks, rows_of_zeros
@@ -133,11 +133,23 @@ class ClassGeometry(Noted):
 
         On `ax` or in a new figure. "collapse" shows `cdnv`, with NC1 and NC2 in its title.
         """
-        from fastent.plots.classes import draw_geometry
         from fastent.plots.figure import axes_of
+        from fastent.plots.heat_map import draw_heat_map
 
+        choice("kind", kind, ("distance", "collapse"))
         figure, axes = axes_of(ax, (6, 5))
-        draw_geometry(axes, self, kind)
+        same = np.eye(len(self.classes), dtype=bool)
+        if kind == "distance":
+            values = np.where(same, np.nan, self.distance)
+            draw_heat_map(axes, values, self.classes, "linear", "distance of class means")
+            means = f"mean distance {np.nanmean(values):.3g}, mean radius {self.radius.mean():.3g}"
+            title = f"{means}, {which_rows(self.normalize)}"
+        else:
+            label = "class-distance normalised variance (0: collapsed)"
+            draw_heat_map(axes, np.where(same, np.nan, self.cdnv), self.classes, "logarithmic", label)
+            nc1 = "" if self.nc1 is None else f"NC1 {self.nc1:.3g}, "
+            title = f"{nc1}NC2 angles {self.nc2.angle_deviation:.3g}, norms {self.nc2.norm_spread:.3g}"
+        axes.set(xlabel="class", ylabel="class", title=title)
         return figure, axes
 
 

@@ -81,18 +81,31 @@ class IntrinsicDimension:
         FastentError
             It was found without labels.
         """
-        from fastent.plots.classes import draw_dimensions
-        from fastent.plots.figure import axes_of
-
-        figure, axes = axes_of(ax)
-        draw_dimensions(axes, {self.method: self})
-        return figure, axes
+        return plot_dimensions({self.method: self}, ax)
 
     def __repr__(self) -> str:
         return (
             f"IntrinsicDimension({self.value:.2f} +- {self.standard_error:.2f}, {self.method}, {self.used} queries, "
             f"{self.duplicates} duplicates and {self.ties} ties left out)"
         )
+
+
+def plot_dimensions(found: Mapping[str, IntrinsicDimension], ax: "Axes | None") -> "tuple[Figure, Axes]":
+    """Draw the dimension by each method: a mark for each class, a dashed line for all points."""
+    from fastent.plots.figure import axes_of
+    from fastent.plots.intervals import draw_class_marks
+
+    classes: NDArray[Any] = np.empty(0)
+    series = {}
+    for method, each in found.items():
+        if each.per_class is not None and each.classes is not None:
+            classes, series[f"{method}, {each.value:.1f}"] = each.classes, (each.per_class, each.value)
+    if not series:
+        raise FastentError("per_class is None: pass labels to fe.intrinsic_dimension for the dimension of each class")
+    figure, axes = axes_of(ax)
+    draw_class_marks(axes, classes, series)
+    axes.set(xlabel="class", ylabel="intrinsic dimension", title="Each class; dashed: all points")
+    return figure, axes
 
 
 def intrinsic_dimension(

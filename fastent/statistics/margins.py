@@ -11,6 +11,7 @@ from fastent.arrays.cluster import everywhere
 from fastent.arrays.queries import query_rows
 from fastent.arrays.ranges import check_range
 from fastent.arrays.validation import Labels, as_features, as_labels, in_memory
+from fastent.errors import FastentError
 from fastent.options import choice, whole_number
 from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
@@ -84,12 +85,37 @@ class Margins(Noted):
         FastentError
             Labels of too few rows.
         """
-        from fastent.plots.classes import draw_margins
         from fastent.plots.figure import axes_of
+        from fastent.plots.intervals import MOST_GROUPS, draw_quantiles
 
+        groups = self._by_class(labels)
+        if not groups:
+            raise FastentError("no point has another of its class: there are no relative margins to draw")
         figure, axes = axes_of(ax)
-        draw_margins(axes, self, labels)
+        draw_quantiles(axes, groups)
+        drawn = "dot: median; bar: middle half; line: 5 to 95 %"
+        left_out = f"; the {MOST_GROUPS} worst of {len(groups)} classes" if len(groups) > MOST_GROUPS else ""
+        axes.set(
+            xlabel=f"relative margin; below 0 the nearest point is of another class\n({drawn})",
+            ylabel="" if labels is None else "class",
+            title=f"{100 * self.n3:.1f} % lie nearest to another class{left_out}",
+        )
         return figure, axes
+
+    def _by_class(self, labels: Any) -> list[tuple[str, NDArray[np.float64]]]:
+        """Names of the classes and their known relative margins; without labels those of all points."""
+        if labels is None:
+            groups = [("all points", self.relative)]
+        else:
+            codes, classes = as_labels(labels)
+            if len(codes) <= int(self.queries.max()):
+                raise FastentError(
+                    f"labels has {len(codes)} entries, the margins are of row {self.queries.max()}: pass those of all rows"
+                )
+            own = codes[self.queries]
+            groups = [(str(name), self.relative[own == c]) for c, name in enumerate(classes)]
+        known = [(name, values[~np.isnan(values)]) for name, values in groups]
+        return [(name, values) for name, values in known if len(values)]
 
     def __repr__(self) -> str:
         mean = self.intervals["relative"].value

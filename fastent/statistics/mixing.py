@@ -84,11 +84,19 @@ class Mixing(Noted):
 
     def plot(self, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw the mixing matrix as a heat map with matplotlib, chance marked on its scale; on `ax` or in a new figure."""
-        from fastent.plots.classes import draw_mixing
         from fastent.plots.figure import axes_of
+        from fastent.plots.heat_map import draw_heat_map
+        from fastent.plots.style import COLORS
 
+        if self.matrix is None:
+            raise FastentError("the mixing matrix was not kept: call fe.mixing with matrix=True")
         figure, axes = axes_of(ax, (6, 5))
-        draw_mixing(axes, self)
+        bar = draw_heat_map(axes, self.matrix, self.classes, "share", "share of the neighbours (line: overlap by chance)")
+        bar.ax.axhline(self.chance, color=COLORS[1], linewidth=2)
+        axes.set(
+            xlabel="class of the neighbours", ylabel="class of the point",
+            title=f"{100 * self.overlap:.1f} % of neighbours share the label; chance {100 * self.chance:.1f} %",
+        )  # fmt: skip
         return figure, axes
 
     def __repr__(self) -> str:

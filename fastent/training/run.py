@@ -13,7 +13,7 @@ from fastent.errors import FastentError
 from fastent.io.files import output_folder
 from fastent.io.reading import as_path, is_there, listed, reading
 from fastent.io.sealed import check_seal, read_sealed_npz, write_sealed_npz
-from fastent.options import choice, number
+from fastent.options import choice, number, whole_number
 from fastent.printable import printable
 from fastent.statistics.inversion import Inversion, InversionSummary, Rule, find_inversion, summarize_inversions
 from fastent.training.options import DEFAULTS
@@ -22,6 +22,8 @@ from fastent.training.stored_run import checked_config, see_that_it_fits
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from fastent.plots.curves import Line
 
 __all__ = ["Run", "load_run", "run_to_resume"]
 
@@ -342,12 +344,44 @@ class Run:
         FastentError
             An unknown kind or layer; errors against the training error.
         """
-        from fastent.plots.curves import draw_run
+        from fastent.plots.curves import AXIS_LABELS, draw_lines
         from fastent.plots.figure import axes_of
+        from fastent.plots.style import add_legend, epoch_axis, error_axis, plain
 
+        choice("kind", kind, ("radius", "distance", "error"))
+        choice("against", against, ("epoch", "train_error"))
+        if kind == "error" and against == "train_error":
+            raise FastentError("kind='error' against='train_error': errors are drawn against='epoch'")
+        layer = whole_number("layer", layer, minimum=-self.n_layers, maximum=self.n_layers - 1) % self.n_layers
+        lines = self._lines(kind, against, layer)
+        x = self.train_error if against == "train_error" else np.broadcast_to(self.epoch.astype(float), self.train_error.shape)
         figure, axes = axes_of(ax)
-        draw_run(axes, self, kind, against, layer)
+        draw_lines(axes, x, lines, against)
+        of_layer = "" if kind == "error" or self.n_layers == 1 else f", hidden layer {layer + 1} of {self.n_layers}"
+        seeds = f", {self.n_seeds} seeds" if self.n_seeds > 1 else ""
+        axes.set(ylabel=AXIS_LABELS[kind], title=plain(f"{self.config.get('data', 'run')}{seeds}{of_layer}"))
+        if against == "train_error":
+            error_axis(axes, self.n_recorded)
+        else:
+            epoch_axis(axes, float(self.epoch[-1]))
+        add_legend(axes)
         return figure, axes
+
+    def _lines(self, kind: str, against: Literal["epoch", "train_error"], layer: int) -> "list[Line]":
+        """The curves to draw, with their inversions."""
+        from fastent.plots.curves import Line, class_lines, distance_lines
+
+        if kind == "radius":
+            return class_lines(self.class_names, self.radius[:, :, layer], self.inversion[:, layer], against)
+        if kind == "distance":
+            distance = self.distance[:, :, layer]
+            return distance_lines(self.class_names, distance, lambda: self.inversions("distance")[:, layer], against)
+        lines = [Line("training error", self.train_error)]
+        if self.test_error.size:
+            test = np.full(self.train_error.shape, np.nan)
+            test[:, self.positions(self.test_epoch)] = self.test_error
+            lines.append(Line("test error", test))
+        return lines
 
     def _repr_html_(self) -> str:
         from fastent.runtime.notebook import html_table

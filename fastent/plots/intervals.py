@@ -1,0 +1,65 @@
+"""Values by name, with their spread or error: quantiles of groups, marks for classes, points with error bars."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.plots.style import COLORS, MOST_NUMBERED, add_legend, class_style, name_classes, plain, short_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["MOST_GROUPS", "draw_class_marks", "draw_error_bars", "draw_quantiles"]
+
+Array = NDArray[np.float64]
+
+# More rows of quantiles overlap.
+MOST_GROUPS = 25
+
+
+def draw_quantiles(axes: "Axes", groups: Sequence[tuple[str, Array]]) -> None:
+    """Draw the median, the middle half and the middle nine tenths of each group; if there are many, of the lowest medians."""
+    medians = [np.median(values) for _, values in groups]
+    lowest = sorted(range(len(groups)), key=medians.__getitem__)[:MOST_GROUPS]
+    groups = [groups[i] for i in sorted(lowest)]
+    for place, (_, values) in enumerate(groups):
+        q05, q25, q50, q75, q95 = np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95))
+        color = COLORS[1] if q50 < 0 else COLORS[0]
+        axes.hlines(place, q05, q95, color=color, linewidth=1.2)
+        axes.hlines(place, q25, q75, color=color, linewidth=min(6, 80 / len(groups)), alpha=0.5)
+        axes.plot(q50, place, "o", color=color, markersize=4, markeredgecolor="white", markeredgewidth=0.5)
+    axes.axvline(0, color="0.3", linewidth=0.8, linestyle="--")
+    size = "medium" if len(groups) <= MOST_NUMBERED else "x-small"
+    axes.set_yticks(range(len(groups)), [short_name(name) for name, _ in groups], fontsize=size)
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.grid(axis="x", alpha=0.25)
+
+
+def draw_class_marks(axes: "Axes", classes: NDArray[Any], series: Mapping[str, tuple[Array, float]]) -> None:
+    """Draw each series as a mark for each class (C,) and a dashed line for all points."""
+    for i, (label, (per_class, value)) in enumerate(series.items()):
+        places = np.arange(len(classes)) + 0.12 * (i - (len(series) - 1) / 2)
+        color = COLORS[i % len(COLORS)]
+        axes.plot(places, per_class, "osD^"[i % 4], color=color, markersize=5, label=label)
+        axes.axhline(value, color=color, linewidth=0.9, linestyle="--")
+    name_classes(axes.set_xticks, classes)
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y", alpha=0.25)
+    add_legend(axes)
+
+
+def draw_error_bars(axes: "Axes", names: Sequence[str], series: Mapping[str, tuple[Array, Array]]) -> None:
+    """Draw each series as a line over the names, from values (m,) and standard errors (m,), with 95 % intervals."""
+    for i, (label, (values, errors)) in enumerate(series.items()):
+        bars = 1.96 * np.nan_to_num(errors)
+        axes.errorbar(np.arange(len(names)), values, bars, marker="o", markersize=5, capsize=3, label=label, **class_style(i))
+    slanted = sum(map(len, names)) > 60
+    rotation, align = (30, "right") if slanted else (0, "center")
+    axes.set_xticks(np.arange(len(names)), [plain(name) for name in names], rotation=rotation, ha=align)
+    axes.grid(axis="y", alpha=0.25)
+    if len(series) == 1:
+        axes.set_ylabel(next(iter(series)))
+    else:
+        add_legend(axes)
