@@ -16,7 +16,7 @@ from fastent.activations.named import all_layers, modules_named, unwrapped
 from fastent.errors import FastentError
 from fastent.printable import printable
 from fastent.runtime.progress import Progress, reporting
-from fastent.statistics.remarks import Noted, Remark
+from fastent.statistics.notes import Note, merged
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class LayerMargins(Noted):
+class LayerMargins:
     """Distances of n points from the decision boundary, as seen from the input of each of L layers.
 
     Attributes
@@ -54,7 +54,7 @@ class LayerMargins(Noted):
     logit_margin: Array
     spread: Array
     signature: Mapping[str, Array]
-    remarks: tuple[Remark, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -165,24 +165,24 @@ def layer_margins(
     logit_margin = np.concatenate(logit_margins)
     right = margin[:, logit_margin > 0]
     return LayerMargins(
-        tuple(spreads), margin, logit_margin, spread, _signature(right), tuple(_remarks(tuple(spreads), right, spread))
+        tuple(spreads), margin, logit_margin, spread, _signature(right), merged(_notes(tuple(spreads), right, spread))
     )
 
 
-def _remarks(layers: Sequence[str], right: Array, spread: Array) -> Iterator[Remark]:
+def _notes(layers: Sequence[str], right: Array, spread: Array) -> Iterator[Note]:
     """On margins (L, m) of the points that are classified correctly."""
     if not right.shape[1]:
-        yield Remark("no point is classified correctly", "there are no signatures")
+        yield Note("no point is classified correctly", "there are no signatures")
         return
     for layer, values, width in zip(layers, right, spread, strict=True):
         infinite = int(np.isinf(values).sum())
         if width == 0:
-            yield Remark(
+            yield Note(
                 f"the input of layer {layer!r} is the same for all points", "its margins are infinite, without a signature"
             )
         elif infinite:
             of = "all" if infinite == len(values) else f"{infinite:,} of {len(values):,}"
-            yield Remark(
+            yield Note(
                 f"the logits of {of} correctly classified points do not depend on the input of layer {layer!r}",
                 "their margins are infinite, and left out of its signature",
             )

@@ -31,12 +31,12 @@ from fastent.search.neighbors import Neighbors, exact_neighbors
 from fastent.search.sketch import typical_scale
 from fastent.statistics.complexity import complexity_from, fisher_complexity
 from fastent.statistics.covariance import participation_ratio_of
-from fastent.statistics.degenerate import rows_of_zeros
 from fastent.statistics.geometry import AboutMeans, ClassGeometry, ClassMoments, centred_means, geometry_of, moments_of
+from fastent.statistics.geometry_notes import rows_of_zeros
 from fastent.statistics.intervals import sample_mean
-from fastent.statistics.intrinsic_dimension import IntrinsicDimension, Method, dimension_remarks, intrinsic_dimension
+from fastent.statistics.intrinsic_dimension import IntrinsicDimension, Method, dimension_notes, intrinsic_dimension
 from fastent.statistics.mixing import Mixing, lisi, mixing
-from fastent.statistics.remarks import notes_of, one_point, unexplained
+from fastent.statistics.notes import merged, one_point, unexplained
 from fastent.statistics.silhouette import DistanceSums, Silhouettes, silhouettes_from_means
 from fastent.statistics.soft_nearest_neighbor import SimilaritySums, Temperature, settled, temperature_nodes
 
@@ -180,8 +180,8 @@ def _measured(task: Task, plan: Plan) -> Measurement:
     geometry = None if means is None else means.geometry
     zeros = [] if geometry is not None or not task.normalize else list(rows_of_zeros(_zeros(task)))
     parts = (mixed, near.margins, geometry, silhouettes, soft, complexity)
-    remarks = [remark for part in parts if part is not None for remark in part.remarks]
-    task.notes.extend([*notes_of([*remarks, *zeros]), *dimension_remarks(dimension or {})])
+    notes = [note for part in parts if part is not None for note in part.notes]
+    task.notes.extend([*merged([*notes, *zeros]), *dimension_notes(dimension or {})])
     measured = Measurement(
         classes=task.classes,
         labels=labels,

@@ -20,7 +20,7 @@ from fastent.statistics.geometry import AboutMeans, ClassMoments, about_means, c
 from fastent.statistics.hyperspheres import Spheres, spheres
 from fastent.statistics.intervals import Estimate, sample_mean, sample_share
 from fastent.statistics.margins import Margins, margins_from
-from fastent.statistics.remarks import Noted, Remark, one_point
+from fastent.statistics.notes import Note, merged, one_point
 
 __all__ = [
     "INTERPOLATED",
@@ -41,7 +41,7 @@ _NEAR = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Complexity(Noted):
+class Complexity:
     """Seven measures of how hard the classes are to tell apart, each in [0, 1], 0 where that is easiest.
 
     Measures that need all rows are NaN, and their arrays None, where only some were asked.
@@ -96,7 +96,7 @@ class Complexity(Noted):
     absorbed: NDArray[np.bool_] | None
     local_set: NDArray[np.int64]
     intervals: dict[str, Estimate]
-    remarks: tuple[Remark, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name} {getattr(self, name):.4f}" for name in ("n1", "n2", "n3", "n4", "t1", "lsc", "f1"))
@@ -199,7 +199,7 @@ def complexity_from(
         absorbed=None if covering is None else covering.absorbed,
         local_set=local_sets.count,
         intervals=intervals,
-        remarks=(*found.remarks, *one_point(labels.classes, counts, "n4 has nothing to interpolate there")),
+        notes=merged([*found.notes, *one_point(labels.classes, counts, "n4 has nothing to interpolate there")]),
     )
 
 

@@ -29,9 +29,9 @@ from fastent.io.sources import parts
 from fastent.options import choice, flag, whole_number
 from fastent.runtime.memory import check_fits
 from fastent.runtime.threads import working_threads
-from fastent.statistics.degenerate import geometry_remarks, rows_of_zeros
+from fastent.statistics.geometry_notes import geometry_notes, rows_of_zeros
 from fastent.statistics.neural_collapse import NC2, Between, Head, as_head, nc2, nc3
-from fastent.statistics.remarks import Noted, Remark
+from fastent.statistics.notes import Note, merged
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ _SUMS, _SUMS_BYTES = 16, 128 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class ClassGeometry(Noted):
+class ClassGeometry:
     """Where the classes of a representation lie, how wide they are and how well they are separated.
 
     Of unit rows, as the source paper has it, unless `normalize` is False: the two are not comparable.
@@ -119,7 +119,7 @@ class ClassGeometry(Noted):
     nc3: float | None
     nc4: float | None
     normalize: bool = True
-    remarks: tuple[Remark, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def __repr__(self) -> str:
         n_classes, d = self.means.shape
@@ -555,9 +555,11 @@ def _geometry(
         nc3=None if head is None else nc3(apart, head.weights),
         nc4=None if about is None or about.decided is None else float((about.decided != about.nearest).mean()),
         normalize=moments.normalize,
-        remarks=(
-            *geometry_remarks(classes, counts, apart, distance, values),
-            *rows_of_zeros(np.empty(0, np.int64) if about is None else about.zeros),
+        notes=merged(
+            [
+                *geometry_notes(classes, counts, apart, distance, values),
+                *rows_of_zeros(np.empty(0, np.int64) if about is None else about.zeros),
+            ]
         ),
     )
 

@@ -11,13 +11,13 @@ from fastent.errors import FastentError
 from fastent.options import choice, whole_number
 from fastent.search.neighbor_lists import check_not_repeated, check_still_in_range
 from fastent.search.neighbors import Neighbors, label_codes
-from fastent.statistics.distinct import Distinct, distinct_neighbors
+from fastent.statistics.distinct_neighbors import DistinctNeighbors, distinct_neighbors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["IntrinsicDimension", "Method", "dimension_remarks", "intrinsic_dimension"]
+__all__ = ["IntrinsicDimension", "Method", "dimension_notes", "intrinsic_dimension"]
 
 Array = NDArray[np.float64]
 Method = Literal["twonn", "twonn-ml", "mle", "gride"]
@@ -217,7 +217,7 @@ class _Ratios(NamedTuple):
         return _Ratios(self.log_ratio[rows], self.inner[rows], self.cut[rows], self.lacking[rows], self.ties[rows])
 
 
-def _ratios(distinct: Distinct, method: Method, k: int, every_row: bool) -> _Ratios:
+def _ratios(distinct: DistinctNeighbors, method: Method, k: int, every_row: bool) -> _Ratios:
     counts = np.minimum(distinct.counts, k)
     lacking = counts < 2
     counts = np.maximum(counts, 2)
@@ -239,7 +239,7 @@ def _ratios(distinct: Distinct, method: Method, k: int, every_row: bool) -> _Rat
     return _Ratios(log_ratio, inner.astype(np.float64), cut, lacking, ties)
 
 
-def _cut(near: Array, ties: NDArray[np.bool_], distinct: Distinct) -> Array:
+def _cut(near: Array, ties: NDArray[np.bool_], distinct: DistinctNeighbors) -> Array:
     """Half the step from each inner distance to the next one that occurs anywhere, if it is also a distance of ties.
 
     Where ties are left out, the other ratios are a sample of their distribution without what lies below.
@@ -257,7 +257,7 @@ def _cut(near: Array, ties: NDArray[np.bool_], distinct: Distinct) -> Array:
     return np.where(occurs_in_ties & np.isfinite(step), step, 0.0)
 
 
-def _suspects(distinct: Distinct, usable: NDArray[np.bool_]) -> int:
+def _suspects(distinct: DistinctNeighbors, usable: NDArray[np.bool_]) -> int:
     """How many ratios are so large that fewer than a thousandth of one is to be expected, by the line of the smaller ones."""
     near, far = distinct.distances[usable, 0], distinct.distances[usable, 1]
     known = far > near
@@ -269,7 +269,7 @@ def _suspects(distinct: Distinct, usable: NDArray[np.bool_]) -> int:
     return int((log_ratio * slope > np.log(1000 * len(log_ratio))).sum())
 
 
-def dimension_remarks(found: Mapping[str, IntrinsicDimension]) -> Iterator[str]:
+def dimension_notes(found: Mapping[str, IntrinsicDimension]) -> Iterator[str]:
     """What the points left out and the odd ones mean for these estimates of one data set."""
     if not found:
         return
@@ -297,7 +297,7 @@ def _percent(count: int, q: int) -> str:
     return f"{100 * count / q:.2g} %"
 
 
-def _nothing_left(distinct: Distinct, ratios: _Ratios, method: Method) -> str:
+def _nothing_left(distinct: DistinctNeighbors, ratios: _Ratios, method: Method) -> str:
     q = len(ratios.ties)
     if ratios.lacking.all():
         return (

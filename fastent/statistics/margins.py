@@ -17,7 +17,7 @@ from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
 from fastent.search.neighbors import search_distances
 from fastent.statistics.intervals import Estimate, influences, ratio_of_means, sample_mean, sample_share
-from fastent.statistics.remarks import Noted, Remark, few_or_skewed, listed, one_point
+from fastent.statistics.notes import Note, few_or_skewed, listed, merged, one_point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ Found = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, eq=False)
-class Margins(Noted):
+class Margins:
     """Hits, misses and what follows from them. A point that is alone in its class has no hit: NaN, and not in the means.
 
     Attributes
@@ -68,7 +68,7 @@ class Margins(Noted):
     n3: float
     alone: int
     intervals: dict[str, Estimate]
-    remarks: tuple[Remark, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def plot(self, labels: Any = None, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw how relative margins are distributed, with matplotlib: median, middle half and middle nine tenths.
@@ -221,17 +221,17 @@ def margins_from(rows: NDArray[np.int64], hits: Found, misses: Found, labels: La
         n3=intervals["n3"].value,
         alone=int(np.isnan(hit).sum()),
         intervals=intervals,
-        remarks=tuple(_remarks(rows, hit, miss, labels, intervals)),
+        notes=merged(_notes(rows, hit, miss, labels, intervals)),
     )
 
 
-def _remarks(
+def _notes(
     rows: NDArray[np.int64],
     hit: NDArray[np.float64],
     miss: NDArray[np.float64],
     labels: Labels,
     intervals: dict[str, Estimate],
-) -> Iterator[Remark]:
+) -> Iterator[Note]:
     codes, classes = labels
     alone = np.isnan(hit)
     if alone.any():
@@ -239,12 +239,12 @@ def _remarks(
         left_out = "margin, relative and n2 leave the point out, for it has no hit, and n3 counts it as an error"
         yield from one_point(classes, counts, left_out)
     if alone.all():
-        yield Remark("margin, relative and n2 are unknown", "every query is alone in its class")
+        yield Note("margin, relative and n2 are unknown", "every query is alone in its class")
     elif np.isnan(intervals["n2"].value):
-        yield Remark("n2 is unknown", "every hit and every miss is at distance 0")
+        yield Note("n2 is unknown", "every hit and every miss is at distance 0")
     level = ~alone & (hit + miss == 0)
     if level.any():
-        yield Remark(
+        yield Note(
             f"{level.sum():,} queries coincide with a point of their class and one of another (rows {listed(rows[level])})",
             "relative is 0 there",
         )

@@ -14,7 +14,7 @@ from fastent.runtime.memory import check_fits
 from fastent.search.neighbor_lists import check_not_repeated, check_still_in_range
 from fastent.search.neighbors import Neighbors, label_codes
 from fastent.statistics.intervals import Estimate, class_balanced_mean, sample_mean, sample_share
-from fastent.statistics.remarks import Noted, Remark, of_classes
+from fastent.statistics.notes import Note, merged, of_classes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ __all__ = ["Mixing", "lisi", "mixing"]
 
 
 @dataclass(frozen=True, eq=False)
-class Mixing(Noted):
+class Mixing:
     """What labels n rows have among the k nearest neighbours of q queries.
 
     Attributes
@@ -80,7 +80,7 @@ class Mixing(Noted):
     bad_occurrence: NDArray[np.int64]
     hubness: float
     intervals: dict[str, Estimate]
-    remarks: tuple[Remark, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def plot(self, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw the mixing matrix as a heat map with matplotlib, chance marked on its scale; on `ax` or in a new figure."""
@@ -188,15 +188,17 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
         bad_occurrence=bad_occurrence,
         hubness=hubness,
         intervals=intervals,
-        remarks=(
-            *_of_absent(classes, np.bincount(own, minlength=n_classes) == 0, counts, rows),
-            *_of_small(classes, counts - rows, k),
-            *_of_hubness(hubness, every),
+        notes=merged(
+            [
+                *_of_absent(classes, np.bincount(own, minlength=n_classes) == 0, counts, rows),
+                *_of_small(classes, counts - rows, k),
+                *_of_hubness(hubness, every),
+            ]
         ),
     )
 
 
-def _of_absent(classes: NDArray[Any], absent: NDArray[np.bool_], counts: NDArray[np.int64], rows: bool) -> Iterator[Remark]:
+def _of_absent(classes: NDArray[Any], absent: NDArray[np.bool_], counts: NDArray[np.int64], rows: bool) -> Iterator[Note]:
     """On classes without queries, which are rows or other points."""
     lost = "purity there and balanced_overlap are unknown; ask for more queries, or name rows of every class"
     elsewhere = "balanced_overlap and balanced_chance are means over the other classes"
@@ -206,19 +208,19 @@ def _of_absent(classes: NDArray[Any], absent: NDArray[np.bool_], counts: NDArray
         (alone, "the purity of a class of one point is 0 all the same"),
     ):
         if which.any():
-            yield Remark(of_classes(classes, which, "has no query", "have no query"), effect)
+            yield Note(of_classes(classes, which, "has no query", "have no query"), effect)
 
 
-def _of_small(classes: NDArray[Any], others: NDArray[np.int64], k: int) -> Iterator[Remark]:
+def _of_small(classes: NDArray[Any], others: NDArray[np.int64], k: int) -> Iterator[Note]:
     """On classes that cannot be pure: (C,) points that may be neighbours of a point of each class."""
     if (others < k).any():
         what = f"fewer than {k} points that could be neighbours"
-        yield Remark(of_classes(classes, others < k, f"has {what}", f"have {what}"), "purity cannot reach 1 there")
+        yield Note(of_classes(classes, others < k, f"has {what}", f"have {what}"), "purity cannot reach 1 there")
 
 
-def _of_hubness(hubness: float, every: bool) -> Iterator[Remark]:
+def _of_hubness(hubness: float, every: bool) -> Iterator[Note]:
     if np.isnan(hubness):
-        yield Remark("hubness is unknown", "all rows are neighbours equally often" if every else "it takes all rows as queries")
+        yield Note("hubness is unknown", "all rows are neighbours equally often" if every else "it takes all rows as queries")
 
 
 def _skewness(values: NDArray[np.int64]) -> float:

@@ -15,7 +15,7 @@ from fastent.runtime.progress import Progress
 from fastent.search.sketch import typical_scale
 from fastent.search.sweep import Block, Points, Side, SweptQueries, sweep, sweep_bytes
 from fastent.statistics.intervals import Estimate
-from fastent.statistics.remarks import Noted, Remark
+from fastent.statistics.notes import Note
 
 __all__ = ["DistanceSums", "Silhouettes", "silhouette", "silhouettes_from_means"]
 
@@ -94,7 +94,7 @@ def silhouette(
 
 
 @dataclass(frozen=True, eq=False)
-class Silhouettes(Noted):
+class Silhouettes:
     """Silhouettes by the three methods of `fe.silhouette`.
 
     Attributes
@@ -113,7 +113,7 @@ class Silhouettes(Noted):
     simplified: Array
     squared: Array
     intervals: dict[str, Estimate]
-    remarks: tuple[Remark, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def __repr__(self) -> str:
         means = ", ".join(f"{name} {each.value:.4f}" for name, each in self.intervals.items())

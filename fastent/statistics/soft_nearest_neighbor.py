@@ -19,7 +19,7 @@ from fastent.runtime.threads import in_parallel
 from fastent.search.sketch import typical_scale
 from fastent.search.sweep import Block, Points, Side, SweptQueries, sweep, sweep_bytes
 from fastent.statistics.intervals import Estimate, sample_mean
-from fastent.statistics.remarks import Noted, Remark, few_or_skewed, one_point
+from fastent.statistics.notes import Note, few_or_skewed, merged, one_point
 
 __all__ = [
     "SimilaritySums",
@@ -56,7 +56,7 @@ _LOSS = "the soft nearest neighbour loss"
 
 
 @dataclass(frozen=True, eq=False)
-class SoftNearestNeighbor(Noted):
+class SoftNearestNeighbor:
     """The loss and how it came about.
 
     Attributes
@@ -83,7 +83,7 @@ class SoftNearestNeighbor(Noted):
     alone: int
     interval: Estimate
     error_bound: float = 0.0
-    remarks: tuple[Remark, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def __repr__(self) -> str:
         return f"SoftNearestNeighbor({len(self.per_point)} queries, loss {self.loss:.4f} at temperature {self.temperature:.4g})"
@@ -161,7 +161,7 @@ def settled(sums: "SimilaritySums", classes: Array, progress: Progress = None) -
         sums = SimilaritySums(sums.points, sums.queries, sums.next_nodes, memory=sums.memory)
         sweep(sums.points, sums.queries, [sums], progress=progress, description="soft nearest neighbours")
         found = sums.result()
-    return replace(found, remarks=tuple(sums.remarks(found, classes)))
+    return replace(found, notes=merged(sums.notes(found, classes)))
 
 
 def checked_temperature(temperature: Any) -> Temperature:
@@ -327,14 +327,14 @@ class SimilaritySums:
         others = np.maximum(-np.expm1(-per_point), np.finfo(np.float64).tiny)
         return np.array([np.nanmedian(math.log(self.points.n_classes - 1) - np.log(others))])
 
-    def remarks(self, found: SoftNearestNeighbor, classes: Array) -> Iterator[Remark]:
+    def notes(self, found: SoftNearestNeighbor, classes: Array) -> Iterator[Note]:
         if found.alone:
             counts = np.bincount(self.points.codes, minlength=len(classes))
             yield from one_point(classes, counts, f"{_LOSS} leaves the point out")
         yield from few_or_skewed({_LOSS: found.per_point}, self.queries, {_LOSS: found.interval})
         if isinstance(self.temperatures, GappedMedian):
             below, above = self.temperatures.around
-            yield Remark(
+            yield Note(
                 f"the median squared distance of a sample lies in a gap, from {below:.3g} to {above:.3g}",
                 f"{_LOSS} depends on the sample, and so on the seed: choose a temperature to compare",
             )

@@ -1,13 +1,13 @@
-"""What makes statistics less than they seem, in words, and next to the numbers: the `notes` of every result.
+"""The `notes` of every result: why its statistics say less than they seem to, in words.
 
-A part of a measurement says why and what follows for its own statistics. Where several parts have the same reason, say a class
-with one point, they share a sentence.
+A note is a reason and its effects on the statistics of one part of a measurement. Parts with the same reason, say a class with
+one point, share a sentence.
 """
 
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,38 +15,30 @@ from numpy.typing import NDArray
 from fastent.printable import printable
 from fastent.statistics.intervals import MINIMUM_QUERIES, SKEWED, Estimate, heaviest
 
-__all__ = ["Noted", "Remark", "few_or_skewed", "listed", "notes_of", "of_classes", "one_point", "unexplained"]
+__all__ = ["Note", "few_or_skewed", "listed", "merged", "of_classes", "one_point", "unexplained"]
 
 # So many classes or rows are named, of more the first.
 _NAMED = 5
 
 
-class Remark(NamedTuple):
-    """Why a statistic is less than it seems, and what that does to it: "class 2 has one point", "its radius is 0"."""
+class Note(str):
+    """A reason and its effects, read as one sentence: "class 2 has one point: its radius is 0; its silhouette is 0"."""
 
     reason: str
-    effect: str
+    effects: tuple[str, ...]
+
+    def __new__(cls, reason: str, *effects: str) -> "Note":
+        note = super().__new__(cls, f"{reason}: {'; '.join(effects)}" if effects else reason)
+        note.reason, note.effects = reason, effects
+        return note
 
 
-class Noted:
-    """A result whose remarks can be read as sentences."""
-
-    remarks: tuple[Remark, ...]
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What makes these statistics less than they seem; empty if nothing does."""
-        return notes_of(self.remarks)
-
-
-def notes_of(remarks: Iterable[Remark]) -> tuple[str, ...]:
-    """A sentence for each reason, in the order in which they first come."""
-    effects: dict[str, list[str]] = {}
-    for reason, effect in remarks:
-        known = effects.setdefault(reason, [])
-        if effect not in known:
-            known.append(effect)
-    return tuple(f"{reason}: {'; '.join(what)}" for reason, what in effects.items())
+def merged(notes: Iterable[Note]) -> tuple[Note, ...]:
+    """A note for each reason with all its effects, in the order in which they first come."""
+    effects: dict[str, dict[str, None]] = {}
+    for note in notes:
+        effects.setdefault(note.reason, {}).update(dict.fromkeys(note.effects))
+    return tuple(Note(reason, *what) for reason, what in effects.items())
 
 
 def listed(names: Sequence[Any] | NDArray[Any]) -> str:
@@ -67,15 +59,15 @@ def of_classes(classes: NDArray[Any], which: NDArray[np.bool_], one: str, severa
     return f"{len(names):,} of {len(classes):,} classes {several} ({listed(names)})"
 
 
-def one_point(classes: NDArray[Any], counts: NDArray[np.int64], effect: str) -> Iterator[Remark]:
+def one_point(classes: NDArray[Any], counts: NDArray[np.int64], effect: str) -> Iterator[Note]:
     """What follows from classes that have one point, if there are any."""
     if (counts == 1).any():
-        yield Remark(of_classes(classes, counts == 1, "has one point", "have one point"), effect)
+        yield Note(of_classes(classes, counts == 1, "has one point", "have one point"), effect)
 
 
 def few_or_skewed(
     values: Mapping[str, NDArray[Any]], rows: NDArray[np.int64] | None, intervals: Mapping[str, Estimate]
-) -> Iterator[Remark]:
+) -> Iterator[Note]:
     """What makes intervals for means of unbounded values unsafe: too few queries, or one that outweighs the others.
 
     values : of each query (q,), for each such statistic, by the name of its interval. rows : their numbers; None for 0, 1, ...
@@ -85,7 +77,7 @@ def few_or_skewed(
         if not known or intervals[name].standard_error == 0:
             continue
         if known < MINIMUM_QUERIES:
-            yield Remark(
+            yield Note(
                 f"{known} usable quer{'y' if known == 1 else 'ies'}, where values without bounds take {MINIMUM_QUERIES}",
                 f"the interval of {name} may be too narrow",
             )
@@ -93,7 +85,7 @@ def few_or_skewed(
         place, share = heaviest(of)
         if share > SKEWED:
             row = place if rows is None else rows[place]
-            yield Remark(
+            yield Note(
                 f"row {row} makes up {100 * share:.0f} % of the variance of {name} among the queries",
                 "with tails this heavy the interval may be too narrow, and more queries would help",
             )

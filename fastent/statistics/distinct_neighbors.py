@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastent.search.neighbors import Neighbors
 
-__all__ = ["Distinct", "distinct_neighbors"]
+__all__ = ["DistinctNeighbors", "distinct_neighbors"]
 
 Array = NDArray[Any]
 
@@ -21,7 +21,7 @@ _SINGLE, _MOST = 4 * 2.0**-23, 2.0**-8
 _SPARSE = 16
 
 
-class Distinct(NamedTuple):
+class DistinctNeighbors(NamedTuple):
     """Distances to neighbours that differ from the query and from each other.
 
     distances : (q, k) float64, ascending; inf where a list has no more.
@@ -43,7 +43,7 @@ class Distinct(NamedTuple):
         return mask
 
 
-def distinct_neighbors(neighbors: Neighbors) -> Distinct:
+def distinct_neighbors(neighbors: Neighbors) -> DistinctNeighbors:
     """Leave out of each list what repeats the query or a nearer neighbour, as far as the lists themselves show it."""
     indices, distances = neighbors.indices, neighbors.distances.astype(np.float64)
     q, k = distances.shape
@@ -69,7 +69,7 @@ def distinct_neighbors(neighbors: Neighbors) -> Distinct:
     nearest = distances[:, 0]
     with np.errstate(invalid="ignore"):
         tolerance = _SINGLE * nearest + np.minimum(resolution, _MOST * nearest)
-    return Distinct(distances, np.isfinite(distances).sum(1), points, tolerance)
+    return DistinctNeighbors(distances, np.isfinite(distances).sum(1), points, tolerance)
 
 
 def _joined(first: NDArray[np.int64], second: NDArray[np.int64], n: int) -> NDArray[np.int64]:
