@@ -1,6 +1,6 @@
 """Do stragglers agree with other scores of difficulty, and which score finds wrong labels?"""
 
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from fastent.data.training_set import Data
 from fastent.errors import FastentError
-from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
+from fastent.experiments.experiment import experiment
+from fastent.experiments.result import Result, Table, Verdict
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
 from fastent.plots.style import COLORS
-from fastent.runtime.progress import Progress
+from fastent.runtime.formatting import estimate_text, percent
 from fastent.statistics.intervals import Estimate
 from fastent.training.run import Run
 from fastent.training.snapshot import Snapshot
@@ -112,9 +113,9 @@ class Difficulty(Result):
         note = (
             f"Correlation: Spearman's, with the straggler share, over {len(self.flipped):,} points. Precision: average, at "
             f"finding {int(self.flipped.sum())} flipped labels. 95 % intervals over points. Stragglers make up to "
-            f"{percent_text(most, 0)} of the gradient."
+            f"{percent(most, 0)} of the gradient."
         )
-        return Table(("score", "correlation", "average precision", "what it is"), rows, note)
+        return Table(("score", "correlation", "average precision", "definition"), rows, note)
 
     def numbers(self) -> dict[str, Any]:
         return {
@@ -145,49 +146,26 @@ class Difficulty(Result):
         axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def difficulty(
-    data: Any = "digits",
-    *,
-    el2n_epoch: int = 20,
-    noise: float = 0.05,
-    seeds: int = 10,
-    seed: int = 0,
-    preset: str | None = None,
-    out: str | os.PathLike[str] | None = None,
-    progress: Progress = None,
-    **options: Any,
-) -> Difficulty:
+@experiment()
+def difficulty(setting: Setting, *, el2n_epoch: int = 20, noise: float = 0.05) -> Difficulty:
     """Score every training point by how hard it is to learn, and look for planted wrong labels with each score.
 
     Parameters
     ----------
-    data, seeds, seed, preset, out, progress, **options
-        As for `dynamics`.
     el2n_epoch : int
         Epoch at which EL2N is taken.
     noise : float
         Share of the labels that are flipped to another class for the second training, in (0, 0.5].
 
-    Returns
-    -------
-    Difficulty
-
-    Raises
-    ------
-    FastentError
-        Bad data or options.
-
     References
     ----------
     Toneva et al., "An empirical study of example forgetting during deep neural network learning", 2019. Paul et al., "Deep
     learning on a data diet", 2021. Pleiss et al., "Identifying mislabeled data using the area under the margin ranking", 2020.
-    Swayamdipta et al., "Dataset cartography", 2020. Ciceri et al., "Inversion dynamics of class manifolds in deep learning
-    reveals tradeoffs underlying generalization", 2024.
+    Swayamdipta et al., "Dataset cartography", 2020.
     """
     number("noise", noise, above=0, maximum=0.5)
-    setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     whole_number("el2n_epoch", el2n_epoch, minimum=0, maximum=setting.options["epochs"])
-    noisy_data, flipped = flip_labels(setting.data, noise, seed)
+    noisy_data, flipped = flip_labels(setting.data, noise, setting.seed)
     if not flipped.any():
         raise FastentError(f"noise={noise} of {len(flipped)} points is none: raise it")
 
@@ -198,7 +176,7 @@ def difficulty(
     correlation = {}
     if stragglers is not None and np.ptp(stragglers) > 0:
         others = [name for name in scores if name != "straggler share" and np.ptp(scores[name]) > 0]
-        correlation = {name: _spearman(stragglers, scores[name], seed) for name in others}
+        correlation = {name: _spearman(stragglers, scores[name], setting.seed) for name in others}
     found = np.array([bool(i) for i in run.inversion[:, -1].flat])
     reasons = ", ".join(sorted({i.reason for i in run.inversion[:, -1].flat if not i}))
     return Difficulty(
@@ -209,7 +187,7 @@ def difficulty(
         gradient_share=arrays["gradient share"],
         flipped=flipped,
         noisy_scores=noisy_scores,
-        precision={name: _average_precision(flipped, values, seed) for name, values in noisy_scores.items()},
+        precision={name: _average_precision(flipped, values, setting.seed) for name, values in noisy_scores.items()},
         inversions=f"{found.sum()} of {len(found)} radii have an inversion" + (f", {reasons}" if reasons else ""),
     )
 
@@ -288,25 +266,33 @@ def _scores(setting: Setting, run: Run, name: str, el2n_epoch: int) -> Arrays:
 def _spearman(a: NDArray[np.float64], b: NDArray[np.float64], seed: int) -> Estimate:
     from scipy.stats import rankdata, spearmanr
 
-    rng = np.random.default_rng((seed, 5))
     ranks = np.stack([rankdata(a), rankdata(b)])
-    drawn: list[float] = []
-    while len(drawn) < _RESAMPLES:
-        resample = ranks[:, rng.integers(0, len(a), len(a))]  # ranks of the whole stand in for ranks of each resample
-        if (np.ptp(resample, axis=1) > 0).all():
-            drawn.append(np.corrcoef(resample)[0, 1])
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Estimate(float(spearmanr(a, b).statistic), float(np.std(drawn, ddof=1)), float(low), float(high))
+
+    def correlation(rows: NDArray[np.int64]) -> float | None:
+        resample = ranks[:, rows]  # ranks of the whole stand in for ranks of each resample
+        return np.corrcoef(resample)[0, 1] if (np.ptp(resample, axis=1) > 0).all() else None
+
+    return _bootstrapped(spearmanr(a, b).statistic, len(a), (seed, 5), correlation)
 
 
 def _average_precision(flipped: NDArray[np.bool_], score: NDArray[np.float64], seed: int) -> Estimate:
     from sklearn.metrics import average_precision_score
 
-    rng = np.random.default_rng((seed, 6))
+    def precision(rows: NDArray[np.int64]) -> float | None:
+        return average_precision_score(flipped[rows], score[rows]) if flipped[rows].any() else None
+
+    return _bootstrapped(average_precision_score(flipped, score), len(score), (seed, 6), precision)
+
+
+def _bootstrapped(
+    value: float, n: int, seed: tuple[int, int], statistic: Callable[[NDArray[np.int64]], float | None]
+) -> Estimate:
+    """A statistic of n points with its percentile interval; resamples in which it is undefined (None) are drawn again."""
+    rng = np.random.default_rng(seed)
     drawn: list[float] = []
     while len(drawn) < _RESAMPLES:
-        rows = rng.integers(0, len(score), len(score))
-        if flipped[rows].any():
-            drawn.append(average_precision_score(flipped[rows], score[rows]))
+        found = statistic(rng.integers(0, n, n))
+        if found is not None:
+            drawn.append(found)
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return Estimate(float(average_precision_score(flipped, score)), float(np.std(drawn, ddof=1)), float(low), float(high))
+    return Estimate(float(value), float(np.std(drawn, ddof=1)), float(low), float(high))

@@ -1,17 +1,17 @@
 """Do the classes turn, and always at the same training error?"""
 
 import math
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
+from fastent.experiments.critical_errors import critical_errors, reasons_text
+from fastent.experiments.experiment import experiment
+from fastent.experiments.result import Holds, Result, Table, Verdict, below
 from fastent.experiments.setting import Setting
-from fastent.runtime.progress import Progress
+from fastent.runtime.formatting import NOTHING, estimate_text, percent
 from fastent.statistics.intervals import coefficient_of_variation, student_mean
 from fastent.training.reasons import ended_too_early
 from fastent.training.run import Run
@@ -20,7 +20,7 @@ from fastent.training.tables import epoch_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Dynamics", "critical_errors", "dynamics", "mean_of_found", "reasons_text", "usual_critical_errors"]
+__all__ = ["Dynamics", "dynamics"]
 
 # The claim of stability: the spread of eps* over seeds, as a share of its mean.
 _STABLE = 0.05
@@ -60,25 +60,22 @@ class Dynamics(Result):
     @property
     def verdict(self) -> Verdict:
         share, variation = self.share[-1], self.variation_of_mean[-1]
-        # A radius that still falls where the epochs end may turn yet.
-        missing: Literal["no", "undecided"] = "undecided" if ended_too_early(self.run.inversion_summary()) else "no"
+        # A radius that is still falling at the last epoch may turn later.
+        missing: Holds = "undecided" if ended_too_early(self.run.inversion_summary()) else "no"
         if not share.any():
             return Verdict(missing, f"No inversion in the last hidden layer: {reasons_text([self.run])}.")
-        said = f"{percent_text(share.mean(), 0)} of the radii in the last hidden layer have an inversion"
+        said = f"{percent(share.mean(), 0)} of the radii in the last hidden layer have an inversion"
         spread = (
             "the coefficient of variation over seeds of its training error is "
-            f"{estimate_text(variation, percent=True, digits=1)}; stable means below {percent_text(_STABLE, 0)}"
+            f"{estimate_text(variation, percent=True, digits=1)}; stable means below {percent(_STABLE, 0)}"
         )
         if share.min() < 1:
             known = "" if math.isnan(variation.value) else f"; {spread}"
             return Verdict(missing, f"{said}: {reasons_text([self.run])}{known}.")
         if math.isnan(variation.low):
-            why = "one network does" if self.run.n_seeds == 1 else "networks without an error there do"
-            return Verdict("undecided", f"{said}; {why} not tell how stable its training error is.")
-        holds: Literal["yes", "no", "undecided"] = "undecided"
-        if variation.high < _STABLE or variation.low >= _STABLE:
-            holds = "yes" if variation.high < _STABLE else "no"
-        return Verdict(holds, f"{said}; {spread}.")
+            why = "one network" if self.run.n_seeds == 1 else "networks whose inversions are at a training error of 0"
+            return Verdict("undecided", f"{said}; {why} cannot show how stable that training error is.")
+        return Verdict(below(variation, _STABLE), f"{said}; {spread}.")
 
     def table(self) -> Table:
         rows: list[tuple[str, ...]] = []
@@ -90,24 +87,19 @@ class Dynamics(Result):
                     str(layer + 1),
                     f"{found.found}/{found.seeds}",
                     estimate_text(self.critical_error[layer, c], percent=True),
-                    percent_text(float(self.variation[layer, c]), 1),
-                    "\u2013" if found.epoch is None else epoch_of(self.run, found.epoch),
+                    percent(float(self.variation[layer, c]), 1),
+                    NOTHING if found.epoch is None else epoch_of(self.run, found.epoch),
                     estimate_text(self.rebound[layer, c]),
                     ", ".join(f"{reason} ({n})" for reason, n in found.reasons.items()),
                 )
             )
         headings = (
-            "class",
-            "hidden layer",
-            "seeds",
-            "eps* (95 % interval)",
-            "variation",
-            "epoch",
-            "rebound",
-            "without, because",
-        )
+            "class", "hidden layer", "seeds", "eps* (95 % interval)", "variation", "epoch", "rebound",
+            "reasons for no inversion",
+        )  # fmt: skip
         note = (
-            "eps*: training error at the inversion. Variation: of eps* over seeds. Rebound: share of the radius's fall undone."
+            "eps*: training error at the inversion. Variation: coefficient of variation of eps* over seeds. Rebound: share of "
+            "the radius's fall that is undone."
         )
         return Table(headings, rows, note)
 
@@ -132,44 +124,9 @@ class Dynamics(Result):
         self.run.plot(against="train_error", ax=axes)
 
 
-def dynamics(
-    data: Any = "digits",
-    *,
-    seeds: int = 10,
-    seed: int = 0,
-    preset: str | None = None,
-    out: str | os.PathLike[str] | None = None,
-    progress: Progress = None,
-    **options: Any,
-) -> Dynamics:
-    """Train from many seeds; find the inversion of each class in each hidden layer, and how stable it is.
-
-    Parameters
-    ----------
-    data, seeds, seed
-        As for `fe.train`.
-    preset : "paper", optional
-        The source paper's set-up: the first 8192 points, classes by parity, 20 tanh units.
-    out : path, optional
-        A folder in which finished parts are kept: what is interrupted goes on from there, to the same bits.
-    progress : bool or callable
-    **options
-        Any further options of `fe.load_data` and `fe.train`.
-
-    Returns
-    -------
-    Dynamics
-
-    Raises
-    ------
-    FastentError
-        Bad data or options.
-
-    References
-    ----------
-    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
-    """
-    setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
+@experiment()
+def dynamics(setting: Setting) -> Dynamics:
+    """Train from many seeds; find the inversion of each class in each hidden layer, and how stable it is."""
     run = setting.train("dynamics")
     n_layers, n_classes = run.radius.shape[2:]
     critical_error, rebound = np.empty((n_layers, n_classes), object), np.empty((n_layers, n_classes), object)
@@ -185,33 +142,3 @@ def dynamics(
     for layer in range(n_layers):
         of_mean[layer] = coefficient_of_variation(critical_errors(run, layer))
     return Dynamics(setting.config, run, critical_error, variation, of_mean, share, rebound)
-
-
-def critical_errors(run: Run, layer: int = -1) -> NDArray[np.float64]:
-    """(S,) eps* of each network: the mean over classes of the training error at the class's inversion; NaN without one."""
-    return np.array([np.mean([i.train_error if i else np.nan for i in row]) for row in run.inversion[:, layer]])
-
-
-def usual_critical_errors(run: Run) -> NDArray[np.float64]:
-    """The same of those classes alone that have an inversion in at least half of the networks; NaN where there are none."""
-    errors = np.array([[i.train_error if i else np.nan for i in row] for row in run.inversion[:, -1]])
-    usual = np.isfinite(errors).mean(0) >= 0.5
-    mean: NDArray[np.float64] = errors[:, usual].mean(1) if usual.any() else np.full(len(errors), np.nan)
-    return mean
-
-
-def mean_of_found(errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean eps* over the last axis, of the networks that have an inversion; NaN where none has."""
-    counts = (~np.isnan(errors)).sum(-1)
-    means: NDArray[np.float64] = np.where(counts > 0, np.nansum(errors, axis=-1) / np.maximum(counts, 1), np.nan)
-    return means
-
-
-def reasons_text(runs: Sequence[Run]) -> str:
-    """Why radii in the last hidden layer have no inversion, with counts."""
-    reasons: dict[str, int] = {}
-    for run in runs:
-        for found in run.inversion_summary():
-            for reason, n in found.reasons.items():
-                reasons[reason] = reasons.get(reason, 0) + n
-    return ", ".join(f"{reason} ({n})" for reason, n in reasons.items())

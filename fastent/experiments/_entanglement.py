@@ -1,19 +1,19 @@
 """Do other measures of entanglement turn where the radii do?"""
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.experiments._dynamics import critical_errors, reasons_text
-from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
+from fastent.experiments.critical_errors import critical_errors, reasons_text
+from fastent.experiments.experiment import experiment
+from fastent.experiments.result import NEAR, Holds, Result, Table, Verdict, near, overall
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import whole_number
 from fastent.plots.style import COLORS, error_axis
-from fastent.runtime.progress import Progress
+from fastent.runtime.formatting import estimate_text, percent
 from fastent.search.neighbors import neighbors
 from fastent.statistics.intervals import Estimate, student_mean, wilson
 from fastent.statistics.inversion import find_inversion
@@ -45,8 +45,6 @@ _WORDS = {
 }
 _SAMPLED_ABOVE = 10_000
 _NEIGHBORS = 10
-# Turns this close in training error are at the same place, in proportion.
-_NEAR = 1.33
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -89,40 +87,38 @@ class Entanglement(Result):
         if np.isnan(self.turn["radius"].value):
             return Verdict("undecided", f"The radii do not turn: {self.reasons['radius']}.")
         others = [name for name in _KINDS if name != "radius"]
-        parts, near = [], [self._near(name) for name in others]
+        parts = []
         for name in others:
             found, ratio = self._turning(name), self.ratio[name]
-            share = f"in {percent_text(found.value, 0)} ({100 * found.low:.0f} to {100 * found.high:.0f}) of the networks"
+            share = f"in {percent(found.value, 0)} ({100 * found.low:.0f} to {100 * found.high:.0f}) of the networks"
             if not found.value:
                 parts.append(f"{name} does not, {share} ({self.reasons[name]})")
             elif np.isnan(ratio.value):
-                parts.append(f"{name} turns {share}, in none where it can be compared")
+                parts.append(f"{name} turns {share}, none of which can be compared with the radii")
             else:
                 parts.append(f"{name} turns {share}, at {estimate_text(ratio)} times that")
         said = (
             f"The radii turn at a training error of {estimate_text(self.turn['radius'], percent=True)}; {'; '.join(parts)}. "
-            f"Near means in most networks, by no more than a factor of {_NEAR:g}."
+            f"Near means in most networks, within a factor of {NEAR:g}."
         )
-        if all(verdict == "yes" for verdict in near):
-            return Verdict("yes", said)
-        return Verdict("no" if "no" in near else "undecided", said)
+        return Verdict(overall(self._near(name) for name in others), said)
 
     def _turning(self, name: str) -> Estimate:
         """Share of the networks in which a measure turns, with Wilson's interval."""
         return wilson(self.found[name], len(self.train_error))
 
-    def _near(self, name: str) -> Literal["yes", "no", "undecided"]:
-        """Whether a measure turns where the radius does: yes and no where its intervals leave nothing else."""
-        found, ratio = self._turning(name), self.ratio[name]
-        if found.high < 0.5 or ratio.low > _NEAR or ratio.high < 1 / _NEAR:
+    def _near(self, name: str) -> Holds:
+        """Whether a measure turns where the radius does, in most networks, as far as the intervals tell."""
+        found, where = self._turning(name), near(self.ratio[name])
+        if found.high < 0.5 or where == "no":
             return "no"
-        return "yes" if found.low > 0.5 and ratio.low > 1 / _NEAR and ratio.high < _NEAR else "undecided"
+        return where if found.low > 0.5 else "undecided"
 
     def table(self) -> Table:
         rows = [
             (
                 name,
-                percent_text(self.found[name], 0),
+                percent(self.found[name], 0),
                 estimate_text(self.turn[name], percent=True),
                 estimate_text(self.ratio[name]),
                 self.reasons[name],
@@ -131,8 +127,9 @@ class Entanglement(Result):
             for name in _KINDS
         ]
         asked = self.config["sampled"]
-        note = "Ratio: to the radius's, paired over networks. " + (f"Neighbours of {asked:,} sampled points." if asked else "")
-        headings = ("measure", "turns in", "training error there", "ratio", "none, because", "what it is")
+        note = "Ratio: to the training error at which the radius turns, paired over networks."
+        note += f" Neighbours of {asked:,} sampled points." if asked else ""
+        headings = ("measure", "networks that turn", "training error at the turn", "ratio", "reasons for no turn", "definition")
         return Table(headings, rows, note)
 
     def numbers(self) -> dict[str, Any]:
@@ -160,47 +157,24 @@ class Entanglement(Result):
         axes.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(1, 0))
 
 
-def entanglement(
-    data: Any = "digits",
-    *,
-    points: int = 40,
-    queries: int = 2000,
-    seeds: int = 5,
-    seed: int = 0,
-    preset: str | None = None,
-    out: str | os.PathLike[str] | None = None,
-    progress: Progress = None,
-    **options: Any,
-) -> Entanglement:
+@experiment(seeds=5)
+def entanglement(setting: Setting, *, points: int = 40, queries: int = 2000) -> Entanglement:
     """Measure neighbour mixing, margins and the soft nearest neighbour loss along training, and find where each turns.
 
     Parameters
     ----------
-    data, seeds, seed, preset, out, progress, **options
-        As for `dynamics`.
     points : int
         How many epochs to measure, spaced logarithmically, at least 10.
     queries : int
         Number of query points if there are more than 10,000.
 
-    Returns
-    -------
-    Entanglement
-
-    Raises
-    ------
-    FastentError
-        Bad data or options.
-
     References
     ----------
     Doimo et al., "Hierarchical nucleation in deep neural networks", 2020. Frosst et al., "Analyzing and improving
-    representations with the soft nearest neighbor loss", 2019. Ciceri et al., "Inversion dynamics of class manifolds in deep
-    learning reveals tradeoffs underlying generalization", 2024.
+    representations with the soft nearest neighbor loss", 2019.
     """
     whole_number("points", points, minimum=LEAST_RECORDS)
     whole_number("queries", queries, minimum=1)
-    setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     run = setting.train("entanglement")
     n, last = len(setting.data.y_train), setting.options["epochs"]
     sampled = queries if n > max(_SAMPLED_ABOVE, queries) else None

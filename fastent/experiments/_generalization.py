@@ -1,20 +1,20 @@
 """What do the points still misclassified at an epoch mean for the test error?"""
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.experiments._dynamics import reasons_text, usual_critical_errors
 from fastent.experiments._pruning import same_mix
-from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
+from fastent.experiments.critical_errors import reasons_text, usual_critical_errors
+from fastent.experiments.experiment import experiment
+from fastent.experiments.result import NEAR, Result, Table, Verdict, mark_inversion
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
 from fastent.plots.style import COLORS, error_axis
-from fastent.runtime.progress import Progress
+from fastent.runtime.formatting import NOTHING, estimate_text, percent
 from fastent.statistics.intervals import Estimate, bootstrap, student_mean
 from fastent.training.snapshot import Snapshot
 
@@ -29,9 +29,7 @@ _LAST = 0.6
 # How often noise is drawn for the test inputs.
 _NOISES = 5
 _KINDS = ("clean", "noisy")
-# Training errors this close are near each other.
-_NEAR = 1.33
-# A difference of test errors too small to name: one in ten of those made after training on all points.
+# A difference of test errors is negligible below this share of the test error after training on all points.
 _SMALL = 0.1
 
 
@@ -87,42 +85,45 @@ class Generalization(Result):
     def verdict(self) -> Verdict:
         at = self.at_inversion
         if at is None and np.isnan(self.critical_error.value):
-            return Verdict("undecided", f"There is no inversion at which to look: {self.reasons}.")
+            return Verdict("undecided", f"There is no inversion to compare with: {self.reasons}.")
         if at is None and len(self.times):
             return Verdict("undecided", "The inversion is at a training error of 0: no point is misclassified there.")
         if at is None:
-            return Verdict("undecided", "At no epoch every network has points of each class right and some wrong.")
+            return Verdict(
+                "undecided", "At no epoch does every network get some points of each class right and some points wrong."
+            )
         # Two kinds, either of which may confirm the claim: the intervals hold together.
         confidence = 1 - 0.05 / len(_KINDS)
         effects = {kind: self.effect(kind, at, confidence) for kind in _KINDS}
         meanings = {kind: self._meaning(kind, at, confidence) for kind in _KINDS}
         error = float(self.train_error[at].mean())
-        near = 1 / _NEAR < error / self.critical_error.value < _NEAR
-        turns = "; ".join(f"{kind} test error is least at {estimate_text(self.turn[kind], percent=True)}" for kind in _KINDS)
+        near = 1 / NEAR < error / self.critical_error.value < NEAR
+        turns = "; ".join(f"{kind} test error is smallest at {estimate_text(self.turn[kind], percent=True)}" for kind in _KINDS)
         said = (
             f"Without the points misclassified at epoch {self.times[at]}, training error "
-            f"{percent_text(error)}, {'near' if near else 'far from'} the inversion's "
-            f"{percent_text(self.critical_error.value)}: "
+            f"{percent(error)}, {'near' if near else 'far from'} the inversion's "
+            f"{percent(self.critical_error.value)}: "
             + ", ".join(
-                f"{kind} test error {_points(effects[kind])} percentage points beside the random control: {meanings[kind]}"
+                f"{kind} test error {_points(effects[kind])} percentage points compared with the random control: "
+                f"{meanings[kind]}"
                 for kind in _KINDS
             )
-            + f" (less than {percent_text(_SMALL, 0)} of the error is too small to name). "
+            + f" (differences below {percent(_SMALL, 0)} of the error are negligible). "
             f"As a function of the training error at t, {turns}."
         )
         if np.isnan(effects["clean"].low):
-            return Verdict("undecided", f"{said} One network does not tell.")
+            return Verdict("undecided", f"{said} One network gives no interval.")
         if not near:
-            return Verdict("undecided", f"{said} Near means by no more than a factor of {_NEAR:g}: ask for more points.")
+            return Verdict("undecided", f"{said} Near means within a factor of {NEAR:g}: ask for more points.")
         if "missed more" in meanings.values() or "better left out" in meanings.values():
             return Verdict("yes", said)
         return Verdict("no" if set(meanings.values()) == {"missed no more"} else "undecided", said)
 
     def _meaning(self, kind: str, i: int, confidence: float) -> str:
-        """What leaving out S(t) says of it.
+        """What the test errors without S(t) say about it.
 
-        S(t) matters more than random points if the test error is larger without it than without them; or if it is smaller, also
-        than after training on all points. It does not if neither comes to more than what is too small to name.
+        S(t) matters more than random points if the test error is larger without it than without them, or if it is smaller than
+        both that and the test error after training on all points. It does not if no such difference exceeds a negligible one.
         """
         beside_random = self.effect(kind, i, confidence)
         beside_all = student_mean(self.without[kind][i] - self.unpruned[kind], confidence=confidence)
@@ -136,13 +137,13 @@ class Generalization(Result):
         return "open"
 
     def table(self) -> Table:
-        rows = [("none", "\u2013", "0", *(percent_text(self.unpruned[kind].mean()) for kind in _KINDS), *[""] * 4)]
+        rows = [("none", NOTHING, "0", *(percent(self.unpruned[kind].mean()) for kind in _KINDS), *[""] * 4)]
         n = self.config["training_points"]
         for i, t in enumerate(self.times):
             share = self.train_error[i].mean()
-            errors = [percent_text(arm[kind][i].mean()) for arm in (self.without, self.control) for kind in _KINDS]
+            errors = [percent(arm[kind][i].mean()) for arm in (self.without, self.control) for kind in _KINDS]
             effects = [_points(self.effect(kind, i)) for kind in _KINDS]
-            rows.append((str(t), percent_text(share), f"{n * share:.0f}", *errors, *effects))
+            rows.append((str(t), percent(share), f"{n * share:.0f}", *errors, *effects))
         headings = (
             "without S(t), t =", "training error at t", "points left out", "clean", "noisy", "control, clean", "control, noisy",
             "difference, clean", "difference, noisy",
@@ -152,6 +153,20 @@ class Generalization(Result):
             "Differences: from the control, in percentage points, paired over seeds, with 95 % intervals."
         )
         return Table(headings, rows, note)
+
+    def draw_detail(self, axes: "Axes") -> None:
+        """Draw how the test error without S(t) differs from the control's."""
+        errors = self.train_error.mean(1)
+        for kind, color in zip(self.without, COLORS, strict=False):
+            effects = 100 * np.array([self.effect(kind, i) for i in range(len(self.times))]).reshape(-1, 4)
+            axes.plot(errors, effects[:, 0], "o-", color=color, markersize=4, label=kind)
+            axes.fill_between(errors, effects[:, 2], effects[:, 3], color=color, alpha=0.2, linewidth=0)
+        axes.axhline(0, color="0.3", linewidth=0.8, linestyle="--")
+        mark_inversion(axes, self.critical_error, COLORS[-1])
+        axes.set(ylabel="difference, percentage points", title="Without S(t), less without random points")
+        error_axis(axes, self.config["training_points"])
+        axes.set_xlabel("training error at t")
+        axes.legend(frameon=False, fontsize="small")
 
     def numbers(self) -> dict[str, Any]:
         return {
@@ -174,55 +189,26 @@ class Generalization(Result):
                 errors, self.control[kind].mean(1), "s--", color=color, markersize=3, label=f"{kind}, without random points"
             )
             axes.axhline(self.unpruned[kind].mean(), color=color, linewidth=0.8, linestyle=":", label=f"{kind}, all points")
-        if not np.isnan(self.critical_error.value):
-            axes.axvline(self.critical_error.value, color=COLORS[-1], label="inversion")
-        axes.set(ylabel="test error", title=self.titled(": trained without the points misclassified at t"))
+        mark_inversion(axes, self.critical_error, COLORS[-1])
+        axes.set(ylabel="test error", title=self.titled(", trained without S(t)"))
         error_axis(axes, self.config["training_points"])
         axes.set_xlabel("training error at t")
         axes.legend(frameon=False, fontsize="small")
 
 
-def generalization(
-    data: Any = "digits",
-    *,
-    points: int = 10,
-    noise: float = 1.0,
-    seeds: int = 10,
-    seed: int = 0,
-    preset: str | None = None,
-    out: str | os.PathLike[str] | None = None,
-    progress: Progress = None,
-    **options: Any,
-) -> Generalization:
-    """Train each network anew, from its own initialisation, without what it got wrong at epoch t; look at the test error.
+@experiment(defaults={"lr": 0.2})
+def generalization(setting: Setting, *, points: int = 10, noise: float = 1.0) -> Generalization:
+    """Train each network anew, from its own initialisation, without what it got wrong at epoch t; compare the test errors.
 
     Parameters
     ----------
-    data, seeds, seed, preset, out, progress, **options
-        As for `dynamics`. The learning rate is 0.2 unless said, as in the source paper.
     points : int
         How many epochs t, spaced logarithmically.
     noise : float
         Standard deviation of the Gaussian noise on standardised test inputs, >= 0.
-
-    Returns
-    -------
-    Generalization
-
-    Raises
-    ------
-    FastentError
-        Bad data or options.
-
-    References
-    ----------
-    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     """
     whole_number("points", points, minimum=1)
     number("noise", noise, minimum=0)
-    setting = Setting.make(
-        data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options, defaults={"lr": 0.2}
-    )
     base = setting.train("all-points")
     last = max(int(_LAST * base.epoch[-1]), min(_FIRST, int(base.epoch[-1])))
     times = np.unique(np.geomspace(min(_FIRST, last), last, points).round().astype(int))
@@ -249,7 +235,7 @@ def generalization(
         without=curves,
         control={kind: np.reshape(values, shape) for kind, values in control.items()},
         unpruned=unpruned,
-        turn={kind: _turn(train_error, curves[kind], seed) for kind in _KINDS},
+        turn={kind: _turn(train_error, curves[kind], setting.seed) for kind in _KINDS},
         critical_error=student_mean(usual_critical_errors(base), least=0),
         reasons=reasons_text([base]),
     )
@@ -301,5 +287,4 @@ def _turn(train_error: NDArray[np.float64], curves: NDArray[np.float64], seed: i
 
 def _points(difference: Estimate) -> str:
     """In percentage points, with its sign."""
-    value, _, low, high = (100 * figure for figure in difference)
-    return f"{value:+.2f}" if np.isnan(low) else f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
+    return estimate_text(Estimate(*(100 * figure for figure in difference)), signed=True)

@@ -1,6 +1,5 @@
 """Is there still an inversion without the stragglers?"""
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -8,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.experiments._dynamics import critical_errors, mean_of_found, reasons_text
-from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
+from fastent.experiments.critical_errors import critical_errors, mean_of_found, reasons_text
+from fastent.experiments.experiment import experiment
+from fastent.experiments.result import Result, Table, Verdict
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
 from fastent.plots.style import COLORS
-from fastent.runtime.progress import Progress
+from fastent.runtime.formatting import estimate_text, percent
 from fastent.statistics.intervals import Estimate, student_mean, wilson
 from fastent.training.reasons import may_turn_later
 from fastent.training.run import Run
@@ -79,17 +79,19 @@ class Pruning(Result):
             return Verdict("undecided", f"There are no stragglers to leave out; inversion: {self.arms[0].reasons or 'found'}.")
         everything, without, random, loss = self.arms
         said = (
-            f"{percent_text(everything.share, 0)} of the radii have an inversion; without the {len(self.stragglers)} "
-            f"stragglers {percent_text(without.share, 0)}, without as many random points {percent_text(random.share, 0)}, "
-            f"without as many of the highest loss {percent_text(loss.share, 0)}. Depth of the inversion, 0 without one: "
+            f"{percent(everything.share, 0)} of the radii have an inversion; without the {len(self.stragglers)} "
+            f"stragglers {percent(without.share, 0)}, without as many random points {percent(random.share, 0)}, "
+            f"without as many of the highest loss {percent(loss.share, 0)}. Depth of the inversion, 0 without one: "
             + ", ".join(estimate_text(arm.depth) for arm in self.arms)
-            + f"; it counts from {_SHALLOW:g} of the range."
+            + f"; an inversion has at least {_SHALLOW:g} of the range."
         )
         gone = without.share < _GONE and without.depth.high < _SHALLOW
         kept = random.share > everything.share - _GONE and random.depth.low > _SHALLOW
         if gone and kept and without.unfinished > _GONE:
-            falling = percent_text(without.unfinished, 0)
-            later = f"Without the stragglers {falling} of the radii still fell, or rose by less than counts, at the last epoch"
+            falling = percent(without.unfinished, 0)
+            later = (
+                f"Without the stragglers {falling} of the radii were still falling, or had risen too little, at the last epoch"
+            )
             return Verdict("undecided", f"{said} {later}: train longer to see whether they turn.")
         if gone and kept:
             return Verdict("yes", said)
@@ -102,7 +104,7 @@ class Pruning(Result):
             (
                 arm.name,
                 f"{arm.points:,}",
-                f"{percent_text(arm.share, 0)} ({100 * arm.share_interval[0]:.0f} to {100 * arm.share_interval[1]:.0f})",
+                f"{percent(arm.share, 0)} ({100 * arm.share_interval[0]:.0f} to {100 * arm.share_interval[1]:.0f})",
                 estimate_text(arm.critical_error, percent=True),
                 estimate_text(arm.depth),
                 arm.reasons,
@@ -110,7 +112,19 @@ class Pruning(Result):
             for arm in self.arms
         ]
         note = "Depth of the inversion: share of the radius's range, 0 without one. Means over networks with 95 % intervals."
-        return Table(("trained on", "points", "with inversion", "eps*", "depth", "none, because"), rows, note)
+        return Table(("trained on", "points", "with inversion", "eps*", "depth", "reasons for no inversion"), rows, note)
+
+    def draw_detail(self, axes: "Axes") -> None:
+        """Draw the depth of the inversion in each arm."""
+        for place, (arm, color) in enumerate(zip(self.arms, COLORS, strict=False)):
+            axes.plot(arm.depth.value, place, "o", color=color)
+            axes.hlines(place, arm.depth.low, arm.depth.high, color=color)
+        axes.set_yticks(range(len(self.arms)), [arm.name for arm in self.arms])
+        axes.set(
+            ylim=(len(self.arms) - 0.5, -0.5), xlabel="depth of the dip in the radius,\nshare of its range (95 % interval)"
+        )
+        axes.axvline(0, color="0.3", linewidth=0.8, linestyle="--")
+        axes.grid(axis="x", alpha=0.25)
 
     def numbers(self) -> dict[str, Any]:
         arms = {
@@ -127,50 +141,21 @@ class Pruning(Result):
         axes.legend(frameon=False)
 
 
-def pruning(
-    data: Any = "digits",
-    *,
-    share: float = 0.5,
-    draws: int = 3,
-    seeds: int = 10,
-    seed: int = 0,
-    preset: str | None = None,
-    out: str | os.PathLike[str] | None = None,
-    progress: Progress = None,
-    **options: Any,
-) -> Pruning:
-    """Train again, from the same initialisations, without stragglers, without random points, without those of the highest loss.
+@experiment(paper={"epochs": 300})
+def pruning(setting: Setting, *, share: float = 0.5, draws: int = 3) -> Pruning:
+    """Train again, from the same initialisations, without stragglers, random points or points of the highest loss.
 
-    All arms leave out as many points of each class, and see inputs standardised alike.
+    All three leave out the same number of points of each class, and standardise inputs alike.
 
     Parameters
     ----------
-    data, seeds, seed, preset, out, progress, **options
-        As for `dynamics`. With preset "paper" 300 epochs.
     share : float
-        A straggler is left out that is one in at least this share of the seeds, in (0, 1].
+        A point is left out if it is a straggler in at least this share of the seeds, in (0, 1].
     draws : int
         How often random points are drawn.
-
-    Returns
-    -------
-    Pruning
-
-    Raises
-    ------
-    FastentError
-        Bad data or options.
-
-    References
-    ----------
-    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     """
     number("share", share, above=0, maximum=1)
     whole_number("draws", draws, minimum=1)
-    defaults = {"epochs": 300} if preset == "paper" else {}
-    setting = Setting.make(
-        data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options, defaults=defaults
-    )
     codes = setting.data.y_train
     base = setting.train("all-points")
     stragglers = base.straggler_share >= share
@@ -179,7 +164,7 @@ def pruning(
         counts = np.bincount(codes[stragglers], minlength=len(setting.data.classes))
         if (counts >= np.bincount(codes)).any():
             raise FastentError(f"share={share}: all points of a class are stragglers; raise it")
-        rng = np.random.default_rng((seed, 1))
+        rng = np.random.default_rng((setting.seed, 1))
         loss = setting.keep("loss", lambda: _final_loss(setting))["loss"]
         random = [_without(setting, same_mix(codes, counts, rng), f"random-{draw}") for draw in range(draws)]
         left = len(codes) - int(stragglers.sum())

@@ -1,6 +1,5 @@
 """When do independent networks agree most on which points they get wrong?"""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -10,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.experiments._dynamics import reasons_text, usual_critical_errors
-from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
+from fastent.experiments.critical_errors import reasons_text, usual_critical_errors
+from fastent.experiments.experiment import experiment
+from fastent.experiments.result import NEAR, Result, Table, Verdict, mark_inversion, near
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import whole_number
 from fastent.plots.style import COLORS, error_axis
-from fastent.runtime.progress import Progress
+from fastent.runtime.formatting import estimate_text, percent
 from fastent.statistics.intervals import Estimate, bootstrap, quotient, student_mean
 from fastent.training.run import Run
 from fastent.training.schedule import updates_to_record
@@ -32,8 +32,6 @@ _TOGETHER = 20
 _TIMES = 13
 # How far the times go beyond the inversion, as the source paper's do.
 _BEYOND = 2.6
-# Training errors this close are near each other.
-_NEAR = 1.33
 _PAPER = tuple(range(5, 70, 5))
 
 
@@ -80,7 +78,7 @@ class Stability(Result):
 
     name = "stability"
     title = "Agreement of independent networks on what they get wrong"
-    claim = "Of all epochs, the misclassified points are most alike between independent networks at the inversion."
+    claim = "Independent networks agree most on the points they misclassify at the inversion."
 
     @property
     def peak(self) -> int | None:
@@ -92,7 +90,10 @@ class Stability(Result):
     def verdict(self) -> Verdict:
         peak = self.peak
         if peak is None:
-            return Verdict("undecided", "z is defined nowhere: what two networks get wrong in common never varies.")
+            return Verdict(
+                "undecided",
+                "z is undefined at every epoch: the number of points that both networks of a pair get wrong never varies.",
+            )
         said = (
             f"z is largest, {estimate_text(self.z[peak], digits=1)}, at epoch {epoch_text(self.times[peak])}, "
             f"training error {estimate_text(self.peak_error, percent=True)}"
@@ -101,23 +102,20 @@ class Stability(Result):
             return Verdict("undecided", f"{said}; there is no inversion to compare it with: {self.reasons}.")
         said += f"; the inversion is at {estimate_text(self.critical_error, percent=True)}"
         if peak in (0, len(self.times) - 1):
-            return Verdict("no", f"{said}. That is the {'first' if peak == 0 else 'last'} of the epochs looked at.")
+            return Verdict("no", f"{said}. That is the {'first' if peak == 0 else 'last'} of the epochs compared.")
         ratio = quotient(self.peak_error, self.critical_error)
         if np.isnan(ratio.value):
-            return Verdict("undecided", f"{said}. No ratio says how near 0 is.")
+            return Verdict("undecided", f"{said}. Nothing has a ratio to a training error of 0.")
         if np.isnan(ratio.low):
-            return Verdict("undecided", f"{said}. One network does not tell where.")
-        said += f", so that the peak is at {estimate_text(ratio)} times that"
-        if ratio.low >= 1 / _NEAR and ratio.high <= _NEAR:
-            return Verdict("yes", f"{said}: near, by no more than a factor of {_NEAR:g}.")
-        apart = ratio.low > _NEAR or ratio.high < 1 / _NEAR
-        return Verdict("no" if apart else "undecided", f"{said}; near means by no more than a factor of {_NEAR:g}.")
+            return Verdict("undecided", f"{said}. One network gives no interval.")
+        said += f", so that the peak is at {estimate_text(ratio)} times that; near means within a factor of {NEAR:g}."
+        return Verdict(near(ratio), said)
 
     def table(self) -> Table:
         rows = [
             (
                 epoch_text(t),
-                percent_text(self.train_error[i]),
+                percent(self.train_error[i]),
                 f"{self.common[:, i].mean():.1f}",
                 f"{self.expected[:, i].mean():.1f}",
                 estimate_text(self.z[i], digits=1) if not np.isnan(self.z[i].value) else "undefined",
@@ -130,6 +128,17 @@ class Stability(Result):
             "with 95 % intervals over pairs."
         )
         return Table(("epoch", "training error", "common", "by chance", "z, observed s.d.", "z, chance s.d."), rows, note)
+
+    def draw_detail(self, axes: "Axes") -> None:
+        """Draw how many points two networks get wrong in common."""
+        axes.plot(self.train_error, self.common.mean(0), "o-", color=COLORS[0], markersize=4, label="two networks")
+        low, high = np.quantile(self.common, (0.05, 0.95), axis=0)
+        axes.fill_between(self.train_error, low, high, color=COLORS[0], alpha=0.2, linewidth=0)
+        axes.plot(self.train_error, self.expected.mean(0), "s--", color=COLORS[-1], markersize=3, label="by chance")
+        mark_inversion(axes, self.critical_error, COLORS[1])
+        axes.set(ylabel="points misclassified by both", title="Mean over pairs; band: 5 to 95 % of them")
+        error_axis(axes, self.config["training_points"])
+        axes.legend(frameon=False, fontsize="small")
 
     def numbers(self) -> dict[str, Any]:
         return {
@@ -149,64 +158,31 @@ class Stability(Result):
         values = np.array([[z.value, z.low, z.high] for z in self.z])
         axes.fill_between(self.train_error, values[:, 1], values[:, 2], color=COLORS[0], alpha=0.2, linewidth=0)
         axes.plot(self.train_error, values[:, 0], "o-", color=COLORS[0], markersize=4, label="z, s.d. over pairs")
-        if not np.isnan(self.critical_error.value):
-            axes.axvline(self.critical_error.value, color=COLORS[1], label="inversion")
-            if not np.isnan(self.critical_error.low):
-                axes.axvspan(self.critical_error.low, self.critical_error.high, color=COLORS[1], alpha=0.2, linewidth=0)
+        mark_inversion(axes, self.critical_error, COLORS[1], interval=True)
         axes.set(ylabel="z", title=self.titled(f": {len(self.common)} pairs of networks"))
         error_axis(axes, self.config["training_points"])
         axes.legend(frameon=False)
 
 
-def stability(
-    data: Any = "digits",
-    *,
-    pairs: int = 100,
-    times: Sequence[int] | None = None,
-    seeds: int = 10,
-    seed: int = 0,
-    preset: str | None = None,
-    out: str | os.PathLike[str] | None = None,
-    progress: Progress = None,
-    **options: Any,
-) -> Stability:
+@experiment(defaults={"lr": 0.2})
+def stability(setting: Setting, *, pairs: int = 100, times: Sequence[int] | None = None) -> Stability:
     """Compare which points independent networks get wrong, epoch by epoch.
 
-    Every network is trained once and looked at along its way. Pair i is the networks of seeds `seed` + 2 i and the next.
+    Every network is trained once. Pair i consists of the networks with seeds `seed` + 2 i and `seed` + 2 i + 1.
 
     Parameters
     ----------
-    data, seed
-        As for `fe.train`. The learning rate is 0.2 unless said, as in the source paper.
     pairs : int
         Pairs of networks, at least 2.
-    times : sequence of int, optional
-        Epochs at which to compare. With preset "paper" 5, 10, ..., 65; otherwise 13 of them, from 5 to 2.6
-        times the epoch of the inversion.
+    times : sequence of int
+        Epochs at which to compare. The default is 13 epochs, from 5 to 2.6 times the epoch of the inversion, or 5, 10, ..., 65
+        with preset "paper".
     seeds : int
-        Networks from which eps* is found.
-    preset, out, progress, **options
-        As for `dynamics`.
-
-    Returns
-    -------
-    Stability
-
-    Raises
-    ------
-    FastentError
-        Bad data or options.
-
-    References
-    ----------
-    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
+        How many networks to find eps* from.
     """
     whole_number("pairs", pairs, minimum=2)
-    setting = Setting.make(
-        data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options, defaults={"lr": 0.2}
-    )
     run = setting.train("inversion")
-    epochs = _times(times if times is not None or preset != "paper" else _PAPER, run)
+    epochs = _times(times if times is not None or setting.preset != "paper" else _PAPER, run)
     wrong, errors = _misclassified(setting, 2 * pairs, epochs)
 
     first, second = wrong[::2], wrong[1::2]
@@ -218,7 +194,7 @@ def stability(
     z, z_null = np.empty(len(epochs), object), np.empty(len(epochs), object)
     for i in range(len(epochs)):
         columns = np.stack([common[:, i], expected[:, i], null_variance[:, i]], axis=1)
-        z[i], z_null[i] = bootstrap(columns, _z_observed, seed=seed), bootstrap(columns, _z_null, seed=seed)
+        z[i], z_null[i] = bootstrap(columns, _z_observed, seed=setting.seed), bootstrap(columns, _z_null, seed=setting.seed)
     mean_error = errors.mean(0)
     excess = np.stack([common, expected], axis=2)
 
@@ -235,7 +211,7 @@ def stability(
         null_variance=null_variance,
         z=z,
         z_null=z_null,
-        peak_error=bootstrap(excess, error_at_peak, seed=seed),
+        peak_error=bootstrap(excess, error_at_peak, seed=setting.seed),
         critical_error=student_mean(usual_critical_errors(run), least=0),
         reasons=reasons_text([run]),
     )

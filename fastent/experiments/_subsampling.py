@@ -1,6 +1,5 @@
 """Does the training error at the inversion depend on the number of training points?"""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.experiments._dynamics import critical_errors, mean_of_found, reasons_text
-from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
+from fastent.experiments.critical_errors import critical_errors, mean_of_found, reasons_text
+from fastent.experiments.experiment import experiment
+from fastent.experiments.result import Result, Table, Verdict, below
 from fastent.experiments.setting import Setting
 from fastent.options import whole_number
 from fastent.plots.style import COLORS
-from fastent.runtime.progress import Progress
+from fastent.runtime.formatting import NOTHING, estimate_text, percent
 from fastent.statistics.intervals import Estimate, student_mean
 
 if TYPE_CHECKING:
@@ -62,20 +62,20 @@ class Subsampling(Result):
     def verdict(self) -> Verdict:
         if np.isnan(self.change.value):
             if not any(self.reasons):
-                return Verdict("undecided", "The inversions are at a training error of 0: no share of that can change.")
+                return Verdict("undecided", "The inversions are at a training error of 0, which has no relative change.")
             why = "; ".join(f"{size} points: {reason}" for size, reason in zip(self.sizes, self.reasons, strict=True) if reason)
             return Verdict("undecided", f"Too few inversions to compare: {why}.")
         change, used = self.change, self.sizes[self.shares > 0]
         said = (
-            f"eps* changes by {_signed(change)} when the number of points doubles, from {used[0]:,} to {used[-1]:,}; "
-            f"stable means by less than {percent_text(_STABLE, 0)}"
+            f"eps* changes by {estimate_text(change, percent=True, digits=1, signed=True)} when the number of points doubles, "
+            f"from {used[0]:,} to {used[-1]:,}; "
+            f"stable means by less than {percent(_STABLE, 0)}"
         )
         if np.isnan(change.low):
-            return Verdict("undecided", f"{said}. With so few subsets there is no interval.")
-        nearest = 0.0 if change.low < 0 < change.high else min(abs(change.low), abs(change.high))
-        if max(abs(change.low), abs(change.high)) < _STABLE:
-            return Verdict("yes", f"{said}.")
-        return Verdict("no" if nearest >= _STABLE else "undecided", f"{said}.")
+            return Verdict("undecided", f"{said}. So few subsets give no interval.")
+        sizes = sorted((abs(change.low), abs(change.high)))
+        least = 0.0 if change.low < 0 < change.high else sizes[0]
+        return Verdict(below(change._replace(low=least, high=sizes[1]), _STABLE), f"{said}.")
 
     def table(self) -> Table:
         full = self.estimates[-1].value
@@ -83,18 +83,25 @@ class Subsampling(Result):
             (
                 f"{size:,}",
                 f"{len(errors)} x {errors.shape[1]}",
-                percent_text(share, 0),
+                percent(share, 0),
                 estimate_text(estimate, percent=True),
-                "\u2013" if np.isnan(estimate.value / full) else f"{estimate.value / full:.2f}",
+                NOTHING if np.isnan(estimate.value / full) else f"{estimate.value / full:.2f}",
                 reason,
             )
             for size, errors, share, estimate, reason in zip(
                 self.sizes, self.critical_errors, self.shares, self.estimates, self.reasons, strict=True
             )
         ]
-        headings = ("points", "draws x seeds", "with inversion", "eps* (95 % interval)", "beside the largest", "none, because")
+        headings = (
+            "points",
+            "draws x seeds",
+            "with inversion",
+            "eps* (95 % interval)",
+            "relative to the largest",
+            "reasons for no inversion",
+        )
         return Table(
-            headings, rows, "Every class of a network counted has an inversion. Inputs are standardised as in the whole set."
+            headings, rows, "A network has an inversion if every class has one. Inputs are standardised as in the whole set."
         )
 
     def numbers(self) -> dict[str, Any]:
@@ -121,44 +128,18 @@ class Subsampling(Result):
         axes.legend(frameon=False)
 
 
-def subsampling(
-    data: Any = "digits",
-    *,
-    sizes: Sequence[int] | None = None,
-    draws: int = 3,
-    seeds: int = 10,
-    seed: int = 0,
-    preset: str | None = None,
-    out: str | os.PathLike[str] | None = None,
-    progress: Progress = None,
-    **options: Any,
-) -> Subsampling:
+@experiment()
+def subsampling(setting: Setting, *, sizes: Sequence[int] | None = None, draws: int = 3) -> Subsampling:
     """Train on random subsets of the points, and compare the training errors at the inversion.
 
     Parameters
     ----------
-    data, seeds, seed, preset, out, progress, **options
-        As for `dynamics`.
-    sizes : sequence of int, optional
-        Numbers of points, ascending; an eighth, a quarter, a half and all unless said.
+    sizes : sequence of int
+        Numbers of points, ascending. The default is an eighth, a quarter, a half and all of them.
     draws : int
-        Random subsets of each size.
-
-    Returns
-    -------
-    Subsampling
-
-    Raises
-    ------
-    FastentError
-        Bad data or options.
-
-    References
-    ----------
-    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
+        Number of random subsets of each size.
     """
     whole_number("draws", draws, minimum=1)
-    setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     n = len(setting.data.y_train)
     wanted = [n // fraction for fraction in _FRACTIONS] if sizes is None else list(sizes)
     wanted = [whole_number("sizes", size, minimum=2, maximum=n) for size in wanted]
@@ -219,8 +200,3 @@ def _change(sizes: NDArray[np.int64], errors: list[NDArray[np.float64]]) -> Esti
         return Estimate(slope, np.nan, np.nan, np.nan)
     half = float(t.ppf(0.975, len(x) - 2)) * error
     return Estimate(slope, error, slope - half, slope + half)
-
-
-def _signed(change: Estimate) -> str:
-    value, _, low, high = (100 * figure for figure in change)
-    return f"{value:+.1f} %" if np.isnan(low) else f"{value:+.1f} % ({low:+.1f} to {high:+.1f})"

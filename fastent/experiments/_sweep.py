@@ -1,20 +1,20 @@
 """Which choice of network and training moves the inversion, and how much?"""
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.errors import DivergedError, FastentError
-from fastent.experiments._dynamics import critical_errors, mean_of_found, reasons_text
-from fastent.experiments.result import Result, Table, Verdict, estimate_text, percent_text
+from fastent.errors import DivergedError
+from fastent.experiments.critical_errors import critical_errors, mean_of_found, reasons_text
+from fastent.experiments.experiment import experiment
+from fastent.experiments.result import Result, Table, Verdict, below, overall
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import whole_number
 from fastent.plots.style import COLORS
-from fastent.runtime.progress import Progress
+from fastent.runtime.formatting import estimate_text, percent
 from fastent.statistics.intervals import Estimate, student_mean
 
 if TYPE_CHECKING:
@@ -90,24 +90,23 @@ class Sweep(Result):
             )
         level = float(means[found].mean())
         if level == 0:
-            return Verdict("undecided", "The inversions are at a training error of 0: no share of that can change.")
+            return Verdict("undecided", "The inversions are at a training error of 0, which has no relative change.")
         differences = {name: factor.difference for name, factor in self.factors.items()}
         most = max(differences, key=lambda name: -1.0 if np.isnan(differences[name].value) else differences[name].value)
         turning = float(np.isfinite(self.critical_errors).mean())
         said = (
-            f"eps* is {percent_text(level)} on average over {found.sum()} cells, its standard deviation "
-            f"{percent_text(means[found].std(ddof=1) / level, 0)} of that. {most.capitalize()} moves it most: by "
+            f"eps* is {percent(level)} on average over {found.sum()} cells, its standard deviation "
+            f"{percent(means[found].std(ddof=1) / level, 0)} of that. {most.capitalize()} moves it most: by "
             f"{estimate_text(differences[most], percent=True, digits=0)} of the mean from level to level "
             f"(partial eta squared {self.factors[most].eta_squared:.2f}, p = {self.factors[most].p:.2g}); "
-            f"weakly means by less than {percent_text(_WEAK, 0)}. {percent_text(turning, 0)} of the networks "
+            f"weakly means by less than {percent(_WEAK, 0)}. {percent(turning, 0)} of the networks "
             "have an inversion of every class."
         )
-        if any(difference.low >= _WEAK for difference in differences.values()):
-            return Verdict("no", said)
-        if all(difference.high < _WEAK for difference in differences.values()):
-            return Verdict("yes", said)
-        open_ = [name for name, difference in differences.items() if not difference.high < _WEAK]
-        return Verdict("undecided", f"{said} The cells do not tell for {', '.join(open_)}.")
+        weak = {name: below(difference, _WEAK) for name, difference in differences.items()}
+        holds = overall(weak.values())
+        if holds == "undecided":
+            said += f" The cells are inconclusive for {', '.join(name for name in weak if weak[name] == 'undecided')}."
+        return Verdict(holds, said)
 
     def table(self) -> Table:
         rows = []
@@ -119,7 +118,7 @@ class Sweep(Result):
                     (
                         f"{name}: {level}",
                         estimate_text(factor.critical_error[i], percent=True),
-                        percent_text(factor.found[i], 0),
+                        percent(factor.found[i], 0),
                         *effect,
                     )
                 )
@@ -163,17 +162,8 @@ class Sweep(Result):
         axes.grid(axis="y", alpha=0.25)
 
 
-def sweep(
-    data: Any = "digits",
-    *,
-    cells: int = 48,
-    seeds: int = 3,
-    seed: int = 0,
-    preset: str | None = None,
-    out: str | os.PathLike[str] | None = None,
-    progress: Progress = None,
-    **options: Any,
-) -> Sweep:
+@experiment(seeds=3, varied=("optimizer", "momentum", "lr", "hidden", "activation", "init_scale", "model"))
+def sweep(setting: Setting, *, cells: int = 48) -> Sweep:
     """Find eps* for a balanced selection of optimisers, learning rates, widths, depths, activations and initialisation scales.
 
     In the selection every level of every factor is as frequent as its others, give or take one. Learning rates are 0.1 and 0.2
@@ -181,34 +171,15 @@ def sweep(
 
     Parameters
     ----------
-    data, seed, preset, out, progress, **options
-        As for `dynamics`; not the options that are factors here.
     cells : int
-        Combinations to train, from 8 to 216, which is all.
+        Number of combinations to train, from 8 to all 216.
     seeds : int
-        Networks for each.
-
-    Returns
-    -------
-    Sweep
-
-    Raises
-    ------
-    FastentError
-        Bad data or options.
-
-    References
-    ----------
-    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
+        Networks for each combination.
     """
     most = int(np.prod([len(levels) for levels in FACTORS.values()]))
     whole_number("cells", cells, minimum=8, maximum=most)
-    for name in ("optimizer", "momentum", "lr", "hidden", "activation", "init_scale", "model"):
-        if options.get(name) is not None:
-            raise FastentError(f"{name}={options[name]!r}: that varies in a sweep; leave it out")
-    setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
-    design = _design(cells, seed)
-    found = [_cell(setting, cell, i, cells) for i, cell in enumerate(design)]
+    design = _design(cells, setting.seed)
+    found = [_cell(setting, cell, cells) for cell in design]
     errors = np.stack([errors for errors, _ in found])
     return Sweep(
         config={**setting.config, "cells": cells},
@@ -244,7 +215,7 @@ def _balanced(cells: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return rows
 
 
-def _cell(setting: Setting, cell: dict[str, Any], i: int, total: int) -> tuple[NDArray[np.float64], str]:
+def _cell(setting: Setting, cell: dict[str, Any], total: int) -> tuple[NDArray[np.float64], str]:
     momentum = cell["optimizer"] == "momentum"
     here = setting.changed(
         optimizer="sgd" if momentum else cell["optimizer"],

@@ -1,8 +1,6 @@
-"""The four figures of the source paper, each in one call: from a result, or from data, whose experiment is then carried out."""
+"""The four figures of the source paper, each in one call: from a result, or from data for the experiment."""
 
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,9 +17,9 @@ def inversion(run: Any = "digits", **options: Any) -> "tuple[Figure, NDArray[Any
     Parameters
     ----------
     run : Run, Dynamics or data
-        A finished run, or whatever `fe.train` takes, which is then trained on.
+        A finished run, or data as for `fe.train`, which is then called.
     **options
-        Of `fe.train`, where `run` is data.
+        Options of `fe.train`, where `run` is data.
 
     Returns
     -------
@@ -54,105 +52,65 @@ def pruning(result: Any = "digits", **options: Any) -> "tuple[Figure, NDArray[An
     Parameters
     ----------
     result : Pruning or data
-        What `fastent.experiments.pruning` found, or what it takes.
+        A result of `fastent.experiments.pruning`, or data for it.
     **options
-        Of the experiment, where `result` is data.
+        Options of the experiment, where `result` is data.
 
     Returns
     -------
     (Figure, (2,) array of Axes)
     """
-    from fastent.experiments._pruning import Pruning
-    from fastent.experiments._pruning import pruning as carry_out
-    from fastent.plots.style import COLORS
-
-    found: Pruning = result if isinstance(result, Pruning) else carry_out(result, **options)
-    figure, axes = _panels(2)
-    found.plot(ax=axes[0])
-    for place, (arm, color) in enumerate(zip(found.arms, COLORS, strict=False)):
-        axes[1].plot(arm.depth.value, place, "o", color=color)
-        axes[1].hlines(place, arm.depth.low, arm.depth.high, color=color)
-    axes[1].set_yticks(range(len(found.arms)), [arm.name for arm in found.arms])
-    axes[1].set(
-        ylim=(len(found.arms) - 0.5, -0.5), xlabel="depth of the dip in the radius,\nshare of its range (95 % interval)"
-    )
-    axes[1].axvline(0, color="0.3", linewidth=0.8, linestyle="--")
-    axes[1].grid(axis="x", alpha=0.25)
-    return figure, axes
+    return _with_detail("pruning", result, options)
 
 
 def generalization(result: Any = "digits", **options: Any) -> "tuple[Figure, NDArray[Any]]":
-    """Test error after training without what was misclassified at t, and how that differs from leaving out random points.
+    """Test error after training without the points misclassified at t, and its difference from leaving out random points.
 
     Parameters
     ----------
     result : Generalization or data
-        What `fastent.experiments.generalization` found, or what it takes.
+        A result of `fastent.experiments.generalization`, or data for it.
     **options
-        Of the experiment, where `result` is data.
+        Options of the experiment, where `result` is data.
 
     Returns
     -------
     (Figure, (2,) array of Axes)
     """
-    from fastent.experiments._generalization import Generalization
-    from fastent.experiments._generalization import generalization as carry_out
-    from fastent.plots.style import COLORS, error_axis, plain
-
-    found: Generalization = result if isinstance(result, Generalization) else carry_out(result, **options)
-    figure, axes = _panels(2)
-    found.plot(ax=axes[0])
-    axes[0].set_title(plain(f"{found.config['data']}, trained without S(t)"))
-    errors = found.train_error.mean(1)
-    for kind, color in zip(found.without, COLORS, strict=False):
-        effects = 100 * np.array([found.effect(kind, i) for i in range(len(found.times))]).reshape(-1, 4)
-        axes[1].plot(errors, effects[:, 0], "o-", color=color, markersize=4, label=kind)
-        axes[1].fill_between(errors, effects[:, 2], effects[:, 3], color=color, alpha=0.2, linewidth=0)
-    axes[1].axhline(0, color="0.3", linewidth=0.8, linestyle="--")
-    if np.isfinite(found.critical_error.value):
-        axes[1].axvline(found.critical_error.value, color=COLORS[-1], label="inversion")
-    axes[1].set(ylabel="difference, percentage points", title="Without S(t), less without random points")
-    error_axis(axes[1], found.config["training_points"])
-    axes[1].set_xlabel("training error at t")
-    axes[1].legend(frameon=False, fontsize="small")
-    return figure, axes
+    return _with_detail("generalization", result, options)
 
 
 def stability(result: Any = "digits", **options: Any) -> "tuple[Figure, NDArray[Any]]":
-    """How far networks agree on what they get wrong, in standard deviations beyond chance, and in points.
+    """How far networks agree on the points they misclassify, in standard deviations beyond chance, and in points.
 
     Parameters
     ----------
     result : Stability or data
-        What `fastent.experiments.stability` found, or what it takes.
+        A result of `fastent.experiments.stability`, or data for it.
     **options
-        Of the experiment, where `result` is data.
+        Options of the experiment, where `result` is data.
 
     Returns
     -------
     (Figure, (2,) array of Axes)
     """
-    from fastent.experiments._stability import Stability
-    from fastent.experiments._stability import stability as carry_out
-    from fastent.plots.style import COLORS, error_axis
+    return _with_detail("stability", result, options)
 
-    found: Stability = result if isinstance(result, Stability) else carry_out(result, **options)
+
+def _with_detail(name: str, result: Any, options: dict[str, Any]) -> "tuple[Figure, NDArray[Any]]":
+    """A result of this experiment, or of its being carried out on data, in two panels."""
+    from fastent import experiments
+
+    if not isinstance(result, getattr(experiments, name.capitalize())):
+        result = getattr(experiments, name)(result, **options)
     figure, axes = _panels(2)
-    found.plot(ax=axes[0])
-    common = found.common
-    axes[1].plot(found.train_error, common.mean(0), "o-", color=COLORS[0], markersize=4, label="two networks")
-    axes[1].fill_between(found.train_error, *np.quantile(common, (0.05, 0.95), axis=0), color=COLORS[0], alpha=0.2, linewidth=0)
-    axes[1].plot(found.train_error, found.expected.mean(0), "s--", color=COLORS[-1], markersize=3, label="by chance")
-    if np.isfinite(found.critical_error.value):
-        axes[1].axvline(found.critical_error.value, color=COLORS[1], label="inversion")
-    axes[1].set(ylabel="points misclassified by both", title="Mean over pairs; band: 5 to 95 % of them")
-    error_axis(axes[1], found.config["training_points"])
-    axes[1].legend(frameon=False, fontsize="small")
+    result.plot(ax=axes[0])
+    result.draw_detail(axes[1])
     return figure, axes
 
 
 def _panels(number: int) -> "tuple[Figure, NDArray[Any]]":
-    """Beside each other, with letters as in a paper."""
+    """Axes in a row, with letters as in a paper."""
     from fastent.plots.figure import new_figure
 
     figure = new_figure((4.6 * number, _HEIGHT))

@@ -4,7 +4,7 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -13,6 +13,7 @@ from fastent.io.files import atomic_path, output_folder, write_text
 from fastent.plots.style import plain
 from fastent.printable import printable
 from fastent.runtime.plain import as_plain
+from fastent.runtime.tables import Table
 from fastent.statistics.intervals import Estimate
 
 if TYPE_CHECKING:
@@ -20,22 +21,47 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Result", "Table", "Verdict", "estimate_text", "percent_text"]
+__all__ = ["HOLDS", "NEAR", "Holds", "Result", "Table", "Verdict", "below", "mark_inversion", "near", "overall"]
 
-_SAID = {"yes": "Holds", "no": "Does not hold", "undecided": "Undecided"}
+Holds = Literal["yes", "no", "undecided"]
+HOLDS = {"yes": "Holds", "no": "Does not hold", "undecided": "Undecided"}
+# Training errors are near each other if they differ by no more than this factor.
+NEAR = 1.33
 
 
 class Verdict(NamedTuple):
     """Whether a claim holds on these data with these networks, and the figure that says so."""
 
-    holds: Literal["yes", "no", "undecided"]
+    holds: Holds
     sentence: str
 
 
-class Table(NamedTuple):
-    headings: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    note: str = ""
+def below(estimate: Estimate, limit: float) -> Holds:
+    """Whether an estimate is below a limit, as far as its interval tells."""
+    return "yes" if estimate.high < limit else "no" if estimate.low >= limit else "undecided"
+
+
+def near(ratio: Estimate) -> Holds:
+    """Whether two training errors of this ratio are near each other, as far as its interval tells."""
+    if ratio.low > NEAR or ratio.high < 1 / NEAR:
+        return "no"
+    return "yes" if ratio.low > 1 / NEAR and ratio.high < NEAR else "undecided"
+
+
+def overall(verdicts: Iterable[Holds]) -> Holds:
+    """Whether all hold; one that does not is enough for no."""
+    found = set(verdicts)
+    return "no" if "no" in found else "yes" if found == {"yes"} else "undecided"
+
+
+def mark_inversion(axes: "Axes", critical_error: Estimate, color: str, *, interval: bool = False) -> None:
+    """Mark the training error of the inversion, if there is one, on an axis of training errors."""
+    value, _, low, high = critical_error
+    if math.isnan(value):
+        return
+    axes.axvline(value, color=color, label="inversion")
+    if interval and not math.isnan(low):
+        axes.axvspan(low, high, color=color, alpha=0.2, linewidth=0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,7 +73,7 @@ class Result(ABC):
     config : dict
         Data, networks and options, JSON throughout.
     name, title, claim : str
-        Of the experiment; the claim is what the source paper says.
+        What the experiment is called, and what the source paper claims.
     """
 
     config: dict[str, Any]
@@ -81,7 +107,7 @@ class Result(ABC):
         return figure, axes
 
     def titled(self, what: str = "") -> str:
-        """What stands above a picture: the data's name, which is no formula, and what is drawn."""
+        """The title of a picture: the name of the data, in which no formula is read, and what is drawn."""
         return plain(f"{self.config['data']}{what}")
 
     def as_json(self) -> dict[str, Any]:
@@ -98,7 +124,7 @@ class Result(ABC):
     def save(self, folder: str | os.PathLike[str], *, asked: dict[str, Any] | None = None) -> None:
         """Write NAME.json and NAME.svg into a folder, which is made if it is missing.
 
-        `asked` is kept in the JSON too: the options of the command line that it was asked with.
+        `asked`, the options of the command line, is kept in the JSON too.
         """
         place = output_folder(folder)
         found = self.as_json() | ({} if asked is None else {"asked": asked})
@@ -128,29 +154,14 @@ class Result(ABC):
             table = stacked_table(self.title, *self.table())  # where words would be cut
         yield table
         yield shown(f"Claim: {self.claim}")
-        yield Text.assemble((f"{_SAID[self.verdict.holds]}.", "bold"), " ", shown(self.verdict.sentence))
+        yield Text.assemble((f"{HOLDS[self.verdict.holds]}.", "bold"), " ", shown(self.verdict.sentence))
 
     def _repr_html_(self) -> str:
         from fastent.runtime.notebook import html_table
 
         content = self.table()
-        notes = (content.note, f"Claim: {self.claim}", f"{_SAID[self.verdict.holds]}. {self.verdict.sentence}")
+        notes = (content.note, f"Claim: {self.claim}", f"{HOLDS[self.verdict.holds]}. {self.verdict.sentence}")
         return html_table(self.title, content.headings, content.rows, notes)
 
     def __repr__(self) -> str:
         return printable(f"{type(self).__name__}({self.config['data']}, {self.config['seeds']} seeds: {self.verdict.sentence})")
-
-
-def percent_text(share: float | None, digits: int = 2) -> str:
-    return "\u2013" if share is None or math.isnan(share) else f"{100 * share:.{digits}f} %"
-
-
-def estimate_text(estimate: Estimate, *, percent: bool = False, digits: int = 2) -> str:
-    """value (low to high), or the value alone where there is no interval."""
-    value, _, low, high = estimate
-    if math.isnan(value):
-        return "\u2013"
-    scale, unit = (100, " %") if percent else (1, "")
-    if math.isnan(low) or math.isnan(high):
-        return f"{scale * value:.{digits}f}{unit}"
-    return f"{scale * value:.{digits}f}{unit} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"

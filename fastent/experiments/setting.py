@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,12 +38,14 @@ class Setting:
         How many networks, and the first one's seed.
     options : dict
         Further options of `fe.train`; `epochs` is always there.
+    preset : str or None
     """
 
     data: Data
     seeds: int
     seed: int
     options: dict[str, Any]
+    preset: str | None
     parts: ResultCache
     _progress: Progress
     _done: list[str] = field(default_factory=list)
@@ -54,16 +57,16 @@ class Setting:
         *,
         seeds: int,
         seed: int = 0,
-        out: str | os.PathLike[str] | None = None,
         preset: str | None = None,
+        out: str | os.PathLike[str] | None = None,
         progress: Progress = None,
-        options: dict[str, Any],
-        defaults: dict[str, Any] | None = None,
+        options: Mapping[str, Any],
+        defaults: Mapping[str, Any] = MappingProxyType({}),
     ) -> "Setting":
         """Load the data. What the caller says comes before the preset, and that before the experiment's defaults."""
         known = {} if preset is None else PRESETS[choice("preset", preset, tuple(PRESETS))]._asdict()
         known = {name: value for name, value in known.items() if name in _OF_TRAINING}  # load_data has a preset for the rest
-        chosen = {**(defaults or {}), **known, **{name: value for name, value in options.items() if value is not None}}
+        chosen = {**defaults, **known, **{name: value for name, value in options.items() if value is not None}}
         strange = [name for name in chosen if name not in (*DATA_OPTIONS, *_OF_TRAINING)]
         if strange:
             raise FastentError(
@@ -81,6 +84,7 @@ class Setting:
             seeds=whole_number("seeds", seeds, minimum=1),
             seed=whole_number("seed", seed, minimum=0),
             options={"epochs": default_epochs(known_name(data.options["source"])), **training},
+            preset=preset,
             parts=ResultCache(out),
             _progress=progress,
         )

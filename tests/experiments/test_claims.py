@@ -182,7 +182,12 @@ def test_nothing_is_found_where_stragglers_are_as_any_points():
 @pytest.mark.parametrize(
     ("clean", "noisy", "holds", "says"),
     [
-        (0.02, 0.0, "yes", "clean test error +2.00 (+1.79 to +2.21) percentage points beside the random control: missed more"),
+        (
+            0.02,
+            0.0,
+            "yes",
+            "clean test error +2.00 (+1.79 to +2.21) percentage points compared with the random control: missed more",
+        ),
         (0.0, 0.02, "yes", "noisy test error +2.00"),
         (0.0, -0.05, "yes", "better left out"),
         (0.0, 0.0, "no", "missed no more"),
@@ -228,7 +233,7 @@ def test_generalization_is_that_of_networks_trained_without(digits):
     np.testing.assert_allclose(found.without["clean"][0], without.test_error[:, -1])
     np.testing.assert_allclose(found.without["noisy"], found.without["clean"])
     assert found.verdict.holds == "undecided"
-    assert "no inversion at which to look" in found.verdict.sentence
+    assert "no inversion to compare with" in found.verdict.sentence
 
 
 def test_subsampling(digits, tmp_path, monkeypatch):
@@ -312,10 +317,10 @@ def test_a_sweep_says_no_more_than_its_intervals():
     assert "Depth moves it most: by 67 %" in doubled.verdict.sentence
     loud = made_up_sweep(lambda cell: 0.06 + rng.normal(0, 0.015))
     assert loud.verdict.holds == "undecided"
-    assert "do not tell for" in loud.verdict.sentence
+    assert "inconclusive for" in loud.verdict.sentence
     missing = made_up_sweep(lambda cell: np.nan if cell["optimizer"] == "adam" else 0.06 + rng.normal(0, 0.001))
     assert missing.verdict.holds == "undecided"
-    assert missing.verdict.sentence.endswith("do not tell for optimizer.")
+    assert missing.verdict.sentence.endswith("inconclusive for optimizer.")
     assert missing.factors["optimizer"].difference.high == np.inf
     zero = made_up_sweep(lambda cell: 0.0)
     assert zero.verdict.holds == "undecided"

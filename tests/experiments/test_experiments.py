@@ -15,13 +15,14 @@ import pytest
 from matplotlib.figure import Figure
 
 import fastent as fe
-from fastent.experiments._dynamics import critical_errors, dynamics, usual_critical_errors
+from fastent.experiments._dynamics import dynamics
 from fastent.experiments._stability import _z_null, _z_observed, stability
-from fastent.experiments.result import estimate_text
+from fastent.experiments.critical_errors import critical_errors, usual_critical_errors
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import ResultCache, cache_key
 from fastent.plots.style import error_axis
 from fastent.report.experiments import _config
+from fastent.runtime.formatting import estimate_text
 from fastent.statistics.intervals import Estimate, student_mean
 from fastent.statistics.inversion import Inversion
 
@@ -81,14 +82,14 @@ def test_no_inversion_is_an_answer_with_its_reason(tmp_path):
 def test_what_keeps_the_stability_of_an_error_open(kept_dynamics):
     no_error = replace(kept_dynamics, variation_of_mean=[student_mean([])])
     assert no_error.verdict.holds == "undecided"
-    assert "networks without an error there do not tell" in no_error.verdict.sentence
+    assert "networks whose inversions are at a training error of 0 cannot show" in no_error.verdict.sentence
     one = dynamics("digits", seeds=1, epochs=400, threads=1)
     assert one.verdict.holds == "undecided"
-    assert "one network does not tell" in one.verdict.sentence
+    assert "one network cannot show" in one.verdict.sentence
 
 
 def test_an_inversion_without_an_error_is_near_nothing(agreement):
-    for critical_error, said in ((student_mean([0.0, 0.0]), "how near 0 is"), (student_mean([0.07]), "One network")):
+    for critical_error, said in ((student_mean([0.0, 0.0]), "to a training error of 0"), (student_mean([0.07]), "One network")):
         found = replace(agreement, critical_error=critical_error).verdict
         assert found.holds == "undecided"
         assert said in found.sentence
