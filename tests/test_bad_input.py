@@ -328,15 +328,18 @@ CLI = [
     (["run", "--exclude", "rows.txt"], "'rows.txt' is no .npy: save it with numpy.save"),
     (["run", "--epochs", "3", "--out", "a-file"], "cannot write to the folder 'a-file'"),
     (["run", "--epochs", "3", "--out", "damaged"], "'damaged/run.npz' is damaged or no .npz of plain arrays"),
-    (["measure", "X.npy", "missing.npy"], "no file 'missing.npy': check the path"),
-    (["measure", "missing.npz:X", "y.npy"], "no file 'missing.npz': check the path"),
-    (["measure", "good.npz", "y.npy"], "'good.npz' holds x_train, y_train, not 'X': name one, as good.npz:x_train"),
-    (["measure", "good.npz:Z", "y.npy"], "'good.npz' holds x_train, y_train, not 'Z'"),
+    (["measure", "X.npy", "missing.npy"], "nothing at 'missing.npy': check the path"),
+    (["measure", "missing.npz:X", "y.npy"], "nothing at 'missing.npz': check the path"),
+    (
+        ["measure", "good.npz", "y.npy"],
+        "'good.npz' holds 'x_train', 'y_train', and no name was given: name one, as good.npz:x_train",
+    ),
+    (["measure", "good.npz:Z", "y.npy"], "'good.npz' holds 'x_train', 'y_train', and 'Z' is not among them"),
     (["measure", "cut.npz", "y.npy"], "'cut.npz' is damaged or no .npz of plain arrays"),
     (["measure", "pickled.npz:x_train", "y.npy"], "'pickled.npz:x_train' holds Python objects: save numbers"),
     (
         ["measure", "rows.txt", "y.npy"],
-        "'rows.txt' is no source: .npy, .parquet, .safetensors, .zarr or a folder of these is needed",
+        "'rows.txt' cannot be opened: .npy, .parquet, .safetensors, .zarr or a folder of such files is needed",
     ),
     (
         ["measure", "X.npy", "objects.npy"],

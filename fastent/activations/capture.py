@@ -17,18 +17,9 @@ from fastent.activations.loaders import add_to_digest, check_order, fingerprint,
 from fastent.activations.pooling import token_labels
 from fastent.errors import FastentError
 from fastent.io.files import alone_in, output_folder
-from fastent.io.store import (
-    DTYPES,
-    Manifest,
-    ShardWriter,
-    Store,
-    digest_of_batches,
-    inputs_of,
-    new_manifest,
-    open_store,
-    read_manifest,
-    remove_leftovers,
-)
+from fastent.io.store import Store, open_store
+from fastent.io.store_manifest import DTYPES, Manifest, inputs_of, new_manifest, read_manifest
+from fastent.io.store_writer import ShardWriter, fingerprint_of_batches, remove_leftovers
 from fastent.options import choice, whole_number
 from fastent.runtime.progress import Progress, interruptible, reporting
 
@@ -180,7 +171,7 @@ def capture(
                 writer = stack.enter_context(ShardWriter(folder, manifest, shard_rows))
                 writer.write_manifest()
                 remove_leftovers(folder, manifest)  # of the store that is overwritten
-            _append(writer, names, arrays, known, *numbers, digest=digest)
+            _append(writer, names, arrays, known, *numbers, fingerprint=digest)
             speed = writer.throughput()
             report(writer.inputs, f"{speed['rows_per_second']:,.0f} rows/s, {speed['megabytes_per_second']:.1f} MB/s")
         if writer is None:
@@ -243,7 +234,7 @@ def _beyond(
             report(row, "comparing the inputs with those of before")
         if row > end:
             raise FastentError(f"loader has no batch that begins at row {end}, as before: use the batch size of the first call")
-        if digest_of_batches(digests) != shard["digest"]:
+        if fingerprint_of_batches(digests) != shard["digest"]:
             raise _another(stored.path, f"other inputs or labels in the rows {begin:,} to {end - 1:,}")
     for number, batch in enumerate(stream):
         if row == 0 and number == 0:
@@ -301,7 +292,7 @@ def _append(
     arrays: list[NDArray[Any]],
     labels: NDArray[Any] | None,
     *numbers: NDArray[Any],
-    digest: str,
+    fingerprint: str,
 ) -> None:
     """Append a batch that is of the same form as those before."""
     for name, array, layer in zip(names, arrays, writer.manifest["layers"], strict=True):
@@ -316,7 +307,7 @@ def _append(
             f"loader yields labels of dtype {writer.manifest['labels']} and then of {kind} at row {writer.rows}: "
             "every row needs one, or none"
         )
-    writer.add(*arrays, *(() if labels is None else (labels,)), *numbers, digest=digest)
+    writer.add(*arrays, *(() if labels is None else (labels,)), *numbers, fingerprint=fingerprint)
 
 
 def _on_disk(name: str, rows: "Tensor", dtype: str, start: int) -> NDArray[Any]:

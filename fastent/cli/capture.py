@@ -144,6 +144,7 @@ def _load(place: str, weights: Path | None) -> "nn.Module":
     """A new module, with these weights."""
     import torch
 
+    from fastent.io.reading import require_file
     from fastent.printable import first_line
     from fastent.training.modules import find_factory
 
@@ -161,8 +162,7 @@ def _load(place: str, weights: Path | None) -> "nn.Module":
         )
     if weights is None:
         return module
-    if not weights.is_file():
-        raise FastentError(f"no file {str(weights)!r}: check the path")
+    require_file(weights)
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
         module.load_state_dict(state)
@@ -181,11 +181,10 @@ class _Rows:
         import numpy as np
 
         from fastent.arrays.validation import as_array, check_lengths
-        from fastent.io.files import read_array
-        from fastent.io.opening import open_source
+        from fastent.io.npy import read_array
+        from fastent.io.opening import read_features
 
-        whole = data.endswith((".npy", ".npz")) or ".npz:" in data
-        self._X: Any = read_array(data, "X") if whole and not Path(data).is_dir() else open_source(data)
+        self._X: Any = read_features(data, any_rank=True)
         if self._X.ndim < 2 or 0 in self._X.shape or self._X.dtype.kind not in "fiub":
             raise FastentError(
                 f"{data} has shape {self._X.shape} and dtype {self._X.dtype}: rows (n, ...) of numbers are needed"

@@ -200,7 +200,7 @@ def _command(names: tuple[str, ...], options: dict[str, tuple[Any, Any]]) -> Any
 
 
 def _carry_out(name: str, given: dict[str, Any]) -> "Result":
-    from fastent.io.files import read_npy
+    from fastent.io.npy import read_npy
     from fastent.runtime.threads import limit_threads
 
     options = {key: value for key, value in given.items() if value is not None}

@@ -231,7 +231,8 @@ def run(
         )
         return
     from fastent.data.training_set import load_data
-    from fastent.io.files import alone_in, output_folder, read_npy
+    from fastent.io.files import alone_in, output_folder
+    from fastent.io.npy import read_npy
     from fastent.training.run import RECORDS_FILE, load_run, run_to_resume
     from fastent.training.train import train
 
@@ -297,24 +298,23 @@ app.command(epilog=examples("bench"), rich_help_panel=INSTALLED)(bench)
 def _streamed_because(data: str, stream: bool, record_every: float | None) -> tuple[str, bool]:
     """Why training reads the data from disk as it goes, or "" if it has them in memory; whether they are too large for that."""
     from fastent.data.datasets import known_name
+    from fastent.io.opening import NPY, reader_of
 
-    place = Path(data)
-    npy = place.suffix == ".npy" and place.is_file()
-    source = npy or place.is_dir() or any(ending in data for ending in (".parquet", ".safetensors", ".zarr"))
-    if known_name(data) or not source:  # a name, whatever else is called so here
+    reader = reader_of(data)
+    if known_name(data) or reader is None:  # a name, whatever else is called so here
         given = "--stream" if stream else "--record-every" if record_every is not None else ""
         if given:
             raise FastentError(f"{given} is for streamed data, not {data!r}: name an .npy, a folder of shards, .zarr, ...")
         return "", False
     if stream or record_every is not None:
         return ("--stream" if stream else "--record-every") + " was given", False
-    if not npy:
+    if reader is not NPY:
         return "sources other than .npy and .npz are always streamed", False
-    from fastent.io.files import read_npy
+    from fastent.io.npy import read_npy
     from fastent.runtime.memory import available_bytes, readable_bytes
 
     # As float32, standardised, and sorted and transposed for training.
-    needed, available = 12 * read_npy(place).size, available_bytes()
+    needed, available = 12 * read_npy(data).size, available_bytes()
     if needed <= available:
         return "", False
     return f"it would need {readable_bytes(needed)} of memory, and {readable_bytes(available)} are available", True

@@ -14,7 +14,8 @@ from fastent.arrays.validation import as_array, as_labels, check_lengths
 from fastent.data.formats import find_cifar10, find_idx, read_cifar10, read_idx
 from fastent.errors import FastentError
 from fastent.io.conversions import how_to_convert
-from fastent.io.files import read_npy, read_npz
+from fastent.io.npy import is_npz, read_npy, read_npz
+from fastent.io.opening import NPY, reader_of
 from fastent.io.reading import as_path, is_there, name_list
 from fastent.options import whole_number
 
@@ -167,13 +168,13 @@ def _expected(name: str) -> str:
 
 
 def _from_path(path: Path, labels: Any, split_seed: int) -> RawData:
-    if path.suffix not in (".npz", ".npy"):
+    if not is_npz(path) and reader_of(path) is not NPY:
         line = how_to_convert(path) if is_there(path) else None
         remedy = "" if line is None else f"; or convert it with {line}"
         raise FastentError(
             f"unknown data {str(path)[:200]!r}: name one of {', '.join(NAMES)}, or a path to an .npz or .npy file{remedy}"
         )
-    if path.suffix == ".npz":
+    if is_npz(path):
         if labels is not None:
             raise FastentError("labels go with an .npy: an .npz brings its own, as y_train")
         return _from_mapping(read_npz(path, "save it with numpy.savez"), path.stem, str(path), split_seed)

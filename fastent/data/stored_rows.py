@@ -11,8 +11,8 @@ from fastent.arrays.validation import as_array, as_features, check_lengths
 from fastent.data.digests import CLASSES, POINTS, DataDigest
 from fastent.data.training_set import class_codes
 from fastent.errors import FastentError
-from fastent.io.files import read_array, read_npy
-from fastent.io.opening import open_source
+from fastent.io.npy import read_array, read_npy
+from fastent.io.opening import NPY, open_source, reader_of
 from fastent.io.sources import Source
 
 __all__ = ["Rows", "TrainingRows", "open_rows", "open_training", "stored_pictures"]
@@ -41,7 +41,7 @@ def open_rows(data: Any, name: str = "data") -> Rows:
     """Anything that `fe.open` opens, an .npy of pictures (n, h, w) or (n, h, w, colours), a source, or an array."""
     if isinstance(data, (str, os.PathLike)):
         path = Path(data)
-        data = read_npy(path) if path.suffix == ".npy" and path.is_file() else open_source(path)
+        data = read_npy(path) if reader_of(path) is NPY else open_source(path)
     if isinstance(data, Source):
         return Rows(as_features(data, name=name), None)
     array = as_array(data, name)
@@ -87,7 +87,7 @@ def stored_pictures(config: dict[str, Any], codes: NDArray[np.int64], *, checked
     FastentError
         The data are gone, or are no longer those that the run was trained on, with these class codes.
     """
-    if config["source"] is None or not str(config["source"]).endswith(".npy"):
+    if config["source"] is None or reader_of(str(config["source"])) is not NPY:
         return None
     X, picture = open_rows(config["source"])
     side = int(np.sqrt(X.shape[1]))

@@ -10,9 +10,7 @@ from typing import Any
 from fastent.activations.probe import Probe
 from fastent.errors import warn
 from fastent.integrations.attaching import Attachment
-from fastent.io.checksums import append_checksum, verify_checksum
-from fastent.io.files import atomic_path
-from fastent.io.reading import reading
+from fastent.io.checksums import read_checked_torch, write_checked_torch
 from fastent.runtime.optional import needed
 
 __all__ = ["ProbeCallback"]
@@ -110,8 +108,6 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
             self._attached.finish(state.global_step)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        import torch
-
         if not state.is_world_process_zero:
             return
         folder = _checkpoint(args, state.global_step)
@@ -119,9 +115,7 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
         if not folder.is_dir():
             warn(f"no folder {str(folder)!r}: the probe's records are not kept with this checkpoint; keep probe.state_dict()")
             return
-        with atomic_path(folder / self._file) as temporary:
-            torch.save(self._attached.state_dict(), temporary)
-            append_checksum(temporary)
+        write_checked_torch(folder / self._file, self._attached.state_dict())
 
     def _count(self, waiting: int, state: Any, loader: Any) -> None:
         """One more batch; `waiting` is by how many more or fewer there are whose gradients no update has used."""
@@ -136,14 +130,9 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
         return bool(getattr(loader, "end_of_dataloader", False)) or self._batches == self._length
 
     def _take_up(self, args: Any, step: int) -> None:
-        import torch
-
         path = Path(self._resume or _checkpoint(args, step)) / self._file
         if path.is_file():
-            verify_checksum(path, _REMEDY)
-            with reading(path, _REMEDY, "no file of this callback"):
-                kept = torch.load(path, weights_only=True)
-            self._attached.load_state_dict(kept)
+            self._attached.load_state_dict(read_checked_torch(path, _REMEDY, "no file of this callback"))
         else:
             warn(f"no {str(path)!r}: the probe's records begin anew at step {step}; name the checkpoint's folder as resume=")
 

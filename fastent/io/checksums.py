@@ -20,19 +20,33 @@ from numpy.typing import NDArray
 from fastent.errors import FastentError
 from fastent.io.files import atomic_path
 from fastent.io.npy import read_npz
-from fastent.io.reading import as_path, is_there, reading, require_file
+from fastent.io.reading import as_path, is_there, nothing_at, reading, require_file
 
-__all__ = ["append_checksum", "read_checked_npz", "verify_checksum", "with_checksum", "without_checksum", "write_checked_npz"]
+__all__ = [
+    "append_checksum", "file_checksum", "read_checked_npz", "read_checked_torch", "verify_checksum", "with_checksum",
+    "without_checksum", "write_checked_npz", "write_checked_torch",
+]  # fmt: skip
 
 Array = NDArray[Any]
 
-_SEAL = re.compile(rb"fastent sha256 ([0-9a-f]{64})")
+_COMMENT = re.compile(rb"fastent sha256 ([0-9a-f]{64})")
 _LENGTH = len("fastent sha256 ") + 64
 # The last record of a ZIP archive without a comment.
 _END, _END_BYTES = b"PK\x05\x06", 22
-# In an .npz that was sealed, so that it cannot pass for one of an earlier version if its seal is gone.
+# In an .npz with a checksum, so that it cannot pass for one of an earlier version if its checksum is gone.
 _MARK = "fastent.sealed"
 _CHECKSUM = "checksum"
+
+
+def file_checksum(path: str | os.PathLike[str], *, but_last: int = 0) -> str:
+    """SHA-256 of a file, or of all but its last bytes, in hexadecimal digits."""
+    checksum = hashlib.sha256()
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size - but_last
+        while size > 0 and (block := stream.read(min(size, 1 << 20))):
+            checksum.update(block)
+            size -= len(block)
+    return checksum.hexdigest()
 
 
 def append_checksum(path: str | os.PathLike[str]) -> None:
@@ -44,15 +58,13 @@ def append_checksum(path: str | os.PathLike[str]) -> None:
             raise ValueError(f"{str(path)!r} is no ZIP archive without a comment")
         stream.seek(-2, os.SEEK_END)
         stream.write(_LENGTH.to_bytes(2, "little"))
-        stream.seek(0)
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        stream.seek(0, os.SEEK_END)
-        stream.write(f"fastent sha256 {digest}".encode())
+        stream.flush()
+        stream.write(f"fastent sha256 {file_checksum(path)}".encode())
 
 
 def verify_checksum(path: str | os.PathLike[str], remedy: str) -> None:
-    """Refuse an archive that is not what was written, or has no checksum, as those of earlier versions, with the `remedy`."""
-    _check(path, _state(path, remedy), remedy)
+    """Refuse an archive that is not what was written, or that has no checksum (earlier versions wrote none)."""
+    _check(path, _checksum_agrees(path, remedy), remedy)
 
 
 def write_checked_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any], *, compress: bool = True) -> None:
@@ -68,7 +80,7 @@ def read_checked_npz(path: str | os.PathLike[str], remedy: str, *, earlier: bool
 
     With `earlier` also an .npz that was written before there were checksums, though not one that has lost its own.
     """
-    agrees = _state(path, remedy)
+    agrees = _checksum_agrees(path, remedy)
     if agrees is not None or not earlier:
         _check(path, agrees, remedy)
     arrays = read_npz(path, remedy)
@@ -77,28 +89,36 @@ def read_checked_npz(path: str | os.PathLike[str], remedy: str, *, earlier: bool
     return arrays
 
 
-def _state(path: str | os.PathLike[str], remedy: str) -> bool | None:
-    """Whether the checksum agrees; None where there is none."""
+def write_checked_torch(path: str | os.PathLike[str], state: Any) -> None:
+    """Write tensors and plain values with torch.save and a checksum, whole or not at all."""
+    import torch
+
+    with atomic_path(path) as temporary:
+        with open(temporary, "wb") as stream:
+            torch.save(state, stream)
+        append_checksum(temporary)
+
+
+def read_checked_torch(path: str | os.PathLike[str], remedy: str, kind: str) -> Any:
+    """Read what `write_checked_torch` wrote, to the CPU; anything else is refused with the `remedy`."""
+    import torch
+
+    verify_checksum(path, remedy)
+    with reading(path, remedy, kind):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _checksum_agrees(path: str | os.PathLike[str], remedy: str) -> bool | None:
+    """Whether the checksum in a file is that of its content; None if it has none."""
     place = as_path(path)
     if not is_there(place):
-        raise FastentError(f"no file {str(path)!r}: restore it, or {remedy}")
-    require_file(place, remedy)
-    with reading(place, remedy), open(place, "rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        stream.seek(max(size - _LENGTH, 0))
-        found = _SEAL.fullmatch(stream.read())
-        if found is None:
-            return None
-        stream.seek(0)
-        return _digest(stream, size - _LENGTH) == found[1].decode()
-
-
-def _digest(stream: Any, size: int) -> str:
-    digest = hashlib.sha256()
-    while size > 0 and (block := stream.read(min(size, 1 << 20))):
-        digest.update(block)
-        size -= len(block)
-    return digest.hexdigest()
+        raise nothing_at(place, f"restore it, or {remedy}")
+    size = require_file(place, remedy)
+    with reading(place, remedy):
+        with open(place, "rb") as stream:
+            stream.seek(max(size - _LENGTH, 0))
+            found = _COMMENT.fullmatch(stream.read())
+        return None if found is None else file_checksum(place, but_last=_LENGTH) == found[1].decode()
 
 
 def _check(path: str | os.PathLike[str], agrees: bool | None, remedy: str) -> None:

@@ -1,19 +1,22 @@
-"""Files of activations that are not read as they are, and for each kind the line that converts it."""
+"""Files of activations that fastent does not read, and for each kind the line of Python that converts it."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from fastent.io.reading import reading, require_file
 
-__all__ = ["how_to_convert"]
+__all__ = ["NOT_FEATURES", "how_to_convert"]
+
+# What columns of numbers are called that are labels or row numbers, not features.
+NOT_FEATURES = frozenset({"label", "labels", "y", "target", "targets", "class", "classes", "id", "index", "__index_level_0__"})
 
 _TEXT = {".csv": ",", ".tsv": "\t", ".txt": None, ".dat": None}
-# How much of a text is looked at.
+# How much of a text file is read to find its columns.
 _BEGINNING = 1 << 16
 
 
 def how_to_convert(path: Path) -> str | None:
-    """The line that makes an .npy of a file; None for a kind that is not known."""
+    """The line of Python that makes an .npy of a file; None for an unknown kind."""
     known: dict[str, Callable[[Path], str | None]] = {
         **dict.fromkeys(_TEXT, _of_text),
         **dict.fromkeys((".pt", ".pth"), _of_torch),
@@ -27,7 +30,7 @@ def how_to_convert(path: Path) -> str | None:
 
 
 def _of_text(path: Path) -> str | None:
-    """Delimiter, header and columns of numbers, as the first two lines have them; None without such columns."""
+    """Reads delimiter, header and columns of numbers off the first two lines; None without such columns."""
     with open(path, "rb") as stream:
         lines = [line for line in stream.read(_BEGINNING).decode("utf-8-sig", "replace").splitlines() if line.strip()][:2]
     if not lines:
@@ -38,7 +41,7 @@ def _of_text(path: Path) -> str | None:
     cells = last.split(delimiter)
     numbers = [i for i, cell in enumerate(cells) if _is_number(cell)]
     names = [name.strip().strip('"').lower() for name in first.split(delimiter)] if header else []
-    labels = [i for i, name in enumerate(names) if name in ("label", "labels", "y", "target", "class")]
+    labels = [i for i, name in enumerate(names) if name in NOT_FEATURES]
     columns = [i for i in numbers if i not in labels]
     if not columns:
         return None

@@ -1,4 +1,4 @@
-"""Files appear under their final name only when they are whole, and what is read is not trusted."""
+"""Files that appear under their final name only when they are whole, and folders that one process writes to."""
 
 import errno
 import fcntl
@@ -13,16 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from fastent.errors import FastentError
-from fastent.io.npy import read_array, read_npy, read_npz
 from fastent.io.reading import as_path
 
 __all__ = [
     "alone_in",
     "atomic_path",
     "output_folder",
-    "read_array",
-    "read_npy",
-    "read_npz",
     "write_parquet",
     "write_text",
 ]

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.io.reading import as_path, name_list, reading, require_file
+from fastent.io.reading import as_path, chosen_part, name_list, reading, require_file
 from fastent.runtime.memory import available_bytes, readable_bytes
 
-__all__ = ["read_array", "read_npy", "read_npz"]
+__all__ = ["is_npz", "read_array", "read_npy", "read_npz"]
 
 Array = NDArray[Any]
 _MAGIC = b"\x93NUMPY"
@@ -79,23 +79,23 @@ def read_npz(path: str | os.PathLike[str], remedy: str) -> dict[str, Array]:
         return members.read(list(members.places))
 
 
+def is_npz(place: str | os.PathLike[str]) -> bool:
+    """Whether a place names an .npz, FILE.npz, or one of its members, FILE.npz:NAME."""
+    text = os.fspath(place)
+    return text.endswith(".npz") or ".npz:" in text
+
+
 def read_array(place: str, usual: str) -> Array:
     """An .npy, mapped; or one member of an .npz, named as FILE.npz:NAME, or else called `usual`, or else the only one."""
     text = str(as_path(place, "an .npy, or FILE.npz:NAME"))
-    before, _, name = text.partition(".npz:")
-    if not name and not text.endswith(".npz"):
+    if not is_npz(text):
         return read_npy(text)
+    before, _, name = text.partition(".npz:")
     path = Path(f"{before}.npz" if name else text)
     with _opened(path, "save it with numpy.savez") as members:
         names = list(members.places)
-        wanted = name or (usual if usual in names or len(names) != 1 else names[0])
-        if wanted in names:
-            return members.read([wanted])[wanted]
-    raise FastentError(
-        f"{str(path)!r} holds {name_list(names)}, not {wanted!r}: name one, as {path}:{names[0]}"
-        if names
-        else f"{str(path)!r} holds nothing: save arrays with numpy.savez"
-    )
+        chosen = chosen_part(path, names, name or (usual if usual in names else None), "array")
+        return members.read([chosen])[chosen]
 
 
 class _Members:

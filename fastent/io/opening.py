@@ -1,4 +1,4 @@
-"""What lies on disk, opened as a source of rows: files, folders of them, zarr, and what `fe.capture` wrote."""
+"""What lies on disk, opened as a source of rows. Each format says which paths it can open; the first that can does."""
 
 import os
 import re
@@ -7,14 +7,15 @@ from typing import Any
 
 from fastent.errors import FastentError
 from fastent.io.conversions import how_to_convert
-from fastent.io.npy import read_array, read_npy
-from fastent.io.parquet import ParquetSource, read_column
-from fastent.io.reading import as_path, is_there, reading
-from fastent.io.safetensors_files import SafetensorsSource
-from fastent.io.sources import ArraySource, NpyFile, Shards, Source
-from fastent.io.zarr_arrays import ZarrSource, is_zarr
+from fastent.io.npy import is_npz, read_array
+from fastent.io.parquet import PARQUET
+from fastent.io.reading import as_path, is_there, nothing_at, reading
+from fastent.io.safetensors_files import SAFETENSORS
+from fastent.io.sources import NPY, Reader, Shards, Source
+from fastent.io.store import CAPTURED
+from fastent.io.zarr_arrays import ZARR
 
-__all__ = ["open", "open_source", "read_features", "read_labels"]
+__all__ = ["NPY", "READERS", "open", "open_source", "read_features", "read_labels", "reader_of"]
 
 
 def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source:
@@ -51,74 +52,55 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
     ArraySource(3 x 3, float32)
     """
     place = str(as_path(path, "a file or a folder; arrays are taken as they are, without fe.open"))
-    if ".npz" in place:
+    if is_npz(place):
         raise FastentError(
             f"{place!r}: an .npz cannot be read in parts; load it with numpy.load, or save X alone with numpy.save"
         )
-    if name is None and not is_there(Path(place)):
-        place, name = _part_of(place)
-    found = Path(place)
+    found, part = (Path(place), name) if name is not None else _located(place)
     if not is_there(found):
-        raise _nothing_at(found)
-    if found.is_dir() and is_there(found / "manifest.json"):
-        from fastent.io.store import open_store
-
-        return open_store(found).layer(name)
-    if is_zarr(found):
-        return ZarrSource(found, name)
-    return _folder(found, name) if found.is_dir() else _file(found, name)
-
-
-def _part_of(place: str) -> tuple[str, str | None]:
-    """FILE:NAME or FOLDER:LAYER, taken apart."""
-    for ending in (".parquet:", ".safetensors:", ".zarr:"):
-        if ending in place:
-            at = place.index(ending) + len(ending)
-            return place[: at - 1], place[at:]
-    ends = (at for at in range(len(place) - 1, 0, -1) if place[at] == ":")  # layers may be called a:b
-    end = next((at for at in ends if Path(place[:at]).is_dir()), None)
-    return (place, None) if end is None else (place[:end], place[end + 1 :])
+        raise nothing_at(found)
+    reader = _reader(found)
+    if reader is not None:
+        return reader.open(found, part)
+    line = how_to_convert(found)
+    formats = ", ".join(each.name for each in READERS if each not in (CAPTURED, FOLDER))
+    raise FastentError(
+        f"{str(found)!r} cannot be opened: {formats} or a folder of such files is needed"
+        + ("" if line is None else f"; convert it with {line}")
+    )
 
 
-def _nothing_at(path: Path) -> FastentError:
-    if path.is_symlink():
-        return FastentError(f"nothing at {str(path)!r}: it is a link to {os.readlink(path)!r}, where nothing is")
-    expanded = "; ~ is not expanded here, use os.path.expanduser" if str(path).startswith("~") else ""
-    return FastentError(f"nothing at {str(path)!r}: check the path{expanded}")
+def reader_of(place: str | os.PathLike[str]) -> Reader | None:
+    """The format that would open a place, be anything there or not; None if none would."""
+    return _reader(_located(os.fspath(place))[0])
 
 
-def read_features(place: str) -> Any:
-    """What a command is given as activations: a member of an .npz, in memory, or what `open_source` opens."""
-    return read_array(place, "X") if ".npz" in place else open_source(place)
+def read_features(place: str, *, any_rank: bool = False) -> Any:
+    """The activations that a command is given: a member of an .npz, in memory, or what `open_source` opens.
+
+    With `any_rank` an .npy may have any number of axes, and is mapped.
+    """
+    return read_array(place, "X") if is_npz(place) or (any_rank and reader_of(place) is NPY) else open_source(place)
 
 
 def read_labels(place: str) -> Any:
-    """Labels likewise: .npy, FILE.npz:NAME, a column as FILE.parquet:NAME, or those of a folder that `fe.capture` wrote."""
-    if is_there(as_path(place, "a file of labels") / "manifest.json"):
-        from fastent.io.store import open_store
-
-        labels = open_store(Path(place)).labels
-        if labels is None:
-            raise FastentError(f"the loader that {place!r} was captured from had no labels: give a file of labels")
-        return labels
-    path, _, column = place.partition(".parquet:")
-    return read_column(Path(f"{path}.parquet"), column) if column else read_array(place, "y")
+    """Labels: an .npy, FILE.npz:NAME, a column as FILE.parquet:NAME, or those of a folder that `fe.capture` wrote."""
+    path, name = _located(str(as_path(place, "a file of labels")))
+    reader = _reader(path)
+    return read_array(place, "y") if reader is None or reader.labels is None else reader.labels(path, name)
 
 
-def _file(path: Path, name: str | None) -> Source:
-    if path.suffix == ".parquet":
-        return ParquetSource(path, name)
-    if path.suffix == ".safetensors":
-        return SafetensorsSource(path, name)
-    if path.suffix != ".npy":
-        line = how_to_convert(path)
-        raise FastentError(
-            f"{str(path)!r} is no source: .npy, .parquet, .safetensors, .zarr or a folder of these is needed"
-            + ("" if line is None else f"; convert it with {line}")
-        )
-    if name is not None:
-        raise FastentError(f"{str(path)!r} is one array: it has no part {name!r}")
-    return ArraySource(read_npy(path), repr(str(path)))
+def _reader(path: Path) -> Reader | None:
+    return next((reader for reader in READERS if reader.can_open(path)), None)
+
+
+def _located(place: str) -> tuple[Path, str | None]:
+    """Take FILE:NAME and FOLDER:LAYER apart, the latter at the last colon that ends a folder: layers may be called a:b."""
+    if ":" in place and not is_there(Path(place)):
+        for at in range(len(place) - 1, 0, -1):
+            if place[at] == ":" and _reader(Path(place[:at])) is not None:
+                return Path(place[:at]), place[at + 1 :]
+    return Path(place), None
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:
@@ -126,17 +108,24 @@ def _by_number(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
-def _folder(folder: Path, name: str | None) -> Source:
+def _open_folder(folder: Path, name: str | None) -> Source:
     with reading(folder, "check the path"):
         there = sorted(folder.iterdir(), key=_by_number)
-    files = [path for path in there if path.name[0] != "." and path.suffix in (".npy", ".parquet", ".safetensors")]
-    if not files:
-        raise FastentError(f"{str(folder)!r} holds no .npy, .parquet or .safetensors: name a folder of shards")
-    kinds = sorted({path.suffix for path in files})
+    readers = {path: _reader(path) for path in there if path.name[0] != "."}
+    shards = {path: reader for path, reader in readers.items() if reader is not None and reader.open_shard is not None}
+    if not shards:
+        formats = " or ".join([", ".join(_SHARDS[:-1]), _SHARDS[-1]])
+        raise FastentError(f"{str(folder)!r} holds no {formats}: name a folder of shards")
+    kinds = sorted({reader.name for reader in shards.values()})
     if len(kinds) > 1:
         raise FastentError(f"{str(folder)!r} holds {' and '.join(kinds)} files: a folder of one kind of shards is needed")
-    parts = [NpyFile(path) if path.suffix == ".npy" and name is None else _file(path, name) for path in files]
-    return Shards(parts, [repr(str(path)) for path in files])
+    opened = [reader.open_shard(path, name) for path, reader in shards.items() if reader.open_shard is not None]
+    return Shards(opened, [repr(str(path)) for path in shards])
 
+
+FOLDER = Reader("folder", os.path.isdir, _open_folder)
+# In the order in which they are asked.
+READERS = (NPY, PARQUET, SAFETENSORS, ZARR, CAPTURED, FOLDER)
+_SHARDS = [reader.name for reader in READERS if reader.open_shard is not None]
 
 open = open_source  # fastent.open

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
+from fastent.io.conversions import NOT_FEATURES
 from fastent.io.reading import name_list, reading, require_file
-from fastent.io.sources import Source
+from fastent.io.sources import Reader, Source
 
-__all__ = ["ParquetSource", "read_column"]
+__all__ = ["PARQUET", "ParquetSource", "read_column"]
 
 Array = NDArray[Any]
 _REMEDY, _KIND = "write it again", "no Parquet file"
@@ -94,9 +95,11 @@ class ParquetSource(Source):
         return found
 
 
-def read_column(path: Path, column: str) -> Array:
+def read_column(path: Path, column: str | None) -> Array:
     """Labels: a column of one value for each row. "a.b" is the column of that name, or else field b of the column a."""
     require_file(path)
+    if column is None:
+        raise FastentError(f"{str(path)!r} is a table: name the column of labels, as {path.name}:label")
     with reading(path, _REMEDY, _KIND):
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -105,7 +108,7 @@ def read_column(path: Path, column: str) -> Array:
             names = stored.schema_arrow.names
             top, *inner = [column] if column in names else column.split(".")
             if top not in names:
-                raise FastentError(f"{str(path)!r} has the columns {name_list(names)}, {column!r} is none of them")
+                raise FastentError(f"{str(path)!r} has the columns {name_list(names)}, and {column!r} is not among them")
             values = stored.read(columns=[top])
             values = values.column(values.schema.get_field_index(top))
         for name in inner:
@@ -238,7 +241,7 @@ def _no_rows(path: Path, schema: Any, named: str | None = None) -> str:
     if lists and named is None:
         others = name_list([field.name for field in lists])
         return f"{start} (of other nested types: {others}): name one, as {path.name}:{lists[0].name}"
-    labels = [field.name for field in schema if not _is_number(field.type) or field.name.lower() in _LABELS]
+    labels = [field.name for field in schema if not _is_number(field.type) or field.name.lower() in NOT_FEATURES]
     features = [name for name in schema.names if name not in labels]
     if not features:
         return f"{start}, and none of numbers: name a file of activations"
@@ -254,5 +257,4 @@ def _no_rows(path: Path, schema: Any, named: str | None = None) -> str:
     )
 
 
-# What columns of labels are called, among numeric columns.
-_LABELS = ("label", "labels", "y", "target", "targets", "class", "classes", "id", "index", "__index_level_0__")
+PARQUET = Reader.of_suffix(".parquet", ParquetSource, labels=read_column)

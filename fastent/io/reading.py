@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,12 @@ from typing import Any
 from fastent.errors import FastentError
 from fastent.printable import first_line, printable, shortened
 
-__all__ = ["as_path", "is_there", "name_list", "parse_json", "read_json", "reading", "require_file"]
+__all__ = [
+    "as_path", "chosen_part", "is_there", "name_list", "nothing_at", "parse_json", "read_json", "reading", "refuse_name",
+    "require_file",
+]  # fmt: skip
 
-# What the system says about a file that is not the file's fault, and what helps.
+# What the system reports about a file that is not the file's fault, and what helps.
 _OF_THE_SYSTEM = {
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "check the path: a part of it is a file",
@@ -35,7 +38,7 @@ _LONGEST, _NAMES = 200, 12
 
 
 def as_path(value: Any, what: str = "a file or a folder") -> Path:
-    """A path that the system takes; whether anything is there is not looked at."""
+    """A path that the system takes, whether or not anything is there."""
     if isinstance(value, os.PathLike):
         value = os.fsdecode(value)
     if not isinstance(value, str) or not value:
@@ -47,13 +50,13 @@ def as_path(value: Any, what: str = "a file or a folder") -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything is at a path; what the system has against looking there is one error."""
+    """Whether anything is at a path; a path that the system refuses to look up is an error."""
     with reading(path, "check the path"):
         return path.exists()
 
 
 def require_file(path: Path, remedy: str = "write it again") -> int:
-    """The size of a file that can be read; all else is refused for what it is: nothing there, a folder, a pipe, ..."""
+    """Return the size of a file that can be read; a folder, a pipe, an empty file and the like are refused as what they are."""
     with reading(path, remedy):
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
@@ -86,7 +89,7 @@ def _of_the_file(path: str | os.PathLike[str], error: BaseException, remedy: str
     name = _named(path)
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOENT, errno.ENOTDIR):
-        return _missing(path)
+        return nothing_at(path)
     if number in _OF_THE_SYSTEM:
         return FastentError(f"{name} cannot be read ({os.strerror(number)}): {_OF_THE_SYSTEM[number]}")
     if isinstance(error, MemoryError):
@@ -103,14 +106,15 @@ def _of_the_file(path: str | os.PathLike[str], error: BaseException, remedy: str
     return FastentError(f"{name} is damaged or {kind} ({first_line(error)}): {remedy}")
 
 
-def _missing(path: str | os.PathLike[str]) -> FastentError:
+def nothing_at(path: str | os.PathLike[str], remedy: str = "check the path") -> FastentError:
+    """The error for a path at which there is no file and no folder."""
     place = os.fspath(path)
     hint = ""
     if place.startswith("~"):
         hint = "; ~ is not expanded here, use os.path.expanduser"
     elif os.path.islink(place):
         hint = f"; it is a link to {os.readlink(place)!r}, where nothing is"
-    return FastentError(f"no file {_named(path)}: check the path{hint}")
+    return FastentError(f"nothing at {_named(path)}: {remedy}{hint}")
 
 
 def _named(path: str | os.PathLike[str]) -> str:
@@ -123,6 +127,23 @@ def name_list(names: Iterable[Any], nothing: str = "nothing") -> str:
     names = list(names)
     first = ", ".join(shortened(printable(name), _LONGEST) for name in names[:_NAMES])
     return (first + f", ... ({len(names)} in all)" * (len(names) > _NAMES)) or nothing
+
+
+def chosen_part(path: Path, names: Sequence[str], name: str | None, kind: str) -> str:
+    """Which of the parts of a file or folder is meant: the one of that name, or without a name the only one."""
+    if name is not None and name in names:
+        return name
+    if name is None and len(names) == 1:
+        return names[0]
+    wanted = "no name was given" if name is None else f"{name!r} is not among them"
+    remedy = f"name one, as {path.name}:{names[0]}" if names else "name another place"
+    raise FastentError(f"{_named(path)} holds {name_list(map(repr, names), f'no {kind}')}, and {wanted}: {remedy}")
+
+
+def refuse_name(path: Path, name: str | None) -> None:
+    """What is one array has no parts that could be named."""
+    if name is not None:
+        raise FastentError(f"{_named(path)} is one array: it has no part {name!r}")
 
 
 def read_json(path: Path, remedy: str, kind: str = "no JSON of fastent's") -> dict[str, Any]:

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.io.reading import name_list, reading, require_file
-from fastent.io.sources import Source
+from fastent.io.reading import chosen_part, reading, require_file
+from fastent.io.sources import Reader, Source
 from fastent.runtime.optional import needed
 
-__all__ = ["SafetensorsSource"]
+__all__ = ["SAFETENSORS", "SafetensorsSource"]
 
 Array = NDArray[Any]
 _DTYPES = {
@@ -28,13 +28,9 @@ class SafetensorsSource(Source):
         self._path = path
         require_file(path)
         with reading(path, _REMEDY, _KIND), self._open(path, framework="numpy") as stored:
-            names = list(stored.keys())
-            chosen = names[0] if name is None and len(names) == 1 else name
-            found = stored.get_slice(chosen) if chosen in names else None
-            shape, kind = ((), "") if found is None else (tuple(found.get_shape()), str(found.get_dtype()))
-        if found is None or chosen is None:
-            wanted = "none was named" if name is None else f"{name!r} is none of them"
-            raise FastentError(f"{str(path)!r} holds {name_list(names, 'no tensor')}, and {wanted}: FILE.safetensors:NAME does")
+            chosen = chosen_part(path, list(stored.keys()), name, "tensor")
+            found = stored.get_slice(chosen)
+            shape, kind = tuple(found.get_shape()), str(found.get_dtype())
         tensor = f"safetensors.torch.load_file({str(path)!r})[{chosen!r}]"
         line = f"safetensors.torch.save_file({{{chosen!r}: {tensor}.%s}}, 'rows.safetensors')"
         if kind not in _DTYPES:
@@ -65,3 +61,6 @@ class SafetensorsSource(Source):
             if rows.shape != (stop - start, self.shape[1]) or rows.dtype != self.dtype:
                 raise ValueError(f"rows {start} to {stop} have shape {rows.shape} and dtype {rows.dtype}")
             return rows  # type: ignore[no-any-return]
+
+
+SAFETENSORS = Reader.of_suffix(".safetensors", SafetensorsSource)

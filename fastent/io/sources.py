@@ -11,19 +11,20 @@ import mmap
 import os
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.io.npy import read_npy
+from fastent.io.reading import refuse_name
 
 __all__ = [
-    "ArraySource", "NpyFile", "Shards", "Source", "blocks_ahead", "check_kind", "part_bytes", "parts",
+    "NPY", "ArraySource", "NpyFile", "Reader", "Shards", "Source", "blocks_ahead", "check_kind", "part_bytes", "parts",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -57,8 +58,7 @@ class Source(ABC):
         """Rows by number, (m,) int64 in [0, n), in any order and with repeats, as an array (m, d)."""
         ascending, back = np.unique(rows, return_inverse=True)
         found = np.empty((len(ascending), self.shape[1]), self.dtype)
-        rows_of_part = max(1, _PART_BYTES // (8 * self.shape[1]))
-        begins = (np.diff(ascending) > _GAP) | (np.diff(ascending // rows_of_part) > 0)
+        begins = (np.diff(ascending) > _GAP) | (np.diff(ascending // _rows_of_part(self.shape[1])) > 0)
         pieces = np.split(np.arange(len(ascending)), np.flatnonzero(begins) + 1)
         for piece in pieces:
             if len(piece):
@@ -109,6 +109,40 @@ def check_kind(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], loaded: 
     if len(shape) != 2:
         line = f"numpy.save('rows.npy', {loaded}.reshape({shape[0] if shape else 1}, -1))"
         raise FastentError(f"{name} has shape {shape}: a 2-D array (points, features) is needed; convert it with {line}")
+
+
+class Reader(NamedTuple):
+    """A format of stored rows: which paths it can open, and how. `opening.READERS` has them all.
+
+    Parameters
+    ----------
+    name : what messages call the format
+    can_open : function of a path
+        Judges by the name, or by what is there.
+    open : function of a path and a name
+        Opens one part as a source; name is None where none was given.
+    open_shard : the same, optional
+        Opens one of many files in a folder that together are one source. Without it such files are no shards.
+    labels : the same, optional
+        Reads labels (n,), where the format has some.
+    """
+
+    name: str
+    can_open: Callable[[Path], bool]
+    open: Callable[[Path, str | None], Source]
+    open_shard: Callable[[Path, str | None], Source] | None = None
+    labels: Callable[[Path, str | None], Array] | None = None
+
+    @classmethod
+    def of_suffix(
+        cls,
+        suffix: str,
+        open: Callable[[Path, str | None], Source],
+        open_shard: Callable[[Path, str | None], Source] | None = None,
+        labels: Callable[[Path, str | None], Array] | None = None,
+    ) -> "Reader":
+        """A format of single files, told by their suffix, of which a folder may hold many."""
+        return cls(suffix, lambda path: path.suffix == suffix and not os.path.isdir(path), open, open_shard or open, labels)
 
 
 class ArraySource(Source):
@@ -188,6 +222,19 @@ class NpyFile(Source):
         return (rows.astype(np.uint32) << 16).view(np.float32) if self._bfloat16 else rows
 
 
+def _open_npy(path: Path, name: str | None) -> Source:
+    refuse_name(path, name)
+    return ArraySource(read_npy(path), repr(str(path)))
+
+
+def _open_npy_shard(path: Path, name: str | None) -> Source:
+    refuse_name(path, name)
+    return NpyFile(path)
+
+
+NPY = Reader.of_suffix(".npy", _open_npy, _open_npy_shard)
+
+
 class Shards(Source):
     """Sources of the same width and dtype, one after the other."""
 
@@ -229,14 +276,18 @@ class Shards(Source):
 def part_bytes(source: Any) -> int:
     """What one of `parts` takes at most, in double precision."""
     n, d = source.shape
-    return int(8 * d * min(n, max(1, _PART_BYTES // (8 * d))))
+    return 8 * int(d) * min(int(n), _rows_of_part(d))
 
 
 def parts(source: Any) -> list[tuple[int, int]]:
-    """Where pieces of some 64 MiB begin and end: the same for the same rows, wherever and by whomever they are read."""
+    """Where pieces of some 64 MiB begin and end: the same for the same rows, on every machine and in every process."""
     n, d = source.shape
-    rows = max(1, _PART_BYTES // (8 * d))  # in double precision
+    rows = _rows_of_part(d)
     return [(start, min(start + rows, n)) for start in range(0, n, rows)]
+
+
+def _rows_of_part(d: int) -> int:
+    return max(1, _PART_BYTES // (8 * int(d)))  # in double precision
 
 
 def blocks_ahead(read: Any, bounds: Sequence[tuple[int, int]]) -> Iterator[tuple[int, Array]]:

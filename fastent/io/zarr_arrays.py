@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.io.reading import name_list, reading
-from fastent.io.sources import Source, check_kind
+from fastent.io.reading import chosen_part, reading, refuse_name
+from fastent.io.sources import Reader, Source, check_kind
 from fastent.runtime.optional import needed
 
-__all__ = ["ZarrSource", "is_zarr"]
+__all__ = ["ZARR", "ZarrSource"]
 
 Array = NDArray[Any]
 # By these a folder is known for zarr's.
@@ -83,16 +83,9 @@ class ZarrSource(Source):
         # By its absolute path: a process in another folder would find no chunks there.
         opened = self._open(str(self._path.absolute()), mode="r")
         if not hasattr(opened, "array_keys"):
-            if name is not None:
-                raise FastentError(f"{str(self._path)!r} is one array: it has no part {name!r}")
+            refuse_name(self._path, name)
             return opened, None
-        names = sorted(opened.array_keys())
-        chosen = names[0] if name is None and len(names) == 1 else name
-        if chosen not in names:
-            wanted = "none was named" if name is None else f"{name!r} is none of them"
-            raise FastentError(
-                f"{str(self._path)!r} holds {name_list(names, 'no array')}, and {wanted}: {self._path.name}:NAME does"
-            )
+        chosen = chosen_part(self._path, sorted(opened.array_keys()), name, "array")
         return opened[chosen], chosen
 
     @staticmethod
@@ -124,5 +117,8 @@ def _with_fill(array: Any, value: Any) -> Any:
     return type(array)(type(stored)(metadata=metadata, store_path=stored.store_path, config=stored.config))
 
 
-def is_zarr(path: Path) -> bool:
+def _can_open(path: Path) -> bool:
     return path.suffix == ".zarr" or any(os.path.exists(path / each) for each in _OF_ZARR)
+
+
+ZARR = Reader(".zarr", _can_open, ZarrSource)

@@ -11,9 +11,8 @@ from typing import Any, Self
 import torch
 
 from fastent.errors import FastentError
-from fastent.io.checksums import append_checksum, verify_checksum
-from fastent.io.files import alone_in, atomic_path, output_folder
-from fastent.io.reading import reading
+from fastent.io.checksums import read_checked_torch, write_checked_torch
+from fastent.io.files import alone_in, output_folder
 from fastent.printable import first_line
 
 __all__ = ["CHECKPOINT_FILE", "Checkpoint"]
@@ -124,10 +123,7 @@ class Checkpoint:
 def _write(path: Path, value: Any) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
-        with atomic_path(path) as temporary:
-            with open(temporary, "wb") as stream:
-                torch.save(value, stream)
-            append_checksum(temporary)
+        write_checked_torch(path, value)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError of its own
         reason = getattr(error, "strerror", None) or first_line(error)
         raise FastentError(
@@ -137,6 +133,4 @@ def _write(path: Path, value: Any) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    verify_checksum(path, _REMEDY)
-    with reading(path, _REMEDY, "no checkpoint of fastent's"):
-        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+    return read_checked_torch(path, _REMEDY, "no checkpoint of fastent's")  # type: ignore[no-any-return]

@@ -87,9 +87,9 @@ def test_one_layer_needs_no_name_and_several_do(tmp_path):
     fe.capture(small_model(), loader(), ["0"], tmp_path / "one")
     assert fe.open(tmp_path / "one").shape == (N, 5)
     fe.capture(small_model(), loader(), ["0", "4"], tmp_path / "two")
-    with pytest.raises(fe.FastentError, match="'0', '4', and none was named: two:NAME"):
+    with pytest.raises(fe.FastentError, match="'0', '4', and no name was given: name one, as two:0"):
         fe.open(tmp_path / "two")
-    with pytest.raises(fe.FastentError, match="'5' is none of them"):
+    with pytest.raises(fe.FastentError, match="'5' is not among them"):
         fe.open(f"{tmp_path / 'two'}:5")
 
 
@@ -968,10 +968,10 @@ def test_tokens_arrive_as_whole_numbers(tmp_path, fastent):
         ({"--model": "nets:other"}, "returned int"),
         ({"--model": None}, "--model is missing"),
         ({"--out": None}, "--out is missing"),
-        ({"--weights": "none.pt"}, "no file"),
+        ({"--weights": "none.pt"}, "nothing at"),
         ({"--weights": "W.pt"}, "does not hold the weights of nets:net"),
         ({"--weights": "X.npy"}, "does not hold the weights of nets:net"),
-        ({"--data": "none.npy"}, "no file"),
+        ({"--data": "none.npy"}, "nothing at"),
         ({"--data": "narrow.npy"}, "does not run on the rows of"),
         ({"--labels": "X.npy"}, "one whole number for each row"),
         ({"--labels": "y.npy"}, "y.npy has 8"),

@@ -356,7 +356,7 @@ def test_what_a_file_gets_wrong_is_one_line(config, text, said):
 
 
 def test_a_file_that_is_not_there():
-    assert "no file 'nowhere.toml': check the path" in fastent("run --config nowhere.toml").stderr
+    assert "nothing at 'nowhere.toml': check the path" in fastent("run --config nowhere.toml").stderr
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_names_with_dots_and_columns_within_columns(tmp_path):
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("nothing", "'nothing' is none of them"),
+        ("nothing", "'nothing' is not among them"),
         ("lists", "a list or structure: one label for each row is needed"),
         ("gaps", "is null in 1 of 50 rows"),
         ("y.part", "'y' is of type int64"),
@@ -143,7 +143,7 @@ def test_a_damaged_row_group_is_met_where_it_is_read(tmp_path):
         with pytest.raises(fe.FastentError, match=r"X\.parquet' is damaged or no Parquet file"):
             look()
     path.unlink()
-    with pytest.raises(fe.FastentError, match=r"no file '.*X\.parquet': check the path"):
+    with pytest.raises(fe.FastentError, match=r"nothing at '.*X\.parquet': check the path"):
         source[:25]
 
 
@@ -162,7 +162,7 @@ def test_a_table_of_text_comes_with_its_conversion(tmp_path, monkeypatch):
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8", newline="")
-        for look, words in ((fe.open, "is no source"), (fe.load_data, "unknown data")):
+        for look, words in ((fe.open, "cannot be opened"), (fe.load_data, "unknown data")):
             with pytest.raises(fe.FastentError, match=rf"{words}.*convert it with ") as error:
                 look(name)
         run_the_line(error, "convert it with ")
@@ -172,7 +172,7 @@ def test_a_table_of_text_comes_with_its_conversion(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"\n\n", b"a,b,c\n", b"one,two\nx,y\n", bytes(range(256)) * 9])
 def test_text_without_numbers_comes_without_a_line(tmp_path, content):
     (tmp_path / "X.csv").write_bytes(content)
-    with pytest.raises(fe.FastentError, match=r"X\.csv' is no source: .* is needed$"):
+    with pytest.raises(fe.FastentError, match=r"X\.csv' cannot be opened: .* is needed$"):
         fe.open(tmp_path / "X.csv")
 
 
@@ -189,7 +189,7 @@ def test_tensors_of_torch_and_arrow_files_come_with_their_conversion(tmp_path, m
     torch.save(torch.from_numpy(X).bfloat16(), "X.pt")
     pyarrow.feather.write_feather(pa.table({"emb": fixed(X)}), "Z.feather")
     for name, made in (("X.pt", "X.npy"), ("Z.feather", "Z.parquet")):
-        with pytest.raises(fe.FastentError, match="is no source") as error:
+        with pytest.raises(fe.FastentError, match="cannot be opened") as error:
             fe.open(name)
         exec(str(error.value).split("convert it with ")[1], NAMES | {"torch": torch})
         np.testing.assert_allclose(fe.open(made)[:], X, rtol=1e-2)

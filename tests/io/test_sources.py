@@ -335,7 +335,7 @@ def test_python_objects_are_never_loaded(tmp_path):
         ("retyped", r"b\.npy' has 3 features of float32, '.*a\.npy' 3 of float64"),
         ("cube", r"a\.npy' has shape \(2, 2, 2\)"),
         ("line.npy", r"shape \(4,\): a 2-D"),
-        ("X.txt", "is no source"),
+        ("X.txt", "cannot be opened"),
         ("X.parquet:other", r"has 1 columns of fixed-size lists \(X\) and 'other' is none"),
         ("two.parquet", "has 2 columns.*name one as FILE.parquet:NAME"),
         ("plain.parquet", "has 0 columns of fixed-size lists"),
@@ -378,12 +378,12 @@ def test_rows_without_values(tmp_path):
 
 def test_names_that_safetensors_and_zarr_do_not_have(tmp_path):
     safetensors(rows(), tmp_path)
-    with pytest.raises(fe.FastentError, match="and none was named: FILE"):
+    with pytest.raises(fe.FastentError, match=r"and no name was given: name one, as X\.safetensors:"):
         fe.open(tmp_path / "X.safetensors")
-    with pytest.raises(fe.FastentError, match="'Z' is none of them"):
+    with pytest.raises(fe.FastentError, match="'Z' is not among them"):
         fe.open(f"{tmp_path}/X.safetensors:Z")
     zarr_group(rows(), tmp_path)
-    with pytest.raises(fe.FastentError, match=r"holds X, other, and none was named: all.zarr:NAME does"):
+    with pytest.raises(fe.FastentError, match=r"holds 'X', 'other', and no name was given: name one, as all.zarr:X"):
         fe.open(tmp_path / "all.zarr")
 
 

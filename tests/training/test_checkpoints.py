@@ -99,7 +99,7 @@ def test_an_archive_of_before_there_were_seals(tmp_path):
     assert read_checked_npz(tmp_path / "old.npz", "remove it", earlier=True)["a"].tolist() == [0, 1, 2]
     with pytest.raises(fe.FastentError, match="has no checksum: it is damaged, or of an earlier version of fastent; remove it"):
         read_checked_npz(tmp_path / "old.npz", "remove it")
-    with pytest.raises(fe.FastentError, match=r"no file .*none\.npz': restore it, or remove it"):
+    with pytest.raises(fe.FastentError, match=r"nothing at .*none\.npz': restore it, or remove it"):
         read_checked_npz(tmp_path / "none.npz", "remove it")
 
 
