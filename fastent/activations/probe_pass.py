@@ -29,12 +29,11 @@ from fastent.statistics.mixing import mixing
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from fastent.search.top_k import Among
+    from fastent.search.index import Among, NeighborLists
 
 __all__ = ["Options", "Sight", "look_at"]
 
 Array = NDArray[Any]
-Lists = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 # Rows of the first batches that are kept for the queries to meet, all layers together.
 _KEPT_BYTES = 128 << 20
@@ -217,12 +216,13 @@ def _wanted(options: Options) -> "dict[Among, int]":
 
 def _own_lists(
     model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], points: list[Array], options: Options, kept: _Kept
-) -> list[list[Lists]]:
+) -> "list[list[NeighborLists]]":
     """For each layer and each wanted list: the nearest of this process's rows."""
+    from fastent.search.index import ExternalQueries
     from fastent.search.out_of_core import NearestSoFar
 
-    layers, wanted, own = options.layers, _wanted(options), rows.labels.codes[queries]
-    nearest = [NearestSoFar(some, queries, list(wanted.values()), own, list(wanted)) for some in points]
+    layers, wanted, codes = options.layers, _wanted(options), rows.labels.codes[queries]
+    nearest = [NearestSoFar(ExternalQueries(some, queries, codes), wanted) for some in points]
 
     def meet(so_far: NearestSoFar) -> Callable[[int, Array, NDArray[np.int64]], None]:
         return lambda start, found, codes: so_far.update(found, start, codes)
@@ -242,11 +242,11 @@ def _own_lists(
                     pile.add(start, _labelled_rows(by_layer[layer], layer, labelled), codes)
     for pile in piles:
         pile.flush()
-    return [[so_far.found(among) for among in wanted] for so_far in nearest]
+    return [list(so_far.found().values()) for so_far in nearest]
 
 
 def _of_neighbors(
-    parts: list[list[list[Lists]]], rows: ProbeSet, queries: NDArray[np.int64], options: Options
+    parts: "list[list[list[NeighborLists]]]", rows: ProbeSet, queries: NDArray[np.int64], options: Options
 ) -> dict[str, Array]:
     codes, n = rows.labels.codes, len(rows)
     names = ("mixing", "mixing_error", "margin", "n2", "n3")
@@ -263,14 +263,14 @@ def _of_neighbors(
     return numbers
 
 
-def _joined(lists: list[Lists], n: int) -> Lists:
+def _joined(lists: "list[NeighborLists]", n: int) -> "NeighborLists":
     """The nearest of what all processes found: ascending, ties by the lower row number; n where there are fewer."""
     if len(lists) == 1:
         return lists[0]
-    from fastent.search.out_of_core import nearest_of
+    from fastent.search.index import NeighborLists, merged
 
-    squared, found = nearest_of(lists)
-    return squared, np.where(np.isinf(squared), n, found)
+    squared, found = merged(lists)
+    return NeighborLists(squared, np.where(np.isinf(squared), n, found))
 
 
 class _Judge:

@@ -20,8 +20,13 @@ class Queries(NamedTuple):
     rows: NDArray[np.int64] | None
     points: Array | None
 
+    @property
+    def given(self) -> Array:
+        """The one or the other."""
+        return self.points if self.rows is None else self.rows  # type: ignore[return-value]
+
     def __len__(self) -> int:
-        return len(self.points if self.rows is None else self.rows)  # type: ignore[arg-type]
+        return len(self.given)
 
 
 def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:

@@ -7,7 +7,7 @@ yields C-contiguous float32 or float64 and copies one block at most. Labels leav
 
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,11 +101,15 @@ def stays_on_disk(X: Any) -> bool:
 
 def in_memory(X: Array) -> Array:
     """All of a source as an array, for what needs every row many times; anything else as it is."""
+    if isinstance(X, UnitRows):
+        return cast(Array, UnitRows(in_memory(X.given)))
     return X[:] if isinstance(X, Source) else X
 
 
 def bytes_in_memory(X: Array) -> int:
     """What `in_memory` takes."""
+    if isinstance(X, UnitRows):
+        return bytes_in_memory(X.given)
     return int(X.shape[0] * X.shape[1] * X.dtype.itemsize * isinstance(X, Source))
 
 
@@ -229,14 +233,14 @@ class UnitRows(Source):
     """
 
     def __init__(self, X: Array) -> None:
-        self._X = X
+        self.given = X
         self.shape, self.dtype = (X.shape[0], X.shape[1]), np.dtype(np.float64)
 
     def read(self, start: int, stop: int) -> Array:
-        return unit_rows(self._X[start:stop])
+        return unit_rows(self.given[start:stop])
 
     def take(self, rows: NDArray[np.int64]) -> Array:
-        return unit_rows(self._X[rows])
+        return unit_rows(self.given[rows])
 
 
 def kernel_dtype(X: Array) -> np.dtype[Any]:

@@ -18,7 +18,6 @@ from fastent.arrays.validation import (
     UnitRows,
     as_features,
     as_labels,
-    bytes_in_memory,
     in_memory,
     row_blocks,
     stays_on_disk,
@@ -33,9 +32,9 @@ from fastent.runtime.memory import budget_bytes, check_fits
 from fastent.runtime.progress import Progress
 from fastent.runtime.threads import working_threads
 from fastent.search.exact_index import index_bytes
-from fastent.search.out_of_core import chunking
-from fastent.search.sweep import Points, sweep_bytes
-from fastent.search.top_k import Among
+from fastent.search.index import Among, Wanted
+from fastent.search.planner import IndexKind, IndexPlan, plan_index
+from fastent.search.sweep import LabelledPoints, sweep_bytes
 from fastent.statistics.complexity import INTERPOLATED
 from fastent.statistics.soft_nearest_neighbor import Temperature, checked_temperature
 
@@ -46,7 +45,6 @@ Metric = Literal["geometry", "mixing", "lisi", "dimension", "margins", "silhouet
 METRICS: tuple[Metric, ...] = (
     "geometry", "mixing", "lisi", "dimension", "margins", "silhouette", "soft_nearest_neighbor", "complexity",
 )  # fmt: skip
-Way = Literal["index", "chunks", "sweep"]
 T = TypeVar("T")
 
 # The folder, within the one that users name, in which parts of a measurement are kept.
@@ -65,23 +63,23 @@ _SLOW = 60
 
 
 class Plan(NamedTuple):
-    """Whose neighbours are found, and who meets all rows (None for all rows); where neighbours come from.
-
-    way: an index of all rows, or the sweep in which these meet each other; indices of chunks of rows, one after the other; or
-    the sweep in which queries meet all rows.
-    """
+    """Whose neighbours are found, and which rows meet all rows (None for all rows); what neighbours are found with."""
 
     rows: NDArray[np.int64] | None
     sampled: NDArray[np.int64] | None
-    way: Way
+    index_plan: IndexPlan
     notes: tuple[str, ...]
+
+    @property
+    def way(self) -> IndexKind:
+        return self.index_plan.kind
 
 
 class Task(NamedTuple):
     """What is to be measured, checked."""
 
     X: Array
-    points: Points
+    points: LabelledPoints
     classes: NDArray[Any]
     wanted: frozenset[str]
     named: bool
@@ -108,11 +106,10 @@ class Task(NamedTuple):
         return bool(self.k_largest) or "margins" in self.wanted
 
     @property
-    def ks(self) -> dict[Among, int]:
+    def ks(self) -> Wanted:
         """How many neighbours are wanted among which rows."""
-        apart: dict[Among, int] = {"own class": 1, "other classes": 1} if "margins" in self.wanted else {}
-        everywhere: dict[Among, int] = {"all": self.k_largest} if self.k_largest else {}
-        return everywhere | apart
+        wanted: dict[Among, int] = {"all": self.k_largest} if self.k_largest else {}
+        return wanted | {"own class": 1, "other classes": 1} if "margins" in self.wanted else wanted
 
     @property
     def meets_rows_again(self) -> bool:
@@ -206,7 +203,7 @@ def prepared(
     near = bool(wanted & OF_K)
     task = Task(
         X=features,
-        points=Points(_measured(features, normalize), coded.codes, 1.0, len(coded.classes)),
+        points=LabelledPoints(_measured(features, normalize), coded.codes, 1.0, len(coded.classes)),
         classes=coded.classes,
         wanted=wanted,
         named=named,
@@ -268,32 +265,32 @@ def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
     pairwise = bool(wanted & PAIRWISE)
     q = n if asked is None else len(asked)
     meeting = _SAMPLE if asked is None and pairwise and n > _ALL_PAIRS else q
-    needs_index = index_bytes(task.points.X, q, task.k_largest + 2) * task.searched
 
-    def needed(way: Way, q: int, meeting: int) -> int:
+    def planned(q: int, meeting: int) -> tuple[IndexPlan, int]:
+        """How rows are searched, and the memory that everything takes."""
         # Lists, and for silhouettes sums of distances to every class.
         kept = task.bytes_kept + 32 * q * (task.k_largest + len(task.classes) * ("silhouette" in wanted))
         if "geometry" in wanted:
             kept += working_threads() * (16 * d * d + 3 * part_bytes(task.X)) + 128 * len(task.classes) * d
-        if way == "chunks":
-            return int(kept + chunking(task.points.X, q, list(task.ks.values()), task.memory - kept).needed)
-        in_index = (needs_index + bytes_in_memory(task.X) * (task.searched or pairwise)) * (way == "index")
-        return int(kept + sweep_bytes(task.points.X, meeting) * (pairwise or way == "sweep") + in_index)
+        if not task.meets_rows_again:
+            return IndexPlan("index", 0, q, task.memory, task.client), int(kept)
+        kept += sweep_bytes(task.points.X, meeting) * pairwise
+        read_once = asked is not None and (pairwise or stays_on_disk(task.X))
+        index = plan_index(
+            task.points.X, q, task.ks,
+            memory=int(task.memory - kept), client=task.client, pairs_met=pairwise, read_once=read_once,
+        )  # fmt: skip
+        return index, int(kept + index.bytes)
 
     notes: list[str] = []
-    fits = task.client is None and needed("index", q, meeting) <= task.memory
-    way: Way = "index"
-    if task.searched and not pairwise and (not fits or (asked is not None and stays_on_disk(task.X))):
-        way = "chunks"
-    elif pairwise and (asked is not None or not fits):
-        way = "sweep"
-    if way == "sweep" and asked is None:
+    index = planned(q, meeting)[0]
+    if index.kind == "sweep" and asked is None:
         if n > (_SAMPLE if task.client is None else _ALL_PAIRS):
             asked = query_rows(_SAMPLE, n, d, seed=task.seed, what="measure")
             notes.append(
                 f"{_SAMPLE:,} of {n:,} rows are sampled: "
                 + (
-                    f"an index of all takes {needs_index / 2**30:.1f} GiB of memory"
+                    f"an index of all takes {index_bytes(task.points.X, q, sum(task.ks.values())) / 2**30:.1f} GiB of memory"
                     if task.client is None
                     else "to meet all rows"
                 )
@@ -310,18 +307,19 @@ def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
         notes.append("no T1: it takes all pairs" if asked is None else f"no N1 and no T1: they take {rows}")
     q, meeting = n if asked is None else len(asked), n if sampled is None else len(sampled)
     if pairwise:
-        made_up = min(n, INTERPOLATED) * (way == "sweep" and "complexity" in wanted)
+        made_up = min(n, INTERPOLATED) * (index.kind == "sweep" and "complexity" in wanted)
         pairs = n * (n / 2 if sampled is None else meeting + made_up)
         seconds = pairs * (_PAIR + _FEATURE * d) * 1e-9 / working_threads()
         if seconds > _SLOW:
             notes.append(f"{pairs:.2g} pairs of {d} features will be met, which takes about {_duration(seconds)}")
+    index, needed = planned(q, meeting)
     check_fits(
-        needed(way, q, meeting),
+        needed,
         f"measuring {n} x {d} points",
         "use fewer queries, fewer metrics, or more memory",
         task.memory_budget,
     )
-    return Plan(asked, sampled, way, tuple(notes))
+    return Plan(asked, sampled, index, tuple(notes))
 
 
 def _duration(seconds: float) -> str:

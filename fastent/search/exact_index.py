@@ -1,12 +1,13 @@
-"""Exact search: points are sketched and cut into tiles once, then asked as often as one likes.
+"""The index in memory: points are sketched and cut into tiles once, then searched as often as needed.
 
 `fastent.kernels.search` says how a search goes. Here its parts are made: sketches, tiles and their tree, and a price list that
 decides how fine the sketches are.
 """
 
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from copy import copy
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,10 @@ from fastent.kernels.search import Found, Points, make_desk, search
 from fastent.kernels.tree import TILE, Tree, bounding_boxes, build_tree, lay_out_tiles
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import in_parallel, working_threads
+from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, Work, with_points
 from fastent.search.sketch import FINEST, Frame, take_frame
 
-__all__ = ["Asked", "ExactIndex", "Outsiders", "View", "Work", "as_compared", "index_bytes"]
+__all__ = ["ExactIndex", "PreparedQueries", "View", "as_compared", "index_bytes"]
 
 Array = NDArray[Any]
 
@@ -40,18 +42,8 @@ class Sizes(NamedTuple):
     fine: int
 
 
-# Of these, and of the whole point, a pilot picks. It searches with the first, which is best where least has to be looked at.
+# A pilot picks one of them, or the whole point. It searches with the first, which is best where few pairs have to be compared.
 _SIZES = (Sizes(16, 64), Sizes(32, 64), Sizes(32, 96), Sizes(32, 128), Sizes(48, 128))
-
-
-class Work(NamedTuple):
-    """What a search took: boxes compared, tiles visited, pairs scanned, pairs that the sketch let pass, pairs near enough."""
-
-    boxes: int
-    tiles: int
-    scanned: int
-    survivors: int
-    near: int
 
 
 class View(NamedTuple):
@@ -61,15 +53,19 @@ class View(NamedTuple):
     sizes: Sizes
 
 
-class Outsiders(NamedTuple):
-    """Queries (q, d) that stand for rows kept elsewhere: the row that each leaves out, or -1, and its class, (q,) int64."""
+class PreparedQueries(NamedTuple):
+    """Queries in tiles; the row that each leaves out, in tile order; each tile's class."""
 
-    points: Array
-    own: NDArray[np.int64]
-    codes: NDArray[np.int64]
+    points: Points
+    excluded: Array
+    classes: Array
+
+    def leaving_out(self, excluded: Array) -> "PreparedQueries":
+        """The same, but leaving out other rows, (q,) in the order of the queries."""
+        return self._replace(excluded=excluded[self.points.ids])
 
 
-class ExactIndex:
+class ExactIndex(Index):
     """Points prepared for exact search.
 
     Parameters
@@ -78,17 +74,17 @@ class ExactIndex:
         From `as_features`, and within the range of `check_range`; any dtype and memory order.
     codes : (n,) int64, optional
         Classes, from 0. Tiles then hold one class each, and a search can be confined to a query's own class or to all others.
-    unit : bool
+    unit : bool, optional, default False
         Compare rows by the angle between them: what is found are squared distances of rows of unit length, 2 (1 - cos).
-    seed : int
+    seed : int, optional, default 0
         Of the samples from which frame and sizes are taken. It cannot change what is found.
     n_queries : int, optional
-        How many will be asked, if that is known: for few, every point is looked at, in the order they have.
-    like : ExactIndex, optional
-        Of the same rows, by other classes: its sketches will do.
+        How many queries will come, if that is known: for few, every point is scanned, in the order they have.
     view : View, optional
         How an index of other rows sees points: so does this one, if it can.
     """
+
+    work: Work = Work(0, 0, 0, 0, 0)
 
     def __init__(
         self,
@@ -98,45 +94,52 @@ class ExactIndex:
         unit: bool = False,
         seed: int = 0,
         n_queries: int | None = None,
-        like: "ExactIndex | None" = None,
         view: "View | None" = None,
     ) -> None:
         n, d = X.shape
-        self._codes = np.zeros(n, np.int64) if codes is None else codes
         whole = Sizes(-(-d // 8) * 8, 0)
         once = codes is None and n_queries is not None and n_queries <= _FEW_QUERIES
         scan = once or n < _FEW_POINTS or d <= _FEW_FEATURES
-        if view is not None and not (view.sizes == whole if scan else view.frame.axes.size):
-            view = None
-        if view is not None:
+        guided = view is not None and (view.sizes == whole if scan else view.frame.axes.size > 0)
+        if view is not None and guided:
             self._frame, self.sizes = view
-        elif like is None:
+        else:
             self._frame = take_frame(X, n_axes=0 if scan else min(d, FINEST - 1), unit=unit, seed=seed)
             self.sizes = whole if scan else _SIZES[0]
-        else:
-            self._frame, self.sizes = like._frame, like.sizes
-        sketches = self._sketches(X, self.sizes) if like is None else like._known_sketches()
-
-        self._order, groups, classes = _by_class(self._codes, sketches[0])
-        left, right, tile, start, root = build_tree(sketches[0][:, :0] if once else sketches[0], self._order, groups)
-        self._root = np.full(self._codes.max() + 1, -1)  # of each class; none where it has no points
-        self._root[classes] = root
-        self._position = np.empty(n, np.int64)
-        self._position[self._order] = np.arange(n)
+        sketches = self._sketches(X, self.sizes)
+        self._cut_into_tiles(np.zeros(n, np.int64) if codes is None else codes, sketches[0], in_order=once)
         rows = self._rows(X)
         lengths = squared_lengths(rows) if unit else np.empty(0)
-
-        def arrange(sketches: list[Array]) -> None:
-            self._points = _points(start, self._order, rows, lengths, sketches, self._frame.lens.blur)
-            self._tree = Tree(left, right, tile, *bounding_boxes(left, right, tile, self._points.lower, self._points.upper))
-
-        arrange(sketches)
-        if not scan and like is None and view is None:
+        self._lay_out(rows, lengths, _taken_each(sketches, self._order))
+        if not scan and not guided:
             best = self._cheapest([*_SIZES, whole], X, np.random.default_rng(seed))
             if best != self.sizes:
                 self.sizes = best
                 del self._points  # before the next takes its room
-                arrange(self._sketches(X, best))
+                self._lay_out(rows, lengths, _taken_each(self._sketches(X, best), self._order))
+
+    def _cut_into_tiles(self, codes: Array, sketch: Array, *, in_order: bool) -> None:
+        """The order of the rows in tiles, each of one class, and the tree over these; in_order: as the rows are numbered."""
+        self._codes = codes
+        self._order, groups, classes = _by_class(codes, sketch)
+        *self._nodes, self._start, root = build_tree(sketch[:, :0] if in_order else sketch, self._order, groups)
+        self._root = np.full(codes.max() + 1, -1)  # of each class; none where it has no points
+        self._root[classes] = root
+        self._position = np.empty(len(codes), np.int64)
+        self._position[self._order] = np.arange(len(codes))
+
+    def _lay_out(self, rows: Array, lengths: Array, sketches: list[Array]) -> None:
+        """The points, from what is in tile order, and the boxes of the tree."""
+        self._points = _points(self._start, self._order, rows, lengths, sketches, self._frame.lens.blur)
+        self._tree = Tree(*self._nodes, *bounding_boxes(*self._nodes, self._points.lower, self._points.upper))
+
+    def relabelled(self, codes: NDArray[np.int64]) -> "ExactIndex":
+        other, known = copy(self), self._points
+        other._cut_into_tiles(codes, _taken(known.sketch, self._position), in_order=False)
+        at = self._position[other._order]
+        lengths = known.lengths[at] if self._frame.unit else known.lengths
+        other._lay_out(_taken(known.rows, at), lengths, [_taken(known.sketch, at), _taken(known.fine, at)])
+        return other
 
     def _rows(self, X: Array) -> Array:
         """In tile order; X itself where it is that already."""
@@ -159,97 +162,99 @@ class ExactIndex:
             return self._frame.sketches(X, *sizes)
         return [self._frame.whole(X), np.empty((len(X), 0), np.float32)]
 
-    def _known_sketches(self) -> list[Array]:
-        """Of the rows, in their order."""
-        return [_taken(each, self._position) for each in (self._points.sketch, self._points.fine)]
-
     @property
     def order(self) -> NDArray[np.int64]:
         """Row numbers tile by tile, and so class by class: near ones lie side by side. (n,) int64."""
         order: NDArray[np.int64] = self._order
         return order
 
-    def nearest(
-        self,
-        k: int,
-        queries: "Array | Outsiders | Asked | None" = None,
-        *,
-        among: Literal["all", "own class", "other classes"] = "all",
-        within: Array | None = None,
-        progress: Progress = None,
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Squared distances (q, k), ascending, and row numbers (q, k), ties by the lower; infinity and n where there are fewer.
-
-        Parameters
-        ----------
-        queries : (q,) int64, (q, d), Outsiders or Asked, optional
-            Row numbers, each left out of its own neighbours (all rows unless said); or points that are no rows.
-            Points are of the rows' own dtype, from `kernel_dtype`.
-        among : str
-            Which rows are searched; classes not with points alone.
-        within : (q,) float64, optional
-            Squared distances: what is farther is not looked for.
-        """
-        asked = self.asked(queries)
-        n_queries = len(asked.points.ids)
-        found = Found(
-            squared=np.full((n_queries, k), np.inf),
-            index=np.full((n_queries, k), len(self._order), np.int64),
-            radius=np.empty(0),
-            count=np.empty(0, np.int64),
-        )
-        if within is not None:
-            found.squared[:] = within[:, None]
-        self.work = self._search(asked, found, among, progress)
-        return found.squared, found.index
-
-    def count_nearer(self, squared: Array, queries: Array | None = None, *, progress: Progress = None) -> NDArray[np.int64]:
-        """How many rows are nearer to each query than a distance, given by its square (q,); the query itself not counted."""
-        asked = self.asked(queries)
-        found = Found(
-            squared=np.empty((0, 0)),
-            index=np.empty((0, 0), np.int64),
-            radius=np.asarray(squared, np.float64),
-            count=np.zeros(len(asked.points.ids), np.int64),
-        )
-        self.work = self._search(asked, found, "all", progress)
-        count: NDArray[np.int64] = found.count
-        return count
-
     @property
     def view(self) -> "View":
         """How it sees points."""
         return View(self._frame, self.sizes)
 
-    def asked(self, queries: "Array | Outsiders | Asked | None") -> "Asked":
-        """Queries made ready, to be asked several times; of this index, or of one that it guides."""
-        if isinstance(queries, Asked):
+    def search(
+        self,
+        wanted: Wanted,
+        queries: "IndexQueries | PreparedQueries" = None,
+        *,
+        within: Array | None = None,
+        progress: Progress = None,
+    ) -> dict[Among, NeighborLists]:
+        prepared, n = self.prepare(queries), len(self._order)
+        self.work = Work(0, 0, 0, 0, 0)
+        lists = {}
+        for among, k in wanted.items():
+            n_queries = len(prepared.excluded)
+            found = Found(
+                squared=np.full((n_queries, k), np.inf),
+                index=np.full((n_queries, k), n, np.int64),
+                radius=np.empty(0),
+                count=np.empty(0, np.int64),
+            )
+            if within is not None:
+                found.squared[:] = within[:, None]
+            self._traverse(prepared, found, among, progress)
+            if within is not None:
+                found.squared[found.index == n] = np.inf
+            lists[among] = NeighborLists(found.squared, found.index)
+        return lists
+
+    def nearest(
+        self,
+        k: int,
+        queries: "IndexQueries | PreparedQueries" = None,
+        *,
+        among: Among = "all",
+        within: Array | None = None,
+        progress: Progress = None,
+    ) -> NeighborLists:
+        return self.search({among: k}, queries, within=within, progress=progress)[among]
+
+    def count_nearer(
+        self, squared: NDArray[np.float64], queries: "IndexQueries | PreparedQueries" = None, *, progress: Progress = None
+    ) -> NDArray[np.int64]:
+        prepared = self.prepare(queries)
+        found = Found(
+            squared=np.empty((0, 0)),
+            index=np.empty((0, 0), np.int64),
+            radius=np.asarray(squared, np.float64),
+            count=np.zeros(len(prepared.excluded), np.int64),
+        )
+        self.work = Work(0, 0, 0, 0, 0)
+        self._traverse(prepared, found, "all", progress)
+        count: NDArray[np.int64] = found.count
+        return count
+
+    def prepare(self, queries: "IndexQueries | PreparedQueries") -> PreparedQueries:
+        """Queries made ready for several searches, of this index or of one that it guides."""
+        if isinstance(queries, PreparedQueries):
             return queries
-        if queries is None:
-            return Asked(self._points, self._points.ids, self._codes[self._order[self._points.start[:-1]]])
-        known = self._points
-        if not isinstance(queries, Outsiders) and queries.ndim == 1:
-            at = self._position[queries]
-            sketches, rows, own, codes = [known.sketch[at], known.fine[at]], known.rows[at], queries, self._codes[queries]
-            lengths = known.lengths[at] if self._frame.unit else known.lengths
-        else:
-            if not isinstance(queries, Outsiders):
-                queries = Outsiders(queries, np.full(len(queries), -1), np.zeros(len(queries), np.int64))
-            points, own, codes = queries
+        known, queries, unit = self._points, with_points(queries), self._frame.unit
+        if queries is None or (
+            not isinstance(queries, ExternalQueries) and np.array_equal(queries, np.arange(len(self._order)))
+        ):
+            return PreparedQueries(known, known.ids, self._codes[self._order[known.start[:-1]]])
+        if isinstance(queries, ExternalQueries):
+            points, excluded, codes = queries
             sketches = self._sketches(points, self.sizes)
-            rows = np.concatenate([as_compared(block, self._frame.unit) for _, block in row_blocks(points)])
+            rows = np.concatenate([as_compared(block, unit) for _, block in row_blocks(points)])
             rows = rows.astype(known.rows.dtype, copy=False)
-            lengths = squared_lengths(rows) if self._frame.unit else known.lengths
+            lengths = squared_lengths(rows) if unit else known.lengths
+        else:
+            at = self._position[queries]
+            sketches, rows, excluded, codes = [known.sketch[at], known.fine[at]], known.rows[at], queries, self._codes[queries]
+            lengths = known.lengths[at] if unit else known.lengths
         order, groups, _ = _by_class(codes, sketches[0])
         start = _pieces(build_tree(sketches[0], order, groups)[3])
-        lengths = lengths[order] if self._frame.unit else lengths
-        points_in_tiles = _points(start, order, rows[order], lengths, sketches, self._frame.lens.blur)
-        return Asked(points_in_tiles, own[order], codes[order[start[:-1]]])
+        lengths = lengths[order] if unit else lengths
+        tiled = _points(start, order, rows[order], lengths, _taken_each(sketches, order), self._frame.lens.blur)
+        return PreparedQueries(tiled, excluded[order], codes[order[start[:-1]]])
 
-    def _search(self, asked: "Asked", found: Found, among: str, progress: Progress) -> Work:
-        n_tiles = len(asked.classes)
-        known = asked.classes < len(self._root)
-        roots = np.where(known, self._root[np.where(known, asked.classes, 0)], -1)
+    def _traverse(self, queries: PreparedQueries, found: Found, among: Among, progress: Progress) -> None:
+        n_tiles = len(queries.classes)
+        known = queries.classes < len(self._root)
+        roots = np.where(known, self._root[np.where(known, queries.classes, 0)], -1)
         entry = roots if among == "own class" else np.zeros(n_tiles, np.int64)
         barred = roots if among == "other classes" else np.full(n_tiles, -1)
         enter = np.flatnonzero(entry >= 0)
@@ -258,7 +263,7 @@ class ExactIndex:
         def look_up(tiles: Array) -> tuple[int, Array]:
             desk = make_desk(self._points.sketch.shape[1])
             points, lens = self._points, self._frame.lens
-            search(points, self._tree, asked.points, asked.own, entry, barred, tiles, lens, found, stop, desk)
+            search(points, self._tree, queries.points, queries.excluded, entry, barred, tiles, lens, found, stop, desk)
             return len(tiles), desk.work
 
         threads = working_threads()
@@ -280,20 +285,20 @@ class ExactIndex:
                     n_done, its_work = batch.result()
                     done, work = done + n_done, work + its_work
                 report(done, "")
-        boxes, tiles, met, survivors, near = work.tolist()
-        return Work(boxes, tiles, met * TILE, survivors, near)
+        work[2] *= TILE  # queries that met a tile have met all of its points
+        self.work = Work(*(np.array(self.work) + work).tolist())
 
     def _cheapest(self, choices: list[Sizes], X: Array, generator: np.random.Generator) -> Sizes:
-        """Price every size of sketch on a sample of pairs, at the distances to which some queries really have to look."""
+        """Price every size of sketch on a sample of pairs, at the distances within which some queries really have to search."""
         n, d = X.shape
         queries = generator.choice(n, min(_PILOT_QUERIES, n), replace=False)
         points = np.sort(generator.choice(n, min(_PILOT_POINTS, n), replace=False))
         k = min(_PILOT_K, n - 1)
-        reach = (np.sqrt(self.nearest(k, queries)[0][:, -1:]) * self._frame.scale) ** 2
+        radius = (np.sqrt(self.nearest(k, queries).squared[:, -1:]) * self._frame.scale) ** 2
         scanned = self.work.scanned / (len(queries) * n)
         sizes = sorted({size for each in choices if each.fine for size in each})
         passed = {
-            size: float(((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T <= reach).mean())
+            size: float(((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T <= radius).mean())
             for size, a, b in zip(
                 sizes, self._frame.sketches(X[queries], *sizes), self._frame.sketches(X[points], *sizes), strict=True
             )
@@ -309,18 +314,6 @@ class ExactIndex:
         return min(choices, key=price)
 
 
-class Asked(NamedTuple):
-    """Queries in tiles; the row that each leaves out, in tile order; each tile's class."""
-
-    points: Points
-    own: Array
-    classes: Array
-
-    def leaving_out(self, own: Array) -> "Asked":
-        """The same, but leaving out other rows, (q,) in the order of the queries."""
-        return self._replace(own=own[self.points.ids])
-
-
 def as_compared(rows: Array, unit: bool) -> Array:
     """Rows from which distances are taken: as they are; for angles, of a length whose square double precision can hold."""
     if not unit or rows.dtype == np.float32:
@@ -330,9 +323,8 @@ def as_compared(rows: Array, unit: bool) -> Array:
 
 
 def _points(start: Array, order: Array, rows: Array, lengths: Array, sketches: list[Array], blur: float) -> Points:
-    """Points from rows that are in tile order, and sketches that are not, which are let go as they are used."""
-    fine = _taken(sketches.pop(), order)
-    sketch = _taken(sketches.pop(), order)
+    """Points from rows and sketches, plain and finer, that are in tile order."""
+    sketch, fine = sketches
     tiled, norms, centre, lower, upper, blurs = lay_out_tiles(sketch, start, blur)
     return Points(start, order, rows, lengths, sketch, fine, tiled, norms, centre, lower, upper, blurs)
 
@@ -341,6 +333,11 @@ def _pieces(start: Array) -> Array:
     """Tiles cut smaller where they are too few to keep all threads at work."""
     width = min(TILE, max(QUERIES, -(-int(start[-1]) // (4 * working_threads()))))
     return np.unique(np.concatenate([start, *(np.arange(a, b, width) for a, b in pairwise(start))]))
+
+
+def _taken_each(arrays: list[Array], order: Array) -> list[Array]:
+    """Each array[order]; the arrays are let go one by one."""
+    return [_taken(arrays.pop(0), order) for _ in range(len(arrays))]
 
 
 def _taken(array: Array, order: Array) -> Array:
@@ -380,11 +377,11 @@ def _neighbouring(classes: Array, means: Array) -> Array:
 
 
 def index_bytes(X: Any, q: int, k: int) -> int:
-    """Memory that an index of X and a search for the k nearest of q queries take at most, X itself not counted.
+    """Memory that an index of X and a search for the k nearest rows of q queries take at most, X itself not counted.
 
     For each row: the row itself in tile order; its sketch and its finer one, one of them twice while it is put in order, or
-    the whole point twice; 104 bytes of numbers, boxes and norms. The same for each query, if these are not all rows. Beside
-    that the queries' lists, in double precision and as returned.
+    the whole point twice; 104 bytes of numbers, boxes and norms. The same for each query, if these are not all rows. In
+    addition the queries' lists, in double precision and as returned.
     """
     n, d = X.shape
     whole = -(-d // 8) * 8

@@ -19,7 +19,7 @@ from fastent.search.backends import PROPOSERS, chosen_options, propose
 from fastent.search.neighbor_lists import checked_lists, checked_recall, checked_resolution
 
 if TYPE_CHECKING:
-    from fastent.search.exact_index import Work
+    from fastent.search.index import Index, NeighborLists, Work
 
 __all__ = ["Neighbors", "exact_neighbors", "label_codes", "neighbors", "search_distances"]
 
@@ -193,16 +193,16 @@ def neighbors(
     choice("method", method, ("auto", "exact", *PROPOSERS))
     seed = whole_number("seed", seed, minimum=0)
     features = as_shared_source(as_features(X), client)
-    asked = as_queries(queries, *features.shape, seed=seed)
-    most = len(features) - (asked.rows is not None)
+    checked = as_queries(queries, *features.shape, seed=seed)
+    most = len(features) - (checked.rows is not None)
     if not most:
         raise FastentError("X has one row, which has no neighbours: pass more rows")
     k = whole_number("k", k, minimum=1, maximum=most)
     unit = metric == "cosine"
-    check_range(features, asked.points, unit=unit, client=client)
-    if asked.points is not None:
-        features, points = as_wide(features, asked.points)
-        asked = Queries(None, points)
+    check_range(features, checked.points, unit=unit, client=client)
+    if checked.points is not None:
+        features, points = as_wide(features, checked.points)
+        checked = Queries(None, points)
     if method == "auto":
         method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
     if device is not None and not isinstance(device, str) and type(device).__name__ != "device":
@@ -213,7 +213,7 @@ def neighbors(
         options["device"] = str(X.device)
     if client is not None and method != "exact":
         raise FastentError(f"client= is for method='exact', not {method!r}: leave one of the two out")
-    task = _Task(features, asked, k, unit, method, seed, options, progress, client)
+    task = _Task(features, checked, k, unit, method, seed, options, progress, client)
     return (_exact if method == "exact" else _proposed)(task, memory_budget)
 
 
@@ -237,7 +237,7 @@ class _Task(NamedTuple):
     """What is to be searched, checked."""
 
     X: Array
-    asked: Queries
+    queries: Queries
     k: int
     unit: bool
     method: str
@@ -246,80 +246,83 @@ class _Task(NamedTuple):
     progress: Progress
     client: Any
 
-    def check_fits(self, needed: int, budget: int | str | None) -> None:
+    def build_index(self, n_queries: int, budget: int | str | None) -> "Index":
+        from fastent.search.planner import plan_index
+
+        plan = plan_index(self.X, n_queries, {"all": self.k}, memory=budget_bytes(budget), client=self.client)
+        return plan.build(self.X, unit=self.unit, seed=self.seed)
+
+    def in_memory(self, budget: int | str | None) -> Array:
+        """The rows, if there is room for what other libraries take."""
         n, d = self.X.shape
-        what = f"the {self.method} search for {self.k} neighbours of {len(self.asked)} queries among {n} x {d} points"
-        check_fits(needed, what, "use fewer queries, or method='exact', which takes the rows chunk by chunk", budget)
+        check_fits(
+            16 * n * d + len(self.queries) * (24 * (self.k + _SPARE) + 16 * d),
+            f"the {self.method} search for {self.k} neighbours of {len(self.queries)} queries among {n} x {d} points",
+            "use fewer queries, or method='exact', which takes the rows chunk by chunk",
+            budget,
+        )
+        return in_memory(self.X)
 
     def finished(self, squared: NDArray[np.float64], found: NDArray[np.int64], recall: float, work: Any = None) -> Neighbors:
         distances = search_distances(squared, self.unit).astype(np.float32)
         return Neighbors._of_search(
             indices=found,
             distances=distances,
-            queries=self.asked.rows,
+            queries=self.queries.rows,
             n=len(self.X),
             method=self.method,
             recall=recall,
             work=work,
             metric="cosine" if self.unit else "euclidean",
-            resolution=None if self.unit else resolution_of(self.X, self.asked.rows, self.asked.points),
+            resolution=None if self.unit else resolution_of(self.X, self.queries.rows, self.queries.points),
         )
 
 
 def _exact(task: _Task, budget: int | str | None) -> Neighbors:
-    from fastent.search.exact_index import ExactIndex
-    from fastent.search.out_of_core import fits, nearest_by_chunks
-
-    queries: Any = task.asked.points if task.asked.rows is None else task.asked.rows
-    memory = budget_bytes(budget)
-    if task.client is not None or not fits(task.X, len(task.asked), task.k, memory):
-        by_chunks = nearest_by_chunks(
-            task.X, queries, {"all": task.k},
-            unit=task.unit, memory=memory, progress=task.progress, client=task.client,
-        )  # fmt: skip
-        return task.finished(*by_chunks["all"], 1.0)
-    X = in_memory(task.X)
-    index = ExactIndex(X, unit=task.unit, seed=task.seed, n_queries=len(task.asked))
-    if task.asked.rows is not None and np.array_equal(task.asked.rows, np.arange(len(task.X))):
-        queries = None  # all rows in their order, as the index has them in tiles already
-    squared, found = index.nearest(task.k, queries, progress=task.progress)
+    index = task.build_index(len(task.queries), budget)
+    squared, found = index.nearest(task.k, task.queries.given, progress=task.progress)
     return task.finished(squared, found, 1.0, index.work)
 
 
 def _proposed(task: _Task, budget: int | str | None) -> Neighbors:
     """Candidates from another library, ranked again; what it may have missed is searched for, or estimated on a sample."""
+    task = task._replace(X=task.in_memory(budget))
+    squared, found, doubtful, complete = _ranked(task)
+
+    def searched(some: Array) -> NeighborLists:
+        return task.build_index(len(some), budget).nearest(task.k, task.queries.given[some], progress=task.progress)
+
+    if len(doubtful):
+        squared[doubtful], found[doubtful] = searched(doubtful)
+    if complete:
+        return task.finished(squared, found, 1.0)
+    q = len(task.queries)
+    sample = np.sort(np.random.default_rng(task.seed).choice(q, min(_RECALL_QUERIES, q), replace=False))
+    recall = (squared[sample] <= searched(sample).squared[:, -1:] * _DOUBLE).mean()
+    return task.finished(squared, found, float(recall))
+
+
+def _ranked(task: _Task) -> tuple[Array, Array, NDArray[np.int64], bool]:
+    """Lists of what another library proposes; which of them may miss something; whether the others miss nothing."""
     from fastent.kernels.distance import squared_lengths
     from fastent.kernels.search import rank_candidates
-    from fastent.search.exact_index import ExactIndex, as_compared
+    from fastent.search.exact_index import as_compared
     from fastent.search.sketch import take_frame
 
-    (n, d), asked, k = task.X.shape, task.asked, task.k
-    task.check_fits(16 * n * d + len(asked) * (24 * (k + _SPARE) + 16 * d), budget)
-    X = in_memory(task.X)
+    X, queries, k = task.X, task.queries, task.k
     frame = take_frame(X, n_axes=0, unit=task.unit, seed=task.seed)
-    points = X[asked.rows] if asked.points is None else asked.points
-    own = np.full(len(asked), -1) if asked.rows is None else asked.rows
-    wanted = min(k + _SPARE + 1, n)
+    points = X[queries.rows] if queries.points is None else queries.points
+    excluded = np.full(len(queries), -1) if queries.rows is None else queries.rows
+    wanted = min(k + _SPARE + 1, len(X))
     proposed, beyond = propose(task.method, frame.whole(X, 1), frame.whole(points, 1), wanted, task.seed, task.options)
     compared = [joined([as_compared(block, task.unit) for _, block in row_blocks(some)]) for some in (X, points)]
     lengths = [squared_lengths(some) if task.unit else np.empty(0) for some in compared]
-    squared, found = rank_candidates(compared[0], lengths[0], compared[1], lengths[1], own, proposed, k, task.unit)
-
-    def searched(some: Array) -> tuple[Array, Array]:
-        index = ExactIndex(X, unit=task.unit, seed=task.seed, n_queries=len(some))
-        return index.nearest(k, points[some] if asked.rows is None else own[some])
-
-    open_to_doubt = np.isinf(squared[:, -1])  # an index that looks into few places may come back with fewer than k
-    if beyond is not None and wanted < n:
+    squared, found = rank_candidates(compared[0], lengths[0], compared[1], lengths[1], excluded, proposed, k, task.unit)
+    doubtful = np.isinf(squared[:, -1])  # an index that searches few places may come back with fewer than k
+    if beyond is not None and wanted < len(X):
         lens = frame.lens
-        open_to_doubt |= ~(np.sqrt(squared[:, -1]) * (lens.scale * _DOUBLE) + lens.slack < beyond)
-    doubtful = np.flatnonzero(open_to_doubt)
-    if len(doubtful):
-        squared[doubtful], found[doubtful] = searched(doubtful)
-    if beyond is not None:
-        return task.finished(squared, found, 1.0)
-    sample = np.sort(np.random.default_rng(task.seed).choice(len(points), min(_RECALL_QUERIES, len(points)), replace=False))
-    return task.finished(squared, found, float((squared[sample] <= searched(sample)[0][:, -1:] * _DOUBLE).mean()))
+        doubtful |= ~(np.sqrt(squared[:, -1]) * (lens.scale * _DOUBLE) + lens.slack < beyond)
+    return squared, found, np.flatnonzero(doubtful), beyond is not None
 
 
 def exact_neighbors(

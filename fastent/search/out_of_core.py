@@ -1,180 +1,159 @@
 """Exact neighbours among rows that come chunk by chunk, so that neither they nor an index of them must fit in memory.
 
-    rows, in their order ---- a chunk ---- an index of it ---- asked by every query, no farther than it still looks
+    rows, in their order ---- a chunk ---- an index of it ---- searched for every query, no farther than its list still reaches
                                 the next chunk is read meanwhile
 
 A pair's distance does not depend on the chunk it is met in, and lists keep the nearest with ties by the lower row number:
 what is found is what one index of all rows finds, to the bit.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import bytes_in_memory, kernel_dtype
+from fastent.arrays.validation import kernel_dtype
 from fastent.io.result_cache import PartialResult
 from fastent.io.sources import blocks_ahead
 from fastent.runtime.cluster import map_on_cluster, n_threads
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, interruptible, reporting
-from fastent.search.exact_index import Asked, ExactIndex, Outsiders, View, index_bytes
-from fastent.search.top_k import Among
+from fastent.search.exact_index import ExactIndex, PreparedQueries, View, index_bytes
+from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, merged, with_points
 
-__all__ = ["Chunking", "NearestSoFar", "chunking", "fits", "nearest_by_chunks", "nearest_of"]
+__all__ = ["ChunkedIndex", "Chunking", "NearestSoFar", "chunking"]
 
 Array = NDArray[Any]
-Found = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 # Fewer rows are no chunk worth an index, more bring nothing.
 _LEAST, _MOST = 4096, 1 << 20
-# Before chunks are given to workers, queries look at so many rows, to know how far they need not look.
+# Before chunks are given to workers, queries search so many rows, to know how far they need not search.
 _SAMPLED = 4096
 
 
 class NearestSoFar:
-    """The nearest rows of some queries among all rows that were shown so far.
+    """The nearest rows of some queries among all rows that were shown so far: for rows that come only once.
 
     Parameters
     ----------
-    points : (q, d)
-        The queries.
-    own : (q,) int64
-        The row that each of them is, left out of its lists; -1 for none.
-    k : int, or one for each of `among`
-    codes : (q,) int64, optional
-        Their classes, from 0.
-    among : "all", "own class", "other classes", or several of these
-        Which rows are entered; the latter two take codes.
-    unit : bool
+    queries : ExternalQueries
+        The rows that they leave out, by their numbers among all rows.
+    wanted : dict
+        The length of each list.
+    unit : bool, optional, default False
         Search among the rows scaled to unit length.
     """
 
-    def __init__(
-        self,
-        points: Array,
-        own: NDArray[np.int64],
-        k: int | Sequence[int],
-        codes: NDArray[np.int64] | None = None,
-        among: Among | Sequence[Among] = "all",
-        *,
-        unit: bool = False,
-    ) -> None:
-        wanted: Sequence[Among] = (among,) if isinstance(among, str) else among
-        self._ks = dict(zip(wanted, [k] * len(wanted) if isinstance(k, int) else k, strict=True))
-        self._points, self._own, self._unit = points, own, unit
-        self._codes = codes
-        self._squared = {each: np.full((len(points), k), np.inf) for each, k in self._ks.items()}
-        self._index = {each: np.zeros((len(points), k), np.int64) for each, k in self._ks.items()}
-        self._within = {each: np.full(len(points), np.inf) for each in self._ks}
+    def __init__(self, queries: ExternalQueries, wanted: Wanted, *, unit: bool = False) -> None:
+        self._queries, self._wanted, self._unit = queries, wanted, unit
+        q = len(queries.points)
+        self._lists = {each: NeighborLists(np.full((q, k), np.inf), np.zeros((q, k), np.int64)) for each, k in wanted.items()}
+        self._within = {each: np.full(q, np.inf) for each in wanted}
         # The next index sees points as the last one did, so that queries need not be made ready again.
         self._view: View | None = None
-        self._asked: Asked | None = None
+        self._prepared: PreparedQueries | None = None
         self.n_seen = 0
 
     def update(self, rows: Array, start: int, codes: NDArray[np.int64] | None = None) -> None:
-        """Show the rows start..start + m, (m, d), with their classes (m,) if queries have classes."""
-        by_class = self._codes is not None and set(self._ks) != {"all"}
-        n_queries = None if by_class else len(self._points)
+        """Show the rows start..start + m, (m, d), with their classes (m,) if lists of a class are wanted."""
+        by_class = set(self._wanted) != {"all"}
+        n_queries = None if by_class else len(self._queries.points)
         index = ExactIndex(rows, codes=codes if by_class else None, unit=self._unit, n_queries=n_queries, view=self._view)
-        own = np.where((self._own >= start) & (self._own < start + len(rows)), self._own - start, -1)
-        if self._asked is None or self._view is None or self._view.frame is not index.view.frame:
-            query_codes = self._codes if by_class and self._codes is not None else np.zeros(len(own), np.int64)
-            self._asked = index.asked(Outsiders(self._points, own, query_codes))
-        asked = self._asked.leaving_out(own)
-        self._view = index.view
-        for among, k in self._ks.items():
-            within = np.minimum(self._squared[among][:, -1], self._within[among])
-            squared, found = index.nearest(k, asked, among=among, within=within)
-            squared[found == len(rows)] = np.inf  # what the list was confined to
-            self._enter(among, squared, found + start)
+        prepared = self._among_rows(index, start, len(rows))
+        for among, k in self._wanted.items():
+            within = np.minimum(self._lists[among].squared[:, -1], self._within[among])
+            squared, found = index.nearest(k, prepared, among=among, within=within)
+            self._enter(among, NeighborLists(squared, found + start))
         self.n_seen = max(self.n_seen, start + len(rows))
 
-    def _enter(self, among: Among, squared: Array, index: Array) -> None:
-        known = self._squared[among], self._index[among]
-        self._squared[among], self._index[among] = nearest_of([known, (squared, index)])
+    def count_nearer(self, rows: Array, start: int, squared: NDArray[np.float64]) -> NDArray[np.int64]:
+        """How many of the rows start..start + m are nearer to each query than a distance, given by its square (q,)."""
+        index = ExactIndex(rows, unit=self._unit, n_queries=len(squared), view=self._view)
+        return index.count_nearer(squared, self._among_rows(index, start, len(rows)))
+
+    def _among_rows(self, index: ExactIndex, start: int, m: int) -> PreparedQueries:
+        """The queries, ready for an index of the rows start..start + m."""
+        excluded = self._queries.excluded
+        excluded = np.where((excluded >= start) & (excluded < start + m), excluded - start, -1)
+        if self._prepared is None or self._view is None or self._view.frame is not index.view.frame:
+            by_class = set(self._wanted) != {"all"}
+            codes = self._queries.codes if by_class else np.zeros(len(excluded), np.int64)
+            self._prepared = index.prepare(ExternalQueries(self._queries.points, excluded, codes))
+        self._view = index.view
+        return self._prepared.leaving_out(excluded)
+
+    def _enter(self, among: Among, lists: NeighborLists) -> None:
+        self._lists[among] = merged([self._lists[among], lists])
 
     def confined(self, rows: Array, numbers: NDArray[np.int64], codes: NDArray[np.int64] | None) -> "NearestSoFar":
-        """The same queries, which have found nothing but need look no farther than they would among some rows, by number."""
+        """The same queries, which have found nothing but need search no farther than among some rows, given by number."""
         other, sample = self.afresh(), self.afresh()
-        place = np.searchsorted(numbers, self._own)
+        place = np.searchsorted(numbers, self._queries.excluded)
         place[place == len(numbers)] = 0
-        sample._own = np.where(numbers[place] == self._own, place, -1)
+        excluded = np.where(numbers[place] == self._queries.excluded, place, -1)
+        sample._queries = self._queries._replace(excluded=excluded)
         sample.update(rows, 0, codes)
         other._within = {
-            each: np.minimum(squared[:, -1], self._squared[each][:, -1]) for each, squared in sample._squared.items()
+            each: np.minimum(lists.squared[:, -1], self._lists[each].squared[:, -1]) for each, lists in sample._lists.items()
         }
         return other
 
     def afresh(self) -> "NearestSoFar":
-        """The same queries, which look as far as these did at first and have found nothing."""
-        other = NearestSoFar(self._points, self._own, list(self._ks.values()), self._codes, list(self._ks), unit=self._unit)
+        """The same queries, which search as far as these did at first and have found nothing."""
+        other = NearestSoFar(self._queries, self._wanted, unit=self._unit)
         other._within = self._within
         return other
 
     def join(self, state: dict[str, Array]) -> None:
         """Enter what the same queries found among other rows, from their `state_dict`."""
-        for each in self._ks:
-            self._enter(each, state[f"squared/{each}"], state[f"index/{each}"])
+        for each in self._wanted:
+            self._enter(each, NeighborLists(state[f"squared/{each}"], state[f"index/{each}"]))
         self.n_seen = max(self.n_seen, int(state["n_seen"]))
 
-    def found(self, among: Among | None = None) -> Found:
-        """Squared distances (q, k), ascending, and row numbers (q, k), ties by the lower; infinity and `n_seen` where there are
-        fewer. Of the first of `among` unless said."""
-        each = next(iter(self._ks)) if among is None else among
-        squared = self._squared[each].copy()
-        return squared, np.where(np.isinf(squared), self.n_seen, self._index[each])
+    def found(self) -> dict[Among, NeighborLists]:
+        """The lists; where there are fewer rows, infinity and `n_seen`."""
+        return {
+            each: NeighborLists(squared.copy(), np.where(np.isinf(squared), self.n_seen, indices))
+            for each, (squared, indices) in self._lists.items()
+        }
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of everything that `update` changes, as plain arrays."""
-        lists = {f"{kind}/{each}": lists[each].copy() for each in self._ks for kind, lists in self._lists()}
-        return lists | {"n_seen": np.array(self.n_seen)}
+        return _as_state(self._lists) | {"n_seen": np.array(self.n_seen)}
 
     def load_state_dict(self, state: dict[str, Array]) -> None:
         """Go on from a `state_dict` of the same queries."""
-        for kind, lists in self._lists():
-            for each in self._ks:
-                lists[each] = np.array(state[f"{kind}/{each}"])
+        for each in self._lists:
+            self._lists[each] = NeighborLists(np.array(state[f"squared/{each}"]), np.array(state[f"index/{each}"]))
         self.n_seen = int(state["n_seen"])
 
-    def _lists(self) -> tuple[tuple[str, dict[Among, Array]], tuple[str, dict[Among, Array]]]:
-        return ("squared", self._squared), ("index", self._index)
 
-
-def fits(X: Array, q: int, k: int, memory: int) -> bool:
-    """Whether one index of all rows does: with its queries, and with the rows themselves if these lie elsewhere."""
-    return index_bytes(X, q, k) + bytes_in_memory(X) <= memory
-
-
-def nearest_of(lists: Sequence[Found]) -> Found:
-    """The k nearest among several lists (q, k) of the same queries: ascending, ties by the lower row number."""
-    k = lists[0][0].shape[1]
-    squared = np.concatenate([each for each, _ in lists], axis=1)
-    index = np.concatenate([each for _, each in lists], axis=1)
-    order = np.lexsort((index, squared))[:, :k]
-    return np.take_along_axis(squared, order, 1), np.take_along_axis(index, order, 1)
+def _as_state(lists: dict[Among, NeighborLists]) -> dict[str, Array]:
+    squared = {f"squared/{each}": found.squared.copy() for each, found in lists.items()}
+    return squared | {f"index/{each}": found.indices.copy() for each, found in lists.items()}
 
 
 class Chunking(NamedTuple):
-    """How many rows are indexed at a time, how many queries ask them, and what that takes in bytes."""
+    """How many rows are indexed at a time, how many queries search them, and what that takes in bytes."""
 
     rows: int
     queries: int
     needed: int
 
 
-def chunking(X: Array, q: int, ks: Sequence[int], memory: int, *, pieces: int = 1) -> Chunking:
+def chunking(X: Array, q: int, wanted: Wanted, memory: float, client: Any = None) -> Chunking:
     """The largest chunks for which `memory` will do, at least so many; no smaller than the smallest, whatever these take."""
     n, d = X.shape
-    lists = sum(64 * k for k in ks) * q
+    pieces = 1 if client is None else 2 * n_threads(client)
+    lists = 64 * sum(wanted.values()) * q
 
     def needed(rows: int, queries: int) -> int:
         raw = 2 * rows * d * (kernel_dtype(X).itemsize + X.dtype.itemsize) // 2
-        asked = queries * d * kernel_dtype(X).itemsize
-        # Beside lists, which all queries have: an index of the chunk, these queries in its tiles; two chunks as they are read.
-        return int(lists + raw + asked + index_bytes(_Like((rows, d), X.dtype), queries, max(ks)))
+        as_given = queries * d * kernel_dtype(X).itemsize
+        # Lists, which all queries have; an index of the chunk, these queries in its tiles; two chunks as they are read.
+        return int(lists + raw + as_given + index_bytes(_Like((rows, d), X.dtype), queries, max(wanted.values())))
 
     least = min(n, _LEAST)
     most = max(least, min(_MOST, -(-n // pieces)))
@@ -201,95 +180,135 @@ class _Like(NamedTuple):
     dtype: np.dtype[Any]
 
 
-def nearest_by_chunks(
-    X: Array,
-    rows: NDArray[np.int64] | Array,
-    wanted: dict[Among, int],
-    *,
-    codes: NDArray[np.int64] | None = None,
-    unit: bool = False,
-    memory: int,
-    progress: Progress = None,
-    unfinished: PartialResult | None = None,
-    client: Any = None,
-) -> dict[Among, Found]:
-    """What `ExactIndex.nearest` finds, for X that need not fit in memory.
+class ChunkedIndex(Index):
+    """Rows that need not fit in memory: each search indexes a chunk after the other.
 
     Parameters
     ----------
     X : (n, d)
         An array, a memory map or a source; read once for every block of queries, a chunk ahead.
-    rows : (q,) int64, or (q, d)
-        Row numbers, or points that are no rows.
-    wanted : dict
-        How many neighbours among which rows.
     codes : (n,) int64, optional
-        Classes of the rows, for the others than "all".
+        Classes of the rows, for the other lists than "all".
+    unit : bool, optional, default False
+        As for `ExactIndex`.
     memory : int
         Bytes that may be used, by each worker if there are any.
     unfinished : PartialResult, optional
-        Where lists are kept on the way, and taken up from.
+        Where `search` keeps its lists, and from where it goes on.
     client : distributed.Client, optional
         Whose workers take a chunk each.
     """
-    n, q = len(X), len(rows)
-    plan = chunking(X, q, list(wanted.values()), memory, pieces=1 if client is None else 2 * n_threads(client))
-    check_fits(
-        plan.needed, f"the search of {q} queries among {n} x {X.shape[1]} points, {plan.rows} rows at a time,",
-        "use fewer queries or a larger memory_budget", memory,
-    )  # fmt: skip
-    found = {each: (np.full((q, k), np.inf), np.full((q, k), n, np.int64)) for each, k in wanted.items()}
-    finished = {f"{name}/{each}": lists[i] for each, lists in found.items() for i, name in enumerate(("squared", "index"))}
-    unfinished = PartialResult() if unfinished is None else unfinished
-    kept = unfinished.kept()
-    begin = first_row = 0
-    if kept is not None:
-        begin, first_row = int(kept["query"]), int(kept["row"])
-        for name, lists in finished.items():
-            lists[:] = kept[f"finished/{name}"]
 
-    with interruptible() as interrupted, reporting(progress, "neighbours", q * n) as report:
-        while begin < q:
-            size = plan.queries if kept is None else len(kept[f"index/{next(iter(wanted))}"])
-            here = slice(begin, min(begin + size, q))
-            near = _asking(X, rows[here], wanted, codes, unit)
-            if kept is not None:
-                near.load_state_dict(kept)
-            for seen in _showing(near, X, codes, range(first_row, n, plan.rows), client):
-                report(begin * n + (here.stop - begin) * seen, "")
-                if unfinished.due or seen == n:
-                    done = {f"finished/{name}": lists for name, lists in finished.items()}
-                    unfinished.keep(near.state_dict() | done | {"query": np.array(begin), "row": np.array(seen)})
-                if interrupted():
-                    raise KeyboardInterrupt
-            for each, (squared, index) in found.items():
-                squared[here], index[here] = near.found(each)
-            begin, first_row, kept = here.stop, 0, None
-    return found
+    def __init__(
+        self,
+        X: Array,
+        *,
+        codes: NDArray[np.int64] | None = None,
+        unit: bool = False,
+        memory: float,
+        unfinished: PartialResult | None = None,
+        client: Any = None,
+    ) -> None:
+        self._X, self._codes, self._unit = X, codes, unit
+        self._memory, self._client = memory, client
+        self._unfinished = PartialResult() if unfinished is None else unfinished
 
+    @property
+    def order(self) -> NDArray[np.int64]:
+        return np.arange(len(self._X)) if self._codes is None else np.argsort(self._codes, kind="stable")
 
-def _asking(X: Array, rows: Array, wanted: dict[Among, int], codes: Array | None, unit: bool) -> NearestSoFar:
-    numbered = rows.ndim == 1
-    points = (X[rows] if numbered else rows[:]).astype(kernel_dtype(X), copy=False)
-    own = rows if numbered else np.full(len(rows), -1)
-    query_codes = None if codes is None else codes[rows]
-    return NearestSoFar(points, own, list(wanted.values()), query_codes, list(wanted), unit=unit)
+    def relabelled(self, codes: NDArray[np.int64]) -> "ChunkedIndex":
+        return ChunkedIndex(self._X, codes=codes, unit=self._unit, memory=self._memory, client=self._client)
 
+    def search(
+        self, wanted: Wanted, queries: IndexQueries = None, *, within: Array | None = None, progress: Progress = None
+    ) -> dict[Among, NeighborLists]:
+        n, numbers = len(self._X), self._numbered(queries)
+        q = len(numbers.points if isinstance(numbers, ExternalQueries) else numbers)
+        plan = self._planned(q, wanted)
+        found = {each: NeighborLists(np.full((q, k), np.inf), np.full((q, k), n, np.int64)) for each, k in wanted.items()}
+        kept = self._unfinished.kept()
+        begin = first_row = 0
+        if kept is not None:
+            begin, first_row = int(kept["query"]), int(kept["row"])
+            for each, lists in found.items():
+                lists.squared[:], lists.indices[:] = kept[f"finished/squared/{each}"], kept[f"finished/index/{each}"]
 
-def _showing(near: NearestSoFar, X: Array, codes: Array | None, starts: range, client: Any) -> Iterator[int]:
-    """Show chunk after chunk; yield how many rows were shown."""
-    bounds = [(start, min(start + starts.step, len(X))) for start in starts]
-    if client is None:
-        for start, chunk in blocks_ahead(lambda start, stop: np.array(X[start:stop]), bounds):
-            near.update(chunk, start, None if codes is None else codes[start : start + len(chunk)])
-            yield start + len(chunk)
-        return
-    some = np.sort(np.random.default_rng(0).choice(len(X), min(_SAMPLED, len(X)), replace=False))
-    asking = near.confined(X[some], some, None if codes is None else codes[some])
-    chunks = [(start, stop, None if codes is None else codes[start:stop]) for start, stop in bounds]
-    for found, (_, stop) in zip(map_on_cluster(client, partial(_shown, asking, X), chunks), bounds, strict=True):
-        near.join(found)
-        yield stop
+        with interruptible() as interrupted, reporting(progress, "neighbours", q * n) as report:
+            while begin < q:
+                size = plan.queries if kept is None else len(kept[f"index/{next(iter(wanted))}"])
+                here = slice(begin, min(begin + size, q))
+                near = NearestSoFar(self._with_points(numbers, here), wanted, unit=self._unit)
+                if kept is not None:
+                    near.load_state_dict(kept)
+                for seen in self._show(near, range(first_row, n, plan.rows)):
+                    report(begin * n + (here.stop - begin) * seen, "")
+                    if self._unfinished.due or seen == n:
+                        finished = {f"finished/{name}": array for name, array in _as_state(found).items()}
+                        place = {"query": np.array(begin), "row": np.array(seen)}
+                        self._unfinished.keep(near.state_dict() | finished | place)
+                    if interrupted():
+                        raise KeyboardInterrupt
+                for each, (squared, indices) in near.found().items():
+                    found[each].squared[here], found[each].indices[here] = squared, indices
+                begin, first_row, kept = here.stop, 0, None
+        return {each: lists.within(within, n) for each, lists in found.items()}
+
+    def count_nearer(
+        self, squared: NDArray[np.float64], queries: IndexQueries = None, *, progress: Progress = None
+    ) -> NDArray[np.int64]:
+        n, q, numbers = len(self._X), len(squared), self._numbered(queries)
+        plan, count = self._planned(q, {"all": 1}), np.zeros(q, np.int64)
+        with reporting(progress, "neighbours", q * n) as report:
+            for begin in range(0, q, plan.queries):
+                here = slice(begin, min(begin + plan.queries, q))
+                near = NearestSoFar(self._with_points(numbers, here), {"all": 1}, unit=self._unit)
+                for start, chunk in self._chunks(range(0, n, plan.rows)):
+                    count[here] += near.count_nearer(chunk, start, squared[here])
+                    report(begin * n + (here.stop - begin) * (start + len(chunk)), "")
+        return count
+
+    def _planned(self, q: int, wanted: Wanted) -> "Chunking":
+        n, d = self._X.shape
+        plan = chunking(self._X, q, wanted, self._memory, self._client)
+        check_fits(
+            plan.needed, f"the search of {q} queries among {n} x {d} points, {plan.rows} rows at a time,",
+            "use fewer queries or a larger memory_budget", int(self._memory),
+        )  # fmt: skip
+        return plan
+
+    def _numbered(self, queries: IndexQueries) -> NDArray[np.int64] | ExternalQueries:
+        queries = with_points(queries)
+        return np.arange(len(self._X)) if queries is None else queries
+
+    def _with_points(self, queries: NDArray[np.int64] | ExternalQueries, here: slice) -> ExternalQueries:
+        """Some of the queries, with their points."""
+        if isinstance(queries, ExternalQueries):
+            return ExternalQueries(*(each[here] for each in queries))
+        rows = queries[here]
+        codes = np.zeros(len(rows), np.int64) if self._codes is None else self._codes[rows]
+        return ExternalQueries(self._X[rows].astype(kernel_dtype(self._X), copy=False), rows, codes)
+
+    def _chunks(self, starts: range) -> Iterator[tuple[int, Array]]:
+        return blocks_ahead(lambda start, stop: np.array(self._X[start:stop]), self._bounds(starts))
+
+    def _bounds(self, starts: range) -> list[tuple[int, int]]:
+        return [(start, min(start + starts.step, len(self._X))) for start in starts]
+
+    def _show(self, near: NearestSoFar, starts: range) -> Iterator[int]:
+        """Show chunk after chunk; yield how many rows were shown."""
+        X, codes, bounds = self._X, self._codes, self._bounds(starts)
+        if self._client is None:
+            for start, chunk in self._chunks(starts):
+                near.update(chunk, start, None if codes is None else codes[start : start + len(chunk)])
+                yield start + len(chunk)
+            return
+        some = np.sort(np.random.default_rng(0).choice(len(X), min(_SAMPLED, len(X)), replace=False))
+        asking = near.confined(X[some], some, None if codes is None else codes[some])
+        chunks = [(start, stop, None if codes is None else codes[start:stop]) for start, stop in bounds]
+        for found, (_, stop) in zip(map_on_cluster(self._client, partial(_shown, asking, X), chunks), bounds, strict=True):
+            near.join(found)
+            yield stop
 
 
 def _shown(asking: NearestSoFar, X: Array, chunk: tuple[int, int, Array | None]) -> dict[str, Array]:

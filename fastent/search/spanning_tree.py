@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.runtime.progress import Progress, reporting
-from fastent.search.exact_index import ExactIndex
+from fastent.search.index import Index
 
 __all__ = ["SpanningTree", "minimum_spanning_tree"]
 
@@ -23,14 +23,7 @@ class SpanningTree(NamedTuple):
     squared: NDArray[np.float64]
 
 
-def minimum_spanning_tree(
-    X: Array,
-    *,
-    index: ExactIndex | None = None,
-    lists: tuple[Array, Array] | None = None,
-    seed: int = 0,
-    progress: Progress = None,
-) -> SpanningTree:
+def minimum_spanning_tree(index: Index, *, lists: tuple[Array, Array] | None = None, progress: Progress = None) -> SpanningTree:
     """Boruvka's rounds: each component takes its shortest edge to another, the largest one may wait.
 
     Of edges of one length the one with the lower row numbers counts as shorter: then there is one tree, whatever the rounds do.
@@ -39,20 +32,16 @@ def minimum_spanning_tree(
 
     Parameters
     ----------
-    X : (n, d)
-        From `as_features`, finite.
-    index : ExactIndex, optional
-        Of the rows, if there is one.
+    index : Index
+        Of the rows.
     lists : (n, k) float64 and (n, k) int64, optional
         All rows' nearest neighbours, squared, if they are known.
     """
     from fastent.kernels.spanning import nearest_outside, shortest_edges
 
-    n = len(X)
+    n = len(index.order)
     if n == 1:
         return SpanningTree(np.empty((0, 2), np.int64), np.empty(0))
-    if index is None:
-        index = ExactIndex(X, seed=seed)
     if lists is None:
         lists = index.nearest(min(_NEAR, n - 1))
     near, near_index = lists
@@ -67,7 +56,7 @@ def minimum_spanning_tree(
             report(n - n_components, f"{n_components} components")
             nearest_outside(near, near_index, component, squared, other)
             waits = int(np.bincount(component).argmax())
-            _search_open(X, component, waits, squared, other, known_to, index)
+            _search_open(index, component, waits, squared, other, known_to)
             chosen = shortest_edges(component, n_components, squared, other)
             chosen[waits] = n  # it was not searched: what it knows may not be its shortest
             chosen = chosen[chosen < n]
@@ -79,22 +68,18 @@ def minimum_spanning_tree(
     return SpanningTree(np.concatenate(edges), np.concatenate(lengths))
 
 
-def _search_open(
-    X: Array, component: Array, waits: int, squared: Array, other: Array, known_to: Array, index: ExactIndex
-) -> None:
+def _search_open(index: Index, component: Array, waits: int, squared: Array, other: Array, known_to: Array) -> None:
     """Search for points that know no edge though one may be as short as the shortest that their component knows."""
-    n = len(X)
+    n = len(component)
     shortest = np.full(component.max() + 1, np.inf)
     np.minimum.at(shortest, component, squared)
     unknown = np.flatnonzero((other == n) & (known_to <= shortest[component]) & (component != waits))
     if not len(unknown):
         return
-    index = ExactIndex(X, codes=component, like=index)
     within = shortest[component[unknown]]
-    distance, found = index.nearest(1, unknown, among="other classes", within=within)
-    squared[unknown] = np.where(found[:, 0] < n, distance[:, 0], np.inf)
-    other[unknown] = found[:, 0]
-    known_to[unknown] = np.maximum(known_to[unknown], np.where(found[:, 0] < n, distance[:, 0], within))
+    lists = index.relabelled(component).nearest(1, unknown, among="other classes", within=within)
+    squared[unknown], other[unknown] = lists.squared[:, 0], lists.indices[:, 0]
+    known_to[unknown] = np.maximum(known_to[unknown], np.minimum(squared[unknown], within))
 
 
 def _joined(component: Array, ends: Array) -> Array:

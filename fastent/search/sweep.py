@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,19 +25,19 @@ from fastent.kernels.pairs import recentre, rounding, square_distances
 from fastent.runtime.cluster import map_on_cluster
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import in_parallel, single_blas_thread, working_threads
+from fastent.search.index import ExternalQueries
 
 __all__ = [
     "BLOCK_ROWS",
-    "Block",
-    "Desk",
-    "Points",
+    "ClassBlock",
+    "DistanceWorkspace",
+    "LabelledPoints",
+    "PairBlock",
     "Reduction",
-    "Side",
-    "SweptQueries",
+    "Sums",
     "shared_segments",
     "sweep",
     "sweep_bytes",
-    "taken",
 ]
 
 Array = NDArray[Any]
@@ -47,7 +47,7 @@ BLOCK_ROWS = 1024
 _READ_BYTES = 16 << 20
 
 
-class Points(NamedTuple):
+class LabelledPoints(NamedTuple):
     """What is swept: (n, d) rows, their class codes (n,), their `typical_scale`, classes in all."""
 
     X: Array
@@ -55,8 +55,12 @@ class Points(NamedTuple):
     scale: float
     n_classes: int
 
+    def take(self, ids: Array) -> Array:
+        """Some rows as kernels take them."""
+        return self.X[ids].astype(kernel_dtype(self.X), copy=False)
 
-class Side(NamedTuple):
+
+class ClassBlock(NamedTuple):
     """Some points, class by class.
 
     ids : (r,) int64
@@ -64,7 +68,7 @@ class Side(NamedTuple):
     place : (r,) int64
         Their positions among the queries.
     start : int
-        How many points of the same kind lie on sides before this.
+        How many points of the same kind lie in blocks before this.
     rows : (r, d) float32 or float64
         As they were given.
     classes : (segments,) int64
@@ -88,15 +92,16 @@ class Distances(NamedTuple):
     squared : (r, c) float32, or float64 where single precision does not hold them
         Squared distances, of points that were scaled.
     norms, other_norms : (r,), (c,)
-        For `share`: what rounding may do to a squared distance is share * (norm + other norm).
-    share : float32 or float64
+        Squared norms of the scaled points.
+    relative_error : float32 or float64
+        Rounding changes a squared distance by no more than relative_error * (norm + other norm).
     scale : float
     """
 
     squared: Array
     norms: Array
     other_norms: Array
-    share: Any
+    relative_error: Any
     scale: float
 
     def scaled(self, squared: Array) -> Array:
@@ -105,20 +110,28 @@ class Distances(NamedTuple):
             return ((np.sqrt(squared) * self.scale) ** 2).astype(self.squared.dtype)
 
 
-class Block(NamedTuple):
-    """All pairs of two sides.
+class PairBlock(NamedTuple):
+    """All pairs of two blocks of points.
 
     mirrored : bool
         Whether the columns are queries too, which meet these rows only here.
     """
 
     distances: Distances
-    rows: Side
-    columns: Side
+    rows: ClassBlock
+    columns: ClassBlock
     mirrored: bool
 
 
-class Desk:
+# What a block adds to a reduction's arrays: for its rows, and for its columns.
+Sums = tuple[dict[str, Array], dict[str, Array]]
+
+
+# The rows and the columns of a block, and whether the columns are queries that meet these rows only here.
+BlockPair = tuple[ClassBlock, ClassBlock, bool]
+
+
+class DistanceWorkspace:
     """Where one thread measures distances between blocks of at most `BLOCK_ROWS` points; the next block overwrites the last."""
 
     def __init__(self, features: int, scale: float) -> None:
@@ -128,7 +141,7 @@ class Desk:
         self._squared = np.empty(BLOCK_ROWS**2, np.float32)
 
     def measure(self, rows: Array, others: Array, origin: Array | None = None) -> Distances:
-        """Seen from a point between both blocks, halfway between their means unless said."""
+        """Seen from a point between both blocks, by default halfway between their means."""
         if origin is None:
             origin = (rows.mean(0, dtype=np.float64) + others.mean(0, dtype=np.float64)) / 2
         r, c = len(rows), len(others)
@@ -161,46 +174,72 @@ class Desk:
         lost = square_distances(squared, norms, other_norms, rows, others, scale)
         if single and lost:
             return None
-        share = squared.dtype.type(rounding(self.features, squared.dtype))
-        return Distances(squared, norms, other_norms, share, self.scale)
+        relative_error = squared.dtype.type(rounding(self.features, squared.dtype))
+        return Distances(squared, norms, other_norms, relative_error, self.scale)
 
 
-class Reduction(Protocol):
-    def reduce(self, block: Block) -> Any:
-        """What a block holds; called by any thread."""
+class Reduction:
+    """What a sweep finds for each query, in arrays that lie as queries are swept: a block adds to one piece of each.
 
-    def add(self, rows: Side, columns: Side, mirrored: bool, part: Any) -> None:
+    A subclass says in `reduce` what a block holds; what that adds up to, it reads with `by_query`.
+
+    Parameters
+    ----------
+    n_queries : int
+    arrays : by their names
+        Their last axis, or the first of all of them where `query_axis` is 0, is that of the queries.
+    """
+
+    query_axis = -1
+
+    def __init__(self, n_queries: int, **arrays: Array) -> None:
+        self._arrays = arrays
+        self._place = np.full(n_queries, -1)
+
+    def reduce(self, block: PairBlock) -> Sums:
+        """What a block adds to the arrays, by their names: for its rows, and for its columns where these are queries too.
+
+        Called by any thread.
+        """
+        raise NotImplementedError
+
+    def entry(self, others: ClassBlock) -> Any:
+        """Which part of the leading axes is added to where queries have met others: all of it."""
+        return ...
+
+    def add(self, rows: ClassBlock, columns: ClassBlock, mirrored: bool, sums: Sums) -> None:
         """Add what `reduce` returned; called block after block."""
+        for queries, others, found in ((rows, columns, sums[0]), (columns, rows, sums[1]))[: 1 + mirrored]:
+            piece = self._piece(queries)
+            for name, values in found.items():
+                self._arrays[name][self.entry(others), piece] += values
 
     def state(self) -> dict[str, Array]:
         """The arrays that are added to, themselves; asked for where no block is being reduced."""
+        return self._arrays | {"place": self._place}
 
-    def where(self, side: Side) -> Any:
-        """Where in each of these arrays lies what belongs to the queries of a side."""
+    def where(self, queries: ClassBlock) -> Any:
+        """Where in each of these arrays lies what belongs to some queries."""
+        piece = self._piece(queries)
+        return piece if self.query_axis == 0 else (..., piece)
 
-
-class SweptQueries:
-    """What is found of queries lies as they are swept, so that a block adds to one piece; `by_query` is the way back."""
-
-    def __init__(self, n_queries: int) -> None:
-        self.place = np.full(n_queries, -1)
-
-    def piece(self, side: Side) -> slice:
-        """Where what belongs to a side lies; notes whose that is."""
-        piece = slice(side.start, side.start + len(side.place))
-        self.place[piece] = side.place
-        return piece
-
-    def by_query(self, array: Array, axis: int = -1) -> Array:
-        """A copy whose axis of length q is in the order of the queries."""
+    def by_query(self, name: str) -> Array:
+        """A copy of an array whose axis of length q is in the order of the queries."""
+        array = self._arrays[name]
         result = np.empty_like(array)
-        np.moveaxis(result, axis, 0)[self.place] = np.moveaxis(array, axis, 0)
+        np.moveaxis(result, self.query_axis, 0)[self._place] = np.moveaxis(array, self.query_axis, 0)
         return result
+
+    def _piece(self, queries: ClassBlock) -> slice:
+        """Where what belongs to some queries lies; notes whose that is."""
+        piece = slice(queries.start, queries.start + len(queries.place))
+        self._place[piece] = queries.place
+        return piece
 
 
 def sweep(
-    points: Points,
-    queries: "NDArray[np.int64] | Points | None",
+    points: LabelledPoints,
+    queries: "NDArray[np.int64] | ExternalQueries | None",
     reductions: Sequence[Reduction],
     *,
     within_classes: bool = False,
@@ -214,8 +253,7 @@ def sweep(
 
     Parameters
     ----------
-    queries : (q,) int64, or Points, optional
-        Row numbers, or other points (of the same scale); all rows unless said.
+    queries : (q,) int64, or ExternalQueries, optional, default all rows
     within_classes : bool
         Leave out blocks that have no class on both sides.
     order : (n,) int64, optional
@@ -223,22 +261,19 @@ def sweep(
     unfinished : PartialResult, optional
         Where the reductions' state is kept on the way, and taken up from.
     client : distributed.Client, optional
-        Whose workers take a side of the queries each; not where all rows are queries.
+        Whose workers take a block of the queries each; not where all rows are queries.
     """
     unfinished = PartialResult() if unfinished is None else unfinished
     if client is not None and queries is not None:
-        _spread_sides(points, queries, reductions, within_classes, progress, description, unfinished, client)
+        _sweep_on_cluster(points, queries, reductions, within_classes, progress, description, unfinished, client)
         return
-    if queries is None:
-        blocks, total = _mirrored(points, order)
-    else:
-        blocks, total = _streamed(points, _query_sides(points, queries))
-    _go_through(blocks, total, reductions, points, within_classes, progress, description, unfinished)
+    pairs, total = _mirrored(points, order) if queries is None else _streamed(points, _query_blocks(points, queries))
+    _go_through(pairs, total, reductions, points, within_classes, progress, description, unfinished)
 
 
-def _spread_sides(
-    points: Points,
-    queries: "NDArray[np.int64] | Points",
+def _sweep_on_cluster(
+    points: LabelledPoints,
+    queries: "NDArray[np.int64] | ExternalQueries",
     reductions: Sequence[Reduction],
     within_classes: bool,
     progress: Progress,
@@ -246,34 +281,34 @@ def _spread_sides(
     unfinished: PartialResult,
     client: Any,
 ) -> None:
-    sides = _query_sides(points, queries)
+    blocks = _query_blocks(points, queries)
     kept, begin = unfinished.kept(), 0
     if kept is not None:
         begin = int(kept["sides"])
         _restore(reductions, kept)
-    work = partial(_one_side, points, queries, reductions, within_classes)
-    with interruptible() as interrupted, reporting(progress, description, len(sides)) as report:
-        for number, found in enumerate(map_on_cluster(client, work, range(begin, len(sides))), begin):
+    work = partial(_one_query_block, points, queries, reductions, within_classes)
+    with interruptible() as interrupted, reporting(progress, description, len(blocks)) as report:
+        for number, found in enumerate(map_on_cluster(client, work, range(begin, len(blocks))), begin):
             for i, reduction in enumerate(reductions):
-                place = reduction.where(sides[number])
+                place = reduction.where(blocks[number])
                 for name, array in reduction.state().items():
                     array[place] = found[f"{i}/{name}"]
             report(number + 1, "")
-            if unfinished.due or number + 1 == len(sides):
+            if unfinished.due or number + 1 == len(blocks):
                 unfinished.keep(_state(reductions) | {"sides": np.array(number + 1)})
             if interrupted():
                 raise KeyboardInterrupt
 
 
-def _one_side(
-    points: Points, queries: Any, reductions: Sequence[Reduction], within_classes: bool, number: int
+def _one_query_block(
+    points: LabelledPoints, queries: Any, reductions: Sequence[Reduction], within_classes: bool, number: int
 ) -> dict[str, Array]:
-    """What one side of the queries finds among all rows."""
+    """What one block of the queries finds among all rows."""
     reductions = deepcopy(reductions)  # tasks of one process are given the same objects
-    side = _query_sides(points, queries)[number]
-    blocks, total = _streamed(points, [side])
-    _go_through(blocks, total, reductions, points, within_classes, None, "", PartialResult())
-    return {name: array[reductions[int(name.split("/")[0])].where(side)] for name, array in _state(reductions).items()}
+    block = _query_blocks(points, queries)[number]
+    pairs, total = _streamed(points, [block])
+    _go_through(pairs, total, reductions, points, within_classes, None, "", PartialResult())
+    return {name: array[reductions[int(name.split("/")[0])].where(block)] for name, array in _state(reductions).items()}
 
 
 def _state(reductions: Sequence[Reduction]) -> dict[str, Array]:
@@ -286,23 +321,24 @@ def _restore(reductions: Sequence[Reduction], kept: dict[str, Array]) -> None:
 
 
 def _go_through(
-    blocks: Iterator[tuple[Side, Side, bool]],
+    pairs: Iterator[BlockPair],
     total: int,
     reductions: Sequence[Reduction],
-    points: Points,
+    points: LabelledPoints,
     within_classes: bool,
     progress: Progress,
     description: str,
     unfinished: PartialResult,
 ) -> None:
     if within_classes:
-        blocks = (block for block in blocks if np.intersect1d(block[0].classes, block[1].classes).size)
-    desks = threading.local()
+        pairs = (pair for pair in pairs if np.intersect1d(pair[0].classes, pair[1].classes).size)
+    workspaces = threading.local()
 
-    def reduce(rows: Side, columns: Side, mirrored: bool) -> list[Any]:
-        if not hasattr(desks, "own"):
-            desks.own = Desk(points.X.shape[1], points.scale)
-        block = Block(desks.own.measure(rows.rows, columns.rows, (rows.mean + columns.mean) / 2), rows, columns, mirrored)
+    def reduce(rows: ClassBlock, columns: ClassBlock, mirrored: bool) -> list[Sums]:
+        if not hasattr(workspaces, "own"):
+            workspaces.own = DistanceWorkspace(points.X.shape[1], points.scale)
+        distances = workspaces.own.measure(rows.rows, columns.rows, (rows.mean + columns.mean) / 2)
+        block = PairBlock(distances, rows, columns, mirrored)
         return [reduction.reduce(block) for reduction in reductions]
 
     threads = working_threads()
@@ -312,16 +348,16 @@ def _go_through(
         single_blas_thread(),
         ThreadPoolExecutor(threads) as pool,
     ):
-        pending: deque[tuple[Side, Side, bool, Future[list[Any]]]] = deque()
+        pending: deque[tuple[ClassBlock, ClassBlock, bool, Future[list[Sums]]]] = deque()
         added = done = 0
         kept = unfinished.kept()
         if kept is not None:
             added = int(kept["added"])
-            done = sum(len(rows.ids) * len(columns.ids) for rows, columns, _ in islice(blocks, added))
+            done = sum(len(rows.ids) * len(columns.ids) for rows, columns, _ in islice(pairs, added))
             _restore(reductions, kept)
 
         def submit(how_many: int) -> None:
-            for rows, columns, mirrored in islice(blocks, how_many):
+            for rows, columns, mirrored in islice(pairs, how_many):
                 pending.append((rows, columns, mirrored, pool.submit(reduce, rows, columns, mirrored)))
 
         def keep() -> None:
@@ -330,11 +366,11 @@ def _go_through(
         submit(3 * threads)
         while pending:
             rows, columns, mirrored, future = pending.popleft()
-            parts = future.result()
+            found = future.result()
             if not unfinished.due:  # else what is under way comes to its end first
                 submit(1)
-            for reduction, part in zip(reductions, parts, strict=True):
-                reduction.add(rows, columns, mirrored, part)
+            for reduction, sums in zip(reductions, found, strict=True):
+                reduction.add(rows, columns, mirrored, sums)
             done, added = done + len(rows.ids) * len(columns.ids), added + 1
             report(done, "")
             if not pending and unfinished.due:
@@ -346,10 +382,10 @@ def _go_through(
         keep()
 
 
-def shared_segments(side: Side, other: Side) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Where a class lies that both sides have, from and to: in the one, in the other."""
-    for s, t in zip(*np.intersect1d(side.classes, other.classes, return_indices=True)[1:], strict=True):
-        yield (side.bounds[s], side.bounds[s + 1]), (other.bounds[t], other.bounds[t + 1])
+def shared_segments(block: ClassBlock, other: ClassBlock) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where a class lies that both blocks have, from and to: in the one, in the other."""
+    for s, t in zip(*np.intersect1d(block.classes, other.classes, return_indices=True)[1:], strict=True):
+        yield (block.bounds[s], block.bounds[s + 1]), (other.bounds[t], other.bounds[t + 1])
 
 
 def sweep_bytes(X: Array, n_queries: int) -> int:
@@ -359,67 +395,66 @@ def sweep_bytes(X: Array, n_queries: int) -> int:
     return int(n_queries * (item * d + 32) + blocks + 4 * _READ_BYTES)
 
 
-def _mirrored(points: Points, order: NDArray[np.int64] | None) -> tuple[Iterator[tuple[Side, Side, bool]], int]:
+def _mirrored(points: LabelledPoints, order: NDArray[np.int64] | None) -> tuple[Iterator[BlockPair], int]:
     if order is None:
         order = np.argsort(points.codes, kind="stable")
-    sides = _sides(_rows(points, order), points.codes[order], order, order)
+    blocks = _class_blocks(_rows(points, order), points.codes[order], order, order)
 
-    def blocks() -> Iterator[tuple[Side, Side, bool]]:
-        yield from ((side, side, False) for side in sides)
-        # Blocks that are reduced at the same time have no side in common that both would wait for.
-        for offset in range(1, len(sides)):
-            for rows, columns in zip(sides, sides[offset:], strict=False):
+    def pairs() -> Iterator[BlockPair]:
+        yield from ((block, block, False) for block in blocks)
+        # Pairs that are reduced at the same time have no block in common that both would wait for.
+        for offset in range(1, len(blocks)):
+            for rows, columns in zip(blocks, blocks[offset:], strict=False):
                 yield rows, columns, True
 
-    return blocks(), sum(len(a.ids) * len(b.ids) for i, a in enumerate(sides) for b in sides[i:])
+    return pairs(), sum(len(a.ids) * len(b.ids) for i, a in enumerate(blocks) for b in blocks[i:])
 
 
-def _query_sides(points: Points, queries: "NDArray[np.int64] | Points") -> list[Side]:
-    asked, rows = (queries, np.arange(len(queries.X))) if isinstance(queries, Points) else (points, queries)
-    place = np.argsort(asked.codes[rows], kind="stable")
-    rows = rows[place]
-    return _sides(_rows(asked, rows), asked.codes[rows], np.full(len(rows), -1) if asked is queries else rows, place)
+def _query_blocks(points: LabelledPoints, queries: "NDArray[np.int64] | ExternalQueries") -> list[ClassBlock]:
+    if isinstance(queries, ExternalQueries):
+        place = np.argsort(queries.codes, kind="stable")
+        rows, ids, codes = (each[place] for each in queries)
+    else:
+        place = np.argsort(points.codes[queries], kind="stable")
+        ids = queries[place]
+        rows, codes = _rows(points, ids), points.codes[ids]
+    return _class_blocks(rows, codes, ids, place)
 
 
-def _streamed(points: Points, sides: list[Side]) -> tuple[Iterator[tuple[Side, Side, bool]], int]:
-    def blocks() -> Iterator[tuple[Side, Side, bool]]:
+def _streamed(points: LabelledPoints, queries: list[ClassBlock]) -> tuple[Iterator[BlockPair], int]:
+    def pairs() -> Iterator[BlockPair]:
         for start, read in row_blocks(points.X, block_bytes=_READ_BYTES):
             for begin in range(0, len(read), 8 * BLOCK_ROWS):
                 part = read[begin : begin + 8 * BLOCK_ROWS]
                 ids = np.arange(start + begin, start + begin + len(part))
                 order = np.argsort(points.codes[ids], kind="stable")
-                for columns in _sides(part[order], points.codes[ids[order]], ids[order], ids[order]):
-                    for side in sides:
-                        yield side, columns, False
+                for columns in _class_blocks(part[order], points.codes[ids[order]], ids[order], ids[order]):
+                    for rows in queries:
+                        yield rows, columns, False
 
-    return blocks(), sum(len(side.ids) for side in sides) * len(points.X)
-
-
-def taken(points: Points, ids: Array) -> Array:
-    """Some rows as kernels take them."""
-    return points.X[ids].astype(kernel_dtype(points.X), copy=False)
+    return pairs(), sum(len(rows.ids) for rows in queries) * len(points.X)
 
 
-def _rows(points: Points, ids: Array) -> Array:
-    """The same in parallel."""
+def _rows(points: LabelledPoints, ids: Array) -> Array:
+    """`points.take`, in parallel."""
     rows = np.empty((len(ids), points.X.shape[1]), kernel_dtype(points.X))
 
     def take(begin: int) -> None:
         block = slice(begin, begin + BLOCK_ROWS)
-        rows[block] = taken(points, ids[block])
+        rows[block] = points.take(ids[block])
 
     in_parallel(take, range(0, len(ids), BLOCK_ROWS))
     return rows
 
 
-def _sides(rows: Array, codes: Array, ids: Array, place: Array) -> list[Side]:
+def _class_blocks(rows: Array, codes: Array, ids: Array, place: Array) -> list[ClassBlock]:
     """Cut points that lie class by class into blocks of about the same size."""
     n_blocks = max(1, -(-len(rows) // BLOCK_ROWS), min(8, len(rows) // 64))
-    sides = []
+    blocks = []
     for part in np.array_split(np.arange(len(rows)), n_blocks):
         here = slice(part[0], part[-1] + 1)
         starts = np.flatnonzero(np.diff(codes[here], prepend=-1))
         bounds = np.append(starts, len(part))
         mean = rows[here].mean(0, dtype=np.float64)
-        sides.append(Side(ids[here], place[here], int(part[0]), rows[here], codes[here][starts], bounds, mean))
-    return sides
+        blocks.append(ClassBlock(ids[here], place[here], int(part[0]), rows[here], codes[here][starts], bounds, mean))
+    return blocks

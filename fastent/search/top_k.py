@@ -1,22 +1,24 @@
-"""Nearest neighbours from a sweep over all pairs, without an index: for few queries, or where all pairs are met anyway."""
+"""Nearest neighbours from a sweep over all pairs: for few queries, or where all pairs are met anyway."""
 
 import threading
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.search.sweep import Block, Side, SweptQueries
+from fastent.io.result_cache import PartialResult
+from fastent.runtime.progress import Progress
+from fastent.search.index import AMONG, Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, with_points
+from fastent.search.sweep import ClassBlock, LabelledPoints, PairBlock, Reduction, Sums, shared_segments, sweep
 
-__all__ = ["Among", "NearestLists"]
+__all__ = ["NearerCounts", "SweptIndex", "TopK"]
 
 Array = NDArray[Any]
-Among = Literal["all", "own class", "other classes"]
-_AMONG: tuple[Among, ...] = ("all", "own class", "other classes")
 
 
-class NearestLists:
-    """The k nearest of each query, as `ExactIndex.nearest` finds them: a reduction of the sweep.
+class TopK(Reduction):
+    """The k nearest rows of each query.
 
     Distances are taken in double precision where single precision does not show a pair to be too far.
 
@@ -28,59 +30,151 @@ class NearestLists:
         Which rows are entered; "all" where the queries are all rows.
     """
 
+    query_axis = 0
+
     def __init__(self, n_queries: int, k: int, n: int, *, among: Among = "all") -> None:
-        # The lists of a side are one piece, and so is how far each reaches: its last entry.
-        self._swept = SweptQueries(n_queries)
-        self._squared = np.full((n_queries, k), np.inf)
-        self._index = np.full((n_queries, k), n, np.int64)
-        self._limits = np.full(n_queries, np.inf, np.float32)
-        self._among = _AMONG.index(among)
+        super().__init__(
+            n_queries,
+            squared=np.full((n_queries, k), np.inf),
+            index=np.full((n_queries, k), n, np.int64),
+            limits=np.full(n_queries, np.inf, np.float32),  # how far each list looks, in the units of the sweep
+        )
+        self._among = AMONG.index(among)
         self._locks: dict[int, threading.Lock] = {}
 
-    def reduce(self, block: Block) -> None:
+    def reduce(self, block: PairBlock) -> Sums:
         """Enter a block. What lists hold in the end does not depend on the order in which blocks come."""
         from fastent.kernels.pairs import nearest_across, nearest_both, tighten
 
         found, rows, columns = block.distances, block.rows, block.columns
         pairs = (
-            found.squared, found.norms, found.other_norms, found.share, rows.rows, columns.rows, found.scale, rows.ids,
+            found.squared, found.norms, found.other_norms, found.relative_error, rows.rows, columns.rows, found.scale, rows.ids,
             columns.ids,
         )  # fmt: skip
         if block.mirrored:
-            # The columns lie on a later side: locks are always taken in that order.
+            # The columns lie in a later block: locks are always taken in that order.
             with self._lock(rows), self._lock(columns):
                 nearest_both(*pairs, *self._lists(rows), *self._lists(columns), False)
-            return
+            return {}, {}
         with self._lock(rows):
             lists, index, limits = self._lists(rows)
             if rows is columns:
-                tighten(found.squared, found.norms, found.share, found.scale, lists, limits)
+                tighten(found.squared, found.norms, found.relative_error, found.scale, lists, limits)
                 nearest_both(*pairs, lists, index, limits, lists, index, limits, True)
-                return
+                return {}, {}
             codes = np.repeat(rows.classes, np.diff(rows.bounds))
             segments = (columns.classes, columns.bounds) if self._among else (np.zeros(1, np.int64), columns.bounds[[0, -1]])
             nearest_across(*pairs, lists, index, limits, self._among, codes, *segments)
-
-    def add(self, rows: Side, columns: Side, mirrored: bool, part: None) -> None:
-        """Lists are filled by `reduce`."""
-
-    def state(self) -> dict[str, Array]:
-        return {"squared": self._squared, "index": self._index, "limits": self._limits, "place": self._swept.place}
-
-    def where(self, side: Side) -> Any:
-        return self._swept.piece(side)
+        return {}, {}
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_locks": {}}  # which another process has of its own
 
-    def found(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Squared distances (q, k), ascending, and row numbers (q, k), ties by the lower; n where there are fewer."""
-        squared, index = (self._swept.by_query(lists, axis=0) for lists in (self._squared, self._index))
-        return squared, index
+    def lists(self) -> NeighborLists:
+        return NeighborLists(self.by_query("squared"), self.by_query("index"))
 
-    def _lock(self, side: Side) -> threading.Lock:
-        return self._locks.setdefault(side.start, threading.Lock())
+    def _lock(self, queries: ClassBlock) -> threading.Lock:
+        return self._locks.setdefault(queries.start, threading.Lock())
 
-    def _lists(self, side: Side) -> tuple[Array, Array, Array]:
-        piece = self._swept.piece(side)
-        return self._squared[piece], self._index[piece], self._limits[piece]
+    def _lists(self, queries: ClassBlock) -> tuple[Array, Array, Array]:
+        piece = self._piece(queries)
+        return self._arrays["squared"][piece], self._arrays["index"][piece], self._arrays["limits"][piece]
+
+
+class NearerCounts(Reduction):
+    """How many rows of its own class are nearer to each query than a squared distance (q,), the query itself among them.
+
+    Blocks without a class on both sides may be left out.
+    """
+
+    def __init__(self, limits: NDArray[np.float64]) -> None:
+        super().__init__(len(limits), count=np.zeros(len(limits), np.int64))
+        self._limits = limits
+
+    def reduce(self, block: PairBlock) -> Sums:
+        from fastent.kernels.pairs import count_nearer, count_nearer_down
+
+        rows, columns = block.rows, block.columns
+        across = np.zeros(len(rows.ids), np.int64)
+        down = np.zeros(len(columns.ids) * block.mirrored, np.int64)
+        found = block.distances
+        pairs = found.squared, found.norms, found.other_norms, found.relative_error, rows.rows, columns.rows
+        limits = self._limits[rows.place]
+        limits_down = self._limits[columns.place] if block.mirrored else limits
+        scaled, scaled_down = found.scaled(limits), found.scaled(limits_down)
+        for here, there in shared_segments(rows, columns):
+            count_nearer(*pairs, here, there, limits, scaled, across)
+            if block.mirrored:
+                count_nearer_down(*pairs, here, there, limits_down, scaled_down, down)
+        return {"count": across}, {"count": down}
+
+    @property
+    def count(self) -> NDArray[np.int64]:
+        """(q,) int64."""
+        return self.by_query("count")
+
+
+class SweptIndex(Index):
+    """No index at all: every query meets every row.
+
+    Parameters
+    ----------
+    points : LabelledPoints
+    alongside : sequence of Reduction, optional
+        What `search` computes in the same sweep, for all its queries.
+    order : (n,) int64, optional, default class by class
+        How rows lie in the sweep where all are queries.
+    description : str
+        What progress is reported under.
+    unfinished : PartialResult, optional
+        Where `search` keeps what it has found so far.
+    client : distributed.Client, optional
+    """
+
+    def __init__(
+        self,
+        points: LabelledPoints,
+        *,
+        alongside: Sequence[Reduction] = (),
+        order: NDArray[np.int64] | None = None,
+        description: str = "all pairs",
+        unfinished: PartialResult | None = None,
+        client: Any = None,
+    ) -> None:
+        self._points, self._alongside, self._client = points, alongside, client
+        self._order, self._description, self._unfinished = order, description, unfinished
+
+    def search(
+        self, wanted: Wanted, queries: IndexQueries = None, *, within: Array | None = None, progress: Progress = None
+    ) -> dict[Among, NeighborLists]:
+        n = len(self._points.X)
+        queries = with_points(queries)
+        if queries is None and set(wanted) != {"all"}:
+            queries = np.arange(n)
+        q = n if queries is None else len(queries.points if isinstance(queries, ExternalQueries) else queries)
+        lists = {among: TopK(q, k, n, among=among) for among, k in wanted.items()}
+        sweep(
+            self._points, queries, [*self._alongside, *lists.values()],
+            order=self._order, progress=progress, description=self._description,
+            unfinished=self._unfinished, client=self._client,
+        )  # fmt: skip
+        return {among: each.lists().within(within, n) for among, each in lists.items()}
+
+    def count_nearer(
+        self, squared: NDArray[np.float64], queries: IndexQueries = None, *, progress: Progress = None
+    ) -> NDArray[np.int64]:
+        n = len(self._points.X)
+        one_class = self._points._replace(codes=np.zeros(n, np.int64), n_classes=1)
+        queries, counts = with_points(queries), NearerCounts(squared)
+        if isinstance(queries, ExternalQueries):
+            queries = queries._replace(codes=np.zeros(len(squared), np.int64))
+        sweep(one_class, queries, [counts], progress=progress, description=self._description, client=self._client)
+        stands_for_row = queries.excluded >= 0 if isinstance(queries, ExternalQueries) else True
+        return counts.count - (stands_for_row & (squared > 0))
+
+    def relabelled(self, codes: NDArray[np.int64]) -> "SweptIndex":
+        return SweptIndex(self._points._replace(codes=codes, n_classes=int(codes.max()) + 1), client=self._client)
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        return np.argsort(self._points.codes, kind="stable") if self._order is None else self._order

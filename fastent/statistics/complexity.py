@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from fastent.arrays.ranges import check_range
 from fastent.arrays.validation import Labels, as_features, as_labels, bytes_in_memory, in_memory, kernel_dtype
 from fastent.options import whole_number
-from fastent.runtime.memory import check_fits
+from fastent.runtime.memory import budget_bytes, check_fits
 from fastent.runtime.progress import Progress
-from fastent.search.exact_index import ExactIndex, index_bytes
+from fastent.search.exact_index import index_bytes
+from fastent.search.index import ExternalQueries, Wanted
+from fastent.search.planner import plan_index
 from fastent.search.sketch import typical_scale
 from fastent.search.spanning_tree import SpanningTree, minimum_spanning_tree
-from fastent.search.sweep import Block, Points, Side, SweptQueries, shared_segments, sweep, sweep_bytes
+from fastent.search.sweep import LabelledPoints, sweep, sweep_bytes
+from fastent.search.top_k import NearerCounts
 from fastent.statistics.geometry import AboutMeans, ClassMoments, about_means, centred_means, moments_of
 from fastent.statistics.hyperspheres import Spheres, spheres
 from fastent.statistics.intervals import Estimate, sample_mean, sample_share
@@ -25,7 +28,6 @@ from fastent.statistics.notes import Note, merged, one_point
 __all__ = [
     "INTERPOLATED",
     "Complexity",
-    "LocalSets",
     "complexity",
     "complexity_from",
     "fisher_complexity",
@@ -136,26 +138,25 @@ def complexity(
     n, d = features.shape
     coded = as_labels(labels, n=n, minimum_classes=2)
     codes, n_classes = coded.codes, len(coded.classes)
+    wanted: Wanted = {"own class": 1, "other classes": 1, "all": min(_NEAR, n - 1)}
     check_fits(
-        index_bytes(features, n, _NEAR) + sweep_bytes(features, n) + bytes_in_memory(features),
+        index_bytes(features, n, sum(wanted.values())) + sweep_bytes(features, n) + bytes_in_memory(features),
         f"the complexity of {n} x {d} points",
         "measure a subset of the rows",
         memory_budget,
     )
     features = in_memory(features)
     check_range(features)
-    index = ExactIndex(features, codes=codes, seed=seed)
-    rows = np.arange(n)
-    hits = index.nearest(1, among="own class", progress=progress)
-    misses = index.nearest(1, among="other classes", progress=progress)
-    found = margins_from(rows, hits, misses, coded, unit=False)
-    tree = minimum_spanning_tree(
-        features, index=index, lists=index.nearest(min(_NEAR, n - 1), progress=progress), progress=progress
-    )
+    plan = plan_index(features, n, wanted, memory=budget_bytes(memory_budget))
+    index = plan.build(features, codes=codes, seed=seed)
+    lists = index.search(wanted, progress=progress)
+    misses = lists["other classes"]
+    found = margins_from(np.arange(n), lists["own class"], misses, coded, unit=False)
+    tree = minimum_spanning_tree(index, lists=lists["all"], progress=progress)
     between = interpolated_points(features, codes, seed)
-    wrong = codes[index.nearest(1, between.X)[1][:, 0]] != between.codes
-    points = Points(features, codes, typical_scale(features), n_classes)
-    local_sets = LocalSets(points, misses[0][:, 0])
+    wrong = codes[index.nearest(1, between).indices[:, 0]] != between.codes
+    points = LabelledPoints(features, codes, typical_scale(features), n_classes)
+    local_sets = NearerCounts(misses.squared[:, 0])
     sweep(points, None, [local_sets], within_classes=True, progress=progress, description="local sets")
     moments = moments_of(features, codes, n_classes, normalize=False)
     f1 = fisher_complexity(moments, about_means(features, codes, moments))
@@ -163,10 +164,10 @@ def complexity(
 
 
 def complexity_from(
-    points: Points,
+    points: LabelledPoints,
     labels: Labels,
     found: Margins,
-    local_sets: "LocalSets",
+    local_sets: NearerCounts,
     wrong: Array,
     f1: float,
     tree: SpanningTree | None,
@@ -203,54 +204,7 @@ def complexity_from(
     )
 
 
-class LocalSets:
-    """How many points are nearer to each query than its nearest of another class: a reduction of the sweep.
-
-    All of those are of its own class: blocks without a class on both sides may be left out.
-    """
-
-    def __init__(self, points: Points, squared_misses: Array) -> None:
-        self._limits = squared_misses
-        self._swept = SweptQueries(len(squared_misses))
-        self._count = np.zeros(len(squared_misses), np.int64)
-
-    def reduce(self, block: Block) -> tuple[Array, Array]:
-        from fastent.kernels.pairs import count_nearer, count_nearer_down
-
-        rows, columns = block.rows, block.columns
-        across = np.zeros(len(rows.ids), np.int64)
-        down = np.zeros(len(columns.ids) * block.mirrored, np.int64)
-        found = block.distances
-        pairs = found.squared, found.norms, found.other_norms, found.share, rows.rows, columns.rows
-        limits = self._limits[rows.place]
-        limits_down = self._limits[columns.place] if block.mirrored else limits
-        scaled, scaled_down = found.scaled(limits), found.scaled(limits_down)
-        for here, there in shared_segments(rows, columns):
-            count_nearer(*pairs, here, there, limits, scaled, across)
-            if block.mirrored:
-                count_nearer_down(*pairs, here, there, limits_down, scaled_down, down)
-        return across, down
-
-    def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array]) -> None:
-        across, down = part
-        self._count[self._swept.piece(rows)] += across
-        if mirrored:
-            self._count[self._swept.piece(columns)] += down
-
-    def state(self) -> dict[str, Array]:
-        return {"count": self._count, "place": self._swept.place}
-
-    def where(self, side: Side) -> Any:
-        return self._swept.piece(side)
-
-    @property
-    def count(self) -> NDArray[np.int64]:
-        """Of each query, (q,) int64."""
-        count: NDArray[np.int64] = self._swept.by_query(self._count)
-        return count
-
-
-def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> Points:
+def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> ExternalQueries:
     """Points between random pairs of a class, as many as there are rows up to `INTERPOLATED`, and their codes."""
     generator = np.random.default_rng(seed)
     count = min(len(X), INTERPOLATED)
@@ -260,7 +214,7 @@ def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> Points
     second = order[start + generator.integers(0, size)]
     share = generator.random((count, 1))
     made_up = (1 - share) * np.asarray(X[first], np.float64) + share * np.asarray(X[second], np.float64)
-    return Points(made_up.astype(kernel_dtype(X)), codes[first], 1.0, 0)
+    return ExternalQueries(made_up.astype(kernel_dtype(X)), np.full(count, -1), codes[first])
 
 
 def fisher_complexity(moments: ClassMoments, about: AboutMeans) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.runtime.threads import in_parallel
-from fastent.search.sweep import BLOCK_ROWS, Desk, Points, taken
+from fastent.search.sweep import BLOCK_ROWS, DistanceWorkspace, LabelledPoints
 from fastent.statistics.margins import Margins
 
 __all__ = ["Spheres", "spheres"]
@@ -24,7 +24,7 @@ class Spheres(NamedTuple):
     absorbed: NDArray[np.bool_]
 
 
-def spheres(points: Points, found: Margins) -> Spheres:
+def spheres(points: LabelledPoints, found: Margins) -> Spheres:
     """The spheres of all points, from all their margins.
 
     From the largest down, of equal ones by row number, each is kept unless its centre lies in one that is kept: all points are
@@ -36,7 +36,7 @@ def spheres(points: Points, found: Margins) -> Spheres:
 
     def cover(c: int) -> None:
         rows = by_class[c][np.argsort(-radius[by_class[c]], kind="stable")]
-        absorbed[rows] = _covered(taken(points, rows), radius[rows], points.scale)
+        absorbed[rows] = _covered(points.take(rows), radius[rows], points.scale)
 
     in_parallel(cover, range(len(by_class)))
     return Spheres(radius, absorbed)
@@ -57,11 +57,11 @@ def _covered(rows: Array, radius: NDArray[np.float64], scale: float) -> NDArray[
     """Of points (m, d) of one class in the order of their radii, largest first."""
     from fastent.kernels.pairs import cover
 
-    desk = Desk(rows.shape[1], scale)
+    workspace = DistanceWorkspace(rows.shape[1], scale)
 
     def mark(some: Array, others: Array, flags: Array, same: bool) -> None:
-        found, radii = desk.measure(rows[some], rows[others]), radius[some]
-        pairs = found.squared, found.norms, found.other_norms, found.share, rows[some], rows[others]
+        found, radii = workspace.measure(rows[some], rows[others]), radius[some]
+        pairs = found.squared, found.norms, found.other_norms, found.relative_error, rows[some], rows[others]
         cover(*pairs, radii, found.scaled(radii**2), flags, same)
 
     covered = np.zeros(len(rows), np.bool_)

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from fastent.arrays.cluster import as_shared_source
 from fastent.arrays.queries import query_rows
 from fastent.arrays.ranges import check_range
-from fastent.arrays.validation import Labels, as_features, as_labels, in_memory
+from fastent.arrays.validation import Labels, as_features, as_labels
 from fastent.errors import FastentError
 from fastent.options import choice, whole_number
 from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
+from fastent.search.index import NeighborLists, Wanted
 from fastent.search.neighbors import search_distances
 from fastent.statistics.intervals import Estimate, influences, ratio_of_means, sample_mean, sample_share
 from fastent.statistics.notes import Note, few_or_skewed, listed, merged, one_point
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Found", "Margins", "margins", "margins_from"]
-
-Found = tuple[NDArray[np.float64], NDArray[np.int64]]
+__all__ = ["Margins", "margins", "margins_from"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,35 +162,26 @@ def margins(
     >>> fe.margins([[0.0], [1.0], [3.0], [7.0]], ["a", "a", "b", "b"]).margin.tolist()
     [1.0, 0.5, -1.0, 1.0]
     """
-    from fastent.search.exact_index import ExactIndex
-    from fastent.search.out_of_core import fits, nearest_by_chunks
-    from fastent.search.top_k import Among
+    from fastent.search.planner import plan_index
 
     choice("metric", metric, ("euclidean", "cosine"))
     seed = whole_number("seed", seed, minimum=0)
     features = as_shared_source(as_features(X), client)
     n, d = features.shape
     coded = as_labels(labels, n=n, minimum_classes=2)
-    codes = coded.codes
     rows = query_rows(queries, n, d, seed=seed, what="margins")
     unit = metric == "cosine"
     check_range(features, unit=unit, client=client)
-    memory = budget_bytes(memory_budget)
-    asked = np.arange(n) if rows is None else rows
-    among: tuple[Among, ...] = ("own class", "other classes")
-    if client is None and fits(features, len(asked), 2, memory):
-        index = ExactIndex(in_memory(features), codes=codes, unit=unit, seed=seed)
-        hits, misses = (index.nearest(1, rows, among=each, progress=progress) for each in among)
-    else:
-        found = nearest_by_chunks(
-            features, asked, dict.fromkeys(among, 1), codes=codes, unit=unit, memory=memory, progress=progress, client=client
-        )
-        hits, misses = (found[each] for each in among)
-    return margins_from(asked, hits, misses, coded, unit)
+    wanted: Wanted = {"own class": 1, "other classes": 1}
+    n_queries = n if rows is None else len(rows)
+    plan = plan_index(features, n_queries, wanted, memory=budget_bytes(memory_budget), client=client)
+    lists = plan.build(features, codes=coded.codes, unit=unit, seed=seed).search(wanted, rows, progress=progress)
+    rows = np.arange(n) if rows is None else rows
+    return margins_from(rows, lists["own class"], lists["other classes"], coded, unit)
 
 
-def margins_from(rows: NDArray[np.int64], hits: Found, misses: Found, labels: Labels, unit: bool) -> Margins:
-    """Margins of some rows, from squared distances (q, 1) and indices (q, 1) of their hits and misses, and labels of all."""
+def margins_from(rows: NDArray[np.int64], hits: NeighborLists, misses: NeighborLists, labels: Labels, unit: bool) -> Margins:
+    """Margins of some rows, from lists (q, 1) of their hits and misses, and labels of all rows."""
     (near, near_index), (other, other_index) = hits, misses
     hit_index, miss_index = near_index[:, 0], other_index[:, 0]
     missed = ((other < near) | ((other == near) & (other_index < near_index)))[:, 0]

@@ -13,7 +13,7 @@ from fastent.options import choice, whole_number
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress
 from fastent.search.sketch import typical_scale
-from fastent.search.sweep import Block, Points, Side, SweptQueries, sweep, sweep_bytes
+from fastent.search.sweep import ClassBlock, LabelledPoints, PairBlock, Reduction, Sums, sweep, sweep_bytes
 from fastent.statistics.intervals import Estimate
 from fastent.statistics.notes import Note
 
@@ -88,7 +88,7 @@ def silhouette(
     )
     features = in_memory(features) if whole else features
     check_range(features)
-    points = Points(features, codes, typical_scale(features), len(classes))
+    points = LabelledPoints(features, codes, typical_scale(features), len(classes))
     sweep(points, asked, [sums], progress=progress, description="silhouettes")
     return sums.silhouettes()
 
@@ -120,43 +120,33 @@ class Silhouettes:
         return f"Silhouettes({len(self.exact)} queries, {means})"
 
 
-class DistanceSums:
-    """Sums of the distances from each query to each class: a reduction of the sweep."""
+class DistanceSums(Reduction):
+    """Sums of the distances from each query to each class."""
 
     def __init__(self, codes: NDArray[np.int64], n_classes: int, queries: NDArray[np.int64] | None) -> None:
         self._counts = np.bincount(codes, minlength=n_classes)
         self._own = codes if queries is None else codes[queries]
         self.n_queries = len(self._own)
-        self._swept = SweptQueries(self.n_queries)
-        self._sums = np.zeros((n_classes, self.n_queries))
+        super().__init__(self.n_queries, sums=np.zeros((n_classes, self.n_queries)))
 
     @property
     def nbytes(self) -> int:
         """Memory that they take, and a copy of them in the order of the queries."""
-        return 2 * self._sums.nbytes
+        return 2 * self._arrays["sums"].nbytes
 
-    def reduce(self, block: Block) -> tuple[Array, Array]:
+    def reduce(self, block: PairBlock) -> Sums:
         from fastent.kernels.pairs import sum_distances
 
         across = np.zeros((len(block.columns.classes), len(block.rows.ids)))
         down = np.zeros((len(block.rows.classes) * block.mirrored, len(block.columns.ids)))
         sum_distances(block.distances.squared, block.rows.bounds, block.columns.bounds, across, down)
-        return across / block.distances.scale, down / block.distances.scale
+        return {"sums": across / block.distances.scale}, {"sums": down / block.distances.scale}
 
-    def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array]) -> None:
-        across, down = part
-        self._sums[columns.classes, self._swept.piece(rows)] += across
-        if mirrored:
-            self._sums[rows.classes, self._swept.piece(columns)] += down
-
-    def state(self) -> dict[str, Array]:
-        return {"sums": self._sums, "place": self._swept.place}
-
-    def where(self, side: Side) -> Any:
-        return ..., self._swept.piece(side)
+    def entry(self, others: ClassBlock) -> Array:
+        return others.classes
 
     def silhouettes(self) -> Array:
-        each, means = np.arange(self.n_queries), self._swept.by_query(self._sums)
+        each, means = np.arange(self.n_queries), self.by_query("sums")
         with np.errstate(invalid="ignore", divide="ignore"):
             own = means[self._own, each] / (self._counts[self._own] - 1)
         means /= self._counts[:, None]

@@ -16,8 +16,10 @@ from fastent.options import choice, number, whole_number
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress
 from fastent.runtime.threads import in_parallel
+from fastent.search.index import Wanted
+from fastent.search.planner import plan_index
 from fastent.search.sketch import typical_scale
-from fastent.search.sweep import Block, Points, Side, SweptQueries, sweep, sweep_bytes
+from fastent.search.sweep import ClassBlock, LabelledPoints, PairBlock, Reduction, Sums, sweep, sweep_bytes
 from fastent.statistics.intervals import Estimate, sample_mean
 from fastent.statistics.notes import Note, few_or_skewed, merged, one_point
 
@@ -146,7 +148,7 @@ def soft_nearest_neighbor_loss(
     )
     features = in_memory(features) if whole else features
     check_range(features)
-    points = Points(features, codes, typical_scale(features), len(classes))
+    points = LabelledPoints(features, codes, typical_scale(features), len(classes))
     sums = SimilaritySums(points, asked, temperature_nodes(points, temperature, seed))
     sweep(points, asked, [sums], progress=progress, description="soft nearest neighbours")
     return settled(sums, classes, progress)
@@ -172,7 +174,7 @@ def checked_temperature(temperature: Any) -> Temperature:
     return number("temperature", temperature, above=0)
 
 
-def temperature_nodes(points: Points, temperature: Temperature, seed: int) -> Array:
+def temperature_nodes(points: LabelledPoints, temperature: Temperature, seed: int) -> Array:
     """The temperature, or those around the optimum between which it will be interpolated."""
     if not isinstance(temperature, str):
         return np.array([temperature])
@@ -216,14 +218,14 @@ class GappedMedian(np.ndarray):  # type: ignore[type-arg]
         return found
 
 
-class SimilaritySums:
-    """Sums of exp(-d^2 / T) over the own class and over all, for each query: a reduction of the sweep.
+class SimilaritySums(Reduction):
+    """Sums of exp(-d^2 / T) over the own class and over all, for each query.
 
     memory : bytes that an index of the points may take, should one be needed for sums that are lost.
     """
 
     def __init__(
-        self, points: Points, queries: NDArray[np.int64] | None, temperatures: Array, *, memory: float = math.inf
+        self, points: LabelledPoints, queries: NDArray[np.int64] | None, temperatures: Array, *, memory: float = math.inf
     ) -> None:
         self.points, self.queries, self.memory = points, queries, memory
         self._own = points.codes if queries is None else points.codes[queries]
@@ -236,10 +238,10 @@ class SimilaritySums:
         # Where to look for the optimum if it does not lie between these temperatures.
         self.next_nodes: Array | None = None
         self.error_bound = 0.0
-        self._swept = SweptQueries(len(self._own))
-        self._same, self._all = np.zeros((2, len(temperatures), len(self._own)))
+        shape = len(temperatures), len(self._own)
+        super().__init__(len(self._own), same=np.zeros(shape), all=np.zeros(shape))
 
-    def reduce(self, block: Block) -> tuple[Array, Array, Array, Array]:
+    def reduce(self, block: PairBlock) -> Sums:
         from fastent.kernels.pairs import sum_similarities
 
         rows, columns, size = block.rows, block.columns, len(self._rates)
@@ -254,29 +256,11 @@ class SimilaritySums:
                 here = slice(j, j + 1)
                 sum_similarities(exponents, *ends, np.ones(1, np.float32), across[here], down[here])
         return (
-            self._of_own(across, columns, rows),
-            across.sum(1),
-            self._of_own(down, rows, columns) if block.mirrored else down,
-            down.sum(1),
+            {"same": self._of_own(across, columns, rows), "all": across.sum(1)},
+            {"same": self._of_own(down, rows, columns), "all": down.sum(1)} if block.mirrored else {},
         )
 
-    def add(self, rows: Side, columns: Side, mirrored: bool, part: tuple[Array, Array, Array, Array]) -> None:
-        same, everything, same_down, everything_down = part
-        piece = self._swept.piece(rows)
-        self._same[:, piece] += same
-        self._all[:, piece] += everything
-        if mirrored:
-            piece = self._swept.piece(columns)
-            self._same[:, piece] += same_down
-            self._all[:, piece] += everything_down
-
-    def state(self) -> dict[str, Array]:
-        return {"same": self._same, "all": self._all, "place": self._swept.place}
-
-    def where(self, side: Side) -> Any:
-        return ..., self._swept.piece(side)
-
-    def _of_own(self, sums: Array, summed: Side, of: Side) -> Array:
+    def _of_own(self, sums: Array, summed: ClassBlock, of: ClassBlock) -> Array:
         """(J, r) of (J, segments, r): the segment that is the point's own class, 0 where there is none."""
         result = np.zeros((len(sums), sums.shape[2]))
         for s, t in zip(*np.intersect1d(summed.classes, of.classes, return_indices=True)[1:], strict=True):
@@ -286,7 +270,7 @@ class SimilaritySums:
 
     def log_ratios(self) -> Array:
         """-log of the own class's share, (J, q); NaN for points alone in their class."""
-        same, everything = self._swept.by_query(self._same), self._swept.by_query(self._all)
+        same, everything = self.by_query("same"), self.by_query("all")
         log_ratio = np.full(same.shape, np.nan)
         lost = (same < _LOST) & ~self.alone
         kept = ~lost & ~self.alone
@@ -344,17 +328,15 @@ class SimilaritySums:
 
         From the nearest neighbours, where all others together cannot change a sum by more than `_SKIPPED` of it.
         """
-        from fastent.search.exact_index import ExactIndex, index_bytes
-
         points, ids = self.points, places if self.queries is None else self.queries[places]
         result = np.empty((len(self._rates), len(places)))
         left = np.arange(len(ids))
         n = len(points.X)
-        if len(ids) * n > _FEW_PAIRS and index_bytes(points.X, len(ids), _NEAR) <= self.memory:
-            index = ExactIndex(points.X, codes=points.codes)
+        wanted: Wanted = {"own class": _NEAR, "all": _NEAR}
+        if len(ids) * n > _FEW_PAIRS and (plan := plan_index(points.X, len(ids), wanted, memory=self.memory)).kind == "index":
+            lists = plan.build(points.X, codes=points.codes).search(wanted, ids)
             counts = np.bincount(points.codes)[points.codes[ids]] - 1
-            own = index.nearest(_NEAR, ids, among="own class")[0]
-            everything = index.nearest(_NEAR, ids)[0]
+            own, everything = lists["own class"].squared, lists["all"].squared
             log_own, own_skipped = self._near(own, counts)
             log_all, skipped = self._near(everything, np.full(len(ids), n - 1))
             result[:] = log_all - log_own + _over(own[:, 0] - everything[:, 0], self.temperatures[:, None])
@@ -423,7 +405,7 @@ def _log_ratios(squared: Array, own: Array, codes: Array, temperatures: Sequence
     return result
 
 
-def _squared(points: Points, rows: Array) -> Array:
+def _squared(points: LabelledPoints, rows: Array) -> Array:
     """(rows, n) squared distances in double precision, of differences."""
     from fastent.kernels.pairs import square_differences
 
@@ -434,6 +416,6 @@ def _squared(points: Points, rows: Array) -> Array:
     return squared
 
 
-def _sample(points: Points, count: int, seed: int) -> Array:
+def _sample(points: LabelledPoints, count: int, seed: int) -> Array:
     n = len(points.X)
     return np.arange(n) if n <= count else np.sort(np.random.default_rng(seed).choice(n, count, replace=False))

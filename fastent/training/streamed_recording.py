@@ -18,6 +18,7 @@ from fastent.activations.hooks import watching
 from fastent.data.standardizer import Standard
 from fastent.io.sources import blocks_ahead
 from fastent.search.exact_index import index_bytes
+from fastent.search.index import ExternalQueries
 from fastent.search.neighbors import exact_neighbors
 from fastent.search.out_of_core import NearestSoFar
 from fastent.statistics.geometry import ClassMoments
@@ -108,7 +109,10 @@ def observe(
             return decided, found
 
         if queries is not None:
-            near = [NearestSoFar(rows, queries, k) for rows in forward(points.take(queries))[1]]
+            codes = points.codes[queries]
+            near = [
+                NearestSoFar(ExternalQueries(rows, queries, codes), {"all": k}) for rows in forward(points.take(queries))[1]
+            ]
         for start, stored in points.chunks(size):
             decided, found = forward(stored)
             codes = points.codes[start : start + len(stored)]
@@ -159,7 +163,7 @@ def wrong_of(network: nn.Module, rows: Tensor, codes: Array) -> NDArray[np.bool_
 
 
 def _mixing(near: NearestSoFar, codes: NDArray[np.int64], queries: NDArray[np.int64]) -> tuple[float, float]:
-    mixed = mixing(exact_neighbors(near.found(), queries, len(codes)), codes, matrix=False)
+    mixed = mixing(exact_neighbors(near.found()["all"], queries, len(codes)), codes, matrix=False)
     return mixed.overlap, mixed.error
 
 

@@ -18,8 +18,8 @@ from fastent.arrays.validation import unit_rows
 from fastent.measurement.result import MEANINGS
 from fastent.runtime.threads import limit_threads
 from fastent.search.exact_index import ExactIndex
-from fastent.search.sweep import Points, sweep
-from fastent.search.top_k import NearestLists
+from fastent.search.sweep import LabelledPoints, sweep
+from fastent.search.top_k import TopK
 from tests import naive
 from tests.statistics.test_silhouette import clusters
 
@@ -395,10 +395,10 @@ def test_lists_from_the_sweep_are_those_of_an_index(seed, n, d, n_classes, latti
     rows = rng.choice(n, max(1, n // 3), replace=False) if some or among != "all" else None
     index = ExactIndex(X, codes=codes)
     squared, found = index.nearest(k, rows, among=among)
-    points = Points(X, codes, 1.0, int(codes.max()) + 1)
-    lists = NearestLists(len(squared), k, n, among=among)
+    points = LabelledPoints(X, codes, 1.0, int(codes.max()) + 1)
+    lists = TopK(len(squared), k, n, among=among)
     sweep(points, rows, [lists])
-    its_squared, its_index = lists.found()
+    its_squared, its_index = lists.lists()
     np.testing.assert_array_equal(its_index, found)
     np.testing.assert_array_equal(its_squared, squared)
 
@@ -408,9 +408,9 @@ def test_lists_from_the_sweep_where_single_precision_has_no_distances(spread):
     rng = np.random.default_rng(0)
     X = np.stack([np.repeat([1.0, 50.0], 300), spread * rng.standard_normal(600)], 1).astype(np.float32)
     codes = np.repeat([0, 1], 300)
-    lists = NearestLists(600, 30, 600)
-    sweep(Points(X, codes, 1.0, 2), None, [lists])
-    squared, found = lists.found()
+    lists = TopK(600, 30, 600)
+    sweep(LabelledPoints(X, codes, 1.0, 2), None, [lists])
+    squared, found = lists.lists()
     exact = ((X[:, None].astype(np.float64) - X) ** 2).sum(-1)
     np.fill_diagonal(exact, np.inf)
     order = np.argsort(exact, 1, kind="stable")[:, :30]

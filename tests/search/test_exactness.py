@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastent as fe
+from fastent.search.index import ExternalQueries
 from fastent.search.out_of_core import NearestSoFar
 from tests import naive
 from tests.awkward import KINDS, data_set
@@ -34,10 +35,10 @@ def check(kind, seed, *, largest, checked):
     right(found.indices[rows], truth, rows, "neighbors", X)
     expected = np.sqrt(np.take_along_axis(truth, found.indices[rows], 1)).astype(np.float32)
     np.testing.assert_allclose(found.distances[rows], expected, rtol=1e-6, atol=1e-45)
-    chunked = NearestSoFar(X[rows], rows, k)
+    chunked = NearestSoFar(ExternalQueries(X[rows], rows, labels[rows]), {"all": k})
     for start in range(0, n, -(-n // 3)):
         chunked.update(X[start : start + -(-n // 3)], start)
-    assert np.array_equal(chunked.found()[1], found.indices[rows]), f"chunks, {kind}, seed {seed}"
+    assert np.array_equal(chunked.found()["all"].indices, found.indices[rows]), f"chunks, {kind}, seed {seed}"
     some = rows[:60]
     few = truth[:60]
     for method in ("flat", "torch"):

@@ -17,7 +17,8 @@ import fastent as fe
 from fastent.io.result_cache import PartialResult, ResultCache
 from fastent.runtime.threads import limit_threads
 from fastent.search.exact_index import ExactIndex
-from fastent.search.out_of_core import NearestSoFar, chunking, nearest_by_chunks
+from fastent.search.index import ExternalQueries
+from fastent.search.out_of_core import ChunkedIndex, NearestSoFar, chunking
 
 AMONG = ("all", "own class", "other classes")
 
@@ -44,12 +45,12 @@ def test_chunk_by_chunk_is_one_index(n, d, n_classes, k, n_chunks, dtype, seed):
     k = min(k, n - 1)
     rows = np.random.default_rng(seed).permutation(n)[: max(1, n // 2)]
     kernel = X.astype(np.float64 if dtype == "float64" else np.float32)
-    near = NearestSoFar(kernel[rows], rows, k, y[rows], AMONG)
+    near = NearestSoFar(ExternalQueries(kernel[rows], rows, y[rows]), dict.fromkeys(AMONG, k))
     for chunk in np.array_split(np.arange(n), n_chunks):
         if len(chunk):
             near.update(X[chunk], chunk[0], y[chunk])
     for among, (squared, index) in in_one_index(X, y, rows, k).items():
-        found = near.found(among)
+        found = near.found()[among]
         np.testing.assert_array_equal(found[0], squared)
         np.testing.assert_array_equal(found[1], index)
 
@@ -60,11 +61,11 @@ def test_any_memory_gives_the_same(memory):
     X = X.astype(np.float32)
     rows = np.arange(9000)
     wanted = dict.fromkeys(AMONG, 3)
-    if chunking(X, 9000, [3, 3, 3], memory).needed > memory:
+    if chunking(X, 9000, wanted, memory).needed > memory:
         with pytest.raises(fe.FastentError, match="use fewer queries or a larger memory_budget"):
-            nearest_by_chunks(X, rows, wanted, codes=y, memory=memory)
+            ChunkedIndex(X, codes=y, memory=memory).search(wanted, rows)
         return
-    found = nearest_by_chunks(X, rows, wanted, codes=y, memory=memory)
+    found = ChunkedIndex(X, codes=y, memory=memory).search(wanted, rows)
     for among, lists in in_one_index(X, y, rows, 3).items():
         np.testing.assert_array_equal(found[among][0], lists[0])
         np.testing.assert_array_equal(found[among][1], lists[1])
@@ -72,7 +73,7 @@ def test_any_memory_gives_the_same(memory):
 
 def test_chunks_fit_the_memory_they_are_planned_for():
     X = np.broadcast_to(np.float16(0), (5_000_000, 128))
-    plan = chunking(X, 50_000, [10, 1, 1], 900 << 20)
+    plan = chunking(X, 50_000, {"all": 10, "own class": 1, "other classes": 1}, 900 << 20)
     assert plan.needed <= 900 << 20
     assert plan.rows > 150_000
     assert plan.queries == 50_000
@@ -143,8 +144,8 @@ def test_lists_go_on_from_what_was_kept(stored, tmp_path, monkeypatch):
     source, _, y = stored
     monkeypatch.setattr("fastent.io.result_cache._SECONDS", 0.0)
     rows, wanted = np.arange(6000), dict.fromkeys(AMONG, 2)
-    whole = nearest_by_chunks(source, rows, wanted, codes=y, memory=8 << 20)
-    assert chunking(source, 6000, [2, 2, 2], 8 << 20).queries < 6000
+    whole = ChunkedIndex(source, codes=y, memory=8 << 20).search(wanted, rows)
+    assert chunking(source, 6000, wanted, 8 << 20).queries < 6000
     for stop_after in (1, 2, 3):
         place = PartialResult(tmp_path / f"{stop_after}.npz")
 
@@ -154,8 +155,8 @@ def test_lists_go_on_from_what_was_kept(stored, tmp_path, monkeypatch):
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            nearest_by_chunks(source, rows, wanted, codes=y, memory=8 << 20, unfinished=place, progress=stop)
-        found = nearest_by_chunks(source, rows, wanted, codes=y, memory=5 << 20, unfinished=place)
+            ChunkedIndex(source, codes=y, memory=8 << 20, unfinished=place).search(wanted, rows, progress=stop)
+        found = ChunkedIndex(source, codes=y, memory=5 << 20, unfinished=place).search(wanted, rows)
         for among in AMONG:
             np.testing.assert_array_equal(found[among][0], whole[among][0])
             np.testing.assert_array_equal(found[among][1], whole[among][1])

@@ -8,6 +8,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import fastent as fe
 from fastent.runtime.threads import limit_threads
+from fastent.search.exact_index import ExactIndex
 from fastent.search.spanning_tree import minimum_spanning_tree
 from fastent.statistics.complexity import interpolated_points
 from tests import naive
@@ -76,7 +77,7 @@ def test_spanning_tree_is_the_one_of_kruskal(n, d, kind):
     elif kind == "clusters":
         X += 100 * np.repeat(np.arange(5), -(-n // 5))[:n, None]
     n = min(n, 120)
-    found = minimum_spanning_tree(X[:n])
+    found = minimum_spanning_tree(ExactIndex(X[:n]))
     expected = naive.spanning_tree(X[:n])
     assert sorted(map(tuple, found.edges.tolist())) == sorted((i, j) for i, j, _ in expected)
     assert found.squared.sum() == pytest.approx(sum(length for _, _, length in expected))
@@ -88,7 +89,7 @@ def test_scipy_finds_a_tree_of_the_same_length(shape):
     X = rng.standard_normal((5000, 12))
     if shape != "gauss":
         X += rng.standard_normal((6, 12))[rng.integers(0, 6, 5000)] * (3 if shape == "classes" else 1e4)
-    found = minimum_spanning_tree(X)
+    found = minimum_spanning_tree(ExactIndex(X))
     squared = np.maximum((X**2).sum(1)[:, None] + (X**2).sum(1) - 2 * X @ X.T, 1e-300)
     assert len(np.unique(found.edges, axis=0)) == 4999
     assert np.sqrt(found.squared).sum() == pytest.approx(scipy_tree(np.sqrt(squared)).sum(), rel=1e-6)
@@ -96,9 +97,9 @@ def test_scipy_finds_a_tree_of_the_same_length(shape):
 
 def test_trees_do_not_depend_on_threads():
     X = np.random.default_rng(1).standard_normal((6000, 30))
-    found = minimum_spanning_tree(X)
+    found = minimum_spanning_tree(ExactIndex(X))
     with limit_threads(1):
-        again = minimum_spanning_tree(X)
+        again = minimum_spanning_tree(ExactIndex(X))
     np.testing.assert_array_equal(np.sort(found.edges, 0), np.sort(again.edges, 0))
 
 

@@ -1,0 +1,153 @@
+"""What every index can do, wherever the rows lie and whatever does the work."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.runtime.progress import Progress
+
+__all__ = [
+    "AMONG",
+    "Among",
+    "ExternalQueries",
+    "Index",
+    "IndexQueries",
+    "NeighborLists",
+    "Wanted",
+    "Work",
+    "merged",
+    "with_points",
+]
+
+Array = NDArray[Any]
+
+# Which rows are searched: all, those of the query's class, or those of all others.
+Among = Literal["all", "own class", "other classes"]
+AMONG: tuple[Among, ...] = ("all", "own class", "other classes")
+# How many neighbours are wanted among which rows.
+Wanted = Mapping[Among, int]
+
+
+class NeighborLists(NamedTuple):
+    """The nearest rows of some queries.
+
+    squared : (q, k) float64
+        Squared distances, ascending; infinity where there are fewer than k rows.
+    indices : (q, k) int64
+        Row numbers, ties by the lower; n where there are fewer than k rows.
+    """
+
+    squared: NDArray[np.float64]
+    indices: NDArray[np.int64]
+
+    def within(self, squared: NDArray[np.float64] | None, n: int) -> "NeighborLists":
+        """Without the rows that are farther than a squared distance (q,), if there is one."""
+        if squared is None:
+            return self
+        beyond = self.squared > squared[:, None]
+        return NeighborLists(np.where(beyond, np.inf, self.squared), np.where(beyond, n, self.indices))
+
+
+class ExternalQueries(NamedTuple):
+    """Queries that come with their points.
+
+    points : (q, d)
+        Of the `kernel_dtype` of the rows.
+    excluded : (q,) int64
+        The row that each leaves out of its lists, -1 for none.
+    codes : (q,) int64
+        Their classes.
+    """
+
+    points: Array
+    excluded: NDArray[np.int64]
+    codes: NDArray[np.int64]
+
+
+# Row numbers (q,), each left out of its own lists; points (q, d), which leave out nothing and have no class; or all rows.
+IndexQueries = Array | ExternalQueries | None
+
+
+def with_points(queries: IndexQueries) -> "NDArray[np.int64] | ExternalQueries | None":
+    """Points (q, d) as external queries; what else there is, as it is."""
+    if isinstance(queries, np.ndarray) and queries.ndim == 2:
+        return ExternalQueries(queries, np.full(len(queries), -1), np.zeros(len(queries), np.int64))
+    return queries
+
+
+class Work(NamedTuple):
+    """What a search took: boxes compared, tiles visited, pairs scanned, pairs that the sketch let pass, pairs near enough."""
+
+    boxes: int
+    tiles: int
+    scanned: int
+    survivors: int
+    near: int
+
+
+class Index(Protocol):
+    """Rows (n, d), with class codes (n,) if they have classes, that can be searched; made by `planner.plan_index`.
+
+    What is found depends neither on the implementation nor on the number of threads: distances are decided in double precision
+    from the rows as they were given, ties by the lower row number.
+
+    Attributes
+    ----------
+    work : Work or None
+        What the last search took, where that is counted.
+    """
+
+    work: Work | None = None
+
+    def search(
+        self, wanted: Wanted, queries: IndexQueries = None, *, within: Array | None = None, progress: Progress = None
+    ) -> dict[Among, NeighborLists]:
+        """Several lists for each query, in as few passes over the rows as the index can.
+
+        Parameters
+        ----------
+        wanted : dict
+            The length of each list.
+        queries : (q,) int64, (q, d) of `kernel_dtype`, or ExternalQueries, optional, default all rows
+        within : (q,) float64, optional
+            Squared distances beyond which no row is wanted.
+        """
+        ...
+
+    def nearest(
+        self,
+        k: int,
+        queries: IndexQueries = None,
+        *,
+        among: Among = "all",
+        within: Array | None = None,
+        progress: Progress = None,
+    ) -> NeighborLists:
+        """One list for each query: `search` for a single one."""
+        return self.search({among: k}, queries, within=within, progress=progress)[among]
+
+    def count_nearer(
+        self, squared: NDArray[np.float64], queries: IndexQueries = None, *, progress: Progress = None
+    ) -> NDArray[np.int64]:
+        """How many rows are nearer to each query than a distance, given by its square (q,); rows left out are not counted."""
+        ...
+
+    def relabelled(self, codes: NDArray[np.int64]) -> "Index":
+        """An index of the same rows with other classes (n,)."""
+        ...
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """Row numbers class by class, near ones side by side as far as the index knows them. (n,) int64."""
+        ...
+
+
+def merged(lists: Sequence[tuple[Array, Array]]) -> NeighborLists:
+    """The k nearest among several lists (q, k) of the same queries: ascending, ties by the lower row number."""
+    k = lists[0][0].shape[1]
+    squared = np.concatenate([each for each, _ in lists], axis=1)
+    indices = np.concatenate([each for _, each in lists], axis=1)
+    order = np.lexsort((indices, squared))[:, :k]
+    return NeighborLists(np.take_along_axis(squared, order, 1), np.take_along_axis(indices, order, 1))

@@ -1,0 +1,102 @@
+"""Which index serves a search: chosen in one place, from sizes alone, before anything is read or built."""
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.validation import bytes_in_memory, in_memory
+from fastent.io.result_cache import PartialResult
+from fastent.search.exact_index import ExactIndex, index_bytes
+from fastent.search.index import Index, Wanted
+from fastent.search.out_of_core import ChunkedIndex, chunking
+from fastent.search.sketch import typical_scale
+from fastent.search.sweep import LabelledPoints
+from fastent.search.top_k import SweptIndex
+
+__all__ = ["IndexKind", "IndexPlan", "plan_index"]
+
+Array = NDArray[Any]
+
+# One index in memory of all rows; one chunk of rows after the other, here or on a cluster; no index.
+IndexKind = Literal["index", "chunks", "sweep"]
+
+
+class IndexPlan(NamedTuple):
+    """The choice for one set of rows.
+
+    kind : "index", "chunks" or "sweep"
+    bytes : int
+        Memory that it takes at most, the queries' lists included, and the rows if these have to be read into memory.
+    """
+
+    kind: IndexKind
+    bytes: int
+    n_queries: int
+    memory: float
+    client: Any
+
+    def build(
+        self,
+        X: Array,
+        *,
+        codes: NDArray[np.int64] | None = None,
+        unit: bool = False,
+        seed: int = 0,
+        unfinished: PartialResult | None = None,
+    ) -> Index:
+        """The index of the rows (n, d), with their classes (n,) if lists of a class are wanted.
+
+        Parameters
+        ----------
+        unit : bool, optional, default False
+            Compare rows by their angles; not without an index.
+        seed : int, optional, default 0
+        unfinished : PartialResult, optional
+            Where a search that goes through the rows by chunks or without an index keeps what it has found so far.
+        """
+        if self.kind == "index":
+            return ExactIndex(in_memory(X), codes=codes, unit=unit, seed=seed, n_queries=self.n_queries)
+        if self.kind == "chunks":
+            return ChunkedIndex(X, codes=codes, unit=unit, memory=self.memory, unfinished=unfinished, client=self.client)
+        codes = np.zeros(len(X), np.int64) if codes is None else codes
+        points = LabelledPoints(X, codes, typical_scale(X), int(codes.max()) + 1)
+        return SweptIndex(points, unfinished=unfinished, client=self.client)
+
+
+def plan_index(
+    X: Array,
+    n_queries: int,
+    wanted: Wanted,
+    *,
+    memory: float,
+    client: Any = None,
+    pairs_met: bool = False,
+    read_once: bool = False,
+) -> IndexPlan:
+    """Choose how rows are searched.
+
+    Parameters
+    ----------
+    X : (n, d)
+        Only its shape, its dtype and where it lies matter.
+    n_queries : int
+    wanted : dict
+        The lists that each query wants, and how long they are; empty where nothing is searched.
+    memory : int
+        Bytes that may be used, by each worker if there are any.
+    client : distributed.Client, optional
+        A cluster whose workers share the work.
+    pairs_met : bool, optional, default False
+        Whether the queries meet all rows in a sweep anyway, so that this can take the place of an index.
+    read_once : bool, optional, default False
+        Whether rows are to be left where they lie even if they would fit in memory.
+    """
+    needed = index_bytes(X, n_queries, sum(wanted.values())) * bool(wanted) + bytes_in_memory(X)
+    kind: IndexKind = "index"
+    if client is not None or read_once or needed > memory:
+        kind, needed = "sweep", 0
+        if not pairs_met:
+            kind = "chunks"
+            needed = chunking(X, n_queries, wanted, memory, client).needed
+    return IndexPlan(kind, needed, n_queries, memory, client)
