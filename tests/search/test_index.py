@@ -1,0 +1,92 @@
+"""Every index answers the same: in memory, by chunks, by a sweep."""
+
+import numpy as np
+import pytest
+
+from fastent.arrays.validation import UnitRows
+from fastent.search.exact_index import ExactIndex
+from fastent.search.index import AMONG, ExternalQueries
+from fastent.search.out_of_core import ChunkedIndex
+from fastent.search.planner import plan_index
+from fastent.search.spanning_tree import minimum_spanning_tree
+from fastent.search.sweep import LabelledPoints
+from fastent.search.top_k import SweptIndex
+
+N, K = 5000, 4
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Many duplicates and ties."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((N, 12)).round(1).astype(np.float32), rng.integers(0, 4, N), rng.permutation(N)[:300]
+
+
+def indices_of(X, y):
+    points = LabelledPoints(X, y, 1.0, int(y.max()) + 1)
+    return ExactIndex(X, codes=y), ChunkedIndex(X, codes=y, memory=8 << 20), SweptIndex(points)
+
+
+def assert_all_equal(results):
+    first, *others = results
+    for other in others:
+        for one, another in zip(first, other, strict=True):
+            np.testing.assert_array_equal(one, another)
+
+
+@pytest.mark.parametrize("kind", ["all rows", "rows", "points", "external"])
+def test_all_find_and_count_the_same(data, kind):
+    X, y, rows = data
+    queries = {
+        "all rows": None,
+        "rows": rows,
+        "points": X[:200] + 1,
+        "external": ExternalQueries(X[rows], rows, (y[rows] + 1) % 4),
+    }[kind]
+    wanted = dict.fromkeys(("all",) if kind == "points" else AMONG, K)
+    indices = indices_of(X, y)
+    found = [index.search(wanted, queries) for index in indices]
+    for among in wanted:
+        assert_all_equal([each[among] for each in found])
+    limits = found[0]["all"].squared[:, 2].copy()
+    limits[0] = 0
+    assert_all_equal([(index.count_nearer(limits, queries),) for index in indices])
+    within = [index.nearest(K, queries, within=limits) for index in indices]
+    assert_all_equal(within)
+    squared, neighbours = within[0]
+    assert (np.isinf(squared) == (neighbours == N)).all()
+    assert (squared[np.isfinite(squared)] <= np.broadcast_to(limits[:, None], squared.shape)[np.isfinite(squared)]).all()
+
+
+def test_all_take_other_classes_of_the_same_rows(data):
+    X, y, rows = data
+    other = (y + np.arange(N)) % 3
+    expected = ExactIndex(X, codes=other)
+    for index in indices_of(X, y):
+        relabelled = index.relabelled(other)
+        assert_all_equal([each.nearest(2, rows, among="other classes") for each in (expected, relabelled)])
+        assert sorted(relabelled.order) == list(range(N))
+        assert np.count_nonzero(np.diff(other[relabelled.order])) == 2
+
+
+def test_a_spanning_tree_grows_from_any_index(data):
+    X, y, _ = data
+    assert_all_equal([minimum_spanning_tree(index) for index in indices_of(X[:1500], y[:1500])])
+
+
+def test_the_planner_chooses_by_memory_and_by_what_is_done_anyway(data):
+    X, y, rows = data
+    wanted = {"all": K}
+    roomy, tight = plan_index(X, N, wanted, memory=1 << 30), plan_index(X, N, wanted, memory=roomy_but_for_a_byte(X, wanted))
+    assert (roomy.kind, tight.kind) == ("index", "chunks")
+    assert plan_index(X, N, wanted, memory=1 << 30, read_once=True).kind == "chunks"
+    assert plan_index(X, N, wanted, memory=0, pairs_met=True).kind == "sweep"
+    assert plan_index(X, N, wanted, memory=1 << 30, pairs_met=True).kind == "index"
+    # Unit rows lie where the rows lie that they are made of.
+    assert plan_index(UnitRows(X), N, wanted, memory=1 << 30).bytes < roomy.bytes + 8 * X.size + 4 * X.size
+    swept = plan_index(X, len(rows), wanted, memory=0, pairs_met=True)
+    assert_all_equal([plan.build(X, codes=y).nearest(K, rows) for plan in (roomy, swept)])
+
+
+def roomy_but_for_a_byte(X, wanted):
+    return plan_index(X, N, wanted, memory=1 << 30).bytes - 1
