@@ -13,9 +13,11 @@ from .io.sources import ArraySource, Source
 from .measurement.measure import measure
 from .measurement.result import Comparison, Measurement, compare
 from .search.neighbors import Neighbors, neighbors
+from .statistics.class_geometry import ClassGeometry
+from .statistics.class_moments import ClassMoments
 from .statistics.complexity import Complexity, complexity
 from .statistics.covariance import cka, participation_ratio
-from .statistics.geometry import ClassGeometry, ClassMoments, geometry
+from .statistics.geometry import geometry
 from .statistics.intrinsic_dimension import IntrinsicDimension, intrinsic_dimension
 from .statistics.inversion import Inversion, find_inversion
 from .statistics.logit_margin import logit_margin

@@ -22,7 +22,7 @@ from fastent.activations.ranks import Ranks
 from fastent.arrays.validation import as_array
 from fastent.errors import FastentError, warn
 from fastent.search.neighbors import exact_neighbors
-from fastent.statistics.geometry import ClassMoments
+from fastent.statistics.class_moments import ClassMoments
 from fastent.statistics.margins import margins_from
 from fastent.statistics.mixing import mixing
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from fastent.errors import FastentError
 from fastent.options import whole_number
 from fastent.runtime.optional import needed
-from fastent.statistics.geometry import ClassGeometry, ClassMoments
+from fastent.statistics.class_geometry import ClassGeometry
+from fastent.statistics.class_moments import ClassMoments
 
 __all__ = ["ClassGeometryMetric"]
 

@@ -29,9 +29,11 @@ from fastent.measurement.strategies import WAYS
 from fastent.runtime.progress import Progress
 from fastent.search.neighbors import Neighbors, exact_neighbors
 from fastent.search.sketch import typical_scale
+from fastent.statistics.class_geometry import ClassGeometry, ClassMeans, centred_means
+from fastent.statistics.class_moments import moments_of
 from fastent.statistics.complexity import complexity_from, fisher_complexity
 from fastent.statistics.covariance import participation_ratio_of
-from fastent.statistics.geometry import AboutMeans, ClassGeometry, ClassMoments, centred_means, geometry_of, moments_of
+from fastent.statistics.geometry import AboutMeans, geometry_of
 from fastent.statistics.geometry_notes import rows_of_zeros
 from fastent.statistics.intervals import sample_mean
 from fastent.statistics.intrinsic_dimension import IntrinsicDimension, Method, dimension_notes, intrinsic_dimension
@@ -49,7 +51,7 @@ _PERPLEXITY = 30.0
 
 
 class _Means(NamedTuple):
-    moments: ClassMoments
+    means: ClassMeans
     geometry: ClassGeometry
     about: AboutMeans
     participation_ratio: float | None
@@ -168,7 +170,7 @@ def _measured(task: Task, plan: Plan) -> Measurement:
             mixed, inverse, dimension = _of_neighbours(task, neighbors, Labels(points.codes, task.classes))
     complexity = None
     if border is not None and near.margins is not None and means is not None:
-        f1 = fisher_complexity(means.moments, means.about)
+        f1 = fisher_complexity(means.means, means.about)
         complexity = complexity_from(
             points, task.labels, near.margins, border.local_sets, border.wrong, f1, border.tree, border.covering
         )
@@ -223,12 +225,13 @@ def _about_means(task: Task) -> _Means:
     points = task.points
     with task.stage("class moments", passes=1):
         moments = moments_of(task.X, points.codes, points.n_classes, normalize=task.normalize, client=task.client)
+        means = moments.class_means()
     with task.stage("distances to means", passes=1):
-        geometry, about = geometry_of(task.X, Labels(points.codes, task.classes), moments, client=task.client)
-    mean = moments.means[0] - centred_means(moments.means, moments.counts)[0]
+        geometry, about = geometry_of(task.X, Labels(points.codes, task.classes), means, client=task.client)
+    mean = means.means[0] - centred_means(means.means, means.counts)[0]
     with task.stage("covariance", passes=1):
         ratio = task.attempt("participation ratio", lambda: participation_ratio_of(points.X, mean, task.client))
-    return _Means(moments, geometry, about, ratio)
+    return _Means(means, geometry, about, ratio)
 
 
 def _similarities(task: Task, plan: Plan) -> SimilaritySums | None:
@@ -275,10 +278,10 @@ def _dimension(task: Task, neighbors: Neighbors, labels: Labels) -> dict[str, In
 
 
 def _silhouettes(task: Task, distances: DistanceSums, means: _Means) -> Silhouettes:
-    codes, counts, n = task.points.codes, means.moments.counts, len(task.X)
+    codes, counts, n = task.points.codes, means.means.counts, len(task.X)
     exact = distances.silhouettes()
     simplified, squared = (
-        silhouettes_from_means(codes, counts, *means.about.silhouette_parts(method, means.moments))
+        silhouettes_from_means(codes, counts, *means.about.silhouette_parts(method, means.means))
         for method in ("simplified", "squared")
     )
     every = {"exact": exact, "simplified": simplified, "squared": squared}

@@ -16,8 +16,8 @@ from fastent.io.files import output_folder, write_parquet, write_text
 from fastent.options import choice, short_repr
 from fastent.printable import printable, storable
 from fastent.search.neighbors import Neighbors
+from fastent.statistics.class_geometry import ClassGeometry
 from fastent.statistics.complexity import Complexity
-from fastent.statistics.geometry import ClassGeometry
 from fastent.statistics.intervals import Estimate
 from fastent.statistics.intrinsic_dimension import IntrinsicDimension, plot_dimensions
 from fastent.statistics.margins import Margins

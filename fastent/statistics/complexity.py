@@ -19,7 +19,9 @@ from fastent.search.sketch import typical_scale
 from fastent.search.spanning_tree import SpanningTree, minimum_spanning_tree
 from fastent.search.sweep import LabelledPoints, sweep, sweep_bytes
 from fastent.search.top_k import NearerCounts
-from fastent.statistics.geometry import AboutMeans, ClassMoments, about_means, centred_means, moments_of
+from fastent.statistics.class_geometry import ClassMeans, centred_means
+from fastent.statistics.class_moments import moments_of
+from fastent.statistics.geometry import AboutMeans, about_means
 from fastent.statistics.hyperspheres import Spheres, spheres
 from fastent.statistics.intervals import Estimate, sample_mean, sample_share
 from fastent.statistics.margins import Margins, margins_from
@@ -158,8 +160,8 @@ def complexity(
     points = LabelledPoints(features, codes, typical_scale(features), n_classes)
     local_sets = NearerCounts(misses.squared[:, 0])
     sweep(points, None, [local_sets], within_classes=True, progress=progress, description="local sets")
-    moments = moments_of(features, codes, n_classes, normalize=False)
-    f1 = fisher_complexity(moments, about_means(features, codes, moments))
+    means = moments_of(features, codes, n_classes, normalize=False).class_means()
+    f1 = fisher_complexity(means, about_means(features, codes, means))
     return complexity_from(points, coded, found, local_sets, wrong, f1, tree, spheres(points, found))
 
 
@@ -217,9 +219,9 @@ def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> Extern
     return ExternalQueries(made_up.astype(kernel_dtype(X)), np.full(count, -1), codes[first])
 
 
-def fisher_complexity(moments: ClassMoments, about: AboutMeans) -> float:
+def fisher_complexity(means: ClassMeans, about: AboutMeans) -> float:
     """F1, from the scatter of each feature between and within classes."""
-    between = moments.counts @ centred_means(moments.apart, moments.counts) ** 2
+    between = means.counts @ centred_means(means.apart, means.counts) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(between > 0, between / about.features, 0.0)
     return float(1 / (1 + ratio.max()))

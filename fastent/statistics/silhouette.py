@@ -72,11 +72,12 @@ def silhouette(
     codes, classes = as_labels(labels, n=n, minimum_classes=2)
     asked = query_rows(queries, n, d, seed=seed, what="silhouettes", once=False)
     if method != "exact":
-        from fastent.statistics.geometry import about_means, moments_of
+        from fastent.statistics.class_moments import moments_of
+        from fastent.statistics.geometry import about_means
 
-        moments = moments_of(features, codes, len(classes), normalize=False)
-        found = about_means(features, codes, moments)
-        exact = silhouettes_from_means(codes, moments.counts, *found.silhouette_parts(method, moments))
+        means = moments_of(features, codes, len(classes), normalize=False).class_means()
+        about = about_means(features, codes, means)
+        exact = silhouettes_from_means(codes, means.counts, *about.silhouette_parts(method, means))
         return exact if asked is None else exact[asked]
     sums = DistanceSums(codes, len(classes), asked)
     whole = asked is None  # every row then meets every other from memory

@@ -21,7 +21,7 @@ from fastent.search.exact_index import index_bytes
 from fastent.search.index import ExternalQueries
 from fastent.search.neighbors import exact_neighbors
 from fastent.search.out_of_core import NearestSoFar
-from fastent.statistics.geometry import ClassMoments
+from fastent.statistics.class_moments import ClassMoments
 from fastent.statistics.mixing import mixing
 
 __all__ = ["Diverged", "Points", "Record", "observe", "observing_bytes", "wrong_of"]
