@@ -1,20 +1,20 @@
 """What a probe has recorded: curves of each layer and class, their inversions, the stragglers; as files and as numbers."""
 
-import json
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.activations.history import History, Of
+from fastent.activations.record_files import RecordFile, check_codes, check_shapes, long_table, write_readable
 from fastent.errors import FastentError
-from fastent.io.checksums import read_checked_npz, write_checked_npz
-from fastent.io.files import output_folder, write_parquet, write_text
-from fastent.io.reading import as_path, is_there, name_list, parse_json, reading
+from fastent.io.files import write_parquet
+from fastent.io.reading import parse_json, reading
 from fastent.options import choice
 from fastent.printable import printable, storable
-from fastent.statistics.inversion import find_inversion
 from fastent.statistics.inversion_rule import BURN_IN, MIN_RISE, Rule
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ __all__ = ["OF_LAYERS", "ProbeRecords", "load_probe"]
 
 Array = NDArray[np.float64]
 
-_FILE = "probe.npz"
+_FILE = RecordFile("probe.npz", "records", "the records of a probe", "a probe was saved to", "save the probe again")
 # One number for each record and layer.
 OF_LAYERS = ("fisher", "mixing", "mixing_error", "margin", "n2", "n3")
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeRecords:
-    """E looks at L layers of a model, on a probe set of n rows and C classes.
+    """E records of L layers of a model, on a probe set of n rows and C classes.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class ProbeRecords:
 
     def inversions(
         self,
-        of: Literal["radius", "distance"] = "radius",
+        of: Of = "radius",
         rule: Rule = "shape",
         *,
         burn_in: float = BURN_IN,
@@ -102,25 +102,19 @@ class ProbeRecords:
         Rule and defaults are those of `find_inversion`; `burn_in` is in steps. `train_error` is the error on the probe set;
         None if that was not measured. What is found can still change as training goes on.
         """
-        choice("of", of, ("radius", "distance"))
-        curves = self.radius if of == "radius" else self._recorded_distance()
-        kind: Literal["min", "max"] = "min" if of == "radius" else "max"
-        found = np.empty(curves.shape[1:], object)
-        judged = bool(np.isfinite(self.error).all())
-        errors = self.error if judged else np.zeros(len(self))
-        for place in np.ndindex(found.shape):
-            turned = find_inversion(
-                self.step, curves[(slice(None), *place)], errors, kind=kind, rule=rule, burn_in=burn_in, min_rise=min_rise
-            )
-            found[place] = turned if judged or not turned else replace(turned, train_error=None, train_error_interval=None)
-        return found
+        return self._history.inversions(of, rule, burn_in=burn_in, min_rise=min_rise).squeeze(0)
 
-    def _recorded_distance(self) -> Array:
-        if self.distance is None:
-            raise FastentError(
-                "distances were not recorded, there are many classes: make the probe with 'distances' in metrics"
-            )
-        return self.distance
+    @cached_property
+    def _history(self) -> History:
+        """These records as those of one network."""
+        return History(
+            epoch=self.step,
+            train_error=self.error[None],
+            radius=self.radius[None],
+            distance=None if self.distance is None else self.distance[None],
+            wrong=self.wrong[None],
+            codes=self.codes,
+        )
 
     def misclassified(self, step: int) -> NDArray[np.bool_]:
         """Return (n,) bool: the rows that the model got wrong at a step that was recorded."""
@@ -129,7 +123,7 @@ class ProbeRecords:
         if not len(at):
             recorded = f"{self.step[0]}..{self.step[-1]} hold {len(self)} that were" if len(self) else "nothing was"
             raise FastentError(f"step {step} was not recorded: {recorded}")
-        return np.unpackbits(self.wrong[at[0]], count=len(self.codes)).astype(bool)
+        return self._history.misclassified(int(at[0])).squeeze(0)
 
     def stragglers(self, layer: str | None = None, **options: Any) -> NDArray[np.bool_]:
         """Return (n,) bool: the rows of each class that were misclassified at that class's own inversion in a layer.
@@ -139,13 +133,8 @@ class ProbeRecords:
         self._need_errors()
         if layer is not None:
             choice("layer", layer, self.layers)
-        found = np.zeros(len(self.codes), bool)
         at = self.layers.index(self.layers[-1] if layer is None else layer)
-        for c, inversion in enumerate(self.inversions(**options)[at]):
-            if inversion:
-                bits = np.unpackbits(self.wrong[inversion.index], count=len(self.codes)).astype(bool)
-                found |= bits & (self.codes == c)
-        return found
+        return self._history.stragglers(self.inversions(**options)[None, at]).squeeze(0)
 
     def _need_errors(self) -> None:
         if len(self) and np.isnan(self.error).all():
@@ -171,26 +160,17 @@ class ProbeRecords:
 
     def table(self) -> "pa.Table":
         """One row for each step, layer and class; null where something was not measured."""
-        import pyarrow as pa
-
-        shape = self.radius.shape
-
-        def column(values: Any, *axes: int) -> Any:
-            """Values that vary along some of (step, layer, class), once for each row."""
-            expanded = np.expand_dims(np.asarray(values), tuple(axis for axis in range(3) if axis not in axes))
-            return pa.array(np.broadcast_to(expanded, shape).ravel(), from_pandas=True)
-
         columns = {
-            "step": column(self.step, 0),
-            "layer": column(storable(np.array(self.layers)), 1),
-            "class": column(storable(self.classes.astype(str)), 2),
-            "error": column(self.error, 0),
-            "loss": column(self.loss, 0),
-            "radius": column(self.radius, 0, 1, 2),
+            "step": (self.step, (0,)),
+            "layer": (storable(np.array(self.layers)), (1,)),
+            "class": (storable(self.classes.astype(str)), (2,)),
+            "error": (self.error, (0,)),
+            "loss": (self.loss, (0,)),
+            "radius": (self.radius, (0, 1, 2)),
+            **{name: (getattr(self, name), (0, 1)) for name in OF_LAYERS},
+            **{name: (values, (0,)) for name, values in self.scalars.items()},
         }
-        columns |= {name: column(getattr(self, name), 0, 1) for name in OF_LAYERS}
-        columns |= {name: column(values, 0) for name, values in self.scalars.items()}
-        return pa.table(columns).replace_schema_metadata({"fastent.config": json.dumps(self.config)})
+        return long_table(self.radius.shape, self.config, columns)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write `table()`."""
@@ -220,13 +200,9 @@ class ProbeRecords:
         `probe.npz` has everything: `fe.load_probe` reads it. For other programs there are `config.json`, `summary.json` and
         `curves.parquet` (a row for each step, layer and class).
         """
-        folder = output_folder(folder)
-        write_text(folder / "config.json", json.dumps(self.config, indent=2) + "\n")
-        write_text(folder / "summary.json", json.dumps(self.summary(), indent=2) + "\n")
-        self.to_parquet(folder / "curves.parquet")
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
-        arrays |= {f"scalar.{name}": values for name, values in self.scalars.items()}
-        write_checked_npz(folder / _FILE, {"config": json.dumps(self.config), "layers": np.array(self.layers), **arrays})
+        arrays |= {"layers": np.array(self.layers)} | {f"scalar.{name}": values for name, values in self.scalars.items()}
+        write_readable(_FILE.write(folder, self.config, arrays), self.config, self.summary(), curves=self.table())
 
     def plot(
         self,
@@ -292,7 +268,7 @@ class ProbeRecords:
         if kind == "radius":
             return class_lines(names, self.radius[None, :, at], self.inversions(**options)[None, at], "epoch")
         if kind == "distance":
-            distance = self._recorded_distance()[None, :, at]
+            distance = self._history.recorded_distance()[:, :, at]
             return distance_lines(names, distance, lambda: self.inversions("distance", **options)[None, at], "epoch")
         if kind in ("error", "loss"):
             return [Line(kind, getattr(self, kind)[None])]
@@ -311,7 +287,7 @@ class ProbeRecords:
 
     def __repr__(self) -> str:
         of = f"{len(self.codes)} rows, {len(self.classes)} classes"
-        return printable(f"ProbeRecords({len(self)} looks at layers {', '.join(self.layers)}; {of})")
+        return printable(f"ProbeRecords({len(self)} records of layers {', '.join(self.layers)}; {of})")
 
 
 _ARRAYS = tuple(f.name for f in fields(ProbeRecords) if f.name not in ("config", "layers", "scalars"))
@@ -325,17 +301,10 @@ def load_probe(folder: str | os.PathLike[str]) -> ProbeRecords:
     FastentError
         No records in the folder, or a file that is damaged or not fastent's.
     """
-    path = as_path(folder, "the folder of a probe") / _FILE
-    if not is_there(path):
-        raise FastentError(f"no records in {str(folder)!r}: {_FILE} is missing; name a folder that a probe was saved to")
-    remedy = "save the probe again"
-    arrays = read_checked_npz(path, remedy, earlier=True)
-    missing = [name for name in ("config", "layers", *_ARRAYS) if name not in arrays and name != "distance"]
-    if missing:
-        raise FastentError(f"{str(path)!r} holds no records of a probe, it lacks {name_list(missing)}: name another folder")
+    arrays = _FILE.read(folder, ("layers", *(name for name in _ARRAYS if name != "distance")))
     values: dict[str, Any] = {name: arrays.get(name) for name in _ARRAYS}
     scalars = {name.removeprefix("scalar."): array for name, array in arrays.items() if name.startswith("scalar.")}
-    with reading(path, remedy, "no records of a probe"):
+    with reading(_FILE.path(folder), _FILE.remedy, "no records of a probe"):
         config = parse_json(str(arrays["config"]))
         _see_that_they_fit(arrays, scalars)
         return ProbeRecords(config, tuple(arrays["layers"].tolist()), scalars=scalars, **values)
@@ -361,14 +330,7 @@ def _see_that_they_fit(arrays: dict[str, NDArray[Any]], scalars: dict[str, NDArr
         **dict.fromkeys(OF_LAYERS, ((records, layers), "f")),
         **{f"scalar.{name}": ((records,), "f") for name in scalars},
     }
-    for name in expected.keys() & arrays.keys():
-        shape, kinds = expected[name]
-        found = arrays[name]
-        if found.shape != shape or found.dtype.kind not in kinds:
-            raise ValueError(f"{name} is {found.dtype} of shape {found.shape}, where shape {shape} would fit the others")
-    if arrays["wrong"].dtype != np.uint8:
-        raise ValueError(f"wrong is {arrays['wrong'].dtype}")
-    if n and (arrays["codes"].min() < 0 or arrays["codes"].max() >= classes):
-        raise ValueError(f"codes are from {arrays['codes'].min()} to {arrays['codes'].max()}, of {classes} classes")
+    check_shapes(arrays, expected)
+    check_codes(arrays["codes"], classes)
     if (np.diff(arrays["step"].astype(np.float64)) <= 0).any():
         raise ValueError("its steps do not ascend")

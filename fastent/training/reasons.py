@@ -1,12 +1,8 @@
 """Why there is no inversion, in words, and how classes are called in sentences."""
 
-from typing import TYPE_CHECKING
-
 from fastent.printable import shortened
 from fastent.statistics.inversion import InversionSummary
-
-if TYPE_CHECKING:
-    from fastent.training.run import Run
+from fastent.training.run_records import RunRecords
 
 __all__ = ["because", "ended_too_early", "joined", "may_turn_later", "shortly", "subject", "without_inversion"]
 
@@ -45,7 +41,7 @@ def shortly(reason: str) -> str:
     return next((words for start, words in _SHORT.items() if reason.startswith(start)), reason)
 
 
-def without_inversion(run: "Run", layer: int = -1) -> list[str]:
+def without_inversion(run: RunRecords, layer: int = -1) -> list[str]:
     """Why radii of a hidden layer (by default the last) have no inversion: a sentence for all classes that share a reason."""
     summaries = run.inversion_summary(layer)
     sentences = []
@@ -76,13 +72,13 @@ def may_turn_later(reason: str) -> bool:
     return reason in (_STILL_FALLING, _RISING) or reason.startswith(_TOO_SHORT)
 
 
-def subject(run: "Run", c: int) -> str:
+def subject(run: RunRecords, c: int) -> str:
     """A class as the subject of a sentence."""
     name = _short(run.class_names[c])
     return f"the {name} class" if run.config.get("classes") == "parity" else f"class {name}"
 
 
-def _classes(run: "Run", some: list[int]) -> str:
+def _classes(run: RunRecords, some: list[int]) -> str:
     """Some of the classes: by name where these are few, and how many of all."""
     names = [_short(run.class_names[c]) for c in some]
     if len(some) == 1:

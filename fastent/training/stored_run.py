@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.activations.record_files import check_codes, check_shapes
 from fastent.io.reading import parse_json
 
 __all__ = ["checked_config", "see_that_it_fits"]
@@ -88,14 +89,7 @@ def see_that_it_fits(config: Mapping[str, Any], arrays: Mapping[str, Array]) -> 
         "straggler_bits": ((n_seeds, -(-n // 8)), "u"),
         "straggler_epochs": ((n_seeds, n_classes), "f"),
     }
-    for name in expected.keys() & arrays.keys():
-        shape, kinds = expected[name]
-        found = arrays[name]
-        if found.shape != shape or found.dtype.kind not in kinds:
-            raise ValueError(f"{name} is {found.dtype} of shape {found.shape}, where shape {shape} would fit the others")
-    for name in ("wrong", "straggler_bits"):
-        if name in arrays and arrays[name].dtype != np.uint8:
-            raise ValueError(f"{name} is {arrays[name].dtype}")
+    check_shapes(arrays, expected)
     if 0 in radius.shape or n == 0:
         raise ValueError(f"it has {n_seeds} networks, {n_records} records, {n_layers} layers, {n_classes} classes, {n} points")
     _check_values(arrays, n, n_classes)
@@ -106,8 +100,7 @@ def _check_values(arrays: Mapping[str, Array], n: int, n_classes: int) -> None:
     epoch, codes, recorded = arrays["epoch"], arrays["codes"], arrays.get("recorded")
     if not np.isfinite(epoch).all() or epoch[0] < 0 or (np.diff(epoch.astype(np.float64)) <= 0).any():
         raise ValueError("its epochs do not ascend")
-    if codes.min() < 0 or codes.max() >= n_classes:
-        raise ValueError(f"codes are from {codes.min()} to {codes.max()}, of {n_classes} classes")
+    check_codes(codes, n_classes)
     if recorded is not None and len(recorded) and (recorded.min() < 0 or recorded.max() >= n):
         raise ValueError(f"recorded are the points {recorded.min()} to {recorded.max()} of {n}")
     for name in ("train_error", "test_error"):

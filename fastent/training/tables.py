@@ -1,6 +1,5 @@
 """A run as tables for other programs: curves and stragglers as Parquet, the result in a few numbers as JSON."""
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -8,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastent.io.files import write_parquet, write_text
+from fastent.activations.record_files import long_table, with_config, write_readable
 from fastent.printable import storable
-from fastent.runtime.plain import as_plain
+from fastent.training.run_records import RunRecords
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from fastent.training.run import Run
 
 __all__ = [
     "curves_table", "epoch_of", "epoch_text", "radius_at_end", "readable_rows", "rule_text",
@@ -23,40 +21,30 @@ __all__ = [
 ]  # fmt: skip
 
 
-def curves_table(run: "Run") -> "pa.Table":
+def curves_table(run: RunRecords) -> "pa.Table":
     """One row for each seed, record, layer and class; test_error is null where it was not measured.
 
     Where mixing was measured, of a layer for all classes together, there are two columns more.
     """
-    import pyarrow as pa
-
-    n_seeds, n_epochs, n_layers, n_classes = run.radius.shape
+    n_seeds, n_epochs, n_layers, _ = run.radius.shape
     test_error = np.full((n_seeds, n_epochs), np.nan)
     test_error[:, run.positions(run.test_epoch)] = run.test_error
-    shape = (n_seeds, n_epochs, n_layers, n_classes)
-
-    def column(values: Any, axes: tuple[int, ...]) -> Any:
-        """Values that vary along some of (seed, epoch, layer, class), once for each row."""
-        expanded = np.expand_dims(np.asarray(values), tuple(axis for axis in range(4) if axis not in axes))
-        return np.broadcast_to(expanded, shape).ravel()
-
-    columns = {
-        "seed": column(run.config["seed"] + np.arange(n_seeds), (0,)),
-        "epoch": column(run.epoch, (1,)),
-        "layer": column(np.arange(n_layers), (2,)),
-        "class": column(storable(np.array(run.class_names)), (3,)),
-        "train_error": column(run.train_error, (0, 1)),
-        "test_error": pa.array(column(test_error, (0, 1)), from_pandas=True),
-        "radius": run.radius.ravel(),
+    columns: dict[str, tuple[Any, tuple[int, ...]]] = {
+        "seed": (run.config["seed"] + np.arange(n_seeds), (0,)),
+        "epoch": (run.epoch, (1,)),
+        "layer": (np.arange(n_layers), (2,)),
+        "class": (storable(np.array(run.class_names)), (3,)),
+        "train_error": (run.train_error, (0, 1)),
+        "test_error": (test_error, (0, 1)),
+        "radius": (run.radius, (0, 1, 2, 3)),
     }
-    for name in ("mixing", "neighbor_error"):
-        values = getattr(run, name)
-        if np.isfinite(values).any():
-            columns[name] = pa.array(column(values, (0, 1, 2)), from_pandas=True)
-    return pa.table(columns).replace_schema_metadata({"fastent.config": json.dumps(run.config)})
+    columns |= {
+        name: (getattr(run, name), (0, 1, 2)) for name in ("mixing", "neighbor_error") if np.isfinite(getattr(run, name)).any()
+    }
+    return long_table(run.radius.shape, run.config, columns)
 
 
-def stragglers_table(run: "Run") -> "pa.Table":
+def stragglers_table(run: RunRecords) -> "pa.Table":
     """The points that are stragglers in at least one seed, largest share first."""
     import pyarrow as pa
 
@@ -71,10 +59,10 @@ def stragglers_table(run: "Run") -> "pa.Table":
             "share": share[rows],
         }
     )
-    return table.replace_schema_metadata({"fastent.config": json.dumps(run.config)})
+    return with_config(table, run.config)
 
 
-def epoch_of(run: "Run", epoch: float) -> str:
+def epoch_of(run: RunRecords, epoch: float) -> str:
     """An epoch of the run, to the nearest whole one unless there are records within epochs."""
     return epoch_text(epoch) if run.epoch.dtype.kind == "f" else f"{epoch:,.0f}"
 
@@ -86,7 +74,7 @@ def epoch_text(epoch: float) -> str:
     return f"{epoch:,.2f}" if epoch >= 0.1 else f"{epoch:.2g}"
 
 
-def radius_at_end(run: "Run", layer: int, c: int) -> float | None:
+def radius_at_end(run: RunRecords, layer: int, c: int) -> float | None:
     """Mean over the networks in which the class has an inversion, as all else in its row; over all where none has one.
 
     None where no network has points of the class.
@@ -97,12 +85,12 @@ def radius_at_end(run: "Run", layer: int, c: int) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def turning_networks(run: "Run", layer: int = -1) -> int:
+def turning_networks(run: RunRecords, layer: int = -1) -> int:
     """In how many networks every class has an inversion in a hidden layer."""
     return int(run.turned[:, layer].all(1).sum())
 
 
-def turning_text(run: "Run", layer: int = -1) -> str:
+def turning_text(run: RunRecords, layer: int = -1) -> str:
     """The same as a sentence; "" where there is one network, whose rows say it."""
     turning, seeds = turning_networks(run, layer), run.n_seeds
     if seeds == 1:
@@ -113,7 +101,7 @@ def turning_text(run: "Run", layer: int = -1) -> str:
     return f"{classes} have an inversion in {turning} of {seeds} networks."
 
 
-def rule_text(run: "Run") -> str:
+def rule_text(run: RunRecords) -> str:
     """What counts as an inversion of this run, in a sentence."""
     start = f" after the first {run.burn_in:g} updates" if run.burn_in else ""
     return (
@@ -122,12 +110,12 @@ def rule_text(run: "Run") -> str:
     )
 
 
-def stragglers_per_seed(run: "Run", c: int, found: int) -> float | None:
+def stragglers_per_seed(run: RunRecords, c: int, found: int) -> float | None:
     """Of a class, mean over the `found` seeds that have an inversion of it; the others have none, and do not count."""
     return float(run.stragglers[:, run.codes == c].sum() / found) if found else None
 
 
-def summary(run: "Run") -> dict[str, Any]:
+def summary(run: RunRecords) -> dict[str, Any]:
     """The result in numbers, JSON throughout: for each class eps* with its interval, epoch, radii and stragglers.
 
     All figures of a class are over the seeds in which it has an inversion; where there are none, `radius_at_end` is over all.
@@ -164,7 +152,7 @@ def summary(run: "Run") -> dict[str, Any]:
     }
 
 
-def _streamed(run: "Run") -> dict[str, Any]:
+def _streamed(run: RunRecords) -> dict[str, Any]:
     """What only a run over data on disk has: how much was recorded, how long that took, mixing in the last hidden layer."""
     if not run.config.get("streamed"):
         return {}
@@ -177,7 +165,7 @@ def _streamed(run: "Run") -> dict[str, Any]:
     }
 
 
-def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def readable_rows(run: RunRecords) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The result as people read it: headings, and a row for each class."""
     headings = (
         "class", "seeds", "eps*", "95 % interval", "epoch", "radius at inversion", "final radius", "rebound",
@@ -204,10 +192,7 @@ def readable_rows(run: "Run") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     return headings, rows
 
 
-def write_tables(run: "Run", folder: str | os.PathLike[str]) -> None:
+def write_tables(run: RunRecords, folder: str | os.PathLike[str]) -> None:
     """Write `config.json`, `summary.json`, `curves.parquet` and `stragglers.parquet`."""
-    folder = Path(folder)
-    write_text(folder / "config.json", json.dumps(run.config, indent=2) + "\n")
-    write_text(folder / "summary.json", json.dumps(as_plain(summary(run)), indent=2, allow_nan=False) + "\n")
-    for name, table in (("curves", curves_table(run)), ("stragglers", stragglers_table(run))):
-        write_parquet(folder / f"{name}.parquet", table, compression="zstd")
+    tables = {"curves": curves_table(run), "stragglers": stragglers_table(run)}
+    write_readable(Path(folder), run.config, summary(run), **tables)
