@@ -134,6 +134,16 @@ def test_links_of_readme_lead_somewhere():
     assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
 
 
+def test_files_that_the_pages_name_exist():
+    named = {
+        (page.name, name)
+        for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"))
+        for name in re.findall(r"`((?:fastent|kernels|tests|bench|docs|examples)/[\w./-]+)`", page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 30
+    assert sorted((page, name) for page, name in named if not (ROOT / name).exists()) == []
+
+
 def test_every_public_name_is_in_the_reference():
     page = (ROOT / "docs" / "api.rst").read_text(encoding="utf-8")
     named = set(re.findall(r"^\.\. auto\w+:: (\w+)$", page, re.MULTILINE))
