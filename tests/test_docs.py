@@ -1,4 +1,4 @@
-"""What is written for people is run: blocks of Python page by page, command lines as far as they are cheap, the examples.
+"""The documentation does what it says: code blocks run, page by page; cheap command lines run; the examples run.
 
 A page's blocks run in order, in one namespace and one temporary folder. A `text` block that follows one is what that prints, with
 `...` for what differs between machines. Command lines are parsed; those of a block marked `<!-- run -->` run as well. A block
