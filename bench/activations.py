@@ -1,7 +1,7 @@
-"""What the neighbour benchmarks search: MNIST through a small network, before and after training, and what is harder.
+"""The data of the neighbour benchmarks: layers of a small network on MNIST, before and after training, and harder data.
 
 The network is 784-512-512-128-10 with ReLU, trained for 3 epochs with Adam (learning rate 0.001, batches of 128) on the 60,000
-training images. More than 70,000 points are made by shifting, turning and blurring images with noise before the network sees them.
+training images. For more than 70,000 points, the images are shifted, rotated and made noisy before the network sees them.
 """
 
 import os
@@ -31,7 +31,7 @@ class Network(NamedTuple):
 
 @cache
 def network() -> Network:
-    """Takes a quarter of a minute, once in a run."""
+    """Takes 15 seconds, once per run."""
     if "FASTENT_DATA" not in os.environ:
         pytest.skip("set FASTENT_DATA to a folder with mnist.npz")
     raw = read_dataset("mnist")
@@ -57,7 +57,7 @@ def activations(state: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def augmented(state: str, n: int, layer: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Some n images, each an original that is shifted by up to 2 pixels, turned by up to 15 degrees and noisy; and their labels."""
+    """n images, each an original shifted by up to 2 pixels, rotated by up to 15 degrees and made noisy; and their labels."""
     X, y = np.empty((n, WIDTHS[layer]), np.float32), np.empty(n, np.int64)
     for begin, rows, labels in augmented_blocks(state, n, layer):
         X[begin : begin + len(rows)], y[begin : begin + len(rows)] = rows, labels
@@ -65,7 +65,7 @@ def augmented(state: str, n: int, layer: int = 3) -> tuple[np.ndarray, np.ndarra
 
 
 def augmented_blocks(state: str, n: int, layer: int = 3) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """The same block by block: where it begins, its rows and labels."""
+    """The same in blocks: the first row number, the rows and their labels."""
     net = network()
     generator = torch.Generator().manual_seed(1)
     chosen = torch.randint(len(net.images), (n,), generator=generator)
@@ -81,7 +81,7 @@ def augmented_blocks(state: str, n: int, layer: int = 3) -> Iterator[tuple[int, 
 
 
 def gaussian(n: int, d: int = 128) -> tuple[np.ndarray, np.ndarray]:
-    """Isotropic, without classes: nothing to prune."""
+    """Isotropic and without classes, so that nothing can be skipped."""
     generator = np.random.default_rng(0)
     return generator.standard_normal((n, d), dtype=np.float32), generator.integers(0, 10, n)
 

@@ -1,10 +1,10 @@
-"""Training on a million augmented images that stay on disk: peak memory, the share that recording takes, what was found.
+"""Training on a million augmented images on disk: peak memory, the share of time that recording takes, and the inversions.
 
     FASTENT_DATA=DIR python -m bench.big_run --folder /tmp/big --n 1000000 --epochs 5
 
-makes images-N.npy (uint8, n x 28 x 28) and labels-N.npy in the folder, block by block, then trains the MLP and the CNN, each in
-a process of its own, with every hidden layer's geometry every quarter epoch and mixing on 5,000 queries. Results:
-bench/results/big-run.json.
+This writes images-N.npy (uint8, n x 28 x 28) and labels-N.npy to the folder, block by block, and then trains the MLP and the
+CNN, each in its own process. The geometry of every hidden layer is recorded four times per epoch, mixing on 5,000 queries.
+Results: bench/results/big-run.json.
 """
 
 import argparse
@@ -27,7 +27,7 @@ BLOCK = 10_000
 
 
 def make(folder: Path, n: int) -> tuple[Path, Path]:
-    """Each image an original of MNIST's training set, shifted by up to 2 pixels and turned by up to 15 degrees; seeded."""
+    """Each image is one of MNIST's training set, shifted by up to 2 pixels and rotated by up to 15 degrees, with a seed."""
     import numpy as np
     import torch
     from torch.nn import functional as F
@@ -61,7 +61,7 @@ def make(folder: Path, n: int) -> tuple[Path, Path]:
 
 
 def anonymous() -> int:
-    """Bytes of this process's memory that are no file's."""
+    """Bytes of this process's memory that are not mapped from files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--record-points", type=int, default=25_000)
-    parser.add_argument("--resume", action="store_true", help="Go on from what the folder holds.")
+    parser.add_argument("--resume", action="store_true", help="Resume from the checkpoints in the folder.")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--train", choices=MODELS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Each job beside its peers in the same run: every round times ours and then each peer, so that noise falls on all alike."""
+"""Each task and its peers in one run: every round times fastent and then each peer, so that noise affects all of them alike."""
 
 import math
 import statistics
@@ -16,14 +16,14 @@ ROUNDS = 5
 
 
 class Part(NamedTuple):
-    """A peer that does only a part of the job, and how often that goes into the whole."""
+    """A peer that does only a part of the task, and the factor by which its time is extrapolated."""
 
     work: Callable[[], Any]
     times: float
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where the time may not do for all, the first job of each file comes before the second of any."""
+    """If the time may not suffice for all tasks, the first task of each file runs before the second of any file."""
     if not math.isfinite(MINUTES):
         return
     seen: Counter[Path] = Counter()
@@ -40,7 +40,7 @@ def pytest_runtest_setup() -> None:
 
 @pytest.fixture
 def side_by_side(benchmark: Any) -> Callable[..., dict[str, float]]:
-    """Time `ours` under pytest-benchmark with `peers` in between; keep each peer's median and ratio to ours."""
+    """Time `ours` with pytest-benchmark and the `peers` between its rounds; store each peer's median and its ratio to ours."""
 
     def compare(
         ours: Callable[[], Any],

@@ -1,8 +1,8 @@
-"""What runs on a GPU, compared with the CPU of the same machine: results first, then times.
+"""Computations on a GPU, compared with the CPU of the same machine: first the results, then the times.
 
 FASTENT_DATA=DIR python -m bench.cuda RESULTS.json
 
-Training with full batches and with batches, from memory and from disk; a probe; captured activations; neighbours by torch.
+Full-batch and mini-batch training, from memory and from disk; a probe; captured activations; neighbours with torch.
 """
 
 import json
@@ -21,7 +21,7 @@ from bench.revision import revision
 
 
 def timed(function: Any) -> tuple[Any, float]:
-    """The result of a second call, and its seconds: the first one compiles and warms up."""
+    """The result of the second call and its seconds; the first call compiles and warms up."""
     function()
     started = time.perf_counter()
     result = function()
@@ -30,7 +30,7 @@ def timed(function: Any) -> tuple[Any, float]:
 
 
 def training(**options: Any) -> dict[str, Any]:
-    """The same networks on both: how far radii differ, whether the same classes turn, and where."""
+    """Trains the same networks on both devices; how far the radii differ, and whether and where the same classes turn."""
     runs, seconds = {}, {}
     for device in ("cpu", "cuda"):
         runs[device], seconds[device] = timed(
@@ -67,7 +67,7 @@ def streamed(**options: Any) -> dict[str, Any]:
 
 
 def resumed() -> bool:
-    """Whether a run on the GPU that was stopped in its first pass has the bits of one that was not."""
+    """Whether a run on the GPU that is stopped in its first pass and resumed is bit-identical to an uninterrupted one."""
     options: dict[str, Any] = {"subset": 2048, "seeds": 2, "batch_size": 64, "device": "cuda"}
     whole = fe.train("mnist", epochs=3, **options)
     half = fe.train("mnist", epochs=1, **options)

@@ -1,4 +1,4 @@
-"""Ways to damage a file: bits, lengths, pieces out of place, numbers that headers lie with, odd tokens in text."""
+"""Ways to damage a file: flipped bits, wrong lengths, misplaced pieces, false numbers in headers, odd tokens in text."""
 
 import re
 
@@ -15,7 +15,7 @@ _TOKENS = (
 
 
 def _place(generator, size):
-    """Half of the time near the beginning or the end, where headers and footers are."""
+    """In half of the cases near the beginning or the end, where headers and footers are."""
     if generator.random() < 0.5:
         near = int(generator.integers(0, min(size, 512)))
         return near if generator.random() < 0.5 else size - 1 - near
@@ -78,7 +78,7 @@ def append(content, generator):
 
 
 def lie(content, generator):
-    """A number of 1, 2, 4 or 8 bytes, of either end."""
+    """Overwrites a number of 1, 2, 4 or 8 bytes, in either byte order."""
     width = int(generator.choice([1, 2, 4, 8]))
     number = int(generator.choice(_NUMBERS)) % 2 ** (8 * width)
     at = _place(generator, len(content))
@@ -87,7 +87,7 @@ def lie(content, generator):
 
 
 def edit(content, generator):
-    """Another token in a text, or in what a header has of one."""
+    """Replaces a token in a text, or in the text of a header."""
     found = list(_TOKEN.finditer(bytes(content)))
     if not found:
         return lie(content, generator)
@@ -100,7 +100,7 @@ WAYS = (flip, truncate, cut_beginning, lose, zero, scramble, duplicate, splice, 
 
 
 def damaged(content: bytes, generator: np.random.Generator) -> bytes:
-    """The content, damaged in one way, or now and then in several."""
+    """The content, damaged in one way or occasionally in several."""
     found = bytearray(content)
     for _ in range(1 if generator.random() < 0.8 else int(generator.integers(2, 5))):
         if found:

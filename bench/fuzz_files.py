@@ -1,9 +1,9 @@
-"""Damaged files of every kind that fastent reads: each is read as it was, or as another valid file, or is one FastentError.
+"""Damaged files of every kind that fastent reads: each reads as if undamaged, reads as another valid file, or is refused.
 
     python -m bench.fuzz_files --cases 20000 --to bench/results/fuzz_files.json
 
-Files are read in a process of their own, with limits of memory and of time for each; should it die, that is counted, and the next
-goes on behind the file over which it died. Case i of a seed is always the same damage: --only i shows one.
+To be refused means one FastentError. Files are read in a separate process with limits on memory and time. If it dies, this is
+counted, and a new process continues with the next file. Case i of a seed is always the same damage; --only i shows one case.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from bench.fuzz_originals import CHECKED, KINDS, files, make, read
 
 __all__ = ["fuzz"]
 
-# What a process may take beyond what it takes for its libraries, and how long one file may take.
+# Memory that a process may use in addition to its libraries, and seconds that one file may take.
 _MORE_BYTES, _SECONDS = 4 << 30, 30
 _ROOT = Path(__file__).parents[1]
 FAULTS = ("foreign", "silently wrong", "unclear", "crash", "hang")
 
 
 def fuzz(cases: int, seed: int = 0, *, report=lambda done: None) -> dict:
-    """Damage and read so many files; counts by kind and outcome, and each fault."""
+    """Damage and read that many files; return counts by kind and outcome, and every fault."""
     counts: dict[str, Counter] = {kind: Counter() for kind in KINDS}
     faults = []
     with tempfile.TemporaryDirectory(prefix="fastent-fuzz-") as scratch:
@@ -58,7 +58,7 @@ def fuzz(cases: int, seed: int = 0, *, report=lambda done: None) -> dict:
 
 
 def _outcomes(scratch, seed, first, last):
-    """What one process says, until it has done all or dies."""
+    """The outcomes that one process reports until it has read all files or dies."""
     command = [sys.executable, "-X", "faulthandler", "-m", "bench.fuzz_files", "--work", scratch, "--seed", str(seed)]
     command += ["--first", str(first), "--cases", str(last)]
     with (
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--to", type=Path)
-    parser.add_argument("--only", type=int, help="the outcome of one case")
+    parser.add_argument("--only", type=int, help="show the outcome of one case")
     for internal in ("--make", "--work"):
         parser.add_argument(internal, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""Good files of every kind that fastent reads, and how each is read to the end."""
+"""Good files of every kind that fastent reads, and how to read each of them completely."""
 
 import gzip
 import json
@@ -10,7 +10,7 @@ import numpy as np
 
 __all__ = ["CHECKED", "KINDS", "make", "read"]
 
-# Where a checksum covers every value, other values than the original's are a fault.
+# If a checksum covers every value, reading other values than the original's is a fault.
 CHECKED = frozenset({
     "npz", "npz packed", "run", "probe", "part", "checkpoint", "store manifest", "store shard", "store labels", "idx packed",
 })  # fmt: skip
@@ -28,7 +28,7 @@ def _network():
 
 
 def make(folder: Path) -> None:
-    """Write them: one folder for each kind."""
+    """Write the files, one folder for each kind."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     import safetensors.numpy
@@ -181,7 +181,7 @@ def _summary(folder):
 
 
 def _toml(folder):
-    """As `--config` is read: what it says against a file goes to stderr and ends with status 2."""
+    """As `--config` reads it: a bad file causes a message on stderr and exit status 2."""
     import contextlib
     import io
 
@@ -232,10 +232,10 @@ KINDS = {
 
 
 def read(kind: str, folder: Path) -> dict[str, np.ndarray]:
-    """What fastent makes of the files, read to the end."""
+    """Read the files completely and return their content."""
     return KINDS[kind][1](folder)
 
 
 def files(kind: str, folder: Path) -> list[Path]:
-    """Those that are damaged, in a fixed order."""
+    """The files that are damaged, in a fixed order."""
     return sorted(path for path in folder.glob(KINDS[kind][0]) if path.is_file())

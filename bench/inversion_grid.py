@@ -2,9 +2,9 @@
 
 FASTENT_DATA=DIR python -m bench.inversion_grid [--rows PREFIX ...] [--seeds N] [--keep FOLDER]
 
-FASTENT_DATA holds mnist.npz and, for the last two rows, cifar10-12k.npz. All rows took 13 minutes on two
-busy cores, 5 of them at width 500.
-Results: bench/results/inversion-grid.json and .md; with --rows or --seeds the table is printed only.
+FASTENT_DATA contains mnist.npz and, for the last two rows, cifar10-12k.npz. All rows took 13 minutes on two
+busy cores, 5 minutes of that at width 500.
+Results: bench/results/inversion-grid.json and .md; with --rows or --seeds the table is only printed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 RESULTS = Path(__file__).parent / "results" / "inversion-grid"
-# What decided before the shape of the whole curve did: the most prominent interior minimum after 20 updates.
+# The rule before the shape of the whole curve decided: the most prominent interior minimum after 20 updates.
 OLD_RULE: dict[str, Any] = {"rule": "interior", "burn_in": 20}
 MNIST = {"data": "mnist", "subset": 8192, "epochs": 500}
 CIFAR10 = {"data": "cifar10-12k.npz", "subset": 2048, "epochs": 400}
@@ -82,7 +82,7 @@ def train(row: Row, seeds: int) -> "Run":
 
 
 def judge(name: str, row: Row, run: "Run") -> list[dict[str, Any]]:
-    """Both rules' verdicts on each layer and class of a run."""
+    """What both rules find in each layer and class of a run."""
     old = run.inversions(**OLD_RULE)
     return [
         {
@@ -113,7 +113,7 @@ def _found(verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _range(values: list[float], digits: int, scale: float = 1.0) -> str:
-    """The median and, of several values, the least and the greatest."""
+    """The median and, if there are several values, the range."""
     scaled = [f"{scale * value:,.{digits}f}" for value in (np.median(values), min(values), max(values))]
     return scaled[0] if len(values) == 1 else f"{scaled[0]} ({scaled[1]} to {scaled[2]})"
 
@@ -142,7 +142,7 @@ def _line(case: dict[str, Any]) -> str:
 
 
 def _share_found(cases: list[dict[str, Any]], rule: str = "seeds") -> str:
-    """Curves of a class with an inversion, and networks in which every class has one."""
+    """The share of curves with an inversion, and of networks in which every class has one."""
     curves = [("reason" not in verdict) for case in cases for verdict in case[rule]]
     networks = [
         all("reason" not in case[rule][seed] for case in cases if case["row"] == row)
@@ -155,7 +155,7 @@ def _share_found(cases: list[dict[str, Any]], rule: str = "seeds") -> str:
 
 
 def _beside_old(case: dict[str, Any]) -> str:
-    """Whether the old rule's eps* and epoch lie in the new rule's intervals, over the networks in which both found one."""
+    """How often the old rule's eps* and epoch lie in the new rule's intervals, over networks in which both find an inversion."""
     pairs = [
         (new, old)
         for new, old in zip(case["seeds"], case["old_rule"], strict=True)
@@ -183,10 +183,10 @@ def report(cases: list[dict[str, Any]], about: dict[str, Any]) -> str:
             * bool(about["runs_of_an_earlier_commit"])
         ),
         "",
-        "Unless a row says otherwise: 8,192 digits of MNIST, even against odd, 20 tanh units, gradient descent on all points at",
+        "Unless a row says otherwise: 8,192 digits of MNIST, even against odd, 20 tanh units, full-batch gradient descent with",
         "learning rate 0.1, 500 epochs. `found` counts networks (seeds). Epochs are passes over the data; epochs and updates are",
-        "medians, eps* (the training error at the inversion, in %) and rebound are means over the networks with an inversion, with",
-        "the least and the greatest in parentheses. `rise / noise` is the smallest in any network. The old rule took the most",
+        "medians; eps* (the training error at the inversion, in %) and rebound are means over the networks with an inversion, with",
+        "the smallest and the largest value in parentheses. `rise / noise` is the smallest in any network. The old rule took the most",
         "prominent interior minimum after 20 updates.",
         "",
         "| row | layer | class | found | epoch | updates | eps* (%) | rebound | rise / noise | otherwise | old rule: found, epoch |",
@@ -215,9 +215,11 @@ def main() -> None:
     from fastent.io.files import write_text
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", metavar="PREFIX", help="Only rows whose names begin like this.")
-    parser.add_argument("--seeds", type=int, help="Networks in each row.")
-    parser.add_argument("--keep", type=Path, help="A folder for the runs; those that it holds are judged anew, not trained.")
+    parser.add_argument("--rows", nargs="+", metavar="PREFIX", help="Only rows whose names start with PREFIX.")
+    parser.add_argument("--seeds", type=int, help="Number of networks in each row.")
+    parser.add_argument(
+        "--keep", type=Path, help="A folder for the runs; runs that it contains are judged again, not trained again."
+    )
     options = parser.parse_args()
     rows = {name: row for name, row in ROWS.items() if not options.rows or name.startswith(tuple(options.rows))}
     if not rows:

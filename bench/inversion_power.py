@@ -1,9 +1,9 @@
-"""How often `find_inversion` takes noise for an inversion, and how often it finds a true one, on curves made for the purpose.
+"""How often `find_inversion` mistakes noise for an inversion, and how often it finds a true one, on synthetic curves.
 
 python -m bench.inversion_power [--curves 200] [--processes 2]
 
-Every curve has a range of 1 but for its noise. Half of the shapes served to choose the thresholds of
-fastent/statistics/turning.py, the other half to judge them. Results: bench/results/inversion-power.json and .md.
+Without its noise every curve has a range of 1. The thresholds of fastent/statistics/turning.py were chosen on half of the
+shapes and evaluated on the other half. Results: bench/results/inversion-power.json and .md.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Random = np.random.Generator
 
 
 def updates(n: int, spacing: str) -> Array:
-    """Records at every epoch, or a geometric series from 1 to 5,000."""
+    """The updates of the records: one per epoch, or a geometric series from 1 to 5,000."""
     if spacing == "linear":
         return np.arange(n, dtype=float)
     return np.concatenate([[0], np.geomspace(1, 5000, n - 1)])
@@ -54,7 +54,7 @@ NOISES: dict[str, Callable[[int, Random], Array]] = {
 
 
 def smooth(records: int) -> Callable[[int, Random], Array]:
-    """White noise under a moving Gaussian mean, of variance 1."""
+    """White noise, smoothed by a moving Gaussian average, with variance 1."""
 
     def make(n: int, random: Random) -> Array:
         weights = np.exp(-0.5 * (np.arange(-4 * records, 4 * records + 1) / records) ** 2)
@@ -64,7 +64,7 @@ def smooth(records: int) -> Callable[[int, Random], Array]:
     return make
 
 
-# Smoother than a random walk, step by step: the rule takes it for the curve's shape, and the table says how often.
+# Smoother than a random walk from step to step; the rule mistakes it for the curve's shape, and the table says how often.
 BEYOND: dict[str, Callable[[int, Random], Array]] = {f"smooth over {h} records": smooth(h) for h in (3, 10, 30)}
 
 
@@ -107,7 +107,7 @@ def _random_walk(s: Array, random: Random) -> Array:
     return np.cumsum(random.standard_normal(len(s)))
 
 
-# Curves without a turn, over the share of the records, by the half that they belong to.
+# Curves without a turn, as functions of the share of the records, for each half.
 FALSE: dict[str, dict[str, Callable[[Array, Random], Array]]] = {
     "chosen on": {
         "exponential": _exponential,
@@ -177,7 +177,7 @@ def cells() -> list[Cell]:
 
 
 def judge(cell: Cell, curves: int) -> dict[str, Any]:
-    """The share of the curves with an inversion, and where these are."""
+    """The share of the curves with an inversion, and where the inversions are."""
     from fastent.statistics.inversion import find_inversion
 
     random = np.random.default_rng([curves, *map(ord, repr(cell))])
@@ -220,15 +220,15 @@ def _share(value: float | None) -> str:
 
 
 def report(rows: list[dict[str, Any]], commit: str, curves: int) -> str:
-    """Tables: the worst cell of each kind, by half of the shapes."""
+    """Tables with the worst cell of each kind, for each half of the shapes."""
     lines = [
-        "# Inversions in curves made for the purpose",
+        "# Inversions in synthetic curves",
         "",
-        f"Commit {commit}; `python -m bench.inversion_power`; {curves} curves a cell. A cell is a shape, a noise, its level, the",
-        "number of records and their spacing. Thresholds were chosen on one half of the shapes and judged on the other; when the",
-        "bins were made finer they were raised a little by both.",
+        f"Commit {commit}; `python -m bench.inversion_power`; {curves} curves per cell. A cell is a shape, a noise, its level, the",
+        "number of records and their spacing. The thresholds were chosen on one half of the shapes and judged on the other; after",
+        "the bins were made finer, they were raised slightly, based on both halves.",
         "",
-        "## Noise taken for an inversion: the highest share in any cell, and the mean over cells",
+        "## Noise mistaken for an inversion: the highest share in any cell, and the mean over cells",
         "",
         "| half | noise | up to 3 %: highest | mean | 10 %: highest | mean |",
         "|---|---|---|---|---|---|",
@@ -287,7 +287,7 @@ def report(rows: list[dict[str, Any]], commit: str, curves: int) -> str:
     cost = {n: float(np.median([row["milliseconds"] for row in rows if row["records"] == n])) for n in RECORDS}
     lines += [
         "",
-        "Time of a curve, median over cells: " + ", ".join(f"{cost[n]:.2f} ms for {n} records" for n in RECORDS) + ".",
+        "Time per curve, median over cells: " + ", ".join(f"{cost[n]:.2f} ms for {n} records" for n in RECORDS) + ".",
         "",
     ]
     return "\n".join(lines)

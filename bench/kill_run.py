@@ -1,8 +1,8 @@
-"""kill -9 at random moments of training on data on disk, then the same command: the result is that without the kills, to the bit.
+"""Training on data on disk is killed (kill -9) at random moments and resumed: the result is that of an uninterrupted run.
 
     python bench/kill_run.py --kills 20
 
-With a checkpoint every tenth of a second instead of every minute; small data, so that it takes minutes.
+The results are bit-identical. Checkpoints are written every tenth of a second instead of every minute, and the data are small.
 """
 
 import argparse
@@ -17,7 +17,7 @@ OPTIONS = {
     "hidden": (32, 16), "activation": "relu", "epochs": 60, "batch_size": 64, "record_every": 0.5, "lr": 0.2, "momentum": 0.5,
     "record_points": 1000, "queries": 200, "seeds": 2, "threads": 1,
 }  # fmt: skip
-# An update takes all rows, in pieces: kills fall within updates.
+# Every update uses all rows, in pieces, so that kills fall within updates.
 ALL_ROWS = {"batch_size": None, "record_every": 10, "epochs": 2000}
 TRAIN = """
 import sys
@@ -34,7 +34,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--all-rows", action="store_true", help="Every update takes all rows, in place of batches.")
+    parser.add_argument("--all-rows", action="store_true", help="Use all rows in every update instead of batches.")
     arguments = parser.parse_args()
     kills, train = arguments.kills, TRAIN.format(options=OPTIONS | (ALL_ROWS if arguments.all_rows else {}))
     rng = np.random.default_rng(0)

@@ -1,10 +1,12 @@
-"""SIGKILL at random moments, and flipped bits in what is kept: every resumed result is that without either, or is refused.
+"""Processes killed at random moments, and flipped bits in their files: each resumed result is correct, or is refused.
 
     python -m bench.kills --kills 200 --flips 200 --keep
 
-Five jobs: `fastent run`, `fastent measure`, `train_streamed`, `capture` and two of `fastent experiment`, small, without reports
-and pictures, which nobody reads again, and with checkpoints much more often than usual. Kills: a job is killed again and again, and then ends. Flips: one bit of one file is flipped in a folder that a kill
-left, or that is finished, and the same job is done again, or its result is read. Results: bench/results/kills.json.
+Correct means bit-identical to the result without kills and flips. The jobs are `fastent run`, `fastent measure`,
+`train_streamed`, `capture` and two of `fastent experiment`, on small data, without reports and pictures, and with much more
+frequent checkpoints than usual. Kills: a job is killed again and again until it ends. Flips: one bit of one file is flipped in
+a folder that a killed or a finished job left, and the job is run again or its result is read. Results:
+bench/results/kills.json.
 """
 
 import argparse
@@ -29,13 +31,13 @@ import numpy as np
 from bench.revision import revision
 
 RESULTS = Path(__file__).parent / "results" / "kills.json"
-# Seconds after which a job counts as hanging, and folders that kills left which are kept for flips.
+# Seconds after which a job counts as hanging, and how many folders left by kills are kept for flips.
 HANGING, SNAPSHOTS = 300, 10
 N = 1000
 
 
 class Job(NamedTuple):
-    """Work that fills a folder; the digest of what it made there; and, where that can be read without it, of what is read."""
+    """Work that fills a folder; the digest of what it writes and, if it can be read without the job, of what is read."""
 
     work: Callable[[Path], None]
     digest: Callable[[Path], str]
@@ -43,7 +45,7 @@ class Job(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """Of a child: exit status (-9 if it was killed), and what it printed."""
+    """The exit status of a child process (-9 if it was killed), and its output."""
 
     status: int
     said: str
@@ -51,7 +53,7 @@ class Ended(NamedTuple):
 
 
 def child(work: Callable[[], Any], log: Path, seconds: float = HANGING) -> Ended:
-    """Do it in a process of its own, which is killed after so many seconds. This process itself never starts a thread."""
+    """Run the job in a child process, which is killed after that many seconds. This process itself never starts a thread."""
     began = time.perf_counter()
     pid = os.fork()
     if not pid:
@@ -123,7 +125,7 @@ def run_digest(out: Path) -> str:
 
 
 def whole_run_digest(out: Path) -> str:
-    """Of a run: its records and its tables, less what the clock has a say in."""
+    """The digest of a run's records and tables, without the times."""
     import pyarrow.parquet as pq
 
     summary = json.loads((out / "summary.json").read_text())
@@ -221,7 +223,7 @@ def jobs(folder: Path, rng: np.random.Generator) -> dict[str, Job]:
 
 
 class Whole(NamedTuple):
-    """A job without kills: its folder, digests, and how long it takes."""
+    """A job without kills: its folder, its digests and its duration."""
 
     folder: Path
     digest: str
@@ -230,7 +232,7 @@ class Whole(NamedTuple):
 
 
 def import_what_is_imported(work: Callable[[], Any], log: Path) -> None:
-    """Here too, once for all children: most of what they do would else be imports."""
+    """Import once for all children, which would otherwise spend most of their time on imports."""
 
     def names() -> str:
         work()
@@ -262,7 +264,7 @@ def digest_of(digest: Callable[[Path], str], place: Path, folder: Path) -> str:
 def kill(
     name: str, job: Job, whole: Whole, kills: int, folder: Path, rng: np.random.Generator
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Chains of kills, each in a folder of its own, until there were so many; folders as kills left them are kept."""
+    """Kill jobs, each in its own folder, until the number of kills is reached; folders left by kills are kept for flips."""
     done, found, snapshots = 0, Counter[str](), list[Path]()
     while done < kills:
         place = folder / f"{name}-killed"
@@ -281,7 +283,7 @@ def kill(
 
 
 def _holds_something(place: Path) -> bool:
-    """Whether there is anything to flip in a folder: a kill may come before the first byte."""
+    """Whether a folder contains a bit to flip: a kill may come before the first byte."""
     return any(path.is_file() and path.stat().st_size for path in place.rglob("*"))
 
 
@@ -301,11 +303,11 @@ def outcome(ended: Ended, digest: Callable[[Path], str], place: Path, expected: 
 def flip(
     name: str, job: Job, whole: Whole, snapshots: list[Path], flips: int, folder: Path, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """One bit of a file; kinds of files are equally frequent."""
+    """Flip one bit of a file; all kinds of files are equally likely."""
     found: dict[str, Counter[str]] = {}
     place = folder / f"{name}-flipped"
     for i in range(flips):
-        # Half of them in a finished folder, whose result is done again or read.
+        # Half of the flips are in a finished folder, whose job is run again or whose result is read.
         source = whole.folder if i % 2 or not snapshots else snapshots[int(rng.integers(len(snapshots)))]
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(source, place)
@@ -336,13 +338,13 @@ def flip(
 
 
 def kind_of(path: Path) -> str:
-    """A file's name without what differs between files of a kind."""
+    """A file's name without the parts that differ between files of one kind."""
     name = "half-written" if path.name.startswith(".") else re.sub(r"-[0-9a-f]{12}|\d+", "*", str(path))
     return re.sub(r"\*+", "*", name)
 
 
 def _keep(figures: dict[str, Any], name: str) -> None:
-    """Enter a job's figures beside those of the others."""
+    """Add a job's figures to those of the other jobs."""
     from fastent.io.files import write_text
 
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -357,8 +359,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--flips", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", nargs="+", help="Some of them only, which share the kills and the flips.")
-    parser.add_argument("--keep", action="store_true", help=f"Enter the figures in {RESULTS.name}.")
+    parser.add_argument("--jobs", nargs="+", help="Only these jobs, among which the kills and flips are divided.")
+    parser.add_argument("--keep", action="store_true", help=f"Write the figures to {RESULTS.name}.")
     arguments = parser.parse_args()
     commit, rng = revision(), np.random.default_rng(arguments.seed)
     figures: dict[str, Any] = {"commit": commit, "seed": arguments.seed, "kills": {}, "flips": {}}

@@ -1,4 +1,4 @@
-"""How much memory of its own a process takes at most: anonymous pages, mapped files not counted."""
+"""The peak of a process's anonymous memory, without mapped files."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ __all__ = ["Peak", "anonymous_bytes", "watched"]
 
 
 class Peak:
-    """bytes: the most that was seen so far."""
+    """bytes: the largest value seen so far."""
 
     bytes = 0
 
@@ -22,7 +22,7 @@ def anonymous_bytes() -> int:
 
 @contextmanager
 def watched() -> Iterator[Peak]:
-    """Look a hundred times a second."""
+    """Sample a hundred times per second."""
     peak, over = Peak(), threading.Event()
 
     def look() -> None:

@@ -1,4 +1,4 @@
-"""Neighbours, mixing and margins of points in a file, in a process of its own: what they take, and how much memory.
+"""The time and memory of neighbours, mixing and margins of points in a file, in a separate process.
 
 python bench/million.py X.npy y.npy
 """
@@ -15,7 +15,7 @@ from fastent.search.exact_index import index_bytes
 
 
 def resident(field: str) -> int:
-    """ "VmRSS", what is in memory now, or "VmHWM", the most there ever was."""
+    """`field` is "VmRSS" for the current memory or "VmHWM" for its peak."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024
 

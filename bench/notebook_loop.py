@@ -1,7 +1,7 @@
-"""One network at a time as the source paper describes it: an update, then a look at what the network has become.
+"""One network at a time, as the source paper describes it: an update, then an evaluation of the network.
 
-Written from the description of the set-up, not from the notebook. `tests/plain_loop.py` is faster: it measures in the very
-pass that it trains on.
+It is written from the description of the set-up, not from the notebook. `tests/plain_loop.py` is faster, because it measures
+in the forward pass of the update.
 """
 
 import torch
@@ -21,7 +21,7 @@ class Network(nn.Module):
 
 
 def train_and_measure(data, *, seed, epochs, units=20, lr=0.1):
-    """Training and test error, radii and distance after every update."""
+    """Return training and test error, radii and distances after every update."""
     torch.manual_seed(seed)
     x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
     x_test, y_test = torch.from_numpy(data.x_test), torch.from_numpy(data.y_test)

@@ -1,8 +1,9 @@
-"""Mixing and margins of five million points on disk within 1 GiB, and a cut of them in memory: the same bits.
+"""Mixing and margins of five million points on disk within 1 GiB; a subset is bit-identical to the result in memory.
 
 FASTENT_DATA=DIR python -m bench.out_of_core FOLDER [--rows 5000000] [--queries 50000]
 
-The points, augmented MNIST after a trained network, are written to FOLDER unless they lie there. Results: bench/results/out-of-core.json.
+The points are the last hidden layer of a trained network on augmented MNIST; they are written to FOLDER if they are not there
+yet. Results: bench/results/out-of-core.json.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def write(folder: Path, n: int) -> None:
 
 
 def measure(folder: Path, queries: int) -> None:
-    """In a process of its own."""
+    """In a separate process."""
     import fastent as fe
     from bench.memory import anonymous_bytes, watched
 

@@ -1,4 +1,4 @@
-"""Which code a result is of."""
+"""The version of the code that a result belongs to."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ __all__ = ["revision"]
 
 
 def revision() -> str:
-    """The commit, with a plus where files other than results differ from it; to be asked before what takes long."""
+    """The commit, followed by a plus if files other than results differ from it. Call it before the benchmark runs."""
     return _git("rev-parse", "--short", "HEAD") + (
         "+" if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results") else ""
     )

@@ -1,8 +1,8 @@
-"""Run the suite, or with -k a part, and keep the result in bench/results/<date>-<commit>.json, with other parts of that commit.
+"""Run the suite, or a part of it with -k, and store the result in bench/results/<date>-<commit>.json.
 
-The page, README.md and growth.svg, shows each job as the newest run has it that included it. With --minutes M the jobs are as
-small as fits the time, and the result goes to the file named with --to instead; `fastent bench` shows it. Whatever else is given
-is pytest's.
+Parts that were run at the same commit share a file. The page (README.md and growth.svg) shows the newest result of each task.
+With --minutes M the tasks are scaled to fit the time, and the result is written to the file given by --to instead; `fastent
+bench` shows it. All other arguments are passed to pytest.
 """
 
 import argparse
@@ -27,19 +27,19 @@ from fastent.io.files import write_text
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("fastent", "numpy", "numba", "torch", "scikit-learn", "faiss-cpu", "hnswlib", "pynndescent", "scikit-dimension")
 
-# What the whole suite takes on 2 threads. Peers that meet all pairs take most of it, ours and fixed costs the rest: the share of the
-# points that fits a share of the time lies between the two.
+# Minutes of the whole suite on 2 threads. Peers whose time is quadratic in the number of points take most of that, fastent and
+# fixed costs the rest; the exponent that relates points to time lies between the two.
 _WHOLE_MINUTES, _EXPONENT = 45, 0.8
 _LEAST_SHARE = 0.02
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, help="jobs as small as fits this time")
-    parser.add_argument("--to", type=Path, help="file for the result of these")
+    parser.add_argument("--minutes", type=float, help="scale the tasks to fit this time")
+    parser.add_argument("--to", type=Path, help="file for the result with --minutes")
     asked, arguments = parser.parse_known_args()
     if (asked.minutes is None) != (asked.to is None):
-        parser.error("--minutes and --to go together: small jobs have no place in the history")
+        parser.error("--minutes and --to go together: scaled results are not added to the history")
     environment: dict[str, str] = {}
     if asked.minutes is not None:
         share = min(1.0, max(_LEAST_SHARE, (asked.minutes / _WHOLE_MINUTES) ** _EXPONENT))
@@ -55,18 +55,18 @@ def main() -> int:
 
 
 def _measured(arguments: list[str], environment: dict[str, str]) -> tuple[dict[str, Any], int]:
-    """Every job with its peers, and pytest's exit status."""
+    """The results of all tasks with their peers, and pytest's exit status."""
     commit = revision()
     with tempfile.TemporaryDirectory() as scratch:
         raw, log = Path(scratch) / "raw.json", Path(scratch) / "log.xml"
         pytest = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", str(Path(__file__).parent)]
-        # The warning says that no job ran, which is no error where the time was over or data are missing.
+        # The warning says that no task ran, which is not an error if the time was over or data are missing.
         quiet = "ignore::pytest_benchmark.logger.PytestBenchmarkWarning"
         outputs = [f"--benchmark-json={raw}", f"--junitxml={log}", "-W", quiet]
         status = subprocess.run([*pytest, *outputs, *arguments], check=False, env=os.environ | environment).returncode
         if status != 0:
             return {}, status
-        # Without any job that ran, pytest-benchmark writes nothing.
+        # If no task ran, pytest-benchmark writes nothing.
         benchmarks = json.loads(raw.read_text())["benchmarks"] if raw.exists() and raw.stat().st_size else []
         skipped = [
             {"job": case.attrib["name"], "because": reason.attrib["message"]}
@@ -98,7 +98,7 @@ def _measured(arguments: list[str], environment: dict[str, str]) -> tuple[dict[s
 
 
 def _keep(result: dict[str, Any]) -> None:
-    """Beside the results of other runs, and on the page of the newest of each job."""
+    """Store the result with those of other runs, and rewrite the page with the newest result of each task."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{result['date'][:10]}-{result['commit']}.json"
     before = json.loads(path.read_text()) if path.exists() else {}
@@ -117,7 +117,7 @@ def _keep(result: dict[str, Any]) -> None:
 
 
 def _name(job: dict[str, Any]) -> str:
-    """A job beside other peers is another."""
+    """Tasks with different peers are different."""
     return "".join([job["job"], *job["peers"]])
 
 
@@ -125,10 +125,10 @@ def _page(jobs: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Medians over the rounds of a job, in each of which ours and its peers take turns, by `make bench`. A ratio above 1 means "
-        "that ours takes less time than the peer; it is the median of the rounds' ratios.",
+        "Results of `make bench`. All times are medians over the rounds; in each round fastent and its peers run in turn. "
+        "The ratio is the median over the rounds of the peer's time divided by fastent's: above 1, fastent is faster.",
         "",
-        "| job | rounds | ours | peer | peer's time | ratio | peer's recall | processor, threads | from |",
+        "| task | rounds | fastent | peer | peer's time | ratio | peer's recall | processor, threads | run |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for source, machine, job in jobs:
@@ -146,13 +146,13 @@ def _page(jobs: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> str:
 
 
 def _remarks(job: dict[str, Any]) -> list[str]:
-    """What some jobs say beside their times."""
+    """What some tasks report in addition to their times."""
     if "apart" in job:
         apart = job["apart"]
         return [
-            f"{job['job']}, in a process of its own: neighbours {apart['neighbors_s']:.1f} s, mixing {apart['mixing_s']:.1f} s, "
+            f"{job['job']}, in a separate process: neighbours {apart['neighbors_s']:.1f} s, mixing {apart['mixing_s']:.1f} s, "
             f"margins {apart['margins_s']:.1f} s; {apart['pairs_scanned']:.2%} of the pairs scanned; the neighbours took "
-            f"{apart['neighbors_bytes'] / 2**20:,.0f} MiB beside the points' {apart['X_bytes'] / 2**20:,.0f} MiB, by the formula "
+            f"{apart['neighbors_bytes'] / 2**20:,.0f} MiB in addition to the points' {apart['X_bytes'] / 2**20:,.0f} MiB, by the formula "
             f"at most {apart['formula_bytes'] / 2**20:,.0f} MiB.",
         ]
     if "growth" in job:
@@ -171,14 +171,16 @@ def _remarks(job: dict[str, Any]) -> list[str]:
         ]
     if "compiling_s" in job:
         return [
-            f"First call of neighbors, mixing and margins: {job['compiling_s']:.1f} s where everything is compiled, in a later "
-            f"process {job['overhead_s']:.2f} s more than the second call."
+            f"The first call of neighbors, mixing and margins takes {job['compiling_s']:.1f} s if everything has to be compiled; in a "
+            f"later process it takes {job['overhead_s']:.2f} s more than the second call."
         ]
     if "products_share" in job:
-        return [f"{job['job']}: {job['products_share']:.0%} of our time in the products of the first layers."]
+        return [
+            f"{job['job']}: {job['products_share']:.0%} of fastent's time is spent on the matrix products of the first layers."
+        ]
     if "pairs_scanned" in job:
         return [
-            f"{job['job']}: {job['pairs_scanned']:.1%} of the pairs scanned, {job['distances_computed']:.0f} distances a point."
+            f"{job['job']}: {job['pairs_scanned']:.1%} of the pairs scanned, {job['distances_computed']:.0f} distances computed per point."
         ]
     return []
 

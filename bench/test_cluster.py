@@ -1,4 +1,4 @@
-"""The same measurement by two Dask workers and by one process with two threads: what the cluster costs where it gains nothing."""
+"""The same measurement by two Dask workers and by one process with two threads: the overhead of a cluster on one machine."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Neighbours and margins on a network's layers beside exact and approximate peers; every result is checked before it is timed."""
+"""Neighbours and margins on a network's layers, compared with exact and approximate peers; results are checked first."""
 
 import faiss
 import hnswlib
@@ -44,7 +44,7 @@ def nearest_of_some(X, rows):
 
 
 def recall(X, rows, indices):
-    """Share of the named neighbours, one's own row left out, that are as near as the K nearest."""
+    """Share of the returned neighbours, without the query's own row, that are as near as the K nearest."""
     within = nearest_of_some(X, rows)[0][:, -1:] * (1 + 1e-6)
     X = X.astype(np.float64)
     hits = 0
@@ -123,7 +123,7 @@ def test_approximate_search(side_by_side, name):
 
 
 def hits_and_misses_by_class(X, y):
-    """Each class among itself and among the others."""
+    """Search each class within itself and among the other classes."""
     hit, miss = np.empty(len(X), np.float32), np.empty(len(X), np.float32)
     for c in np.unique(y):
         own, others = X[y == c], X[y != c]
@@ -133,7 +133,7 @@ def hits_and_misses_by_class(X, y):
 
 
 def misses_by_growing_k(X, y, rows):
-    """All classes together, eight times as many neighbours for those that have seen no miss, up to what faiss allows."""
+    """Search all classes together, with eight times as many neighbours for queries without a miss, up to the limit of faiss."""
     k = K
     while len(rows) and k <= 2048:
         near = faiss.knn(X[rows], X, k + 1)[1]

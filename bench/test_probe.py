@@ -1,8 +1,8 @@
-"""What it costs to look at every epoch: training with a probe of a tenth of the points, beside the same training without.
+"""The cost of recording every epoch: training with a probe of a tenth of the points, compared with training without it.
 
-The target is 5 %, with geometry of two layers. Most of that is the forward pass that any evaluation of a tenth of the points takes:
-about a third of a training step's work, so 3 %. On a busy machine two trainings differ by more than that: `cpu_share` is the
-processor time of the looks over that of the training between them, in one run; the median of five.
+The target is 5 %, with the geometry of two layers. Most of it is the forward pass, which any evaluation of a tenth of the
+points needs: about a third of the work of a training step, so 3 %. On a busy machine two trainings differ by more than that. Therefore
+`cpu_share` is the processor time of the records divided by that of the training between them in one run, as a median of five.
 """
 
 import statistics
@@ -33,7 +33,7 @@ class CNN(nn.Sequential):
 
 
 class Encoder(nn.Module):
-    """28 tokens, the rows of a picture."""
+    """A transformer over 28 tokens, the rows of an image."""
 
     layers = ("encoder.layers.0", "encoder.layers.1")
 
@@ -48,7 +48,7 @@ class Encoder(nn.Module):
 
 
 def points(n):
-    """Pictures with a blob where their class says: what they show does not change what a step costs."""
+    """Images with a blob whose position depends on the class; their content does not affect the cost of a step."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, n)
     pictures = rng.standard_normal((n, 1, 28, 28), dtype=np.float32)
@@ -58,7 +58,7 @@ def points(n):
 
 
 def train(kind, data, probed, **options):
-    """With a probe of some points, or of none; return the processor time of the looks over that of all else."""
+    """Train with a probe of some points or none; return the processor time of the records over that of all else."""
     torch.manual_seed(0)
     model = kind()
     rule = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
@@ -77,7 +77,7 @@ def train(kind, data, probed, **options):
 
 
 def evaluate(kind, data, probed):
-    """The least that one could do at every epoch: the error on the same points."""
+    """The least one could evaluate at every epoch: the error on the same points."""
     torch.manual_seed(0)
     model = kind()
     rule = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)

@@ -1,4 +1,4 @@
-"""A million points, growth with their number, and what the first call costs."""
+"""A million points, growth with the number of points, and the cost of the first call."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def test_growth(benchmark, million):
 
 @pytest.mark.skipif(SHARE < 1, reason="the first call takes as long with few points")
 def test_first_call(benchmark, tmp_path):
-    """In a process whose cache is empty, and in the next one."""
+    """In a process with an empty cache, and in the next one."""
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     figures = []
 

@@ -1,4 +1,4 @@
-"""Each statistic beside what people would use instead, and measure() beside its slowest parts; results are compared first."""
+"""Each statistic compared with the usual alternative, and measure() with its slowest parts; results are compared first."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_silhouette(side_by_side, some):
 
 
 def dense_soft_nearest_neighbor(X, y, temperature):
-    """All pairs at once, in float32, as it is usually written."""
+    """All pairs at once in float32, as the loss is usually written."""
     points, labels = torch.from_numpy(X), torch.from_numpy(y)
     squares = points.square().sum(1)
     logits = -(squares[:, None] + squares - 2 * points @ points.T).clamp_min_(0) / temperature
@@ -76,7 +76,7 @@ def test_twonn(side_by_side, some):
 
 
 def test_spanning_tree(side_by_side, some):
-    """N1 needs the tree, the rest of complexity comes on top in ours."""
+    """The peer computes only N1; fastent computes all complexity measures."""
     X, y = some[0][: SOME // 2], some[1][: SOME // 2]
 
     def n1_with_scipy():

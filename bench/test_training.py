@@ -1,4 +1,4 @@
-"""Epochs of ten seeds at once, everything recorded, beside plain torch loops over the seeds that measure the same."""
+"""Ten seeds trained at once with everything recorded, compared with plain torch loops over the seeds that record the same."""
 
 import cProfile
 import os
@@ -27,7 +27,7 @@ def load(name):
 
 
 def share_of_products(work):
-    """Which part of the time goes into the products of the first layers, which no training can do without."""
+    """The share of the time spent on the matrix products of the first layers, which any training needs."""
     profile = cProfile.Profile()
     profile.runcall(work)
     stats = pstats.Stats(profile)
@@ -66,7 +66,7 @@ def test_training(side_by_side, name):
 
 
 def test_held_out(side_by_side):
-    """What it gains to pass only the test points that may have changed sides."""
+    """The time saved by evaluating only test points whose prediction may have changed."""
     data = load("mnist")
 
     def passing_all():
@@ -82,7 +82,7 @@ def test_held_out(side_by_side):
 
 
 def test_stability(side_by_side):
-    """Agreement of pairs of networks over 65 epochs; what a plain loop would take is extrapolated from five pairs."""
+    """Agreement between pairs of networks over 65 epochs; the time of a plain loop is extrapolated from five pairs."""
     data = load("mnist")
 
     def plain():

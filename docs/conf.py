@@ -1,4 +1,4 @@
-"""How the documentation is built: `make docs`. Nothing is fetched, neither when it is built nor when it is read."""
+"""Configuration of the documentation, which `make docs` builds. Neither building nor reading it needs a network."""
 
 import dataclasses
 import re
@@ -14,7 +14,7 @@ release = version = fastent.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 3
 default_role = "literal"
-# Docstrings say what types are, with shapes, which annotations cannot.
+# Docstrings give types with shapes, which annotations cannot.
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
@@ -29,7 +29,7 @@ html_copy_source = html_show_sourcelink = False
 
 
 def as_restructured_text(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings are plain text that reads well: |a - b| is a norm, and `fe.measure` is fastent.measure."""
+    """Docstrings are written to be read as plain text: |a - b| is a norm, and `fe.measure` refers to fastent.measure."""
     for i, line in enumerate(lines):
         if not line.lstrip().startswith(">>>"):
             line = line.replace("|", r"\|")
@@ -37,7 +37,7 @@ def as_restructured_text(app: Any, what: str, name: str, obj: Any, options: Any,
 
 
 def without_fields(app: Any, what: str, name: str, obj: Any, options: Any, arguments: str, returned: str) -> Any:
-    """Results are not made by hand; their attributes follow below. Neighbours can be."""
+    """Users do not construct results, so their parameters are left out; their attributes follow. Neighbors is an exception."""
     if dataclasses.is_dataclass(obj) and obj is not fastent.Neighbors:
         return "", ""
     return arguments, returned

@@ -1,15 +1,15 @@
 """Find mislabelled training points: stragglers compared with neighbours and margins.
 
-Five per cent of the digits' labels are flipped on purpose. Then every training point is scored in four ways, and for each score
-the k most suspicious points are checked: how many of them are really flipped?
+Five per cent of the digits' labels are flipped on purpose. Every training point then gets four scores, and for each score the
+script reports how many of the k most suspicious points are really flipped.
 
-    straggler share          in which share of the networks the point is misclassified at the inversion of its class
-    neighbours disagree      share of its ten nearest points, in pixels, that have another label
-    relative margin          distance of its nearest point of another class, compared with the nearest of its own
-    final loss               the networks' mean cross-entropy of it after the last epoch
+    straggler share          share of the networks that misclassify the point at the inversion of its class
+    neighbours disagree      share of its ten nearest neighbours, by pixels, that have another label
+    relative margin          distance to the nearest point of another class, relative to the nearest of its own class
+    final loss               cross-entropy after the last epoch, averaged over the networks
 
-The straggler share takes a training run but no metric on the inputs; the next two take no network. On digits, where near pixels
-mean the same digit, neighbours are hard to beat. Where pixel distances say little, look for the neighbours in a trained layer.
+The straggler share needs a training run but no metric on the inputs; the next two need no network. On digits, where similar
+pixels mean the same digit, neighbours are hard to beat. If pixel distances say little, use neighbours in a trained layer.
 
     python examples/find_mislabelled.py
 
@@ -25,11 +25,11 @@ from fastent.experiments import flip_labels
 
 
 def scores(data, seeds, epochs):
-    """Each (n,), larger where a label is more suspicious."""
+    """Return four scores, each (n,); larger values are more suspicious."""
     loss = {}
 
     def observe(snapshot):
-        """Called after every epoch with all networks; only the last one's losses are kept."""
+        """Called after every epoch with all networks; only the losses of the last epoch are kept."""
         if snapshot.epoch == epochs:
             own = snapshot.probability[:, np.arange(len(data.y_train)), data.y_train]
             loss["final loss"] = -np.log(np.maximum(own, 1e-300)).mean(0)
@@ -45,7 +45,7 @@ def scores(data, seeds, epochs):
 
 
 def precision_at(score, flipped, k):
-    """Share of the k most suspicious points whose label is flipped; points that tie at the k-th place count in part."""
+    """Share of the k most suspicious points whose label is flipped; points tied at the k-th place count in part."""
     bar = np.sort(score)[-k]
     above, tied = score > bar, score == bar
     return (flipped[above].sum() + (k - above.sum()) * flipped[tied].mean()) / k
@@ -57,13 +57,13 @@ def main():
     parser.add_argument("--seeds", type=int, default=10, help="networks, trained together")
     parser.add_argument("--epochs", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0, help="which labels are flipped")
-    asked = parser.parse_args()
+    options = parser.parse_args()
 
-    data, flipped = flip_labels(fe.load_data("digits"), share=asked.noise, seed=asked.seed)
-    found = scores(data, asked.seeds, asked.epochs)
+    data, flipped = flip_labels(fe.load_data("digits"), share=options.noise, seed=options.seed)
+    found = scores(data, options.seeds, options.epochs)
 
     ks = [max(1, round(flipped.sum() * share)) for share in (0.25, 0.5, 1.0)]
-    print(f"{flipped.sum()} of {len(flipped)} labels are flipped: a score that knows nothing finds {flipped.mean():.1%}.\n")
+    print(f"{flipped.sum()} of {len(flipped)} labels are flipped: a random score finds {flipped.mean():.1%}.\n")
     print(f"{'share flipped among the first':32}" + "".join(f"{k:>8}" for k in ks))
     for name, score in found.items():
         print(f"{name:32}" + "".join(f"{precision_at(score, flipped, k):8.0%}" for k in ks))

@@ -1,16 +1,16 @@
-"""Find the inversion in a training loop of your own.
+"""Find the inversion in your own training loop.
 
 While a network learns, the points of a class first draw together in its hidden layer; later they often spread again. That turn
 is the inversion, and the points that are misclassified at it are the stragglers.
 
-Here a plain torch loop trains a small network on scikit-learn's digits, even against odd. One line in the loop makes a probe
-record the hidden layer after every epoch. The training does not change: weights and random numbers are bit-identical to those
-without the probe.
+Here a plain torch loop trains a small network on scikit-learn's digits, even against odd. One line in the loop lets a probe
+record the hidden layer after every epoch. The probe does not change the training: weights and random numbers are bit-identical
+to those without it.
 
     python examples/inversion_in_your_loop.py
 
-About ten seconds on a laptop, and as many more the first time, when kernels are compiled. It writes inversion.svg: the radii
-with their turns, and the first stragglers.
+This takes about ten seconds on a laptop, and twice as long the first time, when kernels are compiled. It writes inversion.svg,
+which shows the radii with their turns and the first stragglers.
 """
 
 import argparse
@@ -26,7 +26,7 @@ PARITY = ("even", "odd")
 
 
 def train(model, probe, inputs, labels, epochs, lr):
-    """A loop as you may have it: full batch, no momentum. The probe is called before the first epoch and after each."""
+    """A plain full-batch training loop. The probe is called before the first epoch and after each epoch."""
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     probe(0)
     for epoch in range(epochs):
@@ -57,19 +57,19 @@ def main():
     parser.add_argument("--epochs", type=int, default=600)
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="inversion.svg", help="where to draw; the ending says how: .svg, .pdf or .png")
-    asked = parser.parse_args()
+    parser.add_argument("--out", default="inversion.svg", help="file for the picture: .svg, .pdf or .png")
+    options = parser.parse_args()
 
     digits = load_digits()
     inputs = torch.tensor((digits.data - digits.data.mean(0)) / (digits.data.std(0) + 1e-9), dtype=torch.float32)
     labels = torch.tensor(digits.target % 2)
 
-    torch.manual_seed(asked.seed)
+    torch.manual_seed(options.seed)
     model = torch.nn.Sequential(torch.nn.Linear(64, 20), torch.nn.Tanh(), torch.nn.Linear(20, 2))
 
     # The probe set is one batch here; any DataLoader that does not shuffle will do. "1" is the Tanh in model.named_modules().
     probe = fe.Probe(model, [(inputs, labels)], layers=["1"], classes=PARITY)
-    train(model, probe, inputs, labels, asked.epochs, asked.lr)
+    train(model, probe, inputs, labels, options.epochs, options.lr)
 
     records = probe.records
     for name, turn in zip(PARITY, records.inversions()[0], strict=True):
@@ -83,8 +83,8 @@ def main():
             print(f"{name}: no inversion, {turn.reason}")
     print(f"{records.stragglers().sum()} of {len(labels)} points are stragglers")
 
-    draw(records, digits.images).savefig(asked.out)
-    print(f"Picture: {asked.out}")
+    draw(records, digits.images).savefig(options.out)
+    print(f"Picture: {options.out}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """How tangled are the classes in each layer? Capture activations once, then measure and compare the layers.
 
-A network is trained on scikit-learn's digits, its layers are run once over all digits and written to disk as float16 shards,
+A network is trained on scikit-learn's digits. Its layers are computed once and written to disk as float16 shards,
 and each layer is measured from there: how many of a point's nearest neighbours have its label, how far the nearest point of
 another class is compared with the nearest of its own, how wide the classes are compared with their distances, and how many
-dimensions the layer uses. The first column is the pixels themselves, to show what each layer adds.
+dimensions the layer uses. The first column shows the pixels themselves for comparison.
 
     python examples/measure_activations.py
 
-A few seconds on a laptop; half a minute more the first time, when kernels are compiled. The folder `activations` stays; running
-the script again verifies it instead of computing it anew.
+This takes a few seconds on a laptop, and half a minute more the first time, when kernels are compiled. The folder `activations`
+is kept; if you run the script again, it is verified instead of computed again.
 """
 
 import argparse
@@ -51,21 +51,21 @@ def main():
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="activations", help="folder for the captured layers")
-    asked = parser.parse_args()
+    options = parser.parse_args()
 
     digits = load_digits()
     inputs = torch.tensor(digits.data / 16, dtype=torch.float32)
     labels = torch.tensor(digits.target)
-    model = trained(inputs, labels, asked.epochs, asked.seed)
+    model = trained(inputs, labels, options.epochs, options.seed)
 
-    # One pass over a loader that does not shuffle: rows keep their numbers, and labels are stored with them.
+    # One pass over a loader that does not shuffle, so that rows keep their numbers. The labels are stored with them.
     loader = DataLoader(TensorDataset(inputs, labels), batch_size=256)
-    store = fe.capture(model, loader, list(LAYERS), asked.out)
+    store = fe.capture(model, loader, list(LAYERS), options.out)
 
     metrics = ["mixing", "margins", "geometry", "dimension"]
     measured = {"pixels": fe.measure(inputs, labels, metrics=metrics)}
     for layer, name in LAYERS.items():
-        # fe.open reads from disk when rows are asked for, so a layer may be larger than memory.
+        # fe.open reads rows from disk when they are needed, so a layer may be larger than memory.
         measured[name] = fe.measure(fe.open(store.path, layer), store.labels, metrics=metrics)
 
     print(f"{'':20}" + "".join(f"{name:>15}" for name in measured))
@@ -76,7 +76,7 @@ def main():
     comparison = fe.compare(list(measured.values()), list(measured))
     print(f"\n{len(comparison.statistics)} statistics in all: print(fe.compare(...)) shows them side by side.")
 
-    # The points whose nearest neighbour of another class is nearest, compared with that of their own.
+    # The points whose nearest neighbour of another class is nearest, relative to the nearest of their own class.
     worst = measured["second hidden"].margins.relative.argsort()[:5]
     print("Deepest in another class, in the second hidden layer: rows " + ", ".join(map(str, worst.tolist())))
 

@@ -1,4 +1,4 @@
-"""What is written for people is run: blocks of Python page by page, command lines as far as they are cheap, the examples.
+"""The documentation does what it says: code blocks run, page by page; cheap command lines run; the examples run.
 
 A page's blocks run in order, in one namespace and one temporary folder. A `text` block that follows one is what that prints, with
 `...` for what differs between machines. Command lines are parsed; those of a block marked `<!-- run -->` run as well. A block
@@ -132,6 +132,16 @@ def test_links_of_readme_lead_somewhere():
     links = re.findall(r"\]\(([^)#]+)\)", text)
     assert len(links) > 10
     assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+
+
+def test_files_that_the_pages_name_exist():
+    named = {
+        (page.name, name)
+        for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"))
+        for name in re.findall(r"`((?:fastent|kernels|tests|bench|docs|examples)/[\w./-]+)`", page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 30
+    assert sorted((page, name) for page, name in named if not (ROOT / name).exists()) == []
 
 
 def test_every_public_name_is_in_the_reference():
