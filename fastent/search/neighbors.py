@@ -289,7 +289,7 @@ def _proposed(task: _Task, budget: int | str | None) -> Neighbors:
     task = task._replace(X=task.in_memory(budget))
     squared, found, doubtful, complete = _ranked(task)
 
-    def searched(some: Array) -> NeighborLists:
+    def searched(some: Array) -> "NeighborLists":
         return task.build_index(len(some), budget).nearest(task.k, task.queries.given[some], progress=task.progress)
 
     if len(doubtful):

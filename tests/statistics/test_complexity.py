@@ -60,7 +60,7 @@ def test_digits_and_scikit_learn():
     for name in ("n1", "t1", "lsc", "f1"):
         assert getattr(found, name) == pytest.approx(expected[name]), name
     made_up = interpolated_points(X, y, seed=0)
-    nearest = KNeighborsClassifier(1).fit(X, y).predict(made_up.X)
+    nearest = KNeighborsClassifier(1).fit(X, y).predict(made_up.points)
     assert found.n4 == pytest.approx(np.mean(nearest != made_up.codes))
 
 
@@ -129,10 +129,10 @@ def test_interpolated_points_lie_between_two_of_a_class():
     X, y = clusters(4, 200, 1, 3)
     made_up = interpolated_points(X, y, seed=5)
     for c in range(3):
-        mine = made_up.X[made_up.codes == c]
+        mine = made_up.points[made_up.codes == c]
         assert X[y == c].min() <= mine.min()
         assert mine.max() <= X[y == c].max()
-    assert len(made_up.X) == 200
+    assert len(made_up.points) == 200
 
 
 def test_a_constant_feature_tells_nothing_apart():
