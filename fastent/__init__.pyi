@@ -10,8 +10,9 @@ from .errors import FastentError
 from .experiments import figures
 from .io.opening import open
 from .io.sources import ArraySource, Source
+from .measurement.comparison import Comparison, compare
 from .measurement.measure import measure
-from .measurement.result import Comparison, Measurement, compare
+from .measurement.result import Measurement
 from .search.neighbors import Neighbors, neighbors
 from .statistics.class_geometry import ClassGeometry
 from .statistics.class_moments import ClassMoments

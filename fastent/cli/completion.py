@@ -22,7 +22,7 @@ def data_sets(incomplete: str) -> list[str]:
 
 def metrics(incomplete: str) -> list[str]:
     """One more, after those that are there already with a comma behind each."""
-    from fastent.measurement.plan import METRICS
+    from fastent.measurement.metrics import METRICS
 
     before, comma, last = incomplete.rpartition(",")
     taken = before.split(",")

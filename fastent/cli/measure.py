@@ -13,6 +13,7 @@ from fastent.cli.options import OUTPUT, STATISTICS, AsJson, plain_errors
 from fastent.cli.output import print_cost, print_json, say, show
 from fastent.errors import FastentError
 from fastent.io.reading import read_json
+from fastent.measurement.metrics import METRICS
 from fastent.runtime.threads import working_threads
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def measure(
     metrics: Annotated[
         str,
         typer.Option(
-            help="all, or some of geometry, mixing, lisi, dimension, margins, silhouette, soft_nearest_neighbor, complexity.",
+            help=f"all, or some of {', '.join(METRICS)}.",
             rich_help_panel=STATISTICS,
             autocompletion=metric_names,
         ),

@@ -11,7 +11,7 @@ the neighbours as well, and X is read block by block from wherever it lies.
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,42 +19,23 @@ from numpy.typing import NDArray
 from fastent.arrays.cluster import map_rows_on_cluster
 from fastent.arrays.ranges import check_range
 from fastent.arrays.resolution import resolution_of
-from fastent.arrays.validation import Labels, zero_rows
-from fastent.errors import FastentError
+from fastent.arrays.validation import zero_rows
 from fastent.io.reading import as_path
 from fastent.io.sources import parts as chunk_parts
-from fastent.measurement.plan import OF_K, Metric, Plan, Task, prepared
-from fastent.measurement.result import Lisi, Measurement
-from fastent.measurement.strategies import WAYS
+from fastent.measurement.metrics import METRICS, Found, MetricName
+from fastent.measurement.plan import prepare
+from fastent.measurement.result import Measurement
+from fastent.measurement.strategies import STRATEGIES, Near
+from fastent.measurement.task import Plan, Task
 from fastent.runtime.progress import Progress
 from fastent.search.neighbors import Neighbors, exact_neighbors
 from fastent.search.sketch import typical_scale
-from fastent.statistics.class_geometry import ClassGeometry, ClassMeans, centred_means
-from fastent.statistics.class_moments import moments_of
-from fastent.statistics.complexity import complexity_from, fisher_complexity
-from fastent.statistics.covariance import participation_ratio_of
-from fastent.statistics.geometry import AboutMeans, geometry_of
 from fastent.statistics.geometry_notes import rows_of_zeros
-from fastent.statistics.intervals import sample_mean
-from fastent.statistics.intrinsic_dimension import IntrinsicDimension, Method, dimension_notes, intrinsic_dimension
-from fastent.statistics.mixing import Mixing, lisi, mixing
-from fastent.statistics.notes import merged, one_point, unexplained
-from fastent.statistics.silhouette import DistanceSums, Silhouettes, silhouettes_from_means
-from fastent.statistics.soft_nearest_neighbor import SimilaritySums, Temperature, settled, temperature_nodes
+from fastent.statistics.intrinsic_dimension import dimension_notes
+from fastent.statistics.notes import merged, unexplained
+from fastent.statistics.soft_nearest_neighbor import Temperature
 
 __all__ = ["measure"]
-
-# More classes than this get no mixing matrix.
-_MATRIX = 4096
-# What `lisi` takes unless said.
-_PERPLEXITY = 30.0
-
-
-class _Means(NamedTuple):
-    means: ClassMeans
-    geometry: ClassGeometry
-    about: AboutMeans
-    participation_ratio: float | None
 
 
 def measure(
@@ -63,7 +44,7 @@ def measure(
     *,
     k: int = 10,
     queries: Any = None,
-    metrics: Metric | Literal["all"] | Sequence[Metric] = "all",
+    metrics: MetricName | Literal["all"] | Sequence[MetricName] = "all",
     normalize: bool = False,
     temperature: Temperature = "median",
     memory_budget: int | str | None = None,
@@ -129,7 +110,7 @@ def measure(
     >>> round(found.summary()["margins/n2"], 4)
     0.3583
     """
-    task, plan = prepared(
+    task, plan = prepare(
         X,
         labels,
         k=k,
@@ -150,63 +131,45 @@ def measure(
 
 
 def _measured(task: Task, plan: Plan) -> Measurement:
-    points, n = task.points, len(task.X)
-    labels = task.classes[points.codes]
+    n = len(task.X)
     rows, sampled = (np.arange(n) if some is None else some for some in (plan.rows, plan.sampled))
-    means = _about_means(task) if "geometry" in task.wanted else None
-    distances = DistanceSums(points.codes, points.n_classes, plan.sampled) if "silhouette" in task.wanted else None
-    similarities = _similarities(task, plan) if "soft_nearest_neighbor" in task.wanted else None
-    sums = [each for each in (distances, similarities) if each is not None]
-
-    near, border = WAYS[plan.way](task, plan, sums)
-    neighbors = mixed = inverse = dimension = None
-    if near.all is not None:
-        resolution = None
-        if "dimension" in task.wanted:
-            with task.stage("resolution of the rows", passes=plan.rows is None):
-                resolution = resolution_of(task.X, plan.rows, unit=task.normalize)
-        neighbors = exact_neighbors(near.all, rows, n, resolution)
-        with task.stage("mixing and dimension"):
-            mixed, inverse, dimension = _of_neighbours(task, neighbors, Labels(points.codes, task.classes))
-    complexity = None
-    if border is not None and near.margins is not None and means is not None:
-        f1 = fisher_complexity(means.means, means.about)
-        complexity = complexity_from(
-            points, task.labels, near.margins, border.local_sets, border.wrong, f1, border.tree, border.covering
-        )
-    soft = None
-    if similarities is not None:
-        with task.stage("soft nearest neighbours"):
-            soft = task.attempt("soft nearest neighbour loss", lambda: settled(similarities, task.classes, task.progress))
-    silhouettes = None if distances is None or means is None else _silhouettes(task, distances, means)
-    geometry = None if means is None else means.geometry
-    zeros = [] if geometry is not None or not task.normalize else list(rows_of_zeros(_zeros(task)))
-    parts = (mixed, near.margins, geometry, silhouettes, soft, complexity)
-    notes = [note for part in parts if part is not None for note in part.notes]
-    task.notes.extend([*merged([*notes, *zeros]), *dimension_notes(dimension or {})])
+    wanted = {name: metric for name, metric in METRICS.items() if name in task.wanted}
+    prepared = {name: metric.prepare(task, plan) for name, metric in wanted.items() if metric.prepare is not None}
+    near, border = STRATEGIES[plan.way](task, plan, [each for each in prepared.values() if hasattr(each, "reduce")])
+    neighbors = _neighbors(task, plan, near, rows)
+    found = Found(near, border, neighbors, prepared)
+    parts = {name: metric.find(task, found) for name, metric in wanted.items()}
+    notes = [note for part in parts.values() for note in getattr(part, "notes", ())]
+    if task.normalize and "geometry" not in wanted:
+        notes.extend(rows_of_zeros(_zeros(task)))
+    task.notes.extend([*merged(notes), *dimension_notes(parts.get("dimension") or {})])
+    of_k = any(metric.neighbors == "k" for metric in wanted.values())
     measured = Measurement(
         classes=task.classes,
-        labels=labels,
+        labels=task.classes[task.points.codes],
         shape=task.X.shape,
         queries=rows,
         sampled=sampled,
         k=task.k,
         normalize=task.normalize,
-        neighbors=neighbors.subset(task.k) if neighbors is not None and task.wanted & OF_K else None,
-        mixing=mixed,
-        lisi=inverse,
-        margins=near.margins,
-        geometry=geometry,
-        participation_ratio=None if means is None else means.participation_ratio,
-        silhouette=silhouettes,
-        soft_nearest_neighbor=soft,
-        dimension=dimension,
-        complexity=complexity,
+        neighbors=neighbors.subset(task.k) if neighbors is not None and of_k else None,
+        participation_ratio=prepared["geometry"].participation_ratio if "geometry" in wanted else None,
         notes=tuple(task.notes),
         stages=tuple(task.stages),
         fingerprint=task.depends_on.get("data", ""),
+        **parts,
     )
     return replace(measured, notes=(*measured.notes, *unexplained(measured.summary(), measured.notes)))
+
+
+def _neighbors(task: Task, plan: Plan, near: Near, rows: NDArray[np.int64]) -> Neighbors | None:
+    if near.all is None:
+        return None
+    resolution = None
+    if "dimension" in task.wanted:
+        with task.stage("resolution of the rows", passes=plan.rows is None):
+            resolution = resolution_of(task.X, plan.rows, unit=task.normalize)
+    return exact_neighbors(near.all, rows, len(task.X), resolution)
 
 
 def _zeros(task: Task) -> NDArray[np.int64]:
@@ -219,76 +182,3 @@ def _zeros(task: Task) -> NDArray[np.int64]:
 
 def _zeros_of_part(rows: NDArray[Any], _: None) -> NDArray[np.int64]:
     return zero_rows(rows)
-
-
-def _about_means(task: Task) -> _Means:
-    points = task.points
-    with task.stage("class moments", passes=1):
-        moments = moments_of(task.X, points.codes, points.n_classes, normalize=task.normalize, client=task.client)
-        means = moments.class_means()
-    with task.stage("distances to means", passes=1):
-        geometry, about = geometry_of(task.X, Labels(points.codes, task.classes), means, client=task.client)
-    mean = means.means[0] - centred_means(means.means, means.counts)[0]
-    with task.stage("covariance", passes=1):
-        ratio = task.attempt("participation ratio", lambda: participation_ratio_of(points.X, mean, task.client))
-    return _Means(means, geometry, about, ratio)
-
-
-def _similarities(task: Task, plan: Plan) -> SimilaritySums | None:
-    def prepare() -> SimilaritySums:
-        nodes = temperature_nodes(task.points, task.temperature, task.seed)
-        return SimilaritySums(task.points, plan.sampled, nodes, memory=0 if plan.way == "sweep" else task.memory)
-
-    return task.attempt("soft nearest neighbour loss", prepare)
-
-
-def _of_neighbours(
-    task: Task, neighbors: Neighbors, labels: Labels
-) -> tuple[Mixing | None, Lisi | None, dict[str, IntrinsicDimension] | None]:
-    mixed, inverse, dimension = None, None, None
-    nearest = neighbors.subset(task.k) if task.wanted & OF_K else neighbors
-    if "mixing" in task.wanted:
-        table = len(task.classes) <= _MATRIX
-        if not table:
-            task.notes.append(f"no mixing matrix: it has {len(task.classes):,} x {len(task.classes):,} entries")
-        mixed = mixing(nearest, labels, matrix=table)
-    if "lisi" in task.wanted:
-        per_point = lisi(neighbors, task.points.codes, _PERPLEXITY)
-        # Weights as even as those of 30 neighbours have an inverse Simpson index of 30 at most, but for ties.
-        most = min(len(task.classes), max(_PERPLEXITY, float(per_point.max())))
-        inverse = Lisi(per_point, sample_mean(per_point, len(task.X), least=1, most=most))
-    if "dimension" in task.wanted:
-        dimension = _dimension(task, nearest, labels)
-    return mixed, inverse, dimension
-
-
-def _dimension(task: Task, neighbors: Neighbors, labels: Labels) -> dict[str, IntrinsicDimension] | None:
-    methods: tuple[Method, ...] = ("twonn", "twonn-ml", "mle", "gride")
-    found: dict[str, IntrinsicDimension] = {}
-    refused: dict[str, list[str]] = {}
-    for method in methods:
-        try:
-            found[method] = intrinsic_dimension(neighbors, method, labels)
-        except FastentError as error:
-            if task.named:
-                raise
-            refused.setdefault(str(error), []).append(method)
-    task.notes.extend(f"no dimension by {', '.join(methods)}: {reason}" for reason, methods in refused.items())
-    return found or None
-
-
-def _silhouettes(task: Task, distances: DistanceSums, means: _Means) -> Silhouettes:
-    codes, counts, n = task.points.codes, means.means.counts, len(task.X)
-    exact = distances.silhouettes()
-    simplified, squared = (
-        silhouettes_from_means(codes, counts, *means.about.silhouette_parts(method, means.means))
-        for method in ("simplified", "squared")
-    )
-    every = {"exact": exact, "simplified": simplified, "squared": squared}
-    return Silhouettes(
-        exact,
-        simplified,
-        squared,
-        {name: sample_mean(values, n, least=-1, most=1) for name, values in every.items()},
-        tuple(one_point(task.classes, counts, "the silhouette is 0")),
-    )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.measurement.plan import Plan, Task
+from fastent.measurement.task import Plan, Task
 from fastent.runtime.progress import Progress
 from fastent.search.index import Among, Index, NeighborLists
 from fastent.search.planner import IndexKind
@@ -18,7 +18,7 @@ from fastent.statistics.complexity import interpolated_points
 from fastent.statistics.hyperspheres import Spheres, spheres
 from fastent.statistics.margins import Margins, margins_from
 
-__all__ = ["WAYS", "Border", "Near"]
+__all__ = ["STRATEGIES", "Border", "Near"]
 
 
 class Near(NamedTuple):
@@ -121,7 +121,7 @@ def streamed(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, B
     return near, Border(local_sets, points.codes[nearest] != between.codes)
 
 
-WAYS: dict[IndexKind, Callable[[Task, Plan, Sequence[Reduction]], tuple[Near, Border | None]]] = {
+STRATEGIES: dict[IndexKind, Callable[[Task, Plan, Sequence[Reduction]], tuple[Near, Border | None]]] = {
     "index": indexed,
     "chunks": chunked,
     "sweep": streamed,

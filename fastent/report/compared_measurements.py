@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from fastent.measurement.result import MEANINGS, readable, readable_interval
-from fastent.report.measurement import TITLES
+from fastent.measurement.metrics import MEANINGS, METRICS
+from fastent.measurement.result import readable, readable_interval
 from fastent.report.page import write_page
 from fastent.report.stored import Stored
 from fastent.report.words import NOTHING, Headline, count, percent
@@ -153,7 +153,7 @@ def _groups(measurements: Sequence[Stored]) -> list[tuple[str, list[dict[str, An
             "line": _line(values),
             "cells": [_cell(each) for each in found],
         }
-        groups.setdefault(TITLES[group], []).append(row)
+        groups.setdefault(METRICS[group].title, []).append(row)
     return list(groups.items())
 
 

@@ -11,23 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.validation import which_rows
-from fastent.measurement.result import MEANINGS, Measurement, readable, readable_interval
+from fastent.measurement.metrics import MEANINGS, METRICS
+from fastent.measurement.result import Measurement, readable, readable_interval
 from fastent.report.page import write_page
 from fastent.report.words import NOTHING, Headline, count, percent
 from fastent.statistics.intervals import sample_mean
 
-__all__ = ["TITLES", "write_measurement_report"]
+__all__ = ["write_measurement_report"]
 
-TITLES = {
-    "mixing": "Mixing among the nearest neighbours",
-    "lisi": "Local inverse Simpson index",
-    "margins": "Margins",
-    "silhouette": "Silhouettes",
-    "soft_nearest_neighbor": "Soft nearest neighbour loss",
-    "geometry": "Geometry of the classes",
-    "dimension": "Intrinsic dimension",
-    "complexity": "Complexity of the border",
-}
 # As many classes as a table and a figure can hold; of more, the most tangled.
 _CLASSES = 40
 _BLAMED = 24
@@ -100,7 +91,7 @@ def _headline(measured: Measurement, places: list[NDArray[np.int64]], counts: ND
     if measured.silhouette is not None:
         return Headline(f"The mean silhouette is {measured.silhouette.intervals['exact'].value:.3f}.", ())
     first = next(iter(measured.summary().items()))
-    return Headline(f"{TITLES[first[0].split('/')[0]]}: {MEANINGS[first[0]]} {readable(first[1])}.", ())
+    return Headline(f"{METRICS[first[0].split('/')[0]].title}: {MEANINGS[first[0]]} {readable(first[1])}.", ())
 
 
 def _worst_class(
@@ -132,7 +123,7 @@ def _groups(measured: Measurement) -> list[tuple[str, list[tuple[str, str, str, 
     for name, value in measured.summary().items():
         group, statistic = name.split("/")
         row = (statistic.replace("_", " "), readable(value), readable_interval(intervals.get(name)), MEANINGS[name])
-        groups.setdefault(TITLES[group], []).append(row)
+        groups.setdefault(METRICS[group].title, []).append(row)
     return list(groups.items())
 
 

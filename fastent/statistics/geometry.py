@@ -38,14 +38,6 @@ class AboutMeans(NamedTuple):
     codes: NDArray[np.int64]
     zeros: NDArray[np.int64]
 
-    def silhouette_parts(self, method: str, means: ClassMeans) -> tuple[Array, Array]:
-        """Distance to the own class and to the next: to the means, or mean squared ones to the points."""
-        if method == "simplified":
-            return np.sqrt(self.own), np.sqrt(self.other)
-        counts = means.counts[self.codes]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (self.own + means.variances[self.codes]) * counts / (counts - 1), self.wide
-
 
 def geometry(
     X: Any, labels: Any, *, normalize: bool = True, weights: Any = None, bias: Any = None, client: Any = None

@@ -12,6 +12,7 @@ from fastent.options import choice, whole_number
 from fastent.search.neighbor_lists import check_not_repeated, check_still_in_range
 from fastent.search.neighbors import Neighbors, label_codes
 from fastent.statistics.distinct_neighbors import DistinctNeighbors, distinct_neighbors
+from fastent.statistics.intervals import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,6 +73,12 @@ class IntrinsicDimension:
     def left_out(self) -> float:
         """Share of the queries that do not count, in [0, 1]."""
         return (self.duplicates + self.ties) / (self.used + self.duplicates + self.ties)
+
+    @property
+    def interval(self) -> Estimate:
+        """The value with its 95 % interval."""
+        low, high = max(self.value - 1.96 * self.standard_error, 0.0), self.value + 1.96 * self.standard_error
+        return Estimate(self.value, self.standard_error, low, high)
 
     def plot(self, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw the dimension of each class beside that of all points, with matplotlib; on `ax` or in a new figure.

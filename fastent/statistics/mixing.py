@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Mixing", "lisi", "mixing"]
+__all__ = ["Lisi", "Mixing", "lisi", "mixing"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,6 +228,18 @@ def _skewness(values: NDArray[np.int64]) -> float:
     centred = values - values.mean()
     variance = float((centred**2).mean())
     return float((centred**3).mean() / variance**1.5) if variance > 0 else np.nan
+
+
+@dataclass(frozen=True, eq=False)
+class Lisi:
+    """Local inverse Simpson index of each query, (q,) in [1, C]; its mean with the interval over all rows."""
+
+    per_point: NDArray[np.float64]
+    interval: Estimate
+
+    @property
+    def mean(self) -> float:
+        return self.interval.value
 
 
 def lisi(neighbors: Neighbors, labels: Any, perplexity: float = 30) -> NDArray[np.float64]:

@@ -14,10 +14,13 @@ from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress
 from fastent.search.sketch import typical_scale
 from fastent.search.sweep import ClassBlock, LabelledPoints, PairBlock, Reduction, Sums, sweep, sweep_bytes
+from fastent.statistics.class_geometry import ClassMeans
+from fastent.statistics.class_moments import moments_of
+from fastent.statistics.geometry import AboutMeans, about_means
 from fastent.statistics.intervals import Estimate
 from fastent.statistics.notes import Note
 
-__all__ = ["DistanceSums", "Silhouettes", "silhouette", "silhouettes_from_means"]
+__all__ = ["DistanceSums", "Silhouettes", "silhouette", "silhouettes_about_means"]
 
 Array = NDArray[np.float64]
 
@@ -72,13 +75,9 @@ def silhouette(
     codes, classes = as_labels(labels, n=n, minimum_classes=2)
     asked = query_rows(queries, n, d, seed=seed, what="silhouettes", once=False)
     if method != "exact":
-        from fastent.statistics.class_moments import moments_of
-        from fastent.statistics.geometry import about_means
-
         means = moments_of(features, codes, len(classes), normalize=False).class_means()
-        about = about_means(features, codes, means)
-        exact = silhouettes_from_means(codes, means.counts, *about.silhouette_parts(method, means))
-        return exact if asked is None else exact[asked]
+        every = silhouettes_about_means(method, means, about_means(features, codes, means))
+        return every if asked is None else every[asked]
     sums = DistanceSums(codes, len(classes), asked)
     whole = asked is None  # every row then meets every other from memory
     check_fits(
@@ -152,12 +151,23 @@ class DistanceSums(Reduction):
             own = means[self._own, each] / (self._counts[self._own] - 1)
         means /= self._counts[:, None]
         means[self._own, each] = np.inf
-        return silhouettes_from_means(self._own, self._counts, own, means.min(0))
+        return _silhouettes(own, means.min(0), self._counts[self._own])
 
 
-def silhouettes_from_means(own: NDArray[np.int64], counts: NDArray[np.int64], a: Array, b: Array) -> Array:
-    """(b - a) / max(a, b), 0 where both are 0 and for points alone in their class."""
+def silhouettes_about_means(method: Literal["simplified", "squared"], means: ClassMeans, about: AboutMeans) -> Array:
+    """The silhouettes of all rows by the methods that take no pairs of rows."""
+    counts = means.counts[about.codes]
+    if method == "simplified":
+        own, other = np.sqrt(about.own), np.sqrt(about.other)
+    else:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            own, other = (about.own + means.variances[about.codes]) * counts / (counts - 1), about.wide
+    return _silhouettes(own, other, counts)
+
+
+def _silhouettes(a: Array, b: Array, counts: NDArray[np.int64]) -> Array:
+    """(b - a) / max(a, b), 0 where both are 0 and for points alone in their class; counts (n,) of the points' classes."""
     with np.errstate(invalid="ignore", divide="ignore"):
         result = np.where(np.maximum(a, b) > 0, (b - a) / np.maximum(a, b), 0.0)
-    result[counts[own] == 1] = 0.0
+    result[counts == 1] = 0.0
     return result

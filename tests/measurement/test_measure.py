@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 import fastent as fe
 import fastent.measurement.measure  # its module is patched below
 from fastent.arrays.validation import unit_rows
-from fastent.measurement.result import MEANINGS
+from fastent.measurement.metrics import MEANINGS
 from fastent.runtime.threads import limit_threads
 from fastent.search.exact_index import ExactIndex
 from fastent.search.sweep import LabelledPoints, sweep

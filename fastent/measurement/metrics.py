@@ -1,0 +1,352 @@
+"""What `fe.measure` can find: one declaration for each metric, from which everything that lists metrics is made.
+
+    METRICS --> the plan: neighbours, all pairs, memory, other metrics that a metric takes
+            --> the measurement: `prepare` before rows meet, `find` afterwards
+            --> `Measurement.summary` and `per_point`, tables, reports, the help of `fastent measure --metrics`
+
+A metric is added by a declaration here and a field of `Measurement` with its name. The command line imports this file for its
+help, so statistics are imported in the functions that find them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from fastent.errors import FastentError
+
+if TYPE_CHECKING:
+    from fastent.measurement.strategies import Border, Near
+    from fastent.measurement.task import Plan, Task
+    from fastent.search.neighbors import Neighbors
+    from fastent.statistics.class_geometry import ClassGeometry, ClassMeans
+    from fastent.statistics.complexity import Complexity
+    from fastent.statistics.geometry import AboutMeans
+    from fastent.statistics.intervals import Estimate
+    from fastent.statistics.intrinsic_dimension import IntrinsicDimension, Method
+    from fastent.statistics.margins import Margins
+    from fastent.statistics.mixing import Lisi, Mixing
+    from fastent.statistics.silhouette import DistanceSums, Silhouettes
+    from fastent.statistics.soft_nearest_neighbor import SimilaritySums, SoftNearestNeighbor
+
+__all__ = ["MEANINGS", "METRICS", "Column", "Found", "MeansPasses", "Metric", "MetricName"]
+
+MetricName = Literal[
+    "mixing", "lisi", "margins", "silhouette", "soft_nearest_neighbor", "geometry", "dimension", "complexity"
+]  # fmt: skip
+
+# More classes than this get no mixing matrix.
+_MATRIX = 4096
+# The default of `lisi`, which takes three times as many neighbours.
+_PERPLEXITY = 30.0
+
+
+class Found(NamedTuple):
+    """What metrics are found from: the queries' neighbours, what tells how complex the border between classes is, and what the
+    metrics prepared, by their names."""
+
+    near: "Near"
+    border: "Border | None"
+    neighbors: "Neighbors | None"
+    prepared: dict[str, Any]
+
+
+class Column(NamedTuple):
+    """Values of the points, for `Measurement.per_point`: those of the queries, of all rows, or of the rows that met all."""
+
+    name: str
+    over: Literal["queries", "rows", "sampled"] = "queries"
+    attribute: str = ""
+
+
+class Metric(NamedTuple):
+    """A metric: its title in reports, what each of its statistics says, and how it is found.
+
+    find : the result, or None with a note of the task where these points allow none.
+    prepare : what is needed before rows meet; a reduction of the sweep is passed to it.
+    needs : metrics that are found with it.
+    neighbors : how many it takes; with `fewer_neighbors` fewer do where there are no more rows.
+    pairwise : whether it takes all pairs of rows.
+    row_bytes : memory for a row while it is found. workspace : other memory, for so many queries.
+    numbers : of a measurement, statistics that are not an attribute or an interval of the result.
+    columns : values of the points.
+    """
+
+    title: str
+    statistics: dict[str, str]
+    find: Callable[["Task", Found], Any]
+    prepare: "Callable[[Task, Plan], Any] | None" = None
+    needs: tuple[MetricName, ...] = ()
+    neighbors: int | Literal["k"] = 0
+    fewer_neighbors: bool = False
+    pairwise: bool = False
+    row_bytes: int = 0
+    workspace: "Callable[[Task, int], int] | None" = None
+    numbers: "Callable[[Any], Mapping[str, Estimate | float | None]] | None" = None
+    columns: tuple[Column, ...] = ()
+
+    def neighbors_for(self, k: int) -> int:
+        return k if self.neighbors == "k" else self.neighbors
+
+
+def _mixing(task: "Task", found: Found) -> "Mixing":
+    from fastent.statistics.mixing import mixing
+
+    assert found.neighbors is not None
+    n_classes = len(task.classes)
+    if n_classes > _MATRIX:
+        task.notes.append(f"no mixing matrix: it has {n_classes:,} x {n_classes:,} entries")
+    with task.stage("mixing"):
+        return mixing(found.neighbors.subset(task.k), task.labels, matrix=n_classes <= _MATRIX)
+
+
+def _lisi(task: "Task", found: Found) -> "Lisi":
+    from fastent.statistics.intervals import sample_mean
+    from fastent.statistics.mixing import Lisi, lisi
+
+    assert found.neighbors is not None
+    with task.stage("inverse Simpson index"):
+        per_point = lisi(found.neighbors, task.labels, _PERPLEXITY)
+    # Weights as even as those of 30 neighbours have an inverse Simpson index of 30 at most, but for ties.
+    most = min(len(task.classes), max(_PERPLEXITY, float(per_point.max())))
+    return Lisi(per_point, sample_mean(per_point, len(task.X), least=1, most=most))
+
+
+def _margins(task: "Task", found: Found) -> "Margins | None":
+    return found.near.margins
+
+
+def _distance_sums(task: "Task", plan: "Plan") -> "DistanceSums":
+    from fastent.statistics.silhouette import DistanceSums
+
+    return DistanceSums(task.points.codes, task.points.n_classes, plan.sampled)
+
+
+def _silhouette(task: "Task", found: Found) -> "Silhouettes":
+    from fastent.statistics.intervals import sample_mean
+    from fastent.statistics.notes import one_point
+    from fastent.statistics.silhouette import Silhouettes, silhouettes_about_means
+
+    means, about = found.prepared["geometry"][:2]
+    exact = found.prepared["silhouette"].silhouettes()
+    simplified = silhouettes_about_means("simplified", means, about)
+    squared = silhouettes_about_means("squared", means, about)
+    every = {"exact": exact, "simplified": simplified, "squared": squared}
+    intervals = {name: sample_mean(values, len(task.X), least=-1, most=1) for name, values in every.items()}
+    notes = tuple(one_point(task.classes, means.counts, "the silhouette is 0"))
+    return Silhouettes(exact, simplified, squared, intervals, notes)
+
+
+def _similarity_sums(task: "Task", plan: "Plan") -> "SimilaritySums | None":
+    from fastent.statistics.soft_nearest_neighbor import SimilaritySums, temperature_nodes
+
+    def prepare() -> "SimilaritySums":
+        nodes = temperature_nodes(task.points, task.temperature, task.seed)
+        return SimilaritySums(task.points, plan.sampled, nodes, memory=0 if plan.way == "sweep" else task.memory)
+
+    return task.attempt("soft nearest neighbour loss", prepare)
+
+
+def _soft_nearest_neighbor(task: "Task", found: Found) -> "SoftNearestNeighbor | None":
+    from fastent.statistics.soft_nearest_neighbor import settled
+
+    sums = found.prepared["soft_nearest_neighbor"]
+    if sums is None:
+        return None
+    with task.stage("soft nearest neighbours"):
+        return task.attempt("soft nearest neighbour loss", lambda: settled(sums, task.classes, task.progress))
+
+
+class MeansPasses(NamedTuple):
+    """What the passes over all rows for their moments, and for their distances to the class means, come to."""
+
+    means: "ClassMeans"
+    about: "AboutMeans"
+    geometry: "ClassGeometry"
+    participation_ratio: float | None
+
+
+def _means_passes(task: "Task", plan: "Plan") -> MeansPasses:
+    from fastent.statistics.class_geometry import centred_means
+    from fastent.statistics.class_moments import moments_of
+    from fastent.statistics.covariance import participation_ratio_of
+    from fastent.statistics.geometry import geometry_of
+
+    points = task.points
+    with task.stage("class moments", passes=1):
+        moments = moments_of(task.X, points.codes, points.n_classes, normalize=task.normalize, client=task.client)
+        means = moments.class_means()
+    with task.stage("distances to means", passes=1):
+        geometry, about = geometry_of(task.X, task.labels, means, client=task.client)
+    mean = means.means[0] - centred_means(means.means, means.counts)[0]
+    with task.stage("covariance", passes=1):
+        ratio = task.attempt("participation ratio", lambda: participation_ratio_of(points.X, mean, task.client))
+    return MeansPasses(means, about, geometry, ratio)
+
+
+def _geometry_workspace(task: "Task", q: int) -> int:
+    from fastent.io.sources import part_bytes
+    from fastent.runtime.threads import working_threads
+
+    d: int = task.X.shape[1]
+    return working_threads() * (16 * d * d + 3 * part_bytes(task.X)) + 128 * len(task.classes) * d
+
+
+def _geometry_numbers(measured: Any) -> "Mapping[str, Estimate | float | None]":
+    import numpy as np
+
+    geometry = measured.geometry
+    pairs = ~np.eye(len(geometry.classes), dtype=bool)
+    return {
+        "radius": float(geometry.radius.mean()),
+        "distance": float(geometry.distance[pairs].mean()),
+        "cdnv": float(geometry.cdnv[pairs].mean()),
+        **{f"nc2_{name}": value for name, value in geometry.nc2._asdict().items()},
+        "participation_ratio": measured.participation_ratio,
+    }
+
+
+def _dimension(task: "Task", found: Found) -> "dict[str, IntrinsicDimension] | None":
+    from fastent.statistics.intrinsic_dimension import intrinsic_dimension
+
+    assert found.neighbors is not None
+    nearest = found.neighbors.subset(task.k)
+    methods: tuple[Method, ...] = ("twonn", "twonn-ml", "mle", "gride")
+    dimensions: dict[str, IntrinsicDimension] = {}
+    refused: dict[str, list[str]] = {}
+    with task.stage("dimension"):
+        for method in methods:
+            try:
+                dimensions[method] = intrinsic_dimension(nearest, method, task.labels)
+            except FastentError as error:
+                if task.named:
+                    raise
+                refused.setdefault(str(error), []).append(method)
+    task.notes.extend(f"no dimension by {', '.join(methods)}: {reason}" for reason, methods in refused.items())
+    return dimensions or None
+
+
+def _complexity(task: "Task", found: Found) -> "Complexity | None":
+    from fastent.statistics.complexity import complexity_from, fisher_complexity
+
+    border, margins, passes = found.border, found.near.margins, found.prepared["geometry"]
+    if border is None or margins is None:
+        return None
+    f1 = fisher_complexity(passes.means, passes.about)
+    return complexity_from(task.points, task.labels, margins, border.local_sets, border.wrong, f1, border.tree, border.covering)
+
+
+# In the order in which their statistics are shown.
+METRICS: dict[str, Metric] = {
+    "mixing": Metric(
+        "Mixing among the nearest neighbours",
+        {
+            "overlap": "neighbours with the same label",
+            "balanced_overlap": "the same, classes weighing equally",
+            "chance": "overlap if labels were random",
+            "balanced_chance": "balanced overlap if they were",
+            "entropy": "of the neighbours' labels, nats",
+            "error": "of the neighbours' majority vote",
+            "hubness": "skewness of neighbour counts",
+        },
+        _mixing,
+        neighbors="k",
+        columns=(
+            Column("purity"), Column("entropy"), Column("vote"), Column("occurrence", "rows"), Column("bad_occurrence", "rows"),
+        ),
+    ),
+    "lisi": Metric(
+        "Local inverse Simpson index",
+        {"mean": "effective classes around a point"},
+        _lisi,
+        neighbors=round(3 * _PERPLEXITY),
+        numbers=lambda measured: {"mean": measured.lisi.interval},
+        columns=(Column("lisi", attribute="per_point"),),
+    ),
+    "margins": Metric(
+        "Margins",
+        {
+            "margin": "(miss - hit) / 2, in units of X",
+            "relative": "(miss - hit) / (miss + hit), -1 to 1",
+            "n2": "0 separate, 0.5 tangled",
+            "n3": "nearest neighbour's error",
+        },
+        _margins,
+        columns=tuple(map(Column, ("hit", "miss", "hit_index", "miss_index", "margin", "relative"))),
+    ),
+    "silhouette": Metric(
+        "Silhouettes",
+        {
+            "exact": "1 separate, -1 in another class",
+            "simplified": "the same, to class means",
+            "squared": "the same, squared distances",
+        },
+        _silhouette,
+        prepare=_distance_sums,
+        needs=("geometry",),
+        pairwise=True,
+        workspace=lambda task, q: 32 * q * len(task.classes),
+        columns=(
+            Column("silhouette_simplified", "rows", "simplified"), Column("silhouette_squared", "rows", "squared"),
+            Column("silhouette", "sampled", "exact"),
+        ),
+    ),
+    "soft_nearest_neighbor": Metric(
+        "Soft nearest neighbour loss",
+        {"loss": "-log own class's share, at this T", "temperature": "in squared units of X"},
+        _soft_nearest_neighbor,
+        prepare=_similarity_sums,
+        pairwise=True,
+        numbers=lambda measured: {"loss": measured.soft_nearest_neighbor.interval},
+        columns=(Column("soft_nearest_neighbor", "sampled", "per_point"),),
+    ),
+    "geometry": Metric(
+        "Geometry of the classes",
+        {
+            "radius": "mean gyration radius of classes",
+            "distance": "mean distance of class means",
+            "fisher": "between over within scatter",
+            "calinski_harabasz": "the same per degree of freedom",
+            "davies_bouldin": "0 separate",
+            "cdnv": "0 collapsed; mean over pairs",
+            "nc1": "0 collapsed",
+            "nc2_norm_spread": "0 for a simplex: norms of means",
+            "nc2_angle_deviation": "0 for a simplex: angles of means",
+            "participation_ratio": "directions that points vary in",
+        },
+        lambda task, found: found.prepared["geometry"].geometry,
+        prepare=_means_passes,
+        row_bytes=152,
+        workspace=_geometry_workspace,
+        numbers=_geometry_numbers,
+    ),
+    "dimension": Metric(
+        "Intrinsic dimension",
+        {
+            "twonn": "from two neighbours, a fit",
+            "twonn-ml": "from two, maximum likelihood",
+            "mle": "from k neighbours",
+            "gride": "from neighbours k / 2 and k",
+        },
+        _dimension,
+        neighbors="k",
+        numbers=lambda measured: {method: each.interval for method, each in measured.dimension.items()},
+    ),
+    "complexity": Metric(
+        "Complexity of the border",
+        {
+            "n1": "points on the border",
+            "n2": "0 separate, 0.5 tangled",
+            "n3": "nearest neighbour's error",
+            "n4": "the same, between pairs of a class",
+            "t1": "spheres that cover the classes / n",
+            "lsc": "1 - mean share in a local set",
+            "f1": "0: one feature tells all classes apart",
+        },
+        _complexity,
+        needs=("margins", "geometry"),
+        neighbors=8,
+        fewer_neighbors=True,
+        pairwise=True,
+        columns=(Column("border", "rows"), Column("sphere_radius", "rows", "radius"), Column("local_set", "sampled")),
+    ),
+}  # fmt: skip
+MEANINGS = {f"{name}/{statistic}": says for name, metric in METRICS.items() for statistic, says in metric.statistics.items()}

@@ -1,0 +1,150 @@
+"""A measurement under way: what is asked for, who meets whom, and what was noted and timed so far."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.validation import Labels, UnitRows, row_blocks
+from fastent.errors import FastentError
+from fastent.io.result_cache import Arrays, PartialResult, ResultCache
+from fastent.runtime.progress import Progress
+from fastent.search.index import Among, Wanted
+from fastent.search.planner import IndexKind, IndexPlan
+from fastent.search.sweep import LabelledPoints
+from fastent.statistics.soft_nearest_neighbor import Temperature
+
+__all__ = ["Plan", "Stage", "Task", "measured_rows"]
+
+Array = NDArray[Any]
+T = TypeVar("T")
+
+
+class Stage(NamedTuple):
+    """A part of the work: what it did, seconds, and how often it read all of X."""
+
+    name: str
+    seconds: float
+    passes: int
+
+
+class Plan(NamedTuple):
+    """Whose neighbours are found, and which rows meet all rows (None for all rows); what neighbours are found with."""
+
+    rows: NDArray[np.int64] | None
+    sampled: NDArray[np.int64] | None
+    index_plan: IndexPlan
+    notes: tuple[str, ...]
+
+    @property
+    def way(self) -> IndexKind:
+        return self.index_plan.kind
+
+
+class Task(NamedTuple):
+    """What is to be measured, checked.
+
+    k_largest : how many neighbours are found. pairwise : whether rows of all pairs meet. bytes_kept : what labels, counts and
+    results take.
+    """
+
+    X: Array
+    points: LabelledPoints
+    classes: NDArray[Any]
+    wanted: frozenset[str]
+    named: bool
+    k: int
+    k_largest: int
+    pairwise: bool
+    bytes_kept: int
+    normalize: bool
+    temperature: Temperature
+    memory: int
+    memory_budget: int | str | None
+    seed: int
+    progress: Progress
+    notes: list[str]
+    stages: list[Stage]
+    parts: ResultCache
+    depends_on: dict[str, Any]
+    client: Any
+
+    @property
+    def labels(self) -> Labels:
+        return Labels(self.points.codes, self.classes)
+
+    @property
+    def searched(self) -> bool:
+        return bool(self.k_largest) or "margins" in self.wanted
+
+    @property
+    def ks(self) -> Wanted:
+        """How many neighbours are wanted among which rows."""
+        wanted: dict[Among, int] = {"all": self.k_largest} if self.k_largest else {}
+        return wanted | {"own class": 1, "other classes": 1} if "margins" in self.wanted else wanted
+
+    @property
+    def meets_rows_again(self) -> bool:
+        """Whether more is done with rows than to go through them."""
+        return self.searched or self.pairwise
+
+    def with_rows(self, X: Array) -> "Task":
+        """The same of rows that lie elsewhere."""
+        return self._replace(X=X, points=self.points._replace(X=measured_rows(X, self.normalize)))
+
+    def identified(self, plan: Plan) -> "Task":
+        """With all that the result depends on, to which kept parts belong; X is read once where any are kept."""
+        if not self.parts.keeps:
+            return self
+        blocks = (block for _, block in row_blocks(self.X))
+        digest = _digest(*blocks, self.points.codes, plan.rows, plan.sampled)
+        names = ("k", "k_largest", "normalize", "temperature", "seed")
+        return self._replace(
+            depends_on={
+                "data": digest,
+                "wanted": sorted(self.wanted),
+                "way": plan.way,
+                "threads": "any",  # no number depends on how many there are
+                **{name: getattr(self, name) for name in names},
+            }
+        )
+
+    def kept(self, name: str, make: Callable[[], Arrays]) -> Arrays:
+        """A part of the result, made now unless an earlier call or process has made it."""
+        return self.parts.keep(name, self.depends_on, make)
+
+    def unfinished(self, name: str, order: NDArray[np.int64] | None = None) -> PartialResult:
+        """Where a long part keeps what it has so far, which may depend on the order in which it goes through the rows."""
+        way = {"spread": self.client is not None, "order": None if order is None else _digest(order)}
+        return self.parts.unfinished(name, self.depends_on | way)
+
+    @contextmanager
+    def stage(self, name: str, passes: int = 0) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.stages.append(Stage(name, time.perf_counter() - began, passes))
+
+    def attempt(self, what: str, call: Callable[[], T]) -> T | None:
+        """What cannot be measured of these points is left out of everything, but refused to those who named it."""
+        try:
+            return call()
+        except FastentError as error:
+            if self.named:
+                raise
+            self.notes.append(f"no {what}: {error}")
+            return None
+
+
+def _digest(*arrays: Array | None) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        digest.update(b"all" if array is None else np.ascontiguousarray(array).data.cast("B"))
+    return digest.hexdigest()
+
+
+def measured_rows(X: Array, normalize: bool) -> Array:
+    return cast(Array, UnitRows(X)) if normalize else X
