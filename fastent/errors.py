@@ -9,14 +9,14 @@ from fastent.printable import printable, shortened
 __all__ = ["DivergedError", "FastentError", "warn"]
 
 
-# More of a message is nobody's to read: it quotes a label or a list.
+# A longer message quotes a very long label or list.
 _LONGEST = 2000
 
 
 class FastentError(ValueError):
     """Bad input: the message names what was wrong, the value and the remedy.
 
-    It is one line: what cannot be seen in the names that it quotes is written as escapes, and very long ones are shortened.
+    It is one line: invisible characters in the names that it quotes are written as escapes, and very long ones are shortened.
 
     Examples
     --------

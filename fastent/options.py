@@ -14,7 +14,7 @@ _ROOM = 80
 
 
 def whole_number(name: str, value: Any, *, minimum: int, maximum: int | None = None) -> int:
-    """Return an int within [minimum, maximum]; numpy's integers are taken, booleans and floats are not."""
+    """Return an int within [minimum, maximum]; numpy's integers are accepted, booleans and floats are not."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or value < minimum or (maximum is not None and value > maximum):
         bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
@@ -41,7 +41,7 @@ def number(
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return a bool; numpy's, 0 and 1 are taken, of all else it is not plain whether it is meant."""
+    """Return a bool; numpy's booleans, 0 and 1 are accepted, anything else is refused as ambiguous."""
     plain = isinstance(value, (bool, Integral)) or type(value).__name__ in ("bool", "bool_")
     if not plain or value not in (0, 1):
         raise FastentError(f"{name}={short_repr(value)}: True or False is needed")

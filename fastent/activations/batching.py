@@ -10,7 +10,7 @@ from fastent.printable import first_line
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Inputs", "batches", "first_tensor", "moved", "n_rows"]
+__all__ = ["Inputs", "batches", "first_tensor", "form_of", "moved", "n_rows"]
 
 _LABELS = ("labels", "label")
 _ALIGNMENT = 64
@@ -79,7 +79,7 @@ def n_rows(inputs: Inputs) -> int:
     """How many inputs a batch holds."""
     first = first_tensor(inputs)
     if first is None or first.ndim == 0:
-        raise FastentError(f"loader yields {_form(inputs)}: inputs as a tensor, (inputs, labels) or a mapping are needed")
+        raise FastentError(f"loader yields {form_of(inputs)}: inputs as a tensor, (inputs, labels) or a mapping are needed")
     return first.size(0)
 
 
@@ -112,7 +112,7 @@ def _parted(batch: Any) -> tuple[Inputs, Any]:
         if labels is None and isinstance(inputs, Mapping):
             return _parted(inputs)
         return inputs, labels
-    raise FastentError(f"loader yields {_form(batch)}: inputs as a tensor, (inputs, labels) or a mapping are needed")
+    raise FastentError(f"loader yields {form_of(batch)}: inputs as a tensor, (inputs, labels) or a mapping are needed")
 
 
 def moved(inputs: Inputs, device: Any) -> Inputs:
@@ -129,7 +129,8 @@ def moved(inputs: Inputs, device: Any) -> Inputs:
     return inputs.clone() if inputs.device.type == "cpu" and inputs.data_ptr() % _ALIGNMENT else inputs
 
 
-def _form(value: Any) -> str:
+def form_of(value: Any) -> str:
+    """What a loader yields, in words."""
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {', '.join(type(part).__name__ for part in value) or 'nothing'}"
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""A torch model that is looked at and afterwards is what it was: modes, random states, gradients, place."""
+"""Evaluating a torch model and leaving it as it was: modes, random states, gradients, device."""
 
 import random
 import sys
@@ -24,7 +24,7 @@ _stances: list[Any] = []  # torch's own, then an entry for each `uncompiled` tha
 
 @contextmanager
 def evaluating(model: "nn.Module") -> Iterator[None]:
-    """Eval mode, no gradients, and random states that may be drawn from; each module's mode and all else as found afterwards.
+    """Eval mode without gradients; modes and random states are restored afterwards.
 
     Not inference mode: what a model computes once and keeps would be useless to its training.
     """
@@ -49,9 +49,9 @@ def evaluating(model: "nn.Module") -> Iterator[None]:
 
 @contextmanager
 def uncompiled() -> Iterator[None]:
-    """What torch.compile compiled runs as it was written, because compiled code knows nothing of hooks that came later.
+    """Run compiled parts as they were written: code compiled by torch.compile ignores hooks that were added later.
 
-    torch has one stance for all threads: the first that enters sets it, the last that leaves restores it.
+    torch has one stance for all threads: the first block to enter sets it, the last one to leave restores it.
     """
     import torch
 
@@ -73,7 +73,7 @@ def uncompiled() -> Iterator[None]:
 
 @contextmanager
 def placed(model: "nn.Module", device: Any = None) -> "Iterator[torch.device]":
-    """The model on a device, and afterwards where it was; yield the device, which unless said is where its parameters are."""
+    """Move the model to a device for a block of work; by default it stays where its parameters are. Yields the device."""
     import torch
 
     places = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
@@ -92,7 +92,7 @@ def placed(model: "nn.Module", device: Any = None) -> "Iterator[torch.device]":
 
 
 def torch_device(name: Any) -> "torch.device":
-    """A device of torch's that is there, or an error."""
+    """A torch device that exists here, or an error."""
     import torch
 
     try:

@@ -1,8 +1,8 @@
-"""What a live model's layers put out: one vector for each input, batch by batch, and the model as it was afterwards.
+"""What a live model's layers put out: one vector for each input, batch by batch; the model is left as it was.
 
-with watching(model, ["encoder.layers.1", "head"], pooling="mean") as look:
+with hooked(model, ["encoder.layers.1", "head"], pooling="mean") as run_model:
     for inputs, labels in batches(loader, device):
-        output, found = look(inputs)  # found["head"]: (b, d)
+        output, found = run_model(inputs)  # found["head"]: (b, d)
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fastent.activations.batching import Inputs, batches, first_tensor, moved, n_rows
+from fastent.activations.batching import Inputs, first_tensor, n_rows
 from fastent.activations.evaluation import evaluating, uncompiled
 from fastent.activations.layouts import LAST, Layouts, inputs_first, telling
 from fastent.activations.masks import accepted
@@ -23,12 +23,12 @@ from fastent.options import choice
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["POOLINGS", "Inputs", "Look", "batches", "moved", "n_rows", "named_layers", "unwrapped", "watching"]
+__all__ = ["HookedModel", "hooked"]
 
 
 @contextmanager
-def watching(model: "nn.Module", layers: Sequence[str], pooling: str = "mean") -> "Iterator[Look]":
-    """Yield `look(inputs)`, which runs the model and returns its output and each layer's (b, d).
+def hooked(model: "nn.Module", layers: Sequence[str], pooling: str = "mean") -> "Iterator[HookedModel]":
+    """Yield `run_model(inputs)`, which runs the model and returns its output and each layer's (b, d).
 
     The model runs in eval mode without gradients; afterwards everything about it is as found, and no hook is left, also after
     errors.
@@ -36,8 +36,8 @@ def watching(model: "nn.Module", layers: Sequence[str], pooling: str = "mean") -
     Parameters
     ----------
     model : torch.nn.Module
-        Wrappers for several devices and for compilation are looked through: their inner module runs, and parts that are
-        compiled run as they were written.
+        Inside wrappers for several devices and for compilation, the inner module runs; compiled parts run as they were
+        written.
     layers : sequence of str
         Names as in `model.named_modules()`; "" is the model itself.
     pooling : "mean", "cls", "last", "tokens" or "flatten"
@@ -46,27 +46,27 @@ def watching(model: "nn.Module", layers: Sequence[str], pooling: str = "mean") -
     Raises
     ------
     FastentError
-        Unknown layers and poolings; in `look`, layers that are not called, or twice in one pass, or that put out no tensor of
-        real numbers with one row for each input.
+        Unknown layers and poolings; from `run_model`, layers that are not called, or are called twice in a pass, or that put
+        out no tensor of real numbers with one row for each input.
     """
     model = unwrapped(model)
     modules = named_layers(model, layers)
     choice("pooling", pooling, POOLINGS)
-    look = Look(model, modules, pooling)
+    run_model = HookedModel(model, modules, pooling)
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
         stack.enter_context(uncompiled())
-        look.attach(stack)
-        yield look
+        run_model.attach(stack)
+        yield run_model
 
 
-class Look:
+class HookedModel:
     """Runs the model on inputs; returns its output and for each layer (b, d), or (tokens, d) for pooling="tokens".
 
     Attributes
     ----------
-    keep : (b, tokens) bool tensor, or None
-        After a pass with pooling="tokens": of which tokens there is a row.
+    kept_tokens : (b, tokens) bool tensor, or None
+        After a pass with pooling="tokens": which tokens there is a row for.
     """
 
     def __init__(self, model: "nn.Module", modules: "dict[str, nn.Module]", pooling: str) -> None:
@@ -76,10 +76,10 @@ class Look:
         self._rows = 0
         self._found: dict[str, Tensor] = {}
         self._waiting: dict[str, tuple[Tensor, int]] = {}
-        self.keep: Tensor | None = None
+        self.kept_tokens: Tensor | None = None
 
     def attach(self, stack: ExitStack) -> None:
-        """Hook the layers, and what tells of them."""
+        """Hook the layers, and the modules that tell their layout and padding."""
         if self._pooling != "flatten":
             for module in telling(self._model):
                 stack.callback(module.register_forward_hook(self._tell).remove)
@@ -89,7 +89,7 @@ class Look:
             stack.callback(module.register_forward_hook(partial(self._note, name)).remove)
 
     def __call__(self, given: Inputs) -> "tuple[Any, dict[str, Tensor]]":
-        self._found, self._waiting, self.keep = {}, {}, None
+        self._found, self._waiting, self.kept_tokens = {}, {}, None
         self._rows = n_rows(given)
         self._layouts.begin()
         self._padding.begin(given, self._rows)
@@ -187,12 +187,13 @@ class Look:
         if keep is None:
             keep = tensor.new_ones((self._rows, *positions_of(tensor, channels)), dtype=bool)  # type: ignore[call-overload]
         keep = keep.flatten(1)
-        if self.keep is None:
-            self.keep = keep
-        elif self.keep.shape != keep.shape or not bool((self.keep == keep).all()):
+        others = self.kept_tokens
+        if others is None:
+            self.kept_tokens = keep
+        elif others.shape != keep.shape or not bool((others == keep).all()):
             first = next(iter(self._found))
             raise FastentError(
-                f"layers {first!r} and {name!r} differ in their tokens ({int(self.keep.sum())} of {tuple(self.keep.shape)} and "
+                f"layers {first!r} and {name!r} differ in their tokens ({int(others.sum())} of {tuple(others.shape)} and "
                 f"{int(keep.sum())} of {tuple(keep.shape)} are not padding): with pooling='tokens', capture them separately"
             )
 

@@ -1,9 +1,8 @@
 """How far points are from the decision boundary at each layer of a torch model."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.activations.evaluation import evaluating, uncompiled
+from fastent.activations.layer_inputs import called_once, chosen_layers, followed, inputs_of, labelled_batches
 from fastent.activations.layouts import Layouts
-from fastent.activations.named import all_layers, modules_named, unwrapped
+from fastent.activations.named import unwrapped
 from fastent.errors import FastentError
 from fastent.printable import printable
 from fastent.runtime.progress import Progress, reporting
@@ -36,7 +36,7 @@ class LayerMargins:
         Names of the layers, in the order in which the model calls them.
     margin : (L, n) float64
         Logit margin over the norm of its gradient with respect to the layer's input, in units of `spread`: the distance to the
-        boundary, to first order. Negative where the model is wrong; infinite where the layer's input has no say.
+        boundary, to first order. Negative where the model is wrong; infinite where the logits do not depend on the input.
     logit_margin : (n,) float64
         Logit of the true class less the largest other one.
     spread : (L,) float64
@@ -91,14 +91,13 @@ def layer_margins(
     Parameters
     ----------
     model : torch.nn.Module
-        Returns logits (b, C). It runs uncompiled and in eval mode, where points do not depend on each other, on the device on
-        which its parameters are. Its mode and torch's random state are left as found, its parameters and their gradients
-        untouched.
+        Returns logits (b, C). It runs uncompiled, in eval mode (so that points do not influence each other), on the device of
+        its parameters. Its mode, torch's random state, its parameters and their gradients are left as they were.
     loader : iterable of (inputs, labels)
         inputs (b, ...), labels (b,) class numbers 0..C-1. Points are reported in its order: do not shuffle.
     layers : sequence of str, optional
-        Names as in `model.named_modules()`; "" is the model itself, that is the data. Every linear and convolutional layer
-        unless said.
+        Names as in `model.named_modules()`; "" is the model itself, that is the data. By default
+        every linear and convolutional layer.
     progress : bool or callable
         True for a bar on stderr; or a function of (done, total, message), in batches.
 
@@ -129,7 +128,7 @@ def layer_margins(
     import torch
 
     model = unwrapped(model)
-    modules = _chosen(model, layers)
+    modules = chosen_layers(model, layers)
     layouts = Layouts(model, modules)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     total = len(loader) if isinstance(loader, Sized) else 0
@@ -139,14 +138,14 @@ def layer_margins(
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
         stack.enter_context(uncompiled())
-        seen = stack.enter_context(_inputs_of(modules))
+        seen = stack.enter_context(inputs_of(modules))
         stack.enter_context(torch.enable_grad())
         report = stack.enter_context(reporting(progress, "layer margins", total))
-        for batch, (inputs, labels) in enumerate(_pairs(loader)):
+        for batch, (inputs, labels) in enumerate(labelled_batches(loader)):
             seen.clear()
             inputs = inputs.to(device)
-            own, other = _top_two(model(_followed(inputs)), labels.to(device))
-            called = _called(seen, modules, len(labels), layouts)
+            own, other = _top_two(model(followed(inputs)), labels.to(device))
+            called = called_once(seen, modules, len(labels), layouts)
             difference = own - other
             gradients = _gradients(difference, called)
             norms = np.stack([_row_norms(gradient) for gradient in gradients])
@@ -188,77 +187,6 @@ def _notes(layers: Sequence[str], right: Array, spread: Array) -> Iterator[Note]
             )
 
 
-def _chosen(model: "nn.Module", layers: Sequence[str] | None) -> "dict[str, nn.Module]":
-    import torch
-
-    if layers is None:
-        kinds = (torch.nn.Linear, torch.nn.modules.conv._ConvNd)
-        found: dict[str, nn.Module] = {name: module for name, module in all_layers(model).items() if isinstance(module, kinds)}
-        if not found:
-            raise FastentError("model has no linear or convolutional layer: name its layers=, for instance '' for its input")
-        return found
-    if isinstance(layers, str):
-        raise FastentError(f"layers={layers!r}: a sequence of names is needed, for instance [{layers!r}]")
-    if not layers:
-        raise FastentError("layers is empty: name at least one, for instance '' for the model's input")
-    named = modules_named(model, layers)
-    for name, module in named.items():
-        if module is None:
-            raise FastentError(f"model has no layer {name!r}: choose from {', '.join(map(repr, all_layers(model)))}")
-    return {name: module for name, module in named.items() if module is not None}
-
-
-@contextmanager
-def _inputs_of(modules: "dict[str, nn.Module]") -> "Iterator[dict[str, list[tuple[Tensor, int]]]]":
-    """Yield a dict that fills with each layer's inputs, and their versions, as the model calls it."""
-    import torch
-
-    seen: dict[str, list[tuple[Tensor, int]]] = {}
-
-    def note(name: str, module: "nn.Module", given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        tensors = [value for value in (*given, *named.values()) if isinstance(value, torch.Tensor)]
-        if not tensors or not tensors[0].is_floating_point():
-            found = f"a tensor of {tensors[0].dtype}" if tensors else "no tensor"
-            raise FastentError(f"the input of layer {name!r} is {found}: choose layers with floating-point input")
-        if not tensors[0].requires_grad:
-            tensors[0].requires_grad_()
-        seen.setdefault(name, []).append((tensors[0], tensors[0]._version))
-
-    with ExitStack() as stack:
-        for name, module in modules.items():
-            stack.callback(module.register_forward_pre_hook(partial(note, name), with_kwargs=True).remove)
-        yield seen
-
-
-def _pairs(loader: Any) -> "Iterator[tuple[Tensor, Tensor]]":
-    import torch
-
-    for batch in loader:
-        usable = isinstance(batch, (tuple, list)) and len(batch) == 2 and all(isinstance(part, torch.Tensor) for part in batch)
-        if not usable:
-            raise FastentError(f"loader yields {_form(batch)}: pairs of tensors (inputs, labels) are needed")
-        inputs, labels = batch
-        whole = not labels.is_floating_point() and not labels.is_complex()
-        if labels.ndim != 1 or not whole or inputs.ndim == 0 or len(inputs) != len(labels):
-            raise FastentError(
-                f"loader yields inputs of shape {tuple(inputs.shape)} with labels of shape {tuple(labels.shape)} and dtype "
-                f"{labels.dtype}: one class number for each row is needed"
-            )
-        if len(labels):
-            yield inputs, labels
-
-
-def _form(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {', '.join(type(part).__name__ for part in value) or 'nothing'}"
-    return f"a {type(value).__name__}"
-
-
-def _followed(inputs: "Tensor") -> "Tensor":
-    """Inputs with a gradient: a copy, for a model may change them in place."""
-    return inputs.detach().requires_grad_().clone() if inputs.is_floating_point() else inputs
-
-
 def _top_two(logits: Any, labels: "Tensor") -> "tuple[Tensor, Tensor]":
     """Logits (b,) of the true class, and the largest of the others."""
     import torch
@@ -278,27 +206,6 @@ def _top_two(logits: Any, labels: "Tensor") -> "tuple[Tensor, Tensor]":
     column = labels.long()[:, None]
     others = logits.scatter(1, column, -torch.inf)
     return logits.gather(1, column)[:, 0], others.amax(1)
-
-
-def _called(
-    seen: "dict[str, list[tuple[Tensor, int]]]", modules: "dict[str, nn.Module]", n_rows: int, layouts: Layouts
-) -> "dict[str, Tensor]":
-    """Each layer's one input in this pass, in the order of the calls."""
-    for name in modules:
-        if name not in seen:
-            raise FastentError(f"layer {name!r} is not called by the model: choose others")
-    for name, calls in seen.items():
-        tensor, version = calls[0]
-        if len(calls) > 1:
-            raise FastentError(f"layer {name!r} is called {len(calls)} times in a pass, so it has no one input: choose others")
-        if tensor._version != version:
-            raise FastentError(f"the input of layer {name!r} is changed in place afterwards: use inplace=False there")
-        if tensor.ndim == 0 or layouts.steps_first(name, tensor, n_rows) is not False:
-            raise FastentError(
-                f"the input of layer {name!r} has shape {tuple(tensor.shape)} for {n_rows} points: "
-                "choose layers whose input has one row for each point"
-            )
-    return {name: calls[0][0] for name, calls in seen.items()}
 
 
 def _gradients(difference: "Tensor", called: "dict[str, Tensor]") -> "tuple[Tensor, ...]":

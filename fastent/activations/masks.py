@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = [
-    "LENGTHS", "Mask", "accepted", "causal", "is_decoded", "mask_parameters", "padded_ids", "padded_steps", "read_mask",
-    "side_of", "sided", "unclear_mask",
+    "LENGTHS", "Mask", "accepted", "causal", "is_decoded", "mask_parameters", "masks_of_lengths", "padded_ids",
+    "padded_steps", "read_mask", "side_of", "sided", "unclear_mask",
 ]  # fmt: skip
 
 _KEEPS = re.compile(r"(?:.*_)?(?:attention_mask|pixel_mask|input_mask|token_mask|features_mask)")
@@ -212,3 +212,21 @@ def padded_steps(steps: "Tensor") -> bool:
     zero = (steps == 0).all(2)
     run = zero.flip(1).long().cumprod(1).sum(1)
     return bool((zero.sum(1) == run).all()) and int(run.min()) < int(run.max()) < steps.size(1)
+
+
+def masks_of_lengths(named: Mapping[str, Any], rows: int) -> list[Mask]:
+    """Masks of padding at the end, from how long the inputs are: of as many steps as are given, and as the longest has."""
+    import torch
+
+    for name in LENGTHS:
+        lengths = named.get(name)
+        if not isinstance(lengths, torch.Tensor) or lengths.is_floating_point() or lengths.shape != (rows,):
+            continue
+        given = [v for k, v in named.items() if isinstance(v, torch.Tensor) and k != name and v.ndim > 1 and not v.is_nested]
+        steps = {int(lengths.max())} | {value.size(1) for value in given[:1]}
+        return [
+            Mask(name, "encoder", torch.arange(n, device=lengths.device) < lengths[:, None])
+            for n in sorted(steps)
+            if n >= int(lengths.max())
+        ]
+    return []

@@ -1,4 +1,4 @@
-"""A source whose rows are computed when they are asked for: this model, on this loader, at this layer."""
+"""A source whose rows are computed on request: what a layer of a model puts out for the inputs of a loader."""
 
 import threading
 from collections.abc import Sequence
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.activations.batching import batches, moved
 from fastent.activations.evaluation import placed
-from fastent.activations.hooks import batches, moved, unwrapped, watching
+from fastent.activations.hooks import hooked
 from fastent.activations.loaders import check_order, seekable, stretch, total_rows
+from fastent.activations.named import unwrapped
 from fastent.arrays.validation import as_array
 from fastent.errors import FastentError
 from fastent.io.sources import Array, Source
@@ -21,27 +23,27 @@ __all__ = ["ModelSource"]
 
 
 class ModelSource(Source):
-    """What a layer of a model puts out for the rows of a loader, (n, d), computed anew whenever rows are asked for.
+    """What a layer of a model puts out for the rows of a loader, (n, d), computed again whenever rows are requested.
 
-    For one pass (geometry), or where disk is dear; what goes over the rows many times is better served by `fe.capture`.
-    Rows are computed in the loader's own batches, so they are the same to the bit whichever are asked for, and loaded in this
-    process whatever `num_workers` says. The model runs as in `fe.capture` and is left as found.
+    Use it for statistics that need one pass (geometry), or when disk space is short; if rows are read many times, use
+    `fe.capture`. Rows are computed in the loader's own batches, so they have the same bits whichever are requested, and are
+    loaded in this process whatever `num_workers` is. The model runs as in `fe.capture` and is left as it was.
 
     Parameters
     ----------
     model : torch.nn.Module
-        It runs where it is.
+        It runs on the device where it is.
     loader : DataLoader
-        Over a data set that is taken in order, shuffle=False.
+        Over a data set, in its order (shuffle=False).
     layer : str
         As in `model.named_modules()`; "" is the model's own output.
     pooling : "mean", "cls", "last" or "flatten"
-        As in `fe.capture`, which alone can keep a row for each token.
+        As in `fe.capture`; "tokens" is only possible there.
 
     Raises
     ------
     FastentError
-        Unknown layers; loaders that cannot be asked for a row by its number.
+        Unknown layers; loaders that cannot load a row by its number.
 
     Examples
     --------
@@ -100,6 +102,6 @@ class ModelSource(Source):
             return {}
         size = self._loader.batch_size
         loader = stretch(self._loader, wanted[0] * size, wanted[-1] * size + 1, workers=0)
-        with placed(self._model) as device, watching(self._model, [self._layer], self._pooling) as look:
-            outputs = (look(moved(inputs, device))[1][self._layer] for inputs, _ in batches(loader))
+        with placed(self._model) as device, hooked(self._model, [self._layer], self._pooling) as run_model:
+            outputs = (run_model(moved(inputs, device))[1][self._layer] for inputs, _ in batches(loader))
             return {at: as_array(output, self._layer) for at, output in zip(wanted, outputs, strict=True)}

@@ -9,7 +9,7 @@ from fastent.errors import FastentError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["aliases", "all_layers", "modules_named", "named_layers", "unwrapped"]
+__all__ = ["aliases", "all_layers", "named_layers", "unwrapped"]
 
 _WRAPPERS = ("_orig_mod", "module")
 
@@ -43,9 +43,9 @@ def named_layers(model: "nn.Module", layers: Sequence[str]) -> "dict[str, nn.Mod
     if isinstance(layers, str):
         raise FastentError(f"layers={layers!r}: a sequence of names is needed, for instance [{layers!r}]")
     if not layers:
-        raise FastentError("layers is empty: name at least one of model.named_modules()")
+        raise FastentError("layers is empty: name at least one of model.named_modules(), or '' for the model itself")
     found = {}
-    for name, module in modules_named(model, layers).items():
+    for name, module in _modules_named(model, layers).items():
         if module is None:
             plain = all_layers(model)
             ends = [other for other in plain if isinstance(name, str) and other.endswith(f".{name}")]
@@ -56,7 +56,7 @@ def named_layers(model: "nn.Module", layers: Sequence[str]) -> "dict[str, nn.Mod
     return found
 
 
-def modules_named(model: "nn.Module", names: Sequence[str]) -> "dict[str, nn.Module | None]":
+def _modules_named(model: "nn.Module", names: Sequence[str]) -> "dict[str, nn.Module | None]":
     """Modules by any of their names, with and without what wrappers add; None where there is none."""
     named = dict(model.named_modules(remove_duplicate=False))
     plain = _plain_names(named)

@@ -14,7 +14,7 @@ from fastent.activations.masks import (
     Mask,
     causal,
     is_decoded,
-    mask_parameters,
+    masks_of_lengths,
     padded_ids,
     padded_steps,
     read_mask,
@@ -22,11 +22,10 @@ from fastent.activations.masks import (
     sided,
     unclear_mask,
 )
+from fastent.activations.padded_models import layer_side, mask_takers, padding_ids
 from fastent.errors import FastentError, warn
 
 if TYPE_CHECKING:
-    import inspect
-
     from torch import Tensor, nn
 
 __all__ = ["Padding"]
@@ -50,14 +49,14 @@ class Padding:
             name: [id(whole) for _, whole in holding if any(part is layer for part in whole.modules())]
             for name, layer in layers.items()
         }
-        self._sides = {name: _side(model, name, layer) for name, layer in layers.items()}
-        self._takers = _takers(model)
+        self._sides = {name: layer_side(model, name, layer) for name, layer in layers.items()}
+        self._takers = mask_takers(model)
         self._decoders = {
             id(module)
             for module in self.takers
             if side_of(self._names[id(module)]) == "decoder" or (module is not model and sided(module, ()))
         }
-        self._known_ids = _known_ids(model)
+        self._known_ids = padding_ids(model)
         self._warned: set[str] = set()
         self._calls: dict[int, list[Mask]] = {}
         self._to_come: set[int] = set()
@@ -82,7 +81,7 @@ class Padding:
                     f"{mask.name} of shape {tuple(mask.keep.shape)} is lower triangular: it is used as a padding mask, with "
                     "each input one token longer than the one before; rename it if it is a causal mask"
                 )
-        self._batch += _by_lengths(named, rows)
+        self._batch += masks_of_lengths(named, rows)
 
     def called(self, module: "nn.Module", given: tuple[Any, ...], by_name: dict[str, Any]) -> None:
         _, signature, names = self._takers[id(module)]
@@ -285,64 +284,3 @@ def _see_that_something_is_kept(mask: Mask) -> None:
             f"{mask.name} leaves no token of input {int(empty.nonzero()[0, 0])} of a batch: drop empty inputs, or invert it "
             "(attention_mask is 1 for tokens and 0 for padding, key_padding_mask is True for padding)"
         )
-
-
-def _by_lengths(named: Mapping[str, Any], rows: int) -> list[Mask]:
-    """Masks of padding at the end, from how long the inputs are: of as many steps as are given, and as the longest has."""
-    import torch
-
-    for name in LENGTHS:
-        lengths = named.get(name)
-        if not isinstance(lengths, torch.Tensor) or lengths.is_floating_point() or lengths.shape != (rows,):
-            continue
-        given = [v for k, v in named.items() if isinstance(v, torch.Tensor) and k != name and v.ndim > 1 and not v.is_nested]
-        steps = {int(lengths.max())} | {value.size(1) for value in given[:1]}
-        return [
-            Mask(name, "encoder", torch.arange(n, device=lengths.device) < lengths[:, None])
-            for n in sorted(steps)
-            if n >= int(lengths.max())
-        ]
-    return []
-
-
-def _known_ids(model: "nn.Module") -> set[int]:
-    from torch import nn
-
-    found = {module.padding_idx for module in model.modules() if isinstance(module, nn.Embedding)}
-    found.add(getattr(getattr(model, "config", None), "pad_token_id", None))
-    return {value for value in found if isinstance(value, int)}
-
-
-def _side(model: "nn.Module", name: str, layer: "nn.Module") -> str | None:
-    """Of which side a layer is: by torch's own class that it is a part of, or by its name."""
-    from torch import nn
-
-    decoders, encoders = (
-        (nn.TransformerDecoder, nn.TransformerDecoderLayer),
-        (nn.TransformerEncoder, nn.TransformerEncoderLayer),
-    )
-    for side, kinds in (("decoder", decoders), ("encoder", encoders)):
-        if any(part is layer for whole in model.modules() if isinstance(whole, kinds) for part in whole.modules()):
-            return side
-    return side_of(name)
-
-
-def _takers(model: "nn.Module") -> "dict[int, tuple[nn.Module, inspect.Signature, list[str]]]":
-    """Modules whose forward takes padding masks. Parts of torch's encoders are spared: hooks would turn off their fast path."""
-    from inspect import signature
-
-    from torch import nn
-
-    encoders = [module for module in model.modules() if isinstance(module, (nn.TransformerEncoder, nn.TransformerEncoderLayer))]
-    inner = {id(part) for encoder in encoders for part in encoder.modules() if part is not encoder}
-    names_of: dict[type, list[str]] = {}  # classes are fewer than modules
-    found = {}
-    for module in model.modules():
-        names = names_of.get(type(module)) if "forward" not in module.__dict__ else None
-        if names is None:
-            names = mask_parameters(module)
-            if "forward" not in module.__dict__:
-                names_of[type(module)] = names
-        if names and id(module) not in inner:
-            found[id(module)] = (module, signature(module.forward), names)
-    return found

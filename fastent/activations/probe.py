@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.activations.batching import moved
 from fastent.activations.evaluation import evaluating, placed, torch_device
-from fastent.activations.hooks import POOLINGS, moved, named_layers, unwrapped, watching
-from fastent.activations.probe_pass import Options, Sight, look_at
+from fastent.activations.hooks import hooked
+from fastent.activations.named import named_layers, unwrapped
+from fastent.activations.pooling import POOLINGS
+from fastent.activations.probe_pass import ProbeOptions, take_reading
+from fastent.activations.probe_recorder import RECORDED, ProbeRecorder, checked_scalars
 from fastent.activations.probe_set import ProbeSet, check_loader
 from fastent.activations.ranks import Ranks
-from fastent.activations.records import OF_LAYERS, ProbeRecords
+from fastent.activations.records import ProbeRecords
 from fastent.arrays.queries import as_queries
 from fastent.errors import FastentError
 from fastent.options import choice, whole_number
@@ -26,15 +30,15 @@ __all__ = ["Probe"]
 METRICS = ("geometry", "distances", "mixing", "margins")
 # Distances between all pairs of more classes than this are kept only if asked for: 8 C^2 bytes for each layer and record.
 _MANY_CLASSES = 100
-_TAKEN = ("step", "layer", "class", "error", "loss", "radius", *OF_LAYERS)
 _FORMAT = 1
 
 
 class Probe:
-    """Looks at a model's layers while a training loop of your own trains it, on a fixed set of labelled inputs.
+    """Measures a model's layers during your own training loop, on a fixed set of labelled inputs.
 
-    At each look the probe set streams through the model, in eval mode, batch by batch, and no matrix of all its activations is
-    made. The model's training is left as it would be without: parameters, buffers, modes, gradients, random numbers.
+    For each record the probe set passes through the model, in eval mode, batch by batch; the activations are never all in
+    memory at once. Training proceeds as it would without the probe: parameters, buffers, modes, gradients and random numbers
+    are left as they were.
 
     Under torch.distributed, make the probe on every process with the loader of the whole set, and call it at the same steps:
     each takes some of the batches, and all have the same records.
@@ -42,40 +46,40 @@ class Probe:
     Parameters
     ----------
     model : torch.nn.Module
-        Wrappers of it (DistributedDataParallel, torch.compile) are looked through.
+        May be wrapped (DistributedDataParallel, torch.compile).
     loader : DataLoader or list of batches
-        The probe set, in the same order each time, not shuffled: (inputs, labels), or mappings of what the model takes by name
-        and "labels". Labels are class numbers; for errors, loss and stragglers those of the model's outputs (batch, C).
+        The probe set, in the same order each time, not shuffled: (inputs, labels), or mappings of the model's arguments and
+        "labels". Labels are class numbers; errors, loss and stragglers need those of the model's outputs (batch, C).
     layers : sequence of str
         Names as in `model.named_modules()`.
     metrics : sequence of str
         "geometry" (radii, distances, Fisher ratio: always recorded); "mixing" and "margins" of `queries` rows among all;
-        "distances" keeps those between class means also of more than 100 classes.
+        "distances" keeps the distances between class means even if there are more than 100 classes.
     every : int
         `probe(step)` records when `step` is a multiple of it.
     queries : int
-        How many rows, drawn once with `seed`, look for their neighbours; all, where there are fewer.
+        How many rows, drawn once with `seed`, have their neighbours searched for; all rows, if there are fewer.
     k : int
         Neighbours for "mixing".
     pooling : "mean", "cls", "last", "tokens" or "flatten"
         What is kept of a layer's (batch, channels, positions...) or (batch, tokens, features): see `fe.capture`. With "tokens"
-        the rows of all records are tokens, those labelled -100 left out; a token without a label or logits of its own has those
-        of its input. The first record takes one more pass over the probe set.
+        the rows of all records are tokens, except those labelled -100; a token without a label or logits of its own has those
+        of its input. The first record then needs one more pass over the probe set.
     normalize : bool
-        For geometry, scale each row to unit L2 norm first. On by default, as for `fe.geometry`, because the source paper's
-        radii, in whose minimum the inversion lies, are those of unit rows. Mixing and margins are of the rows as they are.
+        For geometry, scale each row to unit L2 norm first. On by default, as for `fe.geometry`, because the inversion of the
+        source paper is the minimum of radii of unit rows. Mixing and margins use the rows as they are.
     classes : sequence, optional
-        Names of the classes, in the order of the sorted labels; the labels themselves unless said.
+        Names of the classes, in the order of the sorted labels; by default the labels themselves.
     device : optional
-        Where to run, as "cuda"; where the model is unless said. It is moved back after each look.
+        Where to run, such as "cuda"; by default where the model is. It is moved back after each record.
     seed : int
-        For the queries, and for what is random in the probe set, which is drawn alike at every look.
+        For the queries, and for random augmentation of the probe set, which is the same at every record.
 
     Raises
     ------
     FastentError
-        Unknown layers or metrics; a loader that shuffles. At a look: a loader that gives no labels or other rows than before,
-        activations that are not finite.
+        Unknown layers or metrics; a loader that shuffles. When recording: a loader without labels or with other rows than
+        before; activations that are not finite.
 
     Examples
     --------
@@ -118,7 +122,7 @@ class Probe:
         self.every = whole_number("every", every, minimum=1)
         self._n_queries = whole_number("queries", queries, minimum=1)
         self._names = None if classes is None else np.asarray(classes)
-        self._options = Options(
+        self._options = ProbeOptions(
             layers=tuple(layers),
             metrics=frozenset(choice("metrics", name, METRICS) for name in metrics) | {"geometry"},
             pooling=choice("pooling", pooling, POOLINGS),
@@ -127,15 +131,13 @@ class Probe:
             device=None if device is None else torch_device(device),
             seed=whole_number("seed", seed, minimum=0),
         )
-        # The labels are first seen at the first look, or in a checkpoint.
+        # The labels are known from the first record on, or from a checkpoint.
         self._codes: NDArray[np.int64] | None = None
         self._labels: NDArray[Any] | None = None
         self._rows: ProbeSet | None = None
         self._ranks = Ranks(0, 1)
         self._queries = np.empty(0, np.int64)
-        self._steps: list[int] = []
-        self._seen: dict[str, list[Any]] = {name: [] for name in ("error", "loss", "radius", "distance", "wrong", *OF_LAYERS)}
-        self._scalars: dict[str, list[float]] = {}
+        self._recorder = ProbeRecorder(self._options.layers)
         self._records: ProbeRecords | None = None
 
     def __call__(self, step: int, **scalars: float) -> dict[str, float] | None:
@@ -145,46 +147,50 @@ class Probe:
         return self.record(step, **scalars)
 
     def record(self, step: int, **scalars: float) -> dict[str, float]:
-        """Look at the model now.
+        """Record the model as it is now.
 
         Parameters
         ----------
         step : int
-            Epochs or updates made, above that of the last record.
+            Epochs or updates made so far, more than at the last record.
         **scalars : float
-            Numbers to keep beside it, such as the training loss.
+            Numbers to keep with the record, such as the training loss.
 
         Returns
         -------
         dict
-            The record as flat numbers, as `last` has them.
+            The record as flat numbers, as in `last`.
         """
         step = whole_number("step", step, minimum=0)
-        if self._steps and step <= self._steps[-1]:
-            raise FastentError(f"step={step} comes after step {self._steps[-1]} was recorded: steps must increase")
-        values = {name: _scalar(name, value) for name, value in scalars.items()}
+        if self.steps and step <= self.steps[-1]:
+            raise FastentError(f"step={step} comes after step {self.steps[-1]} was recorded: steps must increase")
+        numbers = checked_scalars(scalars)
         if self._rows is None:
             self._read()
         assert self._rows is not None
-        sight = look_at(unwrapped(self._model), self._rows, self._queries, self._options, self._ranks)
-        self._keep(step, sight, values)
+        reading = take_reading(unwrapped(self._model), self._rows, self._queries, self._options, self._ranks)
+        keep_distances = len(self._rows.labels.classes) <= _MANY_CLASSES or "distances" in self._options.metrics
+        self._recorder.add(step, reading, numbers, keep_distances=keep_distances)
+        self._records = None
         return self.last
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """At which steps it has looked."""
-        return tuple(self._steps)
+        """The steps that were recorded."""
+        return tuple(self._recorder.steps)
 
     @property
     def last(self) -> dict[str, float]:
         """The last record as {"error": ..., "LAYER/radius/CLASS": ..., ...}; nothing before the first."""
-        return self.records.flat() if self._steps else {}
+        return self.records.flat() if self.steps else {}
 
     @property
     def records(self) -> ProbeRecords:
         """Everything so far, as arrays."""
         if self._records is None:
-            self._records = self._gathered()
+            codes = np.empty(0, np.int64) if self._codes is None else self._codes
+            labels = np.empty(0, np.int64) if self._labels is None else self._labels
+            self._records = self._recorder.records(self._config(), codes, labels, self._names)
         return self._records
 
     @property
@@ -206,24 +212,26 @@ class Probe:
         """Return all records, for a checkpoint: tensors and plain values, as torch.load(weights_only=True) takes them."""
         import torch
 
-        records = self.records
-        arrays = {name: getattr(records, name) for name in ("step", *self._seen)}
+        def tensor(array: NDArray[Any] | None) -> Any:
+            return None if array is None else torch.from_numpy(array.copy())
+
+        arrays = {name: getattr(self.records, name) for name in RECORDED}
         return {
             "format": _FORMAT,
             "config": self._config(),
-            "labels": None if self._labels is None else torch.from_numpy(self._labels.copy()),
-            "codes": None if self._codes is None else torch.from_numpy(self._codes.copy()),
-            "records": {name: torch.from_numpy(array.copy()) for name, array in arrays.items() if array is not None},
-            "scalars": {name: torch.from_numpy(array.copy()) for name, array in records.scalars.items()},
+            "labels": tensor(self._labels),
+            "codes": tensor(self._codes),
+            "records": {name: tensor(array) for name, array in arrays.items() if array is not None},
+            "scalars": {name: tensor(array) for name, array in self.records.scalars.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict` of a probe made alike: further records are those of an uninterrupted probe, bit for bit.
+        """Continue from the `state_dict` of a probe with the same options; the records are those of an uninterrupted probe.
 
         Raises
         ------
         FastentError
-            The state is none, or of a probe with other options or on another set.
+            This is no state of a probe, or one with other options or another probe set.
         """
         expected = {"format", "config", "labels", "codes", "records", "scalars"}
         if not isinstance(state, dict) or set(state) != expected or state["format"] != _FORMAT:
@@ -241,9 +249,7 @@ class Probe:
                 self._check_same(codes, labels)
             self._codes, self._labels = codes.copy(), labels.copy()
         arrays = {name: tensor.numpy() for name, tensor in state["records"].items()}
-        self._steps = arrays.pop("step").tolist()
-        self._seen = {name: list(arrays.get(name, np.empty(0)).copy()) for name in self._seen}
-        self._scalars = {name: tensor.tolist() for name, tensor in state["scalars"].items()}
+        self._recorder.restore(arrays, {name: tensor.tolist() for name, tensor in state["scalars"].items()})
         self._records = None
 
     def _read(self) -> None:
@@ -271,11 +277,11 @@ class Probe:
     def _read_tokens(self, ranks: Ranks) -> ProbeSet:
         """Let the model run once more, because only its layers tell which of their tokens are padding."""
         model, options = unwrapped(self._model), self._options
-        with placed(model, options.device) as device, watching(model, options.layers, "tokens") as look:
+        with placed(model, options.device) as device, hooked(model, options.layers, "tokens") as run_model:
 
             def kept(inputs: Any) -> Any:
-                look(moved(inputs, device))
-                return look.keep
+                run_model(moved(inputs, device))
+                return run_model.kept_tokens
 
             return ProbeSet.read(self._loader, ranks, kept)
 
@@ -284,22 +290,6 @@ class Probe:
             raise FastentError(
                 "the records are of a probe set with other labels than the loader gives: use the same one, in its order"
             )
-
-    def _keep(self, step: int, sight: Sight, scalars: dict[str, float]) -> None:
-        keep_distances = len(sight.radius[0]) <= _MANY_CLASSES or "distances" in self._options.metrics
-        values: dict[str, Any] = {"error": sight.error, "loss": sight.loss, "radius": sight.radius}
-        values["wrong"] = np.packbits(sight.wrong)
-        values |= {name: sight.of_layers.get(name, np.full(len(self._options.layers), np.nan)) for name in OF_LAYERS}
-        if keep_distances:
-            values["distance"] = sight.distance
-        for name, value in values.items():
-            self._seen[name].append(value)
-        for name in scalars.keys() - self._scalars.keys():
-            self._scalars[name] = [np.nan] * len(self._steps)
-        for name, given in self._scalars.items():
-            given.append(scalars.get(name, np.nan))
-        self._steps.append(step)
-        self._records = None
 
     def _config(self) -> dict[str, Any]:
         options = self._options
@@ -313,43 +303,6 @@ class Probe:
             "seed": options.seed,
         }
 
-    def _gathered(self) -> ProbeRecords:
-        codes = np.empty(0, np.int64) if self._codes is None else self._codes
-        labels = np.empty(0, np.int64) if self._labels is None else self._labels
-        n_records, n_layers, n_classes = len(self._steps), len(self._options.layers), len(labels)
-        shapes: dict[str, tuple[int, ...]] = {
-            **dict.fromkeys(OF_LAYERS, (n_layers,)),
-            "error": (),
-            "loss": (),
-            "radius": (n_layers, n_classes),
-            "distance": (n_layers, n_classes, n_classes),
-            "wrong": (-(-len(codes) // 8),),
-        }
-        arrays: dict[str, Any] = {
-            name: np.array(values, np.uint8 if name == "wrong" else np.float64).reshape(n_records, *shapes[name])
-            for name, values in self._seen.items()
-            if name != "distance" or len(values) == n_records
-        }
-        arrays.setdefault("distance", None)
-        return ProbeRecords(
-            config=self._config(),
-            layers=self._options.layers,
-            classes=labels if self._names is None else self._names,
-            codes=codes.copy(),
-            step=np.array(self._steps, np.int64),
-            scalars={name: np.array(values) for name, values in self._scalars.items()},
-            **arrays,
-        )
-
     def __repr__(self) -> str:
-        seen = f"{len(self._steps)} records" + (f", the last at step {self._steps[-1]}" if self._steps else "")
-        return printable(f"Probe({', '.join(self._options.layers)}; every {self.every}; {seen})")
-
-
-def _scalar(name: str, value: Any) -> float:
-    if name in _TAKEN:
-        raise FastentError(f"{name}={value!r}: the records have a {name} of their own; call it train_{name} or the like")
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise FastentError(f"{name}={value!r}: a number is needed") from None
+        recorded = f"{len(self.steps)} records" + (f", the last at step {self.steps[-1]}" if self.steps else "")
+        return printable(f"Probe({', '.join(self._options.layers)}; every {self.every}; {recorded})")

@@ -1,4 +1,4 @@
-"""One look at a live model: the probe set streams through it, its layers' rows into moments and lists of neighbours.
+"""One pass of a probe set through a live model: rows of its layers go into class moments and lists of neighbours.
 
 Neighbours of a query are sought among all rows, those before it too, so the queries' rows must be known before the rest goes
 by. No choice of rows makes one pass do that and remain a random sample, and running the queries by themselves first would put
@@ -8,7 +8,7 @@ bit; but the first batches are kept, up to a stated number of bytes, and do not 
 is kept whole and one pass does. Geometry alone never needs a second one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.activations.evaluation import placed
-from fastent.activations.hooks import watching
+from fastent.activations.hooks import hooked
+from fastent.activations.predictions import Predictions, logits_by_token
 from fastent.activations.probe_set import ProbeSet
 from fastent.activations.ranks import Ranks
 from fastent.arrays.validation import as_array
-from fastent.errors import FastentError, warn
+from fastent.errors import FastentError
 from fastent.search.neighbors import exact_neighbors
 from fastent.statistics.class_moments import ClassMoments
 from fastent.statistics.margins import margins_from
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from fastent.search.index import Among, NeighborLists
 
-__all__ = ["Options", "Sight", "look_at"]
+__all__ = ["ProbeOptions", "Reading", "take_reading"]
 
 Array = NDArray[Any]
 
@@ -43,7 +44,7 @@ _PIECE_BYTES = 4 << 20
 _SEARCHED_ROWS, _SEARCHED_BYTES = 8192, 64 << 20
 
 
-class Options(NamedTuple):
+class ProbeOptions(NamedTuple):
     """What is measured in which layers."""
 
     layers: tuple[str, ...]
@@ -56,8 +57,8 @@ class Options(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
-    """What one look saw: error and loss (NaN without logits), radii (L, C), distances (L, C, C), else a number a layer (L,)."""
+class Reading:
+    """What one pass found: error and loss (NaN without logits), radii (L, C), distances (L, C, C), other statistics (L,)."""
 
     error: float
     loss: float
@@ -68,7 +69,7 @@ class Sight:
 
 
 class _Part(NamedTuple):
-    """What one process saw in the first pass. For each layer: the state of its moments, and its queries' rows."""
+    """What one process found in the first pass. For each layer: the state of its moments, and its queries' rows."""
 
     moments: list[dict[str, Any]]
     points: list[Array]
@@ -83,8 +84,10 @@ class _Kept(NamedTuple):
     at: int
 
 
-def look_at(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], options: Options, ranks: Ranks) -> Sight:
-    """Look at the model; with several processes each takes its part of the rows and all return the same.
+def take_reading(
+    model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], options: ProbeOptions, ranks: Ranks
+) -> Reading:
+    """Pass the probe set through the model; each of several processes takes part of the rows, and all return the same.
 
     Parameters
     ----------
@@ -111,7 +114,7 @@ def look_at(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], opti
     judged = len(wrong) == len(parts)
     n = len(rows)
     misses = np.concatenate(wrong) if judged else np.zeros(n, bool)
-    return Sight(
+    return Reading(
         error=float(misses.mean()) if judged else np.nan,
         loss=sum(part.loss for part in parts) / n if judged else np.nan,
         wrong=misses,
@@ -150,7 +153,7 @@ class _Pile:
             self._use(self._start, rows[0] if len(rows) == 1 else np.concatenate(rows), np.concatenate(codes))
 
 
-def _first_pass(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], options: Options) -> tuple[_Part, _Kept]:
+def _first_pass(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], options: ProbeOptions) -> tuple[_Part, _Kept]:
     n_classes, layers = len(rows.labels.classes), options.layers
     moments: dict[str, ClassMoments] = {}
 
@@ -171,14 +174,14 @@ def _first_pass(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], 
 
     # Moments of many classes are long, and a call goes over all of them a few times.
     piles = [_Pile(lambda d: max(_PIECE_BYTES, 16 * n_classes * d), add_moments(layer)) for layer in layers]
-    judge = _Judge(rows.labels.classes)
+    predictions = Predictions(rows.labels.classes)
     points: list[list[Array]] = [[] for _ in layers]
     batches: list[tuple[int, list[Array], NDArray[np.int64]]] = []
     at, room = rows.start, _KEPT_BYTES if len(queries) else -1
-    with placed(model, options.device) as device, watching(model, layers, options.pooling) as look:
+    with placed(model, options.device) as device, hooked(model, layers, options.pooling) as run_model:
         for start, inputs, codes, labelled in rows.chunks(device, options.seed):
-            output, by_layer = look(inputs)
-            judge.add(_by_token(output, look.keep, labelled), codes)
+            output, by_layer = run_model(inputs)
+            predictions.add(logits_by_token(output, run_model.kept_tokens, labelled), codes)
             found = [_labelled_rows(by_layer[layer], layer, labelled) for layer in layers]
             for pile, some in zip(piles, found, strict=True):
                 pile.add(start, some, codes)
@@ -194,7 +197,7 @@ def _first_pass(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], 
         pile.flush()
     states = [moments[layer].state_dict() for layer in layers] if moments else []
     joined = [np.concatenate(own) for own in points if own]
-    return _Part(states, joined, judge.wrong(), judge.loss), _Kept(batches, at)
+    return _Part(states, joined, predictions.wrong(), predictions.loss), _Kept(batches, at)
 
 
 def _merged(states: list[dict[str, Any]]) -> ClassMoments:
@@ -208,14 +211,14 @@ def _merged(states: list[dict[str, Any]]) -> ClassMoments:
     return total
 
 
-def _wanted(options: Options) -> "dict[Among, int]":
+def _wanted(options: ProbeOptions) -> "dict[Among, int]":
     """Which lists of neighbours, and how long."""
     lists: dict[Among, int] = {"all": options.k} if "mixing" in options.metrics else {}
     return lists | {"own class": 1, "other classes": 1} if "margins" in options.metrics else lists
 
 
 def _own_lists(
-    model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], points: list[Array], options: Options, kept: _Kept
+    model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], points: list[Array], options: ProbeOptions, kept: _Kept
 ) -> "list[list[NeighborLists]]":
     """For each layer and each wanted list: the nearest of this process's rows."""
     from fastent.search.index import ExternalQueries
@@ -235,9 +238,9 @@ def _own_lists(
         for pile, some in zip(piles, found, strict=True):
             pile.add(start, some, codes)
     if kept.at < rows.stop:
-        with placed(model, options.device) as device, watching(model, layers, options.pooling) as look:
+        with placed(model, options.device) as device, hooked(model, layers, options.pooling) as run_model:
             for start, inputs, codes, labelled in rows.chunks(device, options.seed, len(kept.batches), kept.at):
-                _, by_layer = look(inputs)
+                _, by_layer = run_model(inputs)
                 for pile, layer in zip(piles, layers, strict=True):
                     pile.add(start, _labelled_rows(by_layer[layer], layer, labelled), codes)
     for pile in piles:
@@ -246,7 +249,7 @@ def _own_lists(
 
 
 def _of_neighbors(
-    parts: "list[list[list[NeighborLists]]]", rows: ProbeSet, queries: NDArray[np.int64], options: Options
+    parts: "list[list[list[NeighborLists]]]", rows: ProbeSet, queries: NDArray[np.int64], options: ProbeOptions
 ) -> dict[str, Array]:
     codes, n = rows.labels.codes, len(rows)
     names = ("mixing", "mixing_error", "margin", "n2", "n3")
@@ -273,42 +276,6 @@ def _joined(lists: "list[NeighborLists]", n: int) -> "NeighborLists":
     return NeighborLists(squared, np.where(np.isinf(squared), n, found))
 
 
-class _Judge:
-    """Which rows the model gets wrong, and its cross-entropy, where it returns logits of these classes."""
-
-    def __init__(self, classes: Array) -> None:
-        self._classes = classes
-        self._wrong: list[NDArray[np.bool_]] | None = [] if classes.dtype.kind in "iub" and classes.min() >= 0 else None
-        self._warned = False
-        self.loss = 0.0
-
-    def add(self, output: Any, codes: NDArray[np.int64]) -> None:
-        import torch
-
-        logits = _logits(output)
-        if self._wrong is not None and logits is not None and len(self._classes) == logits.shape[1] <= self._classes.max():
-            warn(
-                f"labels go up to {self._classes.max()} and the model has outputs for 0..{logits.shape[1] - 1}: "
-                "no error, loss or stragglers are recorded"
-            )
-        if not self._warned and logits is not None and self._classes.dtype.kind in "iu" and self._classes.min() < 0:
-            self._warned = True
-            warn(
-                f"labels go down to {self._classes.min()}, which no output of the model is for: no error, loss or stragglers "
-                "are recorded; leave rows without a label out of the probe set"
-            )
-        if self._wrong is None or logits is None or len(logits) != len(codes) or logits.shape[1] <= self._classes.max():
-            self._wrong = None
-            return
-        targets = torch.from_numpy(self._classes[codes].astype(np.int64)).to(logits.device)
-        losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-        self.loss += float(losses.cpu().double().sum())
-        self._wrong.append((logits.argmax(1) != targets).cpu().numpy())
-
-    def wrong(self) -> NDArray[np.bool_] | None:
-        return np.concatenate(self._wrong) if self._wrong else None
-
-
 def _labelled_rows(found: "Tensor", layer: str, labelled: NDArray[np.bool_] | None) -> Array:
     rows = as_array(found, layer)
     if labelled is None:
@@ -316,39 +283,6 @@ def _labelled_rows(found: "Tensor", layer: str, labelled: NDArray[np.bool_] | No
     if len(rows) != len(labelled):
         raise FastentError(
             f"layer {layer!r} has {len(rows)} tokens for a batch that had {len(labelled)} when the probe set was read: "
-            "the same inputs and masks are needed at every look"
+            "the same inputs and masks are needed at every record"
         )
     return rows[labelled]
-
-
-def _by_token(output: Any, keep: "Tensor | None", labelled: NDArray[np.bool_] | None) -> Any:
-    """Logits for each token that has a row: its own, or those of its input."""
-    import torch
-
-    logits = _first_logits(output)
-    if labelled is None or keep is None or not isinstance(logits, torch.Tensor):
-        return output
-    if logits.ndim == 2 and len(logits) == len(keep):
-        logits = logits.repeat_interleave(keep.sum(1), 0)
-    elif logits.ndim == 3 and logits.shape[:2] == keep.shape:
-        logits = logits[keep]
-    else:
-        return None
-    if len(logits) != len(labelled):
-        return None
-    return logits[torch.from_numpy(labelled).to(logits.device)]
-
-
-def _first_logits(output: Any) -> Any:
-    if isinstance(output, Mapping):
-        return output.get("logits")
-    return output[0] if isinstance(output, (tuple, list)) and output else output
-
-
-def _logits(output: Any) -> "Tensor | None":
-    """(b, C) logits among what a model returns: itself, an item called logits, or the first of a tuple."""
-    import torch
-
-    output = _first_logits(output)
-    usable = isinstance(output, torch.Tensor) and output.ndim == 2 and output.shape[1] > 1 and output.is_floating_point()
-    return output if usable else None

@@ -1,4 +1,4 @@
-"""The probe set: the same rows in the same order at every look, whole batches of them for each process."""
+"""The probe set: the same rows in the same order at every record, in whole batches for each process."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -123,7 +123,7 @@ class ProbeSet:
         """Yield this process's batches, on the device; but for the first `skip`, after which row `start` comes.
 
         Random states are changed. What is drawn for a batch (augmentation), and by a model that is then given it, depends on
-        the seed and the batch alone: it is the same at every look and whatever is skipped.
+        the seed and the batch alone: it is the same at every record, whatever is skipped.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class ProbeSet:
             at += rows
         if at != self.stop:
             raise FastentError(
-                f"loader gave other labels at row {at} than at first: the same rows in the same order are needed at every look "
+                f"loader gave other labels at row {at} than at first: every record needs the same rows in the same order "
                 "(shuffle=False)"
             )
 

@@ -17,12 +17,12 @@ __all__ = ["as_shared_source", "map_rows_on_cluster"]
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 Rows = Any
-# What says where rows lie takes no more.
+# A source that only says where its rows are takes no more than this when it is pickled.
 _PLACE_BYTES = 1 << 20
 
 
 def as_shared_source(X: Any, client: Any) -> Any:
-    """X as every worker can open it."""
+    """Return X as a source that every worker can open."""
     if client is None:
         return X
     if not hasattr(client, "scheduler_info") or not hasattr(client, "map"):

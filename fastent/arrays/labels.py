@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 
-__all__ = ["label_remarks", "plain_labels"]
+__all__ = ["label_remarks", "plain_labels", "remedy_for_shape", "sorted_classes"]
 
 Array = NDArray[Any]
 
@@ -150,3 +150,26 @@ def _whole(array: Array, name: str) -> Array:
             f"first {value} at row {bad[0]}: classes are integers, strings or booleans{remedy}"
         )
     return array.astype(np.int64)
+
+
+def sorted_classes(labels: Array) -> tuple[Array, Array]:
+    """Sorted classes and codes; without a sort where integers lie close together, as class numbers do."""
+    if labels.dtype.kind in "iu":
+        low, high = int(labels.min()), int(labels.max())
+        if high - low < len(labels) and high < 2**62:
+            offsets = labels.astype(np.int64, copy=False) - low
+            present = np.zeros(high - low + 1, bool)
+            present[offsets] = True
+            return (np.flatnonzero(present) + low).astype(labels.dtype), (np.cumsum(present) - 1)[offsets]
+    return np.unique(labels, return_inverse=True)
+
+
+def remedy_for_shape(array: Array, name: str) -> str:
+    """How to make labels (n,) of an array of another rank."""
+    if array.ndim == 2 and 1 not in array.shape and array.dtype.kind in "fiub":
+        with np.errstate(invalid="ignore"):
+            one_hot = bool(((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all())
+        return f"use {name}.argmax(1) for one-hot rows" if one_hot else f"choose a column, for instance {name}[:, 0]"
+    if array.ndim == 2 and 1 not in array.shape:
+        return f"choose a column, for instance {name}[:, 0]"
+    return f"use numpy.ravel({name})"

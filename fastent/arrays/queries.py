@@ -1,4 +1,4 @@
-"""Query rows: what people pass as `queries=`."""
+"""Queries: what users pass as `queries=`, checked."""
 
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ class Queries(NamedTuple):
 
 
 def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
-    """What people pass as `queries=`, checked."""
+    """Row numbers or points, from row numbers, points, a number of rows to draw, or None for all rows."""
     if queries is None:
         return Queries(np.arange(n), None)
     array = as_array(queries, "queries")

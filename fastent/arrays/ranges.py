@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import check_directions, check_finite, kernel_dtype, row_blocks, stays_on_disk
+from fastent.arrays.validation import DerivedRows, check_directions, check_finite, kernel_dtype, row_blocks, stays_on_disk
 from fastent.errors import FastentError
-from fastent.io.sources import Source, parts
+from fastent.io.sources import parts
 from fastent.runtime.cluster import map_on_cluster
 
-__all__ = ["Widened", "as_wide", "check_range"]
+__all__ = ["as_wide", "check_range"]
 
 Array = NDArray[Any]
 
@@ -90,19 +90,9 @@ def as_wide(X: Array, queries: Array) -> tuple[Array, Array]:
     needs = [kernel_dtype(rows) == np.float64 for rows in (X, queries)]
     if needs[1] and not needs[0]:
         single = all((block.astype(np.float32) == block).all() for _, block in row_blocks(queries))
-        return (X, queries.astype(np.float32)) if single else (Widened(X), queries)  # type: ignore[return-value]
+        return (X, queries.astype(np.float32)) if single else (DerivedRows(X, _as_double), queries)  # type: ignore[return-value]
     return (X, queries.astype(np.float64)) if needs[0] and not needs[1] else (X, queries)
 
 
-class Widened(Source):
-    """Rows of X, in double precision as they are read."""
-
-    def __init__(self, X: Array) -> None:
-        self._X = X
-        self.shape, self.dtype = (X.shape[0], X.shape[1]), np.dtype(np.float64)
-
-    def read(self, start: int, stop: int) -> Array:
-        return np.asarray(self._X[start:stop], np.float64)
-
-    def take(self, rows: NDArray[np.int64]) -> Array:
-        return np.asarray(self._X[rows], np.float64)
+def _as_double(rows: Array) -> NDArray[np.float64]:
+    return np.asarray(rows, np.float64)

@@ -1,41 +1,31 @@
 """The front door: every array and every label comes in here, is checked here, and leaves as one type.
 
-Features leave as a 2-D numpy array of a real dtype, a view of what was given wherever that is possible (memory maps stay on
-disk, Fortran-ordered and strided arrays keep their memory). Kernels then take them block by block from `row_blocks`, which
-yields C-contiguous float32 or float64 and copies one block at most. Labels leave as int64 codes and the sorted classes.
+What leaves:
+
+    as_features   a 2-D numpy array of a real dtype, a view of what was given where that is possible (memory maps stay on disk,
+                  Fortran-ordered and strided arrays keep their memory), or the `Source` that was given. Values are unchecked
+                  until `check_finite` reads them.
+    row_blocks    its rows, block by block, as kernels take them: C-contiguous float32 or float64, one block copied at most
+    as_labels     `Labels`: int64 codes, and the sorted classes that they stand for
+    as_array      a numpy array of any rank and kind, for everything else
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.labels import label_remarks, plain_labels
+from fastent.arrays.labels import label_remarks, plain_labels, remedy_for_shape, sorted_classes
 from fastent.errors import FastentError, warn
 from fastent.io.sources import Source, blocks_ahead
 
 __all__ = [
-    "BLOCK_BYTES",
-    "Labels",
-    "UnitRows",
-    "as_array",
-    "as_features",
-    "as_labels",
-    "bytes_in_memory",
-    "check_directions",
-    "check_finite",
-    "check_lengths",
-    "in_memory",
-    "joined",
-    "kernel_dtype",
-    "row_blocks",
-    "stays_on_disk",
-    "unit_rows",
-    "which_rows",
-    "zero_rows",
-]
+    "BLOCK_BYTES", "DerivedRows", "Labels", "UnitRows", "as_array", "as_features", "as_labels", "bytes_in_memory",
+    "check_directions", "check_finite", "check_lengths", "in_memory", "joined", "kernel_dtype", "row_blocks",
+    "stays_on_disk", "unit_rows", "which_rows", "zero_rows",
+]  # fmt: skip
 
 # A block is large enough to hide the call that handles it and small enough to be forgotten in any memory budget.
 BLOCK_BYTES = 32 << 20
@@ -64,7 +54,7 @@ def as_features(X: Any, *, name: str = "X") -> Array:
     Returns
     -------
     ndarray or Source (n, d)
-        With n, d >= 1. A source is handed on as it is. Values are not looked at: see `check_finite`.
+        With n, d >= 1. A source is returned as it is. Values are not checked: see `check_finite`.
 
     Raises
     ------
@@ -86,7 +76,7 @@ def as_features(X: Any, *, name: str = "X") -> Array:
 
 
 def _remedy_for_dtype(array: Array, name: str) -> str:
-    """Which loses nothing if it is followed to the letter."""
+    """A conversion that loses nothing."""
     if array.dtype.kind == "c":
         return f"take both parts as features, numpy.hstack([{name}.real, {name}.imag])"
     if array.dtype.kind in "OUST":
@@ -141,13 +131,13 @@ def as_labels(
         return labels
     array = as_array(labels, name)
     if array.ndim != 1:
-        remedy = _remedy_for_shape(array, name)
+        remedy = remedy_for_shape(array, name)
         raise FastentError(f"{name} has shape {array.shape}: one label for each point, a 1-D array, is needed; {remedy}")
     if n is not None:
         check_lengths(n, len(array), labels_name=name)
     if len(array) == 0:
         raise FastentError(f"{name} is empty: at least one label is needed")
-    classes, codes = _unique(plain_labels(array, name))
+    classes, codes = sorted_classes(plain_labels(array, name))
     if len(classes) < minimum_classes:
         raise FastentError(
             f"{name} holds one class only ({classes[0]!s}): at least {minimum_classes} classes are needed to compare them"
@@ -201,7 +191,7 @@ def unit_rows(rows: Array) -> NDArray[np.float64]:
     rows = np.asarray(rows, np.float64)
     largest = np.abs(rows).max(1, keepdims=True)
     largest[largest == 0] = 1
-    with np.errstate(invalid="ignore"):  # infinities are refused by those who look for them
+    with np.errstate(invalid="ignore"):  # infinities are refused elsewhere
         rows = rows / largest  # so that squares neither overflow nor vanish
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
     norms[norms == 0] = 1
@@ -226,21 +216,28 @@ def which_rows(normalize: bool) -> str:
     return "unit rows" if normalize else "rows as given"
 
 
-class UnitRows(Source):
-    """Rows of X, scaled to unit L2 norm as they are read; rows of zeros stay zero.
+class DerivedRows(Source):
+    """Rows of X in double precision, each passed through a function of rows as it is read."""
 
-    In double precision: single would not tell apart the directions of rows in a narrow cone.
-    """
-
-    def __init__(self, X: Array) -> None:
-        self.given = X
+    def __init__(self, X: Array, derive: Callable[[Array], NDArray[np.float64]]) -> None:
+        self.given, self._derive = X, derive
         self.shape, self.dtype = (X.shape[0], X.shape[1]), np.dtype(np.float64)
 
     def read(self, start: int, stop: int) -> Array:
-        return unit_rows(self.given[start:stop])
+        return self._derive(self.given[start:stop])
 
     def take(self, rows: NDArray[np.int64]) -> Array:
-        return unit_rows(self.given[rows])
+        return self._derive(self.given[rows])
+
+
+class UnitRows(DerivedRows):
+    """Rows of X, scaled to unit L2 norm as they are read; rows of zeros stay zero.
+
+    In double precision: single precision would not tell apart the directions of rows in a narrow cone.
+    """
+
+    def __init__(self, X: Array) -> None:
+        super().__init__(X, unit_rows)
 
 
 def kernel_dtype(X: Array) -> np.dtype[Any]:
@@ -300,25 +297,3 @@ def as_array(value: Any, name: str) -> Array:
     except (ValueError, TypeError) as error:
         raise FastentError(f"{name} cannot be made into an array ({error}): pass rows of equal length") from error
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
-
-
-def _unique(labels: Array) -> tuple[Array, Array]:
-    """Sorted classes and codes; without a sort where integers lie close together, as class numbers do."""
-    if labels.dtype.kind in "iu":
-        low, high = int(labels.min()), int(labels.max())
-        if high - low < len(labels) and high < 2**62:
-            offsets = labels.astype(np.int64, copy=False) - low
-            present = np.zeros(high - low + 1, bool)
-            present[offsets] = True
-            return (np.flatnonzero(present) + low).astype(labels.dtype), (np.cumsum(present) - 1)[offsets]
-    return np.unique(labels, return_inverse=True)
-
-
-def _remedy_for_shape(array: Array, name: str) -> str:
-    if array.ndim == 2 and 1 not in array.shape and array.dtype.kind in "fiub":
-        with np.errstate(invalid="ignore"):
-            one_hot = bool(((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all())
-        return f"use {name}.argmax(1) for one-hot rows" if one_hot else f"choose a column, for instance {name}[:, 0]"
-    if array.ndim == 2 and 1 not in array.shape:
-        return f"choose a column, for instance {name}[:, 0]"
-    return f"use numpy.ravel({name})"

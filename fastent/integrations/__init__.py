@@ -1,1 +1,12 @@
-"""fastent inside the training loops and trackers of others: thin, each a page."""
+"""fastent inside other people's training loops and trackers; a file for each library, imported only by who names it.
+
+    lightning.ProbeCallback ------+
+                                  +--> attaching.Attachment --> fe.Probe: makes the probe, counts epochs, keeps its records
+    transformers.ProbeCallback ---+
+
+    torchmetrics.ClassGeometryMetric --> fe.ClassMoments      class geometry as a metric whose states are sums
+    tensorboard.log_to_tensorboard  <--- fe.Probe, any dict   records as scalars
+
+The two callbacks translate the events of their trainers into the four that `Attachment` knows: training begins, a batch was
+used, an update was made, a pass over the training data ended. An epoch is a whole pass.
+"""

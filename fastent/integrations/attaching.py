@@ -41,7 +41,7 @@ class Attachment:
         return self._probe
 
     def begin(self, model: Any, step: int, passes: int, current: int) -> dict[str, float] | None:
-        """Make the probe, the first time; look at the model before its first update, unless that was done.
+        """Make the probe, the first time, and record the model before its first update, unless that was done.
 
         passes : so many the trainer has made, if no checkpoint says it. current : the trainer's number of the pass that comes.
         """
@@ -67,12 +67,12 @@ class Attachment:
         self._ended = current
 
     def end_pass(self) -> dict[str, float] | None:
-        """Count a whole pass, and look if it is due."""
+        """Count a whole pass, and record if it is due."""
         self._passes, self._ended = self._passes + 1, None
         return self.probe(self._passes) if self.per == "epoch" else None
 
     def updated(self, step: int) -> dict[str, float] | None:
-        """Look if this number of updates is due and new."""
+        """Record if this number of updates is due and new."""
         new = step > (self.probe.steps or (0,))[-1]
         return self.probe(step) if self.per == "step" and new else None
 

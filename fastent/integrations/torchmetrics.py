@@ -18,7 +18,7 @@ __all__ = ["ClassGeometryMetric"]
 
 _Metric: Any = needed("torchmetrics", "Metric")
 
-# What torchmetrics changes of a metric while `forward` looks at a batch alone.
+# What torchmetrics changes of a metric while `forward` computes the value of one batch.
 _RESTORED = ("_update_count", "_is_synced", "_should_unsync", "_to_sync", "_computed", "_enable_grad", "compute_on_cpu")
 
 
@@ -196,7 +196,7 @@ class ClassGeometryMetric(_Metric):  # type: ignore[misc]
     def _geometry(self, seen: Any) -> ClassGeometry:
         squares = self.squares.cpu().numpy()[seen]
         if not np.isfinite(squares).all():
-            raise FastentError("X had NaN or infinity since the last reset: reset, and look at what the model returns")
+            raise FastentError("X had NaN or infinity since the last reset: reset, and check what the model returns")
         if len(seen) < 2:
             raise FastentError(f"geometry needs at least 2 classes, {len(seen)} were seen: update with more rows")
         moments = ClassMoments(len(seen), self.n_features, normalize=self.normalize)

@@ -23,7 +23,7 @@ _REMEDY = "resume from another checkpoint, or delete this file to begin the reco
 
 
 class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
-    """Calls a probe before the first update and after every epoch (or update); its records lie beside the checkpoints.
+    """Calls a probe before the first update and after every epoch (or update); its records are kept with the checkpoints.
 
     If training ends without a record after its beginning, one warning says so, and why.
 
@@ -96,7 +96,7 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
                 self._said = True
                 warn(
                     f"the training data have no length: the gradients of the last {self._waiting} of {self._batches} batches "
-                    "wait for the next pass's first update: the probe looks at the end of each pass, before it"
+                    "wait for the next pass's first update: the probe records at the end of each pass, before that update"
                 )
             if not self._resumed:  # else perhaps only the rest of a pass
                 self._length = self._batches
@@ -126,7 +126,7 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
         """Whether the last batch was a pass's last, as far as that can be known before the next is asked for."""
         if _has_length(loader):
             return abs(state.epoch - round(state.epoch)) < _TOLERANCE and not self._waiting
-        # The loaders that accelerate makes look one batch ahead.
+        # The loaders of accelerate load one batch ahead.
         return bool(getattr(loader, "end_of_dataloader", False)) or self._batches == self._length
 
     def _take_up(self, args: Any, step: int) -> None:

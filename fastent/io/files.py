@@ -37,7 +37,7 @@ _NOT_A_PLACE = {
 
 
 def _this_machine() -> list[str]:
-    """What tells machines and containers of one name apart: the boot, and whose process numbers these are."""
+    """What distinguishes machines and containers with the same name: the boot, and the namespace of process numbers."""
     known = []
     with suppress(OSError):
         known.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -45,7 +45,7 @@ def _this_machine() -> list[str]:
     return known
 
 
-# In the names of temporary files: whose they are.
+# Part of the names of temporary files, to tell who wrote them.
 _HOST = hashlib.blake2b(repr((socket.gethostname(), _this_machine())).encode(), digest_size=6).hexdigest()
 
 
@@ -53,7 +53,7 @@ _HOST = hashlib.blake2b(repr((socket.gethostname(), _this_machine())).encode(), 
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it to `path` if the block succeeds, remove it if not.
 
-    What a writer of the same file has left that was killed is removed first.
+    Temporary files that a killed writer of the same file left are removed first.
     """
     path = as_path(path, "a file to write to")
     try:
@@ -83,7 +83,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Temporary files of `path` whose writer, a process of this machine, is no more."""
+    """Remove temporary files of `path` whose writer, a process of this machine, has ended."""
     start = f".{path.name}.{_HOST}-"
     for found in path.parent.glob(f"{glob.escape(start)}*"):
         process = found.name.removeprefix(start).partition("-")[0]
@@ -108,7 +108,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_parquet(path: str | os.PathLike[str], table: Any, **options: Any) -> None:
-    """Write a pyarrow Table; whatever bytes the path has, which pyarrow itself takes for text."""
+    """Write a pyarrow Table; the path may hold any bytes, which pyarrow itself would not accept."""
     import pyarrow.parquet
 
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
@@ -116,7 +116,7 @@ def write_parquet(path: str | os.PathLike[str], table: Any, **options: Any) -> N
 
 
 def _as_utf8(text: str) -> bytes:
-    """Names of files may hold bytes that are no UTF-8, or text that the locale did not decode: both are shown."""
+    """Encode text that may hold names of files whose bytes are not UTF-8: these are written as escapes."""
     with suppress(UnicodeEncodeError):
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return text.encode("utf-8", "backslashreplace")
@@ -138,7 +138,7 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def alone_in(folder: Path | None) -> Iterator[None]:
-    """Refuse a folder into which another process of fastent writes; one that is killed lets go of it. None: nothing to do."""
+    """Refuse a folder that another process of fastent writes to; the lock ends with the process. None: nothing to do."""
     if folder is None:
         yield
         return

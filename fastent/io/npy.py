@@ -1,4 +1,4 @@
-"""Readers of .npy and .npz that believe no header: its promises are compared with the bytes before anything is made of them."""
+"""Readers of .npy and .npz that trust no header: what it promises is compared with the bytes before anything is allocated."""
 
 import math
 import os
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.io.reading import as_path, chosen_part, name_list, reading, require_file
+from fastent.io.reading import as_path, chosen_name, name_list, reading, require_file
 from fastent.runtime.memory import available_bytes, readable_bytes
 
 __all__ = ["is_npz", "read_array", "read_npy", "read_npz"]
@@ -63,7 +63,7 @@ def _header(stream: IO[bytes], name: str) -> _Header:
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(stream)
     if dtype.hasobject:
-        # What numpy itself says would suggest to load the file in a way that runs whatever code it holds.
+        # numpy's own message suggests allow_pickle=True, which runs any code that the file holds.
         raise FastentError(f"{name!r} holds Python objects: {_OBJECTS}")
     if min(shape, default=0) < 0:
         raise ValueError(f"shape {shape}")
@@ -94,7 +94,7 @@ def read_array(place: str, usual: str) -> Array:
     path = Path(f"{before}.npz" if name else text)
     with _opened(path, "save it with numpy.savez") as members:
         names = list(members.places)
-        chosen = chosen_part(path, names, name or (usual if usual in names else None), "array")
+        chosen = chosen_name(path, names, name or (usual if usual in names else None), "array")
         return members.read([chosen])[chosen]
 
 
@@ -117,7 +117,7 @@ class _Members:
             self.places[name] = info
 
     def read(self, names: list[str]) -> dict[str, Array]:
-        """Read these, once it is known that there is room for what they say that they are."""
+        """Read these, once it is known that their arrays fit into memory."""
         needed = sum(self._header(name).end for name in names)
         available = available_bytes()
         if needed > available:

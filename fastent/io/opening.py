@@ -25,23 +25,23 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
     ----------
     path : path
         `.npy`; `.parquet` (a column of fixed-size lists, or of Arrow's tensors of one axis), `.safetensors`, `.zarr`; a folder
-        of files of one of the first three kinds, which are taken as one in the order of their names (2.npy before 10.npy); or
-        a folder that `fe.capture` wrote. "FILE.parquet:NAME" names a part as `name` does.
+        of files of one of the first three kinds, which are read as one, in the order of their names (2.npy before 10.npy); or
+        a folder that `fe.capture` wrote. "FILE.parquet:NAME" gives the name with the path.
     name : str, optional
-        Which column, tensor, zarr array or captured layer, where there are several.
+        Which column, tensor, zarr array or captured layer, if there are several.
 
     Returns
     -------
     Source
-        To be passed as `X` to anything public. `source.shape`, `source.dtype`, `source[10:20]`, `source[[3, 1, 4]]`.
+        Can be passed as `X` to every public function. `source.shape`, `source.dtype`, `source[10:20]`, `source[[3, 1, 4]]`.
 
     Raises
     ------
     FastentError
-        Nothing there; a kind of file that is not known, or damaged; several parts and no name; a missing package. For lists
-        without a fixed size, tables with a column for each feature, text (.csv), torch files (.pt) and arrays of more than
-        two axes, the error has the line that converts them. Reading rows raises it for what is damaged further on, and for
-        chunks that a zarr array lacks, which are not taken for zeros.
+        Nothing there; an unknown or damaged kind of file; several arrays and no name; a missing package. For lists without a
+        fixed size, tables with a column for each feature, text (.csv), torch files (.pt) and arrays of more than two axes, the
+        message has the line that converts them. Reading rows raises it for damage further on in the file, and for chunks that
+        are missing from a zarr array, which are not taken for zeros.
 
     Examples
     --------

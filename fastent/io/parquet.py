@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.io.conversions import NOT_FEATURES
-from fastent.io.reading import name_list, reading, require_file
+from fastent.io.reading import chosen_name, name_list, reading, require_file
 from fastent.io.sources import Reader, Source
 
 __all__ = ["PARQUET", "ParquetSource", "read_column"]
@@ -151,31 +151,25 @@ def _numpy_dtype(path: Path, field: Any) -> np.dtype[Any]:
 def _chosen(path: Path, schema: Any, widths: dict[int, int], column: str | None) -> int:
     """Which column is meant; an error that says how to make one where none can be."""
     names = schema.names
+    fitting = [names[at] for at in widths]
     if column is None and len(widths) == 1:
         return next(iter(widths))
-    if column is not None and names.count(column) == 1 and names.index(column) in widths:
-        return int(names.index(column))
-    fitting = [names[at] for at in widths]
-    if column is not None and column in names:
-        if names.count(column) > 1:
-            raise FastentError(f"{str(path)!r} has {names.count(column)} columns named {column!r}: rename them")
-        raise FastentError(_conversion(path, schema.field(names.index(column)), schema))
     if column is None and not fitting:
         raise FastentError(_no_rows(path, schema))
-    wanted = "no column was named" if column is None else f"{column!r} is none"
-    nested = "" if column is None or "." not in column else _nested(schema, column)
-    raise FastentError(
-        f"{str(path)!r} has {len(fitting)} columns of fixed-size lists ({name_list(fitting, 'none')}) and {wanted}{nested}: "
-        "name one as FILE.parquet:NAME"
-    )
+    if column is not None and names.count(column) > 1:
+        raise FastentError(f"{str(path)!r} has {names.count(column)} columns named {column!r}: rename them")
+    if column in names and column not in fitting:
+        raise FastentError(_conversion(path, schema.field(names.index(column)), schema))
+    if column is not None and "." in column and column not in fitting:
+        _refuse_field_of_struct(path, schema, column.split(".")[0])
+    return int(names.index(chosen_name(path, fitting, column, "column of fixed-size lists")))
 
 
-def _nested(schema: Any, column: str) -> str:
+def _refuse_field_of_struct(path: Path, schema: Any, top: str) -> None:
     import pyarrow as pa
 
-    top = column.split(".")[0]
-    struct = top in schema.names and pa.types.is_struct(schema.field(schema.get_field_index(top)).type)
-    return f" ({top!r} is a struct: flatten it with table.flatten(), and write that)" if struct else ""
+    if top in schema.names and pa.types.is_struct(schema.field(schema.get_field_index(top)).type):
+        raise FastentError(f"{top!r} is a struct: flatten it with table.flatten(), and write that in place of {str(path)!r}")
 
 
 def _conversion(path: Path, field: Any, schema: Any) -> str:
@@ -235,7 +229,7 @@ def _no_rows(path: Path, schema: Any, named: str | None = None) -> str:
     import pyarrow as pa
 
     lists = [field for field in schema if pa.types.is_nested(field.type) or isinstance(field.type, pa.FixedShapeTensorType)]
-    start = f"{str(path)!r} has 0 columns of fixed-size lists"
+    start = f"{str(path)!r} has no column of fixed-size lists"
     if len(lists) == 1 and named is None:
         return f"{start}; {_conversion(path, lists[0], schema)}"
     if lists and named is None:

@@ -13,7 +13,7 @@ from fastent.errors import FastentError
 from fastent.printable import first_line, printable, shortened
 
 __all__ = [
-    "as_path", "chosen_part", "is_there", "name_list", "nothing_at", "parse_json", "read_json", "reading", "refuse_name",
+    "as_path", "chosen_name", "is_there", "name_list", "nothing_at", "parse_json", "read_json", "reading", "refuse_name",
     "require_file",
 ]  # fmt: skip
 
@@ -129,8 +129,8 @@ def name_list(names: Iterable[Any], nothing: str = "nothing") -> str:
     return (first + f", ... ({len(names)} in all)" * (len(names) > _NAMES)) or nothing
 
 
-def chosen_part(path: Path, names: Sequence[str], name: str | None, kind: str) -> str:
-    """Which of the parts of a file or folder is meant: the one of that name, or without a name the only one."""
+def chosen_name(path: Path, names: Sequence[str], name: str | None, kind: str) -> str:
+    """Which of the arrays in a file or folder is meant: the one of that name, or without a name the only one."""
     if name is not None and name in names:
         return name
     if name is None and len(names) == 1:

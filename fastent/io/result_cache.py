@@ -1,4 +1,4 @@
-"""Parts of long work that are done: each in a file named after what it depends on, so that nothing is done twice."""
+"""Finished parts of long work, each in a file named after what it depends on, so that nothing is done twice."""
 
 import hashlib
 import json
@@ -21,18 +21,18 @@ __all__ = ["Arrays", "PartialResult", "ResultCache", "cache_key"]
 
 Arrays = dict[str, NDArray[Any]]
 
-# What long work has so far is kept this often.
+# Partial results are kept this often.
 _SECONDS = 30.0
-# Of what the files hold: parts of another format are other files. 2: with checksums.
+# The format of the files; parts in another format have other names. 2: with checksums.
 _FORMAT = 2
 _OURS = re.compile(r"\.?[\w-]+-[0-9a-f]{12}(\.unfinished)?\.npz(\..+)?")
 
 
 class ResultCache:
-    """Keeps finished parts in a folder; without a folder they are made whenever they are asked for.
+    """Keeps finished parts in a folder; without a folder they are made whenever they are requested.
 
-    A part's file is named after a digest of everything that its result depends on. A part of other data, options or another
-    version is another file: nothing has to be compared, refused or cleared away to be right. A part that is damaged is refused.
+    A part's file is named after a hash of everything that its result depends on. Other data, options or versions give another
+    file, so nothing has to be compared or cleared away. A damaged part is refused.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None, *, name: str = "parts", compress: bool = True) -> None:
@@ -55,7 +55,7 @@ class ResultCache:
         return self._folder is not None
 
     def clear(self) -> None:
-        """Remove what is kept, and what a kill has left half-written; nothing that is not ours."""
+        """Remove all that is kept, and what a killed process left half-written; other files stay."""
         if self._folder is None:
             return
         for path in self._folder.iterdir():
@@ -65,7 +65,7 @@ class ResultCache:
             self._folder.rmdir()
 
     def unfinished(self, name: str, depends_on: dict[str, Any]) -> "PartialResult":
-        """Where a part that is being made keeps what it has so far."""
+        """Where a part that is being made keeps its partial result."""
         return PartialResult(None if self._folder is None else self._folder / f"{name}-{cache_key(depends_on)}.unfinished.npz")
 
     def place(self, name: str, depends_on: dict[str, Any]) -> Path | None:
@@ -74,14 +74,14 @@ class ResultCache:
 
 
 class PartialResult:
-    """What a part has so far: kept twice a minute and at its end, there again after a kill."""
+    """What a part has so far: kept twice a minute and at its end, and still there after the process was killed."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path, self._kept = path, time.monotonic()
 
     @property
     def due(self) -> bool:
-        """Whether it is time to keep."""
+        """Whether it is time to keep it."""
         return self._path is not None and time.monotonic() - self._kept >= _SECONDS
 
     def keep(self, arrays: Arrays) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.io.reading import chosen_part, reading, require_file
+from fastent.io.reading import chosen_name, reading, require_file
 from fastent.io.sources import Reader, Source
 from fastent.runtime.optional import needed
 
@@ -28,7 +28,7 @@ class SafetensorsSource(Source):
         self._path = path
         require_file(path)
         with reading(path, _REMEDY, _KIND), self._open(path, framework="numpy") as stored:
-            chosen = chosen_part(path, list(stored.keys()), name, "tensor")
+            chosen = chosen_name(path, list(stored.keys()), name, "tensor")
             found = stored.get_slice(chosen)
             shape, kind = tuple(found.get_shape()), str(found.get_dtype())
         tensor = f"safetensors.torch.load_file({str(path)!r})[{chosen!r}]"

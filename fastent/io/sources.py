@@ -1,4 +1,4 @@
-"""Sources: rows that stay where they are until they are asked for, whatever they lie in.
+"""Sources: rows that stay where they are until they are requested, in whatever format.
 
     .npy, .zarr, .parquet, .safetensors, a folder of shards, a model with a loader
         -> Source: shape, dtype, rows from..to, rows by number
@@ -34,16 +34,16 @@ _PART_BYTES = 64 << 20
 
 
 class Source(ABC):
-    """Rows (n, d) that are read when they are asked for.
+    """Rows (n, d) that are read when they are requested.
 
-    A kind of source says `shape`, `dtype` and how to `read`; `take` too, where that can be done better than piece by piece. It
-    may be asked by several threads at once.
+    A subclass sets `shape` and `dtype` and implements `read`; it may override `take` where that can be done better than piece
+    by piece. Several threads may read at once.
 
     Attributes
     ----------
     shape : (n, d)
     dtype : numpy dtype
-        Of the rows as they are handed out; bfloat16 on disk is handed out as float32.
+        The dtype of rows as they are returned; bfloat16 on disk is returned as float32.
     """
 
     shape: tuple[int, int]
@@ -97,7 +97,7 @@ class Source(ABC):
 
 
 def check_kind(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], loaded: str) -> None:
-    """Refuse what is no 2-D array of real numbers, with the line that makes one of what Python reads as `loaded`."""
+    """Refuse anything but a 2-D array of real numbers, with the line that makes one of the expression `loaded`."""
     if dtype.kind not in "fiub" or (dtype.kind == "f" and dtype.itemsize > 8):
         if dtype.names:
             remedy = f"choose one field, as numpy.save('rows.npy', {loaded}[{dtype.names[0]!r}])"
@@ -163,7 +163,7 @@ class ArraySource(Source):
         return np.asarray(self._array[rows]) if isinstance(self._array, np.ndarray) else super().take(rows)
 
     def _see_that_it_is_whole(self) -> None:
-        """To touch what a file lost after it was mapped would end the process."""
+        """Reading pages that a file lost after it was mapped would end the process."""
         mapped = getattr(self._array, "base", None)
         if isinstance(mapped, mmap.mmap) and isinstance(self._array, np.memmap):
             begin = self._array.offset - self._array.offset % mmap.ALLOCATIONGRANULARITY
@@ -175,7 +175,7 @@ class ArraySource(Source):
                 )
 
     def __reduce__(self) -> Any:
-        """A memory map of a file goes to another process as its place."""
+        """A memory map of a file goes to another process as its path and offset."""
         array = self._array
         if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.filename is not None:
             order = "C" if array.flags.c_contiguous else "F" if array.flags.f_contiguous else None
@@ -192,7 +192,7 @@ def _mapped(path: str, dtype: Any, offset: int, shape: tuple[int, int], order: A
 class NpyFile(Source):
     """An .npy that is open only while rows are read: thousands of shards would run out of file descriptors.
 
-    With `bfloat16` it holds that, as uint16 since .npy has none, and hands out float32.
+    With `bfloat16` the file holds bfloat16 as uint16, because .npy has no such dtype, and rows are returned as float32.
     """
 
     def __init__(self, path: Path, *, bfloat16: bool = False, remedy: str = "write it again") -> None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fastent.errors import FastentError
 from fastent.io.checksums import file_checksum
 from fastent.io.npy import read_npy
-from fastent.io.reading import as_path, chosen_part, is_there, nothing_at, reading
+from fastent.io.reading import as_path, chosen_name, is_there, nothing_at, reading
 from fastent.io.sources import NpyFile, Reader, Shards, Source
 from fastent.io.store_manifest import MANIFEST, ON_DISK, REMEDY, Manifest, files_of, inputs_of, read_manifest
 from fastent.printable import printable
@@ -51,12 +51,12 @@ class Store:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Their names."""
+        """Names of the layers."""
         return tuple(layer["name"] for layer in self.manifest["layers"])
 
     @property
     def complete(self) -> bool:
-        """Whether the capture has come to its end."""
+        """Whether the capture was finished."""
         return bool(self.manifest["complete"])
 
     def __len__(self) -> int:
@@ -79,11 +79,11 @@ class Store:
         return np.concatenate([np.empty(0, self.manifest["labels"]), *parts])
 
     def layer(self, name: str | None = None) -> Source:
-        """The activations (n, d) of a layer, read as they are asked for; the name may be left out where there is one.
+        """The activations (n, d) of a layer, read when they are requested; the name may be left out if there is one layer.
 
         A shard is compared with its checksum before its first rows are used; one that differs is a FastentError.
         """
-        at = self.layers.index(chosen_part(self.path, self.layers, name, "layer"))
+        at = self.layers.index(chosen_name(self.path, self.layers, name, "layer"))
         stored = [shard["files"][at] for shard in self.manifest["shards"]]
         files = [each["file"] for each in stored]
         if not files:
@@ -113,7 +113,7 @@ class Store:
 
 
 class _VerifiedFile(NpyFile):
-    """A shard that is compared with its checksum before its first rows are used, and again if the file is another by then."""
+    """A shard that is compared with its checksum before its first rows are used, and again if the file has changed since."""
 
     def __init__(self, path: Path, checksum: str, bfloat16: bool) -> None:
         super().__init__(path, bfloat16=bfloat16, remedy=REMEDY)
@@ -130,14 +130,14 @@ class _VerifiedFile(NpyFile):
 
 
 def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Store:
-    """Open what `fe.capture` wrote, and see that manifest and files agree in presence, shape, dtype and size.
+    """Open what `fe.capture` wrote, and check that the files have the shapes, dtypes and sizes of the manifest.
 
     Parameters
     ----------
     path : path
         The folder.
     unfinished : bool
-        Open a capture that was interrupted, too, with the rows that it has.
+        Also open an interrupted capture, with the rows that it has.
 
     Raises
     ------

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.io.reading import chosen_part, reading, refuse_name
+from fastent.io.reading import chosen_name, reading, refuse_name
 from fastent.io.sources import Reader, Source, check_kind
 from fastent.runtime.optional import needed
 
@@ -85,7 +85,7 @@ class ZarrSource(Source):
         if not hasattr(opened, "array_keys"):
             refuse_name(self._path, name)
             return opened, None
-        chosen = chosen_part(self._path, sorted(opened.array_keys()), name, "array")
+        chosen = chosen_name(self._path, sorted(opened.array_keys()), name, "array")
         return opened[chosen], chosen
 
     @staticmethod

@@ -1,1 +1,19 @@
-"""The machine that fastent runs on: memory, threads, progress, interrupts, and how numbers are printed."""
+"""The machine and the session that work runs in; nothing here knows what is measured.
+
+    What there is                       What work may use of it              How it is shared out
+    control_groups (container limits)   memory: check_fits, before work      threads: limit_threads, in_parallel
+       +-> memory.available_bytes       processors: how many threads         cluster: map_on_cluster (Dask, or here)
+       +-> processors
+
+    What the user sees                  How work ends early
+    progress: a bar or a callback       progress.interruptible: stop where the state is whole
+    formatting: numbers in words        interrupts: Ctrl-C ends the command with status 130
+    tables, terminal, notebook
+    plain: results as JSON
+
+    optional: packages that are not installed with fastent, named when they are missing
+
+`import fastent` must stay light: of this room it imports `interrupts` alone, and that only for the command; torch, numba and
+distributed are imported inside functions. Kernels take their number of threads from `kernels.sharing`, which `threads` sets
+together with those of torch, OpenMP and BLAS.
+"""

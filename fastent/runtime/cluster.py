@@ -27,10 +27,10 @@ def map_on_cluster(
     Parameters
     ----------
     client : distributed.Client or None
-        Whose workers share the items, one thread for each; what a lost worker had is done again by another. None: done here,
-        one after the other, with all threads.
+        Its workers share the items, one thread for each; the items of a lost worker are done again by another. None: done
+        here, one after the other, with all threads.
     in_threads : bool
-        Of work done here: several at once, in one thread each. For work that leaves the GIL, and starts no threads.
+        For work done here: several items at once, in one thread each, for work that releases the GIL and starts no threads.
     """
     if client is None:
         yield from (mapped_in_parallel if in_threads else map)(work, items)
@@ -46,7 +46,7 @@ def map_on_cluster(
 
 
 def n_threads(client: Any) -> int:
-    """Of all workers together."""
+    """How many threads all workers have together."""
     return max(1, sum(map(int, client.nthreads().values())))
 
 
@@ -60,7 +60,7 @@ def _alone(item: Any, work: Callable[[Any], Any]) -> Any:
 
 @contextmanager
 def connected(scheduler: str | None, workers: int | None) -> Iterator[Any]:
-    """A client of the scheduler at an address, or of so many processes of this machine; None for neither."""
+    """A client of the scheduler at an address, or of that many processes on this machine; None for neither."""
     if scheduler is None and workers is None:
         yield None
         return

@@ -1,4 +1,4 @@
-"""Memory is planned before work starts."""
+"""How much memory there is, and checks, before work starts, that the work fits into it."""
 
 import os
 import re
@@ -32,7 +32,7 @@ def available_bytes(root: Path = _ROOT) -> int:
 
 
 def _of_machine(root: Path) -> int:
-    """All of it where the system does not tell."""
+    """Memory that the machine has available; all of its memory if the system does not say."""
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
@@ -80,7 +80,7 @@ def _of_process(root: Path) -> list[int]:
 
 
 def check_fits(needed: float, what: str, remedy: str, budget: int | str | None = None) -> None:
-    """Raise, with both figures, if `needed` bytes are more than the budget (what can be had unless said)."""
+    """Raise, with both figures, if `needed` bytes are more than the budget (default: what is available)."""
     available = budget_bytes(budget)
     if needed > available:
         limit = "are available" if budget is None else f"are the budget (memory_budget={budget!r})"
@@ -90,7 +90,7 @@ def check_fits(needed: float, what: str, remedy: str, budget: int | str | None =
 
 
 def budget_bytes(budget: int | str | None) -> int:
-    """What may be used: what can be had unless said."""
+    """The bytes that may be used; by default all that is available."""
     return available_bytes() if budget is None else as_bytes(budget)
 
 

@@ -25,7 +25,7 @@ _OPENMP = {"torch", "faiss", "sklearn"}
 
 
 def working_threads() -> int:
-    """As `fastent.kernels.sharing.working_threads`, which is imported when it is asked."""
+    """How many threads kernels use; imports numba."""
     from fastent.kernels import sharing
 
     threads: int = sharing.working_threads()
@@ -33,7 +33,7 @@ def working_threads() -> int:
 
 
 class _Shared:
-    """A number of threads that is a matter of the process: the least of those asked for holds, and the last to end restores.
+    """A number of threads for the whole process: the lowest one requested applies, and the last block to end restores it.
 
     `apply(threads)` sets it, None restores what was found at first. Calls of several threads may end in any order.
     """
@@ -73,16 +73,16 @@ class _Blas:
         for library in _loaded_pools().select(user_api="blas").lib_controllers:
             if threads is None:
                 if library.filepath in self._found:
-                    _set_whoever_asks(library, self._found[library.filepath])
+                    _set_from_any_thread(library, self._found[library.filepath])
             else:
                 found = self._found.setdefault(library.filepath, library.num_threads)
-                _set_whoever_asks(library, min(threads, found))
+                _set_from_any_thread(library, min(threads, found))
         if threads is None:
             self._found = {}
 
 
-def _set_whoever_asks(library: Any, threads: int) -> None:
-    """threadpoolctl lets one thread alone set OpenBLAS's number and ignores all others: here `_Shared` sees to that."""
+def _set_from_any_thread(library: Any, threads: int) -> None:
+    """Set a library's threads. threadpoolctl lets only one thread set OpenBLAS's number; here `_Shared` keeps order instead."""
     anyone = getattr(library, "clear_controlling_thread", lambda **_: None)
     anyone(force=True)
     library.set_num_threads(threads)
@@ -158,7 +158,7 @@ def _set_torch(torch: Any, threads: int) -> int:
 
 @contextmanager
 def single_blas_thread() -> Iterator[None]:
-    """One thread in BLAS, which is a matter of the process: the first who asks for it sets it, the last restores it."""
+    """One thread in BLAS, for the whole process: the first block to enter sets it, the last one to leave restores it."""
     with _blas.at_most(1):
         yield
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fastent.activations.evaluation import evaluating
-from fastent.activations.hooks import named_layers, watching
+from fastent.activations.hooks import hooked
+from fastent.activations.named import named_layers
 from fastent.errors import FastentError
 from fastent.training.factories import running
 from fastent.training.modules import cnn, find_factory, mlp
@@ -78,8 +79,8 @@ def hidden_layers(network: nn.Module, rows: Tensor) -> list[str]:
 def widths_of(network: nn.Module, layers: Sequence[str], rows: Tensor, n_classes: int) -> list[int]:
     """Features of each layer, flattened; a network that does not take rows to logits is refused."""
     named_layers(network, layers)
-    with watching(network, layers, "flatten") as look, running(rows):
-        logits, found = look(rows)
+    with hooked(network, layers, "flatten") as run_model, running(rows):
+        logits, found = run_model(rows)
     if not isinstance(logits, Tensor) or logits.shape != (len(rows), n_classes):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise FastentError(

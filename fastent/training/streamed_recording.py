@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
-from fastent.activations.hooks import watching
+from fastent.activations.hooks import hooked
 from fastent.data.standardizer import Standard
 from fastent.io.sources import blocks_ahead
 from fastent.search.exact_index import index_bytes
@@ -89,7 +89,7 @@ def observe(
     moments = [ClassMoments(n_classes, width) for width in widths]
     near: list[NearestSoFar] = []
     size = _chunk_rows(widths)
-    with watching(network, layers, "flatten") as look:
+    with hooked(network, layers, "flatten") as run_model:
 
         def forward(stored: Array) -> tuple[Array, list[Array]]:
             """Decisions (m,) and each layer's activations (m, d)."""
@@ -97,7 +97,7 @@ def observe(
             found: list[Array] = []
             for at in range(0, len(stored), _AT_ONCE):
                 here = slice(at, at + _AT_ONCE)
-                logits, hidden = look(standard(stored[here]))
+                logits, hidden = run_model(standard(stored[here]))
                 if not torch.isfinite(logits.sum()):
                     raise Diverged
                 decided[here] = logits.argmax(1).cpu().numpy()

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from typer.testing import CliRunner
 
 import fastent as fe
-from fastent.activations.hooks import batches, watching
+from fastent.activations.batching import batches
+from fastent.activations.hooks import hooked
 from fastent.cli.main import app
 from fastent.io.checksums import with_checksum
 from fastent.io.store import open_store
@@ -145,8 +146,8 @@ def test_pooling_of_positions(tmp_path):
 
 def test_conv1d_has_positions_last():
     model, X = nn.Sequential(nn.Conv1d(2, 3, 2)), torch.randn(4, 2, 7)
-    with watching(model, ["0"]) as look:
-        output, found = look(X)
+    with hooked(model, ["0"]) as run_model:
+        output, found = run_model(X)
     assert torch.equal(found["0"], output.mean(2))
 
 
@@ -158,8 +159,8 @@ def test_pooling_of_tokens():
         expected = encoder.eval()(X)
     pooled = {"mean": expected.mean(1), "cls": expected[:, 0], "flatten": expected.flatten(1)}
     for pooling, rows in pooled.items():
-        with watching(encoder, ["layers.1"], pooling) as look:
-            torch.testing.assert_close(look(X)[1]["layers.1"], rows)
+        with hooked(encoder, ["layers.1"], pooling) as run_model:
+            torch.testing.assert_close(run_model(X)[1]["layers.1"], rows)
 
 
 class Words(nn.Module):
@@ -219,8 +220,8 @@ def test_a_model_of_transformers(tmp_path):
 
 def test_a_layer_that_is_changed_in_place_afterwards():
     model, X = nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True)), torch.randn(4, 6)
-    with watching(model, ["0"]) as look:
-        assert torch.equal(look(X)[1]["0"], model[0].forward(X))
+    with hooked(model, ["0"]) as run_model:
+        assert torch.equal(run_model(X)[1]["0"], model[0].forward(X))
 
 
 def test_wrapped_models_are_looked_through(tmp_path):
@@ -263,7 +264,7 @@ def test_a_training_that_is_captured_is_what_it_would_have_been(tmp_path):
         state = own.get_state()
         fe.capture(model, loader(generator=own), ["0", "3"], tmp_path, overwrite=True)
         assert torch.equal(state, own.get_state())
-        with contextlib.suppress(ZeroDivisionError), watching(model, ["0"]):
+        with contextlib.suppress(ZeroDivisionError), hooked(model, ["0"]):
             torch.rand(5)
             raise ZeroDivisionError
 
@@ -272,8 +273,8 @@ def test_a_training_that_is_captured_is_what_it_would_have_been(tmp_path):
 
 def test_the_models_own_output_is_what_it_would_have_been():
     model, X = small_model(), small_data().tensors[0]
-    with watching(model, ["0", "4.0"], "flatten") as look:
-        output, _ = look(X)
+    with hooked(model, ["0", "4.0"], "flatten") as run_model:
+        output, _ = run_model(X)
     with torch.no_grad():
         assert torch.equal(output, model.eval()(X))
 

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from typer.testing import CliRunner
 
 import fastent as fe
-from fastent.activations import probe_pass as looking
+from fastent.activations import probe_pass
 from fastent.cli.main import app
 from fastent.io.store import open_store
 from tests.padded import LENGTHS, POOLINGS, WIDTH, Words, by_hand, captured, kept, same, sentences
@@ -204,7 +204,7 @@ def features(side="right"):
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_a_probe_pools_alike(monkeypatch, pooling, side, keeping):
-    monkeypatch.setattr(looking, "_KEPT_BYTES", keeping)
+    monkeypatch.setattr(probe_pass, "_KEPT_BYTES", keeping)
     model, (X, mask) = Classifier(), features(side)
     labels = torch.arange(30) % 3
     batches = batched({"x": X, "attention_mask": mask, "labels": labels}, 7)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 
 import fastent as fe
-from fastent.activations import probe_pass as looking
+from fastent.activations import probe_pass
 from fastent.runtime.threads import limit_threads
 from tests.live_models import CNN, Encoder, digits, loader, named, train
 
@@ -72,7 +72,7 @@ def activations(model, batches, layers):
 @pytest.mark.parametrize("kept", [1 << 30, 20_000, 0])
 def test_a_look_is_what_the_functions_say_of_all_activations(kind, kept, monkeypatch):
     """Bit for bit for neighbours, however many of the rows are kept and however many pass twice."""
-    monkeypatch.setattr(looking, "_KEPT_BYTES", kept)
+    monkeypatch.setattr(probe_pass, "_KEPT_BYTES", kept)
     model, batches = made(kind), loader()
     probe = fe.Probe(model, batches, kind.layers, metrics=EVERYTHING, queries=70, k=5, seed=3)
     found = probe(0, lr=0.5)
@@ -103,8 +103,8 @@ def test_batches_and_what_is_kept_change_nothing(extra, batch_size, queries, kep
     rng = np.random.default_rng(n)
     X, y = rng.standard_normal((n, 3)), np.concatenate([[0, 1, 2, 0, 1, 2], rng.integers(0, 3, n - 6)])
     X = X if double else X.astype(np.float32)
-    before = looking._KEPT_BYTES
-    looking._KEPT_BYTES = kept
+    before = probe_pass._KEPT_BYTES
+    probe_pass._KEPT_BYTES = kept
     try:
         batches = [
             (torch.from_numpy(X[i : i + batch_size]), torch.from_numpy(y[i : i + batch_size])) for i in range(0, n, batch_size)
@@ -112,7 +112,7 @@ def test_batches_and_what_is_kept_change_nothing(extra, batch_size, queries, kep
         probe = fe.Probe(nn.Identity(), batches, [""], metrics=EVERYTHING, queries=queries, k=4, normalize=False)
         probe.record(7)
     finally:
-        looking._KEPT_BYTES = before
+        probe_pass._KEPT_BYTES = before
     records, asked = probe.records, min(queries, n)
     np.testing.assert_allclose(records.radius[0, 0], fe.geometry(X, y, normalize=False).radius, rtol=1e-9)
     assert records.mixing[0, 0] == fe.mixing(fe.neighbors(X, 4, queries=asked), y).overlap

@@ -336,9 +336,9 @@ def test_python_objects_are_never_loaded(tmp_path):
         ("cube", r"a\.npy' has shape \(2, 2, 2\)"),
         ("line.npy", r"shape \(4,\): a 2-D"),
         ("X.txt", "cannot be opened"),
-        ("X.parquet:other", r"has 1 columns of fixed-size lists \(X\) and 'other' is none"),
-        ("two.parquet", "has 2 columns.*name one as FILE.parquet:NAME"),
-        ("plain.parquet", "has 0 columns of fixed-size lists"),
+        ("X.parquet:other", "holds 'X', and 'other' is not among them: name one, as X.parquet:X"),
+        ("two.parquet", "holds 'X', 'second', and no name was given: name one, as two.parquet:X"),
+        ("plain.parquet", "has no column of fixed-size lists"),
     ],
 )
 def test_places_that_are_no_source(tmp_path, place, message):

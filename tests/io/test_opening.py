@@ -1,0 +1,65 @@
+"""Every format is asked whether it can open a path; nothing else knows what a path means."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastent as fe
+from fastent.io import opening
+from fastent.io.opening import READERS, read_features, reader_of
+from fastent.io.sources import ArraySource, Reader
+
+X = np.arange(12.0).reshape(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("X.npy", ".npy"), ("X.npy:a", ".npy"), ("t.parquet", ".parquet"), ("t.parquet:a.b", ".parquet"), ("w.safetensors:h", ".safetensors"),
+        ("a.zarr", ".zarr"), ("a.zarr:X", ".zarr"), ("X.npz", None), ("X.csv", None), ("digits", None), ("", None),
+    ],
+)  # fmt: skip
+def test_formats_are_told_by_their_names_where_nothing_is(tmp_path, monkeypatch, place, name):
+    monkeypatch.chdir(tmp_path)
+    found = reader_of(place)
+    if place == "":  # the current folder, to the system
+        assert found is not None
+        assert found.name == "folder"
+        return
+    assert (None if found is None else found.name) == name
+
+
+def test_what_is_there_counts_more_than_a_name(tmp_path):
+    (tmp_path / "X.npy").mkdir()
+    np.save(tmp_path / "X.npy" / "0.npy", X)
+    np.save(tmp_path / "X.npy" / "1.npy", -X)
+    assert reader_of(tmp_path / "X.npy").name == "folder"
+    np.testing.assert_array_equal(fe.open(tmp_path / "X.npy")[:], np.concatenate([X, -X]))
+    np.save(tmp_path / "a:b.npy", X)
+    np.testing.assert_array_equal(fe.open(tmp_path / "a:b.npy")[:], X)
+
+
+def test_a_format_that_is_added_is_opened_everywhere(tmp_path, monkeypatch):
+    raw = Reader.of_suffix(".raw", lambda path, name: ArraySource(np.fromfile(path).reshape(-1, 3), str(path)))
+    monkeypatch.setattr(opening, "READERS", (*READERS, raw))
+    for name, rows in (("0.raw", X), ("1.raw", -X)):
+        rows.tofile(tmp_path / name)
+    np.testing.assert_array_equal(fe.open(tmp_path / "0.raw")[:], X)
+    np.testing.assert_array_equal(fe.open(tmp_path)[:], np.concatenate([X, -X]))
+    np.testing.assert_array_equal(read_features(f"{tmp_path}/1.raw")[:], -X)
+    with pytest.raises(fe.FastentError, match=r"\.zarr, \.raw or a folder of such files is needed"):
+        fe.open(_made(tmp_path / "X.other"))
+
+
+def test_features_of_any_rank(tmp_path):
+    pictures = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    np.save(tmp_path / "X.npy", pictures)
+    np.testing.assert_array_equal(read_features(str(tmp_path / "X.npy"), any_rank=True), pictures)
+    with pytest.raises(fe.FastentError, match=r"shape \(2, 3, 4\): a 2-D array"):
+        read_features(str(tmp_path / "X.npy"))
+
+
+def _made(path: Path) -> Path:
+    path.write_text("1")
+    return path
