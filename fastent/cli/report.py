@@ -46,7 +46,7 @@ def report(
 
 
 def _write_again(folder: Path, place: Path) -> None:
-    from fastent.report.html import write_report
+    from fastent.report.run import write_report
     from fastent.training.run import RECORDS_FILE, load_run
 
     if (folder / "per_point.parquet").is_file() and not (folder / RECORDS_FILE).is_file():

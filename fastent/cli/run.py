@@ -174,7 +174,7 @@ def _finish(result: "Run", out: Path | None, points: Any, as_json: bool) -> None
     from fastent.training.tables import summary
 
     if out is not None:
-        from fastent.report.html import write_report
+        from fastent.report.run import write_report
 
         result.config["command"] = command = command_line()
         result.save(out)
