@@ -173,12 +173,16 @@ def jobs(folder: Path, rng: np.random.Generator) -> dict[str, Job]:
     from fastent.experiments.result import Result
     from fastent.io import result_cache as parts
     from fastent.report import experiments as asked
-    from fastent.report import html
     from fastent.report import measurement as measured
+    from fastent.report import run as run_report
     from fastent.training import session, train
 
     parts._SECONDS, session._CHECKPOINT_SECONDS, train._CHECKPOINT_SECONDS = 0.0, 0.3, 0.4
-    for module, name in ((html, "write_report"), (measured, "write_measurement_report"), (asked, "write_experiments_report")):
+    for module, name in (
+        (run_report, "write_report"),
+        (measured, "write_measurement_report"),
+        (asked, "write_experiments_report"),
+    ):
         setattr(module, name, lambda *arguments, **options: None)
     Result.save_picture = lambda self, path: None  # type: ignore[method-assign]
     y = rng.integers(0, 5, N)

@@ -1,4 +1,4 @@
-"""`fastent bench`: the suite of the clone at a size that fits the time, each job beside its peers."""
+"""`fastent bench`: the suite of the clone at a size that fits the time, each job compared with other libraries."""
 
 import json
 import subprocess
@@ -28,13 +28,18 @@ _NO_TESTS = 5  # pytest's exit status
 
 @plain_errors
 def bench(
-    minutes: Annotated[float, option("How long it may take; the jobs have as many points as fit.", "Jobs", min=0.1)] = 2,
-    only: Annotated[str | None, option("Jobs with this in their name, as pytest's -k: neighbors, margins, ...", "Jobs")] = None,
+    minutes: Annotated[
+        float, option("How long the suite may take; the number of points is chosen to fit.", "Jobs", min=0.1)
+    ] = 2,
+    only: Annotated[
+        str | None, option("Only jobs with this in their name, like pytest's -k: neighbors, margins, ...", "Jobs")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time fastent beside what people use instead, on this machine.
+    """Compare the speed of fastent with that of the libraries commonly used for the same tasks, on this machine.
 
-    Small jobs flatter the peers, whose time grows with the square of the points. Jobs on MNIST need FASTENT_DATA.
+    Small inputs favour the other libraries, whose time grows with the square of the number of points. Jobs on MNIST need
+    FASTENT_DATA.
     """
     result = _run(_suite(), minutes, only)
     if as_json:
@@ -50,8 +55,8 @@ def _suite() -> Path:
     clone = Path(__file__).resolve().parents[2]
     if not (clone / "bench" / "run.py").is_file():
         raise FastentError(
-            f"no bench suite beside the package in {str(clone)!r}, it is not installed with it: clone the repository and there "
-            "pip install -e '.[bench]'"
+            f"no bench suite beside the package in {str(clone)!r}: it is not installed with the package. Clone the repository "
+            "and run pip install -e '.[bench]' there"
         )
     missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
     if missing:
@@ -60,7 +65,7 @@ def _suite() -> Path:
 
 
 def _run(clone: Path, minutes: float, only: str | None) -> dict[str, Any]:
-    """What bench.run found; what pytest says goes to stderr, if anybody looks."""
+    """What bench.run found; the output of pytest goes to stderr, if that is a terminal."""
     with tempfile.TemporaryDirectory() as scratch:
         found, log = Path(scratch) / "result.json", Path(scratch) / "log"
         command = [sys.executable, "-m", "bench.run", "--minutes", str(minutes), "--to", str(found)]
@@ -69,10 +74,10 @@ def _run(clone: Path, minutes: float, only: str | None) -> dict[str, Any]:
             output = sys.stderr if sys.stderr.isatty() else quiet
             status = subprocess.run(command, cwd=clone, stdout=output, stderr=output, check=False).returncode
         if status == _NO_TESTS:
-            raise FastentError(f"--only {only!r} is in the name of no job: try neighbors, margins, training or statistics")
+            raise FastentError(f"--only {only!r}: no job has this in its name; try neighbors, margins, training or statistics")
         if status != 0:
             sys.stderr.write(log.read_text()[-4000:])
-            raise FastentError("the bench suite failed, see above: what it checks before it times does not hold here")
+            raise FastentError("the bench suite failed, see above: a check that precedes the timings does not hold here")
         result: dict[str, Any] = json.loads(found.read_text())
     return result
 
@@ -86,9 +91,9 @@ def _table(result: dict[str, Any]) -> "Table":
             name = ours = ""
     table = text_table(
         f"{result['machine']['processor']}, {result['machine']['threads']} threads",
-        ("job", "ours", "peer", "its time", "ratio"),
+        ("job", "fastent", "compared with", "its time", "ratio"),
         rows,
-        f"{100 * result['share']:.0f} % of the points of the whole suite; medians. Ratio: the peer's time over ours.",
+        f"{100 * result['share']:.0f} % of the points of the whole suite; medians. Ratio: its time divided by fastent's.",
     )
     table.columns[2].justify = "left"
     for column in table.columns:

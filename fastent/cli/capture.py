@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from fastent.cli.config import Config
 from fastent.cli.options import DATA, NETWORK, OUTPUT, AsJson, Device, option, plain_errors
 from fastent.cli.output import print_cost, print_json, say, show
@@ -22,21 +20,16 @@ __all__ = ["capture"]
 
 @plain_errors
 def capture(
-    model: Annotated[
-        str | None,
-        typer.Option(help="package.module:factory, a function that returns the torch module.", rich_help_panel=NETWORK),
-    ] = None,
+    model: Annotated[str | None, option("package.module:factory, a function that returns the torch module.", NETWORK)] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="The module's state_dict, as torch.save wrote it; as made unless said.", rich_help_panel=NETWORK),
+        option("The module's state_dict, written by torch.save.", NETWORK, default="the weights that the factory gives it"),
     ] = None,
-    layers: Annotated[
-        str | None, typer.Option(help="Names of the layers, with commas, as in named_modules().", rich_help_panel=NETWORK)
-    ] = None,
+    layers: Annotated[str | None, option("Names of the layers, as in named_modules(), separated by commas.", NETWORK)] = None,
     pooling: Annotated[
         str,
         option(
-            "What is kept of positions or tokens: their mean, cls (the first token), last (the last token), tokens (a row for "
+            "What to keep of positions or tokens: their mean, cls (the first token), last (the last token), tokens (a row for "
             "each token) or flatten.",
             NETWORK,
             values=("mean", "cls", "last", "tokens", "flatten"),
@@ -45,48 +38,37 @@ def capture(
     device: Device = None,
     data: Annotated[
         str | None,
-        typer.Option(
-            help="What the model is given, row by row: an .npy (n, ...), an .npz's member, FILE.npz:NAME, or any other source "
-            "of rows. Whole numbers of 32 bits and more arrive as int64, anything else as float32.",
-            rich_help_panel=DATA,
+        option(
+            "Inputs of the model, row by row: an .npy (n, ...), a member of an .npz, FILE.npz:NAME, or any other source of "
+            "rows. Whole numbers of 32 bits and more arrive as int64, anything else as float32.",
+            DATA,
         ),
     ] = None,
     labels: Annotated[
-        str | None,
-        typer.Option(
-            help="Labels (n,) to keep with it, or (n, tokens) with --pooling tokens: .npy or .npz.", rich_help_panel=DATA
-        ),
+        str | None, option("Labels (n,) to keep with the rows, or (n, tokens) with --pooling tokens: .npy or .npz.", DATA)
     ] = None,
     mask: Annotated[
         str | None,
-        typer.Option(
-            help="Padding mask (n, tokens) of --data, 1 for tokens and 0 for padding: .npy or .npz. The model is given it too, "
+        option(
+            "Padding mask (n, tokens) of --data, 1 for tokens and 0 for padding: .npy or .npz. The model is given it too, "
             "if its forward takes an attention_mask or a key_padding_mask.",
-            rich_help_panel=DATA,
+            DATA,
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows in a pass through the model.", rich_help_panel=DATA)] = 256,
+    batch_size: Annotated[int, option("Rows in each pass through the model.", DATA)] = 256,
     dtype: Annotated[
-        str,
-        option("On disk: float16, bfloat16 or float32.", OUTPUT, values=("float16", "bfloat16", "float32")),
+        str, option("Precision on disk: float16, bfloat16 or float32.", OUTPUT, values=("float16", "bfloat16", "float32"))
     ] = "float16",
-    shard_rows: Annotated[
-        int, typer.Option(help="Rows in a file; what an interruption loses at most.", rich_help_panel=OUTPUT)
-    ] = 65536,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder; what was interrupted in it is continued.", rich_help_panel=OUTPUT)
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace another capture in --out.", rich_help_panel=OUTPUT)
-    ] = False,
+    shard_rows: Annotated[int, option("Rows in each file; an interruption loses at most as many.", OUTPUT)] = 65536,
+    out: Annotated[Path | None, option("Folder for the activations; an interrupted capture resumes from it.", OUTPUT)] = None,
+    overwrite: Annotated[bool, option("Replace another capture in --out.", OUTPUT, "--overwrite")] = False,
     verify: Annotated[
-        Path | None,
-        typer.Option(help="Instead: read a captured folder and check every byte.", rich_help_panel=OUTPUT, metavar="DIR"),
+        Path | None, option("Instead of capturing, read a captured folder and check every byte.", OUTPUT, metavar="DIR")
     ] = None,
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
-    """Run a model over stored data once and keep what its layers put out, for measuring."""
+    """Run a model over stored data once and keep the activations of its layers, for measuring."""
     if verify is not None:
         from fastent.io.store import open_store
 
@@ -126,14 +108,14 @@ def capture(
             progress=True,
         )
     except KeyboardInterrupt:
-        say(f"Interrupted; the shards that are done are in {out}, and the same command goes on from there.", error=True)
+        say(f"Interrupted; the finished shards are in {out}, and the same command resumes from them.", error=True)
         raise
     except FastentError as error:
         raise FastentError(str(error).replace("overwrite=True", "--overwrite")) from error
     except RuntimeError as error:
         raise FastentError(
             f"{model} does not run on the rows of {data}, of shape {rows.row_shape} ({first_line(error)}): "
-            "give it rows of the shape that it takes"
+            "name rows of the shape that the model takes"
         ) from error
     _print(stored, f"in {out}", as_json)
     if not as_json:
@@ -149,7 +131,7 @@ def _load(place: str, weights: Path | None) -> "nn.Module":
     from fastent.training.modules import find_factory
 
     factory = find_factory(place, ())
-    torch.manual_seed(0)  # so that a module without stored weights is the same when the capture goes on
+    torch.manual_seed(0)  # so that a module without stored weights is the same when the capture resumes
     try:
         module = factory()
     except Exception as error:  # of the user's code

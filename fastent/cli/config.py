@@ -1,4 +1,4 @@
-"""`--config file.toml`: options of a command by the same names; those on the command line win."""
+"""`--config file.toml`: options of a command by the same names; those on the command line take precedence."""
 
 import datetime
 import difflib
@@ -101,7 +101,7 @@ Config = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        help="Options from a TOML file, by the same names (epochs = 500); those on the command line win.",
+        help="TOML file of options by the same names (epochs = 500); options on the command line take precedence.",
         rich_help_panel=OUTPUT,
         metavar="FILE",
         callback=_read_config,

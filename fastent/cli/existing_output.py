@@ -1,7 +1,7 @@
 """What a folder named as --out holds already: results of other kinds, options or data are replaced only with --overwrite."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,28 +10,35 @@ from fastent.io.reading import is_there, read_json, reading
 
 if TYPE_CHECKING:
     from fastent.experiments.result import Result
+    from fastent.measurement.result import Measurement
     from fastent.training.run import Run
 
-__all__ = ["check_free_for_experiments", "check_free_for_run", "check_same_experiment", "say_if_longer"]
+__all__ = [
+    "check_free_for_experiments", "check_free_for_measurement", "check_free_for_run", "check_same_experiment",
+    "check_same_measurement", "longer_than_asked",
+]  # fmt: skip
 
 _REMEDY = "choose another folder, or --overwrite"
 # Where rows and labels come from, which their fingerprint stands for, and what they are computed with.
 _NOT_COMPARED = ("source", "labels", "data_dir", "threads", "device")
 
 
-def check_free_for_run(out: Path, experiments: Mapping[str, Any]) -> None:
+def check_free_for_run(out: Path, experiments: Iterable[str]) -> None:
     """Refuse the folder of a measurement or of experiments."""
     if (out / "per_point.parquet").exists():
-        raise FastentError(f"{str(out)!r} holds a measurement: {_REMEDY}")
+        raise _holds(out, "a measurement")
     for name in experiments:
         if (out / f"{name}.json").exists():
-            raise FastentError(f"{str(out)!r} holds a result of the experiment {name}: {_REMEDY}")
+            raise _holds(out, f"a result of the experiment {name}")
 
 
-def say_if_longer(run: "Run", asked: int | None, out: Path) -> str:
-    """What there is to say of a run that was trained for more epochs than are asked for; "" if it was not."""
-    trained = float(run.epoch[-1])
-    if asked is None or trained <= asked:
+def longer_than_asked(run: "Run", data: str, epochs: int | None, out: Path) -> str:
+    """What to say about a run that was trained for more epochs than are asked for, by default too; "" if it was not."""
+    from fastent.data.datasets import known_name
+    from fastent.data.presets import default_epochs
+
+    trained, asked = float(run.epoch[-1]), default_epochs(known_name(data)) if epochs is None else epochs
+    if trained <= asked:
         return ""
     return (
         f"{str(out)!r} holds a run of {trained:g} epochs, more than the {asked} asked for: its result is shown, of all "
@@ -39,17 +46,39 @@ def say_if_longer(run: "Run", asked: int | None, out: Path) -> str:
     )
 
 
-def check_free_for_experiments(out: Path, names: tuple[str, ...], asked: dict[str, Any]) -> None:
+def check_free_for_measurement(out: Path, asked: Mapping[str, Any]) -> None:
+    """Refuse a folder with other results than those of the same command."""
+    found = out / "summary.json"
+    if not found.exists() and not (out / "report.html").exists():
+        return
+    try:
+        there = read_json(found, _REMEDY)["asked"]
+        other = [(name, there[name], value) for name, value in asked.items() if there[name] != value]
+    except (OSError, ValueError, LookupError, TypeError):  # FastentError is a ValueError
+        raise _holds(out, "other results") from None
+    for name, was, now in other:
+        raise _holds(out, f"a measurement with {name}={was!r}, not {now!r}")
+
+
+def check_same_measurement(measured: "Measurement", out: Path) -> None:
+    """Refuse to replace a measurement of what was under the same path before; the parts of the new one are kept."""
+    found = out / "summary.json"
+    there = read_json(found, _REMEDY).get("fingerprint") if found.exists() else None
+    if there not in (None, measured.fingerprint):
+        raise _holds(out, f"a measurement of other data (fingerprint {there}, not {measured.fingerprint})")
+
+
+def check_free_for_experiments(out: Path, names: Iterable[str], asked: Mapping[str, Any]) -> None:
     """Refuse the folder of a run or a measurement, and results of the same experiments with other options."""
     for what, file in (("run", "run.npz"), ("measurement", "per_point.parquet")):
         if (out / file).exists():
-            raise FastentError(f"{str(out)!r} holds a {what}: {_REMEDY}")
+            raise _holds(out, f"a {what}")
     for name in names:
         before = _kept(out, name).get("asked") or {}
         for option, value in asked.items():
             was = before.get(option)
             if None not in (was, value) and was != value:
-                raise _another(out, name, option, was, value)
+                raise _holds_another(out, name, option, was, value)
 
 
 def check_same_experiment(result: "Result", out: Path) -> None:
@@ -58,7 +87,7 @@ def check_same_experiment(result: "Result", out: Path) -> None:
     before, now = there.get("config", {}), json.loads(json.dumps(result.as_json()["config"]))
     for option in sorted({*before, *now}) if there else []:
         if option not in _NOT_COMPARED and before.get(option) != now.get(option):
-            raise _another(out, result.name, option, before.get(option), now.get(option))
+            raise _holds_another(out, result.name, option, before.get(option), now.get(option))
 
 
 def _kept(out: Path, name: str) -> dict[str, Any]:
@@ -71,6 +100,10 @@ def _kept(out: Path, name: str) -> dict[str, Any]:
         return {"config": dict(found["config"]), "asked": dict(found.get("asked") or {})}
 
 
-def _another(out: Path, name: str, option: str, was: Any, now: Any) -> FastentError:
+def _holds_another(out: Path, name: str, option: str, was: Any, now: Any) -> FastentError:
     what = f"{option}={was!r}, not {now!r}" if option != "fingerprint" else f"other data (fingerprint {was}, not {now})"
-    return FastentError(f"{str(out)!r} holds a result of {name} with {what}: {_REMEDY}")
+    return _holds(out, f"a result of {name} with {what}")
+
+
+def _holds(out: Path, what: str) -> FastentError:
+    return FastentError(f"{str(out)!r} holds {what}: {_REMEDY}")

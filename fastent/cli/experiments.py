@@ -1,8 +1,5 @@
 """`fastent experiment NAME`: parse, call, print. The functions are imported when they are called."""
 
-import inspect
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -12,31 +9,18 @@ from fastent import experiments
 from fastent.cli.config import Config
 from fastent.cli.existing_output import check_free_for_experiments, check_same_experiment
 from fastent.cli.options import (
-    DATA,
-    NETWORK,
+    DATA_OPTIONS,
     OUTPUT,
     AsJson,
-    BatchSize,
-    Classes,
-    DataDir,
-    DataSource,
-    Device,
-    Exclude,
-    Grayscale,
-    Hidden,
-    Labels,
-    Layers,
-    Model,
-    Seed,
-    Subset,
-    SubsetSeed,
-    Threads,
+    Options,
     numbers,
     option,
+    parsed,
     plain_errors,
-    widths,
+    training_options,
+    with_options,
 )
-from fastent.cli.output import print_json, say, show
+from fastent.cli.output import command_line, print_json, say, show
 
 if TYPE_CHECKING:
     from fastent.experiments.result import Result
@@ -44,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["EXPERIMENTS", "app"]
 
 app = typer.Typer(
-    help="Test the source paper's claims on a data set: each answers with an effect size and an interval.",
+    help="Test the source paper's claims on a data set: each answer has an effect size and an interval.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -52,116 +36,98 @@ app = typer.Typer(
 THIS = "This experiment"
 
 
-class Experiment(NamedTuple):
-    """What a command says, and the options that only this one has: kind ("whole": whole numbers with commas) and help."""
+class Own(NamedTuple):
+    """An option that only one experiment has: its kind (list: whole numbers, separated by commas), help and default."""
 
+    kind: type
     help: str
-    own: dict[str, tuple[Any, str]]
+    default: str
+
+
+class Experiment(NamedTuple):
+    help: str
+    own: dict[str, Own]
 
 
 EXPERIMENTS = {
     "dynamics": Experiment("Do the classes turn, and always at the same training error?", {}),
     "pruning": Experiment(
-        "Is there still an inversion without stragglers, without random points, without those of the highest loss?",
+        "Is there still an inversion without stragglers, random points, or points of the highest loss?",
         {
-            "share": (float, "Share of the seeds in which a straggler is one; 0.5 unless said."),
-            "draws": (int, "Random controls; 3 unless said."),
+            "share": Own(float, "Share of the seeds in which a point must be a straggler to be left out.", "0.5"),
+            "draws": Own(int, "Number of random controls.", "3"),
         },
     ),
     "generalization": Experiment(
-        "What does training without the points misclassified at epoch t do to the test error?",
+        "How does training without the points misclassified at epoch t change the test error?",
         {
-            "points": (int, "How many epochs t, spaced logarithmically; 10 unless said."),
-            "noise": (float, "Standard deviation of the noise on test inputs; 1 unless said."),
+            "points": Own(int, "Number of epochs t, spaced logarithmically.", "10"),
+            "noise": Own(float, "Standard deviation of the noise on test inputs.", "1.0"),
         },
     ),
     "stability": Experiment(
-        "When do independent networks agree most on which points they get wrong?",
+        "When do independent networks agree most on the points they misclassify?",
         {
-            "pairs": (int, "Pairs of networks; 100 unless said."),
-            "times": ("whole", "Epochs at which to compare, with commas; around the inversion unless said."),
+            "pairs": Own(int, "Pairs of networks.", "100"),
+            "times": Own(list, "Epochs at which to compare networks, separated by commas.", "around the inversion"),
         },
     ),
     "subsampling": Experiment(
         "Does the training error at the inversion depend on the number of training points?",
         {
-            "sizes": ("whole", "Numbers of points, with commas; an eighth, a quarter, a half and all unless said."),
-            "draws": (int, "Random subsets of each size; 3 unless said."),
+            "sizes": Own(list, "Numbers of points, separated by commas.", "an eighth, a quarter, a half and all of the points"),
+            "draws": Own(int, "Number of random subsets of each size.", "3"),
         },
     ),
     "sweep": Experiment(
         "Which of optimiser, learning rate, width, depth, activation and initialisation moves the inversion, and how much?",
-        {"cells": (int, "How many combinations to train; 48 unless said.")},
+        {"cells": Own(int, "Number of combinations to train.", "48")},
     ),
     "difficulty": Experiment(
         "Do stragglers agree with other scores of difficulty, and which score finds planted label noise?",
         {
-            "el2n_epoch": (int, "Epoch at which EL2N is taken; 20 unless said."),
-            "noise": (float, "Share of the labels that are flipped; 0.05 unless said."),
+            "el2n_epoch": Own(int, "Epoch at which EL2N is computed.", "20"),
+            "noise": Own(float, "Share of the labels to flip.", "0.05"),
         },
     ),
     "entanglement": Experiment(
         "Do neighbour mixing, margins and the soft nearest neighbour loss turn where the radii do?",
         {
-            "points": (int, "How many epochs, spaced logarithmically; 40 unless said."),
-            "queries": (int, "Points asked for their neighbours, of more than 10,000; 2000 unless said."),
+            "points": Own(int, "Number of epochs to measure, spaced logarithmically.", "40"),
+            "queries": Own(int, "Number of query points, if there are more than 10,000 points.", "2000"),
         },
     ),
 }
 
-
-def _maybe(kind: Any, text: str, panel: str, *values: str) -> Any:
-    return Annotated[kind | None, option(text, panel, values=values)]
-
-
 # Options of every experiment; None leaves the experiment its own default.
-_COMMON: dict[str, tuple[Any, Any]] = {
-    "data": (DataSource, "digits"),
-    "preset": (
-        _maybe(
-            str, "paper: the source paper's first 8192 points, classes by parity, 20 tanh units, its epochs.", DATA, "paper"
-        ),
+_TRAINING = (
+    "hidden", "activation", "model", "layers", "seeds", "seed", "epochs", "lr", "optimizer", "momentum", "batch_size", "device",
+    "threads",
+)  # fmt: skip
+_COMMON: Options = {
+    **DATA_OPTIONS,
+    **training_options(_TRAINING, defaults=False),
+    **training_options(["seed"], defaults=True),
+    "out": (
+        Annotated[Path | None, option("Folder for results and report; finished parts in it are not repeated.", OUTPUT)],
         None,
     ),
-    "labels": (Labels, None),
-    "data_dir": (DataDir, None),
-    "subset": (Subset, None),
-    "subset_seed": (SubsetSeed, None),
-    "exclude": (Exclude, None),
-    "classes": (Classes, None),
-    "standardize": (_maybe(str, "safe, paper or none.", DATA, "safe", "paper", "none"), None),
-    "grayscale": (Grayscale, False),
-    "hidden": (Hidden, None),
-    "activation": (_maybe(str, "tanh or relu.", NETWORK, "tanh", "relu"), None),
-    "model": (Model, None),
-    "layers": (Layers, None),
-    "seeds": (_maybe(int, "How many networks, trained together.", NETWORK), None),
-    "seed": (Seed, 0),
-    "epochs": (_maybe(int, "Passes over the data.", NETWORK), None),
-    "lr": (_maybe(float, "Learning rate.", NETWORK), None),
-    "optimizer": (_maybe(str, "sgd or adam.", NETWORK, "sgd", "adam"), None),
-    "momentum": (_maybe(float, "SGD momentum.", NETWORK), None),
-    "batch_size": (BatchSize, None),
-    "device": (Device, None),
-    "threads": (Threads, None),
+    "overwrite": (
+        Annotated[bool, option("Replace results of other options, or of other kinds, in --out.", OUTPUT, "--overwrite")],
+        False,
+    ),
+    "as_json": (AsJson, False),
+    "config": (Config, None),
 }
-
-
-_COMMON["out"] = (_maybe(Path, "Folder for results and report; what is finished in it is not done again.", OUTPUT), None)
-_COMMON["overwrite"] = (
-    Annotated[bool, option("Replace results of other options, or of other kinds, in --out.", OUTPUT, "--overwrite")],
-    False,
-)
-_COMMON["as_json"] = (AsJson, False)
-_COMMON["config"] = (Config, None)
 _OF_ALL = ("data", "preset", "data_dir", "subset", "seed", "device", "threads", "out", "overwrite", "as_json", "config")
-# Where results go and what they are computed with, which say nothing of what they are.
+# Where results go and what they are computed with do not change them.
 _ASIDE = ("out", "config", "threads", "device")
 
 
-def _command(names: tuple[str, ...], options: dict[str, tuple[Any, Any]]) -> Any:
-    """A function with these options, that carries out these experiments and writes one report of them."""
+def _command(names: tuple[str, ...], options: Options) -> Any:
+    """A command with these options, that carries out these experiments and writes one report."""
 
+    @with_options(options)
     @plain_errors
     def command(as_json: bool, overwrite: bool, **given: Any) -> None:
         results: list[Result] = []
@@ -182,7 +148,7 @@ def _command(names: tuple[str, ...], options: dict[str, tuple[Any, Any]]) -> Any
                     if not overwrite:
                         check_same_experiment(results[-1], out)
                     results[-1].save(out, asked=asked)
-                    write_experiments_report(results, out / "report.html", command=shlex.join(["fastent", *sys.argv[1:]]))
+                    write_experiments_report(results, out / "report.html", command=command_line())
                 if not as_json:
                     show(results[-1])
         if as_json:
@@ -191,27 +157,15 @@ def _command(names: tuple[str, ...], options: dict[str, tuple[Any, Any]]) -> Any
         elif out is not None:
             say(f"Report: {out / 'report.html'}")
 
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(name, keyword, default=value, annotation=kind) for name, (kind, value) in options.items()]
-    )
-    command.__annotations__ = {name: kind for name, (kind, _) in options.items()}
     return command
 
 
 def _carry_out(name: str, given: dict[str, Any]) -> "Result":
-    from fastent.io.npy import read_npy
     from fastent.runtime.threads import limit_threads
 
-    options = {key: value for key, value in given.items() if value is not None}
-    if "exclude" in options:
-        options["exclude"] = read_npy(options["exclude"])
-    if "hidden" in options:
-        options["hidden"] = widths(options["hidden"])
-    if "layers" in options:
-        options["layers"] = options["layers"].split(",")
-    for own, (kind, _) in EXPERIMENTS[name].own.items():
-        if kind == "whole" and own in options:
+    options = {key: value for key, value in parsed(given).items() if value is not None}
+    for own, (kind, _, _) in EXPERIMENTS[name].own.items():
+        if kind is list and own in options:
             options[own] = numbers(own, options[own], int)
     function = getattr(experiments, name)
     with limit_threads(options.get("threads")):
@@ -219,9 +173,11 @@ def _carry_out(name: str, given: dict[str, Any]) -> "Result":
     return found
 
 
-def _own_options(name: str) -> dict[str, tuple[Any, Any]]:
-    own = EXPERIMENTS[name].own
-    return {key: (_maybe(str if kind == "whole" else kind, text, THIS), None) for key, (kind, text) in own.items()}
+def _own_options(name: str) -> Options:
+    return {
+        name: (Annotated[(str if kind is list else kind) | None, option(text, THIS, default=default)], None)
+        for name, (kind, text, default) in EXPERIMENTS[name].own.items()
+    }
 
 
 for _name, (_help, _) in EXPERIMENTS.items():
@@ -229,6 +185,6 @@ for _name, (_help, _) in EXPERIMENTS.items():
     app.command(_name, help=_help, epilog=_example)(_command((_name,), _own_options(_name) | _COMMON))
 app.command(
     "all",
-    help="Every experiment, one after the other, and one report.",
+    help="All experiments, one after the other, and one report.",
     epilog="[bold]Example[/bold]\nThe source paper's set-up:\n  fastent experiment all --data mnist --preset paper --out paper",
 )(_command(tuple(EXPERIMENTS), {name: _COMMON[name] for name in _OF_ALL}))

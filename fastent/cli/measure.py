@@ -1,7 +1,5 @@
 """`fastent measure`: parse, call, print."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,10 +7,9 @@ import typer
 
 from fastent.cli.completion import metrics as metric_names
 from fastent.cli.config import Config
-from fastent.cli.options import OUTPUT, STATISTICS, AsJson, plain_errors
-from fastent.cli.output import print_cost, print_json, say, show
-from fastent.errors import FastentError
-from fastent.io.reading import read_json
+from fastent.cli.existing_output import check_free_for_measurement, check_same_measurement
+from fastent.cli.options import OUTPUT, STATISTICS, AsJson, option, plain_errors
+from fastent.cli.output import command_line, print_cost, print_json, say, show
 from fastent.measurement.metrics import METRICS
 from fastent.runtime.threads import working_threads
 
@@ -35,58 +32,48 @@ def measure(
     labels: Annotated[
         str, typer.Argument(help="Labels (n,): .npy, FILE.npz:NAME, FILE.parquet:COLUMN, or a captured folder.", metavar="Y")
     ],
-    k: Annotated[int, typer.Option(help="Neighbours for mixing and dimension.", rich_help_panel=STATISTICS)] = 10,
+    k: Annotated[int, option("Number of nearest neighbours for mixing and intrinsic dimension.", STATISTICS)] = 10,
     metrics: Annotated[
         str,
-        typer.Option(
-            help=f"all, or some of {', '.join(METRICS)}.",
-            rich_help_panel=STATISTICS,
+        option(
+            f"all, or some of {', '.join(METRICS)}, separated by commas.",
+            STATISTICS,
             autocompletion=metric_names,
         ),
     ] = "all",
     queries: Annotated[
         int | None,
-        typer.Option(
-            help="So many rows, drawn at random, meet all rows: every mean comes with an interval.", rich_help_panel=STATISTICS
+        option(
+            "Number of randomly drawn query rows, each compared with all rows; means are then reported with intervals.",
+            STATISTICS,
+            default="all rows",
         ),
     ] = None,
     normalize: Annotated[
         bool,
-        typer.Option(
-            "--normalize",
-            help="Scale rows to unit length first, as for the radii of a run. [dim]\\[default: rows as given][/dim]",
-            rich_help_panel=STATISTICS,
+        option(
+            "Scale rows to unit length first, as for the radii of a run.", STATISTICS, "--normalize", default="rows as given"
         ),
     ] = False,
     temperature: Annotated[
-        str, typer.Option(help="Of the soft nearest neighbour loss: median, optimal or a number.", rich_help_panel=STATISTICS)
+        str, option("Temperature of the soft nearest neighbour loss: median, optimal or a number.", STATISTICS)
     ] = "median",
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn at random.", rich_help_panel=STATISTICS)] = 0,
+    seed: Annotated[int, option("Seed for everything that is drawn at random.", STATISTICS)] = 0,
     memory: Annotated[
-        str | None,
-        typer.Option(help="How much may be used, as 2GiB; what is available unless said.", rich_help_panel=STATISTICS),
+        str | None, option("How much memory to use, e.g. 2GiB.", STATISTICS, default="a share of what is available")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads; all processors unless said.", rich_help_panel=STATISTICS)
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(help="Address of a Dask scheduler whose workers share the work.", rich_help_panel=STATISTICS),
-    ] = None,
+    threads: Annotated[int | None, option("Number of threads.", STATISTICS, default="all processors")] = None,
+    scheduler: Annotated[str | None, option("Address of a Dask scheduler whose workers share the work.", STATISTICS)] = None,
     workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="So many processes of this machine share the work.", rich_help_panel=STATISTICS),
+        int | None, option("Number of processes on this machine that share the work.", STATISTICS, min=1)
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder for summary.json, per_point.parquet and report.html; what is killed goes on from there.",
-            rich_help_panel=OUTPUT,
+        option(
+            "Folder for summary.json, per_point.parquet and report.html; an interrupted measurement resumes from it.", OUTPUT
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace another measurement in --out.", rich_help_panel=OUTPUT)
-    ] = False,
+    overwrite: Annotated[bool, option("Replace another measurement in --out.", OUTPUT, "--overwrite")] = False,
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
@@ -103,7 +90,7 @@ def measure(
     }  # fmt: skip
     with alone_in(None if out is None else output_folder(out)):
         if out is not None and not overwrite:
-            _check_free(out, asked)
+            check_free_for_measurement(out, asked)
         X, y = read_features(features), read_labels(labels)
         with limit_threads(threads), connected(scheduler, workers) as client:
             measured = measure_all(
@@ -122,60 +109,26 @@ def measure(
             )
         if out is not None:
             if not overwrite:
-                _check_same_data(measured, out)
+                check_same_measurement(measured, out)
             _keep(measured, out, asked)
     if as_json:
         print_json(measured.as_json() | {"asked": asked})
         return
     show(measured)
-    print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or _numba_threads())
+    print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or working_threads())
     if out is not None:
         say(f"Report: {out / 'report.html'}")
 
 
-def _check_same_data(measured: "Measurement", out: Path) -> None:
-    """Refuse to replace a measurement of what was under the same path before; what was measured now is kept in its parts."""
-    found = out / "summary.json"
-    there = read_json(found, "choose another folder, or --overwrite").get("fingerprint") if found.exists() else None
-    if there not in (None, measured.fingerprint):
-        raise FastentError(
-            f"{str(out)!r} holds a measurement of other data (fingerprint {there}, not {measured.fingerprint}): choose another "
-            "folder, or --overwrite"
-        )
-
-
 def _keep(measured: "Measurement", out: Path, asked: dict[str, Any]) -> None:
-    """Write the files and the report, and clear what an interruption would have gone on from."""
+    """Write the files and the report, and clear the parts from which an interrupted measurement would resume."""
     from fastent.io.result_cache import ResultCache
     from fastent.measurement.plan import CHECKPOINT
     from fastent.report.measurement import write_measurement_report
 
     measured.save(out, asked=asked)
-    command = shlex.join(["fastent", *sys.argv[1:]])
-    write_measurement_report(measured, out / "report.html", name=Path(asked["X"]).name, command=command)
+    write_measurement_report(measured, out / "report.html", name=Path(asked["X"]).name, command=command_line())
     ResultCache(out, name=CHECKPOINT).clear()
-
-
-def _check_free(out: Path, asked: dict[str, Any]) -> None:
-    """Refuse a folder with other results than those of the same command."""
-    found = out / "summary.json"
-    if not found.exists() and not (out / "report.html").exists():
-        return
-    try:
-        there = read_json(found, "choose another folder, or --overwrite")["asked"]
-        other = [name for name, value in asked.items() if there[name] != value]
-    except (OSError, ValueError, LookupError, TypeError):  # FastentError is a ValueError
-        raise FastentError(f"{str(out)!r} holds other results: choose another folder, or --overwrite") from None
-    if other:
-        raise FastentError(
-            f"{str(out)!r} holds a measurement with {other[0]}={there[other[0]]!r}, not {asked[other[0]]!r}: "
-            "choose another folder, or --overwrite"
-        )
-
-
-def _numba_threads() -> int:
-
-    return working_threads()
 
 
 def _temperature(text: str) -> Any:

@@ -1,11 +1,18 @@
-"""What the commands have in common: options, how errors end, and how texts become options' values."""
+"""What the commands have in common: options, how errors end, and how texts become options' values.
+
+Options of training are made from the specification in `fastent.training.options`, so that each default and description stands
+once. An option is a name with its annotation and its default, as Typer reads them from a signature.
+"""
 
 import functools
+import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import Field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -15,16 +22,14 @@ from fastent.cli.output import say
 from fastent.data.presets import default_epochs
 from fastent.errors import FastentError
 from fastent.runtime.interrupts import interrupts
-from fastent.training.options import DEFAULTS
+from fastent.training.options import DEFAULTS, InMemoryOptions, StreamedOptions
 
 __all__ = [
-    "DATA", "NETWORK", "OUTPUT", "STATISTICS", "Activation", "AsJson", "BatchSize", "BurnIn", "Classes", "DataDir",
-    "DataSource", "Device", "Dtype", "Epochs", "Exclude", "Grayscale", "Hidden", "InitScale", "Labels", "Layers",
-    "LearningRate", "MinRise", "Model", "Momentum", "Optimizer", "Out", "Overwrite", "Preset",
-    "RecordEvery", "RecordPoints", "RunQueries", "Seed", "Seeds",
-    "Standardize", "Stream", "Subset", "SubsetSeed", "Test", "TestEvery", "TestLabels", "Threads", "numbers", "option",
-    "plain_errors", "widths",
+    "DATA", "DATA_OPTIONS", "NETWORK", "OUTPUT", "STATISTICS", "AsJson", "Device", "Options", "Out", "Overwrite", "Threads",
+    "numbers", "option", "parsed", "plain_errors", "training_options", "with_options",
 ]  # fmt: skip
+
+Options = dict[str, tuple[Any, Any]]
 
 DATA, NETWORK, STATISTICS, OUTPUT = "Data", "Networks and training", "What is measured, and how", "Output"
 
@@ -41,112 +46,108 @@ def option(text: str, panel: str, *flags: str, values: Sequence[str] = (), defau
     return typer.Option(*flags, help=text, rich_help_panel=panel, **more)
 
 
-DataSource = Annotated[
-    str,
-    option(
-        "digits, mnist, fashion-mnist, kmnist, cifar10; an .npz (x_train, y_train\\[, x_test, y_test]) or .npy; or a folder of "
-        "shards, .zarr, .parquet or .safetensors, which are streamed from disk. Without a test set, a quarter of the rows is "
-        "held out as one, unless the data are streamed.",
-        DATA,
-        autocompletion=data_sets,
+def _maybe(kind: Any, *declared: Any, **more: Any) -> tuple[Any, None]:
+    return Annotated[kind | None, option(*declared, **more)], None
+
+
+# Of `fe.load_data`, but for those that experiments do without.
+DATA_OPTIONS: Options = {
+    "data": (
+        Annotated[
+            str,
+            option(
+                "digits, mnist, fashion-mnist, kmnist, cifar10; an .npz (x_train, y_train\\[, x_test, y_test]) or .npy; or a "
+                "folder of shards, .zarr, .parquet or .safetensors, which are streamed from disk. If the data contain no test "
+                "set, a quarter of the rows is held out as one, except for streamed data.",
+                DATA,
+                autocompletion=data_sets,
+            ),
+        ],
+        "digits",
     ),
-]
-Labels = Annotated[str | None, option("Label file (.npy), if --data contains no labels.", DATA)]
-Stream = Annotated[
-    bool,
-    option(
-        "Stream --data from disk instead of loading it. --record-every does so too, and so does --data that does not fit in "
-        "memory.",
-        DATA,
-        "--stream",
-    ),
-]
-Test = Annotated[str | None, option("Test set for streamed data, in any form that --data takes.", DATA)]
-TestLabels = Annotated[str | None, option("Labels of the streamed test set (.npy).", DATA)]
-DataDir = Annotated[str | None, option("Where named data sets lie (or FASTENT_DATA).", DATA)]
-Subset = Annotated[int | None, option("The first so many training points only.", DATA)]
-SubsetSeed = Annotated[int | None, option("Draw the subset at random, with this seed.", DATA)]
-Exclude = Annotated[str | None, option("Row numbers to leave out, as .npy.", DATA, metavar="FILE")]
-Classes = Annotated[
-    str | None,
-    option(
+    "labels": _maybe(str, "Label file (.npy), if --data contains no labels.", DATA),
+    "data_dir": _maybe(str, "Folder of the data sets known by name.", DATA, default="$FASTENT_DATA"),
+    "subset": _maybe(int, "Number of training points to use.", DATA, default="all"),
+    "subset_seed": _maybe(int, "Seed for drawing the subset at random.", DATA, default="the first points"),
+    "exclude": _maybe(str, "Row numbers to leave out (.npy).", DATA, metavar="FILE"),
+    "classes": _maybe(
+        str,
         "all (every label is a class) or parity (even against odd labels).",
         DATA,
         values=("parity", "all"),
         default="all; parity for data sets known by name",
     ),
-]
-Preset = Annotated[
-    str | None,
-    option("paper: the source paper's first 8192 points, classes by parity, and 20 tanh units.", DATA, values=("paper",)),
-]
-Standardize = Annotated[str, option("safe, paper or none.", DATA, values=("safe", "paper", "none"))]
-Grayscale = Annotated[bool, option("Sum the three standardised colour channels.", DATA, "--grayscale")]
+    "standardize": (
+        Annotated[str, option("How features are standardised: safe, paper or none.", DATA, values=("safe", "paper", "none"))],
+        "safe",
+    ),
+    "grayscale": (Annotated[bool, option("Sum the three standardised colour channels.", DATA, "--grayscale")], False),
+    "preset": _maybe(
+        str, "paper: the source paper's first 8192 points, classes by parity, and 20 tanh units.", DATA, values=("paper",)
+    ),
+}
 
-Hidden = Annotated[
-    str | None,
-    option("Units of each hidden layer, e.g. 512,128.", NETWORK, default=",".join(map(str, DEFAULTS.hidden))),
-]
-Activation = Annotated[str, option("tanh or relu.", NETWORK, values=("tanh", "relu"))]
-InitScale = Annotated[float, option("What the initial weights are multiplied with.", NETWORK)]
+_FIELDS: dict[str, Field[Any]] = {each.name: each for each in (*fields(StreamedOptions), *fields(InMemoryOptions))}
+_ONLY_STREAMED = {each.name for each in fields(StreamedOptions)} - {each.name for each in fields(InMemoryOptions)}
+_UNSET = {
+    "hidden": ",".join(map(str, DEFAULTS.hidden)),
+    "epochs": f"{default_epochs(None)}; {default_epochs('digits')} for digits",
+}
 
 
 def _model(said: str | None) -> str | None:
-    """None for the fully connected network that is trained unless something else is said."""
+    """None for the fully connected network, which has no other name in a configuration."""
     return None if said == "mlp" else said
 
 
-Model = Annotated[
-    str | None,
-    option(
-        "mlp, cnn, or package.module:factory of a torch module of your own.",
-        NETWORK,
-        values=("mlp", "cnn"),
-        default="mlp",
-        callback=_model,
-    ),
-]
-Layers = Annotated[str | None, option("Of the model: names of the layers to record, with commas.", NETWORK)]
-Seeds = Annotated[int, option("How many networks to train, all together.", NETWORK)]
-Seed = Annotated[int, option("The first network's seed.", NETWORK)]
-Epochs = Annotated[
-    int | None,
-    option("Passes over the data.", NETWORK, default=f"{default_epochs(None)}; {default_epochs('digits')} for digits"),
-]
-LearningRate = Annotated[float, option("Learning rate.", NETWORK)]
-Optimizer = Annotated[str, option("sgd or adam; for streamed data also package.module:Class.", NETWORK, values=("sgd", "adam"))]
-Momentum = Annotated[float, option("SGD momentum.", NETWORK)]
-BatchSize = Annotated[int | None, option("Points for an update.", NETWORK, default="all points")]
-RecordEvery = Annotated[
-    float | None,
-    option(
-        "Streamed data: epochs between records; with --batch-size also a fraction, e.g. 0.25. "
-        "[default: 1, and more often within the first]",
-        NETWORK,
-    ),
-]
-RecordPoints = Annotated[
-    int | None,
-    option("Streamed data: how many randomly drawn points to record; 0 for all.", NETWORK, default="50000"),
-]
-RunQueries = Annotated[
-    int | None,
-    option(
-        "Streamed data: how many of the recorded points to use as queries for neighbour mixing; 0 for no mixing.",
-        NETWORK,
-        default="5000",
-    ),
-]
-TestEvery = Annotated[int, option("Epochs between test errors.", NETWORK)]
-BurnIn = Annotated[float, option("Parameter updates at the start in which no turn counts as an inversion.", STATISTICS)]
-MinRise = Annotated[
-    float, option("Least fall before and rise after an inversion, as a share of the radius's range.", STATISTICS)
-]
-Dtype = Annotated[str, option("float32 or float64.", NETWORK, values=("float32", "float64"))]
-Device = Annotated[str | None, option("cpu, cuda, cuda:1, ...", NETWORK, values=("cpu", "cuda"))]
-Threads = Annotated[int | None, option("Number of threads. [default: all processors; 1 for small problems]", NETWORK)]
+def training_options(names: Iterable[str], *, defaults: bool, remarks: Mapping[str, str] = MappingProxyType({})) -> Options:
+    """Options of the training specification, with its defaults, or with None and none of them in the help.
 
-Out = Annotated[Path | None, option("Folder for the results; what was interrupted in it is continued.", OUTPUT)]
+    `remarks` are what the command line has to add to the descriptions.
+    """
+    return {name: _training_option(_FIELDS[name], defaults, remarks.get(name, "")) for name in names}
+
+
+def _training_option(each: Field[Any], defaults: bool, remark: str) -> tuple[Any, Any]:
+    about, name = each.metadata, each.name
+    text, values = about["help"], about["values"]
+    if values and values[0] not in text:
+        text = f"{text[:-1]}: {' or '.join(values)}."
+    if remark:
+        text = f"{text[:-1]}; {remark}."
+    if name in _ONLY_STREAMED:
+        text = f"Streamed data: {text[0].lower()}{text[1:]}"
+    numeric = each.type in (int, float, int | None, float | None)
+    kind: Any = each.type if numeric else str
+    default = each.default if defaults and (numeric or isinstance(each.default, str)) else None
+    unset = (_UNSET.get(name) or about["unset"]) if defaults or about["unset"] else ""
+    return Annotated[
+        kind if default is not None else kind | None,
+        option(
+            text,
+            STATISTICS if name in ("burn_in", "min_rise") else NETWORK,
+            values=values,
+            default=unset if default is None else "",
+            callback=_model if name == "model" else None,
+        ),
+    ], default
+
+
+def with_options(options: Options) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command a signature of these options, for Typer."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter(name, keyword, default=value, annotation=kind) for name, (kind, value) in options.items()]
+
+    def declare(command: Callable[..., None]) -> Callable[..., None]:
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {name: kind for name, (kind, _) in options.items()}
+        return command
+
+    return declare
+
+
+Device, Threads = (training_options([name], defaults=True)[name][0] for name in ("device", "threads"))
+Out = Annotated[Path | None, option("Folder for the results; an interrupted run resumes from it.", OUTPUT)]
 Overwrite = Annotated[bool, option("Replace another run in --out.", OUTPUT, "--overwrite")]
 AsJson = Annotated[bool, option("Print the result as JSON, and nothing else, on stdout.", OUTPUT, "--json")]
 
@@ -176,10 +177,10 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             out = options.get("out")
             kept = out is not None and Path(out).is_dir() and any(Path(out).iterdir())
-            say("fastent: interrupted" + f"; the same command goes on from what {out} keeps" * kept, error=True)
+            say("fastent: interrupted" + f"; the same command resumes from what {out} keeps" * kept, error=True)
             interrupts.said = True
             raise typer.Exit(130) from None
-        except BrokenPipeError:  # whoever read the output has seen enough
+        except BrokenPipeError:  # the reader of stdout closed it, e.g. head
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except OSError as error:
@@ -190,8 +191,14 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
     return run_command
 
 
-def widths(text: str | None) -> tuple[int, ...]:
-    return DEFAULTS.hidden if text is None else numbers("hidden", text, int)
+def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of data and training, of which some are texts or name files, as functions take them."""
+    from fastent.io.npy import read_npy
+
+    readers: dict[str, Callable[[str], Any]] = {
+        "hidden": lambda text: numbers("hidden", text, int), "layers": lambda text: text.split(","), "exclude": read_npy,
+    }  # fmt: skip
+    return {name: readers[name](value) if value is not None and name in readers else value for name, value in given.items()}
 
 
 def numbers(name: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from rich.table import Table
 from fastent.printable import printable
 from fastent.runtime.terminal import cell, shown, text_table
 
-__all__ = ["fitting_table", "print_cost", "print_json", "readable_seconds", "say", "show"]
+__all__ = ["command_line", "fitting_table", "print_cost", "print_json", "readable_seconds", "say", "show"]
 
 # Where no terminal says how wide it is, as in a pipe.
 _PIPED = 120
@@ -37,6 +38,11 @@ def print_json(value: Any) -> None:
     from fastent.runtime.plain import as_plain
 
     print(json.dumps(as_plain(value), indent=2, allow_nan=False))
+
+
+def command_line() -> str:
+    """The command as it was typed, for reports."""
+    return shlex.join(["fastent", *sys.argv[1:]])
 
 
 def print_cost(seconds: float, what: str, threads: int) -> None:

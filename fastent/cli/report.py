@@ -1,14 +1,12 @@
 """`fastent report`: parse, call, print."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastent.cli.options import OUTPUT, plain_errors
-from fastent.cli.output import say
+from fastent.cli.options import OUTPUT, option, plain_errors
+from fastent.cli.output import command_line, say
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
@@ -24,38 +22,37 @@ def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            help="A folder that fastent run wrote; or several, of fastent run or of fastent measure.", metavar="DIR..."
+            help="A folder written by fastent run; or several folders, written by fastent run or fastent measure.",
+            metavar="DIR...",
         ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="The file to write: DIR/report.html, or comparison.html of several, unless said.", rich_help_panel=OUTPUT
-        ),
+        option("The file to write.", OUTPUT, default="DIR/report.html; comparison.html for several folders"),
     ] = None,
 ) -> None:
-    """Write the report of a stored run anew, or one page that compares several runs or measurements."""
+    """Write the report of a stored run again, or one page that compares several runs or measurements."""
     if out is not None and not out.parent.is_dir():
         raise FastentError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}; make it, or name another file")
     if len(folders) > 1:
         from fastent.report.comparison import write_comparison
 
         place = out or _COMPARISON
-        write_comparison(folders, place, command=shlex.join(["fastent", *sys.argv[1:]]))
+        write_comparison(folders, place, command=command_line())
     else:
         place = out or folders[0] / "report.html"
-        _write_anew(folders[0], place)
+        _write_again(folders[0], place)
     say(place)
 
 
-def _write_anew(folder: Path, place: Path) -> None:
-    from fastent.report.html import write_report
+def _write_again(folder: Path, place: Path) -> None:
+    from fastent.report.run import write_report
     from fastent.training.run import RECORDS_FILE, load_run
 
     if (folder / "per_point.parquet").is_file() and not (folder / RECORDS_FILE).is_file():
         there = str(folder / "report.html")
         raise FastentError(
-            f"{str(folder)!r} holds a measurement, whose report is {there!r}: name another one to compare it with"
+            f"{str(folder)!r} holds a measurement, whose report is {there!r}: name a second one to compare it with"
         )
     stored = load_run(folder)
     try:

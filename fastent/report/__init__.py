@@ -1,1 +1,20 @@
-"""One self-contained HTML page that shows a run: what happened, when, and which training points are stragglers."""
+"""Reports: each one HTML page that needs nothing else, no network and no other file.
+
+    Run          --> run.py           run_words (sentences)  run_tables (a row a class)  run_curves (figures, thinned)
+       |                              stragglers (which to show)  points (scores, neighbours)  pictures (one image)
+    Measurement  --> measurement.py
+    Result       --> experiments.py
+       |
+    folders      --> comparison.py --> compared_runs.py
+                         |         --> compared_measurements.py
+                  stored_measurement.py: what `fastent measure` kept of a measurement
+                                          |
+                        a `Page`: title, headline, facts, notices, configuration, command
+                        figures: lists of numbers for the scripts;  values for the template
+                                          |
+                                          v
+              page.py: write_page --> page.html.j2 + NAME.html.j2 (sections) + macros.html.j2 (tables, figures, choices)
+                                      report.css, page.js, NAME.js, plotly
+
+Text of the user's is escaped and shortened in one place, `page.py`, and so are numbers and options written.
+"""

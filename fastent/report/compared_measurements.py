@@ -1,6 +1,5 @@
-"""Measurements side by side: layers, epochs, networks."""
+"""The report that compares measurements: of layers, epochs, networks."""
 
-import json
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -9,18 +8,24 @@ from typing import Any, NamedTuple
 
 from fastent.measurement.metrics import MEANINGS, METRICS
 from fastent.measurement.result import readable, readable_interval
-from fastent.report.page import write_page
-from fastent.report.stored import Stored
-from fastent.report.words import NOTHING, Headline, count, percent
+from fastent.report.page import Headline, Page, option_rows, percent, write_page
+from fastent.report.stored_measurement import Stored
+from fastent.runtime.formatting import NOTHING, count, rounded
 from fastent.statistics.intervals import Estimate
 
 __all__ = ["write_compared_measurements"]
 
-# How lines are drawn that are what chance would give.
+# How the lines of what chance would give are drawn.
 _CHANCE = {"mixing/chance": "dotted", "mixing/balanced_chance": "dashed"}
-# Of the small lines in the table, in CSS pixels.
+# Names of lines where the statistic's own would be ambiguous.
+_NAMES = {
+    "margins/relative": "relative margin",
+    "silhouette/exact": "silhouette (exact)",
+    "silhouette/simplified": "silhouette (simplified)",
+}
+# Size of the small lines in the table, in CSS pixels.
 _WIDTH, _HEIGHT, _AIR = 96, 26, 4
-# Statistics that every measurement is asked for in the same way are comparable; where these differ that is said.
+# Statistics depend on these, so that measurements in which they differ are not all comparable.
 _SAME = ("points", "queries", "k", "normalize")
 
 
@@ -40,9 +45,9 @@ _PANELS = (
         "share of all",
     ),
     Panel("Is the nearest neighbour of another class?", ("margins/n3", "mixing/error", "complexity/n1"), "share of the points"),
-    Panel("How wide are the margins?", ("margins/relative", "silhouette/exact", "silhouette/simplified"), "mean, -1 to 1"),
+    Panel("Margins and silhouettes", ("margins/relative", "silhouette/exact", "silhouette/simplified"), "mean, -1 to 1"),
     Panel("How tangled are all pairs?", ("soft_nearest_neighbor/loss",), "soft nearest neighbour loss"),
-    Panel("Have the classes collapsed?", ("geometry/nc1", "geometry/cdnv"), "0 collapsed", True),
+    Panel("Have the classes collapsed?", ("geometry/nc1", "geometry/cdnv"), "NC1, CDNV (0 = collapsed)", True),
     Panel("How many directions are there?", ("dimension/twonn", "dimension/mle", "dimension/gride"), "intrinsic dimension"),
 )  # fmt: skip
 
@@ -62,17 +67,20 @@ def write_compared_measurements(
     write_page(
         path,
         "compared_measurements.html.j2",
+        Page(
+            title=f"{len(names)} measurements compared",
+            kicker=f"fastent report \u00b7 {len(names)} measurements",
+            headline=_headline(measurements, names),
+            configuration=_config(measurements, names),
+            command=command,
+            facts=_description(measurements),
+            notices=_differences(measurements),
+        ),
         {"names": list(names), "panels": panels},
         ("compared_measurements.js",),
-        headline=_headline(measurements, names),
-        description=_description(measurements),
         names=names,
         panels=panels,
-        differences=_differences(measurements),
         groups=_groups(measurements),
-        done="What was measured",
-        config=_config(measurements, names),
-        command=command,
     )
 
 
@@ -86,9 +94,9 @@ def _headline(measurements: Sequence[Stored], names: Sequence[str]) -> Headline:
         least, most = min(known), max(known)
         title = f"{said(first)} {subject} in {start}, {said(last)} in {end}."
         if _monotone([value for value, _ in known]):
-            return Headline(title, ())
-        return Headline(title, (f"Least in {least[1]} ({said(least[0])}), most in {most[1]} ({said(most[0])}).",))
-    return Headline(f"{len(names)} measurements, side by side.", ())
+            return Headline(title)
+        return Headline(title, (f"Smallest in {least[1]} ({said(least[0])}), largest in {most[1]} ({said(most[0])}).",))
+    return Headline(f"{len(names)} measurements, compared.")
 
 
 def _monotone(values: Sequence[float]) -> bool:
@@ -107,7 +115,7 @@ def _description(measurements: Sequence[Stored]) -> list[str]:
 
 
 def _differences(measurements: Sequence[Stored]) -> list[str]:
-    """In what the measurements differ, other than what was measured."""
+    """A notice of what the measurements differ in, other than in what was measured."""
     said = []
     for name in _SAME:
         values = [each.how.get(name) for each in measurements]
@@ -115,7 +123,8 @@ def _differences(measurements: Sequence[Stored]) -> list[str]:
             said.append(f"{name}: {'; '.join(count(value) if type(value) is int else str(value) for value in values)}")
     if len({tuple(each.how["classes"]) for each in measurements}) > 1:
         said.append("the classes are not the same")
-    return said
+    differ = " ".join(f"{each[0].upper()}{each[1:]}." for each in said)
+    return [f"The measurements differ in settings that some statistics depend on. {differ}"] if said else []
 
 
 def _panel(panel: Panel, measurements: Sequence[Stored]) -> dict[str, Any] | None:
@@ -124,18 +133,17 @@ def _panel(panel: Panel, measurements: Sequence[Stored]) -> dict[str, Any] | Non
         found = [each.statistics.get(statistic) for each in measurements]
         if sum(each is not None and math.isfinite(each.value) for each in found) < 2:
             continue
-        line: dict[str, Any] = {"name": statistic.split("/")[1].replace("_", " "), "chance": _CHANCE.get(statistic)}
+        line: dict[str, Any] = {
+            "name": _NAMES.get(statistic, statistic.split("/")[1].replace("_", " ")),
+            "chance": _CHANCE.get(statistic),
+        }
         for key in ("value", "low", "high"):
-            line[key] = [_number(None if each is None else getattr(each, key)) for each in found]
+            line[key] = rounded((None if each is None else getattr(each, key) for each in found), ".6g")
         lines.append(line)
     if not lines or all(line["chance"] for line in lines):
         return None
     positive = all(value is None or value > 0 for line in lines for value in line["value"])
     return {"title": panel.title, "axis": panel.axis, "log": panel.logarithmic and positive, "lines": lines}
-
-
-def _number(value: float | None) -> float | None:
-    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
 
 
 def _groups(measurements: Sequence[Stored]) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -162,7 +170,7 @@ def _cell(found: Estimate | None) -> tuple[str, str]:
 
 
 def _line(values: Sequence[float]) -> dict[str, Any]:
-    """Points of a small line over the measurements, in CSS pixels; what is not known is left out."""
+    """Points of a small line over the measurements, in CSS pixels; unknown values are left out."""
     known = [value for value in values if math.isfinite(value)]
     low, span = min(known, default=0.0), (max(known, default=0.0) - min(known, default=0.0)) or 1.0
     step = (_WIDTH - 2 * _AIR) / max(len(values) - 1, 1)
@@ -175,11 +183,11 @@ def _line(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _config(measurements: Sequence[Stored], names: Sequence[str]) -> list[tuple[str, str]]:
-    """For each measurement what it was asked for, as it was stored."""
+    """For each measurement the options that were stored with it."""
     rows = []
     for name, each in zip(names, measurements, strict=True):
         asked = each.how.get("asked") or {}
-        said = [f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in asked.items()]
+        said = [f"{key} {value}" for key, value in option_rows(asked)]
         n = f"{count(each.how['points'])} points, {count(each.how['features'])} features, {count(each.how['queries'])} queries"
         mark = [f"fingerprint {each.how['fingerprint']}"] if each.how.get("fingerprint") else []
         rows.append((name, "; ".join([n, *said, *mark, *each.how.get("notes", ())])))

@@ -1,4 +1,4 @@
-"""Runs side by side: their radii, the training errors at which their classes turn, the stragglers they share."""
+"""The report that compares runs: radii, training errors at which the classes turn, and shared stragglers."""
 
 import os
 from collections.abc import Sequence
@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from fastent.report.curves import NUMBERS, figure_data
-from fastent.report.page import write_page
-from fastent.report.tables import HEADINGS, class_rows, config_rows
-from fastent.report.words import NOTHING, Headline, count, percent
+from fastent.report.page import Headline, Page, option_rows, percent, write_page
+from fastent.report.run_curves import NUMBERS, figure_data
+from fastent.report.run_tables import HEADINGS, class_rows
+from fastent.runtime.formatting import NOTHING, count
+from fastent.runtime.tables import Table
 from fastent.training.run import Run
 
 __all__ = ["Shared", "shared_stragglers", "write_compared_runs"]
@@ -43,12 +44,21 @@ def write_compared_runs(
     """Write one page of two or more runs, in their order; see `write_comparison`."""
     classes = list(dict.fromkeys(name for run in runs for name in run.class_names))
     common, different = _configs(runs)
+    unfinished = [name for name, run in zip(names, runs, strict=True) if not run.complete]
     write_page(
         path,
         "compared_runs.html.j2",
+        Page(
+            title=f"{len(names)} runs compared",
+            kicker=f"fastent report \u00b7 {len(names)} runs",
+            headline=_headline(runs, names),
+            configuration=common,
+            command=command,
+            notices=[f"Interrupted before the last epoch: {', '.join(unfinished)}."] if unfinished else [],
+            configured="Configuration shared by all runs",
+        ),
         {"names": list(names), "classes": classes, "runs": [_figures(run, classes, len(runs)) for run in runs]},
         ("curves.js", "compared_runs.js"),
-        headline=_headline(runs, names),
         names=names,
         seeds=max(run.n_seeds for run in runs),
         classes=classes,
@@ -56,11 +66,7 @@ def write_compared_runs(
         rows=_rows(runs, names, classes),
         shared=_overlaps(runs) if len({_points_of(run) for run in runs}) == 1 else None,
         stragglers=[len(run.consensus_stragglers()) for run in runs],
-        different=different,
-        unfinished=[name for name, run in zip(names, runs, strict=True) if not run.complete],
-        done="What all of them have in common",
-        config=common,
-        command=command,
+        different=Table(("Option", *names), different),
     )
 
 
@@ -99,7 +105,7 @@ def _headline(runs: Sequence[Run], names: Sequence[str]) -> Headline:
             without.append(name)
     none = (f"No class has an inversion in at least half of the seeds of {', '.join(without)}.",) if without else ()
     if not said:
-        return Headline(f"No class turns in at least half of the seeds in any of the {len(runs)} runs.", ())
+        return Headline(f"No class turns in at least half of the seeds in any of the {len(runs)} runs.")
     if len(said) <= 3:
         where = [f"{percent(error)} in {name}" for error, name in said]
         return Headline(f"Classes turn at a training error of {', at '.join(where)}.", none)
@@ -143,10 +149,10 @@ def _overlaps(runs: Sequence[Run]) -> list[list[str]]:
     return cells
 
 
-def _configs(runs: Sequence[Run]) -> tuple[list[tuple[str, str]], list[tuple[str, list[str]]]]:
+def _configs(runs: Sequence[Run]) -> tuple[list[tuple[str, str]], list[tuple[str, ...]]]:
     """Options that all runs share, and those in which they differ with the value of each."""
-    each = [dict(config_rows(run)) for run in runs]
-    options = list(dict.fromkeys(name for rows in each for name in rows))
+    each = [dict(option_rows(run.config)) for run in runs]
+    options = list(dict.fromkeys(name for rows in each for name in rows if name != "command"))
     values = {name: [rows.get(name, NOTHING) for rows in each] for name in options}
     common = [(name, of[0]) for name, of in values.items() if len(set(of)) == 1]
-    return common, [(name, of) for name, of in values.items() if len(set(of)) > 1]
+    return common, [(name, *of) for name, of in values.items() if len(set(of)) > 1]

@@ -1,4 +1,4 @@
-"""Runs, or measurements, side by side on one page."""
+"""Runs, or measurements, compared on one page."""
 
 import os
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from fastent.errors import FastentError
 from fastent.report.compared_measurements import write_compared_measurements
 from fastent.report.compared_runs import write_compared_runs
-from fastent.report.stored import Stored, load_measurement
+from fastent.report.stored_measurement import Stored, load_measurement
 from fastent.training.run import RECORDS_FILE, Run, load_run
 
 __all__ = ["distinct_names", "load_all", "write_comparison"]
@@ -25,7 +25,7 @@ def write_comparison(
     path : path
         The file to write, whole or not at all; its folder must exist.
     command : str, optional
-        The command line that makes the page again.
+        The command line that reproduces the page.
 
     Raises
     ------

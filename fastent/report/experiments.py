@@ -5,15 +5,11 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from fastent.experiments.result import Result
-from fastent.report.page import write_page
-from fastent.report.words import count
+from fastent.experiments.result import HOLDS, Result
+from fastent.report.page import Headline, Page, value_text, write_page
 
 __all__ = ["write_experiments_report"]
-
-_HOLDS = {"yes": "Holds", "no": "Does not hold", "undecided": "Undecided"}
 
 
 def write_experiments_report(results: Sequence[Result], path: str | os.PathLike[str], *, command: str | None = None) -> None:
@@ -26,35 +22,38 @@ def write_experiments_report(results: Sequence[Result], path: str | os.PathLike[
     path : path
         The file to write, whole or not at all; its folder must exist.
     command : str, optional
-        The command line that makes them again.
+        The command line that reproduces them.
     """
+    data = results[0].config["data"]
     write_page(
         path,
         "experiments.html.j2",
-        data=str(results[0].config["data"]),
-        headline=_headline(results),
+        Page(
+            title=f"{data}: the claims, tested",
+            kicker=f"fastent experiment \u00b7 {data}",
+            headline=Headline(_headline(results)),
+            configuration=_config(results),
+            command=command,
+        ),
         experiments=[
             {
                 "name": result.name,
                 "title": result.title,
                 "claim": result.claim,
                 "holds": result.verdict.holds,
-                "verdict": _HOLDS[result.verdict.holds],
+                "verdict": HOLDS[result.verdict.holds],
                 "sentence": result.verdict.sentence,
                 "picture": _picture(result),
                 "table": result.table(),
             }
             for result in results
         ],
-        command=command,
-        done="What was done",
-        config=_config(results),
     )
 
 
 def _headline(results: Sequence[Result]) -> str:
     if len(results) == 1:
-        return f"{results[0].claim.rstrip('.')}: {_HOLDS[results[0].verdict.holds].lower()}."
+        return f"{results[0].claim.rstrip('.')}: {HOLDS[results[0].verdict.holds].lower()}."
     held = sum(result.verdict.holds == "yes" for result in results)
     undecided = sum(result.verdict.holds == "undecided" for result in results)
     rest = f", {undecided} {'is' if undecided == 1 else 'are'} undecided" if undecided else ""
@@ -62,7 +61,7 @@ def _headline(results: Sequence[Result]) -> str:
 
 
 def _config(results: Sequence[Result]) -> list[tuple[str, str]]:
-    """Every option; where experiments differ in one, or do not all have it, each value with the experiments it is of."""
+    """Every option; where experiments differ in one, or do not all have it, each value with the names of its experiments."""
     listed = []
     for name in dict.fromkeys(name for result in results for name in result.config):
         if name == "source":
@@ -72,7 +71,7 @@ def _config(results: Sequence[Result]) -> list[tuple[str, str]]:
             value = result.config.get(name)
             if value is None or value is False or value == []:  # 0 is a value
                 continue
-            holders.setdefault(_said(value), []).append(result.name)
+            holders.setdefault(value_text(value), []).append(result.name)
         same = len(holders) == 1 and len(next(iter(holders.values()))) == len(results)
         said = [value if same else f"{value} ({', '.join(names)})" for value, names in holders.items()]
         if said:
@@ -85,9 +84,3 @@ def _picture(result: Result) -> str:
         path = Path(folder) / "picture.svg"
         result.save_picture(path)
         return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value[:12])) + (f" and {count(len(value) - 12)} more" if len(value) > 12 else "")
-    return str(value)

@@ -1,6 +1,5 @@
 """The report of a measurement: in words, in tables, and the numbers behind its figures."""
 
-import json
 import math
 import os
 import platform
@@ -13,15 +12,16 @@ from numpy.typing import NDArray
 from fastent.arrays.validation import which_rows
 from fastent.measurement.metrics import MEANINGS, METRICS
 from fastent.measurement.result import Measurement, readable, readable_interval
-from fastent.report.page import write_page
-from fastent.report.words import NOTHING, Headline, count, percent
+from fastent.report.page import Headline, Page, option_rows, percent, write_page
+from fastent.runtime.formatting import NOTHING, count, rounded
+from fastent.runtime.tables import Table
 from fastent.statistics.intervals import sample_mean
 
 __all__ = ["write_measurement_report"]
 
 # As many classes as a table and a figure can hold; of more, the most tangled.
 _CLASSES = 40
-_BLAMED = 24
+_SMALLEST_MARGINS = 24
 _BINS = 80
 
 
@@ -38,33 +38,35 @@ def write_measurement_report(
     name : str
         What was measured.
     command : str, optional
-        The command line that makes it again.
+        The command line that reproduces it.
     """
     places, counts = _places(measured, measured.queries), _counts(measured)
     order = _most_tangled(measured, places)
     write_page(
         path,
         "measurement.html.j2",
+        Page(
+            title=f"{name}: how tangled the classes are",
+            kicker=f"fastent measure \u00b7 {name}",
+            headline=_headline(measured, places, counts),
+            configuration=_config(measured),
+            command=command,
+            facts=_description(measured),
+            notices=[f"{note[0].upper()}{note[1:]}." for note in measured.notes],
+        ),
         _figure_data(measured, places, counts, order),
         ("measurement.js",),
-        name=name,
-        headline=_headline(measured, places, counts),
-        description=_description(measured),
         groups=_groups(measured),
-        classes=_class_rows(measured, places, counts, order),
+        classes=_class_table(measured, places, counts, order),
         n_classes=len(measured.classes),
         ranked=any(part is not None for part in (measured.margins, measured.mixing, measured.silhouette)),
-        blamed=_blamed(measured),
-        notes=measured.notes,
+        smallest_margins=_smallest_margins(measured),
         matrix=measured.mixing is not None and measured.mixing.matrix is not None,
         purity=measured.mixing is not None,
         margins=measured.margins is not None,
         dimensions=_dimensions(measured),
         collapse=_collapse(measured),
         k=measured.k,
-        done="What was measured",
-        config=_config(measured),
-        command=command,
     )
 
 
@@ -87,11 +89,11 @@ def _headline(measured: Measurement, places: list[NDArray[np.int64]], counts: ND
             sentences.append(f"Class {name} is the most tangled: {found}.")
         return Headline(title, tuple(sentences))
     if sentences:
-        return Headline(sentences[0], ())
+        return Headline(sentences[0])
     if measured.silhouette is not None:
-        return Headline(f"The mean silhouette is {measured.silhouette.intervals['exact'].value:.3f}.", ())
+        return Headline(f"The mean silhouette is {measured.silhouette.intervals['exact'].value:.3f}.")
     first = next(iter(measured.summary().items()))
-    return Headline(f"{METRICS[first[0].split('/')[0]].title}: {MEANINGS[first[0]]} {readable(first[1])}.", ())
+    return Headline(f"{METRICS[first[0].split('/')[0]].title}: {MEANINGS[first[0]]} {readable(first[1])}.")
 
 
 def _worst_class(
@@ -158,11 +160,13 @@ def _most_tangled(measured: Measurement, places: list[NDArray[np.int64]]) -> NDA
     return every[:_CLASSES] if means is None else np.sort(np.argsort(means, kind="stable")[:_CLASSES])
 
 
-def _class_rows(
+def _class_table(
     measured: Measurement, places: list[NDArray[np.int64]], counts: NDArray[np.int64], order: NDArray[np.int64]
-) -> list[tuple[str, ...]]:
-    """Class, points, radius, purity, what it would be by chance, most frequent other class among the neighbours, relative
-    margin, silhouette."""
+) -> Table:
+    headings = (
+        "Class", "Points", "Gyration radius", "Neighbours of the same class", "By chance", "Most frequent other class",
+        "Relative margin", "Silhouette",
+    )  # fmt: skip
     of_sample = _places(measured, measured.sampled)
     margins = None if measured.margins is None else _class_means(measured.margins.relative, places)
     rows: list[tuple[str, ...]] = []
@@ -185,7 +189,7 @@ def _class_rows(
         if measured.silhouette is not None and len(its_sample):
             silhouette = readable(float(measured.silhouette.exact[its_sample].mean()))
         rows.append((str(c), count(counts[i]), width, purity, chance, other, margin, silhouette))
-    return rows
+    return Table(headings, rows)
 
 
 def _counts(measured: Measurement) -> NDArray[np.int64]:
@@ -193,12 +197,14 @@ def _counts(measured: Measurement) -> NDArray[np.int64]:
     return np.bincount(np.searchsorted(measured.classes, measured.labels), minlength=len(measured.classes))
 
 
-def _blamed(measured: Measurement) -> list[tuple[str, ...]]:
-    """Row, label, relative margin, the nearest point of another class and its class, purity: the least margins first."""
+def _smallest_margins(measured: Measurement) -> Table | None:
     margins = measured.margins
-    if margins is None:
-        return []
-    worst = np.argsort(np.where(np.isnan(margins.relative), math.inf, margins.relative), kind="stable")[:_BLAMED]
+    if margins is None or not len(margins.relative):
+        return None
+    headings = (
+        "Row", "Label", "Relative margin", "Nearest other class", "Row of the nearest point", "Neighbours of the same class",
+    )  # fmt: skip
+    worst = np.argsort(np.where(np.isnan(margins.relative), math.inf, margins.relative), kind="stable")[:_SMALLEST_MARGINS]
     rows: list[tuple[str, ...]] = []
     for place in worst:
         row, other = int(measured.queries[place]), int(margins.miss_index[place])
@@ -209,7 +215,7 @@ def _blamed(measured: Measurement) -> list[tuple[str, ...]]:
                 str(other), purity,
             )
         )  # fmt: skip
-    return rows
+    return Table(headings, rows)
 
 
 def _figure_data(
@@ -228,21 +234,16 @@ def _figure_data(
         n = len(measured.labels)
         shown = counts[order]
         # Of what other points there are: a point is none of its own neighbours.
-        data["chance"] = {"own": _listed(measured.mixing.class_chance[order]), "other": _listed(shown / (n - 1))}
+        data["chance"] = {"own": rounded(measured.mixing.class_chance[order], ".6f"), "other": rounded(shown / (n - 1), ".6f")}
         data["purity"] = [_purity(measured, places[i], of) for i, of in zip(order, shown.tolist(), strict=True)]
         if measured.mixing.matrix is not None:
-            data["matrix"] = [_listed(row) for row in measured.mixing.matrix[np.ix_(order, order)]]
+            data["matrix"] = [rounded(row, ".6f") for row in measured.mixing.matrix[np.ix_(order, order)]]
     if measured.dimension:
         per_class = {name: part.per_class for name, part in measured.dimension.items() if part.per_class is not None}
-        data["dimension"] = {name: _listed(of[order]) for name, of in per_class.items()}
+        data["dimension"] = {name: rounded(of[order], ".6f") for name, of in per_class.items()}
     if measured.geometry is not None:
-        data["cdnv"] = [_listed(row) for row in measured.geometry.cdnv[np.ix_(order, order)]]
+        data["cdnv"] = [rounded(row, ".6f") for row in measured.geometry.cdnv[np.ix_(order, order)]]
     return data
-
-
-def _listed(values: NDArray[np.float64]) -> list[float | None]:
-    """Six digits behind the point; what is not finite has no place in JSON."""
-    return [round(value, 6) if math.isfinite(value) else None for value in values.tolist()]
 
 
 def _purity(measured: Measurement, mine: NDArray[np.int64], of: int) -> list[float | None]:
@@ -251,7 +252,7 @@ def _purity(measured: Measurement, mine: NDArray[np.int64], of: int) -> list[flo
     if not len(mine):
         return [None, None, None]
     mean = sample_mean(measured.mixing.purity[mine], of, least=0, most=1)
-    return _listed(np.array([mean.value, mean.low, mean.high]))
+    return rounded((mean.value, mean.low, mean.high), ".6f")
 
 
 def _dimensions(measured: Measurement) -> list[tuple[str, str]]:
@@ -269,8 +270,8 @@ def _collapse(measured: Measurement) -> list[tuple[str, str, str]]:
 
 def _config(measured: Measurement) -> list[tuple[str, str]]:
     found = measured.as_json()
-    rows = [(name, found[name]) for name in ("points", "features", "queries", "sampled", "k", "normalize", "fingerprint")]
-    said = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in rows if value is not None]
+    names = ("points", "features", "queries", "sampled", "k", "normalize", "fingerprint")
     seconds = [(stage.name, f"{stage.seconds:.2f} s") for stage in measured.stages]
     versions = [(package, version(package)) for package in ("fastent", "numpy", "numba")]
-    return [*said, *seconds, *versions, ("python", platform.python_version()), ("machine", platform.machine())]
+    options = option_rows({name: found[name] for name in names if found[name] is not None})
+    return [*options, *seconds, *versions, ("python", platform.python_version()), ("machine", platform.machine())]

@@ -1,19 +1,25 @@
-"""A page that needs nothing else: template, style, script and data in one file that opens without a network."""
+"""A page that needs nothing else: template, style, script and data in one file that opens without a network.
+
+What every report has in common is a `Page`, which page.html.j2 draws around the sections of its own template, and how numbers
+and options are written: with no line ending between a number and its unit.
+"""
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
 from fastent.io.files import write_text
 from fastent.printable import printable, shortened
+from fastent.runtime import formatting
+from fastent.runtime.formatting import NOTHING, count
 
-__all__ = ["room_beside", "write_page"]
+__all__ = ["Headline", "Page", "option_rows", "percent", "percent_range", "room_beside", "value_text", "write_page"]
 
 # Below what everybody can open and send.
 _LARGEST = 7_500_000
@@ -23,17 +29,45 @@ _TEXT = 400_000
 _LONGEST_NAME, _LONGEST_TEXT = 80, 2000
 # JavaScript takes them for such; JSON has escapes for them.
 _ENDS_OF_LINES = "\u2028\u2029"
+# Non-breaking.
+_SPACE = "\u00a0"
+# Longer lists (the rows left out of the data) are cut.
+_LIST_SHOWN = 12
+
+
+class Headline(NamedTuple):
+    """The finding in one line, and the sentences that say how sure it is."""
+
+    title: str
+    sentences: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join((self.title, *self.sentences))
+
+
+class Page(NamedTuple):
+    """What every page has: title, kicker, headline, facts about what was measured, notices, options, and the command."""
+
+    title: str
+    kicker: str
+    headline: Headline
+    configuration: Sequence[tuple[str, str]]
+    command: str | None
+    facts: Sequence[str] = ()
+    notices: Sequence[str] = ()
+    configured: str = "Configuration"
 
 
 def write_page(
-    path: str | os.PathLike[str], template: str, figures: Any = None, scripts: Sequence[str] = (), **values: Any
+    path: str | os.PathLike[str], template: str, page: Page, figures: Any = None, scripts: Sequence[str] = (), **values: Any
 ) -> None:
     """Write the page, whole or not at all; `figures` are for the scripts, `values` for the template, escaped."""
-    page = (
+    text = (
         _environment()
         .get_template(template)
         .render(
             **values,
+            page=page,
             figures=_json_in_html(figures),
             # These four are this package's and plotly's own text, not data; none of them contains "</script" or "</style".
             style=Markup(_source("report.css")),
@@ -42,7 +76,32 @@ def write_page(
             plotly=Markup(_plotly()) if scripts else "",
         )
     )
-    write_text(path, page)
+    write_text(path, text)
+
+
+def percent(share: float, digits: int = 1) -> str:
+    return formatting.percent(share, digits, _SPACE)
+
+
+def percent_range(interval: tuple[float, float], digits: int = 1) -> str:
+    return f"{100 * interval[0]:.{digits}f}\u2013{percent(interval[1], digits)}"
+
+
+def option_rows(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and values of options and versions as the configuration shows them."""
+    return ((name.replace("_", " "), value_text(value)) for name, value in options.items())
+
+
+def value_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and len(value) > _LIST_SHOWN:
+        return f"{', '.join(map(value_text, value[:_LIST_SHOWN]))}, \u2026 ({count(len(value))} in all)"
+    if isinstance(value, list):
+        return ", ".join(map(value_text, value)) or "none"
+    if value is None:
+        return NOTHING
+    return "yes" if value is True else "no" if value is False else json.dumps(value, ensure_ascii=False)
 
 
 def room_beside(figures: Any) -> int:
@@ -73,7 +132,7 @@ def _visible(value: Any, most: int = _LONGEST_TEXT, keep: str = "\n") -> Any:
 
 @cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fastent.report", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -81,6 +140,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["enumerate"] = enumerate
+    return environment
 
 
 def _source(name: str) -> str:

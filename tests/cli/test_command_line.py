@@ -1,6 +1,7 @@
 """What all commands have in common: help, examples that run, JSON for scripts, --config, completion, and output that fits."""
 
 import contextlib
+import inspect
 import io
 import json
 import os
@@ -22,12 +23,13 @@ from sklearn.datasets import load_digits, load_iris
 from typer.testing import CliRunner
 
 import fastent as fe
+import fastent.experiments as ex
 from fastent.cli import bench as cli_bench
 from fastent.cli import experiments as cli_experiments
-from fastent.cli import main as cli
 from fastent.cli.examples import EXAMPLES
-from fastent.cli.main import _DISPENSABLE, app
+from fastent.cli.main import app
 from fastent.cli.output import fitting_table
+from fastent.cli.run import DISPENSABLE, print_run
 from fastent.experiments._pruning import Pruning
 from fastent.io.files import alone_in, write_text
 from fastent.report import experiments as report
@@ -131,7 +133,7 @@ def test_examples_are_in_the_help_and_run(name, here, monkeypatch):
 
 def test_the_help_has_groups_in_an_order_and_says_what_statuses_mean():
     shown = fastent("--help").stdout
-    groups = [shown.index(name) for name in ("Ask a question", "Keep and look again", "This installation", "Examples")]
+    groups = [shown.index(name) for name in ("Measure", "Store and report", "This installation", "Examples")]
     assert groups == sorted(groups)
     assert shown.count("  fastent ") == 3
     assert "0 done, 2 bad usage or bad input, 130 interrupted" in shown
@@ -268,6 +270,13 @@ def test_the_defaults_of_the_command_line_are_those_of_the_library(here):
         assert said in shown
 
 
+@pytest.mark.parametrize("name", cli_experiments.EXPERIMENTS)
+def test_the_defaults_in_the_help_of_an_experiment_are_those_of_its_function(name):
+    parameters = inspect.signature(getattr(ex, name)).parameters
+    for option, (_, _, default) in cli_experiments.EXPERIMENTS[name].own.items():
+        assert parameters[option].default is None or str(parameters[option].default) == default
+
+
 def test_the_title_of_a_run_counts_as_people_do():
     assert "digits: 1347 points, 1 seed, 1 epoch " in fastent("run --seeds 1 --epochs 1 --threads 1").stdout
     on_disk = replace(made_up_run(seeds=2, epochs=2), epoch=np.arange(3.0))
@@ -278,7 +287,7 @@ def test_the_title_of_a_run_counts_as_people_do():
 def printed(run):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        cli._print_result(run)
+        print_run(run)
     return out.getvalue()
 
 
@@ -385,7 +394,7 @@ def test_the_table_of_a_run_fits(columns, classes, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
     run = made_up_run(seeds=3, classes=tuple(range(classes)))
     headings, rows = readable_rows(run)
-    dispensable = _DISPENSABLE
+    dispensable = DISPENSABLE
     table = fitting_table("<title> [of] it", headings, rows, "Below.", dispensable=dispensable)
     shown = drawn(table, columns)
     assert max(map(len, shown.splitlines())) <= columns
@@ -505,7 +514,7 @@ def test_bench_without_its_suite_or_its_peers(tmp_path, monkeypatch):
     result = fastent("bench")
     assert result.exit_code == 2
     assert "no bench suite beside the package" in result.stderr
-    assert "clone the repository" in result.stderr
+    assert "Clone the repository" in result.stderr
 
 
 JOB = """
@@ -545,7 +554,7 @@ def test_bench_runs_the_jobs_of_a_clone(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (5, "fastent: error: --only 'nonsense' is in the name of no job: try neighbors"),
+        (5, "fastent: error: --only 'nonsense': no job has this in its name; try neighbors"),
         (1, "fastent: error: the bench suite failed"),
     ],
 )

@@ -106,7 +106,7 @@ def test_an_interruption_says_what_is_kept(tmp_path, capsys):
     for out, said in (
         (None, "interrupted\n"),
         (tmp_path / "none", "interrupted\n"),
-        (tmp_path, f"from what {tmp_path} keeps\n"),
+        (tmp_path, f"resumes from what {tmp_path} keeps\n"),
     ):
         with pytest.raises(typer.Exit):
             command(out=out)

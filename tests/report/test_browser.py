@@ -8,8 +8,8 @@ import pytest
 
 import fastent as fe
 from fastent.report.comparison import write_comparison
-from fastent.report.html import write_report
 from fastent.report.measurement import write_measurement_report
+from fastent.report.run import write_report
 from tests.report.test_report import EVIL, made_up_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")

@@ -13,11 +13,12 @@ from plotly.offline import get_plotlyjs
 
 import fastent as fe
 from fastent.errors import FastentError
-from fastent.report.html import write_report
 from fastent.report.measurement import write_measurement_report
+from fastent.report.page import percent
 from fastent.report.points import points_near, scores
-from fastent.report.tables import class_rows
-from fastent.report.words import answers, description, headline, percent
+from fastent.report.run import write_report
+from fastent.report.run_tables import class_rows
+from fastent.report.run_words import answers, description, headline
 from fastent.statistics.inversion import fitted_curve
 from fastent.training.reasons import without_inversion
 from fastent.training.run import Run

@@ -1,57 +1,18 @@
-"""A run in words: what its curves say, as sentences and numbers in the form people read."""
-
-from dataclasses import dataclass
+"""A run in words: what its curves show, as sentences."""
 
 import numpy as np
 
+from fastent.report.page import Headline, percent, percent_range
+from fastent.runtime.formatting import count
 from fastent.statistics.inversion import Inversion, InversionSummary, summarize_inversions
 from fastent.training.reasons import because, ended_too_early, joined, subject, without_inversion
 from fastent.training.run import Run
 from fastent.training.tables import epoch_of, radius_at_end
 
-__all__ = [
-    "NOTHING",
-    "Headline",
-    "answers",
-    "count",
-    "description",
-    "epoch_of",
-    "headline",
-    "percent",
-    "percent_range",
-    "usual_turn",
-]
+__all__ = ["answers", "description", "headline", "usual_turn"]
 
-# Non-breaking: a line must not end between a number and its unit.
-_SPACE = "\u00a0"
-_DASH = "\u2013"
-# Where a number would stand.
-NOTHING = _DASH
 # With more classes than this, sentences give ranges instead of naming each class.
 _NAMED = 3
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The finding in one line, and the sentences that say how sure it is."""
-
-    title: str
-    sentences: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return " ".join((self.title, *self.sentences))
-
-
-def count(number: float) -> str:
-    return f"{number:,.0f}"
-
-
-def percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f}{_SPACE}%"
-
-
-def percent_range(interval: tuple[float, float], digits: int = 1) -> str:
-    return f"{100 * interval[0]:.{digits}f}{_DASH}{percent(interval[1], digits)}"
 
 
 def headline(run: Run) -> Headline:
@@ -173,7 +134,7 @@ def _evidence(summary: InversionSummary) -> str:
     """How sure an eps* is, and what became of the seeds without one."""
     if not summary.found:
         return f"no inversion: {because(summary)}"
-    parts = [f"95{_SPACE}% interval {percent_range(summary.interval)}"] if summary.interval is not None else []
+    parts = [f"95\u00a0% interval {percent_range(summary.interval)}"] if summary.interval is not None else []
     parts.append(f"inversions in {summary.found} of {summary.seeds} seeds")
     said = ", ".join(parts)
     return said if summary.found == summary.seeds else f"{said}; no inversion: {because(summary)}"
@@ -234,7 +195,7 @@ def _opening(sentence: str) -> str:
 def description(run: Run) -> list[str]:
     """What was trained on what, in a few words each."""
     config = run.config
-    widths = _DASH.join(str(width) for width in config.get("hidden", []))
+    widths = "\u2013".join(str(width) for width in config.get("hidden", []))
     parts = [
         str(config.get("data", "data")),
         f"{count(len(run.index))} training points",
@@ -242,6 +203,6 @@ def description(run: Run) -> list[str]:
         f"{run.n_seeds} network" + "s" * (run.n_seeds != 1),
         f"{widths} {config.get('activation', '')} units".replace("  ", " ") if widths else "",
         _epochs(run),
-        f"trained in {run.seconds:,.0f}{_SPACE}s" if run.seconds >= 1 else "",
+        f"trained in {run.seconds:,.0f}\u00a0s" if run.seconds >= 1 else "",
     ]
     return [part for part in parts if part]

@@ -1,4 +1,4 @@
-"""The stragglers and, for contrast, points that never were: which to show, and what to say of each."""
+"""The stragglers of a run and, for contrast, points that never were one: which to show, and what is known about each."""
 
 import math
 from dataclasses import dataclass, fields
@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.report.page import percent
 from fastent.report.pictures import Sheet, are_pictures, as_images, sheet
 from fastent.report.points import Oddity, Scores, oddities, point_rows, points_near, scores
-from fastent.report.words import NOTHING, percent
+from fastent.runtime.formatting import NOTHING
 from fastent.search.neighbors import Neighbors
 from fastent.training.run import Run
 
@@ -17,7 +18,7 @@ __all__ = ["Cell", "Gallery", "Group", "gallery"]
 
 _MOST_SHOWN = 240
 _NEVER_SHOWN = 24
-# By what stragglers can be sorted: the names of their scores, and what the page calls them.
+# Scores to sort the stragglers by, and what the page calls them.
 _ORDERS = {
     "share": "share of the seeds",
     "wrong": "share of the epochs misclassified",
@@ -25,8 +26,8 @@ _ORDERS = {
     "at_end": "seeds still wrong at the end",
     "strangers": "neighbours of another class",
 }
-_TOO_MANY = "Neighbours are not shown: there are too many points to look for them here."
-_NOT_THERE = "The training points are not at hand: neighbours are not shown."
+_TOO_MANY = "Neighbours are not shown, because there are too many points to search."
+_NOT_THERE = "Neighbours are not shown, because the training points are not available."
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,21 @@
-"""The rows of the report's tables, as text."""
+"""A run as a table: a row for each class, as text."""
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
-from fastent.report.words import NOTHING, count, epoch_of, percent_range
+from fastent.report.page import percent_range
+from fastent.runtime.formatting import NOTHING, count
 from fastent.statistics.inversion import InversionSummary
 from fastent.training.reasons import shortly
 from fastent.training.run import Run
-from fastent.training.tables import radius_at_end, stragglers_per_seed
+from fastent.training.tables import epoch_of, radius_at_end, stragglers_per_seed
 
-__all__ = ["HEADINGS", "ClassRow", "class_rows", "config_rows"]
+__all__ = ["HEADINGS", "ClassRow", "class_rows"]
 
 # Of the cells of `class_rows`.
 HEADINGS = (
     "Seeds with an inversion", "ε* (mean ± s.d.)", "95\u00a0% interval of ε*", "Epoch (median)", "Radius at inversion",
-    "Final radius", "Rebound (rise\u00a0/\u00a0fall)", "Stragglers per seed", "Stragglers in half the seeds or more",
+    "Final radius", "Rebound (rise\u00a0/\u00a0fall)", "Stragglers per seed", "Consensus stragglers",
 )  # fmt: skip
-
-# Longer lists (the rows left out of the data) are cut.
-_LIST_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class ClassRow:
 
 
 def class_rows(run: Run, layer: int) -> list[ClassRow]:
-    """One row for each class: seeds, eps*, interval, epoch, radius there and at the end, rebound, stragglers, consensus.
+    """One row for each class: cells under the `HEADINGS`.
 
     All are over the seeds in which the class has an inversion.
     """
@@ -62,20 +58,3 @@ def _reasons(summary: InversionSummary) -> str:
     short = {shortly(reason): times for reason, times in summary.reasons.items()}
     words = [f"{reason} {times}" for reason, times in short.items()] if len(short) > 1 else short
     return "none: " + ", ".join(words)
-
-
-def config_rows(run: Run) -> list[tuple[str, str]]:
-    """Every option and version; the command has a place of its own."""
-    return [(name.replace("_", " "), _text(value)) for name, value in run.config.items() if name != "command"]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and len(value) > _LIST_SHOWN:
-        return f"{', '.join(map(_text, value[:_LIST_SHOWN]))}, … ({count(len(value))} in all)"
-    if isinstance(value, list):
-        return ", ".join(map(_text, value)) or "none"
-    if value is None:
-        return NOTHING
-    return "yes" if value is True else "no" if value is False else json.dumps(value, ensure_ascii=False)

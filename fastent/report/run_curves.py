@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.report.words import answers, usual_turn
+from fastent.report.run_words import answers, usual_turn
+from fastent.runtime.formatting import rounded
 from fastent.statistics.inversion import fitted_curve
 from fastent.statistics.turning import LEAST_RECORDS
 from fastent.training.run import Run
@@ -78,14 +79,14 @@ def _distances(run: Run, kept: NDArray[np.int64], thin: bool) -> list[list[dict[
 def _curve(values: NDArray[np.float64], thin: bool) -> dict[str, Any]:
     """Mean over seeds of (S, E) values, and either every seed's line or a band of one standard deviation."""
     mean = _mean(values, 0)
-    curve = {"mean": _rounded(mean)}
+    curve = {"mean": rounded(mean)}
     if len(values) == 1:
         return curve
     if thin:
-        return curve | {"seeds": [_rounded(line) for line in values]}
+        return curve | {"seeds": [rounded(line) for line in values]}
     known = np.isfinite(values).sum(0)
     std = np.sqrt(_mean((values - mean) ** 2, 0) * known / np.maximum(known - 1, 1))
-    return curve | {"low": _rounded(mean - std), "high": _rounded(mean + std)}
+    return curve | {"low": rounded(mean - std), "high": rounded(mean + std)}
 
 
 def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
@@ -101,8 +102,8 @@ def _marks(inversions: NDArray[Any]) -> dict[str, list[Any]]:
     return {
         "seed": [seed for seed, _ in found],
         "epoch": [inversion.epoch for _, inversion in found],
-        "value": _rounded(np.array([inversion.value for _, inversion in found], float)),
-        "error": _rounded(np.array([inversion.train_error for _, inversion in found], float)),
+        "value": rounded(inversion.value for _, inversion in found),
+        "error": rounded(inversion.train_error for _, inversion in found),
         # How far the intervals reach to both sides.
         **_reaching("epoch", found),
         **_reaching("error", found),
@@ -114,8 +115,8 @@ def _reaching(name: str, found: list[tuple[int, Any]]) -> dict[str, list[Any]]:
     middle = np.array([getattr(inversion, field) for _, inversion in found], float)
     low, high = np.array([getattr(inversion, f"{field}_interval") for _, inversion in found], float).reshape(-1, 2).T
     return {
-        f"{name}_below": _rounded(np.maximum(middle - low, 0)),
-        f"{name}_above": _rounded(np.maximum(high - middle, 0)),
+        f"{name}_below": rounded(np.maximum(middle - low, 0)),
+        f"{name}_above": rounded(np.maximum(high - middle, 0)),
     }
 
 
@@ -126,7 +127,7 @@ def _fits(run: Run, layer: int, c: int) -> list[dict[str, Any]]:
     if kept.sum() < LEAST_RECORDS:
         return []
     fits = [fitted_curve(run.epoch[kept], curve[kept]) for curve in curves]
-    return [{"epoch": _rounded(epoch), "value": _rounded(value)} for epoch, value in fits]
+    return [{"epoch": rounded(epoch), "value": rounded(value)} for epoch, value in fits]
 
 
 def _epochs_to_draw(run: Run, n_drawn: int) -> NDArray[np.int64]:
@@ -150,8 +151,3 @@ def _positions(epoch: NDArray[np.int64], n_drawn: int) -> NDArray[np.int64]:
     even = np.linspace(0, last, n_drawn // 2)
     logarithmic = np.geomspace(1, last, n_drawn - n_drawn // 2)
     return np.unique(np.concatenate([even, logarithmic]).round().astype(np.int64))
-
-
-def _rounded(values: NDArray[np.float64]) -> list[float | None]:
-    """Five significant digits; what is not finite has no place in JSON or in a figure."""
-    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values.tolist()]

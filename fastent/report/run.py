@@ -1,0 +1,84 @@
+"""The report of a run: when its classes turn, its curves, and its stragglers."""
+
+import os
+from typing import Any
+
+from fastent.report.page import Page, option_rows, room_beside, write_page
+from fastent.report.pictures import Sheet
+from fastent.report.run_curves import figure_data
+from fastent.report.run_tables import HEADINGS, class_rows
+from fastent.report.run_words import answers, description, headline
+from fastent.report.stragglers import gallery
+from fastent.runtime.formatting import count
+from fastent.training.reasons import without_inversion
+from fastent.training.run import Run
+from fastent.training.tables import epoch_of, rule_text, turning_text
+
+__all__ = ["write_report"]
+
+# The number of colours that everybody can tell apart; further classes reuse them with dashes.
+_COLORS = 7
+
+
+def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, command: str | None = None) -> None:
+    """Write a run as one HTML page that needs nothing else: no network, no other file.
+
+    It says when the classes of the last hidden layer turn and at which training error, shows radii with their fits, distances
+    and errors of all hidden layers during training, and lists the stragglers, each with scores of how hard it was to learn and,
+    if `points` are given, its nearest neighbours among them.
+
+    Parameters
+    ----------
+    run : Run
+    path : path
+        The file to write, whole or not at all; its folder must exist.
+    points : (n, h, w), (n, h, w, 3) or (n, d), optional
+        The training points as stored, in the order of `run.index`. Pictures are shown, uint8 as it is, other types scaled from
+        black for the smallest value to white for the largest. For other points, the features in which a straggler lies farthest
+        from its class are listed. Without points, stragglers are listed without neighbours.
+    command : str, optional
+        The command line that reproduces the run.
+
+    Raises
+    ------
+    FastentError
+        Points of another number, shape or type, or with values that are not finite.
+    """
+    figures = figure_data(run)
+    stragglers = gallery(run, points, room_beside(figures))
+    facts = description(run)
+    done, asked = epoch_of(run, run.epoch[-1]), count(run.config["epochs"])
+    interrupted = f"Interrupted at epoch {done} of {asked}. The report covers the run so far."
+    write_page(
+        path,
+        "run.html.j2",
+        Page(
+            title=f"{facts[0]}: when the classes turn",
+            kicker="fastent run",
+            headline=headline(run),
+            configuration=list(option_rows({name: value for name, value in run.config.items() if name != "command"})),
+            command=command,
+            facts=facts,
+            notices=[] if run.complete else [interrupted],
+        ),
+        figures | {"stragglers": stragglers.details, "sheet": _cells(stragglers.sheet)},
+        ("curves.js", "run.js", "stragglers.js"),
+        names=run.class_names,
+        seeds=run.n_seeds,
+        headings=HEADINGS,
+        tables=[class_rows(run, layer) for layer in range(run.n_layers)],
+        rule=rule_text(run),
+        turning=[turning_text(run, layer) for layer in range(run.n_layers)],
+        fits=any(fits for layer in figures["fit"] for fits in layer),
+        without=[without_inversion(run, layer) for layer in range(run.n_layers)],
+        moments=len(figures["epoch"]),
+        start=figures["start"],
+        answers=answers(run, run.n_layers - 1),
+        gallery=stragglers,
+        colors=_COLORS,
+    )
+
+
+def _cells(drawn: Sheet | None) -> dict[str, int] | None:
+    """Where the script finds pictures: it has the sheet itself from the style."""
+    return None if drawn is None else {"width": drawn.width, "height": drawn.height, "columns": drawn.columns}
