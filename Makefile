@@ -2,18 +2,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test long lint docs bench wheel clean
+# Two workers, each of which takes tests from the other when its own are done. Threads that wait for others do not spin: that
+# takes the time of those that work.
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: demo test test-fast test-long lint docs bench wheel clean
 
 demo: .venv/.installed
 	$(BIN)/fastent run --data digits --out demo
 
 test: .venv/.installed-test
-	# Two files at a time. Threads that wait for others do not spin: that takes the time of those that work.
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
-# The exactness of the search, on 375 awkward data sets: about an hour.
-long: .venv/.installed-test
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --long tests/search/test_exactness.py
+# While working: no long training, no large data, no processes, no documentation and no browser.
+test-fast: .venv/.installed-test
+	$(PYTEST) -m 'not (train or large or spawn or site or long)'
+
+# Overnight: many examples of every property, and the exactness of the search on 375 awkward data sets.
+test-long: .venv/.installed-test
+	$(PYTEST) -m 'hypothesis or long' --hypothesis-profile long
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check .

@@ -1,14 +1,22 @@
-"""What must not be collected, and kernels that are compiled before any test runs."""
+"""What is collected, how many examples are tried, which tests may start processes, and kernels compiled beforehand."""
 
 import hashlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import numba
 import pytest
+from hypothesis import settings
 
 collect_ignore = ["fastent/integrations"]  # tests/integrations import each of them, if its library is there
+
+settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True)
+settings.register_profile("long", deadline=None, max_examples=500)
+settings.register_profile("uncompiled", deadline=None, max_examples=3, derandomize=True)
+settings.load_profile("uncompiled" if numba.config.DISABLE_JIT else "quick")
 
 # In the process that compiles them, kernels call the copies of each other that were compiled first and alone; what is loaded
 # from the cache calls copies that were compiled with their callers. Both round as they are allowed to, but not alike in the
@@ -29,26 +37,38 @@ for dtype in ("float32", "float64"):
 """
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="run tests marked long too: some take minutes")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--long"):
-        for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason="takes minutes: pass --long"))
-
-
 def pytest_sessionstart(session: pytest.Session) -> None:
-    if hasattr(session.config, "workerinput"):  # one of several processes that were started when this was done
+    # One of several processes that were started when this was done, or one in which nothing is compiled.
+    if hasattr(session.config, "workerinput") or numba.config.DISABLE_JIT:
         return
     root = Path(__file__).parent
     digest = hashlib.sha256(version("numba").encode() + _COMPILE.encode())
     for source in sorted((root / "kernels").glob("*.py")):
         digest.update(source.read_bytes())
-    done = root / "kernels" / "__pycache__" / f"compiled-{digest.hexdigest()[:12]}"
+    done = Path(numba.config.CACHE_DIR or root / "kernels" / "__pycache__") / f"compiled-{digest.hexdigest()[:12]}"
     if not done.exists():
         subprocess.run([sys.executable, "-c", _COMPILE], check=True, cwd=root)
-        done.parent.mkdir(exist_ok=True)
+        done.parent.mkdir(exist_ok=True, parents=True)
         done.touch()
+
+
+_running: pytest.Item | None = None
+
+
+def _only_where_marked(event: str, arguments: tuple[object, ...]) -> None:
+    starts = event in ("subprocess.Popen", "os.fork", "os.posix_spawn")
+    if starts and _running is not None and _running.get_closest_marker("spawn") is None:
+        raise AssertionError(f"{_running.nodeid} starts a process: mark it spawn, or do without")
+
+
+sys.addaudithook(_only_where_marked)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    global _running
+    _running = item
+    try:
+        return (yield)
+    finally:
+        _running = None

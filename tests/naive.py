@@ -343,12 +343,13 @@ def wide_angles(Q, X):
     """1 - cos, in extended precision: half the squared distance of rows of unit length, of what does not lie along the query."""
     Q, X = (np.asarray(rows, np.longdouble) for rows in (Q, X))
     Q, X = (rows / np.abs(rows).max(1, keepdims=True) for rows in (Q, X))
-    result = []
+    squares, result = (X**2).sum(1), []
     for q in Q:
-        rest = X - np.outer((X @ q) / (q @ q), q)
+        product = X @ q
+        rest = X - np.outer(product / (q @ q), q)
         rest -= np.outer((rest @ q) / (q @ q), q)
-        sine_squared = (rest**2).sum(1) / (X**2).sum(1)
-        cosine = X @ q / np.sqrt((X**2).sum(1) * (q @ q))
+        sine_squared = (rest**2).sum(1) / squares
+        cosine = product / np.sqrt(squares * (q @ q))
         cosine = np.clip(cosine, -1, 1)
         sine_squared[sine_squared < np.longdouble(2) ** -200] = 0
         result.append(np.where(cosine > 0.5, sine_squared / (1 + np.abs(cosine)), 1 - cosine))

@@ -65,6 +65,7 @@ def parsed(words):
         command.make_context("fastent", list(words))
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_do_what_they_say(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -99,6 +100,7 @@ def test_blocks_are_found():
     assert len(left_out) <= 4
 
 
+@pytest.mark.train
 @pytest.mark.parametrize(
     ("script", "options", "files", "says"),
     [
@@ -151,6 +153,8 @@ def test_every_public_name_is_in_the_reference():
     assert set(fe.figures.__all__) <= named
 
 
+@pytest.mark.site
+@pytest.mark.spawn
 def test_the_site_is_built_without_warnings_and_fetches_nothing(tmp_path):
     pytest.importorskip("sphinx")
     built = subprocess.run(

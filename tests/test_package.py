@@ -10,6 +10,7 @@ def python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.spawn
 def test_import_is_light():
     heavy = ("torch", "faiss", "numba", "matplotlib", "scipy", "sklearn", "plotly", "pyarrow", "pandas")
     assert python(f"import fastent, sys; print([name for name in {heavy} if name in sys.modules])") == "[]"
@@ -21,6 +22,7 @@ def test_every_public_name_is_there():
     assert set(fe.__all__) <= set(dir(fe))
 
 
+@pytest.mark.spawn
 def test_a_function_is_not_hidden_by_the_module_of_its_name():
     assert python("import fastent; fastent.ClassMoments; print(callable(fastent.geometry))") == "True"
     assert python("import fastent.statistics.geometry; print(callable(fastent.geometry))") == "True"
@@ -37,10 +39,12 @@ def test_an_unknown_name():
         fe.nonsense  # noqa: B018
 
 
+@pytest.mark.spawn
 def test_kernels_are_fastents_own():
     assert python("import fastent.kernels.moments as m; print(m.__name__)") == "fastent.kernels.moments"
 
 
+@pytest.mark.spawn
 def test_kernels_import_nothing_of_fastent_torch_or_faiss():
     code = "import fastent.kernels.moments, fastent.kernels.recording, sys; print(sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'faiss') or (m.startswith('fastent') and 'kernels' not in m)))"
     assert (
@@ -49,6 +53,7 @@ def test_kernels_import_nothing_of_fastent_torch_or_faiss():
     )
 
 
+@pytest.mark.spawn
 def test_a_read_only_installation_compiles_without_a_cache(tmp_path):
     """Neither the package's folder nor the user's can be written to: no cache, no error."""
     code = (

@@ -100,6 +100,7 @@ def test_the_last_batch_that_is_dropped_and_rows_without_labels(tmp_path):
     assert store.labels is None
 
 
+@pytest.mark.spawn
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_workers_change_nothing(tmp_path):
     one = fe.capture(small_model(), loader(), ["0"], tmp_path / "one", shard_rows=30)
@@ -205,6 +206,7 @@ def test_mappings_of_inputs_and_outputs_and_padding_that_does_not_count(tmp_path
         np.testing.assert_allclose(bare.layer(name)[:], padded.layer(name)[:], rtol=1e-6)
 
 
+@pytest.mark.large
 def test_a_model_of_transformers(tmp_path):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
@@ -490,11 +492,13 @@ def crash(script, *arguments):
     return int(ended.stdout)
 
 
+@pytest.mark.spawn
 def test_a_capture_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path):
     assert crash(AT_RANDOM, tmp_path / "killed", 0) >= 5
     assert files(tmp_path / "killed") == files(tmp_path / "killed-whole")
 
 
+@pytest.mark.spawn
 def test_a_capture_that_dies_at_any_rename_ends_as_if_it_had_not(tmp_path):
     renames = crash(AT_EVERY_RENAME, tmp_path / "dies")
     assert (
@@ -506,6 +510,7 @@ def test_a_capture_that_dies_at_any_rename_ends_as_if_it_had_not(tmp_path):
             assert files(tmp_path / f"dies-{before}-{last}") == whole
 
 
+@pytest.mark.spawn
 def test_ctrl_c_is_one(tmp_path):
     code = textwrap.dedent(CRASHES) + textwrap.dedent("""
         PAUSE, ROWS = 0.01, 4000
@@ -693,6 +698,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", place], check=True)
 
 
+@pytest.mark.spawn
 def test_a_full_disk_loses_nothing(small_disk, tmp_path):
     torch.manual_seed(0)
     model, data = nn.Linear(6, 500), DataLoader(small_data(3000).tensors[0], batch_size=50)

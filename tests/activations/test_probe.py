@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
@@ -97,7 +97,6 @@ def test_a_look_is_what_the_functions_say_of_all_activations(kind, kept, monkeyp
 
 
 @given(st.integers(1, 90), st.integers(1, 40), st.integers(1, 100), st.integers(0, 6000), st.booleans())
-@settings(max_examples=25, deadline=None)
 def test_batches_and_what_is_kept_change_nothing(extra, batch_size, queries, kept, double):
     n = 12 + extra
     rng = np.random.default_rng(n)
@@ -340,6 +339,7 @@ class Stream(IterableDataset):
         return iter([(torch.full((3,), float(i % 5)), i % 2) for i in range(30)])
 
 
+@pytest.mark.spawn
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_is_random_in_the_probe_set_is_alike_at_every_look(workers):
     probe = fe.Probe(nn.Identity(), DataLoader(Noisy(), 16, num_workers=workers), [""], metrics=EVERYTHING, queries=10)
@@ -362,6 +362,7 @@ class Own(DataLoader):
     """Which is gone through from its start."""
 
 
+@pytest.mark.spawn
 @pytest.mark.parametrize("model", [nn.Identity, Drops])
 @pytest.mark.parametrize("kind", [DataLoader, Own])
 @pytest.mark.parametrize("workers", [0, 2])
@@ -400,6 +401,7 @@ def test_any_loader_that_keeps_its_order():
     assert fe.Probe(nn.Identity(), DataLoader(Stream(), 8), [""])(0)["/fisher"] >= 0
 
 
+@pytest.mark.spawn
 def test_a_loader_under_way_goes_on():
     batches = DataLoader(TensorDataset(*digits(64)), 16, num_workers=1, persistent_workers=True)
     probe = fe.Probe(made(CNN), batches, CNN.layers)
@@ -543,6 +545,7 @@ def probes_of(model):
     return [fe.Probe(model, batches, CNN.layers, metrics=EVERYTHING, queries=50) for batches in sets]
 
 
+@pytest.mark.spawn
 def test_two_processes_give_what_one_does(tmp_path, monkeypatch):
     torch.multiprocessing.spawn(looks_of_rank, (2, str(tmp_path)), nprocs=2)
     model = made(CNN).double()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -73,7 +73,6 @@ def test_labels_become_codes_of_sorted_classes(labels, classes, codes):
     assert result.codes.dtype == np.int64
 
 
-@settings(deadline=None)
 @given(hnp.arrays(np.float32, st.tuples(st.integers(1, 40), st.integers(1, 9)), elements=st.floats(width=32)))
 def test_check_finite_finds_what_isfinite_finds(X):
     bad = np.flatnonzero(~np.isfinite(X).all(1))

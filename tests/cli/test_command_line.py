@@ -104,6 +104,7 @@ def here(folder, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_are_in_the_help_and_run(name, here, monkeypatch):
     monkeypatch.setattr(cli_bench, "_run", lambda *asked: BENCHED)
@@ -230,6 +231,7 @@ def test_own_labels_are_classes_and_parity_is_said(here):
     assert "even" not in fastent(quick).stdout
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("asked", ["", "--batch-size 50 --activation relu --hidden 7,4 --lr 0.05"])
 def test_the_same_file_in_memory_and_streamed(here, monkeypatch, asked):
     """What is trained does not depend on where rows lie, and so not on the machine."""
@@ -453,6 +455,7 @@ show(Table("a heading", title="[bold red]a title[/]"))
 """
 
 
+@pytest.mark.spawn
 def test_terminals_without_colours_and_without_control_characters():
     coloured = terminal(["-c", BAR], TERM="xterm-256color", COLUMNS="60")
     assert "31m" in coloured
@@ -465,6 +468,7 @@ def test_terminals_without_colours_and_without_control_characters():
     assert "a heading" in dumb
 
 
+@pytest.mark.spawn
 def test_a_pipe_gets_text_and_no_progress():
     result = subprocess.run([sys.executable, "-c", BAR], capture_output=True, text=True, check=True)
     assert "\x1b" not in result.stdout
@@ -472,6 +476,7 @@ def test_a_pipe_gets_text_and_no_progress():
     assert result.stderr == ""
 
 
+@pytest.mark.spawn
 def test_the_package_is_the_command(tmp_path):
     command = [sys.executable, "-m", "fastent", "experiment", "--help"]
     result = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "60"})
@@ -479,6 +484,7 @@ def test_the_package_is_the_command(tmp_path):
     assert max(map(len, result.stdout.splitlines())) <= 60
 
 
+@pytest.mark.spawn
 def test_an_encoding_without_a_sign_prints_the_rest():
     code = "import sys; from fastent.cli.main import main; sys.argv = ['fastent', '--help']\ntry: main()\nexcept SystemExit: print('6.6 \u00b1 0.3')"
     result = subprocess.run(

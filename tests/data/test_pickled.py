@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastent as fe
@@ -79,7 +79,6 @@ plain = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(value=plain, protocol=st.integers(1, 5), optimised=st.booleans())
 def test_plain_values_are_what_pickle_reads(value, protocol, optimised):
     content = pickle.dumps(value, protocol)
@@ -140,6 +139,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.spawn
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_pickles_are_one_error(tmp_path, content):
     path = write(tmp_path, content)

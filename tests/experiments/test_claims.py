@@ -59,6 +59,7 @@ def assert_whole(result, folder):
     assert result.verdict.sentence in repr(result)
 
 
+@pytest.mark.train
 def test_without_stragglers_there_is_no_inversion(digits, tmp_path, monkeypatch):
     options = {"data": digits, "seeds": 3, "draws": 1, **ONE}
     found = ex.pruning(out=tmp_path, **options)
@@ -116,6 +117,7 @@ def test_where_few_radii_turn_nothing_is_there_to_be_gone():
     assert found.verdict.holds == "undecided"
 
 
+@pytest.mark.train
 def test_draws_of_one_network_are_one_repetition(digits):
     from fastent.experiments._pruning import _arm
 
@@ -127,6 +129,7 @@ def test_draws_of_one_network_are_one_repetition(digits):
     assert tuple(thrice.depth) == pytest.approx(tuple(once.depth))
 
 
+@pytest.mark.train
 def test_without_an_inversion_there_is_nothing_to_prune(digits, tmp_path):
     found = ex.pruning(digits, seeds=2, epochs=50, **ONE)
     assert len(found.arms) == 1
@@ -141,6 +144,7 @@ def test_random_points_of_the_same_classes():
     assert np.bincount(codes[mask], minlength=3).tolist() == [5, 0, 17]
 
 
+@pytest.mark.train
 def test_points_misclassified_at_the_inversion_matter_most(digits, tmp_path, monkeypatch):
     options = {"data": digits, "seeds": 3, "points": 3, "epochs": 700, **ONE}
     found = ex.generalization(out=tmp_path, **options)
@@ -223,6 +227,7 @@ def test_without_a_time_or_an_error_there_is_nothing_to_compare():
     assert "training error of 0" in zero.sentence
 
 
+@pytest.mark.train
 def test_generalization_is_that_of_networks_trained_without(digits):
     found = ex.generalization(digits, seeds=2, points=1, epochs=60, noise=0.0, **ONE)
     base = fe.train(digits, seeds=2, epochs=60, lr=0.2, **ONE)
@@ -236,6 +241,7 @@ def test_generalization_is_that_of_networks_trained_without(digits):
     assert "no inversion to compare with" in found.verdict.sentence
 
 
+@pytest.mark.train
 def test_subsampling(digits, tmp_path, monkeypatch):
     options = {"data": digits, "seeds": 2, "sizes": (150, 900, 1347), "draws": 2, **ONE}
     found = ex.subsampling(out=tmp_path, **options)
@@ -287,6 +293,7 @@ def test_a_sweep_is_balanced(cells):
     assert _design(cells, 0) == design
 
 
+@pytest.mark.train
 def test_sweep(digits, kept, tmp_path, monkeypatch):
     options = {"data": digits, "seeds": 1, "cells": 8, "epochs": 300, **ONE}
     found = ex.sweep(out=kept, **options)
@@ -385,7 +392,9 @@ def test_analysis_of_variance():
     assert np.isnan(effects["constant"][0])
 
 
+@pytest.mark.train
 def test_difficulty(digits, kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["fastent.experiments._difficulty"], "_RESAMPLES", 60)
     options = {"data": digits, "seeds": 3, "epochs": 500, **ONE}
     found = ex.difficulty(out=kept, **options)
     assert set(found.scores) == set(SCORES)
@@ -399,6 +408,7 @@ def test_difficulty(digits, kept, tmp_path, monkeypatch):
     assert_kept(ex.difficulty, kept, found, monkeypatch, **options)
 
 
+@pytest.mark.train
 def test_scores_by_hand(digits):
     few = digits.take(np.arange(60))
     seen = []
@@ -462,6 +472,7 @@ def made_up_entanglement(found, ratio):
     )
 
 
+@pytest.mark.train
 @pytest.mark.parametrize(
     ("found", "ratio", "holds"),
     [
@@ -477,6 +488,7 @@ def test_entanglement_says_no_more_than_its_intervals(found, ratio, holds):
     assert made_up_entanglement(found, ratio).verdict.holds == holds
 
 
+@pytest.mark.train
 def test_the_networks_measured_are_those_whose_radii_are(digits, tmp_path, monkeypatch):
     """Of mini-batches, whose order belongs to all networks of a training; and what is interrupted goes on."""
     few = digits.take(np.arange(200))
@@ -508,8 +520,9 @@ def test_the_networks_measured_are_those_whose_radii_are(digits, tmp_path, monke
     assert len(measured) == 10 + 3 * (len(found.epoch) - 3)  # three epochs were whole
 
 
+@pytest.mark.train
 def test_entanglement(digits, kept, tmp_path, monkeypatch):
-    options = {"data": digits, "seeds": 4, "points": 40, "epochs": 700, **ONE}
+    options = {"data": digits, "seeds": 4, "points": 24, "epochs": 700, **ONE}
     found = ex.entanglement(out=kept, **options)
     assert found.found["radius"] == found.found["distance"] == 1
     assert found.ratio["distance"].value == pytest.approx(1, abs=0.3)
@@ -564,6 +577,7 @@ SMALL = {
 }
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("name", [name for name in SMALL if name != "sweep"])
 def test_experiments_with_batches(digits, name, tmp_path, monkeypatch):
     """Records lie within passes: what an experiment takes at an epoch is what is recorded there."""
@@ -587,6 +601,7 @@ def test_experiments_with_batches(digits, name, tmp_path, monkeypatch):
         np.testing.assert_allclose(found.scores["incorrectness"], wrong)
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("kind", ["two blobs", "noise labels", "no errors"])
 @pytest.mark.parametrize("name", list(SMALL))
 def test_easy_and_hopeless_data_have_a_verdict(name, kind, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ from fastent.report.experiments import _config
 from fastent.runtime.formatting import estimate_text
 from fastent.statistics.intervals import Estimate, student_mean
 from fastent.statistics.inversion import Inversion
+from tests.command import fastent
 
 OF_STABILITY = {"pairs": 25, "times": (10, 40, 60, 90, 150), "seeds": 2, "threads": 1}
 
@@ -44,6 +45,7 @@ def kept_dynamics():
     return dynamics("digits", seeds=4, threads=1)
 
 
+@pytest.mark.train
 def test_classes_turn_in_every_seed(kept_dynamics):
     found = kept_dynamics
     assert (found.share == 1).all()
@@ -60,6 +62,7 @@ def test_classes_turn_in_every_seed(kept_dynamics):
     assert axes.get_xlabel() == "training error"
 
 
+@pytest.mark.train
 def test_no_inversion_is_an_answer_with_its_reason(tmp_path):
     rng = np.random.default_rng(0)
     noise = (rng.standard_normal((200, 5)), rng.integers(0, 2, 200))
@@ -79,6 +82,7 @@ def test_no_inversion_is_an_answer_with_its_reason(tmp_path):
         assert json.loads((tmp_path / f"{result.name}.json").read_text())["holds"] == result.verdict.holds
 
 
+@pytest.mark.train
 def test_what_keeps_the_stability_of_an_error_open(kept_dynamics):
     no_error = replace(kept_dynamics, variation_of_mean=[student_mean([])])
     assert no_error.verdict.holds == "undecided"
@@ -88,6 +92,7 @@ def test_what_keeps_the_stability_of_an_error_open(kept_dynamics):
     assert "one network cannot show" in one.verdict.sentence
 
 
+@pytest.mark.train
 def test_an_inversion_without_an_error_is_near_nothing(agreement):
     for critical_error, said in ((student_mean([0.0, 0.0]), "to a training error of 0"), (student_mean([0.07]), "One network")):
         found = replace(agreement, critical_error=critical_error).verdict
@@ -107,6 +112,7 @@ def test_an_axis_of_errors_for_anything_drawn():
         assert axes.get_xlabel() == "training error"
 
 
+@pytest.mark.train
 def test_the_report_lists_every_option(tmp_path, agreement):
     """0 is a value; where experiments differ, each value has their names."""
     options = dict(_config([agreement]))
@@ -121,6 +127,7 @@ def test_the_report_lists_every_option(tmp_path, agreement):
     assert both["pairs"] == "25"
 
 
+@pytest.mark.train
 def test_independent_networks_agree_most_around_the_inversion(agreement):
     assert agreement.common.shape == agreement.expected.shape == (25, 5)
     assert agreement.peak not in (0, 4)
@@ -129,6 +136,7 @@ def test_independent_networks_agree_most_around_the_inversion(agreement):
     assert all(z.low <= z.value <= z.high for z in agreement.z)
 
 
+@pytest.mark.train
 def test_agreement_is_that_of_the_networks(agreement):
     """From runs of the pairs' networks, one after the other, and the definitions."""
     n, counts = 1347, np.zeros((25, 3))
@@ -152,6 +160,7 @@ def test_z_is_undefined_where_nothing_varies():
     assert np.isnan(_z_null(columns, 0))
 
 
+@pytest.mark.train
 def test_finished_parts_are_not_done_again(agreement, kept, monkeypatch):
     def never(*arguments, **options):
         raise AssertionError("trained again")
@@ -164,6 +173,8 @@ def test_finished_parts_are_not_done_again(agreement, kept, monkeypatch):
     assert stability("digits", out=kept, **OF_STABILITY).as_json() == agreement.as_json()
 
 
+@pytest.mark.train
+@pytest.mark.spawn
 def test_killed_and_run_again_is_uninterrupted_bit_for_bit(agreement, tmp_path):
     """kill -9 as soon as the first part is there."""
     command = [
@@ -239,22 +250,11 @@ def test_estimates_as_text():
     assert estimate_text(Estimate(*[math.nan] * 4)) == "\u2013"
 
 
+@pytest.mark.train
 def test_from_the_command_line(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "fastent",
-        "experiment",
-        "dynamics",
-        "--seeds",
-        "2",
-        "--epochs",
-        "40",
-        "--out",
-        str(tmp_path),
-    ]
-    result = subprocess.run([*command, "--classes", "all", "--threads", "1"], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    command = ["experiment", "dynamics", "--seeds", "2", "--epochs", "40", "--out", str(tmp_path)]
+    result = fastent(*command, "--classes", "all", "--threads", "1")
+    assert result.exit_code == 0, result.stderr
     assert "Undecided" in result.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dynamics.json", "dynamics.svg", "parts", "report.html"]
     page = (tmp_path / "report.html").read_text()
@@ -262,11 +262,12 @@ def test_from_the_command_line(tmp_path):
     assert "fastent experiment dynamics --seeds 2" in page
     assert "<script" not in page
     assert json.loads((tmp_path / "dynamics.json").read_text())["config"]["classes"] == "all"
-    bad = subprocess.run([*command[:4], "stability", "--times", "5,x"], capture_output=True, text=True)
-    assert bad.returncode == 2
+    bad = fastent("experiment", "stability", "--times", "5,x")
+    assert bad.exit_code == 2
     assert "times='5,x'" in bad.stderr
 
 
+@pytest.mark.train
 def test_classes_that_seldom_turn_do_not_hide_those_that_do():
     run = dynamics("digits", seeds=3, epochs=400).run
     inversion = run.inversion.copy()

@@ -12,6 +12,8 @@ from fastent.runtime.threads import limit_threads
 from tests.activations.test_probe import assert_same_records, made
 from tests.live_models import CNN, Encoder, digits, loader, named, train
 
+pytestmark = pytest.mark.train
+
 EPOCHS = 3
 KINDS = pytest.mark.parametrize("kind", [CNN, Encoder])
 OPTIONS = {"metrics": ("mixing", "margins"), "queries": 30}
@@ -268,6 +270,7 @@ def test_tensorboard_has_every_record(tmp_path):
 # Without them
 
 
+@pytest.mark.spawn
 @pytest.mark.parametrize(
     ("module", "extra", "missing"),
     [

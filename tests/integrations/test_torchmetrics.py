@@ -258,6 +258,7 @@ def unlike_metric_of_rank(rank, size, folder):
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.spawn
 def test_after_an_error_each_process_has_its_own_sums(metric_class, tmp_path):
     torch.multiprocessing.spawn(unlike_metric_of_rank, (2, str(tmp_path)), nprocs=2)
 
@@ -277,5 +278,6 @@ def metric_of_rank(rank, size, folder):
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.spawn
 def test_a_metric_on_two_processes(metric_class, tmp_path):
     torch.multiprocessing.spawn(metric_of_rank, (2, str(tmp_path)), nprocs=2)

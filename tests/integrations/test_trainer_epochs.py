@@ -11,6 +11,8 @@ import fastent as fe
 from fastent.runtime.threads import limit_threads
 from tests.activations.test_probe import assert_same_records
 
+pytestmark = pytest.mark.train
+
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):

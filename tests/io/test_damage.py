@@ -6,9 +6,10 @@ from bench.damage import WAYS, damaged
 from bench.fuzz_files import FAULTS, fuzz
 from bench.fuzz_originals import KINDS
 
-CASES = 400
+CASES = 150
 
 
+@pytest.mark.spawn
 def test_damaged_files_are_read_or_refused():
     found = fuzz(CASES, seed=7)
     assert sum(found["outcomes"].values()) == CASES

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastent as fe
@@ -186,7 +186,6 @@ def test_statistics_of_a_source_are_those_of_the_array(tmp_path, kind):
     np.testing.assert_array_equal(found.distances, expected.distances)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 7), min_size=1, max_size=6),
     picks=st.lists(st.integers(-40, 40), max_size=12),

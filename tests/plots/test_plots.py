@@ -299,6 +299,7 @@ def test_unknown_kinds_of_a_run(run):
         run.plot("error", against="train_error")
 
 
+@pytest.mark.large
 def test_the_papers_figures():
     run = made_up_run(seeds=2)
     for draw, result, panels in (
@@ -313,6 +314,7 @@ def test_the_papers_figures():
         assert [panel.get_title(loc="left") for panel in axes] == list("abc")[:panels]
 
 
+@pytest.mark.large
 def test_the_papers_figures_from_data():
     figure, axes = fe.figures.stability("digits", pairs=2, times=[2, 4, 6], seeds=1, epochs=6, threads=1)
     figure.canvas.draw()

@@ -331,6 +331,7 @@ def test_bad_points_are_refused(tmp_path, pictures, complaint):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.large
 def test_many_points_classes_seeds_and_layers_stay_below_eight_megabytes(tmp_path):
     run = made_up_run(classes=tuple(range(10)), layers=3, epochs=1000, points=10_000)
     noise = np.random.default_rng(0).integers(0, 256, (10_000, 48, 48, 3), np.uint8)

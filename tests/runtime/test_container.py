@@ -88,6 +88,7 @@ def test_processors_are_those_that_the_process_may_run_on(machine):
     assert processors(machine({"sys/fs/cgroup/cpu.max": "max 100000\n"})) == len(os.sched_getaffinity(0))
 
 
+@pytest.mark.spawn
 @pytest.mark.parametrize(("limit", "least"), [("RLIMIT_AS", 1), ("RLIMIT_DATA", 1)])
 def test_limits_of_the_process_count(limit, least):
     code = (

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.spawn
+
 SAID = "fastent: interrupted"
 
 

@@ -36,6 +36,7 @@ def python(code, **variables):
     return done.stdout
 
 
+@pytest.mark.spawn
 @pytest.mark.parametrize("layer", ["workqueue", "omp"])
 def test_calls_of_several_threads_and_of_forked_children_find_what_one_finds(layer):
     code = BLOBS + (
@@ -52,6 +53,8 @@ def test_calls_of_several_threads_and_of_forked_children_find_what_one_finds(lay
     assert python(code, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2") == "same\n"
 
 
+@pytest.mark.train
+@pytest.mark.spawn
 def test_a_forked_child_trains_after_its_parent_has_used_all_threads():
     """GNU's OpenMP waits for ever for threads that only the parent has: the child does without."""
     code = BLOBS + (
@@ -69,6 +72,7 @@ def test_a_forked_child_trains_after_its_parent_has_used_all_threads():
     assert python(code, NUMBA_NUM_THREADS="2") == "0\n"
 
 
+@pytest.mark.spawn
 def test_a_child_of_a_parent_that_was_compiling_says_so():
     code = (
         "import os, threading, numpy as np, fastent as fe\n"

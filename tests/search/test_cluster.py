@@ -24,6 +24,9 @@ def stored(tmp_path_factory):
     return fe.open(folder), y
 
 
+pytestmark = pytest.mark.spawn
+
+
 @pytest.fixture(scope="module")
 def client():
     with (

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastent as fe
@@ -34,7 +34,6 @@ def in_one_index(X, codes, rows, k):
     return {among: index.nearest(k, rows, among=among) for among in AMONG}
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     n=st.integers(2, 400), d=st.sampled_from([1, 3, 17, 40]), n_classes=st.integers(1, 5), k=st.integers(1, 12),
     n_chunks=st.integers(1, 6), dtype=st.sampled_from(["float16", "float32", "float64"]), seed=st.integers(0, 99),
@@ -55,6 +54,7 @@ def test_chunk_by_chunk_is_one_index(n, d, n_classes, k, n_chunks, dtype, seed):
         np.testing.assert_array_equal(found[1], index)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("memory", [2 << 20, 8 << 20, 1 << 30])
 def test_any_memory_gives_the_same(memory):
     X, y = points(9000, 20, 4, 0, decimals=2)
@@ -87,6 +87,7 @@ def stored(tmp_path):
     return fe.open(tmp_path / "X.npy"), X, y
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("queries", [None, 700])
 def test_sources_are_arrays_that_stay_where_they_are(stored, queries):
     source, X, y = stored
@@ -139,6 +140,7 @@ def test_nan_is_named_before_anything_is_searched(tmp_path):
         fe.measure(fe.open(tmp_path / "X.npy"), y, metrics=["margins"], queries=10, memory_budget="4MiB")
 
 
+@pytest.mark.large
 def test_lists_go_on_from_what_was_kept(stored, tmp_path, monkeypatch):
     """Interrupted after any chunk, the search goes on from there."""
     source, _, y = stored
@@ -173,6 +175,7 @@ print("done")
 """
 
 
+@pytest.mark.spawn
 @pytest.mark.parametrize(
     ("metrics", "queries"),
     [("mixing,margins", 4000), ("silhouette,soft_nearest_neighbor,margins", 3000), ("complexity,silhouette", 0)],
@@ -185,7 +188,7 @@ def test_killed_and_run_again_is_uninterrupted_bit_for_bit(tmp_path, metrics, qu
     out = tmp_path / "out"
     command = [sys.executable, "-c", MEASURE, tmp_path / "X.npy", tmp_path / "y.npy", out, metrics, str(queries)]
     rng = np.random.default_rng(0)
-    for _ in range(3):
+    for _ in range(2):
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.getcwd()}) as process:
             while process.poll() is None and not list(out.glob("measure-parts/*.npz")):
                 time.sleep(0.02)  # into the middle of it, wherever that is on this machine

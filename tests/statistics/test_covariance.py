@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastent as fe
@@ -14,7 +14,6 @@ from tests import naive
     e=st.integers(2, 30),
     offset=st.sampled_from([0.0, 1e4]),
 )
-@settings(max_examples=50, deadline=None)
 def test_against_the_definitions(seed, n, d, e, offset):
     rng = np.random.default_rng(seed)
     X, Y = rng.standard_normal((n, d)) + offset, rng.standard_normal((n, e))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from fastent.kernels.moments import class_moments, first_rows
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.distance import pdist
@@ -38,7 +38,6 @@ def test_against_the_oracle(normalize, dtype, order):
     assert_same(fe.geometry(X, y, normalize=normalize), naive.geometry(X, y, normalize))
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(8, 80),
@@ -71,7 +70,6 @@ def test_strided_and_read_only_rows():
     assert_same(fe.geometry(torch.tensor(X[::2, 1:].copy()), torch.tensor(y[::2])), expected)
 
 
-@settings(deadline=None, max_examples=40)
 @given(cuts=st.lists(st.integers(0, 500), max_size=6), normalize=st.booleans(), offset=st.sampled_from([0.0, 100.0]))
 def test_merged_in_any_chunking_equals_one_shot(cuts, normalize, offset):
     X, y = labelled_points(n=500, d=5)
@@ -160,7 +158,6 @@ def test_coincident_means():
     assert result.fisher == 0
 
 
-@settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 1000))
 def test_invariances(seed):
     rng = np.random.default_rng(seed)
@@ -227,7 +224,6 @@ def test_bad_rows_leave_the_moments_unchanged(bad):
         np.testing.assert_array_equal(after[name], value)
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     X=hnp.arrays(np.float32, st.tuples(st.integers(1, 60), st.integers(1, 20)), elements=st.floats(-100, 100, width=32)),
     parts=st.integers(1, 5),
@@ -251,7 +247,6 @@ def test_first_rows():
     assert first_rows(np.array([0, -1]), 4)[1] == 1
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(8, 80),

@@ -202,6 +202,7 @@ def measured():
     return fe.measure(X, y, metrics=["mixing", "margins"]), fe.soft_nearest_neighbor_loss(X, y, "optimal")
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("size", [20, MINIMUM_QUERIES, 100, 200])
 def test_what_is_measured_of_mislabelled_digits_is_covered(measured, size):
     whole, y = measured[0], measured[0].labels
@@ -226,6 +227,7 @@ def test_what_is_measured_of_mislabelled_digits_is_covered(measured, size):
     assert min(found.values()) >= 0.93 * 150, found
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("size", [MINIMUM_QUERIES, 100, 200])
 def test_the_soft_nearest_neighbour_loss_of_mislabelled_digits_is_covered(measured, size):
     X, y = digits_with_errors()

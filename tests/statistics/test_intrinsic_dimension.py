@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import skdim
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
@@ -14,7 +14,6 @@ METHODS = ("twonn", "twonn-ml", "mle", "gride")
 
 @pytest.mark.parametrize("method", METHODS)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(20, 150), d=st.integers(1, 8), k=st.sampled_from([2, 4, 10]))
-@settings(max_examples=15, deadline=None)
 def test_estimates_are_what_their_definitions_say(method, seed, n, d, k):
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, d))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from fastent.kernels.monotone import best_turn, prefix_errors, second_differences
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 from sklearn.isotonic import IsotonicRegression
@@ -216,7 +216,6 @@ def test_errors_of_monotone_fits(values, sign, data):
     np.testing.assert_allclose(naive.monotone_fit(y, w, sign), referee, atol=1e-9)
 
 
-@settings(deadline=None)
 @given(SMALL, st.data())
 def test_the_best_turn_against_all_there_are(values, data):
     y = np.array(values, float)
@@ -235,7 +234,6 @@ def test_second_differences_of_means(values, h):
         assert second_differences(y, h) == pytest.approx(naive.second_differences(y, h), abs=1e-12)
 
 
-@settings(deadline=None, max_examples=200)
 @given(
     n=st.integers(LEAST_RECORDS, 300),
     bottom=st.floats(0.03, 0.8),
@@ -321,7 +319,6 @@ def test_epochs_before_the_first_are_refused():
         find_inversion(EPOCH - 1, valley(), ERROR)
 
 
-@settings(deadline=None)
 @given(
     values=st.lists(st.floats(0, 1), min_size=5, max_size=60),
     burn_in=st.integers(0, 2),

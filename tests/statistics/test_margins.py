@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
@@ -34,7 +34,6 @@ def assert_margins(found, X, labels):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 500), st.integers(2, 40), st.sampled_from([2, 5, 40]), st.booleans())
-@settings(max_examples=40, deadline=None)
 def test_margins_are_what_their_definition_says(seed, n, n_classes, d, lattice):
     rng = np.random.default_rng(seed)
     X = rng.integers(0, 3, (n, d)).astype(float) if lattice else rng.standard_normal((n, d))
@@ -67,6 +66,7 @@ def test_digits_leave_one_out():
     assert found.margin.mean() == pytest.approx(found.intervals["margin"].value)
 
 
+@pytest.mark.large
 @pytest.mark.skipif(not MNIST.is_file(), reason="no MNIST on this machine")
 def test_mnist_nearest_neighbour_errors():
     data = np.load(MNIST)
@@ -75,6 +75,7 @@ def test_mnist_nearest_neighbour_errors():
     assert round(errors) == 309
 
 
+@pytest.mark.large
 def test_intervals_contain_the_full_value():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 4, 2000)

@@ -2,7 +2,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
@@ -12,7 +12,6 @@ from tests import naive
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 80), st.integers(1, 12), st.integers(1, 20), st.booleans())
-@settings(max_examples=50, deadline=None)
 def test_mixing_is_what_its_definition_says(seed, n, k, n_classes, lattice):
     rng = np.random.default_rng(seed)
     X = rng.integers(0, 3, (n, 2)) if lattice else rng.standard_normal((n, 3))
@@ -27,7 +26,6 @@ def test_mixing_is_what_its_definition_says(seed, n, k, n_classes, lattice):
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(1.5, 20), st.booleans())
-@settings(max_examples=20, deadline=None)
 def test_lisi_is_what_its_definition_says(seed, perplexity, lattice):
     rng = np.random.default_rng(seed)
     X = rng.integers(0, 4, (100, 2)) if lattice else rng.standard_normal((100, 3))
@@ -99,6 +97,7 @@ def test_many_classes_and_many_neighbours_without_a_matrix():
     np.testing.assert_allclose(found.purity, (labels[near.indices] == own[:, None]).mean(1))
 
 
+@pytest.mark.large
 def test_intervals_contain_the_full_value():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 4, 3000)

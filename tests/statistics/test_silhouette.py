@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits, load_iris
 from sklearn.metrics import silhouette_samples
@@ -28,7 +28,6 @@ def clusters(seed, n, d, n_classes, *, lattice=False, offset=0.0):
     offset=st.sampled_from([0.0, 1000.0]),
     method=st.sampled_from(["exact", "simplified", "squared"]),
 )
-@settings(max_examples=60, deadline=None)
 def test_silhouettes_are_what_their_definition_says(seed, n, n_classes, d, lattice, offset, method):
     X, labels = clusters(seed, n, d, n_classes, lattice=lattice, offset=offset)
     found = fe.silhouette(X, labels, method=method)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.spatial.distance import pdist
@@ -21,7 +21,6 @@ from tests.statistics.test_silhouette import clusters
     offset=st.sampled_from([0.0, 1000.0]),
     temperature=st.sampled_from([1e-6, 1e-3, 0.1, 1.0, 50.0, 1e6]),
 )
-@settings(max_examples=80, deadline=None)
 def test_the_loss_is_what_its_definition_says(seed, n, n_classes, d, lattice, offset, temperature):
     X, labels = clusters(seed, n, d, n_classes, lattice=lattice, offset=offset)
     labels[:3] = 0, 0, 1

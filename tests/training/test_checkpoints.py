@@ -115,6 +115,7 @@ def test_values_of_json_have_a_checksum():
 # Flipped bits in what commands and functions keep
 
 
+@pytest.mark.train
 def test_flipped_bits_in_a_run(tmp_path):
     whole = fe.train("digits", epochs=6, **SMALL)
     fe.train("digits", epochs=4, **SMALL).save(tmp_path)
@@ -361,6 +362,8 @@ def test_an_experiment_killed_before_its_tables_writes_them(tmp_path, monkeypatc
     ]  # fmt: skip
 
 
+@pytest.mark.spawn
+@pytest.mark.train
 def test_kills_and_flips_of_the_benchmark():
     """`bench/kills.py` does 200 of each: here a kill and two flips of each of two jobs."""
     command = [sys.executable, "-m", "bench.kills", "--jobs", "run", "capture", "--kills", "2", "--flips", "4", "--seed", "1"]
@@ -393,6 +396,7 @@ def test_a_run_that_is_longer_than_asked_for_says_so(tmp_path, monkeypatch):
     assert "has classes='parity', not 'all' (unless named, 'parity' for the data sets known by name and 'all' for" in said
 
 
+@pytest.mark.train
 def test_experiments_replace_no_other_results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ask = ("experiment", "dynamics", "--seeds", 1, "--threads", 1, "--out", "out", "--epochs")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from fastent.kernels.head import TANH
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import fastent as fe
@@ -54,7 +54,6 @@ shapes = {
 }
 
 
-@settings(deadline=None, max_examples=80)
 @given(**shapes, size=st.sampled_from([0.0, 1e-4, 1e-3, 0.03, 1.0, 100.0]), seed=st.integers(0, 1000))
 def test_wrong_points_are_those_of_passing_all(size, seed, **shape):
     rng = np.random.default_rng(seed)
@@ -69,7 +68,6 @@ def test_wrong_points_are_those_of_passing_all(size, seed, **shape):
         move(networks, rng, size)
 
 
-@settings(deadline=None, max_examples=60)
 @given(**shapes, seed=st.integers(0, 1000))
 def test_a_point_has_the_same_margin_whichever_others_are_passed(seed, **shape):
     rng = np.random.default_rng(seed)
@@ -85,7 +83,6 @@ def test_a_point_has_the_same_margin_whichever_others_are_passed(seed, **shape):
         np.testing.assert_array_equal(followed._levels, levels)
 
 
-@settings(deadline=None, max_examples=60)
 @given(**shapes, size=st.sampled_from([1e-4, 0.03, 1.0]), seed=st.integers(0, 1000))
 def test_no_margin_moves_further_than_its_bound(size, seed, **shape):
     rng = np.random.default_rng(seed)

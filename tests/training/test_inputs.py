@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastent as fe
@@ -17,7 +17,6 @@ def random_inputs(rng, d, n, density, dtype):
     return inputs.astype(dtype)
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     d=st.integers(1, 40),
     n=st.integers(1, 200),

@@ -27,6 +27,7 @@ class TwoHeads(nn.Module):
         return rows, rows
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("batch_size", [None, 100])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_model_is_the_fully_connected_network_of_the_same_layers(batch_size, optimizer):
@@ -66,6 +67,7 @@ def test_layers_by_name():
     assert fe.train("digits", model=mlp, dtype="float64", seeds=1, epochs=1).config["layers"] == ["before 2"]
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("batch_size", [None, 64])
 def test_resumed_with_random_units_is_uninterrupted_bit_for_bit(batch_size, tmp_path):
     options = {

@@ -7,13 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -23,7 +22,10 @@ from fastent.data.standardizer import Standard
 from fastent.runtime.progress import interruptible
 from fastent.training.learning import Learner
 from fastent.training.streamed_schedule import thinned
+from tests.command import fastent
 from tests.plain_loop import class_geometry
+
+pytestmark = pytest.mark.train
 
 N, D, C = 600, 20, 3
 OPTIONS = {"hidden": (16, 8), "activation": "relu", "seeds": 1, "epochs": 3, "batch_size": 64, "record_every": 0.25, "lr": 0.05,
@@ -170,7 +172,6 @@ def test_all_rows_in_an_update_are_one_batch_of_all(data, monkeypatch):
         fe.train_streamed(X, y, optimizer="torch.optim:LBFGS", **options)
 
 
-@settings(deadline=None, max_examples=30)
 @given(
     n=st.integers(1, 400), batch=st.integers(1, 90), pool=st.integers(1, 4000), first=st.integers(0, 20), seed=st.integers(0, 9)
 )
@@ -190,7 +191,6 @@ def test_an_epoch_is_every_row_once_and_goes_on_anywhere(n, batch, pool, first, 
         np.testing.assert_array_equal(a.rows, b.rows)
 
 
-@settings(deadline=None, max_examples=30)
 @given(n=st.integers(1, 4000), pool=st.integers(1, 4000), first=st.integers(0, 5))
 def test_without_a_batch_size_the_pieces_are_all_rows_in_order_and_go_on_anywhere(n, pool, first):
     X = np.arange(n, dtype=np.float32)[:, None]
@@ -259,7 +259,6 @@ def test_a_sample_is_recorded_and_stragglers_are_of_all_points(data):
     np.testing.assert_allclose(sampled.train_error, sampled.misclassified(40).mean(1)[:, None] * 0 + sampled.train_error)
 
 
-@settings(deadline=None)
 @given(st.sets(st.integers(0, 2000), min_size=1, max_size=80), st.integers(2, 30), st.data())
 def test_weights_are_thinned_evenly_on_a_log_scale_and_spare_the_inversions(moments, most, data):
     updates = sorted(moments)
@@ -557,18 +556,16 @@ run.save(out)
 """
 
 
+@pytest.mark.spawn
 def test_killed_at_any_moment_and_resumed_is_uninterrupted(tmp_path, stored):
     options = OPTIONS | {"epochs": 30, "record_every": 0.5, "record_points": 300, "momentum": 0.5, "queries": 40}
     whole = fe.train_streamed(*stored, **options)
     command = [sys.executable, "-c", KILLED.format(options=options), *map(str, stored), str(tmp_path / "out")]
-    rng = np.random.default_rng(0)
-    for _ in range(2):
+    for wanted in np.random.default_rng(0).integers(5, 90, 2):  # lines that it prints before it dies
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        wanted = int(rng.integers(5, 90))
         for count, _ in enumerate(process.stdout):
             if count == wanted:
                 break
-        time.sleep(rng.random() * 0.05)
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
@@ -684,10 +681,6 @@ def test_saved_files_are_those_of_a_small_run(tmp_path, data):
     assert loaded.burn_in == run.burn_in == 0
 
 
-def fastent(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "fastent", *arguments], capture_output=True, text=True, check=False, **options)
-
-
 def test_the_command_line(tmp_path, data, stored):
     X, y = data
     np.save(tmp_path / "pictures.npy", X.reshape(N, 4, 5))
@@ -696,8 +689,8 @@ def test_the_command_line(tmp_path, data, stored):
         "--activation", "relu", "--seeds", "1", "--batch-size", "64", "--epochs", "20", "--record-every", "0.5",
         "--record-points", "300", "--queries", "40", "--lr", "0.2", "--threads", "1", "--out", str(tmp_path / "out"),
     ]  # fmt: skip
-    result = fastent(*arguments, env=os.environ | {"PYTHONPATH": os.getcwd()})
-    assert result.returncode == 0, result.stderr
+    result = fastent(*arguments)
+    assert result.exit_code == 0, result.stderr
     assert "pictures.npy is streamed from disk: --record-every was given\n" in result.stderr
     assert "recording" in result.stdout
     expected = fe.train_streamed(
@@ -709,15 +702,15 @@ def test_the_command_line(tmp_path, data, stored):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "19.5" in page
     (tmp_path / "out" / "report.html").unlink()
-    assert fastent("report", str(tmp_path / "out"), env=os.environ | {"PYTHONPATH": os.getcwd()}).returncode == 0
+    assert fastent("report", str(tmp_path / "out")).exit_code == 0
     assert (tmp_path / "out" / "report.html").exists()
     np.save(tmp_path / "pictures.npy", X.reshape(N, 4, 5)[::-1])
-    again = fastent("report", str(tmp_path / "out"), env=os.environ | {"PYTHONPATH": os.getcwd()})
-    assert again.returncode == 0
+    again = fastent("report", str(tmp_path / "out"))
+    assert again.exit_code == 0
     assert "without pictures and neighbours" in again.stderr
     assert "the run was trained on" in again.stderr
     bad = fastent("run", "--data", str(stored[0]), "--labels", str(stored[1]), "--record-every", "1", "--subset", "5")
-    assert bad.returncode == 2
+    assert bad.exit_code == 2
     assert "--subset" in bad.stderr
 
 
