@@ -1,1 +1,16 @@
-"""Numba kernels: arrays in, arrays out. Nothing here imports torch or faiss, and of fastent only leaves: errors, processors."""
+"""Compiled kernels: loops over arrays, without Python objects, each for one thread at a time.
+
+    jit ---------- how kernels are compiled and cached       sharing ------ parallel_for: a kernel's range over threads
+     |
+     +-- distance, exponential, bounds ------ arithmetic on one pair, one number, one tile
+     |
+     +-- tree -> search ---- tiles of points and their tree; the exact search over them        (fastent.search)
+     +-- pairs ------------- blocks of all pairs: distances, sums over classes, lists, counts    (fastent.search)
+     +-- spanning ---------- rounds of the minimum spanning tree                                (fastent.search)
+     +-- moments, mixing, monotone ---------- class moments, shares of labels, monotone fits (fastent.statistics)
+     +-- head, recording, held_out, sparse -- heads of networks, their records, sparse inputs   (fastent.training)
+
+A kernel has a driver where it takes several threads: a Python function that makes room for the results and calls
+`parallel_for`. numba's cache sees changes of a kernel's own file only: after one, remove what `__pycache__` holds of the files
+that call it.
+"""

@@ -5,11 +5,12 @@ of points and four of queries feed four times as many multiply-adds. What comes 
 """
 
 import llvmlite.binding as llvm
-from fastent.kernels.tree import TILE
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from .tree import TILE
 
 __all__ = ["QUERIES", "WORDS", "bounds_of_four", "first_bit"]
 

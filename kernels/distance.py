@@ -4,10 +4,11 @@ import math
 from typing import Any
 
 import numpy as np
-from fastent.kernels.jit import SUMS, driver, kernel
-from fastent.kernels.sharing import share
 from numba import types
 from numba.extending import intrinsic
+
+from .jit import SUMS, driver, kernel
+from .sharing import parallel_for
 
 __all__ = ["squared_angle", "squared_distance", "squared_lengths"]
 
@@ -125,5 +126,5 @@ def _squared_lengths(begin: int, end: int, rows: Any, lengths: Any) -> None:
 def squared_lengths(rows: Any) -> Any:
     """Squared norms (n,) float64 of rows (n, d); negative for rows on a coarse grid, as of counts: their products are exact."""
     lengths = np.empty(len(rows))
-    share(_squared_lengths, len(rows), rows, lengths)
+    parallel_for(_squared_lengths, len(rows), rows, lengths)
     return lengths

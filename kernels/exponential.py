@@ -8,7 +8,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .jit import FUSED, driver, kernel
-from .sharing import share
+from .sharing import parallel_for
 
 __all__ = ["exponential", "single_exponential", "single_tanh", "single_tanh_of_strip"]
 
@@ -109,4 +109,4 @@ def _single_tanh(begin: int, end: int, values: Any) -> None:
 @driver(_single_tanh)
 def single_tanh(values: Any) -> None:
     """Put tanh(x) in the place of x, as `single_tanh_of_strip` does, by all threads."""
-    share(_single_tanh, (len(values) + _CHUNK - 1) // _CHUNK, values)
+    parallel_for(_single_tanh, (len(values) + _CHUNK - 1) // _CHUNK, values)

@@ -1,19 +1,19 @@
-"""The head of networks during training: from the last hidden layer to errors, class sums and gradients, in one sweep.
+"""The head of networks during training: from the last hidden layer to errors, class sums and gradients, in one pass.
 
-Activations are (S, h, n), a contiguous row of n points for each unit, the points of a class side by side. The sweep goes by
+Activations are (S, h, n), a contiguous row of n points for each unit, the points of a class side by side. The pass goes by
 strips of one network and one class: a strip of h rows is brought into cache for its logits and norms, and used a second time
 for what is summed over it and for the gradient, which takes its place. Logits are in the networks'
 precision, everything else is summed in double precision. Strips do not depend on the number of threads.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .exponential import exponential
 from .jit import FUSED, SUMS, driver, kernel, unowned
 from .recording import add_squares, dot, invert_norms
-from .sharing import share
+from .sharing import parallel_for
 
 __all__ = ["RELU", "STRIP", "TANH", "add_scaled", "head"]
 
@@ -89,32 +89,66 @@ def _through_relu(gradient: Any, values: Any) -> float:
     return total
 
 
+class HeadPoints(NamedTuple):
+    """The points that the head passes, as `head` takes them."""
+
+    strips: Any
+    original: Any
+    weights: Any
+
+
+class HeadSums(NamedTuple):
+    """What `head` returns."""
+
+    sums: Any
+    directed: Any
+    head_gradient: Any
+    bias_gradient: Any
+
+
+@kernel()
+def _learn(
+    values: Any, scores: Any, factors: Any, counted: Any, strip: Any, activation: int, of_head: Any, of_bias: Any
+) -> None:
+    """Write the gradients of a strip: of the head (C, h + 1), of the bias before it (h,), and in the place of its values."""
+    own, start, stop = strip[0], strip[1], strip[2]
+    n_units, n_outputs, width = values.shape[0], scores.shape[0], stop - start
+    largest = scores[0, start:stop].copy()
+    for c in range(1, n_outputs):
+        _raise_to(scores[c, start:stop], largest)
+    exponentials, total = np.empty((n_outputs, width)), np.zeros(width)
+    for c in range(n_outputs):
+        _exponentials(scores[c, start:stop], largest, exponentials[c], total)
+    gradients = np.empty((n_outputs, width))
+    for c in range(n_outputs):
+        _logit_gradient(exponentials[c], total, 1.0 if c == own else 0.0, counted, gradients[c])
+        of_head[c, n_units] = _sum(gradients[c])
+    arriving = np.empty(width)
+    for j in range(n_units):
+        row = values[j, start:stop]
+        arriving[:] = 0.0
+        for c in range(n_outputs):
+            of_head[c, j] = dot(row, gradients[c])
+            add_scaled(gradients[c], np.float64(factors[c, j]), arriving)
+        if activation == TANH:
+            of_bias[j] = _through_tanh(arriving, row)
+        else:
+            of_bias[j] = _through_relu(arriving, row)
+
+
 @kernel()
 def _head(
-    begin: int,
-    end: int,
-    hidden: Any,
-    weight: Any,
-    bias: Any,
-    strips: Any,
-    original: Any,
-    point_weights: Any,
-    activation: int,
-    learn: bool,
-    logits: Any,
-    wrong: Any,
-    sums: Any,
-    directed: Any,
-    head_gradient: Any,
-    bias_gradient: Any,
-) -> None:
-    n_units, n_outputs, n_strips = hidden.shape[1], weight.shape[1], strips.shape[0]
+    begin: int, end: int, hidden: Any, weight: Any, bias: Any, points: Any, activation: int, learn: bool, logits: Any,
+    wrong: Any, found: Any,
+) -> None:  # fmt: skip
+    n_units, n_outputs, n_strips = hidden.shape[1], weight.shape[1], points.strips.shape[0]
     for task in range(begin, end):
         s, t = task // n_strips, task % n_strips
-        own, start, stop = strips[t, 0], strips[t, 1], strips[t, 2]
+        strip = points.strips[t]
+        own, start, stop = strip[0], strip[1], strip[2]
         width = stop - start
-        values, scores, counted = unowned(hidden[s]), unowned(logits[s]), unowned(point_weights[s, start:stop])
-        factors = unowned(weight[s])
+        values, scores, factors = unowned(hidden[s]), unowned(logits[s]), unowned(weight[s])
+        counted = unowned(points.weights[s, start:stop])
         zero = factors[0, 0] - factors[0, 0]
 
         norms = np.zeros(width)
@@ -133,34 +167,13 @@ def _head(
             if counted[i] == zero:
                 lost[i] = False
                 norms[i] = 0.0
-            wrong[s, original[start + i]] = lost[i]
-        directed[s, t] = invert_norms(norms)
+            wrong[s, points.original[start + i]] = lost[i]
+        found.directed[s, t] = invert_norms(norms)
         for j in range(n_units):
-            sums[s, t, j] = dot(values[j, start:stop], norms)
-        if not learn:
-            continue
-
-        largest = scores[0, start:stop].copy()
-        for c in range(1, n_outputs):
-            _raise_to(scores[c, start:stop], largest)
-        exponentials, total = np.empty((n_outputs, width)), np.zeros(width)
-        for c in range(n_outputs):
-            _exponentials(scores[c, start:stop], largest, exponentials[c], total)
-        gradients = np.empty((n_outputs, width))
-        for c in range(n_outputs):
-            _logit_gradient(exponentials[c], total, 1.0 if c == own else 0.0, counted, gradients[c])
-            head_gradient[s, t, c, n_units] = _sum(gradients[c])
-        arriving = np.empty(width)
-        for j in range(n_units):
-            row = values[j, start:stop]
-            arriving[:] = 0.0
-            for c in range(n_outputs):
-                head_gradient[s, t, c, j] = dot(row, gradients[c])
-                add_scaled(gradients[c], np.float64(factors[c, j]), arriving)
-            if activation == TANH:
-                bias_gradient[s, t, j] = _through_tanh(arriving, row)
-            else:
-                bias_gradient[s, t, j] = _through_relu(arriving, row)
+            found.sums[s, t, j] = dot(values[j, start:stop], norms)
+        if learn:
+            of_head, of_bias = found.head_gradient[s, t], found.bias_gradient[s, t]
+            _learn(values, scores, factors, counted, strip, activation, of_head, of_bias)
 
 
 @driver(_head)
@@ -175,7 +188,7 @@ def head(
     learn: bool,
     logits: Any,
     wrong: Any,
-) -> Any:
+) -> HeadSums:
     """Logits, errors, class sums of unit vectors, and if wanted the gradients of the head and of the last hidden layer.
 
     Parameters
@@ -207,12 +220,12 @@ def head(
     """
     n_networks, n_units, _ = hidden.shape
     n_outputs, n_strips = weight.shape[1], strips.shape[0]
-    sums = np.zeros((n_networks, n_strips, n_units))
-    directed = np.zeros((n_networks, n_strips), np.int64)
-    head_gradient = np.zeros((n_networks, n_strips, n_outputs, n_units + 1))
-    bias_gradient = np.zeros((n_networks, n_strips, n_units))
-    share(
-        _head, n_networks * n_strips, hidden, weight, bias, strips, original, point_weights, activation, learn, logits, wrong,
-        sums, directed, head_gradient, bias_gradient,
-    )  # fmt: skip
-    return sums, directed, head_gradient, bias_gradient
+    found = HeadSums(
+        sums=np.zeros((n_networks, n_strips, n_units)),
+        directed=np.zeros((n_networks, n_strips), np.int64),
+        head_gradient=np.zeros((n_networks, n_strips, n_outputs, n_units + 1)),
+        bias_gradient=np.zeros((n_networks, n_strips, n_units)),
+    )
+    points, tasks = HeadPoints(strips, original, point_weights), n_networks * n_strips
+    parallel_for(_head, tasks, hidden, weight, bias, points, activation, learn, logits, wrong, found)
+    return found

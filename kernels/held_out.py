@@ -11,7 +11,7 @@ import numpy as np
 from .exponential import single_tanh_of_strip
 from .head import TANH, add_scaled
 from .jit import driver, kernel, unowned
-from .sharing import share
+from .sharing import parallel_for
 from .sparse import VECTOR, add_one_vector, add_three_vectors
 
 __all__ = ["LANES", "judge"]
@@ -129,4 +129,4 @@ def judge(network: Any, points: Any, moved: Any, rounding: Any, activation: int,
     wrong : (S, n) bool
         Written here.
     """
-    share(_judge, (levels.shape[1] + _TILE - 1) // _TILE, network, points, moved, rounding, activation, levels, wrong)
+    parallel_for(_judge, (levels.shape[1] + _TILE - 1) // _TILE, network, points, moved, rounding, activation, levels, wrong)

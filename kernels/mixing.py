@@ -6,7 +6,7 @@ import numpy as np
 
 from .exponential import exponential
 from .jit import SUMS, driver, kernel
-from .sharing import share
+from .sharing import parallel_for
 
 __all__ = ["count_classes", "count_occurrences", "inverse_simpson", "label_shares"]
 
@@ -60,7 +60,7 @@ def label_shares(indices: Any, distances: Any, codes: Any, own: Any, n_classes: 
     """
     q = len(indices)
     purity, entropy, vote = np.zeros(q), np.zeros(q), np.empty(q, np.int64)
-    share(_label_shares, q, indices, distances, codes, own, n_classes, purity, entropy, vote)
+    parallel_for(_label_shares, q, indices, distances, codes, own, n_classes, purity, entropy, vote)
     return purity, entropy, vote
 
 
@@ -92,7 +92,7 @@ def count_classes(indices: Any, codes: Any, order: Any, bounds: Any) -> Any:
     """
     n_classes = len(bounds) - 1
     counts = np.zeros((n_classes, n_classes), np.int64)
-    share(_count_classes, n_classes, indices, codes, order, bounds, counts)
+    parallel_for(_count_classes, n_classes, indices, codes, order, bounds, counts)
     return counts
 
 
@@ -171,5 +171,5 @@ def _inverse_simpson(
 def inverse_simpson(indices: Any, distances: Any, codes: Any, n_classes: int, perplexity: float) -> Any:
     """Effective number of classes around each query, (q,) float64."""
     result = np.empty(len(indices))
-    share(_inverse_simpson, len(indices), indices, distances, codes, n_classes, perplexity, result)
+    parallel_for(_inverse_simpson, len(indices), indices, distances, codes, n_classes, perplexity, result)
     return result

@@ -9,12 +9,12 @@ Everything is accumulated relative to a shift, one point for each class: a class
 class of identical rows has deviations of exactly zero.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .jit import SUMS, driver, kernel, prefetch
-from .sharing import share
+from .sharing import parallel_for
 
 # Squared norms below that may have lost digits.
 _SMALL = 1e-280
@@ -169,7 +169,7 @@ def class_moments(X: Any, codes: Any, shift: Any, normalize: bool, parts: int) -
     counts = np.zeros((parts, n_classes), np.int64)
     sums = np.zeros((parts, n_classes, d))
     squares = np.zeros((parts, n_classes))
-    share(_class_moments, parts, X, codes, shift, normalize, parts, counts, sums, squares)
+    parallel_for(_class_moments, parts, X, codes, shift, normalize, parts, counts, sums, squares)
     return counts, sums, squares
 
 
@@ -246,7 +246,7 @@ def squared_projections(X: Any, codes: Any, origin: Any, means: Any, directions:
     (parts, m) float64
     """
     squares = np.zeros((parts, directions.shape[0]))
-    share(_squared_projections, parts, X, codes, origin, means, directions, normalize, parts, squares)
+    parallel_for(_squared_projections, parts, X, codes, origin, means, directions, normalize, parts, squares)
     return squares
 
 
@@ -270,16 +270,36 @@ def _square_and_add(values: Any, sums: Any) -> float:
     return total
 
 
+class MeanDistances(NamedTuple):
+    """Squared distances of rows to the class means, and what is left of each feature within classes.
+
+    own (n,), other (n,) float64
+        To the own mean, and to the nearest other.
+    wide (n,) float64
+        The least over other classes of distance + variance: the mean squared distance to that class's points.
+    nearest (n,) int64
+        The class whose mean is nearest, ties to the lower.
+    features (parts, d) float64
+        Sums of squared deviations from the own mean.
+    """
+
+    own: Any
+    other: Any
+    wide: Any
+    nearest: Any
+    features: Any
+
+
 @kernel()
 def _meet_means(
-    X: Any, codes: Any, origin: Any, means: Any, variances: Any, normalize: bool, start: int, stop: int, own: Any, other: Any,
-    wide: Any, nearest: Any, features: Any,
-) -> None:  # fmt: skip
+    X: Any, codes: Any, origin: Any, means: Any, variances: Any, normalize: bool, start: int, stop: int, found: Any, sums: Any
+) -> None:
+    own, other, wide, nearest = found.own, found.other, found.wide, found.nearest
     deviation = np.empty(X.shape[1])
     for i in range(start, stop):
         c = codes[i]
         _deviate(X[i], _row_scale(X[i], normalize), origin, means[c], deviation)
-        own[i] = _square_and_add(deviation, features)
+        own[i] = _square_and_add(deviation, sums)
         other[i] = wide[i] = np.inf
         for b in range(means.shape[0]):
             if b != c:
@@ -293,20 +313,21 @@ def _meet_means(
 
 @kernel()
 def _distances_to_means(
-    begin: int, end: int, X: Any, codes: Any, origin: Any, means: Any, variances: Any, normalize: bool, parts: int, own: Any,
-    other: Any, wide: Any, nearest: Any, features: Any,
-) -> None:  # fmt: skip
+    begin: int, end: int, X: Any, codes: Any, origin: Any, means: Any, variances: Any, normalize: bool, parts: int, found: Any
+) -> None:
     n = X.shape[0]
     for part in range(begin, end):
         own_origin, own_means, sums = origin.copy(), means.copy(), np.zeros(X.shape[1])
         start, stop = part * n // parts, (part + 1) * n // parts
-        _meet_means(X, codes, own_origin, own_means, variances, normalize, start, stop, own, other, wide, nearest, sums)
-        features[part] = sums
+        _meet_means(X, codes, own_origin, own_means, variances, normalize, start, stop, found, sums)
+        found.features[part] = sums
 
 
 @driver(_distances_to_means)
-def distances_to_means(X: Any, codes: Any, origin: Any, means: Any, variances: Any, normalize: bool, parts: int) -> Any:
-    """Squared distances of rows to the class means, and what is left of each feature within classes.
+def distances_to_means(
+    X: Any, codes: Any, origin: Any, means: Any, variances: Any, normalize: bool, parts: int
+) -> MeanDistances:
+    """Compare all rows with the means of all classes.
 
     Parameters
     ----------
@@ -317,20 +338,8 @@ def distances_to_means(X: Any, codes: Any, origin: Any, means: Any, variances: A
         Less the origin.
     variances : (C,) float64
         Mean squared distance of each class from its mean.
-
-    Returns
-    -------
-    own (n,), other (n,) float64
-        To the own mean, and to the nearest other.
-    wide (n,) float64
-        The least over other classes of distance + variance: the mean squared distance to that class's points.
-    nearest (n,) int64
-        The class whose mean is nearest, ties to the lower.
-    features (parts, d) float64
-        Sums of squared deviations from the own mean.
     """
-    n = X.shape[0]
-    own, other, wide, nearest = np.empty(n), np.empty(n), np.empty(n), np.zeros(n, np.int64)
-    features = np.zeros((parts, X.shape[1]))
-    share(_distances_to_means, parts, X, codes, origin, means, variances, normalize, parts, own, other, wide, nearest, features)
-    return own, other, wide, nearest, features
+    n, d = X.shape
+    found = MeanDistances(np.empty(n), np.empty(n), np.empty(n), np.zeros(n, np.int64), np.zeros((parts, d)))
+    parallel_for(_distances_to_means, parts, X, codes, origin, means, variances, normalize, parts, found)
+    return found

@@ -8,7 +8,8 @@ one value therefore come out of one pass.
 from typing import Any
 
 import numpy as np
-from fastent.kernels.jit import kernel
+
+from .jit import kernel
 
 __all__ = ["best_turn", "prefix_errors", "second_differences"]
 

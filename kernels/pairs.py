@@ -12,7 +12,7 @@ Blocks are scaled. Rows and others, by which it is decided what rounding leaves 
 and limits in double precision.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from .jit import FUSED, SUMS, kernel
 from .search import insert
 
 __all__ = [
+    "Distances",
+    "Lists",
     "count_nearer",
     "count_nearer_down",
     "cover",
@@ -48,6 +50,50 @@ _UNDERFLOW = np.float32(2.0**-100)
 _LOST, _LARGEST = 2.0**-116, 2.0**120
 # What a limit may be rounded by on its way to single precision.
 _ROUNDED = 1 + 2.0**-22
+
+
+class Distances(NamedTuple):
+    """Of all pairs of r points and c others, scaled.
+
+    squared : (r, c) float32, or float64 where single precision does not hold them
+        Squared distances, of points that were scaled.
+    norms, other_norms : (r,), (c,)
+        Squared norms of the scaled points.
+    relative_error : float32 or float64
+        Rounding changes a squared distance by no more than relative_error * (norm + other norm).
+    rows, others : (r, d), (c, d)
+        The points as they were given.
+    scale : float
+    """
+
+    squared: Any
+    norms: Any
+    other_norms: Any
+    relative_error: Any
+    rows: Any
+    others: Any
+    scale: float
+
+    def scaled(self, squared: Any) -> Any:
+        """Squared distances of the points as they were given, (any,) float64, in the units and the precision of the block."""
+        with np.errstate(over="ignore"):  # none of the block's comes near what overflows
+            return ((np.sqrt(squared) * self.scale) ** 2).astype(self.squared.dtype)
+
+
+class Lists(NamedTuple):
+    """The nearest points of each of r queries.
+
+    squared : (r, k) float64
+        Squared distances, ascending.
+    index : (r, k) int64
+        Their ids.
+    limits : (r,) float32
+        How far the lists reach, in the units of the block: their last entries, and what rounding and underflow may hide.
+    """
+
+    squared: Any
+    index: Any
+    limits: Any
 
 
 def rounding(d: int, dtype: Any) -> float:
@@ -128,20 +174,26 @@ def square_differences(rows: Any, others: Any, squared: Any) -> None:
 
 
 @kernel(fastmath=SUMS)
-def _sum_roots(squared: Any) -> float:
+def _term(squared: Any, rate: Any) -> float:
+    """What a pair adds to a sum: exp(-rate * squared distance), or the distance where there is no rate."""
+    return np.sqrt(squared) if rate is None else single_exponential(-squared * rate)
+
+
+@kernel(fastmath=SUMS)
+def _sum_terms(squared: Any, rate: Any) -> float:
     total = np.float32(0)
     for j in range(squared.shape[0]):
-        total += np.sqrt(squared[j])
+        total += _term(squared[j], rate)
     return total
 
 
 @kernel(fastmath=SUMS)
-def _sum_and_add_roots(squared: Any, strip: Any) -> float:
+def _sum_and_add_terms(squared: Any, rate: Any, strip: Any) -> float:
     total = np.float32(0)
     for j in range(squared.shape[0]):
-        root = np.sqrt(squared[j])
-        total += root
-        strip[j] += root
+        term = _term(squared[j], rate)
+        total += term
+        strip[j] += term
     return total
 
 
@@ -150,6 +202,27 @@ def _flush(strip: Any, total: Any) -> None:
     for j in range(strip.shape[0]):
         total[j] += strip[j]
         strip[j] = np.float32(0)
+
+
+@kernel()
+def _sum_classes(squared: Any, bounds: Any, other_bounds: Any, rate: Any, strip: Any, across: Any, down: Any) -> None:
+    """Sum terms over each class, for rows and for columns; strip (c,) zeros."""
+    for s in range(len(bounds) - 1):
+        for i in range(bounds[s], bounds[s + 1]):
+            for t in range(len(other_bounds) - 1):
+                total = 0.0
+                # In pieces, so that single precision does.
+                for begin in range(other_bounds[t], other_bounds[t + 1], 512):
+                    end = min(begin + 512, other_bounds[t + 1])
+                    if len(down):
+                        total += _sum_and_add_terms(squared[i, begin:end], rate, strip[begin:end])
+                    else:
+                        total += _sum_terms(squared[i, begin:end], rate)
+                across[t, i] = total
+            if len(down) and (i + 1 - bounds[s]) % _STRIP == 0:
+                _flush(strip, down[s])
+        if len(down):
+            _flush(strip, down[s])
 
 
 @kernel()
@@ -166,41 +239,7 @@ def sum_distances(squared: Any, bounds: Any, other_bounds: Any, across: Any, dow
     down : (segments of the rows, c) float64
         Written: from each column; of length 0 where that is not wanted.
     """
-    strip = np.zeros(squared.shape[1], squared.dtype)
-    for s in range(len(bounds) - 1):
-        for i in range(bounds[s], bounds[s + 1]):
-            for t in range(len(other_bounds) - 1):
-                total = 0.0
-                # In pieces, so that single precision does.
-                for begin in range(other_bounds[t], other_bounds[t + 1], 512):
-                    end = min(begin + 512, other_bounds[t + 1])
-                    if len(down):
-                        total += _sum_and_add_roots(squared[i, begin:end], strip[begin:end])
-                    else:
-                        total += _sum_roots(squared[i, begin:end])
-                across[t, i] = total
-            if len(down) and (i + 1 - bounds[s]) % _STRIP == 0:
-                _flush(strip, down[s])
-        if len(down):
-            _flush(strip, down[s])
-
-
-@kernel(fastmath=SUMS)
-def _sum_exponentials(squared: Any, rate: float) -> float:
-    total = np.float32(0)
-    for j in range(squared.shape[0]):
-        total += single_exponential(-squared[j] * rate)
-    return total
-
-
-@kernel(fastmath=SUMS)
-def _sum_and_add_exponentials(squared: Any, rate: float, strip: Any) -> float:
-    total = np.float32(0)
-    for j in range(squared.shape[0]):
-        term = single_exponential(-squared[j] * rate)
-        total += term
-        strip[j] += term
-    return total
+    _sum_classes(squared, bounds, other_bounds, None, np.zeros(squared.shape[1], squared.dtype), across, down)
 
 
 @kernel()
@@ -216,7 +255,7 @@ def sum_similarities(
     across : (J, segments of the columns, r) float64
         Written: for each row. Terms below exp(-87) count as that.
     down : (J, segments of the rows, c) float64
-        Written: for each column; of length 0 where that is not wanted.
+        Written: for each column; no segments where that is not wanted.
     """
     strip = np.zeros(squared.shape[1], np.float32)
     by_id = np.argsort(other_ids)
@@ -225,47 +264,30 @@ def sum_similarities(
         if other_ids[places[i]] == ids[i]:
             squared[i, places[i]] = np.inf
     for r in range(len(rates)):
-        rate = rates[r]
-        for s in range(len(bounds) - 1):
-            for i in range(bounds[s], bounds[s + 1]):
-                for t in range(len(other_bounds) - 1):
-                    total = 0.0
-                    for begin in range(other_bounds[t], other_bounds[t + 1], 512):
-                        end = min(begin + 512, other_bounds[t + 1])
-                        if len(down):
-                            total += _sum_and_add_exponentials(squared[i, begin:end], rate, strip[begin:end])
-                        else:
-                            total += _sum_exponentials(squared[i, begin:end], rate)
-                    across[r, t, i] = total
-                if len(down) and (i + 1 - bounds[s]) % _STRIP == 0:
-                    _flush(strip, down[r, s])
-            if len(down):
-                _flush(strip, down[r, s])
+        _sum_classes(squared, bounds, other_bounds, rates[r], strip, across[r], down[r])
     for i in range(len(ids)):
         if other_ids[places[i]] == ids[i]:
             squared[i, places[i]] = np.float32(0)
 
 
 @kernel(fastmath=SUMS)
-def _count_below(squared: Any, norm: float, norms: Any, limit: float, share: float) -> Any:
+def _count_below(squared: Any, norm: float, norms: Any, limit: float, relative_error: float) -> Any:
     """How many are below the limit for certain, and how many may be."""
     certain = possible = np.int32(0)
     for j in range(squared.shape[0]):
-        slack = (norm + norms[j]) * share + _UNDERFLOW
+        slack = (norm + norms[j]) * relative_error + _UNDERFLOW
         certain = np.int32(certain + (squared[j] + slack < limit))
         possible = np.int32(possible + (squared[j] - slack < limit))
     return certain, possible
 
 
 @kernel()
-def count_nearer(
-    squared: Any, norms: Any, other_norms: Any, share: Any, rows: Any, others: Any, here: Any, there: Any, limits: Any,
-    scaled: Any, count: Any,
-) -> None:  # fmt: skip
+def count_nearer(distances: Any, here: Any, there: Any, limits: Any, scaled: Any, count: Any) -> None:
     """Count, for some rows, those of some columns nearer than a limit; where rounding leaves that open, in double precision.
 
     Parameters
     ----------
+    distances : Distances
     here, there : (int, int)
         Which rows and which columns: from, to.
     limits : (r,) float64
@@ -275,26 +297,28 @@ def count_nearer(
     count : (r,) int64
         Added to.
     """
+    squared, norms, other_norms = distances.squared, distances.norms, distances.other_norms
+    rows, others, relative_error = distances.rows, distances.others, distances.relative_error
     first, last = there
     for i in range(here[0], here[1]):
         limit = scaled[i]
-        certain, possible = _count_below(squared[i, first:last], norms[i], other_norms[first:last], limit, share)
+        certain, possible = _count_below(squared[i, first:last], norms[i], other_norms[first:last], limit, relative_error)
         if possible == certain:
             count[i] += certain
             continue
         # From nothing: another loop may round another way what is certain.
         for j in range(first, last):
-            slack = (norms[i] + other_norms[j]) * share + _UNDERFLOW
+            slack = (norms[i] + other_norms[j]) * relative_error + _UNDERFLOW
             if squared[i, j] - slack < limit:
                 count[i] += squared[i, j] + slack < limit or squared_distance(rows[i], others[j]) < limits[i]
 
 
 @kernel()  # not fused, to round as the loop that takes up what is undecided
-def _add_below(squared: Any, norm: float, norms: Any, limits: Any, share: float, certain: Any) -> int:
+def _add_below(squared: Any, norm: float, norms: Any, limits: Any, relative_error: float, certain: Any) -> int:
     """Add to each column's count if it is certain; how many are not."""
     undecided = np.int32(0)
     for j in range(squared.shape[0]):
-        slack = (norm + norms[j]) * share + _UNDERFLOW
+        slack = (norm + norms[j]) * relative_error + _UNDERFLOW
         below = squared[j] + slack < limits[j]
         certain[j] += below
         undecided = np.int32(undecided + ((squared[j] - slack < limits[j]) & (not below)))
@@ -302,33 +326,30 @@ def _add_below(squared: Any, norm: float, norms: Any, limits: Any, share: float,
 
 
 @kernel()
-def count_nearer_down(
-    squared: Any, norms: Any, other_norms: Any, share: Any, rows: Any, others: Any, here: Any, there: Any, limits: Any,
-    scaled: Any, count: Any,
-) -> None:  # fmt: skip
+def count_nearer_down(distances: Any, here: Any, there: Any, limits: Any, scaled: Any, count: Any) -> None:
     """The same for some columns among some rows: limits, scaled, count (c,)."""
+    squared, norms, other_norms = distances.squared, distances.norms, distances.other_norms
+    rows, others, relative_error = distances.rows, distances.others, distances.relative_error
     first, last = there
     certain = np.zeros(len(limits), np.int32)
     for i in range(here[0], here[1]):
         some = squared[i, first:last], norms[i], other_norms[first:last], scaled[first:last]
-        if _add_below(*some, share, certain[first:last]) == 0:
+        if _add_below(*some, relative_error, certain[first:last]) == 0:
             continue
         for j in range(first, last):
-            slack = (norms[i] + other_norms[j]) * share + _UNDERFLOW
+            slack = (norms[i] + other_norms[j]) * relative_error + _UNDERFLOW
             if squared[i, j] + slack >= scaled[j] and squared[i, j] - slack < scaled[j]:
                 count[j] += squared_distance(rows[i], others[j]) < limits[j]
     count += certain
 
 
 @kernel()
-def cover(
-    squared: Any, norms: Any, other_norms: Any, share: Any, rows: Any, others: Any, radii: Any, scaled: Any, covered: Any,
-    same: bool,
-) -> None:  # fmt: skip
+def cover(distances: Any, radii: Any, scaled: Any, covered: Any, same: bool) -> None:
     """Mark the columns that lie within the radius of a row; where rounding leaves that open, in double precision.
 
     Parameters
     ----------
+    distances : Distances
     radii : (r,) float64
         Of the rows.
     scaled : (r,)
@@ -338,43 +359,42 @@ def cover(
     same : bool
         Whether rows and columns are the same points, of which only those cover that are not covered by one before them.
     """
+    squared, norms, other_norms = distances.squared, distances.norms, distances.other_norms
+    rows, others, relative_error = distances.rows, distances.others, distances.relative_error
     for i in range(squared.shape[0]):
         if same and covered[i]:
             continue
         first = i + 1 if same else 0
         limit = scaled[i]
-        if _count_below(squared[i, first:], norms[i], other_norms[first:], limit, share)[1] == 0:
+        if _count_below(squared[i, first:], norms[i], other_norms[first:], limit, relative_error)[1] == 0:
             continue
         for j in range(first, squared.shape[1]):
-            slack = (norms[i] + other_norms[j]) * share + _UNDERFLOW
+            slack = (norms[i] + other_norms[j]) * relative_error + _UNDERFLOW
             if not covered[j] and squared[i, j] - slack < limit:
                 certain = squared[i, j] + slack < limit
                 covered[j] = certain or np.sqrt(squared_distance(rows[i], others[j])) < radii[i]
 
 
 @kernel(fastmath=FUSED)
-def _near(squared: Any, norms: Any, share: float, limit: float) -> int:
+def _near(squared: Any, norms: Any, relative_error: float, limit: float) -> int:
     near = np.int32(0)
     for j in range(squared.shape[0]):
-        near = np.int32(near + (squared[j] - norms[j] * share <= limit))
+        near = np.int32(near + (squared[j] - norms[j] * relative_error <= limit))
     return near
 
 
 @kernel()
 def nearest_across(
-    squared: Any, norms: Any, other_norms: Any, share: Any, rows: Any, others: Any, scale: float, ids: Any, other_ids: Any,
-    lists: Any, index: Any, limits: Any, among: int, codes: Any, other_codes: Any, bounds: Any,
-) -> None:  # fmt: skip
+    distances: Any, ids: Any, other_ids: Any, lists: Any, among: int, codes: Any, other_codes: Any, bounds: Any
+) -> None:
     """Enter columns into each row's list of its nearest, by distances in double precision; ties by the lower id.
 
     Parameters
     ----------
-    lists : (r, k) float64
-        Squared, ascending.
-    index : (r, k) int64
-        Their ids.
-    limits : (r,) float32
-        How far the lists reach, in the units of the block: their last entries, and what rounding and underflow may hide.
+    distances : Distances
+    ids, other_ids : (r,), (c,) int64
+    lists : Lists
+        Of the rows.
     among : int
         Which columns: 0 all, 1 those of the row's class, 2 all others.
     codes : (r,) int64
@@ -382,98 +402,105 @@ def nearest_across(
     other_codes, bounds : (segments,), (segments + 1,) int64
         The columns' classes, and where each begins.
     """
-    k = lists.shape[1]
+    squared, norms, other_norms = distances.squared, distances.norms, distances.other_norms
+    rows, others, relative_error = distances.rows, distances.others, distances.relative_error
+    index, limits, k = lists.index, lists.limits, lists.squared.shape[1]
     for i in range(squared.shape[0]):
-        slack = norms[i] * share
+        slack = norms[i] * relative_error
         for s in range(len(other_codes)):
             if among and (other_codes[s] == codes[i]) != (among == 1):
                 continue
             for first in range(bounds[s], bounds[s + 1], 128):
                 last = min(first + 128, bounds[s + 1])
-                if _near(squared[i, first:last], other_norms[first:last], share, limits[i] + slack) == 0:
+                if _near(squared[i, first:last], other_norms[first:last], relative_error, limits[i] + slack) == 0:
                     continue
                 for j in range(first, last):
-                    if squared[i, j] - other_norms[j] * share <= limits[i] + slack and ids[i] != other_ids[j]:
-                        insert(lists[i], index[i], squared_distance(rows[i], others[j]), other_ids[j])
-                        limits[i] = _limit(lists[i, k - 1], scale)
+                    if squared[i, j] - other_norms[j] * relative_error <= limits[i] + slack and ids[i] != other_ids[j]:
+                        insert(lists.squared[i], index[i], squared_distance(rows[i], others[j]), other_ids[j])
+                        limits[i] = _limit(lists.squared[i, k - 1], distances.scale)
 
 
 @kernel()
 def _limit(farthest: float, scale: float) -> float:
     """How far a list reaches in the units of a block."""
-    reach = np.sqrt(farthest) * scale
-    return reach * reach * _ROUNDED + _UNDERFLOW
+    radius = np.sqrt(farthest) * scale
+    return radius * radius * _ROUNDED + _UNDERFLOW
 
 
 @kernel(fastmath=FUSED)
-def _near_either(squared: Any, norm: float, norms: Any, share: float, limit: float, limits: Any) -> int:
+def _near_either(squared: Any, norm: float, norms: Any, relative_error: float, limit: float, limits: Any) -> int:
     near = np.int32(0)
     for j in range(squared.shape[0]):
         farther = limit if limit > limits[j] else limits[j]
-        near = np.int32(near + (squared[j] - (norm + norms[j]) * share <= farther))
+        near = np.int32(near + (squared[j] - (norm + norms[j]) * relative_error <= farther))
     return near
 
 
 @kernel()
-def nearest_both(
-    squared: Any, norms: Any, other_norms: Any, share: Any, rows: Any, others: Any, scale: float, ids: Any, other_ids: Any,
-    lists: Any, index: Any, limits: Any, other_lists: Any, other_index: Any, other_limits: Any, same: bool,
-) -> None:  # fmt: skip
+def nearest_both(distances: Any, ids: Any, other_ids: Any, lists: Any, other_lists: Any, same: bool) -> None:
     """The same for rows and columns at once, each among all of the others.
 
-    other_lists, other_index, other_limits : (c, k), (c, k), (c,)
+    other_lists : Lists
+        Of the columns.
     same : bool
         Whether rows and columns, and so their lists, are the same: each pair is met once, and no point itself.
     """
-    k = lists.shape[1]
+    squared, norms, other_norms = distances.squared, distances.norms, distances.other_norms
+    rows, others, relative_error = distances.rows, distances.others, distances.relative_error
+    limits, other_limits, k = lists.limits, other_lists.limits, lists.squared.shape[1]
     for i in range(squared.shape[0]):
         start = i + 1 if same else 0
-        if _near_either(squared[i, start:], norms[i], other_norms[start:], share, limits[i], other_limits[start:]) == 0:
+        if (
+            _near_either(squared[i, start:], norms[i], other_norms[start:], relative_error, limits[i], other_limits[start:])
+            == 0
+        ):
             continue
         for first in range(start, squared.shape[1], 64):
             last = min(first + 64, squared.shape[1])
             some, some_norms, some_limits = squared[i, first:last], other_norms[first:last], other_limits[first:last]
-            if _near_either(some, norms[i], some_norms, share, limits[i], some_limits) == 0:
+            if _near_either(some, norms[i], some_norms, relative_error, limits[i], some_limits) == 0:
                 continue
             for j in range(first, last):
                 farther = limits[i] if limits[i] > other_limits[j] else other_limits[j]
-                if squared[i, j] - (norms[i] + other_norms[j]) * share <= farther:
+                if squared[i, j] - (norms[i] + other_norms[j]) * relative_error <= farther:
                     distance = squared_distance(rows[i], others[j])
-                    insert(lists[i], index[i], distance, other_ids[j])
-                    insert(other_lists[j], other_index[j], distance, ids[i])
-                    limits[i], other_limits[j] = _limit(lists[i, k - 1], scale), _limit(other_lists[j, k - 1], scale)
+                    insert(lists.squared[i], lists.index[i], distance, other_ids[j])
+                    insert(other_lists.squared[j], other_lists.index[j], distance, ids[i])
+                    limits[i] = _limit(lists.squared[i, k - 1], distances.scale)
+                    other_limits[j] = _limit(other_lists.squared[j, k - 1], distances.scale)
 
 
 @kernel(fastmath=FUSED)
-def _within(squared: Any, norm: float, norms: Any, share: float, limit: float) -> int:
+def _within(squared: Any, norm: float, norms: Any, relative_error: float, limit: float) -> int:
     """How many are within the limit for certain."""
     within = np.int32(0)
     for j in range(squared.shape[0]):
-        within = np.int32(within + (squared[j] + (norm + norms[j]) * share <= limit))
+        within = np.int32(within + (squared[j] + (norm + norms[j]) * relative_error <= limit))
     return within
 
 
 @kernel()
-def tighten(squared: Any, norms: Any, share: Any, scale: float, lists: Any, limits: Any) -> None:
-    """Lower lists that are empty to where they are certain to be filled by the pairs of a side with itself, (r, r).
+def tighten(distances: Any, lists: Any) -> None:
+    """Lower lists that are empty to where they are certain to be filled by the pairs of a block with itself, (r, r).
 
     Those pairs must be entered next: till then such a list ends in distances without a neighbour.
     """
-    k = lists.shape[1]
+    squared, norms, relative_error = distances.squared, distances.norms, distances.relative_error
+    k = lists.squared.shape[1]
     farthest = np.float32(4) * norms.max()
     for i in range(squared.shape[0]):
         low, high = farthest * np.float32(0), farthest
-        if lists[i, 0] < np.inf or _within(squared[i], norms[i], norms, share, high) <= k:  # the point itself is within any
-            continue
+        if lists.squared[i, 0] < np.inf or _within(squared[i], norms[i], norms, relative_error, high) <= k:
+            continue  # the point itself is within any
         for _ in range(_HALVINGS):
             middle = (low + high) / np.float32(2)
-            within = _within(squared[i], norms[i], norms, share, middle)
+            within = _within(squared[i], norms[i], norms, relative_error, middle)
             if within > k:
                 high = middle
                 if within <= k + 1 + k // 16:
                     break
             else:
                 low = middle
-        reach = np.sqrt((high + _UNDERFLOW) * _ROUNDED) / scale
-        lists[i] = reach * reach
-        limits[i] = _limit(lists[i, k - 1], scale)
+        radius = np.sqrt((high + _UNDERFLOW) * _ROUNDED) / distances.scale
+        lists.squared[i] = radius * radius
+        lists.limits[i] = _limit(lists.squared[i, k - 1], distances.scale)

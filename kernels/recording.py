@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .jit import SUMS, driver, kernel
-from .sharing import share
+from .sharing import parallel_for
 
 _STRIP = 512
 
@@ -86,5 +86,5 @@ def unit_class_sums(activations: Any, bounds: Any, point_weights: Any) -> Any:
     n_classes = bounds.shape[0] - 1
     sums = np.zeros((n_networks, n_classes, n_units))
     directed = np.zeros((n_networks, n_classes), np.int64)
-    share(_unit_class_sums, n_networks, activations, bounds, point_weights, sums, directed)
+    parallel_for(_unit_class_sums, n_networks, activations, bounds, point_weights, sums, directed)
     return sums, directed

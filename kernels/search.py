@@ -1,4 +1,4 @@
-"""Exact neighbours: one traversal that looks only at pairs which could matter, and the reductions that plug into it.
+"""Exact neighbours: one traversal that compares only pairs that could matter, and the reductions that plug into it.
 
 Every point x (centred) has a *sketch* s(x) of m numbers: its first m - 1 coordinates in a rotated frame, and the norm of the
 rest. For any two points
@@ -6,7 +6,7 @@ rest. For any two points
     |a - b|  >=  |s(a) - s(b)|
 
 because norms differ by no more than the vectors do. A pair whose right side exceeds what the query still wants (its k-th
-distance so far, or its radius) is never looked at more closely. The same bound, from box to box and from point to box, discards
+distance so far, or its radius) is not compared any further. The same bound, from box to box and from point to box, discards
 tiles and subtrees:
 
     a tile of queries --- descends the tree, nearer child first ------- box to box
@@ -24,30 +24,39 @@ a query finds depends on no other query: neither threads nor tiles change it.
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastent.kernels.bounds import QUERIES, WORDS, bounds_of_four, first_bit
-from fastent.kernels.distance import squared_angle, squared_distance
-from fastent.kernels.jit import FUSED, SUMS, driver, kernel, unowned
-from fastent.kernels.sharing import share
-from fastent.kernels.tree import TILE, select
 
-__all__ = ["Desk", "Found", "Lens", "Points", "make_desk", "rank_candidates", "search"]
+from .bounds import QUERIES, WORDS, bounds_of_four, first_bit
+from .distance import squared_angle, squared_distance
+from .jit import FUSED, SUMS, driver, kernel, unowned
+from .sharing import parallel_for
+from .tree import TILE, Tree, kept_of_products, select
+
+__all__ = [
+    "Found",
+    "SearchedPoints",
+    "SketchBounds",
+    "TiledPoints",
+    "TiledQueries",
+    "Workspace",
+    "insert",
+    "make_workspace",
+    "rank_candidates",
+    "search",
+]
 
 # Survivors' distances are left early after so many features.
 _STRIDE = 128
 
-# What a sum of at most 128 squares in single precision can lose or gain, in whatever order it is taken: as a share, and by
+# What a sum of at most 128 squares in single precision can lose or gain, in whatever order it is taken: as a factor, and by
 # underflow, even where a processor takes numbers below 2^-126 for 0. Longer sums are corrected where they are taken.
-_ROUNDED = np.float32(1 + 2.0**-16)
-_UNDERFLOW = 128 * 2.0**-126
+_WIDENED, _LOST_TO_UNDERFLOW = np.float32(1 + 2.0**-16), 128 * 2.0**-126
 # Sums of squares in single precision may overflow only beyond this.
 _LARGE = 2.0**126
-
-
 # No id is higher.
 _ANY = np.iinfo(np.int64).max
 
 
-class Points(NamedTuple):
+class TiledPoints(NamedTuple):
     """A set of points in tile order.
 
     start : (tiles + 1,) int64
@@ -64,10 +73,10 @@ class Points(NamedTuple):
     tiled : (tiles, m * TILE) float32
         Sketches less the tile's centre, transposed: coordinate j of point t at j * TILE + t.
     norms : (tiles, TILE) float32
-        Squared norms of those, less what the sum of inner products can lose; NaN, within no reach, where a tile is not full.
+        Squared norms of those, less what the sum of inner products can lose; NaN, within no radius, where a tile is not full.
     centre, lower, upper : (tiles, m) float32
-        The tiles' boxes, widened by the blur, and their centres.
-    blur : (tiles,) float32
+        The tiles' boxes, widened by the sketch error, and their centres.
+    sketch_error : (tiles,) float32
         How far a sketch of the tile may be from where exact arithmetic puts it.
     """
 
@@ -82,7 +91,30 @@ class Points(NamedTuple):
     centre: Any
     lower: Any
     upper: Any
-    blur: Any
+    sketch_error: Any
+
+
+class SearchedPoints(NamedTuple):
+    """The data: points, and the tree over their tiles."""
+
+    points: TiledPoints
+    tree: Tree
+
+
+class TiledQueries(NamedTuple):
+    """Queries, and what each of them may find.
+
+    points : TiledPoints
+    excluded : (q,) int64
+        In tile order: the id that is left out, -1 for none.
+    root, excluded_root : (tiles,) int64
+        The node to begin at, and one to leave out (-1 for none): how a search is confined to a group, or to all others.
+    """
+
+    points: TiledPoints
+    excluded: Any
+    root: Any
+    excluded_root: Any
 
 
 class Found(NamedTuple):
@@ -93,20 +125,20 @@ class Found(NamedTuple):
         the search counts instead.
     index : (q, k) int64
         Ids of the data; ties by the lower.
-    radius : (q,) float64
-        For counting: squared radii.
+    limits : (q,) float64
+        For counting: squared distances.
     count : (q,) int64
-        For counting: points nearer than the radius.
+        For counting: points nearer than the limit.
     """
 
     squared: Any
     index: Any
-    radius: Any
+    limits: Any
     count: Any
 
 
-class Lens(NamedTuple):
-    """How sketches stand to the rows.
+class SketchBounds(NamedTuple):
+    """How distances between sketches bound distances between rows.
 
     scale : float
         Of the sketch: a distance of 1 between rows is so long there.
@@ -114,23 +146,23 @@ class Lens(NamedTuple):
         What underflow, and the scaling of rows to unit length, may do to a sketch, in its units.
     angular : bool
         Whether rows are compared by the angle between them.
-    blur : float
+    error : float
         A sketch is where exact arithmetic puts it, but for this share of its norm.
     """
 
     scale: float
     slack: float
     angular: bool
-    blur: float
+    error: float
 
 
-class Desk(NamedTuple):
-    """Where one thread works; see `make_desk`.
+class Workspace(NamedTuple):
+    """Where one thread works; see `make_workspace`.
 
     tiled : (m * TILE,) float32
         The queries' sketches, transposed.
-    reach, blur, to_box : (TILE,) float32
-        Of each query: how far it looks, in the sketch; how blurred it is; its squared distance to a box.
+    radius, sketch_error, to_box : (TILE,) float32
+        Of each query: its search radius, in the sketch; how far its sketch may be off; its squared distance to a box.
     last : (TILE,) int64
         The highest id that can still enter a query's list: any, until the list is full of points at distance 0.
     active : (TILE,) int64
@@ -154,8 +186,8 @@ class Desk(NamedTuple):
     """
 
     tiled: Any
-    reach: Any
-    blur: Any
+    radius: Any
+    sketch_error: Any
     to_box: Any
     last: Any
     active: Any
@@ -172,12 +204,12 @@ class Desk(NamedTuple):
     work: Any
 
 
-def make_desk(m: int) -> Desk:
+def make_workspace(m: int) -> Workspace:
     single = np.float32
-    return Desk(
+    return Workspace(
         tiled=np.zeros(m * TILE, single),
-        reach=np.empty(TILE, single),
-        blur=np.zeros(TILE, single),
+        radius=np.empty(TILE, single),
+        sketch_error=np.zeros(TILE, single),
         to_box=np.empty(TILE, single),
         last=np.empty(TILE, np.int64),
         active=np.empty(TILE, np.int64),
@@ -276,7 +308,7 @@ def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
 def _refine(a: Any, b: Any, threshold: float) -> float:
     """The squared distance, or infinity if it is seen on the way to exceed the threshold."""
     d = len(a)
-    limit = threshold * np.float64(_ROUNDED) + _UNDERFLOW if threshold < _LARGE else np.inf
+    limit = threshold * np.float64(_WIDENED) + _LOST_TO_UNDERFLOW if threshold < _LARGE else np.inf
     so_far = 0.0
     for j in range(0, d, _STRIDE):
         so_far += _squared(a[j : j + _STRIDE], b[j : j + _STRIDE])
@@ -286,214 +318,212 @@ def _refine(a: Any, b: Any, threshold: float) -> float:
 
 
 @kernel()
-def _seed(bounds: Any, width: int, k: int, desk: Any) -> float:
+def _seed(bounds: Any, width: int, k: int, workspace: Any) -> float:
     """The bound that k of a tile's points do not exceed: with these a list is filled, so that the others find it short."""
-    keys = desk.keys[:width]
+    keys = workspace.keys[:width]
     for t in range(width):
         keys[t] = bounds[t]
-    select(keys, desk.numbers[:width], k)
+    select(keys, workspace.numbers[:width], k)
     return keys[k]
 
 
 @kernel()
-def _reach(threshold: float, lens: Any, blur: float) -> float:
-    """How far a query looks in the sketch."""
-    return np.sqrt(threshold) * lens.scale * np.float64(_ROUNDED) + (blur + lens.slack)
+def _search_radius(threshold: float, sketch: Any, error: float) -> float:
+    """How far from a query's sketch those of points within a squared distance may lie."""
+    return np.sqrt(threshold) * sketch.scale * np.float64(_WIDENED) + (error + sketch.slack)
+
+
+@kernel()
+def _bound_limit(radius: float, norm: float) -> float:
+    """What the bound of a point within a radius may be, from the query's squared norm about the tile's centre."""
+    return radius * radius * _WIDENED - norm
+
+
+@kernel(inline=True)
+def _enter(squared: Any, index: Any, distance: float, neighbour: int) -> Any:
+    """Enter a point in a query's list; the distance that counts from now on, and the highest id that still may be entered."""
+    insert(squared, index, distance, neighbour)
+    farthest = squared[-1]
+    return farthest, index[-1] if farthest == 0 else _ANY
 
 
 @kernel()
 def _scan(
-    data: Any, queries: Any, own: Any, tile: int, first_query: int, n_active: int, lens: Any, lists: Any, desk: Any
+    points: Any, queries: Any, tile: int, first_query: int, n_active: int, sketch: Any, found: Any, workspace: Any
 ) -> None:
     """Let the active queries of a tile meet all points of a tile of data."""
-    first, m, k = data.start[tile], data.sketch.shape[1], lists.squared.shape[1]
-    width = data.start[tile + 1] - first
-    points, norms, centre, blur = data.tiled[tile], data.norms[tile], data.centre[tile], data.blur[tile]
-    # What summing m products in single precision can lose, relative to the norms.
-    loss = np.float32(1 - (4 * m + 32) * 2.0**-24)
-    finer = data.fine.shape[1] > 0
-    seen = refined = 0
+    asked, m, k = queries.points, points.sketch.shape[1], found.squared.shape[1]
+    first, width = points.start[tile], points.start[tile + 1] - points.start[tile]
+    tiled, norms, centre, error = points.tiled[tile], points.norms[tile], points.centre[tile], points.sketch_error[tile]
+    kept, finer = np.float32(kept_of_products(m)), points.fine.shape[1] > 0
+    seen = near = 0
     for begin in range(0, n_active, QUERIES):
         present = min(QUERIES, n_active - begin)
         for i in range(QUERIES):
-            desk.limits[i] = np.float32(-np.inf)
+            workspace.limits[i] = np.float32(-np.inf)
         for i in range(present):
-            t = desk.active[begin + i]
-            desk.norm[i] = loss * _about(queries.sketch[first_query + t], centre, desk.twice[i * m : (i + 1) * m])
-            reach = desk.reach[t] + blur
-            desk.limits[i] = reach * reach * _ROUNDED - desk.norm[i]
-        bounds_of_four(points, norms, desk.twice, desk.limits, desk.bounds, desk.masks)
+            t = workspace.active[begin + i]
+            workspace.norm[i] = kept * _about(asked.sketch[first_query + t], centre, workspace.twice[i * m : (i + 1) * m])
+            workspace.limits[i] = _bound_limit(workspace.radius[t] + error, workspace.norm[i])
+        bounds_of_four(tiled, norms, workspace.twice, workspace.limits, workspace.bounds, workspace.masks)
         for i in range(present):
-            if desk.masks[i * WORDS] | desk.masks[i * WORDS + 1] == 0:
+            if workspace.masks[i * WORDS] | workspace.masks[i * WORDS + 1] == 0:
                 continue
-            t = desk.active[begin + i]
+            t = workspace.active[begin + i]
             query = first_query + t
-            bounds, masks = desk.bounds[i * TILE : (i + 1) * TILE], desk.masks[i * WORDS : (i + 1) * WORDS]
-            leave_out, place, limit, reach = own[query], queries.ids[query], desk.limits[i], desk.reach[t] + blur
-            seeding = reach == np.inf and width > k + 1
-            first_few = _seed(bounds, width, k, desk) if seeding else np.float32(np.inf)
+            bounds, masks = workspace.bounds[i * TILE : (i + 1) * TILE], workspace.masks[i * WORDS : (i + 1) * WORDS]
+            excluded, place, limit, radius = (
+                queries.excluded[query],
+                asked.ids[query],
+                workspace.limits[i],
+                workspace.radius[t] + error,
+            )
+            # A list that is empty is first filled with the points of the least bounds.
+            seeding = radius == np.inf and width > k + 1
+            first_few = _seed(bounds, width, k, workspace) if seeding else np.float32(np.inf)
             for others in range(1 + seeding):
                 for word in range(WORDS):
                     bits = masks[word]
                     while bits != 0:
                         s = 64 * word + first_bit(bits)
                         bits &= bits - np.uint64(1)
-                        neighbour = data.ids[first + s]
+                        neighbour = points.ids[first + s]
                         if bounds[s] > limit or (bounds[s] > first_few) != others:
                             continue
-                        if neighbour == leave_out or neighbour > desk.last[t]:
+                        if neighbour == excluded or neighbour > workspace.last[t]:
                             continue
                         seen += 1
-                        if finer and _squared(queries.fine[query], data.fine[first + s]) > reach * reach * _ROUNDED:
+                        if finer and _squared(asked.fine[query], points.fine[first + s]) > radius * radius * _WIDENED:
                             continue
-                        threshold = lists.squared[place, k - 1] if k > 0 else lists.radius[place]
-                        if lens.angular:
-                            lengths = queries.lengths[query], data.lengths[first + s]
-                            squared = squared_angle(queries.rows[query], data.rows[first + s], *lengths)
+                        threshold = found.squared[place, k - 1] if k > 0 else found.limits[place]
+                        if sketch.angular:
+                            lengths = asked.lengths[query], points.lengths[first + s]
+                            squared = squared_angle(asked.rows[query], points.rows[first + s], *lengths)
                         else:
-                            squared = _refine(queries.rows[query], data.rows[first + s], threshold)
+                            squared = _refine(asked.rows[query], points.rows[first + s], threshold)
                             if squared == np.inf:
                                 continue
-                        refined += 1
+                        near += 1
                         if k > 0:
-                            insert(lists.squared[place], lists.index[place], squared, neighbour)
-                            farthest = lists.squared[place, k - 1]
-                            desk.reach[t] = _reach(farthest, lens, desk.blur[t])
-                            desk.last[t] = lists.index[place, k - 1] if farthest == 0 else _ANY
-                            reach = desk.reach[t] + blur
-                            limit = reach * reach * _ROUNDED - desk.norm[i]
+                            farthest, workspace.last[t] = _enter(found.squared[place], found.index[place], squared, neighbour)
+                            workspace.radius[t] = _search_radius(farthest, sketch, workspace.sketch_error[t])
+                            radius = workspace.radius[t] + error
+                            limit = _bound_limit(radius, workspace.norm[i])
                         else:
-                            lists.count[place] += squared < threshold
-    desk.work[2] += n_active
-    desk.work[3] += seen
-    desk.work[4] += refined
+                            found.count[place] += squared < threshold
+    workspace.work[2] += n_active
+    workspace.work[3] += seen
+    workspace.work[4] += near
 
 
 @kernel()
-def _prepare(queries: Any, tile: int, lens: Any, lists: Any, desk: Any) -> None:
-    """Transpose the sketches of a tile of queries, and set how far each of them reaches."""
-    first, width, k = queries.start[tile], queries.start[tile + 1] - queries.start[tile], lists.squared.shape[1]
-    desk.reach[:] = np.float32(-1)
+def _prepare(queries: Any, tile: int, sketch: Any, found: Any, workspace: Any) -> None:
+    """Transpose the sketches of a tile of queries, and set their search radii."""
+    first, width, k = queries.start[tile], queries.start[tile + 1] - queries.start[tile], found.squared.shape[1]
+    workspace.radius[:] = np.float32(-1)
     for t in range(width):
-        sketch, place = queries.sketch[first + t], queries.ids[first + t]
-        for j in range(len(sketch)):
-            desk.tiled[j * TILE + t] = sketch[j]
-        desk.blur[t] = np.sqrt(_squared(sketch, desk.origin)) * lens.blur
-        threshold = lists.squared[place, k - 1] if k > 0 else lists.radius[place]
-        desk.reach[t] = _reach(threshold, lens, desk.blur[t])
-        desk.last[t] = _ANY
+        coordinates, place = queries.sketch[first + t], queries.ids[first + t]
+        for j in range(len(coordinates)):
+            workspace.tiled[j * TILE + t] = coordinates[j]
+        workspace.sketch_error[t] = np.sqrt(_squared(coordinates, workspace.origin)) * sketch.error
+        threshold = found.squared[place, k - 1] if k > 0 else found.limits[place]
+        workspace.radius[t] = _search_radius(threshold, sketch, workspace.sketch_error[t])
+        workspace.last[t] = _ANY
+
+
+@kernel(inline=True)
+def _push_children(tree: Any, node: int, lower: Any, upper: Any, depth: int, workspace: Any) -> None:
+    """Put both children of a node on the stack, the one nearer to a box on top."""
+    near, far = tree.left[node], tree.right[node]
+    to_near = _box_to_box(lower, upper, tree.lower[near], tree.upper[near])
+    to_far = _box_to_box(lower, upper, tree.lower[far], tree.upper[far])
+    swap = to_near > to_far
+    if to_near == to_far:  # as where both boxes meet the queries'
+        between_near = _centre_to_centre(lower, upper, tree.lower[near], tree.upper[near])
+        swap = between_near > _centre_to_centre(lower, upper, tree.lower[far], tree.upper[far])
+    if swap:
+        near, far, to_near, to_far = far, near, to_far, to_near
+    workspace.stack[depth], workspace.distance[depth] = far, to_far
+    workspace.stack[depth + 1], workspace.distance[depth + 1] = near, to_near
+    workspace.work[0] += 2
+
+
+@kernel(inline=True)
+def _activate(points: Any, tile: int, width: int, workspace: Any) -> int:
+    """Note which queries can want a point of a tile; how many."""
+    _points_to_box(workspace.tiled, points.lower[tile], points.upper[tile], workspace.to_box)
+    lowest = points.ids[points.start[tile]]  # ids ascend within a tile
+    n_active = 0
+    for t in range(width):
+        if workspace.to_box[t] <= workspace.radius[t] * workspace.radius[t] * _WIDENED and lowest <= workspace.last[t]:
+            workspace.active[n_active] = t
+            n_active += 1
+    workspace.work[1] += 1
+    return n_active
 
 
 @kernel()
-def _traverse(
-    data: Any,
-    tree: Any,
-    queries: Any,
-    own: Any,
-    entry: Any,
-    barred: Any,
-    tiles: Any,
-    lens: Any,
-    lists: Any,
-    stop: Any,
-    desk: Any,
-) -> None:
+def _traverse(data: Any, queries: Any, tiles: Any, sketch: Any, found: Any, stop: Any, workspace: Any) -> None:
+    points, tree = data.points, data.tree
+    start = queries.points.start
     for query_tile in tiles:
-        _prepare(queries, query_tile, lens, lists, desk)
-        first, width = queries.start[query_tile], queries.start[query_tile + 1] - queries.start[query_tile]
-        lower, upper = queries.lower[query_tile], queries.upper[query_tile]
-        farthest = desk.reach.max()
-        desk.stack[0], desk.distance[0] = entry[query_tile], np.float32(0)
+        _prepare(queries.points, query_tile, sketch, found, workspace)
+        first, width = start[query_tile], start[query_tile + 1] - start[query_tile]
+        lower, upper = queries.points.lower[query_tile], queries.points.upper[query_tile]
+        farthest = workspace.radius.max()
+        workspace.stack[0], workspace.distance[0] = queries.root[query_tile], np.float32(0)
         depth = 1
         while depth > 0:
             if stop[0]:
                 return
             depth -= 1
-            node = desk.stack[depth]
-            if desk.distance[depth] > farthest * farthest * _ROUNDED or node == barred[query_tile]:
+            node = workspace.stack[depth]
+            if workspace.distance[depth] > farthest * farthest * _WIDENED or node == queries.excluded_root[query_tile]:
                 continue
             tile = tree.tile[node]
             if tile < 0:
-                near, far = tree.left[node], tree.right[node]
-                to_near = _box_to_box(lower, upper, tree.lower[near], tree.upper[near])
-                to_far = _box_to_box(lower, upper, tree.lower[far], tree.upper[far])
-                swap = to_near > to_far
-                if to_near == to_far:  # as where both boxes meet the queries'
-                    between_near = _centre_to_centre(lower, upper, tree.lower[near], tree.upper[near])
-                    swap = between_near > _centre_to_centre(lower, upper, tree.lower[far], tree.upper[far])
-                if swap:
-                    near, far, to_near, to_far = far, near, to_far, to_near
-                desk.stack[depth], desk.distance[depth] = far, to_far
-                desk.stack[depth + 1], desk.distance[depth + 1] = near, to_near
+                _push_children(tree, node, lower, upper, depth, workspace)
                 depth += 2
-                desk.work[0] += 2
                 continue
-            desk.work[1] += 1
-            _points_to_box(desk.tiled, data.lower[tile], data.upper[tile], desk.to_box)
-            n_active, lowest = 0, data.ids[data.start[tile]]
-            for t in range(width):
-                # The first id of a tile is its lowest.
-                if desk.to_box[t] <= desk.reach[t] * desk.reach[t] * _ROUNDED and lowest <= desk.last[t]:
-                    desk.active[n_active] = t
-                    n_active += 1
+            n_active = _activate(points, tile, width, workspace)
             if n_active:
-                _scan(data, queries, own, tile, first, n_active, lens, lists, desk)
-                farthest = desk.reach.max()
+                _scan(points, queries, tile, first, n_active, sketch, found, workspace)
+                farthest = workspace.radius.max()
 
 
 @kernel()
-def search(
-    data: Any,
-    tree: Any,
-    queries: Any,
-    own: Any,
-    entry: Any,
-    barred: Any,
-    tiles: Any,
-    lens: Any,
-    found: Any,
-    stop: Any,
-    desk: Any,
-) -> None:
-    """Find, for some tiles of queries, the nearest points, or count those within a radius.
+def search(data: Any, queries: Any, tiles: Any, sketch: Any, found: Any, stop: Any, workspace: Any) -> None:
+    """Find, for some tiles of queries, the nearest points, or count those nearer than a limit.
 
     Parameters
     ----------
-    data, queries : Points
-    tree : Tree
-        Over the tiles of `data`.
-    own : (q,) int64
-        In tile order of the queries: the id that is left out, -1 for none.
-    entry, barred : (query tiles,) int64
-        The node to begin at, and one to leave out (-1 for none): how a search is confined to a group, or to all others.
+    data : SearchedPoints
+    queries : TiledQueries
     tiles : (any,) int64
         Which tiles of queries.
-    lens : Lens
+    sketch : SketchBounds
     found : Found
     stop : (1,) uint8
         Any other thread may set it to end the search before the next tile.
-    desk : Desk
-        From `make_desk`; one for each thread.
+    workspace : Workspace
+        From `make_workspace`; one for each thread.
 
     Notes
     -----
     Operations: 2 m for each query and point that meet, at about three quarters of what the machine's multiply-adds allow.
     """
-    _traverse(
-        unowned(data), unowned(tree), unowned(queries), unowned(own), unowned(entry), unowned(barred), tiles, lens,
-        unowned(found), unowned(stop), unowned(desk),
-    )  # fmt: skip
+    _traverse(unowned(data), unowned(queries), tiles, sketch, unowned(found), unowned(stop), unowned(workspace))
 
 
 @kernel()
 def _rank_candidates(
-    begin: int, end: int, rows: Any, lengths: Any, queries: Any, query_lengths: Any, own: Any, candidates: Any, angular: bool,
-    squared: Any, index: Any,
+    begin: int, end: int, rows: Any, lengths: Any, queries: Any, query_lengths: Any, excluded: Any, candidates: Any,
+    angular: bool, squared: Any, index: Any,
 ) -> None:  # fmt: skip
     for i in range(begin, end):
         its_squared, its_index, query = squared[i], index[i], queries[i]
         for candidate in candidates[i]:
-            if candidate < 0 or candidate == own[i]:
+            if candidate < 0 or candidate == excluded[i]:
                 continue
             if angular:
                 distance = squared_angle(query, rows[candidate], query_lengths[i], lengths[candidate])
@@ -504,7 +534,7 @@ def _rank_candidates(
 
 @driver(_rank_candidates)
 def rank_candidates(
-    rows: Any, lengths: Any, queries: Any, query_lengths: Any, own: Any, candidates: Any, k: int, angular: bool
+    rows: Any, lengths: Any, queries: Any, query_lengths: Any, excluded: Any, candidates: Any, k: int, angular: bool
 ) -> Any:
     """Keep the k nearest of some candidates, by distances in double precision, ties by the lower row number.
 
@@ -514,7 +544,7 @@ def rank_candidates(
         float32 or float64, C-contiguous.
     lengths, query_lengths : (n,), (q,) float64
         For angles, from `squared_lengths`.
-    own : (q,) int64
+    excluded : (q,) int64
         The row that is left out, -1 for none.
     candidates : (q, c) int64
         Row numbers without repetition; negative ones are no candidates.
@@ -527,5 +557,5 @@ def rank_candidates(
     """
     q = len(queries)
     squared, index = np.full((q, k), np.inf), np.full((q, k), len(rows), np.int64)
-    share(_rank_candidates, q, rows, lengths, queries, query_lengths, own, candidates, angular, squared, index)
+    parallel_for(_rank_candidates, q, rows, lengths, queries, query_lengths, excluded, candidates, angular, squared, index)
     return squared, index

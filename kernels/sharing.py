@@ -19,7 +19,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from fastent.errors import FastentError
 from fastent.runtime.processors import processors
 
-__all__ = ["share", "working", "working_threads"]
+__all__ = ["parallel_for", "working", "working_threads"]
 
 # How long a fork waits for what another thread compiles.
 _FORK_SECONDS = 60
@@ -81,7 +81,7 @@ class _Pool:
 _pool = _Pool()
 
 
-def share(kernel: Callable[..., None], n: int, *arguments: Any) -> None:
+def parallel_for(kernel: Callable[..., None], n: int, *arguments: Any) -> None:
     """Call kernel(begin, end, *arguments) for ranges that together are 0..n, in `working_threads()` threads.
 
     The kernel leaves the GIL, and different numbers of 0..n write to different places. What the pool has not begun when this

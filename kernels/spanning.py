@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
-from fastent.kernels.jit import driver, kernel
-from fastent.kernels.sharing import share
+
+from .jit import driver, kernel
+from .sharing import parallel_for
 
 __all__ = ["nearest_outside", "shortest_edges"]
 
@@ -33,7 +34,7 @@ def nearest_outside(near: Any, near_index: Any, component: Any, squared: Any, ot
     squared, other : (n,) float64, int64
         Overwritten; infinite and n where the list has none.
     """
-    share(_nearest_outside, len(near), near, near_index, component, squared, other)
+    parallel_for(_nearest_outside, len(near), near, near_index, component, squared, other)
 
 
 @kernel()

@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import driver, kernel, unowned
-from .sharing import share
+from .sharing import parallel_for
 
 __all__ = [
     "BLOCK", "LINE", "VECTOR", "add_one_vector", "add_three_vectors",
@@ -49,7 +49,7 @@ def count_entries(inputs: Any, common: Any) -> Any:
     """How many features of each point differ from the common value; inputs (d, n), common (d,)."""
     n = inputs.shape[1]
     counts = np.zeros(n, np.int64)
-    share(_count_entries, (n + _PART - 1) // _PART, inputs, common, counts)
+    parallel_for(_count_entries, (n + _PART - 1) // _PART, inputs, common, counts)
     return counts
 
 
@@ -77,7 +77,7 @@ def _compress(begin: int, end: int, inputs: Any, common: Any, starts: Any, featu
 @driver(_compress)
 def compress(inputs: Any, common: Any, starts: Any, features: Any, values: Any) -> None:
     """Write the entries of each point, by ascending feature: those of point i at starts[i]..starts[i + 1]."""
-    share(_compress, (inputs.shape[1] + _PART - 1) // _PART, inputs, common, starts, features, values)
+    parallel_for(_compress, (inputs.shape[1] + _PART - 1) // _PART, inputs, common, starts, features, values)
 
 
 @kernel()
@@ -114,7 +114,7 @@ def transposed(starts: Any, features: Any, values: Any, n_features: int) -> Any:
     n_blocks = (n + BLOCK - 1) // BLOCK
     block_starts = np.zeros((n_blocks, n_features + 1), np.int64)
     points, ordered = np.empty(len(values), np.int32), np.empty_like(values)
-    share(_transposed, n_blocks, starts, features, values, block_starts, points, ordered)
+    parallel_for(_transposed, n_blocks, starts, features, values, block_starts, points, ordered)
     return block_starts, points, ordered
 
 
@@ -225,7 +225,7 @@ def times(weights: Any, base: Any, starts: Any, features: Any, values: Any, resu
     result : (w, n), C-contiguous, w <= panels * line
         Written here.
     """
-    share(_times, (result.shape[1] + TILE - 1) // TILE, weights, base, starts, features, values, result)
+    parallel_for(_times, (result.shape[1] + TILE - 1) // TILE, weights, base, starts, features, values, result)
 
 
 @kernel()
@@ -280,5 +280,5 @@ def gradient(gradients: Any, starts: Any, points: Any, values: Any, turned: Any,
     n_parts : int
         Into how many ranges the features are cut, each for one thread.
     """
-    share(_turn, len(starts), gradients, result.shape[1], turned)
-    share(_gradient, n_parts, starts, points, values, turned, result, n_parts)
+    parallel_for(_turn, len(starts), gradients, result.shape[1], turned)
+    parallel_for(_gradient, n_parts, starts, points, values, turned, result, n_parts)

@@ -3,10 +3,11 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastent.kernels.jit import driver, kernel
-from fastent.kernels.sharing import share
 
-__all__ = ["TILE", "Tree", "bounding_boxes", "build_tree", "lay_out_tiles", "select"]
+from .jit import driver, kernel
+from .sharing import parallel_for
+
+__all__ = ["TILE", "Tree", "bounding_boxes", "build_tree", "kept_of_products", "lay_out_tiles", "select"]
 
 # Points in a tile: a constant, so that loops over a tile vectorise without a remainder.
 TILE = 128
@@ -34,6 +35,21 @@ class Tree(NamedTuple):
 
 
 @kernel()
+def _cut_groups(groups: Any) -> Any:
+    """The first tile of each group, and where each tile starts."""
+    n_groups = len(groups) - 1
+    first_tile = np.zeros(n_groups + 1, np.int64)
+    for g in range(n_groups):
+        first_tile[g + 1] = first_tile[g] + (groups[g + 1] - groups[g] + TILE - 1) // TILE
+    start = np.empty(first_tile[n_groups] + 1, np.int64)
+    for g in range(n_groups):
+        for t in range(first_tile[g], first_tile[g + 1]):
+            start[t] = groups[g] + (t - first_tile[g]) * TILE
+    start[-1] = groups[-1]
+    return first_tile, start
+
+
+@kernel()
 def build_tree(sketch: Any, order: Any, groups: Any) -> Any:
     """Cut points into tiles: between groups first, then at the widest variance of the sketch.
 
@@ -56,16 +72,8 @@ def build_tree(sketch: Any, order: Any, groups: Any) -> Any:
         The node that holds exactly one group's tiles.
     """
     n_groups, m = len(groups) - 1, sketch.shape[1]
-    first_tile = np.zeros(n_groups + 1, np.int64)
-    for g in range(n_groups):
-        first_tile[g + 1] = first_tile[g] + (groups[g + 1] - groups[g] + TILE - 1) // TILE
+    first_tile, start = _cut_groups(groups)
     n_tiles = first_tile[n_groups]
-    start = np.empty(n_tiles + 1, np.int64)
-    for g in range(n_groups):
-        for t in range(first_tile[g], first_tile[g + 1]):
-            start[t] = groups[g] + (t - first_tile[g]) * TILE
-    start[n_tiles] = len(order)
-
     n_nodes = 2 * n_tiles - 1
     left, right = np.full(n_nodes, -1, np.int32), np.full(n_nodes, -1, np.int32)
     tile, root = np.full(n_nodes, -1, np.int64), np.empty(n_groups, np.int64)
@@ -97,12 +105,8 @@ def build_tree(sketch: Any, order: Any, groups: Any) -> Any:
                     keys[i] = sketch[order[i], column]
                 select(keys[a:b], order[a:b], start[middle] - a)
         left[node], right[node] = used, used + 1
-        if g1 - g0 > 1:
-            stack[depth] = (used, t0, middle, g0, middle_group)
-            stack[depth + 1] = (used + 1, middle, t1, middle_group, g1)
-        else:
-            stack[depth] = (used, t0, middle, g0, g1)
-            stack[depth + 1] = (used + 1, middle, t1, g0, g1)
+        stack[depth] = (used, t0, middle, g0, middle_group if g1 - g0 > 1 else g1)
+        stack[depth + 1] = (used + 1, middle, t1, middle_group, g1)
         depth, used = depth + 2, used + 2
     return left, right, tile, start, root
 
@@ -151,13 +155,18 @@ def select(keys: Any, rows: Any, middle: int) -> None:
 
 
 @kernel()
+def kept_of_products(m: int) -> float:
+    """What is certain of two squared norms less a sum of m products, taken in single precision, as a share of the norms."""
+    return 1 - (4 * m + 32) * 2.0**-24
+
+
+@kernel()
 def _lay_out_tiles(
-    begin: int, end: int, sketch: Any, start: Any, blur: float, tiled: Any, norms: Any, centre: Any, lower: Any, upper: Any,
-    blurs: Any,
+    begin: int, end: int, sketch: Any, start: Any, sketch_error: float, tiled: Any, norms: Any, centre: Any, lower: Any,
+    upper: Any, errors: Any,
 ) -> None:  # fmt: skip
     m = sketch.shape[1]
-    # What summing m products in single precision can lose, relative to the norms.
-    loss = 1 - (4 * m + 32) * 2.0**-24
+    kept = kept_of_products(m)
     for i in range(begin, end):
         largest = 0.0
         for s in range(start[i], start[i + 1]):
@@ -167,11 +176,11 @@ def _lay_out_tiles(
                 lower[i, j], upper[i, j] = min(lower[i, j], value), max(upper[i, j], value)
                 squared += np.float64(value) * value
             largest = max(largest, squared)
-        blurs[i] = np.sqrt(largest) * blur
+        errors[i] = np.sqrt(largest) * sketch_error
         for j in range(m):
             centre[i, j] = 0.5 * (lower[i, j] + upper[i, j])
-            lower[i, j] -= blurs[i]
-            upper[i, j] += blurs[i]
+            lower[i, j] -= errors[i]
+            upper[i, j] += errors[i]
         tile = tiled[i]
         for s in range(start[i], start[i + 1]):
             squared = 0.0
@@ -179,11 +188,11 @@ def _lay_out_tiles(
                 value = sketch[s, j] - centre[i, j]
                 tile[j * TILE + s - start[i]] = value
                 squared += np.float64(value) * value
-            norms[i, s - start[i]] = squared * loss
+            norms[i, s - start[i]] = squared * kept
 
 
 @driver(_lay_out_tiles)
-def lay_out_tiles(sketch: Any, start: Any, blur: float) -> Any:
+def lay_out_tiles(sketch: Any, start: Any, sketch_error: float) -> Any:
     """Transpose sketches tile by tile, so that a loop over a tile's points runs over neighbouring memory.
 
     Parameters
@@ -191,21 +200,21 @@ def lay_out_tiles(sketch: Any, start: Any, blur: float) -> Any:
     sketch : (n, m) float32
         In tile order.
     start : (tiles + 1,) int64
-    blur : float
-        Uncertainty of a sketch, as a share of its norm.
+    sketch_error : float
+        How far a sketch may be from where exact arithmetic puts it, as a share of its norm.
 
     Returns
     -------
-    tiled, norms, centre, lower, upper, blur
-        As in `fastent.kernels.search.Points`.
+    tiled, norms, centre, lower, upper, sketch_error
+        As in `search.TiledPoints`.
     """
     n_tiles, m = len(start) - 1, sketch.shape[1]
     tiled = np.zeros((n_tiles, m * TILE), np.float32)
     norms = np.full((n_tiles, TILE), np.nan, np.float32)
     lower, upper = np.full((n_tiles, m), np.inf, np.float32), np.full((n_tiles, m), -np.inf, np.float32)
-    centre, blurs = np.empty((n_tiles, m), np.float32), np.zeros(n_tiles, np.float32)
-    share(_lay_out_tiles, n_tiles, sketch, start, blur, tiled, norms, centre, lower, upper, blurs)
-    return tiled, norms, centre, lower, upper, blurs
+    centre, errors = np.empty((n_tiles, m), np.float32), np.zeros(n_tiles, np.float32)
+    parallel_for(_lay_out_tiles, n_tiles, sketch, start, sketch_error, tiled, norms, centre, lower, upper, errors)
+    return tiled, norms, centre, lower, upper, errors
 
 
 @kernel()

@@ -1,1 +1,30 @@
-"""Exact nearest neighbours and sweeps over all pairs."""
+"""Nearest neighbours and sums over all pairs of rows.
+
+A search begins with `planner.plan_index`, which chooses from sizes alone, and ends in lists; what needs all pairs is a
+reduction of the sweep.
+
+    neighbors, margins, complexity, measure, soft nearest neighbours, proposals of faiss and torch
+                       |
+                 planner.plan_index ---- sizes, memory, cluster, whether all pairs are met anyway
+                       | build
+                  index.Index -------- search, nearest, count_nearer, relabelled, order
+                       |
+         +-------------+------------------+
+         |             |                  |
+    ExactIndex    ChunkedIndex        SweptIndex
+    in memory     by chunks, also     no index: TopK
+         |        on a cluster        in a sweep
+         |             | a chunk at a time      |
+         | <----- NearestSoFar                sweep.sweep ---- Reduction: TopK, NearerCounts, sums of distances
+         |             ^                        |                          and of similarities (statistics/)
+         |       rows that come once            |
+         |       (probes, streams)              |
+    kernels.search, kernels.tree          kernels.pairs
+
+- index.py: the protocol, queries, lists.         - sketch.py: the frame in which few coordinates say most of a row.
+- exact_index.py, out_of_core.py, top_k.py: the indices.         - sweep.py: blocks of pairs, and the base of reductions.
+- neighbors.py: `fe.neighbors`; backends.py: candidates from faiss and torch; neighbor_lists.py: lists that users bring.
+- spanning_tree.py: the Euclidean minimum spanning tree, from any index.
+
+To add an index, implement `Index` and let `plan_index` choose it. To add a statistic of all pairs, subclass `Reduction`.
+"""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastent.arrays.validation import kernel_dtype, row_blocks
 from fastent.kernels.bounds import QUERIES
 from fastent.kernels.distance import squared_lengths
-from fastent.kernels.search import Found, Points, make_desk, search
+from fastent.kernels.search import Found, SearchedPoints, TiledPoints, TiledQueries, make_workspace, search
 from fastent.kernels.tree import TILE, Tree, bounding_boxes, build_tree, lay_out_tiles
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import in_parallel, working_threads
@@ -56,7 +56,7 @@ class View(NamedTuple):
 class PreparedQueries(NamedTuple):
     """Queries in tiles; the row that each leaves out, in tile order; each tile's class."""
 
-    points: Points
+    points: TiledPoints
     excluded: Array
     classes: Array
 
@@ -130,7 +130,7 @@ class ExactIndex(Index):
 
     def _lay_out(self, rows: Array, lengths: Array, sketches: list[Array]) -> None:
         """The points, from what is in tile order, and the boxes of the tree."""
-        self._points = _points(self._start, self._order, rows, lengths, sketches, self._frame.lens.blur)
+        self._points = _points(self._start, self._order, rows, lengths, sketches, self._frame.bounds.error)
         self._tree = Tree(*self._nodes, *bounding_boxes(*self._nodes, self._points.lower, self._points.upper))
 
     def relabelled(self, codes: NDArray[np.int64]) -> "ExactIndex":
@@ -189,7 +189,7 @@ class ExactIndex(Index):
             found = Found(
                 squared=np.full((n_queries, k), np.inf),
                 index=np.full((n_queries, k), n, np.int64),
-                radius=np.empty(0),
+                limits=np.empty(0),
                 count=np.empty(0, np.int64),
             )
             if within is not None:
@@ -218,7 +218,7 @@ class ExactIndex(Index):
         found = Found(
             squared=np.empty((0, 0)),
             index=np.empty((0, 0), np.int64),
-            radius=np.asarray(squared, np.float64),
+            limits=np.asarray(squared, np.float64),
             count=np.zeros(len(prepared.excluded), np.int64),
         )
         self.work = Work(0, 0, 0, 0, 0)
@@ -248,26 +248,26 @@ class ExactIndex(Index):
         order, groups, _ = _by_class(codes, sketches[0])
         start = _pieces(build_tree(sketches[0], order, groups)[3])
         lengths = lengths[order] if unit else lengths
-        tiled = _points(start, order, rows[order], lengths, _taken_each(sketches, order), self._frame.lens.blur)
+        tiled = _points(start, order, rows[order], lengths, _taken_each(sketches, order), self._frame.bounds.error)
         return PreparedQueries(tiled, excluded[order], codes[order[start[:-1]]])
 
     def _traverse(self, queries: PreparedQueries, found: Found, among: Among, progress: Progress) -> None:
         n_tiles = len(queries.classes)
         known = queries.classes < len(self._root)
         roots = np.where(known, self._root[np.where(known, queries.classes, 0)], -1)
-        entry = roots if among == "own class" else np.zeros(n_tiles, np.int64)
-        barred = roots if among == "other classes" else np.full(n_tiles, -1)
-        enter = np.flatnonzero(entry >= 0)
+        root = roots if among == "own class" else np.zeros(n_tiles, np.int64)
+        excluded_root = roots if among == "other classes" else np.full(n_tiles, -1)
+        tiled = TiledQueries(queries.points, queries.excluded, root, excluded_root)
+        data = SearchedPoints(self._points, self._tree)
         stop = np.zeros(1, np.uint8)
 
         def look_up(tiles: Array) -> tuple[int, Array]:
-            desk = make_desk(self._points.sketch.shape[1])
-            points, lens = self._points, self._frame.lens
-            search(points, self._tree, queries.points, queries.excluded, entry, barred, tiles, lens, found, stop, desk)
-            return len(tiles), desk.work
+            workspace = make_workspace(data.points.sketch.shape[1])
+            search(data, tiled, tiles, self._frame.bounds, found, stop, workspace)
+            return len(tiles), workspace.work
 
         threads = working_threads()
-        batches = np.array_split(enter, min(n_tiles, max(32 * threads, n_tiles // 16)))
+        batches = np.array_split(np.flatnonzero(root >= 0), min(n_tiles, max(32 * threads, n_tiles // 16)))
         work, done = np.zeros(5, np.int64), 0
         with (
             interruptible() as interrupted,
@@ -322,11 +322,10 @@ def as_compared(rows: Array, unit: bool) -> Array:
     return scaled
 
 
-def _points(start: Array, order: Array, rows: Array, lengths: Array, sketches: list[Array], blur: float) -> Points:
+def _points(start: Array, order: Array, rows: Array, lengths: Array, sketches: list[Array], sketch_error: float) -> TiledPoints:
     """Points from rows and sketches, plain and finer, that are in tile order."""
     sketch, fine = sketches
-    tiled, norms, centre, lower, upper, blurs = lay_out_tiles(sketch, start, blur)
-    return Points(start, order, rows, lengths, sketch, fine, tiled, norms, centre, lower, upper, blurs)
+    return TiledPoints(start, order, rows, lengths, sketch, fine, *lay_out_tiles(sketch, start, sketch_error))
 
 
 def _pieces(start: Array) -> Array:

@@ -320,8 +320,8 @@ def _ranked(task: _Task) -> tuple[Array, Array, NDArray[np.int64], bool]:
     squared, found = rank_candidates(compared[0], lengths[0], compared[1], lengths[1], excluded, proposed, k, task.unit)
     doubtful = np.isinf(squared[:, -1])  # an index that searches few places may come back with fewer than k
     if beyond is not None and wanted < len(X):
-        lens = frame.lens
-        doubtful |= ~(np.sqrt(squared[:, -1]) * (lens.scale * _DOUBLE) + lens.slack < beyond)
+        bounds = frame.bounds
+        doubtful |= ~(np.sqrt(squared[:, -1]) * (bounds.scale * _DOUBLE) + bounds.slack < beyond)
     return squared, found, np.flatnonzero(doubtful), beyond is not None
 
 

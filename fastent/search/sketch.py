@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.validation import unit_rows
-from fastent.kernels.search import Lens
+from fastent.kernels.search import SketchBounds
 from fastent.runtime.threads import in_parallel, single_blas_thread
 
 __all__ = ["FINEST", "Frame", "take_frame", "typical_scale"]
@@ -30,10 +30,10 @@ _NEAREST, _FARTHEST = 2.0**-20, 2.0**20
 # Single precision holds scales from 2^-120 to 2^120.
 _LARGEST_SCALE = 120
 # Points farther out, in units of the sketch, are drawn in to here, so that squares do not overflow in single precision.
-_REACH = 2.0**60
+_FARTHEST_KEPT = 2.0**60
 # What rounding a sketch to single precision, and the norm of its rest, may do to a point, as shares of its norm: the latter is
 # the root of what two sums of d terms lose in double precision, and is this times the root of d.
-_BLUR, _BLUR_OF_REST = 2.0**-18, 2.0**-26
+_ERROR, _ERROR_OF_REST = 2.0**-18, 2.0**-26
 # A square in single precision below that of this may have vanished.
 _VANISHED = 2.0**-50
 # What scaling two rows to unit length leaves between their directions and where they are put. Closer ones are not told apart.
@@ -64,9 +64,9 @@ class Frame:
     axes: NDArray[np.float64]
 
     @property
-    def lens(self) -> Lens:
+    def bounds(self) -> SketchBounds:
         slack = _VANISHED + self.unit * _UNIT_ROUNDING * self.scale
-        return Lens(self.scale, slack, self.unit, max(_BLUR, _BLUR_OF_REST * len(self.origin) ** 0.5))
+        return SketchBounds(self.scale, slack, self.unit, max(_ERROR, _ERROR_OF_REST * len(self.origin) ** 0.5))
 
     def sketches(self, X: Array, *sizes: int) -> list[NDArray[np.float32]]:
         """For each size (n, size): the first size - 1 coordinates, and the norm of the rest."""
@@ -105,9 +105,9 @@ class Frame:
         if self.scale != 1:
             points *= self.scale
         squared = np.einsum("ij,ij->i", points, points)
-        far = squared > _REACH**2
+        far = squared > _FARTHEST_KEPT**2
         if far.any():
-            points[far] *= (_REACH / np.sqrt(squared[far]))[:, None]
+            points[far] *= (_FARTHEST_KEPT / np.sqrt(squared[far]))[:, None]
             squared[far] = np.einsum("ij,ij->i", points[far], points[far])
         return points, squared
 

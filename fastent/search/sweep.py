@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays.validation import kernel_dtype, row_blocks
 from fastent.io.result_cache import PartialResult
-from fastent.kernels.pairs import recentre, rounding, square_distances
+from fastent.kernels.pairs import Distances, recentre, rounding, square_distances
 from fastent.runtime.cluster import map_on_cluster
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import in_parallel, single_blas_thread, working_threads
@@ -84,30 +84,6 @@ class ClassBlock(NamedTuple):
     classes: Array
     bounds: Array
     mean: Array
-
-
-class Distances(NamedTuple):
-    """Of all pairs of r points and c others, scaled.
-
-    squared : (r, c) float32, or float64 where single precision does not hold them
-        Squared distances, of points that were scaled.
-    norms, other_norms : (r,), (c,)
-        Squared norms of the scaled points.
-    relative_error : float32 or float64
-        Rounding changes a squared distance by no more than relative_error * (norm + other norm).
-    scale : float
-    """
-
-    squared: Array
-    norms: Array
-    other_norms: Array
-    relative_error: Any
-    scale: float
-
-    def scaled(self, squared: Array) -> Array:
-        """Squared distances of the rows as they were given, (any,) float64, in the units and the precision of the block."""
-        with np.errstate(over="ignore"):  # none of the block's comes near what overflows
-            return ((np.sqrt(squared) * self.scale) ** 2).astype(self.squared.dtype)
 
 
 class PairBlock(NamedTuple):
@@ -175,7 +151,7 @@ class DistanceWorkspace:
         if single and lost:
             return None
         relative_error = squared.dtype.type(rounding(self.features, squared.dtype))
-        return Distances(squared, norms, other_norms, relative_error, self.scale)
+        return Distances(squared, norms, other_norms, relative_error, rows, others, self.scale)
 
 
 class Reduction:

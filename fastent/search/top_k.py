@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.io.result_cache import PartialResult
+from fastent.kernels.pairs import Lists, count_nearer, count_nearer_down, nearest_across, nearest_both, tighten
 from fastent.runtime.progress import Progress
 from fastent.search.index import AMONG, Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, with_points
 from fastent.search.sweep import ClassBlock, LabelledPoints, PairBlock, Reduction, Sums, shared_segments, sweep
@@ -44,27 +45,22 @@ class TopK(Reduction):
 
     def reduce(self, block: PairBlock) -> Sums:
         """Enter a block. What lists hold in the end does not depend on the order in which blocks come."""
-        from fastent.kernels.pairs import nearest_across, nearest_both, tighten
-
         found, rows, columns = block.distances, block.rows, block.columns
-        pairs = (
-            found.squared, found.norms, found.other_norms, found.relative_error, rows.rows, columns.rows, found.scale, rows.ids,
-            columns.ids,
-        )  # fmt: skip
+        pairs = found, rows.ids, columns.ids
         if block.mirrored:
             # The columns lie in a later block: locks are always taken in that order.
             with self._lock(rows), self._lock(columns):
-                nearest_both(*pairs, *self._lists(rows), *self._lists(columns), False)
+                nearest_both(*pairs, self._lists(rows), self._lists(columns), False)
             return {}, {}
         with self._lock(rows):
-            lists, index, limits = self._lists(rows)
+            lists = self._lists(rows)
             if rows is columns:
-                tighten(found.squared, found.norms, found.relative_error, found.scale, lists, limits)
-                nearest_both(*pairs, lists, index, limits, lists, index, limits, True)
+                tighten(found, lists)
+                nearest_both(*pairs, lists, lists, True)
                 return {}, {}
             codes = np.repeat(rows.classes, np.diff(rows.bounds))
             segments = (columns.classes, columns.bounds) if self._among else (np.zeros(1, np.int64), columns.bounds[[0, -1]])
-            nearest_across(*pairs, lists, index, limits, self._among, codes, *segments)
+            nearest_across(*pairs, lists, self._among, codes, *segments)
         return {}, {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -76,9 +72,9 @@ class TopK(Reduction):
     def _lock(self, queries: ClassBlock) -> threading.Lock:
         return self._locks.setdefault(queries.start, threading.Lock())
 
-    def _lists(self, queries: ClassBlock) -> tuple[Array, Array, Array]:
+    def _lists(self, queries: ClassBlock) -> Lists:
         piece = self._piece(queries)
-        return self._arrays["squared"][piece], self._arrays["index"][piece], self._arrays["limits"][piece]
+        return Lists(**{name: array[piece] for name, array in self._arrays.items()})
 
 
 class NearerCounts(Reduction):
@@ -92,20 +88,17 @@ class NearerCounts(Reduction):
         self._limits = limits
 
     def reduce(self, block: PairBlock) -> Sums:
-        from fastent.kernels.pairs import count_nearer, count_nearer_down
-
         rows, columns = block.rows, block.columns
         across = np.zeros(len(rows.ids), np.int64)
         down = np.zeros(len(columns.ids) * block.mirrored, np.int64)
         found = block.distances
-        pairs = found.squared, found.norms, found.other_norms, found.relative_error, rows.rows, columns.rows
         limits = self._limits[rows.place]
         limits_down = self._limits[columns.place] if block.mirrored else limits
         scaled, scaled_down = found.scaled(limits), found.scaled(limits_down)
         for here, there in shared_segments(rows, columns):
-            count_nearer(*pairs, here, there, limits, scaled, across)
+            count_nearer(found, here, there, limits, scaled, across)
             if block.mirrored:
-                count_nearer_down(*pairs, here, there, limits_down, scaled_down, down)
+                count_nearer_down(found, here, there, limits_down, scaled_down, down)
         return {"count": across}, {"count": down}
 
     @property

@@ -61,8 +61,7 @@ def _covered(rows: Array, radius: NDArray[np.float64], scale: float) -> NDArray[
 
     def mark(some: Array, others: Array, flags: Array, same: bool) -> None:
         found, radii = workspace.measure(rows[some], rows[others]), radius[some]
-        pairs = found.squared, found.norms, found.other_norms, found.relative_error, rows[some], rows[others]
-        cover(*pairs, radii, found.scaled(radii**2), flags, same)
+        cover(found, radii, found.scaled(radii**2), flags, same)
 
     covered = np.zeros(len(rows), np.bool_)
     left, size = np.arange(len(rows)), _FEWEST

@@ -246,7 +246,7 @@ class SimilaritySums(Reduction):
 
         rows, columns, size = block.rows, block.columns, len(self._rates)
         across = np.zeros((size, len(columns.classes), len(rows.ids)))
-        down = np.zeros((size * block.mirrored, len(rows.classes), len(columns.ids)))
+        down = np.zeros((size, len(rows.classes) * block.mirrored, len(columns.ids)))
         squared, ends = block.distances.squared, (rows.ids, columns.ids, rows.bounds, columns.bounds)
         if squared.dtype == np.float32:
             sum_similarities(squared, *ends, self._rates, across, down)
