@@ -37,7 +37,7 @@ class Comparison:
     Attributes
     ----------
     names : tuple of str
-        Of the measurements, m.
+        Names of the m measurements.
     statistics : tuple of str
         Names such as "mixing/overlap", s.
     values : (s, m) float64
@@ -75,9 +75,9 @@ class Comparison:
         Parameters
         ----------
         statistics : str or sequence of str, optional
-            Names such as "mixing/overlap"; unless said, overlap, relative margin and silhouette, which share a scale.
+            Names such as "mixing/overlap"; default overlap, relative margin and silhouette, which share a scale.
         ax : matplotlib Axes, optional
-            What to draw on; a new figure unless said.
+            Where to draw; default a new figure.
 
         Raises
         ------
@@ -155,12 +155,12 @@ def compare(measurements: Sequence[Measurement], names: Sequence[str] | None = N
     ----------
     measurements : sequence of Measurement
     names : sequence of str, optional
-        One for each, all different; "0", "1", ... unless said.
+        A different name for each; default "0", "1", ...
 
     Raises
     ------
     FastentError
-        Nothing to compare; as many names are needed as measurements, all different.
+        Nothing to compare; names that are not all different, or not one for each measurement.
     """
     if not isinstance(measurements, Iterable) or getattr(measurements, "ndim", 1) == 0:
         raise FastentError(f"measurements is a {type(measurements).__name__}: pass those to be compared in a list")

@@ -1,11 +1,11 @@
-"""All statistics at once: neighbours found once, moments gathered once, all pairs met once.
+"""All statistics at once: neighbours found once, class moments gathered once, all pairs met once.
 
     X -- class moments -- second pass: distances to means ----------------------- geometry, silhouettes
       -- index of all rows: neighbours, hits, misses, spanning tree ------------- mixing, LISI, dimension, margins, complexity
       -- sweep over all pairs: sums of distances and similarities, local sets --- silhouettes, soft neighbours, complexity
 
-Of many points, only a sample meets all the others. Where an index does not fit, or only some rows are asked, the sweep finds
-the neighbours as well, and X is read block by block from wherever it lies.
+With many rows, only a sample is compared with all others. If an index does not fit, or only some rows are queries, the sweep
+finds the neighbours as well, and X is read block by block from where it lies.
 """
 
 import os
@@ -22,7 +22,7 @@ from fastent.arrays.resolution import resolution_of
 from fastent.arrays.validation import zero_rows
 from fastent.io.reading import as_path
 from fastent.io.sources import parts as chunk_parts
-from fastent.measurement.metrics import METRICS, Found, MetricName
+from fastent.measurement.metrics import METRICS, Inputs, MetricName
 from fastent.measurement.plan import prepare
 from fastent.measurement.result import Measurement
 from fastent.measurement.strategies import STRATEGIES, Near
@@ -53,43 +53,46 @@ def measure(
     seed: int = 0,
     progress: Progress = None,
 ) -> Measurement:
-    """Measure how tangled the classes are, in every accepted view: neighbours, moments and pairs each gone through once.
+    """Measure how tangled the classes are, in every accepted view, with one pass each over neighbours, moments and pairs.
 
     Parameters
     ----------
     X : array-like (n, d) or Source
-        Any real dtype and memory order, torch on any device. A memory map or what `fe.open` opened stays on disk: it is read
-        block by block where `queries` are given, or where it does not fit in memory.
+        Any real dtype and memory order, torch on any device. A memory map, or what `fe.open` opened, stays on disk and is read
+        block by block if `queries` are given or it does not fit in memory.
     labels : array-like (n,)
-        Two classes or more: integers, strings or booleans. A missing label (NaN, None) is refused. Labels that often stand
-        for none (-1 for unlabelled rows, -100 for torch's ignore_index, "nan") are classes of their own, and so are labels
-        that look alike ("cat", "cat "): a note names them. Drop such rows from X and labels where they are not meant.
-    k : int
-        Neighbours for mixing and dimension, from 2 to n - 1.
+        Integers, strings or booleans of at least two classes. A missing label (NaN, None) is refused. Values that often mark
+        unlabelled rows (-1, torch's ignore_index -100, "nan") are classes of their own, and so are labels that look alike
+        ("cat", "cat "); a note names them. Drop such rows from X and labels if they are not classes.
+    k : int, optional, default 10
+        Number of neighbours for mixing and dimension, from 2 to n - 1.
     queries : int or (q,) int, optional
-        A number: that many rows, drawn at random with `seed`, meet all rows, and every mean comes with an interval. Or row
-        numbers. All rows unless said; but beyond 100,000 rows only 20,000, drawn at random, take part in what needs all pairs
-        (silhouettes, soft nearest neighbours, local sets), and T1 is not measured.
-    metrics : "all", str or sequence of str
-        Of "geometry", "mixing", "lisi", "dimension", "margins", "silhouette", "soft_nearest_neighbor" and "complexity". What is
-        needed for them comes with them. "all" leaves out, with a note, what these points do not allow.
-    normalize : bool
-        Scale each row to unit L2 norm first, for everything; a row of zeros stays zero. Off by default, because neighbours,
-        margins, silhouettes and dimensions are usually those of the rows as they are. `fe.geometry`, `fe.Probe` and the radii
-        of `fe.train` are those of unit rows by default, as in the source paper: with normalize=True the geometry here is too.
-    temperature : float or str
+        How many rows to draw at random with `seed`, or row numbers. Only these rows are compared with all others, and every
+        mean comes with an interval. Default all rows; beyond 100,000 rows, silhouettes, soft nearest neighbours and local sets
+        use 20,000 random rows, and T1 is skipped.
+    metrics : "all", str or sequence of str, optional, default "all"
+        Names of parts of `Measurement`, such as "mixing" or "geometry"; parts that these need are measured too. "all" leaves
+        out, with a note, what the points do not allow.
+    normalize : bool, optional, default False
+        Scale each row to unit L2 norm first, for every metric; a row of zeros stays zero. Neighbours, margins, silhouettes and
+        dimensions are usually those of the rows as given. `fe.geometry`, `fe.Probe` and the radii of `fe.train` scale rows by
+        default, as in the source paper: use normalize=True to compare the geometry with theirs.
+    temperature : float or str, optional, default "median"
         As for `fe.soft_nearest_neighbor_loss`.
     memory_budget : int or str, optional
-        Bytes, or like "4GiB"; what is available unless said. Where an index of all rows does not fit, neighbours are found
-        chunk by chunk, and for what needs all pairs 20,000 rows are sampled.
+        Bytes, or a string such as "4GiB"; default the memory that is available. If the full index does not fit, neighbours are
+        found chunk by chunk, and metrics that need all pairs use 20,000 random rows.
     checkpoint : path, optional
-        A folder in which what is found is kept on the way, at most half a minute old: after a kill the same call goes on from
-        there, to the same bits. Its `measure-parts` stays until you remove it: the measurement may still have to be saved.
+        Folder in which intermediate results are kept, at most half a minute old, so that the same call resumes after a kill
+        with a bit-identical result. Its subfolder `measure-parts` stays until you remove it, since the measurement may still
+        have to be saved.
     client : distributed.Client, optional
-        A Dask cluster whose workers share the work on a `fe.open` source that all of them can read: the same bits as without.
-        `memory_budget` is then that of each thread of a worker. N1 and T1, which take an index of all rows, are not measured.
-    progress : bool or callable
-        True for bars on stderr; or a function of (done, total, message).
+        Dask cluster whose workers share the work on a `fe.open` source that they can all read; the result is bit-identical.
+        `memory_budget` is then that of each worker thread. N1 and T1, which need an index of all rows, are skipped.
+    seed : int, optional, default 0
+        Seed of everything that is drawn at random.
+    progress : bool or callable, optional
+        True for progress bars on stderr, or a function of (done, total, message).
 
     Returns
     -------
@@ -98,7 +101,7 @@ def measure(
     Raises
     ------
     FastentError
-        Bad input; a metric by name that these points do not allow; memory that will not do.
+        Bad input; a named metric that these points do not allow; too little memory.
 
     Examples
     --------
@@ -137,8 +140,8 @@ def _measured(task: Task, plan: Plan) -> Measurement:
     prepared = {name: metric.prepare(task, plan) for name, metric in wanted.items() if metric.prepare is not None}
     near, border = STRATEGIES[plan.way](task, plan, [each for each in prepared.values() if hasattr(each, "reduce")])
     neighbors = _neighbors(task, plan, near, rows)
-    found = Found(near, border, neighbors, prepared)
-    parts = {name: metric.find(task, found) for name, metric in wanted.items()}
+    inputs = Inputs(near, border, neighbors, prepared)
+    parts = {name: metric.find(task, inputs) for name, metric in wanted.items()}
     notes = [note for part in parts.values() for note in getattr(part, "notes", ())]
     if task.normalize and "geometry" not in wanted:
         notes.extend(rows_of_zeros(_zeros(task)))

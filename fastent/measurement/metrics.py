@@ -1,11 +1,11 @@
 """What `fe.measure` can find: one declaration for each metric, from which everything that lists metrics is made.
 
-    METRICS --> the plan: neighbours, all pairs, memory, other metrics that a metric takes
-            --> the measurement: `prepare` before rows meet, `find` afterwards
+    METRICS --> the plan: neighbours, all pairs, memory and other metrics that a metric needs
+            --> the measurement: `prepare` before rows are compared, `find` afterwards
             --> `Measurement.summary` and `per_point`, tables, reports, the help of `fastent measure --metrics`
 
-A metric is added by a declaration here and a field of `Measurement` with its name. The command line imports this file for its
-help, so statistics are imported in the functions that find them.
+A new metric takes a declaration here and a field of `Measurement` with its name. The command line imports this file for its
+help, so the functions that compute statistics import them when they are called.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from fastent.search.neighbors import Neighbors
     from fastent.statistics.class_geometry import ClassGeometry, ClassMeans
     from fastent.statistics.complexity import Complexity
+    from fastent.statistics.dimension_estimators import Method
     from fastent.statistics.geometry import AboutMeans
     from fastent.statistics.intervals import Estimate
-    from fastent.statistics.intrinsic_dimension import IntrinsicDimension, Method
+    from fastent.statistics.intrinsic_dimension import IntrinsicDimension
     from fastent.statistics.margins import Margins
     from fastent.statistics.mixing import Lisi, Mixing
     from fastent.statistics.silhouette import DistanceSums, Silhouettes
-    from fastent.statistics.soft_nearest_neighbor import SimilaritySums, SoftNearestNeighbor
+    from fastent.statistics.similarity_sums import SimilaritySums
+    from fastent.statistics.soft_nearest_neighbor import SoftNearestNeighbor
 
-__all__ = ["MEANINGS", "METRICS", "Column", "Found", "MeansPasses", "Metric", "MetricName"]
+__all__ = ["MEANINGS", "METRICS", "Column", "Inputs", "MeansPasses", "Metric", "MetricName"]
 
 MetricName = Literal[
     "mixing", "lisi", "margins", "silhouette", "soft_nearest_neighbor", "geometry", "dimension", "complexity"
@@ -39,9 +41,8 @@ _MATRIX = 4096
 _PERPLEXITY = 30.0
 
 
-class Found(NamedTuple):
-    """What metrics are found from: the queries' neighbours, what tells how complex the border between classes is, and what the
-    metrics prepared, by their names."""
+class Inputs(NamedTuple):
+    """What metrics are computed from: neighbours of the queries, the border between classes, and what each metric prepared."""
 
     near: "Near"
     border: "Border | None"
@@ -50,7 +51,8 @@ class Found(NamedTuple):
 
 
 class Column(NamedTuple):
-    """Values of the points, for `Measurement.per_point`: those of the queries, of all rows, or of the rows that met all."""
+    """A column of `Measurement.per_point`, an attribute of the result: values of the queries, of all rows, or of the rows that
+    were compared with all others."""
 
     name: str
     over: Literal["queries", "rows", "sampled"] = "queries"
@@ -60,19 +62,18 @@ class Column(NamedTuple):
 class Metric(NamedTuple):
     """A metric: its title in reports, what each of its statistics says, and how it is found.
 
-    find : the result, or None with a note of the task where these points allow none.
-    prepare : what is needed before rows meet; a reduction of the sweep is passed to it.
-    needs : metrics that are found with it.
-    neighbors : how many it takes; with `fewer_neighbors` fewer do where there are no more rows.
-    pairwise : whether it takes all pairs of rows.
-    row_bytes : memory for a row while it is found. workspace : other memory, for so many queries.
-    numbers : of a measurement, statistics that are not an attribute or an interval of the result.
-    columns : values of the points.
+    find : makes the result, or None if the points allow none, which a note of the task then says.
+    prepare : makes what is needed before rows are compared; if that is a reduction, the sweep over all pairs fills it.
+    needs : metrics that must be measured too.
+    neighbors : how many neighbours of each query it takes. fewer_neighbors : whether fewer will do if there are no more rows.
+    pairwise : whether it compares all pairs of rows.
+    row_bytes : memory for each row. workspace : memory besides, for a number of queries.
+    numbers : takes a measurement and returns the statistics that are neither an interval nor an attribute of the result.
     """
 
     title: str
     statistics: dict[str, str]
-    find: Callable[["Task", Found], Any]
+    find: Callable[["Task", Inputs], Any]
     prepare: "Callable[[Task, Plan], Any] | None" = None
     needs: tuple[MetricName, ...] = ()
     neighbors: int | Literal["k"] = 0
@@ -87,31 +88,31 @@ class Metric(NamedTuple):
         return k if self.neighbors == "k" else self.neighbors
 
 
-def _mixing(task: "Task", found: Found) -> "Mixing":
+def _mixing(task: "Task", inputs: Inputs) -> "Mixing":
     from fastent.statistics.mixing import mixing
 
-    assert found.neighbors is not None
+    assert inputs.neighbors is not None
     n_classes = len(task.classes)
     if n_classes > _MATRIX:
         task.notes.append(f"no mixing matrix: it has {n_classes:,} x {n_classes:,} entries")
     with task.stage("mixing"):
-        return mixing(found.neighbors.subset(task.k), task.labels, matrix=n_classes <= _MATRIX)
+        return mixing(inputs.neighbors.subset(task.k), task.labels, matrix=n_classes <= _MATRIX)
 
 
-def _lisi(task: "Task", found: Found) -> "Lisi":
+def _lisi(task: "Task", inputs: Inputs) -> "Lisi":
     from fastent.statistics.intervals import sample_mean
     from fastent.statistics.mixing import Lisi, lisi
 
-    assert found.neighbors is not None
+    assert inputs.neighbors is not None
     with task.stage("inverse Simpson index"):
-        per_point = lisi(found.neighbors, task.labels, _PERPLEXITY)
+        per_point = lisi(inputs.neighbors, task.labels, _PERPLEXITY)
     # Weights as even as those of 30 neighbours have an inverse Simpson index of 30 at most, but for ties.
     most = min(len(task.classes), max(_PERPLEXITY, float(per_point.max())))
     return Lisi(per_point, sample_mean(per_point, len(task.X), least=1, most=most))
 
 
-def _margins(task: "Task", found: Found) -> "Margins | None":
-    return found.near.margins
+def _margins(task: "Task", inputs: Inputs) -> "Margins | None":
+    return inputs.near.margins
 
 
 def _distance_sums(task: "Task", plan: "Plan") -> "DistanceSums":
@@ -120,13 +121,13 @@ def _distance_sums(task: "Task", plan: "Plan") -> "DistanceSums":
     return DistanceSums(task.points.codes, task.points.n_classes, plan.sampled)
 
 
-def _silhouette(task: "Task", found: Found) -> "Silhouettes":
+def _silhouette(task: "Task", inputs: Inputs) -> "Silhouettes":
     from fastent.statistics.intervals import sample_mean
     from fastent.statistics.notes import one_point
     from fastent.statistics.silhouette import Silhouettes, silhouettes_about_means
 
-    means, about = found.prepared["geometry"][:2]
-    exact = found.prepared["silhouette"].silhouettes()
+    means, about = inputs.prepared["geometry"][:2]
+    exact = inputs.prepared["silhouette"].silhouettes()
     simplified = silhouettes_about_means("simplified", means, about)
     squared = silhouettes_about_means("squared", means, about)
     every = {"exact": exact, "simplified": simplified, "squared": squared}
@@ -136,7 +137,8 @@ def _silhouette(task: "Task", found: Found) -> "Silhouettes":
 
 
 def _similarity_sums(task: "Task", plan: "Plan") -> "SimilaritySums | None":
-    from fastent.statistics.soft_nearest_neighbor import SimilaritySums, temperature_nodes
+    from fastent.statistics.similarity_sums import SimilaritySums
+    from fastent.statistics.soft_nearest_neighbor import temperature_nodes
 
     def prepare() -> "SimilaritySums":
         nodes = temperature_nodes(task.points, task.temperature, task.seed)
@@ -145,10 +147,10 @@ def _similarity_sums(task: "Task", plan: "Plan") -> "SimilaritySums | None":
     return task.attempt("soft nearest neighbour loss", prepare)
 
 
-def _soft_nearest_neighbor(task: "Task", found: Found) -> "SoftNearestNeighbor | None":
+def _soft_nearest_neighbor(task: "Task", inputs: Inputs) -> "SoftNearestNeighbor | None":
     from fastent.statistics.soft_nearest_neighbor import settled
 
-    sums = found.prepared["soft_nearest_neighbor"]
+    sums = inputs.prepared["soft_nearest_neighbor"]
     if sums is None:
         return None
     with task.stage("soft nearest neighbours"):
@@ -156,7 +158,7 @@ def _soft_nearest_neighbor(task: "Task", found: Found) -> "SoftNearestNeighbor |
 
 
 class MeansPasses(NamedTuple):
-    """What the passes over all rows for their moments, and for their distances to the class means, come to."""
+    """Results of the passes over all rows for class moments, distances to the class means, and the covariance."""
 
     means: "ClassMeans"
     about: "AboutMeans"
@@ -204,11 +206,11 @@ def _geometry_numbers(measured: Any) -> "Mapping[str, Estimate | float | None]":
     }
 
 
-def _dimension(task: "Task", found: Found) -> "dict[str, IntrinsicDimension] | None":
+def _dimension(task: "Task", inputs: Inputs) -> "dict[str, IntrinsicDimension] | None":
     from fastent.statistics.intrinsic_dimension import intrinsic_dimension
 
-    assert found.neighbors is not None
-    nearest = found.neighbors.subset(task.k)
+    assert inputs.neighbors is not None
+    nearest = inputs.neighbors.subset(task.k)
     methods: tuple[Method, ...] = ("twonn", "twonn-ml", "mle", "gride")
     dimensions: dict[str, IntrinsicDimension] = {}
     refused: dict[str, list[str]] = {}
@@ -224,10 +226,10 @@ def _dimension(task: "Task", found: Found) -> "dict[str, IntrinsicDimension] | N
     return dimensions or None
 
 
-def _complexity(task: "Task", found: Found) -> "Complexity | None":
+def _complexity(task: "Task", inputs: Inputs) -> "Complexity | None":
     from fastent.statistics.complexity import complexity_from, fisher_complexity
 
-    border, margins, passes = found.border, found.near.margins, found.prepared["geometry"]
+    border, margins, passes = inputs.border, inputs.near.margins, inputs.prepared["geometry"]
     if border is None or margins is None:
         return None
     f1 = fisher_complexity(passes.means, passes.about)
@@ -312,7 +314,7 @@ METRICS: dict[str, Metric] = {
             "nc2_angle_deviation": "0 for a simplex: angles of means",
             "participation_ratio": "directions that points vary in",
         },
-        lambda task, found: found.prepared["geometry"].geometry,
+        lambda task, inputs: inputs.prepared["geometry"].geometry,
         prepare=_means_passes,
         row_bytes=152,
         workspace=_geometry_workspace,

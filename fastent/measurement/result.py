@@ -54,9 +54,9 @@ class Measurement:
     labels : (n,)
     shape : (n, d)
     queries : (q,) int64
-        The rows whose neighbours were found.
+        Rows whose neighbours were found.
     sampled : (s,) int64
-        Those of the queries that met all rows, for silhouettes, soft nearest neighbours and local sets.
+        Queries that were compared with all rows, for silhouettes, soft nearest neighbours and local sets.
     k : int
     normalize : bool
         Whether rows were scaled to unit length first, for every statistic.
@@ -75,10 +75,9 @@ class Measurement:
         What was sampled, left out or slow, and why; which classes or rows make a statistic less than it seems; why one is NaN
         or infinite.
     stages : tuple of Stage
-        Where the time went.
+        What was done, in which time.
     fingerprint : str
-        Of X, the labels and the queries, 32 hexadecimal digits, where all rows were read for it because parts were kept
-        (`checkpoint`); else empty.
+        Fingerprint of X, the labels and the queries, 32 hexadecimal digits, if `checkpoint` was given; otherwise empty.
     """
 
     classes: NDArray[Any]
@@ -208,7 +207,7 @@ class Measurement:
             "matrix": who lies among whose neighbours. "margins": distribution of relative margins by class. "distance": between
             class means. "collapse": class-distance normalised variance. "dimension": of each class, by each method.
         ax : matplotlib Axes, optional
-            What to draw on; a new figure unless said.
+            Where to draw; default a new figure.
 
         Raises
         ------

@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 class ClassGeometry:
     """Where the classes of a representation lie, how wide they are and how well they are separated.
 
-    Of unit rows, as the source paper has it, unless `normalize` is False: the two are not comparable.
+    Rows are scaled to unit length first, as in the source paper, unless `normalize` is False; the two are not comparable.
 
     Attributes
     ----------

@@ -35,10 +35,10 @@ class ClassMoments:
     Parameters
     ----------
     n_classes, n_features : int
-    normalize : bool
-        Scale each row to unit L2 norm on the fly (a row of zeros stays zero). X is not copied. On by default, as for
+    normalize : bool, optional
+        Scale each row to unit L2 norm on the fly (a row of zeros stays zero). X is not copied. Default True, as for
         `fe.geometry`.
-    scatter : bool
+    scatter : bool, optional
         Keep the (d, d) within-class scatter too, which `nc1` needs: d^2 operations a row instead of d.
 
     Raises
@@ -94,7 +94,7 @@ class ClassMoments:
         self._update(features, codes, None)
 
     def _update(self, features: Any, codes: NDArray[np.int64], sums: int | None) -> None:
-        """In so many sums that are added up at the end; as many as threads unless said."""
+        """Add the rows in `sums` runs, whose sums are added up at the end; default as many as threads."""
         seen = ClassMoments(self.n_classes, self.n_features, normalize=self.normalize, scatter=self._scatter is not None)
         for start, block in row_blocks(features):
             seen._add_block(block, codes[start : start + len(block)], self, sums, start)

@@ -7,18 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.ranges import check_range
-from fastent.arrays.validation import Labels, as_features, as_labels, bytes_in_memory, in_memory, kernel_dtype
+from fastent.arrays.validation import Labels, as_features, as_labels, kernel_dtype
 from fastent.options import whole_number
-from fastent.runtime.memory import budget_bytes, check_fits
+from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
 from fastent.search.exact_index import index_bytes
 from fastent.search.index import ExternalQueries, Wanted
 from fastent.search.planner import plan_index
-from fastent.search.sketch import typical_scale
 from fastent.search.spanning_tree import SpanningTree, minimum_spanning_tree
 from fastent.search.sweep import LabelledPoints, sweep, sweep_bytes
 from fastent.search.top_k import NearerCounts
+from fastent.statistics.all_pairs import points_to_pair
 from fastent.statistics.class_geometry import ClassMeans, centred_means
 from fastent.statistics.class_moments import moments_of
 from fastent.statistics.geometry import AboutMeans, about_means
@@ -38,7 +37,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# At most so many points are made up for N4.
+# At most so many points are interpolated for N4.
 INTERPOLATED = 10_000
 # Neighbours from which the spanning tree starts.
 _NEAR = 8
@@ -48,7 +47,7 @@ _NEAR = 8
 class Complexity:
     """Seven measures of how hard the classes are to tell apart, each in [0, 1], 0 where that is easiest.
 
-    Measures that need all rows are NaN, and their arrays None, where only some were asked.
+    Measures that need all rows are NaN, and their arrays None, if only some rows were queries.
 
     Attributes
     ----------
@@ -59,7 +58,7 @@ class Complexity:
     n3 : float
         Leave-one-out error of the nearest neighbour.
     n4 : float
-        Error of the nearest neighbour on points made up between random pairs of a class.
+        Error of the nearest neighbour on points interpolated between random pairs of a class.
     t1 : float
         Spheres that cover all points / points. Each point has one, as large as the other classes let it be; from the largest
         down, those whose centre lies in one that is kept are not needed.
@@ -68,15 +67,15 @@ class Complexity:
     f1 : float
         1 / (1 + the largest ratio over features of between-class to within-class scatter).
     border : (n,) bool or None
-        The points that N1 counts.
+        Which points N1 counts.
     radius : (n,) float64 or None
-        Of each point's sphere.
+        Radius of each point's sphere.
     absorbed : (n,) bool or None
         Whether a larger sphere holds its centre.
     local_set : (q,) int64
         How many points are nearer than the nearest of another class, the point itself among them unless that is at 0.
     intervals : dict of Estimate
-        For "n2", "n3", "n4" and "lsc". For n4 over the pairs that might have been drawn, for the others over all rows.
+        For "n2", "n3" and "lsc" over all rows, for "n4" over all pairs that might have been drawn.
     notes : tuple of str
         Classes with one point, why N2 is NaN, whether its interval may be too narrow.
 
@@ -119,15 +118,15 @@ def complexity(
     labels : array-like (n,)
         Two classes or more.
     memory_budget : int or str, optional
-        Bytes, or like "4GiB"; what is available unless said.
+        Bytes, or a string such as "4GiB"; default the memory that is available.
     seed : int
-        Of the pairs between which N4 makes up points, as many as there are rows, 10,000 at most.
+        Seed of the pairs between which N4 interpolates points: as many pairs as rows, at most 10,000.
     progress : bool or callable
 
     Raises
     ------
     FastentError
-        Bad input; one class only; memory that will not do.
+        Bad input; only one class; too little memory.
 
     Examples
     --------
@@ -139,29 +138,28 @@ def complexity(
     features = as_features(X)
     n, d = features.shape
     coded = as_labels(labels, n=n, minimum_classes=2)
-    codes, n_classes = coded.codes, len(coded.classes)
+    codes = coded.codes
     wanted: Wanted = {"own class": 1, "other classes": 1, "all": min(_NEAR, n - 1)}
-    check_fits(
-        index_bytes(features, n, sum(wanted.values())) + sweep_bytes(features, n) + bytes_in_memory(features),
+    points = points_to_pair(
+        features,
+        coded,
+        index_bytes(features, n, sum(wanted.values())) + sweep_bytes(features, n),
         f"the complexity of {n} x {d} points",
         "measure a subset of the rows",
         memory_budget,
     )
-    features = in_memory(features)
-    check_range(features)
-    plan = plan_index(features, n, wanted, memory=budget_bytes(memory_budget))
-    index = plan.build(features, codes=codes, seed=seed)
+    plan = plan_index(points.X, n, wanted, memory=budget_bytes(memory_budget))
+    index = plan.build(points.X, codes=codes, seed=seed)
     lists = index.search(wanted, progress=progress)
     misses = lists["other classes"]
     found = margins_from(np.arange(n), lists["own class"], misses, coded, unit=False)
     tree = minimum_spanning_tree(index, lists=lists["all"], progress=progress)
-    between = interpolated_points(features, codes, seed)
+    between = interpolated_points(points.X, codes, seed)
     wrong = codes[index.nearest(1, between).indices[:, 0]] != between.codes
-    points = LabelledPoints(features, codes, typical_scale(features), n_classes)
     local_sets = NearerCounts(misses.squared[:, 0])
     sweep(points, None, [local_sets], within_classes=True, progress=progress, description="local sets")
-    means = moments_of(features, codes, n_classes, normalize=False).class_means()
-    f1 = fisher_complexity(means, about_means(features, codes, means))
+    means = moments_of(points.X, codes, points.n_classes, normalize=False).class_means()
+    f1 = fisher_complexity(means, about_means(points.X, codes, means))
     return complexity_from(points, coded, found, local_sets, wrong, f1, tree, spheres(points, found))
 
 

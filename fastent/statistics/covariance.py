@@ -39,7 +39,7 @@ def participation_ratio(X: Any) -> float:
     Raises
     ------
     FastentError
-        Bad input; memory that will not do.
+        Bad input; too little memory.
 
     References
     ----------
@@ -112,13 +112,13 @@ def cka(X: Any, Y: Any) -> float:
     Returns
     -------
     float
-        In [0, 1]; 1 for representations that differ by a rotation, a shift and a factor. With few points beside the features it
-        is high for anything.
+        In [0, 1]; 1 for representations that differ by a rotation, a shift and a factor. With few points compared with the
+        number of features it is high for any two.
 
     Raises
     ------
     FastentError
-        Bad input; other numbers of rows; all rows equal; memory that will not do.
+        Bad input; other numbers of rows; all rows equal; too little memory.
 
     References
     ----------

@@ -50,15 +50,16 @@ def geometry(
         Activations of any real dtype and memory order, on any device; a memory map is read block by block, twice.
     labels : array-like (n,)
         Integers, strings or booleans; at least two classes.
-    normalize : bool
-        Scale each row to unit L2 norm first; a row of zeros stays zero. On by default, because the source paper's radii and
+    normalize : bool, optional
+        Scale each row to unit L2 norm first; a row of zeros stays zero. Default True, because the source paper's radii and
         distances are those of unit rows. `fe.measure` takes rows as they are by default: to compare, give both the same value.
     weights : array-like (C, d), optional
-        Of the linear layer that follows X, a row for each class in sorted order: for `nc3` and `nc4`, with normalize=False.
+        Weights of the linear layer that follows X, a row for each class in sorted order, for `nc3` and `nc4`; they take
+        normalize=False.
     bias : array-like (C,), optional
-        Of that layer.
+        Bias of that layer.
     client : distributed.Client, optional
-        Whose workers share the rows of a `fe.open` source: the same bits as without.
+        Dask cluster whose workers share the rows of a `fe.open` source; the result is bit-identical.
 
     Returns
     -------
@@ -67,7 +68,7 @@ def geometry(
     Raises
     ------
     FastentError
-        Anything wrong with X or labels, NaN and infinities among it; weights that do not fit.
+        Bad X or labels, including NaN and infinities; weights that do not fit.
 
     References
     ----------

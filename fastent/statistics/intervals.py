@@ -16,6 +16,7 @@ __all__ = [
     "coefficient_of_variation",
     "heaviest",
     "influences",
+    "population_of",
     "quotient",
     "ratio_of_means",
     "sample_mean",
@@ -47,6 +48,11 @@ class Estimate(NamedTuple):
     standard_error: float
     low: float
     high: float
+
+
+def population_of(queries: NDArray[np.int64] | None, n: int) -> float:
+    """How many rows queries are drawn from, as `sample_mean` takes it: rows drawn more than once were drawn independently."""
+    return n if queries is None or len(np.unique(queries)) == len(queries) else math.inf
 
 
 def sample_mean(

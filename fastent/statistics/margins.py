@@ -17,7 +17,7 @@ from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
 from fastent.search.index import NeighborLists, Wanted
 from fastent.search.neighbors import search_distances
-from fastent.statistics.intervals import Estimate, influences, ratio_of_means, sample_mean, sample_share
+from fastent.statistics.intervals import Estimate, influences, population_of, ratio_of_means, sample_mean, sample_share
 from fastent.statistics.notes import Note, few_or_skewed, listed, merged, one_point
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Margins:
     n3 : float
         Share of points whose nearest other point has another label, ties by the lower row number, in [0, 1].
     alone : int
-        How many of the queries are alone in their class.
+        Number of queries that are alone in their class.
     intervals : dict of Estimate
         For "margin", "relative", "n2" and "n3": value, standard error and 95 % interval over all rows, for queries that are a
         random sample of them; for "margin" and "n2" of 50 at least. Without error where every row was a query, and only there.
@@ -75,9 +75,9 @@ class Margins:
         Parameters
         ----------
         labels : array-like (n,), optional
-            Of all rows, for a line for each class; of more than 25 those with the least medians are shown.
+            Labels of all rows, to draw a line for each class; of more than 25 classes, those with the lowest medians.
         ax : matplotlib Axes, optional
-            What to draw on; a new figure unless said.
+            Where to draw; default a new figure.
 
         Raises
         ------
@@ -141,7 +141,7 @@ def margins(
     labels : array-like (n,)
         Two classes or more.
     queries : int or (q,) int, optional
-        A number: that many rows, drawn at random with `seed`. Or row numbers. All rows unless said.
+        How many rows to draw at random with `seed`, or row numbers; default all rows.
     metric : "euclidean" or "cosine"
     memory_budget, seed, client, progress
         As for `fe.neighbors`.
@@ -149,7 +149,7 @@ def margins(
     Raises
     ------
     FastentError
-        Bad input; one class only; memory that will not do.
+        Bad input; only one class; too little memory.
 
     References
     ----------
@@ -190,8 +190,7 @@ def margins_from(rows: NDArray[np.int64], hits: NeighborLists, misses: NeighborL
     with np.errstate(invalid="ignore"):
         relative = np.where(hit + miss == 0, 0.0, (miss - hit) / (miss + hit))
     margin = (miss - hit) / 2
-    # Rows that were drawn more than once were drawn independently.
-    n = len(labels.codes) if len(np.unique(rows)) == len(rows) else np.inf
+    n = population_of(rows, len(labels.codes))
     intervals = {
         # A mislabelled point has hit and miss exchanged.
         "margin": sample_mean(margin, n, others=-margin),

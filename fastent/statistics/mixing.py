@@ -13,7 +13,7 @@ from fastent.options import flag, number
 from fastent.runtime.memory import check_fits
 from fastent.search.neighbor_lists import check_not_repeated, check_still_in_range
 from fastent.search.neighbors import Neighbors, label_codes
-from fastent.statistics.intervals import Estimate, class_balanced_mean, sample_mean, sample_share
+from fastent.statistics.intervals import Estimate, class_balanced_mean, population_of, sample_mean, sample_share
 from fastent.statistics.notes import Note, merged, of_classes
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ class Mixing:
     chance : float
         The overlap to expect were labels dealt at random.
     class_chance : (C,) float64
-        The purity to expect of a point of each class then: compare it with the diagonal of `matrix`.
+        The purity to expect of a point of each class by chance: compare it with the diagonal of `matrix`.
     balanced_chance : float
-        Its mean over classes, which belongs to `balanced_overlap`.
+        Mean of `class_chance` over classes: compare it with `balanced_overlap`.
     entropy : (q,) float64
-        Of the neighbours' labels, in nats, in [0, log C].
+        Entropy of the neighbours' labels in nats, in [0, log C].
     matrix : (C, C) float64 or None
         Mean share of class b (column) among the neighbours of class a (row). Rows sum to 1; NaN for a class without queries.
     vote : (q,)
@@ -55,9 +55,9 @@ class Mixing:
     occurrence : (n,) int64
         How often a row is a neighbour.
     bad_occurrence : (n,) int64
-        How often of a query with another label.
+        How often it is a neighbour of a query with another label.
     hubness : float
-        Skewness of `occurrence`; NaN if all are equal, and where not all rows were queries, whose number alone would skew it.
+        Skewness of `occurrence`; NaN if all counts are equal, or if some rows were not queries, which alone skews the counts.
     intervals : dict of Estimate
         For "overlap", "balanced_overlap", "entropy" and "error": value, standard error and 95 % interval over all rows, for
         queries that are a random sample of them, however few. Without error where every row was a query, and only there.
@@ -113,17 +113,17 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     ----------
     neighbors : Neighbors
     labels : array-like (n,)
-        Of the rows that were searched: integers, strings or booleans.
+        Labels of the rows that were searched: integers, strings or booleans.
     query_labels : array-like (q,), optional
-        For queries that are no rows.
+        Labels of queries that are not rows of X.
     matrix : bool
-        Whether to build the (C, C) matrix.
+        Whether to build the (C, C) matrix; default True.
 
     Raises
     ------
     FastentError
-        Lengths that differ; queries that are no rows without `query_labels`, or whose labels no row has; a matrix that does not
-        fit in memory.
+        Different lengths; queries that are not rows, without `query_labels` or with labels that no row has; a matrix that
+        does not fit in memory.
 
     References
     ----------
@@ -157,9 +157,7 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     occurrence, bad_occurrence = count_occurrences(neighbors.indices, codes, own)
     counts = np.bincount(codes, minlength=n_classes)
     rows = neighbors.queries is not None
-    # Rows that were drawn more than once were drawn independently.
-    once = neighbors.queries is None or len(np.unique(neighbors.queries)) == q
-    population = (neighbors.n if rows else q) if once else np.inf
+    population = population_of(neighbors.queries, neighbors.n if rows else q)
     every = not rows or q >= population
     hubness = _skewness(occurrence) if every else np.nan
     asked = counts if rows else np.bincount(own, minlength=n_classes)
@@ -167,7 +165,7 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     intervals = {
         "overlap": sample_mean(purity, population, least=0, most=1),
         "balanced_overlap": class_balanced_mean(
-            purity, own, asked, least=0, most=np.minimum((counts - rows) / k, 1), sampled=once
+            purity, own, asked, least=0, most=np.minimum((counts - rows) / k, 1), sampled=population < np.inf
         ),
         "entropy": sample_mean(entropy, population, least=0, most=np.log(min(n_classes, k))),
         "error": sample_share(vote != own, population),

@@ -104,7 +104,7 @@ def unexplained(summary: Mapping[str, float], notes: Sequence[str]) -> Iterator[
 
     def named(statistic: str) -> bool:
         group, name = statistic.split("/")
-        # A word that any sentence may have is a name only beside its group's.
+        # A word that any sentence may have is a name only next to its group's.
         return name in said and (name not in _WORDS or group in said or group.replace("_", " ") in text)
 
     for kind, wrong in (("infinite", math.isinf), ("unknown", math.isnan)):

@@ -7,13 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.queries import query_rows
-from fastent.arrays.ranges import check_range
-from fastent.arrays.validation import as_features, as_labels, bytes_in_memory, in_memory
+from fastent.arrays.validation import as_features, as_labels
 from fastent.options import choice, whole_number
-from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress
-from fastent.search.sketch import typical_scale
-from fastent.search.sweep import ClassBlock, LabelledPoints, PairBlock, Reduction, Sums, sweep, sweep_bytes
+from fastent.search.sweep import ClassBlock, PairBlock, Reduction, Sums, sweep, sweep_bytes
+from fastent.statistics.all_pairs import points_to_pair
 from fastent.statistics.class_geometry import ClassMeans
 from fastent.statistics.class_moments import moments_of
 from fastent.statistics.geometry import AboutMeans, about_means
@@ -44,19 +42,19 @@ def silhouette(
     labels : array-like (n,)
         Two classes or more.
     queries : int or (q,) int, optional
-        A number: that many rows, drawn at random with `seed`. Or row numbers. All rows unless said.
+        How many rows to draw at random with `seed`, or row numbers; default all rows.
     method : str
         "exact": a is the mean distance to the other points of the own class, b the least mean distance to another class; n d
         operations a query. "simplified": distances to the class means instead, the own point in its own. "squared": the exact
         one of squared distances, from class moments. The last two cost C d operations a row.
     memory_budget : int or str, optional
-        Bytes, or like "4GiB"; what is available unless said.
+        Bytes, or a string such as "4GiB"; default the memory that is available.
     progress : bool or callable
 
     Raises
     ------
     FastentError
-        Bad input; one class only; memory that will not do.
+        Bad input; only one class; too little memory.
 
     References
     ----------
@@ -72,23 +70,23 @@ def silhouette(
     seed = whole_number("seed", seed, minimum=0)
     features = as_features(X)
     n, d = features.shape
-    codes, classes = as_labels(labels, n=n, minimum_classes=2)
+    coded = as_labels(labels, n=n, minimum_classes=2)
+    codes, classes = coded
     asked = query_rows(queries, n, d, seed=seed, what="silhouettes", once=False)
     if method != "exact":
         means = moments_of(features, codes, len(classes), normalize=False).class_means()
         every = silhouettes_about_means(method, means, about_means(features, codes, means))
         return every if asked is None else every[asked]
     sums = DistanceSums(codes, len(classes), asked)
-    whole = asked is None  # every row then meets every other from memory
-    check_fits(
-        sweep_bytes(features, sums.n_queries) + sums.nbytes + whole * bytes_in_memory(features),
+    points = points_to_pair(
+        features,
+        coded,
+        sweep_bytes(features, sums.n_queries) + sums.nbytes,
         f"the silhouettes of {sums.n_queries} queries among {n} x {d} points of {len(classes)} classes",
         "use fewer queries, or method='simplified'",
         memory_budget,
+        whole=asked is None,
     )
-    features = in_memory(features) if whole else features
-    check_range(features)
-    points = LabelledPoints(features, codes, typical_scale(features), len(classes))
     sweep(points, asked, [sums], progress=progress, description="silhouettes")
     return sums.silhouettes()
 
@@ -100,9 +98,9 @@ class Silhouettes:
     Attributes
     ----------
     exact : (q,) float64
-        Of the rows that met all others.
+        Silhouettes of the rows that were compared with all others.
     simplified, squared : (n,) float64
-        Of all rows.
+        Silhouettes of all rows.
     intervals : dict of Estimate
         For "exact", "simplified" and "squared": mean, standard error and 95 % interval over all rows.
     notes : tuple of str

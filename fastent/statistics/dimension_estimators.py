@@ -1,0 +1,154 @@
+"""Estimators of the intrinsic dimension, from ratios of distances to near neighbours."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.statistics.distinct_neighbors import DistinctNeighbors
+
+__all__ = ["ESTIMATES", "FEW_TIES", "Method", "Ratios", "fit", "ratios_of"]
+
+Array = NDArray[np.float64]
+Method = Literal["twonn", "twonn-ml", "mle", "gride"]
+
+# The largest ratios are the least certain and bend the line most: Facco et al. leave out a tenth.
+_KEPT = 0.9
+# Up to this share of ties count with the ratio 1 that they have: rounding makes as many ratios too large. Where not every row
+# is a query, ties may be copies of each other, which nothing else shows.
+FEW_TIES = 0.1
+
+
+class Ratios(NamedTuple):
+    """Logarithms of ratios of distances, for each query, and what goes into them.
+
+    log_ratio : (q,) of the outer to the inner distance; for "mle" the sum over the inner ones.
+    inner : (q,) for "gride" n of r_2n / r_n, for "mle" how many ratios are summed, otherwise 1.
+    cut : (q,) below what the logarithm of the ratio comes out as 0.
+    lacking, ties : (q,) queries whose lists have too few distances, or one distance only.
+    """
+
+    log_ratio: Array
+    inner: Array
+    cut: Array
+    lacking: NDArray[np.bool_]
+    ties: NDArray[np.bool_]
+
+    def of(self, rows: NDArray[np.bool_]) -> "Ratios":
+        return Ratios(self.log_ratio[rows], self.inner[rows], self.cut[rows], self.lacking[rows], self.ties[rows])
+
+
+def ratios_of(distinct: DistinctNeighbors, method: Method, k: int, every_row: bool) -> Ratios:
+    counts = np.minimum(distinct.counts, k)
+    lacking = counts < 2
+    counts = np.maximum(counts, 2)
+    inner = counts // 2 if method == "gride" else counts - 1 if method == "mle" else np.ones_like(counts)
+    first = inner - 1 if method == "gride" else np.zeros_like(inner)
+    last = 2 * inner - 1 if method == "gride" else counts - 1
+    here = np.arange(len(counts))
+    near, far = distinct.distances[here, first], distinct.distances[here, last]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ties = ~lacking & (far - near <= distinct.tolerance)
+        if method == "mle":
+            ratios = np.log(far[:, None] / distinct.distances[:, : k - 1])
+            log_ratio = np.where(np.arange(k - 1) < inner[:, None], ratios, 0).sum(1)
+        else:
+            log_ratio = np.log(far / near)
+    if every_row and (method == "mle" or inner.max() == 1) and ties.sum() <= FEW_TIES * (~lacking).sum():
+        ties = np.zeros_like(ties)
+    cut = _cut(near, ties, distinct) if ties.any() and method != "mle" else np.zeros_like(log_ratio)
+    return Ratios(log_ratio, inner.astype(np.float64), cut, lacking, ties)
+
+
+def _cut(near: Array, ties: NDArray[np.bool_], distinct: DistinctNeighbors) -> Array:
+    """Half the step from each inner distance to the next one that occurs anywhere, if it is also a distance of ties.
+
+    Where ties are left out, the other ratios are a sample of their distribution without what lies below.
+    """
+    tolerance = distinct.tolerance
+    tied = np.sort(near[ties])
+    with np.errstate(invalid="ignore"):  # of queries whose lists lack it
+        at = np.searchsorted(tied, near - tolerance)
+    occurs_in_ties = tied[np.minimum(at, len(tied) - 1)] <= near + tolerance
+    all_distances = np.sort(distinct.distances, axis=None)
+    beyond = np.searchsorted(all_distances, near + tolerance, side="right")
+    following = all_distances[np.minimum(beyond, len(all_distances) - 1)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        step = np.log(np.maximum(np.sqrt(following / near), 1 + tolerance / near))
+    return np.where(occurs_in_ties & np.isfinite(step), step, 0.0)
+
+
+def fit(ratios: Ratios) -> tuple[float, float]:
+    # -log(1 - F) of an exponential distribution is a line, also from where its left is cut off.
+    log_ratio = np.sort(ratios.log_ratio - ratios.cut)
+    n = len(log_ratio)
+    kept = max(1, int(n * _KEPT))
+    x, y = log_ratio[:kept], -np.log1p(-np.arange(1, kept + 1) / n)
+    slope = x @ y / (x @ x)
+    # The points of the line are order statistics, far from independent: the error is that of the likelihood.
+    value, error = _twonn_likelihood(ratios)
+    return float(slope), float(slope * error / value)
+
+
+# Errors are the larger of two: what the model says, and what the points say by how far apart their own estimates lie (the
+# "sandwich").
+
+
+def _twonn_likelihood(ratios: Ratios) -> tuple[float, float]:
+    logs = ratios.log_ratio - ratios.cut
+    value = (len(logs) - 1) / logs.sum()
+    return float(value), float(value * max(1.0, logs.std() / logs.mean()) / np.sqrt(len(logs)))
+
+
+def _levina_bickel(ratios: Ratios) -> tuple[float, float]:
+    value = ratios.inner.sum() / ratios.log_ratio.sum()
+    apart = np.sqrt(((ratios.inner - value * ratios.log_ratio) ** 2).sum()) / ratios.log_ratio.sum()
+    return float(value), float(max(value / np.sqrt(ratios.inner.sum()), apart))
+
+
+def _gride(ratios: Ratios) -> tuple[float, float]:
+    """Maximum of the likelihood N log d + sum (n - 1) log(mu^d - 1) - ((2n - 1) d + 1) log mu, mu = r_2n / r_n.
+
+    mu^-d has a Beta(n, n) distribution: where ties are left out, up to a `cut`, divided by its share up to exp(-d cut).
+    """
+    from scipy.optimize import brentq
+
+    log_ratio, inner = ratios.log_ratio, ratios.inner
+    if (inner == 1).all():
+        return _twonn_likelihood(ratios)
+    n = len(log_ratio)
+    is_cut = ratios.cut > 0
+
+    def slope(d: float) -> float:
+        # d/dd log(mu^d - 1) = log mu / (1 - mu^-d)
+        whole = n / d + (((inner - 1) / -np.expm1(-d * log_ratio) - (2 * inner - 1)) * log_ratio).sum()
+        return float(whole + _slope_of_share(d, ratios.cut[is_cut], inner[is_cut]))
+
+    high = 1.0
+    while slope(high) > 0:
+        high *= 2
+    value = float(brentq(slope, 1e-12, high, rtol=1e-12))
+    curvature = (slope(value * (1 - 1e-4)) - slope(value * (1 + 1e-4))) / (2e-4 * value)
+    scores = 1 / value + ((inner - 1) / -np.expm1(-value * log_ratio) - (2 * inner - 1)) * log_ratio
+    apart = 0.0 if is_cut.any() else float(np.sqrt((scores**2).sum()))
+    return value, float(max(np.sqrt(curvature), apart) / curvature)
+
+
+def _slope_of_share(d: float, cut: Array, inner: Array) -> float:
+    """d/dd of -sum log I(exp(-d cut)), I the distribution function of Beta(n, n)."""
+    if len(cut) == 0:
+        return 0.0
+    from scipy.special import betainc, betaln, xlog1py
+
+    x = np.exp(-d * cut)
+    share = betainc(inner, inner, x)
+    with np.errstate(divide="ignore", invalid="ignore", under="ignore"):
+        log_density = (1 - inner) * d * cut + xlog1py(inner - 1, -x) - betaln(inner, inner)
+        rate = np.exp(log_density + np.log(x) - np.log(share))  # n where both vanish
+    return float((cut * np.where(np.isfinite(rate), rate, inner)).sum())
+
+
+ESTIMATES: dict[Method, Callable[[Ratios], tuple[float, float]]] = {
+    "twonn": fit, "twonn-ml": _twonn_likelihood, "mle": _levina_bickel, "gride": _gride,
+}  # fmt: skip
