@@ -15,7 +15,7 @@ from fastent.io.checksums import read_checked_torch, write_checked_torch
 from fastent.io.files import alone_in, output_folder
 from fastent.printable import first_line
 
-__all__ = ["CHECKPOINT_FILE", "Checkpoint"]
+__all__ = ["CHECKPOINT_FILE", "Checkpoint", "Moment"]
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _WEIGHTS_FOLDER = "checkpoint-weights"
@@ -26,6 +26,7 @@ _WEIGHTS = re.compile(r"network\d+-update\d+\.pt|\.network\d+-update\d+\.pt\..+\
 _RUN = (CHECKPOINT_FILE, "run.npz")
 _BESIDE = ("config.json", "summary.json", "curves.parquet", "stragglers.parquet", "report.html")
 
+# A network and the update after which it has these weights.
 Moment = tuple[int, int]
 
 

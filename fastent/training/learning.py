@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fastent.errors import FastentError
 from fastent.training.drawing import drawing
 from fastent.training.factories import check_trainable, running
-from fastent.training.modules import may_draw
+from fastent.training.networks import may_draw
 
 __all__ = ["Learner"]
 

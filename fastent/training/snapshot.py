@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fastent.training.ensemble import Ensemble
-from fastent.training.modules import ModuleEnsemble
+from fastent.training.module_ensemble import ModuleEnsemble
 from fastent.training.points import Points
 
 __all__ = ["Snapshot"]

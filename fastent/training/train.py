@@ -1,13 +1,8 @@
-"""The training loop: many seeds at once; with full batches every epoch is recorded from the forward pass it makes anyway."""
+"""Training on rows in memory: what is asked for. `fastent.training.in_memory_session` does it."""
 
 import hashlib
 import os
-import platform
-import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from importlib.metadata import version
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,40 +11,24 @@ from numpy.typing import NDArray
 
 from fastent.activations.evaluation import torch_device
 from fastent.data.datasets import known_name
-from fastent.data.digests import check_same_data
 from fastent.data.presets import default_epochs
 from fastent.data.training_set import Data, load_data
-from fastent.errors import DivergedError, FastentError
+from fastent.errors import FastentError
 from fastent.io.files import output_folder
-from fastent.runtime.memory import check_fits
-from fastent.runtime.progress import Progress, interruptible, reporting
+from fastent.runtime.progress import Progress
 from fastent.runtime.threads import limit_threads
-from fastent.training.ensemble import Ensemble
-from fastent.training.factories import NEVER_FINITE
-from fastent.training.held_out import HeldOut
-from fastent.training.modules import ModuleEnsemble, cnn, find_factory, model_digest, model_name
+from fastent.training.environment import environment, sensible_threads
+from fastent.training.in_memory_session import InMemorySession
+from fastent.training.networks import Factory, find_model, model_name
 from fastent.training.options import DEFAULTS, InMemoryOptions
-from fastent.training.points import Points
-from fastent.training.recorder import Recorder
-from fastent.training.resuming import check_same
 from fastent.training.run import Run, run_to_resume
-from fastent.training.schedule import updates_to_record
 from fastent.training.snapshot import Snapshot
 
-__all__ = ["environment", "sensible_threads", "train"]
+__all__ = ["train"]
 
-_CHECKPOINT_SECONDS = 60.0
-# Floating-point operations of an epoch (some 10 ms on one core) below which threads cost more than they bring, and very much
-# more where something else runs on the machine: they wait for each other many times an epoch.
-_WORTH_SHARING = 1e9
 # The options that the configuration of every run keeps.
 _KEPT = (
     "seeds", "seed", "epochs", "lr", "optimizer", "momentum", "batch_size", "test_every", "burn_in", "min_rise", "dtype",
-)  # fmt: skip
-# What must be the same for a run to be continued; the rest (epochs, versions, threads) may differ.
-_IDENTITY = (
-    "classes", "standardize", "model", "model_digest", "layers", "hidden", "activation", "init_scale", "seeds",
-    "seed", "exclude_per_seed", "lr", "optimizer", "momentum", "batch_size", "dtype", "test_every",
 )  # fmt: skip
 
 
@@ -224,7 +203,7 @@ def train(
     without = _left_out(exclude_per_seed, (config["seeds"], len(data.y_train)))
     if without is not None:
         config["exclude_per_seed"] = hashlib.sha256(np.packbits(without).tobytes()).hexdigest()[:16]
-    factory = _factory(options.model, data, activation)
+    factory = _factory(options, data)
     if factory is None:
         threads = sensible_threads(threads, data.x_train.shape, config, len(data.classes))
     with limit_threads(threads):
@@ -232,151 +211,25 @@ def train(
         checkpoint = None if checkpoint is None else output_folder(checkpoint)
         if resume is not None and not isinstance(resume, Run):
             resume = run_to_resume(resume, "train without resume=, or name another folder")
-        return _train(data, config, factory, without, resume, checkpoint, observe, progress)
+        session = InMemorySession(data, config, factory, without)
+        if resume is not None:
+            session.resume(resume)
+            if session.complete:
+                return resume.judged_by(config["burn_in"], config["min_rise"])
+        return session.train(checkpoint, observe, progress)
 
 
-def _train(
-    data: Data,
-    config: dict[str, Any],
-    factory: Callable[[], torch.nn.Module] | None,
-    without: NDArray[np.bool_] | None,
-    resume: Run | None,
-    checkpoint: Any,
-    observe: Callable[[Snapshot], None] | None,
-    progress: Progress,
-) -> Run:
-    device, dtype = torch.device(config["device"]), getattr(torch, config["dtype"])
-    n_epochs, n_classes, n_networks = config["epochs"], len(data.classes), config["seeds"]
-    seeds = range(config["seed"], config["seed"] + n_networks)
-    per_epoch, full_batch = config["updates_per_epoch"], config["batch_size"] is None
-    due = updates_to_record(n_epochs, per_epoch)
-    _check_memory(config, data, len(due))
-
-    used = torch.from_numpy(data.x_train.any(0) | data.x_test.any(0))
-    networks: Ensemble | ModuleEnsemble
-    if factory is not None:
-        networks = ModuleEnsemble(
-            factory, seeds,
-            n_inputs=data.x_train.shape[1], n_classes=n_classes, layers=config["layers"], dtype=dtype, device=device,
-        )  # fmt: skip
-        if networks.mixes_points and without is not None:
-            raise FastentError(
-                "exclude_per_seed with a model that normalises over batches: points left out would count there; "
-                "use exclude=, or a model with LayerNorm or GroupNorm"
-            )
-        config |= {"layers": networks.layers, "model_digest": model_digest(factory, seeds[0], data.x_train)}
-        used[:] = True
-    else:
-        networks = Ensemble(
-            (data.x_train.shape[1], *config["hidden"], n_classes),
-            seeds,
-            activation=config["activation"],
-            dtype=dtype,
-            device=device,
-            init_scale=config["init_scale"],
-            used_inputs=used,
-        )
-    kept = np.ones((n_networks, len(data.x_train)), bool) if without is None else ~without
-    points = Points.sort(_columns(data.x_train, used, dtype, device), data.y_train, n_classes, kept)
-    every = np.ones((n_networks, len(data.x_test)), bool)
-    test_points = Points.sort(_columns(data.x_test, used, dtype, device), data.y_test, n_classes, every)
-    if factory is None:
-        points, test_points = points.compressed(), test_points.compressed()
-    held_out = HeldOut(networks, test_points)
-    optimizer = _optimizer(networks, config)
-    epochs = due if per_epoch == 1 else due / per_epoch
-    recorder = Recorder(epochs, len(config["layers"] if factory is not None else config["hidden"]), points)
-    seconds_before = 0.0
-    if resume is not None:
-        check_same(resume.config, config, _IDENTITY)
-        check_same_data(resume.config, config)
-        if resume.epoch[-1] >= n_epochs:
-            return resume.judged_by(config["burn_in"], config["min_rise"])
-        if not np.array_equal(resume.update, due[: len(resume.update)]):
-            raise FastentError(
-                "the run to resume is of an earlier version of fastent, which recorded training in batches after whole passes "
-                "only: start anew (another folder, without resume, or --overwrite)"
-            )
-        _restore_state(networks, optimizer, resume.state)
-        recorder.restore(_records_of(resume), config["test_every"])
-        seconds_before = resume.seconds
-    started = time.perf_counter()
-
-    def run_so_far() -> Run:
-        return Run(
-            config=config,
-            classes=data.classes,
-            index=data.index,
-            labels=data.labels,
-            codes=data.y_train,
-            seconds=seconds_before + time.perf_counter() - started,
-            state=_state(networks, optimizer),
-            **recorder.records(),
-        )
-
-    saved = started
-    with torch.no_grad(), interruptible() as interrupted, reporting(progress, "training", n_epochs) as report:
-        # Parameters belong to the record at `first`, already made: its forward pass is made once more for the gradient.
-        first = max(recorder.n_recorded - 1, 0)
-        for position, update in enumerate(due[first:].tolist(), first):
-            epoch, within = divmod(update, per_epoch)
-            at_end = update == due[-1]
-            observed = networks.observe(points, learn=full_batch and not at_end)
-            if not torch.isfinite(observed.logits.sum()):
-                if update == 0:
-                    raise DivergedError(NEVER_FINITE)
-                raise DivergedError(
-                    f"training diverged at epoch {update / per_epoch:.6g}: the networks' outputs are no longer finite; "
-                    f"lower lr={config['lr']}"
-                )
-            if position == recorder.n_recorded:
-                recorder.record(observed)
-                if not within and (epoch % config["test_every"] == 0 or at_end):
-                    recorder.record_test(epoch, held_out.errors())
-            if observe is not None and not within:
-                observe(Snapshot(epoch, networks, points, data.x_train, observed.logits))
-            report(epoch, f"training error {recorder.train_error[position].mean():.4f}")
-            if checkpoint is not None and (interrupted() or time.perf_counter() - saved > _CHECKPOINT_SECONDS):
-                run_so_far().save(checkpoint)
-                saved = time.perf_counter()
-            if interrupted():
-                raise KeyboardInterrupt
-            if at_end:
-                break
-            if full_batch:
-                if not networks.learns_when_observed:
-                    networks.learn(points)
-                optimizer.step()
-            else:
-                for rows in _batches(len(data.x_train), config, range(update, int(due[position + 1]))):
-                    networks.learn(points.batch(rows))
-                    optimizer.step()
-    return run_so_far()
-
-
-def _batches(n: int, config: dict[str, Any], updates: range) -> Iterator[NDArray[np.int64]]:
-    """The points of each of these updates, all of one epoch.
-
-    An epoch takes every point once, in an order of its own; its last batch may be smaller.
-    """
-    epoch, first = divmod(updates[0], config["updates_per_epoch"])
-    order, size = np.random.default_rng((config["seed"], epoch)).permutation(n), config["batch_size"]
-    for batch in range(first, first + len(updates)):
-        yield order[batch * size : (batch + 1) * size]
-
-
-def _factory(model: Any, data: Data, activation: str) -> Callable[[], torch.nn.Module] | None:
-    if model is None or callable(model):
-        return model  # type: ignore[no-any-return]
-    if model != "cnn":
-        return find_factory(str(model))
-    if data.pictures is None:
-        raise FastentError(
-            f"model='cnn' needs pictures, these points have shape {data.raw.shape[1:]}: give them as (n, h, w) or (n, h, w, "
-            "colours), colours last, or use hidden layers"
-        )
+def _factory(options: InMemoryOptions, data: Data) -> Factory | None:
+    """A function that makes one network; None for fully connected ones, which are made together."""
+    if options.model is None:
+        return None
     shape = data.raw.shape[1:3] if data.options["grayscale"] else data.raw.shape[1:]
-    return partial(cnn, shape, len(data.classes), activation=activation)
+    no_pictures = (
+        f"these points have shape {data.raw.shape[1:]}: give them as (n, h, w) or (n, h, w, colours), colours last, or use "
+        "hidden layers"
+    )
+    picture = None if data.pictures is None else shape
+    return find_model(options.model, picture, len(data.classes), options.activation, no_pictures=no_pictures)
 
 
 def _network_config(options: InMemoryOptions) -> dict[str, Any]:
@@ -394,50 +247,6 @@ def _network_config(options: InMemoryOptions) -> dict[str, Any]:
     return {"model": model_name(model), **options.config("layers", "activation")}
 
 
-def _columns(rows: NDArray[np.float32], used: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Rows (n, d) as a contiguous (used inputs, n) tensor."""
-    return torch.from_numpy(rows).T[used].to(device, dtype).contiguous()
-
-
-def _optimizer(networks: Ensemble | ModuleEnsemble, config: dict[str, Any]) -> torch.optim.Optimizer:
-    if config["optimizer"] == "adam":
-        return torch.optim.Adam(networks.parameters, lr=config["lr"])
-    return torch.optim.SGD(networks.parameters, lr=config["lr"], momentum=config["momentum"])
-
-
-def _state(networks: Ensemble | ModuleEnsemble, optimizer: torch.optim.Optimizer) -> dict[str, NDArray[Any]]:
-    """Parameters and optimiser state as plain arrays (copies): "0" and "0.exp_avg" for the first parameter."""
-    state = {}
-    for i, parameter in enumerate(networks.parameters):
-        state[str(i)] = parameter.cpu().numpy().copy()
-        for name, value in optimizer.state.get(parameter, {}).items():
-            if value is not None:
-                state[f"{i}.{name}"] = value.cpu().numpy().copy()
-    return state | {f"buffer.{name}": buffer.cpu().numpy().copy() for name, buffer in networks.buffers.items()}
-
-
-def _restore_state(
-    networks: Ensemble | ModuleEnsemble, optimizer: torch.optim.Optimizer, state: dict[str, NDArray[Any]]
-) -> None:
-    for key, value in state.items():
-        i, _, name = key.partition(".")
-        if i == "buffer":
-            networks.buffers[name].copy_(torch.from_numpy(np.array(value)))
-            continue
-        parameter = networks.parameters[int(i)]
-        tensor = torch.from_numpy(np.array(value))
-        if name:
-            # PyTorch keeps Adam's step count on the CPU, everything else beside its parameter.
-            optimizer.state[parameter][name] = tensor if tensor.ndim == 0 else tensor.to(parameter.device)
-        else:
-            parameter.copy_(tensor)
-
-
-def _records_of(run: Run) -> dict[str, NDArray[Any]]:
-    names = ("epoch", "train_error", "test_epoch", "test_error", "radius", "distance", "wrong")
-    return {name: getattr(run, name) for name in names}
-
-
 def _left_out(rows: Any, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
     if rows is None:
         return None
@@ -451,41 +260,3 @@ def _left_out(rows: Any, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
             f"exclude_per_seed leaves no point to the network at position {int(mask.all(1).argmax())}: leave some"
         )
     return mask
-
-
-def _check_memory(config: dict[str, Any], data: Data, n_records: int) -> None:
-    n, n_networks = len(data.x_train), config["seeds"]
-    widths = config.get("hidden", [0])
-    n_classes, n_layers = len(data.classes), len(widths)
-    item = 4 if config["dtype"] == "float32" else 8
-    records = n_records * n_networks * (n / 8 + 8 * (1 + n_layers * n_classes * (n_classes + 1)))
-    # Activations, one gradient of the widest layer twice, logits and their softmax; the inputs, sorted and transposed.
-    units = sum(widths) + 2 * max(widths) + 3 * n_classes
-    rows = max(n, len(data.x_test))
-    working = item * (rows * n_networks * units + 2 * (n + len(data.x_test)) * data.x_train.shape[1])
-    # Saving copies the records once.
-    check_fits(
-        2 * records + working,
-        f"training {n_networks} seeds on {n} points for {config['epochs']} epochs",
-        "use fewer seeds, fewer epochs, narrower layers or a smaller subset",
-    )
-
-
-def sensible_threads(threads: int | None, shape: tuple[int, ...], config: dict[str, Any], n_classes: int) -> int | None:
-    """One where nothing is asked for and an epoch of the fully connected networks is over before threads have met."""
-    widths: tuple[int, ...] = (shape[1], *config["hidden"], n_classes)
-    weights = sum(before * after for before, after in pairwise(widths))
-    # Forward, and twice that backward, two operations for each weight and point.
-    operations = 6.0 * shape[0] * int(config["seeds"]) * weights
-    return 1 if threads is None and operations < _WORTH_SHARING else threads
-
-
-def environment() -> dict[str, Any]:
-    return {
-        "fastent": version("fastent"),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-    }

@@ -4,7 +4,7 @@
     training      batches from a pool read ahead -> networks, and every so many updates a record of a sample of the points
     last pass     which points are misclassified with the weights at each class's inversion: the stragglers among all points
 
-Here is what is asked for; `fastent.training.session` does it.
+Here is what is asked for; `fastent.training.streamed_session` does it.
 """
 
 import os
@@ -22,13 +22,13 @@ from fastent.options import choice, whole_number
 from fastent.runtime.progress import Progress, interruptible
 from fastent.runtime.threads import limit_threads
 from fastent.training.checkpoint import Checkpoint
-from fastent.training.modules import model_name
+from fastent.training.environment import environment, sensible_threads
+from fastent.training.networks import Factory, model_name
 from fastent.training.options import STREAMED_DEFAULTS as DEFAULTS
 from fastent.training.options import StreamedOptions
 from fastent.training.run import Run
-from fastent.training.session import Session
-from fastent.training.streamed_networks import Factory, find_network
-from fastent.training.train import environment, sensible_threads
+from fastent.training.streamed_networks import find_network
+from fastent.training.streamed_session import StreamedSession
 
 __all__ = ["train_streamed"]
 
@@ -217,4 +217,4 @@ def train_streamed(
         interruptible() as interrupted,
     ):
         config |= environment()
-        return Session(rows, config, factory, kept, progress, interrupted).result()
+        return StreamedSession(rows, config, factory, kept, progress, interrupted).result()
