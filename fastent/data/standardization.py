@@ -68,6 +68,6 @@ def moments(rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def standardized(rows: Array, mean: Any, scale: Any) -> NDArray[np.float32]:
     result = np.empty(rows.shape, np.float32)
     for start, block in row_blocks(rows):
-        with np.errstate(over="ignore", invalid="ignore"):  # the caller looks for infinities
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller checks for infinities
             result[start : start + len(block)] = (block - mean) * scale
     return result

@@ -1,4 +1,4 @@
-"""From raw arrays to what training takes: chosen rows, standardised features, class codes."""
+"""From raw arrays to training data: chosen rows, standardised features, class codes."""
 
 import os
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ __all__ = ["DATA_OPTIONS", "Data", "load_data", "reload_data"]
 
 Array = NDArray[Any]
 
-# The options of load_data that a configuration keeps, beside the source of the data.
+# The options of load_data that a configuration keeps, in addition to the source of the data.
 DATA_OPTIONS = ("labels", "data_dir", "subset", "subset_seed", "exclude", "classes", "standardize", "grayscale", "split_seed")
 
 
@@ -41,16 +41,16 @@ class Data:
     labels : (n,)
         The training points' labels as stored.
     index : (n,) int64
-        Their row numbers in the training set as stored; in all of the data where these came without a test set, and a quarter
-        was set apart as one.
+        Their row numbers in the training set as stored; for data without a test set, of which a quarter became one, in all of
+        the data.
     raw : (n, ...)
         The training points as stored, for pictures.
     fingerprint : str
         Of all training and test points and their classes, 16 hexadecimal digits.
     digests : dict of str
-        What tells which of these differ, where a fingerprint is another one.
+        Fingerprints of the parts, which show where two data sets differ.
     options : dict
-        What `load_data` was called with, JSON throughout; `classes` as decided.
+        The arguments of `load_data`, JSON throughout; `classes` as decided.
     """
 
     name: str
@@ -109,21 +109,31 @@ def load_data(
 
     Parameters
     ----------
-    data, labels, data_dir, split_seed
-        A name, a path or arrays; see `fastent.data.datasets.read_dataset`.
+    data : str, path, tuple or mapping
+        "digits" (part of scikit-learn), "mnist", "fashion-mnist", "kmnist" or "cifar10"; a path to an .npz with x_train,
+        y_train[, x_test, y_test] or X, y; a path to an .npy; arrays (X, y) or (x_train, y_train, x_test, y_test).
+    labels : array-like or path, optional
+        Labels for a `data` that is an .npy.
+    data_dir : path, optional
+        Folder of the named data sets: `<name>.npz`, or the original IDX or CIFAR-10 files, there or in a folder of that name.
+        By default the folder in ``FASTENT_DATA``; data sets that are not there are fetched from OpenML.
     subset : int, optional
-        The first so many training points, or with `subset_seed` that many drawn at random.
+        Number of training points to take: the first ones, or with `subset_seed` a random selection.
+    subset_seed : int, optional
+        Seed of the random selection.
     exclude : array-like of int, optional
-        Row numbers (in the training set as stored) to leave out, after the standardisation was taken from the whole subset,
-        so that the remaining points are what they were.
+        Row numbers (in the training set as stored) to leave out. The standardisation is taken from the whole subset, so that
+        the remaining points do not change.
     classes : "parity" or "all", optional
-        label % 2, or every label its own class. By default "parity" for the data sets known by name, as in the source
+        label % 2, or every label its own class. The default is "parity" for the data sets known by name, as in the source
         paper, and "all" for any other data.
-    standardize : "safe", "paper" or "none"
+    standardize : "safe", "paper" or "none", optional, default "safe"
         (x - mean) / (std + 1e-9) by feature, from the training subset, unbiased. "safe" sets features that never vary there to
-        0; "paper" does not, so that one test point may have an enormous value in them.
-    grayscale : bool
+        0; "paper" does not, so that a test point may have an enormous value in them.
+    grayscale : bool, optional, default False
         Sum the three standardised colour channels of pictures (h, w, 3).
+    split_seed : int, optional, default 0
+        Seed of the 75/25 split, stratified by label, of data that come without a test set.
     preset : "paper", optional
         The source paper's data: the first 8,192 training points (or all, if there are fewer), classes by parity. `subset` and
         `classes` take precedence.
@@ -135,7 +145,7 @@ def load_data(
     Raises
     ------
     FastentError
-        Whatever is wrong with the data or the options.
+        Invalid data or options.
 
     References
     ----------

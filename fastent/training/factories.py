@@ -12,8 +12,8 @@ from fastent.errors import FastentError
 __all__ = ["NEVER_FINITE", "check_trainable", "checked_logits", "checked_networks", "running", "users_code"]
 
 NEVER_FINITE = (
-    "the networks' outputs are not finite before any training: look at the initial weights, which model= or init_scale= make, "
-    "and at how large the data are"
+    "the networks' outputs are not finite before any training: check the initial weights, which model= or init_scale= set, "
+    "and the scale of the data"
 )
 _REMEDY = (
     "rows (points, features) come in, as stored and flattened; unflatten them there, as nn.Unflatten(1, (1, 28, 28)) does, and "

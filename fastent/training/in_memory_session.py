@@ -217,7 +217,7 @@ def _restore_state(
         parameter = networks.parameters[int(i)]
         tensor = torch.from_numpy(np.array(value))
         if name:
-            # PyTorch keeps Adam's step count on the CPU, everything else beside its parameter.
+            # PyTorch keeps Adam's step count on the CPU, everything else on the device of its parameter.
             optimizer.state[parameter][name] = tensor if tensor.ndim == 0 else tensor.to(parameter.device)
         else:
             parameter.copy_(tensor)

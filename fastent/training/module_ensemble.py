@@ -184,7 +184,9 @@ def _capture(network: nn.Module, layers: Sequence[str] | None, captured: dict[st
     if layers is None:
         linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
         if not linear:
-            raise FastentError("the model has no nn.Linear before which to look: name layers=, of model.named_modules()")
+            raise FastentError(
+                "the model has no nn.Linear whose input could be recorded: name layers=, of model.named_modules()"
+            )
         name = f"before {linear[-1]}"
         modules[linear[-1]].register_forward_pre_hook(
             lambda module, arguments, named: keep(name, arguments[0] if arguments else named["input"]), with_kwargs=True

@@ -90,7 +90,7 @@ def find_factory(place: str, built_in: Sequence[str] = ("cnn",)) -> Factory:
     what = " or ".join(["a callable without arguments as package.module:name", *map(repr, built_in)])
     if not module or not name or "" in module.split("."):
         raise FastentError(f"model={place!r}: name {what}")
-    if os.getcwd() not in sys.path:  # where the console script does not look
+    if os.getcwd() not in sys.path:  # which the console script does not search
         sys.path.insert(0, os.getcwd())
     try:
         factory = getattr(importlib.import_module(module), name)

@@ -35,8 +35,7 @@ class Run(RunRecords):
     Attributes
     ----------
     config : dict
-        Everything that `fe.train` or `fe.train_streamed` was called with, and the versions and machine it ran on; JSON
-        throughout.
+        The arguments of `fe.train` or `fe.train_streamed`, and the versions and the machine that were used; JSON throughout.
     classes : (C,)
         The sorted classes; for "parity" 0 (even) and 1 (odd).
     index : (n,) int64
@@ -62,13 +61,13 @@ class Run(RunRecords):
     seconds : float
         Time spent training and recording, over all sessions.
     seconds_recording : float
-        Of these, on records where they take passes of their own (`fe.train_streamed`).
+        Part of `seconds` that was spent on records, where these take their own passes over the data (`fe.train_streamed`).
     recorded : (m,) int64 or None
         Positions of the points that were recorded, where that is a sample of the n.
     mixing : (S, E, L) float64
         Share of the nearest neighbours that have a point's class (`fe.mixing`), NaN where it was not measured.
     neighbor_error : (S, E, L) float64
-        Their leave-one-out error, likewise.
+        Leave-one-out error of the nearest neighbours' vote, NaN where it was not measured.
     straggler_bits : (S, ceil(n / 8)) uint8 or None
         Stragglers among all n points, one bit each, where a sample was recorded and a last pass found them.
     straggler_epochs : (S, C) float64 or None
@@ -104,7 +103,7 @@ class Run(RunRecords):
         layer : int
             Of the hidden layers, from 0, or from the end as -1; errors have none.
         ax : matplotlib Axes, optional
-            What to draw on; a new figure unless said.
+            Axes to draw on; by default those of a new figure.
 
         Returns
         -------

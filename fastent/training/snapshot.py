@@ -1,4 +1,4 @@
-"""The networks as they are at one epoch, for whoever looks on during training."""
+"""The networks as they are at one epoch, for functions that observe training."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ __all__ = ["Snapshot"]
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """S networks after `epoch` epochs; what is asked of it must be asked before training goes on."""
+    """S networks after `epoch` epochs; valid only until training continues."""
 
     epoch: int
     _networks: Ensemble | ModuleEnsemble

@@ -70,71 +70,73 @@ def train(
 ) -> Run:
     """Train independent networks on the same data and record how the classes segregate and entangle.
 
-    Fully connected networks, or a `model` of your own, with cross-entropy loss, full-batch gradient descent and PyTorch's
-    default initialisation: seed s is the network that a plain torch loop trains after ``torch.manual_seed(seed + s)``. The same
-    call on the same machine with the same number of threads gives the same bits.
+    The networks are fully connected, or made by your own `model`, and trained with cross-entropy loss, full-batch gradient
+    descent and PyTorch's default initialisation. Seed s gives the network that a plain torch loop trains after
+    ``torch.manual_seed(seed + s)``. The same call on the same machine with the same number of threads gives the same bits.
 
     Parameters
     ----------
     data : str, path, arrays, or Data
         "digits", "mnist", "fashion-mnist", "kmnist", "cifar10"; a path to an .npz, or to an .npy with `labels`; arrays
-        (X, y) or (x_train, y_train, x_test, y_test); or what `fe.load_data` returned, to which the options up to `preset` have
+        (X, y) or (x_train, y_train, x_test, y_test); or the result of `fe.load_data`, to which the options up to `preset` have
         already been applied.
     labels, data_dir, subset, subset_seed, exclude, classes, standardize, grayscale, preset
-        As for `fe.load_data`. `classes` is "parity" (even against odd) for the data sets known by name and "all" for data of
-        your own. `exclude` leaves out rows by their number, for instance `run.consensus_stragglers()`. `preset="paper"` is the
+        As for `fe.load_data`. `classes` is "parity" (even against odd) for the data sets known by name and "all" for your own
+        data. `exclude` leaves out rows by their number, for instance `run.consensus_stragglers()`. `preset="paper"` is the
         source paper's set-up: 8,192 points, parity, and the network that is the default here.
-    hidden : sequence of int
-        Units of each hidden layer, at least one layer.
-    activation : "tanh" or "relu"
-    init_scale : float
-        What the initial weights and biases are multiplied with.
-    seeds : int
-        How many networks.
-    seed : int
+    hidden : sequence of int, optional, default (20,)
+        Units of each hidden layer; at least one layer is needed.
+    activation : "tanh" or "relu", optional, default "tanh"
+    init_scale : float, optional, default 1.0
+        Factor by which the initial weights and biases are multiplied.
+    seeds : int, optional, default 10
+        Number of networks.
+    seed : int, optional, default 0
         The first network's seed.
     exclude_per_seed : (S, n) bool, optional
-        Training points that one network or the other is to be trained and recorded without; test points are standardised as
-        if none were left out.
+        Training points that each network is trained and recorded without. Test points are standardised as if no points were
+        left out.
     epochs : int, optional
-        Parameter updates; 500 by default, 1500 for digits.
-    lr : float
+        Passes over the data: by default 500, or 1500 for digits.
+    lr : float, optional, default 0.1
         Learning rate.
-    optimizer : "sgd" or "adam"
-        PyTorch's, with its defaults.
-    momentum : float
+    optimizer : "sgd" or "adam", optional, default "sgd"
+        PyTorch's optimiser, with its default settings.
+    momentum : float, optional, default 0.0
         SGD momentum, in [0, 1).
     batch_size : int, optional
-        Points for an update, drawn anew in every epoch, the same for all networks; by default all points. With a batch size
-        epochs are passes over the data, not updates, and there are records within the first passes too: after updates 1, 2, 3,
-        ... round(2 ** (k / 8)), until these are a pass apart.
+        Points in each update, drawn anew in every epoch and the same for all networks. By default an update takes all points.
+        With a batch size, there are also records within the first passes: after updates 1, 2, 3, ... round(2 ** (k / 8)), as
+        long as these are less than a pass apart.
     model : "cnn", "package.module:name" or callable, optional
-        Instead of `hidden` layers: a function without arguments that returns a torch module, which takes rows (m, d) of
-        `x_train` to logits (m, C). "cnn" is a small convolutional network for pictures (two 3 x 3 convolutions, 8 and 16
-        channels). Networks are trained together through torch.func, and recorded in evaluation mode.
+        Replaces the fully connected network: a function without arguments that returns a torch module, which takes rows (m, d)
+        of `x_train` to logits (m, C). "cnn" is a small convolutional network for pictures (two 3 x 3 convolutions, 8 and 16
+        channels). The networks are trained together through torch.func, and recorded in evaluation mode.
     layers : sequence of str, optional
-        Of the model's `named_modules()`: those whose outputs are the hidden layers recorded. Unless said, what arrives at its
-        last nn.Linear.
-    test_every : int
+        Names from the model's `named_modules()`; the outputs of these modules are the hidden layers that are recorded. By
+        default this is the input of the last nn.Linear.
+    test_every : int, optional, default 10
         Epochs between measurements of the test error; the last epoch is always measured.
-    burn_in : float
+    burn_in : float, optional, default 0
         Parameter updates at the start in which no turn counts as an inversion; see `fe.find_inversion`.
-    min_rise : float
-        The least fall before and rise after an inversion, as a share of the radius's range, in (0, 1].
-    dtype : "float32" or "float64"
-        In which the networks compute. Class sums are float64 in either case.
-    device : str, optional
-        "cpu", "cuda", "cuda:1", ...; CPU unless said.
+    min_rise : float, optional, default 0.05
+        Least fall before and rise after an inversion, as a share of the radius's range, in (0, 1].
+    dtype : "float32" or "float64", optional, default "float32"
+        Precision of the networks. Class sums are float64 in either case.
+    device : str, optional, default "cpu"
+        "cpu", "cuda", "cuda:1", ...
     threads : int, optional
-        Threads for this call. Unless said, as torch and numba are set; one where an epoch is over before threads have met.
-        torch has one thread in a forked child, where OpenMP's are missing.
+        Number of threads for this call. By default those that torch and numba are set to, or one if the problem is so small
+        that threads would cost more time than they save. In a forked child, where OpenMP's threads are missing, torch has one.
     checkpoint : path, optional
-        A folder in which the run so far is kept once a minute and on Ctrl-C or SIGTERM, which then raise KeyboardInterrupt.
+        A folder in which the run so far is saved once a minute, and on Ctrl-C or SIGTERM, which then raise KeyboardInterrupt.
     resume : Run or path, optional
-        A run of the same configuration (or the folder of one), to be continued to `epochs`. The result is, bit for bit, that
-        of a run that was not interrupted; a run that has as many epochs, or more, is returned as it is. One of other points,
-        labels or options is refused, and so is a folder whose `run.npz` is damaged, or carries no checksum.
-    progress : bool or callable
+        A run of the same configuration (or its folder) to be continued to `epochs`. The result is bit-identical to that of an
+        uninterrupted run. A run that already has as many epochs, or more, is returned unchanged. A run with other points,
+        labels or options is refused, and so is a folder whose `run.npz` is damaged or has no checksum.
+    observe : callable, optional
+        Called with a snapshot of the networks after each whole epoch.
+    progress : bool or callable, optional
         True for a bar on stderr; or a function of (done, total, message).
 
     Returns
@@ -144,7 +146,7 @@ def train(
     Raises
     ------
     FastentError
-        Bad data or options; a loss that is no longer finite; records that do not fit in memory.
+        Invalid data or options; a loss that is no longer finite; records that do not fit in memory.
 
     References
     ----------
