@@ -20,7 +20,7 @@ _IN_TURN = (POINTS, CLASSES, TEST_POINTS, TEST_CLASSES, _LABELS)
 
 
 class DataFingerprint:
-    """One SHA-256 of arrays that are added in turn, and its value after each of them: the first that differs is told by these.
+    """A SHA-256 of arrays added in turn, and its value after each of them, which tells the first array that differs.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class DataFingerprint:
         self.after[name] = self.value
 
     def add_labels(self, labels: Array) -> None:
-        """Labels as stored, by themselves: those that parities, or codes, are of."""
+        """Add the labels as stored, from which parities or codes were made, with a fingerprint of their own."""
         values = labels.astype(np.int64) if labels.dtype.kind in "iub" else labels
         self.after[_LABELS] = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
 
@@ -64,7 +64,7 @@ class DataFingerprint:
 
 
 def check_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run whose data are not these; configurations with a `fingerprint` and `digests` are compared."""
+    """Refuse to continue a run on other data, by the `fingerprint` and `digests` of both configurations."""
     was, are = before.get("digests") or {}, now["digests"]
     if before.get("fingerprint") == now["fingerprint"] and (not was or was == are):
         return

@@ -1,4 +1,4 @@
-"""(x - mean) / (std + 1e-9) by feature, as the source paper has it, but for features that vary by little or not at all."""
+"""(x - mean) / (std + 1e-9) by feature, as in the source paper, except for features that vary little or not at all."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ _SMALL, _VANISHING = 1e-3, 1e-290
 
 
 def scale_of(deviation: NDArray[np.float64], mean: NDArray[np.float64], how: str = "safe") -> NDArray[np.float64]:
-    """What features are multiplied by: "safe" has 0 for one that never varies, "paper" an enormous value.
+    """Factors of the features: "safe" has 0 for a feature that never varies, "paper" an enormous value.
 
     Small deviations have the paper's constant in their own units, so that units do not matter, and what varies by rounding
     alone stays small.
@@ -39,7 +39,7 @@ def check_enough(n: int) -> None:
 
 
 def check_squares(squares: NDArray[np.float64], largest: NDArray[np.float64]) -> None:
-    """Refuse features whose squared offsets double precision does not hold, by sums of these and the largest offsets, (d,)."""
+    """Refuse features whose squared offsets are out of float64's range, by their sums and the largest offsets, (d,)."""
     wrong = np.flatnonzero(~np.isfinite(squares) | ((squares < _VANISHING) & (largest > 0)))
     if len(wrong):
         column = int(wrong[0])

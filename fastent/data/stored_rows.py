@@ -1,4 +1,4 @@
-"""From what a caller names, a data set on disk or in memory, to rows, classes and the shape of its pictures."""
+"""From a data set on disk or in memory to rows, classes and the shape of its pictures."""
 
 import os
 from collections.abc import Iterator

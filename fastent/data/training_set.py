@@ -272,7 +272,7 @@ def _rows(points: Array, name: str) -> Array:
 
 
 def _identified(x_train: Array, y_train: Array, x_test: Array, y_test: Array, labels: Array) -> dict[str, Any]:
-    """The fingerprint of data, and those that tell which part of them differs."""
+    """The fingerprint of data, and those of their parts."""
     found = DataFingerprint()
     parts = {POINTS: x_train, CLASSES: y_train, TEST_POINTS: x_test, TEST_CLASSES: y_test}
     for name, array in parts.items():

@@ -1,4 +1,4 @@
-"""What training needs to go on after any end: one file that is renamed into place when whole, and weights of some moments."""
+"""The state from which training continues after an interruption or a crash: one atomic file, and weights of some moments."""
 
 import os
 import re
@@ -64,11 +64,11 @@ class Checkpoint:
         return self._folder
 
     def holds_run(self) -> bool:
-        """Whether there is a run that is neither to be gone on with nor to be replaced."""
+        """Whether there is a run that can neither be continued nor be replaced."""
         return self._folder is not None and not self._replaces and (self._folder / "run.npz").exists() and self.state() is None
 
     def state(self) -> dict[str, Any] | None:
-        """What was kept last, if anything was that counts."""
+        """The last state that was kept, if there is one to continue from."""
         path = None if self._folder is None or self._replaces else self._folder / CHECKPOINT_FILE
         return None if path is None or not path.exists() else _read(path)
 

@@ -1,4 +1,4 @@
-"""What training runs on: versions, the machine, and threads."""
+"""The environment of training: versions, the machine, and threads."""
 
 import platform
 from importlib.metadata import version
@@ -16,7 +16,7 @@ _WORTH_SHARING = 1e9
 
 
 def sensible_threads(threads: int | None, shape: tuple[int, ...], config: dict[str, Any], n_classes: int) -> int | None:
-    """One where nothing is asked for and an epoch of the fully connected networks is over before threads have met."""
+    """One thread if no number is given and an epoch of the fully connected networks is too short to share; else `threads`."""
     widths: tuple[int, ...] = (shape[1], *config["hidden"], n_classes)
     weights = sum(before * after for before, after in pairwise(widths))
     # Forward, and twice that backward, two operations for each weight and point.

@@ -1,4 +1,4 @@
-"""Networks of the user's own making: what goes wrong in their code is one clear error, which says where."""
+"""Checks of the user's own networks: an exception in their code becomes one clear error that says where."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ _REMEDY = (
 
 @contextmanager
 def users_code(what: str, remedy: str) -> Iterator[None]:
-    """Whatever the user's code raises becomes one error; what fastent says itself, and that memory is full, stays."""
+    """Turn exceptions of the user's code into one error; fastent's own errors and those of full memory pass."""
     try:
         yield
     except (FastentError, MemoryError, torch.OutOfMemoryError):

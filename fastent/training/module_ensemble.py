@@ -1,4 +1,4 @@
-"""S networks of the user's own making, trained as one through torch.func."""
+"""S networks from the user's own model, trained as one through torch.func."""
 
 import copy
 from collections.abc import Sequence
@@ -131,7 +131,7 @@ class ModuleEnsemble:
         """Random numbers for networks that may draw some."""
         if self.learns_when_observed:
             return nullcontext()
-        return drawing(hash((self._seed, int(self.buffers["updates"]))) % 2**63)
+        return drawing(self._seed, int(self.buffers["updates"]))
 
     def _evaluate(self, points: Points) -> tuple[Tensor, list[Tensor]]:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Networks by name or of the user's own making: what makes them, what they are called, what tells them apart."""
+"""Networks by name or by the user's own function: their factories, names and digests."""
 
 import hashlib
 import importlib
@@ -54,7 +54,7 @@ def cnn(shape: Sequence[int], n_classes: int, *, channels: Sequence[int] = (8, 1
 
 
 def mlp(n_inputs: int, n_classes: int, *, hidden: Sequence[int], activation: str = "relu") -> nn.Module:
-    """Fully connected: `hidden` layers of so many units, each with the activation, and a linear one."""
+    """Fully connected: `hidden` layers of these widths, each with the activation, and a linear layer."""
     body: list[nn.Module] = []
     for before, after in pairwise((n_inputs, *hidden)):
         body += [nn.Linear(before, after), nn.Tanh() if activation == "tanh" else nn.ReLU()]
@@ -67,7 +67,7 @@ class ChannelsFirst(nn.Module):
 
 
 def model_name(model: "str | Factory") -> str:
-    """What a configuration calls a model: its name, or where the function is that makes it."""
+    """The name of a model in a configuration: its own, or the place of the function that makes it."""
     return model if isinstance(model, str) else f"{model.__module__}:{getattr(model, '__qualname__', type(model).__qualname__)}"
 
 
@@ -107,7 +107,7 @@ def find_factory(place: str, built_in: Sequence[str] = ("cnn",)) -> Factory:
 
 
 def model_digest(factory: Factory, seed: int, rows: NDArray[np.float32]) -> str:
-    """16 hexadecimal digits that tell models apart by what they first make of some points."""
+    """16 hexadecimal digits that identify a model by its initial outputs for some points."""
     network = make_network(factory, seed).eval().float()
     with torch.no_grad(), drawing(0):
         shown = torch.from_numpy(rows[:_SHOWN])
@@ -130,5 +130,5 @@ def make_network(factory: Factory, seed: int) -> nn.Module:
 
 
 def may_draw(network: nn.Module) -> bool:
-    """Whether the network may be another in training than in evaluation, as one that draws random numbers is."""
+    """Whether the network may behave differently in training and evaluation, for instance by drawing random numbers."""
     return not all(type(module) in (*_ALIKE, ChannelsFirst) for module in network.modules())

@@ -42,7 +42,7 @@ def shortly(reason: str) -> str:
 
 
 def without_inversion(run: RunRecords, layer: int = -1) -> list[str]:
-    """Why radii of a hidden layer (by default the last) have no inversion: a sentence for all classes that share a reason."""
+    """Why radii of a hidden layer (by default the last) have no inversion: one sentence for each reason."""
     summaries = run.inversion_summary(layer)
     sentences = []
     for reason in dict.fromkeys(reason for summary in summaries for reason in summary.reasons):

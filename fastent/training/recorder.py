@@ -1,4 +1,4 @@
-"""What is recorded of networks on rows in memory: errors, radii and distances of the classes, and which points were wrong."""
+"""Records of networks on rows in memory: errors, radii and distances of the classes, and the misclassified points."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ class Recorder:
         return {"test_epoch": np.array(self.tests.updates, np.int64), **self.tests.arrays(), **self.records.arrays()}
 
     def restore(self, run: Run, test_every: int) -> None:
-        """Take up where the run ends, without the extra test at what was its last epoch."""
+        """Continue from the end of the run, without the extra test at its last epoch."""
         records = {name: getattr(run, name) for name in ("train_error", "wrong", "radius", "distance")}
         self.records.load(run.update.tolist(), records)
         regular = run.test_epoch % test_every == 0

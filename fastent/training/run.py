@@ -1,4 +1,4 @@
-"""A finished (or interrupted) run: its records, and how it is kept on disk and shown."""
+"""A finished (or interrupted) run: its records, its files, pictures and text."""
 
 import os
 from dataclasses import MISSING, fields
@@ -149,9 +149,7 @@ class Run(RunRecords):
             return distance_lines(self.class_names, distance, lambda: self.inversions("distance")[:, layer], against)
         lines = [Line("training error", self.train_error)]
         if self.test_error.size:
-            test = np.full(self.train_error.shape, np.nan)
-            test[:, self.positions(self.test_epoch)] = self.test_error
-            lines.append(Line("test error", test))
+            lines.append(Line("test error", self.test_error_of_records))
         return lines
 
     def _repr_html_(self) -> str:
@@ -191,7 +189,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
 
 
 def run_to_resume(folder: str | os.PathLike[str], remedy: str) -> Run:
-    """Load a run for training to go on with: one without a checksum, of an earlier version, is refused with the `remedy`."""
+    """Load a run that training continues; a run without a checksum, of an earlier version, is refused with the `remedy`."""
     path = _FILE.path(folder)
     if is_there(path):
         verify_checksum(path, remedy)

@@ -1,4 +1,4 @@
-"""After which parameter updates a run is recorded, and of which of them the weights are kept.
+"""The parameter updates after which a run is recorded, and those whose weights are kept.
 
 In memory that is after every pass, and more often early on. Of data on disk it is after every so many epochs, or parts of them,
 and by default after every epoch and on a log scale of updates within the first, where radii may turn.
@@ -86,7 +86,7 @@ class Schedule(NamedTuple):
 
 
 def thinned(updates: Sequence[int], spared: Set[int], most: int) -> list[int]:
-    """Ascending updates of which so many at most stay: one by one those go whose neighbours lie closest on a log scale.
+    """At most so many of some ascending updates: those whose neighbours lie closest on a log scale are removed one by one.
 
     The first and the last stay, and the `spared` for as long as there are others.
     """

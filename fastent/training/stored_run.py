@@ -1,4 +1,4 @@
-"""Whether what a run.npz holds fits together, and whether a run to resume has the configuration that it is resumed with."""
+"""Checks of a stored run: its arrays fit each other and the configuration, and it is continued with the same one."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -24,7 +24,7 @@ _OPTIONAL: dict[str, tuple[type, ...]] = {
 
 
 def checked_config(stored: Array) -> dict[str, Any]:
-    """The configuration, of which a run makes use.
+    """The configuration of a stored run.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def _check_agreement(config: Mapping[str, Any], arrays: Mapping[str, Array]) -> 
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str]) -> None:
-    """Refuse to go on with a run whose configuration differs in one of these keys."""
+    """Refuse to continue a run whose configuration differs in one of these keys."""
     for key in keys:
         if before.get(key) != now.get(key):
             # Classes differ most often where none were named, then or now.

@@ -1,4 +1,4 @@
-"""What is recorded of networks while they train on data from disk, in one pass: no layer's activations exist at once.
+"""Records of networks that train on data from disk, each in one pass: no layer's activations exist as a whole.
 
 rows -> network -> each layer's activations -> class moments
                                             -> the nearest so far of some queries
@@ -148,7 +148,7 @@ def _chunk_rows(widths: Sequence[int]) -> int:
 
 
 def recording_bytes(X: Any, m: int, widths: Sequence[int], n_classes: int, q: int) -> int:
-    """About the memory that it takes to record m rows of X, with q queries (0 for none).
+    """Approximate memory for recording m rows of X, with q queries (0 for none).
 
     Rows that are kept; of one chunk the rows as stored, with the next ones, and every layer's activations, with those before;
     every layer's moments; every layer's queries, as they are and as the search takes them, with their lists; an index of one

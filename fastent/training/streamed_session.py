@@ -1,4 +1,4 @@
-"""Networks, optimisers and records from the first update to the last, kept so that an end of any kind loses a minute at most.
+"""The training of networks on data from disk; its state is kept so that an interruption or a crash loses a minute at most.
 
 What is in the folder meanwhile: see `fastent.training.checkpoint`.
 """
@@ -48,7 +48,7 @@ _OF_THINNING = ("burn_in", "min_rise")
 
 
 class StreamedSession:
-    """A run under way, from where its checkpoint stands; `result` brings it to its end."""
+    """A run under way, continued from its checkpoint if there is one; `result` trains it to its end."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class StreamedSession:
                 self._pause()
 
     def _record(self, due: set[int]) -> str:
-        """A record, if one is due; what there is to say then."""
+        """Make a record if one is due, and return a message about it."""
         if self.update not in due or self.recording.last >= self.update:
             return ""
         begun = time.perf_counter()
@@ -218,14 +218,14 @@ class StreamedSession:
         return self.stragglers.targets(self.recording.updates, self._inversions())
 
     def _pause(self) -> None:
-        """Keep the state where it is time, and end where that is asked for."""
+        """Save the state if it is time to, and stop if an interruption was requested."""
         if self.interrupted():
             self._stop()
         if self.checkpoint.folder is not None and time.perf_counter() - self.saved > _CHECKPOINT_SECONDS:
             self._keep()
 
     def _stop(self) -> NoReturn:
-        """Keep the state, and the run so far, and end as Ctrl-C does."""
+        """Save the state and the run so far, and stop as Ctrl-C does."""
         if self.checkpoint.folder is not None:
             self._keep()
             if self.recording.updates:

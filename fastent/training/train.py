@@ -1,4 +1,4 @@
-"""Training on rows in memory: what is asked for. `fastent.training.in_memory_session` does it."""
+"""Training on rows in memory: this file checks the options; `fastent.training.in_memory_session` does the work."""
 
 import hashlib
 import os

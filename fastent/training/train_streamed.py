@@ -1,4 +1,4 @@
-"""Training on data that stay on disk, recorded as it goes, resumed bit for bit.
+"""Training on data that stay on disk, with records on the way, resumed bit for bit.
 
     pass 1        constants of the standardisation
     training      batches from a pool read ahead -> networks, and every so many updates a record of a sample of the points
@@ -201,15 +201,7 @@ def train_streamed(
         "queries": min(m, options.queries) if "mixing" in options.metrics else None,
         "device": str(torch_device(options.device)),
     }
-    if record_every is not None and record_every < 1 and batch_size is None:
-        raise FastentError(
-            f"record_every={record_every!r}: without a batch_size an epoch is one update; name one, or record every epoch"
-        )
-    if record_every is not None and config["record_every"] * config["updates_per_epoch"] < 1:
-        raise FastentError(
-            f"record_every={record_every!r} is less than one of the {config['updates_per_epoch']} updates in an epoch: "
-            f"record every {1 / config['updates_per_epoch']:.4g} epochs or less often"
-        )
+    _check_record_every(record_every, options.batch_size, config["updates_per_epoch"])
     factory = find_network(options, rows.train.picture, rows.train.X.shape[1], len(rows.classes))
     if options.model is None:
         threads = sensible_threads(threads, (n, rows.train.X.shape[1]), config, len(rows.classes))
@@ -222,3 +214,15 @@ def train_streamed(
     ):
         config |= environment()
         return StreamedSession(rows, config, factory, kept, progress, interrupted).result()
+
+
+def _check_record_every(every: float | None, batch_size: int | None, updates_per_epoch: int) -> None:
+    if every is not None and every < 1 and batch_size is None:
+        raise FastentError(
+            f"record_every={every!r}: without a batch_size an epoch is one update; name one, or record every epoch"
+        )
+    if every is not None and every * updates_per_epoch < 1:
+        raise FastentError(
+            f"record_every={every!r} is less than one of the {updates_per_epoch} updates in an epoch: "
+            f"record every {1 / updates_per_epoch:.4g} epochs or less often"
+        )
