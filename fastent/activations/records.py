@@ -306,12 +306,12 @@ def load_probe(folder: str | os.PathLike[str]) -> ProbeRecords:
     scalars = {name.removeprefix("scalar."): array for name, array in arrays.items() if name.startswith("scalar.")}
     with reading(_FILE.path(folder), _FILE.remedy, "no records of a probe"):
         config = parse_json(str(arrays["config"]))
-        _see_that_they_fit(arrays, scalars)
+        _check_arrays(arrays, scalars)
         return ProbeRecords(config, tuple(arrays["layers"].tolist()), scalars=scalars, **values)
 
 
-def _see_that_they_fit(arrays: dict[str, NDArray[Any]], scalars: dict[str, NDArray[Any]]) -> None:
-    """Compare shapes, kinds and ranges of what a file holds."""
+def _check_arrays(arrays: dict[str, NDArray[Any]], scalars: dict[str, NDArray[Any]]) -> None:
+    """Compare shapes, kinds and ranges of the arrays of a file."""
     radius = arrays["radius"]
     if radius.ndim != 3:
         raise ValueError(f"radius has shape {radius.shape}")

@@ -14,7 +14,7 @@ from fastent.options import choice, whole_number
 from fastent.printable import printable
 from fastent.training.reasons import without_inversion
 from fastent.training.run_records import RunRecords
-from fastent.training.stored_run import checked_config, see_that_it_fits
+from fastent.training.stored_run import check_arrays, checked_config
 from fastent.training.tables import readable_rows, rule_text, turning_text, write_tables
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     arrays = _FILE.read(folder, _ARRAYS)
     with reading(_FILE.path(folder), _FILE.remedy, "no run of fastent's"):
         config = checked_config(arrays["config"])
-        see_that_it_fits(config, arrays)
+        check_arrays(config, arrays)
     values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
     values |= {name: arrays[name] for name in _LATER if name in arrays}
     for name in ("seconds", "seconds_recording"):

@@ -10,7 +10,7 @@ from fastent.activations.record_files import check_codes, check_shapes
 from fastent.errors import FastentError
 from fastent.io.reading import parse_json
 
-__all__ = ["check_same", "checked_config", "see_that_it_fits"]
+__all__ = ["check_arrays", "check_same", "checked_config"]
 
 Array = NDArray[Any]
 _KINDS = {"i": "whole numbers", "f": "floats", "u": "bytes"}
@@ -54,7 +54,7 @@ def _check_kind(config: dict[str, Any], name: str, kinds: tuple[type, ...]) -> N
         raise ValueError(f"its configuration has {name}={str(value)[:80]}")
 
 
-def see_that_it_fits(config: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+def check_arrays(config: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     """Compare shapes, kinds and ranges.
 
     Raises

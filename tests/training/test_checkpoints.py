@@ -393,7 +393,7 @@ def test_a_run_that_is_longer_than_asked_for_says_so(tmp_path, monkeypatch):
     assert "'out' holds a run of 4 epochs, more than the 3 asked for: its result is shown, of all 4" in said
     status, said = fastent(*run, 5, "--classes", "all")
     assert status == 2
-    assert "has classes='parity', not 'all' (unless named, 'parity' for the data sets known by name and 'all' for" in said
+    assert "has classes='parity', not 'all' (by default 'parity' for the data sets known by name and 'all' for" in said
 
 
 @pytest.mark.train
