@@ -17,6 +17,6 @@
         |-- standardizer                the same standardisation from one pass, applied batch by batch
         `-- feed                        batches from a pool of blocks that is read ahead
 
-`Data` is for `fe.train`, `TrainingRows` for `fe.train_streamed`. Both carry fingerprints, by which a run to resume recognises
-its data.
+`Data` is for `fe.train`, `TrainingRows` for `fe.train_streamed`. A run keeps the fingerprint of its data and recognises them by
+it when it is resumed.
 """

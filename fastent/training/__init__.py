@@ -22,6 +22,6 @@ Shared by both sides: schedule (when to record), networks (by name or of the use
 wrong there), optimizers, drawing (random numbers that leave torch's global generator alone). A snapshot shows the networks of
 an in-memory run to the experiments while they train.
 
-On a CPU a fully connected network of one epoch is two matrix products and one kernel (`fastent.kernels.head`) for everything
-between the last hidden layer and its gradient; all seeds share each product.
+On a CPU, one epoch of fully connected networks is two matrix products, which all seeds share, and one kernel
+(`fastent.kernels.head`) for everything between the last hidden layer and its gradient.
 """
