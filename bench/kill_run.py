@@ -22,8 +22,8 @@ ALL_ROWS = {"batch_size": None, "record_every": 10, "epochs": 2000}
 TRAIN = """
 import sys
 import fastent as fe
-from fastent.training import session
-session._CHECKPOINT_SECONDS = 0.1
+from fastent.training import streamed_session
+streamed_session._CHECKPOINT_SECONDS = 0.1
 run = fe.train_streamed(*sys.argv[1:3], checkpoint=sys.argv[3], progress=lambda *_: print(".", flush=True), **{options!r})
 run.save(sys.argv[3])
 """

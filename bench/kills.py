@@ -175,9 +175,9 @@ def jobs(folder: Path, rng: np.random.Generator) -> dict[str, Job]:
     from fastent.report import experiments as asked
     from fastent.report import measurement as measured
     from fastent.report import run as run_report
-    from fastent.training import session, train
+    from fastent.training import in_memory_session, streamed_session
 
-    parts._SECONDS, session._CHECKPOINT_SECONDS, train._CHECKPOINT_SECONDS = 0.0, 0.3, 0.4
+    parts._SECONDS, streamed_session._CHECKPOINT_SECONDS, in_memory_session._CHECKPOINT_SECONDS = 0.0, 0.3, 0.4
     for module, name in (
         (run_report, "write_report"),
         (measured, "write_measurement_report"),

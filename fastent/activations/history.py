@@ -1,4 +1,4 @@
-"""The history of training, which runs and probes share: curves of networks, their inversions, and what was misclassified when.
+"""The history of training that runs and probes share: curves, their inversions, and the points misclassified at each record.
 
 Recording       grows, record by record, while networks train
     |  arrays()
@@ -101,7 +101,7 @@ class History:
         return found
 
     def _in_epochs(self, turned: Inversion) -> Inversion:
-        """An inversion whose epochs are updates, with the epochs of the records instead."""
+        """Convert the epochs of an inversion from updates to the epochs of the records."""
         updates = self.epoch * self.updates_per_epoch
 
         def epoch_of(update: Any) -> float:
@@ -139,7 +139,7 @@ class Recording:
         return self.updates[-1] if self.updates else -1
 
     def add(self, update: int, **values: NDArray[Any]) -> None:
-        """A record: values (S, ...) of each quantity, the same ones every time."""
+        """Add a record: values (S, ...) of each quantity, the same quantities every time."""
         for name, value in values.items():
             if name not in self._values:
                 self._values[name] = np.empty((self._capacity, *value.shape), value.dtype)
@@ -161,7 +161,7 @@ class Recording:
         return {name: values[: len(self)].swapaxes(0, 1).copy() for name, values in self._values.items()}
 
     def load(self, updates: Sequence[int], arrays: dict[str, NDArray[Any]]) -> None:
-        """Take up what `arrays` returned for these updates."""
+        """Restore the `arrays` of these updates."""
         self._take(list(updates), {name: values.swapaxes(0, 1) for name, values in arrays.items()})
 
     def state_dict(self) -> dict[str, Any]:

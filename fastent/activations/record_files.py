@@ -1,4 +1,4 @@
-"""Records in a folder: one file of arrays with a checksum, and what other programs read, as JSON and Parquet."""
+"""Records in a folder: one file of arrays with a checksum, and JSON and Parquet files for other programs."""
 
 import json
 import os
@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 
 class RecordFile(NamedTuple):
-    """The file that holds all records of a run or a probe, and how messages call it."""
+    """The file that holds all records of a run or a probe, and its names in messages."""
 
     name: str
     holds: str

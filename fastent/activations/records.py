@@ -1,4 +1,4 @@
-"""What a probe has recorded: curves of each layer and class, their inversions, the stragglers; as files and as numbers."""
+"""The records of a probe: curves of each layer and class, their inversions, the stragglers; in memory and on disk."""
 
 import os
 from dataclasses import asdict, dataclass, fields
@@ -43,7 +43,7 @@ class ProbeRecords:
         How the probe was made; JSON throughout.
     layers : tuple of str
     classes : (C,)
-        Their names; the sorted labels, unless others were given.
+        Their names; by default the sorted labels.
     codes : (n,) int64
         Class of each row, as a position in `classes`.
     step : (E,) int64
@@ -65,7 +65,7 @@ class ProbeRecords:
     wrong : (E, ceil(n / 8)) uint8
         Misclassified rows, one bit each; see `misclassified`.
     scalars : dict of str to (E,) float64
-        What the probe was given beside the step; NaN where it was not.
+        Numbers that the probe was given along with the step; NaN where it was not given them.
     """
 
     config: dict[str, Any]
@@ -219,12 +219,12 @@ class ProbeRecords:
         Parameters
         ----------
         kind : str
-            "radius" and "distance" have a line for each class, or pair of classes, and a dot at each inversion; what there is
-            one number of for each layer has a line for each layer.
+            "radius" and "distance" have a line for each class, or pair of classes, and a dot at each inversion; "error" and
+            "loss" have one line, and other kinds a line for each layer.
         layer : str, optional
-            Which layer; unless said the last for radii and distances, and all for the others.
+            Which layer; by default the last one for radii and distances, and all layers for other kinds.
         ax : matplotlib Axes, optional
-            What to draw on; a new figure unless said.
+            Axes to draw on; by default those of a new figure.
         **options
             Options of `inversions`, for the dots: `rule`, `burn_in`, `min_rise`.
 
@@ -306,12 +306,12 @@ def load_probe(folder: str | os.PathLike[str]) -> ProbeRecords:
     scalars = {name.removeprefix("scalar."): array for name, array in arrays.items() if name.startswith("scalar.")}
     with reading(_FILE.path(folder), _FILE.remedy, "no records of a probe"):
         config = parse_json(str(arrays["config"]))
-        _see_that_they_fit(arrays, scalars)
+        _check_arrays(arrays, scalars)
         return ProbeRecords(config, tuple(arrays["layers"].tolist()), scalars=scalars, **values)
 
 
-def _see_that_they_fit(arrays: dict[str, NDArray[Any]], scalars: dict[str, NDArray[Any]]) -> None:
-    """Compare shapes, kinds and ranges of what a file holds."""
+def _check_arrays(arrays: dict[str, NDArray[Any]], scalars: dict[str, NDArray[Any]]) -> None:
+    """Compare shapes, kinds and ranges of the arrays of a file."""
     radius = arrays["radius"]
     if radius.ndim != 3:
         raise ValueError(f"radius has shape {radius.shape}")

@@ -128,7 +128,7 @@ def _load(place: str, weights: Path | None) -> "nn.Module":
 
     from fastent.io.reading import require_file
     from fastent.printable import first_line
-    from fastent.training.modules import find_factory
+    from fastent.training.networks import find_factory
 
     factory = find_factory(place, ())
     torch.manual_seed(0)  # so that a module without stored weights is the same when the capture resumes

@@ -1,1 +1,22 @@
-"""Data sets by name, on disk or in memory, as training takes them."""
+"""Data sets to train on: from a name, a path or arrays to standardised features and class codes.
+
+    a name, a path, arrays
+        |
+    datasets ---- formats, pickled      the original files of MNIST-like sets and CIFAR-10, read without trust
+        |  training and test set, as stored
+        v
+    training_set                        `fe.load_data`: chosen rows, standardised features, class codes -> Data
+        |-- presets                     defaults that depend on the data, and published set-ups
+        |-- standardization             mean and scale of each feature
+        |-- classes                     every label its own class, or parities
+        `-- fingerprint                 what tells two data sets apart
+
+    data on disk
+        |
+    stored_rows                         rows where they are, labels and codes -> TrainingRows, LabelledRows
+        |-- standardizer                the same standardisation from one pass, applied batch by batch
+        `-- feed                        batches from a pool of blocks that is read ahead
+
+`Data` is for `fe.train`, `TrainingRows` for `fe.train_streamed`. A run keeps the fingerprint of its data and recognises them by
+it when it is resumed.
+"""

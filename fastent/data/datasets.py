@@ -26,7 +26,7 @@ Array = NDArray[Any]
 _OPENML = {"mnist": "mnist_784", "fashion-mnist": "Fashion-MNIST", "kmnist": "Kuzushiji-MNIST", "cifar10": "CIFAR_10"}
 NAMES = ("digits", *_OPENML)
 
-# Folders in which other libraries keep the original files of a data set, beside the folder named for it.
+# Folders in which other libraries keep the original files of a data set, in addition to the folder named for it.
 _FOLDERS = {
     "mnist": ("MNIST",),
     "fashion-mnist": ("FashionMNIST", "fashion"),
@@ -62,20 +62,7 @@ def known_name(data: Any) -> str | None:
 def read_dataset(
     data: Any, *, labels: Any = None, data_dir: str | os.PathLike[str] | None = None, split_seed: int = 0
 ) -> RawData:
-    """Read a data set by name, from a path, or from arrays.
-
-    Parameters
-    ----------
-    data : str, path, tuple or mapping
-        "digits" (part of scikit-learn), "mnist", "fashion-mnist", "kmnist" or "cifar10"; a path to an .npz with x_train,
-        y_train[, x_test, y_test] or X, y; a path to an .npy; arrays (X, y) or (x_train, y_train, x_test, y_test).
-    labels : array-like or path, optional
-        Labels for a `data` that is an .npy.
-    data_dir : path, optional
-        Where the named sets lie: `<name>.npz`, or the original IDX or CIFAR-10 files, there or in a folder of that name.
-        Without it ``FASTENT_DATA`` is looked in, and what is not there is fetched from OpenML.
-    split_seed : int
-        Of the 75/25 split, stratified by label, of data that come without a test set.
+    """Read a data set by name, from a path, or from arrays; the parameters are those of `fe.load_data`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Batches of a data set that stays on disk, in an order that is kind to it and belongs to the seed.
+"""Batches of a data set that stays on disk, in an order that suits the disk and depends on the seed.
 
 blocks of neighbouring rows, shuffled -> a pool of 16 of them, its rows shuffled -> batches
                                          the next pool is read meanwhile
@@ -60,7 +60,7 @@ class Feed:
         self.pool_bytes = min(len(X), self._block * _POOL_BLOCKS) * X.shape[1] * X.dtype.itemsize
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches (or pieces) of an epoch, from number `first` on; the same whatever was asked before."""
+        """The batches (or pieces) of an epoch, from number `first` on; they do not depend on earlier calls."""
         pools = self._pools(epoch)
         starts = np.cumsum([0, *(self._size(pool) for pool in pools)])
         skipped = first * self._batch_size

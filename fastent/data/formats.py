@@ -1,4 +1,4 @@
-"""Readers of the original files of MNIST-like data sets (IDX) and CIFAR-10, which trust nothing that they read."""
+"""Readers of the original files of MNIST-like data sets (IDX) and CIFAR-10, which do not trust the files."""
 
 import gzip
 import math

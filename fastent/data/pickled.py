@@ -1,4 +1,4 @@
-"""What the pickles of CIFAR-10 hold, read without running anything.
+"""The contents of the pickles of CIFAR-10, read without running any code.
 
 `pickle` builds an array by calling what the file names with arguments that the file chooses, and some of these follow pointers.
 Here the file's instructions only stack up plain values and descriptions of calls. Of these calls three are understood (text to

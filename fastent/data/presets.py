@@ -24,7 +24,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType({"paper": Preset(8192, "parity"
 
 
 def default_epochs(known: str | None) -> int:
-    """How long to train a data set known by this name, or data of the user's own (None)."""
+    """Epochs for a data set known by this name, or for the user's own data (None)."""
     return _EPOCHS_OF.get(known or "", _EPOCHS)
 
 

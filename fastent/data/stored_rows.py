@@ -1,6 +1,7 @@
-"""From what a caller names, a data set on disk or in memory, to rows, classes and the shape of its pictures."""
+"""From a data set on disk or in memory to rows, classes and the shape of its pictures."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,14 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.validation import as_array, as_features, check_lengths
-from fastent.data.digests import CLASSES, POINTS, DataDigest
-from fastent.data.training_set import class_codes
+from fastent.data.classes import class_codes
+from fastent.data.fingerprint import CLASSES, POINTS, DataFingerprint
 from fastent.errors import FastentError
 from fastent.io.npy import read_array, read_npy
 from fastent.io.opening import NPY, open_source, reader_of
-from fastent.io.sources import Source
+from fastent.io.sources import Source, blocks_ahead
 
-__all__ = ["Rows", "TrainingRows", "open_rows", "open_training", "stored_pictures"]
+__all__ = ["KEPT_BYTES", "LabelledRows", "Rows", "TrainingRows", "open_rows", "open_training", "stored_pictures"]
+
+# Rows as stored that are kept rather than read again.
+KEPT_BYTES = 64 << 20
 
 
 class Rows(NamedTuple):
@@ -35,6 +39,31 @@ class TrainingRows(NamedTuple):
     classes: NDArray[Any]
     test: Rows | None
     test_codes: NDArray[np.int64] | None
+
+
+class LabelledRows:
+    """Some rows of a data set, or all of it (rows None), with their classes; kept if they are few, else read when needed."""
+
+    def __init__(self, X: Any, codes: NDArray[np.int64], rows: NDArray[np.int64] | None = None) -> None:
+        self._X, self._rows = X, rows
+        self.codes = codes if rows is None else codes[rows]
+        if rows is not None and len(rows) * X.shape[1] * X.dtype.itemsize <= KEPT_BYTES:
+            self._X, self._rows = np.array(X[rows]), None
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        rows = positions if self._rows is None else self._rows[positions]
+        return np.asarray(self._X[rows])
+
+    def chunks(self, size: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """(start, rows as stored); the next chunk is read while one is used."""
+        bounds = [(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+        return blocks_ahead(self._read, bounds)
+
+    def _read(self, start: int, stop: int) -> NDArray[Any]:
+        return np.array(self._X[start:stop] if self._rows is None else self._X[self._rows[start:stop]])
 
 
 def open_rows(data: Any, name: str = "data") -> Rows:
@@ -103,10 +132,10 @@ def stored_pictures(config: dict[str, Any], codes: NDArray[np.int64], *, checked
 def _check_same_rows(config: dict[str, Any], X: Any, codes: NDArray[np.int64]) -> None:
     if not config.get("digests"):
         raise FastentError("the run is of an earlier version of fastent, which did not tell data apart by all rows")
-    found = DataDigest()
+    found = DataFingerprint()
     found.add_rows(POINTS, X)
     found.add(CLASSES, codes)
-    trained, there = (digests.get(CLASSES) for digests in (config["digests"], found.after))
+    trained, there = config["digests"].get(CLASSES), found.after[CLASSES]
     if there != trained:
         raise FastentError(f"{config['source']} has fingerprint {there}, the run was trained on {trained}")
 

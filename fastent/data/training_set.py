@@ -1,4 +1,4 @@
-"""From raw arrays to what training takes: chosen rows, standardised features, class codes."""
+"""From raw arrays to training data: chosen rows, standardised features, class codes."""
 
 import os
 from dataclasses import dataclass, replace
@@ -7,24 +7,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import as_array, as_features, as_labels, check_finite, row_blocks
+from fastent.arrays.validation import as_array, as_features, check_finite
+from fastent.data.classes import class_codes
 from fastent.data.datasets import known_name, read_dataset
-from fastent.data.digests import CLASSES, POINTS, TEST_CLASSES, TEST_POINTS, DataDigest
+from fastent.data.fingerprint import CLASSES, POINTS, TEST_CLASSES, TEST_POINTS, DataFingerprint
 from fastent.data.presets import PRESETS, default_classes
+from fastent.data.standardization import moments, scale_of, standardized
 from fastent.errors import FastentError
 from fastent.options import choice, whole_number
 
-__all__ = ["DATA_OPTIONS", "Data", "class_codes", "load_data", "reload_data"]
+__all__ = ["DATA_OPTIONS", "Data", "load_data", "reload_data"]
 
 Array = NDArray[Any]
 
-# The options of load_data that a configuration keeps, beside the source of the data.
+# The options of load_data that a configuration keeps, in addition to the source of the data.
 DATA_OPTIONS = ("labels", "data_dir", "subset", "subset_seed", "exclude", "classes", "standardize", "grayscale", "split_seed")
-
-# What the source paper adds to every standard deviation.
-_EPSILON = 1e-9
-# Below that it changes what is trained on by more than a millionth. Sums of squares below the other may lack digits.
-_SMALL, _VANISHING = 1e-3, 1e-290
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +41,16 @@ class Data:
     labels : (n,)
         The training points' labels as stored.
     index : (n,) int64
-        Their row numbers in the training set as stored; in all of the data where these came without a test set, and a quarter
-        was set apart as one.
+        Their row numbers in the training set as stored; for data without a test set, of which a quarter became one, in all of
+        the data.
     raw : (n, ...)
         The training points as stored, for pictures.
     fingerprint : str
         Of all training and test points and their classes, 16 hexadecimal digits.
     digests : dict of str
-        What tells which of these differ, where a fingerprint is another one.
+        Fingerprints of the parts, which show where two data sets differ.
     options : dict
-        What `load_data` was called with, JSON throughout; `classes` as decided.
+        The arguments of `load_data`, JSON throughout; `classes` as decided.
     """
 
     name: str
@@ -112,21 +109,31 @@ def load_data(
 
     Parameters
     ----------
-    data, labels, data_dir, split_seed
-        A name, a path or arrays; see `fastent.data.datasets.read_dataset`.
+    data : str, path, tuple or mapping
+        "digits" (part of scikit-learn), "mnist", "fashion-mnist", "kmnist" or "cifar10"; a path to an .npz with x_train,
+        y_train[, x_test, y_test] or X, y; a path to an .npy; arrays (X, y) or (x_train, y_train, x_test, y_test).
+    labels : array-like or path, optional
+        Labels for a `data` that is an .npy.
+    data_dir : path, optional
+        Folder of the named data sets: `<name>.npz`, or the original IDX or CIFAR-10 files, there or in a folder of that name.
+        By default the folder in ``FASTENT_DATA``; data sets that are not there are fetched from OpenML.
     subset : int, optional
-        The first so many training points, or with `subset_seed` that many drawn at random.
+        Number of training points to take: the first ones, or with `subset_seed` a random selection.
+    subset_seed : int, optional
+        Seed of the random selection.
     exclude : array-like of int, optional
-        Row numbers (in the training set as stored) to leave out, after the standardisation was taken from the whole subset,
-        so that the remaining points are what they were.
+        Row numbers (in the training set as stored) to leave out. The standardisation is taken from the whole subset, so that
+        the remaining points do not change.
     classes : "parity" or "all", optional
-        label % 2, or every label its own class. By default "parity" for the data sets known by name, as in the source
+        label % 2, or every label its own class. The default is "parity" for the data sets known by name, as in the source
         paper, and "all" for any other data.
-    standardize : "safe", "paper" or "none"
+    standardize : "safe", "paper" or "none", optional, default "safe"
         (x - mean) / (std + 1e-9) by feature, from the training subset, unbiased. "safe" sets features that never vary there to
-        0; "paper" does not, so that one test point may have an enormous value in them.
-    grayscale : bool
+        0; "paper" does not, so that a test point may have an enormous value in them.
+    grayscale : bool, optional, default False
         Sum the three standardised colour channels of pictures (h, w, 3).
+    split_seed : int, optional, default 0
+        Seed of the 75/25 split, stratified by label, of data that come without a test set.
     preset : "paper", optional
         The source paper's data: the first 8,192 training points (or all, if there are fewer), classes by parity. `subset` and
         `classes` take precedence.
@@ -138,7 +145,7 @@ def load_data(
     Raises
     ------
     FastentError
-        Whatever is wrong with the data or the options.
+        Invalid data or options.
 
     References
     ----------
@@ -166,12 +173,12 @@ def load_data(
 
     raw = stored.x_train if len(chosen) == len(stored.x_train) else stored.x_train[chosen]
     x_train, x_test = _rows(raw, "x_train"), _rows(stored.x_test, "x_test")
+    mean: Any = 0.0
+    scale: Any = 1.0
     if standardize != "none":
-        mean, deviation = _moments(x_train)
-        scale = scale_of(deviation, mean) if standardize == "safe" else 1 / (deviation + _EPSILON)
-        x_train, x_test = _standardized(x_train, mean, scale), _standardized(x_test, mean, scale)
-    else:
-        x_train, x_test = _standardized(x_train, 0.0, 1.0), _standardized(x_test, 0.0, 1.0)
+        mean, deviation = moments(x_train)
+        scale = scale_of(deviation, mean, standardize)
+    x_train, x_test = standardized(x_train, mean, scale), standardized(x_test, mean, scale)
     if grayscale:
         x_train, x_test = (rows.reshape(len(rows), -1, 3).sum(2) for rows in (x_train, x_test))
     for name, rows in (("x_train", x_train), ("x_test", x_test)):
@@ -264,81 +271,11 @@ def _rows(points: Array, name: str) -> Array:
     return rows
 
 
-def scale_of(deviation: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What features are multiplied by: 0 for one that never varies.
-
-    Small deviations have the paper's constant in their own units, so that units do not matter, and what varies by rounding
-    alone stays small.
-    """
-    small = _EPSILON * np.minimum(1.0, np.abs(mean) + deviation)
-    with np.errstate(divide="ignore"):
-        scale = 1 / (deviation + np.where(deviation > _SMALL, _EPSILON, small))
-    scale[deviation == 0] = 0.0
-    return scale
-
-
-def check_squares(squares: NDArray[np.float64], largest: NDArray[np.float64]) -> None:
-    """Refuse features whose squared offsets double precision does not hold, by sums of these and the largest offsets, (d,)."""
-    wrong = np.flatnonzero(~np.isfinite(squares) | ((squares < _VANISHING) & (largest > 0)))
-    if len(wrong):
-        column = int(wrong[0])
-        raise FastentError(
-            f"{len(wrong)} features of the training points vary by up to {largest[column]:.2g}, first column {column}, and "
-            "squares of that are out of float64's range: rescale them"
-        )
-
-
-def _moments(rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and unbiased standard deviation of each feature, in float64; exactly 0 for a feature that never varies."""
-    if len(rows) < 2:
-        raise FastentError("standardisation needs two training points or more, there is 1: use standardize='none'")
-    # From the first row, so that features that never vary stay exactly 0 and values far from 0 keep their digits.
-    origin = np.asarray(rows[0], np.float64)
-    shift = sum(((block - origin).sum(0) for _, block in row_blocks(rows)), np.zeros(rows.shape[1])) / len(rows)
-    squares, largest = np.zeros((2, rows.shape[1]))
-    for _, block in row_blocks(rows):
-        offsets = (block - origin) - shift
-        largest = np.maximum(largest, np.abs(offsets).max(0))
-        with np.errstate(over="ignore", under="ignore"):
-            squares += (offsets**2).sum(0)
-    check_squares(squares, largest)
-    return origin + shift, np.sqrt(squares / (len(rows) - 1))
-
-
-def _standardized(rows: Array, mean: Any, scale: Any) -> NDArray[np.float32]:
-    result = np.empty(rows.shape, np.float32)
-    for start, block in row_blocks(rows):
-        with np.errstate(over="ignore", invalid="ignore"):  # the caller looks for infinities
-            result[start : start + len(block)] = (block - mean) * scale
-    return result
-
-
-def class_codes(y_train: Array, y_test: Array, classes: str) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-    """Class codes of training and test labels, and the classes: "parity" of the labels, or "all"."""
-    if len(y_train) == 0:
-        raise FastentError("no training points are left: exclude fewer")
-    if classes == "parity":
-        y_train, y_test = _parity(y_train), _parity(y_test)
-    codes, names = as_labels(y_train, name="y_train", minimum_classes=2)
-    test_codes, test_names = as_labels(y_test, name="y_test")
-    strange = test_names[~np.isin(test_names, names)]
-    if len(strange):
-        raise FastentError(f"the test set has labels that no training point has: {', '.join(map(str, strange[:5]))}")
-    return codes, np.searchsorted(names, test_names)[test_codes], names
-
-
-def _parity(labels: Array) -> NDArray[np.int64]:
-    codes, names = as_labels(labels, name="labels")
-    if names.dtype.kind not in "iub":
-        raise FastentError(f"classes='parity' needs integer labels, these are like {names[0]!s}: use classes='all'")
-    return (names.astype(np.int64) % 2)[codes]
-
-
 def _identified(x_train: Array, y_train: Array, x_test: Array, y_test: Array, labels: Array) -> dict[str, Any]:
-    """The fingerprint of data, and their digests."""
-    digest = DataDigest()
+    """The fingerprint of data, and those of their parts."""
+    found = DataFingerprint()
     parts = {POINTS: x_train, CLASSES: y_train, TEST_POINTS: x_test, TEST_CLASSES: y_test}
     for name, array in parts.items():
-        digest.add(name, array)
-    digest.of_labels(labels)
-    return {"fingerprint": digest.value, "digests": digest.after}
+        found.add(name, array)
+    found.add_labels(labels)
+    return {"fingerprint": found.value, "digests": found.after}

@@ -17,7 +17,7 @@ from fastent.errors import FastentError
 from fastent.io.result_cache import Arrays, ResultCache
 from fastent.options import choice, whole_number
 from fastent.runtime.progress import Progress, reporting
-from fastent.training.modules import find_factory, model_digest
+from fastent.training.networks import find_factory, model_digest
 from fastent.training.options import InMemoryOptions
 from fastent.training.run import RECORDS_FILE, Run, run_to_resume
 from fastent.training.train import train

@@ -5,7 +5,7 @@ import numpy as np
 from fastent.report.page import Headline, percent, percent_range
 from fastent.runtime.formatting import count
 from fastent.statistics.inversion import Inversion, InversionSummary, summarize_inversions
-from fastent.training.reasons import because, ended_too_early, joined, subject, without_inversion
+from fastent.training.reasons import because, ended_too_early, sentence_list, subject, without_inversion
 from fastent.training.run import Run
 from fastent.training.tables import epoch_of, radius_at_end
 
@@ -45,11 +45,11 @@ def headline(run: Run) -> Headline:
         sentences = [f"{_opening(_found_in([s.found for s in usual], run.n_seeds))}." if run.n_seeds > 1 else ""]
         seldom = {name: s.found for name, s in zip(run.class_names, summaries, strict=True) if s.found and not s.usual}
         if seldom:
-            said = joined([f"class {name} in {found} of {run.n_seeds}" for name, found in seldom.items()])
+            said = sentence_list([f"class {name} in {found} of {run.n_seeds}" for name, found in seldom.items()])
             sentences.append(f"In fewer than half of the seeds: {said}.")
         without = [name for name, summary in zip(run.class_names, summaries, strict=True) if not summary.found]
         if without:
-            sentences.append(f"No inversion in class{'es' * (len(without) > 1)} {joined(without)}.")
+            sentences.append(f"No inversion in class{'es' * (len(without) > 1)} {sentence_list(without)}.")
     return Headline(title, (*filter(None, sentences), _stragglers(run)))
 
 
@@ -81,8 +81,10 @@ def answers(run: Run, layer: int) -> dict[str, str]:
             f"{radius_at_end(run, layer, names.index(name)) or 0:.3f} at the end"
             for name, summary in found
         ]
-        said["radius"] = f"Radius at the inversion: {joined(parts, '; ', '; ')}."
-        said["path"] = f"The turn comes at {joined([f'{percent(e)} ({n})' for e, (n, _) in zip(errors, found, strict=True)])}."
+        said["radius"] = f"Radius at the inversion: {'; '.join(parts)}."
+        said["path"] = (
+            f"The turn comes at {sentence_list([f'{percent(e)} ({n})' for e, (n, _) in zip(errors, found, strict=True)])}."
+        )
     else:
         said["radius"] = f"Inversions between epochs {epoch_of(run, min(moments))} and {epoch_of(run, max(moments))}, by class."
         low, high = int(np.argmin(errors)), int(np.argmax(errors))
@@ -153,7 +155,7 @@ def _findings(run: Run, summaries: list[InversionSummary]) -> str:
         else:
             clauses.append(f"{subject(run, c)} turned {_moment(run, summary)}")
             before = True
-    return joined(clauses, "; ", "; ")
+    return "; ".join(clauses)
 
 
 def _ranges(run: Run, found: list[InversionSummary], n_classes: int) -> str:

@@ -12,16 +12,17 @@ from fastent.errors import FastentError
 from fastent.options import choice, number
 from fastent.statistics.intervals import student_mean
 from fastent.statistics.inversion_rule import BURN_IN, MIN_RISE, Rule
-from fastent.statistics.turning import LEAST_RECORDS, Turn, find_turns, log_updates, monotone_fit, without_spikes
+from fastent.statistics.turn_estimates import estimate_turn
+from fastent.statistics.turning import LEAST_RECORDS, Turn, find_turns, monotone_fit, without_spikes
 
 __all__ = ["Inversion", "InversionSummary", "find_inversion", "fitted_curve", "summarize_inversions"]
+
+Array = NDArray[np.float64]
 
 # A curve that moves by less than this share of its own level has not moved: that is rounding.
 _STILL = 1e-5
 # Beyond this, squares overflow.
 _LARGEST = 1e100
-# Records about a minimum from which its value and the training error there are taken, at least.
-_ABOUT = 5
 
 
 @dataclass(frozen=True)
@@ -125,18 +126,18 @@ def find_inversion(
         A class radius (kind "min") or a distance between classes (kind "max").
     train_error : (E,)
         Share of misclassified training points, in [0, 1].
-    kind : "min" or "max"
+    kind : "min" or "max", optional, default "min"
         Which extremum is the inversion.
-    rule : "shape", "interior" or "first-increase"
+    rule : "shape", "interior" or "first-increase", optional, default "shape"
         "shape": the first turn from falling to rising, in a piecewise monotone fit to the whole curve over log updates, whose
         rise is larger than noise of the same size and correlation explains; `fastent.statistics.turning` says how. "interior":
         the interior extremum with the largest prominence, whatever the noise. "first-increase": the first update at which the
-        curve did not go on falling (rising); with ``burn_in=20`` the rule of the source paper's notebook. Noise fools the last
-        two, which are there for comparison.
-    burn_in : float
-        What to leave out at the start, in units of `epoch`, >= 0.
-    min_rise : float
-        The least fall before and rise after the extremum, as a share of the range of the fitted curve, in (0, 1].
+        curve did not go on falling (rising); with ``burn_in=20`` this is the rule of the source paper's notebook. The last
+        two are misled by noise and exist for comparison.
+    burn_in : float, optional, default 0
+        Length of the start that is left out, in units of `epoch`, >= 0.
+    min_rise : float, optional, default 0.05
+        Least fall before and rise after the extremum, as a share of the range of the fitted curve, in (0, 1].
 
     Returns
     -------
@@ -146,7 +147,7 @@ def find_inversion(
     Raises
     ------
     FastentError
-        Lengths that differ, NaN, epochs that are negative or out of order, an unknown rule or kind.
+        Different lengths, NaN, epochs that are negative or out of order, an unknown rule or kind.
 
     References
     ----------
@@ -179,12 +180,11 @@ def find_inversion(
         falling = without_spikes(falling)
     if rule != "first-increase" and np.ptp(falling) <= _STILL * np.abs(falling).max():
         return Inversion(False, "did not move")
-    found: tuple[int, float] | Turn | str
     if rule == "shape":
         turns, reason = find_turns(epochs[start:], falling, min_rise)
         if turns:
-            return _described(turns, epochs[start:], falling, errors[start:], start, 1 if kind == "min" else -1)
-        found = reason
+            return _inversion_at(turns, epochs[start:], falling, errors[start:], start, 1 if kind == "min" else -1)
+        found: tuple[int, float] | str = reason
     else:
         found = _first_increase(falling) if rule == "first-increase" else _interior(falling, min_rise)
     if isinstance(found, str):
@@ -201,7 +201,7 @@ def find_inversion(
 
 
 def fitted_curve(epoch: ArrayLike, curve: ArrayLike, *, kind: Literal["min", "max"] = "min") -> tuple[Any, Any]:
-    """(K,) epochs and (K,) values of the piecewise monotone fit in which `find_inversion` looks for turns."""
+    """(K,) epochs and (K,) values of the piecewise monotone fit in which `find_inversion` searches for turns."""
     epochs, values, _ = _check_curves(epoch, curve, np.zeros(np.shape(curve)))
     if len(values) < LEAST_RECORDS:
         raise FastentError(f"a curve of {len(values)} records has no fit: record at least {LEAST_RECORDS}")
@@ -237,73 +237,31 @@ def summarize_inversions(inversions: Sequence[Inversion]) -> InversionSummary:
     )
 
 
-def _described(turns: list[Turn], epochs: Any, falling: Any, errors: Any, start: int, sign: int) -> Inversion:
-    """The first of the turns, with what neighbouring records say of the curves there."""
-    turn = turns[0]
-    x = log_updates(epochs)
-    x -= x[turn.lowest]
-    about = np.arange(turn.low, turn.high + 1)
-    while len(about) < _ABOUT and (about[0] > turn.start or about[-1] < turn.stop - 1):
-        about = np.arange(max(about[0] - 1, turn.start), min(about[-1] + 2, turn.stop))
-    # A parabola through the curve, which has its minimum here, over as many records as it describes; a line through the error.
-    level, spread = _level(x, falling, about, turn)
-    error, error_spread = _fitted(x[about], errors[about], 1, 0.0)
-    fall, rise = max(turn.fall, turn.top - level), max(turn.rise, turn.peak - level)
-    ends = [float(np.polyval(error, x[at])) for at in (turn.low, turn.high)]
+def _inversion_at(turns: list[Turn], epochs: Array, falling: Array, errors: Array, start: int, sign: int) -> Inversion:
+    """The first of the turns, in the records from `start` on; `sign` is -1 where the curve was turned upside down."""
+    turn, found = turns[0], estimate_turn(turns[0], epochs, falling, errors)
+    level = sign * found.level
     return Inversion(
         found=True,
         index=start + turn.lowest,
         epoch=_plain(epochs[turn.lowest]),
-        value=sign * level,
-        train_error=float(np.clip(error[-1], 0, 1)),
-        prominence=min(fall, rise),
-        rebound=rise / fall,
+        value=level,
+        train_error=found.error,
+        prominence=min(found.fall, found.rise),
+        rebound=found.rise / found.fall,
         rise_to_noise=turn.to_noise,
         epoch_interval=(_plain(epochs[turn.low]), _plain(epochs[turn.high])),
-        value_interval=(sign * level - spread, sign * level + spread),
-        train_error_interval=(
-            float(np.clip(min(*ends, error[-1]) - error_spread, 0, 1)),
-            float(np.clip(max(*ends, error[-1]) + error_spread, 0, 1)),
-        ),
+        value_interval=(level - found.spread, level + found.spread),
+        train_error_interval=found.error_interval,
         turns=tuple(_plain(epochs[each.lowest]) for each in turns),
     )
-
-
-def _level(x: NDArray[np.float64], falling: NDArray[np.float64], about: Any, turn: Turn) -> tuple[float, float]:
-    """The curve at its turn and half of its interval, from neighbouring records that lie on a parabola but for their noise."""
-    while True:
-        coefficients, spread = _fitted(x[about], falling[about], 2, turn.variance)
-        residual = falling[about] - np.polyval(coefficients, x[about])
-        if len(about) <= _ABOUT or np.mean(residual**2) <= 1.5 * turn.variance:
-            break
-        half = max(_ABOUT // 2, int(0.35 * len(about)))
-        kept = (about >= turn.lowest - half) & (about <= turn.lowest + half)
-        if kept.all() or kept.sum() < 4:
-            break
-        about = about[kept]
-    level = float(coefficients[-1])
-    # Correlated noise moves all of these records together, as far as a walk of as many steps.
-    wander = (turn.rise / turn.to_noise) ** 2 / (turn.stop - turn.lowest) * len(about) / 3
-    spread = float(np.hypot(spread, 2 * np.sqrt(wander)))
-    nearest = falling[max(turn.lowest - 1, 0) : turn.lowest + 2]
-    return level, spread + abs(level - float(nearest.mean()))
-
-
-def _fitted(x: NDArray[np.float64], y: NDArray[np.float64], degree: int, variance: float) -> tuple[Any, float]:
-    """Coefficients of a least-squares polynomial, and two standard errors of its value at 0 for at least this variance."""
-    powers = np.vander(x, degree + 1)
-    coefficients = np.linalg.lstsq(powers, y, rcond=None)[0]
-    scatter = float(np.sum((y - powers @ coefficients) ** 2)) / max(len(x) - degree - 1, 1)
-    variance = max(variance, scatter)
-    at_zero = np.linalg.pinv(powers)[-1]
-    return coefficients, 2 * float(np.sqrt(variance * (at_zero @ at_zero)))
 
 
 def _plain(epoch: float) -> float:
     return int(epoch) if float(epoch).is_integer() else float(epoch)
 
 
-def _interior(curve: NDArray[np.float64], share: float) -> tuple[int, float] | str:
+def _interior(curve: Array, share: float) -> tuple[int, float] | str:
     """Position and prominence of the most prominent interior minimum, or why there is none."""
     from scipy.signal import find_peaks
 
@@ -321,7 +279,7 @@ def _interior(curve: NDArray[np.float64], share: float) -> tuple[int, float] | s
     return "the rise is below min_rise"
 
 
-def _first_increase(curve: NDArray[np.float64]) -> tuple[int, float] | str:
+def _first_increase(curve: Array) -> tuple[int, float] | str:
     rises = np.flatnonzero(np.diff(curve) >= 0)
     if not len(rises):
         return "never stopped falling"
@@ -341,7 +299,7 @@ def _mirrored(reason: str) -> str:
     return reason
 
 
-def _as_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
+def _as_numbers(values: ArrayLike, name: str) -> Array:
     given = as_array(values, name)
     if given.dtype.kind not in "fiub":
         raise FastentError(f"{name} has dtype {given.dtype}: numbers are needed")

@@ -119,7 +119,7 @@ def find_turns(updates: Array, curve: Array, min_rise: float) -> Turns:
 
 
 def monotone_fit(updates: Array, curve: Array) -> tuple[Array, Array]:
-    """The piecewise monotone fit that a turn is looked for in: geometric mean updates and fitted values of its bins."""
+    """The piecewise monotone fit in which turns are searched for: geometric mean updates and fitted values of its bins."""
     search = _Search(updates, curve, 0.0)
     fit = np.empty(len(search.means))
     best_turn(search.means, search.counts, np.empty(3, np.int64), fit)
@@ -159,7 +159,7 @@ class _Search:
         self.reason = ""
 
     def turns(self, begin: int, end: int, strictness: float = 1.0) -> list[Turn]:
-        """Those in the bins from `begin` to `end`, in order; `strictness` multiplies what a rise must be beside its noise."""
+        """Those in the bins from `begin` to `end`, in order; `strictness` multiplies the least ratio of a rise to its noise."""
         if end - begin < 3:
             return []
         means, counts = self.means[begin:end], self.counts[begin:end]

@@ -1,4 +1,4 @@
-"""What training needs to go on after any end: one file that is renamed into place when whole, and weights of some moments."""
+"""The state from which training continues after an interruption or a crash: one atomic file, and weights of some moments."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from fastent.io.checksums import read_checked_torch, write_checked_torch
 from fastent.io.files import alone_in, output_folder
 from fastent.printable import first_line
 
-__all__ = ["CHECKPOINT_FILE", "Checkpoint"]
+__all__ = ["CHECKPOINT_FILE", "Checkpoint", "Moment"]
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _WEIGHTS_FOLDER = "checkpoint-weights"
@@ -26,6 +26,7 @@ _WEIGHTS = re.compile(r"network\d+-update\d+\.pt|\.network\d+-update\d+\.pt\..+\
 _RUN = (CHECKPOINT_FILE, "run.npz")
 _BESIDE = ("config.json", "summary.json", "curves.parquet", "stragglers.parquet", "report.html")
 
+# A network and the update after which it has these weights.
 Moment = tuple[int, int]
 
 
@@ -63,11 +64,11 @@ class Checkpoint:
         return self._folder
 
     def holds_run(self) -> bool:
-        """Whether there is a run that is neither to be gone on with nor to be replaced."""
+        """Whether there is a run that can neither be continued nor be replaced."""
         return self._folder is not None and not self._replaces and (self._folder / "run.npz").exists() and self.state() is None
 
     def state(self) -> dict[str, Any] | None:
-        """What was kept last, if anything was that counts."""
+        """The last state that was kept, if there is one to continue from."""
         path = None if self._folder is None or self._replaces else self._folder / CHECKPOINT_FILE
         return None if path is None or not path.exists() else _read(path)
 

@@ -1,4 +1,4 @@
-"""Random numbers of torch's from a generator of one's own: other threads may use the global one, which is left as it is."""
+"""Random numbers of torch's from a separate generator: the global one, which other threads may use, does not change."""
 
 import os
 import threading
@@ -16,11 +16,13 @@ Made = TypeVar("Made")
 
 
 @contextmanager
-def drawing(seed: int) -> Iterator[None]:
-    """Let this thread draw the numbers that it would after ``torch.manual_seed(seed)``.
+def drawing(*place: int) -> Iterator[None]:
+    """Let this thread draw the numbers that it would after ``torch.manual_seed(seed)``, for a seed, or for several numbers.
 
-    On GPUs they are the global generators' own, which are afterwards as they were.
+    Several numbers (a seed, an update, ...) have a seed of their own, the same in every process: hashes of integers are not
+    randomised. On GPUs they are the global generators' own, which are afterwards as they were.
     """
+    seed = place[0] if len(place) == 1 else hash(place) % 2**63
     states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     if torch.cuda.is_available():
         torch.cuda.manual_seed_all(seed)
@@ -83,7 +85,7 @@ class _Drawing(TorchDispatchMode):
         return func(*args, **kwargs)
 
     def _lend(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """For an operator that knows the global generator only: let that have our state meanwhile."""
+        """For an operator that only knows the global generator: give that our state for the call."""
         with _global.lock:
             before = torch.get_rng_state()
             torch.set_rng_state(self._generator.get_state())

@@ -116,7 +116,7 @@ class Ensemble:
         return Observation(logits, wrong, [sums for sums, _ in classes], [directed for _, directed in classes])
 
     def learn(self, points: Points) -> None:
-        """Set the gradient of every parameter, without looking."""
+        """Set the gradient of every parameter; nothing is recorded."""
         self.observe(points, learn=True)
 
     @property

@@ -1,4 +1,4 @@
-"""Networks of the user's own making: what goes wrong in their code is one clear error, which says where."""
+"""Checks of the user's own networks: an exception in their code becomes one clear error that says where."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +12,8 @@ from fastent.errors import FastentError
 __all__ = ["NEVER_FINITE", "check_trainable", "checked_logits", "checked_networks", "running", "users_code"]
 
 NEVER_FINITE = (
-    "the networks' outputs are not finite before any training: look at the initial weights, which model= or init_scale= make, "
-    "and at how large the data are"
+    "the networks' outputs are not finite before any training: check the initial weights, which model= or init_scale= set, "
+    "and the scale of the data"
 )
 _REMEDY = (
     "rows (points, features) come in, as stored and flattened; unflatten them there, as nn.Unflatten(1, (1, 28, 28)) does, and "
@@ -23,7 +23,7 @@ _REMEDY = (
 
 @contextmanager
 def users_code(what: str, remedy: str) -> Iterator[None]:
-    """Whatever the user's code raises becomes one error; what fastent says itself, and that memory is full, stays."""
+    """Turn exceptions of the user's code into one error; fastent's own errors and those of full memory pass."""
     try:
         yield
     except (FastentError, MemoryError, torch.OutOfMemoryError):

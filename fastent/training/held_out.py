@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fastent.kernels.head import TANH
 from fastent.training.ensemble import Ensemble
 from fastent.training.inputs import SparseInputs, aligned
-from fastent.training.modules import ModuleEnsemble
+from fastent.training.module_ensemble import ModuleEnsemble
 from fastent.training.points import Points
 
 __all__ = ["HeldOut"]

@@ -60,7 +60,7 @@ class SparseInputs:
             return None
         rows = inputs.numpy()
         common = _common_values(rows[:, :: -(-rows.shape[1] // _SAMPLE)])
-        # As the first points are, so are most others: a look at some before counting all.
+        # Most points are like the first ones: these are counted before all are.
         if (rows[:, :_SAMPLE] != common[:, None]).mean() > _DENSITY or (rows != common[:, None]).mean() > _DENSITY:
             return None
         # A point much nearer the origin than the common values are is a difference of large numbers.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fastent.errors import FastentError
 from fastent.training.drawing import drawing
 from fastent.training.factories import check_trainable, running
-from fastent.training.modules import may_draw
+from fastent.training.networks import may_draw
 
 __all__ = ["Learner"]
 
@@ -80,7 +80,7 @@ class Learner:
                 return loss
 
             # What is dropped at random depends on the seed, the update and the piece alone: there is no random state to keep.
-            with drawing(hash((self._seeds[s], update, self.piece)) % 2**63) if may_draw(network) else nullcontext():
+            with drawing(self._seeds[s], update, self.piece) if may_draw(network) else nullcontext():
                 loss: Any = optimizer.step(loss_and_gradient) if last else loss_and_gradient()  # type: ignore[arg-type]
             self.losses[s] = loss.detach() + (0.0 if first else self.losses[s])
         self.piece = 0 if last else self.piece + 1

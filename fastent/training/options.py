@@ -1,8 +1,8 @@
 """The specification of a training run: every option with its default, its check and its description, each in one place.
 
     TrainingOptions               networks, optimisation, what counts as an inversion
-    |-- InMemoryOptions           and what only `fe.train` takes
-    `-- StreamedOptions           and what only `fe.train_streamed` takes
+    |-- InMemoryOptions           and those that only `fe.train` has
+    `-- StreamedOptions           and those that only `fe.train_streamed` has
 
 The functions, the experiments and the command line take their defaults from here, and the command line its help. The defaults
 are the source paper's; data sets known by name have a few of their own (`fastent.data.presets`).
@@ -27,7 +27,7 @@ Check = Callable[[str, Any], Any]
 
 
 def _about(help: str, check: Check | None = None, *, values: Sequence[str] = (), unset: str = "") -> dict[str, Any]:
-    """The metadata of a field: `help`, `check`, `values` to choose from, and `unset`, what None as the default stands for.
+    """The metadata of a field: `help`, `check`, `values` to choose from, and `unset`, the meaning of None as the default.
 
     The check takes the option's name and a value and returns the value as it is kept, or raises FastentError.
     """
@@ -72,7 +72,7 @@ def _metrics(name: str, value: Any) -> list[str]:
 
 
 def _device(_: str, value: Any) -> str:
-    """Whether there is one of the name is seen when torch is there."""
+    """Whether torch has this device is checked where it is used."""
     return "cpu" if value is None else str(value)
 
 
@@ -139,7 +139,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class InMemoryOptions(TrainingOptions):
-    """What `fe.train` takes."""
+    """The options of `fe.train`."""
 
     init_scale: float = field(
         default=1.0, metadata=_about("Factor by which the initial weights are multiplied.", partial(number, above=0))
@@ -152,7 +152,7 @@ class InMemoryOptions(TrainingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamedOptions(TrainingOptions):
-    """What `fe.train_streamed` takes; `optimizer` may also be the package.module:Class of any torch optimiser."""
+    """The options of `fe.train_streamed`; `optimizer` may also be the package.module:Class of any torch optimiser."""
 
     optimizer: str = field(
         default="sgd",

@@ -4,7 +4,7 @@ from fastent.printable import shortened
 from fastent.statistics.inversion import InversionSummary
 from fastent.training.run_records import RunRecords
 
-__all__ = ["because", "ended_too_early", "joined", "may_turn_later", "shortly", "subject", "without_inversion"]
+__all__ = ["because", "ended_too_early", "may_turn_later", "sentence_list", "shortly", "subject", "without_inversion"]
 
 # More classes than this are counted, not named; longer names are no part of a sentence.
 _NAMED, _LONGEST = 3, 60
@@ -42,7 +42,7 @@ def shortly(reason: str) -> str:
 
 
 def without_inversion(run: RunRecords, layer: int = -1) -> list[str]:
-    """Why radii of a hidden layer (by default the last) have no inversion: a sentence for all classes that share a reason."""
+    """Why radii of a hidden layer (by default the last) have no inversion: one sentence for each reason."""
     summaries = run.inversion_summary(layer)
     sentences = []
     for reason in dict.fromkeys(reason for summary in summaries for reason in summary.reasons):
@@ -59,7 +59,7 @@ def because(summary: InversionSummary) -> str:
     """The reasons of one class, most frequent first, each with its number of seeds."""
     reasons = sorted(summary.reasons.items(), key=lambda item: (-item[1], item[0]))
     seeds = "" if summary.seeds == 1 else " in {} of " + f"{summary.seeds} seeds"
-    return joined([_CLAUSES.get(reason, (reason,))[0] + seeds.format(times) for reason, times in reasons])
+    return sentence_list([_CLAUSES.get(reason, (reason,))[0] + seeds.format(times) for reason, times in reasons])
 
 
 def ended_too_early(summaries: list[InversionSummary]) -> bool:
@@ -84,15 +84,13 @@ def _classes(run: RunRecords, some: list[int]) -> str:
     if len(some) == 1:
         return subject(run, some[0])
     of_all = f"{len(some)} of {len(run.classes)} classes"
-    return of_all if len(some) == len(run.classes) or len(some) > _NAMED else f"{of_all} ({joined(names)})"
+    return of_all if len(some) == len(run.classes) or len(some) > _NAMED else f"{of_all} ({sentence_list(names)})"
 
 
 def _short(name: str) -> str:
     return shortened(name, _LONGEST)
 
 
-def joined(parts: list[str], separator: str = ", ", last: str = " and ") -> str:
-    """Parts as a list in a sentence."""
-    if len(parts) < 2:
-        return "".join(parts)
-    return separator.join(parts[:-1]) + last + parts[-1]
+def sentence_list(parts: list[str]) -> str:
+    """Join parts as in a sentence, with "and" before the last one."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))

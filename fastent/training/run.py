@@ -1,4 +1,4 @@
-"""A finished (or interrupted) run: its records, and how it is kept on disk and shown."""
+"""A finished (or interrupted) run: its records, its files, pictures and text."""
 
 import os
 from dataclasses import MISSING, fields
@@ -14,7 +14,7 @@ from fastent.options import choice, whole_number
 from fastent.printable import printable
 from fastent.training.reasons import without_inversion
 from fastent.training.run_records import RunRecords
-from fastent.training.stored_run import checked_config, see_that_it_fits
+from fastent.training.stored_run import check_arrays, checked_config
 from fastent.training.tables import readable_rows, rule_text, turning_text, write_tables
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ class Run(RunRecords):
     Attributes
     ----------
     config : dict
-        Everything that `fe.train` or `fe.train_streamed` was called with, and the versions and machine it ran on; JSON
-        throughout.
+        The arguments of `fe.train` or `fe.train_streamed`, and the versions and the machine that were used; JSON throughout.
     classes : (C,)
         The sorted classes; for "parity" 0 (even) and 1 (odd).
     index : (n,) int64
@@ -62,13 +61,13 @@ class Run(RunRecords):
     seconds : float
         Time spent training and recording, over all sessions.
     seconds_recording : float
-        Of these, on records where they take passes of their own (`fe.train_streamed`).
+        Part of `seconds` that was spent on records, where these take their own passes over the data (`fe.train_streamed`).
     recorded : (m,) int64 or None
         Positions of the points that were recorded, where that is a sample of the n.
     mixing : (S, E, L) float64
         Share of the nearest neighbours that have a point's class (`fe.mixing`), NaN where it was not measured.
     neighbor_error : (S, E, L) float64
-        Their leave-one-out error, likewise.
+        Leave-one-out error of the nearest neighbours' vote, NaN where it was not measured.
     straggler_bits : (S, ceil(n / 8)) uint8 or None
         Stragglers among all n points, one bit each, where a sample was recorded and a last pass found them.
     straggler_epochs : (S, C) float64 or None
@@ -104,7 +103,7 @@ class Run(RunRecords):
         layer : int
             Of the hidden layers, from 0, or from the end as -1; errors have none.
         ax : matplotlib Axes, optional
-            What to draw on; a new figure unless said.
+            Axes to draw on; by default those of a new figure.
 
         Returns
         -------
@@ -150,9 +149,7 @@ class Run(RunRecords):
             return distance_lines(self.class_names, distance, lambda: self.inversions("distance")[:, layer], against)
         lines = [Line("training error", self.train_error)]
         if self.test_error.size:
-            test = np.full(self.train_error.shape, np.nan)
-            test[:, self.positions(self.test_epoch)] = self.test_error
-            lines.append(Line("test error", test))
+            lines.append(Line("test error", self.test_error_of_records))
         return lines
 
     def _repr_html_(self) -> str:
@@ -182,7 +179,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     arrays = _FILE.read(folder, _ARRAYS)
     with reading(_FILE.path(folder), _FILE.remedy, "no run of fastent's"):
         config = checked_config(arrays["config"])
-        see_that_it_fits(config, arrays)
+        check_arrays(config, arrays)
     values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
     values |= {name: arrays[name] for name in _LATER if name in arrays}
     for name in ("seconds", "seconds_recording"):
@@ -192,7 +189,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
 
 
 def run_to_resume(folder: str | os.PathLike[str], remedy: str) -> Run:
-    """Load a run for training to go on with: one without a checksum, of an earlier version, is refused with the `remedy`."""
+    """Load a run that training continues; a run without a checksum, of an earlier version, is refused with the `remedy`."""
     path = _FILE.path(folder)
     if is_there(path):
         verify_checksum(path, remedy)

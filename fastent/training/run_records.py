@@ -1,4 +1,4 @@
-"""The records of a run, and what follows from them: inversions, stragglers, and what the classes are called."""
+"""The records of a run and the results derived from them: inversions, stragglers, names of the classes."""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -59,7 +59,7 @@ class RunRecords:
 
     @property
     def class_names(self) -> list[str]:
-        """What the classes are called in tables, files and reports: "even" and "odd" where they are parities of the labels."""
+        """Names of the classes in tables, files and reports: "even" and "odd" if they are parities of the labels."""
         return ["even", "odd"] if self.parity else [str(label) for label in self.classes.tolist()]
 
     @property
@@ -69,7 +69,7 @@ class RunRecords:
 
     @property
     def complete(self) -> bool:
-        """Whether all the epochs asked for were trained."""
+        """Whether all requested epochs were trained."""
         return int(self.epoch[-1]) >= int(self.config["epochs"])
 
     @property
@@ -86,6 +86,13 @@ class RunRecords:
         updates: NDArray[np.int64] = np.rint(self.epoch * float(self.updates_per_epoch)).astype(np.int64)
         return updates
 
+    @property
+    def test_error_of_records(self) -> NDArray[np.float64]:
+        """(S, E) test errors, NaN where they were not measured."""
+        errors = np.full(self.train_error.shape, np.nan)
+        errors[:, self.positions(self.test_epoch)] = self.test_error
+        return errors
+
     @cached_property
     def evenly_spaced(self) -> NDArray[np.int64]:
         """Positions of records that are equally far apart: those after whole passes where early ones lie closer, else all."""
@@ -95,12 +102,12 @@ class RunRecords:
 
     @property
     def burn_in(self) -> float:
-        """Parameter updates before which nothing counts as an inversion: 0, or what the run was made with."""
+        """Parameter updates at the start in which no turn counts as an inversion."""
         return float(self.config.get("burn_in", BURN_IN))
 
     @property
     def min_rise(self) -> float:
-        """The least fall and rise about an inversion, as a share of the curve's range."""
+        """Least fall before and rise after an inversion, as a share of the curve's range."""
         return float(self.config.get("min_rise", MIN_RISE))
 
     def judged_by(self, burn_in: float, min_rise: float) -> Self:
@@ -159,7 +166,7 @@ class RunRecords:
         return [summarize_inversions(list(self.inversion[:, layer, c])) for c in range(len(self.classes))]
 
     def positions(self, epochs: ArrayLike) -> NDArray[np.int64]:
-        """Return where among the records those after these epochs are; epochs that were not recorded are a FastentError."""
+        """Return the positions of the records made after these epochs; an epoch that was not recorded is a FastentError."""
         asked = np.asarray(epochs)
         found = np.minimum(np.searchsorted(self.epoch, asked), len(self.epoch) - 1)
         missing = np.atleast_1d(asked)[np.atleast_1d(self.epoch[found] != asked)]
@@ -198,7 +205,7 @@ class RunRecords:
 
     @property
     def n_recorded(self) -> int:
-        """How many points were recorded, of which errors are shares."""
+        """Number of recorded points, of which errors are shares."""
         return len(self.index) if self.recorded is None else len(self.recorded)
 
     @cached_property

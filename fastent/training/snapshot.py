@@ -1,4 +1,4 @@
-"""The networks as they are at one epoch, for whoever looks on during training."""
+"""The networks as they are at one epoch, for functions that observe training."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fastent.training.ensemble import Ensemble
-from fastent.training.modules import ModuleEnsemble
+from fastent.training.module_ensemble import ModuleEnsemble
 from fastent.training.points import Points
 
 __all__ = ["Snapshot"]
@@ -18,7 +18,7 @@ __all__ = ["Snapshot"]
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """S networks after `epoch` epochs; what is asked of it must be asked before training goes on."""
+    """S networks after `epoch` epochs; valid only until training continues."""
 
     epoch: int
     _networks: Ensemble | ModuleEnsemble

@@ -1,15 +1,16 @@
-"""Whether what a run.npz holds fits together: its arrays with each other, and with the configuration."""
+"""Checks of a stored run: its arrays fit each other and the configuration, and it is continued with the same one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.activations.record_files import check_codes, check_shapes
+from fastent.errors import FastentError
 from fastent.io.reading import parse_json
 
-__all__ = ["checked_config", "see_that_it_fits"]
+__all__ = ["check_arrays", "check_same", "checked_config"]
 
 Array = NDArray[Any]
 _KINDS = {"i": "whole numbers", "f": "floats", "u": "bytes"}
@@ -23,7 +24,7 @@ _OPTIONAL: dict[str, tuple[type, ...]] = {
 
 
 def checked_config(stored: Array) -> dict[str, Any]:
-    """The configuration, of which a run makes use.
+    """The configuration of a stored run.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def _check_kind(config: dict[str, Any], name: str, kinds: tuple[type, ...]) -> N
         raise ValueError(f"its configuration has {name}={str(value)[:80]}")
 
 
-def see_that_it_fits(config: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+def check_arrays(config: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     """Compare shapes, kinds and ranges.
 
     Raises
@@ -116,3 +117,15 @@ def _check_agreement(config: Mapping[str, Any], arrays: Mapping[str, Array]) -> 
     layers = named if isinstance(named, list) else None if config.get("model") not in (None, "mlp") else config.get("hidden")
     if layers is not None and len(layers) != n_layers:
         raise ValueError(f"its configuration has {len(layers)} layers, its records {n_layers}")
+
+
+def check_same(before: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str]) -> None:
+    """Refuse to continue a run whose configuration differs in one of these keys."""
+    for key in keys:
+        if before.get(key) != now.get(key):
+            # Classes differ most often where none were named, then or now.
+            default = " (by default 'parity' for the data sets known by name and 'all' for any other data)" * (key == "classes")
+            raise FastentError(
+                f"the run to resume has {key}={before.get(key)!r}, not {now.get(key)!r}{default}: use the same "
+                "configuration, or start anew (another folder, without resume, or --overwrite)"
+            )

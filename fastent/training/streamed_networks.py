@@ -1,12 +1,10 @@
-"""Networks for data on disk: by name or of the user's own making, their hidden layers, and any torch optimiser."""
+"""Networks for data on disk, and their hidden layers."""
 
-import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fastent.activations.evaluation import evaluating
@@ -14,32 +12,25 @@ from fastent.activations.hooks import hooked
 from fastent.activations.named import named_layers
 from fastent.errors import FastentError
 from fastent.training.factories import running
-from fastent.training.modules import cnn, find_factory, mlp
+from fastent.training.networks import Factory, find_model, mlp
 from fastent.training.options import TrainingOptions
 
-__all__ = ["Factory", "find_network", "hidden_layers", "make_optimizer", "widths_of"]
-
-Factory = Callable[[], nn.Module]
+__all__ = ["find_network", "hidden_layers", "widths_of"]
 
 _WITH_WEIGHTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def find_network(options: TrainingOptions, picture: Sequence[int] | None, n_features: int, n_classes: int) -> Factory:
-    """A function that makes one network: fully connected, "cnn", "package.module:factory" or the function itself."""
-    model, activation = options.model, options.activation
-    if model is None:
-        return partial(mlp, n_features, n_classes, hidden=options.hidden, activation=activation)
-    if callable(model):
-        return model  # type: ignore[no-any-return]
-    if model != "cnn":
-        return find_factory(model)
+    """A function that makes one network; rows of a square number of features are square pictures."""
+    if options.model is None:
+        return partial(mlp, n_features, n_classes, hidden=options.hidden, activation=options.activation)
     side = math.isqrt(n_features)
-    if picture is None and side * side != n_features:
-        raise FastentError(
-            f"model='cnn' needs pictures, these are rows of {n_features} numbers: store them as (n, h, w) or (n, h, w, "
-            "colours) in an .npy, or use model='mlp' or a factory of your own"
-        )
-    return partial(cnn, picture or (side, side), n_classes, activation=activation)
+    no_pictures = (
+        f"these are rows of {n_features} numbers: store them as (n, h, w) or (n, h, w, colours) in an .npy, or use model='mlp' "
+        "or a factory of your own"
+    )
+    shape = picture or ((side, side) if side * side == n_features else None)
+    return find_model(options.model, shape, n_classes, options.activation, no_pictures=no_pictures)
 
 
 def hidden_layers(network: nn.Module, rows: Tensor) -> list[str]:
@@ -88,23 +79,3 @@ def widths_of(network: nn.Module, layers: Sequence[str], rows: Tensor, n_classes
             "needed"
         )
     return [found[name].shape[1] for name in layers]
-
-
-def make_optimizer(place: str, network: nn.Module, lr: float, momentum: float) -> torch.optim.Optimizer:
-    """PyTorch's "sgd" or "adam", or the optimiser class at "package.module:Class"."""
-    options: dict[str, float] = {"lr": lr} | ({"momentum": momentum} if momentum else {})
-    if place in ("sgd", "adam"):
-        kind: Any = torch.optim.SGD if place == "sgd" else torch.optim.Adam
-        return kind(network.parameters(), **options)  # type: ignore[no-any-return]
-    module, _, name = place.partition(":")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-        optimizer = kind(network.parameters(), **options)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise FastentError(
-            f"optimizer={place!r} cannot be made ({error}): 'sgd', 'adam', or the package.module:Class of a torch optimiser "
-            f"that takes {', '.join(options)}"
-        ) from error
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise FastentError(f"optimizer={place!r} is no torch optimiser: name a class of torch.optim.Optimizer's kind")
-    return optimizer

@@ -26,16 +26,13 @@ def curves_table(run: RunRecords) -> "pa.Table":
 
     Where mixing was measured, of a layer for all classes together, there are two columns more.
     """
-    n_seeds, n_epochs, n_layers, _ = run.radius.shape
-    test_error = np.full((n_seeds, n_epochs), np.nan)
-    test_error[:, run.positions(run.test_epoch)] = run.test_error
     columns: dict[str, tuple[Any, tuple[int, ...]]] = {
-        "seed": (run.config["seed"] + np.arange(n_seeds), (0,)),
+        "seed": (run.config["seed"] + np.arange(run.n_seeds), (0,)),
         "epoch": (run.epoch, (1,)),
-        "layer": (np.arange(n_layers), (2,)),
+        "layer": (np.arange(run.n_layers), (2,)),
         "class": (storable(np.array(run.class_names)), (3,)),
         "train_error": (run.train_error, (0, 1)),
-        "test_error": (test_error, (0, 1)),
+        "test_error": (run.test_error_of_records, (0, 1)),
         "radius": (run.radius, (0, 1, 2, 3)),
     }
     columns |= {
@@ -75,7 +72,7 @@ def epoch_text(epoch: float) -> str:
 
 
 def radius_at_end(run: RunRecords, layer: int, c: int) -> float | None:
-    """Mean over the networks in which the class has an inversion, as all else in its row; over all where none has one.
+    """Mean over the networks in which the class has an inversion, like the rest of its row; over all if none has one.
 
     None where no network has points of the class.
     """
@@ -86,7 +83,7 @@ def radius_at_end(run: RunRecords, layer: int, c: int) -> float | None:
 
 
 def turning_networks(run: RunRecords, layer: int = -1) -> int:
-    """In how many networks every class has an inversion in a hidden layer."""
+    """Number of networks in which every class has an inversion in a hidden layer."""
     return int(run.turned[:, layer].all(1).sum())
 
 
@@ -111,7 +108,7 @@ def rule_text(run: RunRecords) -> str:
 
 
 def stragglers_per_seed(run: RunRecords, c: int, found: int) -> float | None:
-    """Of a class, mean over the `found` seeds that have an inversion of it; the others have none, and do not count."""
+    """Mean number of stragglers of a class over the `found` seeds that have an inversion of it."""
     return float(run.stragglers[:, run.codes == c].sum() / found) if found else None
 
 
@@ -166,7 +163,7 @@ def _streamed(run: RunRecords) -> dict[str, Any]:
 
 
 def readable_rows(run: RunRecords) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The result as people read it: headings, and a row for each class."""
+    """The result for people to read: headings, and a row for each class."""
     headings = (
         "class", "seeds", "eps*", "95 % interval", "epoch", "radius at inversion", "final radius", "rebound",
         "stragglers / seed", "consensus stragglers",

@@ -1,10 +1,10 @@
-"""Training on data that stay on disk, recorded as it goes, resumed bit for bit.
+"""Training on data that stay on disk, with records on the way, resumed bit for bit.
 
     pass 1        constants of the standardisation
     training      batches from a pool read ahead -> networks, and every so many updates a record of a sample of the points
     last pass     which points are misclassified with the weights at each class's inversion: the stragglers among all points
 
-Here is what is asked for; `fastent.training.session` does it.
+This file checks the options; `fastent.training.streamed_session` does the work.
 """
 
 import os
@@ -22,13 +22,13 @@ from fastent.options import choice, whole_number
 from fastent.runtime.progress import Progress, interruptible
 from fastent.runtime.threads import limit_threads
 from fastent.training.checkpoint import Checkpoint
-from fastent.training.modules import model_name
+from fastent.training.environment import environment, sensible_threads
+from fastent.training.networks import Factory, model_name
 from fastent.training.options import STREAMED_DEFAULTS as DEFAULTS
 from fastent.training.options import StreamedOptions
 from fastent.training.run import Run
-from fastent.training.session import Session
-from fastent.training.streamed_networks import Factory, find_network
-from fastent.training.train import environment, sensible_threads
+from fastent.training.streamed_networks import find_network
+from fastent.training.streamed_session import StreamedSession
 
 __all__ = ["train_streamed"]
 
@@ -72,75 +72,79 @@ def train_streamed(
 ) -> Run:
     """Train networks on data that need not fit in memory, and record how the classes segregate and entangle.
 
-    The defaults are those of `fe.train`, so that the same rows give the same networks from disk and from memory: by default an
-    update takes all rows, which are read in order while their gradients are added up, and the results agree with those of
-    `fe.train` to rounding. Large data are usually trained with a `batch_size` and for fewer `epochs`. Rows of a batch are then
-    read in blocks of neighbours drawn at random, 16 of them shuffled together in a pool, the next pool read while the networks
-    train. Networks are plain torch networks that share each batch: seed s is the network that a plain torch loop over the same
-    batches trains after ``torch.manual_seed(seed + s)``.
+    The defaults are those of `fe.train`, so that the same rows give the same networks from disk and from memory. By default
+    each update takes all rows, which are read in order while their gradients are summed, and the results agree with those of
+    `fe.train` up to rounding. Large data sets are usually trained with a `batch_size` and for fewer `epochs`. The rows of a
+    batch then come from a pool of 16 blocks of neighbouring rows, which are drawn at random and shuffled together; the next
+    pool is read while the networks train. The networks are plain torch networks that share each batch: seed s gives the network
+    that a plain torch loop over the same batches trains after ``torch.manual_seed(seed + s)``.
 
     Parameters
     ----------
     data : path, Source or array (n, d)
-        Whatever `fe.open` opens, also 8-bit, and an .npy of pictures (n, h, w) or (n, h, w, colours).
+        Anything that `fe.open` opens, including 8-bit data and an .npy of pictures (n, h, w) or (n, h, w, colours).
     labels : path or array-like (n,)
-    test, test_labels : likewise, optional
-        For the test error at every record.
-    model : "mlp", "cnn", "package.module:factory" or callable
-        "mlp" has `hidden` layers with the `activation`; "cnn" is a small one for pictures (two 3 x 3 convolutions, 8 and 16
-        channels), which takes rows of a square number of features for square ones; a factory without arguments returns a torch
-        module that takes rows (m, d) to logits (m, C).
+    test, test_labels : like `data` and `labels`, optional
+        A test set, on which the error is measured at every record.
+    model : "mlp", "cnn", "package.module:factory" or callable, optional, default "mlp"
+        "mlp" has `hidden` layers with the `activation`. "cnn" is a small convolutional network for pictures (two 3 x 3
+        convolutions, 8 and 16 channels); rows with a square number of features are taken as square pictures. A factory without
+        arguments returns a torch module that takes rows (m, d) to logits (m, C).
+    hidden, activation
+        As for `fe.train`.
     layers : sequence of str, optional
-        Of the model's `named_modules()`: those whose outputs are recorded, flattened. Unless said every hidden layer: what
-        arrives at each linear or convolutional layer after the first.
-    classes : "all" or "parity", optional
-        Every label its own class, or label % 2. Data on disk are your own: "all" by default, as for `fe.train`.
-    seeds, seed : int
-        How many networks, and the first one's seed, which also orders the data.
-    epochs : int, optional
-        Passes over the data; 500 by default.
+        Names from the model's `named_modules()`; the flattened outputs of these modules are recorded. By default every hidden
+        layer is: the input of each linear or convolutional layer after the first.
+    classes : "all" or "parity", optional, default "all"
+        Every label is its own class, or label % 2.
+    seeds, seed : int, optional, default 10 and 0
+        Number of networks, and the seed of the first one, which also determines the order of the data.
+    epochs : int, optional, default 500
+        Passes over the data.
     batch_size : int, optional
-        Rows for an update; by default all rows, 1,024 at a time. Layers such as BatchNorm that normalise over a batch take
-        their statistics from those 1,024.
-    optimizer : "sgd", "adam" or "package.module:Class"
-        Any torch optimiser that takes parameters and lr (and momentum, if that is not 0). One that evaluates the loss several
-        times in an update, such as LBFGS, needs a `batch_size`.
+        Rows in each update. By default an update takes all rows, 1,024 at a time; layers such as BatchNorm that normalise over
+        a batch then take their statistics from those 1,024.
+    optimizer : "sgd", "adam" or "package.module:Class", optional, default "sgd"
+        Any torch optimiser that takes parameters and lr (and momentum, if that is not 0). An optimiser that evaluates the loss
+        several times per update, such as LBFGS, needs a `batch_size`.
+    lr, momentum
+        As for `fe.train`.
     record_every : float, optional
-        Epochs between records; with a `batch_size` also in parts (0.25), to the nearest update. By default there is a record
-        after each epoch and, as radii may turn within the first one, there after updates 1, 2, 3, 4, 6, ...
-        round(2 ** (k / 2)) too.
-    record_points : int or None
-        Points that are recorded, drawn at random with `seed`; None for all. Inversions are those of their radii.
-    queries : int
+        Epochs between records; with a `batch_size` this can be a fraction (0.25), which is rounded to the nearest update. By
+        default there is a record after each epoch and, as radii may turn within the first one, also after its updates 1, 2, 3,
+        4, 6, ... round(2 ** (k / 2)).
+    record_points : int or None, optional, default 50,000
+        Number of points that are recorded, drawn at random with `seed`; None for all. Inversions are those of their radii.
+    queries : int, optional, default 5,000
         How many of the recorded points to use as queries for neighbour mixing, k = 10.
-    metrics : sequence of "geometry" and "mixing"
-        Geometry always is.
+    metrics : sequence of "geometry" and "mixing", optional, default both
+        Statistics to record; geometry is required.
     burn_in, min_rise
         As for `fe.train`.
-    standardize : "safe" or "none"
+    standardize : "safe" or "none", optional, default "safe"
         As for `fe.load_data`, from one pass over all rows.
     checkpoint : path, optional
-        A folder in which everything is kept that it takes to go on: once a minute at most, at the end, and on Ctrl-C or
-        SIGTERM, which then raise KeyboardInterrupt and leave the run so far there too, for `fe.load_run`.
-    resume : bool
-        Go on from what the folder holds, to the bits of a run that was not interrupted; or else start anew. A checkpoint of
-        other rows, labels, test data or options is refused; the data are read once to see that. Asked for fewer epochs than
-        were trained already, it makes the last pass and returns what there is.
+        A folder in which the state of the training is saved once a minute, at the end, and on Ctrl-C or SIGTERM, which then
+        raise KeyboardInterrupt and also save the run so far, for `fe.load_run`.
+    resume : bool, optional, default True
+        Continue from the checkpoint in the folder; the result is bit-identical to that of an uninterrupted run. With False,
+        training starts anew. A checkpoint of other rows, labels, test data or options is refused; the data are read once to
+        check that. If fewer epochs are asked for than were already trained, only the last pass is made.
     device, threads, progress
         As for `fe.train`.
 
     Returns
     -------
     Run
-        `epoch` in passes over the data; `recorded` says which points were. Stragglers are those of all points, from one pass
-        over the data with the weights at the inversions, or at the nearest of up to 64 epochs whose weights are kept
-        (`run.straggler_epoch`).
+        `epoch` counts passes over the data; `recorded` are the positions of the points that were recorded. Stragglers are found
+        among all points, in one pass over the data with the weights at the inversions, or at the nearest of up to 64 epochs
+        whose weights are kept (`run.straggler_epoch`).
 
     Raises
     ------
     FastentError
-        Bad data or options; NaN in the data; a loss that is no longer finite; a checkpoint of another run, or a
-        damaged one; a full disk.
+        Invalid data or options; NaN in the data; a loss that is no longer finite; a checkpoint that is damaged or belongs to
+        another run; a full disk.
 
     Examples
     --------
@@ -197,15 +201,7 @@ def train_streamed(
         "queries": min(m, options.queries) if "mixing" in options.metrics else None,
         "device": str(torch_device(options.device)),
     }
-    if record_every is not None and record_every < 1 and batch_size is None:
-        raise FastentError(
-            f"record_every={record_every!r}: without a batch_size an epoch is one update; name one, or record every epoch"
-        )
-    if record_every is not None and config["record_every"] * config["updates_per_epoch"] < 1:
-        raise FastentError(
-            f"record_every={record_every!r} is less than one of the {config['updates_per_epoch']} updates in an epoch: "
-            f"record every {1 / config['updates_per_epoch']:.4g} epochs or less often"
-        )
+    _check_record_every(record_every, options.batch_size, config["updates_per_epoch"])
     factory = find_network(options, rows.train.picture, rows.train.X.shape[1], len(rows.classes))
     if options.model is None:
         threads = sensible_threads(threads, (n, rows.train.X.shape[1]), config, len(rows.classes))
@@ -217,4 +213,16 @@ def train_streamed(
         interruptible() as interrupted,
     ):
         config |= environment()
-        return Session(rows, config, factory, kept, progress, interrupted).result()
+        return StreamedSession(rows, config, factory, kept, progress, interrupted).result()
+
+
+def _check_record_every(every: float | None, batch_size: int | None, updates_per_epoch: int) -> None:
+    if every is not None and every < 1 and batch_size is None:
+        raise FastentError(
+            f"record_every={every!r}: without a batch_size an epoch is one update; name one, or record every epoch"
+        )
+    if every is not None and every * updates_per_epoch < 1:
+        raise FastentError(
+            f"record_every={every!r} is less than one of the {updates_per_epoch} updates in an epoch: "
+            f"record every {1 / updates_per_epoch:.4g} epochs or less often"
+        )

@@ -244,7 +244,7 @@ def test_the_same_file_in_memory_and_streamed(here, monkeypatch, asked):
     streamed = fastent(f"{command} --epochs 20 --queries 0 --stream --out streamed")
     assert "fastent: iris.npy is streamed from disk: --stream was given\n" in streamed.stderr
     monkeypatch.setattr("fastent.runtime.memory.available_bytes", lambda: 12 * X.size - 1)
-    monkeypatch.setattr("fastent.training.session.check_fits", lambda *_: None)
+    monkeypatch.setattr("fastent.training.streamed_session.check_fits", lambda *_: None)
     for needs in ("--queries 0", "--test iris.npy"):
         refused = fastent(f"{command} --epochs 20 {needs} --out refused")
         assert "that is for streamed data: add --stream" in refused.stderr

@@ -178,7 +178,7 @@ def test_training_draws_from_generators_of_its_own():
 
 
 def test_a_factory_that_sets_the_seed_itself_gets_its_own():
-    from fastent.training.modules import make_network
+    from fastent.training.networks import make_network
 
     def seeded():
         torch.manual_seed(3)

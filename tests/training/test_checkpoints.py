@@ -28,7 +28,7 @@ from fastent.io.checksums import (
 )
 from fastent.io.result_cache import ResultCache
 from fastent.io.store import open_store
-from fastent.training import session, tables
+from fastent.training import streamed_session, streamed_stragglers
 from fastent.training.run import run_to_resume
 
 STREAMED = {"hidden": (8,), "batch_size": 50, "queries": 40, "record_points": 200, "seeds": 1, "threads": 1}
@@ -137,7 +137,7 @@ def test_flipped_bits_in_a_streamed_checkpoint(tmp_path, data, monkeypatch):
     # The last pass takes weights of an inversion, where there is one.
     weights = sorted((tmp_path / "checkpoint-weights").iterdir())
     assert len(weights) == 2
-    monkeypatch.setattr(session.Session, "_asked", lambda self: {(0, 8): [0, 1, 2]})
+    monkeypatch.setattr(streamed_session.StreamedSession, "_targets", lambda self: {(0, 8): [0, 1, 2]})
     with_inversion = fe.train_streamed(*data, epochs=3, **options)
     for path in (tmp_path / "checkpoint.pt", tmp_path / "checkpoint-weights" / "network0-update8.pt"):
         before = {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()}
@@ -305,7 +305,7 @@ def test_weights_that_were_thinned_belong_to_a_rule(tmp_path, data, monkeypatch)
     options = {**STREAMED, "record_every": 0.25, "checkpoint": tmp_path}
     fe.train_streamed(*data, epochs=1, **options)
     fe.train_streamed(*data, epochs=2, min_rise=0.2, **options)  # all weights are there
-    monkeypatch.setattr(session, "_MOST_KEPT", 8)
+    monkeypatch.setattr(streamed_stragglers, "_MOST_KEPT", 8)
     fe.train_streamed(*data, epochs=4, min_rise=0.2, **options)
     with pytest.raises(fe.FastentError, match=r"has min_rise=0\.2, not 0\.1"):
         fe.train_streamed(*data, epochs=5, min_rise=0.1, **options)
@@ -350,7 +350,7 @@ def test_an_experiment_killed_before_its_tables_writes_them(tmp_path, monkeypatc
 
     setting = Setting.make("digits", seeds=1, out=tmp_path, options={"epochs": 5, "threads": 1})
     with monkeypatch.context() as patch:
-        patch.setattr(tables, "write_tables", kill)
+        patch.setattr("fastent.training.run.write_tables", kill)
         with pytest.raises(Killed):
             setting.train("base")
     (place,) = (tmp_path / "parts").iterdir()
@@ -393,7 +393,7 @@ def test_a_run_that_is_longer_than_asked_for_says_so(tmp_path, monkeypatch):
     assert "'out' holds a run of 4 epochs, more than the 3 asked for: its result is shown, of all 4" in said
     status, said = fastent(*run, 5, "--classes", "all")
     assert status == 2
-    assert "has classes='parity', not 'all' (unless named, 'parity' for the data sets known by name and 'all' for" in said
+    assert "has classes='parity', not 'all' (by default 'parity' for the data sets known by name and 'all' for" in said
 
 
 @pytest.mark.train

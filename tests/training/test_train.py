@@ -293,7 +293,9 @@ def test_records_within_passes_change_nothing_else(digits, monkeypatch, options)
         options = {"exclude_per_seed": np.random.default_rng(0).random((2, 300)) < 0.2}
     arguments = {"seeds": 2, "epochs": 13, "batch_size": 40, **options}
     run = fe.train(few, **arguments)
-    monkeypatch.setattr("fastent.training.train.updates_to_record", lambda epochs, updates: np.arange(epochs + 1) * updates)
+    monkeypatch.setattr(
+        "fastent.training.in_memory_session.updates_to_record", lambda epochs, updates: np.arange(epochs + 1) * updates
+    )
     passes = fe.train(few, **arguments)
     at = run.positions(passes.epoch)
     assert len(at) == 14 < len(run.epoch)
@@ -403,7 +405,9 @@ def test_runs_of_before_there_were_records_within_passes(digits, tmp_path, monke
     assert_same_bits(fe.train(digits, seeds=1, epochs=4, resume=old), full)
 
     with monkeypatch.context() as patch:
-        patch.setattr("fastent.training.train.updates_to_record", lambda epochs, updates: np.arange(epochs + 1) * updates)
+        patch.setattr(
+            "fastent.training.in_memory_session.updates_to_record", lambda epochs, updates: np.arange(epochs + 1) * updates
+        )
         as_before(fe.train(digits, seeds=1, epochs=2, batch_size=100)).save(tmp_path)
     old = fe.load_run(tmp_path)
     assert old.update.tolist() == [0, 14, 28]

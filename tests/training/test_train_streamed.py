@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fastent as fe
+from fastent.arrays.validation import row_blocks
 from fastent.data.feed import Feed
-from fastent.data.standardizer import Standard
+from fastent.data.standardizer import Standardizer, find_constants
 from fastent.runtime.progress import interruptible
 from fastent.training.learning import Learner
-from fastent.training.streamed_schedule import thinned
+from fastent.training.schedule import thinned
 from tests.command import fastent
 from tests.plain_loop import class_geometry
 
@@ -76,7 +77,7 @@ def assert_same_bits(a, b, *, but=()):
 
 
 def standard_of(X, how="safe"):
-    return Standard.of(X, how, "cpu", report=lambda done, message: None, interrupted=lambda: False)
+    return Standardizer(*find_constants(X, how, (block for _, block in row_blocks(X))), X.dtype, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -363,7 +364,7 @@ def test_interrupted_within_an_update_of_all_rows(tmp_path, data, monkeypatch, o
 @pytest.mark.parametrize("points", [None, 300])
 def test_interrupted_while_it_searches_for_a_record(tmp_path, data, monkeypatch, record, points):
     """A search has signal handlers of its own: what was trained is kept all the same, and the record is made again."""
-    from fastent.training.streamed_recording import NearestSoFar
+    from fastent.training.streamed_recorder import NearestSoFar
 
     options = OPTIONS | {"record_points": points}
     whole = fe.train_streamed(*data, **options)
@@ -547,8 +548,8 @@ def test_another_run_is_not_gone_on_with(tmp_path, data):
 
 KILLED = """
 import sys, fastent as fe
-from fastent.training import session
-session._CHECKPOINT_SECONDS = 0.02
+from fastent.training import streamed_session
+streamed_session._CHECKPOINT_SECONDS = 0.02
 X, y, out = sys.argv[1:]
 options = {options!r}
 run = fe.train_streamed(X, y, **options, checkpoint=out, progress=lambda d, t, m: print(d, t, flush=True))
@@ -642,7 +643,7 @@ def test_two_runs_in_one_folder(tmp_path, data):
 
 
 def test_a_full_disk_is_one_error_and_nothing_is_lost(tmp_path, data, monkeypatch):
-    import fastent.training.session as session
+    import fastent.training.streamed_session as session
 
     whole = fe.train_streamed(*data, **OPTIONS)
     saved, calls = torch.save, 0

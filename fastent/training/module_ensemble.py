@@ -1,44 +1,27 @@
-"""S networks of the user's own making, trained as one through torch.func."""
+"""S networks from the user's own model, trained as one through torch.func."""
 
 import copy
-import hashlib
-import importlib
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from fastent.errors import FastentError
-from fastent.printable import first_line
-from fastent.training.drawing import drawing, made_with
+from fastent.training.drawing import drawing
 from fastent.training.ensemble import Observation, class_sums
-from fastent.training.factories import check_trainable, checked_logits, checked_networks, running, users_code
+from fastent.training.factories import check_trainable, checked_logits, checked_networks, running
+from fastent.training.networks import Factory, make_network, may_draw
 from fastent.training.points import Points
 
-__all__ = ["ModuleEnsemble", "cnn", "find_factory", "make_network", "may_draw", "mlp", "model_digest", "model_name"]
+__all__ = ["ModuleEnsemble"]
 
 # Points that pass through all networks at once, unless what becomes of one depends on the others.
 _ROWS = 1024
-
-# Modules that do the same in training as in evaluation. Others, a module of the user's own among them, may not: for these the
-# networks are recorded in a pass of its own.
-_ALIKE = (
-    nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity, nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d,
-    nn.Flatten, nn.Unflatten, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
-    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.LayerNorm, nn.GroupNorm, nn.Embedding, nn.Tanh,
-    nn.Sigmoid, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Hardtanh,
-)  # fmt: skip
-# What identifies a model is what it makes of so many points.
-_SHOWN = 16
 
 
 class ModuleEnsemble:
@@ -65,7 +48,7 @@ class ModuleEnsemble:
 
     def __init__(
         self,
-        factory: Callable[[], nn.Module],
+        factory: Factory,
         seeds: Sequence[int],
         *,
         n_inputs: int,
@@ -112,7 +95,7 @@ class ModuleEnsemble:
         return self._sweep(points, learn=learn and self.learns_when_observed)
 
     def learn(self, points: Points) -> None:
-        """Set the gradient of every parameter, without looking."""
+        """Set the gradient of every parameter; nothing is recorded."""
         self._sweep(points, learn=True)
 
     def _sweep(self, points: Points, *, learn: bool) -> Observation:
@@ -128,7 +111,7 @@ class ModuleEnsemble:
                 self.buffers["updates"] += 1
             for start in range(0, n, rows):
                 piece = points.piece(start, start + rows)
-                scores, hidden = self._learn(piece) if learn else self._look(piece)
+                scores, hidden = self._learn(piece) if learn else self._evaluate(piece)
                 logits.append(scores)
                 found = [class_sums(layer.transpose(1, 2).contiguous(), piece) for layer in hidden]
                 sums.append([s for s, _ in found])
@@ -148,9 +131,9 @@ class ModuleEnsemble:
         """Random numbers for networks that may draw some."""
         if self.learns_when_observed:
             return nullcontext()
-        return drawing(hash((self._seed, int(self.buffers["updates"]))) % 2**63)
+        return drawing(self._seed, int(self.buffers["updates"]))
 
-    def _look(self, points: Points) -> tuple[Tensor, list[Tensor]]:
+    def _evaluate(self, points: Points) -> tuple[Tensor, list[Tensor]]:
         with torch.no_grad():
             return self._pass(points.inputs.T)
 
@@ -187,91 +170,6 @@ class ModuleEnsemble:
         return logits, hidden
 
 
-def cnn(shape: Sequence[int], n_classes: int, *, channels: Sequence[int] = (8, 16), activation: str = "tanh") -> nn.Module:
-    """A small convolutional network for pictures (h, w) or (h, w, colours), given as rows.
-
-    Each of the `channels` is a 3 x 3 convolution, the activation and a 2 x 2 maximum, as long as a side of two is left.
-    """
-    height, width, *colours = shape
-    before = colours[0] if colours else 1
-    body: list[nn.Module] = [nn.Unflatten(1, (height, width, before)), ChannelsFirst()]
-    for after in channels:
-        body += [nn.Conv2d(before, after, 3, padding=1), nn.Tanh() if activation == "tanh" else nn.ReLU()]
-        before = after
-        if min(height, width) >= 2:
-            body.append(nn.MaxPool2d(2))
-            height, width = height // 2, width // 2
-    return nn.Sequential(*body, nn.Flatten(), nn.Linear(before * height * width, n_classes))
-
-
-def mlp(n_inputs: int, n_classes: int, *, hidden: Sequence[int], activation: str = "relu") -> nn.Module:
-    """Fully connected: `hidden` layers of so many units, each with the activation, and a linear one."""
-    body: list[nn.Module] = []
-    for before, after in pairwise((n_inputs, *hidden)):
-        body += [nn.Linear(before, after), nn.Tanh() if activation == "tanh" else nn.ReLU()]
-    return nn.Sequential(*body, nn.Linear(hidden[-1], n_classes))
-
-
-class ChannelsFirst(nn.Module):
-    def forward(self, pictures: Tensor) -> Tensor:
-        return pictures.permute(0, 3, 1, 2)
-
-
-def model_name(model: "str | Callable[[], nn.Module]") -> str:
-    """What a configuration calls a model: its name, or where the function is that makes it."""
-    return model if isinstance(model, str) else f"{model.__module__}:{getattr(model, '__qualname__', type(model).__qualname__)}"
-
-
-def find_factory(place: str, built_in: Sequence[str] = ("cnn",)) -> Callable[[], nn.Module]:
-    """The callable at "package.module:name", of a package that is installed or lies in the current folder."""
-    module, _, name = place.partition(":")
-    what = " or ".join(["a callable without arguments as package.module:name", *map(repr, built_in)])
-    if not module or not name or "" in module.split("."):
-        raise FastentError(f"model={place!r}: name {what}")
-    if os.getcwd() not in sys.path:  # where the console script does not look
-        sys.path.insert(0, os.getcwd())
-    try:
-        factory = getattr(importlib.import_module(module), name)
-    except Exception as error:  # the module is the user's code
-        said = (
-            first_line(error)
-            if isinstance(error, ImportError | AttributeError)
-            else f"{type(error).__name__}: {first_line(error)}"
-        )
-        raise FastentError(f"model={place!r} cannot be imported ({said}): name {what}") from error
-    if not callable(factory):
-        raise FastentError(f"model={place!r} is no callable: name one without arguments that returns a torch module")
-    return factory  # type: ignore[no-any-return]
-
-
-def model_digest(factory: Callable[[], nn.Module], seed: int, rows: NDArray[np.float32]) -> str:
-    """16 hexadecimal digits that tell models apart by what they first make of some points."""
-    network = make_network(factory, seed).eval().float()
-    with torch.no_grad(), drawing(0):
-        shown = torch.from_numpy(rows[:_SHOWN])
-        with running(shown):
-            logits = checked_logits(network(shown), len(shown)).float()
-    digest = hashlib.sha256(logits.numpy().tobytes())
-    for name, value in network.state_dict().items():
-        digest.update(f"{name}{tuple(value.shape)}".encode() + value.float().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def make_network(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
-    if isinstance(factory, nn.Module):
-        raise FastentError(f"model is a {type(factory).__name__}: pass a function that returns a new one at each call")
-    with users_code("model() cannot make a network", "call it yourself, without arguments, to see where"):
-        network = made_with(seed, factory)
-    if not isinstance(network, nn.Module):
-        raise FastentError(f"model() returned {type(network).__name__}: a function that returns a new torch module is needed")
-    return network
-
-
-def may_draw(network: nn.Module) -> bool:
-    """Whether the network may be another in training than in evaluation, as one that draws random numbers is."""
-    return not all(type(module) in (*_ALIKE, ChannelsFirst) for module in network.modules())
-
-
 def _capture(network: nn.Module, layers: Sequence[str] | None, captured: dict[str, Tensor]) -> list[str]:
     """Let every pass leave the activations of the layers in `captured`; return the layers' names."""
     modules = dict(network.named_modules())
@@ -286,7 +184,9 @@ def _capture(network: nn.Module, layers: Sequence[str] | None, captured: dict[st
     if layers is None:
         linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
         if not linear:
-            raise FastentError("the model has no nn.Linear before which to look: name layers=, of model.named_modules()")
+            raise FastentError(
+                "the model has no nn.Linear whose input could be recorded: name layers=, of model.named_modules()"
+            )
         name = f"before {linear[-1]}"
         modules[linear[-1]].register_forward_pre_hook(
             lambda module, arguments, named: keep(name, arguments[0] if arguments else named["input"]), with_kwargs=True

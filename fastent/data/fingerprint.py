@@ -1,4 +1,4 @@
-"""What tells data apart: a digest of every row and class, training and test, taken while they are read."""
+"""What tells data apart: a fingerprint of every row and class, training and test, taken while they are read."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastent.arrays.validation import row_blocks
 from fastent.errors import FastentError
 
-__all__ = ["CLASSES", "POINTS", "TEST_CLASSES", "TEST_POINTS", "DataDigest", "check_same_data"]
+__all__ = ["CLASSES", "POINTS", "TEST_CLASSES", "TEST_POINTS", "DataFingerprint", "check_same_data"]
 
 Array = NDArray[Any]
 
@@ -19,8 +19,8 @@ _LABELS = "labels"
 _IN_TURN = (POINTS, CLASSES, TEST_POINTS, TEST_CLASSES, _LABELS)
 
 
-class DataDigest:
-    """One SHA-256 of arrays that are added in turn, and its value after each of them: the first that differs is told by these.
+class DataFingerprint:
+    """A SHA-256 of arrays added in turn, and its value after each of them, which tells the first array that differs.
 
     Attributes
     ----------
@@ -53,8 +53,8 @@ class DataDigest:
     def end(self, name: str) -> None:
         self.after[name] = self.value
 
-    def of_labels(self, labels: Array) -> None:
-        """Labels as stored, by themselves: those that parities, or codes, are of."""
+    def add_labels(self, labels: Array) -> None:
+        """Add the labels as stored, from which parities or codes were made, with a fingerprint of their own."""
         values = labels.astype(np.int64) if labels.dtype.kind in "iub" else labels
         self.after[_LABELS] = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
 
@@ -64,7 +64,7 @@ class DataDigest:
 
 
 def check_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run whose data are not these; configurations with a `fingerprint` and `digests` are compared."""
+    """Refuse to continue a run on other data, by the `fingerprint` and `digests` of both configurations."""
     was, are = before.get("digests") or {}, now["digests"]
     if before.get("fingerprint") == now["fingerprint"] and (not was or was == are):
         return

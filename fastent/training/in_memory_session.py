@@ -1,0 +1,241 @@
+"""The training of many networks at once on rows in memory; with full batches every epoch is recorded from its forward pass."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastent.data.fingerprint import check_same_data
+from fastent.data.training_set import Data
+from fastent.errors import DivergedError, FastentError
+from fastent.runtime.memory import check_fits
+from fastent.runtime.progress import Progress, interruptible, reporting
+from fastent.training.ensemble import Ensemble, Observation
+from fastent.training.factories import NEVER_FINITE
+from fastent.training.held_out import HeldOut
+from fastent.training.module_ensemble import ModuleEnsemble
+from fastent.training.networks import Factory, model_digest
+from fastent.training.optimizers import make_optimizer
+from fastent.training.points import Points
+from fastent.training.recorder import Recorder
+from fastent.training.run import Run
+from fastent.training.schedule import updates_to_record
+from fastent.training.snapshot import Snapshot
+from fastent.training.stored_run import check_same
+
+__all__ = ["InMemorySession"]
+
+_CHECKPOINT_SECONDS = 60.0
+# What must be the same for a run to be continued; the rest (epochs, versions, threads) may differ.
+_IDENTITY = (
+    "classes", "standardize", "model", "model_digest", "layers", "hidden", "activation", "init_scale", "seeds",
+    "seed", "exclude_per_seed", "lr", "optimizer", "momentum", "batch_size", "dtype", "test_every",
+)  # fmt: skip
+
+
+class InMemorySession:
+    """A run under way: networks, their optimiser, the points that they learn from, and what was recorded so far.
+
+    `left_out` (S, n) are the points that one network or the other is trained without.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        config: dict[str, Any],
+        factory: Factory | None,
+        left_out: NDArray[np.bool_] | None,
+    ) -> None:
+        self.data, self.config = data, config
+        self.device, self.dtype = torch.device(config["device"]), getattr(torch, config["dtype"])
+        self.n_epochs, self.per_epoch = config["epochs"], config["updates_per_epoch"]
+        self.due = updates_to_record(self.n_epochs, self.per_epoch)
+        self.seconds_before, self.started = 0.0, time.perf_counter()
+        _check_memory(config, data, len(self.due))
+        n_classes, n_networks = len(data.classes), config["seeds"]
+        used = torch.from_numpy(data.x_train.any(0) | data.x_test.any(0))
+        if factory is not None:
+            used[:] = True
+        self.networks = self._make_networks(factory, used, left_out)
+        kept = np.ones((n_networks, len(data.x_train)), bool) if left_out is None else ~left_out
+        every = np.ones((n_networks, len(data.x_test)), bool)
+        self.points = Points.sort(self._columns(data.x_train, used), data.y_train, n_classes, kept)
+        test_points = Points.sort(self._columns(data.x_test, used), data.y_test, n_classes, every)
+        if factory is None:
+            self.points, test_points = self.points.compressed(), test_points.compressed()
+        self.held_out = HeldOut(self.networks, test_points)
+        self.optimizer = make_optimizer(config["optimizer"], self.networks.parameters, config["lr"], config["momentum"])
+        self.recorder = Recorder(self.points, len(self.due), self.n_epochs // config["test_every"] + 2)
+        self.complete = False
+
+    def _make_networks(
+        self, factory: Factory | None, used: torch.Tensor, left_out: NDArray[np.bool_] | None
+    ) -> Ensemble | ModuleEnsemble:
+        config, n_inputs, n_classes = self.config, self.data.x_train.shape[1], len(self.data.classes)
+        seeds = range(config["seed"], config["seed"] + config["seeds"])
+        if factory is None:
+            return Ensemble(
+                (n_inputs, *config["hidden"], n_classes),
+                seeds,
+                activation=config["activation"],
+                dtype=self.dtype,
+                device=self.device,
+                init_scale=config["init_scale"],
+                used_inputs=used,
+            )
+        networks = ModuleEnsemble(
+            factory, seeds,
+            n_inputs=n_inputs, n_classes=n_classes, layers=config["layers"], dtype=self.dtype, device=self.device,
+        )  # fmt: skip
+        if networks.mixes_points and left_out is not None:
+            raise FastentError(
+                "exclude_per_seed with a model that normalises over batches: points left out would count there; "
+                "use exclude=, or a model with LayerNorm or GroupNorm"
+            )
+        config |= {"layers": networks.layers, "model_digest": model_digest(factory, seeds[0], self.data.x_train)}
+        return networks
+
+    def _columns(self, rows: NDArray[np.float32], used: torch.Tensor) -> torch.Tensor:
+        """Rows (n, d) as a contiguous (used inputs, n) tensor."""
+        return torch.from_numpy(rows).T[used].to(self.device, self.dtype).contiguous()
+
+    def resume(self, run: Run) -> None:
+        """Take up where the run ends; `complete` tells whether nothing is left to train."""
+        check_same(run.config, self.config, _IDENTITY)
+        check_same_data(run.config, self.config)
+        self.complete = bool(run.epoch[-1] >= self.n_epochs)
+        if self.complete:
+            return
+        if not np.array_equal(run.update, self.due[: len(run.update)]):
+            raise FastentError(
+                "the run to resume is of an earlier version of fastent, which recorded training in batches after whole passes "
+                "only: start anew (another folder, without resume, or --overwrite)"
+            )
+        _restore_state(self.networks, self.optimizer, run.state)
+        self.recorder.restore(run, self.config["test_every"])
+        self.seconds_before = run.seconds
+
+    def train(self, checkpoint: Path | None, observe: Callable[[Snapshot], None] | None, progress: Progress) -> Run:
+        """Train to the last epoch, saving the run so far in the folder `checkpoint` once a minute and at an interruption."""
+        self.started = saved = time.perf_counter()
+        full_batch = self.config["batch_size"] is None
+        with torch.no_grad(), interruptible() as interrupted, reporting(progress, "training", self.n_epochs) as report:
+            # Parameters belong to the last record: where a run is resumed its forward pass is made once more for the gradient.
+            first = max(len(self.recorder.records) - 1, 0)
+            for position, update in enumerate(self.due[first:].tolist(), first):
+                epoch, within = divmod(update, self.per_epoch)
+                at_end = update == self.due[-1]
+                observed = self.networks.observe(self.points, learn=full_batch and not at_end)
+                self._check_finite(observed, update)
+                if position == len(self.recorder.records):
+                    self.recorder.record(update, observed)
+                    if not within and (epoch % self.config["test_every"] == 0 or at_end):
+                        self.recorder.tests.add(epoch, test_error=self.held_out.errors())
+                if observe is not None and not within:
+                    observe(Snapshot(epoch, self.networks, self.points, self.data.x_train, observed.logits))
+                report(epoch, f"training error {self.recorder.records.last_of('train_error').mean():.4f}")
+                if checkpoint is not None and (interrupted() or time.perf_counter() - saved > _CHECKPOINT_SECONDS):
+                    self.run().save(checkpoint)
+                    saved = time.perf_counter()
+                if interrupted():
+                    raise KeyboardInterrupt
+                if not at_end:
+                    self._learn(update, int(self.due[position + 1]))
+        return self.run()
+
+    def run(self) -> Run:
+        """The run so far."""
+        updates = self.due[: len(self.recorder.records)]
+        return Run(
+            config=self.config,
+            classes=self.data.classes,
+            index=self.data.index,
+            labels=self.data.labels,
+            codes=self.data.y_train,
+            epoch=updates.copy() if self.per_epoch == 1 else updates / self.per_epoch,
+            seconds=self.seconds_before + time.perf_counter() - self.started,
+            state=_state(self.networks, self.optimizer),
+            **self.recorder.arrays(),
+        )
+
+    def _learn(self, update: int, until: int) -> None:
+        """Make the updates up to the next record; with full batches the forward pass has usually set the gradients."""
+        if self.config["batch_size"] is None:
+            if not self.networks.learns_when_observed:
+                self.networks.learn(self.points)
+            self.optimizer.step()
+            return
+        for rows in _batches(len(self.data.x_train), self.config, range(update, until)):
+            self.networks.learn(self.points.batch(rows))
+            self.optimizer.step()
+
+    def _check_finite(self, observed: Observation, update: int) -> None:
+        if torch.isfinite(observed.logits.sum()):
+            return
+        if update == 0:
+            raise DivergedError(NEVER_FINITE)
+        raise DivergedError(
+            f"training diverged at epoch {update / self.per_epoch:.6g}: the networks' outputs are no longer finite; "
+            f"lower lr={self.config['lr']}"
+        )
+
+
+def _batches(n: int, config: dict[str, Any], updates: range) -> Iterator[NDArray[np.int64]]:
+    """The points of each of these updates, all of one epoch.
+
+    An epoch takes every point once, in an order of its own; its last batch may be smaller.
+    """
+    epoch, first = divmod(updates[0], config["updates_per_epoch"])
+    order, size = np.random.default_rng((config["seed"], epoch)).permutation(n), config["batch_size"]
+    for batch in range(first, first + len(updates)):
+        yield order[batch * size : (batch + 1) * size]
+
+
+def _state(networks: Ensemble | ModuleEnsemble, optimizer: torch.optim.Optimizer) -> dict[str, NDArray[Any]]:
+    """Parameters and optimiser state as plain arrays (copies): "0" and "0.exp_avg" for the first parameter."""
+    state = {}
+    for i, parameter in enumerate(networks.parameters):
+        state[str(i)] = parameter.cpu().numpy().copy()
+        for name, value in optimizer.state.get(parameter, {}).items():
+            if value is not None:
+                state[f"{i}.{name}"] = value.cpu().numpy().copy()
+    return state | {f"buffer.{name}": buffer.cpu().numpy().copy() for name, buffer in networks.buffers.items()}
+
+
+def _restore_state(
+    networks: Ensemble | ModuleEnsemble, optimizer: torch.optim.Optimizer, state: dict[str, NDArray[Any]]
+) -> None:
+    for key, value in state.items():
+        i, _, name = key.partition(".")
+        if i == "buffer":
+            networks.buffers[name].copy_(torch.from_numpy(np.array(value)))
+            continue
+        parameter = networks.parameters[int(i)]
+        tensor = torch.from_numpy(np.array(value))
+        if name:
+            # PyTorch keeps Adam's step count on the CPU, everything else on the device of its parameter.
+            optimizer.state[parameter][name] = tensor if tensor.ndim == 0 else tensor.to(parameter.device)
+        else:
+            parameter.copy_(tensor)
+
+
+def _check_memory(config: dict[str, Any], data: Data, n_records: int) -> None:
+    n, n_networks = len(data.x_train), config["seeds"]
+    widths = config.get("hidden", [0])
+    n_classes, n_layers = len(data.classes), len(widths)
+    item = 4 if config["dtype"] == "float32" else 8
+    records = n_records * n_networks * (n / 8 + 8 * (1 + n_layers * n_classes * (n_classes + 1)))
+    # Activations, one gradient of the widest layer twice, logits and their softmax; the inputs, sorted and transposed.
+    units = sum(widths) + 2 * max(widths) + 3 * n_classes
+    rows = max(n, len(data.x_test))
+    working = item * (rows * n_networks * units + 2 * (n + len(data.x_test)) * data.x_train.shape[1])
+    # Saving copies the records once.
+    check_fits(
+        2 * records + working,
+        f"training {n_networks} seeds on {n} points for {config['epochs']} epochs",
+        "use fewer seeds, fewer epochs, narrower layers or a smaller subset",
+    )
