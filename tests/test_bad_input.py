@@ -152,7 +152,7 @@ API = [
     (lambda: fe.cka(X, X[:4]), "X has 6 rows and Y has 4: pass activations of the same points, in the same order"),
     (lambda: fe.cka(X, NAN), "Y has NaN or infinity in 2 of 6 rows"),
     (lambda: fe.cka(0 * X, X), "all rows of X are equal: there is nothing to align"),
-    (lambda: fe.measure(X, Y, k=3, metrics="entropy"), "metrics='entropy': choose 'all' or some of 'geometry', 'mixing', 'lisi'"),
+    (lambda: fe.measure(X, Y, k=3, metrics="entropy"), "metrics='entropy': choose 'all' or some of 'mixing', 'lisi', 'margins'"),
     (lambda: fe.measure(X, Y, k=3, metrics=[]), "metrics=[]: choose 'all' or some of"),
     (lambda: fe.measure(X, Y, k=3, metrics=5), "metrics=5: choose 'all' or some of"),
     (lambda: fe.measure(X, Y, metrics="mixing"), "mixing takes 10 neighbours, and each of 6 rows has 5: pass more rows, or lower k"),

@@ -1,4 +1,4 @@
-"""What a loader yields, parted into inputs and labels, on the device where the model runs."""
+"""What a loader yields, split into inputs and labels, on the device where the model runs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -21,9 +21,9 @@ Inputs = Any  # a tensor, or a mapping of what the model takes by name
 def batches(loader: Any, device: Any = None, *, tokens: bool = False) -> "Iterator[tuple[Inputs, Tensor | None]]":
     """Yield (inputs on the device, labels on the CPU or None) of a loader.
 
-    It may yield x, (x,), (x, y), or a mapping of what the model takes by name, of which "labels" or "label" is kept from the
-    model. Labels that are not one for each input are None; with `tokens`, labels (b, tokens) are given too. A generator of the
-    loader's is left as found.
+    The loader may yield x, (x,), (x, y), or a mapping of the model's arguments, from which "labels" or "label" is removed. If
+    there is not one label for each input, labels are None; with `tokens`, they may be (b, tokens). A generator of the loader
+    is left as it was.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def moved(inputs: Inputs, device: Any) -> Inputs:
         inputs = inputs.to(device)
     if inputs.is_nested:
         return inputs
-    # Products on a CPU depend on where in memory their factors begin, in the last bits; torch's own memory begins alike.
+    # On a CPU, the last bits of products depend on the alignment of the factors; memory that torch allocates is aligned.
     return inputs.clone() if inputs.device.type == "cpu" and inputs.data_ptr() % _ALIGNMENT else inputs
 
 

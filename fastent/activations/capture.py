@@ -62,21 +62,21 @@ def capture(
     layers : sequence of str
         Names as in `model.named_modules()`; "" is the model's own output.
     out : path
-        The folder.
-    pooling : "mean", "cls", "last", "tokens" or "flatten"
+        The folder to write to.
+    pooling : {"mean", "cls", "last", "tokens", "flatten"}, default "mean"
         What is kept of a layer that puts out tokens (b, tokens, d) or positions (b, channels, positions...) or (b,
         positions..., channels): their mean, the first token, the last one, a row for each token or position, or everything in
         one row. Padding is left out, and is 0 in "flatten": see Notes. Outputs (b, d) are kept as they are, and cannot be
         captured with "tokens".
-    dtype : "float16", "bfloat16" or "float32"
-        On disk. bfloat16 is read as float32.
-    shard_rows : int
+    dtype : {"float16", "bfloat16", "float32"}, default "float16"
+        The dtype on disk. bfloat16 is read as float32.
+    shard_rows : int, default 65536
         Rows in a file, which is also the most that an interruption loses; a batch is never split.
-    device : optional
+    device : str or torch.device, optional
         Where to run, such as "cuda"; by default where the model is. The model is moved back afterwards.
-    overwrite : bool
+    overwrite : bool, default False
         Start again, whatever the folder holds.
-    progress : bool or callable
+    progress : bool or callable, optional
         True for a bar on stderr, with rows and megabytes per second; or a function of (done, total, message), in rows.
 
     Returns

@@ -26,7 +26,7 @@ _stances: list[Any] = []  # torch's own, then an entry for each `uncompiled` tha
 def evaluating(model: "nn.Module") -> Iterator[None]:
     """Eval mode without gradients; modes and random states are restored afterwards.
 
-    Not inference mode: what a model computes once and keeps would be useless to its training.
+    Not inference mode: tensors that a model caches in it could not be used in training.
     """
     import torch
 
@@ -43,7 +43,7 @@ def evaluating(model: "nn.Module") -> Iterator[None]:
                 module.training = True
             random.setstate(of_python)
             np.random.set_state(of_numpy)  # noqa: NPY002
-            # Weights that were cast while no gradient was taken would be used again by the next training step.
+            # Else the next training step would use weights that were cast without gradients.
             torch.clear_autocast_cache()
 
 

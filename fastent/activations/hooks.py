@@ -30,8 +30,7 @@ __all__ = ["HookedModel", "hooked"]
 def hooked(model: "nn.Module", layers: Sequence[str], pooling: str = "mean") -> "Iterator[HookedModel]":
     """Yield `run_model(inputs)`, which runs the model and returns its output and each layer's (b, d).
 
-    The model runs in eval mode without gradients; afterwards everything about it is as found, and no hook is left, also after
-    errors.
+    The model runs in eval mode without gradients. Afterwards, also after errors, it is as it was, without hooks.
 
     Parameters
     ----------
@@ -151,7 +150,7 @@ class HookedModel:
         self._keep(name, tensor, channels, keep)
 
     def _opened(self, name: str, output: Any) -> "tuple[Tensor | None, Tensor | None]":
-        """A layer's tensor; where its rows have lengths of their own, padded with zeros, and what is no padding."""
+        """A layer's tensor; if its rows have different lengths, padded with zeros, and a mask of what is not padding."""
         import torch
 
         first = output[0] if isinstance(output, tuple) and type(output) is tuple and output else output  # of (output, state)
@@ -183,7 +182,7 @@ class HookedModel:
             self._check_tokens(name, tensor, channels, keep)
 
     def _check_tokens(self, name: str, tensor: "Tensor", channels: int, keep: "Tensor | None") -> None:
-        """All layers have rows of the same tokens."""
+        """Refuse layers whose rows are of different tokens."""
         if keep is None:
             keep = tensor.new_ones((self._rows, *positions_of(tensor, channels)), dtype=bool)  # type: ignore[call-overload]
         keep = keep.flatten(1)

@@ -98,7 +98,7 @@ def layer_margins(
     layers : sequence of str, optional
         Names as in `model.named_modules()`; "" is the model itself, that is the data. By default
         every linear and convolutional layer.
-    progress : bool or callable
+    progress : bool or callable, optional
         True for a bar on stderr; or a function of (done, total, message), in batches.
 
     Returns
@@ -209,7 +209,7 @@ def _top_two(logits: Any, labels: "Tensor") -> "tuple[Tensor, Tensor]":
 
 
 def _gradients(difference: "Tensor", called: "dict[str, Tensor]") -> "tuple[Tensor, ...]":
-    """Of each point's margin with respect to its row of each layer's input: rows do not mix, so the sum's gradient has them."""
+    """Gradients of each point's margin in its row of each layer's input; rows do not mix, so the sum's gradient has them."""
     import torch
 
     none: tuple[Tensor | None, ...] = (None,) * len(called)

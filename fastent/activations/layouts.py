@@ -56,7 +56,7 @@ def channels_of(module: "nn.Module", shape: tuple[int, ...]) -> int | None:
 
 
 def _declared(module: "nn.Module") -> int | None:
-    """How many channels a module puts out, by its own account."""
+    """How many channels a module puts out, by its attributes."""
     for name in _COUNTS:
         if isinstance(count := getattr(module, name, None), int):
             return count
@@ -72,7 +72,7 @@ def telling(model: "nn.Module") -> "list[nn.Module]":
     from torch import nn
 
     attention = _attention_classes()
-    # To hook the parts of torch's own transformer layers would keep them from their fast path.
+    # Hooks on the parts of torch's own transformer layers would turn off their fast path.
     spared = {id(part) for module in model.modules() if isinstance(module, attention) for part in module.modules()}
     known = (nn.RNNBase, nn.GroupNorm)
     return [
@@ -105,13 +105,13 @@ class Layouts:
         self._cubes.clear()
 
     def end(self) -> None:
-        """Say of which layers the shape cannot tell, as (b, 8, 8, 8), in a model that puts channels second and last."""
+        """Warn about layers whose shape is ambiguous, such as (b, 8, 8, 8), in a model that puts channels second and last."""
         for name, (shape, axis) in self._cubes.items():
             if len({seen.axis for seen in self._seen if len(seen.shape) == len(shape)}) > 1:
                 self.say_unsure(name, shape, axis)
 
     def see(self, module: "nn.Module", output: "Tensor") -> None:
-        """Take note of what a telling module put out."""
+        """Note the layout of what such a module put out."""
         axis = channels_of(module, shape := tuple(output.shape))
         if axis is not None:
             self._seen.append(_Seen(id(module), shape, axis))

@@ -1,4 +1,4 @@
-"""Loaders whose rows can be named: row i is the i-th of what is loaded, in every pass."""
+"""Loaders whose rows have numbers: row i is the i-th row that is loaded, in every pass."""
 
 import hashlib
 import random
@@ -16,7 +16,7 @@ __all__ = [
 
 
 def check_order(loader: Any) -> None:
-    """Refuse a loader that takes its data set in another order than the data set has."""
+    """Refuse a loader that goes through its data set in another order."""
     from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
     if not isinstance(loader, DataLoader):
@@ -38,13 +38,13 @@ def seekable(loader: Any) -> bool:
     """Whether batches can be loaded without those before: a plain DataLoader that goes through its data set in order."""
     from torch.utils.data import DataLoader, IterableDataset
 
-    # A class of somebody else's may do more than its parts say.
+    # A subclass may do more than its attributes say.
     plain = type(loader) is DataLoader and not isinstance(loader.dataset, IterableDataset)
     return plain and loader.batch_size is not None
 
 
 def total_rows(loader: Any) -> int | None:
-    """How many rows a pass has, where that can be known before."""
+    """How many rows a pass has, or None if that is unknown before."""
     if not seekable(loader):
         return None
     n = len(loader.dataset)
@@ -54,7 +54,7 @@ def total_rows(loader: Any) -> int | None:
 def stretch(loader: Any, start: int, stop: int, *, workers: int | None = None, seed: int | None = None) -> Any:
     """The batches that begin at rows start..stop of a seekable loader, `start` being the first of a batch.
 
-    With a seed, what is random in a batch depends on that and on its first row alone.
+    With a seed, random numbers drawn for a batch depend only on the seed and the batch's first row.
     """
     from torch.utils.data import DataLoader, Subset
 
@@ -82,7 +82,7 @@ def stretch(loader: Any, start: int, stop: int, *, workers: int | None = None, s
 
 
 class _Seeded:
-    """A data set of which each batch is drawn from a random state of its own, in whatever process."""
+    """A data set that draws each batch from a random state of its own, in whatever process."""
 
     def __init__(self, rows: Any, start: int, seed: int) -> None:
         self._rows, self._start, self._seed = rows, start, seed
@@ -96,7 +96,7 @@ class _Seeded:
 
 
 def drawn_alike(stream: Iterator[Any], seed: int) -> Iterator[Any]:
-    """What a stream yields, each drawn from a random state that depends on the seed and its number alone."""
+    """Yield from a stream, each item drawn from a random state that depends only on the seed and the item's number."""
     for number in count():
         seed_with(seed, number)
         try:
@@ -107,7 +107,7 @@ def drawn_alike(stream: Iterator[Any], seed: int) -> Iterator[Any]:
 
 
 def seed_with(*numbers: int) -> None:
-    """Seed all that draws in this process, on the CPU."""
+    """Seed the CPU generators of python, numpy and torch."""
     import torch
 
     seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
@@ -117,14 +117,14 @@ def seed_with(*numbers: int) -> None:
 
 
 def fingerprint(batch: Any) -> str:
-    """SHA-256 of what a model is given, or of that with its labels, 16 digits of it."""
+    """16 digits of the SHA-256 of inputs, or of inputs and labels."""
     digest = hashlib.sha256()
     add_to_digest(digest, batch)
     return digest.hexdigest()[:16]
 
 
 def add_to_digest(digest: Any, value: Any) -> None:
-    """Tensors by dtype, shape and bytes, mappings and sequences of them by their parts."""
+    """Hash tensors by dtype, shape and bytes, mappings and sequences by their parts."""
     import torch
 
     if isinstance(value, torch.Tensor) and value.is_nested:

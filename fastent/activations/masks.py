@@ -21,7 +21,7 @@ __all__ = [
 
 _KEEPS = re.compile(r"(?:.*_)?(?:attention_mask|pixel_mask|input_mask|token_mask|features_mask)")
 _LEAVES_OUT = re.compile(r"(?:.*_)?(?:padding_mask|pad_mask)")
-# They say something else than what is padding.
+# Masks that say something other than what is padding.
 _OTHER = re.compile(
     r"(?:.*_)?(?:global_attention_mask|cross_attention_mask|special_tokens_mask|loss_mask|head_mask|masked_pos)|mask_.*"
 )
@@ -44,7 +44,7 @@ class Mask(NamedTuple):
 
 
 def read_mask(name: str, value: Any, rows: int) -> Mask | None:
-    """A mask by its name and form; None for what is none, or says which tokens see which, not which are padding."""
+    """Read a mask by its name and form; None if it is not a mask, or says which tokens see which, not which are padding."""
     import torch
 
     if not isinstance(value, torch.Tensor) or value.is_nested or _OTHER.fullmatch(name):
@@ -71,7 +71,7 @@ def read_mask(name: str, value: Any, rows: int) -> Mask | None:
 
 
 def _check_values(name: str, value: "Tensor") -> None:
-    """Refuse a mask (b, tokens) whose values say nothing that is agreed on: neither flags, nor what is added to scores."""
+    """Refuse a mask (b, tokens) whose values are neither flags nor numbers that are added to scores."""
     flags = (value == 0) | (value == 1)
     if not value.is_floating_point():
         flags |= value > 1  # numbers of the pieces that were packed into a row
@@ -85,7 +85,7 @@ def _check_values(name: str, value: "Tensor") -> None:
 
 
 def _kept(value: "Tensor", leaves_out: bool) -> "Tensor":
-    # A mask that keeps what is 1 keeps something: one of zeros is added, and hides nothing.
+    # A mask that keeps ones keeps something, so one of zeros only is added to scores and hides nothing.
     if value.is_floating_point() and (not bool((value > 0).any()) or bool((value < 0).any())):
         return value > _FAR_BELOW
     return (value == 0) if leaves_out else (value != 0)
@@ -115,7 +115,7 @@ def causal(keep: "Tensor") -> bool:
 
 
 def unclear_mask(name: str, value: Any, rows: int) -> "Tensor | None":
-    """What is called a mask and may be one of padding, (b, tokens) bool, but by its name keeps either of 0 and 1."""
+    """A mask, (b, tokens) bool, that may mark padding but whose name does not say whether 0 or 1 does."""
     import torch
 
     if "mask" not in name or _OTHER.fullmatch(name) or not isinstance(value, torch.Tensor) or value.is_nested:
@@ -149,7 +149,7 @@ def is_decoded(name: Any) -> bool:
 
 
 def side_of(layer: str) -> str | None:
-    """Of which side a layer of such a model is, by its name."""
+    """Whether a layer of such a model is the encoder's or the decoder's, by its name."""
     parts = layer.lower().split(".")
     if any(part.startswith(("encoder_attn", "encdecattention", "crossattention", "cross_attn")) for part in parts[:-1]):
         return "encoder" if parts[-1] in ("k", "v", "k_proj", "v_proj", "key", "value") else "decoder"
@@ -171,7 +171,7 @@ def mask_parameters(module: "nn.Module") -> list[str]:
 
 
 def accepted(model: "nn.Module", inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What the model is called with: without those masks and lengths that its forward has no place for."""
+    """The arguments that the model is called with: without masks and lengths that its forward does not take."""
     try:
         takes = inspect.signature(model.forward).parameters
     except (TypeError, ValueError):
@@ -215,7 +215,7 @@ def padded_steps(steps: "Tensor") -> bool:
 
 
 def masks_of_lengths(named: Mapping[str, Any], rows: int) -> list[Mask]:
-    """Masks of padding at the end, from how long the inputs are: of as many steps as are given, and as the longest has."""
+    """Masks of padding at the end, from the lengths of the inputs: for as many steps as are given, and as the longest has."""
     import torch
 
     for name in LENGTHS:

@@ -37,7 +37,7 @@ class ModelSource(Source):
         Over a data set, in its order (shuffle=False).
     layer : str
         As in `model.named_modules()`; "" is the model's own output.
-    pooling : "mean", "cls", "last" or "flatten"
+    pooling : {"mean", "cls", "last", "flatten"}, default "mean"
         As in `fe.capture`; "tokens" is only possible there.
 
     Raises

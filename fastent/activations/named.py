@@ -1,4 +1,4 @@
-"""A model's layers by the names that its user gave them, whatever wrappers have been put around its parts since."""
+"""A model's layers by the names that its user gave them, whatever wrappers have been put around its parts."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -26,7 +26,7 @@ def unwrapped(model: Any) -> "nn.Module":
 
 
 def _inner(module: "nn.Module") -> str | None:
-    """Under which name a wrapper keeps what it wraps; None for what is no wrapper."""
+    """The name under which a wrapper keeps the module that it wraps; None for other modules."""
     import torch
 
     if isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):

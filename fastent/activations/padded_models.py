@@ -1,4 +1,4 @@
-"""What a model's modules tell of padding before it runs: who takes masks, which side a layer is of, which ids pad."""
+"""What a model's modules tell about padding before it runs: which take masks, what side a layer is on, which ids pad."""
 
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ def padding_ids(model: "nn.Module") -> set[int]:
 
 
 def layer_side(model: "nn.Module", name: str, layer: "nn.Module") -> str | None:
-    """Of which side a layer is: by torch's own class that it is a part of, or by its name."""
+    """Whether a layer is the encoder's or the decoder's: by the torch class that it is a part of, or by its name."""
     from torch import nn
 
     decoders, encoders = (

@@ -37,7 +37,7 @@ _REMEDY = (
 
 
 class Padding:
-    """Masks of one pass after the other; `begin` it with the batch, tell it of calls, ask for a layer's."""
+    """The masks of each pass: `begin` takes the batch, `called` the calls of modules, `of` returns the mask of a layer."""
 
     def __init__(self, model: "nn.Module", layers: "Mapping[str, nn.Module]", pooling: str) -> None:
         self._model, self._pooling = model, pooling
@@ -66,7 +66,7 @@ class Padding:
 
     @property
     def takers(self) -> "list[nn.Module]":
-        """The modules whose calls are to be told."""
+        """The modules whose calls must be passed to `called`."""
         return [module for module, _, _ in self._takers.values()]
 
     def begin(self, inputs: Any, rows: int) -> None:
@@ -107,7 +107,7 @@ class Padding:
             self._calls.setdefault(id(module), []).append(mask._replace(side=side))
 
     def more_to_come(self, name: str) -> bool:
-        """Whether a module that is yet to be called may tell of this layer, which what is known does not."""
+        """Whether a module that is called later may tell the mask of this layer, which is still unknown."""
         misfit = any(mask.hides for mask in self._batch)  # as a mask of samples, where a layer has frames
         return bool(self._to_come) and (misfit or not any(whole in self._takers for whole in self._around[name]))
 
@@ -135,7 +135,7 @@ class Padding:
         return None
 
     def _sees_pictures(self, name: str, positions: tuple[int, ...]) -> bool:
-        """Whether a layer of a model that is given pictures and text is of the pictures."""
+        """Whether a layer of a model of pictures and text is one for pictures."""
         pictures = isinstance(self._inputs, Mapping) and "pixel_values" in self._inputs
         return pictures and (len(positions) > 1 or any(part in name for part in ("vision", "visual", "image")))
 
@@ -170,7 +170,7 @@ class Padding:
         return next((mask.keep.size(1) for mask in self._batch if mask.side == "decoder"), None)
 
     def width(self, lengths: "Tensor") -> int:
-        """How many tokens a batch of inputs of these lengths was padded to: by its mask, or else those of the longest."""
+        """How many tokens inputs of these lengths were padded to: as many as their mask has, or else as the longest input."""
         masks = [*self._batch, *(mask for masks in self._calls.values() for mask in masks)]
         of_these = (m.keep for m in masks if m.keep.ndim == 2 and bool((m.keep.sum(1).cpu() == lengths.cpu()).all()))
         return next((keep.size(1) for keep in of_these), int(lengths.max()))

@@ -52,27 +52,27 @@ class Probe:
         "labels". Labels are class numbers; errors, loss and stragglers need those of the model's outputs (batch, C).
     layers : sequence of str
         Names as in `model.named_modules()`.
-    metrics : sequence of str
+    metrics : sequence of str, default ("geometry",)
         "geometry" (radii, distances, Fisher ratio: always recorded); "mixing" and "margins" of `queries` rows among all;
         "distances" keeps the distances between class means even if there are more than 100 classes.
-    every : int
+    every : int, default 1
         `probe(step)` records when `step` is a multiple of it.
-    queries : int
+    queries : int, default 2000
         How many rows, drawn once with `seed`, have their neighbours searched for; all rows, if there are fewer.
-    k : int
-        Neighbours for "mixing".
-    pooling : "mean", "cls", "last", "tokens" or "flatten"
+    k : int, default 10
+        The number of neighbours for "mixing".
+    pooling : {"mean", "cls", "last", "tokens", "flatten"}, default "mean"
         What is kept of a layer's (batch, channels, positions...) or (batch, tokens, features): see `fe.capture`. With "tokens"
         the rows of all records are tokens, except those labelled -100; a token without a label or logits of its own has those
         of its input. The first record then needs one more pass over the probe set.
-    normalize : bool
-        For geometry, scale each row to unit L2 norm first. On by default, as for `fe.geometry`, because the inversion of the
-        source paper is the minimum of radii of unit rows. Mixing and margins use the rows as they are.
+    normalize : bool, default True
+        For geometry, scale each row to unit L2 norm first, as in `fe.geometry`: the inversion of the source paper is the
+        minimum of radii of unit rows. Mixing and margins use the rows as they are.
     classes : sequence, optional
         Names of the classes, in the order of the sorted labels; by default the labels themselves.
-    device : optional
+    device : str or torch.device, optional
         Where to run, such as "cuda"; by default where the model is. It is moved back after each record.
-    seed : int
+    seed : int, default 0
         For the queries, and for random augmentation of the probe set, which is the same at every record.
 
     Raises

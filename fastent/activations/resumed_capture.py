@@ -46,7 +46,7 @@ def check_same_capture(manifest: Manifest, asked: dict[str, Any], folder: os.Pat
 def batches_after(
     stream: Iterator[Batch], stored: Store, first: Callable[[Inputs], None], report: Callable[[int, str], None]
 ) -> Iterator[Batch]:
-    """The batches after the rows of a store, once all before were found to be what the store was made of.
+    """The batches after the rows of a store, after checking that the earlier ones are those that the store was made of.
 
     `first` is told the inputs of the first batch of all.
     """

@@ -1,4 +1,4 @@
-"""What labels really hold: missing ones are refused, with their row; those that can hardly be meant are named."""
+"""What labels hold: missing labels are refused, with their row; values that are probably not meant as classes are reported."""
 
 import re
 import unicodedata
@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 _NEEDED = "integers, strings or booleans are needed"
 _DROP = "drop the rows without a label"
-# What stands for "no label" among class numbers, and where that is so.
+# Numbers that often mean "no label", and what uses them so.
 _SPECIAL = {
     -1: "noise or unlabelled rows in scikit-learn",
     -100: "rows to ignore in torch (ignore_index)",
@@ -50,7 +50,7 @@ def plain_labels(array: Array, name: str) -> Array:
 
 
 def label_remarks(classes: Array, codes: NDArray[np.int64]) -> Iterator[str]:
-    """Sentences about classes that may be no classes, or one class under two names."""
+    """Sentences about values that may not be classes, and about classes that may be one class under two names."""
     if classes.dtype.kind in "iu" and len(classes) > 2:  # else there would be nothing to tell apart without it
         for value, what in _special(classes):
             rows = int(np.count_nonzero(codes == np.searchsorted(classes, value)))
@@ -92,7 +92,7 @@ def _alike(texts: list[str]) -> list[list[str]]:
 
 
 def _seen_as(text: str) -> str:
-    """Without what readers do not see: forms of a letter, blanks, control characters, the zeros before a number."""
+    """A label without what readers do not see: forms of a letter, blanks, control characters, leading zeros of a number."""
     text = unicodedata.normalize("NFKC", text)
     seen = "".join(letter for letter in text if unicodedata.category(letter) not in ("Cc", "Cf") or letter in "\t\n\r\v\f")
     seen = " ".join(seen.split())
@@ -153,7 +153,7 @@ def _whole(array: Array, name: str) -> Array:
 
 
 def sorted_classes(labels: Array) -> tuple[Array, Array]:
-    """Sorted classes and codes; without a sort where integers lie close together, as class numbers do."""
+    """Sorted classes and codes; integers that are close together, such as class numbers, need no sort."""
     if labels.dtype.kind in "iu":
         low, high = int(labels.min()), int(labels.max())
         if high - low < len(labels) and high < 2**62:

@@ -15,14 +15,14 @@ Array = NDArray[Any]
 
 
 class Queries(NamedTuple):
-    """Row numbers (q,), or points (q, d) that are no rows."""
+    """Row numbers (q,), or points (q, d) that are not rows of X."""
 
     rows: NDArray[np.int64] | None
     points: Array | None
 
     @property
     def given(self) -> Array:
-        """The one or the other."""
+        """The row numbers or the points."""
         return self.points if self.rows is None else self.rows  # type: ignore[return-value]
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
 
 
 def query_rows(queries: Any, n: int, d: int, *, seed: int, what: str, once: bool = True) -> NDArray[np.int64] | None:
-    """Row numbers, None for all rows; points that are no rows have no label and are refused.
+    """Row numbers, or None for all rows; points that are not rows of X have no label and are refused.
 
     once : whether a row that is named twice is refused, because it would count twice in a mean.
     """

@@ -1,4 +1,4 @@
-"""Which values the search takes: finite, and of a size whose distances float32 can hold. What is not is refused by its row."""
+"""Which values the search accepts: finite ones whose distances float32 can hold. Others are refused, with their row."""
 
 import math
 from functools import partial
@@ -17,12 +17,12 @@ __all__ = ["as_wide", "check_range"]
 Array = NDArray[Any]
 
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
-# Double precision holds every whole number up to here, and tells it from all others.
+# Double precision distinguishes all whole numbers up to here.
 _WHOLE = 2.0**53 - 1
 
 
 def check_range(X: Array, queries: Array | None = None, *, unit: bool = False, client: Any = None) -> None:
-    """Refuse what no exact search can be made of.
+    """Refuse values that cannot be searched exactly.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def _largest_of_part(X: Array, piece: tuple[int, int]) -> float:
 
 
 def as_wide(X: Array, queries: Array) -> tuple[Array, Array]:
-    """X and points to be searched for in it, both in the precision that holds them: float64 if either needs it."""
+    """X and the points to search for in it, both in the same precision: float64 if either needs it."""
     needs = [kernel_dtype(rows) == np.float64 for rows in (X, queries)]
     if needs[1] and not needs[0]:
         single = all((block.astype(np.float32) == block).all() for _, block in row_blocks(queries))

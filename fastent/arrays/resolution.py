@@ -1,4 +1,4 @@
-"""What the precision of rows resolves: nearer than that, two rows may be one that was rounded twice."""
+"""The resolution of rows: two rows that are nearer than this may be the same row, rounded twice."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ __all__ = ["precision_of", "resolution_of"]
 
 Array = NDArray[Any]
 
-# Significant bits of bfloat16, float16 and float32 (then float64), and how many units in the last place are not to be told
-# from rounding: half precision is rounded once from single precision; single and double lose a few bits on the way.
+# Significant bits of bfloat16, float16 and float32 (then float64), and how many units in the last place may be
+# rounding errors: half precision is rounded once from single precision; single and double lose a few bits on the way.
 _FORMATS = ((8, 2), (11, 2), (24, 8), (53, 8))
-# Numbers of a grid with so many steps or fewer are exact, as integers are.
+# Numbers on a grid with at most this many steps are exact, as integers are.
 _GRID = 256
 _SAMPLE_ROWS, _SAMPLE_VALUES = 64, 1 << 20
 
@@ -22,7 +22,7 @@ _SAMPLE_ROWS, _SAMPLE_VALUES = 64, 1 << 20
 def resolution_of(
     X: Array, rows: NDArray[np.int64] | None, points: Array | None = None, *, unit: bool = False
 ) -> NDArray[np.float32]:
-    """Distances (q,) that rounding alone can make, for some rows of X, all (None), or points that are no rows.
+    """Distances (q,) that rounding alone can cause, for some rows of X, all rows (None), or points that are not rows.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ def resolution_of(
 
 
 def precision_of(X: Array) -> float:
-    """How much of a number is not to be told from rounding; 0 for integers and other numbers of a coarse grid.
+    """The relative size of rounding errors; 0 for integers and other numbers on a coarse grid.
 
-    Judged by values, not by the dtype alone: what was bfloat16 often comes as float32, and what was float32 as float64.
+    Judged by values, not only by dtype: bfloat16 values often arrive as float32, and float32 values as float64.
     """
     if X.dtype.kind != "f":
         return 0.0

@@ -27,7 +27,7 @@ __all__ = [
     "stays_on_disk", "unit_rows", "which_rows", "zero_rows",
 ]  # fmt: skip
 
-# A block is large enough to hide the call that handles it and small enough to be forgotten in any memory budget.
+# A block is large enough for the overhead of a call to vanish, and small enough to be negligible in any memory budget.
 BLOCK_BYTES = 32 << 20
 
 Array = NDArray[Any]
@@ -85,7 +85,7 @@ def _remedy_for_dtype(array: Array, name: str) -> str:
 
 
 def stays_on_disk(X: Any) -> bool:
-    """Whether rows are read when they are asked for, so that X may be larger than memory."""
+    """Whether rows are read when they are requested, so that X may be larger than memory."""
     return isinstance(X, np.memmap | Source)
 
 
@@ -97,7 +97,7 @@ def in_memory(X: Array) -> Array:
 
 
 def bytes_in_memory(X: Array) -> int:
-    """What `in_memory` takes."""
+    """The bytes that `in_memory` allocates."""
     if isinstance(X, UnitRows):
         return bytes_in_memory(X.given)
     return int(X.shape[0] * X.shape[1] * X.dtype.itemsize * isinstance(X, Source))
@@ -108,7 +108,7 @@ def as_labels(
 ) -> Labels:
     """Return class codes and the sorted unique classes.
 
-    Labels that may stand for none (-1, -100, "nan"), or that look alike, are classes; what is odd about them is added to
+    Labels that may mean "no label" (-1, -100, "nan"), or that look alike, are classes; a sentence about them is added to
     `notes`, or is a warning.
 
     Parameters
@@ -199,7 +199,7 @@ def unit_rows(rows: Array) -> NDArray[np.float64]:
 
 
 def zero_rows(rows: Array) -> NDArray[np.int64]:
-    """Places of the rows of zeros, which have no direction; a few columns tell for most rows that they are none."""
+    """Indices of the rows of zeros, which have no direction; for most rows a few columns rule that out."""
     left: NDArray[np.int64] = np.flatnonzero(~rows[:, :16].any(1))
     for start, stop in ((16, 256), (256, None)):
         left = left[~rows[left, start:stop].any(1)]
@@ -207,12 +207,12 @@ def zero_rows(rows: Array) -> NDArray[np.int64]:
 
 
 def joined(blocks: list[Any]) -> Any:
-    """One array of several; the only one as it is."""
+    """Concatenate arrays; a single one is returned as it is."""
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def which_rows(normalize: bool) -> str:
-    """What a statistic is of, wherever one is shown: that of unit rows is not that of the rows as given."""
+    """Which rows a statistic was computed from, for display: unit rows and the rows as given differ."""
     return "unit rows" if normalize else "rows as given"
 
 
@@ -248,8 +248,8 @@ def kernel_dtype(X: Array) -> np.dtype[Any]:
 def row_blocks(X: Array, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Array]]:
     """Yield `(start, block)` over the rows of a 2-D array, blocks C-contiguous and of `kernel_dtype`.
 
-    An array that already is what kernels take comes whole, as itself. Of what stays on disk the next block is read, on a
-    thread of its own, while the last is used.
+    An array that is already what kernels take is yielded whole, as it is. For rows on disk, the next block is read on a
+    thread of its own while the last one is used.
     """
     dtype = kernel_dtype(X)
     if type(X) is np.ndarray and X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned:

@@ -1,4 +1,4 @@
-"""What the callbacks have in common: a probe that is made when the model is there, and how epochs are counted.
+"""What the callbacks have in common: making the probe once there is a model, and counting epochs.
 
 An epoch is a whole pass over the training data. A pass that is cut short (by `max_steps`, a fraction of an epoch, early
 stopping) does not count; one that a checkpoint divides is whole when its second part ends. Epochs are numbered from the
@@ -16,7 +16,7 @@ __all__ = ["Attachment"]
 
 
 class Attachment:
-    """A probe to be, from its arguments or from a function of the model that makes it."""
+    """A probe that is made when training begins, from its arguments or by a function of the model."""
 
     def __init__(
         self, loader: Any, layers: Sequence[str] | None, make: Callable[[Any], Probe] | None, per: str, options: dict[str, Any]
@@ -31,7 +31,7 @@ class Attachment:
         self._probe: Probe | None = None
         self._state: dict[str, Any] | None = None
         self._passes = 0
-        # The trainer's number of the pass whose last batch was the last to come, until the pass is counted.
+        # The trainer's number of a pass whose last batch was used but which is not counted yet.
         self._ended: int | None = None
 
     @property
@@ -43,7 +43,7 @@ class Attachment:
     def begin(self, model: Any, step: int, passes: int, current: int) -> dict[str, float] | None:
         """Make the probe, the first time, and record the model before its first update, unless that was done.
 
-        passes : so many the trainer has made, if no checkpoint says it. current : the trainer's number of the pass that comes.
+        passes : how many the trainer has made, unless a checkpoint says. current : the trainer's number of the next pass.
         """
         if self._probe is None:
             self._probe, self._passes = self._make(model), passes
@@ -59,7 +59,7 @@ class Attachment:
             )
         if step == 0:
             return self._probe(0) if not steps else None
-        # Kept between the last batch of a pass and its end, to which the trainer does not come back.
+        # The checkpoint was made between the last batch of a pass and its end, which the trainer does not repeat.
         return self.end_pass() if self._ended is not None and current > self._ended else None
 
     def last_batch(self, current: int | None) -> None:
@@ -111,5 +111,5 @@ class Attachment:
                 f"the checkpoint's records are per {kept['per']}, these are to be per {self.per}: make both alike"
             )
         self.probe.load_state_dict(kept["probe"])
-        # Not said by checkpoints of earlier versions.
+        # Missing in checkpoints of earlier versions.
         self._passes, self._ended = kept.get("passes", passes), kept.get("ended")

@@ -13,7 +13,7 @@ __all__ = ["ProbeCallback"]
 
 
 def _callbacks() -> tuple[type, ...]:
-    """The Callback classes of those packages that are in use, or else that are there: the two do not know each other."""
+    """The Callback classes of the packages that are imported, or else installed; neither accepts the other's."""
     names = ("lightning.pytorch", "pytorch_lightning")
     in_use = [name for name in names if sys.modules.get(name) is not None]
     for name in in_use or names:
@@ -38,17 +38,17 @@ class ProbeCallback(*_callbacks()):  # type: ignore[misc]
     ----------
     loader, layers, **options
         As for `fe.Probe`, on the LightningModule: its forward runs, and layers are named from it.
-    make : function, optional
-        In place of these: given the LightningModule, it returns a probe, for instance of a module inside of it.
-    per : "epoch" or "step"
+    make : callable, optional
+        Instead of these: given the LightningModule, it returns a probe, for instance on a module inside it.
+    per : {"epoch", "step"}, default "epoch"
         What is counted: epochs, or updates (`trainer.global_step`). The probe records every `every` of them. An epoch is a
         whole pass over the training data (or over `limit_train_batches` of it); one that is cut short, by `max_steps` or early
         stopping, is not recorded.
-    log : bool
+    log : bool, default True
         Pass each record to the trainer's loggers, as {"LAYER/radius/CLASS": ...}.
-    name : str
-        Under which its records are in a checkpoint, and error and loss in `callback_metrics`: give each a name of its own where
-        there are several of these callbacks.
+    name : str, default "probe"
+        The name of its records in a checkpoint, and of error and loss in `callback_metrics`. If there are several of these
+        callbacks, give each its own.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ class ProbeCallback(*_callbacks()):  # type: ignore[misc]
             return
         import torch
 
-        # Names that a module's own metrics are likely to have are not taken from them.
+        # A module's own metrics are likely to be called "error" and "loss".
         monitored = {f"{self._name}/{key}" if key in ("error", "loss") else key: value for key, value in found.items()}
         trainer.callback_metrics.update({key: torch.tensor(value, dtype=torch.float64) for key, value in monitored.items()})
         if self._log:

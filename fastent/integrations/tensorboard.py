@@ -23,9 +23,9 @@ def log_to_tensorboard(writer: Any, found: Any, step: int | None = None, *, pref
     found : mapping, ProbeRecords or Probe
         A flat dict, such as `probe.last`, `measurement.summary()` or what a probe returns; or all records, each at its step.
     step : int, optional
-        Of a dict; records have their own.
-    prefix : str
-        Goes before each name.
+        The step of a dict; records have their own.
+    prefix : str, default ""
+        Added before each name.
 
     Raises
     ------

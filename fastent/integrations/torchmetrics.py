@@ -1,4 +1,4 @@
-"""Class geometry as a metric of torchmetrics: states that are sums, so that its own machinery brings processes together."""
+"""Class geometry as a torchmetrics metric: its states are sums, which torchmetrics can add up over processes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,21 +23,21 @@ _RESTORED = ("_update_count", "_is_synced", "_should_unsync", "_to_sync", "_comp
 
 
 class ClassGeometryMetric(_Metric):  # type: ignore[misc]
-    """Radii of classes, distances between their means and Fisher ratio, of rows that come in batches, on one or more processes.
+    """Class radii, distances between class means and Fisher ratio of rows that come in batches, on one or more processes.
 
     States are sums in float64, on the metric's device, about an origin that all processes share: sums about each process's
     first rows, as `fe.ClassMoments` has them, could not be added. They stay in float64 when the model that the metric belongs
     to is converted, by `half()` or otherwise. A radius R of rows at distance r from the origin is therefore known to about
-    1e-16 r^2 / R: for unit rows, r = 1, a collapsed class has a radius of 1e-8 and not of 0. Where rows are far from zero
-    compared with what separates them, give an `origin` that is near.
+    1e-16 r^2 / R: for unit rows, r = 1, a collapsed class has a radius of 1e-8 and not of 0. If rows are far from
+    zero compared with the distances between them, give an `origin` near them.
 
     Parameters
     ----------
     n_classes, n_features : int
-    normalize : bool
-        Scale each row to unit L2 norm; a row of zeros stays zero. On by default, as for `fe.geometry`.
+    normalize : bool, default True
+        Scale each row to unit L2 norm, as in `fe.geometry`; a row of zeros stays zero.
     origin : array-like (n_features,), optional
-        The same on all processes; of the unit rows, if `normalize` is on. Zeros by default.
+        The same on all processes; a point among the unit rows if `normalize` is on. By default all zeros.
     **kwargs
         As for any torchmetrics.Metric.
 
@@ -71,7 +71,7 @@ class ClassGeometryMetric(_Metric):  # type: ignore[misc]
         self.n_classes = whole_number("n_classes", n_classes, minimum=2)
         self.n_features = whole_number("n_features", n_features, minimum=1)
         self.normalize = bool(normalize)
-        # What the sums are of. As states these travel with them; the first, so that sums of different kinds are never added.
+        # What the sums are of. They are states, and the first ones, so that sums of different kinds are never added.
         self.add_state("origin", _as_origin(origin, n_features), dist_reduce_fx=_the_same_origin)
         self.add_state("normalized", torch.tensor(int(self.normalize)), dist_reduce_fx=_the_same_normalize)
         self.add_state("counts", torch.zeros(n_classes, dtype=torch.int64), dist_reduce_fx="sum")
@@ -91,7 +91,7 @@ class ClassGeometryMetric(_Metric):  # type: ignore[misc]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Add rows as `update` does, and return what `compute` makes of them alone."""
-        # torchmetrics empties the states for the batch and would leave them so where the batch cannot be used.
+        # torchmetrics empties the states for the batch, and would leave them empty if the batch cannot be used.
         before = {name: self.__dict__[name] for name in _RESTORED}
         states = self._copy_state_dict()
         try:
@@ -127,7 +127,7 @@ class ClassGeometryMetric(_Metric):  # type: ignore[misc]
             return self._geometry(self._seen())
 
     def merge_state(self, incoming_state: Any) -> None:
-        """Add what another metric, made alike, has seen."""
+        """Add what another metric with the same arguments has seen."""
         given = incoming_state.metric_state if isinstance(incoming_state, ClassGeometryMetric) else incoming_state
         if isinstance(given, dict):
             given = {name: self._own(name, value) if name in self._defaults else value for name, value in given.items()}

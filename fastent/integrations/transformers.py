@@ -31,18 +31,18 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
     ----------
     loader, layers, **options
         As for `fe.Probe`, on the Trainer's model: layers are named from it. The loader yields mappings, as for the model.
-    make : function, optional
-        In place of these: given the model, it returns a probe.
-    per : "epoch" or "step"
+    make : callable, optional
+        Instead of these: given the model, it returns a probe.
+    per : {"epoch", "step"}, default "epoch"
         What is counted: epochs, or updates. The probe records every `every` of them. An epoch is a whole pass over the training
-        data, also where these have no length and the Trainer's own epochs mean something else; one that is cut short, by
+        data, even if these have no length and the Trainer's own epochs mean something else; one that is cut short, by
         `max_steps`, a fraction of an epoch or early stopping, is not recorded.
-    log : function of (dict, step), optional
-        Told each record, as {"LAYER/radius/CLASS": ...}, and the updates made by then.
-    name : str
+    log : callable, optional
+        Called with each record, {"LAYER/radius/CLASS": ...}, and the number of updates made by then.
+    name : str, default "probe"
         Records are kept as `fastent-NAME.pt` in each checkpoint's folder.
     resume : path, optional
-        The checkpoint's folder that training is resumed from, if that is not `output_dir/checkpoint-STEP`.
+        The folder of the checkpoint that training resumes from, if it is not `output_dir/checkpoint-STEP`.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
         super().__init__()
         self._attached = Attachment(loader, layers, make, per, options)
         self._log, self._file, self._resume = log, f"fastent-{name}.pt", resume
-        # Of the pass under way: its batches, and those whose gradients wait; the batches of the last whole pass.
+        # Batches of the current pass, and those whose gradients no update has used; batches of the last whole pass.
         self._batches = self._waiting = self._length = 0
         self._resumed = self._said = False
 
@@ -111,19 +111,19 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
         if not state.is_world_process_zero:
             return
         folder = _checkpoint(args, state.global_step)
-        # Not made where it is missing: training would be resumed from it, and it has no weights.
+        # A missing folder is not made: training would resume from it, and it has no weights.
         if not folder.is_dir():
             warn(f"no folder {str(folder)!r}: the probe's records are not kept with this checkpoint; keep probe.state_dict()")
             return
         write_checked_torch(folder / self._file, self._attached.state_dict())
 
     def _count(self, waiting: int, state: Any, loader: Any) -> None:
-        """One more batch; `waiting` is by how many more or fewer there are whose gradients no update has used."""
+        """One more batch; `waiting` is the change in the number of batches whose gradients no update has used."""
         self._batches, self._waiting = self._batches + 1, self._waiting + waiting
         self._attached.last_batch(0 if self._all_seen(state, loader) else None)
 
     def _all_seen(self, state: Any, loader: Any) -> bool:
-        """Whether the last batch was a pass's last, as far as that can be known before the next is asked for."""
+        """Whether the last batch was a pass's last, as far as can be known before the next one is loaded."""
         if _has_length(loader):
             return abs(state.epoch - round(state.epoch)) < _TOLERANCE and not self._waiting
         # The loaders of accelerate load one batch ahead.

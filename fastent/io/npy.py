@@ -155,7 +155,7 @@ def _opened(path: Path, remedy: str) -> Iterator[_Members]:
 
 
 def _see_that_none_is_lost(stream: IO[bytes], archive: zipfile.ZipFile) -> None:
-    """The members that the directory names must fill the file: of a damaged directory zipfile makes one of fewer members."""
+    """The members that the directory names must fill the file: zipfile reads a damaged directory as one of fewer members."""
     at = 0
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
         if not at <= info.header_offset <= at + _DESCRIPTOR:

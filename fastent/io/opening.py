@@ -71,7 +71,7 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
 
 
 def reader_of(place: str | os.PathLike[str]) -> Reader | None:
-    """The format that would open a place, be anything there or not; None if none would."""
+    """The format that would open a place, whether or not anything is there; None if none would."""
     return _reader(_located(os.fspath(place))[0])
 
 
@@ -95,7 +95,7 @@ def _reader(path: Path) -> Reader | None:
 
 
 def _located(place: str) -> tuple[Path, str | None]:
-    """Take FILE:NAME and FOLDER:LAYER apart, the latter at the last colon that ends a folder: layers may be called a:b."""
+    """Split FILE:NAME or FOLDER:LAYER at the last colon that ends a path which can be opened: layers may be called a:b."""
     if ":" in place and not is_there(Path(place)):
         for at in range(len(place) - 1, 0, -1):
             if place[at] == ":" and _reader(Path(place[:at])) is not None:

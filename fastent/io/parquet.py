@@ -57,7 +57,7 @@ class ParquetSource(Source):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        # A reader of its own: one reader is not for several threads.
+        # A reader of its own, because readers are not safe for several threads.
         with pq.ParquetFile(self._path) as stored:
             table = stored.read_row_group(at, columns=[self._column])
         column = table.column(table.schema.get_field_index(self._column))
@@ -130,7 +130,7 @@ def read_column(path: Path, column: str | None) -> Array:
 
 
 def _width(kind: Any) -> int | None:
-    """Of rows in fixed-size lists, or tensors of one axis; None of anything else."""
+    """The width of rows in fixed-size lists or tensors of one axis; None for anything else."""
     import pyarrow as pa
 
     if isinstance(kind, pa.FixedShapeTensorType):
@@ -199,7 +199,7 @@ def _conversion(path: Path, field: Any, schema: Any) -> str:
 
 
 def _common_width(path: Path, name: str) -> tuple[int, str]:
-    """Length of all lists of a column; or else in words what lengths there are."""
+    """The length of all lists in a column; or else, in words, which lengths there are."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -225,7 +225,7 @@ def _is_number(kind: Any) -> bool:
 
 
 def _no_rows(path: Path, schema: Any, named: str | None = None) -> str:
-    """Of a table without a column of rows: how to stack its columns of numbers, or its one column of lists."""
+    """For a table without a column of rows: how to stack its columns of numbers, or convert its one column of lists."""
     import pyarrow as pa
 
     lists = [field for field in schema if pa.types.is_nested(field.type) or isinstance(field.type, pa.FixedShapeTensorType)]

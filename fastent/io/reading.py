@@ -123,7 +123,7 @@ def _named(path: str | os.PathLike[str]) -> str:
 
 
 def name_list(names: Iterable[Any], nothing: str = "nothing") -> str:
-    """The names that a file holds, for a message: the first few, should there be many."""
+    """The names that a file holds, for a message: the first few if there are many."""
     names = list(names)
     first = ", ".join(shortened(printable(name), _LONGEST) for name in names[:_NAMES])
     return (first + f", ... ({len(names)} in all)" * (len(names) > _NAMES)) or nothing
@@ -141,7 +141,7 @@ def chosen_name(path: Path, names: Sequence[str], name: str | None, kind: str) -
 
 
 def refuse_name(path: Path, name: str | None) -> None:
-    """What is one array has no parts that could be named."""
+    """Refuse a name for a file or folder that is a single array."""
     if name is not None:
         raise FastentError(f"{_named(path)} is one array: it has no part {name!r}")
 

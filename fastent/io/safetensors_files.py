@@ -21,7 +21,7 @@ _REMEDY, _KIND = "write it again", "no safetensors file"
 
 
 class SafetensorsSource(Source):
-    """One tensor of a safetensors file; bfloat16 is handed out as float32."""
+    """One tensor of a safetensors file; bfloat16 is returned as float32."""
 
     def __init__(self, path: Path, name: str | None) -> None:
         self._open = needed("safetensors", "safe_open")

@@ -111,38 +111,36 @@ def check_kind(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], loaded: 
         raise FastentError(f"{name} has shape {shape}: a 2-D array (points, features) is needed; convert it with {line}")
 
 
+_Open = Callable[[Path, str | None], Source]
+
+
 class Reader(NamedTuple):
     """A format of stored rows: which paths it can open, and how. `opening.READERS` has them all.
 
     Parameters
     ----------
-    name : what messages call the format
+    name : str
+        What messages call the format.
     can_open : function of a path
         Judges by the name, or by what is there.
-    open : function of a path and a name
-        Opens one part as a source; name is None where none was given.
+    open : function of a path and a name or None
+        Opens one array as a source.
     open_shard : the same, optional
-        Opens one of many files in a folder that together are one source. Without it such files are no shards.
+        Opens one of many files in a folder that together are one source; without it such files are no shards.
     labels : the same, optional
-        Reads labels (n,), where the format has some.
+        Reads labels (n,).
     """
 
     name: str
     can_open: Callable[[Path], bool]
-    open: Callable[[Path, str | None], Source]
-    open_shard: Callable[[Path, str | None], Source] | None = None
+    open: _Open
+    open_shard: _Open | None = None
     labels: Callable[[Path, str | None], Array] | None = None
 
     @classmethod
-    def of_suffix(
-        cls,
-        suffix: str,
-        open: Callable[[Path, str | None], Source],
-        open_shard: Callable[[Path, str | None], Source] | None = None,
-        labels: Callable[[Path, str | None], Array] | None = None,
-    ) -> "Reader":
-        """A format of single files, told by their suffix, of which a folder may hold many."""
-        return cls(suffix, lambda path: path.suffix == suffix and not os.path.isdir(path), open, open_shard or open, labels)
+    def of_suffix(cls, suffix: str, open: _Open, **more: Any) -> "Reader":
+        """A format of single files, told by their suffix; a folder of such files is opened as one source."""
+        return cls(suffix, lambda path: path.suffix == suffix and not os.path.isdir(path), open, **{"open_shard": open, **more})
 
 
 class ArraySource(Source):
@@ -232,7 +230,7 @@ def _open_npy_shard(path: Path, name: str | None) -> Source:
     return NpyFile(path)
 
 
-NPY = Reader.of_suffix(".npy", _open_npy, _open_npy_shard)
+NPY = Reader.of_suffix(".npy", _open_npy, open_shard=_open_npy_shard)
 
 
 class Shards(Source):

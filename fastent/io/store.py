@@ -64,7 +64,7 @@ class Store:
 
     @cached_property
     def row_ids(self) -> NDArray[np.int64]:
-        """(n,) numbers of the inputs in what the loader went through; with pooling="tokens" each repeated for its tokens."""
+        """(n,) numbers of the inputs, in the order of the loader; with pooling="tokens" each is repeated for its tokens."""
         if self.manifest["pooling"] != "tokens":
             return np.arange(len(self))
         parts = [_read_verified(self.path, shard["inputs"]) for shard in self.manifest["shards"]]
@@ -97,7 +97,7 @@ class Store:
         Raises
         ------
         FastentError
-            The first file that is not what was written.
+            The first file that differs from what was written.
         """
         shards = self.manifest["shards"]
         with reporting(progress, "verifying", len(shards)) as report:
@@ -136,7 +136,7 @@ def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Sto
     ----------
     path : path
         The folder.
-    unfinished : bool
+    unfinished : bool, default False
         Also open an interrupted capture, with the rows that it has.
 
     Raises

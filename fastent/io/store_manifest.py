@@ -1,4 +1,4 @@
-"""The manifest of captured activations: what a store says of its layers and shards, with checksums of all of it."""
+"""The manifest of captured activations: the layers and shards of a store, with checksums of everything."""
 
 import json
 import re
@@ -39,7 +39,7 @@ def new_manifest(
     loader: dict[str, Any],
     total_rows: int | None,
 ) -> Manifest:
-    """A manifest of no shards yet; `layers` are names and widths."""
+    """A manifest without shards; `layers` are names and widths."""
     return {
         "format": _FORMAT,
         "version": _VERSION,
@@ -60,12 +60,12 @@ def new_manifest(
 
 
 def inputs_of(manifest: Manifest) -> int:
-    """How many of the loader's inputs the rows in a manifest are of."""
+    """How many of the loader's inputs the rows of a manifest come from."""
     return int(manifest["inputs"] if manifest["pooling"] == "tokens" else manifest["rows"])
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """What the manifest says, which does not contradict itself; None where there is none."""
+    """Read and check a manifest; None if there is none."""
     place = folder / MANIFEST
     with reading(place, REMEDY, "none of fe.capture"):
         if not place.is_file():

@@ -26,7 +26,7 @@ _LEFTOVER = re.compile(rf"\.(?:{SHARD.pattern}|manifest\.json)\..+")
 
 
 def remove_leftovers(folder: Path, manifest: Manifest | None) -> None:
-    """Remove what a killed capture left half-written, and shards that came to be but not into the manifest."""
+    """Remove half-written files of a killed capture, and shards that the manifest does not name."""
     named = set() if manifest is None else {stored["file"] for shard in manifest["shards"] for stored in files_of(shard)}
     for path in folder.iterdir():
         unnamed = SHARD.fullmatch(path.name) and path.name not in named
@@ -66,12 +66,12 @@ class ShardWriter:
 
     @property
     def rows(self) -> int:
-        """How many there are, with those of the shard that is being filled."""
+        """How many rows there are, including those of the shard that is being filled."""
         return int(self.manifest["rows"]) + self._filling
 
     @property
     def inputs(self) -> int:
-        """Of how many inputs these are."""
+        """How many inputs these rows come from."""
         return self._inputs if self._of_tokens else self.rows
 
     def __enter__(self) -> Self:
@@ -143,7 +143,7 @@ class ShardWriter:
         self.write_manifest()
 
     def throughput(self) -> dict[str, float]:
-        """Seconds of all calls that wrote to the store, and what they come to for the rows that are there."""
+        """Seconds of all calls that wrote to the store, and the resulting rows and megabytes per second."""
         rows, seconds = self.rows, time.perf_counter() - self._began
         row_bytes = sum(dtype.itemsize * (shape[0] if shape else 1) for shape, dtype in self._kinds)
         return {
@@ -170,5 +170,5 @@ def _write_header(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any
 
 
 def _stem(i: int, layer: str) -> str:
-    """What a layer's files are called: layers' names may hold anything."""
+    """The start of the names of a layer's files; names of layers may hold any characters."""
     return f"{i:02d}-{re.sub(r'[^A-Za-z0-9._-]', '_', layer)[:80] or 'model'}"

@@ -1,4 +1,4 @@
-"""Rows of a zarr array, versions 2 and 3 of the format, in shards or not. What is not stored is not taken for zeros.
+"""Rows of a zarr array, versions 2 and 3 of the format, sharded or not. Missing chunks are not taken for zeros.
 
 To zarr, a chunk that is not there is full of the array's fill value: a lost file, a job that was killed and a chunk of zeros
 look alike. So the fill value is exchanged, in memory, for one that hardly occurs. Where it turns up, the rows are read again
@@ -21,9 +21,9 @@ from fastent.runtime.optional import needed
 __all__ = ["ZARR", "ZarrSource"]
 
 Array = NDArray[Any]
-# By these a folder is known for zarr's.
+# Files that mark a folder as zarr's.
 _OF_ZARR = ("zarr.json", ".zarray", ".zgroup")
-# Bits of two values that data hardly have: of floats they are NaNs.
+# Bits of two values that data rarely hold; for floats they are NaNs.
 _BITS = {
     ("f", 2): (0x7E5A, 0x7E5B), ("f", 4): (0x7FC5A5A1, 0x7FC5A5A2), ("f", 8): (0x7FF85A5A5A5A5A51, 0x7FF85A5A5A5A5A52),
     1: (0xA5, 0x5A), 2: (0x5AA5, 0xA55A), 4: (0x5AA55AA5, 0x7A5A5A57), 8: (0x5AA55AA55AA55AA5, 0x7A5A5A5A5A5A5A57),
@@ -80,7 +80,7 @@ class ZarrSource(Source):
         )
 
     def _find(self, name: str | None) -> tuple[Any, str | None]:
-        # By its absolute path: a process in another folder would find no chunks there.
+        # Opened by its absolute path, because a process in another folder would not find its chunks.
         opened = self._open(str(self._path.absolute()), mode="r")
         if not hasattr(opened, "array_keys"):
             refuse_name(self._path, name)
@@ -107,7 +107,7 @@ def _bits(values: Array) -> Array:
 
 
 def _with_fill(array: Any, value: Any) -> Any:
-    """The same array, but with another fill value, for this process alone."""
+    """The same array with another fill value, in this process only."""
     stored = getattr(array, "_async_array", None)
     if stored is None:  # zarr 2
         other = type(array)(array.store, path=array.path, read_only=True, chunk_store=array.chunk_store)

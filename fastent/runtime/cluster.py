@@ -51,7 +51,7 @@ def n_threads(client: Any) -> int:
 
 
 def _alone(item: Any, work: Callable[[Any], Any]) -> Any:
-    """On a worker, whose other threads have other items to do."""
+    """Runs on a worker, whose other threads work on other items."""
     from fastent.kernels.sharing import working
 
     with working(1), single_blas_thread():

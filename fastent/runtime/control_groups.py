@@ -7,9 +7,9 @@ __all__ = ["own_groups", "read_number"]
 
 
 def own_groups(root: Path, controller: str) -> list[Path]:
-    """Folders of the process's group for a controller and of all groups around it, of version 2 and of version 1.
+    """Folders of the process's group for a controller and of all enclosing groups, of versions 2 and 1.
 
-    Those that this process cannot see are left out; in a container its group is often shown as the top one.
+    Groups that this process cannot see are left out; in a container, its own group often appears as the top one.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def _with_outer(top: Path, path: str) -> list[Path]:
 
 
 def read_number(file: Path) -> int | None:
-    """The number in a file; None for "max", or without a file that can be read."""
+    """The number in a file; None for "max", or if the file cannot be read."""
     try:
         return int(file.read_text())
     except (OSError, ValueError):

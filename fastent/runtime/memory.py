@@ -12,10 +12,10 @@ from fastent.runtime.control_groups import own_groups, read_number
 __all__ = ["as_bytes", "available_bytes", "budget_bytes", "check_fits", "readable_bytes"]
 
 _ROOT = Path("/")
-# Addresses that threads and compiled kernels take.
+# The reserve: addresses for threads and compiled kernels.
 _BEGINNING = 192 << 20
-# Files of a memory group: limits, usage, and the line of memory.stat for cached files that were not read of late, which the
-# system gives up first. Of version 2 (beyond memory.high a process is slowed down until it stands still), and of version 1.
+# Files of a memory group: limits, usage, and the line of memory.stat for cached files that were not read recently, which
+# the system drops first. For version 2 (beyond memory.high a process is slowed down to a halt) and version 1.
 _FILES = (
     (("memory.max", "memory.high"), "memory.current", "inactive_file"),
     (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
@@ -23,10 +23,10 @@ _FILES = (
 
 
 def available_bytes(root: Path = _ROOT) -> int:
-    """Memory that can be had without swapping, by the machine, the process's control groups and its own limits (`ulimit`).
+    """Memory available without swapping, within the limits of the machine, of control groups and of the process (`ulimit`).
 
-    Never less than a page, so that what has used up its limit gets an error with both figures. `root` is where /proc and /sys
-    lie.
+    Never less than a page, so that a process that has used up its limit gets an error with both figures. `root` is the folder
+    that holds /proc and /sys.
     """
     return max(os.sysconf("SC_PAGE_SIZE"), min([_of_machine(root), *_of_groups(root), *_of_process(root)]))
 
@@ -41,7 +41,7 @@ def _of_machine(root: Path) -> int:
 
 
 def _of_groups(root: Path) -> list[int]:
-    """What each of the process's groups has left; file caches that are given up before anything is refused count as free."""
+    """What each of the process's groups has left; file caches that the system would drop first count as free."""
     left = []
     for folder in own_groups(root, "memory"):
         for limits, usage, cache in _FILES:
@@ -61,9 +61,9 @@ def _inactive_file(statistics: Path, name: str) -> int:
 
 
 def _of_process(root: Path) -> list[int]:
-    """Half of what RLIMIT_AS (`ulimit -v`) and RLIMIT_DATA (`ulimit -d`) leave beyond what is needed to begin with.
+    """Half of what RLIMIT_AS (`ulimit -v`) and RLIMIT_DATA (`ulimit -d`) leave after a fixed reserve.
 
-    They count addresses, of which threads, compiled kernels and libraries yet to be loaded take many that they never use.
+    They count addresses, and threads, compiled kernels and libraries that are not loaded yet reserve many that they never use.
     """
     left = []
     for limit, counted in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):

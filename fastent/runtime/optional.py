@@ -1,4 +1,4 @@
-"""Packages that are not installed with fastent: used where they are there, named where they are missing."""
+"""Optional packages: imported when they are needed, or an error that says how to install them."""
 
 from importlib import import_module
 from typing import Any

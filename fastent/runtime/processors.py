@@ -15,9 +15,9 @@ _ROOT = Path("/")
 
 @cache
 def processors(root: Path = _ROOT) -> int:
-    """At least one. A container with a quota of 1.5 processors has work for two threads.
+    """Return a number of at least one; a quota of 1.5 processors counts as two.
 
-    `root` is where /proc and /sys lie.
+    `root` is the folder that holds /proc and /sys.
     """
     try:
         allowed = len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""The one progress reporter, and how long work is interrupted without losing what it has."""
+"""The progress reporter, and interruption of long work without losing its results."""
 
 import signal
 import sys
@@ -47,7 +47,7 @@ def _short(text: str) -> str:
 def interruptible() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether Ctrl-C or SIGTERM arrived, so that the work can stop where its state is whole.
 
-    A second Ctrl-C interrupts at once. Outside the main thread signals are not ours, and the function says False.
+    A second Ctrl-C interrupts at once. Outside the main thread, signals cannot be handled, and the function returns False.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

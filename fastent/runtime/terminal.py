@@ -1,4 +1,4 @@
-"""Results as tables for terminals; text of the user's is shown as it is, and what cannot be seen of it as escapes."""
+"""Results as tables for terminals; the user's text is shown as it is, and invisible characters as escapes."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ def shown(text: str, style: str = "") -> Text:
 
 
 def cell(text: str | Text) -> Text:
-    """The same in one line, of a length that a table has room for; what is Text already stays."""
+    """The same in one line, short enough for a table; a Text is returned as it is."""
     return text if isinstance(text, Text) else Text(shortened(printable(text), _LONGEST_CELL))
 
 
@@ -34,7 +34,7 @@ def text_table(title: str, headings: Sequence[str | Text], rows: Sequence[Sequen
 
 
 def stacked_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> Table:
-    """The same with a line for each heading and cell, where there is no room for cells beside each other."""
+    """The same with a line for each heading and cell, if the cells do not fit side by side."""
     table = _titled(title, note, show_header=False)
     for row in rows:
         for heading, value in zip(headings, row, strict=True):

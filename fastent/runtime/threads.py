@@ -57,7 +57,7 @@ class _Shared:
             yield
         finally:
             with self._lock:
-                # Not where a fork came between: then this is a child's copy of its parent's work.
+                # Not after a fork: then this is a child's copy of its parent's block.
                 if asked is self._asked:
                     del asked[mine]
                     self._apply(min(asked.values(), default=None))
@@ -93,7 +93,7 @@ _blas = _Shared(_Blas())
 _pools: tuple[tuple[int, str], Any] | None = None
 _own = threading.local()  # .heeds: whether `heed_fork` was called in this thread
 _torch_lock = threading.Lock()
-# Whether this is a forked child whose parent had OpenMP at work: its threads are gone, and GNU's waits for them for ever.
+# Whether this is a forked child whose parent used OpenMP: the threads are gone, and GNU's OpenMP would wait for them forever.
 _orphaned = False
 
 
@@ -101,8 +101,8 @@ _orphaned = False
 def limit_threads(threads: int | None) -> Iterator[None]:
     """Run the block with at most `threads` threads in every pool; None leaves all as they are.
 
-    Calls of several threads each have their own number, but for BLAS: there the least holds until all have ended. Whatever the
-    order in which they end, everything is left as it was found.
+    Each calling thread has its own number, except for BLAS, where the lowest applies until all blocks have ended. In whatever
+    order they end, everything is restored.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def limit_threads(threads: int | None) -> Iterator[None]:
 
 @contextmanager
 def _openmp_with(threads: int) -> Iterator[None]:
-    """OpenMP counts for each thread. So does torch, whose last number is also that of threads which first use it later."""
+    """OpenMP has a number for each thread. So has torch, but new threads take the number that was set last."""
     torch = sys.modules.get("torch")
     libraries = _loaded_pools().select(user_api="openmp").lib_controllers
     before = [library.num_threads for library in libraries]
@@ -164,7 +164,7 @@ def single_blas_thread() -> Iterator[None]:
 
 
 def _loaded_pools() -> Any:
-    """threadpoolctl's view of the libraries in this process; looking for them takes milliseconds, and only imports add some."""
+    """threadpoolctl's view of the loaded libraries. Finding them takes milliseconds, so it is renewed only after imports."""
     from threadpoolctl import ThreadpoolController
 
     global _pools
@@ -175,13 +175,13 @@ def _loaded_pools() -> Any:
 
 
 def in_parallel(work: Callable[[int], None], items: Iterable[int]) -> None:
-    """Do work that leaves the GIL (numpy, BLAS) for all items, in as many threads as numba has; BLAS in one each."""
+    """Do work that releases the GIL (numpy, BLAS) for all items, in as many threads as numba has, each with one BLAS thread."""
     for _ in mapped_in_parallel(work, items):
         pass
 
 
 def mapped_in_parallel(work: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:
-    """The same, with what it returns, in the order of the items; few more are begun than were taken."""
+    """Yield work(item) in the order of the items, computed likewise; only a few items are started in advance."""
     threads = working_threads()
     waiting = iter(items)
     with single_blas_thread(), ThreadPoolExecutor(threads) as pool:
