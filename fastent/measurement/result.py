@@ -17,6 +17,7 @@ from fastent.measurement.metrics import MEANINGS, METRICS, Metric
 from fastent.measurement.task import Stage
 from fastent.options import choice
 from fastent.printable import storable
+from fastent.runtime.formatting import readable, readable_interval
 from fastent.search.neighbors import Neighbors
 from fastent.statistics.class_geometry import ClassGeometry
 from fastent.statistics.complexity import Complexity
