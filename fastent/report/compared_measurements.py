@@ -7,10 +7,9 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from fastent.measurement.metrics import MEANINGS, METRICS
-from fastent.measurement.result import readable, readable_interval
 from fastent.report.page import Headline, Page, option_rows, percent, write_page
 from fastent.report.stored_measurement import Stored
-from fastent.runtime.formatting import NOTHING, count, rounded
+from fastent.runtime.formatting import NOTHING, count, readable, readable_interval, rounded
 from fastent.statistics.intervals import Estimate
 
 __all__ = ["write_compared_measurements"]
@@ -20,6 +19,9 @@ _CHANCE = {"mixing/chance": "dotted", "mixing/balanced_chance": "dashed"}
 # Names of lines where the statistic's own would be ambiguous.
 _NAMES = {
     "margins/relative": "relative margin",
+    "margins/n3": "nearest neighbour (N3)",
+    "mixing/error": "majority of the neighbours",
+    "complexity/n1": "spanning tree (N1)",
     "silhouette/exact": "silhouette (exact)",
     "silhouette/simplified": "silhouette (simplified)",
 }
