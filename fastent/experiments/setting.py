@@ -1,4 +1,4 @@
-"""What all experiments are given: data, the networks' options, where finished parts are kept, and who is told of progress."""
+"""What every experiment works with: data, options of the networks, the folder of finished parts, and progress."""
 
 import hashlib
 import os

@@ -19,9 +19,6 @@ _CHANCE = {"mixing/chance": "dotted", "mixing/balanced_chance": "dashed"}
 # Names of lines where the statistic's own would be ambiguous.
 _NAMES = {
     "margins/relative": "relative margin",
-    "margins/n3": "nearest neighbour (N3)",
-    "mixing/error": "majority of the neighbours",
-    "complexity/n1": "spanning tree (N1)",
     "silhouette/exact": "silhouette (exact)",
     "silhouette/simplified": "silhouette (simplified)",
 }
