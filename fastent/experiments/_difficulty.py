@@ -205,7 +205,7 @@ def flip_labels(data: Data, share: float, seed: int) -> tuple[Data, NDArray[np.b
 
 
 def forgetting(wrong: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Transitions from right to wrong, and who is never right, from (..., E, n) misclassified; both (..., n)."""
+    """Transitions from right to wrong, and which points are never right, from (..., E, n) misclassified; both (..., n)."""
     return (~wrong[..., :-1, :] & wrong[..., 1:, :]).sum(-2), np.asarray(wrong.all(-2))
 
 
@@ -216,7 +216,7 @@ def _scored(setting: Setting, name: str, el2n_epoch: int) -> tuple[Run, Arrays]:
 
 
 def _scores(setting: Setting, run: Run, name: str, el2n_epoch: int) -> Arrays:
-    """Every score, from a second training that looks at each epoch's outputs."""
+    """Every score, from a second training in which the outputs of each epoch are observed."""
     codes, n = setting.data.y_train, len(setting.data.y_train)
     points, last = np.arange(n), setting.options["epochs"]
     stragglers = run.stragglers

@@ -44,7 +44,7 @@ class Generalization(Result):
     train_error : (T, S) float64
         Of each network at t when trained on all points, in [0, 1]: the share of points then left out.
     without : dict of (T, S) float64
-        "clean" and "noisy" test error, in [0, 1], after training anew without S(t).
+        "clean" and "noisy" test error, in [0, 1], after training again without S(t).
     control : dict of (T, S) float64
         The same without as many random points of each class.
     unpruned : dict of (S,) float64
@@ -198,7 +198,7 @@ class Generalization(Result):
 
 @experiment(defaults={"lr": 0.2})
 def generalization(setting: Setting, *, points: int = 10, noise: float = 1.0) -> Generalization:
-    """Train each network anew, from its own initialisation, without what it got wrong at epoch t; compare the test errors.
+    """Train each network again, from its own initialisation, without what it got wrong at epoch t; compare test errors.
 
     Parameters
     ----------

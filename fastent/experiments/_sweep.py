@@ -66,7 +66,7 @@ class Sweep(Result):
     reasons : list of str
         Why networks of a cell have none.
     factors : dict of Factor
-        Analysis of variance of the cells' mean eps*, main effects, each factor beside all others.
+        Analysis of variance of the cells' mean eps*: main effects, each factor compared with a fit of all others.
     """
 
     design: list[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""What all experiments are given: data, the networks' options, where finished parts are kept, and who is told of progress."""
+"""What every experiment works with: data, options of the networks, the folder of finished parts, and progress."""
 
 import hashlib
 import os
@@ -117,7 +117,7 @@ class Setting:
     def train(self, name: str, *, total: int = 1, **options: Any) -> Run:
         """Train and record the networks; finished and interrupted runs are taken up from where they are kept.
 
-        The tables beside a finished run are written again: it may have been killed before it came to them.
+        The tables of a finished run are written again: it may have been killed before they were.
         """
         from fastent.training.tables import write_tables
 
@@ -147,7 +147,7 @@ class Setting:
             return train(self.data, seeds=self.seeds, seed=self.seed, progress=tell, **{**self.options, **options})
 
     def keep(self, name: str, make: Callable[[], Arrays], **depends_on: Any) -> Arrays:
-        """Arrays of a part; `depends_on` is what they depend on beside data and networks."""
+        """Arrays of a part; `depends_on` is what they depend on other than data and networks."""
         arrays = self.parts.keep(name, {**self.config, **depends_on}, make)
         self._done.append(name)
         return arrays

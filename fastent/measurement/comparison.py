@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from fastent.errors import FastentError
 from fastent.io.files import write_parquet
 from fastent.measurement.metrics import MEANINGS
-from fastent.measurement.result import Measurement, readable
+from fastent.measurement.result import Measurement
 from fastent.options import short_repr
 from fastent.printable import printable, storable
+from fastent.runtime.formatting import readable
 
 if TYPE_CHECKING:
     import pyarrow

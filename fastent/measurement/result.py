@@ -17,6 +17,7 @@ from fastent.measurement.metrics import MEANINGS, METRICS, Metric
 from fastent.measurement.task import Stage
 from fastent.options import choice
 from fastent.printable import storable
+from fastent.runtime.formatting import readable, readable_interval
 from fastent.search.neighbors import Neighbors
 from fastent.statistics.class_geometry import ClassGeometry
 from fastent.statistics.complexity import Complexity
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Measurement", "readable", "readable_interval"]
+__all__ = ["Measurement"]
 
 # In narrower terminals, nothing would be left of what a statistic says.
 _ROOM_TO_EXPLAIN = 70
@@ -285,18 +286,3 @@ class Measurement:
             meaning = [f"[dim]{MEANINGS[name]}[/dim]"] if explained else []
             table.add_row(f"  {statistic}", readable(value), *interval, *meaning)
         yield table
-
-
-def readable(value: float) -> str:
-    if math.isnan(value):
-        return "\u2013"
-    size = abs(value)
-    if 1e7 <= size < math.inf or 0 < size < 5e-5:
-        return f"{value:.3e}"
-    return f"{value:,.0f}" if 10_000 <= size < math.inf else f"{value:.4g}" if size >= 100 else f"{value:.4f}"
-
-
-def readable_interval(estimate: Estimate | None) -> str:
-    if estimate is None or not estimate.low < estimate.high:
-        return ""
-    return f"{readable(estimate.low)} to {readable(estimate.high)}"

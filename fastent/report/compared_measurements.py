@@ -7,10 +7,9 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from fastent.measurement.metrics import MEANINGS, METRICS
-from fastent.measurement.result import readable, readable_interval
 from fastent.report.page import Headline, Page, option_rows, percent, write_page
 from fastent.report.stored_measurement import Stored
-from fastent.runtime.formatting import NOTHING, count, rounded
+from fastent.runtime.formatting import NOTHING, count, readable, readable_interval, rounded
 from fastent.statistics.intervals import Estimate
 
 __all__ = ["write_compared_measurements"]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from fastent.arrays.validation import which_rows
 from fastent.measurement.metrics import MEANINGS, METRICS
-from fastent.measurement.result import Measurement, readable, readable_interval
+from fastent.measurement.result import Measurement
 from fastent.report.page import Headline, Page, option_rows, percent, write_page
-from fastent.runtime.formatting import NOTHING, count, rounded
+from fastent.runtime.formatting import NOTHING, count, readable, readable_interval, rounded
 from fastent.runtime.tables import Table
 from fastent.statistics.intervals import sample_mean
 
@@ -130,20 +130,20 @@ def _groups(measured: Measurement) -> list[tuple[str, list[tuple[str, str, str, 
 
 
 def _places(measured: Measurement, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """For each class which of these rows are of it, by their places."""
+    """For each class the positions of its rows among these."""
     codes = np.searchsorted(measured.classes, measured.labels[rows])
     counts = np.bincount(codes, minlength=len(measured.classes))
     return np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
 
 
 def _class_means(values: NDArray[np.float64], places: list[NDArray[np.int64]]) -> NDArray[np.float64]:
-    """Of what is known of each class; NaN where nothing is."""
+    """Mean of the known values of each class; NaN where there are none."""
     known = [of[~np.isnan(of)] for of in (values[mine] for mine in places)]
     return np.array([of.mean() if len(of) else math.nan for of in known])
 
 
 def _ranked_by(measured: Measurement, places: list[NDArray[np.int64]]) -> NDArray[np.float64] | None:
-    """What says how tangled each class is, least where it is most: margins, or else purity, or silhouettes."""
+    """A mean for each class that is smallest where it is most tangled: of margins, or else of purity, or of silhouettes."""
     if measured.margins is not None:
         return _class_means(measured.margins.relative, places)
     if measured.mixing is not None:
@@ -247,7 +247,7 @@ def _figure_data(
 
 
 def _purity(measured: Measurement, mine: NDArray[np.int64], of: int) -> list[float | None]:
-    """Mean purity of a class that has so many points, and its 95 % interval over all of them."""
+    """Mean purity of a class with this many points, and its 95 % interval over all of them."""
     assert measured.mixing is not None
     if not len(mine):
         return [None, None, None]
@@ -262,7 +262,7 @@ def _dimensions(measured: Measurement) -> list[tuple[str, str]]:
 
 
 def _collapse(measured: Measurement) -> list[tuple[str, str, str]]:
-    """Name, value and meaning of what says how far the classes have collapsed to points."""
+    """Name, value and meaning of the statistics of how far the classes have collapsed to points."""
     found = measured.summary()
     names = ("geometry/nc1", "geometry/nc2_norm_spread", "geometry/nc2_angle_deviation", "geometry/cdnv")
     return [(name.split("/")[1].replace("_", " "), readable(found[name]), MEANINGS[name]) for name in names if name in found]

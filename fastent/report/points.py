@@ -1,4 +1,4 @@
-"""What is known of single training points: how hard they were to learn, who is near them, what sets them apart."""
+"""What is known about single training points: how hard they were to learn, their neighbours, and their unusual features."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,17 +16,17 @@ __all__ = ["Oddity", "Scores", "oddities", "point_rows", "points_near", "scores"
 
 _NEIGHBORS = 8
 _FEATURES = 6
-# Multiplications that looking for neighbours may take: about ten seconds, on data that then are read from disk.
+# Most multiplications to spend on the search for neighbours: about ten seconds, on data that are then read from disk.
 _WORK = 1e12
-# Up to so many, all pairs are compared sooner than the search that skips most of them is compiled, when it is first called.
+# Up to so many, comparing all pairs is faster than compiling the search that skips most of them.
 _COMPARED = 2e9
-# Memory for an index, or for pairs: what a report may take beside the run that it is of.
+# Memory for an index, or for pairs: what a report may use on top of the run itself.
 _MEMORY = 512 << 20
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How hard p training points were to learn, each (p,) float64, larger is harder; NaN of points that were not recorded.
+    """How hard p training points were to learn, each (p,) float64, larger is harder; NaN for points that were not recorded.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Oddity:
 
 
 def scores(run: Run, points: NDArray[np.int64]) -> Scores:
-    """Of the points at these positions, from what each network got wrong at each epoch."""
+    """Scores of the points at these positions, from the points that each network misclassified at each epoch."""
     place = np.arange(len(run.index))
     if run.recorded is not None:
         place = np.full(len(run.index), -1)
@@ -77,7 +77,7 @@ def scores(run: Run, points: NDArray[np.int64]) -> Scores:
 
 
 def point_rows(points: Any, n: int) -> Any:
-    """Points (n, ...) as checked rows (n, d), where they are."""
+    """Points (n, ...) as checked rows (n, d), which stay where they are."""
     if getattr(points, "ndim", 2) > 2:
         points = points.reshape(len(points), -1)
     rows = as_features(points, name="points")
@@ -87,7 +87,7 @@ def point_rows(points: Any, n: int) -> Any:
 
 
 def points_near(rows: Any, points: NDArray[np.int64]) -> Neighbors | None:
-    """Nearest rows of those at these positions, exactly; None where there is nobody to ask, or too much to read."""
+    """Exact nearest rows of those at these positions; None if there are no such rows, or too many to read."""
     n, d = rows.shape
     work = float(len(points)) * n * d
     if not len(points) or n < 2 or work > _WORK:
@@ -97,7 +97,7 @@ def points_near(rows: Any, points: NDArray[np.int64]) -> Neighbors | None:
 
 
 def _of_all_pairs(rows: Any, points: NDArray[np.int64], k: int) -> Neighbors:
-    """What `neighbors` finds, ties by the lower row number too."""
+    """The same result as `neighbors`, ties by the lower row number too."""
     every = np.asarray(rows[:], np.float64)
     indices, distances = np.empty((len(points), k), np.int64), np.empty((len(points), k), np.float32)
     step = max(1, _MEMORY // (24 * len(every)))
@@ -127,7 +127,7 @@ def oddities(rows: Any, codes: NDArray[np.int64], points: NDArray[np.int64]) -> 
 
 
 def _mean_and_deviation(rows: Any, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each feature over the chosen rows, block by block."""
+    """Mean and standard deviation of each feature over the chosen rows, block by block."""
     mean, squares = np.zeros((2, rows.shape[1]))
     for start, block in row_blocks(rows):
         mean += block[chosen[start : start + len(block)]].sum(0, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The numbers behind the figures, thinned so that a long run still makes a page of a few megabytes."""
+"""The curves of a run as numbers for figures, thinned so that the page of a long run still has only a few megabytes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +26,7 @@ NUMBERS = 150_000
 def figure_data(
     run: Run, numbers: int = NUMBERS, layers: Sequence[int] | None = None, *, distances: bool = True, fits: bool = True
 ) -> dict[str, Any]:
-    """Everything that report.js draws, of all hidden layers or some, as plain lists of about so many numbers at most."""
+    """Everything that run.js draws, of all hidden layers or some, as plain lists of at most about so many numbers."""
     names = run.class_names
     layers = range(run.n_layers) if layers is None else layers
     thin = len(names) * run.n_seeds <= _THIN_LINES
@@ -90,7 +90,7 @@ def _curve(values: NDArray[np.float64], thin: bool) -> dict[str, Any]:
 
 
 def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Over what is known: a network that has no point of a class leaves a gap."""
+    """Mean of the known values: a network without points of a class leaves a gap."""
     known = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         mean: NDArray[np.float64] = np.where(known, values, 0).sum(axis) / known.sum(axis)
@@ -121,7 +121,7 @@ def _reaching(name: str, found: list[tuple[int, Any]]) -> dict[str, list[Any]]:
 
 
 def _fits(run: Run, layer: int, c: int) -> list[dict[str, Any]]:
-    """Of each seed the fit in which its turn was looked for."""
+    """The fit of each seed in which its turn was searched for."""
     curves = [curve for curve in run.radius[:, :, layer, c] if np.isfinite(curve).all()]
     kept = run.epoch >= run.burn_in / run.updates_per_epoch
     if kept.sum() < LEAST_RECORDS:
@@ -138,7 +138,7 @@ def _epochs_to_draw(run: Run, n_drawn: int) -> NDArray[np.int64]:
 
 
 def _moment_to_open(run: Run, kept: NDArray[np.int64]) -> int:
-    """Which of the epochs drawn the page opens with: the inversion of the last hidden layer, or else the last."""
+    """Position of the epoch that the page opens with: the inversion of the last hidden layer, or else the last epoch."""
     turn = usual_turn(run)
     return len(kept) - 1 if turn is None else int(np.abs(kept - turn).argmin())
 

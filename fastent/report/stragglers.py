@@ -32,7 +32,7 @@ _NOT_THERE = "Neighbours are not shown, because the training points are not avai
 
 @dataclass(frozen=True)
 class Cell:
-    """One training point: its number among those that can be opened (or None), its place on the sheet, what is said of it."""
+    """One training point: its number among those that can be opened (or None), its place on the sheet, and its texts."""
 
     point: int | None
     place: int
@@ -47,7 +47,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """The stragglers of one class that are shown, most frequent first, and its first points that never were one."""
+    """The stragglers of one class that are shown, most frequent first, and its first points that never were stragglers."""
 
     c: int
     name: str
@@ -86,7 +86,7 @@ class Gallery:
 
 
 def gallery(run: Run, points: Any, room: int) -> Gallery:
-    """Choose the points to show and find out about them; their pictures take about `room` bytes of the page at most.
+    """Choose the points to show and describe them; their pictures take at most about `room` bytes of the page.
 
     `points[i]` is point i of the run as stored: a picture, or a row of features; None where the data are not at hand.
     """
@@ -132,7 +132,7 @@ def gallery(run: Run, points: Any, room: int) -> Gallery:
 def _pictures(
     images: NDArray[np.uint8], chosen: NDArray[np.int64], near: Neighbors | None, room: int
 ) -> tuple[Sheet, dict[int, int]]:
-    """Those of the chosen points and of as many of their neighbours as there is room for, nearest first; who is where."""
+    """Pictures of the chosen points and of as many neighbours as there is room for, nearest first, and the place of each."""
     own = sheet(images[chosen])
     place_of = {point: place for place, point in enumerate(chosen.tolist())}
     if near is None:

@@ -3,7 +3,10 @@
 import math
 from collections.abc import Iterable
 
-__all__ = ["NOTHING", "count", "estimate_text", "percent", "rounded"]
+__all__ = ["NOTHING", "count", "estimate_text", "percent", "readable", "readable_interval", "rounded"]
+
+# A value, its standard error, and its interval from low to high.
+Estimate = tuple[float, float, float, float]
 
 # Where there is no number.
 NOTHING = "\u2013"
@@ -18,10 +21,25 @@ def percent(share: float | None, digits: int = 2, space: str = " ") -> str:
     return NOTHING if share is None or math.isnan(share) else f"{100 * share:.{digits}f}{space}%"
 
 
-def estimate_text(
-    estimate: tuple[float, float, float, float], *, percent: bool = False, digits: int = 2, signed: bool = False
-) -> str:
-    """value (low to high) of a value, its standard error, low and high; the value alone where there is no interval."""
+def readable(value: float) -> str:
+    """A statistic in about four digits."""
+    if math.isnan(value):
+        return NOTHING
+    size = abs(value)
+    if 1e7 <= size < math.inf or 0 < size < 5e-5:
+        return f"{value:.3e}"
+    return f"{value:,.0f}" if 10_000 <= size < math.inf else f"{value:.4g}" if size >= 100 else f"{value:.4f}"
+
+
+def readable_interval(estimate: Estimate | None) -> str:
+    """low to high; "" where there is no interval."""
+    if estimate is None or not estimate[2] < estimate[3]:
+        return ""
+    return f"{readable(estimate[2])} to {readable(estimate[3])}"
+
+
+def estimate_text(estimate: Estimate, *, percent: bool = False, digits: int = 2, signed: bool = False) -> str:
+    """value (low to high), or the value alone where there is no interval."""
     value, _, low, high = estimate
     if math.isnan(value):
         return NOTHING
