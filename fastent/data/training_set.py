@@ -112,10 +112,12 @@ def load_data(
 
     Parameters
     ----------
-    data, labels, data_dir, split_seed
+    data, labels, data_dir
         A name, a path or arrays; see `fastent.data.datasets.read_dataset`.
     subset : int, optional
-        The first so many training points, or with `subset_seed` that many drawn at random.
+        How many training points: the first ones, or with `subset_seed` as many drawn at random.
+    subset_seed : int, optional
+        Seed of the random subset.
     exclude : array-like of int, optional
         Row numbers (in the training set as stored) to leave out, after the standardisation was taken from the whole subset,
         so that the remaining points are what they were.
@@ -127,6 +129,8 @@ def load_data(
         0; "paper" does not, so that one test point may have an enormous value in them.
     grayscale : bool
         Sum the three standardised colour channels of pictures (h, w, 3).
+    split_seed : int
+        Seed of the split into training and test points, for data that have none.
     preset : "paper", optional
         The source paper's data: the first 8,192 training points (or all, if there are fewer), classes by parity. `subset` and
         `classes` take precedence.

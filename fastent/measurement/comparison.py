@@ -157,6 +157,10 @@ def compare(measurements: Sequence[Measurement], names: Sequence[str] | None = N
     names : sequence of str, optional
         One for each, all different; "0", "1", ... unless said.
 
+    Returns
+    -------
+    Comparison
+
     Raises
     ------
     FastentError

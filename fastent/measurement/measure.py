@@ -88,6 +88,8 @@ def measure(
     client : distributed.Client, optional
         A Dask cluster whose workers share the work on a `fe.open` source that all of them can read: the same bits as without.
         `memory_budget` is then that of each thread of a worker. N1 and T1, which take an index of all rows, are not measured.
+    seed : int
+        Of everything that is drawn at random.
     progress : bool or callable
         True for bars on stderr; or a function of (done, total, message).
 

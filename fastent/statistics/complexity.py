@@ -124,6 +124,10 @@ def complexity(
         Of the pairs between which N4 makes up points, as many as there are rows, 10,000 at most.
     progress : bool or callable
 
+    Returns
+    -------
+    Complexity
+
     Raises
     ------
     FastentError

@@ -144,6 +144,10 @@ def intrinsic_dimension(
     k : int, optional
         For "mle" the neighbours, at least 2, and for "gride" 2n, even: all there are unless said.
 
+    Returns
+    -------
+    IntrinsicDimension
+
     Raises
     ------
     FastentError

@@ -51,7 +51,13 @@ def silhouette(
         one of squared distances, from class moments. The last two cost C d operations a row.
     memory_budget : int or str, optional
         Bytes, or like "4GiB"; what is available unless said.
+    seed : int
+        Of the random queries.
     progress : bool or callable
+
+    Returns
+    -------
+    (q,) float64
 
     Raises
     ------

@@ -117,7 +117,13 @@ def soft_nearest_neighbor_loss(
         A number: that many rows, drawn at random with `seed`. Or row numbers. All rows unless said.
     memory_budget : int or str, optional
         Bytes, or like "4GiB"; what is available unless said.
+    seed : int
+        Of the random queries, and of the rows from which a temperature is found.
     progress : bool or callable
+
+    Returns
+    -------
+    SoftNearestNeighbor
 
     Raises
     ------

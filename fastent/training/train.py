@@ -155,6 +155,8 @@ def train(
         A run of the same configuration (or the folder of one), to be continued to `epochs`. The result is, bit for bit, that
         of a run that was not interrupted; a run that has as many epochs, or more, is returned as it is. One of other points,
         labels or options is refused, and so is a folder whose `run.npz` is damaged, or carries no checksum.
+    observe : callable, optional
+        Called with a snapshot of the networks after each pass: its `epoch`, `logits`, `probability` and `hidden()`.
     progress : bool or callable
         True for a bar on stderr; or a function of (done, total, message).
 

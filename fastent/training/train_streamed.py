@@ -90,6 +90,8 @@ def train_streamed(
         "mlp" has `hidden` layers with the `activation`; "cnn" is a small one for pictures (two 3 x 3 convolutions, 8 and 16
         channels), which takes rows of a square number of features for square ones; a factory without arguments returns a torch
         module that takes rows (m, d) to logits (m, C).
+    hidden, activation
+        As for `fe.train`, where the model is "mlp".
     layers : sequence of str, optional
         Of the model's `named_modules()`: those whose outputs are recorded, flattened. Unless said every hidden layer: what
         arrives at each linear or convolutional layer after the first.
@@ -105,6 +107,8 @@ def train_streamed(
     optimizer : "sgd", "adam" or "package.module:Class"
         Any torch optimiser that takes parameters and lr (and momentum, if that is not 0). One that evaluates the loss several
         times in an update, such as LBFGS, needs a `batch_size`.
+    lr, momentum
+        As for `fe.train`.
     record_every : float, optional
         Epochs between records; with a `batch_size` also in parts (0.25), to the nearest update. By default there is a record
         after each epoch and, as radii may turn within the first one, there after updates 1, 2, 3, 4, 6, ...
