@@ -296,6 +296,15 @@ _ARRAYS = tuple(f.name for f in fields(ProbeRecords) if f.name not in ("config",
 def load_probe(folder: str | os.PathLike[str]) -> ProbeRecords:
     """Load what `fe.Probe.save` wrote.
 
+    Parameters
+    ----------
+    folder : path
+        The folder it was saved in.
+
+    Returns
+    -------
+    ProbeRecords
+
     Raises
     ------
     FastentError

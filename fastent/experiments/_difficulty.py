@@ -193,7 +193,21 @@ def difficulty(setting: Setting, *, el2n_epoch: int = 20, noise: float = 0.05) -
 
 
 def flip_labels(data: Data, share: float, seed: int) -> tuple[Data, NDArray[np.bool_]]:
-    """The data with a random share of the training points in another class, and a mask (n,) of these."""
+    """Move a random share of the training points to another class.
+
+    Parameters
+    ----------
+    data : Data
+    share : float
+        Of the training points, in [0, 1].
+    seed : int
+
+    Returns
+    -------
+    Data
+    (n,) bool
+        Which points were moved.
+    """
     n, n_classes = len(data.y_train), len(data.classes)
     rng = np.random.default_rng((seed, 4))
     rows = rng.choice(n, round(share * n), replace=False)

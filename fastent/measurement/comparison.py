@@ -158,6 +158,10 @@ def compare(measurements: Sequence[Measurement], names: Sequence[str] | None = N
     names : sequence of str, optional
         A different name for each; default "0", "1", ...
 
+    Returns
+    -------
+    Comparison
+
     Raises
     ------
     FastentError

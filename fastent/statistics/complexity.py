@@ -123,6 +123,10 @@ def complexity(
         Seed of the pairs between which N4 interpolates points: as many pairs as rows, at most 10,000.
     progress : bool or callable
 
+    Returns
+    -------
+    Complexity
+
     Raises
     ------
     FastentError

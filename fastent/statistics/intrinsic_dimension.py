@@ -139,6 +139,10 @@ def intrinsic_dimension(
     k : int, optional
         Number of neighbours for "mle", at least 2, and 2n for "gride", even; default all that were found.
 
+    Returns
+    -------
+    IntrinsicDimension
+
     Raises
     ------
     FastentError

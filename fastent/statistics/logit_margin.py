@@ -21,6 +21,10 @@ def logit_margin(logits: Any, labels: Any) -> NDArray[np.float64]:
     labels : array-like (n,)
         Class numbers 0..C-1: the columns.
 
+    Returns
+    -------
+    (n,) float64
+
     Raises
     ------
     FastentError

@@ -146,6 +146,10 @@ def margins(
     memory_budget, seed, client, progress
         As for `fe.neighbors`.
 
+    Returns
+    -------
+    Margins
+
     Raises
     ------
     FastentError

@@ -119,6 +119,10 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     matrix : bool
         Whether to build the (C, C) matrix; default True.
 
+    Returns
+    -------
+    Mixing
+
     Raises
     ------
     FastentError
@@ -250,6 +254,10 @@ def lisi(neighbors: Neighbors, labels: Any, perplexity: float = 30) -> NDArray[n
     labels : array-like (n,)
     perplexity : float
         Above 1. Neighbours weigh exp(-beta d), beta such that the weights' entropy is that of so many equal ones.
+
+    Returns
+    -------
+    (q,) float64
 
     Raises
     ------

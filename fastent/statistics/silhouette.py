@@ -49,7 +49,13 @@ def silhouette(
         one of squared distances, from class moments. The last two cost C d operations a row.
     memory_budget : int or str, optional
         Bytes, or a string such as "4GiB"; default the memory that is available.
+    seed : int, optional, default 0
+        Seed of the random queries.
     progress : bool or callable
+
+    Returns
+    -------
+    (q,) float64
 
     Raises
     ------

@@ -104,7 +104,13 @@ def soft_nearest_neighbor_loss(
         How many rows to draw at random with `seed`, or row numbers; default all rows.
     memory_budget : int or str, optional
         Bytes, or a string such as "4GiB"; default the memory that is available.
+    seed : int, optional, default 0
+        Seed of the random queries, and of the rows from which a temperature is found.
     progress : bool or callable
+
+    Returns
+    -------
+    SoftNearestNeighbor
 
     Raises
     ------

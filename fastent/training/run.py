@@ -171,6 +171,15 @@ _ARRAYS = tuple(f.name for f in fields(RunRecords) if f.name not in ("config", "
 def load_run(folder: str | os.PathLike[str]) -> Run:
     """Load what `Run.save` (or `fastent run --out`) wrote.
 
+    Parameters
+    ----------
+    folder : path
+        The folder it was saved in.
+
+    Returns
+    -------
+    Run
+
     Raises
     ------
     FastentError

@@ -135,7 +135,7 @@ def train(
         uninterrupted run. A run that already has as many epochs, or more, is returned unchanged. A run with other points,
         labels or options is refused, and so is a folder whose `run.npz` is damaged or has no checksum.
     observe : callable, optional
-        Called with a snapshot of the networks after each whole epoch.
+        Called with a snapshot of the networks after each whole epoch: its `epoch`, `logits`, `probability` and `hidden()`.
     progress : bool or callable, optional
         True for a bar on stderr; or a function of (done, total, message).
 
