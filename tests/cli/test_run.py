@@ -20,7 +20,7 @@ KEEPS_OFTEN = """
 import importlib
 from fastent.cli.main import main
 
-importlib.import_module("fastent.training.train")._CHECKPOINT_SECONDS = 0.1
+importlib.import_module("fastent.training.in_memory_session")._CHECKPOINT_SECONDS = 0.1
 main()
 """
 
