@@ -17,16 +17,21 @@ SUMS = frozenset({"reassoc", "contract", "nsz"})
 FUSED = frozenset({"contract"})
 
 
-def kernel(*, fastmath: frozenset[str] = frozenset(), inline: bool = False) -> Callable[..., Any]:
+def kernel(*, fastmath: frozenset[str] = frozenset(), inline: bool = False, counted: bool = True) -> Callable[..., Any]:
     """A function that is compiled when it is first called.
 
     inline : bool, optional, default False
         Whether its code is put in the place of every call from another kernel, with no call left: for the steps of a long loop.
+    counted : bool, optional, default True
+        Whether references to arrays are counted wherever they are sliced or passed on. A kernel that does not count makes no
+        arrays, and takes those that its caller holds.
     """
 
     def compile_lazily(function: Callable[..., Any]) -> Any:
         # A division that may raise keeps its loop from being vectorised; x / 0 is what it is in numpy.
         options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
+        if not counted:
+            options["_nrt"] = False
         if inline:
             options["inline"] = "always"
         try:
@@ -75,16 +80,12 @@ def driver(kernel: Any) -> Callable[..., Any]:
 
 @intrinsic
 def unowned(typing_context, value):  # type: ignore[no-untyped-def]
-    """The same array, or tuple of arrays or tuples, without its owner: slicing it counts no references that threads fight over.
+    """The same array, or tuple of arrays, without its owner: slicing it counts no references for threads to fight over.
 
     Only for what the caller of the kernel holds: nothing keeps the memory alive here.
     """
 
     def disown(context, builder, kind, value):  # type: ignore[no-untyped-def]
-        if isinstance(kind, types.BaseTuple):
-            parts = cgutils.unpack_tuple(builder, value)
-            views = [disown(context, builder, each, part) for each, part in zip(kind.types, parts, strict=True)]
-            return context.make_tuple(builder, kind, views)
         make = context.make_array(kind)
         owned, view = make(context, builder, value), make(context, builder)
         for name in ("nitems", "itemsize", "data", "shape", "strides"):
@@ -94,7 +95,11 @@ def unowned(typing_context, value):  # type: ignore[no-untyped-def]
         return view._getvalue()
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return disown(context, builder, value, arguments[0])
+        if isinstance(value, types.Array):
+            return disown(context, builder, value, arguments[0])
+        parts = cgutils.unpack_tuple(builder, arguments[0])
+        views = [disown(context, builder, kind, part) for kind, part in zip(value.types, parts, strict=True)]
+        return context.make_tuple(builder, value, views)
 
     return value(value), generate
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from .bounds import QUERIES, WORDS, bounds_of_four, first_bit
 from .distance import squared_angle, squared_distance
-from .jit import FUSED, SUMS, driver, kernel, unowned
+from .jit import FUSED, SUMS, driver, kernel
 from .sharing import parallel_for
 from .tree import TILE, Tree, kept_of_products, select
 
@@ -228,7 +228,7 @@ def make_workspace(m: int) -> Workspace:
     )
 
 
-@kernel()
+@kernel(counted=False)
 def _kept(m: int) -> float:
     """What is certain of a sum of m squares in single precision, taken one after another: rounding may add as much to each."""
     return np.float32(1 - (m + 8) * 2.0**-23)
@@ -290,7 +290,7 @@ def _squared(a: Any, b: Any) -> float:
     return total
 
 
-@kernel()
+@kernel(counted=False)
 def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
     """Insert into an ascending list, ties by the lower number; the last entry falls out."""
     position = len(squared) - 1
@@ -304,7 +304,7 @@ def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
     squared[position], index[position] = distance, neighbour
 
 
-@kernel()
+@kernel(counted=False)
 def _refine(a: Any, b: Any, threshold: float) -> float:
     """The squared distance, or infinity if it is seen on the way to exceed the threshold."""
     d = len(a)
@@ -317,7 +317,7 @@ def _refine(a: Any, b: Any, threshold: float) -> float:
     return squared_distance(a, b)
 
 
-@kernel()
+@kernel(counted=False)
 def _seed(bounds: Any, width: int, k: int, workspace: Any) -> float:
     """The bound that k of a tile's points do not exceed: with these a list is filled, so that the others find it short."""
     keys = workspace.keys[:width]
@@ -327,96 +327,116 @@ def _seed(bounds: Any, width: int, k: int, workspace: Any) -> float:
     return keys[k]
 
 
-@kernel()
+@kernel(counted=False)
 def _search_radius(threshold: float, sketch: Any, error: float) -> float:
     """How far from a query's sketch those of points within a squared distance may lie."""
     return np.sqrt(threshold) * sketch.scale * np.float64(_WIDENED) + (error + sketch.slack)
 
 
-@kernel()
-def _bound_limit(radius: float, norm: float) -> float:
-    """What the bound of a point within a radius may be, from the query's squared norm about the tile's centre."""
-    return radius * radius * _WIDENED - norm
+@kernel(counted=False)
+def _largest(values: Any) -> float:
+    largest = values[0]
+    for i in range(1, values.shape[0]):
+        largest = max(largest, values[i])
+    return largest
 
 
-@kernel(inline=True)
-def _enter(squared: Any, index: Any, distance: float, neighbour: int) -> Any:
-    """Enter a point in a query's list; the distance that counts from now on, and the highest id that still may be entered."""
-    insert(squared, index, distance, neighbour)
-    farthest = squared[-1]
-    return farthest, index[-1] if farthest == 0 else _ANY
+@kernel(inline=True, counted=False)
+def _bound_four(points: Any, queries: Any, tile: int, first_query: int, begin: int, present: int, workspace: Any) -> None:
+    """Bounds of up to four active queries from all points of a tile, and which points are within their limits."""
+    m, centre = points.sketch.shape[1], points.centre[tile]
+    kept = np.float32(kept_of_products(m))
+    for i in range(QUERIES):
+        workspace.limits[i] = np.float32(-np.inf)
+    for i in range(present):
+        t = workspace.active[begin + i]
+        norm = kept * _about(queries.sketch[first_query + t], centre, workspace.twice[i * m : (i + 1) * m])
+        radius = workspace.radius[t] + points.sketch_error[tile]
+        workspace.norm[i] = norm
+        workspace.limits[i] = radius * radius * _WIDENED - norm
+    bounds_of_four(points.tiled[tile], points.norms[tile], workspace.twice, workspace.limits, workspace.bounds, workspace.masks)
 
 
-@kernel()
-def _scan(
-    points: Any, queries: Any, tile: int, first_query: int, n_active: int, sketch: Any, found: Any, workspace: Any
+@kernel(inline=True, counted=False)
+def _distance(points: Any, queries: Any, query: int, point: int, threshold: float, angular: bool) -> float:
+    """The squared distance that decides, or infinity if it is seen on the way to exceed the threshold."""
+    if angular:
+        squared = squared_angle(queries.rows[query], points.rows[point], queries.lengths[query], points.lengths[point])
+    else:
+        squared = _refine(queries.rows[query], points.rows[point], threshold)
+    return squared
+
+
+@kernel(inline=True, counted=False)
+def _enter(found: Any, place: int, squared: float, neighbour: int, t: int, sketch: Any, workspace: Any) -> None:
+    """Enter a point in a query's list, which may shorten its radius; or count it."""
+    k = found.squared.shape[1]
+    if k > 0:
+        insert(found.squared[place], found.index[place], squared, neighbour)
+        farthest = found.squared[place, k - 1]
+        workspace.radius[t] = _search_radius(farthest, sketch, workspace.sketch_error[t])
+        workspace.last[t] = found.index[place, k - 1] if farthest == 0 else _ANY
+    else:
+        found.count[place] += squared < found.limits[place]
+
+
+@kernel(inline=True, counted=False)
+def _meet_survivors(
+    points: Any, queries: Any, excluded: int, tile: int, t: int, query: int, i: int, sketch: Any, found: Any, workspace: Any
 ) -> None:
-    """Let the active queries of a tile meet all points of a tile of data."""
-    asked, m, k = queries.points, points.sketch.shape[1], found.squared.shape[1]
-    first, width = points.start[tile], points.start[tile + 1] - points.start[tile]
-    tiled, norms, centre, error = points.tiled[tile], points.norms[tile], points.centre[tile], points.sketch_error[tile]
-    kept, finer = np.float32(kept_of_products(m)), points.fine.shape[1] > 0
+    """Let one query meet the points of a tile that its bounds leave over."""
+    first, k, error = points.start[tile], found.squared.shape[1], points.sketch_error[tile]
+    width, finer = points.start[tile + 1] - first, points.fine.shape[1] > 0
+    bounds, masks = workspace.bounds[i * TILE : (i + 1) * TILE], workspace.masks[i * WORDS : (i + 1) * WORDS]
+    place, limit, radius = queries.ids[query], workspace.limits[i], workspace.radius[t] + error
+    # A list that is empty is first filled with the points of the least bounds.
+    seeding = radius == np.inf and width > k + 1
+    first_few = _seed(bounds, width, k, workspace) if seeding else np.float32(np.inf)
     seen = near = 0
-    for begin in range(0, n_active, QUERIES):
-        present = min(QUERIES, n_active - begin)
-        for i in range(QUERIES):
-            workspace.limits[i] = np.float32(-np.inf)
-        for i in range(present):
-            t = workspace.active[begin + i]
-            workspace.norm[i] = kept * _about(asked.sketch[first_query + t], centre, workspace.twice[i * m : (i + 1) * m])
-            workspace.limits[i] = _bound_limit(workspace.radius[t] + error, workspace.norm[i])
-        bounds_of_four(tiled, norms, workspace.twice, workspace.limits, workspace.bounds, workspace.masks)
-        for i in range(present):
-            if workspace.masks[i * WORDS] | workspace.masks[i * WORDS + 1] == 0:
-                continue
-            t = workspace.active[begin + i]
-            query = first_query + t
-            bounds, masks = workspace.bounds[i * TILE : (i + 1) * TILE], workspace.masks[i * WORDS : (i + 1) * WORDS]
-            excluded, place, limit, radius = (
-                queries.excluded[query],
-                asked.ids[query],
-                workspace.limits[i],
-                workspace.radius[t] + error,
-            )
-            # A list that is empty is first filled with the points of the least bounds.
-            seeding = radius == np.inf and width > k + 1
-            first_few = _seed(bounds, width, k, workspace) if seeding else np.float32(np.inf)
-            for others in range(1 + seeding):
-                for word in range(WORDS):
-                    bits = masks[word]
-                    while bits != 0:
-                        s = 64 * word + first_bit(bits)
-                        bits &= bits - np.uint64(1)
-                        neighbour = points.ids[first + s]
-                        if bounds[s] > limit or (bounds[s] > first_few) != others:
-                            continue
-                        if neighbour == excluded or neighbour > workspace.last[t]:
-                            continue
-                        seen += 1
-                        if finer and _squared(asked.fine[query], points.fine[first + s]) > radius * radius * _WIDENED:
-                            continue
-                        threshold = found.squared[place, k - 1] if k > 0 else found.limits[place]
-                        if sketch.angular:
-                            lengths = asked.lengths[query], points.lengths[first + s]
-                            squared = squared_angle(asked.rows[query], points.rows[first + s], *lengths)
-                        else:
-                            squared = _refine(asked.rows[query], points.rows[first + s], threshold)
-                            if squared == np.inf:
-                                continue
-                        near += 1
-                        if k > 0:
-                            farthest, workspace.last[t] = _enter(found.squared[place], found.index[place], squared, neighbour)
-                            workspace.radius[t] = _search_radius(farthest, sketch, workspace.sketch_error[t])
-                            radius = workspace.radius[t] + error
-                            limit = _bound_limit(radius, workspace.norm[i])
-                        else:
-                            found.count[place] += squared < threshold
-    workspace.work[2] += n_active
+    for others in range(1 + seeding):
+        for word in range(WORDS):
+            bits = masks[word]
+            while bits != 0:
+                s = 64 * word + first_bit(bits)
+                bits &= bits - np.uint64(1)
+                neighbour = points.ids[first + s]
+                if bounds[s] > limit or (bounds[s] > first_few) != others:
+                    continue
+                if neighbour == excluded or neighbour > workspace.last[t]:
+                    continue
+                seen += 1
+                if finer and _squared(queries.fine[query], points.fine[first + s]) > radius * radius * _WIDENED:
+                    continue
+                threshold = found.squared[place, k - 1] if k > 0 else found.limits[place]
+                squared = _distance(points, queries, query, first + s, threshold, sketch.angular)
+                if squared == np.inf:
+                    continue
+                near += 1
+                _enter(found, place, squared, neighbour, t, sketch, workspace)
+                radius = workspace.radius[t] + error
+                limit = radius * radius * _WIDENED - workspace.norm[i]
     workspace.work[3] += seen
     workspace.work[4] += near
 
 
-@kernel()
+@kernel(counted=False)
+def _scan(
+    points: Any, queries: Any, tile: int, first_query: int, n_active: int, sketch: Any, found: Any, workspace: Any
+) -> None:
+    """Let the active queries of a tile meet all points of a tile of data."""
+    for begin in range(0, n_active, QUERIES):
+        present = min(QUERIES, n_active - begin)
+        _bound_four(points, queries.points, tile, first_query, begin, present, workspace)
+        for i in range(present):
+            if workspace.masks[i * WORDS] | workspace.masks[i * WORDS + 1] != 0:
+                t = workspace.active[begin + i]
+                query = first_query + t
+                excluded = queries.excluded[query]
+                _meet_survivors(points, queries.points, excluded, tile, t, query, i, sketch, found, workspace)
+    workspace.work[2] += n_active
+
+
+@kernel(counted=False)
 def _prepare(queries: Any, tile: int, sketch: Any, found: Any, workspace: Any) -> None:
     """Transpose the sketches of a tile of queries, and set their search radii."""
     first, width, k = queries.start[tile], queries.start[tile + 1] - queries.start[tile], found.squared.shape[1]
@@ -431,7 +451,7 @@ def _prepare(queries: Any, tile: int, sketch: Any, found: Any, workspace: Any) -
         workspace.last[t] = _ANY
 
 
-@kernel(inline=True)
+@kernel(inline=True, counted=False)
 def _push_children(tree: Any, node: int, lower: Any, upper: Any, depth: int, workspace: Any) -> None:
     """Put both children of a node on the stack, the one nearer to a box on top."""
     near, far = tree.left[node], tree.right[node]
@@ -448,7 +468,7 @@ def _push_children(tree: Any, node: int, lower: Any, upper: Any, depth: int, wor
     workspace.work[0] += 2
 
 
-@kernel(inline=True)
+@kernel(inline=True, counted=False)
 def _activate(points: Any, tile: int, width: int, workspace: Any) -> int:
     """Note which queries can want a point of a tile; how many."""
     _points_to_box(workspace.tiled, points.lower[tile], points.upper[tile], workspace.to_box)
@@ -462,7 +482,7 @@ def _activate(points: Any, tile: int, width: int, workspace: Any) -> int:
     return n_active
 
 
-@kernel()
+@kernel(counted=False)
 def _traverse(data: Any, queries: Any, tiles: Any, sketch: Any, found: Any, stop: Any, workspace: Any) -> None:
     points, tree = data.points, data.tree
     start = queries.points.start
@@ -470,7 +490,7 @@ def _traverse(data: Any, queries: Any, tiles: Any, sketch: Any, found: Any, stop
         _prepare(queries.points, query_tile, sketch, found, workspace)
         first, width = start[query_tile], start[query_tile + 1] - start[query_tile]
         lower, upper = queries.points.lower[query_tile], queries.points.upper[query_tile]
-        farthest = workspace.radius.max()
+        farthest = _largest(workspace.radius)
         workspace.stack[0], workspace.distance[0] = queries.root[query_tile], np.float32(0)
         depth = 1
         while depth > 0:
@@ -488,7 +508,7 @@ def _traverse(data: Any, queries: Any, tiles: Any, sketch: Any, found: Any, stop
             n_active = _activate(points, tile, width, workspace)
             if n_active:
                 _scan(points, queries, tile, first, n_active, sketch, found, workspace)
-                farthest = workspace.radius.max()
+                farthest = _largest(workspace.radius)
 
 
 @kernel()
@@ -512,7 +532,7 @@ def search(data: Any, queries: Any, tiles: Any, sketch: Any, found: Any, stop: A
     -----
     Operations: 2 m for each query and point that meet, at about three quarters of what the machine's multiply-adds allow.
     """
-    _traverse(unowned(data), unowned(queries), tiles, sketch, unowned(found), unowned(stop), unowned(workspace))
+    _traverse(data, queries, tiles, sketch, found, stop, workspace)
 
 
 @kernel()

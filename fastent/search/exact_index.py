@@ -200,17 +200,6 @@ class ExactIndex(Index):
             lists[among] = NeighborLists(found.squared, found.index)
         return lists
 
-    def nearest(
-        self,
-        k: int,
-        queries: "IndexQueries | PreparedQueries" = None,
-        *,
-        among: Among = "all",
-        within: Array | None = None,
-        progress: Progress = None,
-    ) -> NeighborLists:
-        return self.search({among: k}, queries, within=within, progress=progress)[among]
-
     def count_nearer(
         self, squared: NDArray[np.float64], queries: "IndexQueries | PreparedQueries" = None, *, progress: Progress = None
     ) -> NDArray[np.int64]:
@@ -261,7 +250,7 @@ class ExactIndex(Index):
         data = SearchedPoints(self._points, self._tree)
         stop = np.zeros(1, np.uint8)
 
-        def look_up(tiles: Array) -> tuple[int, Array]:
+        def search_tiles(tiles: Array) -> tuple[int, Array]:
             workspace = make_workspace(data.points.sketch.shape[1])
             search(data, tiled, tiles, self._frame.bounds, found, stop, workspace)
             return len(tiles), workspace.work
@@ -274,7 +263,7 @@ class ExactIndex(Index):
             reporting(progress, "neighbours", n_tiles) as report,
             ThreadPoolExecutor(threads) as pool,
         ):
-            pending = {pool.submit(look_up, tiles) for tiles in batches}
+            pending = {pool.submit(search_tiles, tiles) for tiles in batches}
             while pending:
                 finished, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
                 if interrupted():

@@ -81,7 +81,7 @@ def checked_resolution(resolution: Any, q: int) -> NDArray[np.float32] | None:
 
 
 def check_still_in_range(indices: Array, queries: Array | None, n: int) -> None:
-    """Lists can be written to after they were made, and kernels do not look."""
+    """Lists can be written to after they were made, and kernels do not check them."""
     for name, array in (("indices", indices), ("queries", queries)):
         if array is not None and (array.min() < 0 or array.max() >= n):
             _refuse((array < 0) | (array >= n), array, name, f"are not within 0..{n - 1}", "they were changed: search again")

@@ -45,9 +45,9 @@ class Neighbors:
     distances : (q, k) float32
         Not squared, >= 0, ascending.
     queries : (q,) int64 or None
-        The queries' own row numbers, all rows unless given; None for points that are no rows, whose `method` is not "given".
+        The queries' row numbers, by default all rows; None for points that are no rows, whose `method` is not "given".
     n : int
-        How many rows were searched; the largest number in sight unless given.
+        How many rows were searched; by default one more than the largest row number in the lists.
     method : str
         How they were found: a name of your own, or "given".
     recall : float
@@ -145,7 +145,7 @@ def neighbors(
         From 1 to n - 1 (n for points that are no rows).
     queries : int, (q,) int, or (q, d) array-like, optional
         A number: that many rows, drawn at random with `seed`. Row numbers. Or other points, from whose lists nothing is left
-        out. All rows unless said.
+        out. By default all rows.
     metric : "euclidean" or "cosine"
         Cosine distance is 1 - cos, in [0, 2]; rows of zeros are refused.
     method : "auto", "exact", "flat", "ivf", "hnsw" or "torch"
@@ -153,18 +153,18 @@ def neighbors(
         skipped it scans all pairs. "auto" is "exact", or "torch" for a tensor on a GPU. "flat" is faiss's scan of all pairs
         (``pip install '.[faiss]'``), "torch" a blocked matrix product: what these propose is ranked again in double precision,
         and where single precision leaves open whether something nearer was missed, the exact search decides: the result is
-        that of "exact". "ivf" and "hnsw", faiss's too, look into few places: what they propose is ranked again, equally near
-        rows that they did not propose are missing, and their recall is measured.
+        that of "exact". "ivf" and "hnsw", also from faiss, search only a part of the rows: what they propose is ranked again,
+        equally near rows that they did not propose are missing, and their recall is measured.
     memory_budget : int or str, optional
-        Bytes, or like "4GiB"; what is available unless said. Rows that do not fit with their index are taken chunk by chunk:
-        the same result.
+        Bytes, or like "4GiB"; by default what is available. Rows that do not fit with their index are taken chunk by chunk,
+        with the same result.
     seed : int
     device : str, optional
-        For "torch": "cpu", "cuda", ...; where X is unless said.
+        For "torch": "cpu", "cuda", ...; by default where X is.
     nlist, nprobe : int, optional
-        For "ivf": lists (about 4 sqrt(n) unless said), and how many of them a query looks into (16).
+        For "ivf": the number of lists (by default about 4 sqrt(n)), and how many of them a query searches (16).
     hnsw_m, ef_construction, ef_search : int, optional
-        For "hnsw": links of a point (16), and how far building (100) and searching (50) look.
+        For "hnsw": links of a point (16), and how many candidates building (100) and searching (50) keep.
     client : distributed.Client, optional
         For "exact": a Dask cluster whose workers share the search of a `fe.open` source that all of them can read.
     progress : bool or callable

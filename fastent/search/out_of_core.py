@@ -64,7 +64,7 @@ class NearestSoFar:
         prepared = self._among_rows(index, start, len(rows))
         for among, k in self._wanted.items():
             within = np.minimum(self._lists[among].squared[:, -1], self._within[among])
-            squared, found = index.nearest(k, prepared, among=among, within=within)
+            squared, found = index.search({among: k}, prepared, within=within)[among]
             self._enter(among, NeighborLists(squared, found + start))
         self.n_seen = max(self.n_seen, start + len(rows))
 
@@ -194,7 +194,7 @@ class ChunkedIndex(Index):
     memory : int
         Bytes that may be used, by each worker if there are any.
     unfinished : PartialResult, optional
-        Where `search` keeps its lists, and from where it goes on.
+        Where `search` keeps its lists, and resumes from.
     client : distributed.Client, optional
         Whose workers take a chunk each.
     """
@@ -314,6 +314,6 @@ class ChunkedIndex(Index):
 def _shown(asking: NearestSoFar, X: Array, chunk: tuple[int, int, Array | None]) -> dict[str, Array]:
     """What the queries find in one chunk."""
     start, stop, codes = chunk
-    own = asking.afresh()  # tasks of one process are given the same object
-    own.update(np.array(X[start:stop]), start, codes)
-    return own.state_dict()
+    near = asking.afresh()  # tasks of one process are given the same object
+    near.update(np.array(X[start:stop]), start, codes)
+    return near.state_dict()

@@ -311,9 +311,9 @@ def _go_through(
     workspaces = threading.local()
 
     def reduce(rows: ClassBlock, columns: ClassBlock, mirrored: bool) -> list[Sums]:
-        if not hasattr(workspaces, "own"):
-            workspaces.own = DistanceWorkspace(points.X.shape[1], points.scale)
-        distances = workspaces.own.measure(rows.rows, columns.rows, (rows.mean + columns.mean) / 2)
+        if not hasattr(workspaces, "mine"):
+            workspaces.mine = DistanceWorkspace(points.X.shape[1], points.scale)
+        distances = workspaces.mine.measure(rows.rows, columns.rows, (rows.mean + columns.mean) / 2)
         block = PairBlock(distances, rows, columns, mirrored)
         return [reduction.reduce(block) for reduction in reductions]
 

@@ -38,7 +38,7 @@ class TopK(Reduction):
             n_queries,
             squared=np.full((n_queries, k), np.inf),
             index=np.full((n_queries, k), n, np.int64),
-            limits=np.full(n_queries, np.inf, np.float32),  # how far each list looks, in the units of the sweep
+            limits=np.full(n_queries, np.inf, np.float32),  # how far each list reaches, in the units of the sweep
         )
         self._among = AMONG.index(among)
         self._locks: dict[int, threading.Lock] = {}
