@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fastent.experiments.critical_errors import critical_errors, reasons_text
 from fastent.experiments.experiment import experiment
 from fastent.experiments.result import NEAR, Holds, Result, Table, Verdict, near, overall
-from fastent.experiments.setting import Setting
+from fastent.experiments.setting import Setting, spaced_epochs
 from fastent.io.result_cache import Arrays
 from fastent.options import whole_number
 from fastent.plots.style import COLORS, error_axis
@@ -178,7 +178,7 @@ def entanglement(setting: Setting, *, points: int = 40, queries: int = 2000) -> 
     run = setting.train("entanglement")
     n, last = len(setting.data.y_train), setting.options["epochs"]
     sampled = queries if n > max(_SAMPLED_ABOVE, queries) else None
-    epochs = [0, *np.unique(np.geomspace(1, last, points).round().astype(int)).tolist()]
+    epochs = [0, *spaced_epochs(1, last, points).tolist()]
     measured = setting.keep("measured", lambda: _measured(setting, epochs, sampled), epochs=epochs, sampled=sampled)
     positions = run.positions(epochs)
     train_error = run.train_error[:, positions]

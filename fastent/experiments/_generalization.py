@@ -10,7 +10,7 @@ from fastent.experiments._pruning import same_mix
 from fastent.experiments.critical_errors import reasons_text, usual_critical_errors
 from fastent.experiments.experiment import experiment
 from fastent.experiments.result import NEAR, Result, Table, Verdict, mark_inversion
-from fastent.experiments.setting import Setting
+from fastent.experiments.setting import Setting, spaced_epochs
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
 from fastent.plots.style import COLORS, error_axis
@@ -211,7 +211,7 @@ def generalization(setting: Setting, *, points: int = 10, noise: float = 1.0) ->
     number("noise", noise, minimum=0)
     base = setting.train("all-points")
     last = max(int(_LAST * base.epoch[-1]), min(_FIRST, int(base.epoch[-1])))
-    times = np.unique(np.geomspace(min(_FIRST, last), last, points).round().astype(int))
+    times = spaced_epochs(min(_FIRST, last), last, points)
     times = times[[_usable(base.misclassified(t), setting.data.y_train) for t in times]]
 
     none = np.zeros((setting.seeds, len(setting.data.y_train)), bool)

@@ -22,7 +22,7 @@ from fastent.training.options import InMemoryOptions
 from fastent.training.run import RECORDS_FILE, Run, run_to_resume
 from fastent.training.train import train
 
-__all__ = ["Setting"]
+__all__ = ["Setting", "spaced_epochs"]
 
 _OF_TRAINING = tuple(each.name for each in fields(InMemoryOptions) if each.name not in ("seeds", "seed"))
 
@@ -156,3 +156,8 @@ class Setting:
     def digest(mask: NDArray[np.bool_]) -> str:
         """What stands for a mask among the things that a part depends on."""
         return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()[:16]
+
+
+def spaced_epochs(first: int, last: int, points: int) -> NDArray[np.int64]:
+    """About so many epochs, spaced logarithmically."""
+    return np.unique(np.geomspace(first, last, points).round().astype(int))
