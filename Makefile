@@ -5,8 +5,9 @@ BIN := .venv/bin
 # Two workers, each of which takes tests from the other when its own are done. Threads that wait for others do not spin: that
 # takes the time of those that work.
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
+FAST := 'not (train or large or spawn or site or long)'
 
-.PHONY: demo test test-fast test-long lint docs bench wheel clean
+.PHONY: demo test test-fast test-long test-uncompiled test-boundscheck lint docs bench wheel clean
 
 demo: .venv/.installed
 	$(BIN)/fastent run --data digits --out demo
@@ -16,11 +17,20 @@ test: .venv/.installed-test
 
 # While working: no long training, no large data, no processes, no documentation and no browser.
 test-fast: .venv/.installed-test
-	$(PYTEST) -m 'not (train or large or spawn or site or long)'
+	$(PYTEST) -m $(FAST)
 
 # Overnight: many examples of every property, and the exactness of the search on 375 awkward data sets.
 test-long: .venv/.installed-test
 	$(PYTEST) -m 'hypothesis or long' --hypothesis-profile long
+
+# Kernels as Python, on few points: which of their lines are met, and what is wrong on the way in a debugger.
+test-uncompiled: .venv/.installed-test
+	NUMBA_DISABLE_JIT=1 $(PYTEST) tests/test_kernels.py -W ignore::RuntimeWarning --cov=fastent.kernels --cov-report=term-missing
+
+# Kernels that check every index; compiled for minutes the first time.
+test-boundscheck: .venv/.installed-test
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/build/boundscheck $(PYTEST) -m $(FAST) \
+		tests/test_kernels.py tests/search tests/statistics tests/measurement
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check .

@@ -4,12 +4,15 @@ A product of two small matrices, written in LLVM's vectors so that its sums stay
 of points and four of queries feed four times as many multiply-adds. What comes out is compared while it is still there.
 """
 
+from typing import Any
+
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from .jit import intrinsic
 from .tree import TILE
 
 __all__ = ["QUERIES", "WORDS", "bounds_of_four", "first_bit"]
@@ -22,7 +25,14 @@ WORDS = TILE // 64
 _LANES = 64 if llvm.get_host_cpu_features().get("avx512f") else 16
 
 
-@intrinsic
+def _bounds_of_four(tile: Any, norms: Any, twice: Any, limits: Any, bounds: Any, masks: Any) -> None:
+    queries = twice.reshape(QUERIES, -1)
+    found = norms + queries @ tile.reshape(-1, TILE)
+    bounds[:] = found.ravel()
+    masks[:] = np.packbits(found <= limits[:, None], axis=1, bitorder="little").view(np.uint64).ravel()
+
+
+@intrinsic(_bounds_of_four)
 def bounds_of_four(typing_context, tile, norms, twice, limits, bounds, masks):  # type: ignore[no-untyped-def]
     """Add the inner products of four queries with the points of a tile to the points' norms, and compare.
 
@@ -79,7 +89,7 @@ def bounds_of_four(typing_context, tile, norms, twice, limits, bounds, masks):  
     return types.void(tile, norms, twice, limits, bounds, masks), generate
 
 
-@intrinsic
+@intrinsic(lambda word: (int(word) & -int(word)).bit_length() - 1)
 def first_bit(typing_context, word):  # type: ignore[no-untyped-def]
     """The number of the lowest bit that is set in a uint64 that is not 0."""
 

@@ -1,13 +1,13 @@
 """The distance that decides: of two rows as they were given, in double precision."""
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic
 
-from .jit import SUMS, driver, kernel
+from .jit import SUMS, driver, intrinsic, kernel
 from .sharing import parallel_for
 
 __all__ = ["squared_angle", "squared_distance", "squared_lengths"]
@@ -28,7 +28,7 @@ def squared_distance(a: Any, b: Any) -> float:
     return total
 
 
-@intrinsic
+@intrinsic(lambda a, b, c: float(Fraction(a) - Fraction(b) * Fraction(c)))
 def _less_product(typing_context, a, b, c):  # type: ignore[no-untyped-def]
     """a - b * c, rounded once."""
 

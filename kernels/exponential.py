@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from .jit import FUSED, driver, kernel
+from .jit import FUSED, driver, intrinsic, kernel
 from .sharing import parallel_for
 
 __all__ = ["exponential", "single_exponential", "single_tanh", "single_tanh_of_strip"]
@@ -25,7 +24,7 @@ _CHUNK = 4096
 _LEAST, _SINGLE_LEAST = -700.0, np.float32(-87.0)
 
 
-@intrinsic
+@intrinsic(lambda exponent: np.ldexp(np.float32(1) if exponent.dtype == np.int32 else np.float64(1), exponent))
 def _power_of_two(typing_context, exponent):  # type: ignore[no-untyped-def]
     """2^n where that is a normal number: in double precision for an int64 n, in single precision for an int32."""
     width, (mantissa, bias, kind, result) = exponent.bitwidth, {

@@ -7,9 +7,9 @@ from functools import cache
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.core import caching, cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic as compiled_intrinsic
 
 # Sums may be reordered and fused, which is what lets them vectorise. NaN and infinities keep their meaning.
 SUMS = frozenset({"reassoc", "contract", "nsz"})
@@ -65,6 +65,11 @@ def _say_once() -> None:
     )
 
 
+def intrinsic(in_python: Callable[..., Any]) -> Callable[..., Any]:
+    """An intrinsic of numba's, and the function that does the same where NUMBA_DISABLE_JIT leaves kernels in Python."""
+    return lambda lowered: in_python if config.DISABLE_JIT else compiled_intrinsic(lowered)
+
+
 def driver(kernel: Any) -> Callable[..., Any]:
     """Marks the Python function that makes room for what a kernel finds, and has it done with `sharing.parallel_for`.
 
@@ -72,13 +77,13 @@ def driver(kernel: Any) -> Callable[..., Any]:
     """
 
     def decorate(function: Any) -> Any:
-        function.stats = kernel.stats
+        function.stats = getattr(kernel, "stats", None)  # none where kernels are left in Python
         return function
 
     return decorate
 
 
-@intrinsic
+@intrinsic(lambda value: value)
 def unowned(typing_context, value):  # type: ignore[no-untyped-def]
     """The same array, or tuple of arrays, without its owner: slicing it counts no references for threads to fight over.
 
@@ -104,7 +109,7 @@ def unowned(typing_context, value):  # type: ignore[no-untyped-def]
     return value(value), generate
 
 
-@intrinsic
+@intrinsic(lambda array, index: None)
 def _prefetch_line(typing_context, array, index):  # type: ignore[no-untyped-def]
     """Ask for the cache line of array[index] in the outer caches; never faults."""
 

@@ -12,9 +12,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from .jit import driver, kernel, unowned
+from .jit import driver, intrinsic, kernel, unowned
 from .sharing import parallel_for
 
 __all__ = [
@@ -124,7 +123,17 @@ def _adder(n_vectors: int, n_sums: int, size: int) -> Any:
     A unit's sum has the same bits whatever the width, as long as the number of sums is the same.
     """
 
-    @intrinsic
+    def in_python(total: Any, flat: Any, width: int, column: int, rows: Any, values: Any, start: int, stop: int) -> None:
+        lanes = n_vectors * size // total.itemsize
+        own = total[column : column + lanes]
+        sums = [own.copy(), *(np.zeros_like(own) for _ in range(1, n_sums))]
+        last = stop - (stop - start) % n_sums
+        for e in range(start, stop):
+            begin = rows[e] * width + column
+            sums[(e - start) % n_sums if e < last else 0] += values[e] * flat[begin : begin + lanes]
+        own[:] = sum(sums[1:], sums[0])
+
+    @intrinsic(in_python)
     def add_rows(typing_context, total, flat, width, column, rows, values, start, stop):  # type: ignore[no-untyped-def]
         """Add to total[column:] the rows rows[e] (int32) of a flat table of this width times values[e], e in start..stop."""
         number, word = total.dtype, ir.IntType(64)

@@ -6,7 +6,7 @@ from bench.damage import WAYS, damaged
 from bench.fuzz_files import FAULTS, fuzz
 from bench.fuzz_originals import KINDS
 
-CASES = 150
+CASES = 400
 
 
 @pytest.mark.spawn
