@@ -9,7 +9,7 @@
     not copied where that is possible                 sorted classes (C,)                        or points (q, d)
           |
           +-- ranges.check_range        values that the search cannot take are refused, with their row
-          +-- resolution.resolution_of  how near two rows must be before rounding alone could separate them
+          +-- ranges.resolution_of      how near two rows must be before rounding alone could separate them
           +-- cluster.as_shared_source  the same rows, for the workers of a Dask cluster
           |
           v

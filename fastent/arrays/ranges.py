@@ -1,4 +1,8 @@
-"""Which values the search accepts: finite ones whose distances float32 can hold. Others are refused, with their row."""
+"""What the values of rows allow.
+
+Range: the search accepts finite values whose distances float32 can hold, and refuses others with their row.
+Resolution: two rows that are nearer to each other than it may be the same row, rounded twice.
+"""
 
 import math
 from functools import partial
@@ -12,13 +16,19 @@ from fastent.errors import FastentError
 from fastent.io.sources import parts
 from fastent.runtime.cluster import map_on_cluster
 
-__all__ = ["as_wide", "check_range"]
+__all__ = ["as_wide", "check_range", "largest_value", "resolution_of"]
 
 Array = NDArray[Any]
 
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 # Double precision distinguishes all whole numbers up to here.
 _WHOLE = 2.0**53 - 1
+# Significant bits of bfloat16, float16 and float32 (then float64), and how many units in the last place may be
+# rounding errors: half precision is rounded once from single precision; single and double lose a few bits on the way.
+_FORMATS = ((8, 2), (11, 2), (24, 8), (53, 8))
+# Numbers on a grid with at most this many steps are exact, as integers are.
+_GRID = 256
+_SAMPLE_ROWS, _SAMPLE_VALUES = 64, 1 << 20
 
 
 def check_range(X: Array, queries: Array | None = None, *, unit: bool = False, client: Any = None) -> None:
@@ -40,7 +50,7 @@ def check_range(X: Array, queries: Array | None = None, *, unit: bool = False, c
         `unit`, a row of zeros.
     """
     sets = [(X, "X")] if queries is None else [(X, "X"), (queries, "queries")]
-    sizes = [_largest(rows, client) for rows, _ in sets]
+    sizes = [largest_value(rows, client) for rows, _ in sets]
     for (rows, name), size in zip(sets, sizes, strict=True):
         has = "has" if name == "X" else "have"
         if not math.isfinite(size):
@@ -74,7 +84,7 @@ def _first_above(rows: Array, limit: float) -> tuple[int, int]:
     raise AssertionError("no value is above the limit")
 
 
-def _largest(X: Array, client: Any) -> float:
+def largest_value(X: Array, client: Any = None) -> float:
     """The largest absolute value; NaN if there is one anywhere."""
     if client is not None and stays_on_disk(X):
         return float(np.max(list(map_on_cluster(client, partial(_largest_of_part, X), parts(X)))))
@@ -82,7 +92,7 @@ def _largest(X: Array, client: Any) -> float:
 
 
 def _largest_of_part(X: Array, piece: tuple[int, int]) -> float:
-    return _largest(np.asarray(X[piece[0] : piece[1]]), None)
+    return largest_value(np.asarray(X[piece[0] : piece[1]]))
 
 
 def as_wide(X: Array, queries: Array) -> tuple[Array, Array]:
@@ -96,3 +106,57 @@ def as_wide(X: Array, queries: Array) -> tuple[Array, Array]:
 
 def _as_double(rows: Array) -> NDArray[np.float64]:
     return np.asarray(rows, np.float64)
+
+
+def resolution_of(
+    X: Array, rows: NDArray[np.int64] | None, points: Array | None = None, *, unit: bool = False
+) -> NDArray[np.float32]:
+    """Distances (q,) that rounding alone can cause, for some rows of X, all rows (None), or points that are not rows.
+
+    Parameters
+    ----------
+    unit : bool
+        The distances are those of the rows scaled to unit length.
+    """
+    q = len(points) if points is not None else len(X) if rows is None else len(rows)
+    precision = _precision(X)
+    if points is not None:
+        precision = max(precision, _precision(points))
+    if unit:
+        precision = max(precision, _precision(np.full((1, 1), 1 / 3, kernel_dtype(X))))
+        return np.full(q, precision, np.float32)
+    if precision == 0:
+        return np.zeros(q, np.float32)
+    asked: Array = points if points is not None else X if rows is None or np.array_equal(rows, np.arange(len(X))) else X[rows]
+    norms = [np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64)) for _, block in row_blocks(asked)]
+    with np.errstate(under="ignore"):
+        return (precision * np.concatenate(norms)).astype(np.float32)
+
+
+def _precision(X: Array) -> float:
+    """The relative size of rounding errors; 0 for integers and other numbers on a coarse grid.
+
+    Judged by values, not only by dtype: bfloat16 values often arrive as float32, and float32 values as float64.
+    """
+    if X.dtype.kind != "f":
+        return 0.0
+    step = -(-len(X) // max(1, min(_SAMPLE_ROWS, _SAMPLE_VALUES // X.shape[1])))
+    sample = np.abs(np.asarray(X[np.arange(0, len(X), step)], np.float64))
+    sample = sample[sample > 0]
+    if len(sample) == 0 or _on_coarse_grid(sample):
+        return 0.0
+    mantissa, _ = np.frexp(sample)
+    for bits, units in _FORMATS:
+        scaled = np.ldexp(mantissa, bits)
+        if bits == 53 or (scaled == np.rint(scaled)).all():
+            return float(units * 2.0 ** (1 - bits))
+    raise AssertionError("every float64 has 53 bits")
+
+
+def _on_coarse_grid(values: Array) -> bool:
+    """Whether these positive numbers are whole, or whole multiples of a power of two that is a `_GRID`-th of the largest."""
+    if (values == np.rint(values)).all():
+        return True
+    _, exponent = np.frexp(values.max())
+    steps = np.ldexp(values, int(np.log2(_GRID)) - int(exponent))
+    return bool((steps == np.rint(steps)).all())

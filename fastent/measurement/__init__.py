@@ -2,8 +2,8 @@
 
     measure(X, labels, ...)                         metrics.METRICS: one declaration of each metric
         |                                               |
-        |-- plan.prepare: checks, what is affordable <--|  what each takes: neighbours, all pairs, memory, other metrics
-        |       -> Task (what is asked), Plan (who meets whom), both in task
+        |-- checks -> task.Task, what is asked          |
+        |-- plan.planned -> task.Plan, who meets whom <-|  what each takes: neighbours, all pairs, memory, other metrics
         |                                               |
         |-- prepare, before rows meet <-----------------|  class moments and means; sums that a sweep fills
         |                                               |

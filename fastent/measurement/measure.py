@@ -9,31 +9,38 @@ finds the neighbours as well, and X is read block by block from where it lies.
 """
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.cluster import map_rows_on_cluster
-from fastent.arrays.ranges import check_range
-from fastent.arrays.resolution import resolution_of
-from fastent.arrays.validation import zero_rows
+from fastent.arrays.cluster import as_shared_source, map_rows_on_cluster
+from fastent.arrays.queries import query_rows
+from fastent.arrays.ranges import check_range, resolution_of
+from fastent.arrays.validation import UnitRows, as_features, as_labels, in_memory, zero_rows
 from fastent.io.reading import as_path
+from fastent.io.result_cache import ResultCache
 from fastent.io.sources import parts as chunk_parts
-from fastent.measurement.metrics import METRICS, Inputs, MetricName
-from fastent.measurement.plan import prepare
+from fastent.measurement.metrics import Inputs, Metric, MetricName
+from fastent.measurement.plan import CHECKPOINT, KEPT_BYTES, leave_out, planned, wanted_metrics
 from fastent.measurement.result import Measurement
 from fastent.measurement.strategies import STRATEGIES, Near
 from fastent.measurement.task import Plan, Task
+from fastent.options import flag, whole_number
+from fastent.printable import printable
+from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
+from fastent.search.index import Among
 from fastent.search.neighbors import Neighbors, exact_neighbors
 from fastent.search.sketch import typical_scale
-from fastent.statistics.geometry_notes import rows_of_zeros
+from fastent.search.sweep import LabelledPoints
+from fastent.statistics.class_geometry import rows_of_zeros
 from fastent.statistics.intrinsic_dimension import dimension_notes
 from fastent.statistics.notes import merged, unexplained
-from fastent.statistics.soft_nearest_neighbor import Temperature
+from fastent.statistics.soft_nearest_neighbor import Temperature, checked_temperature
 
 __all__ = ["measure"]
 
@@ -113,32 +120,65 @@ def measure(
     >>> round(found.summary()["margins/n2"], 4)
     0.3583
     """
-    task, plan = prepare(
-        X,
-        labels,
+    wanted, named = wanted_metrics(metrics)
+    normalize = flag("normalize", normalize)
+    temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
+    features = as_shared_source(as_features(X), client)
+    n, d = features.shape
+    notes: list[str] = []
+    coded = as_labels(labels, n=n, minimum_classes=2, notes=notes)
+    asked = query_rows(queries, n, d, seed=seed, what="measure")
+    k = whole_number("k", k, minimum=2 if any(metric.neighbors == "k" for metric in wanted.values()) else 1)
+    notes.extend(leave_out(wanted, n, k, named))
+    k_largest = max((min(metric.neighbors_for(k), n - 1) for metric in wanted.values()), default=0)
+    lists: dict[Among, int] = {"all": k_largest} if k_largest else {}
+    place = None if checkpoint is None else as_path(checkpoint, "a folder")
+    task = Task(
+        X=features,
+        points=LabelledPoints(_measured_rows(features, normalize), coded.codes, 1.0, len(coded.classes)),
+        labels=coded,
+        wanted=frozenset(wanted),
+        named=named,
         k=k,
-        queries=queries,
-        metrics=metrics,
+        k_largest=k_largest,
+        lists=lists | {"own class": 1, "other classes": 1} if "margins" in wanted else lists,
+        pairwise=any(metric.pairwise for metric in wanted.values()),
+        bytes_kept=(KEPT_BYTES + sum(metric.row_bytes for metric in wanted.values())) * n,
         normalize=normalize,
         temperature=temperature,
+        memory=budget_bytes(memory_budget),
         memory_budget=memory_budget,
-        checkpoint=None if checkpoint is None else as_path(checkpoint, "a folder"),
-        client=client,
         seed=seed,
         progress=progress,
+        notes=notes,
+        stages=[],
+        parts=ResultCache(place, name=CHECKPOINT, compress=False),
+        depends_on={},
+        client=client,
     )
+    plan = planned(task, asked)
+    notes.extend(plan.notes)
+    if plan.index_plan.kind == "index" and (task.lists or task.pairwise):
+        rows = in_memory(features)
+        task = task._replace(X=rows, points=task.points._replace(X=_measured_rows(rows, normalize)))
+    if progress is True:
+        for note in plan.notes:
+            print(printable(f"fastent: {note}"), file=sys.stderr)
     with task.stage("check", passes=1 + task.parts.keeps):  # a digest of all rows where parts are kept
         check_range(task.points.X, client=client)
         task = task._replace(points=task.points._replace(scale=typical_scale(task.points.X))).identified(plan)
-    return _measured(task, plan)
+    return _measured(task, plan, wanted)
 
 
-def _measured(task: Task, plan: Plan) -> Measurement:
+def _measured_rows(X: NDArray[Any], normalize: bool) -> NDArray[Any]:
+    return cast(NDArray[Any], UnitRows(X)) if normalize else X
+
+
+def _measured(task: Task, plan: Plan, wanted: dict[str, Metric]) -> Measurement:
     n = len(task.X)
     rows, sampled = (np.arange(n) if some is None else some for some in (plan.rows, plan.sampled))
-    wanted = {name: metric for name, metric in METRICS.items() if name in task.wanted}
     prepared = {name: metric.prepare(task, plan) for name, metric in wanted.items() if metric.prepare is not None}
-    near, border = STRATEGIES[plan.way](task, plan, [each for each in prepared.values() if hasattr(each, "reduce")])
+    near, border = STRATEGIES[plan.index_plan.kind](task, plan, [each for each in prepared.values() if hasattr(each, "reduce")])
     neighbors = _neighbors(task, plan, near, rows)
     inputs = Inputs(near, border, neighbors, prepared)
     parts = {name: metric.find(task, inputs) for name, metric in wanted.items()}
@@ -148,8 +188,8 @@ def _measured(task: Task, plan: Plan) -> Measurement:
     task.notes.extend([*merged(notes), *dimension_notes(parts.get("dimension") or {})])
     of_k = any(metric.neighbors == "k" for metric in wanted.values())
     measured = Measurement(
-        classes=task.classes,
-        labels=task.classes[task.points.codes],
+        classes=task.labels.classes,
+        labels=task.labels.classes[task.labels.codes],
         shape=task.X.shape,
         queries=rows,
         sampled=sampled,

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from fastent.statistics.geometry import AboutMeans
     from fastent.statistics.intervals import Estimate
     from fastent.statistics.intrinsic_dimension import IntrinsicDimension
-    from fastent.statistics.margins import Margins
     from fastent.statistics.mixing import Lisi, Mixing
     from fastent.statistics.silhouette import DistanceSums, Silhouettes
     from fastent.statistics.similarity_sums import SimilaritySums
@@ -92,7 +91,7 @@ def _mixing(task: "Task", inputs: Inputs) -> "Mixing":
     from fastent.statistics.mixing import mixing
 
     assert inputs.neighbors is not None
-    n_classes = len(task.classes)
+    n_classes = len(task.labels.classes)
     if n_classes > _MATRIX:
         task.notes.append(f"no mixing matrix: it has {n_classes:,} x {n_classes:,} entries")
     with task.stage("mixing"):
@@ -107,12 +106,8 @@ def _lisi(task: "Task", inputs: Inputs) -> "Lisi":
     with task.stage("inverse Simpson index"):
         per_point = lisi(inputs.neighbors, task.labels, _PERPLEXITY)
     # Weights as even as those of 30 neighbours have an inverse Simpson index of 30 at most, but for ties.
-    most = min(len(task.classes), max(_PERPLEXITY, float(per_point.max())))
+    most = min(len(task.labels.classes), max(_PERPLEXITY, float(per_point.max())))
     return Lisi(per_point, sample_mean(per_point, len(task.X), least=1, most=most))
-
-
-def _margins(task: "Task", inputs: Inputs) -> "Margins | None":
-    return inputs.near.margins
 
 
 def _distance_sums(task: "Task", plan: "Plan") -> "DistanceSums":
@@ -132,7 +127,7 @@ def _silhouette(task: "Task", inputs: Inputs) -> "Silhouettes":
     squared = silhouettes_about_means("squared", means, about)
     every = {"exact": exact, "simplified": simplified, "squared": squared}
     intervals = {name: sample_mean(values, len(task.X), least=-1, most=1) for name, values in every.items()}
-    notes = tuple(one_point(task.classes, means.counts, "the silhouette is 0"))
+    notes = tuple(one_point(task.labels.classes, means.counts, "the silhouette is 0"))
     return Silhouettes(exact, simplified, squared, intervals, notes)
 
 
@@ -142,7 +137,7 @@ def _similarity_sums(task: "Task", plan: "Plan") -> "SimilaritySums | None":
 
     def prepare() -> "SimilaritySums":
         nodes = temperature_nodes(task.points, task.temperature, task.seed)
-        return SimilaritySums(task.points, plan.sampled, nodes, memory=0 if plan.way == "sweep" else task.memory)
+        return SimilaritySums(task.points, plan.sampled, nodes, memory=0 if plan.index_plan.kind == "sweep" else task.memory)
 
     return task.attempt("soft nearest neighbour loss", prepare)
 
@@ -154,7 +149,7 @@ def _soft_nearest_neighbor(task: "Task", inputs: Inputs) -> "SoftNearestNeighbor
     if sums is None:
         return None
     with task.stage("soft nearest neighbours"):
-        return task.attempt("soft nearest neighbour loss", lambda: settled(sums, task.classes, task.progress))
+        return task.attempt("soft nearest neighbour loss", lambda: settled(sums, task.labels.classes, task.progress))
 
 
 class MeansPasses(NamedTuple):
@@ -189,7 +184,7 @@ def _geometry_workspace(task: "Task", q: int) -> int:
     from fastent.runtime.threads import working_threads
 
     d: int = task.X.shape[1]
-    return working_threads() * (16 * d * d + 3 * part_bytes(task.X)) + 128 * len(task.classes) * d
+    return working_threads() * (16 * d * d + 3 * part_bytes(task.X)) + 128 * len(task.labels.classes) * d
 
 
 def _geometry_numbers(measured: Any) -> "Mapping[str, Estimate | float | None]":
@@ -271,7 +266,7 @@ METRICS: dict[str, Metric] = {
             "n2": "0 separate, 0.5 tangled",
             "n3": "nearest neighbour's error",
         },
-        _margins,
+        lambda task, inputs: inputs.near.margins,
         columns=tuple(map(Column, ("hit", "miss", "hit_index", "miss_index", "margin", "relative"))),
     ),
     "silhouette": Metric(
@@ -285,7 +280,7 @@ METRICS: dict[str, Metric] = {
         prepare=_distance_sums,
         needs=("geometry",),
         pairwise=True,
-        workspace=lambda task, q: 32 * q * len(task.classes),
+        workspace=lambda task, q: 32 * q * len(task.labels.classes),
         columns=(
             Column("silhouette_simplified", "rows", "simplified"), Column("silhouette_squared", "rows", "squared"),
             Column("silhouette", "sampled", "exact"),

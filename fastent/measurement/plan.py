@@ -1,111 +1,39 @@
 """What measure() is asked for, who meets whom, and what that takes: settled from sizes alone, before anything is computed."""
 
-import os
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.cluster import as_shared_source
 from fastent.arrays.queries import query_rows
-from fastent.arrays.validation import as_features, as_labels, in_memory, stays_on_disk
+from fastent.arrays.validation import stays_on_disk
 from fastent.errors import FastentError
-from fastent.io.result_cache import ResultCache
 from fastent.measurement.metrics import METRICS, Metric
-from fastent.measurement.task import Plan, Task, measured_rows
-from fastent.options import flag, short_repr, whole_number
-from fastent.printable import printable
-from fastent.runtime.memory import budget_bytes, check_fits
-from fastent.runtime.progress import Progress
+from fastent.measurement.task import Plan, Task
+from fastent.options import short_repr
+from fastent.runtime.memory import check_fits
 from fastent.runtime.threads import working_threads
 from fastent.search.exact_index import index_bytes
 from fastent.search.planner import IndexPlan, plan_index
-from fastent.search.sweep import LabelledPoints, sweep_bytes
+from fastent.search.sweep import sweep_bytes
 from fastent.statistics.complexity import INTERPOLATED
-from fastent.statistics.soft_nearest_neighbor import Temperature, checked_temperature
 
-__all__ = ["CHECKPOINT", "prepare"]
+__all__ = ["CHECKPOINT", "KEPT_BYTES", "leave_out", "planned", "wanted_metrics"]
 
 # The folder, within the one that users name, in which parts of a measurement are kept.
 CHECKPOINT = "measure-parts"
 # Up to so many points all pairs are met; beyond, so many queries meet all points.
 _ALL_PAIRS, _SAMPLE = 100_000, 20_000
 # Bytes that labels, counts and results take for a row.
-_KEPT = 48
+KEPT_BYTES = 48
 # Nanoseconds for a pair on one core of Zen 4, and for each of its features: for what is said beforehand.
 _PAIR, _FEATURE = 1.5, 0.022
 # What takes longer is announced, in seconds.
 _SLOW = 60
 
 
-def prepare(
-    X: Any,
-    labels: Any,
-    *,
-    k: int,
-    queries: Any,
-    metrics: Any,
-    normalize: bool,
-    temperature: Temperature,
-    memory_budget: int | str | None,
-    checkpoint: str | os.PathLike[str] | None,
-    client: Any,
-    seed: int,
-    progress: Progress,
-) -> tuple[Task, Plan]:
-    """Check what `measure` was given, all but X's values, and settle who meets whom; what will be slow or left out is said."""
-    wanted, named = _wanted(metrics)
-    normalize = flag("normalize", normalize)
-    temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
-    features = as_shared_source(as_features(X), client)
-    n, d = features.shape
-    notes: list[str] = []
-    coded = as_labels(labels, n=n, minimum_classes=2, notes=notes)
-    asked = query_rows(queries, n, d, seed=seed, what="measure")
-    k = whole_number("k", k, minimum=2 if any(metric.neighbors == "k" for metric in wanted.values()) else 1)
-    for name, metric in list(wanted.items()):
-        needed = metric.neighbors_for(k)
-        if n <= needed and not metric.fewer_neighbors:
-            reason = f"takes {needed} neighbours, and each of {n} rows has {n - 1}"
-            if named:
-                raise FastentError(f"{name} {reason}: pass more rows{', or lower k' * (needed == k)}")
-            notes.append(f"no {name}: it {reason}")
-            del wanted[name]
-    task = Task(
-        X=features,
-        points=LabelledPoints(measured_rows(features, normalize), coded.codes, 1.0, len(coded.classes)),
-        classes=coded.classes,
-        wanted=frozenset(wanted),
-        named=named,
-        k=k,
-        k_largest=max((min(metric.neighbors_for(k), n - 1) for metric in wanted.values()), default=0),
-        pairwise=any(metric.pairwise for metric in wanted.values()),
-        bytes_kept=(_KEPT + sum(metric.row_bytes for metric in wanted.values())) * n,
-        normalize=normalize,
-        temperature=temperature,
-        memory=budget_bytes(memory_budget),
-        memory_budget=memory_budget,
-        seed=seed,
-        progress=progress,
-        notes=notes,
-        stages=[],
-        parts=ResultCache(checkpoint, name=CHECKPOINT, compress=False),
-        depends_on={},
-        client=client,
-    )
-    plan = _planned(task, asked)
-    notes.extend(plan.notes)
-    if plan.way == "index" and task.meets_rows_again:
-        task = task.with_rows(in_memory(features))
-    if progress is True:
-        for note in plan.notes:
-            print(printable(f"fastent: {note}"), file=sys.stderr)
-    return task, plan
-
-
-def _wanted(metrics: Any) -> tuple[dict[str, Metric], bool]:
+def wanted_metrics(metrics: Any) -> tuple[dict[str, Metric], bool]:
     """The metrics asked for, with those that they need, and whether they were named."""
     if isinstance(metrics, str) and metrics == "all":
         return dict(METRICS), False
@@ -118,36 +46,47 @@ def _wanted(metrics: Any) -> tuple[dict[str, Metric], bool]:
     return {name: metric for name, metric in METRICS.items() if name in names or name in needed}, True
 
 
-def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
-    """Who meets whom, from sizes alone; what will be sampled or slow is said."""
+def leave_out(wanted: dict[str, Metric], n: int, k: int, named: bool) -> Iterator[str]:
+    """Drop the metrics that take more neighbours than n rows have, or refuse them to those who named them."""
+    for name, metric in list(wanted.items()):
+        needed = metric.neighbors_for(k)
+        if n <= needed and not metric.fewer_neighbors:
+            reason = f"takes {needed} neighbours, and each of {n} rows has {n - 1}"
+            if named:
+                raise FastentError(f"{name} {reason}: pass more rows{', or lower k' * (needed == k)}")
+            yield f"no {name}: it {reason}"
+            del wanted[name]
 
+
+def planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
+    """Who meets whom, from sizes alone; what will be sampled or slow is said."""
     (n, d), pairwise = task.X.shape, task.pairwise
     q = n if asked is None else len(asked)
     meeting = _SAMPLE if asked is None and pairwise and n > _ALL_PAIRS else q
 
-    def planned(q: int, meeting: int) -> tuple[IndexPlan, int]:
+    def searched(q: int, meeting: int) -> tuple[IndexPlan, int]:
         """How rows are searched, and the memory that everything takes."""
         workspaces = (metric.workspace for name, metric in METRICS.items() if name in task.wanted)
         kept = task.bytes_kept + 32 * q * task.k_largest + sum(bytes_for(task, q) for bytes_for in workspaces if bytes_for)
-        if not task.meets_rows_again:
+        if not (task.lists or pairwise):
             return IndexPlan("index", 0, q, task.memory, task.client), int(kept)
         kept += sweep_bytes(task.points.X, meeting) * pairwise
         read_once = asked is not None and (pairwise or stays_on_disk(task.X))
         index = plan_index(
-            task.points.X, q, task.ks,
+            task.points.X, q, task.lists,
             memory=int(task.memory - kept), client=task.client, pairs_met=pairwise, read_once=read_once,
         )  # fmt: skip
         return index, int(kept + index.bytes)
 
     notes: list[str] = []
-    index = planned(q, meeting)[0]
+    index = searched(q, meeting)[0]
     if index.kind == "sweep" and asked is None:
         if n > (_SAMPLE if task.client is None else _ALL_PAIRS):
             asked = query_rows(_SAMPLE, n, d, seed=task.seed, what="measure")
             notes.append(
                 f"{_SAMPLE:,} of {n:,} rows are sampled: "
                 + (
-                    f"an index of all takes {index_bytes(task.points.X, q, sum(task.ks.values())) / 2**30:.1f} GiB of memory"
+                    f"an index of all takes {index_bytes(task.points.X, q, sum(task.lists.values())) / 2**30:.1f} GiB of memory"
                     if task.client is None
                     else "to meet all rows"
                 )
@@ -169,7 +108,7 @@ def _planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
         seconds = pairs * (_PAIR + _FEATURE * d) * 1e-9 / working_threads()
         if seconds > _SLOW:
             notes.append(f"{pairs:.2g} pairs of {d} features will be met, which takes about {_duration(seconds)}")
-    index, needed = planned(q, meeting)
+    index, needed = searched(q, meeting)
     check_fits(
         needed,
         f"measuring {n} x {d} points",

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from fastent.measurement.task import Plan, Task
 from fastent.runtime.progress import Progress
+from fastent.search.exact_index import ExactIndex
 from fastent.search.index import Among, Index, NeighborLists
 from fastent.search.planner import IndexKind
 from fastent.search.spanning_tree import SpanningTree, minimum_spanning_tree
 from fastent.search.sweep import Reduction, sweep
 from fastent.search.top_k import NearerCounts, SweptIndex
-from fastent.statistics.complexity import interpolated_points
-from fastent.statistics.hyperspheres import Spheres, spheres
+from fastent.statistics.complexity import Spheres, errors_between, spheres
 from fastent.statistics.margins import Margins, margins_from
 
 __all__ = ["STRATEGIES", "Border", "Near"]
@@ -44,9 +44,10 @@ def indexed(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, Bo
     index = order = None
     # All pairs are met: near ones come out of that.
     from_sweep = task.k_largest if sums and plan.sampled is None else 0
-    if task.searched:
+    if task.lists:
         with task.stage("index", passes=2):
             index = plan.index_plan.build(points.X, codes=points.codes, seed=task.seed)
+        assert isinstance(index, ExactIndex)
         order = index.order
         k = 0 if from_sweep else task.k_largest
         if k or "margins" in task.wanted:
@@ -65,9 +66,10 @@ def indexed(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, Bo
                     points, plan.sampled, reductions,
                     within_classes=not sums, order=order, progress=task.progress, unfinished=unfinished,
                 )  # fmt: skip
-    if border is not None and index is not None:
+    known = near.all
+    if border is not None and index is not None and known is not None:
         with task.stage("spanning tree"):
-            tree = task.kept("tree", lambda: minimum_spanning_tree(index, lists=near.all, progress=task.progress)._asdict())
+            tree = task.kept("tree", lambda: minimum_spanning_tree(index, known, task.progress)._asdict())
         border = border._replace(tree=SpanningTree(**tree))
     return near, border
 
@@ -78,16 +80,15 @@ def chunked(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, Bo
     codes = task.points.codes if "margins" in task.wanted else None
     with task.stage("neighbours", passes=1):
         index = plan.index_plan.build(task.points.X, codes=codes, unfinished=task.unfinished("neighbours"))
-        lists = index.search(task.ks, rows, progress=task.progress)
+        lists = index.search(task.lists, rows, progress=task.progress)
     return _near(task, rows, lists), None
 
 
 def _border(task: Task, index: Index, plan: Plan, near: Near) -> Border:
     points = task.points
     assert near.margins is not None
-    between = interpolated_points(points.X, points.codes, task.seed)
     with task.stage("interpolated points"):
-        wrong = points.codes[index.nearest(1, between).indices[:, 0]] != between.codes
+        wrong = errors_between(index, points, task.seed)
     squared = near.squared_misses if plan.sampled is None else near.squared_misses[plan.sampled]
     covering = None
     if plan.sampled is None:
@@ -102,7 +103,7 @@ def streamed(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, B
     assert rows is not None
     with task.stage("all pairs", passes=1):
         index = SweptIndex(points, alongside=sums, unfinished=task.unfinished("pairs"), client=task.client)
-        near = _near(task, rows, index.search(task.ks, rows, progress=task.progress))
+        near = _near(task, rows, index.search(task.lists, rows, progress=task.progress))
     if "complexity" not in task.wanted:
         return near, None
     local_sets = NearerCounts(near.squared_misses)
@@ -112,13 +113,12 @@ def streamed(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, B
             within_classes=True, progress=task.progress, description="local sets",
             unfinished=task.unfinished("local-sets"), client=task.client,
         )  # fmt: skip
-    between = interpolated_points(points.X, points.codes, task.seed)
     with task.stage("interpolated points", passes=1):
         index = SweptIndex(
             points, description="interpolated points", unfinished=task.unfinished("interpolated"), client=task.client
         )
-        nearest = index.nearest(1, between, progress=task.progress).indices[:, 0]
-    return near, Border(local_sets, points.codes[nearest] != between.codes)
+        wrong = errors_between(index, points, task.seed, task.progress)
+    return near, Border(local_sets, wrong)
 
 
 STRATEGIES: dict[IndexKind, Callable[[Task, Plan, Sequence[Reduction]], tuple[Near, Border | None]]] = {

@@ -4,21 +4,21 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import Labels, UnitRows, row_blocks
+from fastent.arrays.validation import Labels, row_blocks
 from fastent.errors import FastentError
 from fastent.io.result_cache import Arrays, PartialResult, ResultCache
 from fastent.runtime.progress import Progress
-from fastent.search.index import Among, Wanted
-from fastent.search.planner import IndexKind, IndexPlan
+from fastent.search.index import Wanted
+from fastent.search.planner import IndexPlan
 from fastent.search.sweep import LabelledPoints
 from fastent.statistics.soft_nearest_neighbor import Temperature
 
-__all__ = ["Plan", "Stage", "Task", "measured_rows"]
+__all__ = ["Plan", "Stage", "Task"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -40,25 +40,22 @@ class Plan(NamedTuple):
     index_plan: IndexPlan
     notes: tuple[str, ...]
 
-    @property
-    def way(self) -> IndexKind:
-        return self.index_plan.kind
-
 
 class Task(NamedTuple):
     """What is to be measured, checked.
 
-    k_largest : how many neighbours are found. pairwise : whether rows of all pairs meet. bytes_kept : what labels, counts and
-    results take.
+    k_largest : how many neighbours are found. lists : how many among which rows. pairwise : whether rows of all pairs meet.
+    bytes_kept : what labels, counts and results take.
     """
 
     X: Array
     points: LabelledPoints
-    classes: NDArray[Any]
+    labels: Labels
     wanted: frozenset[str]
     named: bool
     k: int
     k_largest: int
+    lists: Wanted
     pairwise: bool
     bytes_kept: int
     normalize: bool
@@ -73,29 +70,6 @@ class Task(NamedTuple):
     depends_on: dict[str, Any]
     client: Any
 
-    @property
-    def labels(self) -> Labels:
-        return Labels(self.points.codes, self.classes)
-
-    @property
-    def searched(self) -> bool:
-        return bool(self.k_largest) or "margins" in self.wanted
-
-    @property
-    def ks(self) -> Wanted:
-        """How many neighbours are wanted among which rows."""
-        wanted: dict[Among, int] = {"all": self.k_largest} if self.k_largest else {}
-        return wanted | {"own class": 1, "other classes": 1} if "margins" in self.wanted else wanted
-
-    @property
-    def meets_rows_again(self) -> bool:
-        """Whether more is done with rows than to go through them."""
-        return self.searched or self.pairwise
-
-    def with_rows(self, X: Array) -> "Task":
-        """The same of rows that lie elsewhere."""
-        return self._replace(X=X, points=self.points._replace(X=measured_rows(X, self.normalize)))
-
     def identified(self, plan: Plan) -> "Task":
         """With all that the result depends on, to which kept parts belong; X is read once where any are kept."""
         if not self.parts.keeps:
@@ -107,7 +81,7 @@ class Task(NamedTuple):
             depends_on={
                 "data": digest,
                 "wanted": sorted(self.wanted),
-                "way": plan.way,
+                "way": plan.index_plan.kind,
                 "threads": "any",  # no number depends on how many there are
                 **{name: getattr(self, name) for name in names},
             }
@@ -144,7 +118,3 @@ def _digest(*arrays: Array | None) -> str:
     for array in arrays:
         digest.update(b"all" if array is None else np.ascontiguousarray(array).data.cast("B"))
     return digest.hexdigest()
-
-
-def measured_rows(X: Array, normalize: bool) -> Array:
-    return cast(Array, UnitRows(X)) if normalize else X

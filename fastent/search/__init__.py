@@ -7,7 +7,7 @@ reduction of the sweep.
                        |
                  planner.plan_index ---- sizes, memory, cluster, whether all pairs are met anyway
                        | build
-                  index.Index -------- search, nearest, count_nearer, relabelled, order
+                  index.Index -------- search, nearest, relabelled
                        |
          +-------------+------------------+
          |             |                  |

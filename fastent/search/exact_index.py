@@ -200,21 +200,6 @@ class ExactIndex(Index):
             lists[among] = NeighborLists(found.squared, found.index)
         return lists
 
-    def count_nearer(
-        self, squared: NDArray[np.float64], queries: "IndexQueries | PreparedQueries" = None, *, progress: Progress = None
-    ) -> NDArray[np.int64]:
-        prepared = self.prepare(queries)
-        found = Found(
-            squared=np.empty((0, 0)),
-            index=np.empty((0, 0), np.int64),
-            limits=np.asarray(squared, np.float64),
-            count=np.zeros(len(prepared.excluded), np.int64),
-        )
-        self.work = Work(0, 0, 0, 0, 0)
-        self._traverse(prepared, found, "all", progress)
-        count: NDArray[np.int64] = found.count
-        return count
-
     def prepare(self, queries: "IndexQueries | PreparedQueries") -> PreparedQueries:
         """Queries made ready for several searches, of this index or of one that it guides."""
         if isinstance(queries, PreparedQueries):

@@ -128,19 +128,8 @@ class Index(Protocol):
         """One list for each query: `search` for a single one."""
         return self.search({among: k}, queries, within=within, progress=progress)[among]
 
-    def count_nearer(
-        self, squared: NDArray[np.float64], queries: IndexQueries = None, *, progress: Progress = None
-    ) -> NDArray[np.int64]:
-        """How many rows are nearer to each query than a distance, given by its square (q,); rows left out are not counted."""
-        ...
-
     def relabelled(self, codes: NDArray[np.int64]) -> "Index":
         """An index of the same rows with other classes (n,)."""
-        ...
-
-    @property
-    def order(self) -> NDArray[np.int64]:
-        """Row numbers class by class, near ones side by side as far as the index knows them. (n,) int64."""
         ...
 
 

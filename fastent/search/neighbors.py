@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays.cluster import as_shared_source
 from fastent.arrays.queries import Queries, as_queries
-from fastent.arrays.resolution import resolution_of
+from fastent.arrays.ranges import as_wide, check_range, resolution_of
 from fastent.arrays.validation import Labels, as_array, as_features, as_labels, in_memory, joined, row_blocks
 from fastent.errors import FastentError
 from fastent.options import choice, short_repr, whole_number
@@ -187,8 +187,6 @@ def neighbors(
     >>> fe.neighbors([[0.0], [1.0], [3.0], [7.0]], k=2).indices.tolist()
     [[1, 2], [0, 2], [1, 0], [2, 1]]
     """
-    from fastent.arrays.ranges import as_wide, check_range
-
     choice("metric", metric, _METRICS)
     choice("method", method, ("auto", "exact", *PROPOSERS))
     seed = whole_number("seed", seed, minimum=0)

@@ -68,11 +68,6 @@ class NearestSoFar:
             self._enter(among, NeighborLists(squared, found + start))
         self.n_seen = max(self.n_seen, start + len(rows))
 
-    def count_nearer(self, rows: Array, start: int, squared: NDArray[np.float64]) -> NDArray[np.int64]:
-        """How many of the rows start..start + m are nearer to each query than a distance, given by its square (q,)."""
-        index = ExactIndex(rows, unit=self._unit, n_queries=len(squared), view=self._view)
-        return index.count_nearer(squared, self._among_rows(index, start, len(rows)))
-
     def _among_rows(self, index: ExactIndex, start: int, m: int) -> PreparedQueries:
         """The queries, ready for an index of the rows start..start + m."""
         excluded = self._queries.excluded
@@ -213,19 +208,20 @@ class ChunkedIndex(Index):
         self._memory, self._client = memory, client
         self._unfinished = PartialResult() if unfinished is None else unfinished
 
-    @property
-    def order(self) -> NDArray[np.int64]:
-        return np.arange(len(self._X)) if self._codes is None else np.argsort(self._codes, kind="stable")
-
     def relabelled(self, codes: NDArray[np.int64]) -> "ChunkedIndex":
         return ChunkedIndex(self._X, codes=codes, unit=self._unit, memory=self._memory, client=self._client)
 
     def search(
         self, wanted: Wanted, queries: IndexQueries = None, *, within: Array | None = None, progress: Progress = None
     ) -> dict[Among, NeighborLists]:
-        n, numbers = len(self._X), self._numbered(queries)
+        n, queries = len(self._X), with_points(queries)
+        numbers = np.arange(n) if queries is None else queries
         q = len(numbers.points if isinstance(numbers, ExternalQueries) else numbers)
-        plan = self._planned(q, wanted)
+        plan = chunking(self._X, q, wanted, self._memory, self._client)
+        check_fits(
+            plan.needed, f"the search of {q} queries among {n} x {self._X.shape[1]} points, {plan.rows} rows at a time,",
+            "use fewer queries or a larger memory_budget", int(self._memory),
+        )  # fmt: skip
         found = {each: NeighborLists(np.full((q, k), np.inf), np.full((q, k), n, np.int64)) for each, k in wanted.items()}
         kept = self._unfinished.kept()
         begin = first_row = 0
@@ -254,33 +250,6 @@ class ChunkedIndex(Index):
                 begin, first_row, kept = here.stop, 0, None
         return {each: lists.within(within, n) for each, lists in found.items()}
 
-    def count_nearer(
-        self, squared: NDArray[np.float64], queries: IndexQueries = None, *, progress: Progress = None
-    ) -> NDArray[np.int64]:
-        n, q, numbers = len(self._X), len(squared), self._numbered(queries)
-        plan, count = self._planned(q, {"all": 1}), np.zeros(q, np.int64)
-        with reporting(progress, "neighbours", q * n) as report:
-            for begin in range(0, q, plan.queries):
-                here = slice(begin, min(begin + plan.queries, q))
-                near = NearestSoFar(self._with_points(numbers, here), {"all": 1}, unit=self._unit)
-                for start, chunk in self._chunks(range(0, n, plan.rows)):
-                    count[here] += near.count_nearer(chunk, start, squared[here])
-                    report(begin * n + (here.stop - begin) * (start + len(chunk)), "")
-        return count
-
-    def _planned(self, q: int, wanted: Wanted) -> "Chunking":
-        n, d = self._X.shape
-        plan = chunking(self._X, q, wanted, self._memory, self._client)
-        check_fits(
-            plan.needed, f"the search of {q} queries among {n} x {d} points, {plan.rows} rows at a time,",
-            "use fewer queries or a larger memory_budget", int(self._memory),
-        )  # fmt: skip
-        return plan
-
-    def _numbered(self, queries: IndexQueries) -> NDArray[np.int64] | ExternalQueries:
-        queries = with_points(queries)
-        return np.arange(len(self._X)) if queries is None else queries
-
     def _with_points(self, queries: NDArray[np.int64] | ExternalQueries, here: slice) -> ExternalQueries:
         """Some of the queries, with their points."""
         if isinstance(queries, ExternalQueries):
@@ -289,17 +258,12 @@ class ChunkedIndex(Index):
         codes = np.zeros(len(rows), np.int64) if self._codes is None else self._codes[rows]
         return ExternalQueries(self._X[rows].astype(kernel_dtype(self._X), copy=False), rows, codes)
 
-    def _chunks(self, starts: range) -> Iterator[tuple[int, Array]]:
-        return blocks_ahead(lambda start, stop: np.array(self._X[start:stop]), self._bounds(starts))
-
-    def _bounds(self, starts: range) -> list[tuple[int, int]]:
-        return [(start, min(start + starts.step, len(self._X))) for start in starts]
-
     def _show(self, near: NearestSoFar, starts: range) -> Iterator[int]:
         """Show chunk after chunk; yield how many rows were shown."""
-        X, codes, bounds = self._X, self._codes, self._bounds(starts)
+        X, codes = self._X, self._codes
+        bounds = [(start, min(start + starts.step, len(X))) for start in starts]
         if self._client is None:
-            for start, chunk in self._chunks(starts):
+            for start, chunk in blocks_ahead(lambda start, stop: np.array(X[start:stop]), bounds):
                 near.update(chunk, start, None if codes is None else codes[start : start + len(chunk)])
                 yield start + len(chunk)
             return

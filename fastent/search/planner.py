@@ -5,16 +5,17 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import bytes_in_memory, in_memory
+from fastent.arrays.ranges import check_range
+from fastent.arrays.validation import Labels, bytes_in_memory, in_memory
 from fastent.io.result_cache import PartialResult
+from fastent.runtime.memory import check_fits
 from fastent.search.exact_index import ExactIndex, index_bytes
 from fastent.search.index import Index, Wanted
 from fastent.search.out_of_core import ChunkedIndex, chunking
 from fastent.search.sketch import typical_scale
 from fastent.search.sweep import LabelledPoints
-from fastent.search.top_k import SweptIndex
 
-__all__ = ["IndexKind", "IndexPlan", "plan_index"]
+__all__ = ["IndexKind", "IndexPlan", "plan_index", "points_to_pair"]
 
 Array = NDArray[Any]
 
@@ -50,18 +51,15 @@ class IndexPlan(NamedTuple):
         Parameters
         ----------
         unit : bool, optional, default False
-            Compare rows by their angles; not without an index.
+            Compare rows by their angles.
         seed : int, optional, default 0
         unfinished : PartialResult, optional
-            Where a search that goes through the rows by chunks or without an index keeps what it has found so far.
+            Where a search that goes through the rows by chunks keeps what it has found so far.
         """
         if self.kind == "index":
             return ExactIndex(in_memory(X), codes=codes, unit=unit, seed=seed, n_queries=self.n_queries)
-        if self.kind == "chunks":
-            return ChunkedIndex(X, codes=codes, unit=unit, memory=self.memory, unfinished=unfinished, client=self.client)
-        codes = np.zeros(len(X), np.int64) if codes is None else codes
-        points = LabelledPoints(X, codes, typical_scale(X), int(codes.max()) + 1)
-        return SweptIndex(points, unfinished=unfinished, client=self.client)
+        assert self.kind == "chunks", "a sweep takes no index"
+        return ChunkedIndex(X, codes=codes, unit=unit, memory=self.memory, unfinished=unfinished, client=self.client)
 
 
 def plan_index(
@@ -100,3 +98,13 @@ def plan_index(
             kind = "chunks"
             needed = chunking(X, n_queries, wanted, memory, client).needed
     return IndexPlan(kind, needed, n_queries, memory, client)
+
+
+def points_to_pair(
+    X: NDArray[Any], labels: Labels, needed: int, what: str, remedy: str, memory_budget: int | str | None, *, whole: bool = True
+) -> LabelledPoints:
+    """Points that are in memory if the `whole` of them meet, and otherwise read block by block; `needed` bytes come on top."""
+    check_fits(needed + whole * bytes_in_memory(X), what, remedy, memory_budget)
+    rows = in_memory(X) if whole else X
+    check_range(rows)
+    return LabelledPoints(rows, labels.codes, typical_scale(rows), len(labels.classes))

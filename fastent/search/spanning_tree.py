@@ -12,9 +12,6 @@ __all__ = ["SpanningTree", "minimum_spanning_tree"]
 
 Array = NDArray[Any]
 
-# Neighbours that are known before components start to be searched for each other.
-_NEAR = 8
-
 
 class SpanningTree(NamedTuple):
     """Edges (n - 1, 2) int64, the lower row number first, and their squared lengths (n - 1,) float64."""
@@ -23,7 +20,7 @@ class SpanningTree(NamedTuple):
     squared: NDArray[np.float64]
 
 
-def minimum_spanning_tree(index: Index, *, lists: tuple[Array, Array] | None = None, progress: Progress = None) -> SpanningTree:
+def minimum_spanning_tree(index: Index, lists: tuple[Array, Array], progress: Progress = None) -> SpanningTree:
     """Boruvka's rounds: each component takes its shortest edge to another, the largest one may wait.
 
     Of edges of one length the one with the lower row numbers counts as shorter: then there is one tree, whatever the rounds do.
@@ -34,17 +31,13 @@ def minimum_spanning_tree(index: Index, *, lists: tuple[Array, Array] | None = N
     ----------
     index : Index
         Of the rows.
-    lists : (n, k) float64 and (n, k) int64, optional
-        All rows' nearest neighbours, squared, if they are known.
+    lists : (n, k) float64 and (n, k) int64
+        All rows' nearest neighbours, squared.
     """
     from fastent.kernels.spanning import nearest_outside, shortest_edges
 
-    n = len(index.order)
-    if n == 1:
-        return SpanningTree(np.empty((0, 2), np.int64), np.empty(0))
-    if lists is None:
-        lists = index.nearest(min(_NEAR, n - 1))
     near, near_index = lists
+    n = len(near)
     component = np.arange(n)
     # The nearest point known in another component, and a distance below which there is no other.
     squared, other = near[:, 0].copy(), near_index[:, 0].copy()

@@ -153,21 +153,5 @@ class SweptIndex(Index):
         )  # fmt: skip
         return {among: each.lists().within(within, n) for among, each in lists.items()}
 
-    def count_nearer(
-        self, squared: NDArray[np.float64], queries: IndexQueries = None, *, progress: Progress = None
-    ) -> NDArray[np.int64]:
-        n = len(self._points.X)
-        one_class = self._points._replace(codes=np.zeros(n, np.int64), n_classes=1)
-        queries, counts = with_points(queries), NearerCounts(squared)
-        if isinstance(queries, ExternalQueries):
-            queries = queries._replace(codes=np.zeros(len(squared), np.int64))
-        sweep(one_class, queries, [counts], progress=progress, description=self._description, client=self._client)
-        stands_for_row = queries.excluded >= 0 if isinstance(queries, ExternalQueries) else True
-        return counts.count - (stands_for_row & (squared > 0))
-
     def relabelled(self, codes: NDArray[np.int64]) -> "SweptIndex":
         return SweptIndex(self._points._replace(codes=codes, n_classes=int(codes.max()) + 1), client=self._client)
-
-    @property
-    def order(self) -> NDArray[np.int64]:
-        return np.argsort(self._points.codes, kind="stable") if self._order is None else self._order

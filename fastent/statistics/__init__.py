@@ -3,18 +3,18 @@
 Each file has one family: its result (a frozen dataclass), its public function, and the step that `fe.measure` calls with what
 it has found already. They start from one of four things::
 
-    rows X, labels --- class_moments --- class_geometry <- neural_collapse, geometry_notes
+    rows X, labels --- class_moments --- class_geometry <- neural_collapse
           |                 |                  |
           |                 +--- ClassMeans ---+--- geometry: a second pass over the rows ---> AboutMeans
           |                                                                                        |
           |                              silhouette (simplified, squared), complexity (F1) <-------+
           |
           +--- lists of neighbours (Neighbors) -------> mixing (and LISI)
-          |               +--- distinct_neighbors ----> dimension_estimators ---> intrinsic_dimension
+          |               +---------------------------> dimension_estimators ---> intrinsic_dimension
           |
-          +--- hits and misses (an index) ------------> margins --- hyperspheres (T1) ---> complexity
+          +--- hits and misses (an index) ------------> margins ---> complexity
           |
-          +--- all pairs (sweep), by all_pairs -------> silhouette (exact), similarity_sums ---> soft_nearest_neighbor
+          +--- all pairs (sweep) ---------------------> silhouette (exact), similarity_sums ---> soft_nearest_neighbor
           |
           +--- covariance (participation ratio, CKA)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.cluster import map_rows_on_cluster
+from fastent.arrays.ranges import largest_value
 from fastent.arrays.validation import as_array, as_features, check_finite, check_lengths, row_blocks, unit_rows
 from fastent.errors import FastentError
 from fastent.io.sources import parts
@@ -102,9 +103,9 @@ class ClassMoments:
             check_finite(features)
             if self.normalize:
                 raise FastentError("X has rows of a norm below 1e-308, which float64 cannot scale to unit length: rescale X")
-            raise FastentError(f"X has values up to {_largest(features):g}, whose squares overflow float64: rescale X")
-        if not self.normalize and seen._squares.max() < _VANISHING and 0 < _largest(features) < _SMALLEST:
-            raise FastentError(f"X has no value above {_largest(features):g}, and squares vanish in float64: rescale X")
+            raise FastentError(f"X has values up to {largest_value(features):g}, whose squares overflow float64: rescale X")
+        if not self.normalize and seen._squares.max() < _VANISHING and 0 < largest_value(features) < _SMALLEST:
+            raise FastentError(f"X has no value above {largest_value(features):g}, and squares vanish in float64: rescale X")
         self.merge(seen)
 
     def merge(self, other: "ClassMoments") -> "ClassMoments":
@@ -292,10 +293,6 @@ def _moments_of_part(n_classes: int, normalize: bool, rows: NDArray[Any], codes:
 def sums_apart(n_classes: int, n_features: int) -> int:
     """In how many runs of rows the sums of a part are kept apart, whatever the number of threads that make them."""
     return max(1, min(_SUMS, _SUMS_BYTES // (8 * n_classes * n_features)))
-
-
-def _largest(X: Any) -> float:
-    return max(max(float(block.max()), -float(block.min())) for _, block in row_blocks(X))
 
 
 def _checked_part(name: str, value: Any) -> Array:

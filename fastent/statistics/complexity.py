@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +11,16 @@ from fastent.arrays.validation import Labels, as_features, as_labels, kernel_dty
 from fastent.options import whole_number
 from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
+from fastent.runtime.threads import in_parallel
 from fastent.search.exact_index import index_bytes
-from fastent.search.index import ExternalQueries, Wanted
-from fastent.search.planner import plan_index
+from fastent.search.index import ExternalQueries, Index, Wanted
+from fastent.search.planner import plan_index, points_to_pair
 from fastent.search.spanning_tree import SpanningTree, minimum_spanning_tree
-from fastent.search.sweep import LabelledPoints, sweep, sweep_bytes
+from fastent.search.sweep import BLOCK_ROWS, DistanceWorkspace, LabelledPoints, sweep, sweep_bytes
 from fastent.search.top_k import NearerCounts
-from fastent.statistics.all_pairs import points_to_pair
 from fastent.statistics.class_geometry import ClassMeans, centred_means
 from fastent.statistics.class_moments import moments_of
 from fastent.statistics.geometry import AboutMeans, about_means
-from fastent.statistics.hyperspheres import Spheres, spheres
 from fastent.statistics.intervals import Estimate, sample_mean, sample_share
 from fastent.statistics.margins import Margins, margins_from
 from fastent.statistics.notes import Note, merged, one_point
@@ -29,10 +28,13 @@ from fastent.statistics.notes import Note, merged, one_point
 __all__ = [
     "INTERPOLATED",
     "Complexity",
+    "Spheres",
     "complexity",
     "complexity_from",
+    "errors_between",
     "fisher_complexity",
     "interpolated_points",
+    "spheres",
 ]
 
 Array = NDArray[Any]
@@ -41,6 +43,8 @@ Array = NDArray[Any]
 INTERPOLATED = 10_000
 # Neighbours from which the spanning tree starts.
 _NEAR = 8
+# So many spheres are compared with all smaller ones at first, for these may hold most of the class; then twice as many.
+_FEWEST = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +110,13 @@ class Complexity:
         return f"Complexity({values})"
 
 
+class Spheres(NamedTuple):
+    """radius : (n,) float64. absorbed : (n,) bool, whether the centre lies in a larger sphere of the class that is not."""
+
+    radius: NDArray[np.float64]
+    absorbed: NDArray[np.bool_]
+
+
 def complexity(
     X: Any, labels: Any, *, memory_budget: int | str | None = None, seed: int = 0, progress: Progress = None
 ) -> Complexity:
@@ -157,9 +168,8 @@ def complexity(
     lists = index.search(wanted, progress=progress)
     misses = lists["other classes"]
     found = margins_from(np.arange(n), lists["own class"], misses, coded, unit=False)
-    tree = minimum_spanning_tree(index, lists=lists["all"], progress=progress)
-    between = interpolated_points(points.X, codes, seed)
-    wrong = codes[index.nearest(1, between).indices[:, 0]] != between.codes
+    tree = minimum_spanning_tree(index, lists["all"], progress)
+    wrong = errors_between(index, points, seed)
     local_sets = NearerCounts(misses.squared[:, 0])
     sweep(points, None, [local_sets], within_classes=True, progress=progress, description="local sets")
     means = moments_of(points.X, codes, points.n_classes, normalize=False).class_means()
@@ -221,9 +231,73 @@ def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> Extern
     return ExternalQueries(made_up.astype(kernel_dtype(X)), np.full(count, -1), codes[first])
 
 
+def errors_between(index: Index, points: LabelledPoints, seed: int, progress: Progress = None) -> NDArray[np.bool_]:
+    """Which of the `interpolated_points` have a row of another class for their nearest."""
+    between = interpolated_points(points.X, points.codes, seed)
+    wrong: NDArray[np.bool_] = points.codes[index.nearest(1, between, progress=progress).indices[:, 0]] != between.codes
+    return wrong
+
+
 def fisher_complexity(means: ClassMeans, about: AboutMeans) -> float:
     """F1, from the scatter of each feature between and within classes."""
     between = means.counts @ centred_means(means.apart, means.counts) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(between > 0, between / about.features, 0.0)
     return float(1 / (1 + ratio.max()))
+
+
+def spheres(points: LabelledPoints, found: Margins) -> Spheres:
+    """The spheres of all points, from all their margins.
+
+    From the largest down, of equal ones by row number, each is kept unless its centre lies in one that is kept: all points are
+    covered by those. A class of m points of which few are kept costs about m distances for each of these.
+    """
+    radius = _radii(found.miss, found.miss_index)
+    absorbed = np.zeros(len(radius), np.bool_)
+    by_class = np.split(np.argsort(points.codes, kind="stable"), np.cumsum(np.bincount(points.codes))[:-1])
+
+    def cover(c: int) -> None:
+        rows = by_class[c][np.argsort(-radius[by_class[c]], kind="stable")]
+        absorbed[rows] = _covered(points.take(rows), radius[rows], points.scale)
+
+    in_parallel(cover, range(len(by_class)))
+    return Spheres(radius, absorbed)
+
+
+def _radii(miss: Array, enemy: Array) -> NDArray[np.float64]:
+    """Half the distance of two points that are each other's nearest; otherwise what the nearest one's sphere leaves."""
+    radius = [0.0] * len(miss)
+    distances, enemies = miss.tolist(), enemy.tolist()
+    # The nearest of another class is itself no farther from its own nearest: it comes first, or is as far.
+    for i in np.argsort(miss, kind="stable").tolist():
+        j, distance = enemies[i], distances[i]
+        radius[i] = distance / 2 if distances[j] == distance else distance - radius[j]
+    return np.array(radius)
+
+
+def _covered(rows: Array, radius: NDArray[np.float64], scale: float) -> NDArray[np.bool_]:
+    """Of points (m, d) of one class in the order of their radii, largest first."""
+    from fastent.kernels.pairs import cover
+
+    workspace = DistanceWorkspace(rows.shape[1], scale)
+
+    def mark(some: Array, others: Array, flags: Array, same: bool) -> None:
+        found, radii = workspace.measure(rows[some], rows[others]), radius[some]
+        cover(found, radii, found.scaled(radii**2), flags, same)
+
+    covered = np.zeros(len(rows), np.bool_)
+    left, size = np.arange(len(rows)), _FEWEST
+    while len(left):
+        some, left = left[:size], left[size:]
+        flags = np.zeros(len(some), np.bool_)
+        mark(some, some, flags, True)
+        covered[some] = flags
+        kept = some[~flags]
+        for begin in range(0, len(left), BLOCK_ROWS):
+            others = left[begin : begin + BLOCK_ROWS]
+            flags = np.zeros(len(others), np.bool_)
+            mark(kept, others, flags, False)
+            covered[others] = flags
+        left = left[~covered[left]]
+        size = min(2 * size, BLOCK_ROWS)
+    return covered

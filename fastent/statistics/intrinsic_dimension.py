@@ -11,8 +11,16 @@ from fastent.errors import FastentError
 from fastent.options import choice, whole_number
 from fastent.search.neighbor_lists import check_not_repeated, check_still_in_range
 from fastent.search.neighbors import Neighbors, label_codes
-from fastent.statistics.dimension_estimators import ESTIMATES, FEW_TIES, Method, Ratios, fit, ratios_of
-from fastent.statistics.distinct_neighbors import DistinctNeighbors, distinct_neighbors
+from fastent.statistics.dimension_estimators import (
+    ESTIMATES,
+    FEW_TIES,
+    DistinctNeighbors,
+    Method,
+    Ratios,
+    distinct_neighbors,
+    fit,
+    ratios_of,
+)
 from fastent.statistics.intervals import Estimate
 
 if TYPE_CHECKING:

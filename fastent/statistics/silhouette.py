@@ -10,8 +10,8 @@ from fastent.arrays.queries import query_rows
 from fastent.arrays.validation import as_features, as_labels
 from fastent.options import choice, whole_number
 from fastent.runtime.progress import Progress
+from fastent.search.planner import points_to_pair
 from fastent.search.sweep import ClassBlock, PairBlock, Reduction, Sums, sweep, sweep_bytes
-from fastent.statistics.all_pairs import points_to_pair
 from fastent.statistics.class_geometry import ClassMeans
 from fastent.statistics.class_moments import moments_of
 from fastent.statistics.geometry import AboutMeans, about_means

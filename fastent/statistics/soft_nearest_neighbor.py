@@ -13,8 +13,8 @@ from fastent.arrays.validation import as_features, as_labels
 from fastent.errors import FastentError
 from fastent.options import choice, number, whole_number
 from fastent.runtime.progress import Progress
+from fastent.search.planner import points_to_pair
 from fastent.search.sweep import LabelledPoints, sweep, sweep_bytes
-from fastent.statistics.all_pairs import points_to_pair
 from fastent.statistics.intervals import Estimate, population_of, sample_mean
 from fastent.statistics.notes import Note, few_or_skewed, merged, one_point
 from fastent.statistics.similarity_sums import NEAREST, SimilaritySums

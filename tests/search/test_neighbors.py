@@ -7,12 +7,12 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from fastent.kernels.tree import TILE
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 import fastent as fe
+from fastent.kernels.tree import TILE
 from fastent.runtime.threads import limit_threads
 from fastent.search.exact_index import ExactIndex, Sizes
 from tests import naive
@@ -205,17 +205,6 @@ def test_cosine(method):
     np.testing.assert_allclose(found.distances, np.sort(cosine, 1)[:, :5], rtol=1e-5)
     with pytest.raises(fe.FastentError, match="1 row of zeros in X, first row 200, has no direction"):
         fe.neighbors(np.concatenate([X, np.zeros((1, 9))]), 5, metric="cosine", method=method)
-
-
-def test_counting_within_a_radius():
-    X = clusters(3000, 30)
-    index, squared = ExactIndex(X), naive.squared_distances(X[:100], X)
-    between = np.sort(squared, 1)[:, 20:22].mean(1)
-    np.testing.assert_array_equal(index.count_nearer(between, np.arange(100)), 20)
-    # At a neighbour's own distance that neighbour is not nearer.
-    tenth = index.nearest(10)[0][:, -1]
-    np.testing.assert_array_equal(index.count_nearer(tenth), 9)
-    np.testing.assert_array_equal(ExactIndex(np.zeros((5, 2))).count_nearer(np.zeros(5)), 0)
 
 
 def test_fewer_neighbours_are_the_first_of_more():
