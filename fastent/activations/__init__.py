@@ -8,9 +8,9 @@
                  +-- evaluation  eval mode, and the        +---> capture -> io.store    rows on disk, resumed_capture goes on
                  |               model as it was           +---> model_source           rows computed when asked for
                  +-- named       layers by name            +---> probe_pass -> Reading  one pass over a probe set
-                 +-- layouts     which axis is what                  |    predictions: errors and loss
+                 +-- layouts     which axis is what                  |    probe_recorder: what passes found
                  +-- padding     which tokens count                  |    probe_set: the same rows at every pass
-                 |     masks, padded_models                          |    ranks: several processes
+                 |     masks                                         |      and several processes
                  +-- pooling     (b, tokens, d) -> rows              v
                                                            probe.Probe -> records.ProbeRecords (a history)
 

@@ -14,8 +14,7 @@ from fastent.activations.named import named_layers, unwrapped
 from fastent.activations.pooling import POOLINGS
 from fastent.activations.probe_pass import ProbeOptions, take_reading
 from fastent.activations.probe_recorder import RECORDED, ProbeRecorder, checked_scalars
-from fastent.activations.probe_set import ProbeSet, check_loader
-from fastent.activations.ranks import Ranks
+from fastent.activations.probe_set import ProbeSet, Ranks, check_loader
 from fastent.activations.records import ProbeRecords
 from fastent.arrays.queries import as_queries
 from fastent.errors import FastentError

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.validation import as_array, as_features, check_finite
-from fastent.data.classes import class_codes
 from fastent.data.datasets import known_name, read_dataset
 from fastent.data.fingerprint import CLASSES, POINTS, TEST_CLASSES, TEST_POINTS, DataFingerprint
 from fastent.data.presets import PRESETS, default_classes
 from fastent.data.standardization import moments, scale_of, standardized
+from fastent.data.stored_rows import class_codes
 from fastent.errors import FastentError
 from fastent.options import choice, whole_number
 
