@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.activations.batching import Inputs, batches
+from fastent.activations.layouts import token_labels
 from fastent.activations.loaders import check_order, drawn_alike, seed_with, stretch, total_rows
-from fastent.activations.pooling import token_labels
 from fastent.arrays.validation import Labels, as_labels
 from fastent.errors import FastentError
 

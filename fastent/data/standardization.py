@@ -15,7 +15,7 @@ from fastent.runtime.progress import Progress, reporting
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Standardizer", "find_constants", "moments", "read_standardizer", "scale_of", "standardized"]
+__all__ = ["Standardizer", "find_constants", "read_standardizer", "standardized"]
 
 Array = NDArray[Any]
 
@@ -25,7 +25,7 @@ _EPSILON = 1e-9
 _SMALL, _VANISHING = 1e-3, 1e-290
 
 
-def scale_of(deviation: NDArray[np.float64], mean: NDArray[np.float64], how: str = "safe") -> NDArray[np.float64]:
+def _scale_of(deviation: NDArray[np.float64], mean: NDArray[np.float64], how: str = "safe") -> NDArray[np.float64]:
     """Factors of the features: "safe" has 0 for a feature that never varies, "paper" an enormous value.
 
     Small deviations have the paper's constant in their own units, so that units do not matter, and what varies by rounding
@@ -40,12 +40,12 @@ def scale_of(deviation: NDArray[np.float64], mean: NDArray[np.float64], how: str
     return scale
 
 
-def check_enough(n: int) -> None:
+def _check_enough(n: int) -> None:
     if n < 2:
         raise FastentError("standardisation needs two training points or more, there is 1: use standardize='none'")
 
 
-def check_squares(squares: NDArray[np.float64], largest: NDArray[np.float64]) -> None:
+def _check_squares(squares: NDArray[np.float64], largest: NDArray[np.float64]) -> None:
     """Refuse features whose squared offsets are out of float64's range, by their sums and the largest offsets, (d,)."""
     wrong = np.flatnonzero(~np.isfinite(squares) | ((squares < _VANISHING) & (largest > 0)))
     if len(wrong):
@@ -56,9 +56,9 @@ def check_squares(squares: NDArray[np.float64], largest: NDArray[np.float64]) ->
         )
 
 
-def moments(rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _moments(rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and unbiased standard deviation of each feature, in float64; exactly 0 for a feature that never varies."""
-    check_enough(len(rows))
+    _check_enough(len(rows))
     # From the first row, so that features that never vary stay exactly 0 and values far from 0 keep their digits.
     origin = np.asarray(rows[0], np.float64)
     shift = sum(((block - origin).sum(0) for _, block in row_blocks(rows)), np.zeros(rows.shape[1])) / len(rows)
@@ -68,11 +68,21 @@ def moments(rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         largest = np.maximum(largest, np.abs(offsets).max(0))
         with np.errstate(over="ignore", under="ignore"):
             squares += (offsets**2).sum(0)
-    check_squares(squares, largest)
+    _check_squares(squares, largest)
     return origin + shift, np.sqrt(squares / (len(rows) - 1))
 
 
-def standardized(rows: Array, mean: Any, scale: Any) -> NDArray[np.float32]:
+def standardized(x_train: Array, x_test: Array, how: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Training and test rows, both by the constants of the training rows; "none" leaves them as they are, in float32."""
+    mean: Any = 0.0
+    scale: Any = 1.0
+    if how != "none":
+        mean, deviation = _moments(x_train)
+        scale = _scale_of(deviation, mean, how)
+    return _applied(x_train, mean, scale), _applied(x_test, mean, scale)
+
+
+def _applied(rows: Array, mean: Any, scale: Any) -> NDArray[np.float32]:
     result = np.empty(rows.shape, np.float32)
     for start, block in row_blocks(rows):
         with np.errstate(over="ignore", invalid="ignore"):  # the caller checks for infinities
@@ -164,7 +174,7 @@ def find_constants(X: Any, how: str, blocks: Iterable[NDArray[Any]]) -> tuple[Ar
             if suspicious:
                 check_finite(X, name="data")
         return np.zeros(d), np.ones(d)
-    check_enough(n)
+    _check_enough(n)
     # From the first row, so that features that never vary stay exactly 0 and values far from 0 keep their digits.
     origin = np.asarray(X[0], np.float64)
     seen, mean, squares, largest = 0, np.zeros(d), np.zeros(d), np.zeros(d)
@@ -182,6 +192,6 @@ def find_constants(X: Any, how: str, blocks: Iterable[NDArray[Any]]) -> tuple[Ar
                 seen += count
         if not np.isfinite(squares).all():
             check_finite(X, name="data")
-            check_squares(squares, largest)
-    check_squares(squares, largest)
-    return origin + mean, scale_of(np.sqrt(squares / (n - 1)), origin + mean)
+            _check_squares(squares, largest)
+    _check_squares(squares, largest)
+    return origin + mean, _scale_of(np.sqrt(squares / (n - 1)), origin + mean)

@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fastent.activations.evaluation import evaluating
+from fastent.activations.evaluation import evaluating, named_layers
 from fastent.activations.hooks import hooked
-from fastent.activations.named import named_layers
 from fastent.errors import FastentError
 from fastent.printable import first_line
 from fastent.training.drawing import drawing, made_with
