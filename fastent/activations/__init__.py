@@ -5,13 +5,13 @@
                       v
     model --- hooks.hooked ---> run_model(inputs) ---> the model's output and (b, d) of each layer
                  |                                         |
-                 +-- evaluation  eval mode, and the        +---> capture -> io.store    rows on disk, resumed_capture goes on
-                 |               model as it was           +---> model_source           rows computed when asked for
-                 +-- named       layers by name            +---> probe_pass -> Reading  one pass over a probe set
-                 +-- layouts     which axis is what                  |    predictions: errors and loss
-                 +-- padding     which tokens count                  |    probe_set: the same rows at every pass
-                 |     masks, padded_models                          |    ranks: several processes
-                 +-- pooling     (b, tokens, d) -> rows              v
+                 +-- evaluation  layers by name; eval      +---> capture -> io.store    rows on disk, resumed_capture goes on
+                 |               mode, and the             +---> model_source           rows computed when asked for
+                 |               model as it was           |
+                 +-- layouts     which axis is what,       +---> probe_pass -> Reading  one pass over a probe set
+                 |               (b, tokens, d) -> rows              |    probe_recorder: what passes found
+                 +-- padding     which tokens count                  |    probe_set: the same rows at every pass,
+                       masks                                         v      dealt to the processes
                                                            probe.Probe -> records.ProbeRecords (a history)
 
     layer_margins (with layer_inputs): distances to the decision boundary, from gradients at the layers' inputs

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.activations.batching import batches, moved
-from fastent.activations.evaluation import placed
+from fastent.activations.evaluation import named_layers, placed, unwrapped
 from fastent.activations.hooks import hooked
+from fastent.activations.layouts import POOLINGS, token_labels
 from fastent.activations.loaders import add_to_digest, check_order, fingerprint, total_rows
-from fastent.activations.named import named_layers, unwrapped
-from fastent.activations.pooling import POOLINGS, token_labels
 from fastent.activations.resumed_capture import Batch, another_capture, batches_after, check_first_batch, check_same_capture
 from fastent.errors import FastentError
 from fastent.io.files import alone_in, output_folder

@@ -11,12 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastent.activations.batching import Inputs, first_tensor, n_rows
-from fastent.activations.evaluation import evaluating, uncompiled
-from fastent.activations.layouts import LAST, Layouts, inputs_first, telling
+from fastent.activations.evaluation import aliases, evaluating, named_layers, uncompiled, unwrapped
+from fastent.activations.layouts import LAST, POOLINGS, Layouts, flattened, inputs_first, pooled, positions_of, telling
 from fastent.activations.masks import accepted
-from fastent.activations.named import aliases, named_layers, unwrapped
 from fastent.activations.padding import Padding
-from fastent.activations.pooling import POOLINGS, flattened, pooled, positions_of
 from fastent.errors import FastentError
 from fastent.options import choice
 

@@ -6,8 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastent.activations.batching import form_of
+from fastent.activations.evaluation import all_layers, named_layers
 from fastent.activations.layouts import Layouts
-from fastent.activations.named import all_layers, named_layers
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:

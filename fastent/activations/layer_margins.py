@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.activations.evaluation import evaluating, uncompiled
+from fastent.activations.evaluation import evaluating, uncompiled, unwrapped
 from fastent.activations.layer_inputs import called_once, chosen_layers, followed, inputs_of, labelled_batches
 from fastent.activations.layouts import Layouts
-from fastent.activations.named import unwrapped
 from fastent.errors import FastentError
 from fastent.printable import printable
 from fastent.runtime.progress import Progress, reporting

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
+    import inspect
+
     from torch import Tensor, nn
 
 __all__ = [
-    "LENGTHS", "Mask", "accepted", "causal", "is_decoded", "mask_parameters", "masks_of_lengths", "padded_ids",
-    "padded_steps", "read_mask", "side_of", "sided", "unclear_mask",
+    "LENGTHS", "Mask", "accepted", "causal", "is_decoded", "layer_side", "mask_parameters", "mask_takers",
+    "masks_of_lengths", "padded_ids", "padded_steps", "padding_ids", "read_mask", "side_of", "sided", "unclear_mask",
 ]  # fmt: skip
 
 _KEEPS = re.compile(r"(?:.*_)?(?:attention_mask|pixel_mask|input_mask|token_mask|features_mask)")
@@ -230,3 +232,47 @@ def masks_of_lengths(named: Mapping[str, Any], rows: int) -> list[Mask]:
             if n >= int(lengths.max())
         ]
     return []
+
+
+def padding_ids(model: "nn.Module") -> set[int]:
+    """The token numbers that a model pads with, by its embeddings and its configuration."""
+    from torch import nn
+
+    found = {module.padding_idx for module in model.modules() if isinstance(module, nn.Embedding)}
+    found.add(getattr(getattr(model, "config", None), "pad_token_id", None))
+    return {value for value in found if isinstance(value, int)}
+
+
+def layer_side(model: "nn.Module", name: str, layer: "nn.Module") -> str | None:
+    """Whether a layer is the encoder's or the decoder's: by the torch class that it is a part of, or by its name."""
+    from torch import nn
+
+    decoders, encoders = (
+        (nn.TransformerDecoder, nn.TransformerDecoderLayer),
+        (nn.TransformerEncoder, nn.TransformerEncoderLayer),
+    )
+    for side, kinds in (("decoder", decoders), ("encoder", encoders)):
+        if any(part is layer for whole in model.modules() if isinstance(whole, kinds) for part in whole.modules()):
+            return side
+    return side_of(name)
+
+
+def mask_takers(model: "nn.Module") -> "dict[int, tuple[nn.Module, inspect.Signature, list[str]]]":
+    """Modules whose forward takes padding masks. Parts of torch's encoders are spared: hooks would turn off their fast path."""
+    from inspect import signature
+
+    from torch import nn
+
+    encoders = [module for module in model.modules() if isinstance(module, (nn.TransformerEncoder, nn.TransformerEncoderLayer))]
+    inner = {id(part) for encoder in encoders for part in encoder.modules() if part is not encoder}
+    names_of: dict[type, list[str]] = {}  # classes are fewer than modules
+    found = {}
+    for module in model.modules():
+        names = names_of.get(type(module)) if "forward" not in module.__dict__ else None
+        if names is None:
+            names = mask_parameters(module)
+            if "forward" not in module.__dict__:
+                names_of[type(module)] = names
+        if names and id(module) not in inner:
+            found[id(module)] = (module, signature(module.forward), names)
+    return found

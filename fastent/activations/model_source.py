@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.activations.batching import batches, moved
-from fastent.activations.evaluation import placed
+from fastent.activations.evaluation import placed, unwrapped
 from fastent.activations.hooks import hooked
 from fastent.activations.loaders import check_order, seekable, stretch, total_rows
-from fastent.activations.named import unwrapped
 from fastent.arrays.validation import as_array
 from fastent.errors import FastentError
 from fastent.io.sources import Array, Source

@@ -14,15 +14,17 @@ from fastent.activations.masks import (
     Mask,
     causal,
     is_decoded,
+    layer_side,
+    mask_takers,
     masks_of_lengths,
     padded_ids,
     padded_steps,
+    padding_ids,
     read_mask,
     side_of,
     sided,
     unclear_mask,
 )
-from fastent.activations.padded_models import layer_side, mask_takers, padding_ids
 from fastent.errors import FastentError, warn
 
 if TYPE_CHECKING:

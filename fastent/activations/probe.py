@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.activations.batching import moved
-from fastent.activations.evaluation import evaluating, placed, torch_device
+from fastent.activations.evaluation import evaluating, named_layers, placed, torch_device, unwrapped
 from fastent.activations.hooks import hooked
-from fastent.activations.named import named_layers, unwrapped
-from fastent.activations.pooling import POOLINGS
+from fastent.activations.layouts import POOLINGS
 from fastent.activations.probe_pass import ProbeOptions, take_reading
 from fastent.activations.probe_recorder import RECORDED, ProbeRecorder, checked_scalars
-from fastent.activations.probe_set import ProbeSet, check_loader
-from fastent.activations.ranks import Ranks
+from fastent.activations.probe_set import ProbeSet, Ranks, check_loader
 from fastent.activations.records import ProbeRecords
 from fastent.arrays.queries import as_queries
 from fastent.errors import FastentError

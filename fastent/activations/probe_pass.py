@@ -9,7 +9,6 @@ is kept whole and one pass does. Geometry alone never needs a second one.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,9 +16,8 @@ from numpy.typing import NDArray
 
 from fastent.activations.evaluation import placed
 from fastent.activations.hooks import hooked
-from fastent.activations.predictions import Predictions, logits_by_token
-from fastent.activations.probe_set import ProbeSet
-from fastent.activations.ranks import Ranks
+from fastent.activations.probe_recorder import Predictions, Reading, logits_by_token
+from fastent.activations.probe_set import ProbeSet, Ranks
 from fastent.arrays.validation import as_array
 from fastent.errors import FastentError
 from fastent.search.neighbors import exact_neighbors
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 
     from fastent.search.index import Among, NeighborLists
 
-__all__ = ["ProbeOptions", "Reading", "take_reading"]
+__all__ = ["ProbeOptions", "take_reading"]
 
 Array = NDArray[Any]
 
@@ -54,18 +52,6 @@ class ProbeOptions(NamedTuple):
     k: int
     device: Any
     seed: int
-
-
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """What one pass found: error and loss (NaN without logits), radii (L, C), distances (L, C, C), other statistics (L,)."""
-
-    error: float
-    loss: float
-    wrong: NDArray[np.bool_]
-    radius: Array
-    distance: Array
-    of_layers: dict[str, Array]
 
 
 class _Part(NamedTuple):

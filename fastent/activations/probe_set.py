@@ -1,24 +1,70 @@
-"""The probe set: the same rows in the same order at every record, in whole batches for each process."""
+"""The probe set: the same rows in the same order at every record, in whole batches for each of the processes that train."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.activations.batching import Inputs, batches
+from fastent.activations.layouts import token_labels
 from fastent.activations.loaders import check_order, drawn_alike, seed_with, stretch, total_rows
-from fastent.activations.pooling import token_labels
-from fastent.activations.ranks import Ranks
 from fastent.arrays.validation import Labels, as_labels
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ProbeSet", "check_loader"]
+__all__ = ["ProbeSet", "Ranks", "check_loader"]
+
+Part = TypeVar("Part")
+
+
+class Ranks(NamedTuple):
+    """This process among those of torch.distributed; the only one, without it."""
+
+    rank: int
+    size: int
+
+    @classmethod
+    def now(cls) -> "Ranks":
+        import torch.distributed as dist
+
+        if dist.is_available() and dist.is_initialized():
+            return cls(dist.get_rank(), dist.get_world_size())
+        return cls(0, 1)
+
+    def share(self, total: int) -> tuple[int, int]:
+        """Which of so many things in a row are this process's: start, stop. The shares differ by one at most."""
+        return self.rank * total // self.size, (self.rank + 1) * total // self.size
+
+    def together(self, work: Callable[[], Part]) -> list[Part]:
+        """Do this process's part and return the parts of all, in the order of the ranks.
+
+        An error on one is raised on all of them: the others would wait for it forever.
+        """
+        if self.size == 1:
+            return [work()]
+        import torch.distributed as dist
+
+        error: Exception | None = None
+        mine: Any = None
+        try:
+            mine = work()
+        except Exception as caught:
+            error = caught
+        gathered: list[Any] = [None] * self.size
+        # Parts differ in size, and some ranks have none: objects travel, not tensors of one shape.
+        dist.all_gather_object(gathered, (mine, None if error is None else f"{type(error).__name__}: {error}"))
+        if error is not None:
+            raise error
+        for rank, (_, message) in enumerate(gathered):
+            if message is not None:
+                raise FastentError(f"rank {rank} could not do its part: {message}")
+        return [part for part, _ in gathered]
+
 
 # What torch's losses leave out: tokens that are special, or parts of a word.
 _UNLABELLED = -100

@@ -189,8 +189,7 @@ def _finish(result: "Run", out: Path | None, points: Any, as_json: bool) -> None
 
 
 def print_run(result: "Run") -> None:
-    from fastent.training.reasons import without_inversion
-    from fastent.training.tables import epoch_of, readable_rows, rule_text, turning_text
+    from fastent.training.tables import epoch_of, readable_rows, rule_text, turning_text, without_inversion
 
     last = float(result.epoch[-1])
     seeds, epochs = "seed" + "s" * (result.n_seeds != 1), "epoch" + "s" * (last != 1)

@@ -7,15 +7,13 @@
         v
     training_set                        `fe.load_data`: chosen rows, standardised features, class codes -> Data
         |-- presets                     defaults that depend on the data, and published set-ups
-        |-- standardization             mean and scale of each feature
-        |-- classes                     every label its own class, or parities
+        |-- standardization             mean and scale of each feature, of rows in memory or from one pass over the disk
         `-- fingerprint                 what tells two data sets apart
 
     data on disk
         |
-    stored_rows                         rows where they are, labels and codes -> TrainingRows, LabelledRows
-        |-- standardizer                the same standardisation from one pass, applied batch by batch
-        `-- feed                        batches from a pool of blocks that is read ahead
+    stored_rows                         rows where they are, labels and codes -> TrainingRows, LabelledRows;
+                                        batches from a pool of blocks that is read ahead -> Feed
 
 `Data` is for `fe.train`, `TrainingRows` for `fe.train_streamed`. A run keeps the fingerprint of its data and recognises them by
 it when it is resumed.

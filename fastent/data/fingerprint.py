@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastent.arrays.validation import row_blocks
 from fastent.errors import FastentError
 
-__all__ = ["CLASSES", "POINTS", "TEST_CLASSES", "TEST_POINTS", "DataFingerprint", "check_same_data"]
+__all__ = ["CLASSES", "POINTS", "TEST_CLASSES", "TEST_POINTS", "DataFingerprint", "check_same_data", "fingerprints"]
 
 Array = NDArray[Any]
 
@@ -61,6 +61,16 @@ class DataFingerprint:
     @property
     def value(self) -> str:
         return self._digest.hexdigest()[:16]
+
+
+def fingerprints(x_train: Array, y_train: Array, x_test: Array, y_test: Array, labels: Array) -> dict[str, Any]:
+    """The fingerprint of data, and those of their parts, as `Data` has them."""
+    found = DataFingerprint()
+    parts = {POINTS: x_train, CLASSES: y_train, TEST_POINTS: x_test, TEST_CLASSES: y_test}
+    for name, array in parts.items():
+        found.add(name, array)
+    found.add_labels(labels)
+    return {"fingerprint": found.value, "digests": found.after}
 
 
 def check_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

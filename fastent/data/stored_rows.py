@@ -1,4 +1,4 @@
-"""From a data set on disk or in memory to rows, classes and the shape of its pictures."""
+"""Data sets on disk or in memory: their rows, classes and the shape of their pictures; rows read in chunks and in batches."""
 
 import os
 from collections.abc import Iterator
@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import as_array, as_features, check_lengths
-from fastent.data.classes import class_codes
+from fastent.arrays.validation import as_array, as_features, as_labels, check_lengths
 from fastent.data.fingerprint import CLASSES, POINTS, DataFingerprint
 from fastent.errors import FastentError
 from fastent.io.npy import read_array, read_npy
 from fastent.io.opening import NPY, open_source, reader_of
 from fastent.io.sources import Source, blocks_ahead
 
-__all__ = ["KEPT_BYTES", "LabelledRows", "Rows", "TrainingRows", "open_rows", "open_training", "stored_pictures"]
+__all__ = ["KEPT_BYTES", "Feed", "LabelledRows", "Rows", "TrainingRows", "class_codes", "open_training", "stored_pictures"]
+
+Array = NDArray[Any]
 
 # Rows as stored that are kept rather than read again.
 KEPT_BYTES = 64 << 20
@@ -145,3 +146,116 @@ def _labels(labels: Any, name: str) -> NDArray[Any]:
     if found.ndim != 1:
         raise FastentError(f"{name} has shape {found.shape}: one label for each row, a 1-D array, is needed")
     return found
+
+
+def class_codes(y_train: Array, y_test: Array, classes: str) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Class codes of training and test labels, and the classes: "parity" of the labels, or "all"."""
+    if len(y_train) == 0:
+        raise FastentError("no training points are left: exclude fewer")
+    if classes == "parity":
+        y_train, y_test = _parity(y_train), _parity(y_test)
+    codes, names = as_labels(y_train, name="y_train", minimum_classes=2)
+    test_codes, test_names = as_labels(y_test, name="y_test")
+    strange = test_names[~np.isin(test_names, names)]
+    if len(strange):
+        raise FastentError(f"the test set has labels that no training point has: {', '.join(map(str, strange[:5]))}")
+    return codes, np.searchsorted(names, test_names)[test_codes], names
+
+
+def _parity(labels: Array) -> NDArray[np.int64]:
+    codes, names = as_labels(labels, name="labels")
+    if names.dtype.kind not in "iub":
+        raise FastentError(f"classes='parity' needs integer labels, these are like {names[0]!s}: use classes='all'")
+    return (names.astype(np.int64) % 2)[codes]
+
+
+_BLOCK_ROWS = 4096
+_POOL_BLOCKS = 16
+_POOL_BYTES = 64 << 20
+# Rows that pass through a network at once where an update takes all rows.
+_PIECE_ROWS = 1024
+
+
+class Batch(NamedTuple):
+    """Row numbers (b,), the rows as stored (b, d), and their classes (b,)."""
+
+    rows: NDArray[np.int64]
+    data: Array
+    codes: NDArray[np.int64]
+
+
+class _Pool(NamedTuple):
+    rows: NDArray[np.int64]
+    data: Array
+    order: NDArray[np.int64]
+
+
+class Feed:
+    """Every row once in an epoch; the last batch may be smaller.
+
+    A row meets rows of its own block and of 15 others drawn at random. Data of one pool or less are shuffled as a whole.
+    Without a batch size an update takes all rows: the batches are then pieces of it, in the order of the rows.
+    Three pools are in memory at most.
+
+    Attributes
+    ----------
+    updates_per_epoch, pieces_per_update : int
+        One of them is 1.
+    """
+
+    def __init__(self, X: Any, codes: NDArray[np.int64], batch_size: int | None, seed: int) -> None:
+        self._X, self._codes, self._seed, self._in_order = X, codes, seed, batch_size is None
+        self._batch_size = batch_size = min(_PIECE_ROWS, len(X)) if batch_size is None else batch_size
+        batches = -(-len(X) // batch_size)
+        self.updates_per_epoch, self.pieces_per_update = (1, batches) if self._in_order else (batches, 1)
+        pool = max(batch_size, min(_BLOCK_ROWS * _POOL_BLOCKS, _POOL_BYTES // (X.shape[1] * X.dtype.itemsize)))
+        self._block = max(1, pool // _POOL_BLOCKS)
+        self.pool_bytes = min(len(X), self._block * _POOL_BLOCKS) * X.shape[1] * X.dtype.itemsize
+
+    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches (or pieces) of an epoch, from number `first` on; they do not depend on earlier calls."""
+        pools = self._pools(epoch)
+        starts = np.cumsum([0, *(self._size(pool) for pool in pools)])
+        skipped = first * self._batch_size
+        begin = int(np.searchsorted(starts, skipped, side="right")) - 1
+        left: tuple[Array, Array] | None = None
+        bounds = [(at, at + 1) for at in range(begin, len(pools))]
+        pool: Any = None
+        for at, pool in blocks_ahead(lambda at, _: self._read(epoch, at, pools[at]), bounds):
+            place = max(0, skipped - int(starts[at]))
+            while place < len(pool.rows):
+                missing = self._batch_size - (0 if left is None else len(left[0]))
+                chosen = pool.order[place : place + missing]
+                place += len(chosen)
+                piece = pool.rows[chosen], pool.data[chosen]
+                left = piece if left is None else (np.concatenate([left[0], piece[0]]), np.concatenate([left[1], piece[1]]))
+                if len(left[0]) == self._batch_size:
+                    yield Batch(*left, self._codes[left[0]])
+                    left = None
+            pool = None  # or it would stay while the next but one is read
+        if left is not None:
+            yield Batch(*left, self._codes[left[0]])
+
+    def _pools(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Numbers of the blocks in each pool, ascending within it."""
+        n_blocks = -(-len(self._X) // self._block)
+        order = self._order(n_blocks, epoch)
+        return [np.sort(order[at : at + _POOL_BLOCKS]) for at in range(0, n_blocks, _POOL_BLOCKS)]
+
+    def _size(self, blocks: NDArray[np.int64]) -> int:
+        n = len(self._X)
+        return int((np.minimum((blocks + 1) * self._block, n) - blocks * self._block).sum())
+
+    def _read(self, epoch: int, number: int, blocks: NDArray[np.int64]) -> Any:
+        n, size = len(self._X), self._size(blocks)
+        rows, data = np.empty(size, np.int64), np.empty((size, self._X.shape[1]), self._X.dtype)
+        at = 0
+        for block in blocks.tolist():
+            start, stop = block * self._block, min((block + 1) * self._block, n)
+            here = slice(at, at + stop - start)
+            rows[here], data[here] = np.arange(start, stop), self._X[start:stop]
+            at = here.stop
+        return _Pool(rows, data, self._order(size, epoch, number))
+
+    def _order(self, n: int, *place: int) -> NDArray[np.int64]:
+        return np.arange(n) if self._in_order else np.random.default_rng((self._seed, *place)).permutation(n)

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.validation import as_array, as_features, check_finite
-from fastent.data.classes import class_codes
 from fastent.data.datasets import known_name, read_dataset
-from fastent.data.fingerprint import CLASSES, POINTS, TEST_CLASSES, TEST_POINTS, DataFingerprint
+from fastent.data.fingerprint import fingerprints
 from fastent.data.presets import PRESETS, default_classes
-from fastent.data.standardization import moments, scale_of, standardized
+from fastent.data.standardization import standardized
+from fastent.data.stored_rows import class_codes
 from fastent.errors import FastentError
 from fastent.options import choice, whole_number
 
@@ -88,7 +88,7 @@ class Data:
     def _with(self, **changes: Any) -> "Data":
         changed = replace(self, **changes)
         parts = (changed.x_train, changed.y_train, changed.x_test, changed.y_test, changed.labels)
-        return replace(changed, **_identified(*parts))
+        return replace(changed, **fingerprints(*parts))
 
 
 def load_data(
@@ -173,12 +173,7 @@ def load_data(
 
     raw = stored.x_train if len(chosen) == len(stored.x_train) else stored.x_train[chosen]
     x_train, x_test = _rows(raw, "x_train"), _rows(stored.x_test, "x_test")
-    mean: Any = 0.0
-    scale: Any = 1.0
-    if standardize != "none":
-        mean, deviation = moments(x_train)
-        scale = scale_of(deviation, mean, standardize)
-    x_train, x_test = standardized(x_train, mean, scale), standardized(x_test, mean, scale)
+    x_train, x_test = standardized(x_train, x_test, standardize)
     if grayscale:
         x_train, x_test = (rows.reshape(len(rows), -1, 3).sum(2) for rows in (x_train, x_test))
     for name, rows in (("x_train", x_train), ("x_test", x_test)):
@@ -198,7 +193,7 @@ def load_data(
         labels=point_labels[~left_out],
         index=numbers[~left_out],
         raw=raw,
-        **_identified(x_train, y_train, x_test, y_test, point_labels[~left_out]),
+        **fingerprints(x_train, y_train, x_test, y_test, point_labels[~left_out]),
         options={
             "source": str(data) if isinstance(data, (str, os.PathLike)) else None,
             "labels": str(labels) if isinstance(labels, (str, os.PathLike)) else None,
@@ -269,13 +264,3 @@ def _rows(points: Array, name: str) -> Array:
     rows = as_features(points.reshape(len(points), -1) if points.ndim != 2 else points, name=name)
     check_finite(rows, name=name)
     return rows
-
-
-def _identified(x_train: Array, y_train: Array, x_test: Array, y_test: Array, labels: Array) -> dict[str, Any]:
-    """The fingerprint of data, and those of their parts."""
-    found = DataFingerprint()
-    parts = {POINTS: x_train, CLASSES: y_train, TEST_POINTS: x_test, TEST_CLASSES: y_test}
-    for name, array in parts.items():
-        found.add(name, array)
-    found.add_labels(labels)
-    return {"fingerprint": found.value, "digests": found.after}

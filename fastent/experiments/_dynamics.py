@@ -13,9 +13,8 @@ from fastent.experiments.result import Holds, Result, Table, Verdict, below
 from fastent.experiments.setting import Setting
 from fastent.runtime.formatting import NOTHING, estimate_text, percent
 from fastent.statistics.intervals import coefficient_of_variation, student_mean
-from fastent.training.reasons import ended_too_early
 from fastent.training.run import Run
-from fastent.training.tables import epoch_of
+from fastent.training.tables import ended_too_early, epoch_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

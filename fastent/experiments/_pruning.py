@@ -16,9 +16,9 @@ from fastent.options import number, whole_number
 from fastent.plots.style import COLORS
 from fastent.runtime.formatting import estimate_text, percent
 from fastent.statistics.intervals import Estimate, student_mean, wilson
-from fastent.training.reasons import may_turn_later
 from fastent.training.run import Run
 from fastent.training.snapshot import Snapshot
+from fastent.training.tables import may_turn_later
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,9 +10,8 @@ from fastent.report.run_tables import HEADINGS, class_rows
 from fastent.report.run_words import answers, description, headline
 from fastent.report.stragglers import gallery
 from fastent.runtime.formatting import count
-from fastent.training.reasons import without_inversion
 from fastent.training.run import Run
-from fastent.training.tables import epoch_of, rule_text, turning_text
+from fastent.training.tables import epoch_of, rule_text, turning_text, without_inversion
 
 __all__ = ["write_report"]
 

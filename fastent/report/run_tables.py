@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from fastent.report.page import percent_range
 from fastent.runtime.formatting import NOTHING, count
 from fastent.statistics.inversion import InversionSummary
-from fastent.training.reasons import shortly
 from fastent.training.run import Run
-from fastent.training.tables import epoch_of, radius_at_end, stragglers_per_seed
+from fastent.training.tables import epoch_of, radius_at_end, shortly, stragglers_per_seed
 
 __all__ = ["HEADINGS", "ClassRow", "class_rows"]
 

@@ -5,9 +5,8 @@ import numpy as np
 from fastent.report.page import Headline, percent, percent_range
 from fastent.runtime.formatting import count
 from fastent.statistics.inversion import Inversion, InversionSummary, summarize_inversions
-from fastent.training.reasons import because, ended_too_early, sentence_list, subject, without_inversion
 from fastent.training.run import Run
-from fastent.training.tables import epoch_of, radius_at_end
+from fastent.training.tables import because, ended_too_early, epoch_of, radius_at_end, sentence_list, subject, without_inversion
 
 __all__ = ["answers", "description", "headline", "usual_turn"]
 

@@ -1,25 +1,24 @@
 """Training of many networks at once, recorded as it goes: how class radii, errors and misclassified points develop.
 
-    train                           train_streamed              check their options (options) and the environment
+    train                           train_streamed              check their options (options)
       |  rows in memory               |  rows on disk
       v                               v
     in_memory_session               streamed_session            train to the last epoch; save, stop, resume
-      |-- ensemble, module_ensemble   |-- streamed_networks     the networks
-      |-- points, inputs              |-- learning              their inputs, and an update
-      |-- held_out                    |-- checkpoint            test errors; the state in a folder
-      |-- recorder                    |-- streamed_recorder     what one record holds
+      |-- ensemble, module_ensemble   |-- learning              the networks; an update
+      |-- points                      |-- checkpoint            their inputs; the state in a folder
+      |-- held_out                    |-- streamed_recorder     test errors; what one record holds
       |                               `-- streamed_stragglers   one last pass over all points
       v                               v
     Recording (fastent.activations.history): records by update
       |
       v
     run_records                                                 the arrays of a run, inversions and stragglers
-      |-- tables, reasons                                       the same as tables, numbers and sentences
+      |-- tables                                                the same as tables, numbers and sentences
       v
     run                                                         Run: files, pictures, text; load_run, checked by stored_run
 
-Shared by both sides: schedule (when to record), networks (by name or of the user's own making) and factories (what may go
-wrong there), optimizers, drawing (random numbers that leave torch's global generator alone). A snapshot shows the networks of
+Shared by both sides: schedule (when to record), networks (and optimisers, by name or of the user's own making) and factories
+(what may go wrong there), drawing (random numbers that leave torch's global generator alone). A snapshot shows the networks of
 an in-memory run to the experiments while they train.
 
 On a CPU, one epoch of fully connected networks is two matrix products, which all seeds share, and one kernel

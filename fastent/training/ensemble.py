@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastent.kernels.head import RELU, TANH
-from fastent.training.inputs import SparseInputs
-from fastent.training.points import Points
+from fastent.training.points import Points, SparseInputs
 
 __all__ = ["ACTIVATIONS", "Ensemble", "Observation", "class_sums"]
 

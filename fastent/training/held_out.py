@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 
 from fastent.kernels.head import TANH
 from fastent.training.ensemble import Ensemble
-from fastent.training.inputs import SparseInputs, aligned
 from fastent.training.module_ensemble import ModuleEnsemble
-from fastent.training.points import Points
+from fastent.training.points import Points, SparseInputs, aligned
 
 __all__ = ["HeldOut"]
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fastent.activations.history import Recording
 from fastent.data.fingerprint import check_same_data
 from fastent.data.training_set import Data
 from fastent.errors import DivergedError, FastentError
@@ -18,10 +19,8 @@ from fastent.training.ensemble import Ensemble, Observation
 from fastent.training.factories import NEVER_FINITE
 from fastent.training.held_out import HeldOut
 from fastent.training.module_ensemble import ModuleEnsemble
-from fastent.training.networks import Factory, model_digest
-from fastent.training.optimizers import make_optimizer
+from fastent.training.networks import Factory, make_optimizer, model_digest
 from fastent.training.points import Points
-from fastent.training.recorder import Recorder
 from fastent.training.run import Run
 from fastent.training.schedule import updates_to_record
 from fastent.training.snapshot import Snapshot
@@ -29,12 +28,14 @@ from fastent.training.stored_run import check_same
 
 __all__ = ["InMemorySession"]
 
+
 _CHECKPOINT_SECONDS = 60.0
 # What must be the same for a run to be continued; the rest (epochs, versions, threads) may differ.
 _IDENTITY = (
     "classes", "standardize", "model", "model_digest", "layers", "hidden", "activation", "init_scale", "seeds",
     "seed", "exclude_per_seed", "lr", "optimizer", "momentum", "batch_size", "dtype", "test_every",
 )  # fmt: skip
+_RECORDED = ("train_error", "wrong", "radius", "distance")
 
 
 class InMemorySession:
@@ -69,7 +70,8 @@ class InMemorySession:
             self.points, test_points = self.points.compressed(), test_points.compressed()
         self.held_out = HeldOut(self.networks, test_points)
         self.optimizer = make_optimizer(config["optimizer"], self.networks.parameters, config["lr"], config["momentum"])
-        self.recorder = Recorder(self.points, len(self.due), self.n_epochs // config["test_every"] + 2)
+        self.counts = self.points.counts()
+        self.records, self.tests = Recording(len(self.due)), Recording(self.n_epochs // config["test_every"] + 2)
         self.complete = False
 
     def _make_networks(
@@ -116,7 +118,9 @@ class InMemorySession:
                 "only: start anew (another folder, without resume, or --overwrite)"
             )
         _restore_state(self.networks, self.optimizer, run.state)
-        self.recorder.restore(run, self.config["test_every"])
+        self.records.load(run.update.tolist(), {name: getattr(run, name) for name in _RECORDED})
+        regular = run.test_epoch % self.config["test_every"] == 0  # without the extra test at the run's last epoch
+        self.tests.load(run.test_epoch[regular].tolist(), {"test_error": run.test_error[:, regular]})
         self.seconds_before = run.seconds
 
     def train(self, checkpoint: Path | None, observe: Callable[[Snapshot], None] | None, progress: Progress) -> Run:
@@ -125,19 +129,19 @@ class InMemorySession:
         full_batch = self.config["batch_size"] is None
         with torch.no_grad(), interruptible() as interrupted, reporting(progress, "training", self.n_epochs) as report:
             # Parameters belong to the last record: where a run is resumed its forward pass is made once more for the gradient.
-            first = max(len(self.recorder.records) - 1, 0)
+            first = max(len(self.records) - 1, 0)
             for position, update in enumerate(self.due[first:].tolist(), first):
                 epoch, within = divmod(update, self.per_epoch)
                 at_end = update == self.due[-1]
                 observed = self.networks.observe(self.points, learn=full_batch and not at_end)
                 self._check_finite(observed, update)
-                if position == len(self.recorder.records):
-                    self.recorder.record(update, observed)
+                if position == len(self.records):
+                    self.records.add(update, **_record_of(observed, self.counts))
                     if not within and (epoch % self.config["test_every"] == 0 or at_end):
-                        self.recorder.tests.add(epoch, test_error=self.held_out.errors())
+                        self.tests.add(epoch, test_error=self.held_out.errors())
                 if observe is not None and not within:
                     observe(Snapshot(epoch, self.networks, self.points, self.data.x_train, observed.logits))
-                report(epoch, f"training error {self.recorder.records.last_of('train_error').mean():.4f}")
+                report(epoch, f"training error {self.records.last_of('train_error').mean():.4f}")
                 if checkpoint is not None and (interrupted() or time.perf_counter() - saved > _CHECKPOINT_SECONDS):
                     self.run().save(checkpoint)
                     saved = time.perf_counter()
@@ -149,7 +153,8 @@ class InMemorySession:
 
     def run(self) -> Run:
         """The run so far."""
-        updates = self.due[: len(self.recorder.records)]
+        updates = self.due[: len(self.records)]
+        arrays: dict[str, Any] = {**self.tests.arrays(), **self.records.arrays()}
         return Run(
             config=self.config,
             classes=self.data.classes,
@@ -159,7 +164,8 @@ class InMemorySession:
             epoch=updates.copy() if self.per_epoch == 1 else updates / self.per_epoch,
             seconds=self.seconds_before + time.perf_counter() - self.started,
             state=_state(self.networks, self.optimizer),
-            **self.recorder.arrays(),
+            test_epoch=np.array(self.tests.updates, np.int64),
+            **arrays,
         )
 
     def _learn(self, update: int, until: int) -> None:
@@ -182,6 +188,26 @@ class InMemorySession:
             f"training diverged at epoch {update / self.per_epoch:.6g}: the networks' outputs are no longer finite; "
             f"lower lr={self.config['lr']}"
         )
+
+
+def _record_of(observed: Observation, counts: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """One record of S networks, given how many points of each class each learns from, (S, C): from a forward pass over all.
+
+    With full batches that is the pass which training makes anyway. Misclassified points are kept as one bit each, so that the
+    stragglers at any record are those of the weights at that moment, whatever came later.
+    """
+    known = np.where(counts > 0, counts, np.nan)  # a class of which a network is left nothing has no radius
+    radius = np.empty((len(counts), len(observed.sums), counts.shape[1]))
+    distance = np.empty((*radius.shape, counts.shape[1]))
+    for layer, (sums, directed) in enumerate(zip(observed.sums, observed.directed, strict=True)):
+        means = sums / known[:, :, None]
+        # Mean squared norm of the unit rows, 1 but for rows of zeros, less the squared norm of their mean.
+        spread = directed / known - (means * means).sum(2)
+        radius[:, layer] = np.sqrt(np.maximum(spread, 0.0))
+        for c in range(counts.shape[1]):
+            distance[:, layer, c] = np.sqrt(((means - means[:, c, None]) ** 2).sum(2))
+    train_error, wrong = observed.wrong.sum(1) / counts.sum(1), np.packbits(observed.wrong, axis=1)
+    return {"train_error": train_error, "wrong": wrong, "radius": radius, "distance": distance}
 
 
 def _batches(n: int, config: dict[str, Any], updates: range) -> Iterator[NDArray[np.int64]]:

@@ -1,25 +1,29 @@
-"""Networks by name or by the user's own function: their factories, names and digests."""
+"""Networks and optimisers by name or of the user's own making: their factories, names and digests, and networks' layers."""
 
 import hashlib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fastent.activations.evaluation import evaluating, named_layers
+from fastent.activations.hooks import hooked
 from fastent.errors import FastentError
 from fastent.printable import first_line
 from fastent.training.drawing import drawing, made_with
 from fastent.training.factories import checked_logits, running, users_code
 
 __all__ = [
-    "Factory", "cnn", "find_factory", "find_model", "make_network", "may_draw", "mlp", "model_digest", "model_name",
+    "Factory", "cnn", "find_factory", "find_model", "hidden_layers", "make_network", "make_optimizer", "may_draw", "mlp",
+    "model_digest", "model_name", "widths_of",
 ]  # fmt: skip
 
 Factory = Callable[[], nn.Module]
@@ -32,6 +36,7 @@ _ALIKE = (
     nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.LayerNorm, nn.GroupNorm, nn.Embedding, nn.Tanh,
     nn.Sigmoid, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Hardtanh,
 )  # fmt: skip
+_WITH_WEIGHTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # What identifies a model is what it makes of so many points.
 _SHOWN = 16
 
@@ -132,3 +137,70 @@ def make_network(factory: Factory, seed: int) -> nn.Module:
 def may_draw(network: nn.Module) -> bool:
     """Whether the network may behave differently in training and evaluation, for instance by drawing random numbers."""
     return not all(type(module) in (*_ALIKE, ChannelsFirst) for module in network.modules())
+
+
+def make_optimizer(name: str, parameters: Iterable[Tensor], lr: float, momentum: float) -> torch.optim.Optimizer:
+    """PyTorch's "sgd" or "adam", or the optimiser class at "package.module:Class"."""
+    options: dict[str, float] = {"lr": lr} | ({"momentum": momentum} if momentum else {})
+    if name in ("sgd", "adam"):
+        known: Any = torch.optim.SGD if name == "sgd" else torch.optim.Adam
+        return known(parameters, **options)  # type: ignore[no-any-return]
+    module, _, kind = name.partition(":")
+    try:
+        optimizer = getattr(importlib.import_module(module), kind)(parameters, **options)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise FastentError(
+            f"optimizer={name!r} cannot be made ({error}): 'sgd', 'adam', or the package.module:Class of a torch optimiser "
+            f"that takes {', '.join(options)}"
+        ) from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise FastentError(f"optimizer={name!r} is no torch optimiser: name a class of torch.optim.Optimizer's kind")
+    return optimizer
+
+
+def hidden_layers(network: nn.Module, rows: Tensor) -> list[str]:
+    """Names of the modules whose outputs arrive at the layers with weights (linear, convolutions) after the first."""
+    made: dict[int, str] = {}
+    outputs: list[Any] = []  # kept, so that no two have the same id
+    arrived: list[str | None] = []
+
+    def note_output(name: str, output: Any) -> None:
+        outputs.append(output)
+        made[id(output)] = name
+
+    def note_input(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        arrived.append(made.get(id(given[0] if given else named.get("input"))))
+
+    hooks = []
+    for name, module in network.named_modules():
+        if isinstance(module, _WITH_WEIGHTS):
+            hooks.append(module.register_forward_pre_hook(note_input, with_kwargs=True))
+        if name:
+            hooks.append(module.register_forward_hook(lambda _, given, output, name=name: note_output(name, output)))
+    try:
+        with evaluating(network), running(rows):
+            network(rows)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    layers = list(dict.fromkeys(name for name in arrived[1:] if name is not None))
+    if not layers:
+        raise FastentError(
+            "the model has no layer whose output arrives at an nn.Linear or a convolution: name layers=, of "
+            "model.named_modules()"
+        )
+    return layers
+
+
+def widths_of(network: nn.Module, layers: Sequence[str], rows: Tensor, n_classes: int) -> list[int]:
+    """Features of each layer, flattened; a network that does not take rows to logits is refused."""
+    named_layers(network, layers)
+    with hooked(network, layers, "flatten") as run_model, running(rows):
+        logits, found = run_model(rows)
+    if not isinstance(logits, Tensor) or logits.shape != (len(rows), n_classes):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise FastentError(
+            f"for {len(rows)} points the model returned shape {shape}: logits (points, classes) for {n_classes} classes are "
+            "needed"
+        )
+    return [found[name].shape[1] for name in layers]

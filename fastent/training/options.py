@@ -8,16 +8,19 @@ The functions, the experiments and the command line take their defaults from her
 are the source paper's; data sets known by name have a few of their own (`fastent.data.presets`).
 """
 
+import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
+from importlib.metadata import version
+from itertools import pairwise
 from typing import Any, Literal
 
 from fastent.errors import FastentError
 from fastent.options import choice, number, whole_number
 from fastent.statistics.inversion_rule import BURN_IN, MIN_RISE
 
-__all__ = ["DEFAULTS", "STREAMED_DEFAULTS", "InMemoryOptions", "StreamedOptions", "TrainingOptions"]
+__all__ = ["DEFAULTS", "STREAMED_DEFAULTS", "InMemoryOptions", "StreamedOptions", "environment", "sensible_threads"]
 
 # More have no room for their records.
 _MOST_EPOCHS = 10_000_000
@@ -180,3 +183,32 @@ class StreamedOptions(TrainingOptions):
 
 
 DEFAULTS, STREAMED_DEFAULTS = InMemoryOptions(), StreamedOptions()
+
+
+# Floating-point operations of an epoch (some 10 ms on one core) below which threads cost more than they bring, and very much
+# more where something else runs on the machine: they wait for each other many times an epoch.
+_WORTH_SHARING = 1e9
+
+
+def sensible_threads(threads: int | None, shape: tuple[int, ...], config: dict[str, Any], n_classes: int) -> int | None:
+    """One thread if no number is given and an epoch of the fully connected networks is too short to share; else `threads`."""
+    widths: tuple[int, ...] = (shape[1], *config["hidden"], n_classes)
+    weights = sum(before * after for before, after in pairwise(widths))
+    # Forward, and twice that backward, two operations for each weight and point.
+    operations = 6.0 * shape[0] * int(config["seeds"]) * weights
+    return 1 if threads is None and operations < _WORTH_SHARING else threads
+
+
+def environment() -> dict[str, Any]:
+    """The environment of training for a configuration: versions, the machine, and threads."""
+    import numpy as np
+    import torch
+
+    return {
+        "fastent": version("fastent"),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }

@@ -12,10 +12,9 @@ from fastent.io.checksums import verify_checksum
 from fastent.io.reading import is_there, reading
 from fastent.options import choice, whole_number
 from fastent.printable import printable
-from fastent.training.reasons import without_inversion
 from fastent.training.run_records import RunRecords
 from fastent.training.stored_run import check_arrays, checked_config
-from fastent.training.tables import readable_rows, rule_text, turning_text, write_tables
+from fastent.training.tables import readable_rows, rule_text, turning_text, without_inversion, write_tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fastent.activations.evaluation import evaluating
 from fastent.activations.hooks import hooked
-from fastent.data.standardizer import Standardizer
+from fastent.data.standardization import Standardizer
 from fastent.data.stored_rows import KEPT_BYTES, LabelledRows
 from fastent.errors import FastentError
 from fastent.search.exact_index import index_bytes

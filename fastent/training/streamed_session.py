@@ -14,22 +14,19 @@ import torch
 from numpy.typing import NDArray
 
 from fastent.activations.history import Recording
-from fastent.data.feed import Feed
 from fastent.data.fingerprint import check_same_data
-from fastent.data.standardizer import read_standardizer
-from fastent.data.stored_rows import LabelledRows, TrainingRows
+from fastent.data.standardization import read_standardizer
+from fastent.data.stored_rows import Feed, LabelledRows, TrainingRows
 from fastent.errors import DivergedError, FastentError
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, reporting
 from fastent.training.checkpoint import Checkpoint
 from fastent.training.factories import NEVER_FINITE, checked_networks
 from fastent.training.learning import Learner
-from fastent.training.networks import Factory, make_network, model_digest
-from fastent.training.optimizers import make_optimizer
+from fastent.training.networks import Factory, hidden_layers, make_network, make_optimizer, model_digest, widths_of
 from fastent.training.run import Run
 from fastent.training.schedule import Schedule
 from fastent.training.stored_run import check_same
-from fastent.training.streamed_networks import hidden_layers, widths_of
 from fastent.training.streamed_recorder import Diverged, StreamedRecorder, recording_bytes, sample_rows
 from fastent.training.streamed_stragglers import StragglerSearch, Targets
 

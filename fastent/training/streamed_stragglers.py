@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fastent.activations.evaluation import evaluating
-from fastent.data.standardizer import Standardizer
+from fastent.data.standardization import Standardizer
 from fastent.io.sources import blocks_ahead
 from fastent.training.checkpoint import Checkpoint, Moment
 from fastent.training.schedule import thinned

@@ -17,10 +17,9 @@ from fastent.errors import FastentError
 from fastent.io.files import output_folder
 from fastent.runtime.progress import Progress
 from fastent.runtime.threads import limit_threads
-from fastent.training.environment import environment, sensible_threads
 from fastent.training.in_memory_session import InMemorySession
 from fastent.training.networks import Factory, find_model, model_name
-from fastent.training.options import DEFAULTS, InMemoryOptions
+from fastent.training.options import DEFAULTS, InMemoryOptions, environment, sensible_threads
 from fastent.training.run import Run, run_to_resume
 from fastent.training.snapshot import Snapshot
 

@@ -7,9 +7,11 @@
 This file checks the options; `fastent.training.streamed_session` does the work.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -22,12 +24,10 @@ from fastent.options import choice, whole_number
 from fastent.runtime.progress import Progress, interruptible
 from fastent.runtime.threads import limit_threads
 from fastent.training.checkpoint import Checkpoint
-from fastent.training.environment import environment, sensible_threads
-from fastent.training.networks import Factory, model_name
+from fastent.training.networks import Factory, find_model, mlp, model_name
 from fastent.training.options import STREAMED_DEFAULTS as DEFAULTS
-from fastent.training.options import StreamedOptions
+from fastent.training.options import StreamedOptions, environment, sensible_threads
 from fastent.training.run import Run
-from fastent.training.streamed_networks import find_network
 from fastent.training.streamed_session import StreamedSession
 
 __all__ = ["train_streamed"]
@@ -202,7 +202,7 @@ def train_streamed(
         "device": str(torch_device(options.device)),
     }
     _check_record_every(record_every, options.batch_size, config["updates_per_epoch"])
-    factory = find_network(options, rows.train.picture, rows.train.X.shape[1], len(rows.classes))
+    factory = _factory(options, rows.train.picture, rows.train.X.shape[1], len(rows.classes))
     if options.model is None:
         threads = sensible_threads(threads, (n, rows.train.X.shape[1]), config, len(rows.classes))
     places = [torch.device(config["device"])] if config["device"] != "cpu" else []
@@ -214,6 +214,19 @@ def train_streamed(
     ):
         config |= environment()
         return StreamedSession(rows, config, factory, kept, progress, interrupted).result()
+
+
+def _factory(options: StreamedOptions, picture: Sequence[int] | None, n_features: int, n_classes: int) -> Factory:
+    """A function that makes one network; rows of a square number of features are square pictures."""
+    if options.model is None:
+        return partial(mlp, n_features, n_classes, hidden=options.hidden, activation=options.activation)
+    side = math.isqrt(n_features)
+    no_pictures = (
+        f"these are rows of {n_features} numbers: store them as (n, h, w) or (n, h, w, colours) in an .npy, or use model='mlp' "
+        "or a factory of your own"
+    )
+    shape = picture or ((side, side) if side * side == n_features else None)
+    return find_model(options.model, shape, n_classes, options.activation, no_pictures=no_pictures)
 
 
 def _check_record_every(every: float | None, batch_size: int | None, updates_per_epoch: int) -> None:

@@ -20,9 +20,8 @@ from fastent.report.run import write_report
 from fastent.report.run_tables import class_rows
 from fastent.report.run_words import answers, description, headline
 from fastent.statistics.inversion import fitted_curve
-from fastent.training.reasons import without_inversion
 from fastent.training.run import Run
-from fastent.training.tables import readable_rows, summary, turning_text
+from fastent.training.tables import readable_rows, summary, turning_text, without_inversion
 from tests.statistics.test_silhouette import clusters
 
 EVIL = "<script>alert(1)</script>"

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 import fastent as fe
 from fastent.runtime.threads import limit_threads
-from fastent.training.inputs import SparseInputs
-from fastent.training.points import Points
+from fastent.training.points import Points, SparseInputs
 
 
 def random_inputs(rng, d, n, density, dtype):

@@ -18,8 +18,8 @@ from torch import nn
 
 import fastent as fe
 from fastent.arrays.validation import row_blocks
-from fastent.data.feed import Feed
-from fastent.data.standardizer import Standardizer, find_constants
+from fastent.data.standardization import Standardizer, find_constants
+from fastent.data.stored_rows import Feed
 from fastent.runtime.progress import interruptible
 from fastent.training.learning import Learner
 from fastent.training.schedule import thinned
@@ -147,7 +147,7 @@ def test_training_has_the_same_defaults_in_memory_and_on_disk():
 )
 @pytest.mark.parametrize("piece", [100, 1024])
 def test_all_rows_in_an_update_train_what_is_trained_in_memory(data, monkeypatch, options, piece):
-    monkeypatch.setattr("fastent.data.feed._PIECE_ROWS", piece)
+    monkeypatch.setattr("fastent.data.stored_rows._PIECE_ROWS", piece)
     X, y = data
     streamed = fe.train_streamed(X, y, test=X[:100], test_labels=y[:100], metrics=["geometry"], threads=1, **options)
     in_memory = fe.train((X, y, X[:100], y[:100]), test_every=1, threads=1, **options)
@@ -167,7 +167,7 @@ def test_all_rows_in_an_update_are_one_batch_of_all(data, monkeypatch):
     options = {"hidden": (6,), "seeds": 2, "epochs": 8, "metrics": ["geometry"], "threads": 1}
     whole = fe.train_streamed(X, y, batch_size=N, **options)
     assert_same_bits(fe.train_streamed(X, y, **options), fe.train_streamed(X, y, **options))
-    monkeypatch.setattr("fastent.data.feed._PIECE_ROWS", 64)
+    monkeypatch.setattr("fastent.data.stored_rows._PIECE_ROWS", 64)
     np.testing.assert_allclose(fe.train_streamed(X, y, **options).radius, whole.radius, rtol=0, atol=1e-5)
     with pytest.raises(fe.FastentError, match="optimizer=LBFGS evaluates the loss several times in an update"):
         fe.train_streamed(X, y, optimizer="torch.optim:LBFGS", **options)
@@ -333,7 +333,7 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, data, op
 )
 def test_interrupted_within_an_update_of_all_rows(tmp_path, data, monkeypatch, options):
     """Half of a gradient is kept as all else is; running statistics too, as of what was seen."""
-    monkeypatch.setattr("fastent.data.feed._PIECE_ROWS", 100)
+    monkeypatch.setattr("fastent.data.stored_rows._PIECE_ROWS", 100)
     options = OPTIONS | {"batch_size": None, "record_every": 2, "epochs": 6, "lr": 0.2} | options
     options = {key: value for key, value in options.items() if "model" not in options or key != "hidden"}
     whole = fe.train_streamed(*data, **options)
