@@ -174,7 +174,7 @@ def _part(folder):
 
 
 def _summary(folder):
-    from fastent.report.stored_measurement import load_measurement
+    from fastent.report.compared_measurements import load_measurement
 
     stored = load_measurement(folder)
     return {"statistics": np.array(repr(stored.statistics)), "how": np.array(repr(stored.how))}

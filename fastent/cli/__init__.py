@@ -1,13 +1,11 @@
 """The command line: parse, call, print. Each command has a file; what it does is done by the library.
 
-    main.py      the app, its commands in the order of the help
+    main.py      the app, its commands in the order of the help, examples, which the tests run
       |-- run.py  measure.py  experiments.py  capture.py  report.py  info.py  bench.py
       |
     options.py       options of several commands, those of training made from `fastent.training.options`;
-      |              how errors and interruptions end
+      |              values that the shell offers; how errors and interruptions end
       |-- config.py           --config: options from a TOML file
-      |-- completion.py       values that the shell offers
-    examples.py          examples in the help, which the tests run
     existing_output.py   what a folder named as --out holds already, and when it may be replaced
     output.py            tables that fit the terminal, JSON, what the work has cost
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastent.cli.options import AsJson, option, plain_errors
+from fastent.cli.options import AsJson, option
 from fastent.cli.output import print_json, readable_seconds, say, show
 from fastent.errors import FastentError
 from fastent.runtime.terminal import text_table
@@ -26,7 +26,6 @@ _NEEDED = {
 _NO_TESTS = 5  # pytest's exit status
 
 
-@plain_errors
 def bench(
     minutes: Annotated[
         float, option("How long the suite may take; the number of points is chosen to fit.", "Jobs", min=0.1)

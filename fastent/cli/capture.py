@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastent.cli.config import Config
-from fastent.cli.options import DATA, NETWORK, OUTPUT, AsJson, Device, option, plain_errors
+from fastent.cli.options import DATA, NETWORK, OUTPUT, AsJson, Device, option
 from fastent.cli.output import print_cost, print_json, say, show
 from fastent.errors import FastentError
 from fastent.runtime.terminal import text_table
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["capture"]
 
 
-@plain_errors
 def capture(
     model: Annotated[str | None, option("package.module:factory, a function that returns the torch module.", NETWORK)] = None,
     weights: Annotated[

@@ -127,8 +127,8 @@ _ASIDE = ("out", "config", "threads", "device")
 def _command(names: tuple[str, ...], options: Options) -> Any:
     """A command with these options, that carries out these experiments and writes one report."""
 
-    @with_options(options)
     @plain_errors
+    @with_options(options)
     def command(as_json: bool, overwrite: bool, **given: Any) -> None:
         results: list[Result] = []
         out = given["out"]

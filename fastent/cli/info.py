@@ -2,7 +2,7 @@
 
 import sys
 
-from fastent.cli.options import AsJson, plain_errors
+from fastent.cli.options import AsJson
 from fastent.cli.output import print_json, show
 from fastent.runtime.terminal import text_table
 
@@ -12,7 +12,6 @@ _PACKAGES = ("fastent", "numpy", "numba", "torch", "scikit-learn", "pyarrow")
 _SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "neon", "sve")
 
 
-@plain_errors
 def info(as_json: AsJson = False) -> None:
     """Print versions, threads, SIMD, devices and where compiled kernels are cached."""
     from importlib.metadata import version

@@ -1,20 +1,20 @@
-"""The command line: its commands, in the order of the help."""
+"""The command line: its commands in the order of the help, with examples."""
 
 import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 
 from fastent.cli.bench import bench
 from fastent.cli.capture import capture
-from fastent.cli.examples import examples
 from fastent.cli.experiments import app as experiments
 from fastent.cli.info import info
 from fastent.cli.measure import measure
+from fastent.cli.options import plain_errors
 from fastent.cli.report import report
 from fastent.cli.run import run
 from fastent.printable import printable
@@ -30,6 +30,68 @@ _PURPOSE = (
     "command resumes."
 )
 MEASURING, KEEPING, INSTALLED = "Measure", "Store and report", "This installation"
+
+
+class Example(NamedTuple):
+    """In the help of each command; the tests run every one."""
+
+    what: str
+    command: str
+
+
+EXAMPLES = {
+    "": (
+        Example("Ten networks on scikit-learn's digits", "run --out digits"),
+        Example("How tangled stored activations are", "measure X.npy y.npy --out layer3"),
+        Example("Whether the stragglers cause the inversion", "experiment pruning --out claims"),
+    ),
+    "run": (
+        Example("Ten networks on scikit-learn's digits", "run --out digits"),
+        Example("The source paper's set-up", "run --data mnist --data-dir data --preset paper --out mnist"),
+        Example(
+            "Your own data, a larger network",
+            "run --data own.npz --hidden 512,128 --activation relu --optimizer adam --lr 0.001 --out own",
+        ),
+        Example(
+            "Data streamed from disk, in mini-batches",
+            "run --data X.npy --labels y.npy --model cnn --seeds 1 --epochs 10 --batch-size 256 --record-every 0.25 --out big",
+        ),
+        Example("Only the numbers, for a script", "run --json"),
+    ),
+    "measure": (
+        Example("All rows, every statistic", "measure X.npy y.npy --out layer3"),
+        Example("Millions of rows, read from disk: means with intervals", "measure shards/ y.npy --queries 20000 --out all"),
+        Example("Two statistics, limited memory", "measure X.npy y.npy --metrics mixing,margins --memory 1GiB --json"),
+        Example("A layer stored by fastent capture", "measure acts:layer3 acts --out captured"),
+    ),
+    "capture": (
+        Example(
+            "The activations of two layers",
+            "capture --model net:make --weights W.pt --data X.npy --labels y.npy --layers layer3,fc --out acts",
+        ),
+        Example("Check every byte", "capture --verify acts"),
+    ),
+    "report": (
+        Example("The report of a stored run, written again", "report digits"),
+        Example("Two runs side by side", "report sgd adam --out optimisers.html"),
+        Example("Measurements of layers, in this order", "report layer1 layer2 layer3"),
+    ),
+    "experiment": (
+        Example("One claim", "experiment stability --out claims"),
+        Example("All claims, in the source paper's set-up", "experiment all --data mnist --preset paper --out paper"),
+    ),
+    "info": (Example("As JSON, for a script", "info --json"),),
+    "bench": (
+        Example("As much as fits in two minutes", "bench --minutes 2"),
+        Example("Only some jobs, as JSON for a script", "bench --minutes 1 --only margins --json"),
+    ),
+}
+
+
+def _examples(command: str) -> str:
+    """The text below the help of a command."""
+    lines = [f"{what}:\n  fastent {line}" for what, line in EXAMPLES[command]]
+    return "\n".join(["[bold]Examples[/bold]", *lines])
 
 
 class _Commands(TyperGroup):
@@ -58,7 +120,7 @@ def _shown_errors() -> Iterator[None]:
 app = typer.Typer(
     cls=_Commands,
     help=_PURPOSE,
-    epilog=examples("") + "\n\nEvery command has its own examples: fastent run --help.\n"
+    epilog=_examples("") + "\n\nEvery command has its own examples: fastent run --help.\n"
     "Exit status: 0 done, 2 bad usage or bad input, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -81,13 +143,13 @@ def main() -> None:
 
 
 # In the order of the help.
-app.command(epilog=examples("run"), rich_help_panel=MEASURING)(run)
-app.command(epilog=examples("measure"), rich_help_panel=MEASURING)(measure)
-app.add_typer(experiments, name="experiment", epilog=examples("experiment"), rich_help_panel=MEASURING)
-app.command(epilog=examples("capture"), rich_help_panel=KEEPING)(capture)
-app.command(epilog=examples("report"), rich_help_panel=KEEPING)(report)
-app.command(epilog=examples("info"), rich_help_panel=INSTALLED)(info)
-app.command(epilog=examples("bench"), rich_help_panel=INSTALLED)(bench)
+app.command(epilog=_examples("run"), rich_help_panel=MEASURING)(plain_errors(run))
+app.command(epilog=_examples("measure"), rich_help_panel=MEASURING)(plain_errors(measure))
+app.add_typer(experiments, name="experiment", epilog=_examples("experiment"), rich_help_panel=MEASURING)
+app.command(epilog=_examples("capture"), rich_help_panel=KEEPING)(plain_errors(capture))
+app.command(epilog=_examples("report"), rich_help_panel=KEEPING)(plain_errors(report))
+app.command(epilog=_examples("info"), rich_help_panel=INSTALLED)(plain_errors(info))
+app.command(epilog=_examples("bench"), rich_help_panel=INSTALLED)(plain_errors(bench))
 
 
 if __name__ == "__main__":

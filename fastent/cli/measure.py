@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastent.cli.completion import metrics as metric_names
 from fastent.cli.config import Config
 from fastent.cli.existing_output import check_free_for_measurement, check_same_measurement
-from fastent.cli.options import OUTPUT, STATISTICS, AsJson, option, plain_errors
+from fastent.cli.options import OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import command_line, print_cost, print_json, say, show
 from fastent.measurement.metrics import METRICS
 from fastent.runtime.threads import working_threads
@@ -19,7 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["measure"]
 
 
-@plain_errors
+def _metric_names(incomplete: str) -> list[str]:
+    """For the shell: one more, after those that are there already with a comma behind each."""
+    before, comma, last = incomplete.rpartition(",")
+    taken = before.split(",")
+    choices = METRICS if comma else ("all", *METRICS)
+    return [f"{before}{comma}{name}" for name in choices if name.startswith(last) and name not in taken]
+
+
 def measure(
     features: Annotated[
         str,
@@ -38,7 +44,7 @@ def measure(
         option(
             f"all, or some of {', '.join(METRICS)}, separated by commas.",
             STATISTICS,
-            autocompletion=metric_names,
+            autocompletion=_metric_names,
         ),
     ] = "all",
     queries: Annotated[

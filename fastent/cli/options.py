@@ -5,6 +5,7 @@ once. An option is a name with its annotation and its default, as Typer reads th
 """
 
 import functools
+import glob
 import inspect
 import os
 import sys
@@ -17,7 +18,6 @@ from typing import Annotated, Any
 
 import typer
 
-from fastent.cli.completion import data_sets, one_of
 from fastent.cli.output import say
 from fastent.data.presets import default_epochs
 from fastent.errors import FastentError
@@ -25,13 +25,29 @@ from fastent.runtime.interrupts import interrupts
 from fastent.training.options import DEFAULTS, InMemoryOptions, StreamedOptions
 
 __all__ = [
-    "DATA", "DATA_OPTIONS", "NETWORK", "OUTPUT", "STATISTICS", "AsJson", "Device", "Options", "Out", "Overwrite", "Threads",
+    "DATA", "DATA_OPTIONS", "NETWORK", "OUTPUT", "STATISTICS", "AsJson", "Device", "Options",
     "numbers", "option", "parsed", "plain_errors", "training_options", "with_options",
 ]  # fmt: skip
 
 Options = dict[str, tuple[Any, Any]]
 
 DATA, NETWORK, STATISTICS, OUTPUT = "Data", "Networks and training", "What is measured, and how", "Output"
+
+
+def _one_of(*values: str) -> Callable[[str], list[str]]:
+    """What the shell offers when Tab is pressed."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in values if value.startswith(incomplete)]
+
+    return complete
+
+
+def _data_sets(incomplete: str) -> list[str]:
+    """Names that fastent knows, and files."""
+    from fastent.data.datasets import NAMES
+
+    return [name for name in NAMES if name.startswith(incomplete)] + sorted(glob.glob(glob.escape(incomplete) + "*"))
 
 
 def option(text: str, panel: str, *flags: str, values: Sequence[str] = (), default: str = "", **more: Any) -> Any:
@@ -42,7 +58,7 @@ def option(text: str, panel: str, *flags: str, values: Sequence[str] = (), defau
     if default:
         text = f"{text} [dim]\\[default: {default}][/dim]"
     if values:
-        more["autocompletion"] = one_of(*values)
+        more["autocompletion"] = _one_of(*values)
     return typer.Option(*flags, help=text, rich_help_panel=panel, **more)
 
 
@@ -60,7 +76,7 @@ DATA_OPTIONS: Options = {
                 "folder of shards, .zarr, .parquet or .safetensors, which are streamed from disk. If the data contain no test "
                 "set, a quarter of the rows is held out as one, except for streamed data.",
                 DATA,
-                autocompletion=data_sets,
+                autocompletion=_data_sets,
             ),
         ],
         "digits",
@@ -146,9 +162,7 @@ def with_options(options: Options) -> Callable[[Callable[..., None]], Callable[.
     return declare
 
 
-Device, Threads = (training_options([name], defaults=True)[name][0] for name in ("device", "threads"))
-Out = Annotated[Path | None, option("Folder for the results; an interrupted run resumes from it.", OUTPUT)]
-Overwrite = Annotated[bool, option("Replace another run in --out.", OUTPUT, "--overwrite")]
+Device = training_options(["device"], defaults=True)["device"][0]
 AsJson = Annotated[bool, option("Print the result as JSON, and nothing else, on stdout.", OUTPUT, "--json")]
 
 

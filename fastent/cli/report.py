@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastent.cli.options import OUTPUT, option, plain_errors
+from fastent.cli.options import OUTPUT, option
 from fastent.cli.output import command_line, say
 from fastent.errors import FastentError
 
@@ -17,7 +17,6 @@ __all__ = ["report"]
 _COMPARISON = Path("comparison.html")
 
 
-@plain_errors
 def report(
     folders: Annotated[
         list[Path],

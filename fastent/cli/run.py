@@ -12,13 +12,11 @@ from fastent.cli.experiments import EXPERIMENTS
 from fastent.cli.options import (
     DATA,
     DATA_OPTIONS,
+    OUTPUT,
     AsJson,
     Options,
-    Out,
-    Overwrite,
     option,
     parsed,
-    plain_errors,
     training_options,
     with_options,
 )
@@ -58,7 +56,12 @@ _TRAINING = [name for name in dict.fromkeys([*_IN_MEMORY, *_STREAMED]) if name !
 _REMARKS = {
     "optimizer": "for streamed data also package.module:Class", "record_points": "0 for all", "queries": "0 for no mixing",
 }  # fmt: skip
-_OUTPUT: Options = {"out": (Out, None), "overwrite": (Overwrite, False), "as_json": (AsJson, False), "config": (Config, None)}
+_OUTPUT: Options = {
+    "out": (Annotated[Path | None, option("Folder for the results; an interrupted run resumes from it.", OUTPUT)], None),
+    "overwrite": (Annotated[bool, option("Replace another run in --out.", OUTPUT, "--overwrite")], False),
+    "as_json": (AsJson, False),
+    "config": (Config, None),
+}
 _OPTIONS = {**DATA_OPTIONS, **_STREAMED_DATA, **training_options(_TRAINING, defaults=True, remarks=_REMARKS), **_OUTPUT}
 # --record-every makes the data streamed.
 _ONLY_STREAMED = ("test", "test_labels", "record_points", "queries")
@@ -69,7 +72,6 @@ _ONLY_IN_MEMORY = (
 
 
 @with_options(_OPTIONS)
-@plain_errors
 def run(*, data: str, labels: str | None, stream: bool, out: Path | None, overwrite: bool, as_json: bool, **given: Any) -> None:
     """Train networks, find the inversion of each class, and name the stragglers."""
     from fastent.io.files import alone_in, output_folder

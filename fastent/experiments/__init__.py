@@ -9,16 +9,17 @@
            _dynamics  _pruning  _generalization  _stability
            _subsampling  _sweep  _difficulty  _entanglement
                      |                 |
-        setting.train, .keep           |   critical_errors: eps* of each network of a run, reasons for none
+        setting.train, .keep           |   critical_errors, reasons_text: eps* of each network of a run, or why it has none
         (networks, finished parts      |
          kept and taken up again)      v
                                Result: claim, verdict (yes, no, undecided), table(), draw(), numbers()
                                        |
               save (NAME.json, NAME.svg), plot, terminal, notebook, report, figures (the paper's four)
 
-An experiment is a function of a `Setting` and its own options. The decorator in experiment.py adds the options that all of them
-take, to the signature and the docstring alike. Whatever takes long goes through the setting, so that a finished part is not
-done again. A verdict says yes or no only where the intervals leave nothing else: `below`, `near` and `overall` in result.py.
+An experiment is a function of a `Setting` and its own options. The decorator adds the options that all of them take, to the
+signature and the docstring alike, and refuses wrong values before any data are read. Whatever takes long goes through the
+setting, so that a finished part is not done again. A verdict says yes or no only where the intervals leave nothing else:
+`below`, `near` and `overall` in result.py.
 """
 
 import lazy_loader

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,9 +10,8 @@ from numpy.typing import NDArray
 
 from fastent.data.training_set import Data
 from fastent.errors import FastentError
-from fastent.experiments.experiment import experiment
 from fastent.experiments.result import Result, Table, Verdict
-from fastent.experiments.setting import Setting
+from fastent.experiments.setting import Setting, experiment
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
 from fastent.plots.style import COLORS
@@ -146,7 +146,7 @@ class Difficulty(Result):
         axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-@experiment()
+@experiment(checks={"noise": partial(number, above=0, maximum=0.5)})
 def difficulty(setting: Setting, *, el2n_epoch: int = 20, noise: float = 0.05) -> Difficulty:
     """Score every training point by how hard it is to learn, and look for planted wrong labels with each score.
 
@@ -163,7 +163,6 @@ def difficulty(setting: Setting, *, el2n_epoch: int = 20, noise: float = 0.05) -
     learning on a data diet", 2021. Pleiss et al., "Identifying mislabeled data using the area under the margin ranking", 2020.
     Swayamdipta et al., "Dataset cartography", 2020.
     """
-    number("noise", noise, above=0, maximum=0.5)
     whole_number("el2n_epoch", el2n_epoch, minimum=0, maximum=setting.options["epochs"])
     noisy_data, flipped = flip_labels(setting.data, noise, setting.seed)
     if not flipped.any():

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.experiments.critical_errors import critical_errors, reasons_text
-from fastent.experiments.experiment import experiment
-from fastent.experiments.result import Holds, Result, Table, Verdict, below
-from fastent.experiments.setting import Setting
+from fastent.experiments.result import Holds, Result, Table, Verdict, below, critical_errors, reasons_text
+from fastent.experiments.setting import Setting, experiment
 from fastent.runtime.formatting import NOTHING, estimate_text, percent
 from fastent.statistics.intervals import coefficient_of_variation, student_mean
 from fastent.training.run import Run

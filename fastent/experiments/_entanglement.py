@@ -1,15 +1,14 @@
 """Do other measures of entanglement turn where the radii do?"""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.experiments.critical_errors import critical_errors, reasons_text
-from fastent.experiments.experiment import experiment
-from fastent.experiments.result import NEAR, Holds, Result, Table, Verdict, near, overall
-from fastent.experiments.setting import Setting, spaced_epochs
+from fastent.experiments.result import NEAR, Holds, Result, Table, Verdict, critical_errors, near, overall, reasons_text
+from fastent.experiments.setting import Setting, experiment, spaced_epochs
 from fastent.io.result_cache import Arrays
 from fastent.options import whole_number
 from fastent.plots.style import COLORS, error_axis
@@ -157,7 +156,10 @@ class Entanglement(Result):
         axes.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(1, 0))
 
 
-@experiment(seeds=5)
+@experiment(
+    seeds=5,
+    checks={"points": partial(whole_number, minimum=LEAST_RECORDS), "queries": partial(whole_number, minimum=1)},
+)
 def entanglement(setting: Setting, *, points: int = 40, queries: int = 2000) -> Entanglement:
     """Measure neighbour mixing, margins and the soft nearest neighbour loss along training, and find where each turns.
 
@@ -173,8 +175,6 @@ def entanglement(setting: Setting, *, points: int = 40, queries: int = 2000) -> 
     Doimo et al., "Hierarchical nucleation in deep neural networks", 2020. Frosst et al., "Analyzing and improving
     representations with the soft nearest neighbor loss", 2019.
     """
-    whole_number("points", points, minimum=LEAST_RECORDS)
-    whole_number("queries", queries, minimum=1)
     run = setting.train("entanglement")
     n, last = len(setting.data.y_train), setting.options["epochs"]
     sampled = queries if n > max(_SAMPLED_ABOVE, queries) else None

@@ -1,16 +1,15 @@
 """What do the points still misclassified at an epoch mean for the test error?"""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.experiments._pruning import same_mix
-from fastent.experiments.critical_errors import reasons_text, usual_critical_errors
-from fastent.experiments.experiment import experiment
-from fastent.experiments.result import NEAR, Result, Table, Verdict, mark_inversion
-from fastent.experiments.setting import Setting, spaced_epochs
+from fastent.experiments.result import NEAR, Result, Table, Verdict, mark_inversion, reasons_text, usual_critical_errors
+from fastent.experiments.setting import Setting, experiment, spaced_epochs
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
 from fastent.plots.style import COLORS, error_axis
@@ -196,7 +195,7 @@ class Generalization(Result):
         axes.legend(frameon=False, fontsize="small")
 
 
-@experiment(defaults={"lr": 0.2})
+@experiment(defaults={"lr": 0.2}, checks={"points": partial(whole_number, minimum=1), "noise": partial(number, minimum=0)})
 def generalization(setting: Setting, *, points: int = 10, noise: float = 1.0) -> Generalization:
     """Train each network again, from its own initialisation, without what it got wrong at epoch t; compare test errors.
 
@@ -207,8 +206,6 @@ def generalization(setting: Setting, *, points: int = 10, noise: float = 1.0) ->
     noise : float
         Standard deviation of the Gaussian noise on standardised test inputs, >= 0.
     """
-    whole_number("points", points, minimum=1)
-    number("noise", noise, minimum=0)
     base = setting.train("all-points")
     last = max(int(_LAST * base.epoch[-1]), min(_FIRST, int(base.epoch[-1])))
     times = spaced_epochs(min(_FIRST, last), last, points)

@@ -1,16 +1,15 @@
 """Is there still an inversion without the stragglers?"""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.experiments.critical_errors import critical_errors, mean_of_found, reasons_text
-from fastent.experiments.experiment import experiment
-from fastent.experiments.result import Result, Table, Verdict
-from fastent.experiments.setting import Setting
+from fastent.experiments.result import Result, Table, Verdict, critical_errors, mean_of_found, reasons_text
+from fastent.experiments.setting import Setting, experiment
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
 from fastent.plots.style import COLORS
@@ -141,7 +140,10 @@ class Pruning(Result):
         axes.legend(frameon=False)
 
 
-@experiment(paper={"epochs": 300})
+@experiment(
+    paper={"epochs": 300},
+    checks={"share": partial(number, above=0, maximum=1), "draws": partial(whole_number, minimum=1)},
+)
 def pruning(setting: Setting, *, share: float = 0.5, draws: int = 3) -> Pruning:
     """Train again, from the same initialisations, without stragglers, random points or points of the highest loss.
 
@@ -154,8 +156,6 @@ def pruning(setting: Setting, *, share: float = 0.5, draws: int = 3) -> Pruning:
     draws : int
         How often random points are drawn.
     """
-    number("share", share, above=0, maximum=1)
-    whole_number("draws", draws, minimum=1)
     codes = setting.data.y_train
     base = setting.train("all-points")
     stragglers = base.straggler_share >= share

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.experiments.critical_errors import reasons_text, usual_critical_errors
-from fastent.experiments.experiment import experiment
-from fastent.experiments.result import NEAR, Result, Table, Verdict, mark_inversion, near
-from fastent.experiments.setting import Setting
+from fastent.experiments.result import NEAR, Result, Table, Verdict, mark_inversion, near, reasons_text, usual_critical_errors
+from fastent.experiments.setting import Setting, experiment
 from fastent.io.result_cache import Arrays
 from fastent.options import whole_number
 from fastent.plots.style import COLORS, error_axis
@@ -164,7 +163,7 @@ class Stability(Result):
         axes.legend(frameon=False)
 
 
-@experiment(defaults={"lr": 0.2})
+@experiment(defaults={"lr": 0.2}, checks={"pairs": partial(whole_number, minimum=2)})
 def stability(setting: Setting, *, pairs: int = 100, times: Sequence[int] | None = None) -> Stability:
     """Compare which points independent networks get wrong, epoch by epoch.
 
@@ -180,7 +179,6 @@ def stability(setting: Setting, *, pairs: int = 100, times: Sequence[int] | None
     seeds : int
         How many networks to find eps* from.
     """
-    whole_number("pairs", pairs, minimum=2)
     run = setting.train("inversion")
     epochs = _times(times if times is not None or setting.preset != "paper" else _PAPER, run)
     wrong, errors = _misclassified(setting, 2 * pairs, epochs)

@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.experiments.critical_errors import critical_errors, mean_of_found, reasons_text
-from fastent.experiments.experiment import experiment
-from fastent.experiments.result import Result, Table, Verdict, below
-from fastent.experiments.setting import Setting
+from fastent.experiments.result import Result, Table, Verdict, below, critical_errors, mean_of_found, reasons_text
+from fastent.experiments.setting import Setting, experiment
 from fastent.options import whole_number
 from fastent.plots.style import COLORS
 from fastent.runtime.formatting import NOTHING, estimate_text, percent
@@ -128,7 +127,7 @@ class Subsampling(Result):
         axes.legend(frameon=False)
 
 
-@experiment()
+@experiment(checks={"draws": partial(whole_number, minimum=1)})
 def subsampling(setting: Setting, *, sizes: Sequence[int] | None = None, draws: int = 3) -> Subsampling:
     """Train on random subsets of the points, and compare the training errors at the inversion.
 
@@ -139,7 +138,6 @@ def subsampling(setting: Setting, *, sizes: Sequence[int] | None = None, draws: 
     draws : int
         Number of random subsets of each size.
     """
-    whole_number("draws", draws, minimum=1)
     n = len(setting.data.y_train)
     wanted = [n // fraction for fraction in _FRACTIONS] if sizes is None else list(sizes)
     wanted = [whole_number("sizes", size, minimum=2, maximum=n) for size in wanted]

@@ -1,16 +1,15 @@
 """Which choice of network and training moves the inversion, and how much?"""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import DivergedError
-from fastent.experiments.critical_errors import critical_errors, mean_of_found, reasons_text
-from fastent.experiments.experiment import experiment
-from fastent.experiments.result import Result, Table, Verdict, below, overall
-from fastent.experiments.setting import Setting
+from fastent.experiments.result import Result, Table, Verdict, below, critical_errors, mean_of_found, overall, reasons_text
+from fastent.experiments.setting import Setting, experiment
 from fastent.io.result_cache import Arrays
 from fastent.options import whole_number
 from fastent.plots.style import COLORS
@@ -30,6 +29,7 @@ FACTORS: dict[str, tuple[Any, ...]] = {
     "activation": ("tanh", "relu"),
     "initialisation": (0.5, 1.0, 2.0),
 }
+_COMBINATIONS = int(np.prod([len(levels) for levels in FACTORS.values()]))
 _RATES = {"sgd": (0.1, 0.2), "momentum": (0.02, 0.04), "adam": (0.002, 0.004)}
 # Weak: eps* stays within this share of its mean over all cells, from level to level of any factor.
 _WEAK = 0.2
@@ -162,7 +162,11 @@ class Sweep(Result):
         axes.grid(axis="y", alpha=0.25)
 
 
-@experiment(seeds=3, varied=("optimizer", "momentum", "lr", "hidden", "activation", "init_scale", "model"))
+@experiment(
+    seeds=3,
+    varied=("optimizer", "momentum", "lr", "hidden", "activation", "init_scale", "model"),
+    checks={"cells": partial(whole_number, minimum=8, maximum=_COMBINATIONS)},
+)
 def sweep(setting: Setting, *, cells: int = 48) -> Sweep:
     """Find eps* for a balanced selection of optimisers, learning rates, widths, depths, activations and initialisation scales.
 
@@ -176,8 +180,6 @@ def sweep(setting: Setting, *, cells: int = 48) -> Sweep:
     seeds : int
         Networks for each combination.
     """
-    most = int(np.prod([len(levels) for levels in FACTORS.values()]))
-    whole_number("cells", cells, minimum=8, maximum=most)
     design = _design(cells, setting.seed)
     found = [_cell(setting, cell, cells) for cell in design]
     errors = np.stack([errors for errors, _ in found])
@@ -192,11 +194,10 @@ def sweep(setting: Setting, *, cells: int = 48) -> Sweep:
 
 def _design(cells: int, seed: int) -> list[dict[str, Any]]:
     """Different combinations, in which the levels of each factor are equally frequent, give or take one."""
-    full = int(np.prod([len(levels) for levels in FACTORS.values()]))
     rng = np.random.default_rng((seed, 3))
-    everything = np.stack(np.unravel_index(np.arange(full), [len(levels) for levels in FACTORS.values()]), axis=1)
-    if 2 * cells > full:  # the same by leaving out
-        left_out = {tuple(row) for row in _balanced(full - cells, rng)} if cells < full else set()
+    everything = np.stack(np.unravel_index(np.arange(_COMBINATIONS), [len(levels) for levels in FACTORS.values()]), axis=1)
+    if 2 * cells > _COMBINATIONS:  # the same by leaving out
+        left_out = {tuple(row) for row in _balanced(_COMBINATIONS - cells, rng)} if cells < _COMBINATIONS else set()
         chosen = [row for row in everything if tuple(row) not in left_out]
     else:
         chosen = list(_balanced(cells, rng))

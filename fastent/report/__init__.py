@@ -1,13 +1,12 @@
 """Reports: each one HTML page that needs nothing else, no network and no other file.
 
-    Run          --> run.py           run_words (sentences)  run_tables (a row a class)  run_curves (figures, thinned)
-       |                              stragglers (which to show)  points (scores, neighbours)  pictures (one image)
+    Run          --> run.py           tables;  run_words (sentences)  run_curves (figures, thinned)
+       |                              stragglers (which to show, scores, neighbours)  pictures (one image)
     Measurement  --> measurement.py
     Result       --> experiments.py
        |
     folders      --> comparison.py --> compared_runs.py
-                         |         --> compared_measurements.py
-                  stored_measurement.py: what `fastent measure` kept of a measurement
+                                   --> compared_measurements.py, of what `fastent measure` kept
                                           |
                         a `Page`: title, headline, facts, notices, configuration, command
                         figures: lists of numbers for the scripts;  values for the template

@@ -1,19 +1,23 @@
-"""The report that compares measurements: of layers, epochs, networks."""
+"""The report that compares measurements as they were stored: of layers, epochs, networks."""
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastent.errors import FastentError
+from fastent.io.reading import is_there, read_json, reading
 from fastent.measurement.metrics import MEANINGS, METRICS
 from fastent.report.page import Headline, Page, option_rows, percent, write_page
-from fastent.report.stored_measurement import Stored
 from fastent.runtime.formatting import NOTHING, count, readable, readable_interval, rounded
 from fastent.statistics.intervals import Estimate
 
-__all__ = ["write_compared_measurements"]
+__all__ = ["Stored", "load_measurement", "write_compared_measurements"]
 
+_SUMMARY, _KIND = "summary.json", "no summary of fastent measure"
 # How the lines of what chance would give are drawn.
 _CHANCE = {"mixing/chance": "dotted", "mixing/balanced_chance": "dashed"}
 # Names of lines where the statistic's own would be ambiguous.
@@ -26,6 +30,46 @@ _NAMES = {
 _WIDTH, _HEIGHT, _AIR = 96, 26, 4
 # Statistics depend on these, so that measurements in which they differ are not all comparable.
 _SAME = ("points", "queries", "k", "normalize")
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What `fastent measure` kept of a measurement: its statistics, and how it was measured.
+
+    Attributes
+    ----------
+    statistics : dict of Estimate
+        By names such as "mixing/overlap". NaN where it could not be measured; a standard error of NaN where none is known.
+    how : dict
+        points, features, classes, queries, sampled, k, normalize, and under "asked" the options.
+    """
+
+    statistics: dict[str, Estimate]
+    how: dict[str, Any]
+
+
+def load_measurement(folder: Path) -> Stored:
+    """From the summary that `fastent measure` wrote into a folder."""
+    path = folder / _SUMMARY
+    if not is_there(path):
+        raise FastentError(f"no run and no measurement in {str(folder)!r}: name folders that fastent run or measure wrote")
+    how = read_json(path, "measure it again", _KIND)
+    with reading(path, "measure it again", _KIND):
+        statistics = dict(_estimates(how.pop("statistics")))
+        for name in ("points", "features", "queries", "k"):
+            how[name] = int(how[name])
+        how["classes"] = [str(name) for name in how["classes"]]
+        how["asked"] = dict(how.get("asked") or {})
+    return Stored(statistics, how)
+
+
+def _estimates(stored: dict[str, dict[str, float | None]]) -> Iterator[tuple[str, Estimate]]:
+    for name, numbers in stored.items():
+        value, error, low, high = (
+            math.nan if numbers.get(key) is None else float(numbers[key] or 0.0)
+            for key in ("value", "standard_error", "low", "high")
+        )
+        yield name, Estimate(value, error, low, high)
 
 
 class Panel(NamedTuple):

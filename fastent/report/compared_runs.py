@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastent.report.page import Headline, Page, option_rows, percent, write_page
+from fastent.report.run import HEADINGS, class_rows
 from fastent.report.run_curves import NUMBERS, figure_data
-from fastent.report.run_tables import HEADINGS, class_rows
 from fastent.runtime.formatting import NOTHING, count
 from fastent.runtime.tables import Table
 from fastent.training.run import Run

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastent.errors import FastentError
-from fastent.report.compared_measurements import write_compared_measurements
+from fastent.report.compared_measurements import Stored, load_measurement, write_compared_measurements
 from fastent.report.compared_runs import write_compared_runs
-from fastent.report.stored_measurement import Stored, load_measurement
 from fastent.training.run import RECORDS_FILE, Run, load_run
 
 __all__ = ["distinct_names", "load_all", "write_comparison"]

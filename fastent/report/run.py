@@ -1,22 +1,36 @@
 """The report of a run: when its classes turn, its curves, and its stragglers."""
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
-from fastent.report.page import Page, option_rows, room_beside, write_page
+from fastent.report.page import Page, option_rows, percent_range, room_beside, write_page
 from fastent.report.pictures import Sheet
 from fastent.report.run_curves import figure_data
-from fastent.report.run_tables import HEADINGS, class_rows
-from fastent.report.run_words import answers, description, headline
+from fastent.report.run_words import description, headline
 from fastent.report.stragglers import gallery
-from fastent.runtime.formatting import count
+from fastent.runtime.formatting import NOTHING, count
+from fastent.statistics.inversion import InversionSummary
 from fastent.training.run import Run
-from fastent.training.tables import epoch_of, rule_text, turning_text, without_inversion
+from fastent.training.tables import (
+    epoch_of,
+    radius_at_end,
+    rule_text,
+    shortly,
+    stragglers_per_seed,
+    turning_text,
+    without_inversion,
+)
 
-__all__ = ["write_report"]
+__all__ = ["HEADINGS", "ClassRow", "class_rows", "write_report"]
 
 # The number of colours that everybody can tell apart; further classes reuse them with dashes.
 _COLORS = 7
+# Of the cells of `class_rows`.
+HEADINGS = (
+    "Seeds with an inversion", "ε* (mean ± s.d.)", "95\u00a0% interval of ε*", "Epoch (median)", "Radius at inversion",
+    "Final radius", "Rebound (rise\u00a0/\u00a0fall)", "Stragglers per seed", "Consensus stragglers",
+)  # fmt: skip
 
 
 def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, command: str | None = None) -> None:
@@ -72,7 +86,7 @@ def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, 
         without=[without_inversion(run, layer) for layer in range(run.n_layers)],
         moments=len(figures["epoch"]),
         start=figures["start"],
-        answers=answers(run, run.n_layers - 1),
+        answers=figures["answers"][-1],
         gallery=stragglers,
         colors=_COLORS,
     )
@@ -81,3 +95,45 @@ def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, 
 def _cells(drawn: Sheet | None) -> dict[str, int] | None:
     """Where the script finds pictures: it has the sheet itself from the style."""
     return None if drawn is None else {"width": drawn.width, "height": drawn.height, "columns": drawn.columns}
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    c: int
+    name: str
+    cells: tuple[str, ...]
+
+
+def class_rows(run: Run, layer: int) -> list[ClassRow]:
+    """One row for each class: cells under the `HEADINGS`.
+
+    All are over the seeds in which the class has an inversion.
+    """
+    names, last = run.class_names, layer == run.n_layers - 1
+    consensus = run.straggler_share >= 0.5
+    rows = []
+    for c, summary in enumerate(run.inversion_summary(layer)):
+        mine, at_end = run.codes == c, radius_at_end(run, layer, c)
+        stragglers = stragglers_per_seed(run, c, summary.found) if last else None
+        spread = f" ± {100 * summary.std:.2f}" if summary.std is not None else ""
+        cells = (
+            f"{summary.found} of {summary.seeds}",
+            f"{100 * summary.train_error:.2f}{spread}\u00a0%" if summary.train_error is not None else _reasons(summary),
+            percent_range(summary.interval, 2) if summary.interval is not None else NOTHING,
+            epoch_of(run, summary.epoch) if summary.epoch is not None else NOTHING,
+            f"{summary.value:.4f}" if summary.value is not None else NOTHING,
+            NOTHING if at_end is None else f"{at_end:.4f}",
+            f"{summary.rebound:.2f}" if summary.rebound is not None else NOTHING,
+            # Stragglers are defined by the last hidden layer.
+            NOTHING if stragglers is None else f"{stragglers:,.1f}",
+            f"{count((consensus & mine).sum())} of {count(mine.sum())}" if last and summary.found else NOTHING,
+        )
+        rows.append(ClassRow(c, names[c], cells))
+    return rows
+
+
+def _reasons(summary: InversionSummary) -> str:
+    """Why a class has no inversion, in few words; with several reasons the number of seeds of each."""
+    short = {shortly(reason): times for reason, times in summary.reasons.items()}
+    words = [f"{reason} {times}" for reason, times in short.items()] if len(short) > 1 else short
+    return "none: " + ", ".join(words)

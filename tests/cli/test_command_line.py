@@ -26,8 +26,7 @@ import fastent as fe
 import fastent.experiments as ex
 from fastent.cli import bench as cli_bench
 from fastent.cli import experiments as cli_experiments
-from fastent.cli.examples import EXAMPLES
-from fastent.cli.main import app
+from fastent.cli.main import EXAMPLES, app
 from fastent.cli.output import fitting_table
 from fastent.cli.run import DISPENSABLE, print_run
 from fastent.experiments._pruning import Pruning

@@ -565,6 +565,27 @@ def test_bad_options(digits, function, options, message):
         getattr(ex, function)(digits, **options)
 
 
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [
+        ("pruning", {"share": 0}),
+        ("pruning", {"draws": 0}),
+        ("generalization", {"points": 0}),
+        ("generalization", {"noise": -1}),
+        ("stability", {"pairs": 1}),
+        ("subsampling", {"draws": 0}),
+        ("sweep", {"cells": 217}),
+        ("difficulty", {"noise": 0.9}),
+        ("entanglement", {"queries": 0}),
+    ],
+)
+def test_own_options_are_refused_before_data_are_read(function, options, tmp_path):
+    name, value = next(iter(options.items()))
+    with pytest.raises(fe.FastentError, match=f"^{name}={value}"):
+        getattr(ex, function)(tmp_path / "none.npz", out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
 SMALL = {
     "dynamics": {},
     "pruning": {"draws": 1},

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 import fastent as fe
 from fastent.experiments._dynamics import dynamics
 from fastent.experiments._stability import _z_null, _z_observed, stability
-from fastent.experiments.critical_errors import critical_errors, usual_critical_errors
+from fastent.experiments.result import critical_errors, usual_critical_errors
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import ResultCache, cache_key
 from fastent.plots.style import error_axis

@@ -15,10 +15,9 @@ import fastent as fe
 from fastent.errors import FastentError
 from fastent.report.measurement import write_measurement_report
 from fastent.report.page import percent
-from fastent.report.points import points_near, scores
-from fastent.report.run import write_report
-from fastent.report.run_tables import class_rows
+from fastent.report.run import class_rows, write_report
 from fastent.report.run_words import answers, description, headline
+from fastent.report.stragglers import points_near, scores
 from fastent.statistics.inversion import fitted_curve
 from fastent.training.run import Run
 from fastent.training.tables import readable_rows, summary, turning_text, without_inversion
