@@ -176,12 +176,14 @@ def capture(
 
 def _asked(model: "nn.Module", loader: Any, names: list[str], pooling: str, dtype: str) -> dict[str, Any]:
     """What a capture is of, as its manifest has it."""
+    digest = hashlib.sha256()
+    add_to_digest(digest, model.state_dict())
     return {
         "layers": names,
         "pooling": pooling,
         "dtype": dtype,
         "total_rows": total_rows(loader),
-        "model": {"class": type(model).__qualname__, "sha256": _model_hash(model)},
+        "model": {"class": type(model).__qualname__, "sha256": digest.hexdigest()},
         "loader": {"batch_size": getattr(loader, "batch_size", None)},
     }
 
@@ -200,15 +202,8 @@ def _until_interrupted(stream: Iterator[Any], interrupted: Callable[[], bool]) -
 
 def _manifest(asked: dict[str, Any], arrays: list[NDArray[Any]], labels: NDArray[Any] | None) -> Manifest:
     widths = [(name, array.shape[1]) for name, array in zip(asked["layers"], arrays, strict=True)]
-    return new_manifest(
-        widths,
-        pooling=asked["pooling"],
-        dtype=asked["dtype"],
-        labels=None if labels is None else labels.dtype,
-        model=asked["model"],
-        loader=asked["loader"],
-        total_rows=asked["total_rows"],
-    )
+    others = {name: value for name, value in asked.items() if name != "layers"}
+    return new_manifest(widths, labels=None if labels is None else labels.dtype, **others)
 
 
 def _append(
@@ -254,10 +249,3 @@ def _on_disk(name: str, rows: "Tensor", dtype: str, start: int) -> NDArray[Any]:
         raise FastentError(f"{place}, beyond the range of {dtype}: use {wider}")
     narrow = narrow.cpu()
     return narrow.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else narrow.numpy()
-
-
-def _model_hash(model: "nn.Module") -> str:
-    """SHA-256 of parameters and buffers, by name."""
-    digest = hashlib.sha256()
-    add_to_digest(digest, model.state_dict())
-    return digest.hexdigest()

@@ -90,7 +90,8 @@ class Learner:
         """Forget the pieces of the update under way."""
         if self.piece:
             for network, kept in zip(self._networks, self._buffers, strict=True):
-                _set_buffers(network, kept)
+                for name, value in network.named_buffers():
+                    value.copy_(kept[name])
             self.piece = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -109,8 +110,3 @@ class Learner:
         for network, gradients in zip(self._networks, state["gradients"], strict=False):  # none between two updates
             for parameter, gradient in zip(network.parameters(), gradients, strict=True):
                 parameter.grad = None if gradient is None else gradient.to(parameter.device)
-
-
-def _set_buffers(network: nn.Module, kept: dict[str, Tensor]) -> None:
-    for name, value in network.named_buffers():
-        value.copy_(kept[name])
