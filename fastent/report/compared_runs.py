@@ -11,8 +11,7 @@ import numpy as np
 from fastent.report.page import Headline, Page, option_rows, percent, write_page
 from fastent.report.run import HEADINGS, class_rows
 from fastent.report.run_curves import NUMBERS, figure_data
-from fastent.runtime.formatting import NOTHING, count
-from fastent.runtime.tables import Table
+from fastent.runtime.formatting import NOTHING, Table, count
 from fastent.training.run import Run
 
 __all__ = ["Shared", "shared_stragglers", "write_compared_runs"]

@@ -13,8 +13,7 @@ from fastent.arrays.validation import which_rows
 from fastent.measurement.metrics import MEANINGS, METRICS
 from fastent.measurement.result import Measurement
 from fastent.report.page import Headline, Page, option_rows, percent, write_page
-from fastent.runtime.formatting import NOTHING, count, readable, readable_interval, rounded
-from fastent.runtime.tables import Table
+from fastent.runtime.formatting import NOTHING, Table, count, readable, readable_interval, rounded
 from fastent.statistics.intervals import sample_mean
 
 __all__ = ["write_measurement_report"]
