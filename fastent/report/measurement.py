@@ -27,18 +27,7 @@ _BINS = 80
 def write_measurement_report(
     measured: Measurement, path: str | os.PathLike[str], *, name: str = "Measurement", command: str | None = None
 ) -> None:
-    """Write a measurement as one HTML page that needs nothing else: no network, no other file.
-
-    Parameters
-    ----------
-    measured : Measurement
-    path : path
-        The file to write, whole or not at all; its folder must exist.
-    name : str
-        What was measured.
-    command : str, optional
-        The command line that reproduces it.
-    """
+    """Write a measurement as one HTML page; `name` says what was measured, `command` reproduces it."""
     places, counts = _places(measured, measured.queries), _counts(measured)
     order = _most_tangled(measured, places)
     write_page(

@@ -44,13 +44,7 @@ def own_groups(root: Path, controller: str) -> list[Path]:
     """Folders of the process's group for a controller and of all enclosing groups, of versions 2 and 1.
 
     Groups that this process cannot see are left out; in a container, its own group often appears as the top one.
-
-    Parameters
-    ----------
-    root : path
-        Where /proc and /sys lie.
-    controller : str
-        "memory" or "cpu".
+    The controller is "memory" or "cpu".
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
