@@ -18,7 +18,7 @@ from fastent.cli.output import fitting_table
 from fastent.printable import printable, shortened, storable
 from fastent.report.measurement import write_measurement_report
 from fastent.report.run import write_report
-from fastent.runtime.notebook import html_table
+from fastent.runtime.formatting import html_table
 from fastent.runtime.progress import reporting
 from fastent.runtime.terminal import text_table
 

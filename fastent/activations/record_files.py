@@ -13,7 +13,7 @@ from fastent.errors import FastentError
 from fastent.io.checksums import read_checked_npz, write_checked_npz
 from fastent.io.files import output_folder, write_parquet, write_text
 from fastent.io.reading import as_path, is_there, name_list
-from fastent.runtime.plain import as_plain
+from fastent.runtime.formatting import as_plain
 
 if TYPE_CHECKING:
     import pyarrow as pa

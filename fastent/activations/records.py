@@ -276,7 +276,7 @@ class ProbeRecords:
         return [Line(name or "the model", getattr(self, kind)[None, :, i]) for i, name in chosen]
 
     def _repr_html_(self) -> str:
-        from fastent.runtime.notebook import html_table
+        from fastent.runtime.formatting import html_table
 
         rows = []
         for layer, of_layer in zip(self.layers, self.inversions(), strict=True):

@@ -35,7 +35,7 @@ def say(text: Any, *, error: bool = False) -> None:
 
 def print_json(value: Any) -> None:
     """Print a result for scripts; nothing else may be on stdout."""
-    from fastent.runtime.plain import as_plain
+    from fastent.runtime.formatting import as_plain
 
     print(json.dumps(as_plain(value), indent=2, allow_nan=False))
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from fastent.io.files import atomic_path, output_folder, write_text
 from fastent.plots.style import plain
 from fastent.printable import printable
-from fastent.runtime.plain import as_plain
-from fastent.runtime.tables import Table
+from fastent.runtime.formatting import Table, as_plain, html_table
 from fastent.statistics.intervals import Estimate
 
 if TYPE_CHECKING:
@@ -201,8 +200,6 @@ class Result(ABC):
         yield Text.assemble((f"{HOLDS[self.verdict.holds]}.", "bold"), " ", shown(self.verdict.sentence))
 
     def _repr_html_(self) -> str:
-        from fastent.runtime.notebook import html_table
-
         content = self.table()
         notes = (content.note, f"Claim: {self.claim}", f"{HOLDS[self.verdict.holds]}. {self.verdict.sentence}")
         return html_table(self.title, content.headings, content.rows, notes)

@@ -15,7 +15,7 @@ from fastent.measurement.metrics import MEANINGS
 from fastent.measurement.result import Measurement
 from fastent.options import short_repr
 from fastent.printable import printable, storable
-from fastent.runtime.formatting import readable
+from fastent.runtime.formatting import html_table, readable
 
 if TYPE_CHECKING:
     import pyarrow
@@ -85,8 +85,8 @@ class Comparison:
         FastentError
             A statistic that was not measured.
         """
+        from fastent.plots.by_name import draw_error_bars
         from fastent.plots.figure import axes_of
-        from fastent.plots.intervals import draw_error_bars
         from fastent.plots.style import plain
 
         if statistics is None:
@@ -104,8 +104,6 @@ class Comparison:
         return figure, axes
 
     def _repr_html_(self) -> str:
-        from fastent.runtime.notebook import html_table
-
         rows = [(statistic, *cells) for statistic, cells in self._cells()]
         return html_table("Measurements side by side", ("statistic", *self.names), rows, (*self.notes, *self.missing))
 

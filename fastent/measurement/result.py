@@ -17,7 +17,7 @@ from fastent.measurement.metrics import MEANINGS, METRICS, Metric
 from fastent.measurement.task import Stage
 from fastent.options import choice
 from fastent.printable import storable
-from fastent.runtime.formatting import readable, readable_interval
+from fastent.runtime.formatting import html_table, readable, readable_interval
 from fastent.search.neighbors import Neighbors
 from fastent.statistics.class_geometry import ClassGeometry
 from fastent.statistics.complexity import Complexity
@@ -227,8 +227,6 @@ class Measurement:
         return plot_dimensions(self.dimension or {}, ax)
 
     def _repr_html_(self) -> str:
-        from fastent.runtime.notebook import html_table
-
         intervals = self.intervals()
         rows = [
             (name, readable(value), readable_interval(intervals.get(name)), MEANINGS[name])

@@ -4,8 +4,8 @@ Results call them in their `plot`::
 
     result.plot(ax=...) -> figure.axes_of      the user's axes, or those of a new figure whose text stays text in files
                         -> curves              lines over epochs, seeds thin or as a band, inversions as dots with intervals
-                        -> heat_map            a cell for each pair of classes, with its number if there is room
-                        -> intervals           quantiles of groups, marks for classes, points with error bars
+                        -> by_name             a cell for each pair of classes, quantiles of groups, marks for classes,
+                                               points with error bars
                         -> style               colours, legends, axes of epochs and errors, names that are no formulas
                         -> titles and labels, which say what was found
 

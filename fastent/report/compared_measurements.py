@@ -34,18 +34,10 @@ _SAME = ("points", "queries", "k", "normalize")
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What `fastent measure` kept of a measurement: its statistics, and how it was measured.
+    """What `fastent measure` kept of a measurement: its statistics, and how it was measured."""
 
-    Attributes
-    ----------
-    statistics : dict of Estimate
-        By names such as "mixing/overlap". NaN where it could not be measured; a standard error of NaN where none is known.
-    how : dict
-        points, features, classes, queries, sampled, k, normalize, and under "asked" the options.
-    """
-
-    statistics: dict[str, Estimate]
-    how: dict[str, Any]
+    statistics: dict[str, Estimate]  # by names such as "mixing/overlap"; NaN where it could not be measured
+    how: dict[str, Any]  # points, features, classes, queries, sampled, k, normalize, and under "asked" the options
 
 
 def load_measurement(folder: Path) -> Stored:

@@ -11,8 +11,7 @@ import numpy as np
 from fastent.report.page import Headline, Page, option_rows, percent, write_page
 from fastent.report.run import HEADINGS, class_rows
 from fastent.report.run_curves import NUMBERS, figure_data
-from fastent.runtime.formatting import NOTHING, count
-from fastent.runtime.tables import Table
+from fastent.runtime.formatting import NOTHING, Table, count
 from fastent.training.run import Run
 
 __all__ = ["Shared", "shared_stragglers", "write_compared_runs"]
@@ -20,22 +19,12 @@ __all__ = ["Shared", "shared_stragglers", "write_compared_runs"]
 
 @dataclass(frozen=True)
 class Shared:
-    """Consensus stragglers of two runs among the points that both were trained on.
-
-    Attributes
-    ----------
-    both, either : int
-        Stragglers in both runs, and in one of them at least.
-    jaccard : float or None
-        Their ratio, in [0, 1]; None where neither run has stragglers.
-    chance : float or None
-        What it would be if as many points were drawn independently.
-    """
+    """Consensus stragglers of two runs among the points that both were trained on: how many in both, and in either."""
 
     both: int
     either: int
-    jaccard: float | None
-    chance: float | None
+    jaccard: float | None  # their ratio, None where neither run has stragglers
+    chance: float | None  # what it would be if as many points were drawn independently
 
 
 def write_compared_runs(

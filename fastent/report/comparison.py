@@ -15,21 +15,9 @@ __all__ = ["distinct_names", "load_all", "write_comparison"]
 def write_comparison(
     folders: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str], *, command: str | None = None
 ) -> None:
-    """Write what `fastent run`, or `fastent measure`, left in several folders as one HTML page that needs nothing else.
+    """Write what `fastent run`, or `fastent measure`, left in two or more folders as one HTML page, in their order.
 
-    Parameters
-    ----------
-    folders : sequence of path
-        Two or more, in the order in which they are to be shown: layers, epochs, networks.
-    path : path
-        The file to write, whole or not at all; its folder must exist.
-    command : str, optional
-        The command line that reproduces the page.
-
-    Raises
-    ------
-    FastentError
-        Fewer than two folders, the same one twice, runs among measurements, a folder without either.
+    Refused are the same folder twice, runs among measurements, and a folder without either.
     """
     if len(folders) < 2:
         raise FastentError(f"{len(folders)} folder to compare: name two or more")

@@ -13,17 +13,7 @@ __all__ = ["write_experiments_report"]
 
 
 def write_experiments_report(results: Sequence[Result], path: str | os.PathLike[str], *, command: str | None = None) -> None:
-    """Write finished experiments as one HTML page that needs nothing else: no network, no other file.
-
-    Parameters
-    ----------
-    results : sequence of Result
-        Of one data set.
-    path : path
-        The file to write, whole or not at all; its folder must exist.
-    command : str, optional
-        The command line that reproduces them.
-    """
+    """Write finished experiments on one data set as one HTML page; `command` reproduces them."""
     data = results[0].config["data"]
     write_page(
         path,

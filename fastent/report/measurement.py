@@ -13,8 +13,7 @@ from fastent.arrays.validation import which_rows
 from fastent.measurement.metrics import MEANINGS, METRICS
 from fastent.measurement.result import Measurement
 from fastent.report.page import Headline, Page, option_rows, percent, write_page
-from fastent.runtime.formatting import NOTHING, count, readable, readable_interval, rounded
-from fastent.runtime.tables import Table
+from fastent.runtime.formatting import NOTHING, Table, count, readable, readable_interval, rounded
 from fastent.statistics.intervals import sample_mean
 
 __all__ = ["write_measurement_report"]
@@ -28,18 +27,7 @@ _BINS = 80
 def write_measurement_report(
     measured: Measurement, path: str | os.PathLike[str], *, name: str = "Measurement", command: str | None = None
 ) -> None:
-    """Write a measurement as one HTML page that needs nothing else: no network, no other file.
-
-    Parameters
-    ----------
-    measured : Measurement
-    path : path
-        The file to write, whole or not at all; its folder must exist.
-    name : str
-        What was measured.
-    command : str, optional
-        The command line that reproduces it.
-    """
+    """Write a measurement as one HTML page; `name` says what was measured, `command` reproduces it."""
     places, counts = _places(measured, measured.queries), _counts(measured)
     order = _most_tangled(measured, places)
     write_page(

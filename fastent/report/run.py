@@ -34,28 +34,15 @@ HEADINGS = (
 
 
 def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, command: str | None = None) -> None:
-    """Write a run as one HTML page that needs nothing else: no network, no other file.
+    """Write a run as one HTML page; `command` reproduces it.
 
     It says when the classes of the last hidden layer turn and at which training error, shows radii with their fits, distances
     and errors of all hidden layers during training, and lists the stragglers, each with scores of how hard it was to learn and,
     if `points` are given, its nearest neighbours among them.
 
-    Parameters
-    ----------
-    run : Run
-    path : path
-        The file to write, whole or not at all; its folder must exist.
-    points : (n, h, w), (n, h, w, 3) or (n, d), optional
-        The training points as stored, in the order of `run.index`. Pictures are shown, uint8 as it is, other types scaled from
-        black for the smallest value to white for the largest. For other points, the features in which a straggler lies farthest
-        from its class are listed. Without points, stragglers are listed without neighbours.
-    command : str, optional
-        The command line that reproduces the run.
-
-    Raises
-    ------
-    FastentError
-        Points of another number, shape or type, or with values that are not finite.
+    These are the training points as stored, in the order of `run.index`. Pictures, (n, h, w) or (n, h, w, 3), are shown, uint8
+    as it is, other types scaled from black for the smallest value to white for the largest. For other points, (n, d), the
+    features in which a straggler lies farthest from its class are listed.
     """
     figures = figure_data(run)
     stragglers = gallery(run, points, room_beside(figures))

@@ -44,25 +44,15 @@ _NOT_THERE = "Neighbours are not shown, because the training points are not avai
 
 @dataclass(frozen=True)
 class Scores:
-    """How hard p training points were to learn, each (p,) float64, larger is harder; NaN for points that were not recorded.
+    """How hard p training points were to learn, each (p,), larger is harder; NaN for points that were not recorded.
 
-    Attributes
-    ----------
-    share : in [0, 1]
-        Share of the seeds with an inversion of the point's class at which it is misclassified.
-    wrong : in [0, 1]
-        Share of the recorded epochs at which it is misclassified, mean over seeds; records within epochs do not count, unless
-        all are equally far apart.
-    forgotten : >= 0
-        Transitions from right to wrong, mean over seeds.
-    at_end : in [0, 1]
-        Share of the seeds that misclassify it at the last epoch.
+    `share` is over the seeds with an inversion of the point's class, the others are means over all seeds.
     """
 
-    share: NDArray[np.float64]
-    wrong: NDArray[np.float64]
-    forgotten: NDArray[np.float64]
-    at_end: NDArray[np.float64]
+    share: NDArray[np.float64]  # of these seeds, in which it is misclassified at the inversion
+    wrong: NDArray[np.float64]  # share of the records `run.evenly_spaced` at which it is misclassified
+    forgotten: NDArray[np.float64]  # transitions from right to wrong
+    at_end: NDArray[np.float64]  # share of the seeds that misclassify it at the last epoch
 
 
 @dataclass(frozen=True)
@@ -95,29 +85,18 @@ class Group:
 class Gallery:
     """What the page shows.
 
-    Attributes
-    ----------
-    groups : list of Group
-    total, shown : int
-        Stragglers in at least half of the seeds, and how many of them are shown.
-    sheet : Sheet or None
-        The pictures of all cells, and of neighbours, where points are pictures.
-    orders : dict
-        By what the stragglers can be sorted: names of scores, and what they are called.
-    details : list of dict
-        Of each straggler shown, JSON throughout: row, label, class, scores as numbers and as they are said, near (row, label,
-        class, distance and place on the sheet) and features (number, value, mean of its class, standard deviations away).
-    without_neighbors : str
-        Why no neighbours are known; "" where they are.
+    Each of the `details`, of a straggler shown, is JSON throughout: row, label, class, scores as numbers and as they are said,
+    near (row, label, class, distance and place on the sheet) and features (number, value, mean of its class, standard
+    deviations away).
     """
 
     groups: list[Group]
-    total: int
+    total: int  # stragglers in at least half of the seeds
     shown: int
-    sheet: Sheet | None
-    orders: dict[str, str]
+    sheet: Sheet | None  # the pictures of all cells, and of neighbours, where points are pictures
+    orders: dict[str, str]  # names of the scores by which the stragglers can be sorted, and what they are called
     details: list[dict[str, Any]]
-    without_neighbors: str
+    without_neighbors: str  # why no neighbours are known; "" where they are
 
 
 def gallery(run: Run, points: Any, room: int) -> Gallery:

@@ -1,15 +1,13 @@
 """The machine and the session that work runs in; nothing here knows what is measured.
 
     What there is                       What work may use of it              How it is shared out
-    control_groups (container limits)   memory: check_fits, before work      threads: limit_threads, in_parallel
-       +-> memory.available_bytes       processors: how many threads         cluster: map_on_cluster (Dask, or here)
-       +-> processors
+    processors: own_groups (limits of   memory: check_fits, before work      threads: limit_threads, in_parallel
+       containers), which memory reads  processors: how many threads         cluster: map_on_cluster (Dask, or here)
 
     What the user sees                  How work ends early
     progress: a bar or a callback       progress.interruptible: stop where the state is whole
-    formatting: numbers in words        interrupts: Ctrl-C ends the command with status 130
-    tables, terminal, notebook
-    plain: results as JSON
+    formatting: numbers, HTML, JSON     interrupts: Ctrl-C ends the command with status 130
+    terminal: tables
 
     optional: packages that are not installed with fastent, named when they are missing
 

@@ -16,21 +16,13 @@ Found = TypeVar("Found")
 
 
 def map_on_cluster(
-    client: Any,
-    work: Callable[[Item], Found],
-    items: Iterable[Item],
-    *,
-    in_threads: bool = False,
+    client: Any, work: Callable[[Item], Found], items: Iterable[Item], *, in_threads: bool = False
 ) -> Iterator[Found]:
     """Yield work(item) for each item, in their order.
 
-    Parameters
-    ----------
-    client : distributed.Client or None
-        Its workers share the items, one thread for each; the items of a lost worker are done again by another. None: done
-        here, one after the other, with all threads.
-    in_threads : bool
-        For work done here: several items at once, in one thread each, for work that releases the GIL and starts no threads.
+    The workers of a distributed.Client share the items, one thread for each; those of a lost worker are done again by another.
+    Without a client they are done here, one after the other, with all threads; or with `in_threads` several at once, in one
+    thread each, for work that releases the GIL and starts no threads.
     """
     if client is None:
         yield from (mapped_in_parallel if in_threads else map)(work, items)

@@ -1,15 +1,30 @@
-"""Numbers as people read them, in terminals, notebooks, reports and sentences, and numbers rounded for files."""
+"""Results as they are written: numbers as people read them, tables in notebooks, plain types for JSON."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any, NamedTuple
 
-__all__ = ["NOTHING", "count", "estimate_text", "percent", "readable", "readable_interval", "rounded"]
+from fastent.printable import printable
+
+__all__ = [
+    "NOTHING", "Table", "as_plain", "count", "estimate_text", "html_table", "percent", "readable", "readable_interval",
+    "rounded",
+]  # fmt: skip
 
 # A value, its standard error, and its interval from low to high.
 Estimate = tuple[float, float, float, float]
 
 # Where there is no number.
 NOTHING = "\u2013"
+
+
+class Table(NamedTuple):
+    """Headings, rows of as many cells, whose first column is text and whose others are numbers, and a note below."""
+
+    headings: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    note: str = ""
 
 
 def count(number: float) -> str:
@@ -53,3 +68,41 @@ def estimate_text(estimate: Estimate, *, percent: bool = False, digits: int = 2,
 def rounded(values: Iterable[float | None], form: str = ".5g") -> list[float | None]:
     """Numbers for JSON, which has no place for what is not finite, in the digits of a format."""
     return [None if value is None or not math.isfinite(value) else float(f"{value:{form}}") for value in values]
+
+
+def as_plain(value: Any) -> Any:
+    """Named tuples by the names of their fields, arrays as lists, null for what is NaN or infinite."""
+    import numpy as np
+
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return as_plain(value._asdict())
+    if isinstance(value, dict):
+        return {str(key): as_plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return as_plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [as_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return as_plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
+    """A table whose first column is text and whose others are numbers; notes stand below, a paragraph each."""
+    head = "".join(_cell("th", text, i) for i, text in enumerate(headings))
+    body = "".join(f"<tr>{''.join(_cell('td', text, i) for i, text in enumerate(row))}</tr>" for row in rows)
+    below = "".join(f"<p>{_escaped(note)}</p>" for note in notes if note)
+    return (
+        f"<div><table><caption><strong>{_escaped(title)}</strong></caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table>{below}</div>"
+    )
+
+
+def _cell(tag: str, text: str, column: int) -> str:
+    return f'<{tag} style="text-align:{"right" if column else "left"}">{_escaped(text)}</{tag}>'
+
+
+def _escaped(text: str) -> str:
+    return escape(printable(text, keep="\n"))

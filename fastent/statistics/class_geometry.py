@@ -101,8 +101,8 @@ class ClassGeometry:
 
         On `ax` or in a new figure. "collapse" shows `cdnv`, with NC1 and NC2 in its title.
         """
+        from fastent.plots.by_name import draw_heat_map
         from fastent.plots.figure import axes_of
-        from fastent.plots.heat_map import draw_heat_map
 
         choice("kind", kind, ("distance", "collapse"))
         figure, axes = axes_of(ax, (6, 5))

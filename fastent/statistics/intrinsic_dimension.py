@@ -102,8 +102,8 @@ class IntrinsicDimension:
 
 def plot_dimensions(found: Mapping[str, IntrinsicDimension], ax: "Axes | None") -> "tuple[Figure, Axes]":
     """Draw the dimension by each method: a mark for each class, a dashed line for all points."""
+    from fastent.plots.by_name import draw_class_marks
     from fastent.plots.figure import axes_of
-    from fastent.plots.intervals import draw_class_marks
 
     classes: NDArray[Any] = np.empty(0)
     series = {}

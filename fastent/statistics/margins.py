@@ -84,8 +84,8 @@ class Margins:
         FastentError
             Labels of too few rows.
         """
+        from fastent.plots.by_name import MOST_GROUPS, draw_quantiles
         from fastent.plots.figure import axes_of
-        from fastent.plots.intervals import MOST_GROUPS, draw_quantiles
 
         groups = self._by_class(labels)
         if not groups:

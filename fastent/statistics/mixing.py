@@ -84,8 +84,8 @@ class Mixing:
 
     def plot(self, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw the mixing matrix as a heat map with matplotlib, chance marked on its scale; on `ax` or in a new figure."""
+        from fastent.plots.by_name import draw_heat_map
         from fastent.plots.figure import axes_of
-        from fastent.plots.heat_map import draw_heat_map
         from fastent.plots.style import COLORS
 
         if self.matrix is None:

@@ -152,7 +152,7 @@ class Run(RunRecords):
         return lines
 
     def _repr_html_(self) -> str:
-        from fastent.runtime.notebook import html_table
+        from fastent.runtime.formatting import html_table
 
         return html_table(repr(self), *readable_rows(self), (turning_text(self), *without_inversion(self), rule_text(self)))
 
