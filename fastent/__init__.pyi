@@ -21,8 +21,7 @@ from .statistics.covariance import cka, participation_ratio
 from .statistics.geometry import geometry
 from .statistics.intrinsic_dimension import IntrinsicDimension, intrinsic_dimension
 from .statistics.inversion import Inversion, find_inversion
-from .statistics.logit_margin import logit_margin
-from .statistics.margins import Margins, margins
+from .statistics.margins import Margins, logit_margin, margins
 from .statistics.mixing import Mixing, lisi, mixing
 from .statistics.silhouette import Silhouettes, silhouette
 from .statistics.soft_nearest_neighbor import SoftNearestNeighbor, soft_nearest_neighbor_loss

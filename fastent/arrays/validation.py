@@ -1,14 +1,4 @@
-"""The front door: every array and every label comes in here, is checked here, and leaves as one type.
-
-What leaves:
-
-    as_features   a 2-D numpy array of a real dtype, a view of what was given where that is possible (memory maps stay on disk,
-                  Fortran-ordered and strided arrays keep their memory), or the `Source` that was given. Values are unchecked
-                  until `check_finite` reads them.
-    row_blocks    its rows, block by block, as kernels take them: C-contiguous float32 or float64, one block copied at most
-    as_labels     `Labels`: int64 codes, and the sorted classes that they stand for
-    as_array      a numpy array of any rank and kind, for everything else
-"""
+"""Points and labels as they leave the front door: arrays, sources, `Labels`, and blocks of rows for kernels."""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.measurement.task import Plan, Task
-from fastent.runtime.progress import Progress
 from fastent.search.exact_index import ExactIndex
 from fastent.search.index import Among, Index, NeighborLists
 from fastent.search.planner import IndexKind
@@ -139,7 +138,7 @@ def _near(task: Task, rows: NDArray[np.int64], lists: dict[Among, NeighborLists]
 
 def _search(task: Task, plan: Plan, index: Index, k: int) -> Near:
     """Lists from an index of all rows, each of them kept."""
-    codes, lists = task.points.codes, {}
+    lists = {}
 
     def keep(name: str, among: Among, find: Callable[[], NeighborLists]) -> None:
         kept = task.kept(name, lambda: dict(zip(("squared", "index"), find(), strict=True)))
@@ -150,29 +149,23 @@ def _search(task: Task, plan: Plan, index: Index, k: int) -> Near:
     known = lists.get("all")
     if "margins" in task.wanted:
         for among in ("own class", "other classes"):
-            keep(among.replace(" ", "-"), among, partial(_first, index, known, plan.rows, codes, among, task.progress))
+            keep(among.replace(" ", "-"), among, partial(_first, task, plan, index, known, among))
     rows = np.arange(len(task.X)) if plan.rows is None else plan.rows
     return _near(task, rows, lists)
 
 
-def _first(
-    index: Index,
-    lists: NeighborLists | None,
-    queries: NDArray[np.int64] | None,
-    codes: NDArray[np.int64],
-    among: Among,
-    progress: Progress,
-) -> NeighborLists:
+def _first(task: Task, plan: Plan, index: Index, lists: NeighborLists | None, among: Among) -> NeighborLists:
     """The nearest row of the own class, or of another, from lists of neighbours where these reach so far."""
+    queries, codes = plan.rows, task.points.codes
     if lists is None:
-        return index.nearest(1, queries, among=among, progress=progress)
+        return index.nearest(1, queries, among=among, progress=task.progress)
     rows = np.arange(len(codes)) if queries is None else queries
     squared, neighbours = lists
     wanted = (codes[neighbours] == codes[rows, None]) == (among == "own class")
     place, known = wanted.argmax(1)[:, None], wanted.any(1)
     if known.mean() < 0.5:  # all in the order of their tiles take no longer than half of them
-        return index.nearest(1, queries, among=among, progress=progress)
+        return index.nearest(1, queries, among=among, progress=task.progress)
     nearest = NeighborLists(np.take_along_axis(squared, place, 1), np.take_along_axis(neighbours, place, 1))
     if not known.all():
-        nearest.squared[~known], nearest.indices[~known] = index.nearest(1, rows[~known], among=among, progress=progress)
+        nearest.squared[~known], nearest.indices[~known] = index.nearest(1, rows[~known], among=among, progress=task.progress)
     return nearest

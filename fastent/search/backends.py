@@ -16,7 +16,7 @@ from fastent.printable import first_line
 from fastent.runtime.optional import needed
 from fastent.runtime.threads import heed_fork
 
-__all__ = ["PROPOSERS", "chosen_options", "propose"]
+__all__ = ["PROPOSERS", "chosen_options"]
 
 Array = NDArray[Any]
 Proposed = tuple[Array, Array | None]
@@ -43,28 +43,6 @@ def chosen_options(method: str, given: dict[str, Any]) -> dict[str, Any]:
             owner = next(other for other, names in _OPTIONS.items() if name in names)
             raise FastentError(f"{name}={value!r} is for method={owner!r}, not {method!r}: leave it out or choose that method")
     return known | {name: value for name, value in given.items() if value is not None}
-
-
-def propose(method: str, rows: Array, points: Array, wanted: int, seed: int, options: dict[str, Any]) -> Proposed:
-    """Rows near each point.
-
-    Parameters
-    ----------
-    method : str
-        Of `PROPOSERS`.
-    rows : (n, d), points : (q, d) float32
-        From `Frame.whole`: centred, where less is lost to cancellation, and of a size whose squares do not overflow.
-    options : dict
-        From `chosen_options`.
-
-    Returns
-    -------
-    (q, wanted) int64
-        Row numbers, -1 where the method found no more.
-    (q,) float64, or None
-        No row that was not proposed is nearer than that; None where that is not known.
-    """
-    return PROPOSERS[method](rows, points, wanted, seed, options)
 
 
 def _beyond(points: Array, farthest: Array, share: float) -> Array:
@@ -151,6 +129,9 @@ def _full_precision(torch: Any) -> bool:
     return not cut and torch.get_float32_matmul_precision() == "highest"
 
 
+# Rows (n, d) and points (q, d) are float32 from `Frame.whole`: centred, where less is lost to cancellation, and of a size whose
+# squares do not overflow. Found are row numbers (q, wanted), -1 where the method found no more, and the distances (q,) below
+# which no row lies that was not proposed, None where these are not known.
 PROPOSERS: dict[str, Callable[[Array, Array, int, int, dict[str, Any]], Proposed]] = {
     "flat": _flat,
     "ivf": _ivf,

@@ -15,13 +15,19 @@ from fastent.errors import FastentError
 from fastent.options import choice, short_repr, whole_number
 from fastent.runtime.memory import budget_bytes, check_fits
 from fastent.runtime.progress import Progress
-from fastent.search.backends import PROPOSERS, chosen_options, propose
-from fastent.search.neighbor_lists import checked_lists, checked_recall, checked_resolution
+from fastent.search.backends import PROPOSERS, chosen_options
+from fastent.search.neighbor_lists import (
+    check_not_repeated,
+    check_still_in_range,
+    checked_lists,
+    checked_recall,
+    checked_resolution,
+)
 
 if TYPE_CHECKING:
     from fastent.search.index import Index, NeighborLists, Work
 
-__all__ = ["Neighbors", "exact_neighbors", "label_codes", "neighbors", "search_distances"]
+__all__ = ["Neighbors", "check_neighbors", "exact_neighbors", "label_codes", "neighbors", "search_distances"]
 
 Array = NDArray[Any]
 Method = Literal["auto", "exact", "flat", "ivf", "hnsw", "torch"]
@@ -215,6 +221,17 @@ def neighbors(
     return (_exact if method == "exact" else _proposed)(task, memory_budget)
 
 
+def check_neighbors(neighbors: Any, k: int = 10, *, queries: bool = True) -> None:
+    """Refuse what is not `Neighbors`, and lists that were changed; where queries matter, one that is named twice.
+
+    k : for the message, how many neighbours would do.
+    """
+    if not isinstance(neighbors, Neighbors):
+        raise FastentError(f"neighbors is {type(neighbors).__name__}: pass what fe.neighbors(X, k={k}) returns")
+    check_still_in_range(neighbors.indices, neighbors.queries if queries else None, neighbors.n)
+    check_not_repeated(neighbors.queries if queries else None, neighbors.n)
+
+
 def label_codes(neighbors: Neighbors, labels: Any, query_labels: Any) -> tuple[Labels, NDArray[np.int64]]:
     """Codes of the rows and of the queries."""
     rows = as_labels(labels, n=neighbors.n)
@@ -262,18 +279,11 @@ class _Task(NamedTuple):
         return in_memory(self.X)
 
     def finished(self, squared: NDArray[np.float64], found: NDArray[np.int64], recall: float, work: Any = None) -> Neighbors:
-        distances = search_distances(squared, self.unit).astype(np.float32)
-        return Neighbors._of_search(
-            indices=found,
-            distances=distances,
-            queries=self.queries.rows,
-            n=len(self.X),
-            method=self.method,
-            recall=recall,
-            work=work,
-            metric="cosine" if self.unit else "euclidean",
-            resolution=None if self.unit else resolution_of(self.X, self.queries.rows, self.queries.points),
-        )
+        resolution = None if self.unit else resolution_of(self.X, self.queries.rows, self.queries.points)
+        return exact_neighbors(
+            (squared, found), self.queries.rows, len(self.X), resolution,
+            unit=self.unit, method=self.method, recall=recall, work=work,
+        )  # fmt: skip
 
 
 def _exact(task: _Task, budget: int | str | None) -> Neighbors:
@@ -312,7 +322,8 @@ def _ranked(task: _Task) -> tuple[Array, Array, NDArray[np.int64], bool]:
     points = X[queries.rows] if queries.points is None else queries.points
     excluded = np.full(len(queries), -1) if queries.rows is None else queries.rows
     wanted = min(k + _SPARE + 1, len(X))
-    proposed, beyond = propose(task.method, frame.whole(X, 1), frame.whole(points, 1), wanted, task.seed, task.options)
+    propose = PROPOSERS[task.method]
+    proposed, beyond = propose(frame.whole(X, 1), frame.whole(points, 1), wanted, task.seed, task.options)
     compared = [joined([as_compared(block, task.unit) for _, block in row_blocks(some)]) for some in (X, points)]
     lengths = [squared_lengths(some) if task.unit else np.empty(0) for some in compared]
     squared, found = rank_candidates(compared[0], lengths[0], compared[1], lengths[1], excluded, proposed, k, task.unit)
@@ -325,21 +336,26 @@ def _ranked(task: _Task) -> tuple[Array, Array, NDArray[np.int64], bool]:
 
 def exact_neighbors(
     found: tuple[Array, Array],
-    queries: NDArray[np.int64],
+    queries: NDArray[np.int64] | None,
     n: int,
     resolution: NDArray[np.float32] | None = None,
+    *,
+    unit: bool = False,
+    method: str = "exact",
+    recall: float = 1.0,
+    work: "Work | None" = None,
 ) -> Neighbors:
-    """Of squared distances and row numbers (q, k), as an exact search among n rows returns them."""
+    """Of squared distances and row numbers (q, k), as a search among n rows returns them, by default an exact one."""
     squared, index = found
     return Neighbors._of_search(
         indices=index,
-        distances=search_distances(squared, False).astype(np.float32),
+        distances=search_distances(squared, unit).astype(np.float32),
         queries=queries,
         n=n,
-        method="exact",
-        recall=1.0,
-        work=None,
-        metric="euclidean",
+        method=method,
+        recall=recall,
+        work=work,
+        metric="cosine" if unit else "euclidean",
         resolution=resolution,
     )
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fastent.runtime.progress import Progress, reporting
 from fastent.search.index import Index
 
-__all__ = ["SpanningTree", "minimum_spanning_tree"]
+__all__ = ["SpanningTree", "components", "minimum_spanning_tree"]
 
 Array = NDArray[Any]
 
@@ -57,7 +57,8 @@ def minimum_spanning_tree(index: Index, lists: tuple[Array, Array], progress: Pr
             ends, first = np.unique(ends, axis=0, return_index=True)
             edges.append(ends)
             lengths.append(squared[chosen][first])
-            component = _joined(component, ends)
+            first, second = component[ends].T
+            component = components(first, second, n_components)[component]
     return SpanningTree(np.concatenate(edges), np.concatenate(lengths))
 
 
@@ -75,12 +76,11 @@ def _search_open(index: Index, component: Array, waits: int, squared: Array, oth
     known_to[unknown] = np.maximum(known_to[unknown], np.minimum(squared[unknown], within))
 
 
-def _joined(component: Array, ends: Array) -> Array:
+def components(first: Array, second: Array, n: int) -> NDArray[np.int64]:
+    """Which component each of n points is in, where these pairs of them are joined."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    size = component.max() + 1
-    a, b = component[ends].T
-    label = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(size, size)), directed=False)[1]
-    joined: Array = label[component].astype(np.int64)
-    return joined
+    joins = coo_array((np.ones(len(first), bool), (first, second)), shape=(n, n))
+    found: NDArray[np.int64] = connected_components(joins, directed=False)[1].astype(np.int64)
+    return found

@@ -101,11 +101,6 @@ class NearerCounts(Reduction):
                 count_nearer_down(found, here, there, limits_down, scaled_down, down)
         return {"count": across}, {"count": down}
 
-    @property
-    def count(self) -> NDArray[np.int64]:
-        """(q,) int64."""
-        return self.by_query("count")
-
 
 class SweptIndex(Index):
     """No index at all: every query meets every row.

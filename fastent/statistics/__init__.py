@@ -18,7 +18,7 @@ it has found already. They start from one of four things::
           |
           +--- covariance (participation ratio, CKA)
 
-    curves of a training run ---> turning ---> inversion                     logits, labels ---> logit_margin
+    curves of a training run ---> turning ---> inversion                     logits, labels ---> margins
 
 Every mean over a sample of the rows is an `Estimate` from `intervals`. What makes a statistic say less than it seems to is a
 `Note` from `notes`; results carry theirs in `notes`. Results draw themselves in `plot` with the primitives of `fastent.plots`.

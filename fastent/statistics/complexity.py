@@ -194,7 +194,8 @@ def complexity_from(
         border[tree.edges[np.ptp(points.codes[tree.edges], axis=1) > 0]] = True
     counts = np.bincount(labels.codes, minlength=len(labels.classes))
     # A local set is within its class.
-    empty = sample_mean(1 - local_sets.count / n, n, least=1 - counts.max() / n, most=1)
+    local_set = local_sets.by_query("count")
+    empty = sample_mean(1 - local_set / n, n, least=1 - counts.max() / n, most=1)
     intervals = {
         "n2": found.intervals["n2"],
         "n3": found.intervals["n3"],
@@ -212,7 +213,7 @@ def complexity_from(
         border=border,
         radius=None if covering is None else covering.radius,
         absorbed=None if covering is None else covering.absorbed,
-        local_set=local_sets.count,
+        local_set=local_set,
         intervals=intervals,
         notes=merged([*found.notes, *one_point(labels.classes, counts, "n4 has nothing to interpolate there")]),
     )

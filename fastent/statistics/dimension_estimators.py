@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.search.neighbors import Neighbors
+from fastent.search.spanning_tree import components
 
 __all__ = ["ESTIMATES", "FEW_TIES", "DistinctNeighbors", "Method", "Ratios", "distinct_neighbors", "fit", "ratios_of"]
 
@@ -63,7 +64,7 @@ def distinct_neighbors(neighbors: Neighbors) -> DistinctNeighbors:
         if n > _SPARSE * indices.size:  # most rows are in no list: number those that are
             known, numbers = np.unique(np.concatenate([own, indices.ravel()]), return_inverse=True)
             own, indices, n = numbers[:q], numbers[q:].reshape(q, k), len(known)
-        point = _joined(own[at], indices[at, place], n + q)
+        point = components(own[at], indices[at, place], n + q)
         points = point[own]
         several = np.bincount(point, minlength=len(point)) > 1
         affected = np.flatnonzero(several[point[indices]].any(1))
@@ -78,16 +79,6 @@ def distinct_neighbors(neighbors: Neighbors) -> DistinctNeighbors:
     with np.errstate(invalid="ignore"):
         tolerance = _SINGLE * nearest + np.minimum(resolution, _MOST * nearest)
     return DistinctNeighbors(distances, np.isfinite(distances).sum(1), points, tolerance)
-
-
-def _joined(first: NDArray[np.int64], second: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Which of the points (n,) each row is, where these pairs of rows are one."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    joins = coo_array((np.ones(len(first), bool), (first, second)), shape=(n, n))
-    point: NDArray[np.int64] = connected_components(joins, directed=False)[1].astype(np.int64)
-    return point
 
 
 class Ratios(NamedTuple):

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.options import choice, whole_number
-from fastent.search.neighbor_lists import check_not_repeated, check_still_in_range
-from fastent.search.neighbors import Neighbors, label_codes
+from fastent.search.neighbors import Neighbors, check_neighbors, label_codes
 from fastent.statistics.dimension_estimators import (
     ESTIMATES,
     FEW_TIES,
@@ -171,8 +170,7 @@ def intrinsic_dimension(
     1
     """
     choice("method", method, tuple(ESTIMATES))
-    if not isinstance(neighbors, Neighbors):
-        raise FastentError(f"neighbors is {type(neighbors).__name__}: pass what fe.neighbors(X, k=10) returns")
+    check_neighbors(neighbors)
     if neighbors.metric != "euclidean":
         raise FastentError(
             f"neighbors have metric={neighbors.metric!r}: ratios of Euclidean distances are needed; "
@@ -188,8 +186,6 @@ def intrinsic_dimension(
         k = whole_number("k", k, minimum=2, maximum=neighbors.k)
         if method == "gride" and k % 2:
             raise FastentError(f"k={k}: an even number is needed for method='gride'")
-    check_not_repeated(neighbors.queries, neighbors.n)
-    check_still_in_range(neighbors.indices, neighbors.queries, neighbors.n)
     distinct = distinct_neighbors(neighbors)
     ratios = ratios_of(distinct, method, k, len(neighbors.indices) == neighbors.n and neighbors.queries is not None)
     usable = distinct.first_of() & ~ratios.lacking & ~ratios.ties

@@ -11,8 +11,7 @@ from fastent.arrays.validation import as_labels
 from fastent.errors import FastentError
 from fastent.options import flag, number
 from fastent.runtime.memory import check_fits
-from fastent.search.neighbor_lists import check_not_repeated, check_still_in_range
-from fastent.search.neighbors import Neighbors, label_codes
+from fastent.search.neighbors import Neighbors, check_neighbors, label_codes
 from fastent.statistics.intervals import Estimate, class_balanced_mean, population_of, sample_mean, sample_share
 from fastent.statistics.notes import Note, merged, of_classes
 
@@ -143,10 +142,7 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     from fastent.kernels.mixing import count_classes, count_occurrences, label_shares
 
     matrix = flag("matrix", matrix)
-    if not isinstance(neighbors, Neighbors):
-        raise FastentError(f"neighbors is {type(neighbors).__name__}: pass what fe.neighbors(X) returns")
-    check_still_in_range(neighbors.indices, neighbors.queries, neighbors.n)
-    check_not_repeated(neighbors.queries, neighbors.n)
+    check_neighbors(neighbors)
     (codes, classes), own = label_codes(neighbors, labels, query_labels)
     n_classes, (q, k) = len(classes), neighbors.indices.shape
     if matrix:
@@ -271,10 +267,8 @@ def lisi(neighbors: Neighbors, labels: Any, perplexity: float = 30) -> NDArray[n
     from fastent.kernels.mixing import inverse_simpson
 
     perplexity = number("perplexity", perplexity, above=1)
-    if not isinstance(neighbors, Neighbors):
-        raise FastentError(f"neighbors is {type(neighbors).__name__}: pass what fe.neighbors(X, k=90) returns")
-    check_still_in_range(neighbors.indices, None, neighbors.n)
     k = round(3 * perplexity)
+    check_neighbors(neighbors, k, queries=False)
     if neighbors.k < k:
         raise FastentError(
             f"perplexity={perplexity:g} needs k={k} neighbours, there are {neighbors.k}: search for more, or lower it"
