@@ -97,7 +97,7 @@ def test_what_workers_cannot_read_is_refused(stored, client):
 def test_threads_of_this_process_are_workers_too(stored):
     X, y = stored
     options = {"queries": 2000, "metrics": ["geometry", "silhouette", "margins", "mixing"]}
-    with distributed.Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0") as client:
         found, whole = fe.measure(X, y, client=client, **options), fe.measure(X, y, **options)
         np.testing.assert_array_equal(found.neighbors.indices, whole.neighbors.indices)
         np.testing.assert_array_equal(found.margins.margin, whole.margins.margin)
