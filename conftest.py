@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import joblib
 import numba
+import numpy.testing  # noqa: F401
 import pytest
 from hypothesis import settings
+from threadpoolctl import threadpool_info
 
 collect_ignore = ["fastent/integrations"]  # tests/integrations import each of them, if its library is there
 
@@ -52,6 +55,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         done.touch()
 
 
+# Old versions start a process the first time: numpy.testing to ask for the processor's instructions, threadpoolctl to find the
+# C library, and scikit-learn, through joblib, to count cores.
+threadpool_info()
+joblib.cpu_count(only_physical_cores=True)
 _running: pytest.Item | None = None
 
 

@@ -1,12 +1,17 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import fastent.kernels as kernels
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import fastent as fe
+
+ROOT = Path(__file__).parent.parent
 
 
 def python(code):
@@ -71,3 +76,19 @@ def test_a_read_only_installation_compiles_without_a_cache(tmp_path):
         "import fastent as fe; print(fe.geometry([[1.0], [2.0], [4.0]], [0, 0, 1], normalize=False).radius)"
     )
     assert python(code) == "[0.5 0. ]"
+
+
+def test_the_lowest_versions_are_the_ones_that_are_tested():
+    """constraints-minimum.txt has the lower bounds of what `pip install '.[test]'` brings."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + [
+        line for name in extras if name not in ("openml", "lint", "bench") for line in extras[name]
+    ]
+    pins = [line for line in (ROOT / "constraints-minimum.txt").read_text().splitlines() if not line.startswith("#")]
+
+    def versions(lines):
+        needed = [Requirement(line) for line in lines]
+        return {each.name.lower(): Version(bound.version) for each in needed for bound in each.specifier}
+
+    assert versions(pins) == versions(lines)

@@ -143,8 +143,7 @@ def _numpy_dtype(path: Path, field: Any) -> np.dtype[Any]:
 
     kind = field.type.value_type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        dtype: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
-        return dtype
+        return pa.array([], kind).to_numpy(zero_copy_only=False).dtype  # type: ignore[no-any-return]
     raise FastentError(f"{field.name!r} of {str(path)!r} holds values of type {str(kind)[:80]}: real numbers are needed")
 
 

@@ -114,7 +114,8 @@ def _with_fill(array: Any, value: Any) -> Any:
         other._fill_value = value
         return other
     metadata = dataclasses.replace(stored.metadata, fill_value=value)
-    return type(array)(type(stored)(metadata=metadata, store_path=stored.store_path, config=stored.config))
+    config = stored.config if hasattr(stored, "config") else stored._config  # before zarr 3.1.6
+    return type(array)(type(stored)(metadata=metadata, store_path=stored.store_path, config=config))
 
 
 def _can_open(path: Path) -> bool:

@@ -37,6 +37,6 @@ def axes_of(ax: Axes | None, size: tuple[float, float] = _SIZE) -> tuple[Figure,
         return new, new.subplots()
     if not isinstance(ax, Axes):
         raise FastentError(f"ax is {type(ax).__name__}: pass one Axes, as matplotlib.pyplot.subplots() returns it")
-    figure = ax.get_figure(root=True)
+    figure = ax.figure.figure  # of a subfigure, its figure
     assert figure is not None
     return figure, ax

@@ -371,7 +371,8 @@ def test_an_npy_has_no_parts(tmp_path):
 def test_rows_without_values(tmp_path):
     column = pa.array([[1.0, 2.0], None], pa.list_(pa.float64(), 2))
     pq.write_table(pa.table({"X": column}), tmp_path / "X.parquet")
-    with pytest.raises(fe.FastentError, match="has 1 rows or values that are null"):
+    readable = int(pa.__version__.split(".")[0]) >= 26  # pyarrow before 26 cannot read such a column
+    with pytest.raises(fe.FastentError, match="has 1 rows or values that are null" if readable else "Expected all lists"):
         fe.open(tmp_path / "X.parquet")[:]
 
 

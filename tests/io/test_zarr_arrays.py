@@ -134,8 +134,8 @@ def test_a_copy_of_the_place_goes_to_other_processes(tmp_path, monkeypatch):
 
     X = rows()
     group = zarr.open_group(str(tmp_path / "all.zarr"), mode="w")
-    group.create_array("X", data=X)
-    group.create_array("four", data=X.reshape(N, 1, 2, 3))
+    group.create_array("X", shape=X.shape, dtype=X.dtype)[:] = X
+    group.create_array("four", shape=(N, 1, 2, 3), dtype=X.dtype)[:] = X.reshape(N, 1, 2, 3)
     monkeypatch.chdir(tmp_path)
     sent = pickle.dumps(fe.open("all.zarr:X"))
     monkeypatch.chdir("/")
