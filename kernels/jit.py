@@ -9,6 +9,7 @@ from typing import Any
 from llvmlite import ir
 from numba import config, njit, types
 from numba.core import caching, cgutils
+from numba.core.options import DefaultOptions
 from numba.extending import intrinsic as compiled_intrinsic
 
 # Sums may be reordered and fused, which is what lets them vectorise. NaN and infinities keep their meaning.
@@ -30,7 +31,7 @@ def kernel(*, fastmath: frozenset[str] = frozenset(), inline: bool = False, coun
     def compile_lazily(function: Callable[..., Any]) -> Any:
         # A division that may raise keeps its loop from being vectorised; x / 0 is what it is in numpy.
         options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
-        if not counted:
+        if not counted and hasattr(DefaultOptions, "_nrt"):  # numba's own, and private: without it counting is only slower
             options["_nrt"] = False
         if inline:
             options["inline"] = "always"

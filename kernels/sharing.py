@@ -17,7 +17,7 @@ from llvmlite.binding import ffi
 from numba.core.compiler_lock import global_compiler_lock
 
 from fastent.errors import FastentError
-from fastent.runtime.processors import processors
+from fastent.processors import processors
 
 __all__ = ["parallel_for", "working", "working_threads"]
 

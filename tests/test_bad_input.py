@@ -163,7 +163,7 @@ API = [
     (lambda: fe.neighbors(X, 2, seed=1.5), "seed=1.5: a whole number of at least 0 is needed"),
     (lambda: fe.compare(fe.geometry(X, Y)), "measurements is a ClassGeometry: pass those to be compared in a list"),
     (lambda: fe.intrinsic_dimension(X), "neighbors is ndarray: pass what fe.neighbors(X, k=10) returns"),
-    (lambda: fe.mixing(X, Y), "neighbors is ndarray: pass what fe.neighbors(X) returns"),
+    (lambda: fe.mixing(X, Y), "neighbors is ndarray: pass what fe.neighbors(X, k=10) returns"),
     (lambda: fe.measure(X, Y, k=3, metrics="lisi"), "lisi takes 90 neighbours, and each of 6 rows has 5: pass more rows"),
     (lambda: fe.measure(X, Y, k=3, queries=[1, 1]), "queries name 2 rows, 1 of them different: name each once"),
     (lambda: fe.measure(X, Y, k=3, queries=X), "queries of measure are rows of X, by number: points that are no rows have no label here"),

@@ -1,6 +1,6 @@
 """The history of training that runs and probes share: curves, their inversions, and the points misclassified at each record.
 
-Recording       grows, record by record, while networks train
+Recording       grows, record by record, while `fe.train` and `fe.train_streamed` train (a probe has its ProbeRecorder)
     |  arrays()
 History         all records as arrays, networks first
     |-- inversions()      where each curve turns, or why it does not

@@ -65,9 +65,7 @@ def measure(
         str, option("Temperature of the soft nearest neighbour loss: median, optimal or a number.", STATISTICS)
     ] = "median",
     seed: Annotated[int, option("Seed for everything that is drawn at random.", STATISTICS)] = 0,
-    memory: Annotated[
-        str | None, option("How much memory to use, e.g. 2GiB.", STATISTICS, default="a share of what is available")
-    ] = None,
+    memory: Annotated[str | None, option("How much memory to use, e.g. 2GiB.", STATISTICS, default="what is available")] = None,
     threads: Annotated[int | None, option("Number of threads.", STATISTICS, default="all processors")] = None,
     scheduler: Annotated[str | None, option("Address of a Dask scheduler whose workers share the work.", STATISTICS)] = None,
     workers: Annotated[

@@ -1,7 +1,7 @@
 """Files: rows that stay on disk until they are asked for, and results that are written whole and notice damage.
 
 Reading rows. Each format declares a `Reader`: whether it can open a path, and how. `opening.READERS` lists them, and `fe.open`,
-labels, data sets given by path and the command line ask that list; no other file knows a suffix.
+labels, data sets given by path and the command line ask that list; only .npz, which is read whole, is known elsewhere too.
 
     "X.npy"  "t.parquet:emb"  "w.safetensors:h"  "a.zarr"  folder of shards  captured folder
        |            |                |              |             |               |

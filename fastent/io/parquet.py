@@ -233,7 +233,7 @@ def _no_rows(path: Path, schema: Any, named: str | None = None) -> str:
         return f"{start}; {_conversion(path, lists[0], schema)}"
     if lists and named is None:
         others = name_list([field.name for field in lists])
-        return f"{start} (of other nested types: {others}): name one, as {path.name}:{lists[0].name}"
+        return f"{start} (of other nested types: {others}): name one, as {path}:{lists[0].name}"
     labels = [field.name for field in schema if not _is_number(field.type) or field.name.lower() in NOT_FEATURES]
     features = [name for name in schema.names if name not in labels]
     if not features:

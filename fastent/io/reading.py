@@ -136,7 +136,7 @@ def chosen_name(path: Path, names: Sequence[str], name: str | None, kind: str) -
     if name is None and len(names) == 1:
         return names[0]
     wanted = "no name was given" if name is None else f"{name!r} is not among them"
-    remedy = f"name one, as {path.name}:{names[0]}" if names else "name another place"
+    remedy = f"name one, as {path}:{names[0]}" if names else "name another file"
     raise FastentError(f"{_named(path)} holds {name_list(map(repr, names), f'no {kind}')}, and {wanted}: {remedy}")
 
 

@@ -1,8 +1,8 @@
 """The machine and the session that work runs in; nothing here knows what is measured.
 
     What there is                       What work may use of it              How it is shared out
-    processors: own_groups (limits of   memory: check_fits, before work      threads: limit_threads, in_parallel
-       containers), which memory reads  processors: how many threads         cluster: map_on_cluster (Dask, or here)
+    fastent.processors: processors,     memory: check_fits, before work      threads: limit_threads, in_parallel
+       limits of containers                                                  cluster: map_on_cluster (Dask, or here)
 
     What the user sees                  How work ends early
     progress: a bar or a callback       progress.interruptible: stop where the state is whole

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from fastent.errors import FastentError
+from fastent.processors import processors
 from fastent.runtime.optional import needed
-from fastent.runtime.processors import processors
 from fastent.runtime.threads import mapped_in_parallel, single_blas_thread
 
 __all__ = ["connected", "map_on_cluster", "n_threads"]

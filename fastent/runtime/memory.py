@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastent.errors import FastentError
 from fastent.options import short_repr, whole_number
-from fastent.runtime.processors import own_groups, read_number
+from fastent.processors import own_groups, read_number
 
 __all__ = ["as_bytes", "available_bytes", "budget_bytes", "check_fits", "readable_bytes"]
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from fastent.errors import FastentError
 from fastent.options import whole_number
-from fastent.runtime.processors import processors
+from fastent.processors import processors
 
 __all__ = ["heed_fork", "in_parallel", "limit_threads", "mapped_in_parallel", "single_blas_thread", "working_threads"]
 

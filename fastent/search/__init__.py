@@ -12,8 +12,8 @@ reduction of the sweep.
          +-------------+------------------+
          |             |                  |
     ExactIndex    ChunkedIndex        SweptIndex
-    in memory     by chunks, also     no index: TopK
-         |        on a cluster        in a sweep
+    in memory     by chunks, also     no index: TopK in a sweep;
+         |        on a cluster        made where all pairs are met anyway
          |             | a chunk at a time      |
          | <----- NearestSoFar                sweep.sweep ---- Reduction: TopK, NearerCounts, sums of distances
          |             ^                        |                          and of similarities (statistics/)

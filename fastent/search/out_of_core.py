@@ -189,7 +189,7 @@ class ChunkedIndex(Index):
     memory : int
         Bytes that may be used, by each worker if there are any.
     unfinished : PartialResult, optional
-        Where `search` keeps its lists, and resumes from.
+        Where the first search keeps its lists, and resumes from; later ones have other queries.
     client : distributed.Client, optional
         Whose workers take a chunk each.
     """
@@ -223,7 +223,8 @@ class ChunkedIndex(Index):
             "use fewer queries or a larger memory_budget", int(self._memory),
         )  # fmt: skip
         found = {each: NeighborLists(np.full((q, k), np.inf), np.full((q, k), n, np.int64)) for each, k in wanted.items()}
-        kept = self._unfinished.kept()
+        unfinished, self._unfinished = self._unfinished, PartialResult()
+        kept = unfinished.kept()
         begin = first_row = 0
         if kept is not None:
             begin, first_row = int(kept["query"]), int(kept["row"])
@@ -239,10 +240,10 @@ class ChunkedIndex(Index):
                     near.load_state_dict(kept)
                 for seen in self._show(near, range(first_row, n, plan.rows)):
                     report(begin * n + (here.stop - begin) * seen, "")
-                    if self._unfinished.due or seen == n:
+                    if unfinished.due or seen == n:
                         finished = {f"finished/{name}": array for name, array in _as_state(found).items()}
                         place = {"query": np.array(begin), "row": np.array(seen)}
-                        self._unfinished.keep(near.state_dict() | finished | place)
+                        unfinished.keep(near.state_dict() | finished | place)
                     if interrupted():
                         raise KeyboardInterrupt
                 for each, (squared, indices) in near.found().items():

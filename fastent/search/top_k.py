@@ -109,13 +109,13 @@ class SweptIndex(Index):
     ----------
     points : LabelledPoints
     alongside : sequence of Reduction, optional
-        What `search` computes in the same sweep, for all its queries.
+        What the first search computes in the same sweep, for all its queries.
     order : (n,) int64, optional, default class by class
         How rows lie in the sweep where all are queries.
     description : str
         What progress is reported under.
     unfinished : PartialResult, optional
-        Where `search` keeps what it has found so far.
+        Where the first search keeps what it has found so far.
     client : distributed.Client, optional
     """
 
@@ -130,7 +130,8 @@ class SweptIndex(Index):
         client: Any = None,
     ) -> None:
         self._points, self._alongside, self._client = points, alongside, client
-        self._order, self._description, self._unfinished = order, description, unfinished
+        self._order, self._description = order, description
+        self._unfinished = PartialResult() if unfinished is None else unfinished
 
     def search(
         self, wanted: Wanted, queries: IndexQueries = None, *, within: Array | None = None, progress: Progress = None
@@ -141,10 +142,11 @@ class SweptIndex(Index):
             queries = np.arange(n)
         q = n if queries is None else len(queries.points if isinstance(queries, ExternalQueries) else queries)
         lists = {among: TopK(q, k, n, among=among) for among, k in wanted.items()}
+        alongside, self._alongside = self._alongside, ()
+        unfinished, self._unfinished = self._unfinished, PartialResult()
         sweep(
-            self._points, queries, [*self._alongside, *lists.values()],
-            order=self._order, progress=progress, description=self._description,
-            unfinished=self._unfinished, client=self._client,
+            self._points, queries, [*alongside, *lists.values()],
+            order=self._order, progress=progress, description=self._description, unfinished=unfinished, client=self._client,
         )  # fmt: skip
         return {among: each.lists().within(within, n) for among, each in lists.items()}
 

@@ -7,5 +7,5 @@ __all__ = ["BURN_IN", "MIN_RISE", "Rule"]
 Rule = Literal["shape", "interior", "first-increase"]
 
 # Parameter updates at the start that are left out, and the least fall and rise as a share of the curve's range.
-BURN_IN = 0.0
+BURN_IN: float = 0
 MIN_RISE = 0.05

@@ -65,13 +65,13 @@ def _layers(name: str, value: Any) -> list[str] | str | None:
     return value if value is None or isinstance(value, str) else list(value)
 
 
-def _metrics(name: str, value: Any) -> list[str]:
+def _metrics(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise FastentError(f"{name}={value!r}: a sequence of {', '.join(map(repr, _METRICS))} is needed")
     chosen = [choice(name, metric, _METRICS) for metric in value]
     if "geometry" not in chosen:
         raise FastentError(f"{name}={tuple(chosen)!r}: 'geometry' is always recorded, name it too")
-    return [metric for metric in _METRICS if metric in chosen]
+    return tuple(metric for metric in _METRICS if metric in chosen)
 
 
 def _device(_: str, value: Any) -> str:

@@ -280,7 +280,7 @@ def test_a_directory_that_lost_members(tmp_path):
         refused(lambda: read_npz(path, "save it with numpy.savez"), "X.npz' is damaged", "its directory lacks members")
     with zipfile.ZipFile(path, "w"):
         pass
-    refused(lambda: read_array(str(path), "X"), "holds no array, and no name was given: name another place")
+    refused(lambda: read_array(str(path), "X"), "holds no array, and no name was given: name another file")
 
 
 # IDX

@@ -335,8 +335,8 @@ def test_python_objects_are_never_loaded(tmp_path):
         ("cube", r"a\.npy' has shape \(2, 2, 2\)"),
         ("line.npy", r"shape \(4,\): a 2-D"),
         ("X.txt", "cannot be opened"),
-        ("X.parquet:other", "holds 'X', and 'other' is not among them: name one, as X.parquet:X"),
-        ("two.parquet", "holds 'X', 'second', and no name was given: name one, as two.parquet:X"),
+        ("X.parquet:other", "holds 'X', and 'other' is not among them: name one, as .*X.parquet:X"),
+        ("two.parquet", "holds 'X', 'second', and no name was given: name one, as .*two.parquet:X"),
         ("plain.parquet", "has no column of fixed-size lists"),
     ],
 )
@@ -378,12 +378,12 @@ def test_rows_without_values(tmp_path):
 
 def test_names_that_safetensors_and_zarr_do_not_have(tmp_path):
     safetensors(rows(), tmp_path)
-    with pytest.raises(fe.FastentError, match=r"and no name was given: name one, as X\.safetensors:"):
+    with pytest.raises(fe.FastentError, match=r"and no name was given: name one, as .*X\.safetensors:"):
         fe.open(tmp_path / "X.safetensors")
     with pytest.raises(fe.FastentError, match="'Z' is not among them"):
         fe.open(f"{tmp_path}/X.safetensors:Z")
     zarr_group(rows(), tmp_path)
-    with pytest.raises(fe.FastentError, match=r"holds 'X', 'other', and no name was given: name one, as all.zarr:X"):
+    with pytest.raises(fe.FastentError, match=r"holds 'X', 'other', and no name was given: name one, as .*all.zarr:X"):
         fe.open(tmp_path / "all.zarr")
 
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from fastent.processors import processors
 from fastent.runtime.memory import available_bytes
-from fastent.runtime.processors import processors
 
 GIB = 2**30
 

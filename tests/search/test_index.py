@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 
 from fastent.arrays.validation import UnitRows
+from fastent.io.result_cache import PartialResult
 from fastent.search.exact_index import ExactIndex
 from fastent.search.index import AMONG, ExternalQueries
 from fastent.search.out_of_core import ChunkedIndex
 from fastent.search.planner import plan_index
 from fastent.search.spanning_tree import minimum_spanning_tree
-from fastent.search.sweep import LabelledPoints
+from fastent.search.sweep import LabelledPoints, sweep
 from fastent.search.top_k import SweptIndex
+from fastent.statistics.silhouette import DistanceSums
 
 N, K = 5000, 4
 
@@ -55,6 +57,25 @@ def test_all_find_the_same(data, kind):
     squared, neighbours = within[0]
     assert (np.isinf(squared) == (neighbours == N)).all()
     assert (squared[np.isfinite(squared)] <= np.broadcast_to(limits[:, None], squared.shape)[np.isfinite(squared)]).all()
+
+
+def test_a_second_search_has_queries_of_its_own(data, tmp_path):
+    """What the first one kept, and what was summed alongside it, is not taken for what the second one finds."""
+    X, y, rows = data
+    points = LabelledPoints(X, y, 1.0, 4)
+    places = [PartialResult(tmp_path / f"{i}.npz") for i in range(2)]
+    alongside = DistanceSums(y, 4, rows[:150])
+    indices = (
+        ChunkedIndex(X, codes=y, memory=8 << 20, unfinished=places[0]),
+        SweptIndex(points, alongside=[alongside], unfinished=places[1]),
+    )
+    exact = ExactIndex(X, codes=y)
+    for some in (rows[:150], rows[150:]):
+        for index in indices:
+            np.testing.assert_array_equal(index.nearest(K, some).indices, exact.nearest(K, some).indices)
+    expected = DistanceSums(y, 4, rows[:150])
+    sweep(points, rows[:150], [expected])
+    np.testing.assert_array_equal(alongside.silhouettes(), expected.silhouettes())
 
 
 def test_all_take_other_classes_of_the_same_rows(data):

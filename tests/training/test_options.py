@@ -48,7 +48,7 @@ def test_values_as_they_are_kept():
     options = InMemoryOptions(hidden=[5, 3], lr=1, model="mlp")
     assert (options.hidden, options.lr, options.model, options.device) == ((5, 3), 1.0, None, "cpu")
     assert options.config("hidden", "lr") == {"hidden": [5, 3], "lr": 1.0}
-    assert StreamedOptions(optimizer="torch.optim:RMSprop", metrics=("mixing", "geometry")).metrics == ["geometry", "mixing"]
+    assert StreamedOptions(optimizer="torch.optim:RMSprop", metrics=("mixing", "geometry")).metrics == ("geometry", "mixing")
     with pytest.raises(FrozenInstanceError):
         options.lr = 2  # type: ignore[misc]
     for kind in (InMemoryOptions, StreamedOptions):
