@@ -17,6 +17,7 @@ from fastent.cli.options import (
     option,
     parsed,
     plain_errors,
+    preset_option,
     training_options,
     with_options,
 )
@@ -69,7 +70,11 @@ EXPERIMENTS = {
         "When do independent networks agree most on the points they misclassify?",
         {
             "pairs": Own(int, "Pairs of networks.", "100"),
-            "times": Own(list, "Epochs at which to compare networks, separated by commas.", "around the inversion"),
+            "times": Own(
+                list,
+                "Epochs at which to compare networks, separated by commas.",
+                "around the inversion; 5, 10, ..., 65 with --preset paper",
+            ),
         },
     ),
     "subsampling": Experiment(
@@ -107,7 +112,7 @@ _TRAINING = (
 _COMMON: Options = {
     **DATA_OPTIONS,
     **training_options(_TRAINING, defaults=False),
-    **training_options(["seed"], defaults=True),
+    **training_options(["hidden", "seed"], defaults=True),
     "out": (
         Annotated[Path | None, option("Folder for results and report; finished parts in it are not repeated.", OUTPUT)],
         None,
@@ -118,6 +123,12 @@ _COMMON: Options = {
     ),
     "as_json": (AsJson, False),
     "config": (Config, None),
+}
+# Where they are described otherwise: a sweep varies `hidden`, and pruning has epochs of its own with the preset.
+_DIFFERENT: dict[str, Options] = {
+    "pruning": {"preset": preset_option("; 300 epochs by default")},
+    "sweep": training_options(["hidden"], defaults=False),
+    "all": {"preset": preset_option("; pruning: 300 epochs")},
 }
 _OF_ALL = ("data", "preset", "data_dir", "subset", "seed", "device", "threads", "out", "overwrite", "as_json", "config")
 # Where results go and what they are computed with do not change them.
@@ -173,18 +184,19 @@ def _carry_out(name: str, given: dict[str, Any]) -> "Result":
     return found
 
 
-def _own_options(name: str) -> Options:
-    return {
+def _options(name: str) -> Options:
+    own = {
         name: (Annotated[(str if kind is list else kind) | None, option(text, THIS, default=default)], None)
         for name, (kind, text, default) in EXPERIMENTS[name].own.items()
     }
+    return own | _COMMON | _DIFFERENT.get(name, {})
 
 
 for _name, (_help, _) in EXPERIMENTS.items():
     _example = f"[bold]Example[/bold]\nResult and report in a folder:\n  fastent experiment {_name} --out claims"
-    app.command(_name, help=_help, epilog=_example)(_command((_name,), _own_options(_name) | _COMMON))
+    app.command(_name, help=_help, epilog=_example)(_command((_name,), _options(_name)))
 app.command(
     "all",
     help="All experiments, one after the other, and one report.",
     epilog="[bold]Example[/bold]\nThe source paper's set-up:\n  fastent experiment all --data mnist --preset paper --out paper",
-)(_command(tuple(EXPERIMENTS), {name: _COMMON[name] for name in _OF_ALL}))
+)(_command(tuple(EXPERIMENTS), {name: _COMMON[name] for name in _OF_ALL} | _DIFFERENT["all"]))

@@ -26,7 +26,7 @@ from fastent.training.options import DEFAULTS, InMemoryOptions, StreamedOptions
 
 __all__ = [
     "DATA", "DATA_OPTIONS", "NETWORK", "OUTPUT", "STATISTICS", "AsJson", "Device", "Options",
-    "numbers", "option", "parsed", "plain_errors", "training_options", "with_options",
+    "numbers", "option", "parsed", "plain_errors", "preset_option", "training_options", "with_options",
 ]  # fmt: skip
 
 Options = dict[str, tuple[Any, Any]]
@@ -66,6 +66,12 @@ def _maybe(kind: Any, *declared: Any, **more: Any) -> tuple[Any, None]:
     return Annotated[kind | None, option(*declared, **more)], None
 
 
+def preset_option(epochs: str = "") -> tuple[Any, None]:
+    """`--preset`; `epochs` names the epochs that it has in an experiment."""
+    text = f"paper: the source paper's first 8192 points, classes by parity, and 20 tanh units{epochs}."
+    return _maybe(str, text, DATA, values=("paper",))
+
+
 # Of `fe.load_data`, but for those that experiments do without.
 DATA_OPTIONS: Options = {
     "data": (
@@ -98,9 +104,7 @@ DATA_OPTIONS: Options = {
         "safe",
     ),
     "grayscale": (Annotated[bool, option("Sum the three standardised colour channels.", DATA, "--grayscale")], False),
-    "preset": _maybe(
-        str, "paper: the source paper's first 8192 points, classes by parity, and 20 tanh units.", DATA, values=("paper",)
-    ),
+    "preset": preset_option(),
 }
 
 _FIELDS: dict[str, Field[Any]] = {each.name: each for each in (*fields(StreamedOptions), *fields(InMemoryOptions))}

@@ -1,8 +1,8 @@
 """Do stragglers agree with other scores of difficulty, and which score finds wrong labels?"""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from fastent.data.training_set import Data
 from fastent.errors import FastentError
 from fastent.experiments.result import Result, Table, Verdict
-from fastent.experiments.setting import Setting, experiment
+from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
 from fastent.plots.style import COLORS
 from fastent.runtime.formatting import estimate_text, percent
+from fastent.runtime.progress import Progress
 from fastent.statistics.intervals import Estimate
 from fastent.training.run import Run
 from fastent.training.snapshot import Snapshot
@@ -146,23 +147,37 @@ class Difficulty(Result):
         axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-@experiment(checks={"noise": partial(number, above=0, maximum=0.5)})
-def difficulty(setting: Setting, *, el2n_epoch: int = 20, noise: float = 0.05) -> Difficulty:
+def difficulty(
+    data: Any = "digits", *, el2n_epoch: int = 20, noise: float = 0.05,
+    seeds: int = 10, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
+    progress: Progress = None, **options: Any,
+) -> Difficulty:  # fmt: skip
     """Score every training point by how hard it is to learn, and look for planted wrong labels with each score.
 
     Parameters
     ----------
-    el2n_epoch : int
+    data
+        As for `dynamics`.
+    el2n_epoch : int, default 20
         Epoch at which EL2N is taken.
-    noise : float
+    noise : float, default 0.05
         Share of the labels that are flipped to another class for the second training, in (0, 0.5].
+    seeds, seed, preset, out, progress, **options
+        As for `dynamics`.
+
+    Returns
+    -------
+    Difficulty
 
     References
     ----------
     Toneva et al., "An empirical study of example forgetting during deep neural network learning", 2019. Paul et al., "Deep
     learning on a data diet", 2021. Pleiss et al., "Identifying mislabeled data using the area under the margin ranking", 2020.
     Swayamdipta et al., "Dataset cartography", 2020.
+    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     """
+    number("noise", noise, above=0, maximum=0.5)
+    setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     whole_number("el2n_epoch", el2n_epoch, minimum=0, maximum=setting.options["epochs"])
     noisy_data, flipped = flip_labels(setting.data, noise, setting.seed)
     if not flipped.any():

@@ -1,6 +1,7 @@
 """Do the classes turn, and always at the same training error?"""
 
 import math
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.experiments.result import Holds, Result, Table, Verdict, below, critical_errors, reasons_text
-from fastent.experiments.setting import Setting, experiment
+from fastent.experiments.setting import Setting
 from fastent.runtime.formatting import NOTHING, estimate_text, percent
+from fastent.runtime.progress import Progress
 from fastent.statistics.intervals import coefficient_of_variation, student_mean
 from fastent.training.run import Run
 from fastent.training.tables import ended_too_early, epoch_of
@@ -121,9 +123,44 @@ class Dynamics(Result):
         self.run.plot(against="train_error", ax=axes)
 
 
-@experiment()
-def dynamics(setting: Setting) -> Dynamics:
-    """Train from many seeds; find the inversion of each class in each hidden layer, and how stable it is."""
+def dynamics(
+    data: Any = "digits", *,
+    seeds: int = 10, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
+    progress: Progress = None, **options: Any,
+) -> Dynamics:  # fmt: skip
+    """Train from many seeds; find the inversion of each class in each hidden layer, and how stable it is.
+
+    Parameters
+    ----------
+    data : str, path, arrays or Data, default "digits"
+        As for `fe.train`.
+    seeds : int, default 10
+        How many networks, trained together.
+    seed : int, default 0
+        Seed of the first network.
+    preset : "paper", optional
+        The source paper's set-up: the first 8192 points, classes by parity, 20 tanh units.
+    out : path, optional
+        Folder for finished parts, from which an interrupted experiment continues, to the same bits.
+    progress : bool or callable, optional
+        True shows a bar on stderr; a function is called with (done, total, message).
+    **options : any
+        Further options of `fe.load_data` and `fe.train`.
+
+    Returns
+    -------
+    Dynamics
+
+    Raises
+    ------
+    FastentError
+        Bad data or options.
+
+    References
+    ----------
+    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
+    """
+    setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     run = setting.train("dynamics")
     n_layers, n_classes = run.radius.shape[2:]
     critical_error, rebound = np.empty((n_layers, n_classes), object), np.empty((n_layers, n_classes), object)

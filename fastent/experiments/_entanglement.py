@@ -1,18 +1,19 @@
 """Do other measures of entanglement turn where the radii do?"""
 
+import os
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.experiments.result import NEAR, Holds, Result, Table, Verdict, critical_errors, near, overall, reasons_text
-from fastent.experiments.setting import Setting, experiment, spaced_epochs
+from fastent.experiments.setting import Setting, spaced_epochs
 from fastent.io.result_cache import Arrays
 from fastent.options import whole_number
 from fastent.plots.style import COLORS, error_axis
 from fastent.runtime.formatting import estimate_text, percent
+from fastent.runtime.progress import Progress
 from fastent.search.neighbors import neighbors
 from fastent.statistics.intervals import Estimate, student_mean, wilson
 from fastent.statistics.inversion import find_inversion
@@ -156,25 +157,37 @@ class Entanglement(Result):
         axes.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(1, 0))
 
 
-@experiment(
-    seeds=5,
-    checks={"points": partial(whole_number, minimum=LEAST_RECORDS), "queries": partial(whole_number, minimum=1)},
-)
-def entanglement(setting: Setting, *, points: int = 40, queries: int = 2000) -> Entanglement:
+def entanglement(
+    data: Any = "digits", *, points: int = 40, queries: int = 2000,
+    seeds: int = 5, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
+    progress: Progress = None, **options: Any,
+) -> Entanglement:  # fmt: skip
     """Measure neighbour mixing, margins and the soft nearest neighbour loss along training, and find where each turns.
 
     Parameters
     ----------
-    points : int
+    data
+        As for `dynamics`.
+    points : int, default 40
         How many epochs to measure, spaced logarithmically, at least 10.
-    queries : int
+    queries : int, default 2000
         Number of query points if there are more than 10,000.
+    seeds, seed, preset, out, progress, **options
+        As for `dynamics`.
+
+    Returns
+    -------
+    Entanglement
 
     References
     ----------
     Doimo et al., "Hierarchical nucleation in deep neural networks", 2020. Frosst et al., "Analyzing and improving
     representations with the soft nearest neighbor loss", 2019.
+    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     """
+    whole_number("points", points, minimum=LEAST_RECORDS)
+    whole_number("queries", queries, minimum=1)
+    setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     run = setting.train("entanglement")
     n, last = len(setting.data.y_train), setting.options["epochs"]
     sampled = queries if n > max(_SAMPLED_ABOVE, queries) else None

@@ -1,7 +1,7 @@
 """What do the points still misclassified at an epoch mean for the test error?"""
 
+import os
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from fastent.experiments._pruning import same_mix
 from fastent.experiments.result import NEAR, Result, Table, Verdict, mark_inversion, reasons_text, usual_critical_errors
-from fastent.experiments.setting import Setting, experiment, spaced_epochs
+from fastent.experiments.setting import Setting, spaced_epochs
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
 from fastent.plots.style import COLORS, error_axis
 from fastent.runtime.formatting import NOTHING, estimate_text, percent
+from fastent.runtime.progress import Progress
 from fastent.statistics.intervals import Estimate, bootstrap, student_mean
 from fastent.training.snapshot import Snapshot
 
@@ -153,7 +154,7 @@ class Generalization(Result):
         )
         return Table(headings, rows, note)
 
-    def draw_detail(self, axes: "Axes") -> None:
+    def _draw_detail(self, axes: "Axes") -> None:
         """Draw how the test error without S(t) differs from the control's."""
         errors = self.train_error.mean(1)
         for kind, color in zip(self.without, COLORS, strict=False):
@@ -195,17 +196,37 @@ class Generalization(Result):
         axes.legend(frameon=False, fontsize="small")
 
 
-@experiment(defaults={"lr": 0.2}, checks={"points": partial(whole_number, minimum=1), "noise": partial(number, minimum=0)})
-def generalization(setting: Setting, *, points: int = 10, noise: float = 1.0) -> Generalization:
+def generalization(
+    data: Any = "digits", *, points: int = 10, noise: float = 1.0,
+    seeds: int = 10, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
+    progress: Progress = None, **options: Any,
+) -> Generalization:  # fmt: skip
     """Train each network again, from its own initialisation, without what it got wrong at epoch t; compare test errors.
 
     Parameters
     ----------
-    points : int
+    data
+        As for `dynamics`.
+    points : int, default 10
         How many epochs t, spaced logarithmically.
-    noise : float
+    noise : float, default 1.0
         Standard deviation of the Gaussian noise on standardised test inputs, >= 0.
+    seeds, seed, preset, out, progress, **options
+        As for `dynamics`. The default of `lr` is 0.2, as in the source paper.
+
+    Returns
+    -------
+    Generalization
+
+    References
+    ----------
+    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     """
+    whole_number("points", points, minimum=1)
+    number("noise", noise, minimum=0)
+    setting = Setting.make(
+        data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options, defaults={"lr": 0.2}
+    )
     base = setting.train("all-points")
     last = max(int(_LAST * base.epoch[-1]), min(_FIRST, int(base.epoch[-1])))
     times = spaced_epochs(min(_FIRST, last), last, points)

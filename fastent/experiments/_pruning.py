@@ -1,7 +1,7 @@
 """Is there still an inversion without the stragglers?"""
 
+import os
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.experiments.result import Result, Table, Verdict, critical_errors, mean_of_found, reasons_text
-from fastent.experiments.setting import Setting, experiment
+from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
 from fastent.plots.style import COLORS
 from fastent.runtime.formatting import estimate_text, percent
+from fastent.runtime.progress import Progress
 from fastent.statistics.intervals import Estimate, student_mean, wilson
 from fastent.training.run import Run
 from fastent.training.snapshot import Snapshot
@@ -113,7 +114,7 @@ class Pruning(Result):
         note = "Depth of the inversion: share of the radius's range, 0 without one. Means over networks with 95 % intervals."
         return Table(("trained on", "points", "with inversion", "eps*", "depth", "reasons for no inversion"), rows, note)
 
-    def draw_detail(self, axes: "Axes") -> None:
+    def _draw_detail(self, axes: "Axes") -> None:
         """Draw the depth of the inversion in each arm."""
         for place, (arm, color) in enumerate(zip(self.arms, COLORS, strict=False)):
             axes.plot(arm.depth.value, place, "o", color=color)
@@ -140,22 +141,40 @@ class Pruning(Result):
         axes.legend(frameon=False)
 
 
-@experiment(
-    paper={"epochs": 300},
-    checks={"share": partial(number, above=0, maximum=1), "draws": partial(whole_number, minimum=1)},
-)
-def pruning(setting: Setting, *, share: float = 0.5, draws: int = 3) -> Pruning:
+def pruning(
+    data: Any = "digits", *, share: float = 0.5, draws: int = 3,
+    seeds: int = 10, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
+    progress: Progress = None, **options: Any,
+) -> Pruning:  # fmt: skip
     """Train again, from the same initialisations, without stragglers, random points or points of the highest loss.
 
     All three leave out the same number of points of each class, and standardise inputs alike.
 
     Parameters
     ----------
-    share : float
+    data
+        As for `dynamics`.
+    share : float, default 0.5
         A point is left out if it is a straggler in at least this share of the seeds, in (0, 1].
-    draws : int
+    draws : int, default 3
         How often random points are drawn.
+    seeds, seed, preset, out, progress, **options
+        As for `dynamics`. With preset "paper", `epochs` is 300 by default.
+
+    Returns
+    -------
+    Pruning
+
+    References
+    ----------
+    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     """
+    number("share", share, above=0, maximum=1)
+    whole_number("draws", draws, minimum=1)
+    defaults = {"epochs": 300} if preset == "paper" else {}
+    setting = Setting.make(
+        data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options, defaults=defaults
+    )
     codes = setting.data.y_train
     base = setting.train("all-points")
     stragglers = base.straggler_share >= share

@@ -1,8 +1,8 @@
 """When do independent networks agree most on which points they get wrong?"""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.experiments.result import NEAR, Result, Table, Verdict, mark_inversion, near, reasons_text, usual_critical_errors
-from fastent.experiments.setting import Setting, experiment
+from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import whole_number
 from fastent.plots.style import COLORS, error_axis
 from fastent.runtime.formatting import estimate_text, percent
+from fastent.runtime.progress import Progress
 from fastent.statistics.intervals import Estimate, bootstrap, quotient, student_mean
 from fastent.training.run import Run
 from fastent.training.schedule import updates_to_record
@@ -128,7 +129,7 @@ class Stability(Result):
         )
         return Table(("epoch", "training error", "common", "by chance", "z, observed s.d.", "z, chance s.d."), rows, note)
 
-    def draw_detail(self, axes: "Axes") -> None:
+    def _draw_detail(self, axes: "Axes") -> None:
         """Draw how many points two networks get wrong in common."""
         axes.plot(self.train_error, self.common.mean(0), "o-", color=COLORS[0], markersize=4, label="two networks")
         low, high = np.quantile(self.common, (0.05, 0.95), axis=0)
@@ -163,24 +164,43 @@ class Stability(Result):
         axes.legend(frameon=False)
 
 
-@experiment(defaults={"lr": 0.2}, checks={"pairs": partial(whole_number, minimum=2)})
-def stability(setting: Setting, *, pairs: int = 100, times: Sequence[int] | None = None) -> Stability:
+def stability(
+    data: Any = "digits", *, pairs: int = 100, times: Sequence[int] | None = None,
+    seeds: int = 10, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
+    progress: Progress = None, **options: Any,
+) -> Stability:  # fmt: skip
     """Compare which points independent networks get wrong, epoch by epoch.
 
     Every network is trained once. Pair i consists of the networks with seeds `seed` + 2 i and `seed` + 2 i + 1.
 
     Parameters
     ----------
-    pairs : int
+    data
+        As for `dynamics`.
+    pairs : int, default 100
         Pairs of networks, at least 2.
-    times : sequence of int
+    times : sequence of int, optional
         Epochs at which to compare. The default is 13 epochs, from 5 to 2.6 times the epoch of the inversion, or 5, 10, ..., 65
         with preset "paper".
-    seeds : int
+    seeds : int, default 10
         How many networks to find eps* from.
+    seed, preset, out, progress, **options
+        As for `dynamics`. The default of `lr` is 0.2, as in the source paper.
+
+    Returns
+    -------
+    Stability
+
+    References
+    ----------
+    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     """
+    whole_number("pairs", pairs, minimum=2)
+    setting = Setting.make(
+        data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options, defaults={"lr": 0.2}
+    )
     run = setting.train("inversion")
-    epochs = _times(times if times is not None or setting.preset != "paper" else _PAPER, run)
+    epochs = _times(times if times is not None or preset != "paper" else _PAPER, run)
     wrong, errors = _misclassified(setting, 2 * pairs, epochs)
 
     first, second = wrong[::2], wrong[1::2]

@@ -1,8 +1,8 @@
 """Does the training error at the inversion depend on the number of training points?"""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.experiments.result import Result, Table, Verdict, below, critical_errors, mean_of_found, reasons_text
-from fastent.experiments.setting import Setting, experiment
+from fastent.experiments.setting import Setting
 from fastent.options import whole_number
 from fastent.plots.style import COLORS
 from fastent.runtime.formatting import NOTHING, estimate_text, percent
+from fastent.runtime.progress import Progress
 from fastent.statistics.intervals import Estimate, student_mean
 
 if TYPE_CHECKING:
@@ -127,17 +128,34 @@ class Subsampling(Result):
         axes.legend(frameon=False)
 
 
-@experiment(checks={"draws": partial(whole_number, minimum=1)})
-def subsampling(setting: Setting, *, sizes: Sequence[int] | None = None, draws: int = 3) -> Subsampling:
+def subsampling(
+    data: Any = "digits", *, sizes: Sequence[int] | None = None, draws: int = 3,
+    seeds: int = 10, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
+    progress: Progress = None, **options: Any,
+) -> Subsampling:  # fmt: skip
     """Train on random subsets of the points, and compare the training errors at the inversion.
 
     Parameters
     ----------
-    sizes : sequence of int
+    data
+        As for `dynamics`.
+    sizes : sequence of int, optional
         Numbers of points, ascending. The default is an eighth, a quarter, a half and all of them.
-    draws : int
+    draws : int, default 3
         Number of random subsets of each size.
+    seeds, seed, preset, out, progress, **options
+        As for `dynamics`.
+
+    Returns
+    -------
+    Subsampling
+
+    References
+    ----------
+    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     """
+    whole_number("draws", draws, minimum=1)
+    setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     n = len(setting.data.y_train)
     wanted = [n // fraction for fraction in _FRACTIONS] if sizes is None else list(sizes)
     wanted = [whole_number("sizes", size, minimum=2, maximum=n) for size in wanted]

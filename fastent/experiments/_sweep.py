@@ -1,19 +1,20 @@
 """Which choice of network and training moves the inversion, and how much?"""
 
+import os
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.errors import DivergedError
+from fastent.errors import DivergedError, FastentError
 from fastent.experiments.result import Result, Table, Verdict, below, critical_errors, mean_of_found, overall, reasons_text
-from fastent.experiments.setting import Setting, experiment
+from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import whole_number
 from fastent.plots.style import COLORS
 from fastent.runtime.formatting import estimate_text, percent
+from fastent.runtime.progress import Progress
 from fastent.statistics.intervals import Estimate, student_mean
 
 if TYPE_CHECKING:
@@ -162,12 +163,11 @@ class Sweep(Result):
         axes.grid(axis="y", alpha=0.25)
 
 
-@experiment(
-    seeds=3,
-    varied=("optimizer", "momentum", "lr", "hidden", "activation", "init_scale", "model"),
-    checks={"cells": partial(whole_number, minimum=8, maximum=_COMBINATIONS)},
-)
-def sweep(setting: Setting, *, cells: int = 48) -> Sweep:
+def sweep(
+    data: Any = "digits", *, cells: int = 48,
+    seeds: int = 3, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
+    progress: Progress = None, **options: Any,
+) -> Sweep:  # fmt: skip
     """Find eps* for a balanced selection of optimisers, learning rates, widths, depths, activations and initialisation scales.
 
     In the selection every level of every factor is as frequent as its others, give or take one. Learning rates are 0.1 and 0.2
@@ -175,11 +175,28 @@ def sweep(setting: Setting, *, cells: int = 48) -> Sweep:
 
     Parameters
     ----------
-    cells : int
+    data
+        As for `dynamics`.
+    cells : int, default 48
         Number of combinations to train, from 8 to all 216.
-    seeds : int
+    seeds : int, default 3
         Networks for each combination.
+    seed, preset, out, progress, **options
+        As for `dynamics`. Options that vary in the sweep cannot be given.
+
+    Returns
+    -------
+    Sweep
+
+    References
+    ----------
+    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     """
+    whole_number("cells", cells, minimum=8, maximum=_COMBINATIONS)
+    for name in ("optimizer", "momentum", "lr", "hidden", "activation", "init_scale", "model"):
+        if options.get(name) is not None:
+            raise FastentError(f"{name}={options[name]!r}: that varies in a sweep; leave it out")
+    setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     design = _design(cells, setting.seed)
     found = [_cell(setting, cell, cells) for cell in design]
     errors = np.stack([errors for errors, _ in found])

@@ -105,7 +105,7 @@ def _with_detail(name: str, result: Any, options: dict[str, Any]) -> "tuple[Figu
         result = getattr(experiments, name)(result, **options)
     figure, axes = _panels(2)
     result.plot(ax=axes[0])
-    result.draw_detail(axes[1])
+    result._draw_detail(axes[1])
     return figure, axes
 
 

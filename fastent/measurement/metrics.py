@@ -221,6 +221,16 @@ def _dimension(task: "Task", inputs: Inputs) -> "dict[str, IntrinsicDimension] |
     return dimensions or None
 
 
+def _dimension_numbers(measured: Any) -> "Mapping[str, Estimate]":
+    from fastent.statistics.intervals import Estimate
+
+    found = {}
+    for method, each in measured.dimension.items():
+        half = 1.96 * each.standard_error
+        found[method] = Estimate(each.value, each.standard_error, max(each.value - half, 0.0), each.value + half)
+    return found
+
+
 def _complexity(task: "Task", inputs: Inputs) -> "Complexity | None":
     from fastent.statistics.complexity import complexity_from, fisher_complexity
 
@@ -325,7 +335,7 @@ METRICS: dict[str, Metric] = {
         },
         _dimension,
         neighbors="k",
-        numbers=lambda measured: {method: each.interval for method, each in measured.dimension.items()},
+        numbers=_dimension_numbers,
     ),
     "complexity": Metric(
         "Complexity of the border",

@@ -20,7 +20,6 @@ from fastent.statistics.dimension_estimators import (
     fit,
     ratios_of,
 )
-from fastent.statistics.intervals import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,12 +74,6 @@ class IntrinsicDimension:
     def left_out(self) -> float:
         """Share of the queries that do not count, in [0, 1]."""
         return (self.duplicates + self.ties) / (self.used + self.duplicates + self.ties)
-
-    @property
-    def interval(self) -> Estimate:
-        """The value with its 95 % interval."""
-        low, high = max(self.value - 1.96 * self.standard_error, 0.0), self.value + 1.96 * self.standard_error
-        return Estimate(self.value, self.standard_error, low, high)
 
     def plot(self, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw the dimensions of the classes and of all points with matplotlib, on `ax` or in a new figure.

@@ -12,7 +12,7 @@ from fastent.io.checksums import verify_checksum
 from fastent.io.reading import is_there, reading
 from fastent.options import choice, whole_number
 from fastent.printable import printable
-from fastent.training.run_records import RunRecords
+from fastent.training.run_records import RunRecords, test_error_of_records
 from fastent.training.stored_run import check_arrays, checked_config
 from fastent.training.tables import readable_rows, rule_text, turning_text, without_inversion, write_tables
 
@@ -148,7 +148,7 @@ class Run(RunRecords):
             return distance_lines(self.class_names, distance, lambda: self.inversions("distance")[:, layer], against)
         lines = [Line("training error", self.train_error)]
         if self.test_error.size:
-            lines.append(Line("test error", self.test_error_of_records))
+            lines.append(Line("test error", test_error_of_records(self)))
         return lines
 
     def _repr_html_(self) -> str:

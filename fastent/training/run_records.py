@@ -13,7 +13,7 @@ from fastent.options import number
 from fastent.statistics.inversion import InversionSummary, summarize_inversions
 from fastent.statistics.inversion_rule import BURN_IN, MIN_RISE, Rule
 
-__all__ = ["RunRecords"]
+__all__ = ["RunRecords", "test_error_of_records"]
 
 # Radii of unit rows in single precision that differ by less are equal.
 _ROUNDING = 1e-6
@@ -85,13 +85,6 @@ class RunRecords:
         """(E,) parameter updates made before each record."""
         updates: NDArray[np.int64] = np.rint(self.epoch * float(self.updates_per_epoch)).astype(np.int64)
         return updates
-
-    @property
-    def test_error_of_records(self) -> NDArray[np.float64]:
-        """(S, E) test errors, NaN where they were not measured."""
-        errors = np.full(self.train_error.shape, np.nan)
-        errors[:, self.positions(self.test_epoch)] = self.test_error
-        return errors
 
     @cached_property
     def evenly_spaced(self) -> NDArray[np.int64]:
@@ -223,3 +216,10 @@ class RunRecords:
         """Return the row numbers, as stored, of the points that are stragglers in at least this share of the seeds."""
         number("share", share, above=0, maximum=1)
         return self.index[self.straggler_share >= share]
+
+
+def test_error_of_records(run: RunRecords) -> NDArray[np.float64]:
+    """(S, E) test errors, NaN where they were not measured."""
+    errors = np.full(run.train_error.shape, np.nan)
+    errors[:, run.positions(run.test_epoch)] = run.test_error
+    return errors

@@ -10,7 +10,7 @@ import numpy as np
 from fastent.activations.record_files import long_table, with_config, write_readable
 from fastent.printable import shortened, storable
 from fastent.statistics.inversion import InversionSummary
-from fastent.training.run_records import RunRecords
+from fastent.training.run_records import RunRecords, test_error_of_records
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +33,7 @@ def curves_table(run: RunRecords) -> "pa.Table":
         "layer": (np.arange(run.n_layers), (2,)),
         "class": (storable(np.array(run.class_names)), (3,)),
         "train_error": (run.train_error, (0, 1)),
-        "test_error": (run.test_error_of_records, (0, 1)),
+        "test_error": (test_error_of_records(run), (0, 1)),
         "radius": (run.radius, (0, 1, 2, 3)),
     }
     columns |= {
