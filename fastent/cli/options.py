@@ -115,11 +115,6 @@ _UNSET = {
 }
 
 
-def _model(said: str | None) -> str | None:
-    """None for the fully connected network, which has no other name in a configuration."""
-    return None if said == "mlp" else said
-
-
 def training_options(names: Iterable[str], *, defaults: bool, remarks: Mapping[str, str] = MappingProxyType({})) -> Options:
     """Options of the training specification, with its defaults, or with None and none of them in the help.
 
@@ -148,7 +143,6 @@ def _training_option(each: Field[Any], defaults: bool, remark: str) -> tuple[Any
             STATISTICS if name in ("burn_in", "min_rise") else NETWORK,
             values=values,
             default=unset if default is None else "",
-            callback=_model if name == "model" else None,
         ),
     ], default
 

@@ -169,6 +169,11 @@ def difficulty(
     -------
     Difficulty
 
+    Raises
+    ------
+    FastentError
+        Bad data or options.
+
     References
     ----------
     Toneva et al., "An empirical study of example forgetting during deep neural network learning", 2019. Paul et al., "Deep

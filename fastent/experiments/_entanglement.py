@@ -179,6 +179,11 @@ def entanglement(
     -------
     Entanglement
 
+    Raises
+    ------
+    FastentError
+        Bad data or options.
+
     References
     ----------
     Doimo et al., "Hierarchical nucleation in deep neural networks", 2020. Frosst et al., "Analyzing and improving

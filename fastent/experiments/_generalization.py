@@ -218,6 +218,11 @@ def generalization(
     -------
     Generalization
 
+    Raises
+    ------
+    FastentError
+        Bad data or options.
+
     References
     ----------
     Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.

@@ -165,6 +165,11 @@ def pruning(
     -------
     Pruning
 
+    Raises
+    ------
+    FastentError
+        Bad data or options.
+
     References
     ----------
     Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.

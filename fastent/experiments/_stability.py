@@ -191,6 +191,11 @@ def stability(
     -------
     Stability
 
+    Raises
+    ------
+    FastentError
+        Bad data or options.
+
     References
     ----------
     Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.

@@ -150,6 +150,11 @@ def subsampling(
     -------
     Subsampling
 
+    Raises
+    ------
+    FastentError
+        Bad data or options.
+
     References
     ----------
     Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.

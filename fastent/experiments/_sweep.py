@@ -188,6 +188,11 @@ def sweep(
     -------
     Sweep
 
+    Raises
+    ------
+    FastentError
+        Bad data or options.
+
     References
     ----------
     Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.

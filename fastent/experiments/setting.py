@@ -15,7 +15,7 @@ from fastent.data.presets import PRESETS, default_epochs
 from fastent.data.training_set import DATA_OPTIONS, Data, load_data
 from fastent.errors import FastentError
 from fastent.io.result_cache import Arrays, ResultCache
-from fastent.options import choice, whole_number
+from fastent.options import choice
 from fastent.runtime.progress import Progress, reporting
 from fastent.training.networks import find_factory, model_digest
 from fastent.training.options import InMemoryOptions
@@ -55,7 +55,7 @@ class Setting:
         seeds: int, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
         progress: Progress = None, options: Mapping[str, Any], defaults: Mapping[str, Any] = _NOTHING,
     ) -> "Setting":  # fmt: skip
-        """Load the data. What the caller says comes before the preset, and that before the experiment's defaults."""
+        """Check the options, then load the data. The caller's options override the preset's, the preset's the `defaults`."""
         known = {} if preset is None else PRESETS[choice("preset", preset, tuple(PRESETS))]._asdict()
         known = {name: value for name, value in known.items() if name in _OF_TRAINING}  # load_data has a preset for the rest
         chosen = {**defaults, **known, **{name: value for name, value in options.items() if value is not None}}
@@ -65,16 +65,19 @@ class Setting:
                 f"{strange[0]}={chosen[strange[0]]!r}: no option of load_data or train; "
                 f"those are {', '.join(sorted((*DATA_OPTIONS, *_OF_TRAINING)))}"
             )
+        training = {name: value for name, value in chosen.items() if name in _OF_TRAINING}
+        checked = InMemoryOptions(seeds=seeds, seed=seed, **training)
+        if checked.model is None:  # the fully connected network, which a configuration does not name
+            training.pop("model", None)
         of_data = {name: value for name, value in chosen.items() if name in DATA_OPTIONS}
         if not isinstance(data, Data):
             data = load_data(data, preset=preset, **of_data)  # type: ignore[arg-type]
         elif of_data:
             raise FastentError(f"{next(iter(of_data))}: the data are loaded already; give it to load_data")
-        training = {name: value for name, value in chosen.items() if name in _OF_TRAINING}
         return cls(
             data=data,
-            seeds=whole_number("seeds", seeds, minimum=1),
-            seed=whole_number("seed", seed, minimum=0),
+            seeds=checked.seeds,
+            seed=checked.seed,
             options={"epochs": default_epochs(known_name(data.options["source"])), **training},
             parts=ResultCache(out),
             _progress=progress,

@@ -577,9 +577,11 @@ def test_bad_options(digits, function, options, message):
         ("sweep", {"cells": 217}),
         ("difficulty", {"noise": 0.9}),
         ("entanglement", {"queries": 0}),
+        ("dynamics", {"seeds": 0}),
+        ("dynamics", {"epochs": -1}),
     ],
 )
-def test_own_options_are_refused_before_data_are_read(function, options, tmp_path):
+def test_options_are_refused_before_data_are_read(function, options, tmp_path):
     name, value = next(iter(options.items()))
     with pytest.raises(fe.FastentError, match=f"^{name}={value}"):
         getattr(ex, function)(tmp_path / "none.npz", out=tmp_path / "out", **options)
