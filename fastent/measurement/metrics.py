@@ -273,7 +273,7 @@ METRICS: dict[str, Metric] = {
         {
             "margin": "(miss - hit) / 2, in units of X",
             "relative": "(miss - hit) / (miss + hit), -1 to 1",
-            "n2": "0 = separate, 0.5 = tangled",
+            "n2": "0 = apart, 0.5 = tangled",
             "n3": "nearest neighbour's error",
         },
         lambda task, inputs: inputs.near.margins,
@@ -341,7 +341,7 @@ METRICS: dict[str, Metric] = {
         "Complexity of the border",
         {
             "n1": "points on the border",
-            "n2": "0 = separate, 0.5 = tangled",
+            "n2": "0 = apart, 0.5 = tangled",
             "n3": "nearest neighbour's error",
             "n4": "the same, between pairs of a class",
             "t1": "spheres that cover the classes / n",

@@ -358,7 +358,7 @@ def test_any_scale_stays_readable():
     large, small = fe.measure(X * 1e30, y), fe.measure(X * 1e-30, y)
     assert f"{large.margins.intervals['margin'].value:.3e}" in shown(large, 80)
     assert f"{small.margins.intervals['margin'].value:.3e}" in shown(small, 80)
-    assert "0 = separate, 0.5 = tangled" in shown(large, 80)
+    assert "0 = apart, 0.5 = tangled" in shown(large, 80)
 
 
 def test_names_are_shown_as_they_are_and_differences_said():
