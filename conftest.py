@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_info
 
 collect_ignore = ["fastent/integrations"]  # tests/integrations import each of them, if its library is there
 
-settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True)
+settings.register_profile("quick", deadline=None, max_examples=60)
 settings.register_profile("long", deadline=None, max_examples=500)
 settings.register_profile("uncompiled", deadline=None, max_examples=3, derandomize=True)
 settings.load_profile("uncompiled" if numba.config.DISABLE_JIT else "quick")

@@ -216,7 +216,7 @@ def positions_of(output: "Tensor", channels: int) -> tuple[int, ...]:
 def flattened(output: "Tensor", keep: "Tensor | None" = None) -> "Tensor":
     """(b, everything), with zeros at padding."""
     if keep is not None:
-        output = output.masked_fill(~_as_mask(keep, output, -1), 0)
+        output = output.masked_fill(~_as_mask(keep, -1), 0)
         return output.reshape(len(output), -1)
     return output.reshape(len(output), -1).clone()
 
@@ -257,14 +257,14 @@ def _mean(output: "Tensor", channels: int, keep: "Tensor | None") -> "Tensor":
     kind = torch.promote_types(output.dtype, torch.float32)
     if keep is None:
         return output.flatten(2).mean(2, dtype=kind) if channels == 1 else output.flatten(1, -2).mean(1, dtype=kind)
-    kept = _as_mask(keep, output, channels)
+    kept = _as_mask(keep, channels)
     axes = tuple(range(2, output.ndim)) if channels == 1 else tuple(range(1, output.ndim - 1))
     total: Tensor = output.masked_fill(~kept, 0).sum(axes, dtype=kind)
     mean: Tensor = total / keep.flatten(1).sum(1)[:, None]
     return mean
 
 
-def _as_mask(keep: "Tensor", output: "Tensor", channels: int) -> "Tensor":
+def _as_mask(keep: "Tensor", channels: int) -> "Tensor":
     return keep.unsqueeze(1) if channels == 1 else keep.unsqueeze(-1)
 
 

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
-    import inspect
-
     from torch import Tensor, nn
 
 __all__ = [
@@ -259,8 +257,6 @@ def layer_side(model: "nn.Module", name: str, layer: "nn.Module") -> str | None:
 
 def mask_takers(model: "nn.Module") -> "dict[int, tuple[nn.Module, inspect.Signature, list[str]]]":
     """Modules whose forward takes padding masks. Parts of torch's encoders are spared: hooks would turn off their fast path."""
-    from inspect import signature
-
     from torch import nn
 
     encoders = [module for module in model.modules() if isinstance(module, (nn.TransformerEncoder, nn.TransformerEncoderLayer))]
@@ -274,5 +270,5 @@ def mask_takers(model: "nn.Module") -> "dict[int, tuple[nn.Module, inspect.Signa
             if "forward" not in module.__dict__:
                 names_of[type(module)] = names
         if names and id(module) not in inner:
-            found[id(module)] = (module, signature(module.forward), names)
+            found[id(module)] = (module, inspect.signature(module.forward), names)
     return found

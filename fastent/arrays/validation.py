@@ -168,7 +168,7 @@ def check_finite(X: Array, *, name: str = "X") -> None:
 
 def check_directions(X: Array, *, name: str = "X") -> None:
     """Raise if a row of the 2-D array `X` is all zeros, which has no direction, with the count of such rows and the first."""
-    rows = np.concatenate([start + np.flatnonzero(~block.any(1)) for start, block in row_blocks(X)])
+    rows = np.concatenate([start + zero_rows(block) for start, block in row_blocks(X)])
     if len(rows):
         raise FastentError(
             f"metric='cosine': {len(rows)} row{'s' * (len(rows) > 1)} of zeros in {name}, first row {rows[0]}, "

@@ -8,6 +8,8 @@ from fastent.cli.config import Config
 from fastent.cli.options import DATA, NETWORK, OUTPUT, AsJson, Device, option
 from fastent.cli.output import print_cost, print_json, say, show
 from fastent.errors import FastentError
+from fastent.options import whole_number
+from fastent.printable import first_line
 from fastent.runtime.terminal import text_table
 
 if TYPE_CHECKING:
@@ -85,8 +87,6 @@ def capture(
     import torch
 
     from fastent.activations.capture import capture as capture_layers
-    from fastent.options import whole_number
-    from fastent.printable import first_line
 
     batch_size = whole_number("batch-size", batch_size, minimum=1)
     rows: Any = _Rows(data, labels, mask, tokens=pooling == "tokens")
@@ -126,7 +126,6 @@ def _load(place: str, weights: Path | None) -> "nn.Module":
     import torch
 
     from fastent.io.reading import require_file
-    from fastent.printable import first_line
     from fastent.training.networks import find_factory
 
     factory = find_factory(place, ())

@@ -32,8 +32,8 @@ def _read_config(context: typer.Context, path: Path | None) -> None:
         if name not in options:
             near = difflib.get_close_matches(name, options, 3)
             remedy = f"did you mean {' or '.join(near)}?" if near else f"see {context.command_path} --help"
-            raise FastentError(f"{_shown(path)}: {context.command_path} has no option {key!r:.80}: {remedy}")
-        found[options[name].name] = _checked(f"{_shown(path)}: {key} = {_clipped(value)}", value, options[name], context)
+            raise FastentError(f"{printable(path)}: {context.command_path} has no option {key!r:.80}: {remedy}")
+        found[options[name].name] = _checked(f"{printable(path)}: {key} = {_clipped(value)}", value, options[name], context)
     context.default_map = found
 
 
@@ -47,16 +47,13 @@ def _read(path: Path) -> dict[str, Any]:
         # As Windows writes it, with a mark at the beginning, it is read too.
         return tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise FastentError(f"{_shown(path)} is no TOML, it is not in UTF-8 ({first_line(error)}): {remedy}, in UTF-8") from None
+        raise FastentError(
+            f"{printable(path)} is no TOML, it is not in UTF-8 ({first_line(error)}): {remedy}, in UTF-8"
+        ) from None
     except RecursionError:
-        raise FastentError(f"{_shown(path)} is no TOML of options, it is nested too deeply: {remedy}") from None
+        raise FastentError(f"{printable(path)} is no TOML of options, it is nested too deeply: {remedy}") from None
     except ValueError as error:  # of tomllib, and of numbers with too many digits
-        raise FastentError(f"{_shown(path)} is no TOML ({first_line(error)}): {remedy}") from None
-
-
-def _shown(path: Path) -> str:
-    """A path as it is, unless that would break the line."""
-    return printable(path)
+        raise FastentError(f"{printable(path)} is no TOML ({first_line(error)}): {remedy}") from None
 
 
 def _clipped(value: Any) -> str:

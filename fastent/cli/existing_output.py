@@ -1,12 +1,12 @@
 """What a folder named as --out holds already: results of other kinds, options or data are replaced only with --overwrite."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastent.errors import FastentError
 from fastent.io.reading import is_there, read_json, reading
+from fastent.runtime.formatting import as_plain
 
 if TYPE_CHECKING:
     from fastent.experiments.result import Result
@@ -84,7 +84,7 @@ def check_free_for_experiments(out: Path, names: Iterable[str], asked: Mapping[s
 def check_same_experiment(result: "Result", out: Path) -> None:
     """Refuse to replace a result of other options or data; the parts of the new one are kept in any case."""
     there = _kept(out, result.name)
-    before, now = there.get("config", {}), json.loads(json.dumps(result.as_json()["config"]))
+    before, now = there.get("config", {}), as_plain(result.config)
     for option in sorted({*before, *now}) if there else []:
         if option not in _NOT_COMPARED and before.get(option) != now.get(option):
             raise _holds_another(out, result.name, option, before.get(option), now.get(option))

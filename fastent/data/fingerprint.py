@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from fastent.arrays.validation import row_blocks
 from fastent.errors import FastentError
 
-__all__ = ["CLASSES", "POINTS", "TEST_CLASSES", "TEST_POINTS", "DataFingerprint", "check_same_data", "fingerprints"]
+__all__ = [
+    "CLASSES",
+    "POINTS",
+    "TEST_CLASSES",
+    "TEST_POINTS",
+    "DataFingerprint",
+    "check_same_data",
+    "fingerprints",
+    "mask_fingerprint",
+]
 
 Array = NDArray[Any]
 
@@ -89,3 +98,8 @@ def check_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 def _different(was: Mapping[str, str], are: Mapping[str, str]) -> Iterator[str]:
     return (name for name in _IN_TURN if was and was.get(name) != are.get(name))
+
+
+def mask_fingerprint(mask: NDArray[np.bool_]) -> str:
+    """16 hexadecimal digits that stand for a mask in a configuration."""
+    return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()[:16]

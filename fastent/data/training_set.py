@@ -179,8 +179,8 @@ def load_data(
     for name, rows in (("x_train", x_train), ("x_test", x_test)):
         check_finite(rows, name=f"{name}, as standardised in float32,")
 
-    point_labels = np.asarray(stored.y_train)[chosen]
-    y_train, y_test, names = class_codes(point_labels[~left_out], stored.y_test, classes)
+    point_labels = np.asarray(stored.y_train)[chosen][~left_out]
+    y_train, y_test, names = class_codes(point_labels, stored.y_test, classes)
     if left_out.any():
         x_train, raw = x_train[~left_out], raw[~left_out]
     return Data(
@@ -190,10 +190,10 @@ def load_data(
         x_test=x_test,
         y_test=y_test,
         classes=names,
-        labels=point_labels[~left_out],
+        labels=point_labels,
         index=numbers[~left_out],
         raw=raw,
-        **fingerprints(x_train, y_train, x_test, y_test, point_labels[~left_out]),
+        **fingerprints(x_train, y_train, x_test, y_test, point_labels),
         options={
             "source": str(data) if isinstance(data, (str, os.PathLike)) else None,
             "labels": str(labels) if isinstance(labels, (str, os.PathLike)) else None,

@@ -17,7 +17,7 @@ from fastent.options import number, whole_number
 from fastent.plots.style import COLORS
 from fastent.runtime.formatting import estimate_text, percent
 from fastent.runtime.progress import Progress
-from fastent.statistics.intervals import Estimate
+from fastent.statistics.intervals import Estimate, student_mean
 from fastent.training.run import Run
 from fastent.training.snapshot import Snapshot
 
@@ -100,7 +100,7 @@ class Difficulty(Result):
         return Verdict("no" if len(against) > most or own.high < chance else "undecided", said)
 
     def table(self) -> Table:
-        nothing = Estimate(*[np.nan] * 4)
+        nothing = student_mean([])
         rows = [
             (
                 name,
@@ -196,7 +196,7 @@ def difficulty(
     if stragglers is not None and np.ptp(stragglers) > 0:
         others = [name for name in scores if name != "straggler share" and np.ptp(scores[name]) > 0]
         correlation = {name: _spearman(stragglers, scores[name], setting.seed) for name in others}
-    found = np.array([bool(i) for i in run.inversion[:, -1].flat])
+    found = run.turned[:, -1]
     reasons = ", ".join(sorted({i.reason for i in run.inversion[:, -1].flat if not i}))
     return Difficulty(
         config={**setting.config, "el2n_epoch": el2n_epoch, "noise": noise},
@@ -207,7 +207,7 @@ def difficulty(
         flipped=flipped,
         noisy_scores=noisy_scores,
         precision={name: _average_precision(flipped, values, setting.seed) for name, values in noisy_scores.items()},
-        inversions=f"{found.sum()} of {len(found)} radii have an inversion" + (f", {reasons}" if reasons else ""),
+        inversions=f"{found.sum()} of {found.size} radii have an inversion" + (f", {reasons}" if reasons else ""),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.data.fingerprint import mask_fingerprint
 from fastent.experiments._pruning import same_mix
 from fastent.experiments.result import NEAR, Result, Table, Verdict, mark_inversion, reasons_text, usual_critical_errors
 from fastent.experiments.setting import Setting, spaced_epochs
@@ -292,7 +293,7 @@ def _test_errors(setting: Setting, mask: NDArray[np.bool_], noise: float, name: 
         setting.train_afresh(name, exclude_per_seed=mask, observe=observe)
         return found
 
-    return setting.keep(name, make, noise=noise, mask=Setting.digest(mask))
+    return setting.keep(name, make, noise=noise, mask=mask_fingerprint(mask))
 
 
 def _error(snapshot: Snapshot, rows: NDArray[np.float32], codes: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,6 +1,5 @@
 """What every experiment works with: data, networks, finished parts, progress."""
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.data.datasets import known_name
+from fastent.data.fingerprint import mask_fingerprint
 from fastent.data.presets import PRESETS, default_epochs
 from fastent.data.training_set import DATA_OPTIONS, Data, load_data
 from fastent.errors import FastentError
@@ -108,22 +108,22 @@ class Setting:
             **named,
         }
 
-    def train(self, name: str, *, total: int = 1, **options: Any) -> Run:
+    def train(self, name: str, *, exclude_per_seed: NDArray[np.bool_] | None = None) -> Run:
         """Train and record the networks; finished and interrupted runs are taken up from where they are kept.
 
         The tables of a finished run are written again: it may have been killed before they were.
         """
         from fastent.training.tables import write_tables
 
-        setting = self.changed(**{key: value for key, value in options.items() if key != "exclude_per_seed"})
-        mask = options.get("exclude_per_seed")
-        depends_on = setting.config if mask is None else {**setting.config, "mask": self.digest(mask)}
+        depends_on = self.config
+        if exclude_per_seed is not None:
+            depends_on = {**depends_on, "mask": mask_fingerprint(exclude_per_seed)}
         place = self.parts.place(name, depends_on)
         resume = None
         if place is not None and (place / RECORDS_FILE).exists():
             resume = run_to_resume(place, f"remove {str(place)!r}, so that it is trained again")
         if resume is None or not resume.complete:
-            resume = setting.train_afresh(name, total=total, checkpoint=place, resume=resume, exclude_per_seed=mask)
+            resume = self.train_afresh(name, checkpoint=place, resume=resume, exclude_per_seed=exclude_per_seed)
             if place is not None:
                 resume.save(place)
         elif place is not None:
@@ -145,11 +145,6 @@ class Setting:
         arrays = self.parts.keep(name, {**self.config, **depends_on}, make)
         self._done.append(name)
         return arrays
-
-    @staticmethod
-    def digest(mask: NDArray[np.bool_]) -> str:
-        """What stands for a mask among the things that a part depends on."""
-        return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()[:16]
 
 
 def spaced_epochs(first: int, last: int, points: int) -> NDArray[np.int64]:

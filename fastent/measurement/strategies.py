@@ -75,12 +75,11 @@ def indexed(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, Bo
 
 def chunked(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, Border | None]:
     """Neighbours from indices of chunks of rows, one after the other; nothing else is wanted that takes pairs."""
-    rows = np.arange(len(task.X)) if plan.rows is None else plan.rows
     codes = task.points.codes if "margins" in task.wanted else None
     with task.stage("neighbours", passes=1):
         index = plan.index_plan.build(task.points.X, codes=codes, unfinished=task.unfinished("neighbours"))
-        lists = index.search(task.lists, rows, progress=task.progress)
-    return _near(task, rows, lists), None
+        lists = index.search(task.lists, plan.rows, progress=task.progress)
+    return _near(task, plan, lists), None
 
 
 def _border(task: Task, index: Index, plan: Plan, near: Near) -> Border:
@@ -102,7 +101,7 @@ def streamed(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, B
     assert rows is not None
     with task.stage("all pairs", passes=1):
         index = SweptIndex(points, alongside=sums, unfinished=task.unfinished("pairs"), client=task.client)
-        near = _near(task, rows, index.search(task.lists, rows, progress=task.progress))
+        near = _near(task, plan, index.search(task.lists, rows, progress=task.progress))
     if "complexity" not in task.wanted:
         return near, None
     local_sets = NearerCounts(near.squared_misses)
@@ -127,10 +126,11 @@ STRATEGIES: dict[IndexKind, Callable[[Task, Plan, Sequence[Reduction]], tuple[Ne
 }
 
 
-def _near(task: Task, rows: NDArray[np.int64], lists: dict[Among, NeighborLists]) -> Near:
+def _near(task: Task, plan: Plan, lists: dict[Among, NeighborLists]) -> Near:
     near = Near(lists.get("all"))
     if "margins" not in task.wanted:
         return near
+    rows = np.arange(len(task.X)) if plan.rows is None else plan.rows
     hits, misses = lists["own class"], lists["other classes"]
     margins = margins_from(rows, hits, misses, task.labels, unit=False)
     return near._replace(margins=margins, squared_misses=misses.squared[:, 0])
@@ -150,8 +150,7 @@ def _search(task: Task, plan: Plan, index: Index, k: int) -> Near:
     if "margins" in task.wanted:
         for among in ("own class", "other classes"):
             keep(among.replace(" ", "-"), among, partial(_first, task, plan, index, known, among))
-    rows = np.arange(len(task.X)) if plan.rows is None else plan.rows
-    return _near(task, rows, lists)
+    return _near(task, plan, lists)
 
 
 def _first(task: Task, plan: Plan, index: Index, lists: NeighborLists | None, among: Among) -> NeighborLists:

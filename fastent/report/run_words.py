@@ -5,8 +5,9 @@ import numpy as np
 from fastent.report.page import Headline, percent, percent_range
 from fastent.runtime.formatting import count
 from fastent.statistics.inversion import Inversion, InversionSummary, summarize_inversions
+from fastent.statistics.notes import sentence_list
 from fastent.training.run import Run
-from fastent.training.tables import because, ended_too_early, epoch_of, radius_at_end, sentence_list, subject, without_inversion
+from fastent.training.tables import because, ended_too_early, epoch_of, radius_at_end, subject, without_inversion
 
 __all__ = ["answers", "description", "headline", "usual_turn"]
 

@@ -33,11 +33,8 @@ def available_bytes(root: Path = _ROOT) -> int:
 
 def _of_machine(root: Path) -> int:
     """Memory that the machine has available; all of its memory if the system does not say."""
-    try:
-        lines = (root / "proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    kibibytes = _named(root / "proc/meminfo", "MemAvailable:")
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if kibibytes is None else 1024 * kibibytes
 
 
 def _of_groups(root: Path) -> list[int]:
@@ -48,16 +45,17 @@ def _of_groups(root: Path) -> list[int]:
             bounds = [bound for bound in (read_number(folder / name) for name in limits) if bound is not None]
             used = read_number(folder / usage)
             if bounds and used is not None:
-                left.append(min(bounds) - max(0, used - _inactive_file(folder / "memory.stat", cache)))
+                left.append(min(bounds) - max(0, used - (_named(folder / "memory.stat", cache) or 0)))
     return left
 
 
-def _inactive_file(statistics: Path, name: str) -> int:
+def _named(file: Path, name: str) -> int | None:
+    """The number behind a name in a file of lines; None if there is none."""
     try:
-        lines = [line.split() for line in statistics.read_text().splitlines()]
+        lines = [line.split() for line in file.read_text().splitlines()]
         return next(int(line[1]) for line in lines if line[:1] == [name])
     except (OSError, StopIteration, ValueError, IndexError):
-        return 0
+        return None
 
 
 def _of_process(root: Path) -> list[int]:
@@ -70,11 +68,7 @@ def _of_process(root: Path) -> list[int]:
         soft, _ = resource.getrlimit(limit)
         if soft == resource.RLIM_INFINITY:
             continue
-        try:
-            lines = [line.split() for line in (root / "proc/self/status").read_text().splitlines()]
-            used = next(int(line[1]) * 1024 for line in lines if line[:1] == [counted])
-        except (OSError, StopIteration, ValueError, IndexError):
-            used = 0
+        used = 1024 * (_named(root / "proc/self/status", counted) or 0)
         left.append((soft - used - _BEGINNING) // 2)
     return left
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import kernel_dtype, row_blocks
+from fastent.arrays.validation import joined, kernel_dtype, row_blocks
 from fastent.kernels.bounds import QUERIES
 from fastent.kernels.distance import squared_lengths
 from fastent.kernels.search import Found, SearchedPoints, TiledPoints, TiledQueries, make_workspace, search
@@ -200,6 +200,22 @@ class ExactIndex(Index):
             lists[among] = NeighborLists(found.squared, found.index)
         return lists
 
+    def count_nearer(
+        self, squared: NDArray[np.float64], queries: "IndexQueries | PreparedQueries" = None, *, progress: Progress = None
+    ) -> NDArray[np.int64]:
+        """How many rows are nearer to each query than a distance, given by its square (q,); its excluded row does not count."""
+        prepared = self.prepare(queries)
+        found = Found(
+            squared=np.empty((0, 0)),
+            index=np.empty((0, 0), np.int64),
+            limits=np.asarray(squared, np.float64),
+            count=np.zeros(len(prepared.excluded), np.int64),
+        )
+        self.work = Work(0, 0, 0, 0, 0)
+        self._traverse(prepared, found, "all", progress)
+        count: NDArray[np.int64] = found.count
+        return count
+
     def prepare(self, queries: "IndexQueries | PreparedQueries") -> PreparedQueries:
         """Queries made ready for several searches, of this index or of one that it guides."""
         if isinstance(queries, PreparedQueries):
@@ -212,7 +228,7 @@ class ExactIndex(Index):
         if isinstance(queries, ExternalQueries):
             points, excluded, codes = queries
             sketches = self._sketches(points, self.sizes)
-            rows = np.concatenate([as_compared(block, unit) for _, block in row_blocks(points)])
+            rows = joined([as_compared(block, unit) for _, block in row_blocks(points)])
             rows = rows.astype(known.rows.dtype, copy=False)
             lengths = squared_lengths(rows) if unit else known.lengths
         else:

@@ -42,8 +42,8 @@ def minimum_spanning_tree(index: Index, lists: tuple[Array, Array], progress: Pr
     # The nearest point known in another component, and a distance below which there is no other.
     squared, other = near[:, 0].copy(), near_index[:, 0].copy()
     known_to = near[:, -1].copy()
-    edges: list[Array] = []
-    lengths: list[Array] = []
+    edges: list[Array] = [np.empty((0, 2), np.int64)]  # of one row, all there is
+    lengths: list[Array] = [np.empty(0)]
     with reporting(progress, "spanning tree", n) as report:
         while (n_components := component.max() + 1) > 1:
             report(n - n_components, f"{n_components} components")

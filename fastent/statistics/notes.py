@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastent.printable import printable
 from fastent.statistics.intervals import MINIMUM_QUERIES, SKEWED, Estimate, heaviest
 
-__all__ = ["Note", "few_or_skewed", "listed", "merged", "of_classes", "one_point", "unexplained"]
+__all__ = ["Note", "few_or_skewed", "listed", "merged", "of_classes", "one_point", "sentence_list", "unexplained"]
 
 # So many classes or rows are named, of more the first.
 _NAMED = 5
@@ -46,7 +46,12 @@ def listed(names: Sequence[Any] | NDArray[Any]) -> str:
     shown = [printable(name) for name in names[:_NAMED]]
     if len(names) > _NAMED:
         return f"{', '.join(shown)} and {len(names) - _NAMED:,} more"
-    return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
+    return sentence_list(shown)
+
+
+def sentence_list(parts: list[str]) -> str:
+    """Join parts as in a sentence, with "and" before the last one."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
 def of_classes(classes: NDArray[Any], which: NDArray[np.bool_], one: str, several: str) -> str:

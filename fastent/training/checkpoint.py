@@ -46,37 +46,33 @@ class Checkpoint:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None, *, resume: bool = True) -> None:
-        self._folder = None if folder is None else output_folder(folder)
+        self.folder = None if folder is None else output_folder(folder)
         self._weights: dict[Moment, dict[str, Any]] = {}
         self._replaces = not resume
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        if self._folder is not None:
-            self._open.enter_context(alone_in(self._folder))
+        if self.folder is not None:
+            self._open.enter_context(alone_in(self.folder))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._open.close()
 
-    @property
-    def folder(self) -> Path | None:
-        return self._folder
-
     def holds_run(self) -> bool:
         """Whether there is a run that can neither be continued nor be replaced."""
-        return self._folder is not None and not self._replaces and (self._folder / "run.npz").exists() and self.state() is None
+        return self.folder is not None and not self._replaces and (self.folder / "run.npz").exists() and self.state() is None
 
     def state(self) -> dict[str, Any] | None:
         """The last state that was kept, if there is one to continue from."""
-        path = None if self._folder is None or self._replaces else self._folder / CHECKPOINT_FILE
+        path = None if self.folder is None or self._replaces else self.folder / CHECKPOINT_FILE
         return None if path is None or not path.exists() else _read(path)
 
     def keep(self, state: dict[str, Any], needed: Set[Moment]) -> None:
         """Keep the state, then forget all weights but those of the `needed` moments."""
-        if self._folder is not None:
+        if self.folder is not None:
             self._replace()
-            _write(self._folder / CHECKPOINT_FILE, state)
+            _write(self.folder / CHECKPOINT_FILE, state)
             self._remove_weights({self._path(moment).name for moment in needed})
         self.forget_in_memory(needed)
 
@@ -86,28 +82,28 @@ class Checkpoint:
     def keep_weights(self, moment: Moment, weights: dict[str, Any]) -> None:
         """Keep copies of a network's `state_dict` at (network, update)."""
         copies = {name: value.detach().to("cpu", copy=True) for name, value in weights.items() if torch.is_tensor(value)}
-        if self._folder is None:
+        if self.folder is None:
             self._weights[moment] = copies
             return
         self._replace()
         _write(self._path(moment), copies)
 
     def weights(self, moment: Moment) -> dict[str, Any]:
-        return self._weights[moment] if self._folder is None else _read(self._path(moment))
+        return self._weights[moment] if self.folder is None else _read(self._path(moment))
 
     def _replace(self) -> None:
         """Remove the run that was there, if that is still to be done."""
-        if self._folder is None or not self._replaces:
+        if self.folder is None or not self._replaces:
             return
-        if any((self._folder / name).exists() for name in _RUN):
+        if any((self.folder / name).exists() for name in _RUN):
             for name in (*_RUN, *_BESIDE):
-                (self._folder / name).unlink(missing_ok=True)
+                (self.folder / name).unlink(missing_ok=True)
             self._remove_weights(set())
         self._replaces = False
 
     def _remove_weights(self, but: Set[str]) -> None:
-        assert self._folder is not None
-        place = self._folder / _WEIGHTS_FOLDER
+        assert self.folder is not None
+        place = self.folder / _WEIGHTS_FOLDER
         if not place.is_dir():
             return
         for path in list(place.iterdir()):
@@ -117,8 +113,8 @@ class Checkpoint:
             place.rmdir()
 
     def _path(self, moment: Moment) -> Path:
-        assert self._folder is not None
-        return self._folder / _WEIGHTS_FOLDER / f"network{moment[0]}-update{moment[1]}.pt"
+        assert self.folder is not None
+        return self.folder / _WEIGHTS_FOLDER / f"network{moment[0]}-update{moment[1]}.pt"
 
 
 def _write(path: Path, value: Any) -> None:

@@ -172,8 +172,7 @@ class Ensemble:
     def _head_on_device(self, hidden: Tensor, points: Points, learn: bool) -> tuple[Tensor, Any, Tensor]:
         weight, bias = self._head
         logits = torch.baddbmm(bias[:, :, None], weight, hidden)
-        wrong = np.empty((len(bias), hidden.shape[2]), np.bool_)
-        wrong[:, points.original] = ((logits.argmax(1) != points.codes) & (points.weights > 0)).cpu().numpy()
+        wrong = misclassified(logits, points)
         if not learn:
             return logits, wrong, hidden
         targets = torch.nn.functional.one_hot(points.codes, weight.shape[1]).T.to(logits.dtype)
@@ -225,3 +224,10 @@ def _initial_parameters(widths: Sequence[int], seed: int, dtype: torch.dtype, sc
             parameter = torch.empty(shape, dtype=dtype).uniform_(-bound, bound, generator=generator)
             parameters.append(parameter.mul_(scale))
     return parameters
+
+
+def misclassified(logits: Tensor, points: Points) -> NDArray[np.bool_]:
+    """(S, n), in the points' original order, from logits (S, C, n) of the points sorted by class."""
+    wrong = np.empty((len(logits), logits.shape[2]), np.bool_)
+    wrong[:, points.original] = ((logits.argmax(1) != points.codes) & (points.weights > 0)).cpu().numpy()
+    return wrong

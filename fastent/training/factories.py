@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastent.errors import FastentError
+from fastent.errors import DivergedError, FastentError
 
-__all__ = ["NEVER_FINITE", "check_trainable", "checked_logits", "checked_networks", "running", "users_code"]
+__all__ = ["check_trainable", "checked_logits", "checked_networks", "diverged", "running", "users_code"]
 
-NEVER_FINITE = (
+_NEVER_FINITE = (
     "the networks' outputs are not finite before any training: check the initial weights, which model= or init_scale= set, "
     "and the scale of the data"
 )
@@ -91,3 +91,10 @@ def check_trainable(loss: Tensor) -> None:
 
 def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+
+
+def diverged(update: int, when: str, lr: float) -> DivergedError:
+    """The error of networks whose outputs are not finite after an update."""
+    if not update:
+        return DivergedError(_NEVER_FINITE)
+    return DivergedError(f"training diverged {when}: the networks' outputs are no longer finite; lower lr={lr}")

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from fastent.activations.history import Recording
 from fastent.data.fingerprint import check_same_data
 from fastent.data.training_set import Data
-from fastent.errors import DivergedError, FastentError
+from fastent.errors import FastentError
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.training.ensemble import Ensemble, Observation
-from fastent.training.factories import NEVER_FINITE
+from fastent.training.factories import diverged
 from fastent.training.held_out import HeldOut
 from fastent.training.module_ensemble import ModuleEnsemble
 from fastent.training.networks import Factory, make_optimizer, model_digest
@@ -182,12 +182,7 @@ class InMemorySession:
     def _check_finite(self, observed: Observation, update: int) -> None:
         if torch.isfinite(observed.logits.sum()):
             return
-        if update == 0:
-            raise DivergedError(NEVER_FINITE)
-        raise DivergedError(
-            f"training diverged at epoch {update / self.per_epoch:.6g}: the networks' outputs are no longer finite; "
-            f"lower lr={self.config['lr']}"
-        )
+        raise diverged(update, f"at epoch {update / self.per_epoch:.6g}", self.config["lr"])
 
 
 def _record_of(observed: Observation, counts: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

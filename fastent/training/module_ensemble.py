@@ -13,7 +13,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from fastent.errors import FastentError
 from fastent.training.drawing import drawing
-from fastent.training.ensemble import Observation, class_sums
+from fastent.training.ensemble import Observation, class_sums, misclassified
 from fastent.training.factories import check_trainable, checked_logits, checked_networks, running
 from fastent.training.networks import Factory, make_network, may_draw
 from fastent.training.points import Points
@@ -117,12 +117,9 @@ class ModuleEnsemble:
                 sums.append([s for s, _ in found])
                 directed.append([d for _, d in found])
         all_logits = torch.cat(logits, dim=1).transpose(1, 2).contiguous()
-        wrong = np.empty((len(all_logits), n), np.bool_)
-        counted = points.weights > 0
-        wrong[:, points.original] = ((all_logits.argmax(1) != points.codes) & counted).cpu().numpy()
         return Observation(
             all_logits,
-            wrong,
+            misclassified(all_logits, points),
             [np.sum(layer, axis=0) for layer in zip(*sums, strict=True)],
             [np.sum(layer, axis=0) for layer in zip(*directed, strict=True)],
         )

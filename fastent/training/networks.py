@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fastent.activations.evaluation import evaluating, named_layers
+from fastent.activations.evaluation import evaluating
 from fastent.activations.hooks import hooked
 from fastent.errors import FastentError
 from fastent.printable import first_line
@@ -194,7 +194,6 @@ def hidden_layers(network: nn.Module, rows: Tensor) -> list[str]:
 
 def widths_of(network: nn.Module, layers: Sequence[str], rows: Tensor, n_classes: int) -> list[int]:
     """Features of each layer, flattened; a network that does not take rows to logits is refused."""
-    named_layers(network, layers)
     with hooked(network, layers, "flatten") as run_model, running(rows):
         logits, found = run_model(rows)
     if not isinstance(logits, Tensor) or logits.shape != (len(rows), n_classes):

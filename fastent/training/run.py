@@ -80,7 +80,7 @@ class Run(RunRecords):
         are `config.json`, `summary.json`, `curves.parquet` (long form) and `stragglers.parquet`.
         """
         arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_LATER) if getattr(self, name) is not None}
-        _FILE.write(folder, self.config, arrays | {f"state.{name}": a for name, a in self.state.items()})
+        folder = _FILE.write(folder, self.config, arrays | {f"state.{name}": a for name, a in self.state.items()})
         write_tables(self, folder)
 
     def plot(

@@ -21,7 +21,7 @@ from fastent.errors import DivergedError, FastentError
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, reporting
 from fastent.training.checkpoint import Checkpoint
-from fastent.training.factories import NEVER_FINITE, checked_networks
+from fastent.training.factories import checked_networks, diverged
 from fastent.training.learning import Learner
 from fastent.training.networks import Factory, hidden_layers, make_network, make_optimizer, model_digest, widths_of
 from fastent.training.run import Run
@@ -68,8 +68,9 @@ class StreamedSession:
         self.networks = checked_networks(partial(make_network, factory), self.seeds, lambda network: network.to(device))
         self.feed = Feed(rows.train.X, rows.codes, config["batch_size"], config["seed"])
         self.schedule = Schedule(config["record_every"], config["epochs"], self.feed.updates_per_epoch)
-        self.recording = Recording(len(self.schedule.due()))
-        self.stragglers = StragglerSearch(self.networks, checkpoint, len(self.schedule.due()))
+        self.due = self.schedule.due()
+        self.recording = Recording(len(self.due))
+        self.stragglers = StragglerSearch(self.networks, checkpoint, len(self.due))
         self._check_memory()
         self.optimizers = [
             make_optimizer(config["optimizer"], network.parameters(), config["lr"], config["momentum"])
@@ -127,7 +128,7 @@ class StreamedSession:
 
     def result(self) -> Run:
         """Train to the last epoch, and find the stragglers among all points."""
-        last, due = self.schedule.last, self.schedule.due()
+        last = self.schedule.last
         if self.update >= last:
             self.learner.abandon()  # fewer epochs are asked for than before
         trained = self.update > last or (self.update == last and self.recording.last == last)  # its record may be missing
@@ -136,10 +137,10 @@ class StreamedSession:
             return self.run()
         if not trained:
             # A record that was made because training ended there is not one that a longer run has.
-            self.recording.only(due)
+            self.recording.only(self.due)
             self.stragglers.forget_others(self.recording.updates)
             with reporting(self.progress, "training", last) as report:
-                self._train(last, due, report)
+                self._train(last, report)
         if self.recorded is not None:
             X, codes = self.rows.train.X, self.rows.codes
             targets = self._targets()
@@ -172,8 +173,8 @@ class StreamedSession:
             **(arrays | {"test_error": arrays["test_error"][:, :n_tests]}),
         )
 
-    def _train(self, last: int, due: set[int], report: Callable[[int, str], None]) -> None:
-        message = self._record(due)
+    def _train(self, last: int, report: Callable[[int, str], None]) -> None:
+        message = self._record()
         while self.update < last:
             epoch, first = divmod(self.update, self.feed.updates_per_epoch)
             for batch in self.feed.batches(epoch, first * self.feed.pieces_per_update + self.learner.piece):
@@ -182,13 +183,13 @@ class StreamedSession:
                     self.update += 1
                     if self.update % _CHECKED_EVERY == 0 or self.update == last:
                         self._check_finite()
-                    message = self._record(due) or message
+                    message = self._record() or message
                     report(self.update, message)
                 self._pause()
 
-    def _record(self, due: set[int]) -> str:
+    def _record(self) -> str:
         """Make a record if one is due, and return a message about it."""
-        if self.update not in due or self.recording.last >= self.update:
+        if self.update not in self.due or self.recording.last >= self.update:
             return ""
         begun = time.perf_counter()
         self._check_finite()
@@ -263,12 +264,7 @@ class StreamedSession:
             raise self._diverged()
 
     def _diverged(self) -> DivergedError:
-        epoch = self.update / self.feed.updates_per_epoch
-        if not self.update:
-            return DivergedError(NEVER_FINITE)
-        return DivergedError(
-            f"training diverged by epoch {epoch:.3g}: the networks' outputs are no longer finite; lower lr={self.config['lr']}"
-        )
+        return diverged(self.update, f"by epoch {self.update / self.feed.updates_per_epoch:.3g}", self.config["lr"])
 
     def _check_memory(self) -> None:
         check_fits(
@@ -281,7 +277,7 @@ class StreamedSession:
         m, q = len(self.rows.codes) if self.recorded is None else len(self.recorded), self.config["queries"] or 0
         n_classes = len(self.rows.classes)
         curves = 8 * len(widths) * n_classes * (n_classes + 1)  # radii and distances
-        records = 3 * len(self.schedule.due()) * len(self.networks) * (-(-m // 8) + curves)  # as recorded, as a run, as kept
+        records = 3 * len(self.due) * len(self.networks) * (-(-m // 8) + curves)  # as recorded, as a run, as kept
         recording = recording_bytes(self.rows.train.X, m, widths, n_classes, q)
         if self.recorded is not None and self.checkpoint.folder is None:
             recording += self.stragglers.kept_bytes

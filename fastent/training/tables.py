@@ -1,6 +1,5 @@
 """A run in words and numbers: tables for other programs and for people, and why there is no inversion."""
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ import numpy as np
 from fastent.activations.record_files import long_table, with_config, write_readable
 from fastent.printable import shortened, storable
 from fastent.statistics.inversion import InversionSummary
+from fastent.statistics.notes import sentence_list
 from fastent.training.run_records import RunRecords, test_error_of_records
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "because", "curves_table", "ended_too_early", "epoch_of", "epoch_text", "may_turn_later", "radius_at_end",
-    "readable_rows", "rule_text", "sentence_list", "shortly", "stragglers_per_seed", "stragglers_table", "subject",
+    "readable_rows", "rule_text", "shortly", "stragglers_per_seed", "stragglers_table", "subject",
     "summary", "turning_text", "without_inversion", "write_tables",
 ]  # fmt: skip
 
@@ -190,10 +190,10 @@ def readable_rows(run: RunRecords) -> tuple[tuple[str, ...], list[tuple[str, ...
     return headings, rows
 
 
-def write_tables(run: RunRecords, folder: str | os.PathLike[str]) -> None:
+def write_tables(run: RunRecords, folder: Path) -> None:
     """Write `config.json`, `summary.json`, `curves.parquet` and `stragglers.parquet`."""
     tables = {"curves": curves_table(run), "stragglers": stragglers_table(run)}
-    write_readable(Path(folder), run.config, summary(run), **tables)
+    write_readable(folder, run.config, summary(run), **tables)
 
 
 # More classes than this are counted, not named; longer names are no part of a sentence.
@@ -279,8 +279,3 @@ def _classes(run: RunRecords, some: list[int]) -> str:
 
 def _short(name: str) -> str:
     return shortened(name, _LONGEST)
-
-
-def sentence_list(parts: list[str]) -> str:
-    """Join parts as in a sentence, with "and" before the last one."""
-    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))

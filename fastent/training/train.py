@@ -1,6 +1,5 @@
 """Training on rows in memory: this file checks the options; `fastent.training.in_memory_session` does the work."""
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastent.activations.evaluation import torch_device
 from fastent.data.datasets import known_name
+from fastent.data.fingerprint import mask_fingerprint
 from fastent.data.presets import default_epochs
 from fastent.data.training_set import Data, load_data
 from fastent.errors import FastentError
@@ -203,7 +203,7 @@ def train(
     }
     without = _left_out(exclude_per_seed, (config["seeds"], len(data.y_train)))
     if without is not None:
-        config["exclude_per_seed"] = hashlib.sha256(np.packbits(without).tobytes()).hexdigest()[:16]
+        config["exclude_per_seed"] = mask_fingerprint(without)
     factory = _factory(options, data)
     if factory is None:
         threads = sensible_threads(threads, data.x_train.shape, config, len(data.classes))

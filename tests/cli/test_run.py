@@ -90,7 +90,7 @@ def test_interrupted_and_continued_is_the_run_without_interruption(tmp_path):
     while process.poll() is None and not (out / "run.npz").exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     partial = fe.load_run(out)

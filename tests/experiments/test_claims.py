@@ -394,7 +394,6 @@ def test_analysis_of_variance():
 
 @pytest.mark.train
 def test_difficulty(digits, kept, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["fastent.experiments._difficulty"], "_RESAMPLES", 60)
     options = {"data": digits, "seeds": 3, "epochs": 500, **ONE}
     found = ex.difficulty(out=kept, **options)
     assert set(found.scores) == set(SCORES)
@@ -522,7 +521,7 @@ def test_the_networks_measured_are_those_whose_radii_are(digits, tmp_path, monke
 
 @pytest.mark.train
 def test_entanglement(digits, kept, tmp_path, monkeypatch):
-    options = {"data": digits, "seeds": 4, "points": 24, "epochs": 700, **ONE}
+    options = {"data": digits, "seeds": 4, "points": 40, "epochs": 700, **ONE}
     found = ex.entanglement(out=kept, **options)
     assert found.found["radius"] == found.found["distance"] == 1
     assert found.ratio["distance"].value == pytest.approx(1, abs=0.3)

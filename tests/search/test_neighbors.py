@@ -1,7 +1,6 @@
 import os
 import signal
 import tracemalloc
-from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -207,6 +206,17 @@ def test_cosine(method):
         fe.neighbors(np.concatenate([X, np.zeros((1, 9))]), 5, metric="cosine", method=method)
 
 
+def test_counting_within_a_radius():
+    X = clusters(3000, 30)
+    index, squared = ExactIndex(X), naive.squared_distances(X[:100], X)
+    between = np.sort(squared, 1)[:, 20:22].mean(1)
+    np.testing.assert_array_equal(index.count_nearer(between, np.arange(100)), 20)
+    # At a neighbour's own distance that neighbour is not nearer.
+    tenth = index.nearest(10)[0][:, -1]
+    np.testing.assert_array_equal(index.count_nearer(tenth), 9)
+    np.testing.assert_array_equal(ExactIndex(np.zeros((5, 2))).count_nearer(np.zeros(5)), 0)
+
+
 def test_fewer_neighbours_are_the_first_of_more():
     found = fe.neighbors(clusters(300, 5), 9)
     np.testing.assert_array_equal(found.subset(4).indices, fe.neighbors(clusters(300, 5), 4).indices)
@@ -277,9 +287,7 @@ def test_more_features_than_all_axes_are_sought_for(largest):
     X = clusters(4200, 1100).astype(np.float64)
     X[:, 0] *= largest
     rows = np.arange(0, 4200, 7)
-    found = fe.neighbors(X, 5, queries=rows)
-    some = SimpleNamespace(indices=found.indices[::8], distances=found.distances[::8])
-    assert_nearest(some, X, 5, rows[::8])
+    assert_nearest(fe.neighbors(X, 5, queries=rows), X, 5, rows)
 
 
 def test_few_points_of_very_many_features():

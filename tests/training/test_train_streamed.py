@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -562,11 +563,14 @@ def test_killed_at_any_moment_and_resumed_is_uninterrupted(tmp_path, stored):
     options = OPTIONS | {"epochs": 30, "record_every": 0.5, "record_points": 300, "momentum": 0.5, "queries": 40}
     whole = fe.train_streamed(*stored, **options)
     command = [sys.executable, "-c", KILLED.format(options=options), *map(str, stored), str(tmp_path / "out")]
-    for wanted in np.random.default_rng(0).integers(5, 90, 2):  # lines that it prints before it dies
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        wanted = int(rng.integers(5, 90))  # lines that it prints before it dies, a little later
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         for count, _ in enumerate(process.stdout):
             if count == wanted:
                 break
+        time.sleep(rng.random() * 0.05)
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
