@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .jit import SUMS, driver, intrinsic, kernel
+from .jit import SUMS, driver, intrinsic, kernel, step
 from .sharing import parallel_for
 
 __all__ = ["squared_angle", "squared_distance", "squared_lengths"]
@@ -18,7 +18,7 @@ _SMALL = 2.0**-110
 _SAME = 2.0**-200
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def squared_distance(a: Any, b: Any) -> float:
     """From differences, each of which is rounded once."""
     total = 0.0
@@ -38,7 +38,7 @@ def _less_product(typing_context, a, b, c):  # type: ignore[no-untyped-def]
     return types.float64(types.float64, types.float64, types.float64), generate
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _inner(a: Any, b: Any) -> float:
     total = 0.0
     for j in range(a.shape[0]):
@@ -46,7 +46,7 @@ def _inner(a: Any, b: Any) -> float:
     return total
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _rest(a: Any, b: Any, share: float) -> Any:
     """Of b without a share of a: the squared norm, and the inner product with a."""
     squared = along = 0.0
@@ -58,7 +58,7 @@ def _rest(a: Any, b: Any, share: float) -> Any:
     return squared, along
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _rest_of_two(a: Any, b: Any, share: float, more: float) -> Any:
     """Of b without two shares of a."""
     squared = along = 0.0
@@ -70,7 +70,7 @@ def _rest_of_two(a: Any, b: Any, share: float, more: float) -> Any:
     return squared, along
 
 
-@kernel()
+@step()
 def squared_angle(a: Any, b: Any, length: float, other_length: float) -> float:
     """|a/|a| - b/|b||^2 = 2 (1 - cos), from their `squared_lengths`.
 
@@ -96,7 +96,7 @@ def squared_angle(a: Any, b: Any, length: float, other_length: float) -> float:
     return 2 * squared / (1 + min(cosine, 1.0)) if squared > _SAME else 0.0
 
 
-@kernel()
+@step()
 def _on_grid(row: Any, bits: int) -> bool:
     """Whether the values are whole numbers of `bits` bits, times a power of two."""
     largest = 0.0

@@ -6,7 +6,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from .jit import FUSED, driver, intrinsic, kernel
+from .jit import FUSED, driver, intrinsic, kernel, step
 from .sharing import parallel_for
 
 __all__ = ["exponential", "single_exponential", "single_tanh", "single_tanh_of_strip"]
@@ -40,7 +40,7 @@ def _power_of_two(typing_context, exponent):  # type: ignore[no-untyped-def]
     return result(exponent), generate
 
 
-@kernel(fastmath=FUSED)
+@step(fastmath=FUSED)
 def exponential(x: float) -> float:
     """exp(x) for x <= 0 in double precision, to 2 units in the last place; exp(-700) for anything below."""
     x = max(x, _LEAST)
@@ -63,7 +63,7 @@ def exponential(x: float) -> float:
     return p * _power_of_two(np.int64(n))
 
 
-@kernel(fastmath=FUSED)
+@step(fastmath=FUSED)
 def single_exponential(x: Any) -> Any:
     """The same in single precision; exp(-87), close to the least normal number, for anything below that."""
     x = max(x, _SINGLE_LEAST)
@@ -79,7 +79,7 @@ def single_exponential(x: Any) -> Any:
     return p * _power_of_two(np.int32(n))
 
 
-@kernel(fastmath=FUSED)
+@step(fastmath=FUSED)
 def single_tanh_of_strip(values: Any) -> None:
     """Put tanh(x), to 2 units in the last place, in the place of x: (n,) float32, C-contiguous; by one thread."""
     for i in range(values.shape[0]):

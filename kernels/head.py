@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .exponential import exponential
-from .jit import FUSED, SUMS, driver, kernel, unowned
+from .jit import FUSED, SUMS, driver, kernel, step, unowned
 from .recording import add_squares, dot, invert_norms
 from .sharing import parallel_for
 
@@ -23,7 +23,7 @@ TANH, RELU = 0, 1
 STRIP = 256
 
 
-@kernel()
+@step()
 def _note_losses(own: Any, other: Any, wins_ties: bool, lost: Any) -> None:
     """Mark the points whose own logit is beaten by another's."""
     if wins_ties:
@@ -34,33 +34,33 @@ def _note_losses(own: Any, other: Any, wins_ties: bool, lost: Any) -> None:
             lost[i] |= other[i] > own[i]
 
 
-@kernel(fastmath=FUSED)
+@step(fastmath=FUSED)
 def add_scaled(values: Any, factor: Any, total: Any) -> None:
     for i in range(total.shape[0]):
         total[i] += factor * values[i]
 
 
-@kernel()
+@step()
 def _raise_to(values: Any, largest: Any) -> None:
     for i in range(largest.shape[0]):
         largest[i] = values[i] if values[i] > largest[i] else largest[i]
 
 
-@kernel(fastmath=FUSED)
+@step(fastmath=FUSED)
 def _exponentials(values: Any, largest: Any, found: Any, total: Any) -> None:
     for i in range(found.shape[0]):
         found[i] = exponential(np.float64(values[i]) - np.float64(largest[i]))
         total[i] += found[i]
 
 
-@kernel()
+@step()
 def _logit_gradient(exponentials: Any, total: Any, own: float, weight: Any, gradient: Any) -> None:
     """(softmax - one-hot) times the weight of each point."""
     for i in range(gradient.shape[0]):
         gradient[i] = (exponentials[i] / total[i] - own) * weight[i]
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _sum(values: Any) -> float:
     total = 0.0
     for i in range(values.shape[0]):
@@ -68,7 +68,7 @@ def _sum(values: Any) -> float:
     return total
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _through_tanh(gradient: Any, values: Any) -> float:
     """Put the gradient before the activation in the place of its values; return its sum."""
     total = 0.0
@@ -79,7 +79,7 @@ def _through_tanh(gradient: Any, values: Any) -> float:
     return total
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _through_relu(gradient: Any, values: Any) -> float:
     total = 0.0
     for i in range(values.shape[0]):
@@ -106,7 +106,7 @@ class HeadSums(NamedTuple):
     bias_gradient: Any
 
 
-@kernel()
+@step()
 def _learn(
     values: Any, scores: Any, factors: Any, counted: Any, strip: Any, activation: int, of_head: Any, of_bias: Any
 ) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .exponential import single_tanh_of_strip
 from .head import TANH, add_scaled
-from .jit import driver, kernel, unowned
+from .jit import driver, kernel, step, unowned
 from .sharing import parallel_for
 from .sparse import VECTOR, add_one_vector, add_three_vectors
 
@@ -22,13 +22,13 @@ LANES = VECTOR // 4
 _TILE = 256
 
 
-@kernel()
+@step()
 def _rectify(values: Any) -> None:
     for i in range(values.shape[0]):
         values[i] = max(values[i], np.float32(0.0))
 
 
-@kernel()
+@step()
 def _find_reached(spans: Any, constant: float, slope: float, level: Any, first: int, last: int, reached: Any) -> int:
     """Write which of the points first..last the line over their spans has reached; how many."""
     count = 0
@@ -38,7 +38,7 @@ def _find_reached(spans: Any, constant: float, slope: float, level: Any, first: 
     return count
 
 
-@kernel()
+@step()
 def _add_entries(row: Any, table: Any, features: Any, values: Any, first: int, last: int) -> None:
     """Add to a point's units the weights of its entries."""
     width, column = row.shape[0], 0
@@ -50,7 +50,7 @@ def _add_entries(row: Any, table: Any, features: Any, values: Any, first: int, l
         column += LANES
 
 
-@kernel()
+@step()
 def _margin(scores: Any, n_outputs: int, stride: int, own: int) -> Any:
     """A point's own logit less the largest other, NaN where one is not finite; and whether it is lost, as in `head`."""
     score = scores[own * stride]

@@ -46,6 +46,11 @@ def kernel(*, fastmath: frozenset[str] = frozenset(), inline: bool = False, coun
     return compile_lazily
 
 
+def step(*, fastmath: frozenset[str] = frozenset(), inline: bool = False, counted: bool = True) -> Callable[..., Any]:
+    """A function that only kernels call, with the same options."""
+    return kernel(fastmath=fastmath, inline=inline, counted=counted)
+
+
 def _has_place(function: Any) -> bool:
     """Whether numba may look for a folder to cache the function in: without a home it would make one named "~" right here."""
     home = os.environ.get("HOME") != ""
@@ -128,7 +133,7 @@ def _prefetch_line(typing_context, array, index):  # type: ignore[no-untyped-def
     return types.void(array, index), generate
 
 
-@kernel()
+@step()
 def prefetch(row: Any) -> None:
     """Bring a contiguous row towards the caches while something else is computed."""
     for j in range(0, row.shape[0], 64 // row.itemsize):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from .exponential import exponential
-from .jit import SUMS, driver, kernel
+from .jit import SUMS, driver, kernel, step
 from .sharing import parallel_for
 
 __all__ = ["count_classes", "count_occurrences", "inverse_simpson", "label_shares"]
@@ -107,7 +107,7 @@ def count_occurrences(indices: Any, codes: Any, own: Any) -> Any:
     return occurrence, bad
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _weights_at(beta: float, reduced: Any, weights: Any) -> Any:
     """Write exp(-beta r), and return the sums of that, of r times that and of r^2 times that."""
     total = first = second = 0.0
@@ -119,7 +119,7 @@ def _weights_at(beta: float, reduced: Any, weights: Any) -> Any:
     return total, first, second
 
 
-@kernel()
+@step()
 def _weigh(distances: Any, target: float, reduced: Any, weights: Any) -> None:
     """Weights exp(-beta d), beta such that their entropy is `target`: Newton's steps in log beta, kept within a bracket."""
     low, high, beta = 0.0, np.inf, 1.0

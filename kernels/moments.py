@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .jit import SUMS, driver, kernel, prefetch
+from .jit import SUMS, driver, kernel, prefetch, step
 from .sharing import parallel_for
 
 # Squared norms below that may have lost digits.
@@ -35,7 +35,7 @@ def first_rows(codes: Any, n_classes: int) -> Any:
     return first, -1
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def squared_norm(row: Any) -> float:
     total = 0.0
     for j in range(row.shape[0]):
@@ -44,7 +44,7 @@ def squared_norm(row: Any) -> float:
     return total
 
 
-@kernel()
+@step()
 def _row_scale(row: Any, normalize: bool) -> float:
     """What makes a row of unit norm; 0 for a row of zeros, NaN for one that is not finite or nothing can make so long."""
     if not normalize:
@@ -65,7 +65,7 @@ def _row_scale(row: Any, normalize: bool) -> float:
     return scale if scale < np.inf else np.nan
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _add_row(row: Any, scale: float, shift: Any, sums: Any) -> float:
     squares = 0.0
     for j in range(sums.shape[0]):
@@ -75,7 +75,7 @@ def _add_row(row: Any, scale: float, shift: Any, sums: Any) -> float:
     return squares
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _add_four_rows(
     a: Any,
     b: Any,
@@ -100,7 +100,7 @@ def _add_four_rows(
     return squares
 
 
-@kernel()
+@step()
 def _accumulate(
     X: Any, codes: Any, shift: Any, normalize: bool, start: int, stop: int, counts: Any, sums: Any, squares: Any
 ) -> None:
@@ -173,13 +173,13 @@ def class_moments(X: Any, codes: Any, shift: Any, normalize: bool, parts: int) -
     return counts, sums, squares
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _deviate(row: Any, scale: float, origin: Any, mean: Any, deviation: Any) -> None:
     for j in range(deviation.shape[0]):
         deviation[j] = (np.float64(row[j]) * scale - origin[j]) - mean[j]
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _dot_four(a: Any, b: Any, c: Any, d: Any, direction: Any) -> float:
     """Sum of the squared projections of four rows: a direction is loaded once for all of them."""
     on_a = on_b = on_c = on_d = 0.0
@@ -192,7 +192,7 @@ def _dot_four(a: Any, b: Any, c: Any, d: Any, direction: Any) -> float:
     return (on_a * on_a + on_b * on_b) + (on_c * on_c + on_d * on_d)
 
 
-@kernel()
+@step()
 def _project(
     X: Any, codes: Any, origin: Any, means: Any, directions: Any, normalize: bool, start: int, stop: int, squares: Any
 ) -> None:
@@ -250,7 +250,7 @@ def squared_projections(X: Any, codes: Any, origin: Any, means: Any, directions:
     return squares
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _distance(deviation: Any, mean: Any, other: Any) -> float:
     """Squared distance to another mean, of a point that lies `deviation` from its own."""
     total = 0.0
@@ -260,7 +260,7 @@ def _distance(deviation: Any, mean: Any, other: Any) -> float:
     return total
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _square_and_add(values: Any, sums: Any) -> float:
     total = 0.0
     for j in range(values.shape[0]):
@@ -290,7 +290,7 @@ class MeanDistances(NamedTuple):
     features: Any
 
 
-@kernel()
+@step()
 def _meet_means(
     X: Any, codes: Any, origin: Any, means: Any, variances: Any, normalize: bool, start: int, stop: int, found: Any, sums: Any
 ) -> None:

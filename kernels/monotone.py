@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .jit import kernel
+from .jit import kernel, step
 
 __all__ = ["best_turn", "prefix_errors", "second_differences"]
 
@@ -44,14 +44,14 @@ def prefix_errors(y: Any, w: Any, sign: float, out: Any) -> None:
         out[j] = total
 
 
-@kernel()
+@step()
 def _piece_errors(y: Any, w: Any, sign: float, out: Any) -> None:
     """out[i, j], i <= j, (n, n) float64: squared errors of the best rising or falling fit to y[i..j]; the rest stays."""
     for i in range(len(y)):
         prefix_errors(y[i:], w[i:], sign, out[i, i:])
 
 
-@kernel()
+@step()
 def _fit_piece(y: Any, w: Any, sign: float, fit: Any) -> None:
     """The fitted values themselves."""
     n = len(y)

@@ -18,7 +18,7 @@ import numpy as np
 
 from .distance import squared_distance
 from .exponential import single_exponential
-from .jit import FUSED, SUMS, kernel
+from .jit import FUSED, SUMS, kernel, step
 from .search import insert
 
 __all__ = [
@@ -101,7 +101,7 @@ def rounding(d: int, dtype: Any) -> float:
     return float((d + 8) * np.finfo(dtype).eps)
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _recentre_row(row: Any, origin: Any, scale: float, centred: Any) -> float:
     total = np.float32(0)
     for j in range(row.shape[0]):
@@ -123,7 +123,7 @@ def recentre(rows: Any, origin: Any, scale: Any, centred: Any, norms: Any) -> bo
     return largest < _LARGEST
 
 
-@kernel(fastmath=FUSED)
+@step(fastmath=FUSED)
 def _square_row(products: Any, norm: float, norms: Any) -> int:
     """How many are close. Counts vectorise where a minimum, which has to mind NaN, does not."""
     close = np.int32(0)
@@ -136,7 +136,7 @@ def _square_row(products: Any, norm: float, norms: Any) -> int:
     return close
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _difference(a: Any, b: Any, scale: Any) -> float:
     """Squared distance of two rows, in their precision."""
     total = np.float32(0)
@@ -173,13 +173,13 @@ def square_differences(rows: Any, others: Any, squared: Any) -> None:
             squared[i, j] = squared_distance(rows[i], others[j])
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _term(squared: Any, rate: Any) -> float:
     """What a pair adds to a sum: exp(-rate * squared distance), or the distance where there is no rate."""
     return np.sqrt(squared) if rate is None else single_exponential(-squared * rate)
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _sum_terms(squared: Any, rate: Any) -> float:
     total = np.float32(0)
     for j in range(squared.shape[0]):
@@ -187,7 +187,7 @@ def _sum_terms(squared: Any, rate: Any) -> float:
     return total
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _sum_and_add_terms(squared: Any, rate: Any, strip: Any) -> float:
     total = np.float32(0)
     for j in range(squared.shape[0]):
@@ -197,14 +197,14 @@ def _sum_and_add_terms(squared: Any, rate: Any, strip: Any) -> float:
     return total
 
 
-@kernel()
+@step()
 def _flush(strip: Any, total: Any) -> None:
     for j in range(strip.shape[0]):
         total[j] += strip[j]
         strip[j] = np.float32(0)
 
 
-@kernel()
+@step()
 def _sum_classes(squared: Any, bounds: Any, other_bounds: Any, rate: Any, strip: Any, across: Any, down: Any) -> None:
     """Sum terms over each class, for rows and for columns; strip (c,) zeros."""
     for s in range(len(bounds) - 1):
@@ -270,7 +270,7 @@ def sum_similarities(
             squared[i, places[i]] = np.float32(0)
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _count_below(squared: Any, norm: float, norms: Any, limit: float, relative_error: float) -> Any:
     """How many are below the limit for certain, and how many may be."""
     certain = possible = np.int32(0)
@@ -313,7 +313,7 @@ def count_nearer(distances: Any, here: Any, there: Any, limits: Any, scaled: Any
                 count[i] += squared[i, j] + slack < limit or squared_distance(rows[i], others[j]) < limits[i]
 
 
-@kernel()  # not fused, to round as the loop that takes up what is undecided
+@step()  # not fused, to round as the loop that takes up what is undecided
 def _add_below(squared: Any, norm: float, norms: Any, limits: Any, relative_error: float, certain: Any) -> int:
     """Add to each column's count if it is certain; how many are not."""
     undecided = np.int32(0)
@@ -375,7 +375,7 @@ def cover(distances: Any, radii: Any, scaled: Any, covered: Any, same: bool) -> 
                 covered[j] = certain or np.sqrt(squared_distance(rows[i], others[j])) < radii[i]
 
 
-@kernel(fastmath=FUSED)
+@step(fastmath=FUSED)
 def _near(squared: Any, norms: Any, relative_error: float, limit: float) -> int:
     near = np.int32(0)
     for j in range(squared.shape[0]):
@@ -420,14 +420,14 @@ def nearest_across(
                         limits[i] = _limit(lists.squared[i, k - 1], distances.scale)
 
 
-@kernel()
+@step()
 def _limit(farthest: float, scale: float) -> float:
     """How far a list reaches in the units of a block."""
     radius = np.sqrt(farthest) * scale
     return radius * radius * _ROUNDED + _UNDERFLOW
 
 
-@kernel(fastmath=FUSED)
+@step(fastmath=FUSED)
 def _near_either(squared: Any, norm: float, norms: Any, relative_error: float, limit: float, limits: Any) -> int:
     near = np.int32(0)
     for j in range(squared.shape[0]):
@@ -470,7 +470,7 @@ def nearest_both(distances: Any, ids: Any, other_ids: Any, lists: Any, other_lis
                     other_limits[j] = _limit(other_lists.squared[j, k - 1], distances.scale)
 
 
-@kernel(fastmath=FUSED)
+@step(fastmath=FUSED)
 def _within(squared: Any, norm: float, norms: Any, relative_error: float, limit: float) -> int:
     """How many are within the limit for certain."""
     within = np.int32(0)

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from .jit import SUMS, driver, kernel
+from .jit import SUMS, driver, kernel, step
 from .sharing import parallel_for
 
 _STRIP = 512
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def add_squares(values: Any, squares: Any) -> None:
     for i in range(values.shape[0]):
         value = np.float64(values[i])
         squares[i] += value * value
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def dot(values: Any, weights: Any) -> float:
     total = 0.0
     for i in range(values.shape[0]):
@@ -29,7 +29,7 @@ def dot(values: Any, weights: Any) -> float:
     return total
 
 
-@kernel()
+@step()
 def invert_norms(squares: Any) -> int:
     """Replace squared norms by inverse norms, zeros by zero; return how many were not zero."""
     directed = 0
@@ -40,7 +40,7 @@ def invert_norms(squares: Any) -> int:
     return directed
 
 
-@kernel()
+@step()
 def _leave_out(point_weights: Any, squares: Any) -> None:
     for i in range(squares.shape[0]):
         if point_weights[i] == 0:

@@ -27,7 +27,7 @@ import numpy as np
 
 from .bounds import QUERIES, WORDS, bounds_of_four, first_bit
 from .distance import squared_angle, squared_distance
-from .jit import FUSED, SUMS, driver, kernel
+from .jit import FUSED, SUMS, driver, kernel, step
 from .sharing import parallel_for
 from .tree import TILE, Tree, kept_of_products, select
 
@@ -228,13 +228,13 @@ def make_workspace(m: int) -> Workspace:
     )
 
 
-@kernel(counted=False)
+@step(counted=False)
 def _kept(m: int) -> float:
     """What is certain of a sum of m squares in single precision, taken one after another: rounding may add as much to each."""
     return np.float32(1 - (m + 8) * 2.0**-23)
 
 
-@kernel(fastmath=FUSED)
+@step(fastmath=FUSED)
 def _points_to_box(tile: Any, lower: Any, upper: Any, squared: Any) -> None:
     zero = np.float32(0)
     squared[:] = zero
@@ -251,7 +251,7 @@ def _points_to_box(tile: Any, lower: Any, upper: Any, squared: Any) -> None:
         squared[t] *= kept
 
 
-@kernel(fastmath=FUSED)
+@step(fastmath=FUSED)
 def _box_to_box(lower: Any, upper: Any, low: Any, high: Any) -> float:
     squared = np.float32(0)
     for j in range(lower.shape[0]):
@@ -260,7 +260,7 @@ def _box_to_box(lower: Any, upper: Any, low: Any, high: Any) -> float:
     return squared * _kept(lower.shape[0])
 
 
-@kernel(fastmath=FUSED)
+@step(fastmath=FUSED)
 def _centre_to_centre(lower: Any, upper: Any, low: Any, high: Any) -> float:
     squared = np.float32(0)
     for j in range(lower.shape[0]):
@@ -269,7 +269,7 @@ def _centre_to_centre(lower: Any, upper: Any, low: Any, high: Any) -> float:
     return squared
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _about(sketch: Any, centre: Any, twice: Any) -> float:
     """Write -2 (s - centre), return the squared norm of s - centre."""
     total = np.float32(0)
@@ -280,7 +280,7 @@ def _about(sketch: Any, centre: Any, twice: Any) -> float:
     return total
 
 
-@kernel(fastmath=SUMS)
+@step(fastmath=SUMS)
 def _squared(a: Any, b: Any) -> float:
     """In the precision of the rows."""
     total = np.float32(0)
@@ -290,7 +290,7 @@ def _squared(a: Any, b: Any) -> float:
     return total
 
 
-@kernel(counted=False)
+@step(counted=False)
 def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
     """Insert into an ascending list, ties by the lower number; the last entry falls out."""
     position = len(squared) - 1
@@ -304,7 +304,7 @@ def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
     squared[position], index[position] = distance, neighbour
 
 
-@kernel(counted=False)
+@step(counted=False)
 def _refine(a: Any, b: Any, threshold: float) -> float:
     """The squared distance, or infinity if it is seen on the way to exceed the threshold."""
     d = len(a)
@@ -317,7 +317,7 @@ def _refine(a: Any, b: Any, threshold: float) -> float:
     return squared_distance(a, b)
 
 
-@kernel(counted=False)
+@step(counted=False)
 def _seed(bounds: Any, width: int, k: int, workspace: Any) -> float:
     """The bound that k of a tile's points do not exceed: with these a list is filled, so that the others find it short."""
     keys = workspace.keys[:width]
@@ -327,13 +327,13 @@ def _seed(bounds: Any, width: int, k: int, workspace: Any) -> float:
     return keys[k]
 
 
-@kernel(counted=False)
+@step(counted=False)
 def _search_radius(threshold: float, sketch: Any, error: float) -> float:
     """How far from a query's sketch those of points within a squared distance may lie."""
     return np.sqrt(threshold) * sketch.scale * np.float64(_WIDENED) + (error + sketch.slack)
 
 
-@kernel(counted=False)
+@step(counted=False)
 def _largest(values: Any) -> float:
     largest = values[0]
     for i in range(1, values.shape[0]):
@@ -341,7 +341,7 @@ def _largest(values: Any) -> float:
     return largest
 
 
-@kernel(inline=True, counted=False)
+@step(counted=False)
 def _bound_four(points: Any, queries: Any, tile: int, first_query: int, begin: int, present: int, workspace: Any) -> None:
     """Bounds of up to four active queries from all points of a tile, and which points are within their limits."""
     m, centre = points.sketch.shape[1], points.centre[tile]
@@ -357,7 +357,7 @@ def _bound_four(points: Any, queries: Any, tile: int, first_query: int, begin: i
     bounds_of_four(points.tiled[tile], points.norms[tile], workspace.twice, workspace.limits, workspace.bounds, workspace.masks)
 
 
-@kernel(inline=True, counted=False)
+@step(counted=False)
 def _distance(points: Any, queries: Any, query: int, point: int, threshold: float, angular: bool) -> float:
     """The squared distance that decides, or infinity if it is seen on the way to exceed the threshold."""
     if angular:
@@ -367,7 +367,7 @@ def _distance(points: Any, queries: Any, query: int, point: int, threshold: floa
     return squared
 
 
-@kernel(inline=True, counted=False)
+@step(counted=False)
 def _enter(found: Any, place: int, squared: float, neighbour: int, t: int, sketch: Any, workspace: Any) -> None:
     """Enter a point in a query's list, which may shorten its radius; or count it."""
     k = found.squared.shape[1]
@@ -380,7 +380,7 @@ def _enter(found: Any, place: int, squared: float, neighbour: int, t: int, sketc
         found.count[place] += squared < found.limits[place]
 
 
-@kernel(inline=True, counted=False)
+@step(counted=False)
 def _meet_survivors(
     points: Any, queries: Any, excluded: int, tile: int, t: int, query: int, i: int, sketch: Any, found: Any, workspace: Any
 ) -> None:
@@ -419,7 +419,7 @@ def _meet_survivors(
     workspace.work[4] += near
 
 
-@kernel(counted=False)
+@step(counted=False)
 def _scan(
     points: Any, queries: Any, tile: int, first_query: int, n_active: int, sketch: Any, found: Any, workspace: Any
 ) -> None:
@@ -436,7 +436,7 @@ def _scan(
     workspace.work[2] += n_active
 
 
-@kernel(counted=False)
+@step(counted=False)
 def _prepare(queries: Any, tile: int, sketch: Any, found: Any, workspace: Any) -> None:
     """Transpose the sketches of a tile of queries, and set their search radii."""
     first, width, k = queries.start[tile], queries.start[tile + 1] - queries.start[tile], found.squared.shape[1]
@@ -451,7 +451,7 @@ def _prepare(queries: Any, tile: int, sketch: Any, found: Any, workspace: Any) -
         workspace.last[t] = _ANY
 
 
-@kernel(inline=True, counted=False)
+@step(counted=False)
 def _push_children(tree: Any, node: int, lower: Any, upper: Any, depth: int, workspace: Any) -> None:
     """Put both children of a node on the stack, the one nearer to a box on top."""
     near, far = tree.left[node], tree.right[node]
@@ -468,12 +468,12 @@ def _push_children(tree: Any, node: int, lower: Any, upper: Any, depth: int, wor
     workspace.work[0] += 2
 
 
-@kernel(inline=True, counted=False)
+@step(counted=False)
 def _activate(points: Any, tile: int, width: int, workspace: Any) -> int:
     """Note which queries can want a point of a tile; how many."""
     _points_to_box(workspace.tiled, points.lower[tile], points.upper[tile], workspace.to_box)
     lowest = points.ids[points.start[tile]]  # ids ascend within a tile
-    n_active = 0
+    n_active = np.int64(0)
     for t in range(width):
         if workspace.to_box[t] <= workspace.radius[t] * workspace.radius[t] * _WIDENED and lowest <= workspace.last[t]:
             workspace.active[n_active] = t
@@ -483,7 +483,26 @@ def _activate(points: Any, tile: int, width: int, workspace: Any) -> int:
 
 
 @kernel(counted=False)
-def _traverse(data: Any, queries: Any, tiles: Any, sketch: Any, found: Any, stop: Any, workspace: Any) -> None:
+def search(data: Any, queries: Any, tiles: Any, sketch: Any, found: Any, stop: Any, workspace: Any) -> None:
+    """Find, for some tiles of queries, the nearest points, or count those nearer than a limit.
+
+    Parameters
+    ----------
+    data : SearchedPoints
+    queries : TiledQueries
+    tiles : (any,) int64
+        Which tiles of queries.
+    sketch : SketchBounds
+    found : Found
+    stop : (1,) uint8
+        Any other thread may set it to end the search before the next tile.
+    workspace : Workspace
+        From `make_workspace`; one for each thread.
+
+    Notes
+    -----
+    Operations: 2 m for each query and point that meet, at about three quarters of what the machine's multiply-adds allow.
+    """
     points, tree = data.points, data.tree
     start = queries.points.start
     for query_tile in tiles:
@@ -509,30 +528,6 @@ def _traverse(data: Any, queries: Any, tiles: Any, sketch: Any, found: Any, stop
             if n_active:
                 _scan(points, queries, tile, first, n_active, sketch, found, workspace)
                 farthest = _largest(workspace.radius)
-
-
-@kernel()
-def search(data: Any, queries: Any, tiles: Any, sketch: Any, found: Any, stop: Any, workspace: Any) -> None:
-    """Find, for some tiles of queries, the nearest points, or count those nearer than a limit.
-
-    Parameters
-    ----------
-    data : SearchedPoints
-    queries : TiledQueries
-    tiles : (any,) int64
-        Which tiles of queries.
-    sketch : SketchBounds
-    found : Found
-    stop : (1,) uint8
-        Any other thread may set it to end the search before the next tile.
-    workspace : Workspace
-        From `make_workspace`; one for each thread.
-
-    Notes
-    -----
-    Operations: 2 m for each query and point that meet, at about three quarters of what the machine's multiply-adds allow.
-    """
-    _traverse(data, queries, tiles, sketch, found, stop, workspace)
 
 
 @kernel()

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .jit import driver, intrinsic, kernel, unowned
+from .jit import driver, intrinsic, kernel, step, unowned
 from .sharing import parallel_for
 
 __all__ = [
@@ -52,7 +52,7 @@ def count_entries(inputs: Any, common: Any) -> Any:
     return counts
 
 
-@kernel()
+@step()
 def _count_row(row: Any, common: Any, counts: Any) -> None:
     for i in range(row.shape[0]):
         counts[i] += row[i] != common

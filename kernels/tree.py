@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .jit import driver, kernel
+from .jit import driver, kernel, step
 from .sharing import parallel_for
 
 __all__ = ["TILE", "Tree", "bounding_boxes", "build_tree", "kept_of_products", "lay_out_tiles", "select"]
@@ -34,22 +34,68 @@ class Tree(NamedTuple):
     upper: Any
 
 
-@kernel()
 def _cut_groups(groups: Any) -> Any:
     """The first tile of each group, and where each tile starts."""
-    n_groups = len(groups) - 1
-    first_tile = np.zeros(n_groups + 1, np.int64)
-    for g in range(n_groups):
-        first_tile[g + 1] = first_tile[g] + (groups[g + 1] - groups[g] + TILE - 1) // TILE
-    start = np.empty(first_tile[n_groups] + 1, np.int64)
-    for g in range(n_groups):
-        for t in range(first_tile[g], first_tile[g + 1]):
-            start[t] = groups[g] + (t - first_tile[g]) * TILE
+    tiles = -(-np.diff(groups) // TILE)
+    first_tile = np.concatenate([[0], np.cumsum(tiles)])
+    start = np.arange(first_tile[-1] + 1) * TILE + np.append(np.repeat(groups[:-1] - first_tile[:-1] * TILE, tiles), 0)
     start[-1] = groups[-1]
     return first_tile, start
 
 
+@step()
+def _sort(numbers: Any) -> None:
+    """By insertion, for the few of a tile."""
+    for i in range(1, numbers.shape[0]):
+        number, place = numbers[i], i
+        while place > 0 and numbers[place - 1] > number:
+            numbers[place] = numbers[place - 1]
+            place -= 1
+        numbers[place] = number
+
+
+@step()
+def _push(stack: Any, depth: int, node: int, t0: int, t1: int, g0: int, g1: int) -> None:
+    entry = stack[depth]
+    entry[0], entry[1], entry[2], entry[3], entry[4] = node, t0, t1, g0, g1
+
+
 @kernel()
+def _build_tree(
+    sketch: Any, order: Any, first_tile: Any, start: Any, left: Any, right: Any, tile: Any, root: Any, keys: Any, sums: Any,
+    squares: Any, stack: Any,
+) -> None:  # fmt: skip
+    # A node to split: its number, its tiles and its groups.
+    _push(stack, 0, 0, 0, start.shape[0] - 1, 0, root.shape[0])
+    depth, used = 1, 1
+    while depth > 0:
+        depth -= 1
+        entry = stack[depth]
+        node, t0, t1, g0, g1 = entry[0], entry[1], entry[2], entry[3], entry[4]
+        if g1 - g0 == 1 and t0 == first_tile[g0] and t1 == first_tile[g1]:
+            root[g0] = node
+        if t1 - t0 == 1:
+            tile[node] = t0
+            _sort(order[start[t0] : start[t1]])
+            continue
+        if g1 - g0 > 1:
+            middle_group = last_group = (g0 + g1) // 2
+            middle = first_tile[middle_group]
+        else:
+            middle_group, last_group, middle = g0, g1, (t0 + t1) // 2
+            a, b = start[t0], start[t1]
+            if sums.shape[0] > 0:
+                column = _widest(sketch, order[a:b], sums, squares)
+                for i in range(a, b):
+                    keys[i] = sketch[order[i], column]
+                select(keys[a:b], order[a:b], start[middle] - a)
+        left[node], right[node] = used, used + 1
+        _push(stack, depth, used, t0, middle, g0, last_group)
+        _push(stack, depth + 1, used + 1, middle, t1, middle_group, g1)
+        depth, used = depth + 2, used + 2
+
+
+@driver(_build_tree)
 def build_tree(sketch: Any, order: Any, groups: Any) -> Any:
     """Cut points into tiles: between groups first, then at the widest variance of the sketch.
 
@@ -71,71 +117,50 @@ def build_tree(sketch: Any, order: Any, groups: Any) -> Any:
     root : (G,) int64
         The node that holds exactly one group's tiles.
     """
-    n_groups, m = len(groups) - 1, sketch.shape[1]
+    m = sketch.shape[1]
     first_tile, start = _cut_groups(groups)
-    n_tiles = first_tile[n_groups]
-    n_nodes = 2 * n_tiles - 1
+    n_nodes = 2 * (len(start) - 1) - 1
     left, right = np.full(n_nodes, -1, np.int32), np.full(n_nodes, -1, np.int32)
-    tile, root = np.full(n_nodes, -1, np.int64), np.empty(n_groups, np.int64)
-    keys = np.empty(len(order), np.float32)
-    sums, squares = np.empty(m), np.empty(m)
-    # A node to split: its number, its tiles and its groups. Depth first, so the stack is no deeper than the tree.
-    stack = np.empty((2 * 64, 5), np.int64)
-    stack[0] = (0, 0, n_tiles, 0, n_groups)
-    depth, used = 1, 1
-    while depth > 0:
-        depth -= 1
-        node, t0, t1, g0, g1 = stack[depth]
-        if g1 - g0 == 1 and t0 == first_tile[g0] and t1 == first_tile[g1]:
-            root[g0] = node
-        if t1 - t0 == 1:
-            tile[node] = t0
-            order[start[t0] : start[t1]].sort()
-            continue
-        middle_group = g0
-        if g1 - g0 > 1:
-            middle_group = (g0 + g1) // 2
-            middle = first_tile[middle_group]
-        else:
-            middle = (t0 + t1) // 2
-            a, b = start[t0], start[t1]
-            if m > 0:
-                column = _widest(sketch, order[a:b], sums, squares)
-                for i in range(a, b):
-                    keys[i] = sketch[order[i], column]
-                select(keys[a:b], order[a:b], start[middle] - a)
-        left[node], right[node] = used, used + 1
-        stack[depth] = (used, t0, middle, g0, middle_group if g1 - g0 > 1 else g1)
-        stack[depth + 1] = (used + 1, middle, t1, middle_group, g1)
-        depth, used = depth + 2, used + 2
+    tile, root = np.full(n_nodes, -1, np.int64), np.empty(len(groups) - 1, np.int64)
+    keys, sums, squares = np.empty(len(order), np.float32), np.empty(m), np.empty(m)
+    stack = np.empty((2 * 64, 5), np.int64)  # depth first, so it is no deeper than the tree
+    _build_tree(sketch, order, first_tile, start, left, right, tile, root, keys, sums, squares, stack)
     return left, right, tile, start, root
 
 
-@kernel()
+@step()
 def _widest(sketch: Any, rows: Any, sums: Any, squares: Any) -> int:
     """The column with the largest variance, in a sample of the rows where they are many."""
-    m, step = sketch.shape[1], 1 + len(rows) // _VARIANCE_ROWS
+    m, n = sums.shape[0], rows.shape[0]
+    stride, first = 1 + n // _VARIANCE_ROWS, sketch[rows[0]]
     sums[:], squares[:] = 0.0, 0.0
-    for row in rows[::step]:
+    for i in range(0, n, stride):
+        row = sketch[rows[i]]
         for j in range(m):
-            value = np.float64(sketch[row, j]) - sketch[rows[0], j]
+            value = np.float64(row[j]) - first[j]
             sums[j] += value
             squares[j] += value * value
+    n_sampled = (n + stride - 1) // stride
     best, widest = 0, -1.0
     for j in range(m):
-        variance = squares[j] - sums[j] * sums[j] / len(rows[::step])
+        variance = squares[j] - sums[j] * sums[j] / n_sampled
         if variance > widest:
             best, widest = j, variance
     return best
 
 
-@kernel()
+@step()
+def _middle_of_three(a: float, b: float, c: float) -> float:
+    low, high = (a, b) if a < b else (b, a)
+    return low if c < low else high if c > high else c
+
+
+@step()
 def select(keys: Any, rows: Any, middle: int) -> None:
     """Order both by key as far as it takes to have the `middle` smallest in front (Hoare's selection)."""
-    first, last = 0, len(keys) - 1
+    first, last = 0, keys.shape[0] - 1
     while first < last:
-        a, b, c = keys[first], keys[(first + last) // 2], keys[last]
-        pivot = max(min(a, b), min(max(a, b), c))
+        pivot = _middle_of_three(keys[first], keys[(first + last) // 2], keys[last])
         i, j = first, last
         while i <= j:
             while keys[i] < pivot:
@@ -154,7 +179,7 @@ def select(keys: Any, rows: Any, middle: int) -> None:
             return
 
 
-@kernel()
+@step()
 def kept_of_products(m: int) -> float:
     """What is certain of two squared norms less a sum of m products, taken in single precision, as a share of the norms."""
     return 1 - (4 * m + 32) * 2.0**-24
@@ -168,27 +193,30 @@ def _lay_out_tiles(
     m = sketch.shape[1]
     kept = kept_of_products(m)
     for i in range(begin, end):
+        first, last = start[i], start[i + 1]
+        low, high, middle, tile, squares = lower[i], upper[i], centre[i], tiled[i], norms[i]
         largest = 0.0
-        for s in range(start[i], start[i + 1]):
-            squared = 0.0
+        for s in range(first, last):
+            row, squared = sketch[s], 0.0
             for j in range(m):
-                value = sketch[s, j]
-                lower[i, j], upper[i, j] = min(lower[i, j], value), max(upper[i, j], value)
+                value = row[j]
+                low[j] = value if value < low[j] else low[j]
+                high[j] = value if value > high[j] else high[j]
                 squared += np.float64(value) * value
-            largest = max(largest, squared)
-        errors[i] = np.sqrt(largest) * sketch_error
+            largest = squared if squared > largest else largest
+        error = np.float32(np.sqrt(largest) * sketch_error)
+        errors[i] = error
         for j in range(m):
-            centre[i, j] = 0.5 * (lower[i, j] + upper[i, j])
-            lower[i, j] -= errors[i]
-            upper[i, j] += errors[i]
-        tile = tiled[i]
-        for s in range(start[i], start[i + 1]):
-            squared = 0.0
+            middle[j] = 0.5 * (low[j] + high[j])
+            low[j] -= error
+            high[j] += error
+        for s in range(first, last):
+            row, squared = sketch[s], 0.0
             for j in range(m):
-                value = sketch[s, j] - centre[i, j]
-                tile[j * TILE + s - start[i]] = value
+                value = row[j] - middle[j]
+                tile[j * TILE + s - first] = value
                 squared += np.float64(value) * value
-            norms[i, s - start[i]] = squared * kept
+            squares[s - first] = squared * kept
 
 
 @driver(_lay_out_tiles)
@@ -218,14 +246,23 @@ def lay_out_tiles(sketch: Any, start: Any, sketch_error: float) -> Any:
 
 
 @kernel()
+def _bounding_boxes(left: Any, right: Any, tile: Any, lower: Any, upper: Any, low: Any, high: Any) -> None:
+    for node in range(left.shape[0] - 1, -1, -1):
+        own_low, own_high = low[node], high[node]
+        if tile[node] >= 0:
+            leaf_low, leaf_high = lower[tile[node]], upper[tile[node]]
+            for j in range(own_low.shape[0]):
+                own_low[j], own_high[j] = leaf_low[j], leaf_high[j]
+        else:
+            left_low, right_low, left_high, right_high = low[left[node]], low[right[node]], high[left[node]], high[right[node]]
+            for j in range(own_low.shape[0]):
+                own_low[j] = left_low[j] if left_low[j] < right_low[j] else right_low[j]
+                own_high[j] = left_high[j] if left_high[j] > right_high[j] else right_high[j]
+
+
+@driver(_bounding_boxes)
 def bounding_boxes(left: Any, right: Any, tile: Any, lower: Any, upper: Any) -> Any:
     """Boxes (nodes, m) of all nodes from those of the tiles; children come after their parents."""
-    n_nodes, m = len(left), lower.shape[1]
-    low, high = np.empty((n_nodes, m), np.float32), np.empty((n_nodes, m), np.float32)
-    for node in range(n_nodes - 1, -1, -1):
-        if tile[node] >= 0:
-            low[node], high[node] = lower[tile[node]], upper[tile[node]]
-        else:
-            low[node] = np.minimum(low[left[node]], low[right[node]])
-            high[node] = np.maximum(high[left[node]], high[right[node]])
+    low, high = np.empty((len(left), lower.shape[1]), np.float32), np.empty((len(left), lower.shape[1]), np.float32)
+    _bounding_boxes(left, right, tile, lower, upper, low, high)
     return low, high
