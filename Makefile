@@ -30,7 +30,7 @@ test-uncompiled: .venv/.installed-test
 # Kernels that check every index; compiled for minutes the first time. Loops with checks round otherwise, which is seen in the
 # seventh digit of silhouettes.
 test-boundscheck: .venv/.installed-test
-	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/build/boundscheck $(PYTEST) -m $(FAST) \
+	NUMBA_BOUNDSCHECK=1 FASTENT_CACHE_DIR=$(CURDIR)/build/boundscheck $(PYTEST) -m $(FAST) \
 		--deselect tests/statistics/test_silhouette.py::test_a_memory_map_is_read_block_by_block \
 		tests/test_kernels.py tests/search tests/statistics tests/measurement
 
@@ -38,7 +38,7 @@ test-boundscheck: .venv/.installed-test
 # 7 GB of disk, as their torch comes with CUDA. Old versions use what has been deprecated since: that says nothing of fastent.
 test-minimum: BIN := .venv-minimum/bin
 test-minimum: .venv-minimum/.installed
-	NUMBA_CACHE_DIR=$(CURDIR)/build/minimum $(PYTEST) -m $(FAST) -W ignore::DeprecationWarning -W ignore::FutureWarning
+	FASTENT_CACHE_DIR=$(CURDIR)/build/minimum $(PYTEST) -m $(FAST) -W ignore::DeprecationWarning -W ignore::FutureWarning
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check .

@@ -91,7 +91,7 @@ def test_growth(benchmark, million):
 @pytest.mark.skipif(SHARE < 1, reason="the first call takes as long with few points")
 def test_first_call(benchmark, tmp_path):
     """In a process with an empty cache, and in the next one."""
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    environment = os.environ | {"FASTENT_CACHE_DIR": str(tmp_path)}
     figures = []
 
     def call():

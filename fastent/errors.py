@@ -36,10 +36,9 @@ class DivergedError(FastentError):
 
 
 def warn(message: str) -> None:
-    """Warn at the line outside of this package that called into it, with torch's frames left out where it called back."""
-    inside = [os.path.dirname(__file__) + os.sep]
-    if (torch := sys.modules.get("torch")) is not None:
-        inside.append(os.path.dirname(str(torch.__file__)) + os.sep)
+    """Warn at the line outside of this package that called into it, with frames left out of those that it called in between."""
+    between = [sys.modules[name] for name in ("torch", "numba", "fastent.kernels") if name in sys.modules]
+    inside = [os.path.dirname(str(file)) + os.sep for file in (__file__, *(module.__file__ for module in between))]
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(tuple(inside)):
         level, frame = level + 1, frame.f_back

@@ -6,13 +6,13 @@ of points and four of queries feed four times as many multiply-adds. What comes 
 
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
 from .jit import intrinsic
+from .target import has_feature
 from .tree import TILE
 
 __all__ = ["QUERIES", "WORDS", "bounds_of_four", "first_bit"]
@@ -22,7 +22,7 @@ QUERIES = 4
 WORDS = TILE // 64
 
 # Points at a time: as many as leave room in the registers for what else is needed.
-_LANES = 64 if llvm.get_host_cpu_features().get("avx512f") else 16
+_LANES = 64 if has_feature("avx512f") else 16
 
 
 def _bounds_of_four(tile: Any, norms: Any, twice: Any, limits: Any, bounds: Any, masks: Any) -> None:

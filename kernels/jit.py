@@ -1,16 +1,15 @@
-"""How every kernel is compiled: cached on disk where possible, free of the GIL, with no more fast-math than it names."""
+"""How kernels and their steps are written: free of the GIL, with no more fast-math than they name."""
 
-import os
-import warnings
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from llvmlite import ir
-from numba import config, njit, types
-from numba.core import caching, cgutils
+from numba import config, types
+from numba.core import cgutils
 from numba.core.options import DefaultOptions
 from numba.extending import intrinsic as compiled_intrinsic
+
+from .compiling import Kernel, Step
 
 # Sums may be reordered and fused, which is what lets them vectorise. NaN and infinities keep their meaning.
 SUMS = frozenset({"reassoc", "contract", "nsz"})
@@ -18,57 +17,32 @@ SUMS = frozenset({"reassoc", "contract", "nsz"})
 FUSED = frozenset({"contract"})
 
 
-def kernel(*, fastmath: frozenset[str] = frozenset(), inline: bool = False, counted: bool = True) -> Callable[..., Any]:
-    """A function that is compiled when it is first called.
+def kernel(*, fastmath: frozenset[str] = frozenset(), counted: bool = True) -> Callable[..., Any]:
+    """A function that Python calls, directly or through `sharing.parallel_for`: compiled, or loaded, when it is first called.
+
+    counted : bool, optional, default True
+        Whether references to arrays are counted wherever they are sliced or passed on. What does not count makes no arrays, and
+        takes those that its caller holds.
+    """
+    return lambda function: function if config.DISABLE_JIT else Kernel(function, _options(fastmath, counted))
+
+
+def step(*, fastmath: frozenset[str] = frozenset(), counted: bool = True, inline: bool = False) -> Callable[..., Any]:
+    """A function that only kernels and other steps call, and that becomes a part of them.
 
     inline : bool, optional, default False
-        Whether its code is put in the place of every call from another kernel, with no call left: for the steps of a long loop.
-    counted : bool, optional, default True
-        Whether references to arrays are counted wherever they are sliced or passed on. A kernel that does not count makes no
-        arrays, and takes those that its caller holds.
+        Whether its code is put in the place of every call before types are known: for the steps of a long loop.
     """
-
-    def compile_lazily(function: Callable[..., Any]) -> Any:
-        # A division that may raise keeps its loop from being vectorised; x / 0 is what it is in numpy.
-        options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
-        if not counted and hasattr(DefaultOptions, "_nrt"):  # numba's own, and private: without it counting is only slower
-            options["_nrt"] = False
-        if inline:
-            options["inline"] = "always"
-        try:
-            if _has_place(function):
-                return njit(cache=True, **options)(function)
-        except RuntimeError:  # neither the package's folder nor the user's cache can be written to
-            pass
-        _say_once()
-        return njit(**options)(function)
-
-    return compile_lazily
+    options = _options(fastmath, counted) | ({"inline": "always"} if inline else {})
+    return lambda function: function if config.DISABLE_JIT else Step(function, options)
 
 
-def step(*, fastmath: frozenset[str] = frozenset(), inline: bool = False, counted: bool = True) -> Callable[..., Any]:
-    """A function that only kernels call, with the same options."""
-    return kernel(fastmath=fastmath, inline=inline, counted=counted)
-
-
-def _has_place(function: Any) -> bool:
-    """Whether numba may look for a folder to cache the function in: without a home it would make one named "~" right here."""
-    home = os.environ.get("HOME") != ""
-    user_wide = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache") if home else "")
-    if os.path.isabs(user_wide):
-        return True
-    file = function.__code__.co_filename
-    others = (caching.UserProvidedCacheLocator, caching.InTreeCacheLocator)
-    return any(locator.from_function(function, file) is not None for locator in others)
-
-
-@cache
-def _say_once() -> None:
-    warnings.warn(
-        "kernels are compiled anew in every process, because there is no folder to cache them in: neither "
-        f"{os.path.dirname(os.path.abspath(__file__))} nor ~/.cache can be written to; set NUMBA_CACHE_DIR to one that can",
-        stacklevel=2,
-    )
+def _options(fastmath: frozenset[str], counted: bool) -> dict[str, Any]:
+    # A division that may raise keeps its loop from being vectorised; x / 0 is what it is in numpy.
+    options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
+    if not counted and hasattr(DefaultOptions, "_nrt"):  # numba's own, and private: without it counting is only slower
+        options["_nrt"] = False
+    return options
 
 
 def intrinsic(in_python: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,6 +17,7 @@ from fastent.cli.measure import measure
 from fastent.cli.options import plain_errors
 from fastent.cli.report import report
 from fastent.cli.run import run
+from fastent.cli.warmup import warmup
 from fastent.printable import printable
 from fastent.runtime.interrupts import interrupts
 
@@ -81,6 +82,7 @@ EXAMPLES = {
         Example("All claims, in the source paper's set-up", "experiment all --data mnist --preset paper --out paper"),
     ),
     "info": (Example("As JSON, for a script", "info --json"),),
+    "warmup": (Example("Once after installation, as in the recipe of a container", "warmup"),),
     "bench": (
         Example("As much as fits in two minutes", "bench --minutes 2"),
         Example("Only some jobs, as JSON for a script", "bench --minutes 1 --only margins --json"),
@@ -149,6 +151,7 @@ app.add_typer(experiments, name="experiment", epilog=_examples("experiment"), ri
 app.command(epilog=_examples("capture"), rich_help_panel=KEEPING)(plain_errors(capture))
 app.command(epilog=_examples("report"), rich_help_panel=KEEPING)(plain_errors(report))
 app.command(epilog=_examples("info"), rich_help_panel=INSTALLED)(plain_errors(info))
+app.command(epilog=_examples("warmup"), rich_help_panel=INSTALLED)(plain_errors(warmup))
 app.command(epilog=_examples("bench"), rich_help_panel=INSTALLED)(plain_errors(bench))
 
 

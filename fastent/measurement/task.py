@@ -1,7 +1,6 @@
 """A measurement under way: what is asked for, who meets whom, and what was noted and timed so far."""
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from fastent.arrays.validation import Labels, row_blocks
 from fastent.errors import FastentError
 from fastent.io.result_cache import Arrays, PartialResult, ResultCache
+from fastent.runtime.clock import working_seconds
 from fastent.runtime.progress import Progress
 from fastent.search.index import Wanted
 from fastent.search.planner import IndexPlan
@@ -98,9 +98,9 @@ class Task(NamedTuple):
 
     @contextmanager
     def stage(self, name: str, passes: int = 0) -> Iterator[None]:
-        began = time.perf_counter()
+        began = working_seconds()
         yield
-        self.stages.append(Stage(name, time.perf_counter() - began, passes))
+        self.stages.append(Stage(name, working_seconds() - began, passes))
 
     def attempt(self, what: str, call: Callable[[], T]) -> T | None:
         """What cannot be measured of these points is left out of everything, but refused to those who named it."""

@@ -13,6 +13,7 @@ from fastent.activations.history import Recording
 from fastent.data.fingerprint import check_same_data
 from fastent.data.training_set import Data
 from fastent.errors import FastentError
+from fastent.runtime.clock import working_seconds
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.training.ensemble import Ensemble, Observation
@@ -55,7 +56,7 @@ class InMemorySession:
         self.device, self.dtype = torch.device(config["device"]), getattr(torch, config["dtype"])
         self.n_epochs, self.per_epoch = config["epochs"], config["updates_per_epoch"]
         self.due = updates_to_record(self.n_epochs, self.per_epoch)
-        self.seconds_before, self.started = 0.0, time.perf_counter()
+        self.seconds_before, self.started = 0.0, working_seconds()
         _check_memory(config, data, len(self.due))
         n_classes, n_networks = len(data.classes), config["seeds"]
         used = torch.from_numpy(data.x_train.any(0) | data.x_test.any(0))
@@ -125,7 +126,7 @@ class InMemorySession:
 
     def train(self, checkpoint: Path | None, observe: Callable[[Snapshot], None] | None, progress: Progress) -> Run:
         """Train to the last epoch, saving the run so far in the folder `checkpoint` once a minute and at an interruption."""
-        self.started = saved = time.perf_counter()
+        self.started, saved = working_seconds(), time.perf_counter()
         full_batch = self.config["batch_size"] is None
         with torch.no_grad(), interruptible() as interrupted, reporting(progress, "training", self.n_epochs) as report:
             # Parameters belong to the last record: where a run is resumed its forward pass is made once more for the gradient.
@@ -162,7 +163,7 @@ class InMemorySession:
             labels=self.data.labels,
             codes=self.data.y_train,
             epoch=updates.copy() if self.per_epoch == 1 else updates / self.per_epoch,
-            seconds=self.seconds_before + time.perf_counter() - self.started,
+            seconds=self.seconds_before + working_seconds() - self.started,
             state=_state(self.networks, self.optimizer),
             test_epoch=np.array(self.tests.updates, np.int64),
             **arrays,

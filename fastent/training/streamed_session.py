@@ -18,6 +18,7 @@ from fastent.data.fingerprint import check_same_data
 from fastent.data.standardization import read_standardizer
 from fastent.data.stored_rows import Feed, LabelledRows, TrainingRows
 from fastent.errors import DivergedError, FastentError
+from fastent.runtime.clock import working_seconds
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, reporting
 from fastent.training.checkpoint import Checkpoint
@@ -58,7 +59,7 @@ class StreamedSession:
     ) -> None:
         self.rows, self.config, self.checkpoint = rows, config, checkpoint
         self.progress, self.interrupted = progress, interrupted
-        self.started = self.saved = time.perf_counter()
+        self.started, self.saved = working_seconds(), time.perf_counter()
         self.seconds_before = self.seconds_recording = 0.0
         self.update = 0
         state = checkpoint.state()
@@ -133,7 +134,7 @@ class StreamedSession:
             self.learner.abandon()  # fewer epochs are asked for than before
         trained = self.update > last or (self.update == last and self.recording.last == last)  # its record may be missing
         if trained and (self.recorded is None or self.stragglers.complete(self._targets())):
-            self.started = time.perf_counter()  # nothing is left to do
+            self.started = working_seconds()  # nothing is left to do
             return self.run()
         if not trained:
             # A record that was made because training ended there is not one that a longer run has.
@@ -163,7 +164,7 @@ class StreamedSession:
             codes=self.rows.codes,
             epoch=epoch,
             test_epoch=epoch[:n_tests],
-            seconds=self.seconds_before + time.perf_counter() - self.started,
+            seconds=self.seconds_before + working_seconds() - self.started,
             seconds_recording=self.seconds_recording,
             recorded=self.recorded,
             state={
@@ -191,7 +192,7 @@ class StreamedSession:
         """Make a record if one is due, and return a message about it."""
         if self.update not in self.due or self.recording.last >= self.update:
             return ""
-        begun = time.perf_counter()
+        begun = working_seconds()
         self._check_finite()
         try:
             self.recording.add(self.update, **self.recorder.record(self.networks))
@@ -203,7 +204,7 @@ class StreamedSession:
             # A record that is made because training ends here takes nobody's room: a longer run does not have it.
             spare = int(not self.schedule.lasts(self.update))
             self.stragglers.keep_weights(self.update, self.recording.updates, self._inversions, spare)
-        self.seconds_recording += time.perf_counter() - begun
+        self.seconds_recording += working_seconds() - begun
         epoch, error = self.schedule.epochs_of([self.update])[0], self.recording.last_of("train_error").mean()
         return f"epoch {epoch:g}: training error {error:.4f}"
 
@@ -235,7 +236,7 @@ class StreamedSession:
             "config": json.dumps(self.config),
             "update": self.update,
             **self.recording.state_dict(),
-            "seconds": self.seconds_before + time.perf_counter() - self.started,
+            "seconds": self.seconds_before + working_seconds() - self.started,
             "seconds_recording": self.seconds_recording,
             "mean": torch.from_numpy(self.standardizer.mean),
             "scale": torch.from_numpy(self.standardizer.scale),

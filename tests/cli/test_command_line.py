@@ -536,6 +536,7 @@ def test_without_data():
 """
 
 
+@pytest.mark.spawn
 @pytest.mark.skipif(any(find_spec(module) is None for module in cli_bench._NEEDED), reason="without the bench extra")
 def test_bench_runs_the_jobs_of_a_clone(tmp_path, monkeypatch):
     suite = Path(cli_bench.__file__).parents[2] / "bench"

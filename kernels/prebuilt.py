@@ -1,0 +1,77 @@
+"""Kernels that come with the wheel, compiled for levels of the x86-64 architecture that many processors have.
+
+`python -m fastent.kernels.prebuilt FOLDER` makes them, for the levels that this machine can run, and with them the folders
+`<level>-<digest>` that setup.py puts beside this file. A processor uses the best set that it can run, and compiles what is not
+in it. Where numba has another version than the set was made with, there is no set of that digest.
+"""
+
+import os
+import subprocess
+import sys
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import llvmlite.binding as llvm
+from numba import config
+
+from .target import Target, digest
+
+__all__ = ["best_set"]
+
+_V3 = (
+    "cx16",
+    "sahf",
+    "popcnt",
+    "sse3",
+    "sse4.1",
+    "sse4.2",
+    "ssse3",
+    "avx",
+    "avx2",
+    "bmi",
+    "bmi2",
+    "f16c",
+    "fma",
+    "lzcnt",
+    "movbe",
+)
+# The best first, each with what it asks of a processor.
+LEVELS = {"x86-64-v4": (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"), "x86-64-v3": _V3}
+
+
+@cache
+def best_set() -> Path | None:
+    """The folder of the best set for this processor; None if there is none, or kernels are to be made for another processor."""
+    if config.CPU_NAME or config.CPU_FEATURES is not None or not config.ENABLE_AVX:
+        return None
+    own = Path(str(files(__package__))) / "prebuilt"
+    sets = [own / _name(level) for level in LEVELS if _runs_here(level)] if own.is_dir() else []
+    return next((folder for folder in sets if folder.is_dir()), None)
+
+
+def _runs_here(level: str) -> bool:
+    features = llvm.get_host_cpu_features()
+    return all(features.get(name, False) for name in LEVELS[level])
+
+
+def _name(level: str) -> str:
+    return f"{level}-{digest(Target(llvm.get_process_triple(), level, _features(level)))}"
+
+
+def _features(level: str) -> str:
+    return ",".join(f"+{name}" for name in LEVELS[level])
+
+
+def _make_sets(top: Path) -> None:
+    for level in filter(_runs_here, LEVELS):
+        made_for = {"NUMBA_CPU_NAME": level, "NUMBA_CPU_FEATURES": _features(level), "NUMBA_DISABLE_INTEL_SVML": "1"}
+        subprocess.run(
+            [sys.executable, "-m", "fastent", "warmup"], check=True, env=os.environ | made_for | {"FASTENT_CACHE_DIR": str(top)}
+        )
+        (made,) = (top / "kernels").glob("*-*")
+        made.rename(top / _name(level))
+
+
+if __name__ == "__main__":
+    _make_sets(Path(sys.argv[1]))
