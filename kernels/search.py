@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arrays import read_only
 from .bounds import QUERIES, WORDS, bounds_of_four, first_bit
 from .distance import squared_angle, squared_distance
 from .jit import FUSED, SUMS, driver, kernel, step
@@ -154,8 +155,11 @@ class SketchBounds(NamedTuple):
     error: float
 
 
+# Tuples of few arrays: wherever one is used, all of it is taken apart, which one of many is long compiled for.
+
+
 class _Compared(NamedTuple):
-    """Of points: what pairs that pass their bounds are compared by. Tuples of few arrays are compiled sooner than one of many."""
+    """Of points: what pairs that pass their bounds are compared by."""
 
     ids: Any
     rows: Any
@@ -314,7 +318,7 @@ def _squared(a: Any, b: Any) -> float:
 @step(counted=False)
 def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
     """Insert into an ascending list, ties by the lower number; the last entry falls out."""
-    position = len(squared) - 1
+    position = squared.shape[0] - 1
     if distance > squared[position] or (distance == squared[position] and neighbour > index[position]):
         return
     while position > 0 and (
@@ -328,7 +332,7 @@ def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
 @step(counted=False)
 def _refine(a: Any, b: Any, threshold: float) -> float:
     """The squared distance, or infinity if it is seen on the way to exceed the threshold."""
-    d = len(a)
+    d = a.shape[0]
     limit = threshold * np.float64(_WIDENED) + _LOST_TO_UNDERFLOW if threshold < _LARGE else np.inf
     so_far = 0.0
     for j in range(0, d, _STRIDE):
@@ -363,7 +367,9 @@ def _largest(values: Any) -> float:
 
 
 @step(counted=False)
-def _bound_four(tiles: Any, tile: int, sketches: Any, first_query: int, begin: int, present: int, reach: Any, four: Any) -> None:
+def _bound_four(
+    tiles: Any, tile: int, sketches: Any, first_query: int, begin: int, present: int, reach: Any, four: Any
+) -> None:
     """Bounds of up to four active queries from all points of a tile, and which points are within their limits."""
     centre, error = tiles.centre[tile], tiles.sketch_error[tile]
     active, twice, norms, limits = four.active, four.twice, four.norm, four.limits
@@ -615,8 +621,9 @@ def _rank_candidates(
     angular: bool, squared: Any, index: Any,
 ) -> None:  # fmt: skip
     for i in range(begin, end):
-        its_squared, its_index, query = squared[i], index[i], queries[i]
-        for candidate in candidates[i]:
+        its_squared, its_index, query, its_candidates = squared[i], index[i], queries[i], candidates[i]
+        for j in range(its_candidates.shape[0]):
+            candidate = its_candidates[j]
             if candidate < 0 or candidate == excluded[i]:
                 continue
             if angular:
@@ -651,5 +658,6 @@ def rank_candidates(
     """
     q = len(queries)
     squared, index = np.full((q, k), np.inf), np.full((q, k), len(rows), np.int64)
+    rows, queries, candidates = read_only(rows), read_only(queries), np.ascontiguousarray(candidates, np.int64)
     parallel_for(_rank_candidates, q, rows, lengths, queries, query_lengths, excluded, candidates, angular, squared, index)
     return squared, index

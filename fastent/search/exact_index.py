@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.validation import joined, kernel_dtype, row_blocks
+from fastent.kernels.arrays import read_only
 from fastent.kernels.bounds import QUERIES
 from fastent.kernels.distance import squared_lengths
 from fastent.kernels.search import Found, SearchedPoints, TiledPoints, TiledQueries, search
@@ -313,7 +314,7 @@ def as_compared(rows: Array, unit: bool) -> Array:
 def _points(start: Array, order: Array, rows: Array, lengths: Array, sketches: list[Array], sketch_error: float) -> TiledPoints:
     """Points from rows and sketches, plain and finer, that are in tile order."""
     sketch, fine = sketches
-    return TiledPoints(start, order, rows, lengths, sketch, fine, *lay_out_tiles(sketch, start, sketch_error))
+    return TiledPoints(start, order, read_only(rows), lengths, sketch, fine, *lay_out_tiles(sketch, start, sketch_error))
 
 
 def _pieces(start: Array) -> Array:
