@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from .arrays import read_only
 from .jit import SUMS, driver, intrinsic, kernel, step
 from .sharing import parallel_for
 
@@ -87,13 +88,13 @@ def squared_angle(a: Any, b: Any, length: float, other_length: float) -> float:
     length, other_length = abs(length), abs(other_length)
     cosine = product / np.sqrt(length) / np.sqrt(other_length)
     if cosine <= 0.5:
-        return 2 * (1 - max(cosine, -1.0))
+        return 2 * (1 - (-1.0 if cosine < -1.0 else cosine))
     share = product / length
     squared, along = _rest(a, b, share)
     if squared < _SMALL * other_length:
         squared, along = _rest_of_two(a, b, share, along / length)
     squared = (squared - along * (along / length)) / other_length  # sin^2
-    return 2 * squared / (1 + min(cosine, 1.0)) if squared > _SAME else 0.0
+    return 2 * squared / (1 + (1.0 if cosine > 1.0 else cosine)) if squared > _SAME else 0.0
 
 
 @step()
@@ -101,7 +102,8 @@ def _on_grid(row: Any, bits: int) -> bool:
     """Whether the values are whole numbers of `bits` bits, times a power of two."""
     largest = 0.0
     for j in range(row.shape[0]):
-        largest = max(largest, abs(np.float64(row[j])))
+        size = abs(np.float64(row[j]))
+        largest = size if size > largest else largest
     if not 2.0**-500 < largest < 2.0**500:
         return False
     step = 2.0 ** (bits - math.frexp(largest)[1])
@@ -113,18 +115,18 @@ def _on_grid(row: Any, bits: int) -> bool:
 
 
 @kernel()
-def _squared_lengths(begin: int, end: int, rows: Any, lengths: Any) -> None:
-    # So many bits leave the product of two squared norms, and the square of an inner product, within the 53 of a float64.
-    bits = int((26 - np.log2(rows.shape[1])) / 2)
+def _squared_lengths(begin: int, end: int, rows: Any, bits: int, lengths: Any) -> None:
     for i in range(begin, end):
-        lengths[i] = _inner(rows[i], rows[i])
-        if bits > 0 and _on_grid(rows[i], bits):
-            lengths[i] = -lengths[i]
+        row = rows[i]
+        squared = _inner(row, row)
+        lengths[i] = -squared if bits > 0 and _on_grid(row, bits) else squared
 
 
 @driver(_squared_lengths)
 def squared_lengths(rows: Any) -> Any:
     """Squared norms (n,) float64 of rows (n, d); negative for rows on a coarse grid, as of counts: their products are exact."""
     lengths = np.empty(len(rows))
-    parallel_for(_squared_lengths, len(rows), rows, lengths)
+    # So many bits leave the product of two squared norms, and the square of an inner product, within the 53 of a float64.
+    bits = int((26 - np.log2(rows.shape[1])) / 2)
+    parallel_for(_squared_lengths, len(rows), read_only(rows), bits, lengths)
     return lengths

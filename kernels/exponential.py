@@ -43,7 +43,7 @@ def _power_of_two(typing_context, exponent):  # type: ignore[no-untyped-def]
 @step(fastmath=FUSED)
 def exponential(x: float) -> float:
     """exp(x) for x <= 0 in double precision, to 2 units in the last place; exp(-700) for anything below."""
-    x = max(x, _LEAST)
+    x = _LEAST if x < _LEAST else x
     n = np.floor(x * _LOG2_E + 0.5)
     f = (x - n * _LN2_HIGH) - n * _LN2_LOW
     p = 1 / 6227020800
@@ -66,7 +66,7 @@ def exponential(x: float) -> float:
 @step(fastmath=FUSED)
 def single_exponential(x: Any) -> Any:
     """The same in single precision; exp(-87), close to the least normal number, for anything below that."""
-    x = max(x, _SINGLE_LEAST)
+    x = _SINGLE_LEAST if x < _SINGLE_LEAST else x
     n = np.floor(x * _SINGLE_LOG2_E + np.float32(0.5))
     f = (x - n * _SINGLE_LN2_HIGH) - n * _SINGLE_LN2_LOW
     p = np.float32(1 / 720)
@@ -102,7 +102,8 @@ def single_tanh_of_strip(values: Any) -> None:
 def _single_tanh(begin: int, end: int, values: Any) -> None:
     n = values.shape[0]
     for part in range(begin, end):
-        single_tanh_of_strip(values[part * _CHUNK : min((part + 1) * _CHUNK, n)])
+        last = (part + 1) * _CHUNK
+        single_tanh_of_strip(values[part * _CHUNK : last if last < n else n])
 
 
 @driver(_single_tanh)

@@ -54,10 +54,10 @@ def _exponentials(values: Any, largest: Any, found: Any, total: Any) -> None:
 
 
 @step()
-def _logit_gradient(exponentials: Any, total: Any, own: float, weight: Any, gradient: Any) -> None:
-    """(softmax - one-hot) times the weight of each point."""
-    for i in range(gradient.shape[0]):
-        gradient[i] = (exponentials[i] / total[i] - own) * weight[i]
+def _logit_gradient(values: Any, total: Any, own: float, weight: Any) -> None:
+    """Put (softmax - one-hot) times the weight of each point in the place of the exponentials."""
+    for i in range(values.shape[0]):
+        values[i] = (values[i] / total[i] - own) * weight[i]
 
 
 @step(fastmath=SUMS)
@@ -108,28 +108,30 @@ class HeadSums(NamedTuple):
 
 @step()
 def _learn(
-    values: Any, scores: Any, factors: Any, counted: Any, strip: Any, activation: int, of_head: Any, of_bias: Any
+    values: Any, scores: Any, factors: Any, counted: Any, strip: Any, activation: int, of_head: Any, of_bias: Any, room: Any
 ) -> None:
-    """Write the gradients of a strip: of the head (C, h + 1), of the bias before it (h,), and in the place of its values."""
+    """Write the gradients of a strip: of the head (C, h + 1), of the bias before it (h,), and in the place of its values.
+
+    room : (C + 3, STRIP) float64
+    """
     own, start, stop = strip[0], strip[1], strip[2]
     n_units, n_outputs, width = values.shape[0], scores.shape[0], stop - start
-    largest = scores[0, start:stop].copy()
-    for c in range(1, n_outputs):
+    largest, total, arriving = room[n_outputs, :width], room[n_outputs + 1, :width], room[n_outputs + 2, :width]
+    largest[:], total[:] = -np.inf, 0.0
+    for c in range(n_outputs):
         _raise_to(scores[c, start:stop], largest)
-    exponentials, total = np.empty((n_outputs, width)), np.zeros(width)
     for c in range(n_outputs):
-        _exponentials(scores[c, start:stop], largest, exponentials[c], total)
-    gradients = np.empty((n_outputs, width))
+        _exponentials(scores[c, start:stop], largest, room[c, :width], total)
     for c in range(n_outputs):
-        _logit_gradient(exponentials[c], total, 1.0 if c == own else 0.0, counted, gradients[c])
-        of_head[c, n_units] = _sum(gradients[c])
-    arriving = np.empty(width)
+        _logit_gradient(room[c, :width], total, 1.0 if c == own else 0.0, counted)
+        of_head[c, n_units] = _sum(room[c, :width])
     for j in range(n_units):
         row = values[j, start:stop]
         arriving[:] = 0.0
         for c in range(n_outputs):
-            of_head[c, j] = dot(row, gradients[c])
-            add_scaled(gradients[c], np.float64(factors[c, j]), arriving)
+            gradient = room[c, :width]
+            of_head[c, j] = dot(row, gradient)
+            add_scaled(gradient, np.float64(factors[c, j]), arriving)
         if activation == TANH:
             of_bias[j] = _through_tanh(arriving, row)
         else:
@@ -142,6 +144,7 @@ def _head(
     wrong: Any, found: Any,
 ) -> None:  # fmt: skip
     n_units, n_outputs, n_strips = hidden.shape[1], weight.shape[1], points.strips.shape[0]
+    all_norms, all_lost, room = np.empty(STRIP), np.empty(STRIP, np.bool_), np.empty((n_outputs + 3, STRIP))
     for task in range(begin, end):
         s, t = task // n_strips, task % n_strips
         strip = points.strips[t]
@@ -151,7 +154,8 @@ def _head(
         counted = unowned(points.weights[s, start:stop])
         zero = factors[0, 0] - factors[0, 0]
 
-        norms = np.zeros(width)
+        norms, lost = all_norms[:width], all_lost[:width]
+        norms[:], lost[:] = 0.0, False
         for c in range(n_outputs):
             scores[c, start:stop] = bias[s, c]
         for j in range(n_units):
@@ -159,7 +163,6 @@ def _head(
             add_squares(row, norms)
             for c in range(n_outputs):
                 add_scaled(row, factors[c, j], scores[c, start:stop])
-        lost = np.zeros(width, np.bool_)
         for c in range(n_outputs):
             if c != own:
                 _note_losses(scores[own, start:stop], scores[c, start:stop], c < own, lost)
@@ -173,7 +176,7 @@ def _head(
             found.sums[s, t, j] = dot(values[j, start:stop], norms)
         if learn:
             of_head, of_bias = found.head_gradient[s, t], found.bias_gradient[s, t]
-            _learn(values, scores, factors, counted, strip, activation, of_head, of_bias)
+            _learn(values, scores, factors, counted, strip, activation, of_head, of_bias, room)
 
 
 @driver(_head)

@@ -25,7 +25,7 @@ _TILE = 256
 @step()
 def _rectify(values: Any) -> None:
     for i in range(values.shape[0]):
-        values[i] = max(values[i], np.float32(0.0))
+        values[i] = np.float32(0.0) if values[i] < np.float32(0.0) else values[i]
 
 
 @step()
@@ -59,7 +59,8 @@ def _margin(scores: Any, n_outputs: int, stride: int, own: int) -> Any:
         if c != own:
             other = scores[c * stride]
             finite &= np.isfinite(other)
-            margin = min(margin, np.float64(score) - np.float64(other))
+            difference = np.float64(score) - np.float64(other)
+            margin = difference if difference < margin else margin
             lost |= other > score or (other == score and c < own)
     return margin if finite else np.nan, lost
 
@@ -72,20 +73,22 @@ def _judge(
     starts, features, values, codes, spans = points
     n_networks, width = base.shape
     n_outputs, n_units, n = head.shape[1], head.shape[2], levels.shape[1]
+    tables, bases, heads, biases = unowned(weight), unowned(base), unowned(head), unowned(bias)
+    all_levels, all_wrong, own, entries = unowned(levels), unowned(wrong), unowned(features), unowned(values)
+    reached, row = np.empty(_TILE, np.int64), np.empty(width, np.float32)
+    # The units of one point side by side while its entries pass, then the points of one unit.
+    all_units, all_scores = np.empty(n_units * _TILE, np.float32), np.empty(n_outputs * _TILE, np.float32)
     for tile in range(begin, end):
-        tables, bases, heads, biases = unowned(weight), unowned(base), unowned(head), unowned(bias)
-        all_levels, all_wrong, own, entries = unowned(levels), unowned(wrong), unowned(features), unowned(values)
-        reached, row = np.empty(_TILE, np.int64), np.empty(width, np.float32)
+        first = tile * _TILE
+        last = first + _TILE if first + _TILE < n else n
         for s in range(n_networks):
             table, start, factors, offsets = tables[s], bases[s], heads[s], biases[s]
             level, lost, off = all_levels[s], all_wrong[s], rounding[s]
             constant, slope = moved[s, 0], moved[s, 1]
-            first, last = tile * _TILE, min((tile + 1) * _TILE, n)
             count = _find_reached(spans, constant + off[0], slope + off[1], level, first, last, reached)
             if count == 0:
                 continue
-            # The units of one point side by side while its entries pass, then the points of one unit.
-            units, scores = np.empty(n_units * count, np.float32), np.empty(n_outputs * count, np.float32)
+            units, scores = all_units[: n_units * count], all_scores[: n_outputs * count]
             for k in range(count):
                 for j in range(width):
                     row[j] = start[j]

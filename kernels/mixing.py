@@ -1,9 +1,11 @@
 """Label statistics of neighbour lists."""
 
+import math
 from typing import Any
 
 import numpy as np
 
+from .arrays import read_only
 from .exponential import exponential
 from .jit import SUMS, driver, kernel, step
 from .sharing import parallel_for
@@ -60,6 +62,7 @@ def label_shares(indices: Any, distances: Any, codes: Any, own: Any, n_classes: 
     """
     q = len(indices)
     purity, entropy, vote = np.zeros(q), np.zeros(q), np.empty(q, np.int64)
+    indices, distances, codes, own = (read_only(each) for each in (indices, distances, codes, own))
     parallel_for(_label_shares, q, indices, distances, codes, own, n_classes, purity, entropy, vote)
     return purity, entropy, vote
 
@@ -68,9 +71,10 @@ def label_shares(indices: Any, distances: Any, codes: Any, own: Any, n_classes: 
 def _count_classes(begin: int, end: int, indices: Any, codes: Any, order: Any, bounds: Any, counts: Any) -> None:
     for c in range(begin, end):
         row = counts[c]
-        for i in order[bounds[c] : bounds[c + 1]]:
-            for neighbour in indices[i]:
-                row[codes[neighbour]] += 1
+        for place in range(bounds[c], bounds[c + 1]):
+            near = indices[order[place]]
+            for j in range(near.shape[0]):
+                row[codes[near[j]]] += 1
 
 
 @driver(_count_classes)
@@ -92,18 +96,25 @@ def count_classes(indices: Any, codes: Any, order: Any, bounds: Any) -> Any:
     """
     n_classes = len(bounds) - 1
     counts = np.zeros((n_classes, n_classes), np.int64)
-    parallel_for(_count_classes, n_classes, indices, codes, order, bounds, counts)
+    parallel_for(_count_classes, n_classes, read_only(indices), read_only(codes), order, bounds, counts)
     return counts
 
 
 @kernel()
+def _count_occurrences(indices: Any, codes: Any, own: Any, occurrence: Any, bad: Any) -> None:
+    for i in range(indices.shape[0]):
+        near = indices[i]
+        for j in range(near.shape[0]):
+            neighbour = near[j]
+            occurrence[neighbour] += 1
+            bad[neighbour] += codes[neighbour] != own[i]
+
+
+@driver(_count_occurrences)
 def count_occurrences(indices: Any, codes: Any, own: Any) -> Any:
     """How often each row is a neighbour, and how often one of a query with another label: (n,) int64 each."""
     occurrence, bad = np.zeros(len(codes), np.int64), np.zeros(len(codes), np.int64)
-    for i in range(len(indices)):
-        for neighbour in indices[i]:
-            occurrence[neighbour] += 1
-            bad[neighbour] += codes[neighbour] != own[i]
+    _count_occurrences(read_only(indices), read_only(codes), read_only(own), occurrence, bad)
     return occurrence, bad
 
 
@@ -124,11 +135,12 @@ def _weigh(distances: Any, target: float, reduced: Any, weights: Any) -> None:
     """Weights exp(-beta d), beta such that their entropy is `target`: Newton's steps in log beta, kept within a bracket."""
     low, high, beta = 0.0, np.inf, 1.0
     nearest = np.float64(distances[0])
-    scale = np.float64(distances[len(distances) - 1]) - nearest
+    n = weights.shape[0]
+    scale = np.float64(distances[n - 1]) - nearest
     if scale == 0.0:
-        weights[:] = 1 / len(weights)
+        weights[:] = 1 / n
         return
-    for j in range(len(reduced)):
+    for j in range(n):
         reduced[j] = (distances[j] - nearest) / scale
     total = 0.0
     for _ in range(_STEPS):
@@ -146,17 +158,18 @@ def _weigh(distances: Any, target: float, reduced: Any, weights: Any) -> None:
         step = surplus / slope if slope > 0 else np.inf
         inside = abs(step) < 2 and low < beta * np.exp(step) < high
         beta = beta * np.exp(step) if inside else 2 * beta if np.isinf(high) else (low + high) / 2
-    weights /= total
+    for j in range(n):
+        weights[j] /= total
 
 
 @kernel()
 def _inverse_simpson(
-    begin: int, end: int, indices: Any, distances: Any, codes: Any, n_classes: int, perplexity: float, result: Any
+    begin: int, end: int, indices: Any, distances: Any, codes: Any, n_classes: int, entropy: float, result: Any
 ) -> None:
     k = indices.shape[1]
     shares, reduced, weights = np.zeros(n_classes), np.empty(k), np.empty(k)
     for i in range(begin, end):
-        _weigh(distances[i], np.log(perplexity), reduced, weights)
+        _weigh(distances[i], entropy, reduced, weights)
         for j in range(k):
             shares[codes[indices[i, j]]] += weights[j]
         squares = 0.0
@@ -164,12 +177,14 @@ def _inverse_simpson(
             c = codes[indices[i, j]]
             squares += shares[c] * shares[c]
             shares[c] = 0.0
-        result[i] = max(1.0, 1 / squares)  # below 1 by rounding only
+        effective = 1 / squares
+        result[i] = effective if effective > 1.0 else 1.0  # below by rounding only
 
 
 @driver(_inverse_simpson)
 def inverse_simpson(indices: Any, distances: Any, codes: Any, n_classes: int, perplexity: float) -> Any:
     """Effective number of classes around each query, (q,) float64."""
     result = np.empty(len(indices))
-    parallel_for(_inverse_simpson, len(indices), indices, distances, codes, n_classes, perplexity, result)
+    indices, distances, codes = (read_only(each) for each in (indices, distances, codes))
+    parallel_for(_inverse_simpson, len(result), indices, distances, codes, n_classes, math.log(perplexity), result)
     return result

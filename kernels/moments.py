@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .jit import SUMS, driver, kernel, prefetch, step
+from .arrays import copy_row, read_only
+from .jit import SUMS, driver, kernel, prefetch, step, unowned
 from .sharing import parallel_for
 
 # Squared norms below that may have lost digits.
@@ -23,16 +24,21 @@ _BATCH = 4
 
 
 @kernel()
-def first_rows(codes: Any, n_classes: int) -> Any:
-    """Return the first row of each class (-1 where there is none), and the first row whose code is no class (-1 if none)."""
-    first = np.full(n_classes, -1, np.int64)
+def _first_rows(codes: Any, first: Any) -> int:
     for i in range(codes.shape[0]):
         c = codes[i]
-        if c < 0 or c >= n_classes:
-            return first, i
+        if c < 0 or c >= first.shape[0]:
+            return i
         if first[c] < 0:
             first[c] = i
-    return first, -1
+    return -1
+
+
+@driver(_first_rows)
+def first_rows(codes: Any, n_classes: int) -> Any:
+    """Return the first row of each class (-1 where there is none), and the first row whose code is no class (-1 if none)."""
+    first = np.full(n_classes, -1)
+    return first, _first_rows(read_only(codes), first)
 
 
 @step(fastmath=SUMS)
@@ -54,7 +60,8 @@ def _row_scale(row: Any, normalize: bool) -> float:
         return 1.0 / np.sqrt(squared)
     largest = 0.0
     for j in range(row.shape[0]):
-        largest = max(largest, abs(np.float64(row[j])))
+        size = abs(np.float64(row[j]))
+        largest = size if size > largest else largest
     if largest == 0.0 and squared == 0.0:
         return 0.0
     squared = 0.0  # again, of a size whose squares neither overflow nor vanish
@@ -139,11 +146,12 @@ def _class_moments(
     n_classes = shift.shape[0]
     for part in range(begin, end):
         start, stop = part * n // parts, (part + 1) * n // parts
-        # Own accumulators and an own copy of the shifts: rows are sliced from them by the million, and the count of references
+        # Own accumulators, and shifts without an owner: rows are sliced from them by the million, and the count of references
         # to an array that threads share would be fought over.
-        own_shift, own_sums = shift.copy(), np.zeros((n_classes, d))
-        _accumulate(X, codes, own_shift, normalize, start, stop, counts[part], own_sums, squares[part])
-        sums[part] = own_sums
+        own_sums = np.zeros((n_classes, d))
+        _accumulate(X, codes, unowned(shift), normalize, start, stop, counts[part], own_sums, squares[part])
+        for c in range(n_classes):
+            copy_row(own_sums[c], sums[part, c])
 
 
 @driver(_class_moments)
@@ -169,6 +177,7 @@ def class_moments(X: Any, codes: Any, shift: Any, normalize: bool, parts: int) -
     counts = np.zeros((parts, n_classes), np.int64)
     sums = np.zeros((parts, n_classes, d))
     squares = np.zeros((parts, n_classes))
+    X, codes = read_only(X), read_only(codes)
     parallel_for(_class_moments, parts, X, codes, shift, normalize, parts, counts, sums, squares)
     return counts, sums, squares
 
@@ -203,7 +212,7 @@ def _project(
             if i < stop:
                 _deviate(X[i], _row_scale(X[i], normalize), origin, means[codes[i]], deviations[k])
             else:
-                deviations[k, :] = 0.0
+                deviations[k] = 0.0
         for m in range(directions.shape[0]):
             squares[m] += _dot_four(deviations[0], deviations[1], deviations[2], deviations[3], directions[m])
 
@@ -223,9 +232,9 @@ def _squared_projections(
 ) -> None:
     n = X.shape[0]
     for part in range(begin, end):
-        own_origin, own_means, own_directions = origin.copy(), means.copy(), directions.copy()
+        own_means, own_directions = unowned(means), unowned(directions)
         start, stop = part * n // parts, (part + 1) * n // parts
-        _project(X, codes, own_origin, own_means, own_directions, normalize, start, stop, squares[part])
+        _project(X, codes, origin, own_means, own_directions, normalize, start, stop, squares[part])
 
 
 @driver(_squared_projections)
@@ -246,6 +255,7 @@ def squared_projections(X: Any, codes: Any, origin: Any, means: Any, directions:
     (parts, m) float64
     """
     squares = np.zeros((parts, directions.shape[0]))
+    X, codes = read_only(X), read_only(codes)
     parallel_for(_squared_projections, parts, X, codes, origin, means, directions, normalize, parts, squares)
     return squares
 
@@ -306,7 +316,8 @@ def _meet_means(
                 squared = _distance(deviation, means[c], means[b])
                 if squared < other[i]:
                     other[i], nearest[i] = squared, b
-                wide[i] = min(wide[i], squared + variances[b])
+                to_points = squared + variances[b]
+                wide[i] = to_points if to_points < wide[i] else wide[i]
         if own[i] < other[i] or (own[i] == other[i] and c < nearest[i]):
             nearest[i] = c
 
@@ -317,10 +328,10 @@ def _distances_to_means(
 ) -> None:
     n = X.shape[0]
     for part in range(begin, end):
-        own_origin, own_means, sums = origin.copy(), means.copy(), np.zeros(X.shape[1])
+        sums = np.zeros(X.shape[1])
         start, stop = part * n // parts, (part + 1) * n // parts
-        _meet_means(X, codes, own_origin, own_means, variances, normalize, start, stop, found, sums)
-        found.features[part] = sums
+        _meet_means(X, codes, origin, unowned(means), variances, normalize, start, stop, found, sums)
+        copy_row(sums, found.features[part])
 
 
 @driver(_distances_to_means)
@@ -341,5 +352,6 @@ def distances_to_means(
     """
     n, d = X.shape
     found = MeanDistances(np.empty(n), np.empty(n), np.empty(n), np.zeros(n, np.int64), np.zeros((parts, d)))
+    X, codes = read_only(X), read_only(codes)
     parallel_for(_distances_to_means, parts, X, codes, origin, means, variances, normalize, parts, found)
     return found

@@ -9,26 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from .jit import kernel, step
+from .jit import driver, kernel, step
 
 __all__ = ["best_turn", "prefix_errors", "second_differences"]
 
 
-@kernel()
-def prefix_errors(y: Any, w: Any, sign: float, out: Any) -> None:
-    """Squared errors of the best fit to y[0..j] that rises (sign 1) or falls (sign -1), for each j.
-
-    Parameters
-    ----------
-    y, w : (n,) float64
-        Values and their weights, > 0.
-    out : (n,) float64
-        Overwritten.
-    """
-    n = len(y)
-    mean, weight, error = np.empty(n), np.empty(n), np.empty(n)
+@step()
+def _pool(y: Any, w: Any, sign: float, mean: Any, weight: Any, error: Any, out: Any) -> None:
     top, total = -1, 0.0
-    for j in range(n):
+    for j in range(y.shape[0]):
         m, g, e = sign * y[j], w[j], 0.0
         while top >= 0 and mean[top] >= m:
             step = mean[top] - m
@@ -44,21 +33,38 @@ def prefix_errors(y: Any, w: Any, sign: float, out: Any) -> None:
         out[j] = total
 
 
+@kernel()
+def _prefix_errors(y: Any, w: Any, sign: float, mean: Any, weight: Any, error: Any, out: Any) -> None:
+    _pool(y, w, sign, mean, weight, error, out)
+
+
+@driver(_prefix_errors)
+def prefix_errors(y: Any, w: Any, sign: float, out: Any) -> None:
+    """Squared errors of the best fit to y[0..j] that rises (sign 1) or falls (sign -1), for each j.
+
+    Parameters
+    ----------
+    y, w : (n,) float64
+        Values and their weights, > 0.
+    out : (n,) float64
+        Overwritten.
+    """
+    _prefix_errors(y, w, sign, *np.empty((3, len(y))), out)
+
+
 @step()
-def _piece_errors(y: Any, w: Any, sign: float, out: Any) -> None:
+def _piece_errors(y: Any, w: Any, sign: float, mean: Any, weight: Any, error: Any, out: Any) -> None:
     """out[i, j], i <= j, (n, n) float64: squared errors of the best rising or falling fit to y[i..j]; the rest stays."""
-    for i in range(len(y)):
-        prefix_errors(y[i:], w[i:], sign, out[i, i:])
+    for i in range(y.shape[0]):
+        _pool(y[i:], w[i:], sign, mean, weight, error, out[i, i:])
 
 
 @step()
-def _fit_piece(y: Any, w: Any, sign: float, fit: Any) -> None:
-    """The fitted values themselves."""
-    n = len(y)
-    mean, weight, size = np.empty(n), np.empty(n), np.empty(n, np.int64)
+def _fit_piece(y: Any, w: Any, first: int, last: int, sign: float, mean: Any, weight: Any, size: Any, fit: Any) -> None:
+    """The fitted values themselves, of y[first..last - 1]."""
     top = -1
-    for j in range(n):
-        m, g, s = sign * y[j], w[j], 1
+    for j in range(first, last):
+        m, g, s = sign * y[j], w[j], np.int64(1)
         while top >= 0 and mean[top] >= m:
             m = (mean[top] * weight[top] + m * g) / (weight[top] + g)
             g += weight[top]
@@ -66,7 +72,7 @@ def _fit_piece(y: Any, w: Any, sign: float, fit: Any) -> None:
             top -= 1
         top += 1
         mean[top], weight[top], size[top] = m, g, s
-    j = 0
+    j = first
     for block in range(top + 1):
         for _ in range(size[block]):
             fit[j] = sign * mean[block]
@@ -74,6 +80,41 @@ def _fit_piece(y: Any, w: Any, sign: float, fit: Any) -> None:
 
 
 @kernel()
+def _best_turn(
+    y: Any, w: Any, mean: Any, weight: Any, error: Any, rising: Any, falling: Any, before: Any, peak_before: Any, cuts: Any,
+    fit: Any,
+) -> Any:  # fmt: skip
+    n = y.shape[0]
+    _piece_errors(y, w, 1.0, mean, weight, error, rising)
+    _piece_errors(y, w, -1.0, mean, weight, error, falling)
+    # The best "rises, falls" of what stands before i.
+    for i in range(1, n + 1):
+        before[i] = falling[0, i - 1]
+        for p in range(1, i):
+            parted = rising[0, p - 1] + falling[p, i - 1]
+            if parted < before[i]:
+                before[i], peak_before[i] = parted, p
+    without = before[n]
+    best = without
+    cuts[0], cuts[1], cuts[2] = peak_before[n], n, n
+    for i in range(n - 1, 0, -1):
+        after, peak = rising[i, n - 1], n
+        for p in range(i + 1, n):
+            parted = rising[i, p - 1] + falling[p, n - 1]
+            if parted < after:
+                after, peak = parted, p
+        if before[i] + after < best:
+            best = before[i] + after
+            cuts[0], cuts[1], cuts[2] = peak_before[i], i, peak
+    size = peak_before
+    _fit_piece(y, w, np.int64(0), cuts[0], 1.0, mean, weight, size, fit)
+    _fit_piece(y, w, cuts[0], cuts[1], -1.0, mean, weight, size, fit)
+    _fit_piece(y, w, cuts[1], cuts[2], 1.0, mean, weight, size, fit)
+    _fit_piece(y, w, cuts[2], n, -1.0, mean, weight, size, fit)
+    return without, best
+
+
+@driver(_best_turn)
 def best_turn(y: Any, w: Any, cuts: Any, fit: Any) -> Any:
     """Best fit that rises, falls, rises and falls, compared with the best that rises and falls; outer pieces may be empty.
 
@@ -92,40 +133,15 @@ def best_turn(y: Any, w: Any, cuts: Any, fit: Any) -> Any:
         Squared errors of "rises, falls" and of the four pieces.
     """
     n = len(y)
-    rising, falling = np.empty((n, n)), np.empty((n, n))
-    _piece_errors(y, w, 1.0, rising)
-    _piece_errors(y, w, -1.0, falling)
-    # The best "rises, falls" of what stands before i.
+    rising, falling = np.empty((2, n, n))
     before, peak_before = np.empty(n + 1), np.zeros(n + 1, np.int64)
-    for i in range(1, n + 1):
-        before[i] = falling[0, i - 1]
-        for p in range(1, i):
-            error = rising[0, p - 1] + falling[p, i - 1]
-            if error < before[i]:
-                before[i], peak_before[i] = error, p
-    without = before[n]
-    best = without
-    cuts[0], cuts[1], cuts[2] = peak_before[n], n, n
-    for i in range(n - 1, 0, -1):
-        after, peak = rising[i, n - 1], n
-        for p in range(i + 1, n):
-            error = rising[i, p - 1] + falling[p, n - 1]
-            if error < after:
-                after, peak = error, p
-        if before[i] + after < best:
-            best = before[i] + after
-            cuts[0], cuts[1], cuts[2] = peak_before[i], i, peak
-    _fit_piece(y[: cuts[0]], w[: cuts[0]], 1.0, fit[: cuts[0]])
-    _fit_piece(y[cuts[0] : cuts[1]], w[cuts[0] : cuts[1]], -1.0, fit[cuts[0] : cuts[1]])
-    _fit_piece(y[cuts[1] : cuts[2]], w[cuts[1] : cuts[2]], 1.0, fit[cuts[1] : cuts[2]])
-    _fit_piece(y[cuts[2] :], w[cuts[2] :], -1.0, fit[cuts[2] :])
-    return without, best
+    return _best_turn(y, w, *np.empty((3, n)), rising, falling, before, peak_before, cuts, fit)
 
 
 @kernel()
 def second_differences(y: Any, h: int) -> float:
     """Mean square of a - 2 b + c over all neighbouring means a, b, c of h values each; at least 3 h values are needed."""
-    n = len(y)
+    n = y.shape[0]
     a, b, c = 0.0, 0.0, 0.0
     for i in range(h):
         a += y[i]

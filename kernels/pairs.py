@@ -18,7 +18,7 @@ import numpy as np
 
 from .distance import squared_distance
 from .exponential import single_exponential
-from .jit import FUSED, SUMS, kernel, step
+from .jit import FUSED, SUMS, driver, kernel, step
 from .search import insert
 
 __all__ = [
@@ -116,11 +116,11 @@ def recentre(rows: Any, origin: Any, scale: Any, centred: Any, norms: Any) -> bo
 
     Returns whether all norms are small enough for single precision.
     """
-    largest = 0.0
+    held = True
     for i in range(rows.shape[0]):
         norms[i] = _recentre_row(rows[i], origin, scale, centred[i])
-        largest = max(largest, np.float64(norms[i]))
-    return largest < _LARGEST
+        held = held and not norms[i] >= _LARGEST
+    return held
 
 
 @step(fastmath=FUSED)
@@ -166,34 +166,44 @@ def square_distances(products: Any, norms: Any, other_norms: Any, rows: Any, oth
 
 
 @kernel()
-def square_differences(rows: Any, others: Any, squared: Any) -> None:
-    """Write all squared distances (r, c) in double precision, from differences: for the few that need it."""
+def square_differences(rows: Any, others: Any, first: int, squared: Any) -> None:
+    """Write squared distances to others (c, d) from column `first` on, in double precision, of differences.
+
+    For the few that need it.
+    """
     for i in range(rows.shape[0]):
+        row, its_squared = rows[i], squared[i]
         for j in range(others.shape[0]):
-            squared[i, j] = squared_distance(rows[i], others[j])
-
-
-@step(fastmath=SUMS)
-def _term(squared: Any, rate: Any) -> float:
-    """What a pair adds to a sum: exp(-rate * squared distance), or the distance where there is no rate."""
-    return np.sqrt(squared) if rate is None else single_exponential(-squared * rate)
+            its_squared[first + j] = squared_distance(row, others[j])
 
 
 @step(fastmath=SUMS)
 def _sum_terms(squared: Any, rate: Any) -> float:
+    """Sum what pairs come to: exp(-rate * squared distance), or the distance where the rate is below 0."""
     total = np.float32(0)
-    for j in range(squared.shape[0]):
-        total += _term(squared[j], rate)
+    if rate < 0:
+        for j in range(squared.shape[0]):
+            total += np.sqrt(squared[j])
+    else:
+        for j in range(squared.shape[0]):
+            total += single_exponential(-squared[j] * rate)
     return total
 
 
 @step(fastmath=SUMS)
 def _sum_and_add_terms(squared: Any, rate: Any, strip: Any) -> float:
+    """The same, each term added to a sum of its column too."""
     total = np.float32(0)
-    for j in range(squared.shape[0]):
-        term = _term(squared[j], rate)
-        total += term
-        strip[j] += term
+    if rate < 0:
+        for j in range(squared.shape[0]):
+            term = np.sqrt(squared[j])
+            total += term
+            strip[j] += term
+    else:
+        for j in range(squared.shape[0]):
+            term = single_exponential(-squared[j] * rate)
+            total += term
+            strip[j] += term
     return total
 
 
@@ -204,28 +214,29 @@ def _flush(strip: Any, total: Any) -> None:
         strip[j] = np.float32(0)
 
 
-@step()
+@kernel()
 def _sum_classes(squared: Any, bounds: Any, other_bounds: Any, rate: Any, strip: Any, across: Any, down: Any) -> None:
-    """Sum terms over each class, for rows and for columns; strip (c,) zeros."""
-    for s in range(len(bounds) - 1):
+    mirrored = down.shape[0] > 0
+    for s in range(bounds.shape[0] - 1):
         for i in range(bounds[s], bounds[s + 1]):
-            for t in range(len(other_bounds) - 1):
-                total = 0.0
+            row = squared[i]
+            for t in range(other_bounds.shape[0] - 1):
+                total, last = 0.0, other_bounds[t + 1]
                 # In pieces, so that single precision does.
-                for begin in range(other_bounds[t], other_bounds[t + 1], 512):
-                    end = min(begin + 512, other_bounds[t + 1])
-                    if len(down):
-                        total += _sum_and_add_terms(squared[i, begin:end], rate, strip[begin:end])
+                for begin in range(other_bounds[t], last, 512):
+                    end = begin + 512 if begin + 512 < last else last
+                    if mirrored:
+                        total += _sum_and_add_terms(row[begin:end], rate, strip[begin:end])
                     else:
-                        total += _sum_terms(squared[i, begin:end], rate)
+                        total += _sum_terms(row[begin:end], rate)
                 across[t, i] = total
-            if len(down) and (i + 1 - bounds[s]) % _STRIP == 0:
+            if mirrored and (i + 1 - bounds[s]) % _STRIP == 0:
                 _flush(strip, down[s])
-        if len(down):
+        if mirrored:
             _flush(strip, down[s])
 
 
-@kernel()
+@driver(_sum_classes)
 def sum_distances(squared: Any, bounds: Any, other_bounds: Any, across: Any, down: Any) -> None:
     """Sum distances to each class.
 
@@ -237,12 +248,13 @@ def sum_distances(squared: Any, bounds: Any, other_bounds: Any, across: Any, dow
     across : (segments of the columns, r) float64
         Written: from each row.
     down : (segments of the rows, c) float64
-        Written: from each column; of length 0 where that is not wanted.
+        Written: from each column; no segments where that is not wanted.
     """
-    _sum_classes(squared, bounds, other_bounds, None, np.zeros(squared.shape[1], squared.dtype), across, down)
+    strip = np.zeros(squared.shape[1], squared.dtype)
+    _sum_classes(squared, bounds, other_bounds, squared.dtype.type(-1), strip, across, down)
 
 
-@kernel()
+@driver(_sum_classes)
 def sum_similarities(
     squared: Any, ids: Any, other_ids: Any, bounds: Any, other_bounds: Any, rates: Any, across: Any, down: Any
 ) -> None:
@@ -252,22 +264,20 @@ def sum_similarities(
     ----------
     squared : (r, c) float32
     rates : (J,) float32
+        At least 0.
     across : (J, segments of the columns, r) float64
         Written: for each row. Terms below exp(-87) count as that.
     down : (J, segments of the rows, c) float64
         Written: for each column; no segments where that is not wanted.
     """
-    strip = np.zeros(squared.shape[1], np.float32)
     by_id = np.argsort(other_ids)
     places = by_id[np.minimum(np.searchsorted(other_ids[by_id], ids), len(by_id) - 1)]
-    for i in range(len(ids)):
-        if other_ids[places[i]] == ids[i]:
-            squared[i, places[i]] = np.inf
-    for r in range(len(rates)):
-        _sum_classes(squared, bounds, other_bounds, rates[r], strip, across[r], down[r])
-    for i in range(len(ids)):
-        if other_ids[places[i]] == ids[i]:
-            squared[i, places[i]] = np.float32(0)
+    same = np.flatnonzero(other_ids[places] == ids)
+    squared[same, places[same]] = np.inf
+    strip = np.zeros(squared.shape[1], np.float32)
+    for j, rate in enumerate(rates):
+        _sum_classes(squared, bounds, other_bounds, rate, strip, across[j], down[j])
+    squared[same, places[same]] = 0
 
 
 @step(fastmath=SUMS)
@@ -326,21 +336,26 @@ def _add_below(squared: Any, norm: float, norms: Any, limits: Any, relative_erro
 
 
 @kernel()
-def count_nearer_down(distances: Any, here: Any, there: Any, limits: Any, scaled: Any, count: Any) -> None:
-    """The same for some columns among some rows: limits, scaled, count (c,)."""
+def _count_nearer_down(distances: Any, here: Any, there: Any, limits: Any, scaled: Any, certain: Any, count: Any) -> None:
     squared, norms, other_norms = distances.squared, distances.norms, distances.other_norms
     rows, others, relative_error = distances.rows, distances.others, distances.relative_error
     first, last = there
-    certain = np.zeros(len(limits), np.int32)
+    some_norms, some_limits, some_certain = other_norms[first:last], scaled[first:last], certain[first:last]
     for i in range(here[0], here[1]):
-        some = squared[i, first:last], norms[i], other_norms[first:last], scaled[first:last]
-        if _add_below(*some, relative_error, certain[first:last]) == 0:
+        if _add_below(squared[i, first:last], norms[i], some_norms, some_limits, relative_error, some_certain) == 0:
             continue
         for j in range(first, last):
             slack = (norms[i] + other_norms[j]) * relative_error + _UNDERFLOW
             if squared[i, j] + slack >= scaled[j] and squared[i, j] - slack < scaled[j]:
                 count[j] += squared_distance(rows[i], others[j]) < limits[j]
-    count += certain
+    for j in range(first, last):
+        count[j] += certain[j]
+
+
+@driver(_count_nearer_down)
+def count_nearer_down(distances: Any, here: Any, there: Any, limits: Any, scaled: Any, count: Any) -> None:
+    """The same for some columns among some rows: limits, scaled, count (c,)."""
+    _count_nearer_down(distances, here, there, limits, scaled, np.zeros(len(limits), np.int32), count)
 
 
 @kernel()
@@ -407,11 +422,11 @@ def nearest_across(
     index, limits, k = lists.index, lists.limits, lists.squared.shape[1]
     for i in range(squared.shape[0]):
         slack = norms[i] * relative_error
-        for s in range(len(other_codes)):
+        for s in range(other_codes.shape[0]):
             if among and (other_codes[s] == codes[i]) != (among == 1):
                 continue
             for first in range(bounds[s], bounds[s + 1], 128):
-                last = min(first + 128, bounds[s + 1])
+                last = first + 128 if first + 128 < bounds[s + 1] else bounds[s + 1]
                 if _near(squared[i, first:last], other_norms[first:last], relative_error, limits[i] + slack) == 0:
                     continue
                 for j in range(first, last):
@@ -447,16 +462,13 @@ def nearest_both(distances: Any, ids: Any, other_ids: Any, lists: Any, other_lis
     """
     squared, norms, other_norms = distances.squared, distances.norms, distances.other_norms
     rows, others, relative_error = distances.rows, distances.others, distances.relative_error
-    limits, other_limits, k = lists.limits, other_lists.limits, lists.squared.shape[1]
+    limits, other_limits, k, columns = lists.limits, other_lists.limits, lists.squared.shape[1], squared.shape[1]
     for i in range(squared.shape[0]):
         start = i + 1 if same else 0
-        if (
-            _near_either(squared[i, start:], norms[i], other_norms[start:], relative_error, limits[i], other_limits[start:])
-            == 0
-        ):
+        if not _near_either(squared[i, start:], norms[i], other_norms[start:], relative_error, limits[i], other_limits[start:]):
             continue
-        for first in range(start, squared.shape[1], 64):
-            last = min(first + 64, squared.shape[1])
+        for first in range(start, columns, 64):
+            last = first + 64 if first + 64 < columns else columns
             some, some_norms, some_limits = squared[i, first:last], other_norms[first:last], other_limits[first:last]
             if _near_either(some, norms[i], some_norms, relative_error, limits[i], some_limits) == 0:
                 continue
@@ -487,7 +499,10 @@ def tighten(distances: Any, lists: Any) -> None:
     """
     squared, norms, relative_error = distances.squared, distances.norms, distances.relative_error
     k = lists.squared.shape[1]
-    farthest = np.float32(4) * norms.max()
+    largest = norms[0]
+    for i in range(1, norms.shape[0]):
+        largest = norms[i] if norms[i] > largest else largest
+    farthest = np.float32(4) * largest
     for i in range(squared.shape[0]):
         low, high = farthest * np.float32(0), farthest
         if lists.squared[i, 0] < np.inf or _within(squared[i], norms[i], norms, relative_error, high) <= k:

@@ -54,7 +54,7 @@ def _unit_class_sums(begin: int, end: int, activations: Any, bounds: Any, point_
         inverse = np.empty(_STRIP)
         for c in range(n_classes):
             for start in range(bounds[c], bounds[c + 1], _STRIP):
-                stop = min(start + _STRIP, bounds[c + 1])
+                stop = start + _STRIP if start + _STRIP < bounds[c + 1] else bounds[c + 1]
                 norms = inverse[: stop - start]
                 norms[:] = 0.0
                 for j in range(n_units):

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arrays import read_only
 from .bounds import QUERIES, WORDS, bounds_of_four, first_bit
 from .distance import squared_angle, squared_distance
 from .jit import FUSED, SUMS, driver, kernel, step
@@ -37,9 +38,7 @@ __all__ = [
     "SketchBounds",
     "TiledPoints",
     "TiledQueries",
-    "Workspace",
     "insert",
-    "make_workspace",
     "rank_candidates",
     "search",
 ]
@@ -156,76 +155,100 @@ class SketchBounds(NamedTuple):
     error: float
 
 
-class Workspace(NamedTuple):
-    """Where one thread works; see `make_workspace`.
+# Tuples of few arrays: wherever one is used, all of it is taken apart, which one of many is long compiled for.
 
-    tiled : (m * TILE,) float32
-        The queries' sketches, transposed.
-    radius, sketch_error, to_box : (TILE,) float32
-        Of each query: its search radius, in the sketch; how far its sketch may be off; its squared distance to a box.
+
+class _Compared(NamedTuple):
+    """Of points: what pairs that pass their bounds are compared by."""
+
+    ids: Any
+    rows: Any
+    lengths: Any
+    fine: Any
+
+
+class _Tiles(NamedTuple):
+    """Tiles of data, as queries meet them."""
+
+    start: Any
+    tiled: Any
+    norms: Any
+    centre: Any
+    lower: Any
+    upper: Any
+    sketch_error: Any
+
+
+class _QueryTiles(NamedTuple):
+    """Tiles of queries."""
+
+    start: Any
+    sketch: Any
+    lower: Any
+    upper: Any
+    excluded: Any
+    root: Any
+    excluded_root: Any
+
+
+class _Reach(NamedTuple):
+    """How far the queries of the tile at hand search.
+
+    radius, sketch_error : (TILE,) float32
+        Their search radii, in the sketch, and how far their sketches may be off.
     last : (TILE,) int64
         The highest id that can still enter a query's list: any, until the list is full of points at distance 0.
+    """
+
+    radius: Any
+    sketch_error: Any
+    last: Any
+
+
+class _Four(NamedTuple):
+    """The four queries at hand, and how they and a tile are bound.
+
     active : (TILE,) int64
-        The queries that meet the tile at hand.
+        All queries that meet the tile, of which these are four.
     twice : (4 * m,) float32
-        -2 s(a) about the tile's centre, for the four queries at hand.
+        -2 s(a) about the tile's centre.
     norm, limits : (4,) float32
         Their squared norms about it; what their bounds may be.
     bounds : (4 * TILE,) float32
     masks : (4 * WORDS,) uint64
         From `bounds_of_four`.
-    keys, numbers : (TILE,)
-        Bounds to select from.
-    origin : (m,) float32
-        Zeros.
-    stack : (128,) int64
-    distance : (128,) float32
-        Nodes to visit, and how far they are from the queries' box.
-    work : (5,) int64
-        Boxes compared, tiles visited, queries that met a tile, pairs that the sketch let pass, pairs near enough.
     """
 
-    tiled: Any
-    radius: Any
-    sketch_error: Any
-    to_box: Any
-    last: Any
     active: Any
     twice: Any
     norm: Any
     limits: Any
     bounds: Any
     masks: Any
+
+
+class _Room(NamedTuple):
+    """Where one thread works.
+
+    tiled : (m * TILE,) float32
+        The queries' sketches, transposed.
+    to_box : (TILE,) float32
+        Of each query its squared distance to a box.
+    keys, numbers : (TILE,) float32, int64
+        Bounds to select from.
+    origin : (m,) float32
+        Zeros.
+    stack, distance : (128,) int64, float32
+        Nodes to visit, and how far they are from the queries' box.
+    """
+
+    tiled: Any
+    to_box: Any
     keys: Any
     numbers: Any
     origin: Any
     stack: Any
     distance: Any
-    work: Any
-
-
-def make_workspace(m: int) -> Workspace:
-    single = np.float32
-    return Workspace(
-        tiled=np.zeros(m * TILE, single),
-        radius=np.empty(TILE, single),
-        sketch_error=np.zeros(TILE, single),
-        to_box=np.empty(TILE, single),
-        last=np.empty(TILE, np.int64),
-        active=np.empty(TILE, np.int64),
-        twice=np.zeros(QUERIES * m, single),
-        norm=np.empty(QUERIES, single),
-        limits=np.empty(QUERIES, single),
-        bounds=np.empty(QUERIES * TILE, single),
-        masks=np.empty(QUERIES * WORDS, np.uint64),
-        keys=np.empty(TILE, single),
-        numbers=np.empty(TILE, np.int64),
-        origin=np.zeros(m, single),
-        # A search goes down one path and leaves one node aside at each level: no tree of 2^60 tiles will come.
-        stack=np.empty(128, np.int64),
-        distance=np.empty(128, single),
-        work=np.zeros(5, np.int64),
-    )
 
 
 @step(counted=False)
@@ -253,9 +276,11 @@ def _points_to_box(tile: Any, lower: Any, upper: Any, squared: Any) -> None:
 
 @step(fastmath=FUSED)
 def _box_to_box(lower: Any, upper: Any, low: Any, high: Any) -> float:
-    squared = np.float32(0)
+    squared = zero = np.float32(0)
     for j in range(lower.shape[0]):
-        gap = max(max(lower[j] - high[j], low[j] - upper[j]), np.float32(0))
+        below, above = lower[j] - high[j], low[j] - upper[j]
+        gap = below if below > above else above
+        gap = gap if gap > zero else zero
         squared += gap * gap
     return squared * _kept(lower.shape[0])
 
@@ -293,7 +318,7 @@ def _squared(a: Any, b: Any) -> float:
 @step(counted=False)
 def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
     """Insert into an ascending list, ties by the lower number; the last entry falls out."""
-    position = len(squared) - 1
+    position = squared.shape[0] - 1
     if distance > squared[position] or (distance == squared[position] and neighbour > index[position]):
         return
     while position > 0 and (
@@ -307,7 +332,7 @@ def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
 @step(counted=False)
 def _refine(a: Any, b: Any, threshold: float) -> float:
     """The squared distance, or infinity if it is seen on the way to exceed the threshold."""
-    d = len(a)
+    d = a.shape[0]
     limit = threshold * np.float64(_WIDENED) + _LOST_TO_UNDERFLOW if threshold < _LARGE else np.inf
     so_far = 0.0
     for j in range(0, d, _STRIDE):
@@ -318,12 +343,12 @@ def _refine(a: Any, b: Any, threshold: float) -> float:
 
 
 @step(counted=False)
-def _seed(bounds: Any, width: int, k: int, workspace: Any) -> float:
+def _seed(bounds: Any, width: int, k: int, room: Any) -> float:
     """The bound that k of a tile's points do not exceed: with these a list is filled, so that the others find it short."""
-    keys = workspace.keys[:width]
+    keys, numbers = room.keys[:width], room.numbers[:width]
     for t in range(width):
         keys[t] = bounds[t]
-    select(keys, workspace.numbers[:width], k)
+    select(keys, numbers, k)
     return keys[k]
 
 
@@ -337,61 +362,70 @@ def _search_radius(threshold: float, sketch: Any, error: float) -> float:
 def _largest(values: Any) -> float:
     largest = values[0]
     for i in range(1, values.shape[0]):
-        largest = max(largest, values[i])
+        largest = values[i] if values[i] > largest else largest
     return largest
 
 
 @step(counted=False)
-def _bound_four(points: Any, queries: Any, tile: int, first_query: int, begin: int, present: int, workspace: Any) -> None:
+def _bound_four(
+    tiles: Any, tile: int, sketches: Any, first_query: int, begin: int, present: int, reach: Any, four: Any
+) -> None:
     """Bounds of up to four active queries from all points of a tile, and which points are within their limits."""
-    m, centre = points.sketch.shape[1], points.centre[tile]
+    centre, error = tiles.centre[tile], tiles.sketch_error[tile]
+    active, twice, norms, limits = four.active, four.twice, four.norm, four.limits
+    m = centre.shape[0]
     kept = np.float32(kept_of_products(m))
     for i in range(QUERIES):
-        workspace.limits[i] = np.float32(-np.inf)
+        limits[i] = np.float32(-np.inf)
     for i in range(present):
-        t = workspace.active[begin + i]
-        norm = kept * _about(queries.sketch[first_query + t], centre, workspace.twice[i * m : (i + 1) * m])
-        radius = workspace.radius[t] + points.sketch_error[tile]
-        workspace.norm[i] = norm
-        workspace.limits[i] = radius * radius * _WIDENED - norm
-    bounds_of_four(points.tiled[tile], points.norms[tile], workspace.twice, workspace.limits, workspace.bounds, workspace.masks)
+        t = active[begin + i]
+        norm = kept * _about(sketches[first_query + t], centre, twice[i * m : (i + 1) * m])
+        radius = reach.radius[t] + error
+        norms[i] = norm
+        limits[i] = radius * radius * _WIDENED - norm
+    bounds_of_four(tiles.tiled[tile], tiles.norms[tile], twice, limits, four.bounds, four.masks)
 
 
 @step(counted=False)
-def _distance(points: Any, queries: Any, query: int, point: int, threshold: float, angular: bool) -> float:
+def _distance(data: Any, point: int, queries: Any, query: int, threshold: float, angular: bool) -> float:
     """The squared distance that decides, or infinity if it is seen on the way to exceed the threshold."""
-    if angular:
-        squared = squared_angle(queries.rows[query], points.rows[point], queries.lengths[query], points.lengths[point])
-    else:
-        squared = _refine(queries.rows[query], points.rows[point], threshold)
-    return squared
+    a, b = queries.rows[query], data.rows[point]
+    return squared_angle(a, b, queries.lengths[query], data.lengths[point]) if angular else _refine(a, b, threshold)
 
 
 @step(counted=False)
-def _enter(found: Any, place: int, squared: float, neighbour: int, t: int, sketch: Any, workspace: Any) -> None:
+def _enter(found: Any, place: int, squared: float, neighbour: int, t: int, sketch: Any, reach: Any) -> None:
     """Enter a point in a query's list, which may shorten its radius; or count it."""
     k = found.squared.shape[1]
     if k > 0:
-        insert(found.squared[place], found.index[place], squared, neighbour)
-        farthest = found.squared[place, k - 1]
-        workspace.radius[t] = _search_radius(farthest, sketch, workspace.sketch_error[t])
-        workspace.last[t] = found.index[place, k - 1] if farthest == 0 else _ANY
+        its_squared, its_index = found.squared[place], found.index[place]
+        insert(its_squared, its_index, squared, neighbour)
+        farthest = its_squared[k - 1]
+        reach.radius[t] = _search_radius(farthest, sketch, reach.sketch_error[t])
+        reach.last[t] = its_index[k - 1] if farthest == 0 else _ANY
     else:
         found.count[place] += squared < found.limits[place]
 
 
 @step(counted=False)
+def _threshold(found: Any, place: int) -> float:
+    """The squared distance beyond which a query wants nothing more."""
+    k = found.squared.shape[1]
+    return found.squared[place, k - 1] if k > 0 else found.limits[place]
+
+
+@step(counted=False)
 def _meet_survivors(
-    points: Any, queries: Any, excluded: int, tile: int, t: int, query: int, i: int, sketch: Any, found: Any, workspace: Any
-) -> None:
+    data: Any, first: int, width: int, error: float, queries: Any, query: int, excluded: int, t: int, i: int, sketch: Any,
+    found: Any, reach: Any, four: Any, room: Any, work: Any,
+) -> None:  # fmt: skip
     """Let one query meet the points of a tile that its bounds leave over."""
-    first, k, error = points.start[tile], found.squared.shape[1], points.sketch_error[tile]
-    width, finer = points.start[tile + 1] - first, points.fine.shape[1] > 0
-    bounds, masks = workspace.bounds[i * TILE : (i + 1) * TILE], workspace.masks[i * WORDS : (i + 1) * WORDS]
-    place, limit, radius = queries.ids[query], workspace.limits[i], workspace.radius[t] + error
+    bounds, masks = four.bounds[i * TILE : (i + 1) * TILE], four.masks[i * WORDS : (i + 1) * WORDS]
+    norm, limit, radii, last = four.norm[i], four.limits[i], reach.radius, reach.last
+    place, fine, radius, k = queries.ids[query], queries.fine[query], radii[t] + error, found.squared.shape[1]
     # A list that is empty is first filled with the points of the least bounds.
     seeding = radius == np.inf and width > k + 1
-    first_few = _seed(bounds, width, k, workspace) if seeding else np.float32(np.inf)
+    first_few = _seed(bounds, width, k, room) if seeding else np.float32(np.inf)
     seen = near = 0
     for others in range(1 + seeding):
         for word in range(WORDS):
@@ -399,92 +433,134 @@ def _meet_survivors(
             while bits != 0:
                 s = 64 * word + first_bit(bits)
                 bits &= bits - np.uint64(1)
-                neighbour = points.ids[first + s]
+                point = first + s
+                neighbour = data.ids[point]
                 if bounds[s] > limit or (bounds[s] > first_few) != others:
                     continue
-                if neighbour == excluded or neighbour > workspace.last[t]:
+                if neighbour == excluded or neighbour > last[t]:
                     continue
                 seen += 1
-                if finer and _squared(queries.fine[query], points.fine[first + s]) > radius * radius * _WIDENED:
+                if fine.shape[0] > 0 and _squared(fine, data.fine[point]) > radius * radius * _WIDENED:
                     continue
-                threshold = found.squared[place, k - 1] if k > 0 else found.limits[place]
-                squared = _distance(points, queries, query, first + s, threshold, sketch.angular)
+                squared = _distance(data, point, queries, query, _threshold(found, place), sketch.angular)
                 if squared == np.inf:
                     continue
                 near += 1
-                _enter(found, place, squared, neighbour, t, sketch, workspace)
-                radius = workspace.radius[t] + error
-                limit = radius * radius * _WIDENED - workspace.norm[i]
-    workspace.work[3] += seen
-    workspace.work[4] += near
+                _enter(found, place, squared, neighbour, t, sketch, reach)
+                radius = radii[t] + error
+                limit = radius * radius * _WIDENED - norm
+    work[3] += seen
+    work[4] += near
 
 
 @step(counted=False)
 def _scan(
-    points: Any, queries: Any, tile: int, first_query: int, n_active: int, sketch: Any, found: Any, workspace: Any
-) -> None:
+    tiles: Any, data: Any, tile: int, query_tiles: Any, queries: Any, first_query: int, n_active: int, sketch: Any, found: Any,
+    reach: Any, four: Any, room: Any, work: Any,
+) -> None:  # fmt: skip
     """Let the active queries of a tile meet all points of a tile of data."""
+    first, error, active, masks = tiles.start[tile], tiles.sketch_error[tile], four.active, four.masks
+    width = tiles.start[tile + 1] - first
     for begin in range(0, n_active, QUERIES):
-        present = min(QUERIES, n_active - begin)
-        _bound_four(points, queries.points, tile, first_query, begin, present, workspace)
+        present = n_active - begin if n_active - begin < QUERIES else QUERIES
+        _bound_four(tiles, tile, query_tiles.sketch, first_query, begin, present, reach, four)
         for i in range(present):
-            if workspace.masks[i * WORDS] | workspace.masks[i * WORDS + 1] != 0:
-                t = workspace.active[begin + i]
+            if masks[i * WORDS] | masks[i * WORDS + 1] != 0:
+                t = active[begin + i]
                 query = first_query + t
-                excluded = queries.excluded[query]
-                _meet_survivors(points, queries.points, excluded, tile, t, query, i, sketch, found, workspace)
-    workspace.work[2] += n_active
+                excluded = query_tiles.excluded[query]
+                _meet_survivors(
+                    data, first, width, error, queries, query, excluded, t, i, sketch, found, reach, four, room, work
+                )
+    work[2] += n_active
 
 
 @step(counted=False)
-def _prepare(queries: Any, tile: int, sketch: Any, found: Any, workspace: Any) -> None:
+def _prepare(
+    tiles: Any, queries: Any, first: int, width: int, sketch: Any, found: Any, reach: Any, tiled: Any, origin: Any
+) -> None:
     """Transpose the sketches of a tile of queries, and set their search radii."""
-    first, width, k = queries.start[tile], queries.start[tile + 1] - queries.start[tile], found.squared.shape[1]
-    workspace.radius[:] = np.float32(-1)
+    radius, sketch_error, last = reach.radius, reach.sketch_error, reach.last
+    radius[:] = np.float32(-1)
     for t in range(width):
-        coordinates, place = queries.sketch[first + t], queries.ids[first + t]
-        for j in range(len(coordinates)):
-            workspace.tiled[j * TILE + t] = coordinates[j]
-        workspace.sketch_error[t] = np.sqrt(_squared(coordinates, workspace.origin)) * sketch.error
-        threshold = found.squared[place, k - 1] if k > 0 else found.limits[place]
-        workspace.radius[t] = _search_radius(threshold, sketch, workspace.sketch_error[t])
-        workspace.last[t] = _ANY
+        coordinates = tiles.sketch[first + t]
+        for j in range(coordinates.shape[0]):
+            tiled[j * TILE + t] = coordinates[j]
+        error = np.float32(np.sqrt(_squared(coordinates, origin)) * sketch.error)
+        sketch_error[t] = error
+        radius[t] = _search_radius(_threshold(found, queries.ids[first + t]), sketch, error)
+        last[t] = _ANY
 
 
 @step(counted=False)
-def _push_children(tree: Any, node: int, lower: Any, upper: Any, depth: int, workspace: Any) -> None:
+def _push_children(tree: Any, node: int, lower: Any, upper: Any, depth: int, stack: Any, distance: Any) -> None:
     """Put both children of a node on the stack, the one nearer to a box on top."""
     near, far = tree.left[node], tree.right[node]
-    to_near = _box_to_box(lower, upper, tree.lower[near], tree.upper[near])
-    to_far = _box_to_box(lower, upper, tree.lower[far], tree.upper[far])
+    near_lower, near_upper, far_lower, far_upper = tree.lower[near], tree.upper[near], tree.lower[far], tree.upper[far]
+    to_near, to_far = _box_to_box(lower, upper, near_lower, near_upper), _box_to_box(lower, upper, far_lower, far_upper)
     swap = to_near > to_far
     if to_near == to_far:  # as where both boxes meet the queries'
-        between_near = _centre_to_centre(lower, upper, tree.lower[near], tree.upper[near])
-        swap = between_near > _centre_to_centre(lower, upper, tree.lower[far], tree.upper[far])
+        between_near = _centre_to_centre(lower, upper, near_lower, near_upper)
+        swap = between_near > _centre_to_centre(lower, upper, far_lower, far_upper)
     if swap:
         near, far, to_near, to_far = far, near, to_far, to_near
-    workspace.stack[depth], workspace.distance[depth] = far, to_far
-    workspace.stack[depth + 1], workspace.distance[depth + 1] = near, to_near
-    workspace.work[0] += 2
+    stack[depth], distance[depth] = far, to_far
+    stack[depth + 1], distance[depth + 1] = near, to_near
 
 
 @step(counted=False)
-def _activate(points: Any, tile: int, width: int, workspace: Any) -> int:
-    """Note which queries can want a point of a tile; how many."""
-    _points_to_box(workspace.tiled, points.lower[tile], points.upper[tile], workspace.to_box)
-    lowest = points.ids[points.start[tile]]  # ids ascend within a tile
+def _activate(tiles: Any, lowest: int, tile: int, width: int, reach: Any, active: Any, room: Any) -> int:
+    """Note which queries can want a point of a tile, where its lowest id is this; how many."""
+    to_box, radii, last = room.to_box, reach.radius, reach.last
+    _points_to_box(room.tiled, tiles.lower[tile], tiles.upper[tile], to_box)
     n_active = np.int64(0)
     for t in range(width):
-        if workspace.to_box[t] <= workspace.radius[t] * workspace.radius[t] * _WIDENED and lowest <= workspace.last[t]:
-            workspace.active[n_active] = t
+        radius = radii[t]
+        if to_box[t] <= radius * radius * _WIDENED and lowest <= last[t]:
+            active[n_active] = t
             n_active += 1
-    workspace.work[1] += 1
     return n_active
 
 
 @kernel(counted=False)
-def search(data: Any, queries: Any, tiles: Any, sketch: Any, found: Any, stop: Any, workspace: Any) -> None:
-    """Find, for some tiles of queries, the nearest points, or count those nearer than a limit.
+def _search(
+    chosen: Any, tiles: Any, data: Any, tree: Any, query_tiles: Any, queries: Any, sketch: Any, found: Any, stop: Any,
+    reach: Any, four: Any, room: Any, work: Any,
+) -> None:  # fmt: skip
+    start, stack, distance = query_tiles.start, room.stack, room.distance
+    for i in range(chosen.shape[0]):
+        query_tile = chosen[i]
+        first = start[query_tile]
+        width = start[query_tile + 1] - first
+        _prepare(query_tiles, queries, first, width, sketch, found, reach, room.tiled, room.origin)
+        lower, upper = query_tiles.lower[query_tile], query_tiles.upper[query_tile]
+        farthest, left_out = _largest(reach.radius), query_tiles.excluded_root[query_tile]
+        stack[0], distance[0] = query_tiles.root[query_tile], np.float32(0)
+        depth = 1
+        while depth > 0:
+            if stop[0]:
+                return
+            depth -= 1
+            node = stack[depth]
+            if distance[depth] > farthest * farthest * _WIDENED or node == left_out:
+                continue
+            tile = tree.tile[node]
+            if tile < 0:
+                _push_children(tree, node, lower, upper, depth, stack, distance)
+                work[0] += 2
+                depth += 2
+                continue
+            work[1] += 1
+            lowest = data.ids[tiles.start[tile]]  # ids ascend within a tile
+            n_active = _activate(tiles, lowest, tile, width, reach, four.active, room)
+            if n_active:
+                _scan(tiles, data, tile, query_tiles, queries, first, n_active, sketch, found, reach, four, room, work)
+                farthest = _largest(reach.radius)
+
+
+@driver(_search)
+def search(data: SearchedPoints, queries: TiledQueries, tiles: Any, sketch: SketchBounds, found: Found, stop: Any) -> Any:
+    """Find, for some tiles of queries, the nearest points, or count those nearer than a limit; by one thread.
 
     Parameters
     ----------
@@ -496,38 +572,47 @@ def search(data: Any, queries: Any, tiles: Any, sketch: Any, found: Any, stop: A
     found : Found
     stop : (1,) uint8
         Any other thread may set it to end the search before the next tile.
-    workspace : Workspace
-        From `make_workspace`; one for each thread.
+
+    Returns
+    -------
+    (5,) int64
+        Boxes compared, tiles visited, queries that met a tile, pairs that the sketch let pass, pairs near enough.
 
     Notes
     -----
     Operations: 2 m for each query and point that meet, at about three quarters of what the machine's multiply-adds allow.
     """
-    points, tree = data.points, data.tree
-    start = queries.points.start
-    for query_tile in tiles:
-        _prepare(queries.points, query_tile, sketch, found, workspace)
-        first, width = start[query_tile], start[query_tile + 1] - start[query_tile]
-        lower, upper = queries.points.lower[query_tile], queries.points.upper[query_tile]
-        farthest = _largest(workspace.radius)
-        workspace.stack[0], workspace.distance[0] = queries.root[query_tile], np.float32(0)
-        depth = 1
-        while depth > 0:
-            if stop[0]:
-                return
-            depth -= 1
-            node = workspace.stack[depth]
-            if workspace.distance[depth] > farthest * farthest * _WIDENED or node == queries.excluded_root[query_tile]:
-                continue
-            tile = tree.tile[node]
-            if tile < 0:
-                _push_children(tree, node, lower, upper, depth, workspace)
-                depth += 2
-                continue
-            n_active = _activate(points, tile, width, workspace)
-            if n_active:
-                _scan(points, queries, tile, first, n_active, sketch, found, workspace)
-                farthest = _largest(workspace.radius)
+    known, own, single = data.points, queries.points, np.float32
+    m, work = known.sketch.shape[1], np.zeros(5, np.int64)
+    reach = _Reach(radius=np.empty(TILE, single), sketch_error=np.zeros(TILE, single), last=np.empty(TILE, np.int64))
+    four = _Four(
+        active=np.empty(TILE, np.int64),
+        twice=np.zeros(QUERIES * m, single),
+        norm=np.empty(QUERIES, single),
+        limits=np.empty(QUERIES, single),
+        bounds=np.empty(QUERIES * TILE, single),
+        masks=np.empty(QUERIES * WORDS, np.uint64),
+    )
+    room = _Room(
+        tiled=np.zeros(m * TILE, single),
+        to_box=np.empty(TILE, single),
+        keys=np.empty(TILE, single),
+        numbers=np.empty(TILE, np.int64),
+        origin=np.zeros(m, single),
+        # A search goes down one path and leaves one node aside at each level: no tree of 2^60 tiles will come.
+        stack=np.empty(128, np.int64),
+        distance=np.empty(128, single),
+    )
+    _search(
+        tiles, _picked(_Tiles, known), _picked(_Compared, known), data.tree, _picked(_QueryTiles, own, queries),
+        _picked(_Compared, own), sketch, found, stop, reach, four, room, work,
+    )  # fmt: skip
+    return work
+
+
+def _picked(kind: Any, *sources: Any) -> Any:
+    """The fields of one tuple, each from the first of some others that has it."""
+    return kind(*(next(getattr(source, name) for source in sources if hasattr(source, name)) for name in kind._fields))
 
 
 @kernel()
@@ -536,8 +621,9 @@ def _rank_candidates(
     angular: bool, squared: Any, index: Any,
 ) -> None:  # fmt: skip
     for i in range(begin, end):
-        its_squared, its_index, query = squared[i], index[i], queries[i]
-        for candidate in candidates[i]:
+        its_squared, its_index, query, its_candidates = squared[i], index[i], queries[i], candidates[i]
+        for j in range(its_candidates.shape[0]):
+            candidate = its_candidates[j]
             if candidate < 0 or candidate == excluded[i]:
                 continue
             if angular:
@@ -572,5 +658,6 @@ def rank_candidates(
     """
     q = len(queries)
     squared, index = np.full((q, k), np.inf), np.full((q, k), len(rows), np.int64)
+    rows, queries, candidates = read_only(rows), read_only(queries), np.ascontiguousarray(candidates, np.int64)
     parallel_for(_rank_candidates, q, rows, lengths, queries, query_lengths, excluded, candidates, angular, squared, index)
     return squared, index

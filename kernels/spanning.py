@@ -38,10 +38,8 @@ def nearest_outside(near: Any, near_index: Any, component: Any, squared: Any, ot
 
 
 @kernel()
-def shortest_edges(component: Any, n_components: int, squared: Any, other: Any) -> Any:
-    """The point of each component that holds its shortest edge, n where none does; of one length that with lower numbers."""
-    n = len(component)
-    chosen = np.full(n_components, n)
+def _shortest_edges(component: Any, squared: Any, other: Any, chosen: Any) -> None:
+    n = component.shape[0]
     for i in range(n):
         if other[i] == n:
             continue
@@ -50,8 +48,15 @@ def shortest_edges(component: Any, n_components: int, squared: Any, other: Any) 
         if best == n or squared[i] < squared[best]:
             chosen[c] = i
         elif squared[i] == squared[best]:
-            low, high = min(i, other[i]), max(i, other[i])
-            its_low, its_high = min(best, other[best]), max(best, other[best])
+            low, high = (i, other[i]) if i < other[i] else (other[i], i)
+            its_low, its_high = (best, other[best]) if best < other[best] else (other[best], best)
             if low < its_low or (low == its_low and high < its_high):
                 chosen[c] = i
+
+
+@driver(_shortest_edges)
+def shortest_edges(component: Any, n_components: int, squared: Any, other: Any) -> Any:
+    """The point of each component that holds its shortest edge, n where none does; of one length that with lower numbers."""
+    chosen = np.full(n_components, len(component))
+    _shortest_edges(component, squared, other, chosen)
     return chosen

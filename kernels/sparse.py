@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from .arrays import copy_row
 from .jit import driver, intrinsic, kernel, step, unowned
 from .sharing import parallel_for
 
@@ -36,9 +37,10 @@ _WIDE = 5
 @kernel()
 def _count_entries(begin: int, end: int, inputs: Any, common: Any, counts: Any) -> None:
     n = inputs.shape[1]
+    rows, found = unowned(inputs), unowned(counts)
     for part in range(begin, end):
-        rows, found = unowned(inputs), unowned(counts)
-        first, last = part * _PART, min((part + 1) * _PART, n)
+        first, last = part * _PART, (part + 1) * _PART
+        last = last if last < n else n
         for j in range(inputs.shape[0]):
             _count_row(rows[j][first:last], common[j], found[first:last])
 
@@ -61,16 +63,19 @@ def _count_row(row: Any, common: Any, counts: Any) -> None:
 @kernel()
 def _compress(begin: int, end: int, inputs: Any, common: Any, starts: Any, features: Any, values: Any) -> None:
     n = inputs.shape[1]
+    rows, ends = unowned(inputs), np.empty(_PART, np.int64)
     for part in range(begin, end):
-        first, last = part * _PART, min((part + 1) * _PART, n)
-        rows, ends = unowned(inputs), starts[first:last].copy()
+        first, last = part * _PART, (part + 1) * _PART
+        last = last if last < n else n
+        copy_row(starts[first:last], ends[: last - first])
         for j in range(inputs.shape[0]):
             row, background = rows[j], common[j]
             for i in range(first, last):
                 if row[i] != background:
-                    features[ends[i - first]] = j
-                    values[ends[i - first]] = row[i] - background
-                    ends[i - first] += 1
+                    place = ends[i - first]
+                    features[place] = j
+                    values[place] = row[i] - background
+                    ends[i - first] = place + 1
 
 
 @driver(_compress)
@@ -84,15 +89,17 @@ def _transposed(
     begin: int, end: int, starts: Any, features: Any, values: Any, block_starts: Any, points: Any, ordered: Any
 ) -> None:
     n, n_features = starts.shape[0] - 1, block_starts.shape[1] - 1
+    ends = np.empty(n_features + 1, np.int64)
     for block in range(begin, end):
-        first, last = block * BLOCK, min((block + 1) * BLOCK, n)
+        first, last = block * BLOCK, (block + 1) * BLOCK
+        last = last if last < n else n
         own = block_starts[block]
         for e in range(starts[first], starts[last]):
             own[features[e] + 1] += 1
         own[0] = starts[first]
         for j in range(n_features):
             own[j + 1] += own[j]
-        ends = own.copy()
+        copy_row(own, ends)
         for i in range(first, last):
             for e in range(starts[i], starts[i + 1]):
                 place = ends[features[e]]
@@ -200,18 +207,19 @@ _add_vector_of_gradient, _add_wide = _adder(1, 8, VECTOR), _adder(_WIDE, 1, VECT
 @kernel()
 def _times(begin: int, end: int, weights: Any, base: Any, starts: Any, features: Any, values: Any, result: Any) -> None:
     width, n = result.shape
-    n_panels, line = weights.shape[0], len(base) // weights.shape[0]
+    n_panels, line = weights.shape[0], base.shape[0] // weights.shape[0]
+    panels, own, entries = unowned(weights), unowned(features), unowned(values)
+    sums = np.empty((TILE, line), weights.dtype)
     for tile in range(begin, end):
-        first, last = tile * TILE, min((tile + 1) * TILE, n)
-        sums = np.empty((last - first, line), weights.dtype)
-        panels, own, entries = unowned(weights), unowned(features), unowned(values)
+        first, last = tile * TILE, (tile + 1) * TILE
+        last = last if last < n else n
         for panel in range(n_panels):
             column = panel * line
             for i in range(first, last):
                 row = sums[i - first]
-                row[:] = base[column : column + line]
+                copy_row(base[column : column + line], row)
                 _add_line(row, panels[panel], line, 0, own, entries, starts[i], starts[i + 1])
-            for k in range(min(line, width - column)):
+            for k in range(line if line < width - column else width - column):
                 unit = result[column + k]
                 for i in range(first, last):
                     unit[i] = sums[i - first, k]
@@ -241,7 +249,8 @@ def times(weights: Any, base: Any, starts: Any, features: Any, values: Any, resu
 def _turn(begin: int, end: int, gradients: Any, padded: int, turned: Any) -> None:
     width, n = gradients.shape
     for block in range(begin, end):
-        first, last = block * BLOCK, min((block + 1) * BLOCK, n)
+        first, last = block * BLOCK, (block + 1) * BLOCK
+        last = last if last < n else n
         for k in range(width):
             line = gradients[k]
             for i in range(first, last):

@@ -65,9 +65,7 @@ def _build_tree(
     sketch: Any, order: Any, first_tile: Any, start: Any, left: Any, right: Any, tile: Any, root: Any, keys: Any, sums: Any,
     squares: Any, stack: Any,
 ) -> None:  # fmt: skip
-    # A node to split: its number, its tiles and its groups.
-    _push(stack, 0, 0, 0, start.shape[0] - 1, 0, root.shape[0])
-    depth, used = 1, 1
+    depth, used = np.int64(1), np.int64(1)
     while depth > 0:
         depth -= 1
         entry = stack[depth]
@@ -123,7 +121,9 @@ def build_tree(sketch: Any, order: Any, groups: Any) -> Any:
     left, right = np.full(n_nodes, -1, np.int32), np.full(n_nodes, -1, np.int32)
     tile, root = np.full(n_nodes, -1, np.int64), np.empty(len(groups) - 1, np.int64)
     keys, sums, squares = np.empty(len(order), np.float32), np.empty(m), np.empty(m)
-    stack = np.empty((2 * 64, 5), np.int64)  # depth first, so it is no deeper than the tree
+    # A node to split: its number, its tiles and its groups. Depth first, so the stack is no deeper than the tree.
+    stack = np.empty((2 * 64, 5), np.int64)
+    stack[0] = 0, 0, len(start) - 1, 0, len(groups) - 1
     _build_tree(sketch, order, first_tile, start, left, right, tile, root, keys, sums, squares, stack)
     return left, right, tile, start, root
 

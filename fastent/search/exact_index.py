@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.validation import joined, kernel_dtype, row_blocks
+from fastent.kernels.arrays import read_only
 from fastent.kernels.bounds import QUERIES
 from fastent.kernels.distance import squared_lengths
-from fastent.kernels.search import Found, SearchedPoints, TiledPoints, TiledQueries, make_workspace, search
+from fastent.kernels.search import Found, SearchedPoints, TiledPoints, TiledQueries, search
 from fastent.kernels.tree import TILE, Tree, bounding_boxes, build_tree, lay_out_tiles
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import in_parallel, working_threads
@@ -252,9 +253,7 @@ class ExactIndex(Index):
         stop = np.zeros(1, np.uint8)
 
         def search_tiles(tiles: Array) -> tuple[int, Array]:
-            workspace = make_workspace(data.points.sketch.shape[1])
-            search(data, tiled, tiles, self._frame.bounds, found, stop, workspace)
-            return len(tiles), workspace.work
+            return len(tiles), search(data, tiled, tiles, self._frame.bounds, found, stop)
 
         threads = working_threads()
         batches = np.array_split(np.flatnonzero(root >= 0), min(n_tiles, max(32 * threads, n_tiles // 16)))
@@ -315,7 +314,7 @@ def as_compared(rows: Array, unit: bool) -> Array:
 def _points(start: Array, order: Array, rows: Array, lengths: Array, sketches: list[Array], sketch_error: float) -> TiledPoints:
     """Points from rows and sketches, plain and finer, that are in tile order."""
     sketch, fine = sketches
-    return TiledPoints(start, order, rows, lengths, sketch, fine, *lay_out_tiles(sketch, start, sketch_error))
+    return TiledPoints(start, order, read_only(rows), lengths, sketch, fine, *lay_out_tiles(sketch, start, sketch_error))
 
 
 def _pieces(start: Array) -> Array:

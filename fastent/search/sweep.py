@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays.validation import kernel_dtype, row_blocks
 from fastent.io.result_cache import PartialResult
+from fastent.kernels.arrays import read_only
 from fastent.kernels.pairs import Distances, recentre, rounding, square_distances
 from fastent.runtime.cluster import map_on_cluster
 from fastent.runtime.progress import Progress, interruptible, reporting
@@ -141,6 +142,7 @@ class DistanceWorkspace:
         self, rows: Array, others: Array, origin: Array, a: Array, b: Array, norms: Array, other_norms: Array, squared: Array
     ) -> Distances | None:
         """In the precision of the room that is given; None where that is single and will not do."""
+        rows, others = read_only(rows), read_only(others)
         scale, single = squared.dtype.type(self.scale), squared.dtype == np.float32
         origin = origin.astype(rows.dtype)
         held = recentre(rows, origin, scale, a, norms) & recentre(others, origin, scale, b, other_norms)

@@ -196,7 +196,7 @@ class Points:
             codes=torch.from_numpy(codes[order]).to(inputs.device),
             bounds=bounds,
             original=order,
-            weights=torch.from_numpy(weights).to(inputs),
+            weights=torch.from_numpy(np.ascontiguousarray(weights)).to(inputs),
             strips=np.array(strips, np.int64).reshape(-1, 3),
         )
 
@@ -223,7 +223,7 @@ class Points:
             codes=self.codes[places],
             bounds=np.clip(self.bounds, start, stop) - start,
             original=self.original[places],
-            weights=self.weights[:, places],
+            weights=self.weights[:, places].contiguous(),
             strips=self.strips[:0],
             sparse=None,
         )
