@@ -55,4 +55,4 @@ def _shares(counts: Rows, n_drawn: int, generator: np.random.RandomState) -> Row
         alike = np.flatnonzero(cut_off == value)
         found[generator.choice(alike, min(len(alike), missing), replace=False)] += 1
         missing -= min(len(alike), missing)
-    return found.astype(np.int64)
+    return np.asarray(found, np.int64)
