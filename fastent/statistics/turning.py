@@ -30,6 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
 from fastent.kernels.monotone import best_turn, prefix_errors, second_differences
 
 __all__ = ["LEAST_RECORDS", "Turn", "Turns", "find_turns", "log_updates", "monotone_fit", "without_spikes"]
