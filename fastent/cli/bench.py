@@ -1,9 +1,7 @@
 """`fastent bench`: the suite of the clone at a size that fits the time, each job compared with other libraries."""
 
 import json
-import subprocess
 import sys
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,6 +63,9 @@ def _suite() -> Path:
 
 def _run(clone: Path, minutes: float, only: str | None) -> dict[str, Any]:
     """What bench.run found; the output of pytest goes to stderr, if that is a terminal."""
+    import subprocess
+    import tempfile
+
     with tempfile.TemporaryDirectory() as scratch:
         found, log = Path(scratch) / "result.json", Path(scratch) / "log"
         command = [sys.executable, "-m", "bench.run", "--minutes", str(minutes), "--to", str(found)]

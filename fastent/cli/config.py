@@ -1,8 +1,6 @@
 """`--config file.toml`: options of a command by the same names; those on the command line take precedence."""
 
 import datetime
-import difflib
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +24,8 @@ def _read_config(context: typer.Context, path: Path | None) -> None:
         for name in getattr(parameter, "opts", ())
         if name.startswith("--") and name not in ("--config", "--help")
     }
+    import difflib
+
     found = {}
     for key, value in _read(path).items():
         name = key.replace("_", "-")
@@ -38,6 +38,8 @@ def _read_config(context: typer.Context, path: Path | None) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    import tomllib
+
     with reading(path, "check the path"):
         if path.is_dir():
             raise FastentError(f"{str(path)!r} is a folder: name a TOML file")

@@ -10,7 +10,6 @@ from fastent.cli.existing_output import check_free_for_measurement, check_same_m
 from fastent.cli.options import OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import command_line, print_cost, print_json, say, show
 from fastent.measurement.metrics import METRICS
-from fastent.runtime.threads import limit_threads, working_threads
 
 if TYPE_CHECKING:
     from fastent.measurement.result import Measurement
@@ -86,6 +85,7 @@ def measure(
     from fastent.io.opening import read_features, read_labels
     from fastent.measurement.measure import measure as measure_all
     from fastent.runtime.cluster import connected
+    from fastent.runtime.threads import limit_threads, working_threads
 
     asked = {
         "X": str(Path(features).absolute()), "y": str(Path(labels).absolute()), "k": k, "metrics": metrics, "queries": queries,

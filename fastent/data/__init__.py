@@ -3,6 +3,7 @@
     a name, a path, arrays
         |
     datasets ---- formats, pickled      the original files of MNIST-like sets and CIFAR-10, read without trust
+        |   `-------- splitting           a test set for data without one
         |  training and test set, as stored
         v
     training_set                        `fe.load_data`: chosen rows, standardised features, class codes -> Data

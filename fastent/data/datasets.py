@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays.validation import as_array, as_labels, check_lengths
 from fastent.data.formats import find_cifar10, find_idx, read_cifar10, read_idx
+from fastent.data.splitting import split_rows
 from fastent.errors import FastentError
 from fastent.io.conversions import how_to_convert
 from fastent.io.npy import is_npz, read_npy, read_npz
@@ -88,6 +89,13 @@ def read_dataset(
 
 
 def _digits() -> tuple[Array, Array]:
+    """Scikit-learn's digits from its file: importing `sklearn.datasets` takes a second, as it brings scipy.stats and pandas."""
+    package = find_spec("sklearn")
+    for folder in (package and package.submodule_search_locations) or ():
+        stored = Path(folder, "datasets", "data", "digits.csv.gz")
+        if stored.is_file():
+            rows = np.loadtxt(stored, delimiter=",")
+            return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -203,19 +211,11 @@ def _check_part(source: str, part: str, x: Array, y: Array) -> None:
 
 def _split(name: str, X: Array, y: Array, seed: int) -> RawData:
     """75/25, stratified by label where every label has the two points that this takes; rows stay in order."""
-    from sklearn.model_selection import train_test_split
-
     whole_number("split_seed", seed, minimum=0, maximum=2**32 - 1)
     codes, classes = as_labels(y, name="y_train")
     counts = np.bincount(codes)
     possible = counts.min() >= 2 and len(classes) <= _TEST_SHARE * len(X)
     if len(X) < 2:
         raise FastentError(f"{name} has {len(X)} point: a training and a test set need two or more")
-    train, test = train_test_split(
-        np.arange(len(X)),
-        test_size=_TEST_SHARE,
-        random_state=int(seed),
-        stratify=codes if possible else None,
-    )
-    train, test = np.sort(train), np.sort(test)
+    train, test = split_rows(len(X), _TEST_SHARE, int(seed), codes if possible else None)
     return RawData(name, X[train], y[train], X[test], y[test], train)

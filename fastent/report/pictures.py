@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fastent.errors import FastentError
 
@@ -61,6 +60,8 @@ def as_images(pictures: Any, n: int) -> NDArray[np.uint8]:
 
 def sheet(images: NDArray[np.uint8]) -> Sheet:
     """The pictures, (m, h, w) or (m, h, w, 3), in their order, line by line."""
+    from PIL import Image
+
     height, width = images.shape[1:3]
     shrunk = min(1.0, _STORED_SIDE / max(height, width))
     size = (max(1, round(width * shrunk)), max(1, round(height * shrunk)))

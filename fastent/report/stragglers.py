@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from fastent.arrays.validation import as_features, check_finite, check_lengths, row_blocks
 from fastent.report.page import percent
@@ -256,6 +255,8 @@ def points_near(rows: Any, points: NDArray[np.int64]) -> Neighbors | None:
 
 def _of_all_pairs(rows: Any, points: NDArray[np.int64], k: int) -> Neighbors:
     """The same result as `neighbors`, ties by the lower row number too."""
+    from scipy.spatial.distance import cdist
+
     every = np.asarray(rows[:], np.float64)
     indices, distances = np.empty((len(points), k), np.int64), np.empty((len(points), k), np.float32)
     step = max(1, _MEMORY // (24 * len(every)))

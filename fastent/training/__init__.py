@@ -17,7 +17,7 @@
       v
     run                                                         Run: files, pictures, text; load_run, checked by stored_run
 
-Shared by both sides: schedule (when to record), networks (and optimisers, by name or of the user's own making) and factories
+Shared by both sides: schedule (when to record), networks and optimizers (by name or of the user's own making) and factories
 (what may go wrong there), drawing (random numbers that leave torch's global generator alone). A snapshot shows the networks of
 an in-memory run to the experiments while they train.
 

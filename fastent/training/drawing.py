@@ -1,6 +1,8 @@
 """Random numbers of torch's from a separate generator: the global one, which other threads may use, does not change."""
 
+import inspect
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +29,7 @@ def drawing(*place: int) -> Iterator[None]:
     if torch.cuda.is_available():
         torch.cuda.manual_seed_all(seed)
     try:
-        with _Drawing(seed):
+        with (_Drawing if "torch._dynamo" in sys.modules else _DrawingUncompiled)(seed):
             yield
     finally:
         if states is not None:
@@ -94,6 +96,16 @@ class _Drawing(TorchDispatchMode):
             finally:
                 self._generator.set_state(torch.get_rng_state())
                 torch.set_rng_state(before)
+
+
+class _DrawingUncompiled(_Drawing):  # type: ignore[no-untyped-call]
+    """The same where nothing has been compiled yet: the wrapper that keeps torch's compiler out imports all of it, 1.2 s."""
+
+    __torch_dispatch__ = inspect.unwrap(_Drawing.__torch_dispatch__)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
 
 
 def _on_cpu(args: Any, kwargs: Any) -> bool:

@@ -20,7 +20,8 @@ from fastent.training.ensemble import Ensemble, Observation
 from fastent.training.factories import diverged
 from fastent.training.held_out import HeldOut
 from fastent.training.module_ensemble import ModuleEnsemble
-from fastent.training.networks import Factory, make_optimizer, model_digest
+from fastent.training.networks import Factory, model_digest
+from fastent.training.optimizers import make_optimizer
 from fastent.training.points import Points
 from fastent.training.run import Run
 from fastent.training.schedule import updates_to_record

@@ -1,10 +1,10 @@
-"""Networks and optimisers by name or of the user's own making: their factories, names and digests, and networks' layers."""
+"""Networks by name or of the user's own making: their factories, names, digests and layers."""
 
 import hashlib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -22,8 +22,8 @@ from fastent.training.drawing import drawing, made_with
 from fastent.training.factories import checked_logits, running, users_code
 
 __all__ = [
-    "Factory", "cnn", "find_factory", "find_model", "hidden_layers", "make_network", "make_optimizer", "may_draw", "mlp",
-    "model_digest", "model_name", "widths_of",
+    "Factory", "cnn", "find_factory", "find_model", "hidden_layers", "make_network", "may_draw", "mlp", "model_digest",
+    "model_name", "widths_of",
 ]  # fmt: skip
 
 Factory = Callable[[], nn.Module]
@@ -137,25 +137,6 @@ def make_network(factory: Factory, seed: int) -> nn.Module:
 def may_draw(network: nn.Module) -> bool:
     """Whether the network may behave differently in training and evaluation, for instance by drawing random numbers."""
     return not all(type(module) in (*_ALIKE, ChannelsFirst) for module in network.modules())
-
-
-def make_optimizer(name: str, parameters: Iterable[Tensor], lr: float, momentum: float) -> torch.optim.Optimizer:
-    """PyTorch's "sgd" or "adam", or the optimiser class at "package.module:Class"."""
-    options: dict[str, float] = {"lr": lr} | ({"momentum": momentum} if momentum else {})
-    if name in ("sgd", "adam"):
-        known: Any = torch.optim.SGD if name == "sgd" else torch.optim.Adam
-        return known(parameters, **options)  # type: ignore[no-any-return]
-    module, _, kind = name.partition(":")
-    try:
-        optimizer = getattr(importlib.import_module(module), kind)(parameters, **options)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise FastentError(
-            f"optimizer={name!r} cannot be made ({error}): 'sgd', 'adam', or the package.module:Class of a torch optimiser "
-            f"that takes {', '.join(options)}"
-        ) from error
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise FastentError(f"optimizer={name!r} is no torch optimiser: name a class of torch.optim.Optimizer's kind")
-    return optimizer
 
 
 def hidden_layers(network: nn.Module, rows: Tensor) -> list[str]:

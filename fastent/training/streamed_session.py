@@ -24,7 +24,8 @@ from fastent.runtime.progress import Progress, reporting
 from fastent.training.checkpoint import Checkpoint
 from fastent.training.factories import checked_networks, diverged
 from fastent.training.learning import Learner
-from fastent.training.networks import Factory, hidden_layers, make_network, make_optimizer, model_digest, widths_of
+from fastent.training.networks import Factory, hidden_layers, make_network, model_digest, widths_of
+from fastent.training.optimizers import make_optimizer
 from fastent.training.run import Run
 from fastent.training.schedule import Schedule
 from fastent.training.stored_run import check_same

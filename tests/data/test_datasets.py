@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import sklearn.datasets
 import torch
-from sklearn.datasets import load_iris
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits, load_iris
+from sklearn.model_selection import train_test_split
 
 import fastent as fe
 from fastent.data import datasets
 from fastent.data.datasets import read_dataset
 from fastent.data.formats import read_cifar10, read_idx
+from fastent.data.splitting import split_rows
 from fastent.data.training_set import reload_data
 
 MNIST = Path(os.environ.get("FASTENT_DATA", Path(__file__).parents[2] / "../shared/data")) / "mnist.npz"
@@ -197,6 +201,27 @@ def test_row_numbers_are_those_of_the_data_before_the_split(tmp_path):
     np.testing.assert_array_equal(data.labels, y[data.index])
     fewer = fe.load_data(tmp_path / "own.npz", classes="all", standardize="none", exclude=data.index[:5])
     np.testing.assert_array_equal(fewer.index, data.index[5:])
+
+
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=8), st.integers(0, 2**32 - 1), st.booleans())
+def test_test_sets_are_scikit_learns(counts, seed, stratified):
+    codes = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    stratified = stratified and len(counts) <= 0.25 * len(codes)
+    codes = codes if stratified else None
+    theirs = train_test_split(np.arange(sum(counts)), test_size=0.25, random_state=seed, stratify=codes)
+    for ours, rows in zip(split_rows(sum(counts), 0.25, seed, codes), theirs, strict=True):
+        np.testing.assert_array_equal(ours, np.sort(rows))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_digits_are_scikit_learns(there, monkeypatch):
+    if not there:  # a version of scikit-learn that keeps its file elsewhere
+        monkeypatch.setattr(datasets, "find_spec", lambda name: None)
+    raw, whole = read_dataset("digits"), load_digits()
+    np.testing.assert_array_equal(raw.x_train, whole.images[raw.rows])
+    np.testing.assert_array_equal(raw.y_train, whole.target[raw.rows])
+    assert len(raw.x_train) + len(raw.x_test) == len(whole.images)
+    assert (raw.x_train.dtype, raw.y_train.dtype) == (whole.images.dtype, whole.target.dtype)
 
 
 def test_digits_are_split_once_and_for_all():

@@ -3,13 +3,14 @@ import pytest
 from fastent.kernels.monotone import best_turn, prefix_errors, second_differences
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import median_filter
 from scipy.stats import ttest_1samp
 from sklearn.isotonic import IsotonicRegression
 
 import fastent as fe
 from bench.inversion_power import NOISES
 from fastent.statistics.inversion import Inversion, find_inversion, fitted_curve, summarize_inversions
-from fastent.statistics.turning import LEAST_RECORDS, find_turns
+from fastent.statistics.turning import LEAST_RECORDS, _running_median, find_turns
 from tests import naive
 
 EPOCH = np.arange(501)
@@ -290,6 +291,14 @@ def test_one_spike_is_no_turn_and_hides_none(where):
     turning[where] += 10 * (where > 0)
     found = find_inversion(np.arange(200), turning, np.zeros(200))
     assert found.rebound == pytest.approx(0.3, abs=0.03)
+
+
+@pytest.mark.parametrize("size", [1, 5, 21])
+def test_running_medians_are_scipys(size, monkeypatch):
+    monkeypatch.setattr("fastent.statistics.turning._ROWS", 40)  # windows of more than one block
+    values = np.round(np.random.default_rng(0).normal(size=101), 1)
+    whole = slice(size // 2, len(values) - size // 2)
+    np.testing.assert_array_equal(_running_median(values, size), median_filter(values, size)[whole])
 
 
 def test_the_middle_of_a_floor_is_its_turn():
