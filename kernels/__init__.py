@@ -1,6 +1,8 @@
 """Compiled kernels: loops over arrays, without Python objects, each for one thread at a time.
 
-    jit ---------- how kernels are compiled and cached       sharing ------ parallel_for: a kernel's range over threads
+    jit ---------- how kernels and steps are written         sharing ------ parallel_for: a kernel's range over threads
+     |  `-- compiling -- a kernel as one piece of code; announcing -- what is said meanwhile
+     |         `-- cache -- where code is kept; prebuilt -- what comes with the wheel; target -- what it is made for
      |
      +-- distance, exponential, bounds ------ arithmetic on one pair, one number, one tile
      |
@@ -10,7 +12,6 @@
      +-- moments, mixing, monotone ---------- class moments, shares of labels, monotone fits (fastent.statistics)
      +-- head, recording, held_out, sparse -- heads of networks, their records, sparse inputs   (fastent.training)
 
-A kernel has a driver where it takes several threads: a Python function that makes room for the results and calls
-`parallel_for`. numba's cache sees changes of a kernel's own file only: after one, remove what `__pycache__` holds of the files
-that call it.
+A kernel is called from Python, a step by kernels only. A kernel has a driver where it takes several threads: a Python function
+that makes room for the results and calls `parallel_for`. A change of any file here has all kernels compiled anew.
 """

@@ -131,7 +131,7 @@ def cache_folder() -> Path | None:
     """FASTENT_CACHE_DIR, or fastent's part of the user's cache folder; None if there is neither, as without a home."""
     if os.environ.get("FASTENT_CACHE_DIR"):
         return Path(os.environ["FASTENT_CACHE_DIR"]).absolute()
-    # A relative XDG_CACHE_HOME does not count. Without a home expanduser leaves "~" as it is: that would be a folder right here.
+    # A relative XDG_CACHE_HOME does not count. Without a home expanduser leaves "~" as it is, which would be a folder here.
     home = "" if os.environ.get("HOME") == "" else os.path.expanduser("~/.cache")
     user_wide = next((place for place in (os.environ.get("XDG_CACHE_HOME", ""), home) if os.path.isabs(place)), None)
     return None if user_wide is None else Path(user_wide, "fastent")
@@ -148,4 +148,4 @@ _folder_in = cache(CacheFolder)
 
 @cache
 def _say_once(why: str) -> None:
-    warn(f"kernels are compiled anew in every process, because {why}: set FASTENT_CACHE_DIR to a folder that takes them")
+    warn(f"kernels are compiled anew in every process, because {why}: set FASTENT_CACHE_DIR to a writable folder")

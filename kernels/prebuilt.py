@@ -19,7 +19,7 @@ from .target import Target, digest
 
 __all__ = ["best_set"]
 
-_V3 = (
+_V3 = [
     "cx16",
     "sahf",
     "popcnt",
@@ -35,9 +35,9 @@ _V3 = (
     "fma",
     "lzcnt",
     "movbe",
-)
+]
 # The best first, each with what it asks of a processor.
-LEVELS = {"x86-64-v4": (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"), "x86-64-v3": _V3}
+LEVELS = {"x86-64-v4": [*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"], "x86-64-v3": _V3}
 
 
 @cache
@@ -71,6 +71,7 @@ def _make_sets(top: Path) -> None:
         )
         (made,) = (top / "kernels").glob("*-*")
         made.rename(top / _name(level))
+    (top / "kernels").rmdir()
 
 
 if __name__ == "__main__":

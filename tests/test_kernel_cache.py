@@ -1,14 +1,18 @@
 """Compiled kernels are never stale, never fatal, and the same in every process."""
 
 import functools
+import io
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from fastent.kernels import cache, compiling, target
+from fastent.kernels import announcing, cache, compiling, target
 
 import fastent
 from fastent import kernels
@@ -325,3 +329,58 @@ def test_work_is_timed_without_compilation(monkeypatch):
     before = working_seconds()
     monkeypatch.setattr(compiling, "compile_seconds", lambda: 1000.0)
     assert -1000 <= working_seconds() - before < -900
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def announced(monkeypatch, stream, *, compiled_before, kernels=1, seconds=0.0):
+    """What is said while kernels are compiled."""
+    monkeypatch.setattr(sys, "stderr", stream)
+    announcer = announcing.Announcer(compiling.Kernel)
+    announcer._seconds_before = compiled_before
+    happening = SimpleNamespace(data={"dispatcher": compiling.Kernel(announced, {})})
+    for _ in range(kernels):
+        announcer.on_start(happening)
+        time.sleep(seconds)
+        announcer.on_end(happening)
+    assert announcer.seconds() >= compiled_before + kernels * seconds
+    return stream.getvalue()
+
+
+def test_long_compilation_is_announced_once(monkeypatch):
+    said = announced(monkeypatch, io.StringIO(), compiled_before=1.0, kernels=3, seconds=0.1)
+    assert re.fullmatch(r"fastent: compiling kernels for this machine, once, about \d+ s\n", said)
+
+
+def test_short_compilation_is_not_announced(monkeypatch):
+    monkeypatch.setattr(announcing, "_QUIET_SECONDS", 1000)
+    assert announced(monkeypatch, io.StringIO(), compiled_before=0.0) == ""
+
+
+def test_a_terminal_has_a_bar_that_goes(monkeypatch):
+    monkeypatch.setattr(announcing, "_REDRAW_SECONDS", 0.001)
+    said = announced(monkeypatch, Terminal(), compiled_before=2.0, seconds=0.3)
+    assert re.search(r"\r█+░+ \d+ s\r +\r$", said)
+
+
+def test_without_a_stderr_nothing_is_said(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    announcer = announcing.Announcer(compiling.Kernel)
+    announcer._seconds_before = 2.0
+    happening = SimpleNamespace(data={"dispatcher": compiling.Kernel(announced, {})})
+    announcer.on_start(happening)
+    announcer.on_end(happening)
+
+
+def test_what_others_compile_is_not_ours(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    announcer = announcing.Announcer(compiling.Kernel)
+    announcer._seconds_before = 2.0
+    happening = SimpleNamespace(data={"dispatcher": compiling.Step(announced, {})})
+    announcer.on_start(happening)
+    announcer.on_end(happening)
+    assert announcer.seconds() == 2.0
+    assert sys.stderr.getvalue() == ""

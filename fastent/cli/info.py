@@ -13,14 +13,15 @@ _SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "neon", "sve")
 
 
 def info(as_json: AsJson = False) -> None:
-    """Print versions, threads, SIMD, devices and where compiled kernels are cached."""
+    """Print versions, threads, SIMD, devices, and where compiled kernels come from and are kept."""
     from importlib.metadata import version
 
     import llvmlite.binding as llvm
     import numba
     import torch
 
-    from fastent.kernels.moments import class_moments
+    from fastent.kernels.cache import own_folder
+    from fastent.kernels.prebuilt import best_set
     from fastent.runtime.memory import available_bytes, readable_bytes
 
     features = llvm.get_host_cpu_features()
@@ -28,12 +29,13 @@ def info(as_json: AsJson = False) -> None:
     simd = [name for name in _SIMD if features.get(name)]
     threads = {"numba": numba.get_num_threads(), "torch": torch.get_num_threads()}
     devices = ["cpu", *(f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count()))]
-    cache = class_moments.stats.cache_path
+    prebuilt, cache = best_set(), own_folder()
     if as_json:
         print_json(
             {
                 "versions": versions, "processor": llvm.get_host_cpu_name(), "simd": simd, "threads": threads,
-                "devices": devices, "memory_available": available_bytes(), "kernel_cache": str(cache) if cache else None,
+                "devices": devices, "memory_available": available_bytes(), "kernel_cache": str(cache.path) if cache else None,
+                "prebuilt_kernels": str(prebuilt) if prebuilt else None,
             }
         )  # fmt: skip
         return
@@ -43,7 +45,8 @@ def info(as_json: AsJson = False) -> None:
         "threads": ", ".join(f"{name} {number}" for name, number in threads.items()),
         "devices": ", ".join(devices),
         "memory": f"{readable_bytes(available_bytes())} available",
-        "kernel cache": str(cache or "none (nowhere to write)"),
+        "kernel cache": str(cache.path) if cache else "none (no home folder)",
+        "prebuilt kernels": prebuilt.name if prebuilt else "none for this installation and processor",
     }
     table = text_table("", ("", ""), list(rows.items()))
     table.show_header, table.box, table.columns[1].justify = False, None, "left"

@@ -44,10 +44,11 @@ def _measure(dtype: str) -> None:
     for metric in ("euclidean", "cosine"):
         near = fe.neighbors(X, metric=metric, queries=X[:50])
         fe.mixing(near, y, query_labels=y[:50])
+    fe.measure(fe.ArraySource(X), y, queries=100)
 
 
 def _train() -> None:
-    """Tanh and relu, pictures with a background and without, one class held out of the loss now and then."""
+    """Rows that differ everywhere, and rows most of whose features have a common value, as pictures have."""
     import numpy as np
 
     import fastent as fe
@@ -59,6 +60,8 @@ def _train() -> None:
         for X in (dense, np.where(dense > 1, dense, 0)):
             for activation in ("tanh", "relu"):
                 fe.train((X, y), seeds=2, epochs=3, hidden=(8,), dtype=dtype, activation=activation)
+        fe.train((dense, y), seeds=2, epochs=3, hidden=(8,), dtype=dtype, batch_size=300)
+    fe.find_inversion(np.arange(60), np.abs(np.arange(60) - 30.0), np.zeros(60))
 
 
 # By name, each in a process of its own; the longest first.

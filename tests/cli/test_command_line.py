@@ -26,6 +26,7 @@ import fastent as fe
 import fastent.experiments as ex
 from fastent.cli import bench as cli_bench
 from fastent.cli import experiments as cli_experiments
+from fastent.cli import warmup as cli_warmup
 from fastent.cli.main import EXAMPLES, app
 from fastent.cli.output import fitting_table
 from fastent.cli.run import DISPENSABLE, print_run
@@ -53,6 +54,7 @@ QUICK = {
     "report": "",
     "experiment": "--epochs 6 --pairs 2 --times 2,4 --seeds 1",
     "info": "",
+    "warmup": "",
     "bench": "",
 }
 BENCHED = {
@@ -108,6 +110,7 @@ def here(folder, tmp_path, monkeypatch):
 def test_examples_are_in_the_help_and_run(name, here, monkeypatch):
     monkeypatch.setattr(cli_bench, "_run", lambda *asked: BENCHED)
     monkeypatch.setattr(cli_bench, "_suite", lambda: Path())
+    monkeypatch.setattr(cli_warmup, "_compile_apart", lambda name: None)
     shown = " ".join(fastent(f"{name} --help", COLUMNS="200").stdout.split())
     for what, example in EXAMPLES[name]:
         assert f"{what}: fastent {example}" in shown
@@ -177,7 +180,7 @@ def test_json_is_all_that_scripts_read(here):
     kept = strict(fastent("capture --verify acts --json").stdout)
     assert kept["complete"]
     assert [layer["name"] for layer in kept["layers"]] == ["layer3", "fc"]
-    assert set(strict(fastent("info --json").stdout)) >= {"versions", "threads", "devices", "kernel_cache"}
+    assert set(strict(fastent("info --json").stdout)) >= {"versions", "threads", "devices", "kernel_cache", "prebuilt_kernels"}
 
 
 def test_json_of_one_experiment_and_of_all(monkeypatch):

@@ -140,7 +140,7 @@ def test_report_is_written_anew(tmp_path):
 def test_info():
     result = fastent("info")
     assert result.exit_code == 0, result.stderr
-    for word in ("fastent", "numba", "torch", "threads", "SIMD", "devices", "kernel cache"):
+    for word in ("fastent", "numba", "torch", "threads", "SIMD", "devices", "kernel cache", "prebuilt kernels"):
         assert word in result.stdout
 
 
