@@ -143,15 +143,17 @@ def _head(
     begin: int, end: int, hidden: Any, weight: Any, bias: Any, points: Any, activation: int, learn: bool, logits: Any,
     wrong: Any, found: Any,
 ) -> None:  # fmt: skip
-    n_units, n_outputs, n_strips = hidden.shape[1], weight.shape[1], points.strips.shape[0]
+    strips, original, weights = points.strips, points.original, points.weights
+    sums, directed, head_gradient, bias_gradient = found.sums, found.directed, found.head_gradient, found.bias_gradient
+    n_units, n_outputs, n_strips = hidden.shape[1], weight.shape[1], strips.shape[0]
     all_norms, all_lost, room = np.empty(STRIP), np.empty(STRIP, np.bool_), np.empty((n_outputs + 3, STRIP))
     for task in range(begin, end):
         s, t = task // n_strips, task % n_strips
-        strip = points.strips[t]
+        strip = strips[t]
         own, start, stop = strip[0], strip[1], strip[2]
         width = stop - start
         values, scores, factors = unowned(hidden[s]), unowned(logits[s]), unowned(weight[s])
-        counted = unowned(points.weights[s, start:stop])
+        counted = unowned(weights[s, start:stop])
         zero = factors[0, 0] - factors[0, 0]
 
         norms, lost = all_norms[:width], all_lost[:width]
@@ -170,12 +172,12 @@ def _head(
             if counted[i] == zero:
                 lost[i] = False
                 norms[i] = 0.0
-            wrong[s, points.original[start + i]] = lost[i]
-        found.directed[s, t] = invert_norms(norms)
+            wrong[s, original[start + i]] = lost[i]
+        directed[s, t] = invert_norms(norms)
         for j in range(n_units):
-            found.sums[s, t, j] = dot(values[j, start:stop], norms)
+            sums[s, t, j] = dot(values[j, start:stop], norms)
         if learn:
-            of_head, of_bias = found.head_gradient[s, t], found.bias_gradient[s, t]
+            of_head, of_bias = head_gradient[s, t], bias_gradient[s, t]
             _learn(values, scores, factors, counted, strip, activation, of_head, of_bias, room)
 
 

@@ -419,9 +419,9 @@ def nearest_across(
     """
     squared, norms, other_norms = distances.squared, distances.norms, distances.other_norms
     rows, others, relative_error = distances.rows, distances.others, distances.relative_error
-    index, limits, k = lists.index, lists.limits, lists.squared.shape[1]
+    nearest, index, limits, scale = lists.squared, lists.index, lists.limits, distances.scale
     for i in range(squared.shape[0]):
-        slack = norms[i] * relative_error
+        slack, its_nearest, its_index, row = norms[i] * relative_error, nearest[i], index[i], rows[i]
         for s in range(other_codes.shape[0]):
             if among and (other_codes[s] == codes[i]) != (among == 1):
                 continue
@@ -431,8 +431,8 @@ def nearest_across(
                     continue
                 for j in range(first, last):
                     if squared[i, j] - other_norms[j] * relative_error <= limits[i] + slack and ids[i] != other_ids[j]:
-                        insert(lists.squared[i], index[i], squared_distance(rows[i], others[j]), other_ids[j])
-                        limits[i] = _limit(lists.squared[i, k - 1], distances.scale)
+                        insert(its_nearest, its_index, squared_distance(row, others[j]), other_ids[j])
+                        limits[i] = _limit(its_nearest[its_nearest.shape[0] - 1], scale)
 
 
 @step()
@@ -462,8 +462,11 @@ def nearest_both(distances: Any, ids: Any, other_ids: Any, lists: Any, other_lis
     """
     squared, norms, other_norms = distances.squared, distances.norms, distances.other_norms
     rows, others, relative_error = distances.rows, distances.others, distances.relative_error
-    limits, other_limits, k, columns = lists.limits, other_lists.limits, lists.squared.shape[1], squared.shape[1]
+    nearest, index, limits = lists.squared, lists.index, lists.limits
+    other_nearest, other_index, other_limits = other_lists.squared, other_lists.index, other_lists.limits
+    scale, columns, last_one = distances.scale, squared.shape[1], nearest.shape[1] - 1
     for i in range(squared.shape[0]):
+        its_nearest, its_index, row, norm = nearest[i], index[i], rows[i], norms[i]
         start = i + 1 if same else 0
         if not _near_either(squared[i, start:], norms[i], other_norms[start:], relative_error, limits[i], other_limits[start:]):
             continue
@@ -474,12 +477,12 @@ def nearest_both(distances: Any, ids: Any, other_ids: Any, lists: Any, other_lis
                 continue
             for j in range(first, last):
                 farther = limits[i] if limits[i] > other_limits[j] else other_limits[j]
-                if squared[i, j] - (norms[i] + other_norms[j]) * relative_error <= farther:
-                    distance = squared_distance(rows[i], others[j])
-                    insert(lists.squared[i], lists.index[i], distance, other_ids[j])
-                    insert(other_lists.squared[j], other_lists.index[j], distance, ids[i])
-                    limits[i] = _limit(lists.squared[i, k - 1], distances.scale)
-                    other_limits[j] = _limit(other_lists.squared[j, k - 1], distances.scale)
+                if squared[i, j] - (norm + other_norms[j]) * relative_error <= farther:
+                    distance = squared_distance(row, others[j])
+                    insert(its_nearest, its_index, distance, other_ids[j])
+                    insert(other_nearest[j], other_index[j], distance, ids[i])
+                    limits[i] = _limit(its_nearest[last_one], scale)
+                    other_limits[j] = _limit(other_nearest[j, last_one], scale)
 
 
 @step(fastmath=FUSED)
@@ -498,24 +501,26 @@ def tighten(distances: Any, lists: Any) -> None:
     Those pairs must be entered next: till then such a list ends in distances without a neighbour.
     """
     squared, norms, relative_error = distances.squared, distances.norms, distances.relative_error
-    k = lists.squared.shape[1]
-    largest = norms[0]
+    nearest, limits, scale = lists.squared, lists.limits, distances.scale
+    k, largest = nearest.shape[1], norms[0]
     for i in range(1, norms.shape[0]):
         largest = norms[i] if norms[i] > largest else largest
     farthest = np.float32(4) * largest
     for i in range(squared.shape[0]):
+        row, norm, its_nearest = squared[i], norms[i], nearest[i]
         low, high = farthest * np.float32(0), farthest
-        if lists.squared[i, 0] < np.inf or _within(squared[i], norms[i], norms, relative_error, high) <= k:
+        if its_nearest[0] < np.inf or _within(row, norm, norms, relative_error, high) <= k:
             continue  # the point itself is within any
         for _ in range(_HALVINGS):
             middle = (low + high) / np.float32(2)
-            within = _within(squared[i], norms[i], norms, relative_error, middle)
+            within = _within(row, norm, norms, relative_error, middle)
             if within > k:
                 high = middle
                 if within <= k + 1 + k // 16:
                     break
             else:
                 low = middle
-        radius = np.sqrt((high + _UNDERFLOW) * _ROUNDED) / distances.scale
-        lists.squared[i] = radius * radius
-        lists.limits[i] = _limit(lists.squared[i, k - 1], distances.scale)
+        radius = np.sqrt((high + _UNDERFLOW) * _ROUNDED) / scale
+        for j in range(k):
+            its_nearest[j] = radius * radius
+        limits[i] = _limit(its_nearest[0], scale)

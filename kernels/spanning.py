@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .jit import driver, kernel
+from .jit import driver, kernel, step
 from .sharing import parallel_for
 
 __all__ = ["nearest_outside", "shortest_edges"]
@@ -37,6 +37,11 @@ def nearest_outside(near: Any, near_index: Any, component: Any, squared: Any, ot
     parallel_for(_nearest_outside, len(near), near, near_index, component, squared, other)
 
 
+@step()
+def _lower(a: int, b: int) -> int:
+    return a if a < b else b
+
+
 @kernel()
 def _shortest_edges(component: Any, squared: Any, other: Any, chosen: Any) -> None:
     n = component.shape[0]
@@ -48,9 +53,8 @@ def _shortest_edges(component: Any, squared: Any, other: Any, chosen: Any) -> No
         if best == n or squared[i] < squared[best]:
             chosen[c] = i
         elif squared[i] == squared[best]:
-            low, high = (i, other[i]) if i < other[i] else (other[i], i)
-            its_low, its_high = (best, other[best]) if best < other[best] else (other[best], best)
-            if low < its_low or (low == its_low and high < its_high):
+            low, its_low = _lower(i, other[i]), _lower(best, other[best])
+            if low < its_low or (low == its_low and i + other[i] < best + other[best]):
                 chosen[c] = i
 
 

@@ -245,24 +245,17 @@ def lay_out_tiles(sketch: Any, start: Any, sketch_error: float) -> Any:
     return tiled, norms, centre, lower, upper, errors
 
 
-@kernel()
-def _bounding_boxes(left: Any, right: Any, tile: Any, lower: Any, upper: Any, low: Any, high: Any) -> None:
-    for node in range(left.shape[0] - 1, -1, -1):
-        own_low, own_high = low[node], high[node]
-        if tile[node] >= 0:
-            leaf_low, leaf_high = lower[tile[node]], upper[tile[node]]
-            for j in range(own_low.shape[0]):
-                own_low[j], own_high[j] = leaf_low[j], leaf_high[j]
-        else:
-            left_low, right_low, left_high, right_high = low[left[node]], low[right[node]], high[left[node]], high[right[node]]
-            for j in range(own_low.shape[0]):
-                own_low[j] = left_low[j] if left_low[j] < right_low[j] else right_low[j]
-                own_high[j] = left_high[j] if left_high[j] > right_high[j] else right_high[j]
-
-
-@driver(_bounding_boxes)
 def bounding_boxes(left: Any, right: Any, tile: Any, lower: Any, upper: Any) -> Any:
-    """Boxes (nodes, m) of all nodes from those of the tiles; children come after their parents."""
+    """Boxes (nodes, m) of all nodes from those of the tiles, a level of the tree at a time."""
+    leaf = tile >= 0
     low, high = np.empty((len(left), lower.shape[1]), np.float32), np.empty((len(left), lower.shape[1]), np.float32)
-    _bounding_boxes(left, right, tile, lower, upper, low, high)
+    low[leaf], high[leaf] = lower[tile[leaf]], upper[tile[leaf]]
+    levels, parents = [], np.flatnonzero(~leaf[:1])
+    while len(parents):
+        levels.append(parents)
+        children = np.concatenate([left[parents], right[parents]])
+        parents = children[~leaf[children]]
+    for parents in reversed(levels):
+        low[parents] = np.minimum(low[left[parents]], low[right[parents]])
+        high[parents] = np.maximum(high[left[parents]], high[right[parents]])
     return low, high

@@ -201,7 +201,7 @@ class ClassMoments:
         check_lengths(n, len(codes))
         if codes.dtype == np.uint64 and len(codes) and codes.max() >= 2**63:  # negative as int64
             self._refuse_label(codes.max(), int(codes.argmax()))
-        return codes.astype(np.int64, copy=False)
+        return np.ascontiguousarray(codes, np.int64)
 
     def _refuse_label(self, label: Any, row: int) -> NoReturn:
         classes = f"0..{self.n_classes - 1} are, for n_classes={self.n_classes}"
