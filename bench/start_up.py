@@ -2,8 +2,9 @@
 
 python -m bench.start_up [--rounds 5] [--only TEXT] [--keep]
 
-Every round is a process of its own, after one that is not counted and leaves bytecode and kernels in their caches. Processor time
-is user and system time of all threads; figures are medians over the rounds. With --keep they go to bench/results/start-up.json.
+Every round is a process of its own, after one that is not counted and leaves bytecode and kernels in their caches; where nothing
+is to be compiled yet, each round has a kernel cache of its own. Processor time is user and system time of all threads; figures are
+medians over the rounds. With --keep they go to bench/results/start-up.json.
 """
 
 import argparse
@@ -44,6 +45,14 @@ CALLS = {
     "measure(digits)": "fe.measure(*digits)",
     "train('digits', seeds=3, epochs=50)": "fe.train('digits', seeds=3, epochs=50)",
 }
+# With an empty kernel cache: what is called before, and what is timed.
+COMPILING = {
+    "neighbors(X), 5,000 x 128 float32": ("", "fe.neighbors(X)"),
+    "neighbors(X), 5,000 x 128 float64": ("", "fe.neighbors(X.astype(float))"),
+    "neighbors(X), 5,000 x 128 float64 after float32": ("fe.neighbors(X)", "fe.neighbors(X.astype(float))"),
+    "measure(digits)": ("", "fe.measure(*digits)"),
+    "train('digits', seeds=3, epochs=50)": ("", "fe.train('digits', seeds=3, epochs=50)"),
+}
 
 # Ends where the first epoch would begin.
 _BEFORE_TRAINING = """
@@ -63,6 +72,7 @@ import fastent as fe
 X = np.random.default_rng(0).standard_normal((5000, 128), dtype=np.float32)
 digits = np.load("digits.npz")
 digits = digits["X"], digits["y"]
+{before}
 times = []
 for _ in range(2):
     used, began = time.process_time(), time.perf_counter()
@@ -88,12 +98,17 @@ def _used_by_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def of_calls(call: str, folder: Path) -> dict[str, float]:
+def of_calls(call: str, folder: Path, *, before: str = "", **environment: str) -> dict[str, float]:
     """Times of the first and second call in a process, without the imports of fastent and numpy."""
-    command = [sys.executable, "-c", _CALL.format(call=call)]
-    ended = subprocess.run(command, cwd=folder, env=_environment(), stdout=subprocess.PIPE, check=True)
+    command = [sys.executable, "-c", _CALL.format(call=call, before=before)]
+    ended = subprocess.run(command, cwd=folder, env=_environment() | environment, stdout=subprocess.PIPE, check=True)
     times: dict[str, float] = json.loads(ended.stdout)
     return times
+
+
+def of_compiling_calls(before: str, call: str, folder: Path) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as cache:
+        return of_calls(call, folder, before=before, FASTENT_CACHE_DIR=cache)
 
 
 def _environment() -> dict[str, str]:
@@ -112,7 +127,10 @@ def tasks(folder: Path) -> dict[str, Callable[[], dict[str, float]]]:
         found[f"{name}, before training"] = partial(
             of_process, "-c", _BEFORE_TRAINING.format(arguments=arguments), folder=folder
         )
-    return found | {f"first {name}": partial(of_calls, call, folder) for name, call in CALLS.items()}
+    found |= {f"first {name}": partial(of_calls, call, folder) for name, call in CALLS.items()}
+    for name, (before, call) in COMPILING.items():
+        found[f"first {name}, nothing compiled"] = partial(of_compiling_calls, before, call, folder)
+    return found
 
 
 def medians(task: Callable[[], dict[str, float]], rounds: int) -> dict[str, float]:

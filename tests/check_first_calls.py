@@ -24,15 +24,20 @@ CALLS = {
     "measure": measure,
     "train": lambda: fe.train("digits", seeds=3, epochs=50),
 }
-call = CALLS[sys.argv[1]]
-moments = [time.perf_counter()]
-for _ in range(2):
-    call()
-    moments.append(time.perf_counter())
-first, second = moments[1] - moments[0], moments[2] - moments[1]
 
-from fastent.kernels.compiling import compile_seconds  # noqa: E402
 
-print(f"{sys.argv[1]}: first call {first:.2f} s, second {second:.2f} s, of which compilation {compile_seconds():.2f} s")
-if compile_seconds() > 0:
-    sys.exit("kernels were compiled that should have come with the wheel")
+def main(name: str) -> None:
+    moments = [time.perf_counter()]
+    for _ in range(2):
+        CALLS[name]()
+        moments.append(time.perf_counter())
+    from fastent.kernels.compiling import compile_seconds
+
+    first, second = moments[1] - moments[0], moments[2] - moments[1]
+    print(f"{name}: first call {first:.2f} s, of which compilation {compile_seconds():.2f} s; second {second:.2f} s")
+    if compile_seconds() > 0:
+        sys.exit("kernels were compiled that should have come with the wheel")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -86,7 +86,7 @@ EDITS = {
         "total += difference * difference",
         "total += 4 * difference * difference",
         "import numpy as np\nfrom fastent.kernels.pairs import square_differences\nout = np.zeros((1, 1))\n"
-        "square_differences(np.ones((1, 1)), np.zeros((1, 1)), out)\nprint(out[0, 0])",
+        "square_differences(np.ones((1, 1)), np.zeros((1, 1)), 0, out)\nprint(out[0, 0])",
     ),
     "exponential": ("return p * _power_of_two(np.int64(n))", "return 1.0 + 0.0 * p * _power_of_two(np.int64(n))", LISI),
     "head": ("total[i] += factor * values[i]", "total[i] += 2 * factor * values[i]", TRAINED),
@@ -98,8 +98,9 @@ EDITS = {
         "print(count_occurrences(np.zeros((1, 1), int), np.zeros(1, int), np.zeros(1, int)))",
     ),
     "moments": (
-        "return first, i\n", "return first, i + 7\n",
-        "import numpy as np\nfrom fastent.kernels.moments import first_rows\nprint(first_rows(np.array([0, 5]), 2)[1])",
+        "total += value * value", "total += 4 * value * value",
+        "import numpy as np, fastent as fe\nmoments = fe.ClassMoments(3, 4)\n"
+        "moments.update(np.random.default_rng(0).standard_normal((60, 4)), np.arange(60) % 3)\nprint(moments.means)",
     ),
     "monotone": (
         "return total / (", "return 2 * total / (",
@@ -107,9 +108,9 @@ EDITS = {
         "print(second_differences(np.arange(30.0) ** 2, 3))",
     ),
     "pairs": (
-        "squared[i, j] = squared_distance(rows[i], others[j])", "squared[i, j] = 7.0",
+        "its_squared[first + j] = squared_distance(row, others[j])", "its_squared[first + j] = 7.0",
         "import numpy as np\nfrom fastent.kernels.pairs import square_differences\nout = np.zeros((1, 1))\n"
-        "square_differences(np.ones((1, 1)), np.zeros((1, 1)), out)\nprint(out[0, 0])",
+        "square_differences(np.ones((1, 1)), np.zeros((1, 1)), 0, out)\nprint(out[0, 0])",
     ),
     "recording": ("total += np.float64(values[i]) * weights[i]", "total += 2 * np.float64(values[i]) * weights[i]", TRAINED),
     "search": ("= distance, neighbour\n", "= distance + 1, neighbour\n", RANKED % False),
