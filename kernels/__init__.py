@@ -2,6 +2,7 @@
 
     jit ---------- how kernels are compiled and cached       sharing ------ parallel_for: a kernel's range over threads
      |
+     +-- arrays ----------------------------- the form in which arrays reach kernels
      +-- distance, exponential, bounds ------ arithmetic on one pair, one number, one tile
      |
      +-- tree -> search ---- tiles of points and their tree; the exact search over them        (fastent.search)
@@ -10,7 +11,8 @@
      +-- moments, mixing, monotone ---------- class moments, shares of labels, monotone fits (fastent.statistics)
      +-- head, recording, held_out, sparse -- heads of networks, their records, sparse inputs   (fastent.training)
 
-A kernel has a driver where it takes several threads: a Python function that makes room for the results and calls
-`parallel_for`. numba's cache sees changes of a kernel's own file only: after one, remove what `__pycache__` holds of the files
-that call it.
+What only kernels call is a step. A kernel has a driver where it takes several threads or needs room: a Python function that
+makes room for the results, lets `parallel_for` call the kernel or does so itself, and passes what is only read as read-only:
+one form of every array, so that a kernel is compiled once for float32 and once for float64. numba's cache sees changes of a
+kernel's own file only: after one, remove what `__pycache__` holds of the files that call it.
 """
