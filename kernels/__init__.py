@@ -4,6 +4,7 @@
      |  `-- compiling -- a kernel as one piece of code; announcing -- what is said meanwhile
      |         `-- cache -- where code is kept; prebuilt -- what comes with the wheel; target -- what it is made for
      |
+     +-- arrays ----------------------------- the form in which arrays reach kernels
      +-- distance, exponential, bounds ------ arithmetic on one pair, one number, one tile
      |
      +-- tree -> search ---- tiles of points and their tree; the exact search over them        (fastent.search)
@@ -12,6 +13,8 @@
      +-- moments, mixing, monotone ---------- class moments, shares of labels, monotone fits (fastent.statistics)
      +-- head, recording, held_out, sparse -- heads of networks, their records, sparse inputs   (fastent.training)
 
-A kernel is called from Python, a step by kernels only. A kernel has a driver where it takes several threads: a Python function
-that makes room for the results and calls `parallel_for`. A change of any file here has all kernels compiled anew.
+A kernel is called from Python, a step by kernels only. A kernel has a driver where it takes several threads or needs room: a
+Python function that makes room for the results, lets `parallel_for` call the kernel or does so itself, and passes what is only
+read as read-only. So every array has one form, and a kernel is compiled once for float32 and once for float64. A change of any
+file here has all kernels compiled anew.
 """

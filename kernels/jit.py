@@ -27,14 +27,9 @@ def kernel(*, fastmath: frozenset[str] = frozenset(), counted: bool = True) -> C
     return lambda function: function if config.DISABLE_JIT else Kernel(function, _options(fastmath, counted))
 
 
-def step(*, fastmath: frozenset[str] = frozenset(), counted: bool = True, inline: bool = False) -> Callable[..., Any]:
-    """A function that only kernels and other steps call, and that becomes a part of them.
-
-    inline : bool, optional, default False
-        Whether its code is put in the place of every call before types are known: for the steps of a long loop.
-    """
-    options = _options(fastmath, counted) | ({"inline": "always"} if inline else {})
-    return lambda function: function if config.DISABLE_JIT else Step(function, options)
+def step(*, fastmath: frozenset[str] = frozenset(), counted: bool = True) -> Callable[..., Any]:
+    """A function that only kernels and other steps call, and that becomes a part of them."""
+    return lambda function: function if config.DISABLE_JIT else Step(function, _options(fastmath, counted))
 
 
 def _options(fastmath: frozenset[str], counted: bool) -> dict[str, Any]:
