@@ -22,11 +22,11 @@ settings.load_profile("uncompiled" if numba.config.DISABLE_JIT else "quick")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    # Once for all processes that test, instead of in each of them; and none in which nothing is compiled.
+    # Once, before workers start; with NUMBA_DISABLE_JIT there is nothing to compile.
     if hasattr(session.config, "workerinput") or numba.config.DISABLE_JIT:
         return
-    own = own_folder()
-    if own is not None and not own.path.is_dir():
+    folder = own_folder()
+    if folder is not None and not folder.complete:
         subprocess.run([sys.executable, "-m", "fastent", "warmup"], check=True, cwd=Path(__file__).parent)
 
 

@@ -17,18 +17,22 @@ PREBUILT = os.environ.get("FASTENT_PREBUILT")
 
 class BuildPackage(build_py):
     def run(self):
+        kernels = Path(self.build_lib, "fastent", "kernels")
+        shutil.rmtree(kernels, ignore_errors=True)  # of a build before this one: files of other names would change the digest
         super().run()
         if PREBUILT and not self.editable_mode:
-            place = Path(self.build_lib, "fastent", "kernels", "prebuilt")
-            shutil.copytree(PREBUILT, place, dirs_exist_ok=True)
+            shutil.copytree(PREBUILT, kernels / "compiled")
 
 
 class BuildWheel(bdist_wheel):
+    def finalize_options(self):
+        super().finalize_options()
+        self.root_is_pure = not PREBUILT
+
     def get_tag(self):
         if not PREBUILT:
             return super().get_tag()
         # The code needs this system, and what numba keeps with it this version of Python.
-        self.root_is_pure = False
         return f"cp{sys.version_info.major}{sys.version_info.minor}", "none", super().get_tag()[2]
 
 

@@ -36,7 +36,7 @@ class DivergedError(FastentError):
 
 
 def warn(message: str) -> None:
-    """Warn at the line outside of this package that called into it, with frames left out of those that it called in between."""
+    """Warn at the line of the caller's code: frames of fastent, and of torch and numba between them, are skipped."""
     between = [sys.modules[name] for name in ("torch", "numba", "fastent.kernels") if name in sys.modules]
     inside = [os.path.dirname(str(file)) + os.sep for file in (__file__, *(module.__file__ for module in between))]
     level, frame = 1, sys._getframe(0)

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from numba.core import event
@@ -21,39 +22,42 @@ class Announcer(event.Listener):  # type: ignore[misc]
     """A line on stderr, once in a process, when kernels have been compiled for a second; on a terminal a bar as well."""
 
     def __init__(self, kind: type) -> None:
-        """Of what numba compiles, `kind` is meant. It compiles for one thread at a time."""
+        """Listens to what dispatchers of this class compile, which they do in one thread at a time."""
         self._kind = kind
-        self._seconds_before, self._began, self._depth = 0.0, 0.0, 0
+        # Seconds before, and when the compilation under way began: assigned at once, so that other threads see both or neither.
+        self._state: tuple[float, float | None] = 0.0, None
         self._is_said = False
         self._over, self._thread = threading.Event(), threading.Thread()
 
     def seconds(self) -> float:
-        """Wall time that compilation has taken in this process."""
-        return self._seconds_before + (time.perf_counter() - self._began if self._depth else 0.0)
+        """Wall time that compilation has taken in this process, in whichever thread: others mostly wait for it."""
+        before, began = self._state
+        return before + (0.0 if began is None else time.perf_counter() - began)
 
-    def on_start(self, event: Any) -> None:
-        if not isinstance(event.data["dispatcher"], self._kind):
-            return
-        self._depth += 1
-        if self._depth == 1:
-            self._began = time.perf_counter()
+    def on_start(self, happening: Any) -> None:
+        if isinstance(happening.data["dispatcher"], self._kind):
+            self._state = self._state[0], time.perf_counter()
             self._over.clear()
             self._thread = threading.Thread(target=self._tell, name="fastent-compiling", daemon=True)
-            self._thread.start()
+            with suppress(RuntimeError):  # the interpreter is about to end, or the system has no thread left
+                self._thread.start()
 
-    def on_end(self, event: Any) -> None:
-        if not isinstance(event.data["dispatcher"], self._kind):
-            return
-        if self._depth == 1:
-            self._seconds_before = self.seconds()
+    def on_end(self, happening: Any) -> None:
+        if isinstance(happening.data["dispatcher"], self._kind):
             self._over.set()
-            self._thread.join()
-        self._depth -= 1
+            try:
+                if self._thread.ident is not None:
+                    self._thread.join()
+            finally:
+                self._state = self.seconds(), None
 
     def _tell(self) -> None:
         """Until compilation is over."""
-        if self._over.wait(max(0.0, _QUIET_SECONDS - self._seconds_before)) or sys.stderr is None:
-            return
+        with suppress(Exception):  # whatever stands in for stderr
+            if not self._over.wait(max(0.0, _QUIET_SECONDS - self._state[0])) and sys.stderr is not None:
+                self._announce()
+
+    def _announce(self) -> None:
         expected = max([3, *(seconds for module, seconds in _EXPECTED.items() if module in sys.modules)])
         if not self._is_said:
             self._is_said = True
@@ -63,5 +67,5 @@ class Announcer(event.Listener):  # type: ignore[misc]
             return
         while not self._over.wait(_REDRAW_SECONDS):
             filled = min(_BAR, round(_BAR * self.seconds() / expected))
-            print(f"\r{'█' * filled}{'░' * (_BAR - filled)} {self.seconds():.0f} s", end="", file=sys.stderr, flush=True)
-        print(f"\r{' ' * (_BAR + 8)}\r", end="", file=sys.stderr, flush=True)
+            print(f"\r[{'#' * filled:{_BAR}}] {self.seconds():.0f} s", end="", file=sys.stderr, flush=True)
+        print(f"\r{' ' * (_BAR + 10)}\r", end="", file=sys.stderr, flush=True)

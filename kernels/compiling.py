@@ -7,6 +7,7 @@ into LLVM's language and no further. A kernel takes in its steps under names tha
 a whole: less work, and the same code in every process.
 """
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from numba.core.registry import CPUDispatcher
 
 from .announcing import Announcer
 from .cache import KernelCache
+from .target import sources_changed
 
 __all__ = ["Kernel", "Step", "compile_seconds"]
 
@@ -45,7 +47,7 @@ class _KernelLibrary(JITCodeLibrary):
 
     def _finalize_final_module(self) -> None:
         super()._finalize_final_module()
-        # What numba sets for each function that it emits: where its Python objects are, as of the errors that it raises.
+        # Numba sets this for each function that it emits; steps need it too, for the errors that they raise.
         for variable in self._final_module.global_variables:
             environment = lookup_environment(variable.name)
             if environment is not None:
@@ -65,27 +67,46 @@ class _StepCompiler(_KernelCompiler):
     library = _StepLibrary
 
     def compile_extra(self, func: Callable[..., Any]) -> Any:
-        # Callers find a step by what numba takes for its machine code: here any object of its own.
+        # Numba registers a step under its entry point; any object of its own will do.
         self.state.targetctx.get_executable = lambda library, description, environment: object()
         return super().compile_extra(func)
 
 
-class Kernel(CPUDispatcher):
+class _Compiled(CPUDispatcher):
+    """What kernels and steps have in common."""
+
+    compiler: type[Compiler]
+
+    def __init__(self, py_func: Callable[..., Any], locals: Any = None, targetoptions: dict[str, Any] | None = None) -> None:
+        sources_changed()  # seen while the module is imported, as its file may change back
+        options = {"nopython": True, "no_cfunc_wrapper": True} | (targetoptions or {})
+        super().__init__(py_func, locals, options, pipeline_class=self.compiler)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _named, (self.py_func.__module__, self.py_func.__qualname__)
+
+
+def _named(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
+
+
+class Kernel(_Compiled):
     """A function that is compiled, or loaded, when it is first called with arguments of given types."""
 
-    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
-        super().__init__(
-            function, targetoptions=options | {"nopython": True, "no_cfunc_wrapper": True}, pipeline_class=_KernelCompiler
-        )
-        self._cache = KernelCache(function)
+    compiler = _KernelCompiler
+
+    def __init__(self, py_func: Callable[..., Any], locals: Any = None, targetoptions: dict[str, Any] | None = None) -> None:
+        super().__init__(py_func, locals, targetoptions)
+        self._cache = KernelCache(py_func)
 
 
-class Step(CPUDispatcher):
+class Step(_Compiled):
     """A function that kernels call."""
 
-    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
-        wanted = options | {"nopython": True, "no_cfunc_wrapper": True, "no_cpython_wrapper": True}
-        super().__init__(function, targetoptions=wanted, pipeline_class=_StepCompiler)
+    compiler = _StepCompiler
+
+    def __init__(self, py_func: Callable[..., Any], locals: Any = None, targetoptions: dict[str, Any] | None = None) -> None:
+        super().__init__(py_func, locals, {"no_cpython_wrapper": True} | (targetoptions or {}))
 
     def add_overload(self, compiled: Any) -> None:
         self.overloads[tuple(compiled.signature.args)] = compiled  # nothing that Python could call

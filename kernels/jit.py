@@ -24,12 +24,12 @@ def kernel(*, fastmath: frozenset[str] = frozenset(), counted: bool = True) -> C
         Whether references to arrays are counted wherever they are sliced or passed on. What does not count makes no arrays, and
         takes those that its caller holds.
     """
-    return lambda function: function if config.DISABLE_JIT else Kernel(function, _options(fastmath, counted))
+    return lambda function: function if config.DISABLE_JIT else Kernel(function, targetoptions=_options(fastmath, counted))
 
 
 def step(*, fastmath: frozenset[str] = frozenset(), counted: bool = True) -> Callable[..., Any]:
     """A function that only kernels and other steps call, and that becomes a part of them."""
-    return lambda function: function if config.DISABLE_JIT else Step(function, _options(fastmath, counted))
+    return lambda function: function if config.DISABLE_JIT else Step(function, targetoptions=_options(fastmath, counted))
 
 
 def _options(fastmath: frozenset[str], counted: bool) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def intrinsic(in_python: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def driver(kernel: Any) -> Callable[..., Any]:
-    """Marks the Python function that makes room for what a kernel finds, and has it done with `sharing.parallel_for`.
+    """Marks the Python function that makes room for what a kernel finds, and calls it, in several threads where that helps.
 
     It tells where its kernel is cached, as a kernel does.
     """
@@ -59,29 +59,22 @@ def driver(kernel: Any) -> Callable[..., Any]:
 
 
 @intrinsic(lambda value: value)
-def unowned(typing_context, value):  # type: ignore[no-untyped-def]
-    """The same array, or tuple of arrays, without its owner: slicing it counts no references for threads to fight over.
+def unowned(typing_context, array):  # type: ignore[no-untyped-def]
+    """The same array without its owner: slicing it counts no references for threads to fight over.
 
     Only for what the caller of the kernel holds: nothing keeps the memory alive here.
     """
 
-    def disown(context, builder, kind, value):  # type: ignore[no-untyped-def]
-        make = context.make_array(kind)
-        owned, view = make(context, builder, value), make(context, builder)
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        make = context.make_array(array)
+        owned, view = make(context, builder, arguments[0]), make(context, builder)
         for name in ("nitems", "itemsize", "data", "shape", "strides"):
             setattr(view, name, getattr(owned, name))
         view.meminfo = cgutils.get_null_value(owned.meminfo.type)
         view.parent = cgutils.get_null_value(owned.parent.type)
         return view._getvalue()
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        if isinstance(value, types.Array):
-            return disown(context, builder, value, arguments[0])
-        parts = cgutils.unpack_tuple(builder, arguments[0])
-        views = [disown(context, builder, kind, part) for kind, part in zip(value.types, parts, strict=True)]
-        return context.make_tuple(builder, value, views)
-
-    return value(value), generate
+    return array(array), generate
 
 
 @intrinsic(lambda array, index: None)

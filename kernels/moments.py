@@ -23,13 +23,25 @@ _AHEAD_BYTES = 128 << 10
 _BATCH = 4
 
 
+@kernel()
+def _first_rows(codes: Any, first: Any) -> int:
+    for i in range(codes.shape[0]):
+        c = codes[i]
+        if c < 0 or c >= first.shape[0]:
+            return i
+        if first[c] < 0:
+            first[c] = i
+    return -1
+
+
+@driver(_first_rows)
 def first_rows(codes: Any, n_classes: int) -> Any:
-    """Return the first row of each class (-1 where there is none), and the first row whose code is no class (-1 if none)."""
-    first, n = np.full(n_classes, -1), len(codes)
-    if n and not 0 <= codes.min() <= codes.max() < n_classes:
-        return first, int(((codes < 0) | (codes >= n_classes)).argmax())
-    first[codes[::-1]] = np.arange(n - 1, -1, -1)  # of several the last one written stays
-    return first, -1
+    """Return the first row of each class (-1 where there is none), and the first row whose code is no class (-1 if none).
+
+    Rows after that one have not been looked at.
+    """
+    first = np.full(n_classes, -1, np.int64)
+    return first, _first_rows(read_only(codes), first)
 
 
 @step(fastmath=SUMS)

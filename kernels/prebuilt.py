@@ -1,7 +1,7 @@
 """Kernels that come with the wheel, compiled for levels of the x86-64 architecture that many processors have.
 
 `python -m fastent.kernels.prebuilt FOLDER` makes them, for the levels that this machine can run, and with them the folders
-`<level>-<digest>` that setup.py puts beside this file. A processor uses the best set that it can run, and compiles what is not
+`<level>-<digest>` that setup.py puts into `compiled`, beside this file. A processor uses the best set that it can run, and compiles what is not
 in it. Where numba has another version than the set was made with, there is no set of that digest.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import llvmlite.binding as llvm
 from numba import config
 
-from .target import Target, digest
+from .target import digest, target_of
 
 __all__ = ["best_set"]
 
@@ -45,9 +45,9 @@ def best_set() -> Path | None:
     """The folder of the best set for this processor; None if there is none, or kernels are to be made for another processor."""
     if config.CPU_NAME or config.CPU_FEATURES is not None or not config.ENABLE_AVX:
         return None
-    own = Path(str(files(__package__))) / "prebuilt"
-    sets = [own / _name(level) for level in LEVELS if _runs_here(level)] if own.is_dir() else []
-    return next((folder for folder in sets if folder.is_dir()), None)
+    sets = Path(str(files(__package__))) / "compiled"
+    usable = [sets / _name(level) for level in LEVELS if _runs_here(level)] if sets.is_dir() else []
+    return next((folder for folder in usable if folder.is_dir()), None)
 
 
 def _runs_here(level: str) -> bool:
@@ -56,7 +56,7 @@ def _runs_here(level: str) -> bool:
 
 
 def _name(level: str) -> str:
-    return f"{level}-{digest(Target(llvm.get_process_triple(), level, _features(level)))}"
+    return f"{level}-{digest(target_of(level, _features(level)))}"
 
 
 def _features(level: str) -> str:
@@ -69,7 +69,8 @@ def _make_sets(top: Path) -> None:
         subprocess.run(
             [sys.executable, "-m", "fastent", "warmup"], check=True, env=os.environ | made_for | {"FASTENT_CACHE_DIR": str(top)}
         )
-        (made,) = (top / "kernels").glob("*-*")
+        (made,) = (top / "kernels").iterdir()
+        (made / "complete").unlink()
         made.rename(top / _name(level))
     (top / "kernels").rmdir()
 

@@ -16,6 +16,8 @@ __all__ = ["Config"]
 
 @plain_errors
 def _read_config(context: typer.Context, path: Path | None) -> None:
+    import difflib
+
     if path is None or context.resilient_parsing:
         return
     options = {
@@ -24,8 +26,6 @@ def _read_config(context: typer.Context, path: Path | None) -> None:
         for name in getattr(parameter, "opts", ())
         if name.startswith("--") and name not in ("--config", "--help")
     }
-    import difflib
-
     found = {}
     for key, value in _read(path).items():
         name = key.replace("_", "-")

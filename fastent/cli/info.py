@@ -45,7 +45,9 @@ def info(as_json: AsJson = False) -> None:
         "threads": ", ".join(f"{name} {number}" for name, number in threads.items()),
         "devices": ", ".join(devices),
         "memory": f"{readable_bytes(available_bytes())} available",
-        "kernel cache": str(cache.path) if cache else "none (no home folder)",
+        "kernel cache": "none (no home folder)"
+        if cache is None
+        else f"{cache.path}{'' if cache.writable() else ' (not writable)'}",
         "prebuilt kernels": prebuilt.name if prebuilt else "none for this installation and processor",
     }
     table = text_table("", ("", ""), list(rows.items()))

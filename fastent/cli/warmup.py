@@ -1,34 +1,58 @@
 """`fastent warmup`: kernels compiled beforehand, so that no first call waits for them."""
 
-import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from fastent.cli.output import say
 from fastent.errors import FastentError
 from fastent.processors import processors
 from fastent.runtime.progress import reporting
 
-__all__ = ["COMPILED", "warmup"]
+__all__ = ["CALLS", "warmup"]
 
 
 def warmup() -> None:
     """Compile all kernels for this machine now, about half a minute once, instead of on the first calls."""
-    from fastent.kernels.cache import cache_folder
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
 
-    with ThreadPoolExecutor(processors()) as pool, reporting(True, "compiling kernels", len(COMPILED)) as report:
-        for done, _ in enumerate(pool.map(_compile_apart, COMPILED), start=1):
+    from numba import config
+
+    from fastent.kernels.cache import own_folder
+    from fastent.kernels.prebuilt import best_set
+
+    if config.DISABLE_JIT:
+        raise FastentError("NUMBA_DISABLE_JIT leaves kernels in Python, with nothing to compile: unset it")
+    folder = own_folder()
+    if folder is None:
+        raise FastentError("no home folder is known in which kernels could be kept: set FASTENT_CACHE_DIR to a writable folder")
+    try:
+        folder.make()
+    except OSError as error:
+        raise FastentError(
+            f"{str(folder.path)!r} cannot be written to ({error.strerror}): set FASTENT_CACHE_DIR to a writable folder"
+        ) from error
+    # Processes, as numba compiles with one thread.
+    with (
+        reporting(True, "compiling kernels", len(CALLS)) as report,
+        ProcessPoolExecutor(processors(), get_context("spawn"), initializer=_be_quiet) as pool,
+    ):
+        for done, _ in enumerate(pool.map(_call, range(len(CALLS))), start=1):
             report(done, "")
-    say(f"Kernels are in {cache_folder()}.")
+    folder.set_complete()
+    if best_set() is not None and not folder.entries():
+        say("Nothing to compile: all kernels came with the wheel.")
+    else:
+        say(f"Kernels are in {folder.path}.")
 
 
-def _compile_apart(name: str) -> None:
-    """In a process of its own: numba compiles with one thread."""
-    code = f"from fastent.cli.warmup import COMPILED; COMPILED[{name!r}]()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    if done.returncode:
-        raise FastentError(f"kernels cannot be compiled: {done.stderr.strip()}")
+def _be_quiet() -> None:
+    sys.stderr = None  # each would announce what the command says
+
+
+def _call(number: int) -> None:
+    CALLS[number]()
 
 
 def _measure(dtype: str) -> None:
@@ -60,13 +84,9 @@ def _train() -> None:
         for X in (dense, np.where(dense > 1, dense, 0)):
             for activation in ("tanh", "relu"):
                 fe.train((X, y), seeds=2, epochs=3, hidden=(8,), dtype=dtype, activation=activation)
-        fe.train((dense, y), seeds=2, epochs=3, hidden=(8,), dtype=dtype, batch_size=300)
+        fe.train((dense, y), seeds=2, epochs=3, hidden=(8, 4), dtype=dtype, batch_size=300)
     fe.find_inversion(np.arange(60), np.abs(np.arange(60) - 30.0), np.zeros(60))
 
 
-# By name, each in a process of its own; the longest first.
-COMPILED: dict[str, Callable[[], None]] = {
-    "measure, float32": lambda: _measure("float32"),
-    "train": _train,
-    "measure, float64": lambda: _measure("float64"),
-}
+# Each in a process of its own; the longest first.
+CALLS: tuple[Callable[[], None], ...] = (partial(_measure, "float32"), _train, partial(_measure, "float64"))

@@ -1,4 +1,4 @@
-"""A test set taken from the rows: the one that scikit-learn's `train_test_split` takes, without the second of its import."""
+"""A test set taken from the rows: the one that scikit-learn's `train_test_split` takes, whose import would take a second."""
 
 import math
 
@@ -23,6 +23,11 @@ def split_rows(n: int, test_share: float, seed: int, codes: Rows | None = None) 
         From 0 to 2**32 - 1.
     codes : (n,) int64, optional
         Class codes 0..C-1, all of which occur: both sets then have the same share of each class.
+
+    Returns
+    -------
+    train : (n - m,) int64
+    test : (m,) int64, m = ceil(test_share * n)
     """
     generator = np.random.RandomState(seed)  # whose numbers are the same in every version of numpy
     n_test = math.ceil(test_share * n)

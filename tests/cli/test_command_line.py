@@ -110,7 +110,7 @@ def here(folder, tmp_path, monkeypatch):
 def test_examples_are_in_the_help_and_run(name, here, monkeypatch):
     monkeypatch.setattr(cli_bench, "_run", lambda *asked: BENCHED)
     monkeypatch.setattr(cli_bench, "_suite", lambda: Path())
-    monkeypatch.setattr(cli_warmup, "_compile_apart", lambda name: None)
+    monkeypatch.setattr(cli_warmup, "CALLS", ())
     shown = " ".join(fastent(f"{name} --help", COLUMNS="200").stdout.split())
     for what, example in EXAMPLES[name]:
         assert f"{what}: fastent {example}" in shown

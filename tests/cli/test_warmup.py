@@ -1,7 +1,9 @@
 import subprocess
 import sys
 
+import numba
 import pytest
+from fastent.kernels import prebuilt
 
 from fastent.cli import warmup
 from tests.command import fastent
@@ -43,9 +45,24 @@ def test_nothing_is_left_to_compile():
     assert done.stdout.strip() == ""
 
 
-def test_what_goes_wrong_is_said(monkeypatch):
-    monkeypatch.setattr(warmup, "COMPILED", {"nothing of this name": None})
-    done = fastent("warmup")
+def test_what_stands_in_the_way_is_said_before_anything_is_compiled(tmp_path, monkeypatch):
+    monkeypatch.setattr(warmup, "CALLS", None)
+    (tmp_path / "file").touch()
+    done = fastent("warmup", FASTENT_CACHE_DIR=str(tmp_path / "file"))
     assert done.exit_code == 2
-    assert "kernels cannot be compiled" in done.stderr
-    assert "nothing of this name" in done.stderr
+    assert "cannot be written to" in done.output
+    assert "FASTENT_CACHE_DIR" in done.output
+    done = fastent("warmup", FASTENT_CACHE_DIR="", XDG_CACHE_HOME="", HOME="")
+    assert done.exit_code == 2
+    assert "no home folder is known" in done.output
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    assert "NUMBA_DISABLE_JIT" in fastent("warmup").output
+
+
+def test_where_kernels_are_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(warmup, "CALLS", ())
+    done = fastent("warmup", FASTENT_CACHE_DIR=str(tmp_path))
+    assert done.exit_code == 0
+    assert f"Kernels are in {tmp_path / 'kernels'}" in done.output
+    monkeypatch.setattr(prebuilt, "best_set", lambda: tmp_path)
+    assert "all kernels came with the wheel" in fastent("warmup", FASTENT_CACHE_DIR=str(tmp_path)).output
