@@ -1,8 +1,8 @@
 """Kernels that come with the wheel, compiled for levels of the x86-64 architecture that many processors have.
 
 `python -m fastent.kernels.prebuilt FOLDER` makes them, for the levels that this machine can run: folders `<level>-<digest>`,
-which setup.py puts into `compiled`, beside this file. A processor uses the best set that it can run, and compiles what is not in
-it. Where numba has another version than the set was made with, there is no set of that digest.
+which setup.py puts into `compiled`, beside this file. A processor uses the best set that it can run; what is not in it is
+compiled. Where numba has another version than the set was made with, there is no set of that digest.
 """
 
 import os
