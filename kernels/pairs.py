@@ -48,6 +48,8 @@ _HALVINGS = 20
 _UNDERFLOW = np.float32(2.0**-100)
 # A squared distance below that is not held to single precision: its terms may have vanished. Norms above that may overflow.
 _LOST, _LARGEST = 2.0**-116, 2.0**120
+# In place of a rate, which is at least 0: sum distances, not similarities.
+_DISTANCES = -1.0
 # What a limit may be rounded by on its way to single precision.
 _ROUNDED = 1 + 2.0**-22
 
@@ -167,7 +169,7 @@ def square_distances(products: Any, norms: Any, other_norms: Any, rows: Any, oth
 
 @kernel()
 def square_differences(rows: Any, others: Any, first: int, squared: Any) -> None:
-    """Write squared distances to others (c, d) from column `first` on, in double precision, of differences.
+    """Write squared distances to others (c, d) from column `first` on, in double precision, from differences.
 
     For the few that need it.
     """
@@ -179,9 +181,9 @@ def square_differences(rows: Any, others: Any, first: int, squared: Any) -> None
 
 @step(fastmath=SUMS)
 def _sum_terms(squared: Any, rate: Any) -> float:
-    """Sum what pairs come to: exp(-rate * squared distance), or the distance where the rate is below 0."""
+    """Sum exp(-rate * squared distance) over pairs, or their distances where the rate is `_DISTANCES`."""
     total = np.float32(0)
-    if rate < 0:
+    if rate == _DISTANCES:
         for j in range(squared.shape[0]):
             total += np.sqrt(squared[j])
     else:
@@ -194,7 +196,7 @@ def _sum_terms(squared: Any, rate: Any) -> float:
 def _sum_and_add_terms(squared: Any, rate: Any, strip: Any) -> float:
     """The same, each term added to a sum of its column too."""
     total = np.float32(0)
-    if rate < 0:
+    if rate == _DISTANCES:
         for j in range(squared.shape[0]):
             term = np.sqrt(squared[j])
             total += term
@@ -216,6 +218,7 @@ def _flush(strip: Any, total: Any) -> None:
 
 @kernel()
 def _sum_classes(squared: Any, bounds: Any, other_bounds: Any, rate: Any, strip: Any, across: Any, down: Any) -> None:
+    """Sum terms over each class, for rows and for columns; strip (c,) must be zeros, and is zeros again in the end."""
     mirrored = down.shape[0] > 0
     for s in range(bounds.shape[0] - 1):
         for i in range(bounds[s], bounds[s + 1]):
@@ -251,7 +254,7 @@ def sum_distances(squared: Any, bounds: Any, other_bounds: Any, across: Any, dow
         Written: from each column; no segments where that is not wanted.
     """
     strip = np.zeros(squared.shape[1], squared.dtype)
-    _sum_classes(squared, bounds, other_bounds, squared.dtype.type(-1), strip, across, down)
+    _sum_classes(squared, bounds, other_bounds, squared.dtype.type(_DISTANCES), strip, across, down)
 
 
 @driver(_sum_classes)

@@ -124,7 +124,7 @@ class ExactIndex(Index):
         self._codes = codes
         self._order, groups, classes = _by_class(codes, sketch)
         *self._nodes, self._start, root = build_tree(sketch[:, :0] if in_order else sketch, self._order, groups)
-        self._root = np.full(codes.max() + 1, -1)  # of each class; none where it has no points
+        self._root = np.full(codes.max() + 1, -1, np.int64)  # of each class; none where it has no points
         self._root[classes] = root
         self._position = np.empty(len(codes), np.int64)
         self._position[self._order] = np.arange(len(codes))
@@ -247,7 +247,7 @@ class ExactIndex(Index):
         known = queries.classes < len(self._root)
         roots = np.where(known, self._root[np.where(known, queries.classes, 0)], -1)
         root = roots if among == "own class" else np.zeros(n_tiles, np.int64)
-        excluded_root = roots if among == "other classes" else np.full(n_tiles, -1)
+        excluded_root = roots if among == "other classes" else np.full(n_tiles, -1, np.int64)
         tiled = TiledQueries(queries.points, queries.excluded, root, excluded_root)
         data = SearchedPoints(self._points, self._tree)
         stop = np.zeros(1, np.uint8)

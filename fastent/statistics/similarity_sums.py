@@ -153,7 +153,7 @@ def _log_ratios(squared: Array, own: Array, codes: Array, temperatures: Sequence
 
 
 def _squared(points: LabelledPoints, rows: Array) -> Array:
-    """(rows, n) squared distances in double precision, of differences."""
+    """(rows, n) squared distances in double precision, from differences."""
     from fastent.kernels.arrays import read_only
     from fastent.kernels.pairs import square_differences
 
