@@ -24,6 +24,6 @@ def read_only(array: Any) -> Any:
 
 @step()
 def copy_row(row: Any, to: Any) -> None:
-    """Where numba's own assignment would be compiled with words for shapes that differ."""
+    """Copies a row. Numba's own `to[:] = row` also compiles an error message about shapes, which takes over a second."""
     for j in range(to.shape[0]):
         to[j] = row[j]

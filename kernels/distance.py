@@ -106,9 +106,9 @@ def _on_grid(row: Any, bits: int) -> bool:
         largest = size if size > largest else largest
     if not 2.0**-500 < largest < 2.0**500:
         return False
-    step = 2.0 ** (bits - math.frexp(largest)[1])
+    scale = 2.0 ** (bits - math.frexp(largest)[1])
     for j in range(row.shape[0]):
-        value = np.float64(row[j]) * step
+        value = np.float64(row[j]) * scale
         if value != np.rint(value):
             return False
     return True

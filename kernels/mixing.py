@@ -155,9 +155,9 @@ def _weigh(distances: Any, target: float, reduced: Any, weights: Any) -> None:
             high = beta
         # The entropy falls by beta^2 var(d) for each unit of log beta.
         slope = beta * beta * (second / total - mean * mean)
-        step = surplus / slope if slope > 0 else np.inf
-        inside = abs(step) < 2 and low < beta * np.exp(step) < high
-        beta = beta * np.exp(step) if inside else 2 * beta if np.isinf(high) else (low + high) / 2
+        change = surplus / slope if slope > 0 else np.inf
+        inside = abs(change) < 2 and low < beta * np.exp(change) < high
+        beta = beta * np.exp(change) if inside else 2 * beta if np.isinf(high) else (low + high) / 2
     for j in range(n):
         weights[j] /= total
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arrays import read_only
 from .distance import squared_distance
 from .exponential import single_exponential
 from .jit import FUSED, SUMS, driver, kernel, step
@@ -24,15 +25,15 @@ from .search import insert
 __all__ = [
     "Distances",
     "Lists",
+    "Room",
+    "block_distances",
     "count_nearer",
     "count_nearer_down",
     "cover",
     "nearest_across",
     "nearest_both",
-    "recentre",
     "rounding",
     "square_differences",
-    "square_distances",
     "sum_distances",
     "sum_similarities",
     "tighten",
@@ -48,6 +49,8 @@ _HALVINGS = 20
 _UNDERFLOW = np.float32(2.0**-100)
 # A squared distance below that is not held to single precision: its terms may have vanished. Norms above that may overflow.
 _LOST, _LARGEST = 2.0**-116, 2.0**120
+# In place of a rate, which is at least 0: sum distances, not similarities.
+_DISTANCES = -1.0
 # What a limit may be rounded by on its way to single precision.
 _ROUNDED = 1 + 2.0**-22
 
@@ -80,6 +83,22 @@ class Distances(NamedTuple):
             return ((np.sqrt(squared) * self.scale) ** 2).astype(self.squared.dtype)
 
 
+class Room(NamedTuple):
+    """Where the pairs of two blocks are measured: all of float32, or all of float64.
+
+    centred, other_centred : (r, d), (c, d)
+        For the points less an origin, scaled.
+    norms, other_norms : (r,), (c,)
+    squared : (r, c)
+    """
+
+    centred: Any
+    other_centred: Any
+    norms: Any
+    other_norms: Any
+    squared: Any
+
+
 class Lists(NamedTuple):
     """The nearest points of each of r queries.
 
@@ -97,7 +116,7 @@ class Lists(NamedTuple):
 
 
 def rounding(d: int, dtype: Any) -> float:
-    """What a squared distance from `square_distances` may be off by, as a share of both squared norms."""
+    """What a squared distance from `block_distances` may be off by, as a share of both squared norms."""
     return float((d + 8) * np.finfo(dtype).eps)
 
 
@@ -111,7 +130,7 @@ def _recentre_row(row: Any, origin: Any, scale: float, centred: Any) -> float:
 
 
 @kernel()
-def recentre(rows: Any, origin: Any, scale: Any, centred: Any, norms: Any) -> bool:
+def _recentre(rows: Any, origin: Any, scale: Any, centred: Any, norms: Any) -> bool:
     """Write rows less the origin, scaled, (r, d), and the squared norms of that, (r,); both of float32, or both of float64.
 
     Returns whether all norms are small enough for single precision.
@@ -147,7 +166,7 @@ def _difference(a: Any, b: Any, scale: Any) -> float:
 
 
 @kernel()
-def square_distances(products: Any, norms: Any, other_norms: Any, rows: Any, others: Any, scale: Any) -> int:
+def _square_distances(products: Any, norms: Any, other_norms: Any, rows: Any, others: Any, scale: Any) -> int:
     """Turn inner products (r, c) into squared distances, in place; a point and itself are at 0.
 
     Returns how many of them are not held to single precision.
@@ -165,23 +184,55 @@ def square_distances(products: Any, norms: Any, other_norms: Any, rows: Any, oth
     return lost
 
 
-@kernel()
-def square_differences(rows: Any, others: Any, first: int, squared: Any) -> None:
-    """Write squared distances to others (c, d) from column `first` on, in double precision, of differences.
+@driver(_square_distances)
+def block_distances(rows: Any, others: Any, origin: Any, scale: float, room: Room) -> Distances | None:
+    """Squared distances of all pairs, in the precision of the room; None where that is single and does not hold them.
 
-    For the few that need it.
+    Parameters
+    ----------
+    rows, others : (r, d), (c, d) float32 or float64
+    origin : (d,)
+        A point between them.
+    scale : float
+    room : Room
+        Overwritten; norms and squared distances stay there.
     """
+    rows, others = read_only(rows), read_only(others)
+    centred, other_centred, norms, other_norms, squared = room
+    factor, origin, single = squared.dtype.type(scale), origin.astype(rows.dtype), squared.dtype == np.float32
+    held = [_recentre(rows, origin, factor, centred, norms), _recentre(others, origin, factor, other_centred, other_norms)]
+    if single and not all(held):
+        return None
+    np.matmul(centred, other_centred.T, out=squared)
+    lost = _square_distances(squared, norms, other_norms, rows, others, factor)
+    if single and lost:
+        return None
+    relative_error = squared.dtype.type(rounding(rows.shape[1], squared.dtype))
+    return Distances(squared, norms, other_norms, relative_error, rows, others, scale)
+
+
+@kernel()
+def _square_differences(rows: Any, others: Any, first: int, squared: Any) -> None:
     for i in range(rows.shape[0]):
         row, its_squared = rows[i], squared[i]
         for j in range(others.shape[0]):
             its_squared[first + j] = squared_distance(row, others[j])
 
 
+@driver(_square_differences)
+def square_differences(rows: Any, others: Any, first: int, squared: Any) -> None:
+    """Write squared distances to others (c, d) from column `first` on, in double precision, from differences.
+
+    For the few that need it.
+    """
+    _square_differences(read_only(rows), read_only(others), first, squared)
+
+
 @step(fastmath=SUMS)
 def _sum_terms(squared: Any, rate: Any) -> float:
-    """Sum what pairs come to: exp(-rate * squared distance), or the distance where the rate is below 0."""
+    """Sum exp(-rate * squared distance) over pairs, or their distances where the rate is `_DISTANCES`."""
     total = np.float32(0)
-    if rate < 0:
+    if rate == _DISTANCES:
         for j in range(squared.shape[0]):
             total += np.sqrt(squared[j])
     else:
@@ -194,7 +245,7 @@ def _sum_terms(squared: Any, rate: Any) -> float:
 def _sum_and_add_terms(squared: Any, rate: Any, strip: Any) -> float:
     """The same, each term added to a sum of its column too."""
     total = np.float32(0)
-    if rate < 0:
+    if rate == _DISTANCES:
         for j in range(squared.shape[0]):
             term = np.sqrt(squared[j])
             total += term
@@ -216,6 +267,7 @@ def _flush(strip: Any, total: Any) -> None:
 
 @kernel()
 def _sum_classes(squared: Any, bounds: Any, other_bounds: Any, rate: Any, strip: Any, across: Any, down: Any) -> None:
+    """Sum terms over each class, for rows and for columns; strip (c,) must be zeros, and is zeros again in the end."""
     mirrored = down.shape[0] > 0
     for s in range(bounds.shape[0] - 1):
         for i in range(bounds[s], bounds[s + 1]):
@@ -251,7 +303,7 @@ def sum_distances(squared: Any, bounds: Any, other_bounds: Any, across: Any, dow
         Written: from each column; no segments where that is not wanted.
     """
     strip = np.zeros(squared.shape[1], squared.dtype)
-    _sum_classes(squared, bounds, other_bounds, squared.dtype.type(-1), strip, across, down)
+    _sum_classes(squared, bounds, other_bounds, squared.dtype.type(_DISTANCES), strip, across, down)
 
 
 @driver(_sum_classes)

@@ -53,6 +53,7 @@ def _shortest_edges(component: Any, squared: Any, other: Any, chosen: Any) -> No
         if best == n or squared[i] < squared[best]:
             chosen[c] = i
         elif squared[i] == squared[best]:
+            # Where the lower numbers are equal, the sums compare the higher ones.
             low, its_low = _lower(i, other[i]), _lower(best, other[best])
             if low < its_low or (low == its_low and i + other[i] < best + other[best]):
                 chosen[c] = i
@@ -61,6 +62,6 @@ def _shortest_edges(component: Any, squared: Any, other: Any, chosen: Any) -> No
 @driver(_shortest_edges)
 def shortest_edges(component: Any, n_components: int, squared: Any, other: Any) -> Any:
     """The point of each component that holds its shortest edge, n where none does; of one length that with lower numbers."""
-    chosen = np.full(n_components, len(component))
+    chosen = np.full(n_components, len(component), np.int64)
     _shortest_edges(component, squared, other, chosen)
     return chosen

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays.validation import kernel_dtype, row_blocks
 from fastent.io.result_cache import PartialResult
-from fastent.kernels.arrays import read_only
-from fastent.kernels.pairs import Distances, recentre, rounding, square_distances
+from fastent.kernels.pairs import Distances, Room, block_distances
 from fastent.runtime.cluster import map_on_cluster
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import in_parallel, single_blas_thread, working_threads
@@ -122,38 +121,22 @@ class DistanceWorkspace:
         if origin is None:
             origin = (rows.mean(0, dtype=np.float64) + others.mean(0, dtype=np.float64)) / 2
         r, c = len(rows), len(others)
-        room = (
+        room = Room(
             self._rows[0][:r],
             self._rows[1][:c],
             self._norms[0][:r],
             self._norms[1][:c],
             self._squared[: r * c].reshape(r, c),
         )
-        return self._measured(rows, others, origin, *room) or self._in_double(rows, others, origin)
+        found: Distances | None = block_distances(rows, others, origin, self.scale, room)
+        return found or self._in_double(rows, others, origin)
 
     def _in_double(self, rows: Array, others: Array, origin: Array) -> Distances:
         r, c = len(rows), len(others)
-        room = np.empty((r, self.features)), np.empty((c, self.features)), np.empty(r), np.empty(c), np.empty((r, c))
-        found = self._measured(rows.astype(np.float64), others.astype(np.float64), origin, *room)
+        room = Room(np.empty((r, self.features)), np.empty((c, self.features)), np.empty(r), np.empty(c), np.empty((r, c)))
+        found = block_distances(rows.astype(np.float64), others.astype(np.float64), origin, self.scale, room)
         assert found is not None
         return found
-
-    def _measured(
-        self, rows: Array, others: Array, origin: Array, a: Array, b: Array, norms: Array, other_norms: Array, squared: Array
-    ) -> Distances | None:
-        """In the precision of the room that is given; None where that is single and will not do."""
-        rows, others = read_only(rows), read_only(others)
-        scale, single = squared.dtype.type(self.scale), squared.dtype == np.float32
-        origin = origin.astype(rows.dtype)
-        held = recentre(rows, origin, scale, a, norms) & recentre(others, origin, scale, b, other_norms)
-        if single and not held:
-            return None
-        np.matmul(a, b.T, out=squared)
-        lost = square_distances(squared, norms, other_norms, rows, others, scale)
-        if single and lost:
-            return None
-        relative_error = squared.dtype.type(rounding(self.features, squared.dtype))
-        return Distances(squared, norms, other_norms, relative_error, rows, others, self.scale)
 
 
 class Reduction:

@@ -229,7 +229,7 @@ def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> Extern
     second = order[start + generator.integers(0, size)]
     share = generator.random((count, 1))
     made_up = (1 - share) * np.asarray(X[first], np.float64) + share * np.asarray(X[second], np.float64)
-    return ExternalQueries(made_up.astype(kernel_dtype(X)), np.full(count, -1), codes[first])
+    return ExternalQueries(made_up.astype(kernel_dtype(X)), np.full(count, -1, np.int64), codes[first])
 
 
 def errors_between(index: Index, points: LabelledPoints, seed: int, progress: Progress = None) -> NDArray[np.bool_]:

@@ -153,12 +153,11 @@ def _log_ratios(squared: Array, own: Array, codes: Array, temperatures: Sequence
 
 
 def _squared(points: LabelledPoints, rows: Array) -> Array:
-    """(rows, n) squared distances in double precision, of differences."""
-    from fastent.kernels.arrays import read_only
+    """(rows, n) squared distances in double precision, from differences."""
     from fastent.kernels.pairs import square_differences
 
     some = np.ascontiguousarray(points.X[rows], kernel_dtype(points.X))
     squared = np.empty((len(rows), len(points.X)))
     for start, block in row_blocks(points.X):
-        square_differences(read_only(some), read_only(block), start, squared)
+        square_differences(some, block, start, squared)
     return squared
