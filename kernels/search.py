@@ -33,11 +33,13 @@ from .sharing import parallel_for
 from .tree import TILE, Tree, kept_of_products, select
 
 __all__ = [
+    "Compared",
     "Found",
     "SearchedPoints",
     "SketchBounds",
     "TiledPoints",
     "TiledQueries",
+    "Tiles",
     "insert",
     "rank_candidates",
     "search",
@@ -55,20 +57,15 @@ _LARGE = 2.0**126
 _ANY = np.iinfo(np.int64).max
 
 
-class TiledPoints(NamedTuple):
-    """A set of points in tile order.
+# Numba unpacks a whole tuple wherever one of its fields is used; small tuples compile faster. So what kernels use comes in
+# several, of which a step is passed those that it needs.
+
+
+class Tiles(NamedTuple):
+    """What a tile of points needs.
 
     start : (tiles + 1,) int64
         Where each tile begins.
-    ids : (n,) int64
-        Numbers by which results are reported (data), or under which they are written (queries).
-    rows : (n, d) float32 or float64
-        As they were given; for angles each may be scaled.
-    lengths : (n,) float64
-        For angles, from `squared_lengths`; else of length 0.
-    sketch : (n, m) float32
-    fine : (n, p) float32
-        A finer sketch; p = 0 for none.
     tiled : (tiles, m * TILE) float32
         Sketches less the tile's centre, transposed: coordinate j of point t at j * TILE + t.
     norms : (tiles, TILE) float32
@@ -80,17 +77,40 @@ class TiledPoints(NamedTuple):
     """
 
     start: Any
-    ids: Any
-    rows: Any
-    lengths: Any
-    sketch: Any
-    fine: Any
     tiled: Any
     norms: Any
     centre: Any
     lower: Any
     upper: Any
     sketch_error: Any
+
+
+class Compared(NamedTuple):
+    """What a pair of points needs, in tile order.
+
+    ids : (n,) int64
+        Numbers by which results are reported (data), or under which they are written (queries).
+    rows : (n, d) float32 or float64
+        As they were given; for angles each may be scaled.
+    lengths : (n,) float64
+        For angles, from `squared_lengths`; else of length 0.
+    sketch : (n, m) float32
+    fine : (n, p) float32
+        A finer sketch; p = 0 for none.
+    """
+
+    ids: Any
+    rows: Any
+    lengths: Any
+    sketch: Any
+    fine: Any
+
+
+class TiledPoints(NamedTuple):
+    """A set of points in tile order."""
+
+    tiles: Tiles
+    compared: Compared
 
 
 class SearchedPoints(NamedTuple):
@@ -106,7 +126,7 @@ class TiledQueries(NamedTuple):
     points : TiledPoints
     excluded : (q,) int64
         In tile order: the id that is left out, -1 for none.
-    root, excluded_root : (tiles,) int64
+    root, excluded_root : (query tiles,) int64
         The node to begin at, and one to leave out (-1 for none): how a search is confined to a group, or to all others.
     """
 
@@ -153,42 +173,6 @@ class SketchBounds(NamedTuple):
     slack: float
     angular: bool
     error: float
-
-
-# Tuples of few arrays: wherever one is used, all of it is taken apart, which one of many is long compiled for.
-
-
-class _Compared(NamedTuple):
-    """Of points: what pairs that pass their bounds are compared by."""
-
-    ids: Any
-    rows: Any
-    lengths: Any
-    fine: Any
-
-
-class _Tiles(NamedTuple):
-    """Tiles of data, as queries meet them."""
-
-    start: Any
-    tiled: Any
-    norms: Any
-    centre: Any
-    lower: Any
-    upper: Any
-    sketch_error: Any
-
-
-class _QueryTiles(NamedTuple):
-    """Tiles of queries."""
-
-    start: Any
-    sketch: Any
-    lower: Any
-    upper: Any
-    excluded: Any
-    root: Any
-    excluded_root: Any
 
 
 class _Reach(NamedTuple):
@@ -249,6 +233,19 @@ class _Room(NamedTuple):
     origin: Any
     stack: Any
     distance: Any
+
+
+class _Thread(NamedTuple):
+    """What belongs to one thread.
+
+    work : (5,) int64
+        Counts of what was done, as `search` returns them.
+    """
+
+    reach: _Reach
+    four: _Four
+    room: _Room
+    work: Any
 
 
 @step(counted=False)
@@ -417,9 +414,10 @@ def _threshold(found: Any, place: int) -> float:
 @step(counted=False)
 def _meet_survivors(
     data: Any, first: int, width: int, error: float, queries: Any, query: int, excluded: int, t: int, i: int, sketch: Any,
-    found: Any, reach: Any, four: Any, room: Any, work: Any,
+    found: Any, thread: Any,
 ) -> None:  # fmt: skip
     """Let one query meet the points of a tile that its bounds leave over."""
+    reach, four, room, work = thread
     bounds, masks = four.bounds[i * TILE : (i + 1) * TILE], four.masks[i * WORDS : (i + 1) * WORDS]
     norm, limit, radii, last = four.norm[i], four.limits[i], reach.radius, reach.last
     place, fine, radius, k = queries.ids[query], queries.fine[query], radii[t] + error, found.squared.shape[1]
@@ -455,35 +453,33 @@ def _meet_survivors(
 
 @step(counted=False)
 def _scan(
-    tiles: Any, data: Any, tile: int, query_tiles: Any, queries: Any, first_query: int, n_active: int, sketch: Any, found: Any,
-    reach: Any, four: Any, room: Any, work: Any,
+    tiles: Any, tile: int, data: Any, queries: Any, excluded: Any, first_query: int, n_active: int, sketch: Any, found: Any,
+    thread: Any,
 ) -> None:  # fmt: skip
     """Let the active queries of a tile meet all points of a tile of data."""
+    reach, four, _, work = thread
     first, error, active, masks = tiles.start[tile], tiles.sketch_error[tile], four.active, four.masks
     width = tiles.start[tile + 1] - first
     for begin in range(0, n_active, QUERIES):
         present = n_active - begin if n_active - begin < QUERIES else QUERIES
-        _bound_four(tiles, tile, query_tiles.sketch, first_query, begin, present, reach, four)
+        _bound_four(tiles, tile, queries.sketch, first_query, begin, present, reach, four)
         for i in range(present):
             if masks[i * WORDS] | masks[i * WORDS + 1] != 0:
                 t = active[begin + i]
                 query = first_query + t
-                excluded = query_tiles.excluded[query]
-                _meet_survivors(
-                    data, first, width, error, queries, query, excluded, t, i, sketch, found, reach, four, room, work
-                )
+                _meet_survivors(data, first, width, error, queries, query, excluded[query], t, i, sketch, found, thread)
     work[2] += n_active
 
 
 @step(counted=False)
-def _prepare(
-    tiles: Any, queries: Any, first: int, width: int, sketch: Any, found: Any, reach: Any, tiled: Any, origin: Any
-) -> None:
+def _prepare(queries: Any, first: int, width: int, sketch: Any, found: Any, thread: Any) -> None:
     """Transpose the sketches of a tile of queries, and set their search radii."""
+    reach, _, room, _ = thread
     radius, sketch_error, last = reach.radius, reach.sketch_error, reach.last
+    tiled, origin = room.tiled, room.origin
     radius[:] = np.float32(-1)
     for t in range(width):
-        coordinates = tiles.sketch[first + t]
+        coordinates = queries.sketch[first + t]
         for j in range(coordinates.shape[0]):
             tiled[j * TILE + t] = coordinates[j]
         error = np.float32(np.sqrt(_squared(coordinates, origin)) * sketch.error)
@@ -509,9 +505,10 @@ def _push_children(tree: Any, node: int, lower: Any, upper: Any, depth: int, sta
 
 
 @step(counted=False)
-def _activate(tiles: Any, lowest: int, tile: int, width: int, reach: Any, active: Any, room: Any) -> int:
+def _activate(tiles: Any, tile: int, lowest: int, width: int, thread: Any) -> int:
     """Note which queries can want a point of a tile, where its lowest id is this; how many."""
-    to_box, radii, last = room.to_box, reach.radius, reach.last
+    reach, four, room, _ = thread
+    active, to_box, radii, last = four.active, room.to_box, reach.radius, reach.last
     _points_to_box(room.tiled, tiles.lower[tile], tiles.upper[tile], to_box)
     n_active = np.int64(0)
     for t in range(width):
@@ -523,19 +520,19 @@ def _activate(tiles: Any, lowest: int, tile: int, width: int, reach: Any, active
 
 
 @kernel(counted=False)
-def _search(
-    chosen: Any, tiles: Any, data: Any, tree: Any, query_tiles: Any, queries: Any, sketch: Any, found: Any, stop: Any,
-    reach: Any, four: Any, room: Any, work: Any,
-) -> None:  # fmt: skip
+def _search(chosen: Any, searched_points: Any, tiled_queries: Any, sketch: Any, found: Any, stop: Any, thread: Any) -> None:
+    (tiles, data), tree = searched_points
+    (query_tiles, queries), excluded, root, excluded_root = tiled_queries
+    reach, _, room, work = thread
     start, stack, distance = query_tiles.start, room.stack, room.distance
     for i in range(chosen.shape[0]):
         query_tile = chosen[i]
         first = start[query_tile]
         width = start[query_tile + 1] - first
-        _prepare(query_tiles, queries, first, width, sketch, found, reach, room.tiled, room.origin)
+        _prepare(queries, first, width, sketch, found, thread)
         lower, upper = query_tiles.lower[query_tile], query_tiles.upper[query_tile]
-        farthest, left_out = _largest(reach.radius), query_tiles.excluded_root[query_tile]
-        stack[0], distance[0] = query_tiles.root[query_tile], np.float32(0)
+        farthest, left_out = _largest(reach.radius), excluded_root[query_tile]
+        stack[0], distance[0] = root[query_tile], np.float32(0)
         depth = 1
         while depth > 0:
             if stop[0]:
@@ -552,21 +549,21 @@ def _search(
                 continue
             work[1] += 1
             lowest = data.ids[tiles.start[tile]]  # ids ascend within a tile
-            n_active = _activate(tiles, lowest, tile, width, reach, four.active, room)
+            n_active = _activate(tiles, tile, lowest, width, thread)
             if n_active:
-                _scan(tiles, data, tile, query_tiles, queries, first, n_active, sketch, found, reach, four, room, work)
+                _scan(tiles, tile, data, queries, excluded, first, n_active, sketch, found, thread)
                 farthest = _largest(reach.radius)
 
 
 @driver(_search)
-def search(data: SearchedPoints, queries: TiledQueries, tiles: Any, sketch: SketchBounds, found: Found, stop: Any) -> Any:
+def search(data: SearchedPoints, queries: TiledQueries, chosen: Any, sketch: SketchBounds, found: Found, stop: Any) -> Any:
     """Find, for some tiles of queries, the nearest points, or count those nearer than a limit; by one thread.
 
     Parameters
     ----------
     data : SearchedPoints
     queries : TiledQueries
-    tiles : (any,) int64
+    chosen : (any,) int64
         Which tiles of queries.
     sketch : SketchBounds
     found : Found
@@ -582,8 +579,7 @@ def search(data: SearchedPoints, queries: TiledQueries, tiles: Any, sketch: Sket
     -----
     Operations: 2 m for each query and point that meet, at about three quarters of what the machine's multiply-adds allow.
     """
-    known, own, single = data.points, queries.points, np.float32
-    m, work = known.sketch.shape[1], np.zeros(5, np.int64)
+    m, single = data.points.compared.sketch.shape[1], np.float32
     reach = _Reach(radius=np.empty(TILE, single), sketch_error=np.zeros(TILE, single), last=np.empty(TILE, np.int64))
     four = _Four(
         active=np.empty(TILE, np.int64),
@@ -603,16 +599,17 @@ def search(data: SearchedPoints, queries: TiledQueries, tiles: Any, sketch: Sket
         stack=np.empty(128, np.int64),
         distance=np.empty(128, single),
     )
-    _search(
-        tiles, _picked(_Tiles, known), _picked(_Compared, known), data.tree, _picked(_QueryTiles, own, queries),
-        _picked(_Compared, own), sketch, found, stop, reach, four, room, work,
-    )  # fmt: skip
+    data = data._replace(points=_with_read_only_rows(data.points))
+    queries = queries._replace(points=_with_read_only_rows(queries.points))
+    work = np.zeros(5, np.int64)
+    _search(chosen, data, queries, sketch, found, stop, _Thread(reach, four, room, work))
     return work
 
 
-def _picked(kind: Any, *sources: Any) -> Any:
-    """The fields of one tuple, each from the first of some others that has it."""
-    return kind(*(next(getattr(source, name) for source in sources if hasattr(source, name)) for name in kind._fields))
+def _with_read_only_rows(points: TiledPoints) -> TiledPoints:
+    """Callers' own rows may be among them."""
+    compared = points.compared
+    return points._replace(compared=compared._replace(rows=read_only(compared.rows)))
 
 
 @kernel()

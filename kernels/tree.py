@@ -234,7 +234,7 @@ def lay_out_tiles(sketch: Any, start: Any, sketch_error: float) -> Any:
     Returns
     -------
     tiled, norms, centre, lower, upper, sketch_error
-        As in `search.TiledPoints`.
+        As in `search.Tiles`.
     """
     n_tiles, m = len(start) - 1, sketch.shape[1]
     tiled = np.zeros((n_tiles, m * TILE), np.float32)

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.validation import joined, kernel_dtype, row_blocks
-from fastent.kernels.arrays import read_only
 from fastent.kernels.bounds import QUERIES
 from fastent.kernels.distance import squared_lengths
-from fastent.kernels.search import Found, SearchedPoints, TiledPoints, TiledQueries, search
+from fastent.kernels.search import Compared, Found, SearchedPoints, TiledPoints, TiledQueries, Tiles, search
 from fastent.kernels.tree import TILE, Tree, bounding_boxes, build_tree, lay_out_tiles
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import in_parallel, working_threads
@@ -63,7 +62,7 @@ class PreparedQueries(NamedTuple):
 
     def leaving_out(self, excluded: Array) -> "PreparedQueries":
         """The same, but leaving out other rows, (q,) in the order of the queries."""
-        return self._replace(excluded=excluded[self.points.ids])
+        return self._replace(excluded=excluded[self.points.compared.ids])
 
 
 class ExactIndex(Index):
@@ -132,10 +131,10 @@ class ExactIndex(Index):
     def _lay_out(self, rows: Array, lengths: Array, sketches: list[Array]) -> None:
         """The points, from what is in tile order, and the boxes of the tree."""
         self._points = _points(self._start, self._order, rows, lengths, sketches, self._frame.bounds.error)
-        self._tree = Tree(*self._nodes, *bounding_boxes(*self._nodes, self._points.lower, self._points.upper))
+        self._tree = Tree(*self._nodes, *bounding_boxes(*self._nodes, self._points.tiles.lower, self._points.tiles.upper))
 
     def relabelled(self, codes: NDArray[np.int64]) -> "ExactIndex":
-        other, known = copy(self), self._points
+        other, known = copy(self), self._points.compared
         other._cut_into_tiles(codes, _taken(known.sketch, self._position), in_order=False)
         at = self._position[other._order]
         lengths = known.lengths[at] if self._frame.unit else known.lengths
@@ -221,11 +220,11 @@ class ExactIndex(Index):
         """Queries made ready for several searches, of this index or of one that it guides."""
         if isinstance(queries, PreparedQueries):
             return queries
-        known, queries, unit = self._points, with_points(queries), self._frame.unit
+        known, queries, unit = self._points.compared, with_points(queries), self._frame.unit
         if queries is None or (
             not isinstance(queries, ExternalQueries) and np.array_equal(queries, np.arange(len(self._order)))
         ):
-            return PreparedQueries(known, known.ids, self._codes[self._order[known.start[:-1]]])
+            return PreparedQueries(self._points, known.ids, self._codes[self._order[self._start[:-1]]])
         if isinstance(queries, ExternalQueries):
             points, excluded, codes = queries
             sketches = self._sketches(points, self.sizes)
@@ -252,8 +251,8 @@ class ExactIndex(Index):
         data = SearchedPoints(self._points, self._tree)
         stop = np.zeros(1, np.uint8)
 
-        def search_tiles(tiles: Array) -> tuple[int, Array]:
-            return len(tiles), search(data, tiled, tiles, self._frame.bounds, found, stop)
+        def search_tiles(chosen: Array) -> tuple[int, Array]:
+            return len(chosen), search(data, tiled, chosen, self._frame.bounds, found, stop)
 
         threads = working_threads()
         batches = np.array_split(np.flatnonzero(root >= 0), min(n_tiles, max(32 * threads, n_tiles // 16)))
@@ -263,7 +262,7 @@ class ExactIndex(Index):
             reporting(progress, "neighbours", n_tiles) as report,
             ThreadPoolExecutor(threads) as pool,
         ):
-            pending = {pool.submit(search_tiles, tiles) for tiles in batches}
+            pending = {pool.submit(search_tiles, chosen) for chosen in batches}
             while pending:
                 finished, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
                 if interrupted():
@@ -314,7 +313,8 @@ def as_compared(rows: Array, unit: bool) -> Array:
 def _points(start: Array, order: Array, rows: Array, lengths: Array, sketches: list[Array], sketch_error: float) -> TiledPoints:
     """Points from rows and sketches, plain and finer, that are in tile order."""
     sketch, fine = sketches
-    return TiledPoints(start, order, read_only(rows), lengths, sketch, fine, *lay_out_tiles(sketch, start, sketch_error))
+    tiles = Tiles(start, *lay_out_tiles(sketch, start, sketch_error))
+    return TiledPoints(tiles, Compared(order, rows, lengths, sketch, fine))
 
 
 def _pieces(start: Array) -> Array:

@@ -245,7 +245,7 @@ def test_digits_against_scikit_learn():
 
 def test_tiles_are_cut_at_multiples():
     index = ExactIndex(clusters(1000, 4))
-    assert (np.diff(index._points.start)[:-1] == TILE).all()
+    assert (np.diff(index._points.tiles.start)[:-1] == TILE).all()
 
 
 def test_progress_is_reported():
