@@ -57,8 +57,8 @@ _LARGE = 2.0**126
 _ANY = np.iinfo(np.int64).max
 
 
-# Numba unpacks a whole tuple wherever one of its fields is used; small tuples compile faster. What kernels use therefore comes in
-# several: a step is passed those that it needs.
+# Numba unpacks a whole tuple wherever one of its fields is used; small tuples compile faster. So what kernels use comes in
+# several, of which a step is passed those that it needs.
 
 
 class Tiles(NamedTuple):
