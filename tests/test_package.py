@@ -1,4 +1,5 @@
 import ast
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -50,6 +51,17 @@ def test_an_unknown_name():
 @pytest.mark.spawn
 def test_kernels_are_fastents_own():
     assert python("import fastent.kernels.moments as m; print(m.__name__)") == "fastent.kernels.moments"
+
+
+@pytest.mark.spawn
+def test_a_clone_finds_its_own_kernels(tmp_path):
+    """Where python looks into the clone first and another fastent is installed, or none."""
+    for folder in ("fastent", "kernels"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "import sys; sys.meta_path = [finder for finder in sys.meta_path if 'editable' not in repr(finder)]; "
+    code += "import fastent.kernels.target as target; print(target.__file__)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str(tmp_path / "kernels" / "target.py")
 
 
 def test_every_room_is_in_the_wheel():
