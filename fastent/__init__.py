@@ -6,9 +6,8 @@ Names are imported when they are first used: `import fastent` brings in neither 
 import os
 import sys
 
-_HERE = os.path.dirname(__file__)
-if not os.path.isdir(os.path.join(_HERE, "kernels")):  # in a clone they lie beside this folder
-    __path__.append(os.path.dirname(_HERE))
+if not os.path.isdir(os.path.join(os.path.dirname(__file__), "kernels")):  # in a clone they lie beside this folder
+    __path__.append(os.path.dirname(os.path.dirname(__file__)))
 
 if os.path.basename(sys.argv[0] if sys.argv else "") in ("-m", "fastent"):  # the command: see to Ctrl-C before all else
     from fastent.runtime.interrupts import watch_command
