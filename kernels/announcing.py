@@ -15,7 +15,7 @@ _QUIET_SECONDS = 1.0
 _REDRAW_SECONDS = 0.2
 _BAR = 30
 # About how long the kernels take, on a core of Zen 4, that belong to what has been imported so far.
-_EXPECTED = {"fastent.measurement.measure": 15, "fastent.search.exact_index": 6, "fastent.training.ensemble": 5}
+_EXPECTED = {"fastent.measurement.measure": 15, "fastent.search.exact_index": 7, "fastent.training.ensemble": 4}
 
 
 class Announcer(event.Listener):  # type: ignore[misc]
