@@ -9,6 +9,7 @@ a whole: less work, and the same code in every process.
 
 import importlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from llvmlite.binding import Linkage
@@ -72,13 +73,19 @@ class _StepCompiler(_KernelCompiler):
         return super().compile_extra(func)
 
 
+@cache
+def _look_at_sources(module: str) -> None:
+    """Once while a module is imported: its file may change back before a kernel is called."""
+    sources_changed()
+
+
 class _Compiled(CPUDispatcher):
     """What kernels and steps have in common."""
 
     compiler: type[Compiler]
 
     def __init__(self, py_func: Callable[..., Any], locals: Any = None, targetoptions: dict[str, Any] | None = None) -> None:
-        sources_changed()  # seen while the module is imported, as its file may change back
+        _look_at_sources(py_func.__module__)
         options = {"nopython": True, "no_cfunc_wrapper": True} | (targetoptions or {})
         super().__init__(py_func, locals, options, pipeline_class=self.compiler)
 
