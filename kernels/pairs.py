@@ -20,7 +20,7 @@ from .arrays import read_only
 from .distance import squared_distance
 from .exponential import single_exponential
 from .jit import FUSED, SUMS, driver, kernel, step
-from .search import insert
+from .lists import insert
 
 __all__ = [
     "Distances",

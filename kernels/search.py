@@ -1,24 +1,23 @@
-"""Exact neighbours: one traversal that compares only pairs that could matter, and the reductions that plug into it.
+"""Exact neighbours: one way through pairs of tiles that compares only what could matter, and the reductions that plug into it.
 
-Every point x (centred) has a *sketch* s(x) of m numbers: its first m - 1 coordinates in a rotated frame, and the norm of the
-rest. For any two points
+    two tiles ------- box to box, then point to box: who can want a point of the other?
+      half a tile --- products of codes, four queries at a time, compared at once
+        a survivor -- the distance in the precision of the rows, left early
+          at last --- the distance in double precision, which counts, and decides
 
-    |a - b|  >=  |s(a) - s(b)|
+A tile holds points that are near each other. Boxes are of *sketches*: the first coordinates in a rotated frame, and the norm of
+the rest; norms differ by no more than vectors do, so that |a - b| >= |s(a) - s(b)|. *Codes* stand for points, or for longer
+sketches, in whole numbers (`quantized`). Seen from the centres of two tiles, c apart,
 
-because norms differ by no more than the vectors do. A pair whose right side exceeds what the query still wants (its k-th
-distance so far, or its radius) is not compared any further. The same bound, from box to box and from point to box, discards
-tiles and subtrees:
+    |a^ + c - b^|^2  =  (|a^|^2 + 2 a^c + |c|^2)  +  (|b^|^2 - 2 b^c)  -  2 a^b^
 
-    a tile of queries --- descends the tree, nearer child first ------- box to box
-      its queries ------- which of them can want this tile ------------ point to box
-        four at a time -- all TILE points of the tile, vectorised ----- inner products about the tile's centre
-          a survivor ---- the same bound from a finer sketch ---------- differences
-            then -------- the distance in the precision of the rows --- differences, left early
-              at last --- the distance in double precision ------------ which counts, and decides
+of which only the last depends on both. In units of twice the product of the tiles' steps it is a whole number, and so are,
+rounded to the safe side, the others: a pair is wanted where its product reaches a limit of the one or of the other.
 
-Sketches are scaled; the rows are as they were given, and distances are theirs. Rounding: every threshold is widened by more
-than the sketch, the boxes and the sums can lose, by underflow too, so no pair is dropped that exact arithmetic would keep. What
-a query finds depends on no other query: neither threads nor tiles change it.
+Where all rows search all rows, each pair is met once and counts for both. Rows are as they were given, and distances are
+theirs. Rounding: every threshold is widened by more than sketches, codes, boxes and sums can lose, by underflow too, so no pair
+is dropped that exact arithmetic would keep. What a query finds depends on no other query: neither threads nor tiles, nor the
+order in which they meet, change it.
 """
 
 from typing import Any, NamedTuple
@@ -26,118 +25,94 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import read_only
-from .bounds import QUERIES, WORDS, bounds_of_four, first_bit
-from .distance import squared_angle, squared_distance
-from .jit import FUSED, SUMS, driver, kernel, step
-from .sharing import parallel_for
-from .tree import TILE, Tree, kept_of_products, select
+from .boxes import box_to_box, largest, points_to_box
+from .distance import squared_angle
+from .jit import FUSED, driver, kernel, step
+from .lists import WIDENED, insert, refine
+from .quantized import HALF, LARGEST, Codes, first_bit, multiply_four, wanted_of_four
+from .tree import TILE, select, sort_by_key
 
-__all__ = [
-    "Compared",
-    "Found",
-    "SearchedPoints",
-    "SketchBounds",
-    "TiledPoints",
-    "TiledQueries",
-    "Tiles",
-    "insert",
-    "rank_candidates",
-    "search",
-]
+__all__ = ["ALL", "OTHER_CLASSES", "OWN_CLASS", "Boxes", "Found", "Points", "Rows", "meet_all", "search"]
 
-# Survivors' distances are left early after so many features.
-_STRIDE = 128
-
-# What a sum of at most 128 squares in single precision can lose or gain, in whatever order it is taken: as a factor, and by
-# underflow, even where a processor takes numbers below 2^-126 for 0. Longer sums are corrected where they are taken.
-_WIDENED, _LOST_TO_UNDERFLOW = np.float32(1 + 2.0**-16), 128 * 2.0**-126
-# Sums of squares in single precision may overflow only beyond this.
-_LARGE = 2.0**126
-# No id is higher.
-_ANY = np.iinfo(np.int64).max
+# Which points a query wants.
+ALL, OWN_CLASS, OTHER_CLASSES = 0, 1, 2
+# Words of each point that are multiplied in one go: half a tile of them stays in the first cache.
+_WORDS = 96
+# From so many queries of both tiles on, all pairs of these are met in one go.
+_MANY = 104
+# A query tile goes through so many tiles in the order of their distances, then through the others.
+_NEAREST_TILES = 24
+# Products of codes lie within 2^28, and so does what is taken off them; limits lie within 2^30, beyond any sum of these.
+_LOWEST, _HIGHEST = -(2.0**30), 2.0**30
+_NO_POINT = np.int32(-(2**30) - 2**29)
+_NEVER = np.int32(2**30)
+# What rounding may do to a product of a point with the distance between centres, for each feature, and to that distance.
+_ROUNDING = 2.0**-22
 
 
 # Numba unpacks a whole tuple wherever one of its fields is used; small tuples compile faster. So what kernels use comes in
 # several, of which a step is passed those that it needs.
 
 
-class Tiles(NamedTuple):
-    """What a tile of points needs.
+class Boxes(NamedTuple):
+    """Where points lie, by their sketches.
 
     start : (tiles + 1,) int64
         Where each tile begins.
     tiled : (tiles, m * TILE) float32
-        Sketches less the tile's centre, transposed: coordinate j of point t at j * TILE + t.
-    norms : (tiles, TILE) float32
-        Squared norms of those, less what the sum of inner products can lose; NaN, within no radius, where a tile is not full.
-    centre, lower, upper : (tiles, m) float32
-        The tiles' boxes, widened by the sketch error, and their centres.
+        Coordinate j of point t at j * TILE + t.
+    lower, upper : (tiles, m) float32
+        Widened by what a sketch may be off.
     sketch_error : (tiles,) float32
-        How far a sketch of the tile may be from where exact arithmetic puts it.
+        What it may be off.
+    classes : (tiles,) int64
+        The class of all of a tile's points; -1 where they have several.
+    twin : (tiles,) int64
+        Where all points of a run of tiles have one and the same sketch: the first tile of that run, else the tile itself.
     """
 
     start: Any
     tiled: Any
-    norms: Any
-    centre: Any
     lower: Any
     upper: Any
     sketch_error: Any
+    classes: Any
+    twin: Any
 
 
-class Compared(NamedTuple):
+class Rows(NamedTuple):
     """What a pair of points needs, in tile order.
 
     ids : (n,) int64
-        Numbers by which results are reported (data), or under which they are written (queries).
+        Numbers by which results are reported; ascending within a tile.
     rows : (n, d) float32 or float64
         As they were given; for angles each may be scaled.
     lengths : (n,) float64
         For angles, from `squared_lengths`; else of length 0.
-    sketch : (n, m) float32
-    fine : (n, p) float32
-        A finer sketch; p = 0 for none.
+    codes : (n,) int64
+        Classes.
+    scale, slack : float
+        Two rows within a distance r lie within scale * r + slack in sketches and codes.
     """
 
     ids: Any
     rows: Any
     lengths: Any
-    sketch: Any
-    fine: Any
+    codes: Any
+    scale: float
+    slack: float
 
 
-class TiledPoints(NamedTuple):
-    """A set of points in tile order."""
+class Points(NamedTuple):
+    """A set of points in tiles."""
 
-    tiles: Tiles
-    compared: Compared
-
-
-class SearchedPoints(NamedTuple):
-    """The data: points, and the tree over their tiles."""
-
-    points: TiledPoints
-    tree: Tree
-
-
-class TiledQueries(NamedTuple):
-    """Queries, and what each of them may find.
-
-    points : TiledPoints
-    excluded : (q,) int64
-        In tile order: the id that is left out, -1 for none.
-    root, excluded_root : (query tiles,) int64
-        The node to begin at, and one to leave out (-1 for none): how a search is confined to a group, or to all others.
-    """
-
-    points: TiledPoints
-    excluded: Any
-    root: Any
-    excluded_root: Any
+    boxes: Boxes
+    codes: Codes
+    rows: Rows
 
 
 class Found(NamedTuple):
-    """What the search writes, a row for each query, by its id.
+    """What the search writes, in the queries' tile order.
 
     squared : (q, k) float64
         Squared distances, ascending; infinity to begin with. For angles those of rows of unit length, 2 (1 - cos). With k = 0
@@ -148,513 +123,564 @@ class Found(NamedTuple):
         For counting: squared distances.
     count : (q,) int64
         For counting: points nearer than the limit.
+    excluded : (q,) int64
+        The id that is left out, -1 for none.
+    radii : (query tiles * TILE,) float32
+        How far each query searches, in sketches; negative where there is none.
     """
 
     squared: Any
     index: Any
     limits: Any
     count: Any
+    excluded: Any
+    radii: Any
 
 
-class SketchBounds(NamedTuple):
-    """How distances between sketches bound distances between rows.
+class _Limits(NamedTuple):
+    """Of two tiles that meet, in units of twice the product of their steps.
 
-    scale : float
-        Of the sketch: a distance of 1 between rows is so long there.
-    slack : float
-        What underflow, and the scaling of rows to unit length, may do to a sketch, in its units.
-    angular : bool
-        Whether rows are compared by the angle between them.
-    error : float
-        A sketch is where exact arithmetic puts it, but for this share of its norm.
+    along, other_along : (TILE,) float32
+        Products of the points with the distance between the centres, in steps.
+    apart, other_apart : (TILE,) float64
+        What of the squared distance depends on one end only, not above its value.
+    limits, shifts : (TILE,) int32
+        Of queries, in the order in which they are taken: products that reach the limit are wanted; what a shift adds to the
+        limits of the points.
+    others : (TILE,) int32
+        Limits of the points, as they want queries.
+    taken, begin : (TILE,) int32
+        What is taken off a point's products; where these begin.
+    nothing : (TILE,) int32
+        Zeros.
     """
 
-    scale: float
-    slack: float
-    angular: bool
-    error: float
-
-
-class _Reach(NamedTuple):
-    """How far the queries of the tile at hand search.
-
-    radius, sketch_error : (TILE,) float32
-        Their search radii, in the sketch, and how far their sketches may be off.
-    last : (TILE,) int64
-        The highest id that can still enter a query's list: any, until the list is full of points at distance 0.
-    """
-
-    radius: Any
-    sketch_error: Any
-    last: Any
-
-
-class _Four(NamedTuple):
-    """The four queries at hand, and how they and a tile are bound.
-
-    active : (TILE,) int64
-        All queries that meet the tile, of which these are four.
-    twice : (4 * m,) float32
-        -2 s(a) about the tile's centre.
-    norm, limits : (4,) float32
-        Their squared norms about it; what their bounds may be.
-    bounds : (4 * TILE,) float32
-    masks : (4 * WORDS,) uint64
-        From `bounds_of_four`.
-    """
-
-    active: Any
-    twice: Any
-    norm: Any
+    along: Any
+    other_along: Any
+    apart: Any
+    other_apart: Any
     limits: Any
-    bounds: Any
-    masks: Any
+    shifts: Any
+    others: Any
+    taken: Any
+    begin: Any
+    nothing: Any
 
 
 class _Room(NamedTuple):
     """Where one thread works.
 
-    tiled : (m * TILE,) float32
-        The queries' sketches, transposed.
-    to_box : (TILE,) float32
-        Of each query its squared distance to a box.
-    keys, numbers : (TILE,) float32, int64
-        Bounds to select from.
-    origin : (m,) float32
-        Zeros.
-    stack, distance : (128,) int64, float32
-        Nodes to visit, and how far they are from the queries' box.
-    """
-
-    tiled: Any
-    to_box: Any
-    keys: Any
-    numbers: Any
-    origin: Any
-    stack: Any
-    distance: Any
-
-
-class _Thread(NamedTuple):
-    """What belongs to one thread.
-
+    sums : (TILE * TILE,) int32
+        Of half after half, four queries after four.
+    words : (TILE * words,) int32
+        Of the queries.
+    masks : (4,) uint64
+    to_box, keys : (TILE,) float32
+    active, other_active, numbers : (TILE,) int64
+    between : (m,) float32
+        From one centre to the other.
+    gaps, sequence : (tiles,) float32, int64
+        How far the tiles are, and in which order they are met.
     work : (5,) int64
         Counts of what was done, as `search` returns them.
     """
 
-    reach: _Reach
-    four: _Four
-    room: _Room
+    sums: Any
+    words: Any
+    masks: Any
+    to_box: Any
+    keys: Any
+    active: Any
+    other_active: Any
+    numbers: Any
+    between: Any
+    gaps: Any
+    sequence: Any
     work: Any
 
 
 @step(counted=False)
-def _kept(m: int) -> float:
-    """What is certain of a sum of m squares in single precision, taken one after another: rounding may add as much to each."""
-    return np.float32(1 - (m + 8) * 2.0**-23)
-
-
-@step(fastmath=FUSED)
-def _points_to_box(tile: Any, lower: Any, upper: Any, squared: Any) -> None:
-    zero = np.float32(0)
-    squared[:] = zero
-    for j in range(lower.shape[0]):
-        low, high = lower[j], upper[j]
-        column = tile[j * TILE : (j + 1) * TILE]
-        for t in range(TILE):
-            below, above = low - column[t], column[t] - high
-            gap = below if below > above else above
-            gap = gap if gap > zero else zero
-            squared[t] += gap * gap
-    kept = _kept(lower.shape[0])
-    for t in range(TILE):
-        squared[t] *= kept
-
-
-@step(fastmath=FUSED)
-def _box_to_box(lower: Any, upper: Any, low: Any, high: Any) -> float:
-    squared = zero = np.float32(0)
-    for j in range(lower.shape[0]):
-        below, above = lower[j] - high[j], low[j] - upper[j]
-        gap = below if below > above else above
-        gap = gap if gap > zero else zero
-        squared += gap * gap
-    return squared * _kept(lower.shape[0])
-
-
-@step(fastmath=FUSED)
-def _centre_to_centre(lower: Any, upper: Any, low: Any, high: Any) -> float:
-    squared = np.float32(0)
-    for j in range(lower.shape[0]):
-        gap = (lower[j] + upper[j]) - (low[j] + high[j])
-        squared += gap * gap
-    return squared
-
-
-@step(fastmath=SUMS)
-def _about(sketch: Any, centre: Any, twice: Any) -> float:
-    """Write -2 (s - centre), return the squared norm of s - centre."""
-    total = np.float32(0)
-    for j in range(sketch.shape[0]):
-        difference = sketch[j] - centre[j]
-        twice[j] = np.float32(-2) * difference
-        total += difference * difference
-    return total
-
-
-@step(fastmath=SUMS)
-def _squared(a: Any, b: Any) -> float:
-    """In the precision of the rows."""
-    total = np.float32(0)
-    for j in range(a.shape[0]):
-        difference = a[j] - b[j]
-        total += difference * difference
-    return total
+def _closed_to(found: Any, query: int, lowest: int) -> bool:
+    """Whether a list is full of points at distance 0 with ids below this: then it has no room for any of a tile."""
+    last = found.squared.shape[1] - 1
+    return last >= 0 and found.squared[query, last] == 0 and found.index[query, last] < lowest
 
 
 @step(counted=False)
-def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
-    """Insert into an ascending list, ties by the lower number; the last entry falls out."""
-    position = squared.shape[0] - 1
-    if distance > squared[position] or (distance == squared[position] and neighbour > index[position]):
-        return
-    while position > 0 and (
-        squared[position - 1] > distance or (squared[position - 1] == distance and index[position - 1] > neighbour)
-    ):
-        squared[position], index[position] = squared[position - 1], index[position - 1]
-        position -= 1
-    squared[position], index[position] = distance, neighbour
-
-
-@step(counted=False)
-def _refine(a: Any, b: Any, threshold: float) -> float:
-    """The squared distance, or infinity if it is seen on the way to exceed the threshold."""
-    d = a.shape[0]
-    limit = threshold * np.float64(_WIDENED) + _LOST_TO_UNDERFLOW if threshold < _LARGE else np.inf
-    so_far = 0.0
-    for j in range(0, d, _STRIDE):
-        so_far += _squared(a[j : j + _STRIDE], b[j : j + _STRIDE])
-        if so_far > limit:
-            return np.inf
-    return squared_distance(a, b)
-
-
-@step(counted=False)
-def _seed(bounds: Any, width: int, k: int, room: Any) -> float:
-    """The bound that k of a tile's points do not exceed: with these a list is filled, so that the others find it short."""
-    keys, numbers = room.keys[:width], room.numbers[:width]
-    for t in range(width):
-        keys[t] = bounds[t]
-    select(keys, numbers, k)
-    return keys[k]
-
-
-@step(counted=False)
-def _search_radius(threshold: float, sketch: Any, error: float) -> float:
-    """How far from a query's sketch those of points within a squared distance may lie."""
-    return np.sqrt(threshold) * sketch.scale * np.float64(_WIDENED) + (error + sketch.slack)
-
-
-@step(counted=False)
-def _largest(values: Any) -> float:
-    largest = values[0]
-    for i in range(1, values.shape[0]):
-        largest = values[i] if values[i] > largest else largest
-    return largest
-
-
-@step(counted=False)
-def _bound_four(
-    tiles: Any, tile: int, sketches: Any, first_query: int, begin: int, present: int, reach: Any, four: Any
-) -> None:
-    """Bounds of up to four active queries from all points of a tile, and which points are within their limits."""
-    centre, error = tiles.centre[tile], tiles.sketch_error[tile]
-    active, twice, norms, limits = four.active, four.twice, four.norm, four.limits
-    m = centre.shape[0]
-    kept = np.float32(kept_of_products(m))
-    for i in range(QUERIES):
-        limits[i] = np.float32(-np.inf)
-    for i in range(present):
-        t = active[begin + i]
-        norm = kept * _about(sketches[first_query + t], centre, twice[i * m : (i + 1) * m])
-        radius = reach.radius[t] + error
-        norms[i] = norm
-        limits[i] = radius * radius * _WIDENED - norm
-    bounds_of_four(tiles.tiled[tile], tiles.norms[tile], twice, limits, four.bounds, four.masks)
-
-
-@step(counted=False)
-def _distance(data: Any, point: int, queries: Any, query: int, threshold: float, angular: bool) -> float:
-    """The squared distance that decides, or infinity if it is seen on the way to exceed the threshold."""
-    a, b = queries.rows[query], data.rows[point]
-    return squared_angle(a, b, queries.lengths[query], data.lengths[point]) if angular else _refine(a, b, threshold)
-
-
-@step(counted=False)
-def _enter(found: Any, place: int, squared: float, neighbour: int, t: int, sketch: Any, reach: Any) -> None:
-    """Enter a point in a query's list, which may shorten its radius; or count it."""
-    k = found.squared.shape[1]
-    if k > 0:
-        its_squared, its_index = found.squared[place], found.index[place]
-        insert(its_squared, its_index, squared, neighbour)
-        farthest = its_squared[k - 1]
-        reach.radius[t] = _search_radius(farthest, sketch, reach.sketch_error[t])
-        reach.last[t] = its_index[k - 1] if farthest == 0 else _ANY
-    else:
-        found.count[place] += squared < found.limits[place]
-
-
-@step(counted=False)
-def _threshold(found: Any, place: int) -> float:
-    """The squared distance beyond which a query wants nothing more."""
-    k = found.squared.shape[1]
-    return found.squared[place, k - 1] if k > 0 else found.limits[place]
-
-
-@step(counted=False)
-def _meet_survivors(
-    data: Any, first: int, width: int, error: float, queries: Any, query: int, excluded: int, t: int, i: int, sketch: Any,
-    found: Any, thread: Any,
-) -> None:  # fmt: skip
-    """Let one query meet the points of a tile that its bounds leave over."""
-    reach, four, room, work = thread
-    bounds, masks = four.bounds[i * TILE : (i + 1) * TILE], four.masks[i * WORDS : (i + 1) * WORDS]
-    norm, limit, radii, last = four.norm[i], four.limits[i], reach.radius, reach.last
-    place, fine, radius, k = queries.ids[query], queries.fine[query], radii[t] + error, found.squared.shape[1]
-    # A list that is empty is first filled with the points of the least bounds.
-    seeding = radius == np.inf and width > k + 1
-    first_few = _seed(bounds, width, k, room) if seeding else np.float32(np.inf)
-    seen = near = 0
-    for others in range(1 + seeding):
-        for word in range(WORDS):
-            bits = masks[word]
-            while bits != 0:
-                s = 64 * word + first_bit(bits)
-                bits &= bits - np.uint64(1)
-                point = first + s
-                neighbour = data.ids[point]
-                if bounds[s] > limit or (bounds[s] > first_few) != others:
-                    continue
-                if neighbour == excluded or neighbour > last[t]:
-                    continue
-                seen += 1
-                if fine.shape[0] > 0 and _squared(fine, data.fine[point]) > radius * radius * _WIDENED:
-                    continue
-                squared = _distance(data, point, queries, query, _threshold(found, place), sketch.angular)
-                if squared == np.inf:
-                    continue
-                near += 1
-                _enter(found, place, squared, neighbour, t, sketch, reach)
-                radius = radii[t] + error
-                limit = radius * radius * _WIDENED - norm
-    work[3] += seen
-    work[4] += near
-
-
-@step(counted=False)
-def _scan(
-    tiles: Any, tile: int, data: Any, queries: Any, excluded: Any, first_query: int, n_active: int, sketch: Any, found: Any,
-    thread: Any,
-) -> None:  # fmt: skip
-    """Let the active queries of a tile meet all points of a tile of data."""
-    reach, four, _, work = thread
-    first, error, active, masks = tiles.start[tile], tiles.sketch_error[tile], four.active, four.masks
-    width = tiles.start[tile + 1] - first
-    for begin in range(0, n_active, QUERIES):
-        present = n_active - begin if n_active - begin < QUERIES else QUERIES
-        _bound_four(tiles, tile, queries.sketch, first_query, begin, present, reach, four)
-        for i in range(present):
-            if masks[i * WORDS] | masks[i * WORDS + 1] != 0:
-                t = active[begin + i]
-                query = first_query + t
-                _meet_survivors(data, first, width, error, queries, query, excluded[query], t, i, sketch, found, thread)
-    work[2] += n_active
-
-
-@step(counted=False)
-def _prepare(queries: Any, first: int, width: int, sketch: Any, found: Any, thread: Any) -> None:
-    """Transpose the sketches of a tile of queries, and set their search radii."""
-    reach, _, room, _ = thread
-    radius, sketch_error, last = reach.radius, reach.sketch_error, reach.last
-    tiled, origin = room.tiled, room.origin
-    radius[:] = np.float32(-1)
-    for t in range(width):
-        coordinates = queries.sketch[first + t]
-        for j in range(coordinates.shape[0]):
-            tiled[j * TILE + t] = coordinates[j]
-        error = np.float32(np.sqrt(_squared(coordinates, origin)) * sketch.error)
-        sketch_error[t] = error
-        radius[t] = _search_radius(_threshold(found, queries.ids[first + t]), sketch, error)
-        last[t] = _ANY
-
-
-@step(counted=False)
-def _push_children(tree: Any, node: int, lower: Any, upper: Any, depth: int, stack: Any, distance: Any) -> None:
-    """Put both children of a node on the stack, the one nearer to a box on top."""
-    near, far = tree.left[node], tree.right[node]
-    near_lower, near_upper, far_lower, far_upper = tree.lower[near], tree.upper[near], tree.lower[far], tree.upper[far]
-    to_near, to_far = _box_to_box(lower, upper, near_lower, near_upper), _box_to_box(lower, upper, far_lower, far_upper)
-    swap = to_near > to_far
-    if to_near == to_far:  # as where both boxes meet the queries'
-        between_near = _centre_to_centre(lower, upper, near_lower, near_upper)
-        swap = between_near > _centre_to_centre(lower, upper, far_lower, far_upper)
-    if swap:
-        near, far, to_near, to_far = far, near, to_far, to_near
-    stack[depth], distance[depth] = far, to_far
-    stack[depth + 1], distance[depth + 1] = near, to_near
-
-
-@step(counted=False)
-def _activate(tiles: Any, tile: int, lowest: int, width: int, thread: Any) -> int:
-    """Note which queries can want a point of a tile, where its lowest id is this; how many."""
-    reach, four, room, _ = thread
-    active, to_box, radii, last = four.active, room.to_box, reach.radius, reach.last
-    _points_to_box(room.tiled, tiles.lower[tile], tiles.upper[tile], to_box)
-    n_active = np.int64(0)
-    for t in range(width):
-        radius = radii[t]
-        if to_box[t] <= radius * radius * _WIDENED and lowest <= last[t]:
+def _activate(queries: Any, tile: int, data: Any, other: int, found: Any, to_box: Any, active: Any) -> int:
+    """Note which queries of a tile can want a point of another; how many."""
+    boxes = data.boxes
+    points_to_box(queries.boxes.tiled[tile], boxes.lower[other], boxes.upper[other], to_box)
+    error, first, n_active = queries.boxes.sketch_error[tile], queries.boxes.start[tile], np.int64(0)
+    lowest, radii = data.rows.ids[boxes.start[other]], found.radii[tile * TILE : (tile + 1) * TILE]
+    for t in range(queries.boxes.start[tile + 1] - first):
+        radius = radii[t] + error
+        if to_box[t] <= radius * radius * WIDENED and not _closed_to(found, first + t, lowest):
             active[n_active] = t
             n_active += 1
     return n_active
 
 
-@kernel(counted=False)
-def _search(chosen: Any, searched_points: Any, tiled_queries: Any, sketch: Any, found: Any, stop: Any, thread: Any) -> None:
-    (tiles, data), tree = searched_points
-    (query_tiles, queries), excluded, root, excluded_root = tiled_queries
-    reach, _, room, work = thread
-    start, stack, distance = query_tiles.start, room.stack, room.distance
-    for i in range(chosen.shape[0]):
-        query_tile = chosen[i]
-        first = start[query_tile]
-        width = start[query_tile + 1] - first
-        _prepare(queries, first, width, sketch, found, thread)
-        lower, upper = query_tiles.lower[query_tile], query_tiles.upper[query_tile]
-        farthest, left_out = _largest(reach.radius), excluded_root[query_tile]
-        stack[0], distance[0] = root[query_tile], np.float32(0)
-        depth = 1
-        while depth > 0:
-            if stop[0]:
+@step(counted=False)
+def _difference(a: Any, b: Any, between: Any) -> float:
+    """From one centre to another; how far that is, squared."""
+    squared = 0.0
+    for j in range(between.shape[0]):
+        between[j] = a[j] - b[j]
+        squared += np.float64(between[j]) * np.float64(between[j])
+    return squared
+
+
+@step(fastmath=FUSED, counted=False)
+def _multiply_by(bits: int, packed: Any, between: Any, along: Any) -> None:
+    """Products of the codes of a tile with a vector, in steps."""
+    each, zero, right = 32 // bits, np.float32(0), np.int32(32 - bits)
+    for t in range(TILE):
+        along[t] = zero
+    for w in range(between.shape[0] // each):
+        words = packed[w * TILE : (w + 1) * TILE]
+        for i in range(each):
+            value, left = between[w * each + i], np.int32(32 - bits * (i + 1))
+            for t in range(TILE):
+                along[t] += np.float32(np.int32(words[t] << left) >> right) * value
+
+
+@step(counted=False)
+def _wanted_from(apart: float, radius: float, error: float, per_unit: float) -> float:
+    """The least product of a point whose codes are wanted within a radius and what these may be off."""
+    reach = np.float64(radius) + error
+    return np.floor((apart - reach * reach * np.float64(WIDENED)) * per_unit) - 2
+
+
+@step(counted=False)
+def _limit(value: float) -> int:
+    value = _LOWEST if value < _LOWEST else value
+    return np.int32(_HIGHEST if value > _HIGHEST else value)
+
+
+@step(fastmath=FUSED, counted=False)
+def _set_apart(norms: Any, along: Any, factor: float, rounding: float, squared: float, apart: Any) -> None:
+    """What of squared distances depends on the points of one tile only, not above its value."""
+    if rounding == 0:
+        for t in range(TILE):
+            apart[t] = norms[t] + squared
+    else:
+        for t in range(TILE):
+            apart[t] = norms[t] + factor * np.float64(along[t]) - rounding * np.sqrt(norms[t]) + squared
+
+
+@step(fastmath=FUSED, counted=False)
+def _set_taken(apart: Any, per_unit: float, taken: Any) -> bool:
+    """What may be taken off products beforehand, in whole units; returns whether that holds for all."""
+    beyond = np.int32(0)
+    for t in range(TILE):
+        value = np.floor(apart[t] * per_unit) - 1
+        beyond = np.int32(beyond + (value < -LARGEST))
+        value = -LARGEST if value < -LARGEST else value
+        taken[t] = np.int32(LARGEST if value > LARGEST else value)
+    return beyond == 0
+
+
+@step(fastmath=FUSED, counted=False)
+def _set_limits(apart: Any, radii: Any, errors: Any, error: float, per_unit: float, taken: Any, limits: Any) -> None:
+    """From which product on each point wants another, less what is taken off."""
+    for t in range(TILE):
+        limits[t] = _limit(_wanted_from(apart[t], radii[t], np.float64(errors[t]) + error, per_unit) - taken[t])
+
+
+@step(counted=False)
+def _prepare(
+    codes: Any, tile: int, data: Any, other: int, width: int, bits: int, same: bool, mutual: bool, found: Any, limits: Any,
+    between: Any,
+) -> Any:  # fmt: skip
+    """What is known of two tiles before the products of their codes are.
+
+    Returns what the distance between the centres may be off; 1 as a share of a unit; and whether limits can tell: where centres
+    are very far apart, in steps, they cannot, and all pairs are wanted.
+    """
+    step, other_step = codes.steps[tile], data.steps[other]
+    here, there = tile * TILE, other * TILE
+    per_unit = 0.5 / step / other_step
+    squared = moved = rounding = 0.0
+    if not same:
+        squared = _difference(codes.centre[tile], data.centre[other], between)
+    if squared > 0:
+        moved = np.sqrt(squared) * _ROUNDING
+        rounding = moved * (between.shape[0] + 8)
+        _multiply_by(bits, codes.packed[tile], between, limits.along)
+        _multiply_by(bits, data.packed[other], between, limits.other_along)
+    _set_apart(codes.norms[here : here + TILE], limits.along, 2 * step, rounding, squared, limits.apart)
+    _set_apart(data.norms[there : there + TILE], limits.other_along, -2 * other_step, rounding, 0.0, limits.other_apart)
+    radii, errors, other_errors = found.radii[here : here + TILE], codes.errors[here : here + TILE], data.errors
+    error, other_error = codes.largest_error[tile] + moved, data.largest_error[other] + moved
+    safe = _set_taken(limits.other_apart, per_unit, limits.taken)
+    _set_limits(limits.apart, radii, errors, other_error, per_unit, limits.nothing, limits.limits)
+    raise_of, begin, taken, shifts, others = (
+        data.raise_of[there : there + TILE],
+        limits.begin,
+        limits.taken,
+        limits.shifts,
+        limits.others,
+    )
+    if mutual:
+        safe = _set_taken(limits.apart, per_unit, shifts) and safe
+        radii, errors = found.radii[there : there + TILE], other_errors[there : there + TILE]
+        _set_limits(limits.other_apart, radii, errors, error, per_unit, taken, others)
+    else:
+        for t in range(TILE):
+            shifts[t], others[t] = 0, _NEVER
+    for t in range(TILE):
+        begin[t] = -taken[t] - raise_of[t] if safe else -raise_of[t]
+    if not safe:
+        for t in range(TILE):
+            limits.limits[t] = np.int32(_LOWEST)
+    for t in range(width, TILE):
+        begin[t], others[t] = _NO_POINT, _NEVER
+    return moved, per_unit, safe
+
+
+@step(counted=False)
+def _gather(codes: Any, tile: int, active: Any, n_active: int, limits: Any, words: Any) -> None:
+    """Queries' words and limits, one after the other."""
+    n_words = codes.raised.shape[1]
+    for i in range(n_active):
+        limits.limits[i], limits.apart[i] = limits.limits[active[i]], limits.apart[active[i]]  # these ascend
+        its_words = codes.raised[tile * TILE + active[i]]
+        for w in range(n_words):
+            words[i * n_words + w] = its_words[w]
+
+
+@step(counted=False)
+def _multiply(data: Any, bits: int, other: int, half: int, begin: Any, n_active: int, words: Any, at: int, sums: Any) -> None:
+    """Products of queries with half a tile, a block of features at a time."""
+    n_words, packed = data.raised.shape[1], data.packed[other]
+    for first in range(0, n_words, _WORDS):
+        count = n_words - first if n_words - first < _WORDS else _WORDS
+        points = first * TILE + half * HALF
+        for i in range(0, n_active, 4):
+            place, its_words = half * TILE * HALF + i * HALF, at + i * n_words + first
+            if first == 0:
+                multiply_four(bits, packed, points, words, its_words, n_words, count, begin, half * HALF, 0, sums, place)
+            else:
+                multiply_four(bits, packed, points, words, its_words, n_words, count, sums, place, HALF, sums, place)
+
+
+@step(counted=False)
+def _distance(queries: Any, query: int, data: Any, point: int, threshold: float) -> float:
+    """The squared distance that decides, or infinity if it is seen on the way to exceed the threshold."""
+    a, b = queries.rows[query], data.rows[point]
+    if queries.lengths.shape[0] > 0:
+        return squared_angle(a, b, queries.lengths[query], data.lengths[point])
+    return refine(a, b, threshold)
+
+
+@step(counted=False)
+def _wants(queries: Any, query: int, data: Any, point: int, among: int, found: Any) -> bool:
+    """Whether a query may take a point that is near enough."""
+    if among and (queries.codes[query] == data.codes[point]) != (among == OWN_CLASS):
+        return False
+    return data.ids[point] != found.excluded[query] and not _closed_to(found, query, data.ids[point])
+
+
+@step(counted=False)
+def _threshold(found: Any, query: int) -> float:
+    """The squared distance beyond which a query wants nothing more."""
+    k = found.squared.shape[1]
+    return found.squared[query, k - 1] if k > 0 else found.limits[query]
+
+
+@step(counted=False)
+def _enter(queries: Any, query: int, place: int, squared: float, neighbour: int, found: Any) -> None:
+    """Enter a point in a query's list, which may shorten its radius; or count it."""
+    k = found.squared.shape[1]
+    if k == 0:
+        found.count[query] += squared < found.limits[query]
+        return
+    its_squared = found.squared[query]
+    insert(its_squared, found.index[query], squared, neighbour)
+    found.radii[place] = np.sqrt(its_squared[k - 1]) * queries.scale * np.float64(WIDENED) + queries.slack
+
+
+class _Meeting(NamedTuple):
+    """Two tiles that meet: their numbers, and what `_prepare` returns."""
+
+    tile: int
+    other: int
+    first: int
+    other_first: int
+    error: float
+    other_error: float
+    per_unit: float
+    safe: bool
+
+
+@step(counted=False)
+def _meet_one(
+    queries: Any, data: Any, found: Any, meeting: Any, i: int, t: int, s: int, total: int, among: int, mutual: bool,
+    limits: Any, work: Any,
+) -> None:  # fmt: skip
+    """Let query i, point t of its tile, meet point s of the other."""
+    tile, other, first, other_first, error, other_error, per_unit, safe = meeting
+    query, point = first + t, other_first + s
+    wanted = total >= limits.limits[i] and _wants(queries.rows, query, data.rows, point, among, found)
+    wants = mutual and (total >= limits.shifts[i] + limits.others[s] or not safe)
+    wants = wants and _wants(data.rows, point, queries.rows, query, among, found)
+    if not (wanted or wants):
+        return
+    work[3] += 1
+    threshold = _threshold(found, query) if wanted else -1.0
+    if wants and _threshold(found, point) > threshold:
+        threshold = _threshold(found, point)
+    squared = _distance(queries.rows, query, data.rows, point, threshold)
+    if squared == np.inf:
+        return
+    work[4] += 1
+    if wanted:
+        place = tile * TILE + t
+        _enter(queries.rows, query, place, squared, data.rows.ids[point], found)
+        if safe:
+            off = np.float64(queries.codes.errors[place]) + other_error
+            limits.limits[i] = _limit(_wanted_from(limits.apart[i], found.radii[place], off, per_unit))
+    if wants:
+        place = other * TILE + s
+        if queries.rows.lengths.shape[0] > 0:  # the other way round an angle may round otherwise
+            squared = _distance(data.rows, point, queries.rows, query, np.inf)
+        _enter(data.rows, point, place, squared, queries.rows.ids[query], found)
+        if safe:
+            off = np.float64(data.codes.errors[place]) + error
+            limits.others[s] = _limit(_wanted_from(limits.other_apart[s], found.radii[place], off, per_unit) - limits.taken[s])
+
+
+@step(counted=False)
+def _meet_first(
+    queries: Any, data: Any, found: Any, meeting: Any, n_active: int, width: int, among: int, limits: Any, room: Any
+) -> None:
+    """Fill lists that are empty: from the least bounds first, so that the others find them short."""
+    keys, numbers, sums, k = room.keys, room.numbers, room.sums, found.squared.shape[1]
+    for i in range(n_active):
+        t = room.active[i]
+        query, first_few = meeting.first + t, np.float32(np.inf)
+        open_to = 0
+        for s in range(width):
+            keys[s] = np.float32(np.inf)
+            if _wants(queries.rows, query, data.rows, meeting.other_first + s, among, found):
+                keys[s] = -np.float32(sums[s // HALF * TILE * HALF + i * HALF + s % HALF])
+                open_to += 1
+        if open_to > k and found.squared[query, k - 1] == np.inf:
+            select(keys[:width], numbers[:width], k - 1)
+            first_few = keys[k - 1]
+        for others in range(2):
+            for s in range(width):
+                total = sums[s // HALF * TILE * HALF + i * HALF + s % HALF]
+                if (-np.float32(total) > first_few) == others:
+                    _meet_one(queries, data, found, meeting, i, t, s, total, among, False, limits, room.work)
+
+
+@step(counted=False)
+def _any_empty(found: Any, tile: int, active: Any, n_active: int) -> bool:
+    for i in range(n_active):
+        if found.radii[tile * TILE + active[i]] == np.inf:
+            return found.squared.shape[1] > 0
+    return False
+
+
+@step(counted=False)
+def _meet_tile(
+    queries: Any, tile: int, data: Any, other: int, same: bool, mutual: bool, n_active: int, active: Any, bits: int, among: int,
+    found: Any, limits: Any, room: Any,
+) -> None:  # fmt: skip
+    """Let some queries of a tile meet all points of another, which may want them too."""
+    sums, masks, n_words, start = room.sums, room.masks, data.codes.raised.shape[1], data.boxes.start
+    width = start[other + 1] - start[other]
+    moved, per_unit, safe = _prepare(
+        queries.codes, tile, data.codes, other, width, bits, same, mutual, found, limits, room.between
+    )
+    error, other_error = queries.codes.largest_error[tile] + moved, data.codes.largest_error[other] + moved
+    meeting = _Meeting(tile, other, queries.boxes.start[tile], start[other], error, other_error, per_unit, safe)
+    words, at = queries.codes.raised.reshape(-1), tile * TILE * n_words
+    if n_active < TILE:
+        _gather(queries.codes, tile, active, n_active, limits, room.words)
+        words, at = room.words, 0
+    filling = not mutual and _any_empty(found, tile, active, n_active)
+    room.work[2] += n_active * width
+    for half in range(2):
+        _multiply(data.codes, bits, other, half, limits.begin, n_active, words, at, sums)
+        if filling:
+            continue
+        for first in range(0, n_active, 4):
+            place = half * TILE * HALF + first * HALF
+            wanted_of_four(sums, place, limits.limits, limits.shifts, first, limits.others, half * HALF, masks)
+            for i in range(4 if n_active - first > 4 else n_active - first):
+                wanted = masks[i]
+                while wanted != 0:
+                    s = first_bit(wanted)
+                    wanted &= wanted - np.uint64(1)
+                    total, t = sums[place + i * HALF + s], active[first + i]
+                    s += half * HALF
+                    _meet_one(queries, data, found, meeting, first + i, t, s, total, among, mutual, limits, room.work)
+    if filling:
+        _meet_first(queries, data, found, meeting, n_active, width, among, limits, room)
+
+
+@step(counted=False)
+def _meet_pair(points: Any, tile: int, other: int, bits: int, among: int, found: Any, limits: Any, room: Any) -> None:
+    """Let two tiles of the same points meet, for both of them."""
+    boxes, active, radii = points.boxes, room.active, found.radii
+    known = boxes.classes[tile] >= 0 and boxes.classes[tile] == boxes.classes[other]
+    if (among == OTHER_CLASSES and known) or (
+        among == OWN_CLASS and not known and boxes.classes[tile] >= 0 and boxes.classes[other] >= 0
+    ):
+        return
+    mine, theirs = largest(radii[tile * TILE : (tile + 1) * TILE]), largest(radii[other * TILE : (other + 1) * TILE])
+    reach = (mine if mine > theirs else theirs) + boxes.sketch_error[tile] + boxes.sketch_error[other]
+    room.work[0] += 1
+    if box_to_box(boxes.lower[tile], boxes.upper[tile], boxes.lower[other], boxes.upper[other]) > reach * reach * WIDENED:
+        return
+    n_active = _activate(points, tile, points, other, found, room.to_box, active)
+    n_other = np.int64(0)
+    if boxes.twin[other] != tile:  # else it has met this tile already
+        n_other = _activate(points, other, points, tile, found, room.to_box, room.other_active)
+    if n_active + n_other == 0:
+        return
+    room.work[1] += 1
+    if n_active + n_other >= _MANY and n_other > 0 and n_active > 0:
+        n_active = boxes.start[tile + 1] - boxes.start[tile]
+        for t in range(n_active):
+            active[t] = t
+        _meet_tile(points, tile, points, other, False, True, n_active, active, bits, among, found, limits, room)
+        return
+    if n_active:
+        _meet_tile(points, tile, points, other, False, False, n_active, active, bits, among, found, limits, room)
+    if n_other:
+        for i in range(n_other):
+            active[i] = room.other_active[i]
+        _meet_tile(points, other, points, tile, False, False, n_other, active, bits, among, found, limits, room)
+
+
+@step(counted=False)
+def _begin_tile(points: Any, tile: int, bits: int, among: int, found: Any, limits: Any, room: Any) -> None:
+    """Let the points of a tile meet each other; and those of its twin, which have the lowest ids of all that are equal."""
+    boxes, active = points.boxes, room.active
+    n_active = boxes.start[tile + 1] - boxes.start[tile]
+    for t in range(n_active):
+        active[t] = t
+    _meet_tile(points, tile, points, tile, True, False, n_active, active, bits, among, found, limits, room)
+    twin = boxes.twin[tile]
+    if twin != tile:
+        n_active = _activate(points, tile, points, twin, found, room.to_box, active)
+        if n_active:
+            _meet_tile(points, tile, points, twin, False, False, n_active, active, bits, among, found, limits, room)
+
+
+@step(counted=False)
+def _search_tile(queries: Any, tile: int, data: Any, bits: int, among: int, found: Any, limits: Any, room: Any) -> None:
+    """Let a tile of queries meet all tiles that they reach, the nearest first."""
+    boxes, theirs, gaps, sequence = queries.boxes, data.boxes, room.gaps, room.sequence
+    own, n_tiles, n_near = boxes.classes[tile], theirs.classes.shape[0], np.int64(0)
+    for other in range(n_tiles):
+        known = own >= 0 and theirs.classes[other] >= 0
+        if among and known and (theirs.classes[other] == own) != (among == OWN_CLASS):
+            continue
+        gaps[n_near] = box_to_box(boxes.lower[tile], boxes.upper[tile], theirs.lower[other], theirs.upper[other])
+        sequence[n_near] = other
+        n_near += 1
+    room.work[0] += n_tiles
+    ordered = n_near if n_near < _NEAREST_TILES else _NEAREST_TILES
+    if ordered < n_near:
+        select(gaps[:n_near], sequence[:n_near], ordered)
+    sort_by_key(gaps[:ordered], sequence[:ordered])
+    for i in range(n_near):
+        reach = largest(found.radii[tile * TILE : (tile + 1) * TILE]) + boxes.sketch_error[tile]
+        if gaps[i] > reach * reach * WIDENED:
+            if i < ordered:
                 return
-            depth -= 1
-            node = stack[depth]
-            if distance[depth] > farthest * farthest * _WIDENED or node == left_out:
-                continue
-            tile = tree.tile[node]
-            if tile < 0:
-                _push_children(tree, node, lower, upper, depth, stack, distance)
-                work[0] += 2
-                depth += 2
-                continue
-            work[1] += 1
-            lowest = data.ids[tiles.start[tile]]  # ids ascend within a tile
-            n_active = _activate(tiles, tile, lowest, width, thread)
-            if n_active:
-                _scan(tiles, tile, data, queries, excluded, first, n_active, sketch, found, thread)
-                farthest = _largest(reach.radius)
+            continue
+        other = sequence[i]
+        n_active = _activate(queries, tile, data, other, found, room.to_box, room.active)
+        if n_active:
+            room.work[1] += 1
+            _meet_tile(queries, tile, data, other, False, False, n_active, room.active, bits, among, found, limits, room)
+
+
+@kernel(counted=False)
+def _search(
+    mutual: bool, here: Any, there: Any, queries: Any, data: Any, bits: int, among: int, found: Any, limits: Any, room: Any
+) -> None:
+    if not mutual:
+        for tile in range(here[0], here[1]):
+            _search_tile(queries, tile, data, bits, among, found, limits, room)
+        return
+    if here[0] == there[0]:
+        for tile in range(here[0], here[1]):
+            _begin_tile(data, tile, bits, among, found, limits, room)
+        for offset in range(1, here[1] - here[0]):
+            for tile in range(here[0], here[1] - offset):
+                _meet_pair(data, tile, tile + offset, bits, among, found, limits, room)
+        return
+    for tile in range(here[0], here[1]):
+        for other in range(there[0], there[1]):
+            _meet_pair(data, tile, other, bits, among, found, limits, room)
 
 
 @driver(_search)
-def search(data: SearchedPoints, queries: TiledQueries, chosen: Any, sketch: SketchBounds, found: Found, stop: Any) -> Any:
-    """Find, for some tiles of queries, the nearest points, or count those nearer than a limit; by one thread.
+def search(here: tuple[int, int], queries: Points, data: Points, bits: int, among: int, found: Found) -> Any:
+    """Find, for a range of tiles of queries, the nearest points, or count those nearer than a limit; by one thread.
 
     Parameters
     ----------
-    data : SearchedPoints
-    queries : TiledQueries
-    chosen : (any,) int64
-        Which tiles of queries.
-    sketch : SketchBounds
+    here : (int, int)
+        Tiles: from, to.
+    queries, data : Points
+    bits : int
+        Of their codes.
+    among : int
+        ALL, OWN_CLASS or OTHER_CLASSES.
     found : Found
-    stop : (1,) uint8
-        Any other thread may set it to end the search before the next tile.
 
     Returns
     -------
     (5,) int64
-        Boxes compared, tiles visited, queries that met a tile, pairs that the sketch let pass, pairs near enough.
+        Boxes compared, pairs of tiles that met, pairs of points whose codes were multiplied, pairs that these let pass, pairs
+        near enough.
 
     Notes
     -----
-    Operations: 2 m for each query and point that meet, at about three quarters of what the machine's multiply-adds allow.
+    Operations: a multiply-add of codes for each coordinate of two points that meet, at the rate of the processor's products.
     """
-    m, single = data.points.compared.sketch.shape[1], np.float32
-    reach = _Reach(radius=np.empty(TILE, single), sketch_error=np.zeros(TILE, single), last=np.empty(TILE, np.int64))
-    four = _Four(
-        active=np.empty(TILE, np.int64),
-        twice=np.zeros(QUERIES * m, single),
-        norm=np.empty(QUERIES, single),
-        limits=np.empty(QUERIES, single),
-        bounds=np.empty(QUERIES * TILE, single),
-        masks=np.empty(QUERIES * WORDS, np.uint64),
-    )
+    return _run(False, here, here, queries, data, bits, among, found)
+
+
+@driver(_search)
+def meet_all(here: tuple[int, int], there: tuple[int, int], points: Points, bits: int, among: int, found: Found) -> Any:
+    """The same where all points search all: let two ranges of tiles meet, each pair once, for the lists of both.
+
+    Where both ranges are the same, that one within itself, which has to come first. No two threads may write to one range.
+    """
+    return _run(True, here, there, points, points, bits, among, found)
+
+
+def _run(mutual: bool, here: Any, there: Any, queries: Points, data: Points, bits: int, among: int, found: Found) -> Any:
+    words, n_tiles = queries.codes.raised.shape[1], len(data.boxes.classes)
     room = _Room(
-        tiled=np.zeros(m * TILE, single),
-        to_box=np.empty(TILE, single),
-        keys=np.empty(TILE, single),
+        sums=np.empty(TILE * TILE, np.int32),
+        words=np.empty(TILE * words, np.int32),
+        masks=np.empty(4, np.uint64),
+        to_box=np.empty(TILE, np.float32),
+        keys=np.empty(TILE, np.float32),
+        active=np.empty(TILE, np.int64),
+        other_active=np.empty(TILE, np.int64),
         numbers=np.empty(TILE, np.int64),
-        origin=np.zeros(m, single),
-        # A search goes down one path and leaves one node aside at each level: no tree of 2^60 tiles will come.
-        stack=np.empty(128, np.int64),
-        distance=np.empty(128, single),
+        between=np.empty(queries.codes.centre.shape[1], np.float32),
+        gaps=np.empty(0 if mutual else n_tiles, np.float32),
+        sequence=np.empty(0 if mutual else n_tiles, np.int64),
+        work=np.zeros(5, np.int64),
     )
-    data = data._replace(points=_with_read_only_rows(data.points))
-    queries = queries._replace(points=_with_read_only_rows(queries.points))
-    work = np.zeros(5, np.int64)
-    _search(chosen, data, queries, sketch, found, stop, _Thread(reach, four, room, work))
-    return work
+    limits = _Limits(*np.empty((2, TILE), np.float32), *np.empty((2, TILE)), *np.zeros((6, TILE), np.int32))
+    queries, data = _with_read_only_rows(queries), _with_read_only_rows(data)
+    _search(mutual, here, there, queries, data, bits, among, found, limits, room)
+    return room.work
 
 
-def _with_read_only_rows(points: TiledPoints) -> TiledPoints:
+def _with_read_only_rows(points: Points) -> Points:
     """Callers' own rows may be among them."""
-    compared = points.compared
-    return points._replace(compared=compared._replace(rows=read_only(compared.rows)))
-
-
-@kernel()
-def _rank_candidates(
-    begin: int, end: int, rows: Any, lengths: Any, queries: Any, query_lengths: Any, excluded: Any, candidates: Any,
-    angular: bool, squared: Any, index: Any,
-) -> None:  # fmt: skip
-    for i in range(begin, end):
-        its_squared, its_index, query, its_candidates = squared[i], index[i], queries[i], candidates[i]
-        for j in range(its_candidates.shape[0]):
-            candidate = its_candidates[j]
-            if candidate < 0 or candidate == excluded[i]:
-                continue
-            if angular:
-                distance = squared_angle(query, rows[candidate], query_lengths[i], lengths[candidate])
-            else:
-                distance = squared_distance(query, rows[candidate])
-            insert(its_squared, its_index, distance, candidate)
-
-
-@driver(_rank_candidates)
-def rank_candidates(
-    rows: Any, lengths: Any, queries: Any, query_lengths: Any, excluded: Any, candidates: Any, k: int, angular: bool
-) -> Any:
-    """Keep the k nearest of some candidates, by distances in double precision, ties by the lower row number.
-
-    Parameters
-    ----------
-    rows : (n, d), queries : (q, d)
-        float32 or float64, C-contiguous.
-    lengths, query_lengths : (n,), (q,) float64
-        For angles, from `squared_lengths`.
-    excluded : (q,) int64
-        The row that is left out, -1 for none.
-    candidates : (q, c) int64
-        Row numbers without repetition; negative ones are no candidates.
-
-    Returns
-    -------
-    squared : (q, k) float64
-        Infinity where there are fewer.
-    index : (q, k) int64
-    """
-    q = len(queries)
-    squared, index = np.full((q, k), np.inf), np.full((q, k), len(rows), np.int64)
-    rows, queries, candidates = read_only(rows), read_only(queries), np.ascontiguousarray(candidates, np.int64)
-    parallel_for(_rank_candidates, q, rows, lengths, queries, query_lengths, excluded, candidates, angular, squared, index)
-    return squared, index
+    return points._replace(rows=points.rows._replace(rows=read_only(points.rows.rows)))

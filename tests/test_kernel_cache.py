@@ -67,7 +67,7 @@ def copy(tmp_path_factory):
 SETUP = "import numpy as np, fastent as fe\nX = np.random.default_rng(0).standard_normal((300, 8)).astype('float32')\n"
 NEAR = f"{SETUP}print(fe.neighbors(X, 3, method='exact').indices.sum())"
 RANKED = f"""{SETUP}
-from fastent.kernels.search import rank_candidates
+from fastent.kernels.lists import rank_candidates
 X, none = X[:4].astype(float), np.full(4, -1)
 print(rank_candidates(X, np.zeros(4), X, np.zeros(4), none, np.tile(np.arange(4), (4, 1)), 2, %s)[0].sum().round(3))
 """
@@ -84,7 +84,7 @@ print(wrong[0, 0])
 # For each file of kernels: a line of it, what it becomes, and a call, where possible of a kernel in another file, in which that
 # makes a difference.
 EDITS = {
-    "bounds": ('fcmp_ordered("<="', 'fcmp_ordered(">"', NEAR),
+    "boxes": ("squared[t] *= kept", "squared[t] += np.float32(1e30)", NEAR),
     "distance": (
         "total += difference * difference",
         "total += 4 * difference * difference",
@@ -95,6 +95,7 @@ EDITS = {
     "head": ("total[i] += factor * values[i]", "total[i] += 2 * factor * values[i]", TRAINED),
     "held_out": ("lost |= other > score", "lost |= other < score", JUDGED),
     "jit": ('"error_model": "numpy"', '"error_model": "python"', RANKED % True),
+    "lists": ("= distance, neighbour\n", "= distance + 1, neighbour\n", RANKED % False),
     "mixing": (
         "+= 1\n", "+= 2\n",
         "import numpy as np\nfrom fastent.kernels.mixing import count_occurrences\n"
@@ -115,8 +116,9 @@ EDITS = {
         "import numpy as np\nfrom fastent.kernels.pairs import square_differences\nout = np.zeros((1, 1))\n"
         "square_differences(np.ones((1, 1)), np.zeros((1, 1)), 0, out)\nprint(out[0, 0])",
     ),
+    "quantized": ('icmp_signed(">=", some, its_limit)', 'icmp_signed("<", some, its_limit)', NEAR),
     "recording": ("total += np.float64(values[i]) * weights[i]", "total += 2 * np.float64(values[i]) * weights[i]", TRAINED),
-    "search": ("= distance, neighbour\n", "= distance + 1, neighbour\n", RANKED % False),
+    "search": ("return data.ids[point] != found.excluded[query]", "return data.ids[point] == found.excluded[query]", NEAR),
     "spanning": (
         "chosen[c] = i\n", "chosen[c] = i + 7\n",
         "import numpy as np\nfrom fastent.kernels.spanning import shortest_edges\n"
@@ -126,7 +128,10 @@ EDITS = {
         "row[i] != common", "row[i] == common",
         "import numpy as np\nfrom fastent.kernels.sparse import count_entries\nprint(count_entries(np.ones((1, 1)), np.zeros(1)))",
     ),
-    "tree": ("return 1 - (4 * m + 32)", "return 1e30 - (4 * m + 32)", NEAR),
+    "tree": (
+        "if variance > widest:", "if -variance > widest:",
+        f"{SETUP}from fastent.kernels.tree import cut_into_tiles\nprint(cut_into_tiles(X)[:128].sum())",
+    ),
 }  # fmt: skip
 
 

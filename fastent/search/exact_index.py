@@ -1,68 +1,76 @@
-"""The index in memory: points are sketched and cut into tiles once, then searched as often as needed.
+"""The index in memory: points are cut into tiles and coded once, then searched as often as needed.
 
-`fastent.kernels.search` says how a search goes. Here its parts are made: sketches, tiles and their tree, and a price list that
-decides how fine the sketches are.
+`fastent.kernels.search` says how a search goes. Here its parts are made: tiles, boxes and codes, whose size `coding` chooses.
 """
 
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from copy import copy
-from itertools import pairwise
+from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.validation import joined, kernel_dtype, row_blocks
-from fastent.kernels.bounds import QUERIES
 from fastent.kernels.distance import squared_lengths
-from fastent.kernels.search import Compared, Found, SearchedPoints, TiledPoints, TiledQueries, Tiles, search
-from fastent.kernels.tree import TILE, Tree, bounding_boxes, build_tree, lay_out_tiles
+from fastent.kernels.lists import WIDENED
+from fastent.kernels.quantized import BITS, coded_coordinates, encode
+from fastent.kernels.search import ALL, OTHER_CLASSES, OWN_CLASS, Found, Points, Rows, meet_all, search
+from fastent.kernels.tree import TILE
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import in_parallel, working_threads
+from fastent.search.coding import Coding, Expected, Pilot, cheapest, codings, pair_distances
 from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, Work, with_points
-from fastent.search.sketch import FINEST, Frame, take_frame
+from fastent.search.sketch import Frame, take_frame
+from fastent.search.tiles import boxes_around, classes_of_tiles, starts, tile_order
 
 __all__ = ["ExactIndex", "PreparedQueries", "View", "as_compared", "index_bytes"]
 
 Array = NDArray[Any]
 
-# With fewer points, features or queries than this all pairs are scanned: a frame would cost more than it saves.
-_FEW_POINTS, _FEW_FEATURES, _FEW_QUERIES = 4096, 16, 512
+# Numbers in the sketches that boxes are of; points of no more coordinates are their own.
+_BOXED = 16
+# Axes of a frame are taken for so many rows, or more, and for at most so many numbers of a code.
+_FEW_POINTS, _FINEST = 2048, 128
 _BLOCK_ROWS = 8192
-_PILOT_QUERIES, _PILOT_POINTS, _PILOT_K = 64, 4096, 10
-# Nanoseconds on one core of Zen 4: a coordinate of a scanned pair, a scanned pair, a survivor, a coordinate of its finer
-# sketch, a pair whose distance is taken. Only ratios matter, and only to the choice of sizes.
-_COORDINATE, _PAIR, _SURVIVOR, _FINER, _DISTANCE = 0.03, 0.15, 12.0, 0.12, 60.0
-
-
-class Sizes(NamedTuple):
-    """Numbers in a sketch and in the finer one; without a finer one the sketch is the whole point."""
-
-    sketch: int
-    fine: int
-
-
-# A pilot picks one of them, or the whole point. It searches with the first, which is best where few pairs have to be compared.
-_SIZES = (Sizes(16, 64), Sizes(32, 64), Sizes(32, 96), Sizes(32, 128), Sizes(48, 128))
+# Tiles that one thread takes at a time, unless there would be more ranges of tiles than that.
+_BLOCK_TILES, _MOST_BLOCKS = 16, 128
+# Neighbours in a sample from which farther or nearer ones are extrapolated.
+_RANKS = 32
+# Points of a pilot: so many values, but no fewer, and no more points than that.
+_PILOT_QUERIES, _PILOT_VALUES, _PILOT_POINTS = 64, 1 << 20, (1024, 4096)
+_AMONG: dict[Among, int] = {"all": ALL, "own class": OWN_CLASS, "other classes": OTHER_CLASSES}
+# Coordinates of rows in single precision are taken as they are where none is larger, and the frame has no scale.
+_LARGE = 2.0**40
 
 
 class View(NamedTuple):
-    """The frame that points are seen in, and the sizes of their sketches."""
+    """The frame that points are seen in, and how they are coded."""
 
     frame: Frame
-    sizes: Sizes
+    coding: Coding
 
 
 class PreparedQueries(NamedTuple):
-    """Queries in tiles; the row that each leaves out, in tile order; each tile's class."""
+    """Queries in tiles.
 
-    points: TiledPoints
+    points : Points
+    ids : (q,) int64
+        In tile order: their numbers among the queries.
+    excluded : (q,) int64
+        The row that each leaves out, in the order of the queries.
+    """
+
+    points: Points
+    ids: Array
     excluded: Array
-    classes: Array
 
     def leaving_out(self, excluded: Array) -> "PreparedQueries":
         """The same, but leaving out other rows, (q,) in the order of the queries."""
-        return self._replace(excluded=excluded[self.points.compared.ids])
+        return self._replace(excluded=excluded)
 
 
 class ExactIndex(Index):
@@ -73,15 +81,15 @@ class ExactIndex(Index):
     X : (n, d)
         From `as_features`, and within the range of `check_range`; any dtype and memory order.
     codes : (n,) int64, optional
-        Classes, from 0. Tiles then hold one class each, and a search can be confined to a query's own class or to all others.
+        Classes, from 0. A search can be confined to a query's own class or to all others.
     unit : bool, optional, default False
         Compare rows by the angle between them: what is found are squared distances of rows of unit length, 2 (1 - cos).
+    k : int, optional, default 10
+        How long lists will be, for the choice of codes.
     seed : int, optional, default 0
-        Of the samples from which frame and sizes are taken. It cannot change what is found.
-    n_queries : int, optional
-        How many queries will come, if that is known: for few, every point is scanned, in the order they have.
+        Of the samples from which frame and codes are taken. It cannot change what is found.
     view : View, optional
-        How an index of other rows sees points: so does this one, if it can.
+        How an index of other rows sees points: so does this one.
     """
 
     work: Work = Work(0, 0, 0, 0, 0)
@@ -92,53 +100,74 @@ class ExactIndex(Index):
         *,
         codes: Array | None = None,
         unit: bool = False,
+        k: int = 10,
         seed: int = 0,
-        n_queries: int | None = None,
         view: "View | None" = None,
     ) -> None:
         n, d = X.shape
-        whole = Sizes(-(-d // 8) * 8, 0)
-        once = codes is None and n_queries is not None and n_queries <= _FEW_QUERIES
-        scan = once or n < _FEW_POINTS or d <= _FEW_FEATURES
-        guided = view is not None and (view.sizes == whole if scan else view.frame.axes.size > 0)
-        if view is not None and guided:
-            self._frame, self.sizes = view
+        if view is not None:
+            self._frame = view.frame
         else:
-            self._frame = take_frame(X, n_axes=0 if scan else min(d, FINEST - 1), unit=unit, seed=seed)
-            self.sizes = whole if scan else _SIZES[0]
-        sketches = self._sketches(X, self.sizes)
-        self._cut_into_tiles(np.zeros(n, np.int64) if codes is None else codes, sketches[0], in_order=once)
-        rows = self._rows(X)
-        lengths = squared_lengths(rows) if unit else np.empty(0)
-        self._lay_out(rows, lengths, _taken_each(sketches, self._order))
-        if not scan and not guided:
-            best = self._cheapest([*_SIZES, whole], X, np.random.default_rng(seed))
-            if best != self.sizes:
-                self.sizes = best
-                del self._points  # before the next takes its room
-                self._lay_out(rows, lengths, _taken_each(self._sketches(X, best), self._order))
+            few = n < _FEW_POINTS or d <= _BOXED
+            self._frame = take_frame(X, n_axes=0 if few else min(d, _FINEST - 1), unit=unit, seed=seed)
+        sketch = self._boxed(X)
+        self._order = tile_order(sketch)
+        self._position = np.empty(n, np.int64)
+        self._position[self._order] = np.arange(n)
+        start = starts(n)
+        codes = np.zeros(n, np.int64) if codes is None else codes
+        rows, in_tiles = self._rows(X), codes[self._order]
+        boxes = boxes_around(sketch[self._order], start, in_tiles, self._frame.bounds.error)
+        self.expected: Expected | None = None
+        if view is not None:
+            self.coding = view.coding
+        else:
+            self.coding, self.expected = self._choose(X, rows, boxes, sketch, k, np.random.default_rng(seed))
+        self._points = Points(boxes, self._coded(rows, self._order, X, start), self._as_rows(rows, in_tiles, self._order))
 
-    def _cut_into_tiles(self, codes: Array, sketch: Array, *, in_order: bool) -> None:
-        """The order of the rows in tiles, each of one class, and the tree over these; in_order: as the rows are numbered."""
-        self._codes = codes
-        self._order, groups, classes = _by_class(codes, sketch)
-        *self._nodes, self._start, root = build_tree(sketch[:, :0] if in_order else sketch, self._order, groups)
-        self._root = np.full(codes.max() + 1, -1, np.int64)  # of each class; none where it has no points
-        self._root[classes] = root
-        self._position = np.empty(len(codes), np.int64)
-        self._position[self._order] = np.arange(len(codes))
+    def _boxed(self, X: Array) -> NDArray[np.float32]:
+        """The sketches (n, at most `_BOXED`) that boxes are of."""
+        n_axes = self._frame.axes.shape[1]
+        if X.shape[1] <= _BOXED:
+            return self._frame.whole(X, 1)
+        sketch: NDArray[np.float32] = self._frame.sketches(X, min(_BOXED, n_axes + 1))[0]
+        return sketch
 
-    def _lay_out(self, rows: Array, lengths: Array, sketches: list[Array]) -> None:
-        """The points, from what is in tile order, and the boxes of the tree."""
-        self._points = _points(self._start, self._order, rows, lengths, sketches, self._frame.bounds.error)
-        self._tree = Tree(*self._nodes, *bounding_boxes(*self._nodes, self._points.tiles.lower, self._points.tiles.upper))
+    def _coded(self, rows: Array, order: Array, X: Array, start: Array) -> Any:
+        """Codes of rows in tile order; X : the same as they were given, which `order` puts into that order."""
+        width, bits, centred = self.coding
+        options = {"bits": bits, "share": self._frame.bounds.error, "centred": centred}
+        if not width and self._frame.scale == 1 and not self._frame.unit and _small(rows):
+            return encode(rows, np.arange(len(rows)), start, self._frame.origin.astype(np.float32), **options)
+        points = self._frame.sketches(X, width)[0] if width else self._frame.whole(X, 1)
+        return encode(points, order, start, np.zeros(points.shape[1], np.float32), **options)
+
+    def _as_rows(self, rows: Array, codes: Array, ids: Array) -> Rows:
+        lengths = squared_lengths(rows) if self._frame.unit else np.empty(0)
+        return Rows(ids, rows, lengths, codes, self._frame.scale, self._frame.bounds.slack)
+
+    def _choose(
+        self, X: Array, rows: Array, boxes: Any, sketch: Array, k: int, generator: np.random.Generator
+    ) -> tuple[Coding, Expected]:
+        """Price every coding on a sample of pairs, at the distances within which queries are expected to search."""
+        n, d = X.shape
+        queries = generator.choice(n, min(_PILOT_QUERIES, n), replace=False)
+        points = np.sort(
+            generator.choice(n, min(max(_PILOT_VALUES // d, _PILOT_POINTS[0]), _PILOT_POINTS[1], n), replace=False)
+        )
+        some_queries, some_points = (self._frame.whole(X[some], 1) for some in (queries, points))
+        radii = _radii(some_queries, some_points, queries[:, None] == points, min(k, n - 1), n)
+        below, above = boxes.lower - sketch[queries][:, None], sketch[queries][:, None] - boxes.upper
+        gaps = np.maximum(np.maximum(below, above), 0)
+        scanned = float((np.einsum("qtj,qtj->qt", gaps, gaps) <= radii[:, None] ** 2).mean())
+        pilot = Pilot(some_queries, some_points, self._frame.axes.astype(np.float32), radii, scanned, n)
+        return cheapest(pilot, codings(d, self._frame.axes.shape[1]))
 
     def relabelled(self, codes: NDArray[np.int64]) -> "ExactIndex":
-        other, known = copy(self), self._points.compared
-        other._cut_into_tiles(codes, _taken(known.sketch, self._position), in_order=False)
-        at = self._position[other._order]
-        lengths = known.lengths[at] if self._frame.unit else known.lengths
-        other._lay_out(_taken(known.rows, at), lengths, [_taken(known.sketch, at), _taken(known.fine, at)])
+        other, (boxes, coded, rows) = copy(self), self._points
+        in_tiles = codes[self._order]
+        boxes = boxes._replace(classes=classes_of_tiles(in_tiles, boxes.start))
+        other._points = Points(boxes, coded, rows._replace(codes=in_tiles))
         return other
 
     def _rows(self, X: Array) -> Array:
@@ -157,21 +186,16 @@ class ExactIndex(Index):
         in_parallel(put, range(0, len(X), _BLOCK_ROWS))
         return rows
 
-    def _sketches(self, X: Array, sizes: Sizes) -> list[Array]:
-        if sizes.fine:
-            return self._frame.sketches(X, *sizes)
-        return [self._frame.whole(X), np.empty((len(X), 0), np.float32)]
-
     @property
     def order(self) -> NDArray[np.int64]:
-        """Row numbers tile by tile, and so class by class: near ones lie side by side. (n,) int64."""
-        order: NDArray[np.int64] = self._order
+        """Row numbers class by class; near ones lie side by side. (n,) int64."""
+        order: NDArray[np.int64] = self._order[np.argsort(self._points.rows.codes, kind="stable")]
         return order
 
     @property
     def view(self) -> "View":
         """How it sees points."""
-        return View(self._frame, self.sizes)
+        return View(self._frame, self.coding)
 
     def search(
         self,
@@ -185,19 +209,16 @@ class ExactIndex(Index):
         self.work = Work(0, 0, 0, 0, 0)
         lists = {}
         for among, k in wanted.items():
-            n_queries = len(prepared.excluded)
-            found = Found(
-                squared=np.full((n_queries, k), np.inf),
-                index=np.full((n_queries, k), n, np.int64),
-                limits=np.empty(0),
-                count=np.empty(0, np.int64),
-            )
+            q = len(prepared.ids)
+            squared = np.full((q, k), np.inf)
             if within is not None:
-                found.squared[:] = within[:, None]
-            self._traverse(prepared, found, among, progress)
+                squared[:] = within[prepared.ids, None]
+            index = np.full((q, k), n, np.int64)
+            found = self._found(prepared, squared[:, -1], squared=squared, index=index)
+            self._run(prepared, found, among, progress)
             if within is not None:
-                found.squared[found.index == n] = np.inf
-            lists[among] = NeighborLists(found.squared, found.index)
+                squared[index == n] = np.inf
+            lists[among] = NeighborLists(_scattered(squared, prepared.ids), _scattered(index, prepared.ids))
         return lists
 
     def count_nearer(
@@ -205,101 +226,101 @@ class ExactIndex(Index):
     ) -> NDArray[np.int64]:
         """How many rows are nearer to each query than a distance, given by its square (q,); its excluded row does not count."""
         prepared = self.prepare(queries)
-        found = Found(
-            squared=np.empty((0, 0)),
-            index=np.empty((0, 0), np.int64),
-            limits=np.asarray(squared, np.float64),
-            count=np.zeros(len(prepared.excluded), np.int64),
-        )
+        limits = np.asarray(squared, np.float64)[prepared.ids]
+        found = self._found(prepared, limits, limits=limits, count=np.zeros(len(limits), np.int64))
         self.work = Work(0, 0, 0, 0, 0)
-        self._traverse(prepared, found, "all", progress)
-        count: NDArray[np.int64] = found.count
-        return count
+        self._run(prepared, found, "all", progress)
+        return _scattered(found.count, prepared.ids)
 
     def prepare(self, queries: "IndexQueries | PreparedQueries") -> PreparedQueries:
         """Queries made ready for several searches, of this index or of one that it guides."""
         if isinstance(queries, PreparedQueries):
             return queries
-        known, queries, unit = self._points.compared, with_points(queries), self._frame.unit
-        if queries is None or (
-            not isinstance(queries, ExternalQueries) and np.array_equal(queries, np.arange(len(self._order)))
-        ):
-            return PreparedQueries(self._points, known.ids, self._codes[self._order[self._start[:-1]]])
+        known, queries, unit = self._points.rows, with_points(queries), self._frame.unit
+        n = len(self._order)
+        if queries is None or (not isinstance(queries, ExternalQueries) and np.array_equal(queries, np.arange(n))):
+            return PreparedQueries(self._points, known.ids, np.arange(n))
         if isinstance(queries, ExternalQueries):
             points, excluded, codes = queries
-            sketches = self._sketches(points, self.sizes)
             rows = joined([as_compared(block, unit) for _, block in row_blocks(points)])
             rows = rows.astype(known.rows.dtype, copy=False)
-            lengths = squared_lengths(rows) if unit else known.lengths
         else:
             at = self._position[queries]
-            sketches, rows, excluded, codes = [known.sketch[at], known.fine[at]], known.rows[at], queries, self._codes[queries]
-            lengths = known.lengths[at] if unit else known.lengths
-        order, groups, _ = _by_class(codes, sketches[0])
-        start = _pieces(build_tree(sketches[0], order, groups)[3])
-        lengths = lengths[order] if unit else lengths
-        tiled = _points(start, order, rows[order], lengths, _taken_each(sketches, order), self._frame.bounds.error)
-        return PreparedQueries(tiled, excluded[order], codes[order[start[:-1]]])
+            rows, excluded, codes = known.rows[at], queries, known.codes[at]
+            points = rows
+        sketch = self._boxed(points)
+        order = tile_order(sketch)
+        start = starts(len(order), min(TILE, max(4, -(-len(order) // (4 * working_threads())))))
+        rows, in_tiles = rows[order], codes[order]
+        boxes = boxes_around(sketch[order], start, in_tiles, self._frame.bounds.error)
+        prepared = Points(boxes, self._coded(rows, order, points, start), self._as_rows(rows, in_tiles, order))
+        return PreparedQueries(prepared, order, excluded)
 
-    def _traverse(self, queries: PreparedQueries, found: Found, among: Among, progress: Progress) -> None:
-        n_tiles = len(queries.classes)
-        known = queries.classes < len(self._root)
-        roots = np.where(known, self._root[np.where(known, queries.classes, 0)], -1)
-        root = roots if among == "own class" else np.zeros(n_tiles, np.int64)
-        excluded_root = roots if among == "other classes" else np.full(n_tiles, -1, np.int64)
-        tiled = TiledQueries(queries.points, queries.excluded, root, excluded_root)
-        data = SearchedPoints(self._points, self._tree)
-        stop = np.zeros(1, np.uint8)
+    def _found(self, prepared: PreparedQueries, threshold: Array, **arrays: Array) -> Found:
+        start = prepared.points.boxes.start
+        radii = np.full((len(start) - 1, TILE), -1, np.float32)
+        scale, slack = prepared.points.rows.scale, prepared.points.rows.slack
+        place = _places(start)
+        radii.reshape(-1)[place] = np.sqrt(threshold) * (scale * float(WIDENED)) + slack
+        nothing = {
+            "squared": np.empty((len(place), 0)),
+            "index": np.empty((len(place), 0), np.int64),
+            "limits": np.empty(0),
+            "count": np.empty(0, np.int64),
+        }
+        return Found(**(nothing | arrays), excluded=prepared.excluded[prepared.ids], radii=radii.reshape(-1))
 
-        def search_tiles(chosen: Array) -> tuple[int, Array]:
-            return len(chosen), search(data, tiled, chosen, self._frame.bounds, found, stop)
-
-        threads = working_threads()
-        batches = np.array_split(np.flatnonzero(root >= 0), min(n_tiles, max(32 * threads, n_tiles // 16)))
-        work, done = np.zeros(5, np.int64), 0
+    def _run(self, prepared: PreparedQueries, found: Found, among: Among, progress: Progress) -> None:
+        mutual = prepared.points is self._points and among == "all"
+        total, tasks = self._meetings(found) if mutual else self._searches(prepared.points, found, _AMONG[among])
+        work = np.zeros(5, np.int64)
         with (
             interruptible() as interrupted,
-            reporting(progress, "neighbours", n_tiles) as report,
-            ThreadPoolExecutor(threads) as pool,
+            reporting(progress, "neighbours", total) as report,
+            ThreadPoolExecutor(threads := working_threads()) as pool,
         ):
-            pending = {pool.submit(search_tiles, chosen) for chosen in batches}
+            pending = {pool.submit(task): size for size, task in islice(tasks, 2 * threads)}
+            done = 0
             while pending:
-                finished, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                finished, _ = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
                 if interrupted():
-                    stop[0] = 1
                     pool.shutdown(cancel_futures=True)
                     raise KeyboardInterrupt
-                for batch in finished:
-                    n_done, its_work = batch.result()
-                    done, work = done + n_done, work + its_work
+                for future in finished:
+                    done += pending.pop(future)
+                    work += future.result()
+                    pending.update({pool.submit(task): size for size, task in islice(tasks, 1)})
                 report(done, "")
-        work[2] *= TILE  # queries that met a tile have met all of its points
         self.work = Work(*(np.array(self.work) + work).tolist())
 
-    def _cheapest(self, choices: list[Sizes], X: Array, generator: np.random.Generator) -> Sizes:
-        """Price every size of sketch on a sample of pairs, at the distances within which some queries really have to search."""
-        n, d = X.shape
-        queries = generator.choice(n, min(_PILOT_QUERIES, n), replace=False)
-        points = np.sort(generator.choice(n, min(_PILOT_POINTS, n), replace=False))
-        k = min(_PILOT_K, n - 1)
-        radius = (np.sqrt(self.nearest(k, queries).squared[:, -1:]) * self._frame.scale) ** 2
-        scanned = self.work.scanned / (len(queries) * n)
-        sizes = sorted({size for each in choices if each.fine for size in each})
-        passed = {
-            size: float(((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T <= radius).mean())
-            for size, a, b in zip(
-                sizes, self._frame.sketches(X[queries], *sizes), self._frame.sketches(X[points], *sizes), strict=True
-            )
-        }
+    def _meetings(self, found: Found) -> tuple[int, Iterator["_Task"]]:
+        """Every pair of blocks of tiles, those that lie near each other first, to be run by any threads."""
+        blocks = self._blocks(len(self._points.boxes.start) - 1)
+        locks = [threading.Lock() for _ in blocks]
 
-        def price(choice: Sizes) -> float:
-            pair: float = scanned * (_PAIR + _COORDINATE * choice.sketch)
-            if not choice.fine:
-                return pair
-            finer, distance = _SURVIVOR + _FINER * choice.fine, _DISTANCE + _FINER * min(d, 2 * TILE)
-            return float(pair + passed[choice.sketch] * finer + passed[choice.fine] * distance)
+        def met(i: int, j: int) -> Array:
+            with locks[i], locks[j] if i != j else threading.Lock():  # always in that order
+                work: Array = meet_all(blocks[i], blocks[j], self._points, self.coding.bits, ALL, found)
+            return work
 
-        return min(choices, key=price)
+        pairs = ((i, i + offset) for offset in range(len(blocks)) for i in range(len(blocks) - offset))
+        return len(blocks) * (len(blocks) + 1) // 2, ((1, partial(met, *pair)) for pair in pairs)
+
+    def _searches(self, queries: Points, found: Found, among: int) -> tuple[int, Iterator["_Task"]]:
+        """Tiles of queries, some at a time."""
+        n_tiles = len(queries.boxes.start) - 1
+        known = self._points, self.coding.bits, among, found
+        return n_tiles, ((b - a, partial(search, (a, b), queries, *known)) for a, b in self._blocks(n_tiles))
+
+    def _blocks(self, n_tiles: int) -> list[tuple[int, int]]:
+        """Ranges of tiles: some for each thread, so many tiles that a range takes milliseconds, and not many ranges."""
+        most = max(_BLOCK_TILES, -(-n_tiles // _MOST_BLOCKS))
+        width = min(most, max(1, n_tiles // (4 * working_threads())))
+        return [(begin, min(begin + width, n_tiles)) for begin in range(0, n_tiles, width)]
+
+
+# What a task counts for, and the task, which returns what it did.
+_Task = tuple[int, Callable[[], Array]]
 
 
 def as_compared(rows: Array, unit: bool) -> Array:
@@ -310,69 +331,57 @@ def as_compared(rows: Array, unit: bool) -> Array:
     return scaled
 
 
-def _points(start: Array, order: Array, rows: Array, lengths: Array, sketches: list[Array], sketch_error: float) -> TiledPoints:
-    """Points from rows and sketches, plain and finer, that are in tile order."""
-    sketch, fine = sketches
-    tiles = Tiles(start, *lay_out_tiles(sketch, start, sketch_error))
-    return TiledPoints(tiles, Compared(order, rows, lengths, sketch, fine))
+def _small(rows: Array) -> bool:
+    """Whether single precision holds the squares of all coordinates, and rows are of single precision."""
+    return rows.dtype == np.float32 and float(rows.max()) < _LARGE and float(rows.min()) > -_LARGE
 
 
-def _pieces(start: Array) -> Array:
-    """Tiles cut smaller where they are too few to keep all threads at work."""
-    width = min(TILE, max(QUERIES, -(-int(start[-1]) // (4 * working_threads()))))
-    return np.unique(np.concatenate([start, *(np.arange(a, b, width) for a, b in pairwise(start))]))
+def _places(start: Array) -> NDArray[np.int64]:
+    """Where in arrays of whole tiles the points lie that fill tiles from `start`."""
+    tile = np.repeat(np.arange(len(start) - 1), np.diff(start))
+    places: NDArray[np.int64] = tile * TILE + np.arange(start[-1]) - start[tile]
+    return places
 
 
-def _taken_each(arrays: list[Array], order: Array) -> list[Array]:
-    """Each array[order]; the arrays are let go one by one."""
-    return [_taken(arrays.pop(0), order) for _ in range(len(arrays))]
+def _scattered(values: Array, ids: Array) -> Array:
+    """In the order of the queries, what is in tile order."""
+    scattered = np.empty_like(values)
+    scattered[ids] = values
+    return scattered
 
 
-def _taken(array: Array, order: Array) -> Array:
-    """array[order], in parallel; the array itself where that is its order."""
-    if np.array_equal(order, np.arange(len(array))):
-        return array
-    taken = np.empty_like(array)
+def _radii(queries: Array, points: Array, same: Array, k: int, n: int) -> Array:
+    """How far the k-th of n neighbours is expected to be, from some of the points; same (q, p) : where both are one row.
 
-    def take(begin: int) -> None:
-        block = slice(begin, begin + _BLOCK_ROWS)
-        np.take(array, order[block], 0, taken[block], "clip")
-
-    in_parallel(take, range(0, len(order), _BLOCK_ROWS))
-    return taken
-
-
-def _by_class(codes: Array, sketch: Array) -> tuple[Array, Array, Array]:
-    """Row numbers class by class, where each class begins, and the classes in that sequence: near ones side by side."""
-    counts = np.bincount(codes)
-    if np.count_nonzero(counts) == 1:
-        return np.arange(len(codes)), np.array([0, len(codes)]), codes[:1]
-    present = np.flatnonzero(counts)
-    sums = np.stack([np.bincount(codes, column) for column in sketch.T], 1)
-    sequence = _neighbouring(present, sums[present] / counts[present, None])
-    rank = np.empty(len(counts), np.int64)
-    rank[sequence] = np.arange(len(sequence))
-    return np.argsort(rank[codes], kind="stable"), np.concatenate([[0], np.cumsum(counts[sequence])]), sequence
-
-
-def _neighbouring(classes: Array, means: Array) -> Array:
-    """Halve at the widest coordinate of the means, and each half again."""
-    if len(classes) <= 2:
-        return classes
-    order = np.argsort(means[:, means.var(0).argmax()], kind="stable")
-    halves = order[: len(order) // 2], order[len(order) // 2 :]
-    return np.concatenate([_neighbouring(classes[half], means[half]) for half in halves])
+    Distances grow with a power of the rank, of which a sample shows the larger ranks only.
+    """
+    squared = pair_distances(queries, points)
+    squared[same] = np.inf
+    nearest = np.sqrt(np.sort(squared, axis=1)[:, :_RANKS])
+    nearest = nearest[:, np.isfinite(nearest).all(0)]
+    if not nearest.shape[1]:
+        return np.zeros(len(queries))
+    ranks = np.arange(1, nearest.shape[1] + 1)
+    wanted = k * len(points) / n
+    if wanted >= 1 and wanted <= len(ranks):
+        between: Array = np.array([np.interp(wanted, ranks, each) for each in nearest])
+        return between
+    first, last = nearest[:, min(1, len(ranks) - 1)], nearest[:, -1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        power = np.log(last / first) / np.log(len(ranks) / 2)
+        radii: Array = last * (wanted / len(ranks)) ** power
+    radii[~np.isfinite(radii)] = last[~np.isfinite(radii)]
+    return radii
 
 
 def index_bytes(X: Any, q: int, k: int) -> int:
     """Memory that an index of X and a search for the k nearest rows of q queries take at most, X itself not counted.
 
-    For each row: the row itself in tile order; its sketch and its finer one, one of them twice while it is put in order, or
-    the whole point twice; 104 bytes of numbers, boxes and norms. The same for each query, if these are not all rows. In
-    addition the queries' lists, in double precision and as returned.
+    For each row: the row itself in tile order; its codes, twice, or the coordinates from which they are made; its sketch, which
+    boxes are of, three times; 128 bytes of numbers and norms. The same for each query, if these are not all rows. In addition
+    the queries' lists, in double precision and as returned.
     """
     n, d = X.shape
-    whole = -(-d // 8) * 8
-    largest = 0 if n < _FEW_POINTS or d <= _FEW_FEATURES else max(sketch + 2 * fine for sketch, fine in _SIZES)
-    row = kernel_dtype(X).itemsize * d + 4 * max(2 * whole, largest) + 104
-    return int((n + (q if q != n else 0)) * row + q * (32 * k + 16))
+    codes = 2 * coded_coordinates(d) * (1 if 8 in BITS else 2)
+    row = kernel_dtype(X).itemsize * d + codes + 4 * min(d, _FINEST) + 12 * min(d, _BOXED) + 128
+    return int((n + (q if q != n else 0)) * row + q * (48 * k + 16))

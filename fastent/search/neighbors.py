@@ -313,7 +313,7 @@ def _proposed(task: _Task, budget: int | str | None) -> Neighbors:
 def _ranked(task: _Task) -> tuple[Array, Array, NDArray[np.int64], bool]:
     """Lists of what another library proposes; which of them may miss something; whether the others miss nothing."""
     from fastent.kernels.distance import squared_lengths
-    from fastent.kernels.search import rank_candidates
+    from fastent.kernels.lists import rank_candidates
     from fastent.search.exact_index import as_compared
     from fastent.search.sketch import take_frame
 

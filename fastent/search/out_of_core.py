@@ -59,8 +59,8 @@ class NearestSoFar:
     def update(self, rows: Array, start: int, codes: NDArray[np.int64] | None = None) -> None:
         """Show the rows start..start + m, (m, d), with their classes (m,) if lists of a class are wanted."""
         by_class = set(self._wanted) != {"all"}
-        n_queries = None if by_class else len(self._queries.points)
-        index = ExactIndex(rows, codes=codes if by_class else None, unit=self._unit, n_queries=n_queries, view=self._view)
+        k = max(self._wanted.values())
+        index = ExactIndex(rows, codes=codes if by_class else None, unit=self._unit, k=k, view=self._view)
         prepared = self._among_rows(index, start, len(rows))
         for among, k in self._wanted.items():
             within = np.minimum(self._lists[among].squared[:, -1], self._within[among])

@@ -33,7 +33,7 @@ class IndexPlan(NamedTuple):
 
     kind: IndexKind
     bytes: int
-    n_queries: int
+    k: int
     memory: float
     client: Any
 
@@ -57,7 +57,7 @@ class IndexPlan(NamedTuple):
             Where a search that goes through the rows by chunks keeps what it has found so far.
         """
         if self.kind == "index":
-            return ExactIndex(in_memory(X), codes=codes, unit=unit, seed=seed, n_queries=self.n_queries)
+            return ExactIndex(in_memory(X), codes=codes, unit=unit, k=self.k, seed=seed)
         assert self.kind == "chunks", "a sweep takes no index"
         return ChunkedIndex(X, codes=codes, unit=unit, memory=self.memory, unfinished=unfinished, client=self.client)
 
@@ -97,7 +97,7 @@ def plan_index(
         if not pairs_met:
             kind = "chunks"
             needed = chunking(X, n_queries, wanted, memory, client).needed
-    return IndexPlan(kind, needed, n_queries, memory, client)
+    return IndexPlan(kind, needed, max(wanted.values(), default=1), memory, client)
 
 
 def points_to_pair(

@@ -1,27 +1,25 @@
 """The frame in which few coordinates say most of a point, and the sketches of points in it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import unit_rows
-from fastent.kernels.search import SketchBounds
+from fastent.arrays.validation import kernel_dtype, unit_rows
 from fastent.runtime.threads import in_parallel, single_blas_thread
 
-__all__ = ["FINEST", "Frame", "take_frame", "typical_scale"]
+__all__ = ["Frame", "SketchBounds", "take_frame", "typical_scale"]
 
 Array = NDArray[Any]
 
-# The largest sketch.
-FINEST = 128
-
-# Rows of which the axes are taken, and the scale where that is all.
-_SAMPLE_ROWS, _SCALE_ROWS = 4096, 512
+# Rows of which the axes are taken; fewer where they have many features, or where the scale is all.
+_SAMPLE_ROWS, _FEW_ROWS = 4096, 512
 _BLOCK_ROWS = 512  # in double precision a block and what becomes of it stay in the caches
-# From so many features on, all principal axes cost more than the first ones by random projection.
-_WIDE = 1024
+# With more features axes are taken of few rows, and are no more than these.
+_WIDE = 512
+# An axis along which a sample varies less than that, of its largest variance, is noise.
+_NO_VARIANCE = 2.0**-40
 # Rows of a sample that say where its middle is, and how many times farther from there than half of the sample a row is left
 # out of the frame: it is damaged, or one of so few that seeing the others well is worth more.
 _MIDDLE_ROWS, _FAR = 65, 2.0**10
@@ -38,6 +36,22 @@ _ERROR, _ERROR_OF_REST = 2.0**-18, 2.0**-26
 _VANISHED = 2.0**-50
 # What scaling two rows to unit length leaves between their directions and where they are put. Closer ones are not told apart.
 _UNIT_ROUNDING, _CLOSEST_SCALE = 2.0**-47, 2.0**44
+
+
+class SketchBounds(NamedTuple):
+    """How distances between sketches bound distances between rows.
+
+    scale : float
+        Of the sketch: a distance of 1 between rows is so long there.
+    slack : float
+        What underflow, and the scaling of rows to unit length, may do to a sketch, in its units.
+    error : float
+        A sketch is where exact arithmetic puts it, but for this share of its norm.
+    """
+
+    scale: float
+    slack: float
+    error: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +80,7 @@ class Frame:
     @property
     def bounds(self) -> SketchBounds:
         slack = _VANISHED + self.unit * _UNIT_ROUNDING * self.scale
-        return SketchBounds(self.scale, slack, self.unit, max(_ERROR, _ERROR_OF_REST * len(self.origin) ** 0.5))
+        return SketchBounds(self.scale, slack, max(_ERROR, _ERROR_OF_REST * len(self.origin) ** 0.5))
 
     def sketches(self, X: Array, *sizes: int) -> list[NDArray[np.float32]]:
         """For each size (n, size): the first size - 1 coordinates, and the norm of the rest."""
@@ -114,23 +128,25 @@ class Frame:
 
 def take_frame(X: Array, *, n_axes: int, unit: bool, seed: int) -> Frame:
     """Principal axes of a sample of the rows. Any frame is exact; this one makes sketches tell points apart early."""
-    sample = _sample(X, unit, seed)
+    sample = _sample(X, unit, seed, _SAMPLE_ROWS if X.shape[1] <= _WIDE else _FEW_ROWS)
     origin = sample.mean(0)
+    if kernel_dtype(X) == np.float32 and not unit:  # so that rows can be seen from there in their precision
+        origin = origin.astype(np.float32).astype(np.float64)
     sample -= origin
     scale = _scale_of(sample)
     if unit:
         scale = min(scale, _CLOSEST_SCALE)
     with single_blas_thread():  # whatever the number of threads, the same axes, and so the same order of the rows
-        return Frame(unit, scale, origin, _principal_axes(sample * scale, n_axes, seed))
+        return Frame(unit, scale, origin, _principal_axes(sample * scale, n_axes))
 
 
 def typical_scale(X: Array, *, seed: int = 0) -> float:
     """The power of two by which the rows of a sample come to distances of about 1; 1 unless values are extreme."""
-    sample = _sample(X, False, seed, _SCALE_ROWS)
+    sample = _sample(X, False, seed, _FEW_ROWS)
     return _scale_of(sample - sample.mean(0))
 
 
-def _sample(X: Array, unit: bool, seed: int, count: int = _SAMPLE_ROWS) -> NDArray[np.float64]:
+def _sample(X: Array, unit: bool, seed: int, count: int) -> NDArray[np.float64]:
     """Some rows in double precision, without those that are much farther from the middle than half of them."""
     generator = np.random.default_rng(seed)
     rows = np.sort(generator.choice(len(X), min(count, len(X)), replace=False))
@@ -150,16 +166,15 @@ def _scale_of(points: NDArray[np.float64]) -> float:
     return float(2.0 ** np.clip(-np.frexp(farthest)[1], -_LARGEST_SCALE, _LARGEST_SCALE))
 
 
-def _principal_axes(sample: NDArray[np.float64], n_axes: int, seed: int) -> NDArray[np.float64]:
-    """Orthonormal (d, n_axes), those along which the sample varies most first."""
+def _principal_axes(sample: NDArray[np.float64], n_axes: int) -> NDArray[np.float64]:
+    """Orthonormal (d, at most n_axes), those along which the sample varies most first."""
     d = sample.shape[1]
     if n_axes == 0:
         return np.empty((d, 0))
     if d <= _WIDE:
         return np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :n_axes]
-    from sklearn.utils.extmath import randomized_svd
-
-    # Its powers of the data overflow single precision sooner than the data.
-    sample = (sample / max(np.abs(sample).max(), np.finfo(float).tiny)).astype(np.float32)
-    found = randomized_svd(sample, n_axes, n_iter=2, random_state=seed)[2]
-    return np.linalg.qr(found.astype(np.float64).T)[0]  # orthonormal to the last bit
+    # Of few rows of many features: their axes are combinations of the rows. Squares of tiny values would vanish.
+    sample = sample / max(np.abs(sample).max(), np.finfo(float).tiny)
+    variances, weights = np.linalg.eigh(sample @ sample.T)
+    kept = variances[::-1][:n_axes] > variances[-1] * _NO_VARIANCE
+    return np.linalg.qr(sample.T @ weights[:, ::-1][:, :n_axes][:, kept])[0]  # orthonormal to the last bit

@@ -6,14 +6,15 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from fastent.kernels.tree import TILE
+from fastent.kernels.quantized import BITS
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 import fastent as fe
 from fastent.runtime.threads import limit_threads
-from fastent.search.exact_index import ExactIndex, Sizes
+from fastent.search.coding import Coding, Expected
+from fastent.search.exact_index import ExactIndex
 from tests import naive
 
 METHODS = ("exact", "flat", "ivf", "hnsw", "torch")
@@ -67,11 +68,20 @@ def test_exact_is_exact(X, k):
     assert_nearest(fe.neighbors(X, k), X, k)
 
 
-@given(awkward_points(largest=2000), st.integers(1, 12), st.sampled_from([(16, 64), (32, 64), (48, 128)]))
-def test_sketches_are_exact_for_awkward_points(X, k, sizes):
-    """As above, but with the frame that so few points would not get."""
+CODINGS = [Coding(width, bits, centred) for width in (0, 16, 64) for bits in BITS for centred in (False, True)]
+
+
+def coded(coding):
+    """Every index of the block codes its points that way, and has a frame, which few points would not get."""
+    return mock.patch.multiple(
+        "fastent.search.exact_index", _FEW_POINTS=0, cheapest=lambda pilot, choices: (coding, Expected(0.0, 0.0))
+    )
+
+
+@given(awkward_points(largest=2000), st.integers(1, 12), st.sampled_from(CODINGS))
+def test_codes_are_exact_for_awkward_points(X, k, coding):
     k = min(k, len(X) - 1)
-    with mock.patch.multiple("fastent.search.exact_index", _FEW_POINTS=0, _SIZES=[Sizes(*sizes)]):
+    with coded(coding):
         assert_nearest(fe.neighbors(X, k), X, k)
 
 
@@ -87,7 +97,6 @@ def clusters(n, d, seed=0):
 def test_sketches_lose_nothing(d, dtype):
     X = clusters(5000, d).astype(dtype)
     index = ExactIndex(X)
-    assert index.sizes.sketch <= d + 8
     queries = np.arange(0, 5000, 50)
     squared, indices = index.nearest(10, queries)
     expected, distances = naive.nearest(naive.squared_distances(X[queries], X), 10, queries)
@@ -96,18 +105,26 @@ def test_sketches_lose_nothing(d, dtype):
     assert index.work.scanned < 0.9 * 100 * 5000
 
 
-def test_every_size_of_sketch_finds_the_same(monkeypatch):
+@pytest.mark.parametrize("unit", [False, True])
+def test_every_coding_finds_the_same(unit):
     X = clusters(5000, 200)
     X[1000:1010] = X[0]
+    queries = np.arange(0, 5000, 3)
+    expected, _ = naive.nearest(
+        naive.squared_distances(*2 * [X / np.linalg.norm(X, axis=1)[:, None] if unit else X]), 10, np.arange(5000)
+    )
     found = []
-    for sizes in (Sizes(16, 64), Sizes(32, 96), Sizes(48, 128)):
-        monkeypatch.setattr("fastent.search.exact_index._SIZES", [sizes])
-        found.append(fe.neighbors(X, 10))
-    monkeypatch.setattr("fastent.search.exact_index._FEW_POINTS", 10**9)
-    found.append(fe.neighbors(X, 10))
-    for other in found[1:]:
-        np.testing.assert_array_equal(found[0].indices, other.indices)
-        np.testing.assert_array_equal(found[0].distances, other.distances)
+    for coding in CODINGS:
+        with coded(coding):
+            index = ExactIndex(X, unit=unit)
+        assert index.coding == coding
+        found += [index.nearest(10), index.nearest(10, queries)]
+    np.testing.assert_array_equal(found[0].indices, expected)
+    for all_rows, some in zip(found[::2], found[1::2], strict=True):
+        for one, other in zip(found[0], all_rows, strict=True):
+            np.testing.assert_array_equal(one, other)
+        for one, other in zip(found[0], some, strict=True):
+            np.testing.assert_array_equal(one[queries], other)
 
 
 def test_the_same_bits_for_any_number_of_threads_and_seed():
@@ -241,11 +258,6 @@ def test_digits_against_scikit_learn():
     X, _ = load_digits(return_X_y=True)
     distances, _ = NearestNeighbors(n_neighbors=11, algorithm="brute").fit(X).kneighbors()
     np.testing.assert_allclose(fe.neighbors(X, 11).distances, distances, rtol=1e-6)
-
-
-def test_tiles_are_cut_at_multiples():
-    index = ExactIndex(clusters(1000, 4))
-    assert (np.diff(index._points.tiles.start)[:-1] == TILE).all()
 
 
 def test_progress_is_reported():

@@ -146,8 +146,8 @@ def test_lists_go_on_from_what_was_kept(stored, tmp_path, monkeypatch):
     source, _, y = stored
     monkeypatch.setattr("fastent.io.result_cache._SECONDS", 0.0)
     rows, wanted = np.arange(6000), dict.fromkeys(AMONG, 2)
-    whole = ChunkedIndex(source, codes=y, memory=8 << 20).search(wanted, rows)
-    assert chunking(source, 6000, wanted, 8 << 20).queries < 6000
+    whole = ChunkedIndex(source, codes=y, memory=7 << 20).search(wanted, rows)
+    assert chunking(source, 6000, wanted, 7 << 20).queries < 6000
     for stop_after in (1, 2, 3):
         place = PartialResult(tmp_path / f"{stop_after}.npz")
 
@@ -157,8 +157,8 @@ def test_lists_go_on_from_what_was_kept(stored, tmp_path, monkeypatch):
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            ChunkedIndex(source, codes=y, memory=8 << 20, unfinished=place).search(wanted, rows, progress=stop)
-        found = ChunkedIndex(source, codes=y, memory=5 << 20, unfinished=place).search(wanted, rows)
+            ChunkedIndex(source, codes=y, memory=7 << 20, unfinished=place).search(wanted, rows, progress=stop)
+        found = ChunkedIndex(source, codes=y, memory=6 << 20, unfinished=place).search(wanted, rows)
         for among in AMONG:
             np.testing.assert_array_equal(found[among][0], whole[among][0])
             np.testing.assert_array_equal(found[among][1], whole[among][1])

@@ -1,0 +1,143 @@
+"""How points become codes: chosen by what a pilot on the data expects each choice to cost on this machine."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.kernels.quantized import BITS, coded_coordinates
+
+__all__ = ["Coding", "Expected", "Pilot", "cheapest", "codings", "pair_distances"]
+
+Array = NDArray[Any]
+
+# Codes are of all coordinates, or of so many numbers of a sketch.
+_WIDTHS = (64, 128)
+# A sketch that holds more than that share of the coordinates saves too little.
+_SHARE = 0.75
+# The largest of a tile's rotated coordinates, in standard deviations, and the largest norm in those of all.
+_PEAK = 4.5
+# Where what two codes may be off exceeds that share of the distance to a neighbour, tiles have centres of their own.
+_OFF = 0.15
+# While lists fill, more pairs are near enough than in the end.
+_WHILE_FILLING = 2.0
+
+
+class Coding(NamedTuple):
+    """A way to code points.
+
+    width : int
+        Numbers of a sketch that are coded; 0 for all coordinates of the point.
+    bits : int
+    centred : bool
+        Whether tiles have centres of their own.
+    """
+
+    width: int
+    bits: int
+    centred: bool
+
+
+class Prices(NamedTuple):
+    """Nanoseconds on one core of Zen 4. Only ratios matter, and only to the choice of codes.
+
+    coordinate : for a coordinate of a pair's codes, by their bits
+    pair : for a pair beside these
+    survivor : for a pair whose distance is taken
+    feature : for each feature of that
+    """
+
+    coordinate: dict[int, float]
+    pair: float
+    survivor: float
+    feature: float
+
+
+PRICES = Prices({8: 0.0046, 16: 0.0088}, 0.25, 40.0, 0.15)
+
+
+class Pilot(NamedTuple):
+    """Some queries and some points, and what the search expects of them.
+
+    queries, points : (q, d), (p, d) float32
+        In the frame, all their coordinates.
+    axes : (d, p) float32
+        Of the frame.
+    radii : (q,)
+        How far the queries have to search, in the frame.
+    scanned : float
+        Share of all pairs of points whose tiles cannot be told apart.
+    n : int
+        Points in all.
+    """
+
+    queries: Array
+    points: Array
+    axes: Array
+    radii: Array
+    scanned: float
+    n: int
+
+
+class Expected(NamedTuple):
+    """What a coding is expected to cost: nanoseconds for each query, and pairs that codes let pass."""
+
+    cost: float
+    survivors: float
+
+
+def codings(d: int, n_axes: int) -> list[Coding]:
+    """What there is to choose from."""
+    widths = [width for width in _WIDTHS if width <= _SHARE * d and width - 1 <= n_axes]
+    return [Coding(width, bits, False) for width in (0, *widths) for bits in BITS]
+
+
+def cheapest(pilot: Pilot, choices: list[Coding]) -> tuple[Coding, Expected]:
+    """The choice that is expected to cost least."""
+    squared = pair_distances(pilot.queries, pilot.points)
+    norms = np.einsum("ij,ij->i", pilot.points, pilot.points)
+    widest = max(choice.width for choice in choices)
+    queries, points = (some @ pilot.axes[:, : max(widest - 1, 0)] for some in (pilot.queries, pilot.points))
+    whole = [np.einsum("ij,ij->i", some, some) for some in (pilot.queries, pilot.points)]
+    priced = []
+    for width in sorted({choice.width for choice in choices}):
+        if width:
+            squared = _between_sketches(queries[:, : width - 1], points[:, : width - 1], *whole)
+        priced += [_expected(pilot, choice, squared, norms) for choice in choices if choice.width == width]
+    return min(priced, key=lambda each: each[1].cost)
+
+
+def pair_distances(queries: Array, points: Array) -> Array:
+    """Squared distances (q, p) of all pairs, as a matrix product gives them."""
+    norms, other_norms = (np.einsum("ij,ij->i", some, some) for some in (queries, points))
+    squared: Array = np.maximum(norms[:, None] + other_norms - 2 * queries @ points.T, 0)
+    return squared
+
+
+def _between_sketches(queries: Array, points: Array, norms: Array, other_norms: Array) -> Array:
+    """Squared distances between sketches: some coordinates, and the norm of the rest; norms : squared, of whole points."""
+    rest, other_rest = (
+        np.sqrt(np.maximum(whole - np.einsum("ij,ij->i", some, some), 0))
+        for some, whole in ((queries, norms), (points, other_norms))
+    )
+    squared: Array = pair_distances(queries, points) + (rest[:, None] - other_rest) ** 2
+    return squared
+
+
+def _expected(pilot: Pilot, coding: Coding, squared: Array, norms: Array) -> tuple[Coding, Expected]:
+    """What a coding costs, where sketches have these squared distances."""
+    d = pilot.points.shape[1]
+    m = coded_coordinates(coding.width or d)
+    off, radius = _typical_error(np.sqrt(norms), m, coding.bits), float(np.median(pilot.radii))
+    coding = coding._replace(centred=2 * off > _OFF * radius)
+    # Errors of centred codes are those of a tile, which are not known here.
+    reach = pilot.radii + (min(2 * off, _OFF * radius) if coding.centred else 2 * off)
+    survivors = _WHILE_FILLING * pilot.n * float((squared <= reach[:, None] ** 2).mean())
+    cost = pilot.n * pilot.scanned / 2 * (PRICES.pair + PRICES.coordinate[coding.bits] * m)
+    return coding, Expected(cost + survivors * (PRICES.survivor + PRICES.feature * d), survivors)
+
+
+def _typical_error(norms: Array, m: int, bits: int) -> float:
+    """How far the codes of a point are from it, where its m coordinates are spread evenly."""
+    step = max(_PEAK * np.median(norms) / m**0.5 / (2 ** (bits - 1) - 1), np.quantile(norms, 0.99) / 2**14)
+    return float(step * (m / 12) ** 0.5)

@@ -1,0 +1,78 @@
+"""How points lie in tiles: their order, and boxes around what is in a tile."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.kernels.search import Boxes
+from fastent.kernels.tree import TILE, cut_into_tiles
+from fastent.runtime.threads import in_parallel
+
+__all__ = ["boxes_around", "classes_of_tiles", "padded", "starts", "tile_order"]
+
+Array = NDArray[Any]
+
+_BLOCK_TILES = 64
+
+
+def starts(n: int, width: int = TILE) -> NDArray[np.int64]:
+    """Where each of the tiles of n points begins, and n."""
+    return np.append(np.arange(0, n, width), n)
+
+
+def tile_order(sketch: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Row numbers (n,) tile by tile, ascending within each; near tiles lie side by side.
+
+    Where all points of several tiles have one sketch, they ascend through these too: the first holds the lowest numbers.
+    """
+    order: NDArray[np.int64] = cut_into_tiles(sketch)
+    twin, start = _twins(sketch[order], starts(len(order))), starts(len(order))
+    firsts, counts = np.unique(twin, return_counts=True)
+    for first, count in zip(firsts[counts > 1], counts[counts > 1], strict=True):
+        order[start[first] : start[first + count]].sort()
+    return order
+
+
+def _twins(sketch: Array, start: Array) -> NDArray[np.int64]:
+    """Of each tile: the first of the run of tiles all of whose points have one sketch; else itself."""
+    n_tiles = len(start) - 1
+    lower, upper = np.minimum.reduceat(sketch, start[:-1]), np.maximum.reduceat(sketch, start[:-1])
+    one = (lower == upper).all(1)
+    begins = np.ones(n_tiles, bool)
+    begins[1:] = ~(one[1:] & one[:-1] & (lower[1:] == lower[:-1]).all(1))
+    first: NDArray[np.int64] = np.maximum.accumulate(np.where(begins, np.arange(n_tiles), 0))
+    return first
+
+
+def padded(start: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(tiles, TILE): the places of the points of each tile, the last one again and again where it is not full."""
+    places: NDArray[np.int64] = np.minimum(start[:-1, None] + np.arange(TILE), start[1:, None] - 1)
+    return places
+
+
+def boxes_around(sketch: NDArray[np.float32], start: NDArray[np.int64], codes: NDArray[np.int64], sketch_error: float) -> Boxes:
+    """From sketches (n, m) and classes (n,) in tile order; a sketch may be off by a share of its norm."""
+    n_tiles, m = len(start) - 1, sketch.shape[1]
+    tiled = np.empty((n_tiles, m * TILE), np.float32)
+    lower, upper = np.empty((n_tiles, m), np.float32), np.empty((n_tiles, m), np.float32)
+    error, places = np.empty(n_tiles, np.float32), padded(start)
+
+    def lay_out(begin: int) -> None:
+        here = slice(begin, begin + _BLOCK_TILES)
+        points = sketch[places[here]]
+        norms = np.einsum("tij,tij->ti", points, points, dtype=np.float64)
+        error[here] = np.sqrt(norms.max(1)) * sketch_error
+        tiled[here] = points.transpose(0, 2, 1).reshape(len(points), -1)
+        lower[here] = points.min(1) - error[here, None]
+        upper[here] = points.max(1) + error[here, None]
+
+    in_parallel(lay_out, range(0, n_tiles, _BLOCK_TILES))
+    return Boxes(start, tiled, lower, upper, error, classes_of_tiles(codes, start), _twins(sketch, start))
+
+
+def classes_of_tiles(codes: NDArray[np.int64], start: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The class of all points of a tile, -1 where they have several; codes (n,) in tile order."""
+    lowest, highest = np.minimum.reduceat(codes, start[:-1]), np.maximum.reduceat(codes, start[:-1])
+    classes: NDArray[np.int64] = np.where(lowest == highest, lowest, -1)
+    return classes

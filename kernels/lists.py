@@ -1,0 +1,105 @@
+"""Lists of nearest neighbours, and the distances that decide what enters them."""
+
+from typing import Any
+
+import numpy as np
+
+from .arrays import read_only
+from .distance import squared_angle, squared_distance
+from .jit import SUMS, driver, kernel, step
+from .sharing import parallel_for
+
+__all__ = ["WIDENED", "insert", "rank_candidates", "refine"]
+
+# Survivors' distances are left early after so many features.
+_STRIDE = 128
+# What a sum of at most 128 squares in single precision can lose or gain, in whatever order it is taken: as a factor, and by
+# underflow, even where a processor takes numbers below 2^-126 for 0. Longer sums are corrected where they are taken.
+WIDENED, _LOST_TO_UNDERFLOW = np.float32(1 + 2.0**-16), 128 * 2.0**-126
+# Sums of squares in single precision may overflow only beyond this.
+_LARGE = 2.0**126
+
+
+@step(fastmath=SUMS)
+def _in_single(a: Any, b: Any) -> float:
+    """Of two rows, or two sketches, in their precision."""
+    total = np.float32(0)
+    for j in range(a.shape[0]):
+        difference = a[j] - b[j]
+        total += difference * difference
+    return total
+
+
+@step(counted=False)
+def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
+    """Insert into an ascending list, ties by the lower number; the last entry falls out."""
+    position = squared.shape[0] - 1
+    if distance > squared[position] or (distance == squared[position] and neighbour > index[position]):
+        return
+    while position > 0 and (
+        squared[position - 1] > distance or (squared[position - 1] == distance and index[position - 1] > neighbour)
+    ):
+        squared[position], index[position] = squared[position - 1], index[position - 1]
+        position -= 1
+    squared[position], index[position] = distance, neighbour
+
+
+@step(counted=False)
+def refine(a: Any, b: Any, threshold: float) -> float:
+    """The squared distance, or infinity if it is seen on the way to exceed the threshold."""
+    d = a.shape[0]
+    limit = threshold * np.float64(WIDENED) + _LOST_TO_UNDERFLOW if threshold < _LARGE else np.inf
+    so_far = 0.0
+    for j in range(0, d, _STRIDE):
+        so_far += _in_single(a[j : j + _STRIDE], b[j : j + _STRIDE])
+        if so_far > limit:
+            return np.inf
+    return squared_distance(a, b)
+
+
+@kernel()
+def _rank_candidates(
+    begin: int, end: int, rows: Any, lengths: Any, queries: Any, query_lengths: Any, excluded: Any, candidates: Any,
+    angular: bool, squared: Any, index: Any,
+) -> None:  # fmt: skip
+    for i in range(begin, end):
+        its_squared, its_index, query, its_candidates = squared[i], index[i], queries[i], candidates[i]
+        for j in range(its_candidates.shape[0]):
+            candidate = its_candidates[j]
+            if candidate < 0 or candidate == excluded[i]:
+                continue
+            if angular:
+                distance = squared_angle(query, rows[candidate], query_lengths[i], lengths[candidate])
+            else:
+                distance = squared_distance(query, rows[candidate])
+            insert(its_squared, its_index, distance, candidate)
+
+
+@driver(_rank_candidates)
+def rank_candidates(
+    rows: Any, lengths: Any, queries: Any, query_lengths: Any, excluded: Any, candidates: Any, k: int, angular: bool
+) -> Any:
+    """Keep the k nearest of some candidates, by distances in double precision, ties by the lower row number.
+
+    Parameters
+    ----------
+    rows : (n, d), queries : (q, d)
+        float32 or float64, C-contiguous.
+    lengths, query_lengths : (n,), (q,) float64
+        For angles, from `squared_lengths`.
+    excluded : (q,) int64
+        The row that is left out, -1 for none.
+    candidates : (q, c) int64
+        Row numbers without repetition; negative ones are no candidates.
+
+    Returns
+    -------
+    squared : (q, k) float64
+        Infinity where there are fewer.
+    index : (q, k) int64
+    """
+    q = len(queries)
+    squared, index = np.full((q, k), np.inf), np.full((q, k), len(rows), np.int64)
+    rows, queries, candidates = read_only(rows), read_only(queries), np.ascontiguousarray(candidates, np.int64)
+    parallel_for(_rank_candidates, q, rows, lengths, queries, query_lengths, excluded, candidates, angular, squared, index)
+    return squared, index
