@@ -52,6 +52,10 @@ class View(NamedTuple):
     frame: Frame
     sizes: Sizes
 
+    def fits(self, d: int, unit: bool) -> bool:
+        """Whether rows of d features can be seen so, as they are or as unit rows."""
+        return len(self.frame.origin) == d and self.frame.unit == unit
+
 
 class PreparedQueries(NamedTuple):
     """Queries in tiles; the row that each leaves out, in tile order; each tile's class."""
@@ -81,7 +85,7 @@ class ExactIndex(Index):
     n_queries : int, optional
         How many queries will come, if that is known: for few, every point is scanned, in the order they have.
     view : View, optional
-        How an index of other rows sees points: so does this one, if it can.
+        How an index of other rows sees points: so does this one, unless those have other features or are compared otherwise.
     """
 
     work: Work = Work(0, 0, 0, 0, 0)
@@ -100,7 +104,7 @@ class ExactIndex(Index):
         whole = Sizes(-(-d // 8) * 8, 0)
         once = codes is None and n_queries is not None and n_queries <= _FEW_QUERIES
         scan = once or n < _FEW_POINTS or d <= _FEW_FEATURES
-        guided = view is not None and (view.sizes == whole if scan else view.frame.axes.size > 0)
+        guided = view is not None and view.fits(d, unit) and (view.sizes == whole if scan else view.frame.axes.size > 0)
         if view is not None and guided:
             self._frame, self.sizes = view
         else:
