@@ -19,6 +19,7 @@ from fastent.arrays.queries import as_queries
 from fastent.errors import FastentError
 from fastent.options import choice, whole_number
 from fastent.printable import printable
+from fastent.search.kept_view import KeptView
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +37,9 @@ class Probe:
 
     For each record the probe set passes through the model, in eval mode, batch by batch; the activations are never all in
     memory at once. Training proceeds as it would without the probe: parameters, buffers, modes, gradients and random numbers
-    are left as they were.
+    are left as they were. Between records the probe holds what it has recorded and, with "mixing" or "margins", 1 kB for each
+    feature of each layer: the directions in which neighbours were searched, which the next records use again as long as they
+    serve. They never change what is found.
 
     Under torch.distributed, make the probe on every process with the loader of the whole set, and call it at the same steps:
     each takes some of the batches, and all have the same records.
@@ -135,6 +138,7 @@ class Probe:
         self._rows: ProbeSet | None = None
         self._ranks = Ranks(0, 1)
         self._queries = np.empty(0, np.int64)
+        self._views = tuple(KeptView() for _ in layers)
         self._recorder = ProbeRecorder(self._options.layers)
         self._records: ProbeRecords | None = None
 
@@ -166,7 +170,8 @@ class Probe:
         if self._rows is None:
             self._read()
         assert self._rows is not None
-        reading = take_reading(unwrapped(self._model), self._rows, self._queries, self._options, self._ranks)
+        model = unwrapped(self._model)
+        reading = take_reading(model, self._rows, self._queries, self._options, self._ranks, self._views)
         keep_distances = len(self._rows.labels.classes) <= _MANY_CLASSES or "distances" in self._options.metrics
         self._recorder.add(step, reading, numbers, keep_distances=keep_distances)
         self._records = None

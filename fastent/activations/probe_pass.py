@@ -8,7 +8,7 @@ bit; but the first batches are kept, up to a stated number of bytes, and do not 
 is kept whole and one pass does. Geometry alone never needs a second one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fastent.search.index import Among, NeighborLists
+    from fastent.search.kept_view import KeptView
 
 __all__ = ["ProbeOptions", "take_reading"]
 
@@ -71,7 +72,12 @@ class _Kept(NamedTuple):
 
 
 def take_reading(
-    model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], options: ProbeOptions, ranks: Ranks
+    model: "nn.Module",
+    rows: ProbeSet,
+    queries: NDArray[np.int64],
+    options: ProbeOptions,
+    ranks: Ranks,
+    views: "Sequence[KeptView]",
 ) -> Reading:
     """Pass the probe set through the model; each of several processes takes part of the rows, and all return the same.
 
@@ -79,6 +85,8 @@ def take_reading(
     ----------
     queries : (q,) int64 ascending
         Row numbers; empty where no neighbours are wanted.
+    views : sequence of KeptView
+        Of each layer, from one reading to the next.
     """
     kept = _Kept([], rows.start)
 
@@ -94,7 +102,7 @@ def take_reading(
     if len(queries):
         # Parts come in the order of the ranks, which is that of the rows, so these are in the order of the queries.
         points = [np.concatenate([part.points[i] for part in parts]) for i in range(len(options.layers))]
-        lists = ranks.together(lambda: _own_lists(model, rows, queries, points, options, kept))
+        lists = ranks.together(lambda: _own_lists(model, rows, queries, points, options, kept, views))
         of_layers |= _of_neighbors(lists, rows, queries, options)
     wrong = [part.wrong for part in parts if part.wrong is not None]
     judged = len(wrong) == len(parts)
@@ -204,20 +212,30 @@ def _wanted(options: ProbeOptions) -> "dict[Among, int]":
 
 
 def _own_lists(
-    model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], points: list[Array], options: ProbeOptions, kept: _Kept
+    model: "nn.Module",
+    rows: ProbeSet,
+    queries: NDArray[np.int64],
+    points: list[Array],
+    options: ProbeOptions,
+    kept: _Kept,
+    views: "Sequence[KeptView]",
 ) -> "list[list[NeighborLists]]":
     """For each layer and each wanted list: the nearest of this process's rows."""
     from fastent.search.index import ExternalQueries
     from fastent.search.out_of_core import NearestSoFar
 
     layers, wanted, codes = options.layers, _wanted(options), rows.labels.codes[queries]
-    nearest = [NearestSoFar(ExternalQueries(some, queries, codes), wanted) for some in points]
+    nearest = [
+        NearestSoFar(ExternalQueries(some, queries, codes), wanted, view=its.view)
+        for some, its in zip(points, views, strict=True)
+    ]
 
     def meet(so_far: NearestSoFar) -> Callable[[int, Array, NDArray[np.int64]], None]:
         return lambda start, found, codes: so_far.update(found, start, codes)
 
     def piece(d: int) -> int:
-        return max(_PIECE_BYTES, min(4 * d * _SEARCHED_ROWS, _SEARCHED_BYTES))
+        most, total = max(_PIECE_BYTES, min(4 * d * _SEARCHED_ROWS, _SEARCHED_BYTES)), 4 * d * (rows.stop - rows.start)
+        return -(-total // -(-total // most))  # all of about one size: an index of few rows left over would see them otherwise
 
     piles = [_Pile(piece, meet(so_far)) for so_far in nearest]
     for start, found, codes in kept.batches:
@@ -231,6 +249,8 @@ def _own_lists(
                     pile.add(start, _labelled_rows(by_layer[layer], layer, labelled), codes)
     for pile in piles:
         pile.flush()
+    for so_far, its in zip(nearest, views, strict=True):
+        its.judge(so_far)
     return [list(so_far.found().values()) for so_far in nearest]
 
 

@@ -25,7 +25,7 @@ from fastent.io.reading import as_path
 from fastent.io.result_cache import ResultCache
 from fastent.io.sources import parts as chunk_parts
 from fastent.measurement.metrics import Inputs, Metric, MetricName
-from fastent.measurement.plan import CHECKPOINT, KEPT_BYTES, leave_out, planned, wanted_metrics
+from fastent.measurement.plan import CHECKPOINT, KEPT_BYTES, leave_out, lists_for, planned, wanted_metrics
 from fastent.measurement.result import Measurement
 from fastent.measurement.strategies import STRATEGIES, Near
 from fastent.measurement.task import Plan, Task
@@ -33,7 +33,6 @@ from fastent.options import flag, whole_number
 from fastent.printable import printable
 from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
-from fastent.search.index import Among
 from fastent.search.neighbors import Neighbors, exact_neighbors
 from fastent.search.sketch import typical_scale
 from fastent.search.sweep import LabelledPoints
@@ -75,8 +74,8 @@ def measure(
         Number of neighbours for mixing and dimension, from 2 to n - 1.
     queries : int or (q,) int, optional
         How many rows to draw at random with `seed`, or row numbers. Only these rows are compared with all others, and every
-        mean comes with an interval. Default all rows; beyond 100,000 rows, silhouettes, soft nearest neighbours and local sets
-        use 20,000 random rows, and T1 is skipped.
+        mean comes with an interval. Default all rows; beyond 100,000 rows, LISI, silhouettes, soft nearest neighbours and local
+        sets use 20,000 random rows, and T1 is skipped.
     metrics : "all", str or sequence of str, optional, default "all"
         Names of parts of `Measurement`, such as "mixing" or "geometry"; parts that these need are measured too. "all" leaves
         out, with a note, what the points do not allow.
@@ -130,8 +129,6 @@ def measure(
     asked = query_rows(queries, n, d, seed=seed, what="measure")
     k = whole_number("k", k, minimum=2 if any(metric.neighbors == "k" for metric in wanted.values()) else 1)
     notes.extend(leave_out(wanted, n, k, named))
-    k_largest = max((min(metric.neighbors_for(k), n - 1) for metric in wanted.values()), default=0)
-    lists: dict[Among, int] = {"all": k_largest} if k_largest else {}
     place = None if checkpoint is None else as_path(checkpoint, "a folder")
     task = Task(
         X=features,
@@ -140,8 +137,8 @@ def measure(
         wanted=frozenset(wanted),
         named=named,
         k=k,
-        k_largest=k_largest,
-        lists=lists | {"own class": 1, "other classes": 1} if "margins" in wanted else lists,
+        lists=lists_for(wanted, n, k),
+        lists_of_all=lists_for({name: metric for name, metric in wanted.items() if not metric.of_sample}, n, k),
         pairwise=any(metric.pairwise for metric in wanted.values()),
         bytes_kept=(KEPT_BYTES + sum(metric.row_bytes for metric in wanted.values())) * n,
         normalize=normalize,
@@ -158,7 +155,7 @@ def measure(
     )
     plan = planned(task, asked)
     notes.extend(plan.notes)
-    if plan.index_plan.kind == "index" and (task.lists or task.pairwise):
+    if plan.index_plan.kind == "index" and (plan.lists or plan.of_sample or task.pairwise):
         rows = in_memory(features)
         task = task._replace(X=rows, points=task.points._replace(X=_measured_rows(rows, normalize)))
     if progress is True:
@@ -180,7 +177,8 @@ def _measured(task: Task, plan: Plan, wanted: dict[str, Metric]) -> Measurement:
     prepared = {name: metric.prepare(task, plan) for name, metric in wanted.items() if metric.prepare is not None}
     near, border = STRATEGIES[plan.index_plan.kind](task, plan, [each for each in prepared.values() if hasattr(each, "reduce")])
     neighbors = _neighbors(task, plan, near, rows)
-    inputs = Inputs(near, border, neighbors, prepared)
+    of_sample = neighbors if near.of_sample is None else exact_neighbors(near.of_sample, sampled, n)
+    inputs = Inputs(near, border, neighbors, of_sample, prepared)
     parts = {name: metric.find(task, inputs) for name, metric in wanted.items()}
     notes = [note for part in parts.values() for note in getattr(part, "notes", ())]
     if task.normalize and "geometry" not in wanted:

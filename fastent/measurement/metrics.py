@@ -41,11 +41,13 @@ _PERPLEXITY = 30.0
 
 
 class Inputs(NamedTuple):
-    """What metrics are computed from: neighbours of the queries, the border between classes, and what each metric prepared."""
+    """What metrics are computed from: neighbours of the queries and of the sampled rows, the border between classes, and what
+    each metric prepared."""
 
     near: "Near"
     border: "Border | None"
     neighbors: "Neighbors | None"
+    of_sample: "Neighbors | None"
     prepared: dict[str, Any]
 
 
@@ -65,8 +67,10 @@ class Metric(NamedTuple):
     prepare : makes what is needed before rows are compared; if that is a reduction, the sweep over all pairs fills it.
     needs : metrics that must be measured too.
     neighbors : how many neighbours of each query it takes. fewer_neighbors : whether fewer will do if there are no more rows.
-    pairwise : whether it compares all pairs of rows.
-    row_bytes : memory for each row. workspace : memory besides, for a number of queries.
+    of_sample : whether it takes the neighbours of the sampled rows only, where there are too many rows to take all.
+    pairwise : whether it compares all pairs of rows, or the sampled rows with all others.
+    sampled : what of it is of the sampled rows only.
+    row_bytes : memory for each row. workspace : memory besides, for a number of rows that meet all others.
     numbers : takes a measurement and returns the statistics that are neither an interval nor an attribute of the result.
     """
 
@@ -77,7 +81,9 @@ class Metric(NamedTuple):
     needs: tuple[MetricName, ...] = ()
     neighbors: int | Literal["k"] = 0
     fewer_neighbors: bool = False
+    of_sample: bool = False
     pairwise: bool = False
+    sampled: str = ""
     row_bytes: int = 0
     workspace: "Callable[[Task, int], int] | None" = None
     numbers: "Callable[[Any], Mapping[str, Estimate | float | None]] | None" = None
@@ -102,9 +108,9 @@ def _lisi(task: "Task", inputs: Inputs) -> "Lisi":
     from fastent.statistics.intervals import sample_mean
     from fastent.statistics.mixing import Lisi, lisi
 
-    assert inputs.neighbors is not None
+    assert inputs.of_sample is not None
     with task.stage("inverse Simpson index"):
-        per_point = lisi(inputs.neighbors, task.labels, _PERPLEXITY)
+        per_point = lisi(inputs.of_sample, task.labels, _PERPLEXITY)
     # Weights as even as those of 30 neighbours have an inverse Simpson index of 30 at most, but for ties.
     most = min(len(task.labels.classes), max(_PERPLEXITY, float(per_point.max())))
     return Lisi(per_point, sample_mean(per_point, len(task.X), least=1, most=most))
@@ -265,8 +271,10 @@ METRICS: dict[str, Metric] = {
         {"mean": "effective classes around a point"},
         _lisi,
         neighbors=round(3 * _PERPLEXITY),
+        of_sample=True,
+        sampled="LISI",
         numbers=lambda measured: {"mean": measured.lisi.interval},
-        columns=(Column("lisi", attribute="per_point"),),
+        columns=(Column("lisi", "sampled", "per_point"),),
     ),
     "margins": Metric(
         "Margins",
@@ -290,6 +298,7 @@ METRICS: dict[str, Metric] = {
         prepare=_distance_sums,
         needs=("geometry",),
         pairwise=True,
+        sampled="silhouettes",
         workspace=lambda task, q: 32 * q * len(task.labels.classes),
         columns=(
             Column("silhouette_simplified", "rows", "simplified"), Column("silhouette_squared", "rows", "squared"),
@@ -302,6 +311,7 @@ METRICS: dict[str, Metric] = {
         _soft_nearest_neighbor,
         prepare=_similarity_sums,
         pairwise=True,
+        sampled="soft nearest neighbours",
         numbers=lambda measured: {"loss": measured.soft_nearest_neighbor.interval},
         columns=(Column("soft_nearest_neighbor", "sampled", "per_point"),),
     ),
@@ -353,6 +363,7 @@ METRICS: dict[str, Metric] = {
         neighbors=8,
         fewer_neighbors=True,
         pairwise=True,
+        sampled="local sets",
         columns=(Column("border", "rows"), Column("sphere_radius", "rows", "radius"), Column("local_set", "sampled")),
     ),
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """What measure() is asked for, who meets whom, and what that takes: settled from sizes alone, before anything is computed."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,17 @@ from fastent.options import short_repr
 from fastent.runtime.memory import check_fits
 from fastent.runtime.threads import working_threads
 from fastent.search.exact_index import index_bytes
+from fastent.search.index import Among, Wanted
 from fastent.search.planner import IndexPlan, plan_index
 from fastent.search.sweep import sweep_bytes
 from fastent.statistics.complexity import INTERPOLATED
+from fastent.statistics.notes import sentence_list
 
-__all__ = ["CHECKPOINT", "KEPT_BYTES", "leave_out", "planned", "wanted_metrics"]
+__all__ = ["CHECKPOINT", "KEPT_BYTES", "leave_out", "lists_for", "planned", "wanted_metrics"]
 
 # The folder, within the one that users name, in which parts of a measurement are kept.
 CHECKPOINT = "measure-parts"
-# Up to so many points all pairs are met; beyond, so many queries meet all points.
+# Up to so many points all pairs are met, and all have the longest lists of neighbours; beyond, so many queries do.
 _ALL_PAIRS, _SAMPLE = 100_000, 20_000
 # Bytes that labels, counts and results take for a row.
 KEPT_BYTES = 48
@@ -58,64 +60,101 @@ def leave_out(wanted: dict[str, Metric], n: int, k: int, named: bool) -> Iterato
             del wanted[name]
 
 
+def lists_for(wanted: dict[str, Metric], n: int, k: int) -> Wanted:
+    """How many neighbours the metrics take together, among which rows."""
+    k_largest = max((min(metric.neighbors_for(k), n - 1) for metric in wanted.values()), default=0)
+    lists: dict[Among, int] = {"all": k_largest} if k_largest else {}
+    return lists | {"own class": 1, "other classes": 1} if "margins" in wanted else lists
+
+
+class _Searches(NamedTuple):
+    """Whose neighbours are sought, as in `Plan`."""
+
+    rows: NDArray[np.int64] | None
+    sampled: NDArray[np.int64] | None
+    lists: Wanted
+    of_sample: int = 0
+
+    def sizes(self, n: int) -> tuple[int, int]:
+        """How many queries there are, and how many of them meet all rows."""
+        return n if self.rows is None else len(self.rows), n if self.sampled is None else len(self.sampled)
+
+
 def planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
     """Who meets whom, from sizes alone; what will be sampled or slow is said."""
-    (n, d), pairwise = task.X.shape, task.pairwise
-    q = n if asked is None else len(asked)
-    meeting = _SAMPLE if asked is None and pairwise and n > _ALL_PAIRS else q
-
-    def searched(q: int, meeting: int) -> tuple[IndexPlan, int]:
-        """How rows are searched, and the memory that everything takes."""
-        workspaces = (metric.workspace for name, metric in METRICS.items() if name in task.wanted)
-        kept = task.bytes_kept + 32 * q * task.k_largest + sum(bytes_for(task, q) for bytes_for in workspaces if bytes_for)
-        if not (task.lists or pairwise):
-            return IndexPlan("index", 0, q, task.memory, task.client), int(kept)
-        kept += sweep_bytes(task.points.X, meeting) * pairwise
-        read_once = asked is not None and (pairwise or stays_on_disk(task.X))
-        index = plan_index(
-            task.points.X, q, task.lists,
-            memory=int(task.memory - kept), client=task.client, pairs_met=pairwise, read_once=read_once,
-        )  # fmt: skip
-        return index, int(kept + index.bytes)
-
+    n, d = task.X.shape
+    of_sample = [metric.sampled for name, metric in METRICS.items() if name in task.wanted and metric.sampled]
+    searches = _Searches(asked, asked, task.lists)
+    if asked is None and of_sample and n > _ALL_PAIRS:
+        searches = _with_sample(task)
     notes: list[str] = []
-    index = searched(q, meeting)[0]
+    index = _searched(task, searches)[0]
     if index.kind == "sweep" and asked is None:
         if n > (_SAMPLE if task.client is None else _ALL_PAIRS):
-            asked = query_rows(_SAMPLE, n, d, seed=task.seed, what="measure")
-            notes.append(
-                f"{_SAMPLE:,} of {n:,} rows are sampled: "
-                + (
-                    f"an index of all takes {index_bytes(task.points.X, q, sum(task.lists.values())) / 2**30:.1f} GiB of memory"
-                    if task.client is None
-                    else "to meet all rows"
-                )
-            )
+            asked = _sample(task)
+            needed = index_bytes(task.points.X, n, sum(searches.lists.values()))
+            no_index = f"an index of all takes {needed / 2**30:.1f} GiB of memory"
+            notes.append(f"{_SAMPLE:,} of {n:,} rows are sampled: {no_index if task.client is None else 'to meet all rows'}")
         else:
             asked = np.arange(n)
-    sampled = asked
-    if asked is None and pairwise and n > _ALL_PAIRS:
-        sampled = query_rows(_SAMPLE, n, d, seed=task.seed, what="measure")
-        notes.append(f"{_SAMPLE:,} of {n:,} rows are sampled for silhouettes, soft nearest neighbours and local sets")
+        searches = _Searches(asked, asked, task.lists)
+    sampled = searches.sampled
+    if sampled is not None and asked is None:
+        notes.append(f"{_SAMPLE:,} of {n:,} rows are sampled for {sentence_list(of_sample)}")
     if sampled is not None and "complexity" in task.wanted:
         all_asked = asked is not None and len(asked) == n
         rows = "an index of all rows" if all_asked else "all rows"
         notes.append("no T1: it takes all pairs" if asked is None else f"no N1 and no T1: they take {rows}")
-    q, meeting = n if asked is None else len(asked), n if sampled is None else len(sampled)
-    if pairwise:
+    if task.pairwise:
         made_up = min(n, INTERPOLATED) * (index.kind == "sweep" and "complexity" in task.wanted)
-        pairs = n * (n / 2 if sampled is None else meeting + made_up)
+        pairs = n * (n / 2 if sampled is None else len(sampled) + made_up)
         seconds = pairs * (_PAIR + _FEATURE * d) * 1e-9 / working_threads()
         if seconds > _SLOW:
             notes.append(f"{pairs:.2g} pairs of {d} features will be met, which takes about {_duration(seconds)}")
-    index, needed = searched(q, meeting)
+    index, needed = _searched(task, searches)
     check_fits(
         needed,
         f"measuring {n} x {d} points",
         "use fewer queries, fewer metrics, or more memory",
         task.memory_budget,
     )
-    return Plan(asked, sampled, index, tuple(notes))
+    return Plan(*searches, index, tuple(notes))
+
+
+def _sample(task: Task) -> NDArray[np.int64]:
+    sample = query_rows(_SAMPLE, *task.X.shape, seed=task.seed, what="measure")
+    assert sample is not None
+    return sample
+
+
+def _with_sample(task: Task) -> _Searches:
+    """All rows, with lists as long as the metrics of all rows need; longer ones only of a sample."""
+    longest = task.lists.get("all", 0)
+    return _Searches(None, _sample(task), task.lists_of_all, longest * (longest > task.lists_of_all.get("all", 0)))
+
+
+def _searched(task: Task, searches: _Searches) -> tuple[IndexPlan, int]:
+    """How rows are searched, and the memory that everything takes."""
+    X, pairwise, lists = task.points.X, task.pairwise, searches.lists
+    q, meeting = searches.sizes(len(task.X))
+    wanted: Wanted = lists or {"all": searches.of_sample} if searches.of_sample else lists
+    workspaces = (metric.workspace for name, metric in METRICS.items() if name in task.wanted)
+    kept = task.bytes_kept + 32 * q * lists.get("all", 0)
+    kept += sum(bytes_for(task, meeting) for bytes_for in workspaces if bytes_for)
+    kept += 32 * meeting * searches.of_sample
+    if searches.of_sample and lists:  # the sampled queries as an index has them
+        kept += index_bytes(X, meeting, searches.of_sample) - index_bytes(X, 0, 0)
+    elif searches.of_sample:
+        q = meeting
+    if not (wanted or pairwise):
+        return IndexPlan("index", 0, q, task.memory, task.client), int(kept)
+    kept += sweep_bytes(X, meeting) * pairwise
+    index = plan_index(
+        X, q, wanted,
+        memory=int(task.memory - kept), client=task.client, pairs_met=pairwise,
+        read_once=searches.rows is not None and (pairwise or stays_on_disk(task.X)),
+    )  # fmt: skip
+    return index, int(kept + index.bytes)
 
 
 def _duration(seconds: float) -> str:

@@ -57,7 +57,7 @@ class Measurement:
     queries : (q,) int64
         Rows whose neighbours were found.
     sampled : (s,) int64
-        Queries that were compared with all rows, for silhouettes, soft nearest neighbours and local sets.
+        Queries that were compared with all rows, for LISI, silhouettes, soft nearest neighbours and local sets.
     k : int
     normalize : bool
         Whether rows were scaled to unit length first, for every statistic.

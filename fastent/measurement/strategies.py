@@ -21,9 +21,11 @@ __all__ = ["STRATEGIES", "Border", "Near"]
 
 
 class Near(NamedTuple):
-    """What was found of the queries' nearest rows: lists of neighbours; margins; squared misses (q,)."""
+    """What was found of the queries' nearest rows: lists of neighbours, and longer ones of the sampled rows; margins; squared
+    misses (q,)."""
 
     all: NeighborLists | None = None
+    of_sample: NeighborLists | None = None
     margins: Margins | None = None
     squared_misses: NDArray[np.float64] = np.empty(0)
 
@@ -42,16 +44,18 @@ def indexed(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, Bo
     points, near, border = task.points, Near(), None
     index = order = None
     # All pairs are met: near ones come out of that.
-    from_sweep = task.k_largest if sums and plan.sampled is None else 0
-    if task.lists:
+    from_sweep = plan.k if sums and plan.sampled is None else 0
+    if plan.lists or plan.of_sample:
         with task.stage("index", passes=2):
             index = plan.index_plan.build(points.X, codes=points.codes, seed=task.seed)
         assert isinstance(index, ExactIndex)
         order = index.order
-        k = 0 if from_sweep else task.k_largest
+        k = 0 if from_sweep else plan.k
         if k or "margins" in task.wanted:
             with task.stage("neighbours"):
                 near = _search(task, plan, index, k)
+        if plan.of_sample:
+            near = near._replace(of_sample=_of_sample(task, plan, index))
         border = _border(task, index, plan, near) if "complexity" in task.wanted else None
     reductions = [*sums, *([] if border is None else [border.local_sets])]
     if reductions:
@@ -76,10 +80,15 @@ def indexed(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, Bo
 def chunked(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, Border | None]:
     """Neighbours from indices of chunks of rows, one after the other; nothing else is wanted that takes pairs."""
     codes = task.points.codes if "margins" in task.wanted else None
-    with task.stage("neighbours", passes=1):
-        index = plan.index_plan.build(task.points.X, codes=codes, unfinished=task.unfinished("neighbours"))
-        lists = index.search(task.lists, plan.rows, progress=task.progress)
-    return _near(task, plan, lists), None
+    near = Near()
+    if plan.lists:
+        with task.stage("neighbours", passes=1):
+            index = plan.index_plan.build(task.points.X, codes=codes, unfinished=task.unfinished("neighbours"))
+            near = _near(task, plan, index.search(plan.lists, plan.rows, progress=task.progress))
+    if plan.of_sample:
+        index = plan.index_plan.build(task.points.X, unfinished=task.unfinished("neighbours-of-sample"))
+        near = near._replace(of_sample=_of_sample(task, plan, index, passes=1))
+    return near, None
 
 
 def _border(task: Task, index: Index, plan: Plan, near: Near) -> Border:
@@ -101,7 +110,7 @@ def streamed(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, B
     assert rows is not None
     with task.stage("all pairs", passes=1):
         index = SweptIndex(points, alongside=sums, unfinished=task.unfinished("pairs"), client=task.client)
-        near = _near(task, plan, index.search(task.lists, rows, progress=task.progress))
+        near = _near(task, plan, index.search(plan.lists, rows, progress=task.progress))
     if "complexity" not in task.wanted:
         return near, None
     local_sets = NearerCounts(near.squared_misses)
@@ -138,19 +147,26 @@ def _near(task: Task, plan: Plan, lists: dict[Among, NeighborLists]) -> Near:
 
 def _search(task: Task, plan: Plan, index: Index, k: int) -> Near:
     """Lists from an index of all rows, each of them kept."""
-    lists = {}
-
-    def keep(name: str, among: Among, find: Callable[[], NeighborLists]) -> None:
-        kept = task.kept(name, lambda: dict(zip(("squared", "index"), find(), strict=True)))
-        lists[among] = NeighborLists(kept["squared"], kept["index"])
-
+    lists: dict[Among, NeighborLists] = {}
     if k:
-        keep("lists", "all", lambda: index.nearest(k, plan.rows, progress=task.progress))
+        lists["all"] = _kept(task, "lists", lambda: index.nearest(k, plan.rows, progress=task.progress))
     known = lists.get("all")
     if "margins" in task.wanted:
+        among: Among
         for among in ("own class", "other classes"):
-            keep(among.replace(" ", "-"), among, partial(_first, task, plan, index, known, among))
+            lists[among] = _kept(task, among.replace(" ", "-"), partial(_first, task, plan, index, known, among))
     return _near(task, plan, lists)
+
+
+def _of_sample(task: Task, plan: Plan, index: Index, passes: int = 0) -> NeighborLists:
+    """Lists of the sampled rows that are longer than those of all rows."""
+    with task.stage("neighbours of the sample", passes):
+        return _kept(task, "lists-of-sample", lambda: index.nearest(plan.of_sample, plan.sampled, progress=task.progress))
+
+
+def _kept(task: Task, name: str, find: Callable[[], NeighborLists]) -> NeighborLists:
+    kept = task.kept(name, lambda: dict(zip(("squared", "index"), find(), strict=True)))
+    return NeighborLists(kept["squared"], kept["index"])
 
 
 def _first(task: Task, plan: Plan, index: Index, lists: NeighborLists | None, among: Among) -> NeighborLists:

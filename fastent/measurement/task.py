@@ -33,19 +33,31 @@ class Stage(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Whose neighbours are found, and which rows meet all rows (None for all rows); what neighbours are found with."""
+    """Whose neighbours are found, and which rows are sampled to meet all rows (None for all rows).
+
+    lists : how many neighbours of `rows`, among which rows. of_sample : how many of each sampled row besides, because those of
+    `rows` are fewer; 0 if there is no need. index_plan : what they are found with.
+    """
 
     rows: NDArray[np.int64] | None
     sampled: NDArray[np.int64] | None
+    lists: Wanted
+    of_sample: int
     index_plan: IndexPlan
     notes: tuple[str, ...]
+
+    @property
+    def k(self) -> int:
+        """How many neighbours of `rows` are found."""
+        return self.lists.get("all", 0)
 
 
 class Task(NamedTuple):
     """What is to be measured, checked.
 
-    k_largest : how many neighbours are found. lists : how many among which rows. pairwise : whether rows of all pairs meet.
-    bytes_kept : what labels, counts and results take.
+    lists : how many neighbours are found of the rows that meet all rows, among which rows. lists_of_all : how many of all rows
+    where these are too many for that. pairwise : whether rows of all pairs meet. bytes_kept : what labels, counts and results
+    take.
     """
 
     X: Array
@@ -54,8 +66,8 @@ class Task(NamedTuple):
     wanted: frozenset[str]
     named: bool
     k: int
-    k_largest: int
     lists: Wanted
+    lists_of_all: Wanted
     pairwise: bool
     bytes_kept: int
     normalize: bool
@@ -76,12 +88,13 @@ class Task(NamedTuple):
             return self
         blocks = (block for _, block in row_blocks(self.X))
         digest = _digest(*blocks, self.points.codes, plan.rows, plan.sampled)
-        names = ("k", "k_largest", "normalize", "temperature", "seed")
+        names = ("k", "normalize", "temperature", "seed")
         return self._replace(
             depends_on={
                 "data": digest,
                 "wanted": sorted(self.wanted),
                 "way": plan.index_plan.kind,
+                "lists": [*sorted(plan.lists.items()), plan.of_sample],
                 "threads": "any",  # no number depends on how many there are
                 **{name: getattr(self, name) for name in names},
             }

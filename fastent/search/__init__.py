@@ -23,6 +23,7 @@ reduction of the sweep.
 
 - index.py: the protocol, queries, lists.         - sketch.py: the frame in which few coordinates say most of a row.
 - exact_index.py, out_of_core.py, top_k.py: the indices.         - sweep.py: blocks of pairs, and the base of reductions.
+- kept_view.py: how rows are seen, kept from one look at a live model to the next.
 - neighbors.py: `fe.neighbors`; backends.py: candidates from faiss and torch; neighbor_lists.py: lists that users bring.
 - spanning_tree.py: the Euclidean minimum spanning tree, from any index.
 

@@ -21,7 +21,7 @@ from fastent.kernels.quantized import BITS, coded_coordinates, encode
 from fastent.kernels.search import ALL, OTHER_CLASSES, OWN_CLASS, Found, Points, Rows, meet_all, search
 from fastent.kernels.tree import TILE
 from fastent.runtime.progress import Progress, interruptible, reporting
-from fastent.runtime.threads import in_parallel, working_threads
+from fastent.runtime.threads import in_parallel, single_blas_thread, working_threads
 from fastent.search.coding import Coding, Expected, Pilot, cheapest, codings, pair_distances
 from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, Work, with_points
 from fastent.search.sketch import Frame, take_frame
@@ -52,6 +52,10 @@ class View(NamedTuple):
 
     frame: Frame
     coding: Coding
+
+    def fits(self, d: int, unit: bool) -> bool:
+        """Whether rows of d features can be seen so, as they are or as unit rows."""
+        return len(self.frame.origin) == d and self.frame.unit == unit
 
 
 class PreparedQueries(NamedTuple):
@@ -89,7 +93,7 @@ class ExactIndex(Index):
     seed : int, optional, default 0
         Of the samples from which frame and codes are taken. It cannot change what is found.
     view : View, optional
-        How an index of other rows sees points: so does this one.
+        How an index of other rows sees points: so does this one, unless those have other features or are compared otherwise.
     """
 
     work: Work = Work(0, 0, 0, 0, 0)
@@ -105,11 +109,10 @@ class ExactIndex(Index):
         view: "View | None" = None,
     ) -> None:
         n, d = X.shape
-        if view is not None:
-            self._frame = view.frame
-        else:
-            few = n < _FEW_POINTS or d <= _BOXED
-            self._frame = take_frame(X, n_axes=0 if few else min(d, _FINEST - 1), unit=unit, seed=seed)
+        few = n < _FEW_POINTS or d <= _BOXED
+        guide = view if view is not None and view.fits(d, unit) and (few or view.frame.axes.size) else None
+        n_axes = 0 if few else min(d, _FINEST - 1)
+        self._frame = take_frame(X, n_axes=n_axes, unit=unit, seed=seed) if guide is None else guide.frame
         sketch = self._boxed(X)
         self._order = tile_order(sketch)
         self._position = np.empty(n, np.int64)
@@ -119,8 +122,8 @@ class ExactIndex(Index):
         rows, in_tiles = self._rows(X), codes[self._order]
         boxes = boxes_around(sketch[self._order], start, in_tiles, self._frame.bounds.error)
         self.expected: Expected | None = None
-        if view is not None:
-            self.coding = view.coding
+        if guide is not None:
+            self.coding = guide.coding
         else:
             self.coding, self.expected = self._choose(X, rows, boxes, sketch, k, np.random.default_rng(seed))
         self._points = Points(boxes, self._coded(rows, self._order, X, start), self._as_rows(rows, in_tiles, self._order))
@@ -161,7 +164,8 @@ class ExactIndex(Index):
         gaps = np.maximum(np.maximum(below, above), 0)
         scanned = float((np.einsum("qtj,qtj->qt", gaps, gaps) <= radii[:, None] ** 2).mean())
         pilot = Pilot(some_queries, some_points, self._frame.axes.astype(np.float32), radii, scanned, n)
-        return cheapest(pilot, codings(d, self._frame.axes.shape[1]))
+        with single_blas_thread():
+            return cheapest(pilot, codings(d, self._frame.axes.shape[1]))
 
     def relabelled(self, codes: NDArray[np.int64]) -> "ExactIndex":
         other, (boxes, coded, rows) = copy(self), self._points

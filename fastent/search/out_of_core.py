@@ -31,6 +31,8 @@ Array = NDArray[Any]
 _LEAST, _MOST = 4096, 1 << 20
 # Before chunks are given to workers, queries search so many rows, to know how far they need not search.
 _SAMPLED = 4096
+# What a pair that passes the sketch takes, in scanned pairs.
+_SURVIVOR = 32
 
 
 class NearestSoFar:
@@ -44,16 +46,27 @@ class NearestSoFar:
         The length of each list.
     unit : bool, optional, default False
         Search among the rows scaled to unit length.
+    view : View, optional
+        How the first of the rows should be seen, if it is known from other rows.
+
+    Attributes
+    ----------
+    view : View or None
+        How the first of the rows were seen.
+    work : int
+        What the searches took so far, in scanned pairs.
     """
 
-    def __init__(self, queries: ExternalQueries, wanted: Wanted, *, unit: bool = False) -> None:
+    def __init__(self, queries: ExternalQueries, wanted: Wanted, *, unit: bool = False, view: View | None = None) -> None:
         self._queries, self._wanted, self._unit = queries, wanted, unit
         q = len(queries.points)
         self._lists = {each: NeighborLists(np.full((q, k), np.inf), np.zeros((q, k), np.int64)) for each, k in wanted.items()}
         self._within = {each: np.full(q, np.inf) for each in wanted}
         # The next index sees points as the last one did, so that queries need not be made ready again.
-        self._view: View | None = None
+        self._view = view
         self._prepared: PreparedQueries | None = None
+        self.view: View | None = None
+        self.work = 0
         self.n_seen = 0
 
     def update(self, rows: Array, start: int, codes: NDArray[np.int64] | None = None) -> None:
@@ -66,7 +79,14 @@ class NearestSoFar:
             within = np.minimum(self._lists[among].squared[:, -1], self._within[among])
             squared, found = index.search({among: k}, prepared, within=within)[among]
             self._enter(among, NeighborLists(squared, found + start))
+            self.work += index.work.scanned + _SURVIVOR * index.work.survivors
+        self.view = self.view or index.view
         self.n_seen = max(self.n_seen, start + len(rows))
+
+    @property
+    def work_for_a_pair(self) -> float:
+        """What a pair of a query and a row took so far, where scanning each would take 1; more if much passes the sketch."""
+        return self.work / max(1, len(self._queries.points) * self.n_seen)
 
     def _among_rows(self, index: ExactIndex, start: int, m: int) -> PreparedQueries:
         """The queries, ready for an index of the rows start..start + m."""

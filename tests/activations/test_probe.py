@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDa
 import fastent as fe
 from fastent.activations import probe_pass
 from fastent.runtime.threads import limit_threads
+from fastent.search.kept_view import KeptView
 from tests.live_models import CNN, Encoder, digits, loader, named, train
 
 EVERYTHING = ("geometry", "distances", "mixing", "margins")
@@ -116,6 +117,33 @@ def test_batches_and_what_is_kept_change_nothing(extra, batch_size, queries, kep
     np.testing.assert_allclose(records.radius[0, 0], fe.geometry(X, y, normalize=False).radius, rtol=1e-9)
     assert records.mixing[0, 0] == fe.mixing(fe.neighbors(X, 4, queries=asked), y).overlap
     assert records.n2[0, 0] == pytest.approx(fe.margins(X, y, queries=asked).n2, rel=1e-12)
+
+
+def test_directions_kept_between_records_change_nothing(monkeypatch):
+    """5,000 rows of 24 features, so that they are searched in directions taken from a sample, of a layer that trains."""
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(5000, 24, generator=generator)
+    y = (X[:, :3].sum(1) > 0).long()
+
+    def records():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 2))
+        probe = fe.Probe(model, [(X, y)], ["1"], metrics=("mixing", "margins"), queries=600)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        used = []
+        for step in range(6):
+            used.append(probe._views[0].view)
+            probe(step)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(X), y).backward()
+            optimizer.step()
+        return probe.records, used
+
+    found, used = records()
+    assert sum(view is not None for view in used) >= 2
+    assert all(view.frame.axes.shape == (24, 24) for view in used if view is not None)
+    monkeypatch.setattr(KeptView, "judge", lambda self, look: None)
+    assert_same_records(found, records()[0])
 
 
 @pytest.mark.parametrize("kind", [CNN, Encoder])

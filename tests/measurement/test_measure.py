@@ -164,13 +164,47 @@ def test_many_points_are_sampled_for_all_pairs(monkeypatch):
     assert found.complexity.n1 == whole.complexity.n1
     assert np.isnan(found.complexity.t1)
     assert "T1" in " ".join(found.notes)
-    for name in ("silhouette/exact", "complexity/lsc", "soft_nearest_neighbor/loss"):
+    assert "500 of 5,000 rows are sampled for LISI, silhouettes, soft nearest neighbours and local sets" in found.notes
+    np.testing.assert_array_equal(found.lisi.per_point, whole.lisi.per_point[found.sampled])
+    assert found.per_point()["lisi"].null_count == 4500
+    for name in ("lisi/mean", "silhouette/exact", "complexity/lsc", "soft_nearest_neighbor/loss"):
         low, high = found.intervals()[name][2:]
         assert low < whole.summary()[name] + 0.02
         assert high > whole.summary()[name] - 0.02
     table = found.per_point()
     assert table["silhouette"].null_count == 4500
     assert table["purity"].null_count == 0
+
+
+@pytest.mark.parametrize(
+    ("metrics", "memory"),
+    [
+        ("lisi", None),
+        ("lisi", "13MiB"),
+        (("lisi", "mixing"), None),
+        (("lisi", "mixing"), "30MiB"),
+        (("lisi", "margins"), "16MiB"),
+        (("lisi", "silhouette"), None),
+    ],
+)
+def test_long_lists_are_of_the_sample(monkeypatch, tmp_path, metrics, memory):
+    """Nothing but LISI takes 90 neighbours; whatever else is asked for, and however the rows are searched, it is the same."""
+    module = sys.modules["fastent.measurement.plan"]
+    X, y = clusters(3, 20_000, 24, 4)
+    whole = fe.measure(X, y, metrics=metrics)
+    monkeypatch.setattr(module, "_ALL_PAIRS", 8000)
+    monkeypatch.setattr(module, "_SAMPLE", 500)
+    for _ in range(2):  # the second time from what the first one kept
+        found = fe.measure(X, y, metrics=metrics, memory_budget=memory, checkpoint=tmp_path)
+        assert len(found.sampled) == 500
+        np.testing.assert_array_equal(found.lisi.per_point, whole.lisi.per_point[found.sampled])
+        assert "500 of 20,000 rows are sampled for LISI" in found.notes[0]
+        np.testing.assert_array_equal(found.queries, np.arange(20_000))
+        if "mixing" in metrics:
+            np.testing.assert_array_equal(found.mixing.purity, whole.mixing.purity)
+            np.testing.assert_array_equal(found.neighbors.indices, whole.neighbors.indices)
+        if "margins" in metrics:
+            np.testing.assert_array_equal(found.margins.miss, whole.margins.miss)
 
 
 class CountedRows(np.memmap):
