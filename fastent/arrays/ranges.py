@@ -11,12 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import DerivedRows, check_directions, check_finite, kernel_dtype, row_blocks, stays_on_disk
+from fastent.arrays.validation import (
+    DerivedRows,
+    check_directions,
+    check_finite,
+    joined,
+    kernel_dtype,
+    row_blocks,
+    stays_on_disk,
+    zero_rows,
+)
 from fastent.errors import FastentError
 from fastent.io.sources import parts
 from fastent.runtime.cluster import map_on_cluster
 
-__all__ = ["as_wide", "check_range", "largest_value", "resolution_of"]
+__all__ = ["as_wide", "check_queries", "check_range", "largest_in_range", "largest_value", "resolution_of"]
 
 Array = NDArray[Any]
 
@@ -64,7 +73,7 @@ def check_range(X: Array, queries: Array | None = None, *, unit: bool = False, c
         if unit:
             check_directions(rows, name=name)
             continue
-        most = _MOST / (2 * math.sqrt(rows.shape[1]))
+        most = largest_in_range(rows.shape[1])
         if size > most:
             row, column = _first_above(rows, most)
             raise FastentError(
@@ -73,6 +82,26 @@ def check_range(X: Array, queries: Array | None = None, *, unit: bool = False, c
             )
     if not unit and 0 < max(sizes) < _LEAST:
         raise FastentError(f"X has no value above {max(sizes):.2g}, and distances are out of float32's range: rescale X")
+
+
+def largest_in_range(d: int) -> float:
+    """The largest value for which float32 holds all distances in d dimensions."""
+    return _MOST / (2 * math.sqrt(d))
+
+
+def check_queries(X: Array, rows: NDArray[np.int64] | None, points: Array | None, *, unit: bool = False) -> None:
+    """`check_range` for rows that a scan is going to meet, which sees to their values: the queries alone are read.
+
+    All rows are read where the queries leave something open.
+    """
+    asked = points if points is not None else X[rows]
+    size = largest_value(asked)
+    if unit:
+        settled = math.isfinite(size) and len(joined([zero_rows(block) for _, block in row_blocks(asked)])) == 0
+    else:
+        settled = _LEAST <= size <= largest_in_range(X.shape[1])
+    if not settled or any(each.dtype.kind in "iu" and each.dtype.itemsize == 8 for each in (X, asked)):
+        check_range(X, points, unit=unit)
 
 
 def _first_above(rows: Array, limit: float) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays.cluster import as_shared_source
 from fastent.arrays.queries import Queries, as_queries
-from fastent.arrays.ranges import as_wide, check_range, resolution_of
+from fastent.arrays.ranges import as_wide, check_queries, check_range, resolution_of
 from fastent.arrays.validation import Labels, as_array, as_features, as_labels, in_memory, joined, row_blocks
 from fastent.errors import FastentError
 from fastent.options import choice, short_repr, whole_number
@@ -203,12 +203,16 @@ def neighbors(
         raise FastentError("X has one row, which has no neighbours: pass more rows")
     k = whole_number("k", k, minimum=1, maximum=most)
     unit = metric == "cosine"
-    check_range(features, checked.points, unit=unit, client=client)
+    if method == "auto":
+        method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
+    scanned = method == "exact" and _is_scanned(features, len(checked), k, budget_bytes(memory_budget), client)
+    if scanned:
+        check_queries(features, checked.rows, checked.points, unit=unit)
+    else:
+        check_range(features, checked.points, unit=unit, client=client)
     if checked.points is not None:
         features, points = as_wide(features, checked.points)
         checked = Queries(None, points)
-    if method == "auto":
-        method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
     if device is not None and not isinstance(device, str) and type(device).__name__ != "device":
         raise FastentError(f"device={short_repr(device)}: a name such as 'cpu' or 'cuda' is needed")
     given = {"nlist": nlist, "nprobe": nprobe, "hnsw_m": hnsw_m, "ef_construction": ef_construction, "ef_search": ef_search}
@@ -217,7 +221,7 @@ def neighbors(
         options["device"] = str(X.device)
     if client is not None and method != "exact":
         raise FastentError(f"client= is for method='exact', not {method!r}: leave one of the two out")
-    task = _Task(features, checked, k, unit, method, seed, options, progress, client)
+    task = _Task(features, checked, k, unit, method, seed, options, progress, client, scanned)
     return (_exact if method == "exact" else _proposed)(task, memory_budget)
 
 
@@ -260,10 +264,14 @@ class _Task(NamedTuple):
     options: dict[str, Any]
     progress: Progress
     client: Any
+    scanned: bool
 
     def build_index(self, n_queries: int, budget: int | str | None) -> "Index":
         from fastent.search.planner import plan_index
+        from fastent.search.scan import ScannedRows
 
+        if self.scanned:
+            return ScannedRows(self.X, unit=self.unit)
         plan = plan_index(self.X, n_queries, {"all": self.k}, memory=budget_bytes(budget), client=self.client)
         return plan.build(self.X, unit=self.unit, seed=self.seed)
 
@@ -284,6 +292,13 @@ class _Task(NamedTuple):
             (squared, found), self.queries.rows, len(self.X), resolution,
             unit=self.unit, method=self.method, recall=recall, work=work,
         )  # fmt: skip
+
+
+def _is_scanned(X: Array, n_queries: int, k: int, memory: float, client: Any) -> bool:
+    """Whether queries are so few that the rows are read once, as they lie: then the values of these are checked on the way."""
+    from fastent.search.planner import plan_index
+
+    return plan_index(X, n_queries, {"all": k}, memory=memory, client=client, searched_once=True).kind == "scan"
 
 
 def _exact(task: _Task, budget: int | str | None) -> Neighbors:
