@@ -9,10 +9,9 @@ import joblib
 import numba
 import numpy.testing  # noqa: F401
 import pytest
+from fastent.kernels.cache import own_folder
 from hypothesis import settings
 from threadpoolctl import threadpool_info
-
-from fastent.kernels.cache import own_folder
 
 collect_ignore = ["fastent/integrations"]  # tests/integrations import each of them, if its library is there
 

@@ -73,10 +73,10 @@ def train(arguments: argparse.Namespace) -> None:
     import numpy as np
     import pyarrow.parquet  # noqa: F401
     import scipy.signal  # noqa: F401
+    from fastent.kernels import mixing, moments, search  # noqa: F401
     from torch import _dynamo  # noqa: F401 (the first optimiser imports it)
 
     import fastent as fe
-    from fastent.kernels import mixing, moments, search  # noqa: F401
     from fastent.training import train_streamed as driver  # noqa: F401
 
     after_import = anonymous()

@@ -1,4 +1,4 @@
-"""The innermost loop of a scan for few queries: rows as they lie in memory meet queries, and what is near enough is seen at once.
+"""The innermost loop of a scan for few queries: rows as they lie in memory meet queries.
 
 Squared distances from differences, in LLVM's vectors: a few rows and queries at a time keep their sums in registers, so that a
 row is loaded once for all of these queries. The sums are added across and compared while they are still there.
@@ -21,7 +21,7 @@ ROWS = 4
 # Queries that are met together, where there are several.
 SEVERAL = 4
 UNROLLED = 4
-# Bytes of a vector; with fewer registers the sums of several queries are kept in memory, which is still no slower than one each.
+# Bytes of a vector.
 _BYTES = 64 if has_feature("avx512f") else 32 if has_feature("avx") else 16
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fastent.kernels import announcing, cache, compiling, target
 
 import fastent
 from fastent import kernels
-from fastent.kernels import announcing, cache, compiling, target
 from fastent.runtime.clock import working_seconds
 
 pytestmark = pytest.mark.spawn

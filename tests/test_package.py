@@ -5,12 +5,12 @@ import sys
 import tomllib
 from pathlib import Path
 
+import fastent.kernels as kernels
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 import fastent as fe
-import fastent.kernels as kernels
 
 ROOT = Path(__file__).parent.parent
 

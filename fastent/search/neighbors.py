@@ -193,6 +193,8 @@ def neighbors(
     >>> fe.neighbors([[0.0], [1.0], [3.0], [7.0]], k=2).indices.tolist()
     [[1, 2], [0, 2], [1, 0], [2, 1]]
     """
+    from fastent.search.planner import is_scanned
+
     choice("metric", metric, _METRICS)
     choice("method", method, ("auto", "exact", *PROPOSERS))
     seed = whole_number("seed", seed, minimum=0)
@@ -205,7 +207,7 @@ def neighbors(
     unit = metric == "cosine"
     if method == "auto":
         method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
-    scanned = method == "exact" and _is_scanned(features, len(checked), k, budget_bytes(memory_budget), client)
+    scanned = method == "exact" and is_scanned(features, len(checked), k, memory_budget, client)
     if scanned:
         check_queries(features, checked.rows, checked.points, unit=unit)
     else:
@@ -292,13 +294,6 @@ class _Task(NamedTuple):
             (squared, found), self.queries.rows, len(self.X), resolution,
             unit=self.unit, method=self.method, recall=recall, work=work,
         )  # fmt: skip
-
-
-def _is_scanned(X: Array, n_queries: int, k: int, memory: float, client: Any) -> bool:
-    """Whether queries are so few that the rows are read once, as they lie: then the values of these are checked on the way."""
-    from fastent.search.planner import plan_index
-
-    return plan_index(X, n_queries, {"all": k}, memory=memory, client=client, searched_once=True).kind == "scan"
 
 
 def _exact(task: _Task, budget: int | str | None) -> Neighbors:

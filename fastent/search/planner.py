@@ -8,31 +8,32 @@ from numpy.typing import NDArray
 from fastent.arrays.ranges import check_range
 from fastent.arrays.validation import Labels, bytes_in_memory, in_memory
 from fastent.io.result_cache import PartialResult
-from fastent.runtime.memory import check_fits
+from fastent.runtime.memory import budget_bytes, check_fits
 from fastent.search.exact_index import ExactIndex, index_bytes
 from fastent.search.index import Index, Wanted
 from fastent.search.out_of_core import ChunkedIndex, chunking
-from fastent.search.scan import ScannedRows, scan_bytes
+from fastent.search.scan import scan_bytes
 from fastent.search.sketch import typical_scale
 from fastent.search.sweep import LabelledPoints
 
-__all__ = ["IndexKind", "IndexPlan", "plan_index", "points_to_pair"]
+__all__ = ["IndexKind", "IndexPlan", "is_scanned", "plan_index", "points_to_pair"]
 
 Array = NDArray[Any]
 
-# One index in memory of all rows; one chunk of rows after the other, here or on a cluster; no index, but a sweep over all
-# pairs, or a scan of all rows for few queries.
-IndexKind = Literal["index", "chunks", "sweep", "scan"]
+# One index in memory of all rows; one chunk of rows after the other, here or on a cluster; no index.
+IndexKind = Literal["index", "chunks", "sweep"]
 
-# Queries for which a scan takes less time than an index would, if it is searched once: at most so many, and at most this share
-# of the rows. Longer lists than this are not kept in order row by row.
-_FEW, _SHARE, _LONGEST_LIST = 512, 1 / 8, 1024
+# A scan takes less time than an index that is searched once for at most so many queries, and at most this share of the rows;
+# lists that are longer are not kept in order row by row.
+_FEW, _SHARE, _LONGEST_LIST = 512, 1 / 8, 256
+# Below so many bytes memory is not looked up, which takes half a millisecond.
+_LITTLE = 1 << 26
 
 
 class IndexPlan(NamedTuple):
     """The choice for one set of rows.
 
-    kind : "index", "chunks", "sweep" or "scan"
+    kind : "index", "chunks" or "sweep"
     bytes : int
         Memory that it takes at most, the queries' lists included, and the rows if these have to be read into memory.
     """
@@ -64,8 +65,6 @@ class IndexPlan(NamedTuple):
         """
         if self.kind == "index":
             return ExactIndex(in_memory(X), codes=codes, unit=unit, seed=seed, n_queries=self.n_queries)
-        if self.kind == "scan":
-            return ScannedRows(X, unit=unit)
         assert self.kind == "chunks", "a sweep takes no index"
         return ChunkedIndex(X, codes=codes, unit=unit, memory=self.memory, unfinished=unfinished, client=self.client)
 
@@ -79,7 +78,6 @@ def plan_index(
     client: Any = None,
     pairs_met: bool = False,
     read_once: bool = False,
-    searched_once: bool = False,
 ) -> IndexPlan:
     """Choose how rows are searched.
 
@@ -98,14 +96,7 @@ def plan_index(
         Whether the queries meet all rows in a sweep anyway, so that this can take the place of an index.
     read_once : bool, optional, default False
         Whether rows are to be left where they lie even if they would fit in memory.
-    searched_once : bool, optional, default False
-        Whether the index serves one search only, so that few queries may do without one. A scan checks the values of the rows
-        that it meets; for everything else these must have been checked.
     """
-    if searched_once and client is None and not (read_once or pairs_met) and _few(X, n_queries, wanted):
-        needed = scan_bytes(X, n_queries, wanted["all"])
-        if needed <= memory:
-            return IndexPlan("scan", needed, n_queries, memory, client)
     needed = index_bytes(X, n_queries, sum(wanted.values())) * bool(wanted) + bytes_in_memory(X)
     kind: IndexKind = "index"
     if client is not None or read_once or needed > memory:
@@ -116,10 +107,12 @@ def plan_index(
     return IndexPlan(kind, needed, n_queries, memory, client)
 
 
-def _few(X: Array, n_queries: int, wanted: Wanted) -> bool:
-    """Whether queries are so few that preparing rows costs more than it saves."""
-    few = n_queries <= min(_FEW, _SHARE * len(X))
-    return few and set(wanted) == {"all"} and wanted["all"] <= _LONGEST_LIST
+def is_scanned(X: Array, n_queries: int, k: int, memory_budget: int | str | None, client: Any = None) -> bool:
+    """Whether queries are so few that they should meet the rows as these lie, and no index is built for one search."""
+    if client is not None or n_queries > min(_FEW, _SHARE * len(X)) or k > _LONGEST_LIST:
+        return False
+    needed = scan_bytes(X, n_queries, k)
+    return (memory_budget is None and needed <= _LITTLE) or needed <= budget_bytes(memory_budget)
 
 
 def points_to_pair(

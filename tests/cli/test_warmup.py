@@ -3,9 +3,9 @@ import sys
 
 import numba
 import pytest
+from fastent.kernels import prebuilt
 
 from fastent.cli import warmup
-from fastent.kernels import prebuilt
 from tests.command import fastent
 
 pytestmark = pytest.mark.spawn

@@ -12,10 +12,10 @@ import cloudpickle
 import numpy as np
 import pytest
 import torch
+from fastent.kernels.sharing import working_threads
 from torch import nn
 
 import fastent as fe
-from fastent.kernels.sharing import working_threads
 from fastent.runtime.threads import limit_threads, single_blas_thread
 
 BLOBS = """

@@ -6,12 +6,12 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from fastent.kernels.tree import TILE
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 import fastent as fe
-from fastent.kernels.tree import TILE
 from fastent.runtime.threads import limit_threads
 from fastent.search.exact_index import ExactIndex, Sizes
 from tests import naive

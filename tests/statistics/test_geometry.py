@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from fastent.kernels.moments import class_moments, first_rows
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -9,7 +10,6 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score
 
 import fastent as fe
-from fastent.kernels.moments import class_moments, first_rows
 from fastent.runtime.threads import limit_threads
 from tests import naive
 

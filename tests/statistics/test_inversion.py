@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from fastent.kernels.monotone import best_turn, prefix_errors, second_differences
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import median_filter
@@ -8,7 +9,6 @@ from sklearn.isotonic import IsotonicRegression
 
 import fastent as fe
 from bench.inversion_power import NOISES
-from fastent.kernels.monotone import best_turn, prefix_errors, second_differences
 from fastent.statistics.inversion import Inversion, find_inversion, fitted_curve, summarize_inversions
 from fastent.statistics.turning import LEAST_RECORDS, _running_median, find_turns
 from tests import naive

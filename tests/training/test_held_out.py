@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from fastent.kernels.head import TANH
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import fastent as fe
-from fastent.kernels.head import TANH
 from fastent.runtime.threads import limit_threads
 from fastent.training.ensemble import Ensemble
 from fastent.training.held_out import HeldOut, _Followed

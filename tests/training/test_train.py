@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from fastent.kernels.recording import unit_class_sums
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fastent as fe
-from fastent.kernels.recording import unit_class_sums
 from fastent.training.ensemble import Ensemble
 from fastent.training.points import Points
 from fastent.training.schedule import spaced_updates, updates_to_record
