@@ -20,7 +20,7 @@ __all__ = ["ROWS", "SEVERAL", "near_four", "near_one"]
 ROWS = 4
 # Queries that are met together, where there are several.
 SEVERAL = 4
-UNROLLED = 4
+UNROLLED = 8
 # Bytes of a vector.
 _BYTES = 64 if has_feature("avx512f") else 32 if has_feature("avx") else 16
 

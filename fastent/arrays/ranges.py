@@ -156,10 +156,14 @@ def resolution_of(
         return np.full(q, precision, np.float32)
     if precision == 0:
         return np.zeros(q, np.float32)
-    asked: Array = points if points is not None else X if rows is None or np.array_equal(rows, np.arange(len(X))) else X[rows]
+    asked: Array = points if points is not None else X if rows is None or _are_all(rows, len(X)) else X[rows]
     norms = [np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64)) for _, block in row_blocks(asked)]
     with np.errstate(under="ignore"):
         return (precision * np.concatenate(norms)).astype(np.float32)
+
+
+def _are_all(rows: NDArray[np.int64], n: int) -> bool:
+    return len(rows) == n and np.array_equal(rows, np.arange(n))
 
 
 def _precision(X: Array) -> float:
@@ -176,16 +180,23 @@ def _precision(X: Array) -> float:
         return 0.0
     mantissa, _ = np.frexp(sample)
     for bits, units in _FORMATS:
-        scaled = np.ldexp(mantissa, bits)
-        if bits == 53 or (scaled == np.rint(scaled)).all():
+        if bits == 53 or _all_whole(mantissa, bits):
             return float(units * 2.0 ** (1 - bits))
     raise AssertionError("every float64 has 53 bits")
 
 
 def _on_coarse_grid(values: Array) -> bool:
     """Whether these positive numbers are whole, or whole multiples of a power of two that is a `_GRID`-th of the largest."""
-    if (values == np.rint(values)).all():
+    if _all_whole(values, 0):
         return True
     _, exponent = np.frexp(values.max())
-    steps = np.ldexp(values, int(np.log2(_GRID)) - int(exponent))
-    return bool((steps == np.rint(steps)).all())
+    return _all_whole(values, int(np.log2(_GRID)) - int(exponent))
+
+
+def _all_whole(values: Array, power: int) -> bool:
+    """Whether values are whole times 2^power; the first few mostly tell that they are not."""
+    for some in (values[:64], values):
+        scaled = np.ldexp(some, power)
+        if not (scaled == np.rint(scaled)).all():
+            return False
+    return True

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from fastent.arrays.ranges import check_range, largest_in_range
 from fastent.arrays.validation import BLOCK_BYTES, kernel_dtype, stays_on_disk
 from fastent.io.sources import blocks_ahead
-from fastent.kernels.differences import SEVERAL
+from fastent.kernels.differences import ROWS, SEVERAL
 from fastent.kernels.distance import grid_bits, squared_lengths
-from fastent.kernels.scan import Asked, Met, Tolerance, directions, scan
+from fastent.kernels.scan import Asked, Met, Tolerance, directions, scan, widen
 from fastent.kernels.search import rank_candidates
 from fastent.kernels.sharing import parallel_for
 from fastent.runtime.progress import Progress, interruptible, reporting
@@ -36,16 +36,27 @@ _MIDDLE_ROWS = 65
 # Where squared distances to the nearest are between these, their sums may be taken in single precision.
 _LEAST, _MOST = 2.0**-60, 2.0**80
 # Bytes of a block of converted rows; multiply-adds between two looks at interrupts, and below which one thread does it all.
-_BLOCK_BYTES, _BATCH, _LITTLE = 1 << 18, 1 << 32, 1 << 23
+_BLOCK_BYTES, _BATCH, _LITTLE = 1 << 20, 1 << 32, 1 << 23
 _LEAST_ROWS = 4096
-# As far as directions can be told apart in double precision, they are told apart in single precision at this scale.
-_LARGEST_SCALE = 2.0**44
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+# Directions whose squared distances from the nearest are below are taken in double precision. As far as directions can be told apart in double precision, they are told apart in single precision at this scale.
+_NARROW, _LARGEST_SCALE = 2.0**-16, 2.0**44
 
 
 class _View(NamedTuple):
-    """How rows are met: as they are, or by direction, seen from a centre and scaled."""
+    """How rows are met.
 
-    dtype: np.dtype[Any]
+    given : dtype
+        As which rows are taken: the same as their `kernel_dtype`, or float64.
+    met : dtype
+        As which they are compared.
+    centre : (d,) float64
+        Where directions are seen from; empty where rows are compared as they are.
+    scale : float
+    """
+
+    given: np.dtype[Any]
+    met: np.dtype[Any]
     centre: NDArray[np.float64]
     scale: float
 
@@ -131,37 +142,40 @@ class ScannedRows(Index):
             typical = nearest[(nearest > 0) & (nearest < np.inf)]
             size = float(np.median(typical)) if len(typical) else 1.0
             if not self._unit:
-                single = self._dtype == np.float32 and _LEAST < size < _MOST
-                return limits, _View(np.dtype(np.float32 if single else np.float64), np.empty(0), 1.0)
+                given = self._dtype if _LEAST < size < _MOST else _DOUBLE
+                return limits, _View(given, given, np.empty(0), 1.0)
             centre = np.zeros(d)
             middle = sample[:: -(-len(sample) // _MIDDLE_ROWS)]
             seen = np.empty(middle.shape, np.float32)
             directions(middle, centre, 1.0, seen)
             centre = np.median(seen, axis=0).astype(np.float64)
             centre[~np.isfinite(centre)] = 0
-            scale = min(2.0 ** -round(np.log2(size) / 2), _LARGEST_SCALE) if size < 2.0**-20 else 1.0
-            return limits, _View(np.dtype(np.float32), centre, scale)
+            if size > _NARROW:
+                return limits, _View(self._dtype, _SINGLE, centre, 1.0)
+            return limits, _View(_DOUBLE, _SINGLE, centre, min(2.0 ** -round(np.log2(size) / 2), _LARGEST_SCALE))
 
     def _queries_met(self, points: Array, view: _View) -> tuple[Array, NDArray[np.float64]]:
         """Queries as they are met, several at a time, and what that may take off their distances from rows."""
         q, d = points.shape
-        met = np.zeros((q if q == 1 else -(-q // SEVERAL) * SEVERAL, d), view.dtype)
+        met = np.zeros((q if q == 1 else -(-q // SEVERAL) * SEVERAL, d), view.met)
         if not self._unit:
             met[:q] = points
             return met, np.zeros(q)
-        directions(points, view.centre, view.scale, met[:q])
+        directions(points.astype(view.given), view.centre, view.scale, met[:q])
         # A row is rounded to single precision, which moves it by a share of its distance from the centre: at most of that of
-        # the query and of the distance between both, for which there is room in the factor. Before, both were in double.
+        # the query and of the distance between both, for which there is room in the factor. What it is rounded from, and the
+        # query, are off by two roundings of a row of length 1, and by that of the length.
         lengths = np.sqrt(np.einsum("ij,ij->i", met[:q], met[:q], dtype=np.float64))
-        return met, 2.0**-22 * lengths + 2 * (d + 16) * 2.0**-52 * view.scale
+        unit = 2.0**-20 if view.given == _SINGLE else 2.0**-49
+        return met, 2.0**-22 * lengths + (unit + 2 * (d + 16) * 2.0**-52) * view.scale
 
     def _tolerance(self, points: Array, view: _View) -> Tolerance:
         d = points.shape[1]
-        rounding = (d + 16) * 2.0 ** (-22 if view.dtype == np.float32 else -51)  # twice what sums can lose, in any order
+        rounding = (d + 16) * 2.0 ** (-22 if view.met == _SINGLE else -51)  # twice what sums can lose, in any order
         factor = 1 + rounding if rounding < 0.5 else np.inf
         # Where a processor takes the smallest numbers for 0, each of the differences may lose some, and each of the squares.
-        lost = d * 2.0 ** (-120 if view.dtype == np.float32 else -1015)
-        largest = float(np.finfo(view.dtype).max)
+        lost = d * 2.0 ** (-120 if view.met == _SINGLE else -1015)
+        largest = float(np.finfo(view.met).max)
         if self._unit:
             return Tolerance(view.scale, factor, lost, largest, float(np.finfo(np.float64).max), True, grid_bits(d))
         most = largest_in_range(d)
@@ -203,22 +217,43 @@ class ScannedRows(Index):
     def _scan(self, rows: Array, number: int, asked: Asked, met: Met, view: _View, tolerance: Tolerance) -> Array:
         """Let rows meet the queries as they are, or else block by block."""
         ready = rows.dtype == self._dtype and rows.flags.c_contiguous and rows.flags.aligned
-        if ready and view.dtype == self._dtype and not self._unit:
+        if ready and view.met == self._dtype and not self._unit:
             rows = rows.view(np.ndarray)
             return np.asarray(scan(rows, number, asked, met._replace(rows=rows), tolerance))
         d = rows.shape[1]
-        size = max(SEVERAL, _BLOCK_BYTES // (d * view.dtype.itemsize))
-        room, work = np.empty((min(size, len(rows)), d), view.dtype), np.zeros(3, np.int64)
+        size = ROWS * max(1, _BLOCK_BYTES // (ROWS * d * view.given.itemsize))
+        room = _Room(*(np.empty((min(size, len(rows)), d), dtype) for dtype in (self._dtype, view.given, view.met)))
+        work = np.zeros(3, np.int64)
         for begin in range(0, len(rows), size):
-            block = rows[begin : begin + size]
-            given = np.require(block, self._dtype, ["C", "A"]).view(np.ndarray)
-            seen = given if view.dtype == self._dtype and not self._unit else room[: len(block)]
-            if self._unit:
-                directions(given, view.centre, view.scale, seen)
-            elif seen is not given:
-                seen[:] = given
+            given, seen = self._block(rows[begin : begin + size], view, room)
             work += scan(given, number + begin, asked, met._replace(rows=seen), tolerance)
         return work
+
+    def _block(self, rows: Array, view: _View, room: "_Room") -> tuple[Array, Array]:
+        """Rows as they are given to kernels, and as they are met, in some room."""
+        given, wide, seen = (each[: len(rows)] for each in room)
+        if rows.dtype == np.float16 and rows.dtype.isnative:
+            widen(np.ascontiguousarray(rows), given)
+        elif rows.dtype == self._dtype and rows.flags.c_contiguous and rows.flags.aligned:
+            given = rows.view(np.ndarray)
+        else:
+            given[:] = rows
+        if view.given != self._dtype:
+            wide[:] = given
+        else:
+            wide = given
+        if not self._unit:
+            return given, wide
+        directions(wide, view.centre, view.scale, seen)
+        return given, seen
+
+
+class _Room(NamedTuple):
+    """For a block of rows as they are given to kernels, in the precision that they are taken in, and as they are met."""
+
+    given: Array
+    wide: Array
+    met: Array
 
 
 def scan_bytes(X: Any, q: int, k: int) -> int:
