@@ -288,7 +288,7 @@ def _directions(rows: Any, centre: Any, factors: Any, room: Any, found: Any) -> 
 def directions(rows: Any, centre: Any, scale: float, found: Any) -> None:
     """Rows (m, d) at unit length, less a centre (d,), times a scale, into `found` (m, d) float32.
 
-    In the rows' precision, but for their lengths, which are taken in double. NaN where a row has no direction, or is not finite.
+    In the rows' precision, but for their lengths, which are taken in double. NaN where a row has no direction or is not finite.
     """
     factors, room = np.array([scale, 0], rows.dtype), np.empty(rows.shape[1], rows.dtype)
     _directions(read_only(rows), centre.astype(rows.dtype), factors, room, found)

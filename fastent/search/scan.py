@@ -39,7 +39,8 @@ _LEAST, _MOST = 2.0**-60, 2.0**80
 _BLOCK_BYTES, _BATCH, _LITTLE = 1 << 20, 1 << 32, 1 << 23
 _LEAST_ROWS = 4096
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
-# Directions whose squared distances from the nearest are below are taken in double precision. As far as directions can be told apart in double precision, they are told apart in single precision at this scale.
+# Directions whose squared distances from the nearest are below this are taken in double precision, and scaled at most so that
+# single precision tells apart what that does.
 _NARROW, _LARGEST_SCALE = 2.0**-16, 2.0**44
 
 
@@ -201,7 +202,7 @@ class ScannedRows(Index):
         """What the queries find in a batch of rows, in lists of each thread, and the work that it took."""
         n, q, k = len(self._X), len(limits), asked.squared.shape[1]
         # As if each list were full of rows at the limit, with a number that no row has.
-        squared = np.ascontiguousarray(np.broadcast_to(limits[:, None], (threads, q, k)))
+        squared = np.broadcast_to(limits[:, None], (threads, q, k)).copy()
         index, work = np.full((threads, q, k), n), np.zeros((threads, 3), np.int64)
 
         def meet(begin: int, end: int) -> None:
