@@ -20,6 +20,7 @@ __all__ = ["ROWS", "SEVERAL", "near_four", "near_one"]
 ROWS = 4
 # Queries that are met together, where there are several.
 SEVERAL = 4
+# Vectors of a row that are summed apart for one query, whose rows are read one after another.
 UNROLLED = 8
 # Bytes of a vector.
 _BYTES = 64 if has_feature("avx512f") else 32 if has_feature("avx") else 16
@@ -61,6 +62,8 @@ def near_four(typing_context, rows, first, queries, query, limits, doubt, ahead)
         Of each pair, row by row, what its sum may be.
     doubt : float
         Sums beyond that are marked.
+    ahead : int
+        So many bytes from these rows lie those that are fetched meanwhile, in the order of memory; a multiple of four rows.
 
     Returns
     -------

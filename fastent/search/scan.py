@@ -35,8 +35,9 @@ _SAMPLE, _SAMPLE_PER_NEIGHBOR = 256, 4
 _MIDDLE_ROWS = 65
 # Where squared distances to the nearest are between these, their sums may be taken in single precision.
 _LEAST, _MOST = 2.0**-60, 2.0**80
-# Bytes of a block of converted rows; multiply-adds between two looks at interrupts, and below which one thread does it all.
-_BLOCK_BYTES, _BATCH, _LITTLE = 1 << 20, 1 << 32, 1 << 23
+# Bytes of a block of converted rows; multiply-adds between two looks at interrupts, and below which one thread does it all;
+# rows of which a batch consists at least.
+_BLOCK_BYTES, _BATCH, _LITTLE = 1 << 20, 1 << 32, 1 << 25
 _LEAST_ROWS = 4096
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 # Directions whose squared distances from the nearest are below this are taken in double precision, and scaled at most so that
