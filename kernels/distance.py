@@ -11,7 +11,7 @@ from .arrays import read_only
 from .jit import SUMS, driver, intrinsic, kernel, step
 from .sharing import parallel_for
 
-__all__ = ["squared_angle", "squared_distance", "squared_lengths"]
+__all__ = ["grid_bits", "squared_angle", "squared_distance", "squared_length", "squared_lengths"]
 
 # Sines whose squares are below that are taken with more care; rounding leaves them about 2^-150.
 _SMALL = 2.0**-110
@@ -114,19 +114,27 @@ def _on_grid(row: Any, bits: int) -> bool:
     return True
 
 
+@step()
+def squared_length(row: Any, bits: int) -> float:
+    """One of `squared_lengths`, with `grid_bits` of its features."""
+    squared = _inner(row, row)
+    return -squared if bits > 0 and _on_grid(row, bits) else squared
+
+
 @kernel()
 def _squared_lengths(begin: int, end: int, rows: Any, bits: int, lengths: Any) -> None:
     for i in range(begin, end):
-        row = rows[i]
-        squared = _inner(row, row)
-        lengths[i] = -squared if bits > 0 and _on_grid(row, bits) else squared
+        lengths[i] = squared_length(rows[i], bits)
+
+
+def grid_bits(d: int) -> int:
+    """So many bits leave the product of two squared norms, and the square of an inner product, within the 53 of a float64."""
+    return int((26 - np.log2(d)) / 2)
 
 
 @driver(_squared_lengths)
 def squared_lengths(rows: Any) -> Any:
     """Squared norms (n,) float64 of rows (n, d); negative for rows on a coarse grid, as of counts: their products are exact."""
     lengths = np.empty(len(rows))
-    # So many bits leave the product of two squared norms, and the square of an inner product, within the 53 of a float64.
-    bits = int((26 - np.log2(rows.shape[1])) / 2)
-    parallel_for(_squared_lengths, len(rows), read_only(rows), bits, lengths)
+    parallel_for(_squared_lengths, len(rows), read_only(rows), grid_bits(rows.shape[1]), lengths)
     return lengths

@@ -46,6 +46,8 @@ _NEAREST_TILES = 24
 _LOWEST, _HIGHEST = -(2.0**30), 2.0**30
 _NO_POINT = np.int32(-(2**30) - 2**29)
 _NEVER = np.int32(2**30)
+# Flags: numba would compile a step once for True and once for False.
+_NO, _YES = np.int64(0), np.int64(1)
 # What rounding may do to a product of a point with the distance between centres, for each feature, and to that distance.
 _ROUNDING = 2.0**-22
 
@@ -290,7 +292,7 @@ def _set_limits(apart: Any, radii: Any, errors: Any, error: float, per_unit: flo
 
 @step(counted=False)
 def _prepare(
-    codes: Any, tile: int, data: Any, other: int, width: int, bits: int, same: bool, mutual: bool, found: Any, limits: Any,
+    codes: Any, tile: int, data: Any, other: int, width: int, bits: int, same: int, mutual: int, found: Any, limits: Any,
     between: Any,
 ) -> Any:  # fmt: skip
     """What is known of two tiles before the products of their codes are.
@@ -416,7 +418,7 @@ class _Meeting(NamedTuple):
 
 @step(counted=False)
 def _meet_one(
-    queries: Any, data: Any, found: Any, meeting: Any, i: int, t: int, s: int, total: int, among: int, mutual: bool,
+    queries: Any, data: Any, found: Any, meeting: Any, i: int, t: int, s: int, total: int, among: int, mutual: int,
     limits: Any, work: Any,
 ) -> None:  # fmt: skip
     """Let query i, point t of its tile, meet point s of the other."""
@@ -473,7 +475,7 @@ def _meet_first(
             for s in range(width):
                 total = sums[s // HALF * TILE * HALF + i * HALF + s % HALF]
                 if (-np.float32(total) > first_few) == others:
-                    _meet_one(queries, data, found, meeting, i, t, s, total, among, False, limits, room.work)
+                    _meet_one(queries, data, found, meeting, i, t, s, total, among, _NO, limits, room.work)
 
 
 @step(counted=False)
@@ -486,7 +488,7 @@ def _any_empty(found: Any, tile: int, active: Any, n_active: int) -> bool:
 
 @step(counted=False)
 def _meet_tile(
-    queries: Any, tile: int, data: Any, other: int, same: bool, mutual: bool, n_active: int, active: Any, bits: int, among: int,
+    queries: Any, tile: int, data: Any, other: int, same: int, mutual: int, n_active: int, active: Any, bits: int, among: int,
     found: Any, limits: Any, room: Any,
 ) -> None:  # fmt: skip
     """Let some queries of a tile meet all points of another, which may want them too."""
@@ -547,14 +549,14 @@ def _meet_pair(points: Any, tile: int, other: int, bits: int, among: int, found:
         n_active = boxes.start[tile + 1] - boxes.start[tile]
         for t in range(n_active):
             active[t] = t
-        _meet_tile(points, tile, points, other, False, True, n_active, active, bits, among, found, limits, room)
+        _meet_tile(points, tile, points, other, _NO, _YES, n_active, active, bits, among, found, limits, room)
         return
     if n_active:
-        _meet_tile(points, tile, points, other, False, False, n_active, active, bits, among, found, limits, room)
+        _meet_tile(points, tile, points, other, _NO, _NO, n_active, active, bits, among, found, limits, room)
     if n_other:
         for i in range(n_other):
             active[i] = room.other_active[i]
-        _meet_tile(points, other, points, tile, False, False, n_other, active, bits, among, found, limits, room)
+        _meet_tile(points, other, points, tile, _NO, _NO, n_other, active, bits, among, found, limits, room)
 
 
 @step(counted=False)
@@ -564,12 +566,12 @@ def _begin_tile(points: Any, tile: int, bits: int, among: int, found: Any, limit
     n_active = boxes.start[tile + 1] - boxes.start[tile]
     for t in range(n_active):
         active[t] = t
-    _meet_tile(points, tile, points, tile, True, False, n_active, active, bits, among, found, limits, room)
+    _meet_tile(points, tile, points, tile, _YES, _NO, n_active, active, bits, among, found, limits, room)
     twin = boxes.twin[tile]
     if twin != tile:
         n_active = _activate(points, tile, points, twin, found, room.to_box, active)
         if n_active:
-            _meet_tile(points, tile, points, twin, False, False, n_active, active, bits, among, found, limits, room)
+            _meet_tile(points, tile, points, twin, _NO, _NO, n_active, active, bits, among, found, limits, room)
 
 
 @step(counted=False)
@@ -599,7 +601,7 @@ def _search_tile(queries: Any, tile: int, data: Any, bits: int, among: int, foun
         n_active = _activate(queries, tile, data, other, found, room.to_box, room.active)
         if n_active:
             room.work[1] += 1
-            _meet_tile(queries, tile, data, other, False, False, n_active, room.active, bits, among, found, limits, room)
+            _meet_tile(queries, tile, data, other, _NO, _NO, n_active, room.active, bits, among, found, limits, room)
 
 
 @kernel(counted=False)

@@ -66,6 +66,7 @@ def copy(tmp_path_factory):
 
 SETUP = "import numpy as np, fastent as fe\nX = np.random.default_rng(0).standard_normal((300, 8)).astype('float32')\n"
 NEAR = f"{SETUP}print(fe.neighbors(X, 3, method='exact').indices.sum())"
+FEW = f"{SETUP}print(fe.neighbors(X, 3, queries=[5, 250], method='exact').indices.sum())"
 RANKED = f"""{SETUP}
 from fastent.kernels.lists import rank_candidates
 X, none = X[:4].astype(float), np.full(4, -1)
@@ -85,6 +86,7 @@ print(wrong[0, 0])
 # makes a difference.
 EDITS = {
     "boxes": ("squared[t] *= kept", "squared[t] += np.float32(1e30)", NEAR),
+    "differences": ('fcmp_ordered("<=", found, limit)', 'fcmp_ordered(">", found, limit)', FEW),
     "distance": (
         "total += difference * difference",
         "total += 4 * difference * difference",
@@ -118,6 +120,7 @@ EDITS = {
     ),
     "quantized": ('icmp_signed(">=", some, its_limit)', 'icmp_signed("<", some, its_limit)', NEAR),
     "recording": ("total += np.float64(values[i]) * weights[i]", "total += 2 * np.float64(values[i]) * weights[i]", TRAINED),
+    "scan": ("return radius * radius * tolerance.factor + tolerance.lost", "return -1.0 + 0.0 * radius", FEW),
     "search": ("return data.ids[point] != found.excluded[query]", "return data.ids[point] == found.excluded[query]", NEAR),
     "spanning": (
         "chosen[c] = i\n", "chosen[c] = i + 7\n",

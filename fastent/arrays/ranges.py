@@ -11,12 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import DerivedRows, check_directions, check_finite, kernel_dtype, row_blocks, stays_on_disk
+from fastent.arrays.validation import (
+    DerivedRows,
+    check_directions,
+    check_finite,
+    joined,
+    kernel_dtype,
+    row_blocks,
+    stays_on_disk,
+    zero_rows,
+)
 from fastent.errors import FastentError
 from fastent.io.sources import parts
 from fastent.runtime.cluster import map_on_cluster
 
-__all__ = ["as_wide", "check_range", "largest_value", "resolution_of"]
+__all__ = ["as_wide", "check_queries", "check_range", "largest_in_range", "largest_value", "resolution_of"]
 
 Array = NDArray[Any]
 
@@ -64,7 +73,7 @@ def check_range(X: Array, queries: Array | None = None, *, unit: bool = False, c
         if unit:
             check_directions(rows, name=name)
             continue
-        most = _MOST / (2 * math.sqrt(rows.shape[1]))
+        most = largest_in_range(rows.shape[1])
         if size > most:
             row, column = _first_above(rows, most)
             raise FastentError(
@@ -73,6 +82,26 @@ def check_range(X: Array, queries: Array | None = None, *, unit: bool = False, c
             )
     if not unit and 0 < max(sizes) < _LEAST:
         raise FastentError(f"X has no value above {max(sizes):.2g}, and distances are out of float32's range: rescale X")
+
+
+def largest_in_range(d: int) -> float:
+    """The largest value for which float32 holds all distances in d dimensions."""
+    return _MOST / (2 * math.sqrt(d))
+
+
+def check_queries(X: Array, rows: NDArray[np.int64] | None, points: Array | None, *, unit: bool = False) -> None:
+    """`check_range` for rows that a scan is going to meet, which sees to their values: the queries alone are read.
+
+    All rows are read where the queries leave something open.
+    """
+    asked = points if points is not None else X[rows]
+    size = largest_value(asked)
+    if unit:
+        settled = math.isfinite(size) and len(joined([zero_rows(block) for _, block in row_blocks(asked)])) == 0
+    else:
+        settled = _LEAST <= size <= largest_in_range(X.shape[1])
+    if not settled or any(each.dtype.kind in "iu" and each.dtype.itemsize == 8 for each in (X, asked)):
+        check_range(X, points, unit=unit)
 
 
 def _first_above(rows: Array, limit: float) -> tuple[int, int]:
@@ -127,10 +156,14 @@ def resolution_of(
         return np.full(q, precision, np.float32)
     if precision == 0:
         return np.zeros(q, np.float32)
-    asked: Array = points if points is not None else X if rows is None or np.array_equal(rows, np.arange(len(X))) else X[rows]
+    asked: Array = points if points is not None else X if rows is None or _are_all(rows, len(X)) else X[rows]
     norms = [np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64)) for _, block in row_blocks(asked)]
     with np.errstate(under="ignore"):
         return (precision * np.concatenate(norms)).astype(np.float32)
+
+
+def _are_all(rows: NDArray[np.int64], n: int) -> bool:
+    return len(rows) == n and np.array_equal(rows, np.arange(n))
 
 
 def _precision(X: Array) -> float:
@@ -147,16 +180,23 @@ def _precision(X: Array) -> float:
         return 0.0
     mantissa, _ = np.frexp(sample)
     for bits, units in _FORMATS:
-        scaled = np.ldexp(mantissa, bits)
-        if bits == 53 or (scaled == np.rint(scaled)).all():
+        if bits == 53 or _all_whole(mantissa, bits):
             return float(units * 2.0 ** (1 - bits))
     raise AssertionError("every float64 has 53 bits")
 
 
 def _on_coarse_grid(values: Array) -> bool:
     """Whether these positive numbers are whole, or whole multiples of a power of two that is a `_GRID`-th of the largest."""
-    if (values == np.rint(values)).all():
+    if _all_whole(values, 0):
         return True
     _, exponent = np.frexp(values.max())
-    steps = np.ldexp(values, int(np.log2(_GRID)) - int(exponent))
-    return bool((steps == np.rint(steps)).all())
+    return _all_whole(values, int(np.log2(_GRID)) - int(exponent))
+
+
+def _all_whole(values: Array, power: int) -> bool:
+    """Whether values are whole times 2^power; the first few mostly tell that they are not."""
+    for some in (values[:64], values):
+        scaled = np.ldexp(some, power)
+        if not (scaled == np.rint(scaled)).all():
+            return False
+    return True

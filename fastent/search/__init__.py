@@ -6,23 +6,26 @@ reduction of the sweep.
     neighbors, margins, complexity, measure, soft nearest neighbours, proposals of faiss and torch
                        |
                  planner.plan_index ---- sizes, memory, cluster, whether all pairs are met anyway
+                 planner.is_scanned ---- few queries of one search
                        | build
                   index.Index -------- search, nearest, relabelled
                        |
-         +-------------+------------------+
-         |             |                  |
-    ExactIndex    ChunkedIndex        SweptIndex
-    in memory     by chunks, also     no index: TopK in a sweep;
-         |        on a cluster        made where all pairs are met anyway
+         +-------------+------------------+---------------------------------+
+         |             |                  |                                 |
+    ExactIndex    ChunkedIndex        SweptIndex                       ScannedRows
+    in memory     by chunks, also     no index: TopK in a sweep;       no index: rows as they lie
+         |        on a cluster        made where all pairs are met     meet a few queries
+         |             |              anyway                                |
          |             | a chunk at a time      |
          | <----- NearestSoFar                sweep.sweep ---- Reduction: TopK, NearerCounts, sums of distances
          |             ^                        |                          and of similarities (statistics/)
          |       rows that come once            |
          |       (probes, streams)              |
-    kernels.search, kernels.tree          kernels.pairs
+    kernels.search, kernels.tree          kernels.pairs                kernels.scan, kernels.differences
 
 - index.py: the protocol, queries, lists.         - sketch.py: the frame in which few coordinates say most of a row.
-- exact_index.py, out_of_core.py, top_k.py: the indices.         - sweep.py: blocks of pairs, and the base of reductions.
+- exact_index.py, out_of_core.py, top_k.py, scan.py: the indices.   - sweep.py: blocks of pairs, and the base of reductions.
+- tiles.py, coding.py: how the points of an index lie in tiles, and which codes stand for them.
 - kept_view.py: how rows are seen, kept from one look at a live model to the next.
 - neighbors.py: `fe.neighbors`; backends.py: candidates from faiss and torch; neighbor_lists.py: lists that users bring.
 - spanning_tree.py: the Euclidean minimum spanning tree, from any index.

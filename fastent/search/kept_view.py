@@ -19,7 +19,7 @@ _PILOT, _ENTRY, _WIDE = 1e7, 240, 512
 
 
 class KeptView:
-    """The frame and the coding of an index, kept from one look to the next instead of taken from a sample of the rows each time.
+    """The frame and the coding of an index, kept from one look to the next instead of taken from a sample each time.
 
     They are kept for one look at first, and twice as long each time that they are renewed, unless they become too costly: when
     a look takes 1.5 times the work for a pair that the first look with them took, or when the searches with them have taken

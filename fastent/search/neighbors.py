@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays.cluster import as_shared_source
 from fastent.arrays.queries import Queries, as_queries
-from fastent.arrays.ranges import as_wide, check_range, resolution_of
+from fastent.arrays.ranges import as_wide, check_queries, check_range, resolution_of
 from fastent.arrays.validation import Labels, as_array, as_features, as_labels, in_memory, joined, row_blocks
 from fastent.errors import FastentError
 from fastent.options import choice, short_repr, whole_number
@@ -193,6 +193,8 @@ def neighbors(
     >>> fe.neighbors([[0.0], [1.0], [3.0], [7.0]], k=2).indices.tolist()
     [[1, 2], [0, 2], [1, 0], [2, 1]]
     """
+    from fastent.search.planner import is_scanned
+
     choice("metric", metric, _METRICS)
     choice("method", method, ("auto", "exact", *PROPOSERS))
     seed = whole_number("seed", seed, minimum=0)
@@ -203,12 +205,16 @@ def neighbors(
         raise FastentError("X has one row, which has no neighbours: pass more rows")
     k = whole_number("k", k, minimum=1, maximum=most)
     unit = metric == "cosine"
-    check_range(features, checked.points, unit=unit, client=client)
+    if method == "auto":
+        method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
+    scanned = method == "exact" and is_scanned(features, len(checked), k, memory_budget, client)
+    if scanned:
+        check_queries(features, checked.rows, checked.points, unit=unit)
+    else:
+        check_range(features, checked.points, unit=unit, client=client)
     if checked.points is not None:
         features, points = as_wide(features, checked.points)
         checked = Queries(None, points)
-    if method == "auto":
-        method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
     if device is not None and not isinstance(device, str) and type(device).__name__ != "device":
         raise FastentError(f"device={short_repr(device)}: a name such as 'cpu' or 'cuda' is needed")
     given = {"nlist": nlist, "nprobe": nprobe, "hnsw_m": hnsw_m, "ef_construction": ef_construction, "ef_search": ef_search}
@@ -217,7 +223,7 @@ def neighbors(
         options["device"] = str(X.device)
     if client is not None and method != "exact":
         raise FastentError(f"client= is for method='exact', not {method!r}: leave one of the two out")
-    task = _Task(features, checked, k, unit, method, seed, options, progress, client)
+    task = _Task(features, checked, k, unit, method, seed, options, progress, client, scanned)
     return (_exact if method == "exact" else _proposed)(task, memory_budget)
 
 
@@ -260,10 +266,14 @@ class _Task(NamedTuple):
     options: dict[str, Any]
     progress: Progress
     client: Any
+    scanned: bool
 
     def build_index(self, n_queries: int, budget: int | str | None) -> "Index":
         from fastent.search.planner import plan_index
+        from fastent.search.scan import ScannedRows
 
+        if self.scanned:
+            return ScannedRows(self.X, unit=self.unit)
         plan = plan_index(self.X, n_queries, {"all": self.k}, memory=budget_bytes(budget), client=self.client)
         return plan.build(self.X, unit=self.unit, seed=self.seed)
 

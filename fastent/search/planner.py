@@ -8,19 +8,26 @@ from numpy.typing import NDArray
 from fastent.arrays.ranges import check_range
 from fastent.arrays.validation import Labels, bytes_in_memory, in_memory
 from fastent.io.result_cache import PartialResult
-from fastent.runtime.memory import check_fits
+from fastent.runtime.memory import budget_bytes, check_fits
 from fastent.search.exact_index import ExactIndex, index_bytes
 from fastent.search.index import Index, Wanted
 from fastent.search.out_of_core import ChunkedIndex, chunking
+from fastent.search.scan import scan_bytes
 from fastent.search.sketch import typical_scale
 from fastent.search.sweep import LabelledPoints
 
-__all__ = ["IndexKind", "IndexPlan", "plan_index", "points_to_pair"]
+__all__ = ["IndexKind", "IndexPlan", "is_scanned", "plan_index", "points_to_pair"]
 
 Array = NDArray[Any]
 
 # One index in memory of all rows; one chunk of rows after the other, here or on a cluster; no index.
 IndexKind = Literal["index", "chunks", "sweep"]
+
+# A scan takes less time than an index that is searched once for at most so many queries, and at most this share of the rows;
+# lists that are longer are not kept in order row by row.
+_FEW, _SHARE, _LONGEST_LIST = 512, 1 / 8, 256
+# Below so many bytes memory is not looked up, which takes half a millisecond.
+_LITTLE = 1 << 26
 
 
 class IndexPlan(NamedTuple):
@@ -98,6 +105,14 @@ def plan_index(
             kind = "chunks"
             needed = chunking(X, n_queries, wanted, memory, client).needed
     return IndexPlan(kind, needed, max(wanted.values(), default=1), memory, client)
+
+
+def is_scanned(X: Array, n_queries: int, k: int, memory_budget: int | str | None, client: Any = None) -> bool:
+    """Whether queries are so few that they should meet the rows as these lie, and no index is built for one search."""
+    if client is not None or n_queries > min(_FEW, _SHARE * len(X)) or k > _LONGEST_LIST:
+        return False
+    needed = scan_bytes(X, n_queries, k)
+    return (memory_budget is None and needed <= _LITTLE) or needed <= budget_bytes(memory_budget)
 
 
 def points_to_pair(
