@@ -27,7 +27,7 @@ import numpy as np
 from .arrays import read_only
 from .boxes import box_to_box, largest, points_to_box
 from .distance import squared_angle
-from .jit import FUSED, driver, kernel, step
+from .jit import FUSED, driver, kernel, prefetch, step
 from .lists import WIDENED, insert, refine
 from .quantized import HALF, LARGEST, Codes, first_bit, multiply_four, wanted_of_four
 from .tree import TILE, select, sort_by_key
@@ -38,6 +38,9 @@ __all__ = ["ALL", "OTHER_CLASSES", "OWN_CLASS", "Boxes", "Found", "Points", "Row
 ALL, OWN_CLASS, OTHER_CLASSES = 0, 1, 2
 # Words of each point that are multiplied in one go: half a tile of them stays in the first cache.
 _WORDS = 96
+_SHIFT = HALF.bit_length() - 1
+# Of a row whose distance will be taken, so many bytes are asked for beforehand.
+_AHEAD = 2048
 # From so many queries of both tiles on, all pairs of these are met in one go.
 _MANY = 104
 # A query tile goes through so many tiles in the order of their distances, then through the others.
@@ -173,7 +176,9 @@ class _Room(NamedTuple):
     """Where one thread works.
 
     sums : (TILE * TILE,) int32
-        Of half after half, four queries after four.
+        Of half after half, query after query.
+    pending : (TILE * HALF,) int64
+        Places in half of the sums.
     words : (TILE * words,) int32
         Of the queries.
     masks : (4,) uint64
@@ -188,6 +193,7 @@ class _Room(NamedTuple):
     """
 
     sums: Any
+    pending: Any
     words: Any
     masks: Any
     to_box: Any
@@ -487,12 +493,31 @@ def _any_empty(found: Any, tile: int, active: Any, n_active: int) -> bool:
 
 
 @step(counted=False)
+def _survivors(rows: Any, first_row: int, active: Any, n_active: int, half: int, limits: Any, room: Any) -> int:
+    """Note which pairs of queries and half a tile codes let pass, and ask for their rows; how many."""
+    masks, pending, n_pending, values = room.masks, room.pending, np.int64(0), rows.rows
+    asked = _AHEAD // values.itemsize
+    for first in range(0, n_active, 4):
+        place = half * TILE * HALF + first * HALF
+        wanted_of_four(room.sums, place, limits.limits, limits.shifts, first, limits.others, half * HALF, masks)
+        for i in range(4 if n_active - first > 4 else n_active - first):
+            wanted = masks[i]
+            while wanted != 0:
+                s = first_bit(wanted)
+                wanted &= wanted - np.uint64(1)
+                pending[n_pending] = ((first + i) << _SHIFT) + s
+                n_pending += 1
+                prefetch(values[first_row + half * HALF + s][:asked])
+    return n_pending
+
+
+@step(counted=False)
 def _meet_tile(
     queries: Any, tile: int, data: Any, other: int, same: int, mutual: int, n_active: int, active: Any, bits: int, among: int,
     found: Any, limits: Any, room: Any,
 ) -> None:  # fmt: skip
     """Let some queries of a tile meet all points of another, which may want them too."""
-    sums, masks, n_words, start = room.sums, room.masks, data.codes.raised.shape[1], data.boxes.start
+    sums, n_words, start = room.sums, data.codes.raised.shape[1], data.boxes.start
     width = start[other + 1] - start[other]
     moved, per_unit, safe = _prepare(
         queries.codes, tile, data.codes, other, width, bits, same, mutual, found, limits, room.between
@@ -509,17 +534,11 @@ def _meet_tile(
         _multiply(data.codes, bits, other, half, limits.begin, n_active, words, at, sums)
         if filling:
             continue
-        for first in range(0, n_active, 4):
-            place = half * TILE * HALF + first * HALF
-            wanted_of_four(sums, place, limits.limits, limits.shifts, first, limits.others, half * HALF, masks)
-            for i in range(4 if n_active - first > 4 else n_active - first):
-                wanted = masks[i]
-                while wanted != 0:
-                    s = first_bit(wanted)
-                    wanted &= wanted - np.uint64(1)
-                    total, t = sums[place + i * HALF + s], active[first + i]
-                    s += half * HALF
-                    _meet_one(queries, data, found, meeting, first + i, t, s, total, among, mutual, limits, room.work)
+        n_pending = _survivors(data.rows, start[other], active, n_active, half, limits, room)
+        for p in range(n_pending):
+            i, s = room.pending[p] >> _SHIFT, half * HALF + (room.pending[p] & (HALF - 1))
+            total = sums[half * TILE * HALF + room.pending[p]]
+            _meet_one(queries, data, found, meeting, i, active[i], s, total, among, mutual, limits, room.work)
     if filling:
         _meet_first(queries, data, found, meeting, n_active, width, among, limits, room)
 
@@ -665,6 +684,7 @@ def _run(mutual: bool, here: Any, there: Any, queries: Points, data: Points, bit
     words, n_tiles = queries.codes.raised.shape[1], len(data.boxes.classes)
     room = _Room(
         sums=np.empty(TILE * TILE, np.int32),
+        pending=np.empty(TILE * HALF, np.int64),
         words=np.empty(TILE * words, np.int32),
         masks=np.empty(4, np.uint64),
         to_box=np.empty(TILE, np.float32),

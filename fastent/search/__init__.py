@@ -21,11 +21,11 @@ reduction of the sweep.
          |             ^                        |                          and of similarities (statistics/)
          |       rows that come once            |
          |       (probes, streams)              |
-    kernels.search, kernels.tree          kernels.pairs                kernels.scan, kernels.differences
+    kernels.search, kernels.quantized     kernels.pairs                kernels.scan, kernels.differences
 
 - index.py: the protocol, queries, lists.         - sketch.py: the frame in which few coordinates say most of a row.
 - exact_index.py, out_of_core.py, top_k.py, scan.py: the indices.   - sweep.py: blocks of pairs, and the base of reductions.
-- tiles.py, coding.py: how the points of an index lie in tiles, and which codes stand for them.
+- tiles.py, coding.py: how the points of an index lie in tiles, and which codes stand for them; prices.py: what that costs here.
 - kept_view.py: how rows are seen, kept from one look at a live model to the next.
 - neighbors.py: `fe.neighbors`; backends.py: candidates from faiss and torch; neighbor_lists.py: lists that users bring.
 - spanning_tree.py: the Euclidean minimum spanning tree, from any index.

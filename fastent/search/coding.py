@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.kernels.quantized import BITS, coded_coordinates
+from fastent.search.prices import Prices
 
 __all__ = ["Coding", "Expected", "Pilot", "cheapest", "codings", "pair_distances"]
 
@@ -19,6 +20,8 @@ _SHARE = 0.75
 _PEAK = 4.5
 # Where what two codes may be off exceeds that share of the distance to a neighbour, tiles have centres of their own.
 _OFF = 0.15
+# What a pair that codes let pass takes beside the features of its rows, in distances.
+_SURVIVOR = 4
 # While lists fill, more pairs are near enough than in the end.
 _WHILE_FILLING = 2.0
 
@@ -36,24 +39,6 @@ class Coding(NamedTuple):
     width: int
     bits: int
     centred: bool
-
-
-class Prices(NamedTuple):
-    """Nanoseconds on one core of Zen 4. Only ratios matter, and only to the choice of codes.
-
-    coordinate : for a coordinate of a pair's codes, by their bits
-    pair : for a pair beside these
-    survivor : for a pair whose distance is taken
-    feature : for each feature of that
-    """
-
-    coordinate: dict[int, float]
-    pair: float
-    survivor: float
-    feature: float
-
-
-PRICES = Prices({8: 0.0046, 16: 0.0088}, 0.25, 40.0, 0.15)
 
 
 class Pilot(NamedTuple):
@@ -80,10 +65,21 @@ class Pilot(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """What a coding is expected to cost: nanoseconds for each query, and pairs that codes let pass."""
+    """What a coding is expected to cost a query where all rows are queries.
 
-    cost: float
+    products, distances : float
+        Nanoseconds of processor time, for pairs of codes and for the pairs that these let pass.
+    survivors : float
+        How many these are.
+    """
+
+    products: float
+    distances: float
     survivors: float
+
+    @property
+    def cost(self) -> float:
+        return self.products + self.distances
 
 
 def codings(d: int, n_axes: int) -> list[Coding]:
@@ -92,7 +88,7 @@ def codings(d: int, n_axes: int) -> list[Coding]:
     return [Coding(width, bits, False) for width in (0, *widths) for bits in BITS]
 
 
-def cheapest(pilot: Pilot, choices: list[Coding]) -> tuple[Coding, Expected]:
+def cheapest(pilot: Pilot, choices: list[Coding], prices: Prices) -> tuple[Coding, Expected]:
     """The choice that is expected to cost least."""
     squared = pair_distances(pilot.queries, pilot.points)
     norms = np.einsum("ij,ij->i", pilot.points, pilot.points)
@@ -103,7 +99,7 @@ def cheapest(pilot: Pilot, choices: list[Coding]) -> tuple[Coding, Expected]:
     for width in sorted({choice.width for choice in choices}):
         if width:
             squared = _between_sketches(queries[:, : width - 1], points[:, : width - 1], *whole)
-        priced += [_expected(pilot, choice, squared, norms) for choice in choices if choice.width == width]
+        priced += [_expected(pilot, choice, squared, norms, prices) for choice in choices if choice.width == width]
     return min(priced, key=lambda each: each[1].cost)
 
 
@@ -124,7 +120,7 @@ def _between_sketches(queries: Array, points: Array, norms: Array, other_norms: 
     return squared
 
 
-def _expected(pilot: Pilot, coding: Coding, squared: Array, norms: Array) -> tuple[Coding, Expected]:
+def _expected(pilot: Pilot, coding: Coding, squared: Array, norms: Array, prices: Prices) -> tuple[Coding, Expected]:
     """What a coding costs, where sketches have these squared distances."""
     d = pilot.points.shape[1]
     m = coded_coordinates(coding.width or d)
@@ -133,8 +129,8 @@ def _expected(pilot: Pilot, coding: Coding, squared: Array, norms: Array) -> tup
     # Errors of centred codes are those of a tile, which are not known here.
     reach = pilot.radii + (min(2 * off, _OFF * radius) if coding.centred else 2 * off)
     survivors = _WHILE_FILLING * pilot.n * float((squared <= reach[:, None] ** 2).mean())
-    cost = pilot.n * pilot.scanned / 2 * (PRICES.pair + PRICES.coordinate[coding.bits] * m)
-    return coding, Expected(cost + survivors * (PRICES.survivor + PRICES.feature * d), survivors)
+    products = pilot.n * pilot.scanned / 2 * (prices.pair + prices.coordinate[coding.bits] * m)
+    return coding, Expected(products, survivors * (_SURVIVOR * prices.distance + prices.feature * d), survivors)
 
 
 def _typical_error(norms: Array, m: int, bits: int) -> float:

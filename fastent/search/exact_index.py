@@ -24,10 +24,11 @@ from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import in_parallel, single_blas_thread, working_threads
 from fastent.search.coding import Coding, Expected, Pilot, cheapest, codings, pair_distances
 from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, Work, with_points
+from fastent.search.prices import prices_for
 from fastent.search.sketch import Frame, take_frame
 from fastent.search.tiles import boxes_around, classes_of_tiles, starts, tile_order
 
-__all__ = ["ExactIndex", "PreparedQueries", "View", "as_compared", "index_bytes"]
+__all__ = ["ExactIndex", "PreparedQueries", "View", "as_compared", "index_bytes", "index_seconds"]
 
 Array = NDArray[Any]
 
@@ -38,6 +39,8 @@ _FEW_POINTS, _FINEST = 2048, 128
 _BLOCK_ROWS = 8192
 # Tiles that one thread takes at a time, unless there would be more ranges of tiles than that.
 _BLOCK_TILES, _MOST_BLOCKS = 16, 128
+# What building takes, in times of what encoding does.
+_BUILT = 2.5
 # Neighbours in a sample from which farther or nearer ones are extrapolated.
 _RANKS = 32
 # Points of a pilot: so many values, but no fewer, and no more points than that.
@@ -96,7 +99,7 @@ class ExactIndex(Index):
         How an index of other rows sees points: so does this one, unless those have other features or are compared otherwise.
     """
 
-    work: Work = Work(0, 0, 0, 0, 0)
+    work: Work = Work()
 
     def __init__(
         self,
@@ -165,7 +168,17 @@ class ExactIndex(Index):
         scanned = float((np.einsum("qtj,qtj->qt", gaps, gaps) <= radii[:, None] ** 2).mean())
         pilot = Pilot(some_queries, some_points, self._frame.axes.astype(np.float32), radii, scanned, n)
         with single_blas_thread():
-            return cheapest(pilot, codings(d, self._frame.axes.shape[1]))
+            return cheapest(pilot, codings(d, self._frame.axes.shape[1]), prices_for(n**2 * scanned, d))
+
+    def _planned(self, prepared: PreparedQueries) -> Work:
+        """What was chosen, and what that is expected to take."""
+        mutual, q, d = prepared.points is self._points, len(prepared.ids), self._points.rows.rows.shape[1]
+        width, bits, _ = self.coding
+        of = f"{width} numbers of {d} features" if width else f"{d} features"
+        seconds = np.nan
+        if self.expected is not None:
+            seconds = q * (self.expected.products * (1 if mutual else 2) + self.expected.distances) * 1e-9
+        return Work(chosen=f"{bits}-bit codes of {of}{', each pair once' * mutual}", expected_seconds=seconds)
 
     def relabelled(self, codes: NDArray[np.int64]) -> "ExactIndex":
         other, (boxes, coded, rows) = copy(self), self._points
@@ -210,7 +223,7 @@ class ExactIndex(Index):
         progress: Progress = None,
     ) -> dict[Among, NeighborLists]:
         prepared, n = self.prepare(queries), len(self._order)
-        self.work = Work(0, 0, 0, 0, 0)
+        self.work = self._planned(prepared)
         lists = {}
         for among, k in wanted.items():
             q = len(prepared.ids)
@@ -232,7 +245,7 @@ class ExactIndex(Index):
         prepared = self.prepare(queries)
         limits = np.asarray(squared, np.float64)[prepared.ids]
         found = self._found(prepared, limits, limits=limits, count=np.zeros(len(limits), np.int64))
-        self.work = Work(0, 0, 0, 0, 0)
+        self.work = self._planned(prepared)
         self._run(prepared, found, "all", progress)
         return _scattered(found.count, prepared.ids)
 
@@ -295,7 +308,7 @@ class ExactIndex(Index):
                     work += future.result()
                     pending.update({pool.submit(task): size for size, task in islice(tasks, 1)})
                 report(done, "")
-        self.work = Work(*(np.array(self.work) + work).tolist())
+        self.work = self.work.plus(work)
 
     def _meetings(self, found: Found) -> tuple[int, Iterator["_Task"]]:
         """Every pair of blocks of tiles, those that lie near each other first, to be run by any threads."""
@@ -376,6 +389,13 @@ def _radii(queries: Array, points: Array, same: Array, k: int, n: int) -> Array:
         radii: Array = last * (wanted / len(ranks)) ** power
     radii[~np.isfinite(radii)] = last[~np.isfinite(radii)]
     return radii
+
+
+def index_seconds(X: Any, q: int) -> float:
+    """Processor time that an index of X and its search by q queries are expected to take, where no tile can be left out."""
+    n, d = X.shape
+    prices, m = prices_for(q * n, d), coded_coordinates(d)
+    return float((n * d * _BUILT * prices.encoded + q * n * (prices.pair + prices.coordinate[BITS[0]] * m)) * 1e-9)
 
 
 def index_bytes(X: Any, q: int, k: int) -> int:

@@ -78,13 +78,33 @@ def with_points(queries: IndexQueries) -> "NDArray[np.int64] | ExternalQueries |
 
 
 class Work(NamedTuple):
-    """What a search took: boxes compared, tiles visited, pairs scanned, pairs that the sketch let pass, pairs near enough."""
+    """What a search took.
 
-    boxes: int
-    tiles: int
-    scanned: int
-    survivors: int
-    near: int
+    Attributes
+    ----------
+    boxes, tiles : int
+        Boxes compared; pairs of a tile of queries and a tile of rows that met.
+    scanned, survivors, near : int
+        Pairs of points of which a bound was computed; pairs that this let pass; pairs whose distance was near enough.
+    chosen : str
+        How rows were searched.
+    expected_seconds : float
+        Processor time that the plan expected the search to take on this machine; NaN where there was none.
+    """
+
+    boxes: int = 0
+    tiles: int = 0
+    scanned: int = 0
+    survivors: int = 0
+    near: int = 0
+    chosen: str = ""
+    expected_seconds: float = float("nan")
+
+    def plus(self, counts: Array) -> "Work":
+        """With as many more of each of the five counts."""
+        return self._replace(
+            **{name: int(getattr(self, name) + more) for name, more in zip(self._fields, counts, strict=False)}
+        )
 
 
 class Index(Protocol):

@@ -60,7 +60,7 @@ class Neighbors:
         Share of the true neighbours that were found, in [0, 1]: 1 for an exact search, measured on a sample of the queries for
         another, NaN for what you bring.
     work : Work or None
-        What an exact search took.
+        How an exact search went, what it was expected to take, and counts of what it did.
     metric : str
         What the distances are: "euclidean" or "cosine".
     resolution : (q,) float32 or None
@@ -119,7 +119,8 @@ class Neighbors:
 
     def __repr__(self) -> str:
         recall = "" if np.isnan(self.recall) or self.recall == 1 else f", recall {self.recall:.4f}"
-        return f"Neighbors({len(self.indices)} queries, k={self.k}, {self.n} rows, {self.method}{recall})"
+        how = f": {self.work.chosen}" if self.work is not None and self.work.chosen else ""
+        return f"Neighbors({len(self.indices)} queries, k={self.k}, {self.n} rows, {self.method}{recall}{how})"
 
 
 def neighbors(

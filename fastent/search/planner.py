@@ -9,10 +9,10 @@ from fastent.arrays.ranges import check_range
 from fastent.arrays.validation import Labels, bytes_in_memory, in_memory
 from fastent.io.result_cache import PartialResult
 from fastent.runtime.memory import budget_bytes, check_fits
-from fastent.search.exact_index import ExactIndex, index_bytes
+from fastent.search.exact_index import ExactIndex, index_bytes, index_seconds
 from fastent.search.index import Index, Wanted
 from fastent.search.out_of_core import ChunkedIndex, chunking
-from fastent.search.scan import scan_bytes
+from fastent.search.scan import scan_bytes, scan_seconds
 from fastent.search.sketch import typical_scale
 from fastent.search.sweep import LabelledPoints
 
@@ -23,9 +23,9 @@ Array = NDArray[Any]
 # One index in memory of all rows; one chunk of rows after the other, here or on a cluster; no index.
 IndexKind = Literal["index", "chunks", "sweep"]
 
-# A scan takes less time than an index that is searched once for at most so many queries, and at most this share of the rows;
-# lists that are longer are not kept in order row by row.
-_FEW, _SHARE, _LONGEST_LIST = 512, 1 / 8, 256
+# So few queries are scanned without asking what that takes; at most this share of the rows are; lists that are longer are not
+# kept in order row by row.
+_FEW, _SHARE, _LONGEST_LIST = 64, 1 / 8, 256
 # Below so many bytes memory is not looked up, which takes half a millisecond.
 _LITTLE = 1 << 26
 
@@ -109,7 +109,9 @@ def plan_index(
 
 def is_scanned(X: Array, n_queries: int, k: int, memory_budget: int | str | None, client: Any = None) -> bool:
     """Whether queries are so few that they should meet the rows as these lie, and no index is built for one search."""
-    if client is not None or n_queries > min(_FEW, _SHARE * len(X)) or k > _LONGEST_LIST:
+    if client is not None or n_queries > _SHARE * len(X) or k > _LONGEST_LIST:
+        return False
+    if n_queries > _FEW and scan_seconds(X, n_queries) > index_seconds(X, n_queries):
         return False
     needed = scan_bytes(X, n_queries, k)
     return (memory_budget is None and needed <= _LITTLE) or needed <= budget_bytes(memory_budget)

@@ -24,8 +24,9 @@ from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import working_threads
 from fastent.search.exact_index import as_compared
 from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, Work, merged, with_points
+from fastent.search.prices import prices_for
 
-__all__ = ["ScannedRows", "scan_bytes"]
+__all__ = ["ScannedRows", "scan_bytes", "scan_seconds"]
 
 Array = NDArray[Any]
 
@@ -109,7 +110,13 @@ class ScannedRows(Index):
                     raise KeyboardInterrupt
         if work[2]:
             check_range(self._X, unit=self._unit)
-        self.work = Work(0, 0, q * n, int(work[0]), int(work[1]))
+        self.work = Work(
+            scanned=q * n,
+            survivors=int(work[0]),
+            near=int(work[1]),
+            chosen="a scan of the rows as they lie",
+            expected_seconds=scan_seconds(self._X, q),
+        )
         return {"all": lists}
 
     def _points(self, queries: IndexQueries) -> tuple[Array, NDArray[np.int64]]:
@@ -256,6 +263,13 @@ class _Room(NamedTuple):
     given: Array
     wide: Array
     met: Array
+
+
+def scan_seconds(X: Any, q: int) -> float:
+    """Processor time that a scan of X by q queries is expected to take on this machine."""
+    n, d = X.shape
+    prices, words = prices_for(q * n, d), kernel_dtype(X).itemsize / _SINGLE.itemsize
+    return float(n * d * words * (prices.read + (q - 1) * prices.scanned) * 1e-9)
 
 
 def scan_bytes(X: Any, q: int, k: int) -> int:
