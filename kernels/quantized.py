@@ -24,7 +24,18 @@ from .sharing import parallel_for
 from .target import has_feature
 from .tree import TILE
 
-__all__ = ["BITS", "HALF", "LARGEST", "Codes", "coded_coordinates", "encode", "first_bit", "multiply_four", "wanted_of_four"]
+__all__ = [
+    "BITS",
+    "HALF",
+    "LARGEST",
+    "Codes",
+    "coded_coordinates",
+    "encode",
+    "first_bit",
+    "multiply_four",
+    "no_codes",
+    "wanted_of_four",
+]
 
 # Points of a tile that are multiplied at a time: what they take of a block of features stays in the first cache.
 HALF = 64
@@ -145,12 +156,12 @@ def _round_column(column: Any, unit: float, per_unit: float, shift: int, mask: i
 
 
 @step()
-def _fill_columns(points: Any, order: Any, first: int, width: int, source: Any, signs: Any, origin: Any, columns: Any) -> None:
+def _fill_columns(points: Any, first: int, width: int, source: Any, signs: Any, origin: Any, columns: Any) -> None:
     """Points of a tile, transposed; where there is none, and beyond their coordinates, zeros."""
     for i in range(columns.shape[0]):
         columns[i] = np.float32(0)
     for t in range(width):
-        row = points[order[first + t]]
+        row = points[first + t]
         for p in range(source.shape[0]):
             j = source[p]
             if j >= 0:
@@ -180,15 +191,15 @@ def _step_of(columns: Any, most: float, squares: Any) -> float:
 
 @kernel()
 def _encode(
-    begin: int, end: int, points: Any, order: Any, start: Any, source: Any, signs: Any, together: int, origin: Any,
-    centred: bool, bits: int, share: float, codes: Any, room: Any,
+    begin: int, end: int, points: Any, start: Any, source: Any, signs: Any, together: int, origin: Any, centred: bool,
+    bits: int, share: float, codes: Any, room: Any,
 ) -> None:  # fmt: skip
     each, columns = 32 // bits, room.columns
     most, mask, flip = np.float64((1 << (bits - 1)) - 1), np.int32((1 << bits) - 1), 0x80808080 if bits == 8 else 0
     for tile in range(begin, end):
         first, width = start[tile], start[tile + 1] - start[tile]
         words = codes.packed[tile]
-        _fill_columns(points, order, first, width, source, signs, origin, columns)
+        _fill_columns(points, first, width, source, signs, origin, columns)
         _turn(columns, together)
         for t in range(TILE):
             room.about[t] = room.squares[t] = room.lost[t] = 0.0
@@ -219,30 +230,11 @@ def _encode(
         codes.largest_error[tile] = largest
 
 
-@driver(_encode)
-def encode(points: Any, order: Any, start: Any, origin: Any, *, bits: int, share: float, centred: bool) -> Codes:
-    """Round points to whole numbers, tile by tile.
-
-    Parameters
-    ----------
-    points : (n, p) float32
-    order : (n,) int64
-        Row numbers in tile order.
-    start : (tiles + 1,) int64
-        Where in that order each tile begins.
-    origin : (p,) float32
-        Taken off the points.
-    bits : int
-        8 or 16.
-    share : float
-        How far a point may be from where exact arithmetic puts it, as a share of its norm.
-    centred : bool
-        Whether each tile's points are seen from their mean, or all from the origin.
-    """
-    n_tiles, (source, together) = len(start) - 1, _groups(points.shape[1])
-    m, words = len(source), len(source) * bits // 32
-    signs = np.where(np.random.default_rng(0).random(m) < 0.5, -1, 1).astype(np.float32)
-    codes = Codes(
+def no_codes(n_tiles: int, p: int, bits: int) -> Codes:
+    """Room for the codes of so many tiles of points of p coordinates."""
+    m = coded_coordinates(p)
+    words = m * bits // 32
+    return Codes(
         packed=np.zeros((n_tiles, words * TILE), np.int32),
         raised=np.zeros((n_tiles * TILE, words), np.int32),
         raise_of=np.zeros(n_tiles * TILE, np.int32),
@@ -252,14 +244,45 @@ def encode(points: Any, order: Any, start: Any, origin: Any, *, bits: int, share
         steps=np.zeros(n_tiles),
         centre=np.zeros((n_tiles, m), np.float32),
     )
+
+
+@driver(_encode)
+def encode(
+    points: Any, start: Any, origin: Any, codes: Codes, *, first_tile: int, bits: int, share: float, centred: bool
+) -> None:
+    """Round points to whole numbers, tile by tile.
+
+    Parameters
+    ----------
+    points : (n, p) float32
+        In tile order.
+    start : (tiles + 1,) int64
+        Where each of their tiles begins.
+    origin : (p,) float32
+        Taken off the points.
+    codes : Codes
+        From `no_codes`; those of these tiles are written.
+    first_tile : int
+        Which of its tiles is the first of these.
+    bits : int
+        8 or 16.
+    share : float
+        How far a point may be from where exact arithmetic puts it, as a share of its norm.
+    centred : bool
+        Whether each tile's points are seen from their mean, or all from the origin.
+    """
+    n_tiles, (source, together) = len(start) - 1, _groups(points.shape[1])
+    signs = np.where(np.random.default_rng(0).random(len(source)) < 0.5, -1, 1).astype(np.float32)
+    tiles, places = slice(first_tile, first_tile + n_tiles), slice(first_tile * TILE, (first_tile + n_tiles) * TILE)
+    of_tile = {"packed", "largest_error", "steps", "centre"}
+    codes = Codes(**{name: array[tiles if name in of_tile else places] for name, array in codes._asdict().items()})
     points = read_only(points)
 
     def some(begin: int, end: int) -> None:
-        room = _Room(np.empty(m * TILE, np.float32), *np.empty((3, TILE)), *np.empty((2, TILE), np.int32))
-        _encode(begin, end, points, order, start, source, signs, together, origin, centred, bits, share, codes, room)
+        room = _Room(np.empty(len(source) * TILE, np.float32), *np.empty((3, TILE)), *np.empty((2, TILE), np.int32))
+        _encode(begin, end, points, start, source, signs, together, origin, centred, bits, share, codes, room)
 
     parallel_for(some, n_tiles)
-    return codes
 
 
 def coded_coordinates(p: int) -> int:

@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 from fastent.kernels.quantized import BITS, coded_coordinates
 from fastent.search.prices import Prices
 
-__all__ = ["Coding", "Expected", "Pilot", "cheapest", "codings", "pair_distances"]
+__all__ = ["Coding", "Expected", "Pilot", "cheapest", "coding_bytes", "codings", "pair_distances"]
 
 Array = NDArray[Any]
 
 # Codes are of all coordinates, or of so many numbers of a sketch.
 _WIDTHS = (64, 128)
+# Codes of 16 bits of whole points take as much room as these in single precision, for which wide ones alone make up.
+_FINE_FROM = 512
 # A sketch that holds more than that share of the coordinates saves too little.
 _SHARE = 0.75
 # The largest of a tile's rotated coordinates, in standard deviations, and the largest norm in those of all.
@@ -85,7 +87,13 @@ class Expected(NamedTuple):
 def codings(d: int, n_axes: int) -> list[Coding]:
     """What there is to choose from."""
     widths = [width for width in _WIDTHS if width <= _SHARE * d and width - 1 <= n_axes]
-    return [Coding(width, bits, False) for width in (0, *widths) for bits in BITS]
+    whole = BITS if d > _FINE_FROM else BITS[:1]
+    return [Coding(0, bits, False) for bits in whole] + [Coding(width, bits, False) for width in widths for bits in BITS]
+
+
+def coding_bytes(d: int) -> int:
+    """Memory that codes of a point of d features take at most, point by point and tile by tile."""
+    return max(2 * coded_coordinates(width or d) * bits // 8 for width, bits, _ in codings(d, max(_WIDTHS)))
 
 
 def cheapest(pilot: Pilot, choices: list[Coding], prices: Prices) -> tuple[Coding, Expected]:

@@ -14,18 +14,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import joined, kernel_dtype, row_blocks
+from fastent.arrays.validation import BLOCK_BYTES, joined, kernel_dtype, row_blocks
 from fastent.kernels.distance import squared_lengths
 from fastent.kernels.lists import WIDENED
-from fastent.kernels.quantized import BITS, coded_coordinates, encode
+from fastent.kernels.quantized import BITS, Codes, coded_coordinates, encode, no_codes
 from fastent.kernels.search import ALL, OTHER_CLASSES, OWN_CLASS, Found, Points, Rows, meet_all, search
 from fastent.kernels.tree import TILE
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import in_parallel, single_blas_thread, working_threads
-from fastent.search.coding import Coding, Expected, Pilot, cheapest, codings, pair_distances
+from fastent.search.coding import Coding, Expected, Pilot, cheapest, coding_bytes, codings, pair_distances
 from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, Work, with_points
 from fastent.search.prices import prices_for
-from fastent.search.sketch import Frame, take_frame
+from fastent.search.sketch import Frame, sample_rows, take_frame
 from fastent.search.tiles import boxes_around, classes_of_tiles, starts, tile_order
 
 __all__ = ["ExactIndex", "PreparedQueries", "View", "as_compared", "index_bytes", "index_seconds"]
@@ -36,7 +36,8 @@ Array = NDArray[Any]
 _BOXED = 16
 # Axes of a frame are taken for so many rows, or more, and for at most so many numbers of a code.
 _FEW_POINTS, _FINEST = 2048, 128
-_BLOCK_ROWS = 8192
+# Bytes of rows that are converted at a time, and of points that are coded.
+_BLOCK_BYTES, _CODED_BYTES = 1 << 19, 1 << 21
 # Tiles that one thread takes at a time, unless there would be more ranges of tiles than that.
 _BLOCK_TILES, _MOST_BLOCKS = 16, 128
 # What building takes, in times of what encoding does.
@@ -129,7 +130,7 @@ class ExactIndex(Index):
             self.coding = guide.coding
         else:
             self.coding, self.expected = self._choose(X, rows, boxes, sketch, k, np.random.default_rng(seed))
-        self._points = Points(boxes, self._coded(rows, self._order, X, start), self._as_rows(rows, in_tiles, self._order))
+        self._points = Points(boxes, self._coded(rows, start), self._as_rows(rows, in_tiles, self._order))
 
     def _boxed(self, X: Array) -> NDArray[np.float32]:
         """The sketches (n, at most `_BOXED`) that boxes are of."""
@@ -139,14 +140,21 @@ class ExactIndex(Index):
         sketch: NDArray[np.float32] = self._frame.sketches(X, min(_BOXED, n_axes + 1))[0]
         return sketch
 
-    def _coded(self, rows: Array, order: Array, X: Array, start: Array) -> Any:
-        """Codes of rows in tile order; X : the same as they were given, which `order` puts into that order."""
-        width, bits, centred = self.coding
-        options = {"bits": bits, "share": self._frame.bounds.error, "centred": centred}
-        if not width and self._frame.scale == 1 and not self._frame.unit and _small(rows):
-            return encode(rows, np.arange(len(rows)), start, self._frame.origin.astype(np.float32), **options)
-        points = self._frame.sketches(X, width)[0] if width else self._frame.whole(X, 1)
-        return encode(points, order, start, np.zeros(points.shape[1], np.float32), **options)
+    def _coded(self, rows: Array, start: Array) -> Codes:
+        """Codes of rows in tile order, some tiles at a time."""
+        (width, bits, centred), frame, d = self.coding, self._frame, rows.shape[1]
+        codes: Codes = no_codes(len(start) - 1, width or d, bits)
+        options = {"bits": bits, "share": frame.bounds.error, "centred": centred}
+        if not width and frame.scale == 1 and not frame.unit and _small(rows):
+            encode(rows, start, frame.origin.astype(np.float32), codes, first_tile=0, **options)
+            return codes
+        origin, size = np.zeros(width or d, np.float32), max(1, _CODED_BYTES // (4 * TILE * (width or d)))
+        for tile in range(0, len(start) - 1, size):
+            some = start[tile : tile + size + 1]
+            block = rows[some[0] : some[-1]]
+            points = frame.sketches(block, width)[0] if width else frame.whole(block, 1)
+            encode(points, some - some[0], origin, codes, first_tile=tile, **options)
+        return codes
 
     def _as_rows(self, rows: Array, codes: Array, ids: Array) -> Rows:
         lengths = squared_lengths(rows) if self._frame.unit else np.empty(0)
@@ -196,11 +204,13 @@ class ExactIndex(Index):
             return X
         rows = np.empty(X.shape, dtype)
 
+        size = max(1, _BLOCK_BYTES // (8 * X.shape[1]))
+
         def put(begin: int) -> None:
-            block = slice(begin, begin + _BLOCK_ROWS)
+            block = slice(begin, begin + size)
             rows[self._position[block]] = as_compared(X[block].astype(dtype, copy=False), self._frame.unit)
 
-        in_parallel(put, range(0, len(X), _BLOCK_ROWS))
+        in_parallel(put, range(0, len(X), size))
         return rows
 
     @property
@@ -270,7 +280,7 @@ class ExactIndex(Index):
         start = starts(len(order), min(TILE, max(4, -(-len(order) // (4 * working_threads())))))
         rows, in_tiles = rows[order], codes[order]
         boxes = boxes_around(sketch[order], start, in_tiles, self._frame.bounds.error)
-        prepared = Points(boxes, self._coded(rows, order, points, start), self._as_rows(rows, in_tiles, order))
+        prepared = Points(boxes, self._coded(rows, start), self._as_rows(rows, in_tiles, order))
         return PreparedQueries(prepared, order, excluded)
 
     def _found(self, prepared: PreparedQueries, threshold: Array, **arrays: Array) -> Found:
@@ -401,11 +411,20 @@ def index_seconds(X: Any, q: int) -> float:
 def index_bytes(X: Any, q: int, k: int) -> int:
     """Memory that an index of X and a search for the k nearest rows of q queries take at most, X itself not counted.
 
-    For each row: the row itself in tile order; its codes, twice, or the coordinates from which they are made; its sketch, which
-    boxes are of, three times; 128 bytes of numbers and norms. The same for each query, if these are not all rows. In addition
-    the queries' lists, in double precision and as returned.
+    For each row: the row itself in tile order; its codes, point by point and tile by tile; its sketch, which boxes are of,
+    twice; 80 bytes of numbers and norms; and its list, first in tile order and then in that of the queries. The same for each
+    query, if these are not all rows. Blocks of rows; and samples, before there are codes.
     """
     n, d = X.shape
-    codes = 2 * coded_coordinates(d) * (1 if 8 in BITS else 2)
-    row = kernel_dtype(X).itemsize * d + codes + 4 * min(d, _FINEST) + 12 * min(d, _BOXED) + 128
-    return int((n + (q if q != n else 0)) * row + q * (48 * k + 16))
+    row = kernel_dtype(X).itemsize * d + 8 * min(d, _BOXED) + 80
+    coded = coding_bytes(d) + 4 * coded_coordinates(d) // TILE  # a tile's codes are about its centre
+    frame_rows, pilot_rows = (min(n, size) for size in _sample_sizes(d))
+    converted = BLOCK_BYTES if X.dtype != kernel_dtype(X) else 0  # where rows are checked
+    blocks = min(2 * working_threads() * _BLOCK_BYTES + 2 * _CODED_BYTES + converted, 12 * n * d)
+    searching = (n + (q if q != n else 0)) * (row + coded) + 36 * q * k + blocks
+    return int(max(20 * d * frame_rows, n * row + 12 * d * pilot_rows, searching))
+
+
+def _sample_sizes(d: int) -> tuple[int, int]:
+    """Rows of a frame's sample, and of a pilot's."""
+    return sample_rows(d), min(max(_PILOT_VALUES // d, _PILOT_POINTS[0]), _PILOT_POINTS[1])

@@ -13,7 +13,7 @@ from fastent.io.files import write_text
 from fastent.kernels.cache import own_folder
 from fastent.kernels.distance import squared_lengths
 from fastent.kernels.lists import rank_candidates
-from fastent.kernels.quantized import BITS, encode
+from fastent.kernels.quantized import BITS, Codes, encode, no_codes
 from fastent.kernels.scan import Asked, Met, Tolerance, scan
 from fastent.kernels.search import ALL, Found, Points, Rows, search
 from fastent.kernels.sharing import working
@@ -103,10 +103,12 @@ def _seconds(work: Callable[[], Any]) -> float:
     return min(taken)
 
 
-def _codes(points: Any, bits: int) -> Any:
-    n, d = points.shape
-    points = np.ascontiguousarray(points)
-    return encode(points, np.arange(n), starts(n), np.zeros(d, np.float32), bits=bits, share=0.0, centred=False)
+def _codes(points: Any, bits: int) -> Codes:
+    start, d = starts(len(points)), points.shape[1]
+    codes: Codes = no_codes(len(start) - 1, d, bits)
+    points, origin = np.ascontiguousarray(points), np.zeros(d, np.float32)
+    encode(points, start, origin, codes, first_tile=0, bits=bits, share=0.0, centred=False)
+    return codes
 
 
 def _products(points: Any, bits: int) -> Callable[[], Any]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fastent.arrays.validation import kernel_dtype, unit_rows
 from fastent.runtime.threads import in_parallel, single_blas_thread
 
-__all__ = ["Frame", "SketchBounds", "take_frame", "typical_scale"]
+__all__ = ["Frame", "SketchBounds", "sample_rows", "take_frame", "typical_scale"]
 
 Array = NDArray[Any]
 
@@ -128,7 +128,7 @@ class Frame:
 
 def take_frame(X: Array, *, n_axes: int, unit: bool, seed: int) -> Frame:
     """Principal axes of a sample of the rows. Any frame is exact; this one makes sketches tell points apart early."""
-    sample = _sample(X, unit, seed, _SAMPLE_ROWS if X.shape[1] <= _WIDE else _FEW_ROWS)
+    sample = _sample(X, unit, seed, sample_rows(X.shape[1]))
     origin = sample.mean(0)
     if kernel_dtype(X) == np.float32 and not unit:  # so that rows can be seen from there in their precision
         origin = origin.astype(np.float32).astype(np.float64)
@@ -138,6 +138,11 @@ def take_frame(X: Array, *, n_axes: int, unit: bool, seed: int) -> Frame:
         scale = min(scale, _CLOSEST_SCALE)
     with single_blas_thread():  # whatever the number of threads, the same axes, and so the same order of the rows
         return Frame(unit, scale, origin, _principal_axes(sample * scale, n_axes))
+
+
+def sample_rows(d: int) -> int:
+    """Rows of d features of which a frame is taken."""
+    return _SAMPLE_ROWS if d <= _WIDE else _FEW_ROWS
 
 
 def typical_scale(X: Array, *, seed: int = 0) -> float:

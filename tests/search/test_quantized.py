@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from fastent.kernels.jit import kernel
-from fastent.kernels.quantized import BITS, HALF, LARGEST, coded_coordinates, encode, multiply_four, wanted_of_four
+from fastent.kernels.quantized import BITS, HALF, LARGEST, coded_coordinates, encode, multiply_four, no_codes, wanted_of_four
 from fastent.kernels.tree import TILE
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +19,18 @@ def multiply(bits, points, first, queries, at, stride, count, begin, where, apar
 @kernel(counted=False)
 def compare(sums, place, limits, shifts, first, others, at, masks):
     wanted_of_four(sums, place, limits, shifts, first, others, at, masks)
+
+
+def encoded(X, origin, bits, centred):
+    """In two steps, as where points are coded some tiles at a time."""
+    start = starts(len(X))
+    codes = no_codes(len(start) - 1, X.shape[1], bits)
+    for tiles in (slice(0, 1), slice(1, None)):
+        some = start[tiles.start : None if tiles.stop is None else tiles.stop + 1]
+        if len(some) > 1:
+            points, options = X[some[0] : some[-1]], {"bits": bits, "share": 0.0, "centred": centred}
+            encode(points, some - some[0], origin, codes, first_tile=tiles.start, **options)
+    return codes
 
 
 def integers(codes, bits, tile):
@@ -49,10 +61,9 @@ def test_codes_are_as_far_from_points_as_is_said(n, d, bits, centred, kind, seed
     else:
         X *= {"normal": 1, "tiny": 1e-35, "huge": 1e15}[kind]
     X, origin = X.astype(np.float32), X.mean(0).astype(np.float32)
-    order, start = rng.permutation(n), starts(n)
-    codes = encode(X, order, start, origin, bits=bits, share=0.0, centred=centred)
-    tile, t = np.divmod(np.argsort(order), TILE)  # tiles are full but for the last
-    whole = np.stack([integers(codes, bits, each) for each in range(len(start) - 1)])
+    codes = encoded(X, origin, bits, centred)
+    tile, t = np.divmod(np.arange(n), TILE)  # tiles are full but for the last
+    whole = np.stack([integers(codes, bits, each) for each in range(len(codes.steps))])
     assert (np.abs(whole) <= 2 ** (bits - 1) - 1).all()
     assert ((whole**2).sum(2) <= LARGEST).all()
     decoded = whole[tile, t] * codes.steps[tile][:, None] + codes.centre[tile]
@@ -71,7 +82,7 @@ def test_codes_are_as_far_from_points_as_is_said(n, d, bits, centred, kind, seed
 def test_products_are_exact(bits, d):
     rng = np.random.default_rng(d)
     X = rng.standard_normal((2 * TILE, d)).astype(np.float32)
-    codes = encode(X, np.arange(len(X)), starts(len(X)), np.zeros(d, np.float32), bits=bits, share=0.0, centred=False)
+    codes = encoded(X, np.zeros(d, np.float32), bits, False)
     mine, theirs = integers(codes, bits, 0), integers(codes, bits, 1)
     stride = codes.raised.shape[1]
     split = stride // 2
