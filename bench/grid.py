@@ -38,7 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", metavar="PATTERN", help="Only cells in whose name this regular expression is found.")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="No cell begins later; the others are not listed.")
+    parser.add_argument("--minutes", type=float, help="No cell begins later; the others are not listed.")
     parser.add_argument("--out", type=Path, help="Where the JSON goes; the page lies beside it.")
     given = parser.parse_args()
     cells, approximate = (
@@ -50,7 +50,8 @@ def main() -> int:
         "date": datetime.now().isoformat(timespec="minutes"), "commit": revision(), "machine": machine(),
         "versions": versions(PACKAGES), "cells_in_all": len(CELLS), "cells": [], "approximate": [], "failed": [],
     }  # fmt: skip
-    for figures in _measured(cells, approximate, given.rounds, time.time() + 60 * given.minutes):
+    until = None if given.minutes is None else time.time() + 60 * given.minutes
+    for figures in _measured(cells, approximate, given.rounds, until):
         kind = "failed" if "failed" in figures else "approximate" if figures.pop("approximate") else "cells"
         about[kind].append(figures)
         print(figures.get("failed") or _line(figures), flush=True)
@@ -64,24 +65,27 @@ def main() -> int:
     return int(bool(about["failed"]))
 
 
-def _measured(exact: Sequence[Cell], approximate: Sequence[Cell], rounds: int, until: float) -> Iterator[dict[str, Any]]:
-    """The figures of each cell, measured in the process whose BLAS kernels are the fastest for it."""
-    widths = sorted({_width(cell) for cell in (*exact, *approximate)})
-    fastest = fastest_core_types(widths)
-    for core_type in dict.fromkeys(fastest.values()):
-        asked: dict[str, Any] = {"rounds": rounds, "until": min(until, time.time() + 1e9)}
-        for name, cells in (("exact", exact), ("approximate", approximate)):
-            asked[name] = [cell.name for cell in cells if fastest[_width(cell)] == core_type]
-        command = [sys.executable, "-c", "from bench.grid_timing import run; run()", json.dumps(asked)]
-        with subprocess.Popen(
-            command, env=environment(core_type), cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith("{"):
-                    yield _judged(json.loads(line) | {"core_type": core_type})
-        if process.returncode:
-            raise SystemExit(f"the process with the BLAS kernels {core_type!r} ended with status {process.returncode}")
+def _measured(exact: Sequence[Cell], approximate: Sequence[Cell], rounds: int, until: float | None) -> Iterator[dict[str, Any]]:
+    """The figures of each cell, from a process with the BLAS kernels that are the fastest for it."""
+    fastest = fastest_core_types(sorted({_width(cell) for cell in (*exact, *approximate)}))
+    for cells, whole in ((exact, False), (approximate, True)):
+        for core_type in dict.fromkeys(fastest.values()):
+            names = [cell.name for cell in cells if fastest[_width(cell)] == core_type]
+            asked = {"cells": names, "approximate": whole, "rounds": rounds, "until": until}
+            if names:
+                yield from (_judged(figures | {"core_type": core_type}) for figures in _of_process(asked, core_type))
+
+
+def _of_process(asked: dict[str, Any], core_type: str) -> Iterator[dict[str, Any]]:
+    command = [sys.executable, "-c", "from bench.grid_timing import run; run()", json.dumps(asked)]
+    surroundings, folder = environment(core_type), Path(__file__).parents[1]
+    with subprocess.Popen(command, env=surroundings, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("{"):  # libraries print things too
+                yield json.loads(line)
+    if process.returncode:
+        raise SystemExit(f"the process with the BLAS kernels {core_type!r} ended with status {process.returncode}")
 
 
 def _width(cell: Cell) -> int:

@@ -142,19 +142,18 @@ def _seconds(rounds: list[Times]) -> dict[str, float]:
 
 
 def run() -> None:
-    """Print a line of JSON for each cell: {"rounds": ..., "until": ..., "exact": [names], "approximate": [names]} in sys.argv.
+    """Print a line of JSON for each cell: {"cells": names, "approximate": bool, "rounds": int, "until": seconds} in sys.argv.
 
     None for a cell whose data are not here, nor for those that have not begun at `until`, in seconds since the epoch.
     """
     asked = json.loads(sys.argv[1])
-    exact, approximate = installed(EXACT), installed(APPROXIMATE_PEERS)
-    jobs = [(cell, _with_a_chance(exact, cell), False) for cell in CELLS if cell.name in asked["exact"]]
-    jobs += [(cell, approximate, True) for cell in APPROXIMATE if cell.name in asked["approximate"]]
-    for cell, peers, whole in jobs:
-        if time.time() > asked["until"]:
+    whole = asked["approximate"]
+    cells, peers = (APPROXIMATE, APPROXIMATE_PEERS) if whole else (CELLS, EXACT)
+    for cell in (cell for cell in cells if cell.name in asked["cells"]):
+        if asked["until"] is not None and time.time() > asked["until"]:
             return
         try:
-            figures = timed_cell(cell, peers, asked["rounds"], whole=whole)
+            figures = timed_cell(cell, _with_a_chance(installed(peers), cell), asked["rounds"], whole=whole)
         except pytest.skip.Exception as reason:
             print(f"left out: {cell.name}: {reason}", file=sys.stderr, flush=True)
             continue
