@@ -12,13 +12,16 @@ import numpy as np
 __all__ = ["paragraphs"]
 
 _PACKAGES = ("numpy", "scipy", "sklearn", "matplotlib", "torch", "numba", "transformers")
-_LEAST_WORDS = 6
+_LEAST_WORDS, _BEGINNING = 6, 3
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def paragraphs(n: int) -> list[str]:
-    """n different paragraphs of at least six words, in an order that mixes packages; always the same with the same versions."""
-    found = list(dict.fromkeys(paragraph for file in _sources() for paragraph in _paragraphs_of(file)))
+    """n paragraphs of at least six words, in an order that mixes packages; always the same with the same versions.
+
+    Of those that begin with the same three words one is taken: docstrings are full of sentences that differ in a name.
+    """
+    found = list({tuple(text.split()[:_BEGINNING]): text for file in _sources() for text in _paragraphs_of(file)}.values())
     if len(found) < n:
         raise ValueError(f"{n:,} paragraphs wanted, {len(found):,} found in Python and {', '.join(_PACKAGES)}")
     return [found[i] for i in np.random.default_rng(0).permutation(len(found))[:n]]
