@@ -20,7 +20,7 @@ Array = NDArray[Any]
 # Data that take minutes to make are kept here.
 _KEPT = Path(__file__).parents[1] / "build" / "bench"
 LAYERS = (0, 3, 6)
-_TEXTS, _MOST_TOKENS, _BATCH = 20_000, 64, 128
+_MOST_TEXTS, _ENCODED, _MOST_TOKENS, _BATCH = 50_000, 20_000, 64, 128
 _HASHED, _HIDDEN = 4096, 1024
 
 
@@ -43,7 +43,7 @@ def random_relu(n: int, d: int) -> Array:
     """(n, d) float32: a random network with two layers of ReLU, on hashed words of paragraphs."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    words = HashingVectorizer(n_features=_HASHED, dtype=np.float32).transform(_kept("texts", _texts)["paragraphs"][:n])
+    words = HashingVectorizer(n_features=_HASHED, dtype=np.float32).transform(_texts(n))
     generator = np.random.default_rng(0)
     for width in (_HIDDEN, d):
         weights = generator.standard_normal((words.shape[1], width), dtype=np.float32)
@@ -51,15 +51,20 @@ def random_relu(n: int, d: int) -> Array:
     return words
 
 
-def _texts() -> dict[str, Array]:
-    return {"paragraphs": np.array(paragraphs(50_000))}
+def _texts(n: int) -> list[str]:
+    return _kept("texts", _encoded_texts)["lines"].tobytes().decode().split("\n")[:n]
+
+
+def _encoded_texts() -> dict[str, Array]:
+    """As bytes: an array of strings gives each the room of the longest."""
+    return {"lines": np.frombuffer("\n".join(paragraphs(_MOST_TEXTS)).encode(), np.uint8)}
 
 
 @torch.no_grad()
 def _encoded() -> dict[str, Array]:
     """Some minutes of two cores."""
     tokenizer, encoder = _encoder()
-    texts = _kept("texts", _texts)["paragraphs"][:_TEXTS].tolist()
+    texts = _texts(_ENCODED)
     pooled: dict[int, list[Array]] = {layer: [] for layer in LAYERS}
     tokens: dict[int, list[Array]] = {layer: [] for layer in LAYERS}
     for begin in range(0, len(texts), _BATCH):
@@ -69,10 +74,10 @@ def _encoded() -> dict[str, Array]:
         states, mask = encoder(**inputs, output_hidden_states=True).hidden_states, inputs["attention_mask"].bool()
         for layer in LAYERS:
             pooled[layer].append(_as_stored((states[layer] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)))
-            if sum(map(len, tokens[layer])) < _TEXTS:
+            if sum(map(len, tokens[layer])) < _ENCODED:
                 tokens[layer].append(_as_stored(states[layer][mask]))
     return {f"pooled-{layer}": np.concatenate(pooled[layer]) for layer in LAYERS} | {
-        f"tokens-{layer}": np.concatenate(tokens[layer])[:_TEXTS] for layer in LAYERS
+        f"tokens-{layer}": np.concatenate(tokens[layer])[:_ENCODED] for layer in LAYERS
     }
 
 
