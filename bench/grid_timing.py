@@ -31,11 +31,11 @@ __all__ = ["K", "run", "timed_cell"]
 Array = NDArray[Any]
 
 K = 10
-_CHECKED, _TRIAL = 200, 512
-# Processor time of a peer's round, and how many queries it searches even so, as BLAS likes large blocks.
-_ROUND_SECONDS, _LEAST_PART = 1.5, 2048
+_CHECKED = 200
+# Processor time of a peer's trial and of a round, which searches a block of queries even so, as BLAS likes large ones.
+_TRIAL_SECONDS, _ROUND_SECONDS, _BLOCK = 0.5, 1.5, 2048
 # A trial that takes so many times the best peer's.
-_NO_CHANCE = 2
+_NO_CHANCE = 2.5
 # What takes less than this is repeated within a round.
 _SHORT_SECONDS, _MOST_REPEATS = 0.1, 100
 
@@ -72,10 +72,10 @@ class Contender:
         answer = self._found(slice(count))[oracle.queries] if whole else self._found(oracle.queries)
         distances = oracle.distances_to(answer)
         self.agreement = {"recall": oracle.recall(distances), "exact_lists": oracle.share_exact(distances)}
-        self.part = count if whole else min(_TRIAL, count)
+        self.part = count if whole else self._trial_part(len(oracle.queries))
         self.rounds: list[Times] = []
         self.trial = self._timed()
-        self._longer = count if whole else min(count, max(_LEAST_PART, int(_ROUND_SECONDS / self.trial.processor * count)))
+        self._longer = count if whole else min(count, max(_BLOCK, int(_ROUND_SECONDS / self.trial.processor * count)))
 
     def round(self) -> None:
         self.part = self._longer
@@ -92,6 +92,11 @@ class Contender:
             "rounds": len(self.rounds) or 1,
             **self.agreement,
         }
+
+    def _trial_part(self, least: int) -> int:
+        """As many queries as a trial has time for, up to a block."""
+        seconds = timed(lambda: self._found(slice(least))).processor
+        return max(least, min(_BLOCK, len(self._task.points), int(_TRIAL_SECONDS / seconds * least)))
 
     def _timed(self) -> Times:
         """Of all queries, from those of the part; for the rows it is built once."""

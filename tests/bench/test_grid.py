@@ -108,13 +108,14 @@ def test_a_cell_from_data_to_page(queries, monkeypatch):
 
 def test_a_part_of_the_queries_stands_for_all(monkeypatch):
     monkeypatch.setattr(grid_timing, "timed", lambda work, repeats=1: [work(), Times(1.0, 1.0)][1])
-    for name in ("_TRIAL", "_LEAST_PART"):
-        monkeypatch.setattr(grid_timing, name, 100)
+    monkeypatch.setattr(grid_timing, "_CHECKED", 50)
+    monkeypatch.setattr(grid_timing, "_BLOCK", 60)
     task = grid_timing.Task.of(Cell(GAUSSIAN, 300, 8))
     contender = grid_timing.Contender(peers.EXACT["faiss.knn"][0], task, task.oracle(), whole=False)
-    assert contender.trial == Times(1 + 3, 1 + 3)
+    # Any search takes a second, building another one. Of 50 queries that is 7 seconds for all, of which 1.5 are 64 queries.
+    assert contender.trial == Times(1 + 300 / 50, 1 + 300 / 50)
     contender.round()
-    assert (contender.part, contender.rounds) == (112, [Times(1 + 300 / 112, 1 + 300 / 112)])
+    assert (contender.part, contender.rounds) == (64, [Times(1 + 300 / 64, 1 + 300 / 64)])
 
 
 def test_ratios_are_medians_over_rounds():
