@@ -51,7 +51,7 @@ def _about(grid: dict[str, Any]) -> list[str]:
         "faster. Each cell is measured in a process with the BLAS kernels that make faiss.knn fastest at its number of features, "
         "OpenMP threads sleep while they wait, and every answer is compared with brute force in double precision first: of "
         "fastent's lists all are right; a peer's share is given where it is below 1. Times include conversions, normalisation and "
-        "building. A ratio in parentheses is of a trial with at most 2,048 queries, which took more than 2.5 times the best peer's; other peers' times are extrapolated from the first "
+        "building. A ratio in parentheses is of a single trial with at most 2,048 queries, which took more than 2.5 times the best peer's; other peers' times are extrapolated from the first "
         "queries where they take more than about 1.5 s of processor time.",
     ]  # fmt: skip
 

@@ -72,7 +72,8 @@ class Contender:
         answer = self._found(slice(count))[oracle.queries] if whole else self._found(oracle.queries)
         distances = oracle.distances_to(answer)
         self.agreement = {"recall": oracle.recall(distances), "exact_lists": oracle.share_exact(distances)}
-        self.part = count if whole else self._trial_part(len(oracle.queries))
+        # Few queries are not extrapolated from fewer, as products of few rows are slower.
+        self.part = count if whole or count <= _BLOCK else self._trial_part(len(oracle.queries))
         self.rounds: list[Times] = []
         self.trial = self._timed()
         self._longer = count if whole else min(count, max(_BLOCK, int(_ROUND_SECONDS / self.trial.processor * count)))
@@ -96,7 +97,7 @@ class Contender:
     def _trial_part(self, least: int) -> int:
         """As many queries as a trial has time for, up to a block."""
         seconds = timed(lambda: self._found(slice(least))).processor
-        return max(least, min(_BLOCK, len(self._task.points), int(_TRIAL_SECONDS / seconds * least)))
+        return max(least, min(_BLOCK, int(_TRIAL_SECONDS / seconds * least)))
 
     def _timed(self) -> Times:
         """Of all queries, from those of the part; for the rows it is built once."""
