@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
 FAST := 'not (train or large or spawn or site or long)'
 
-.PHONY: demo test test-fast test-long test-uncompiled test-boundscheck test-minimum lint docs bench wheel clean
+.PHONY: demo test test-fast test-long test-uncompiled test-boundscheck test-minimum lint docs bench grid wheel clean
 
 demo: .venv/.installed
 	$(BIN)/fastent run --data digits --out demo
@@ -53,6 +53,10 @@ docs: .venv/.installed-docs
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m bench.run
+
+# Exact neighbours of some 70 kinds and sizes of data beside the strongest exact peer; FASTENT_DATA has the data sets.
+grid: .venv/.installed-bench
+	$(BIN)/python -m bench.grid
 
 # What a user gets: built, installed in an empty environment, and run outside the repository.
 wheel: .venv/.installed-test

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,6 +85,23 @@ def gaussian(n: int, d: int = 128) -> tuple[np.ndarray, np.ndarray]:
     """Isotropic and without classes, so that nothing can be skipped."""
     generator = np.random.default_rng(0)
     return generator.standard_normal((n, d), dtype=np.float32), generator.integers(0, 10, n)
+
+
+def clustered(n: int, d: int, clusters: int = 100) -> np.ndarray:
+    """Isotropic clusters whose centres lie as far apart as a cluster is wide, in float32."""
+    generator = np.random.default_rng(0)
+    centres = generator.standard_normal((clusters, d), dtype=np.float32)
+    return centres[generator.integers(0, clusters, n)] + generator.standard_normal((n, d), dtype=np.float32)
+
+
+def cifar10(n: int) -> np.ndarray:
+    """n of the 12,000 pictures in cifar10-12k.npz as rows of 3,072 pixels from 0 to 1, in float32."""
+    path = Path(os.environ.get("FASTENT_DATA", "")) / "cifar10-12k.npz"
+    if not path.is_file():
+        pytest.skip("set FASTENT_DATA to a folder with cifar10-12k.npz")
+    raw = read_dataset(path)
+    pictures = np.concatenate([raw.x_train, raw.x_test])[:n]
+    return pictures.reshape(len(pictures), -1).astype(np.float32) / 255
 
 
 def _layers() -> torch.nn.Sequential:

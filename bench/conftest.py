@@ -1,8 +1,6 @@
 """Each task and its peers in one run: every round times fastent and then each peer, so that noise affects all of them alike."""
 
 import math
-import statistics
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +8,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from bench.blas import loaded_kernels
+from bench.machine import load
 from bench.scale import MINUTES, skip_if_late
+from bench.timing import Times, median_ratio, median_times, settle, timed, unsettled
 
 ROUNDS = 5
 
@@ -40,7 +41,10 @@ def pytest_runtest_setup() -> None:
 
 @pytest.fixture
 def side_by_side(benchmark: Any) -> Callable[..., dict[str, float]]:
-    """Time `ours` with pytest-benchmark and the `peers` between its rounds; store each peer's median and its ratio to ours."""
+    """Time `ours` with pytest-benchmark and the `peers` between its rounds; store each peer's medians and its ratios to ours.
+
+    Returned are the ratios of wall time. Stored too are processor times, the BLAS kernels and the load at the start.
+    """
 
     def compare(
         ours: Callable[[], Any],
@@ -50,36 +54,30 @@ def side_by_side(benchmark: Any) -> Callable[..., dict[str, float]]:
         warmup: bool = True,
         **facts: Any,
     ) -> dict[str, float]:
-        seconds: dict[str, list[float]] = {name: [] for name in peers}
-        own: list[float] = []
+        taken: dict[str, list[Times]] = {name: [] for name in peers}
+        own: list[Times] = []
+        busy = load()
 
         def time_peers() -> None:
             for name, peer in peers.items():
                 work, times = peer if isinstance(peer, Part) else (peer, 1)
-                started = time.perf_counter()
-                work()
-                seconds[name].append(times * (time.perf_counter() - started))
+                taken[name].append(timed(work) * times)
+            settle()
 
-        def timed() -> None:
-            started = time.perf_counter()
-            ours()
-            own.append(time.perf_counter() - started)
+        def time_ours() -> None:
+            own.append(unsettled(ours))
 
-        benchmark.pedantic(timed, setup=time_peers, rounds=rounds, warmup_rounds=int(warmup))
-        for times in (own, *seconds.values()):
+        benchmark.pedantic(time_ours, setup=time_peers, rounds=rounds, warmup_rounds=int(warmup))
+        for times in (own, *taken.values()):
             del times[: int(warmup)]
-        ratios = {
-            name: statistics.median(peer / ours for peer, ours in zip(times, own, strict=True))
-            for name, times in seconds.items()
-        }
-        benchmark.extra_info.update(
-            facts
-            | {
-                "peers": {
-                    name: {"median_s": statistics.median(times), "ratio": ratios[name]} for name, times in seconds.items()
-                }
-            }
-        )
-        return ratios
+        figures = {}
+        for name, times in taken.items():
+            median, ratio = median_times(times), median_ratio(times, own)
+            figures[name] = {
+                "median_s": median.wall, "ratio": ratio.wall, "processor_s": median.processor, "processor_ratio": ratio.processor,
+            }  # fmt: skip
+        measured = {"processor_s": median_times(own).processor, "blas": loaded_kernels(), "load": busy, "peers": figures}
+        benchmark.extra_info.update(facts | measured)
+        return {name: each["ratio"] for name, each in figures.items()}
 
     return compare

@@ -7,25 +7,27 @@ bench` shows it. All other arguments are passed to pytest.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import llvmlite.binding as llvm
-import numba
-
+from bench.blas import environment, fastest_core_types
+from bench.machine import machine, versions
 from bench.revision import revision
 from fastent.cli.output import readable_seconds
 from fastent.io.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("fastent", "numpy", "numba", "torch", "scikit-learn", "faiss-cpu", "hnswlib", "pynndescent", "scikit-dimension")
+PACKAGES = (
+    "fastent", "numpy", "numba", "torch", "scikit-learn", "scikit-learn-intelex", "faiss-cpu", "hnswlib", "pynndescent",
+    "scikit-dimension",
+)  # fmt: skip
+# Features of the rows for which the BLAS kernels of the whole suite are the fastest.
+_WIDTH = 512
 
 # Minutes of the whole suite on 2 threads. Peers whose time is quadratic in the number of points take most of that, fastent and
 # fixed costs the rest; the exponent that relates points to time lies between the two.
@@ -40,11 +42,11 @@ def main() -> int:
     asked, arguments = parser.parse_known_args()
     if (asked.minutes is None) != (asked.to is None):
         parser.error("--minutes and --to go together: scaled results are not added to the history")
-    environment: dict[str, str] = {}
+    size: dict[str, str] = {}
     if asked.minutes is not None:
         share = min(1.0, max(_LEAST_SHARE, (asked.minutes / _WHOLE_MINUTES) ** _EXPONENT))
-        environment = {"FASTENT_BENCH_SHARE": f"{share:.4f}", "FASTENT_BENCH_MINUTES": str(asked.minutes)}
-    result, status = _measured(arguments, environment)
+        size = {"FASTENT_BENCH_SHARE": f"{share:.4f}", "FASTENT_BENCH_MINUTES": str(asked.minutes)}
+    result, status = _measured(arguments, size)
     if status != 0:
         return status
     if asked.to is not None:
@@ -54,16 +56,17 @@ def main() -> int:
     return 0
 
 
-def _measured(arguments: list[str], environment: dict[str, str]) -> tuple[dict[str, Any], int]:
+def _measured(arguments: list[str], size: dict[str, str]) -> tuple[dict[str, Any], int]:
     """The results of all tasks with their peers, and pytest's exit status."""
     commit = revision()
+    surroundings = environment(fastest_core_types([_WIDTH])[_WIDTH]) | size
     with tempfile.TemporaryDirectory() as scratch:
         raw, log = Path(scratch) / "raw.json", Path(scratch) / "log.xml"
         pytest = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", str(Path(__file__).parent)]
         # The warning says that no task ran, which is not an error if the time was over or data are missing.
         quiet = "ignore::pytest_benchmark.logger.PytestBenchmarkWarning"
         outputs = [f"--benchmark-json={raw}", f"--junitxml={log}", "-W", quiet]
-        status = subprocess.run([*pytest, *outputs, *arguments], check=False, env=os.environ | environment).returncode
+        status = subprocess.run([*pytest, *outputs, *arguments], check=False, env=surroundings).returncode
         if status != 0:
             return {}, status
         # If no task ran, pytest-benchmark writes nothing.
@@ -76,12 +79,8 @@ def _measured(arguments: list[str], environment: dict[str, str]) -> tuple[dict[s
     return {
         "date": datetime.now().isoformat(timespec="minutes"),
         "commit": commit,
-        "machine": {
-            "processor": llvm.get_host_cpu_name(),
-            "threads": numba.get_num_threads(),
-            "python": sys.version.split()[0],
-        },
-        "versions": {name: version(name) for name in PACKAGES},
+        "machine": machine(),
+        "versions": versions(PACKAGES),
         "jobs": [
             {
                 **b["extra_info"],
@@ -92,7 +91,7 @@ def _measured(arguments: list[str], environment: dict[str, str]) -> tuple[dict[s
             }
             for b in benchmarks
         ],
-        "share": float(environment.get("FASTENT_BENCH_SHARE", 1)),
+        "share": float(size.get("FASTENT_BENCH_SHARE", 1)),
         "skipped": skipped,
     }, 0
 
@@ -126,19 +125,23 @@ def _page(jobs: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> str:
         "# Benchmarks",
         "",
         "Results of `make bench`. All times are medians over the rounds; in each round fastent and its peers run in turn. "
-        "The ratio is the median over the rounds of the peer's time divided by fastent's: above 1, fastent is faster.",
+        "The ratio is the median over the rounds of the peer's time divided by fastent's: above 1, fastent is faster. Wall time, "
+        "and processor time in the column that says so. BLAS kernels are those of faiss, the fastest ones on the machine since "
+        "they are named.",
         "",
-        "| task | rounds | fastent | peer | peer's time | ratio | peer's recall | processor, threads | run |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| task | rounds | fastent | peer | peer's time | ratio | ratio of processor time | peer's recall | processor, threads, BLAS kernels | run |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for source, machine, job in jobs:
+    for source, where, job in jobs:
         for peer, figures in job["peers"].items():
             rate = f" ({job['gigabytes'] / job['median_s']:.1f} GB/s)" if "gigabytes" in job else ""
+            of_processor = f"{figures['processor_ratio']:.2f}" if "processor_ratio" in figures else ""
+            kernels = "".join(f", {kernel}" for package, kernel in job.get("blas", {}).items() if package.startswith("faiss"))
             recall = f"{job['recall'][peer]:.4f}" if peer in job.get("recall", {}) else ""
             lines.append(
                 f"| {job['job']} | {job['rounds']} | {readable_seconds(job['median_s'])}{rate} | {peer} "
-                f"| {readable_seconds(figures['median_s'])} | {figures['ratio']:.2f} | {recall} "
-                f"| {machine['processor']}, {machine['threads']} | [{source}]({source}.json) |"
+                f"| {readable_seconds(figures['median_s'])} | {figures['ratio']:.2f} | {of_processor} | {recall} "
+                f"| {where['processor']}, {where['threads']}{kernels} | [{source}]({source}.json) |"
             )
     for remarks in (_remarks(job) for *_, job in jobs):
         lines += ["", *remarks] if remarks else []
@@ -173,6 +176,11 @@ def _remarks(job: dict[str, Any]) -> list[str]:
         return [
             f"The first call of neighbors, mixing and margins takes {job['compiling_s']:.1f} s if everything has to be compiled; in a "
             f"later process it takes {job['overhead_s']:.2f} s more than the second call."
+        ]
+    if "product_rate" in job:
+        return [
+            f"{job['job']}: {job['product_share']:.0%} of the speed of the best matrix product, which did "
+            f"{job['product_rate'] / 1e9:.0f} billion multiply-adds per second of processor time in the same rounds."
         ]
     if "products_share" in job:
         return [

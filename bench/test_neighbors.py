@@ -1,82 +1,62 @@
 """Neighbours and margins on a network's layers, compared with exact and approximate peers; results are checked first."""
 
+from functools import partial
+
 import faiss
-import hnswlib
 import numba
 import numpy as np
-import pynndescent
 import pytest
-from sklearn.neighbors import NearestNeighbors
 
 import fastent as fe
 from bench.activations import activations, gaussian
 from bench.conftest import Part
+from bench.embeddings import sentences
+from bench.oracle import Oracle, assert_exact
+from bench.peers import APPROXIMATE, EXACT, installed
 from bench.scale import scaled
 
 K = 10
-CHECKED = 1000
 PART = 4000
 SETS = {
-    "trained, last hidden layer": ("trained", 3),
-    "trained, second": ("trained", 2),
-    "trained, first": ("trained", 1),
-    "untrained, last hidden layer": ("untrained", 3),
-    "untrained, first": ("untrained", 1),
-    "raw pixels": ("untrained", 0),
-    "isotropic Gaussian": None,
+    "trained, last hidden layer": lambda: activations("trained", 3)[0],
+    "trained, second": lambda: activations("trained", 2)[0],
+    "trained, first": lambda: activations("trained", 1)[0],
+    "untrained, last hidden layer": lambda: activations("untrained", 3)[0],
+    "untrained, first": lambda: activations("untrained", 1)[0],
+    "raw pixels": lambda: activations("untrained", 0)[0],
+    "sentence embeddings": lambda: sentences()[: scaled(63_144)].astype(np.float32),
+    "isotropic Gaussian": lambda: gaussian(scaled(40_000))[0],
+    "isotropic Gaussian, wide": lambda: gaussian(scaled(15_000), 384)[0],
 }
 
 
 def load(name):
-    X, y = activations(*SETS[name]) if SETS[name] else gaussian(scaled(40_000))
-    return np.ascontiguousarray(X), y
+    return np.ascontiguousarray(SETS[name]())
 
 
-def nearest_of_some(X, rows):
-    """Squared distances to the K nearest others, in double precision from differences."""
-    X = X.astype(np.float64)
-    squared = (X**2).sum(1) - 2 * X[rows] @ X.T
-    squared[np.arange(len(rows)), rows] = np.inf
-    candidates = np.argpartition(squared, K + 50, axis=1)[:, : K + 50]
-    exact = np.stack([((X[near] - X[row]) ** 2).sum(1) for row, near in zip(rows, candidates, strict=True)])
-    order = np.lexsort((candidates, exact))[:, :K]
-    return np.take_along_axis(exact, order, 1), np.take_along_axis(candidates, order, 1)
+SCANS = ("scikit-learn brute", "scikit-learn-intelex brute")
 
 
-def recall(X, rows, indices):
-    """Share of the returned neighbours, without the query's own row, that are as near as the K nearest."""
-    within = nearest_of_some(X, rows)[0][:, -1:] * (1 + 1e-6)
-    X = X.astype(np.float64)
-    hits = 0
-    for row, near, limit in zip(rows, indices, within, strict=True):
-        others = near[near != row][:K]
-        hits += (((X[others] - X[row]) ** 2).sum(1) <= limit).sum()
-    return float(hits / (K * len(rows)))
-
-
-def assert_exact(found, X):
-    rows = np.random.default_rng(0).choice(len(X), CHECKED, replace=False)
-    squared, indices = nearest_of_some(X, rows)
-    np.testing.assert_allclose(found.distances[rows], np.sqrt(squared), rtol=1e-5)
-    for mine, theirs, d in zip(found.indices[rows], indices, squared, strict=True):
-        different = np.setxor1d(mine, theirs)
-        assert len(different) == 0 or np.isclose(d[-1], d[-2], rtol=1e-12), (mine, theirs)
+def part_of_scan(scan, X):
+    search = scan(X, "euclidean")
+    return Part(lambda: search(X[:PART], K + 1), len(X) / PART)
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_neighbors(side_by_side, name):
-    X, _ = load(name)
+    X = load(name)
     found = fe.neighbors(X, K)
     assert_exact(found, X)
     again = fe.neighbors(X, K)
     np.testing.assert_array_equal(found.indices, again.indices)
     np.testing.assert_array_equal(found.distances, again.distances)
-    brute = NearestNeighbors(n_neighbors=K + 1, algorithm="brute").fit(X)
+    peers = installed(EXACT)
+    scans = {name: peers[name] for name in SCANS if name in peers}
     side_by_side(
         lambda: fe.neighbors(X, K),
         {
             "faiss.knn": lambda: faiss.knn(X, X, K + 1),
-            f"scikit-learn brute, from {PART:,} queries": Part(lambda: brute.kneighbors(X[:PART]), len(X) / PART),
+            **{f"{name}, from {PART:,} queries": part_of_scan(scan, X) for name, scan in scans.items()},
         },
         rounds=3,
         warmup=False,
@@ -86,39 +66,23 @@ def test_neighbors(side_by_side, name):
     )
 
 
-def nn_descent(X):
-    return pynndescent.NNDescent(X, n_neighbors=K + 1, random_state=0).neighbor_graph[0]
-
-
-def hnsw(X):
-    index = hnswlib.Index("l2", X.shape[1])
-    index.init_index(len(X), M=16, ef_construction=100, random_seed=0)
-    index.set_ef(50)
-    index.add_items(X)
-    return index.knn_query(X, K + 1)[0].astype(np.int64)
-
-
-def ivf(X):
-    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(X.shape[1]), X.shape[1], 256)
-    index.train(X)
-    index.add(X)
-    index.nprobe = 8
-    return index.search(X, K + 1)[1]
+def all_lists(peer, X):
+    return peer(X, "euclidean")(X, K + 1)
 
 
 @pytest.mark.parametrize("name", ["trained, last hidden layer", "trained, second", "trained, first"])
 def test_approximate_search(side_by_side, name):
-    X, _ = load(name)
-    peers = {"pynndescent, warm": nn_descent, "hnswlib, M 16, ef 100 / 50": hnsw, "faiss IVF, 256 / 8": ivf}
-    rows = np.random.default_rng(0).choice(len(X), CHECKED, replace=False)
+    X = load(name)
+    peers = {name: partial(all_lists, peer, X) for name, peer in installed(APPROXIMATE).items()}
+    oracle = Oracle(X, X, K)
     fe.neighbors(X, K)
     side_by_side(
         lambda: fe.neighbors(X, K),
-        {name: lambda peer=peer: peer(X) for name, peer in peers.items()},
+        peers,
         rounds=3,
         warmup=True,
         job=f"neighbors, k = {K}: {name}, {len(X):,} x {X.shape[1]}",
-        recall={name: recall(X, rows, peer(X)[rows]) for name, peer in peers.items()},
+        recall={name: oracle.recall(oracle.distances_to(peer()[oracle.queries])) for name, peer in peers.items()},
     )
 
 
@@ -144,7 +108,7 @@ def misses_by_growing_k(X, y, rows):
 
 
 def test_margins(side_by_side):
-    X, y = load("trained, second")
+    X, y = activations("trained", 2)
     found = fe.margins(X, y)
     hit, miss = hits_and_misses_by_class(X, y)
     np.testing.assert_allclose(found.miss, miss, rtol=1e-3)
@@ -163,7 +127,7 @@ def test_margins(side_by_side):
 
 
 def test_mixing(side_by_side):
-    X, y = load("trained, second")
+    X, y = activations("trained", 2)
     near = fe.neighbors(X, 30)
 
     def with_numpy():

@@ -15,8 +15,8 @@ import pytest
 import fastent as fe
 from bench.activations import augmented, gaussian
 from bench.conftest import Part
+from bench.oracle import assert_exact
 from bench.scale import SHARE, scaled
-from bench.test_neighbors import assert_exact
 
 MILLION, PART = scaled(1_000_000), 4000
 GROWTH = {

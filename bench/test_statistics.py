@@ -1,5 +1,7 @@
 """Each statistic compared with the usual alternative, and measure() with its slowest parts; results are compared first."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import skdim
@@ -60,6 +62,33 @@ def test_soft_nearest_neighbor(side_by_side, some):
         warmup=False,
         job=f"soft nearest neighbour loss at one temperature: trained, second, {SOME:,} x {X.shape[1]}",
     )
+
+
+def in_blocks(product, X, others, room):
+    """All products of two sets of rows, into a room that is used again, so that memory costs little."""
+    for begin in range(0, len(X), len(room)):
+        block = X[begin : begin + len(room)]
+        product(block, others.T, out=room[: len(block)])
+
+
+def test_the_sweep_and_matrix_products(side_by_side, benchmark, some):
+    """Silhouettes and soft nearest neighbours meet each pair once: as many multiply-adds as a product of n x d by d x n / 2."""
+    X, y = some
+    n, d = X.shape
+    arrays = X, np.ascontiguousarray(X[: n // 2]), np.empty((2048, n // 2), np.float32)
+    products = {
+        "numpy": partial(in_blocks, np.matmul, *arrays),
+        "torch": partial(in_blocks, torch.mm, *map(torch.from_numpy, arrays)),
+    }
+    side_by_side(
+        lambda: fe.measure(X, y, metrics=["silhouette", "soft_nearest_neighbor"]),
+        {f"only the products of its distances, by {name}": product for name, product in products.items()},
+        rounds=3,
+        job=f"silhouettes and soft nearest neighbours in one sweep: trained, second, {n:,} x {d}",
+    )
+    best = min(benchmark.extra_info["peers"].values(), key=lambda peer: peer["processor_s"])
+    benchmark.extra_info["product_share"] = best["processor_ratio"]
+    benchmark.extra_info["product_rate"] = n * (n // 2) * d / best["processor_s"]
 
 
 def test_twonn(side_by_side, some):

@@ -157,11 +157,11 @@ def neighbors(
         Cosine distance is 1 - cos, in [0, 2]; rows of zeros are refused.
     method : "auto", "exact", "flat", "ivf", "hnsw" or "torch"
         "exact" skips what a bound shows to be too far, and picks the bound's size on a sample of the data; where nothing can be
-        skipped it scans all pairs. "auto" is "exact", or "torch" for a tensor on a GPU. "flat" is faiss's scan of all pairs
-        (``pip install '.[faiss]'``), "torch" a blocked matrix product: what these propose is ranked again in double precision,
-        and where single precision leaves open whether something nearer was missed, the exact search decides: the result is
-        that of "exact". "ivf" and "hnsw", also from faiss, search only a part of the rows: what they propose is ranked again,
-        equally near rows that they did not propose are missing, and their recall is measured.
+        skipped it scans all pairs. "auto" is "exact", or "torch" for a tensor on a GPU. "flat" is faiss's scan of all pairs,
+        "torch" a blocked matrix product: what these propose is ranked again in double precision, and where single precision
+        leaves open whether something nearer was missed, the exact search decides: the result is that of "exact". "ivf" and
+        "hnsw", also from faiss, search only a part of the rows: what they propose is ranked again, equally near rows that they
+        did not propose are missing, and their recall is measured.
     memory_budget : int or str, optional
         Bytes, or like "4GiB"; by default what is available. Rows that do not fit with their index are taken chunk by chunk,
         with the same result.

@@ -544,7 +544,7 @@ def test_without_data():
 def test_bench_runs_the_jobs_of_a_clone(tmp_path, monkeypatch):
     suite = Path(cli_bench.__file__).parents[2] / "bench"
     (tmp_path / "bench").mkdir()
-    for name in ("__init__.py", "conftest.py", "revision.py", "run.py", "scale.py"):
+    for name in ("__init__.py", "blas.py", "conftest.py", "machine.py", "revision.py", "run.py", "scale.py", "timing.py"):
         shutil.copy(suite / name, tmp_path / "bench" / name)
     (tmp_path / "bench" / "test_tiny.py").write_text(JOB)
     monkeypatch.setattr(cli_bench, "__file__", str(tmp_path / "fastent" / "cli" / "bench.py"))
