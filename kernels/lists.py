@@ -50,7 +50,7 @@ def refine(a: Any, b: Any, threshold: float) -> float:
     d = a.shape[0]
     limit = threshold * np.float64(WIDENED) + _LOST_TO_UNDERFLOW if threshold < _LARGE else np.inf
     so_far = 0.0
-    for j in range(0, d, _STRIDE):
+    for j in range(0, d if limit < np.inf else 0, _STRIDE):
         so_far += _in_single(a[j : j + _STRIDE], b[j : j + _STRIDE])
         if so_far > limit:
             return np.inf

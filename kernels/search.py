@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import read_only
+from .arrays import copy_row, read_only
 from .boxes import box_to_box, largest, points_to_box
 from .distance import squared_angle
 from .jit import FUSED, driver, kernel, prefetch, step
@@ -43,6 +43,8 @@ _SHIFT = HALF.bit_length() - 1
 _AHEAD = 2048
 # From so many queries of both tiles on, all pairs of these are met in one go.
 _MANY = 104
+# After so many pairs of tiles that were, one after the other, only every so many are asked who wants whom.
+_MANY_PAIRS, _LOOK = 16, 4
 # A query tile goes through so many tiles in the order of their distances, then through the others.
 _NEAREST_TILES = 24
 # Products of codes lie within 2^28, and so does what is taken off them; limits lie within 2^30, beyond any sum of these.
@@ -188,6 +190,8 @@ class _Room(NamedTuple):
         From one centre to the other.
     gaps, sequence : (tiles,) float32, int64
         How far the tiles are, and in which order they are met.
+    many : (1,) int64
+        How many pairs of tiles have met as a whole, one after the other.
     work : (5,) int64
         Counts of what was done, as `search` returns them.
     """
@@ -204,6 +208,7 @@ class _Room(NamedTuple):
     between: Any
     gaps: Any
     sequence: Any
+    many: Any
     work: Any
 
 
@@ -353,9 +358,7 @@ def _gather(codes: Any, tile: int, active: Any, n_active: int, limits: Any, word
     n_words = codes.raised.shape[1]
     for i in range(n_active):
         limits.limits[i], limits.apart[i] = limits.limits[active[i]], limits.apart[active[i]]  # these ascend
-        its_words = codes.raised[tile * TILE + active[i]]
-        for w in range(n_words):
-            words[i * n_words + w] = its_words[w]
+        copy_row(codes.raised[tile * TILE + active[i]], words[i * n_words : (i + 1) * n_words])
 
 
 @step(counted=False)
@@ -460,28 +463,38 @@ def _meet_one(
 
 
 @step(counted=False)
+def _negate(sums: Any, keys: Any) -> None:
+    """The largest product is the nearest point."""
+    for s in range(keys.shape[0] if keys.shape[0] < HALF else HALF):
+        keys[s] = -np.float32(sums[s])
+
+
+@step(counted=False)
 def _meet_first(
     queries: Any, data: Any, found: Any, meeting: Any, n_active: int, width: int, among: int, limits: Any, room: Any
 ) -> None:
     """Fill lists that are empty: from the least bounds first, so that the others find them short."""
-    keys, numbers, sums, k = room.keys, room.numbers, room.sums, found.squared.shape[1]
+    keys, numbers, sums, k = room.keys[:width], room.numbers[:width], room.sums, found.squared.shape[1]
     for i in range(n_active):
         t = room.active[i]
-        query, first_few = meeting.first + t, np.float32(np.inf)
-        open_to = 0
+        query = meeting.first + t
+        for half in range(2):
+            begin = half * TILE * HALF + i * HALF
+            _negate(sums[begin : begin + HALF], keys[half * HALF :])
+        n_wanted = np.int64(0)
         for s in range(width):
-            keys[s] = np.float32(np.inf)
+            numbers[s] = s
             if _wants(queries.rows, query, data.rows, meeting.other_first + s, among, found):
-                keys[s] = -np.float32(sums[s // HALF * TILE * HALF + i * HALF + s % HALF])
-                open_to += 1
-        if open_to > k and found.squared[query, k - 1] == np.inf:
-            select(keys[:width], numbers[:width], k - 1)
-            first_few = keys[k - 1]
-        for others in range(2):
-            for s in range(width):
-                total = sums[s // HALF * TILE * HALF + i * HALF + s % HALF]
-                if (-np.float32(total) > first_few) == others:
-                    _meet_one(queries, data, found, meeting, i, t, s, total, among, _NO, limits, room.work)
+                n_wanted += 1
+            else:
+                keys[s] = np.inf
+        if n_wanted > k and found.squared[query, k - 1] == np.inf:
+            select(keys, numbers, k)
+        for j in range(width):  # the first k, which fill the list, and those that it still wants then
+            s = numbers[j]
+            total = sums[(s // HALF) * TILE * HALF + i * HALF + s % HALF]
+            if total >= limits.limits[i]:
+                _meet_one(queries, data, found, meeting, i, t, s, total, among, _NO, limits, room.work)
 
 
 @step(counted=False)
@@ -557,14 +570,18 @@ def _meet_pair(points: Any, tile: int, other: int, bits: int, among: int, found:
     room.work[0] += 1
     if box_to_box(boxes.lower[tile], boxes.upper[tile], boxes.lower[other], boxes.upper[other]) > reach * reach * WIDENED:
         return
-    n_active = _activate(points, tile, points, other, found, room.to_box, active)
-    n_other = np.int64(0)
-    if boxes.twin[other] != tile:  # else it has met this tile already
-        n_other = _activate(points, other, points, tile, found, room.to_box, room.other_active)
-    if n_active + n_other == 0:
-        return
+    n_active, n_other, once = np.int64(TILE), np.int64(TILE), boxes.twin[other] != tile  # else it has met this tile already
+    if room.many[0] < _MANY_PAIRS or room.many[0] % _LOOK == 0 or not once:
+        n_active = _activate(points, tile, points, other, found, room.to_box, active)
+        n_other = np.int64(0)
+        if once:
+            n_other = _activate(points, other, points, tile, found, room.to_box, room.other_active)
+        if n_active + n_other == 0:
+            return
     room.work[1] += 1
-    if n_active + n_other >= _MANY and n_other > 0 and n_active > 0:
+    many = n_active + n_other >= _MANY and n_other > 0 and n_active > 0
+    room.many[0] = room.many[0] + 1 if many else 0
+    if many:
         n_active = boxes.start[tile + 1] - boxes.start[tile]
         for t in range(n_active):
             active[t] = t
@@ -695,6 +712,7 @@ def _run(mutual: bool, here: Any, there: Any, queries: Points, data: Points, bit
         between=np.empty(queries.codes.centre.shape[1], np.float32),
         gaps=np.empty(0 if mutual else n_tiles, np.float32),
         sequence=np.empty(0 if mutual else n_tiles, np.int64),
+        many=np.zeros(1, np.int64),
         work=np.zeros(5, np.int64),
     )
     limits = _Limits(*np.empty((2, TILE), np.float32), *np.empty((2, TILE)), *np.zeros((6, TILE), np.int32))

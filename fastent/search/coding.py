@@ -93,7 +93,8 @@ def codings(d: int, n_axes: int) -> list[Coding]:
 
 def coding_bytes(d: int) -> int:
     """Memory that codes of a point of d features take at most, point by point and tile by tile."""
-    return max(2 * coded_coordinates(width or d) * bits // 8 for width, bits, _ in codings(d, max(_WIDTHS)))
+    most: int = max(2 * coded_coordinates(width or d) * bits // 8 for width, bits, _ in codings(d, max(_WIDTHS)))
+    return most
 
 
 def cheapest(pilot: Pilot, choices: list[Coding], prices: Prices) -> tuple[Coding, Expected]:

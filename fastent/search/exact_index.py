@@ -5,10 +5,9 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from copy import copy
 from functools import partial
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +36,7 @@ _BOXED = 16
 # Axes of a frame are taken for so many rows, or more, and for at most so many numbers of a code.
 _FEW_POINTS, _FINEST = 2048, 128
 # Bytes of rows that are converted at a time, and of points that are coded.
-_BLOCK_BYTES, _CODED_BYTES = 1 << 19, 1 << 21
+_BLOCK_BYTES, _CODED_BYTES = 1 << 20, 1 << 21
 # Tiles that one thread takes at a time, unless there would be more ranges of tiles than that.
 _BLOCK_TILES, _MOST_BLOCKS = 16, 128
 # What building takes, in times of what encoding does.
@@ -198,17 +197,20 @@ class ExactIndex(Index):
     def _rows(self, X: Array) -> Array:
         """In tile order; X itself where it is that already."""
         dtype = kernel_dtype(X)
-        ready = type(X) is np.ndarray and X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned
         keeps = not self._frame.unit or dtype == np.float32
-        if ready and keeps and np.array_equal(self._order, np.arange(len(X))):
+        ready = keeps and type(X) is np.ndarray and X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned
+        if ready and np.array_equal(self._order, np.arange(len(X))):
             return X
         rows = np.empty(X.shape, dtype)
 
-        size = max(1, _BLOCK_BYTES // (8 * X.shape[1]))
+        size = max(1, _BLOCK_BYTES // (dtype.itemsize * X.shape[1]))
 
         def put(begin: int) -> None:
             block = slice(begin, begin + size)
-            rows[self._position[block]] = as_compared(X[block].astype(dtype, copy=False), self._frame.unit)
+            if ready:
+                np.take(X, self._order[block], 0, rows[block], "clip")
+            else:
+                rows[block] = as_compared(X[self._order[block]].astype(dtype, copy=False), self._frame.unit)
 
         in_parallel(put, range(0, len(X), size))
         return rows
@@ -300,24 +302,35 @@ class ExactIndex(Index):
     def _run(self, prepared: PreparedQueries, found: Found, among: Among, progress: Progress) -> None:
         mutual = prepared.points is self._points and among == "all"
         total, tasks = self._meetings(found) if mutual else self._searches(prepared.points, found, _AMONG[among])
-        work = np.zeros(5, np.int64)
+        work, done, lock, stop = np.zeros(5, np.int64), 0, threading.Lock(), threading.Event()
+
+        def run_tasks() -> None:
+            nonlocal work, done
+            while not stop.is_set():
+                with lock:
+                    size, task = next(tasks, (0, None))
+                if task is None:
+                    return
+                counts = task()
+                with lock:
+                    work, done = work + counts, done + size
+
         with (
             interruptible() as interrupted,
             reporting(progress, "neighbours", total) as report,
             ThreadPoolExecutor(threads := working_threads()) as pool,
         ):
-            pending = {pool.submit(task): size for size, task in islice(tasks, 2 * threads)}
-            done = 0
-            while pending:
-                finished, _ = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-                if interrupted():
-                    pool.shutdown(cancel_futures=True)
-                    raise KeyboardInterrupt
-                for future in finished:
-                    done += pending.pop(future)
-                    work += future.result()
-                    pending.update({pool.submit(task): size for size, task in islice(tasks, 1)})
-                report(done, "")
+            running = {pool.submit(run_tasks) for _ in range(threads)}
+            try:
+                while running:
+                    ended, running = wait(running, timeout=0.2)
+                    for thread in ended:
+                        thread.result()
+                    report(done, "")
+                    if interrupted():
+                        raise KeyboardInterrupt
+            finally:
+                stop.set()
         self.work = self.work.plus(work)
 
     def _meetings(self, found: Found) -> tuple[int, Iterator["_Task"]]:

@@ -102,9 +102,8 @@ class Work(NamedTuple):
 
     def plus(self, counts: Array) -> "Work":
         """With as many more of each of the five counts."""
-        return self._replace(
-            **{name: int(getattr(self, name) + more) for name, more in zip(self._fields, counts, strict=False)}
-        )
+        boxes, tiles, scanned, survivors, near = (np.array(self[:5]) + counts).tolist()
+        return Work(boxes, tiles, scanned, survivors, near, self.chosen, self.expected_seconds)
 
 
 class Index(Protocol):

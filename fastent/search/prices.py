@@ -18,12 +18,12 @@ from fastent.kernels.scan import Asked, Met, Tolerance, scan
 from fastent.kernels.search import ALL, Found, Points, Rows, search
 from fastent.kernels.sharing import working
 from fastent.kernels.tree import TILE
-from fastent.runtime.clock import working_seconds
 from fastent.search.tiles import boxes_around, starts
 
 __all__ = ["TYPICAL", "Prices", "prices_for"]
 
-_FILE = "prices-1.json"
+# Without a suffix, which kernels have.
+_FILE = "prices"
 # Points, and the fewer and the more features, from which prices are taken; each is the least of so many times.
 _POINTS, _FEW, _MANY, _TIMES = 1024, 64, 512, 3
 # Candidates that each point ranks; queries of a scan, and how many times as many points it reads.
