@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
 FAST := 'not (train or large or spawn or site or long)'
 
-.PHONY: demo test test-fast test-long test-uncompiled test-boundscheck test-minimum lint docs bench grid wheel clean
+.PHONY: demo test test-fast test-long test-uncompiled test-boundscheck test-processors test-minimum lint docs bench grid wheel clean
 
 demo: .venv/.installed
 	$(BIN)/fastent run --data digits --out demo
@@ -33,6 +33,10 @@ test-boundscheck: .venv/.installed-test
 	NUMBA_BOUNDSCHECK=1 FASTENT_CACHE_DIR=$(CURDIR)/build/boundscheck $(PYTEST) -m $(FAST) \
 		--deselect tests/statistics/test_silhouette.py::test_a_memory_map_is_read_block_by_block \
 		tests/test_kernels.py tests/search tests/statistics tests/measurement
+
+# The search for processors with other vectors; kernels are compiled for each, half a minute the first time.
+test-processors: .venv/.installed-test
+	$(BIN)/python tests/check_processors.py
 
 # The fast tests with the lowest versions that pyproject.toml allows. They have wheels for Python 3.11 and 3.12 only, and take
 # 7 GB of disk, as their torch comes with CUDA. Old versions use what has been deprecated since: that says nothing of fastent.

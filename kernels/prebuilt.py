@@ -17,7 +17,7 @@ from numba import config
 
 from .target import digest, target_of
 
-__all__ = ["best_set"]
+__all__ = ["LEVELS", "best_set", "processor_of", "runs_here"]
 
 _V3 = [
     "cx16",
@@ -47,20 +47,20 @@ def best_set() -> Path | None:
     if config.CPU_NAME or config.CPU_FEATURES is not None or not config.ENABLE_AVX:
         return None
     sets = Path(str(files(__package__))) / "compiled"
-    usable = [sets / _name(level) for level in LEVELS if _runs_here(level)] if sets.is_dir() else []
+    usable = [sets / _name(level) for level in LEVELS if runs_here(level)] if sets.is_dir() else []
     return next((folder for folder in usable if folder.is_dir()), None)
 
 
-def _runs_here(level: str) -> bool:
+def runs_here(level: str) -> bool:
     features = llvm.get_host_cpu_features()
     return all(features.get(name, False) for name in LEVELS[level])
 
 
 def _name(level: str) -> str:
-    return f"{level}-{digest(target_of(_processor(level), _features(level)))}"
+    return f"{level}-{digest(target_of(processor_of(level), _features(level)))}"
 
 
-def _processor(level: str) -> str:
+def processor_of(level: str) -> str:
     return level.removesuffix("-vnni")
 
 
@@ -69,8 +69,8 @@ def _features(level: str) -> str:
 
 
 def _make_sets(top: Path) -> None:
-    for level in filter(_runs_here, LEVELS):
-        target = {"NUMBA_CPU_NAME": _processor(level), "NUMBA_CPU_FEATURES": _features(level)}
+    for level in filter(runs_here, LEVELS):
+        target = {"NUMBA_CPU_NAME": processor_of(level), "NUMBA_CPU_FEATURES": _features(level)}
         made_for = target | {"NUMBA_DISABLE_INTEL_SVML": "1"}
         subprocess.run(
             [sys.executable, "-m", "fastent", "warmup"], check=True, env=os.environ | made_for | {"FASTENT_CACHE_DIR": str(top)}

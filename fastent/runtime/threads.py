@@ -176,6 +176,11 @@ def _loaded_pools() -> Any:
 
 def in_parallel(work: Callable[[int], None], items: Iterable[int]) -> None:
     """Do work that releases the GIL (numpy, BLAS) for all items, in as many threads as numba has, each with one BLAS thread."""
+    items = list(items)
+    if len(items) == 1:
+        with single_blas_thread():
+            work(items[0])
+        return
     for _ in mapped_in_parallel(work, items):
         pass
 

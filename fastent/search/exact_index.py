@@ -43,6 +43,8 @@ _BLOCK_TILES, _MOST_BLOCKS = 16, 128
 _BUILT = 2.5
 # Neighbours in a sample from which farther or nearer ones are extrapolated.
 _RANKS = 32
+# Searches of fewer values take less time than a pilot, and one thread less than several.
+_PILOTED, _LITTLE = 1 << 30, 1 << 28
 # Points of a pilot: so many values, but no fewer, and no more points than that.
 _PILOT_QUERIES, _PILOT_VALUES, _PILOT_POINTS = 64, 1 << 20, (1024, 4096)
 _AMONG: dict[Among, int] = {"all": ALL, "own class": OWN_CLASS, "other classes": OTHER_CLASSES}
@@ -161,9 +163,11 @@ class ExactIndex(Index):
 
     def _choose(
         self, X: Array, rows: Array, boxes: Any, sketch: Array, k: int, generator: np.random.Generator
-    ) -> tuple[Coding, Expected]:
+    ) -> tuple[Coding, Expected | None]:
         """Price every coding on a sample of pairs, at the distances within which queries are expected to search."""
         n, d = X.shape
+        if n * n * d < _PILOTED:
+            return codings(d, 0)[0], None
         queries = generator.choice(n, min(_PILOT_QUERIES, n), replace=False)
         points = np.sort(
             generator.choice(n, min(max(_PILOT_VALUES // d, _PILOT_POINTS[0]), _PILOT_POINTS[1], n), replace=False)
@@ -315,10 +319,12 @@ class ExactIndex(Index):
                 with lock:
                     work, done = work + counts, done + size
 
+        n, d = self._points.rows.rows.shape
+        threads = working_threads() if len(prepared.ids) * n * d > _LITTLE else 1
         with (
             interruptible() as interrupted,
             reporting(progress, "neighbours", total) as report,
-            ThreadPoolExecutor(threads := working_threads()) as pool,
+            ThreadPoolExecutor(threads) as pool,
         ):
             running = {pool.submit(run_tasks) for _ in range(threads)}
             try:

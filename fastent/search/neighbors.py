@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from fastent.arrays.cluster import as_shared_source
 from fastent.arrays.queries import Queries, as_queries
 from fastent.arrays.ranges import as_wide, check_queries, check_range, resolution_of
-from fastent.arrays.validation import Labels, as_array, as_features, as_labels, in_memory, joined, row_blocks
+from fastent.arrays.validation import Labels, as_array, as_features, as_labels, bytes_in_memory, in_memory, joined, row_blocks
 from fastent.errors import FastentError
 from fastent.options import choice, short_repr, whole_number
-from fastent.runtime.memory import budget_bytes, check_fits
+from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress
 from fastent.search.backends import PROPOSERS, chosen_options
 from fastent.search.neighbor_lists import (
@@ -270,12 +270,14 @@ class _Task(NamedTuple):
     scanned: bool
 
     def build_index(self, n_queries: int, budget: int | str | None) -> "Index":
-        from fastent.search.planner import plan_index
+        from fastent.search.exact_index import index_bytes
+        from fastent.search.planner import memory_for, plan_index
         from fastent.search.scan import ScannedRows
 
         if self.scanned:
             return ScannedRows(self.X, unit=self.unit)
-        plan = plan_index(self.X, n_queries, {"all": self.k}, memory=budget_bytes(budget), client=self.client)
+        memory = memory_for(index_bytes(self.X, n_queries, self.k) + bytes_in_memory(self.X), budget)
+        plan = plan_index(self.X, n_queries, {"all": self.k}, memory=memory, client=self.client)
         return plan.build(self.X, unit=self.unit, seed=self.seed)
 
     def in_memory(self, budget: int | str | None) -> Array:

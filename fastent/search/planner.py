@@ -16,7 +16,7 @@ from fastent.search.scan import scan_bytes, scan_seconds
 from fastent.search.sketch import typical_scale
 from fastent.search.sweep import LabelledPoints
 
-__all__ = ["IndexKind", "IndexPlan", "is_scanned", "plan_index", "points_to_pair"]
+__all__ = ["IndexKind", "IndexPlan", "is_scanned", "memory_for", "plan_index", "points_to_pair"]
 
 Array = NDArray[Any]
 
@@ -114,7 +114,12 @@ def is_scanned(X: Array, n_queries: int, k: int, memory_budget: int | str | None
     if n_queries > _FEW and scan_seconds(X, n_queries) > index_seconds(X, n_queries):
         return False
     needed = scan_bytes(X, n_queries, k)
-    return (memory_budget is None and needed <= _LITTLE) or needed <= budget_bytes(memory_budget)
+    return needed <= memory_for(needed, memory_budget)
+
+
+def memory_for(needed: int, memory_budget: int | str | None) -> float:
+    """The budget in bytes; no less than what is needed, and not looked up, where that is little and no budget was given."""
+    return needed if memory_budget is None and needed <= _LITTLE else budget_bytes(memory_budget)
 
 
 def points_to_pair(

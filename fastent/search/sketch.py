@@ -128,7 +128,7 @@ class Frame:
 
 def take_frame(X: Array, *, n_axes: int, unit: bool, seed: int) -> Frame:
     """Principal axes of a sample of the rows. Any frame is exact; this one makes sketches tell points apart early."""
-    sample = _sample(X, unit, seed, sample_rows(X.shape[1]))
+    sample = _sample(X, unit, seed, sample_rows(X.shape[1]) if n_axes else _FEW_ROWS)
     origin = sample.mean(0)
     if kernel_dtype(X) == np.float32 and not unit:  # so that rows can be seen from there in their precision
         origin = origin.astype(np.float32).astype(np.float64)
