@@ -39,8 +39,8 @@ _FEW_POINTS, _FINEST = 2048, 128
 _BLOCK_BYTES, _CODED_BYTES = 1 << 20, 1 << 21
 # Tiles that one thread takes at a time, unless there would be more ranges of tiles than that.
 _BLOCK_TILES, _MOST_BLOCKS = 16, 128
-# What building takes, in times of what encoding does.
-_BUILT = 2.5
+# What building takes: for a value, in times of what encoding does, and for a row beside that, in nanoseconds.
+_BUILT, _BUILT_ROW = 2.5, 2500.0
 # Neighbours in a sample from which farther or nearer ones are extrapolated.
 _RANKS = 32
 # Searches of fewer values take less time than a pilot, and one thread less than several.
@@ -424,7 +424,7 @@ def index_seconds(X: Any, q: int) -> float:
     """Processor time that an index of X and its search by q queries are expected to take, where no tile can be left out."""
     n, d = X.shape
     prices, m = prices_for(q * n, d), coded_coordinates(d)
-    return float((n * d * _BUILT * prices.encoded + q * n * (prices.pair + prices.coordinate[BITS[0]] * m)) * 1e-9)
+    return float((n * (d * _BUILT * prices.encoded + _BUILT_ROW) + q * n * (prices.pair + prices.coordinate[BITS[0]] * m)) * 1e-9)
 
 
 def index_bytes(X: Any, q: int, k: int) -> int:
