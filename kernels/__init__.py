@@ -5,9 +5,11 @@
      |         `-- cache -- where code is kept; prebuilt -- what comes with the wheel; target -- what it is made for
      |
      +-- arrays ----------------------------- the form in which arrays reach kernels
-     +-- distance, exponential, bounds ------ arithmetic on one pair, one number, one tile
+     +-- distance, exponential -------------- arithmetic on one pair, one number
      |
-     +-- tree -> search ---- tiles of points and their tree; the exact search over them        (fastent.search)
+     +-- tree, boxes, quantized, lists ------ points in tiles; bounds on their distances, by boxes and by codes; lists
+     |     `-> search ------ the exact search over tiles                                       (fastent.search)
+     +-- differences -> scan  few queries that meet rows as they lie                            (fastent.search)
      +-- pairs ------------- blocks of all pairs: distances, sums over classes, lists, counts    (fastent.search)
      +-- spanning ---------- rounds of the minimum spanning tree                                (fastent.search)
      +-- moments, mixing, monotone ---------- class moments, shares of labels, monotone fits (fastent.statistics)

@@ -43,12 +43,12 @@ HALF = 64
 LARGEST = 2**28
 # The norm of a point's codes, whose square that is.
 _LARGEST_NORM = 2.0**14
-# Codes of 8 bits come where their products are one instruction.
-_DOTS_OF_BYTES = has_feature("avx512vnni")
+# 8-bit codes are used only where the processor multiplies them in one instruction.
+_DOTS_OF_BYTES = has_feature("avx512vnni") and has_feature("avx512bw")
 BITS = (8, 16) if _DOTS_OF_BYTES else (16,)
 # 32-bit numbers in a vector, and vectors of points at a time, as registers allow.
 _LANES, _VECTORS = (16, 4) if has_feature("avx512bw") else (8, 2)
-# Coordinates that are rotated together: the first number that needs no more than that many times as many as there are.
+# Coordinates that are rotated together: the largest group that pads the coordinates by at most 15 %, else the smallest.
 _TURNED, _PADDED = (64, 32, 16), 1.15
 # What rounding may do to a point on its way to a code, beside what is measured: as a share of its norm.
 _ROUNDING = 2.0**-20
@@ -68,7 +68,7 @@ class Codes(NamedTuple):
     norms : (tiles * TILE,) float64
         Squared norms of what the codes stand for, about the tile's centre.
     errors : (tiles * TILE,) float32
-        How far that may be from the point as exact arithmetic has it.
+        Upper bound on the distance between that and the exact point.
     largest_error : (tiles,) float32
         Of each tile.
     steps : (tiles,) float64
@@ -224,7 +224,8 @@ def _encode(
                 its_words[w] = np.int32(np.uint32(np.int64(words[w * TILE + t]) ^ flip))
             codes.raise_of[place] = 128 * room.totals[t] if bits == 8 else 0
             codes.norms[place] = room.code_squares[t] * unit * unit
-            error = np.sqrt(room.lost[t]) + np.sqrt(room.about[t]) * (share + _ROUNDING)
+            moved = np.sqrt(room.about[t]) * (share + _ROUNDING) + np.sqrt(room.squares[t]) * _ROUNDING
+            error = np.sqrt(room.lost[t]) + moved
             codes.errors[place] = np.float32(error * (1 + 2.0**-20))
             largest = codes.errors[place] if codes.errors[place] > largest else largest
         codes.largest_error[tile] = largest
@@ -261,7 +262,7 @@ def encode(
     origin : (p,) float32
         Taken off the points.
     codes : Codes
-        From `no_codes`; those of these tiles are written.
+        From `no_codes`; those of these tiles are written, once.
     first_tile : int
         Which of its tiles is the first of these.
     bits : int

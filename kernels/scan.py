@@ -96,6 +96,8 @@ def _limit(squared: float, error: float, tolerance: Any) -> float:
     """What the sum of a row may be that is no farther than this; negative, as no sum is, where nothing is wanted."""
     if squared < 0:
         return -1.0
+    if tolerance.factor == np.inf:  # of so many features no sum tells
+        return np.inf
     radius = np.sqrt(squared) * tolerance.scale + error
     return radius * radius * tolerance.factor + tolerance.lost
 

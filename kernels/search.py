@@ -35,7 +35,7 @@ from .tree import TILE, select, sort_by_key
 __all__ = ["ALL", "OTHER_CLASSES", "OWN_CLASS", "Boxes", "Found", "Points", "Rows", "meet_all", "search"]
 
 # Which points a query wants.
-ALL, OWN_CLASS, OTHER_CLASSES = 0, 1, 2
+ALL, OWN_CLASS, OTHER_CLASSES = np.int64(0), np.int64(1), np.int64(2)
 # Words of each point that are multiplied in one go: half a tile of them stays in the first cache.
 _WORDS = 96
 _SHIFT = HALF.bit_length() - 1
@@ -49,8 +49,11 @@ _MANY_PAIRS, _LOOK = 16, 4
 _NEAREST_TILES = 24
 # Products of codes lie within 2^28, and so does what is taken off them; limits lie within 2^30, beyond any sum of these.
 _LOWEST, _HIGHEST = -(2.0**30), 2.0**30
+# A pad's sum is below every limit; a limit that no sum reaches.
 _NO_POINT = np.int32(-(2**30) - 2**29)
 _NEVER = np.int32(2**30)
+# By how much an angle may be larger if it is taken the other way round.
+_OTHER_WAY_ROUND = 1 + 2.0**-30
 # Flags: numba would compile a step once for True and once for False.
 _NO, _YES = np.int64(0), np.int64(1)
 # What rounding may do to a product of a point with the distance between centres, for each feature, and to that distance.
@@ -71,7 +74,7 @@ class Boxes(NamedTuple):
     lower, upper : (tiles, m) float32
         Widened by what a sketch may be off.
     sketch_error : (tiles,) float32
-        What it may be off.
+        Largest error of a sketch in the tile.
     classes : (tiles,) int64
         The class of all of a tile's points; -1 where they have several.
     twin : (tiles,) int64
@@ -155,7 +158,7 @@ class _Limits(NamedTuple):
         Of queries, in the order in which they are taken: products that reach the limit are wanted; what a shift adds to the
         limits of the points.
     others : (TILE,) int32
-        Limits of the points, as they want queries.
+        From which sum on each point wants a query, less the query's shift.
     taken, begin : (TILE,) int32
         What is taken off a point's products; where these begin.
     nothing : (TILE,) int32
@@ -308,8 +311,8 @@ def _prepare(
 ) -> Any:  # fmt: skip
     """What is known of two tiles before the products of their codes are.
 
-    Returns what the distance between the centres may be off; 1 as a share of a unit; and whether limits can tell: where centres
-    are very far apart, in steps, they cannot, and all pairs are wanted.
+    Returns what the distance between the centres may be off; how many units a squared distance of 1 is; and whether limits can
+    tell: where centres are very far apart, in steps, they cannot, and all pairs are wanted.
     """
     step, other_step = codes.steps[tile], data.steps[other]
     here, there = tile * TILE, other * TILE
@@ -413,7 +416,7 @@ def _enter(queries: Any, query: int, place: int, squared: float, neighbour: int,
 
 
 class _Meeting(NamedTuple):
-    """Two tiles that meet: their numbers, and what `_prepare` returns."""
+    """Two tiles that meet: their numbers, their first points, by how much codes of each may be off, and from `_prepare`."""
 
     tile: int
     other: int
@@ -443,7 +446,7 @@ def _meet_one(
     if wants and _threshold(found, point) > threshold:
         threshold = _threshold(found, point)
     squared = _distance(queries.rows, query, data.rows, point, threshold)
-    if squared == np.inf:
+    if squared > threshold * _OTHER_WAY_ROUND:
         return
     work[4] += 1
     if wanted:
@@ -454,7 +457,7 @@ def _meet_one(
             limits.limits[i] = _limit(_wanted_from(limits.apart[i], found.radii[place], off, per_unit))
     if wants:
         place = other * TILE + s
-        if queries.rows.lengths.shape[0] > 0:  # the other way round an angle may round otherwise
+        if queries.rows.lengths.shape[0] > 0:
             squared = _distance(data.rows, point, queries.rows, query, np.inf)
         _enter(data.rows, point, place, squared, queries.rows.ids[query], found)
         if safe:
@@ -557,14 +560,9 @@ def _meet_tile(
 
 
 @step(counted=False)
-def _meet_pair(points: Any, tile: int, other: int, bits: int, among: int, found: Any, limits: Any, room: Any) -> None:
+def _meet_pair(points: Any, tile: int, other: int, bits: int, found: Any, limits: Any, room: Any) -> None:
     """Let two tiles of the same points meet, for both of them."""
     boxes, active, radii = points.boxes, room.active, found.radii
-    known = boxes.classes[tile] >= 0 and boxes.classes[tile] == boxes.classes[other]
-    if (among == OTHER_CLASSES and known) or (
-        among == OWN_CLASS and not known and boxes.classes[tile] >= 0 and boxes.classes[other] >= 0
-    ):
-        return
     mine, theirs = largest(radii[tile * TILE : (tile + 1) * TILE]), largest(radii[other * TILE : (other + 1) * TILE])
     reach = (mine if mine > theirs else theirs) + boxes.sketch_error[tile] + boxes.sketch_error[other]
     room.work[0] += 1
@@ -585,29 +583,29 @@ def _meet_pair(points: Any, tile: int, other: int, bits: int, among: int, found:
         n_active = boxes.start[tile + 1] - boxes.start[tile]
         for t in range(n_active):
             active[t] = t
-        _meet_tile(points, tile, points, other, _NO, _YES, n_active, active, bits, among, found, limits, room)
+        _meet_tile(points, tile, points, other, _NO, _YES, n_active, active, bits, ALL, found, limits, room)
         return
     if n_active:
-        _meet_tile(points, tile, points, other, _NO, _NO, n_active, active, bits, among, found, limits, room)
+        _meet_tile(points, tile, points, other, _NO, _NO, n_active, active, bits, ALL, found, limits, room)
     if n_other:
         for i in range(n_other):
             active[i] = room.other_active[i]
-        _meet_tile(points, other, points, tile, _NO, _NO, n_other, active, bits, among, found, limits, room)
+        _meet_tile(points, other, points, tile, _NO, _NO, n_other, active, bits, ALL, found, limits, room)
 
 
 @step(counted=False)
-def _begin_tile(points: Any, tile: int, bits: int, among: int, found: Any, limits: Any, room: Any) -> None:
+def _begin_tile(points: Any, tile: int, bits: int, found: Any, limits: Any, room: Any) -> None:
     """Let the points of a tile meet each other; and those of its twin, which have the lowest ids of all that are equal."""
     boxes, active = points.boxes, room.active
     n_active = boxes.start[tile + 1] - boxes.start[tile]
     for t in range(n_active):
         active[t] = t
-    _meet_tile(points, tile, points, tile, _YES, _NO, n_active, active, bits, among, found, limits, room)
+    _meet_tile(points, tile, points, tile, _YES, _NO, n_active, active, bits, ALL, found, limits, room)
     twin = boxes.twin[tile]
     if twin != tile:
         n_active = _activate(points, tile, points, twin, found, room.to_box, active)
         if n_active:
-            _meet_tile(points, tile, points, twin, _NO, _NO, n_active, active, bits, among, found, limits, room)
+            _meet_tile(points, tile, points, twin, _NO, _NO, n_active, active, bits, ALL, found, limits, room)
 
 
 @step(counted=False)
@@ -650,14 +648,14 @@ def _search(
         return
     if here[0] == there[0]:
         for tile in range(here[0], here[1]):
-            _begin_tile(data, tile, bits, among, found, limits, room)
+            _begin_tile(data, tile, bits, found, limits, room)
         for offset in range(1, here[1] - here[0]):
             for tile in range(here[0], here[1] - offset):
-                _meet_pair(data, tile, tile + offset, bits, among, found, limits, room)
+                _meet_pair(data, tile, tile + offset, bits, found, limits, room)
         return
     for tile in range(here[0], here[1]):
         for other in range(there[0], there[1]):
-            _meet_pair(data, tile, other, bits, among, found, limits, room)
+            _meet_pair(data, tile, other, bits, found, limits, room)
 
 
 @driver(_search)
@@ -689,12 +687,13 @@ def search(here: tuple[int, int], queries: Points, data: Points, bits: int, amon
 
 
 @driver(_search)
-def meet_all(here: tuple[int, int], there: tuple[int, int], points: Points, bits: int, among: int, found: Found) -> Any:
+def meet_all(here: tuple[int, int], there: tuple[int, int], points: Points, bits: int, found: Found) -> Any:
     """The same where all points search all: let two ranges of tiles meet, each pair once, for the lists of both.
 
-    Where both ranges are the same, that one within itself, which has to come first. No two threads may write to one range.
+    Where both ranges are the same, that one within itself, which should come first: it fills the lists. No two threads may
+    write to one range.
     """
-    return _run(True, here, there, points, points, bits, among, found)
+    return _run(True, here, there, points, points, bits, ALL, found)
 
 
 def _run(mutual: bool, here: Any, there: Any, queries: Points, data: Points, bits: int, among: int, found: Found) -> Any:

@@ -20,8 +20,8 @@ _FINE_FROM = 512
 _SHARE = 0.75
 # The largest of a tile's rotated coordinates, in standard deviations, and the largest norm in those of all.
 _PEAK = 4.5
-# Where what two codes may be off exceeds that share of the distance to a neighbour, tiles have centres of their own.
-_OFF = 0.15
+# What products of codes about centres of their own take, with those of the distances between centres.
+_CENTRED = 1.25
 # What a pair that codes let pass takes beside the features of its rows, in distances.
 _SURVIVOR = 4
 # While lists fill, more pairs are near enough than in the end.
@@ -50,6 +50,8 @@ class Pilot(NamedTuple):
         In the frame, all their coordinates.
     axes : (d, p) float32
         Of the frame.
+    norms : (any,)
+        Of points about the means of their tiles.
     radii : (q,)
         How far the queries have to search, in the frame.
     scanned : float
@@ -61,6 +63,7 @@ class Pilot(NamedTuple):
     queries: Array
     points: Array
     axes: Array
+    norms: Array
     radii: Array
     scanned: float
     n: int
@@ -88,7 +91,8 @@ def codings(d: int, n_axes: int) -> list[Coding]:
     """What there is to choose from."""
     widths = [width for width in _WIDTHS if width <= _SHARE * d and width - 1 <= n_axes]
     whole = BITS if d > _FINE_FROM else BITS[:1]
-    return [Coding(0, bits, False) for bits in whole] + [Coding(width, bits, False) for width in widths for bits in BITS]
+    kinds = [(0, bits) for bits in whole] + [(width, bits) for width in widths for bits in BITS]
+    return [Coding(width, bits, centred) for centred in (False, True) for width, bits in kinds]
 
 
 def coding_bytes(d: int) -> int:
@@ -100,7 +104,7 @@ def coding_bytes(d: int) -> int:
 def cheapest(pilot: Pilot, choices: list[Coding], prices: Prices) -> tuple[Coding, Expected]:
     """The choice that is expected to cost least."""
     squared = pair_distances(pilot.queries, pilot.points)
-    norms = np.einsum("ij,ij->i", pilot.points, pilot.points)
+    norms = np.sqrt(np.einsum("ij,ij->i", pilot.points, pilot.points))
     widest = max(choice.width for choice in choices)
     queries, points = (some @ pilot.axes[:, : max(widest - 1, 0)] for some in (pilot.queries, pilot.points))
     whole = [np.einsum("ij,ij->i", some, some) for some in (pilot.queries, pilot.points)]
@@ -133,12 +137,10 @@ def _expected(pilot: Pilot, coding: Coding, squared: Array, norms: Array, prices
     """What a coding costs, where sketches have these squared distances."""
     d = pilot.points.shape[1]
     m = coded_coordinates(coding.width or d)
-    off, radius = _typical_error(np.sqrt(norms), m, coding.bits), float(np.median(pilot.radii))
-    coding = coding._replace(centred=2 * off > _OFF * radius)
-    # Errors of centred codes are those of a tile, which are not known here.
-    reach = pilot.radii + (min(2 * off, _OFF * radius) if coding.centred else 2 * off)
+    reach = pilot.radii + 2 * _typical_error(pilot.norms if coding.centred else norms, m, coding.bits)
     survivors = _WHILE_FILLING * pilot.n * float((squared <= reach[:, None] ** 2).mean())
-    products = pilot.n * pilot.scanned / 2 * (prices.pair + prices.coordinate[coding.bits] * m)
+    products = pilot.n * pilot.scanned / 2 * (prices.pair[coding.bits] + prices.coordinate[coding.bits] * m)
+    products *= _CENTRED if coding.centred else 1.0
     return coding, Expected(products, survivors * (_SURVIVOR * prices.distance + prices.feature * d), survivors)
 
 

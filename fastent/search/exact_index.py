@@ -39,14 +39,15 @@ _FEW_POINTS, _FINEST = 2048, 128
 _BLOCK_BYTES, _CODED_BYTES = 1 << 20, 1 << 21
 # Tiles that one thread takes at a time, unless there would be more ranges of tiles than that.
 _BLOCK_TILES, _MOST_BLOCKS = 16, 128
-# What building takes: for a value, in times of what encoding does, and for a row beside that, in nanoseconds.
-_BUILT, _BUILT_ROW = 2.5, 2500.0
+# What building takes, and coding rows in their order: for a value, in times of what encoding does, and for a row beside that,
+# in nanoseconds.
+_BUILT, _CODED = (2.5, 2500.0), (1.3, 300.0)
 # Neighbours in a sample from which farther or nearer ones are extrapolated.
 _RANKS = 32
 # Searches of fewer values take less time than a pilot, and one thread less than several.
 _PILOTED, _LITTLE = 1 << 30, 1 << 28
 # Points of a pilot: so many values, but no fewer, and no more points than that.
-_PILOT_QUERIES, _PILOT_VALUES, _PILOT_POINTS = 64, 1 << 20, (1024, 4096)
+_PILOT_QUERIES, _PILOT_TILES, _PILOT_VALUES, _PILOT_POINTS = 64, 8, 1 << 20, (1024, 4096)
 _AMONG: dict[Among, int] = {"all": ALL, "own class": OWN_CLASS, "other classes": OTHER_CLASSES}
 # Coordinates of rows in single precision are taken as they are where none is larger, and the frame has no scale.
 _LARGE = 2.0**40
@@ -99,6 +100,8 @@ class ExactIndex(Index):
         Of the samples from which frame and codes are taken. It cannot change what is found.
     view : View, optional
         How an index of other rows sees points: so does this one, unless those have other features or are compared otherwise.
+    in_order : bool, optional, default False
+        Leave the rows in their order, with no boxes to tell tiles apart: for few queries, which only the codes are to serve.
     """
 
     work: Work = Work()
@@ -112,14 +115,16 @@ class ExactIndex(Index):
         k: int = 10,
         seed: int = 0,
         view: "View | None" = None,
+        in_order: bool = False,
     ) -> None:
         n, d = X.shape
-        few = n < _FEW_POINTS or d <= _BOXED
+        self._in_order = in_order
+        few = in_order or n < _FEW_POINTS or d <= _BOXED
         guide = view if view is not None and view.fits(d, unit) and (few or view.frame.axes.size) else None
         n_axes = 0 if few else min(d, _FINEST - 1)
         self._frame = take_frame(X, n_axes=n_axes, unit=unit, seed=seed) if guide is None else guide.frame
-        sketch = self._boxed(X)
-        self._order = tile_order(sketch)
+        sketch = np.zeros((n, 1), np.float32) if in_order else self._boxed(X)
+        self._order = np.arange(n) if in_order else tile_order(sketch)
         self._position = np.empty(n, np.int64)
         self._position[self._order] = np.arange(n)
         start = starts(n)
@@ -130,7 +135,7 @@ class ExactIndex(Index):
         if guide is not None:
             self.coding = guide.coding
         else:
-            self.coding, self.expected = self._choose(X, rows, boxes, sketch, k, np.random.default_rng(seed))
+            self.coding, self.expected = self._choose(X, rows, boxes, sketch, k, in_order, np.random.default_rng(seed))
         self._points = Points(boxes, self._coded(rows, start), self._as_rows(rows, in_tiles, self._order))
 
     def _boxed(self, X: Array) -> NDArray[np.float32]:
@@ -146,7 +151,7 @@ class ExactIndex(Index):
         (width, bits, centred), frame, d = self.coding, self._frame, rows.shape[1]
         codes: Codes = no_codes(len(start) - 1, width or d, bits)
         options = {"bits": bits, "share": frame.bounds.error, "centred": centred}
-        if not width and frame.scale == 1 and not frame.unit and _small(rows):
+        if not width and _taken_as_they_are(rows, frame):
             encode(rows, start, frame.origin.astype(np.float32), codes, first_tile=0, **options)
             return codes
         origin, size = np.zeros(width or d, np.float32), max(1, _CODED_BYTES // (4 * TILE * (width or d)))
@@ -162,11 +167,11 @@ class ExactIndex(Index):
         return Rows(ids, rows, lengths, codes, self._frame.scale, self._frame.bounds.slack)
 
     def _choose(
-        self, X: Array, rows: Array, boxes: Any, sketch: Array, k: int, generator: np.random.Generator
+        self, X: Array, rows: Array, boxes: Any, sketch: Array, k: int, in_order: bool, generator: np.random.Generator
     ) -> tuple[Coding, Expected | None]:
         """Price every coding on a sample of pairs, at the distances within which queries are expected to search."""
         n, d = X.shape
-        if n * n * d < _PILOTED:
+        if in_order or n * n * d < _PILOTED or n < TILE:
             return codings(d, 0)[0], None
         queries = generator.choice(n, min(_PILOT_QUERIES, n), replace=False)
         points = np.sort(
@@ -177,18 +182,22 @@ class ExactIndex(Index):
         below, above = boxes.lower - sketch[queries][:, None], sketch[queries][:, None] - boxes.upper
         gaps = np.maximum(np.maximum(below, above), 0)
         scanned = float((np.einsum("qtj,qtj->qt", gaps, gaps) <= radii[:, None] ** 2).mean())
-        pilot = Pilot(some_queries, some_points, self._frame.axes.astype(np.float32), radii, scanned, n)
+        tiles = generator.choice(n // TILE, min(n // TILE, _PILOT_TILES), replace=False)
+        norms = np.concatenate([_norms_about_mean(self._frame.whole(rows[TILE * i : TILE * (i + 1)], 1)) for i in tiles])
+        pilot = Pilot(some_queries, some_points, self._frame.axes.astype(np.float32), norms, radii, scanned, n)
         with single_blas_thread():
             return cheapest(pilot, codings(d, self._frame.axes.shape[1]), prices_for(n**2 * scanned, d))
 
-    def _planned(self, prepared: PreparedQueries) -> Work:
+    def _planned(self, prepared: PreparedQueries, wanted: Wanted) -> Work:
         """What was chosen, and what that is expected to take."""
-        mutual, q, d = prepared.points is self._points, len(prepared.ids), self._points.rows.rows.shape[1]
+        q, d = len(prepared.ids), self._points.rows.rows.shape[1]
+        mutual = all(self._is_mutual(prepared, among) for among in wanted)
         width, bits, _ = self.coding
         of = f"{width} numbers of {d} features" if width else f"{d} features"
         seconds = np.nan
         if self.expected is not None:
-            seconds = q * (self.expected.products * (1 if mutual else 2) + self.expected.distances) * 1e-9
+            times = [1 if self._is_mutual(prepared, among) else 2 for among in wanted]
+            seconds = q * sum(self.expected.products * each + self.expected.distances for each in times) * 1e-9
         return Work(chosen=f"{bits}-bit codes of {of}{', each pair once' * mutual}", expected_seconds=seconds)
 
     def relabelled(self, codes: NDArray[np.int64]) -> "ExactIndex":
@@ -239,7 +248,7 @@ class ExactIndex(Index):
         progress: Progress = None,
     ) -> dict[Among, NeighborLists]:
         prepared, n = self.prepare(queries), len(self._order)
-        self.work = self._planned(prepared)
+        self.work = self._planned(prepared, wanted)
         lists = {}
         for among, k in wanted.items():
             q = len(prepared.ids)
@@ -261,7 +270,7 @@ class ExactIndex(Index):
         prepared = self.prepare(queries)
         limits = np.asarray(squared, np.float64)[prepared.ids]
         found = self._found(prepared, limits, limits=limits, count=np.zeros(len(limits), np.int64))
-        self.work = self._planned(prepared)
+        self.work = self._planned(prepared, {"all": 0})
         self._run(prepared, found, "all", progress)
         return _scattered(found.count, prepared.ids)
 
@@ -281,7 +290,7 @@ class ExactIndex(Index):
             at = self._position[queries]
             rows, excluded, codes = known.rows[at], queries, known.codes[at]
             points = rows
-        sketch = self._boxed(points)
+        sketch = np.zeros((len(points), 1), np.float32) if self._in_order else self._boxed(points)
         order = tile_order(sketch)
         start = starts(len(order), min(TILE, max(4, -(-len(order) // (4 * working_threads())))))
         rows, in_tiles = rows[order], codes[order]
@@ -294,7 +303,8 @@ class ExactIndex(Index):
         radii = np.full((len(start) - 1, TILE), -1, np.float32)
         scale, slack = prepared.points.rows.scale, prepared.points.rows.slack
         place = _places(start)
-        radii.reshape(-1)[place] = np.sqrt(threshold) * (scale * float(WIDENED)) + slack
+        with np.errstate(over="ignore"):  # a radius beyond single precision is infinite
+            radii.reshape(-1)[place] = np.sqrt(threshold) * (scale * float(WIDENED)) + slack
         nothing = {
             "squared": np.empty((len(place), 0)),
             "index": np.empty((len(place), 0), np.int64),
@@ -303,8 +313,12 @@ class ExactIndex(Index):
         }
         return Found(**(nothing | arrays), excluded=prepared.excluded[prepared.ids], radii=radii.reshape(-1))
 
+    def _is_mutual(self, prepared: PreparedQueries, among: Among) -> bool:
+        """Whether all rows search all rows, and so each pair is met for both its ends."""
+        return prepared.points is self._points and among == "all"
+
     def _run(self, prepared: PreparedQueries, found: Found, among: Among, progress: Progress) -> None:
-        mutual = prepared.points is self._points and among == "all"
+        mutual = self._is_mutual(prepared, among)
         total, tasks = self._meetings(found) if mutual else self._searches(prepared.points, found, _AMONG[among])
         work, done, lock, stop = np.zeros(5, np.int64), 0, threading.Lock(), threading.Event()
 
@@ -340,17 +354,18 @@ class ExactIndex(Index):
         self.work = self.work.plus(work)
 
     def _meetings(self, found: Found) -> tuple[int, Iterator["_Task"]]:
-        """Every pair of blocks of tiles, those that lie near each other first, to be run by any threads."""
+        """Every pair of blocks of tiles."""
         blocks = self._blocks(len(self._points.boxes.start) - 1)
-        locks = [threading.Lock() for _ in blocks]
+        pairs = _Pairs(len(blocks))
 
-        def met(i: int, j: int) -> Array:
-            with locks[i], locks[j] if i != j else threading.Lock():  # always in that order
-                work: Array = meet_all(blocks[i], blocks[j], self._points, self.coding.bits, ALL, found)
+        def meet(pair: tuple[int, int]) -> Array:
+            try:
+                work: Array = meet_all(*(blocks[i] for i in pair), self._points, self.coding.bits, found)
+            finally:
+                pairs.free(pair)
             return work
 
-        pairs = ((i, i + offset) for offset in range(len(blocks)) for i in range(len(blocks) - offset))
-        return len(blocks) * (len(blocks) + 1) // 2, ((1, partial(met, *pair)) for pair in pairs)
+        return len(pairs), ((1, partial(meet, pair)) for pair in pairs)
 
     def _searches(self, queries: Points, found: Found, among: int) -> tuple[int, Iterator["_Task"]]:
         """Tiles of queries, some at a time."""
@@ -365,6 +380,31 @@ class ExactIndex(Index):
         return [(begin, min(begin + width, n_tiles)) for begin in range(0, n_tiles, width)]
 
 
+class _Pairs:
+    """All pairs of n blocks, those that lie near each other first, but none of a block that another thread is busy with."""
+
+    def __init__(self, n: int) -> None:
+        self._pending = [(i, i + offset) for offset in range(n) for i in range(n - offset)]
+        self._total, self._busy, self._freed = len(self._pending), set[int](), threading.Condition()
+
+    def __len__(self) -> int:
+        return self._total
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        while self._pending:
+            with self._freed:
+                while (pair := next(filter(self._busy.isdisjoint, self._pending), None)) is None:
+                    self._freed.wait()
+                self._pending.remove(pair)
+                self._busy.update(pair)
+            yield pair
+
+    def free(self, pair: tuple[int, int]) -> None:
+        with self._freed:
+            self._busy.difference_update(pair)
+            self._freed.notify()
+
+
 # What a task counts for, and the task, which returns what it did.
 _Task = tuple[int, Callable[[], Array]]
 
@@ -377,9 +417,12 @@ def as_compared(rows: Array, unit: bool) -> Array:
     return scaled
 
 
-def _small(rows: Array) -> bool:
-    """Whether single precision holds the squares of all coordinates, and rows are of single precision."""
-    return rows.dtype == np.float32 and float(rows.max()) < _LARGE and float(rows.min()) > -_LARGE
+def _taken_as_they_are(rows: Array, frame: Frame) -> bool:
+    """Whether rows of single precision can be seen from the origin in that precision: it holds the origin, and all squares."""
+    if rows.dtype != np.float32 or frame.unit or frame.scale != 1 or np.abs(frame.origin).max() > _LARGE:
+        return False
+    held = np.array_equal(frame.origin.astype(np.float32), frame.origin)  # the frame may be that of other rows
+    return held and float(rows.max()) < _LARGE and float(rows.min()) > -_LARGE
 
 
 def _places(start: Array) -> NDArray[np.int64]:
@@ -394,6 +437,11 @@ def _scattered(values: Array, ids: Array) -> Array:
     scattered = np.empty_like(values)
     scattered[ids] = values
     return scattered
+
+
+def _norms_about_mean(points: Array) -> Array:
+    norms: Array = np.linalg.norm(points - points.mean(0), axis=1)
+    return norms
 
 
 def _radii(queries: Array, points: Array, same: Array, k: int, n: int) -> Array:
@@ -420,11 +468,27 @@ def _radii(queries: Array, points: Array, same: Array, k: int, n: int) -> Array:
     return radii
 
 
-def index_seconds(X: Any, q: int) -> float:
-    """Processor time that an index of X and its search by q queries are expected to take, where no tile can be left out."""
+class IndexSeconds(NamedTuple):
+    """Processor time that an index is expected to take on this machine.
+
+    built, coded : float
+        To build one; to code rows in their order only.
+    met : float
+        For all queries to meet all codes.
+    """
+
+    built: float
+    coded: float
+    met: float
+
+
+def index_seconds(X: Any, q: int) -> IndexSeconds:
+    """Of an index of X, and of q queries."""
     n, d = X.shape
     prices, m = prices_for(q * n, d), coded_coordinates(d)
-    return float((n * (d * _BUILT * prices.encoded + _BUILT_ROW) + q * n * (prices.pair + prices.coordinate[BITS[0]] * m)) * 1e-9)
+    pair = prices.pair[BITS[0]] + prices.coordinate[BITS[0]] * m
+    built, coded = (n * (d * times * prices.encoded + row) for times, row in (_BUILT, _CODED))
+    return IndexSeconds(*(1e-9 * each for each in (built, coded, q * n * pair)))
 
 
 def index_bytes(X: Any, q: int, k: int) -> int:

@@ -31,7 +31,7 @@ Array = NDArray[Any]
 _LEAST, _MOST = 4096, 1 << 20
 # Before chunks are given to workers, queries search so many rows, to know how far they need not search.
 _SAMPLED = 4096
-# What a pair that passes the sketch takes, in scanned pairs.
+# What a pair that its codes let pass takes, in scanned pairs.
 _SURVIVOR = 32
 
 
@@ -85,7 +85,7 @@ class NearestSoFar:
 
     @property
     def work_for_a_pair(self) -> float:
-        """What a pair of a query and a row took so far, where scanning each would take 1; more if much passes the sketch."""
+        """What a pair of a query and a row took so far, where scanning each would take 1; more if codes let much pass."""
         return self.work / max(1, len(self._queries.points) * self.n_seen)
 
     def _among_rows(self, index: ExactIndex, start: int, m: int) -> PreparedQueries:

@@ -34,6 +34,10 @@ class IndexPlan(NamedTuple):
     """The choice for one set of rows.
 
     kind : "index", "chunks" or "sweep"
+    k : int
+        The longest list.
+    in_order : bool
+        Whether an index leaves the rows in their order, for few queries.
     bytes : int
         Memory that it takes at most, the queries' lists included, and the rows if these have to be read into memory.
     """
@@ -41,6 +45,7 @@ class IndexPlan(NamedTuple):
     kind: IndexKind
     bytes: int
     k: int
+    in_order: bool
     memory: float
     client: Any
 
@@ -64,7 +69,7 @@ class IndexPlan(NamedTuple):
             Where a search that goes through the rows by chunks keeps what it has found so far.
         """
         if self.kind == "index":
-            return ExactIndex(in_memory(X), codes=codes, unit=unit, k=self.k, seed=seed)
+            return ExactIndex(in_memory(X), codes=codes, unit=unit, k=self.k, seed=seed, in_order=self.in_order)
         assert self.kind == "chunks", "a sweep takes no index"
         return ChunkedIndex(X, codes=codes, unit=unit, memory=self.memory, unfinished=unfinished, client=self.client)
 
@@ -104,15 +109,26 @@ def plan_index(
         if not pairs_met:
             kind = "chunks"
             needed = chunking(X, n_queries, wanted, memory, client).needed
-    return IndexPlan(kind, needed, max(wanted.values(), default=1), memory, client)
+    in_order = set(wanted) == {"all"} and _in_order(X, n_queries)
+    return IndexPlan(kind, needed, max(wanted.values(), default=1), in_order, memory, client)
+
+
+def _in_order(X: Array, n_queries: int) -> bool:
+    """Whether queries are so few that they meet all rows in less time than it takes to tell which tiles they need."""
+    if n_queries > _SHARE * len(X):
+        return False
+    built, coded, met = index_seconds(X, n_queries)
+    return coded + met < built
 
 
 def is_scanned(X: Array, n_queries: int, k: int, memory_budget: int | str | None, client: Any = None) -> bool:
     """Whether queries are so few that they should meet the rows as these lie, and no index is built for one search."""
     if client is not None or n_queries > _SHARE * len(X) or k > _LONGEST_LIST:
         return False
-    if n_queries > _FEW and scan_seconds(X, n_queries) > index_seconds(X, n_queries):
-        return False
+    if n_queries > _FEW:
+        built, coded, met = index_seconds(X, n_queries)
+        if scan_seconds(X, n_queries) > min(built, coded) + met:
+            return False
     needed = scan_bytes(X, n_queries, k)
     return needed <= memory_for(needed, memory_budget)
 

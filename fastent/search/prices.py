@@ -33,15 +33,14 @@ _RANKED, _QUERIES, _READ = 16, 32, 8
 class Prices(NamedTuple):
     """Nanoseconds on one core.
 
-    coordinate : for a coordinate of the codes of a pair, by bits
-    pair : for a pair of codes beside these
+    coordinate, pair : for a coordinate of the codes of a pair, and for a pair beside these, by bits
     distance, feature : for a distance in double precision, and for each feature of it
     encoded : for a value on its way to a code
     scanned, read : for a feature of a pair that is scanned as it lies in memory; for a value that is read for that
     """
 
     coordinate: dict[int, float]
-    pair: float
+    pair: dict[int, float]
     distance: float
     feature: float
     encoded: float
@@ -50,7 +49,7 @@ class Prices(NamedTuple):
 
 
 # On Zen 4, for searches that take less than measuring would.
-TYPICAL = Prices({8: 0.0047, 16: 0.009}, 0.2, 10.0, 0.14, 4.0, 0.026, 0.16)
+TYPICAL = Prices({8: 0.0047, 16: 0.009}, {8: 0.2, 16: 0.2}, 10.0, 0.14, 4.0, 0.026, 0.16)
 _SMALL = 2.0**33
 
 
@@ -64,9 +63,10 @@ def _machine_prices() -> Prices:
     """As measured on this machine, by this process or another."""
     folder = own_folder()
     if folder is not None:
-        with suppress(OSError, ValueError, TypeError, KeyError):
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             kept = json.loads((folder.path / _FILE).read_text())
-            return Prices(**(kept | {"coordinate": {int(bits): price for bits, price in kept["coordinate"].items()}}))
+            by_bits = {name: {bits: float(kept[name][str(bits)]) for bits in BITS} for name in ("coordinate", "pair")}
+            return Prices(**(kept | by_bits))
     prices = _measured()
     if folder is not None:
         with suppress(OSError):
@@ -78,11 +78,11 @@ def _machine_prices() -> Prices:
 def _measured() -> Prices:
     X = np.random.default_rng(0).standard_normal((_POINTS, _MANY), dtype=np.float32)
     with working(1):
-        coordinate, pair = {}, 0.0
+        coordinate, pair = {}, {}
         for bits in BITS:
             few, many = (_seconds(_products(X[:, :m], bits)) / _POINTS**2 for m in (_FEW, _MANY))
             coordinate[bits] = max(many - few, 0.1 * many) / (_MANY - _FEW) * 1e9
-            pair = max(1e9 * few - coordinate[bits] * _FEW, 0.05)
+            pair[bits] = max(1e9 * few - coordinate[bits] * _FEW, 0.05)
         few, many = (_seconds(_distances(X[:, :m])) / (_POINTS * _RANKED) for m in (_FEW, _MANY))
         feature = max(many - few, 0.1 * many) / (_MANY - _FEW) * 1e9
         encoded = _seconds(lambda: _codes(X, BITS[0])) / X.size * 1e9
@@ -112,7 +112,7 @@ def _codes(points: Any, bits: int) -> Codes:
 
 
 def _products(points: Any, bits: int) -> Callable[[], Any]:
-    """All pairs of codes, none of which is near enough: tiles overlap, but distances are twice what is wanted."""
+    """All pairs of codes, none of which is near enough: tiles overlap, but distances are nearly three times what is wanted."""
     n, d = points.shape
     start, none = starts(n), np.zeros(n, np.int64)
     boxes = boxes_around(np.zeros((n, 1), np.float32), start, none, 0.0)

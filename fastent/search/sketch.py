@@ -177,7 +177,8 @@ def _principal_axes(sample: NDArray[np.float64], n_axes: int) -> NDArray[np.floa
     if n_axes == 0:
         return np.empty((d, 0))
     if d <= _WIDE:
-        return np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :n_axes]
+        axes: NDArray[np.float64] = np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :n_axes]
+        return np.ascontiguousarray(axes)  # which lets the others go
     # Of few rows of many features: their axes are combinations of the rows. Squares of tiny values would vanish.
     sample = sample / max(np.abs(sample).max(), np.finfo(float).tiny)
     variances, weights = np.linalg.eigh(sample @ sample.T)

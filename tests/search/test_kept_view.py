@@ -102,5 +102,22 @@ def test_renewed_when_searches_take_longer_than_a_new_frame():
         near = look(X, codes, kept.view, n_queries=9000)
         kept.judge(near)
         assert kept.view is None
-    near = look(X, codes, view=None)
-    assert near.work_for_a_pair == near.work / (len(X) * len(near.found()["all"].squared))
+
+
+def test_a_view_of_double_precision_for_rows_of_single():
+    """Its origin is not one that single precision holds, and a row far out is seen from it in double precision."""
+    generator = np.random.default_rng(5)
+    X = (1e6 + generator.standard_normal((5000, 20))).astype(np.float32)
+    view = ExactIndex(X.astype(np.float64) + 0.03).view
+    queries = np.concatenate([X[:200], np.full((1, 20), 2.0**41, np.float32)])
+    assert_equal_lists(ExactIndex(X, view=view).nearest(5, queries), ExactIndex(X).nearest(5, queries))
+
+
+def test_a_kept_frame_holds_its_axes_alone():
+    axes = ExactIndex(rows_of_rank(np.random.default_rng(6), 5000, 300)[0]).view.frame.axes
+    assert axes.base is None or axes.base.size == axes.size
+
+
+def assert_equal_lists(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -233,3 +233,13 @@ def test_sums_over_classes_are_planned_for_silhouettes_alone():
     assert fe.measure(X, y, metrics=["geometry"], memory_budget="300MiB").geometry is not None
     with pytest.raises(fe.FastentError, match="needs about"):
         fe.measure(X, y, metrics=["silhouette"], memory_budget="300MiB")
+
+
+def test_a_radius_beyond_single_precision():
+    """Of tiny rows seen at a large scale, and one far out: no warning, and what one index finds."""
+    X = np.random.default_rng(0).standard_normal((20_000, 24)).astype(np.float32) * np.float32(1e-36)
+    X[17] = 1e30
+    found, expected = fe.neighbors(X, 3, memory_budget="10MiB"), fe.neighbors(X, 3)
+    assert found.work is None  # by chunks
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.distances, expected.distances)

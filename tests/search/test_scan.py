@@ -246,3 +246,12 @@ def test_a_scan_reports_and_can_be_interrupted(monkeypatch):
     assert said == [(4096, 9000), (8192, 9000), (9000, 9000)]
     with pytest.raises(KeyboardInterrupt):
         fe.neighbors(X, 2, queries=5, progress=lambda *_: os.kill(os.getpid(), signal.SIGINT))
+
+
+def test_so_many_features_that_no_sum_tells():
+    """Equal rows are at distance 0, which times an infinite factor would be no number."""
+    X = np.zeros((12, 1 << 21), np.float32)
+    X[8:, 0] = [1, 2, 3, 4]
+    found = fe.neighbors(X, 2, queries=X[:1])
+    assert found.work.tiles == 0
+    assert found.indices.tolist() == [[0, 1]]
