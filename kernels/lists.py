@@ -9,13 +9,15 @@ from .distance import squared_angle, squared_distance
 from .jit import SUMS, driver, kernel, step
 from .sharing import parallel_for
 
-__all__ = ["WIDENED", "insert", "rank_candidates", "refine"]
+__all__ = ["WIDENED", "enter", "insert", "rank_candidates", "refine", "sorted_lists"]
 
 # Survivors' distances are left early after so many features.
 _STRIDE = 128
 # What a sum of at most 128 squares in single precision can lose or gain, in whatever order it is taken: as a factor, and by
 # underflow, even where a processor takes numbers below 2^-126 for 0. Longer sums are corrected where they are taken.
 WIDENED, _LOST_TO_UNDERFLOW = np.float32(1 + 2.0**-16), 128 * 2.0**-126
+# Lists of more entries are heaps while they are filled.
+_LONG = 96
 # Sums of squares in single precision may overflow only beyond this.
 _LARGE = 2.0**126
 
@@ -42,6 +44,48 @@ def insert(squared: Any, index: Any, distance: float, neighbour: int) -> None:
         squared[position], index[position] = squared[position - 1], index[position - 1]
         position -= 1
     squared[position], index[position] = distance, neighbour
+
+
+@step(counted=False)
+def _beyond(squared: Any, index: Any, a: int, b: int) -> bool:
+    """Whether entry a comes after entry b."""
+    return squared[a] > squared[b] or (squared[a] == squared[b] and index[a] > index[b])
+
+
+@step(counted=False)
+def enter(squared: Any, index: Any, distance: float, neighbour: int) -> None:
+    """Enter a neighbour in a list of k, whose last entry is the farthest and falls out; ties by the lower number.
+
+    Short lists ascend. Entries of a long one would have to be moved too often: it is a heap whose root is the last, and ascends
+    when it has been through `sorted_lists`.
+    """
+    last = squared.shape[0] - 1
+    if last < _LONG:
+        insert(squared, index, distance, neighbour)
+        return
+    if distance > squared[last] or (distance == squared[last] and neighbour > index[last]):
+        return
+    place, h = last, 0
+    while 2 * h + 1 <= last:
+        h = 2 * h + 1
+        child = last - h
+        if h < last and _beyond(squared, index, child - 1, child):
+            child, h = child - 1, h + 1
+        if distance > squared[child] or (distance == squared[child] and neighbour > index[child]):
+            break
+        squared[place], index[place] = squared[child], index[child]
+        place = child
+    squared[place], index[place] = distance, neighbour
+
+
+def sorted_lists(squared: Any, index: Any) -> Any:
+    """Lists (q, k) that `enter` has filled, ascending, ties by the lower number."""
+    if squared.shape[1] <= _LONG:
+        return squared, index
+    for its_squared, its_index in zip(squared, index, strict=True):
+        order = np.lexsort((its_index, its_squared))
+        its_squared[:], its_index[:] = its_squared[order], its_index[order]
+    return squared, index
 
 
 @step(counted=False)
@@ -72,7 +116,7 @@ def _rank_candidates(
                 distance = squared_angle(query, rows[candidate], query_lengths[i], lengths[candidate])
             else:
                 distance = squared_distance(query, rows[candidate])
-            insert(its_squared, its_index, distance, candidate)
+            enter(its_squared, its_index, distance, candidate)
 
 
 @driver(_rank_candidates)
@@ -102,4 +146,4 @@ def rank_candidates(
     squared, index = np.full((q, k), np.inf), np.full((q, k), len(rows), np.int64)
     rows, queries, candidates = read_only(rows), read_only(queries), np.ascontiguousarray(candidates, np.int64)
     parallel_for(_rank_candidates, q, rows, lengths, queries, query_lengths, excluded, candidates, angular, squared, index)
-    return squared, index
+    return sorted_lists(squared, index)

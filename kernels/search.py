@@ -28,7 +28,7 @@ from .arrays import copy_row, read_only
 from .boxes import box_to_box, largest, points_to_box
 from .distance import squared_angle
 from .jit import FUSED, driver, kernel, prefetch, step
-from .lists import WIDENED, insert, refine
+from .lists import WIDENED, enter, refine
 from .quantized import HALF, LARGEST, Codes, first_bit, multiply_four, wanted_of_four
 from .tree import TILE, select, sort_by_key
 
@@ -125,8 +125,8 @@ class Found(NamedTuple):
     """What the search writes, in the queries' tile order.
 
     squared : (q, k) float64
-        Squared distances, ascending; infinity to begin with. For angles those of rows of unit length, 2 (1 - cos). With k = 0
-        the search counts instead.
+        Squared distances, as `lists.enter` keeps them; infinity to begin with. For angles those of rows of unit length,
+        2 (1 - cos). With k = 0 the search counts instead.
     index : (q, k) int64
         Ids of the data; ties by the lower.
     limits : (q,) float64
@@ -411,7 +411,7 @@ def _enter(queries: Any, query: int, place: int, squared: float, neighbour: int,
         found.count[query] += squared < found.limits[query]
         return
     its_squared = found.squared[query]
-    insert(its_squared, found.index[query], squared, neighbour)
+    enter(its_squared, found.index[query], squared, neighbour)
     found.radii[place] = np.sqrt(its_squared[k - 1]) * queries.scale * np.float64(WIDENED) + queries.slack
 
 
@@ -609,6 +609,28 @@ def _begin_tile(points: Any, tile: int, bits: int, found: Any, limits: Any, room
 
 
 @step(counted=False)
+def _meet_twins(
+    queries: Any, tile: int, data: Any, n_near: int, bits: int, among: int, found: Any, limits: Any, room: Any
+) -> int:
+    """Let queries meet the first tile of each run of equal points that they may lie in, which has the lowest ids of these.
+
+    Returns how many tiles are left to meet.
+    """
+    gaps, sequence, twin, left = room.gaps, room.sequence, data.boxes.twin, np.int64(0)
+    for i in range(n_near):
+        other = sequence[i]
+        if gaps[i] == 0 and other + 1 < twin.shape[0] and twin[other + 1] == other:
+            n_active = _activate(queries, tile, data, other, found, room.to_box, room.active)
+            if n_active:
+                room.work[1] += 1
+                _meet_tile(queries, tile, data, other, _NO, _NO, n_active, room.active, bits, among, found, limits, room)
+        else:
+            gaps[left], sequence[left] = gaps[i], sequence[i]
+            left += 1
+    return left
+
+
+@step(counted=False)
 def _search_tile(queries: Any, tile: int, data: Any, bits: int, among: int, found: Any, limits: Any, room: Any) -> None:
     """Let a tile of queries meet all tiles that they reach, the nearest first."""
     boxes, theirs, gaps, sequence = queries.boxes, data.boxes, room.gaps, room.sequence
@@ -621,6 +643,7 @@ def _search_tile(queries: Any, tile: int, data: Any, bits: int, among: int, foun
         sequence[n_near] = other
         n_near += 1
     room.work[0] += n_tiles
+    n_near = _meet_twins(queries, tile, data, n_near, bits, among, found, limits, room)
     ordered = n_near if n_near < _NEAREST_TILES else _NEAREST_TILES
     if ordered < n_near:
         select(gaps[:n_near], sequence[:n_near], ordered)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays.validation import BLOCK_BYTES, joined, kernel_dtype, row_blocks
 from fastent.kernels.distance import squared_lengths
-from fastent.kernels.lists import WIDENED
+from fastent.kernels.lists import WIDENED, sorted_lists
 from fastent.kernels.quantized import BITS, Codes, coded_coordinates, encode, no_codes
 from fastent.kernels.search import ALL, OTHER_CLASSES, OWN_CLASS, Found, Points, Rows, meet_all, search
 from fastent.kernels.tree import TILE
@@ -258,6 +258,7 @@ class ExactIndex(Index):
             index = np.full((q, k), n, np.int64)
             found = self._found(prepared, squared[:, -1], squared=squared, index=index)
             self._run(prepared, found, among, progress)
+            sorted_lists(squared, index)
             if within is not None:
                 squared[index == n] = np.inf
             lists[among] = NeighborLists(_scattered(squared, prepared.ids), _scattered(index, prepared.ids))

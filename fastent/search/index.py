@@ -80,16 +80,20 @@ def with_points(queries: IndexQueries) -> "NDArray[np.int64] | ExternalQueries |
 class Work(NamedTuple):
     """What a search took.
 
+    Pairs are told apart by *codes*, points in whole numbers: those that these do not exclude are compared as they were given,
+    so that the result is exact. Points of one tile meet twice, all others once where all rows are queries.
+
     Attributes
     ----------
     boxes, tiles : int
-        Boxes compared; pairs of a tile of queries and a tile of rows that met.
+        Boxes compared; pairs of a tile of queries and a tile of rows that met, but for a tile with itself.
     scanned, survivors, near : int
         Pairs of points of which a bound was computed; pairs that this let pass; pairs whose distance was near enough.
     chosen : str
         How rows were searched.
     expected_seconds : float
-        Processor time that the plan expected the search to take on this machine; NaN where there was none.
+        Processor time that the plan expected the search to take on this machine, once what it searches was built; of small
+        searches by prices of another machine. NaN where there was no plan.
     """
 
     boxes: int = 0

@@ -60,7 +60,8 @@ class Neighbors:
         Share of the true neighbours that were found, in [0, 1]: 1 for an exact search, measured on a sample of the queries for
         another, NaN for what you bring.
     work : Work or None
-        How an exact search went, what it was expected to take, and counts of what it did.
+        How an exact search went, what it was expected to take, and counts of what it did; None for other methods, and for rows
+        that came chunk by chunk.
     metric : str
         What the distances are: "euclidean" or "cosine".
     resolution : (q,) float32 or None

@@ -345,3 +345,21 @@ def test_memory_stays_within_the_formula(n, d, k):
         tracemalloc.stop()
     # Blocks in double precision, one for each thread, are the same for any n.
     assert peak <= index_bytes(X, n, k) + 24 * 2**20
+
+
+@pytest.mark.parametrize("k", [96, 97, 98, 300, 1199])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_long_lists(k, metric):
+    """Beyond 96 entries lists are heaps while they are filled. Whole numbers have many ties, and sums without rounding."""
+    X = np.random.default_rng(k).integers(1, 6, (1200, 5)).astype(np.float32)
+    X[500:540] = X[500]
+    found = fe.neighbors(X, k, metric=metric)
+    if metric == "euclidean":
+        expected, distances = naive.nearest(naive.squared_distances(X, X), k, np.arange(1200))
+        np.testing.assert_array_equal(found.indices, expected)
+        np.testing.assert_allclose(found.distances, distances, rtol=1e-6)
+    for method in ("flat", "torch"):
+        np.testing.assert_array_equal(fe.neighbors(X, k, metric=metric, method=method).indices, found.indices)
+    by_number = fe.neighbors(X, k, metric=metric, queries=np.arange(300))
+    np.testing.assert_array_equal(by_number.indices, found.indices[:300])
+    np.testing.assert_array_equal(by_number.distances, found.distances[:300])
