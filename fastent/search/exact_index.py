@@ -44,8 +44,8 @@ _BLOCK_TILES, _MOST_BLOCKS = 16, 128
 _BUILT, _CODED = (2.5, 2500.0), (1.3, 300.0)
 # Neighbours in a sample from which farther or nearer ones are extrapolated.
 _RANKS = 32
-# Searches of fewer values take less time than a pilot, and one thread less than several.
-_PILOTED, _LITTLE = 1 << 30, 1 << 28
+# Searches of fewer values take no pilot, which would take longer, and one thread.
+_PILOTED = _LITTLE = 1 << 30
 # Points of a pilot: so many values, but no fewer, and no more points than that.
 _PILOT_QUERIES, _PILOT_TILES, _PILOT_VALUES, _PILOT_POINTS = 64, 8, 1 << 20, (1024, 4096)
 _AMONG: dict[Among, int] = {"all": ALL, "own class": OWN_CLASS, "other classes": OTHER_CLASSES}
@@ -335,11 +335,16 @@ class ExactIndex(Index):
                     work, done = work + counts, done + size
 
         n, d = self._points.rows.rows.shape
-        threads = working_threads() if len(prepared.ids) * n * d > _LITTLE else 1
+        if len(prepared.ids) * n * d < _LITTLE:
+            with reporting(progress, "neighbours", total) as report:
+                run_tasks()
+                report(done, "")
+            self.work = self.work.plus(work)
+            return
         with (
             interruptible() as interrupted,
             reporting(progress, "neighbours", total) as report,
-            ThreadPoolExecutor(threads) as pool,
+            ThreadPoolExecutor(threads := working_threads()) as pool,
         ):
             running = {pool.submit(run_tasks) for _ in range(threads)}
             try:
