@@ -74,13 +74,10 @@ class Expected(NamedTuple):
 
     products, distances : float
         Nanoseconds of processor time, for pairs of codes and for the pairs that these let pass.
-    survivors : float
-        How many these are.
     """
 
     products: float
     distances: float
-    survivors: float
 
     @property
     def cost(self) -> float:
@@ -104,10 +101,10 @@ def coding_bytes(d: int) -> int:
 def cheapest(pilot: Pilot, choices: list[Coding], prices: Prices) -> tuple[Coding, Expected]:
     """The choice that is expected to cost least."""
     squared = pair_distances(pilot.queries, pilot.points)
-    norms = np.sqrt(np.einsum("ij,ij->i", pilot.points, pilot.points))
     widest = max(choice.width for choice in choices)
     queries, points = (some @ pilot.axes[:, : max(widest - 1, 0)] for some in (pilot.queries, pilot.points))
     whole = [np.einsum("ij,ij->i", some, some) for some in (pilot.queries, pilot.points)]
+    norms = np.sqrt(whole[1])
     priced = []
     for width in sorted({choice.width for choice in choices}):
         if width:
@@ -141,7 +138,7 @@ def _expected(pilot: Pilot, coding: Coding, squared: Array, norms: Array, prices
     survivors = _WHILE_FILLING * pilot.n * float((squared <= reach[:, None] ** 2).mean())
     products = pilot.n * pilot.scanned / 2 * (prices.pair[coding.bits] + prices.coordinate[coding.bits] * m)
     products *= _CENTRED if coding.centred else 1.0
-    return coding, Expected(products, survivors * (_SURVIVOR * prices.distance + prices.feature * d), survivors)
+    return coding, Expected(products, survivors * (_SURVIVOR * prices.distance + prices.feature * d))
 
 
 def _typical_error(norms: Array, m: int, bits: int) -> float:

@@ -142,9 +142,8 @@ class ExactIndex(Index):
         """The sketches (n, at most `_BOXED`) that boxes are of."""
         n_axes = self._frame.axes.shape[1]
         if X.shape[1] <= _BOXED:
-            return self._frame.whole(X, 1)
-        sketch: NDArray[np.float32] = self._frame.sketches(X, min(_BOXED, n_axes + 1))[0]
-        return sketch
+            return self._frame.whole(X)
+        return self._frame.sketch(X, min(_BOXED, n_axes + 1))
 
     def _coded(self, rows: Array, start: Array) -> Codes:
         """Codes of rows in tile order, some tiles at a time."""
@@ -158,7 +157,7 @@ class ExactIndex(Index):
         for tile in range(0, len(start) - 1, size):
             some = start[tile : tile + size + 1]
             block = rows[some[0] : some[-1]]
-            points = frame.sketches(block, width)[0] if width else frame.whole(block, 1)
+            points = frame.sketch(block, width) if width else frame.whole(block)
             encode(points, some - some[0], origin, codes, first_tile=tile, **options)
         return codes
 
@@ -174,16 +173,14 @@ class ExactIndex(Index):
         if in_order or n * n * d < _PILOTED or n < TILE:
             return codings(d, 0)[0], None
         queries = generator.choice(n, min(_PILOT_QUERIES, n), replace=False)
-        points = np.sort(
-            generator.choice(n, min(max(_PILOT_VALUES // d, _PILOT_POINTS[0]), _PILOT_POINTS[1], n), replace=False)
-        )
-        some_queries, some_points = (self._frame.whole(X[some], 1) for some in (queries, points))
+        points = np.sort(generator.choice(n, min(n, _sample_sizes(d)[1]), replace=False))
+        some_queries, some_points = (self._frame.whole(X[some]) for some in (queries, points))
         radii = _radii(some_queries, some_points, queries[:, None] == points, min(k, n - 1), n)
         below, above = boxes.lower - sketch[queries][:, None], sketch[queries][:, None] - boxes.upper
         gaps = np.maximum(np.maximum(below, above), 0)
         scanned = float((np.einsum("qtj,qtj->qt", gaps, gaps) <= radii[:, None] ** 2).mean())
         tiles = generator.choice(n // TILE, min(n // TILE, _PILOT_TILES), replace=False)
-        norms = np.concatenate([_norms_about_mean(self._frame.whole(rows[TILE * i : TILE * (i + 1)], 1)) for i in tiles])
+        norms = np.concatenate([_norms_about_mean(self._frame.whole(rows[TILE * i : TILE * (i + 1)])) for i in tiles])
         pilot = Pilot(some_queries, some_points, self._frame.axes.astype(np.float32), norms, radii, scanned, n)
         with single_blas_thread():
             return cheapest(pilot, codings(d, self._frame.axes.shape[1]), prices_for(n**2 * scanned, d))

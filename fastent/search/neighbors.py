@@ -337,7 +337,7 @@ def _ranked(task: _Task) -> tuple[Array, Array, NDArray[np.int64], bool]:
     excluded = np.full(len(queries), -1) if queries.rows is None else queries.rows
     wanted = min(k + _SPARE + 1, len(X))
     propose = PROPOSERS[task.method]
-    proposed, beyond = propose(frame.whole(X, 1), frame.whole(points, 1), wanted, task.seed, task.options)
+    proposed, beyond = propose(frame.whole(X), frame.whole(points), wanted, task.seed, task.options)
     compared = [joined([as_compared(block, task.unit) for _, block in row_blocks(some)]) for some in (X, points)]
     lengths = [squared_lengths(some) if task.unit else np.empty(0) for some in compared]
     squared, found = rank_candidates(compared[0], lengths[0], compared[1], lengths[1], excluded, proposed, k, task.unit)

@@ -82,32 +82,30 @@ class Frame:
         slack = _VANISHED + self.unit * _UNIT_ROUNDING * self.scale
         return SketchBounds(self.scale, slack, max(_ERROR, _ERROR_OF_REST * len(self.origin) ** 0.5))
 
-    def sketches(self, X: Array, *sizes: int) -> list[NDArray[np.float32]]:
-        """For each size (n, size): the first size - 1 coordinates, and the norm of the rest."""
+    def sketch(self, X: Array, size: int) -> NDArray[np.float32]:
+        """(n, size): the first size - 1 coordinates, and the norm of the rest."""
         n, d = X.shape
-        sketches = [np.zeros((n, size), np.float32) for size in sizes]
-        axes = np.ascontiguousarray(self.axes[:, : max(sizes) - 1])
+        sketch = np.zeros((n, size), np.float32)
+        axes = np.ascontiguousarray(self.axes[:, : size - 1])
 
         def fill(begin: int) -> None:
             block, squared = self._centred(X[begin : begin + _BLOCK_ROWS])
             here = slice(begin, begin + len(block))
-            coordinates = block @ axes
-            for size, sketch in zip(sizes, sketches, strict=True):
-                kept = coordinates[:, : size - 1]
-                sketch[here, : kept.shape[1]] = kept
-                if kept.shape[1] < d:
-                    # In double precision: single would leave a rest where there is none.
-                    sketch[here, size - 1] = np.sqrt(np.maximum(squared - np.einsum("ij,ij->i", kept, kept), 0))
+            kept = block @ axes
+            sketch[here, : kept.shape[1]] = kept
+            if kept.shape[1] < d:
+                # In double precision: single would leave a rest where there is none.
+                sketch[here, size - 1] = np.sqrt(np.maximum(squared - np.einsum("ij,ij->i", kept, kept), 0))
 
         in_parallel(fill, range(0, n, _BLOCK_ROWS))
-        return sketches
+        return sketch
 
-    def whole(self, X: Array, multiple: int = 8) -> NDArray[np.float32]:
-        """(n, d rounded up to a multiple): the points themselves, which leave out nothing."""
-        points = np.zeros((len(X), -(-X.shape[1] // multiple) * multiple), np.float32)
+    def whole(self, X: Array) -> NDArray[np.float32]:
+        """(n, d): the points themselves, which leave out nothing."""
+        points = np.empty(X.shape, np.float32)
 
         def fill(begin: int) -> None:
-            points[begin : begin + _BLOCK_ROWS, : X.shape[1]] = self._centred(X[begin : begin + _BLOCK_ROWS])[0]
+            points[begin : begin + _BLOCK_ROWS] = self._centred(X[begin : begin + _BLOCK_ROWS])[0]
 
         in_parallel(fill, range(0, len(X), _BLOCK_ROWS))
         return points

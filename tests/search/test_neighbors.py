@@ -74,7 +74,7 @@ CODINGS = [Coding(width, bits, centred) for width in (0, 16, 64) for bits in BIT
 def coded(coding):
     """Every index of the block codes its points that way, and has a frame, which few points would not get."""
     return mock.patch.multiple(
-        "fastent.search.exact_index", _FEW_POINTS=0, cheapest=lambda pilot, choices, prices: (coding, Expected(0.0, 0.0, 0.0))
+        "fastent.search.exact_index", _FEW_POINTS=0, cheapest=lambda pilot, choices, prices: (coding, Expected(0.0, 0.0))
     )
 
 
