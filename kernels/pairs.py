@@ -191,17 +191,23 @@ def block_distances(rows: Any, others: Any, origin: Any, scale: float, room: Roo
     Parameters
     ----------
     rows, others : (r, d), (c, d) float32 or float64
+        Where they are one array, half of the products do.
     origin : (d,)
         A point between them.
     scale : float
     room : Room
         Overwritten; norms and squared distances stay there.
     """
+    same = others is rows
     rows, others = read_only(rows), read_only(others)
     centred, other_centred, norms, other_norms, squared = room
     factor, origin, single = squared.dtype.type(scale), origin.astype(rows.dtype), squared.dtype == np.float32
-    held = [_recentre(rows, origin, factor, centred, norms), _recentre(others, origin, factor, other_centred, other_norms)]
-    if single and not all(held):
+    held = _recentre(rows, origin, factor, centred, norms)
+    if same:
+        other_centred, other_norms = centred, norms  # of which numpy takes one triangle, and copies it
+    else:
+        held = _recentre(others, origin, factor, other_centred, other_norms) and held
+    if single and not held:
         return None
     np.matmul(centred, other_centred.T, out=squared)
     lost = _square_distances(squared, norms, other_norms, rows, others, factor)
@@ -307,14 +313,14 @@ def sum_distances(squared: Any, bounds: Any, other_bounds: Any, across: Any, dow
 
 
 @driver(_sum_classes)
-def sum_similarities(
-    squared: Any, ids: Any, other_ids: Any, bounds: Any, other_bounds: Any, rates: Any, across: Any, down: Any
-) -> None:
+def sum_similarities(squared: Any, themselves: Any, bounds: Any, other_bounds: Any, rates: Any, across: Any, down: Any) -> None:
     """Sum exp(-rate * squared distance) over each class, a point itself left out (its distance is infinite meanwhile).
 
     Parameters
     ----------
     squared : (r, c) float32
+    themselves : (m,), (m,) int64
+        Rows and columns of the pairs of a point and itself.
     rates : (J,) float32
         At least 0.
     across : (J, segments of the columns, r) float64
@@ -322,14 +328,11 @@ def sum_similarities(
     down : (J, segments of the rows, c) float64
         Written: for each column; no segments where that is not wanted.
     """
-    by_id = np.argsort(other_ids)
-    places = by_id[np.minimum(np.searchsorted(other_ids[by_id], ids), len(by_id) - 1)]
-    same = np.flatnonzero(other_ids[places] == ids)
-    squared[same, places[same]] = np.inf
+    squared[themselves] = np.inf
     strip = np.zeros(squared.shape[1], np.float32)
     for j, rate in enumerate(rates):
         _sum_classes(squared, bounds, other_bounds, rate, strip, across[j], down[j])
-    squared[same, places[same]] = 0
+    squared[themselves] = 0
 
 
 @step(fastmath=SUMS)

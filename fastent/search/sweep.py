@@ -35,6 +35,8 @@ __all__ = [
     "PairBlock",
     "Reduction",
     "Sums",
+    "distances_in_double",
+    "shared_classes",
     "shared_segments",
     "sweep",
     "sweep_bytes",
@@ -129,14 +131,17 @@ class DistanceWorkspace:
             self._squared[: r * c].reshape(r, c),
         )
         found: Distances | None = block_distances(rows, others, origin, self.scale, room)
-        return found or self._in_double(rows, others, origin)
+        return found or distances_in_double(rows, others, origin, self.scale)
 
-    def _in_double(self, rows: Array, others: Array, origin: Array) -> Distances:
-        r, c = len(rows), len(others)
-        room = Room(np.empty((r, self.features)), np.empty((c, self.features)), np.empty(r), np.empty(c), np.empty((r, c)))
-        found = block_distances(rows.astype(np.float64), others.astype(np.float64), origin, self.scale, room)
-        assert found is not None
-        return found
+
+def distances_in_double(rows: Array, others: Array, origin: Array, scale: float) -> Distances:
+    """The same in room of their own, in double precision."""
+    (r, d), c = rows.shape, len(others)
+    room = Room(np.empty((r, d)), np.empty((c, d)), np.empty(r), np.empty(c), np.empty((r, c)))
+    in_double = rows.astype(np.float64)
+    found = block_distances(in_double, in_double if others is rows else others.astype(np.float64), origin, scale, room)
+    assert found is not None
+    return found
 
 
 class Reduction:
@@ -343,9 +348,17 @@ def _go_through(
         keep()
 
 
+def shared_classes(block: ClassBlock, other: ClassBlock) -> Iterator[tuple[int, int]]:
+    """Which segments of the one and of the other are of one class."""
+    places = {each: t for t, each in enumerate(other.classes.tolist())}  # as a rule there are few
+    for s, each in enumerate(block.classes.tolist()):
+        if each in places:
+            yield s, places[each]
+
+
 def shared_segments(block: ClassBlock, other: ClassBlock) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """Where a class lies that both blocks have, from and to: in the one, in the other."""
-    for s, t in zip(*np.intersect1d(block.classes, other.classes, return_indices=True)[1:], strict=True):
+    for s, t in shared_classes(block, other):
         yield (block.bounds[s], block.bounds[s + 1]), (other.bounds[t], other.bounds[t + 1])
 
 

@@ -11,7 +11,7 @@ from fastent.arrays.validation import kernel_dtype, row_blocks
 from fastent.runtime.threads import in_parallel
 from fastent.search.index import Wanted
 from fastent.search.planner import plan_index
-from fastent.search.sweep import ClassBlock, LabelledPoints, PairBlock, Reduction, Sums
+from fastent.search.sweep import ClassBlock, LabelledPoints, PairBlock, Reduction, Sums, shared_classes
 
 __all__ = ["NEAREST", "SimilaritySums"]
 
@@ -54,7 +54,7 @@ class SimilaritySums(Reduction):
         rows, columns, size = block.rows, block.columns, len(self._rates)
         across = np.zeros((size, len(columns.classes), len(rows.ids)))
         down = np.zeros((size, len(rows.classes) * block.mirrored, len(columns.ids)))
-        squared, ends = block.distances.squared, (rows.ids, columns.ids, rows.bounds, columns.bounds)
+        squared, ends = block.distances.squared, (_themselves(block), rows.bounds, columns.bounds)
         if squared.dtype == np.float32:
             sum_similarities(squared, *ends, self._rates, across, down)
         else:  # single precision holds the exponents that count
@@ -70,7 +70,7 @@ class SimilaritySums(Reduction):
     def _of_own(self, sums: Array, summed: ClassBlock, of: ClassBlock) -> Array:
         """(J, r) of (J, segments, r): the segment that is the point's own class, 0 where there is none."""
         result = np.zeros((len(sums), sums.shape[2]))
-        for s, t in zip(*np.intersect1d(summed.classes, of.classes, return_indices=True)[1:], strict=True):
+        for s, t in shared_classes(summed, of):
             here = slice(*of.bounds[t : t + 2])
             result[:, here] = sums[:, s, here]
         return result
@@ -131,6 +131,19 @@ class SimilaritySums(Reduction):
             logs[j] = np.log(sums)
             skipped[j] = rest * terms[:, -1] / sums
         return logs, skipped
+
+
+def _themselves(block: PairBlock) -> tuple[Array, Array]:
+    """Rows and columns of the pairs of a point and itself."""
+    if block.mirrored:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    ids, other_ids = block.rows.ids, block.columns.ids
+    if ids is other_ids:
+        return np.arange(len(ids)), np.arange(len(ids))
+    by_id = np.argsort(other_ids)
+    places = by_id[np.minimum(np.searchsorted(other_ids[by_id], ids), len(by_id) - 1)]
+    same = np.flatnonzero(other_ids[places] == ids)
+    return same, places[same]
 
 
 def _over(differences: Any, temperature: Any) -> Any:

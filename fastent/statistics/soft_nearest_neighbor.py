@@ -13,8 +13,9 @@ from fastent.arrays.validation import as_features, as_labels
 from fastent.errors import FastentError
 from fastent.options import choice, number, whole_number
 from fastent.runtime.progress import Progress
+from fastent.runtime.threads import single_blas_thread
 from fastent.search.planner import points_to_pair
-from fastent.search.sweep import LabelledPoints, sweep, sweep_bytes
+from fastent.search.sweep import LabelledPoints, distances_in_double, sweep, sweep_bytes
 from fastent.statistics.intervals import Estimate, population_of, sample_mean
 from fastent.statistics.notes import Note, few_or_skewed, merged, one_point
 from fastent.statistics.similarity_sums import NEAREST, SimilaritySums
@@ -217,10 +218,8 @@ def temperature_nodes(points: LabelledPoints, temperature: Temperature, seed: in
     """The temperature, or those around the optimum between which it will be interpolated."""
     if not isinstance(temperature, str):
         return np.array([temperature])
-    from scipy.spatial.distance import pdist
-
     rows = _sample(points, _MEDIAN_ROWS, seed)
-    pairs = pdist(np.asarray(points.X[rows], np.float64), "sqeuclidean")
+    pairs = _squared_of_pairs(points, rows)
     last = len(pairs) - 1
     middle, around = (last // 2, -(-last // 2)), (math.floor((0.5 - _UNSURE) * last), math.ceil((0.5 + _UNSURE) * last))
     pairs.partition((*middle, *around))  # once: it takes as long as all distances
@@ -244,6 +243,16 @@ def temperature_nodes(points: LabelledPoints, temperature: Temperature, seed: in
     below, least, above = losses[best - 1 : best + 2]
     shift = (below - above) / (2 * (below - 2 * least + above)) if below + above > 2 * least else 0.0
     return _nodes_around(ladder[best] * math.exp(shift * _LADDER[2]))
+
+
+def _squared_of_pairs(points: LabelledPoints, rows: Array) -> Array:
+    """Squared distances of some rows, each pair once, in double precision."""
+    some = np.asarray(points.X[rows], np.float64)
+    with single_blas_thread():
+        squared = distances_in_double(some, some, some.mean(0), points.scale).squared
+    pairs = np.concatenate([row[i + 1 :] for i, row in enumerate(squared)])
+    pairs /= points.scale**2
+    return pairs
 
 
 class GappedMedian(np.ndarray):  # type: ignore[type-arg]
