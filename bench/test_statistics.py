@@ -14,6 +14,14 @@ from bench.activations import activations
 from bench.scale import scaled
 
 SOME = scaled(20_000)
+# Rows and features whose pairs are timed beside matrix products.
+PAIRED = (
+    (4_000, 512, "float32"),
+    (20_000, 128, "float32"),
+    (10_000, 768, "float32"),
+    (20_000, 16, "float32"),
+    (4_000, 512, "float64"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,24 +79,37 @@ def in_blocks(product, X, others, room):
         product(block, others.T, out=room[: len(block)])
 
 
-def test_the_sweep_and_matrix_products(side_by_side, benchmark, some):
-    """Silhouettes and soft nearest neighbours meet each pair once: as many multiply-adds as a product of n x d by d x n / 2."""
-    X, y = some
+def beside_products(side_by_side, benchmark, work, X, job):
+    """A sweep meets each pair once: as many multiply-adds as a product of n x d by d x n / 2, in single precision."""
     n, d = X.shape
-    arrays = X, np.ascontiguousarray(X[: n // 2]), np.empty((2048, n // 2), np.float32)
+    arrays = X.astype(np.float32), X[: n // 2].astype(np.float32), np.empty((2048, n // 2), np.float32)
     products = {
         "numpy": partial(in_blocks, np.matmul, *arrays),
         "torch": partial(in_blocks, torch.mm, *map(torch.from_numpy, arrays)),
     }
-    side_by_side(
-        lambda: fe.measure(X, y, metrics=["silhouette", "soft_nearest_neighbor"]),
-        {f"only the products of its distances, by {name}": product for name, product in products.items()},
-        rounds=3,
-        job=f"silhouettes and soft nearest neighbours in one sweep: trained, second, {n:,} x {d}",
-    )
+    side_by_side(work, {f"only the products of its distances, by {name}": each for name, each in products.items()}, job=job)
     best = min(benchmark.extra_info["peers"].values(), key=lambda peer: peer["processor_s"])
     benchmark.extra_info["product_share"] = best["processor_ratio"]
     benchmark.extra_info["product_rate"] = n * (n // 2) * d / best["processor_s"]
+
+
+@pytest.mark.parametrize(("n", "d", "dtype"), PAIRED)
+@pytest.mark.parametrize("statistic", ["silhouettes", "soft nearest neighbours at one temperature"])
+def test_pairs_and_matrix_products(side_by_side, benchmark, statistic, n, d, dtype):
+    n, rng = scaled(n), np.random.default_rng(0)
+    y = rng.integers(0, 10, n)
+    X = (rng.standard_normal((n, d)) + rng.standard_normal((10, d))[y] / 2).astype(dtype)
+    loss = partial(fe.soft_nearest_neighbor_loss, X, y, 2.0 * d)  # about the median of the squared distances
+    work = partial(fe.silhouette, X, y) if statistic == "silhouettes" else loss
+    beside_products(side_by_side, benchmark, work, X, f"{statistic}: Gaussian classes, {n:,} x {d} {dtype}")
+
+
+def test_the_sweep_and_matrix_products(side_by_side, benchmark, some):
+    """Class geometry and a temperature come on top."""
+    X, y = some
+    work = partial(fe.measure, X, y, metrics=["silhouette", "soft_nearest_neighbor"])
+    job = f"silhouettes and soft nearest neighbours in one sweep: trained, second, {len(X):,} x {X.shape[1]}"
+    beside_products(side_by_side, benchmark, work, X, job)
 
 
 def test_twonn(side_by_side, some):

@@ -8,7 +8,11 @@ from sklearn.datasets import load_digits
 
 import fastent as fe
 from fastent.runtime.threads import limit_threads
+from fastent.search.sketch import typical_scale
+from fastent.search.sweep import LabelledPoints
+from fastent.statistics.soft_nearest_neighbor import temperature_nodes
 from tests import naive
+from tests.awkward import KINDS, data_set
 from tests.statistics.test_silhouette import clusters
 
 
@@ -36,6 +40,18 @@ def test_median_temperature_is_that_of_all_pairs_of_few_points():
     found = fe.soft_nearest_neighbor_loss(X, y)
     assert found.temperature == pytest.approx(np.median(pdist(X, "sqeuclidean")))
     assert found.loss == pytest.approx(np.nanmean(naive.soft_nearest_neighbor(X, y, found.temperature)), rel=1e-6)
+
+
+@given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(sorted(KINDS)))
+def test_the_median_of_awkward_points(seed, kind):
+    X = data_set(kind, seed, largest=300)[0]
+    points = LabelledPoints(X, np.zeros(len(X), np.int64), typical_scale(X), 1)
+    expected = np.median(pdist(X.astype(np.float64), "sqeuclidean"))
+    if expected == 0:
+        with pytest.raises(fe.FastentError, match="more than half of the points are equal"):
+            temperature_nodes(points, "median", 0)
+    else:
+        np.testing.assert_allclose(temperature_nodes(points, "median", 0), [expected], rtol=1e-11)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
