@@ -190,12 +190,13 @@ class ExactIndex(Index):
         q, d = len(prepared.ids), self._points.rows.rows.shape[1]
         mutual = all(self._is_mutual(prepared, among) for among in wanted)
         width, bits, _ = self.coding
-        of = f"{width} numbers of {d} features" if width else f"{d} features"
+        of = f"{width} numbers for {d} features" if width else f"{d} features"
+        chosen = f"far pairs excluded by {bits}-bit codes of {of}{', each pair met once' * mutual}"
         seconds = np.nan
         if self.expected is not None:
             times = [1 if self._is_mutual(prepared, among) else 2 for among in wanted]
             seconds = q * sum(self.expected.products * each + self.expected.distances for each in times) * 1e-9
-        return Work(chosen=f"{bits}-bit codes of {of}{', each pair once' * mutual}", expected_seconds=seconds)
+        return Work(chosen=chosen, expected_seconds=seconds)
 
     def relabelled(self, codes: NDArray[np.int64]) -> "ExactIndex":
         other, (boxes, coded, rows) = copy(self), self._points

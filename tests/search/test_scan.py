@@ -238,6 +238,31 @@ def test_few_queries_are_scanned_and_others_are_not():
     assert found.work.tiles == 0
 
 
+def test_whoever_searches_once_for_few_queries_scans(monkeypatch):
+    """`measure` where it wants no lists of a class, the recall of an approximate method, queries that a proposal leaves open."""
+    X, y, searched = normal(4000, 8), np.arange(4000) % 3, []
+    X[50:90] = X[3]
+    expected = fe.neighbors(X, 5)
+    search = ScannedRows.search
+    monkeypatch.setattr(
+        ScannedRows, "search", lambda self, wanted, queries, **options: searched.append(len(queries)) or search(self, wanted, queries, **options)
+    )  # fmt: skip
+    for normalize in (False, True):
+        found = fe.measure(X, y, k=5, queries=40, metrics="mixing", normalize=normalize).neighbors
+        truth = fe.neighbors(X, 5, metric="cosine" if normalize else "euclidean")
+        np.testing.assert_array_equal(found.indices, truth.indices[found.queries])
+    assert searched == [40, 40]
+    assert fe.measure(X, y, k=5, queries=40, metrics=["mixing", "margins"]).margins is not None
+    assert len(searched) == 2
+    found = fe.neighbors(X, 5, method="hnsw")
+    assert searched[2:] == [200]
+    assert found.recall == pytest.approx((found.distances <= expected.distances[:, -1:] * (1 + 1e-6)).mean(), abs=0.1)
+    found = fe.neighbors(X, 5, method="flat", queries=np.arange(30))
+    assert searched[3:] == [1]
+    assert found.work.chosen == "1 of 30 queries were left open and searched exactly: a scan of the rows as they lie"
+    np.testing.assert_array_equal(found.indices, expected.indices[:30])
+
+
 def test_a_scan_reports_and_can_be_interrupted(monkeypatch):
     X = normal(9000, 4)
     monkeypatch.setattr(scan, "_BATCH", 1)
