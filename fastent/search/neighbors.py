@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from fastent.arrays.cluster import as_shared_source
 from fastent.arrays.queries import Queries, as_queries
 from fastent.arrays.ranges import as_wide, check_queries, check_range, resolution_of
-from fastent.arrays.validation import Labels, as_array, as_features, as_labels, in_memory, joined, row_blocks
+from fastent.arrays.validation import (
+    BLOCK_BYTES, Labels, as_array, as_features, as_labels, bytes_in_memory, in_memory, joined, row_blocks,
+)  # fmt: skip
 from fastent.errors import FastentError
 from fastent.options import choice, short_repr, whole_number
 from fastent.runtime.memory import as_bytes, check_fits
@@ -210,14 +212,18 @@ def neighbors(
         method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
     memory = None if memory_budget is None else as_bytes(memory_budget)
     task = _Task(features, checked, k, unit, method, seed, {}, progress, client, memory, memory_budget, None)
-    if method == "exact" and (plan := task.planned(len(checked))).kind == "scan":
+    plan = task.planned(len(checked)) if method == "exact" else None
+    if plan is not None and _is_loaded(plan, features, checked):
+        features = in_memory(features)
+    if plan is not None and plan.kind == "scan":
         check_queries(features, checked.rows, checked.points, unit=unit)
-        task = task._replace(plan=plan)
     else:
         check_range(features, checked.points, unit=unit, client=client)
+        plan = plan if checked.points is None else None  # these may need the rows in another precision
     if checked.points is not None:
         features, points = as_wide(features, checked.points)
-        task = task._replace(X=features, queries=Queries(None, points))
+        checked = Queries(None, points)
+    task = task._replace(X=features, queries=checked, plan=plan)
     if device is not None and not isinstance(device, str) and type(device).__name__ != "device":
         raise FastentError(f"device={short_repr(device)}: a name such as 'cpu' or 'cuda' is needed")
     given = {"nlist": nlist, "nprobe": nprobe, "hnsw_m": hnsw_m, "ef_construction": ef_construction, "ef_search": ef_search}
@@ -227,6 +233,13 @@ def neighbors(
     if client is not None and method != "exact":
         raise FastentError(f"client= is for method='exact', not {method!r}: leave one of the two out")
     return (_exact if method == "exact" else _proposed)(task._replace(options=options))
+
+
+def _is_loaded(plan: "IndexPlan", X: Array, queries: Queries) -> bool:
+    """Whether rows on disk are read into memory at once, all or so few of them that a scan has room for them anyway."""
+    if plan.kind == "scan":
+        return bytes_in_memory(X) <= BLOCK_BYTES
+    return plan.kind == "index" and queries.points is None
 
 
 def check_neighbors(neighbors: Any, k: int = 10, *, queries: bool = True) -> None:
@@ -260,7 +273,7 @@ class _Task(NamedTuple):
     """What is to be searched, checked.
 
     memory : bytes that may be used, None for what is available; memory_budget : the same as users gave it. plan : how the rows
-    are searched, if that had to be settled before they were checked.
+    are searched, where that is settled.
     """
 
     X: Array

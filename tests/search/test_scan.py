@@ -198,19 +198,45 @@ def test_large_values_within_range_are_not_refused():
 
 
 class Counted(fe.ArraySource):
-    """Counts the rows that are read."""
+    """Counts the rows that are read, in whichever way."""
 
-    n_read = 0
+    def __init__(self, array):
+        super().__init__(array)
+        self.n_read = 0
 
     def read(self, start, stop):
-        self.n_read += stop - start
+        self.n_read += min(stop, len(self)) - start
         return super().read(start, stop)
 
+    def take(self, rows):
+        self.n_read += len(rows)
+        return super().take(rows)
 
-def test_every_row_is_read_once():
-    X = Counted(normal(40_000, 16))
-    fe.neighbors(X, 3, queries=X[:5])
-    assert X.n_read <= 40_000 + 5
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("n", [100, 500, 40_000])
+def test_every_row_is_read_once(n, metric):
+    for queries in (None, np.arange(5), normal(5, 16, 1)):
+        X = Counted(normal(n, 16))
+        found = fe.neighbors(X, 3, queries=queries, metric=metric)
+        assert X.n_read == n
+        expected = fe.neighbors(normal(n, 16), 3, queries=queries, metric=metric)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+    X = Counted(normal(n, 16))
+    fe.margins(X, np.arange(n) % 3, metric=metric, queries=20)
+    assert X.n_read == n
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("n", [100, 500, 40_000])
+def test_rows_for_which_there_is_no_room_are_read_once_but_for_a_sample(n, metric, monkeypatch):
+    monkeypatch.setattr("fastent.search.neighbors.BLOCK_BYTES", 1)
+    for queries in (np.arange(5), normal(5, 16, 1)):
+        X = Counted(normal(n, 16))
+        found = fe.neighbors(X, 3, queries=queries, metric=metric)
+        assert n <= X.n_read <= n + min(n / 8 + 1, 2 * 256) + 3 * 5 + 64  # queries three times; rows that show the precision
+        expected = fe.neighbors(normal(n, 16), 3, queries=queries, metric=metric)
+        np.testing.assert_array_equal(found.indices, expected.indices)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
