@@ -98,12 +98,13 @@ def _takes_subnormals_for_zero() -> bool:
 
 def _check_no_subnormals(X: Array, name: str) -> None:
     """By their bits: compared as numbers they are 0 here."""
-    unsigned, fraction, least = (np.uint32, 23, "1.2e-38") if kernel_dtype(X) == np.float32 else (np.uint64, 52, "2.2e-308")
+    single = kernel_dtype(X) == np.float32
+    least, fraction = ("1.2e-38", 23) if single else ("2.2e-308", 52)
+    size = max(1, _SAMPLE_VALUES // X.shape[1])
     for start, block in row_blocks(X):
-        size = max(1, _SAMPLE_VALUES // X.shape[1])
         for begin in range(0, len(block), size):
-            bits = block[begin : begin + size].view(unsigned) << unsigned(1)
-            found = (bits > 0) & (bits < unsigned(1) << unsigned(fraction + 1))
+            bits: Array = np.left_shift(block[begin : begin + size].view(np.uint32 if single else np.uint64), 1)
+            found = (bits > 0) & (bits < 1 << (fraction + 1))
             if found.any():
                 row, column = np.argwhere(found)[0]
                 raise FastentError(

@@ -248,7 +248,7 @@ def test_a_radius_beyond_single_precision():
 @pytest.mark.parametrize("unit", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_how_far_to_search_holds_on_processors_that_round_otherwise(dtype, unit):
-    """Features in another order, and with zeros between them, are sums in another order, as vectors of another length make them."""
+    """Vectors of another length take sums in another order: so do other places of the features, with zeros between them."""
     rng = np.random.default_rng(0)
     X = (5 + rng.standard_normal((600, 77))).astype(dtype)
     other = np.zeros((600, 200), dtype)

@@ -265,14 +265,17 @@ def test_few_queries_are_scanned_and_others_are_not():
 
 
 def test_whoever_searches_once_for_few_queries_scans(monkeypatch):
-    """`measure` where it wants no lists of a class, the recall of an approximate method, queries that a proposal leaves open."""
+    """`measure` without lists of a class, the recall of an approximate method, queries that a proposal leaves open."""
     X, y, searched = normal(4000, 8), np.arange(4000) % 3, []
     X[50:90] = X[3]
     expected = fe.neighbors(X, 5)
     search = ScannedRows.search
-    monkeypatch.setattr(
-        ScannedRows, "search", lambda self, wanted, queries, **options: searched.append(len(queries)) or search(self, wanted, queries, **options)
-    )  # fmt: skip
+
+    def noted(self, wanted, queries, **options):
+        searched.append(len(queries))
+        return search(self, wanted, queries, **options)
+
+    monkeypatch.setattr(ScannedRows, "search", noted)
     for normalize in (False, True):
         found = fe.measure(X, y, k=5, queries=40, metrics="mixing", normalize=normalize).neighbors
         truth = fe.neighbors(X, 5, metric="cosine" if normalize else "euclidean")

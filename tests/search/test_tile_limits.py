@@ -1,4 +1,4 @@
-"""What two tiles know of each other excludes no row that a query wants, wherever their points lie and however these are coded."""
+"""What two tiles know of each other excludes no row that a query wants, wherever points lie and however they are coded."""
 
 import numpy as np
 import pytest
@@ -77,12 +77,13 @@ def test_no_wanted_pair_is_excluded(
     classes = rng.integers(0, 2, n)
     view = View(frame, choices[coded % len(choices)])
     index = ExactIndex(X, codes=classes, unit=unit, view=view, in_order=in_order)
-    truth = naive.wide_angles(X, X) if unit else naive.wide_squared_distances(X, X)
+    distances = naive.wide_angles if unit else naive.wide_squared_distances
+    truth = distances(X, X)
     assert_nothing_is_excluded(index, n, None, np.arange(n), truth, rank)
     some = np.sort(rng.choice(n, min(n, 30), replace=False))
     assert_nothing_is_excluded(index, n, some, some, truth[some], rank)
     moved = rng.permutation(X)[:30]
-    assert_nothing_is_excluded(index, n, moved, None, naive.wide_angles(moved, X) if unit else naive.wide_squared_distances(moved, X), rank)  # fmt: skip
+    assert_nothing_is_excluded(index, n, moved, None, distances(moved, X), rank)
     others = ExternalQueries(X[some], some, classes[some])
     for among in ("own class", "other classes"):
         assert_nothing_is_excluded(index, n, others, some, truth[some], rank, among)
