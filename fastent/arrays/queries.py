@@ -34,6 +34,9 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
     if queries is None:
         return Queries(np.arange(n), None)
     array = as_array(queries, "queries")
+    if array.ndim in (1, 2) and len(array) == 0:
+        one = "row number" if array.ndim == 1 else "point"
+        raise FastentError(f"queries is empty, shape {array.shape}: at least one {one} is needed, or None for all rows")
     if array.ndim == 0:
         count = whole_number("queries", queries, minimum=1, maximum=n)
         return Queries(np.sort(np.random.default_rng(seed).choice(n, count, replace=False)), None)
@@ -43,7 +46,7 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
             raise FastentError(f"queries have {points.shape[1]} features, X has {d}: pass points of the same space")
         check_finite(points, name="queries")
         return Queries(None, points)
-    if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "iu":
+    if array.ndim != 1 or array.dtype.kind not in "iu":
         raise FastentError(
             f"queries have shape {array.shape} and dtype {array.dtype}: a number, row numbers (q,) or points (q, d) are needed"
         )

@@ -5,6 +5,7 @@ Resolution: two rows that are nearer to each other than it may be the same row, 
 """
 
 import math
+import sys
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,8 @@ __all__ = ["as_wide", "check_queries", "check_range", "largest_in_range", "large
 
 Array = NDArray[Any]
 
+# Halved at run time, this is 0 where a thread takes subnormal numbers for 0.
+_LEAST_NORMAL = sys.float_info.min
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 # Double precision distinguishes all whole numbers up to here.
 _WHOLE = 2.0**53 - 1
@@ -56,9 +59,13 @@ def check_range(X: Array, queries: Array | None = None, *, unit: bool = False, c
     ------
     FastentError
         NaN or infinities; whole numbers that double precision does not hold; distances that float32 does not hold, or, with
-        `unit`, a row of zeros.
+        `unit`, a row of zeros; subnormal numbers where this thread takes them for 0.
     """
     sets = [(X, "X")] if queries is None else [(X, "X"), (queries, "queries")]
+    if client is None and _takes_subnormals_for_zero():
+        for rows, name in sets:
+            if unit or kernel_dtype(rows) == np.float32:  # squares of such differences vanish in double precision anyway
+                _check_no_subnormals(rows, name)
     sizes = [largest_value(rows, client) for rows, _ in sets]
     for (rows, name), size in zip(sets, sizes, strict=True):
         has = "has" if name == "X" else "have"
@@ -84,6 +91,28 @@ def check_range(X: Array, queries: Array | None = None, *, unit: bool = False, c
         raise FastentError(f"X has no value above {max(sizes):.2g}, and distances are out of float32's range: rescale X")
 
 
+def _takes_subnormals_for_zero() -> bool:
+    """Whether this thread's processor was told so, by torch.set_flush_denormal or by a library built with -ffast-math."""
+    return _LEAST_NORMAL / 2 == 0
+
+
+def _check_no_subnormals(X: Array, name: str) -> None:
+    """By their bits: compared as numbers they are 0 here."""
+    single = kernel_dtype(X) == np.float32
+    least, fraction = ("1.2e-38", 23) if single else ("2.2e-308", 52)
+    size = max(1, _SAMPLE_VALUES // X.shape[1])
+    for start, block in row_blocks(X):
+        for begin in range(0, len(block), size):
+            bits: Array = np.left_shift(block[begin : begin + size].view(np.uint32 if single else np.uint64), 1)
+            found = (bits > 0) & (bits < 1 << (fraction + 1))
+            if found.any():
+                row, column = np.argwhere(found)[0]
+                raise FastentError(
+                    f"{name} has values between 0 and {least}, first in row {start + begin + int(row)}, column {column}, which "
+                    "this thread takes for 0: call torch.set_flush_denormal(False) first, or set them to 0"
+                )
+
+
 def largest_in_range(d: int) -> float:
     """The largest value for which float32 holds all distances in d dimensions."""
     return _MOST / (2 * math.sqrt(d))
@@ -92,7 +121,7 @@ def largest_in_range(d: int) -> float:
 def check_queries(X: Array, rows: NDArray[np.int64] | None, points: Array | None, *, unit: bool = False) -> None:
     """`check_range` for rows that a scan is going to meet, which sees to their values: the queries alone are read.
 
-    All rows are read where the queries leave something open.
+    All rows are read where the queries leave something open, or this thread takes subnormal numbers for 0.
     """
     asked = points if points is not None else X[rows]
     size = largest_value(asked)
@@ -100,7 +129,11 @@ def check_queries(X: Array, rows: NDArray[np.int64] | None, points: Array | None
         settled = math.isfinite(size) and len(joined([zero_rows(block) for _, block in row_blocks(asked)])) == 0
     else:
         settled = _LEAST <= size <= largest_in_range(X.shape[1])
-    if not settled or any(each.dtype.kind in "iu" and each.dtype.itemsize == 8 for each in (X, asked)):
+    if (
+        not settled
+        or _takes_subnormals_for_zero()
+        or any(each.dtype.kind in "iu" and each.dtype.itemsize == 8 for each in (X, asked))
+    ):
         check_range(X, points, unit=unit)
 
 

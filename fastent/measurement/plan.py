@@ -152,7 +152,7 @@ def _searched(task: Task, searches: _Searches) -> tuple[IndexPlan, int]:
     index = plan_index(
         X, q, wanted,
         memory=int(task.memory - kept), client=task.client, pairs_met=pairwise,
-        read_once=searches.rows is not None and (pairwise or stays_on_disk(task.X)),
+        read_once=searches.rows is not None and (pairwise or stays_on_disk(task.X)), searched_once=not pairwise,
     )  # fmt: skip
     return index, int(kept + index.bytes)
 

@@ -1,4 +1,4 @@
-"""Three ways through the data: neighbours from an index of all rows, from chunks, or from the sweep in which rows meet all."""
+"""Ways through the data: neighbours from an index of all rows, from chunks, from a scan, or from the sweep over all pairs."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -78,7 +78,7 @@ def indexed(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, Bo
 
 
 def chunked(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, Border | None]:
-    """Neighbours from indices of chunks of rows, one after the other; nothing else is wanted that takes pairs."""
+    """Neighbours from indices of chunks, one after the other, or from a scan; nothing else is wanted that takes pairs."""
     codes = task.points.codes if "margins" in task.wanted else None
     near = Near()
     if plan.lists:
@@ -130,6 +130,7 @@ def streamed(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, B
 
 STRATEGIES: dict[IndexKind, Callable[[Task, Plan, Sequence[Reduction]], tuple[Near, Border | None]]] = {
     "index": indexed,
+    "scan": chunked,
     "chunks": chunked,
     "sweep": streamed,
 }

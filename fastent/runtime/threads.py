@@ -5,7 +5,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import count, islice
 from typing import Any, TypeVar
@@ -14,12 +14,17 @@ from fastent.errors import FastentError
 from fastent.options import whole_number
 from fastent.processors import processors
 
-__all__ = ["heed_fork", "in_parallel", "limit_threads", "mapped_in_parallel", "single_blas_thread", "working_threads"]
+__all__ = [
+    "DisjointPairs", "heed_fork", "in_parallel", "limit_threads", "mapped_in_parallel", "shared_out", "single_blas_thread",
+    "working_threads",
+]  # fmt: skip
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
 
+# How often threads that share out work are looked after.
+_LOOK_SECONDS = 0.2
 # Packages that compute with OpenMP.
 _OPENMP = {"torch", "faiss", "sklearn"}
 
@@ -194,6 +199,76 @@ def mapped_in_parallel(work: Callable[[Item], Found], items: Iterable[Item]) -> 
         while begun:
             yield begun.popleft().result()
             begun.extend(pool.submit(work, item) for item in islice(waiting, 1))
+
+
+def shared_out(
+    work: Callable[[Item], Found], items: Iterable[Item], add: Callable[[Found], None], watch: Callable[[], None]
+) -> None:
+    """Do work that releases the GIL for all items, in as many threads as numba has: each takes the next one when it is free.
+
+    Parameters
+    ----------
+    work : callable
+    items : iterable
+        Asked for the next one by one thread at a time, which may wait there for work on others to end: no lock that `work`
+        takes is held meanwhile, but `add` has to wait too.
+    add : callable
+        Given what the work on an item returned, in any order, but one after the other.
+    watch : callable
+        Called in this thread five times a second and whenever a thread has run out of items. What it raises, or the work on an
+        item, is raised here as soon as the work that was begun has ended; no more is begun.
+    """
+    waiting, lock, stop = iter(items), threading.Lock(), threading.Event()
+
+    def take_turns() -> None:
+        while not stop.is_set():
+            with lock:
+                taken = list(islice(waiting, 1))
+            if not taken:
+                return
+            found = work(taken[0])
+            with lock:
+                add(found)
+
+    with ThreadPoolExecutor(threads := working_threads()) as pool:
+        running = {pool.submit(take_turns) for _ in range(threads)}
+        try:
+            while running:
+                ended, running = wait(running, timeout=_LOOK_SECONDS)
+                for thread in ended:
+                    thread.result()
+                watch()
+        finally:
+            stop.set()
+
+
+class DisjointPairs:
+    """All pairs (i, j), i <= j, of n blocks, those that lie near each other first, for threads that must not share a block.
+
+    The iterator waits while each pair that is left has a block that another thread is busy with: whoever was given a pair must
+    `free` it, whatever happens. One thread at a time may ask for a pair.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._pending = [(i, i + offset) for offset in range(n) for i in range(n - offset)]
+        self._total, self._busy, self._freed = len(self._pending), set[int](), threading.Condition()
+
+    def __len__(self) -> int:
+        return self._total
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        while self._pending:
+            with self._freed:
+                while (pair := next(filter(self._busy.isdisjoint, self._pending), None)) is None:
+                    self._freed.wait()
+                self._pending.remove(pair)
+                self._busy.update(pair)
+            yield pair
+
+    def free(self, pair: tuple[int, int]) -> None:
+        with self._freed:
+            self._busy.difference_update(pair)
+            self._freed.notify()
 
 
 def heed_fork() -> None:

@@ -1,12 +1,11 @@
 """Nearest neighbours and sums over all pairs of rows.
 
-A search begins with `planner.plan_index`, which chooses from sizes alone, and ends in lists; what needs all pairs is a
+A search begins with `planner.plan_index`, which chooses from sizes and prices, and ends in lists; what needs all pairs is a
 reduction of the sweep.
 
     neighbors, margins, complexity, measure, soft nearest neighbours, proposals of faiss and torch
                        |
-                 planner.plan_index ---- sizes, memory, cluster, whether all pairs are met anyway
-                 planner.is_scanned ---- few queries of one search
+                 planner.plan_index ---- sizes, memory, cluster, whether all pairs are met anyway; few queries of one search
                        | build
                   index.Index -------- search, nearest, relabelled
                        |

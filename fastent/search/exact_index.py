@@ -3,9 +3,7 @@
 `fastent.kernels.search` says how a search goes. Here its parts are made: tiles, boxes and codes, whose size `coding` chooses.
 """
 
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from copy import copy
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,7 +18,7 @@ from fastent.kernels.quantized import BITS, Codes, coded_coordinates, encode, no
 from fastent.kernels.search import ALL, OTHER_CLASSES, OWN_CLASS, Found, Points, Rows, meet_all, search
 from fastent.kernels.tree import TILE
 from fastent.runtime.progress import Progress, interruptible, reporting
-from fastent.runtime.threads import in_parallel, single_blas_thread, working_threads
+from fastent.runtime.threads import DisjointPairs, in_parallel, shared_out, single_blas_thread, working_threads
 from fastent.search.coding import Coding, Expected, Pilot, cheapest, coding_bytes, codings, pair_distances
 from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, Work, with_points
 from fastent.search.prices import prices_for
@@ -124,13 +122,14 @@ class ExactIndex(Index):
         n_axes = 0 if few else min(d, _FINEST - 1)
         self._frame = take_frame(X, n_axes=n_axes, unit=unit, seed=seed) if guide is None else guide.frame
         sketch = np.zeros((n, 1), np.float32) if in_order else self._boxed(X)
-        self._order = np.arange(n) if in_order else tile_order(sketch)
+        self._order, tiled = (np.arange(n), sketch) if in_order else tile_order(sketch)
         self._position = np.empty(n, np.int64)
         self._position[self._order] = np.arange(n)
         start = starts(n)
         codes = np.zeros(n, np.int64) if codes is None else codes
         rows, in_tiles = self._rows(X), codes[self._order]
-        boxes = boxes_around(sketch[self._order], start, in_tiles, self._frame.bounds.error)
+        boxes = boxes_around(tiled, start, in_tiles, self._frame.bounds.error)
+        del tiled
         self.expected: Expected | None = None
         if guide is not None:
             self.coding = guide.coding
@@ -144,6 +143,12 @@ class ExactIndex(Index):
         if X.shape[1] <= _BOXED:
             return self._frame.whole(X)
         return self._frame.sketch(X, min(_BOXED, n_axes + 1))
+
+    def _known_sketches(self, places: Array) -> NDArray[np.float32]:
+        """Those that boxes are of, of rows at some places in tile order."""
+        tiled = self._points.boxes.tiled
+        sketches: NDArray[np.float32] = tiled.reshape(len(tiled), -1, TILE)[places // TILE, :, places % TILE]
+        return sketches
 
     def _coded(self, rows: Array, start: Array) -> Codes:
         """Codes of rows in tile order, some tiles at a time."""
@@ -190,12 +195,13 @@ class ExactIndex(Index):
         q, d = len(prepared.ids), self._points.rows.rows.shape[1]
         mutual = all(self._is_mutual(prepared, among) for among in wanted)
         width, bits, _ = self.coding
-        of = f"{width} numbers of {d} features" if width else f"{d} features"
+        of = f"{width} numbers for {d} features" if width else f"{d} features"
+        chosen = f"far pairs excluded by {bits}-bit codes of {of}{', each pair met once' * mutual}"
         seconds = np.nan
         if self.expected is not None:
             times = [1 if self._is_mutual(prepared, among) else 2 for among in wanted]
             seconds = q * sum(self.expected.products * each + self.expected.distances for each in times) * 1e-9
-        return Work(chosen=f"{bits}-bit codes of {of}{', each pair once' * mutual}", expected_seconds=seconds)
+        return Work(chosen=chosen, expected_seconds=seconds)
 
     def relabelled(self, codes: NDArray[np.int64]) -> "ExactIndex":
         other, (boxes, coded, rows) = copy(self), self._points
@@ -284,15 +290,15 @@ class ExactIndex(Index):
             points, excluded, codes = queries
             rows = joined([as_compared(block, unit) for _, block in row_blocks(points)])
             rows = rows.astype(known.rows.dtype, copy=False)
+            sketch = np.zeros((len(points), 1), np.float32) if self._in_order else self._boxed(points)
         else:
             at = self._position[queries]
             rows, excluded, codes = known.rows[at], queries, known.codes[at]
-            points = rows
-        sketch = np.zeros((len(points), 1), np.float32) if self._in_order else self._boxed(points)
-        order = tile_order(sketch)
+            sketch = self._known_sketches(at)
+        order, sketch = tile_order(sketch)
         start = starts(len(order), min(TILE, max(4, -(-len(order) // (4 * working_threads())))))
         rows, in_tiles = rows[order], codes[order]
-        boxes = boxes_around(sketch[order], start, in_tiles, self._frame.bounds.error)
+        boxes = boxes_around(sketch, start, in_tiles, self._frame.bounds.error)
         prepared = Points(boxes, self._coded(rows, start), self._as_rows(rows, in_tiles, order))
         return PreparedQueries(prepared, order, excluded)
 
@@ -318,48 +324,33 @@ class ExactIndex(Index):
     def _run(self, prepared: PreparedQueries, found: Found, among: Among, progress: Progress) -> None:
         mutual = self._is_mutual(prepared, among)
         total, tasks = self._meetings(found) if mutual else self._searches(prepared.points, found, _AMONG[among])
-        work, done, lock, stop = np.zeros(5, np.int64), 0, threading.Lock(), threading.Event()
+        work, done = np.zeros(5, np.int64), 0
 
-        def run_tasks() -> None:
+        def add(size: int, counts: Array) -> None:
             nonlocal work, done
-            while not stop.is_set():
-                with lock:
-                    size, task = next(tasks, (0, None))
-                if task is None:
-                    return
-                counts = task()
-                with lock:
-                    work, done = work + counts, done + size
+            work, done = work + counts, done + size
 
         n, d = self._points.rows.rows.shape
         if len(prepared.ids) * n * d < _LITTLE:
             with reporting(progress, "neighbours", total) as report:
-                run_tasks()
+                for size, task in tasks:
+                    add(size, task())
                 report(done, "")
-            self.work = self.work.plus(work)
-            return
-        with (
-            interruptible() as interrupted,
-            reporting(progress, "neighbours", total) as report,
-            ThreadPoolExecutor(threads := working_threads()) as pool,
-        ):
-            running = {pool.submit(run_tasks) for _ in range(threads)}
-            try:
-                while running:
-                    ended, running = wait(running, timeout=0.2)
-                    for thread in ended:
-                        thread.result()
+        else:
+            with interruptible() as interrupted, reporting(progress, "neighbours", total) as report:
+
+                def watch() -> None:
                     report(done, "")
                     if interrupted():
                         raise KeyboardInterrupt
-            finally:
-                stop.set()
+
+                shared_out(lambda task: (task[0], task[1]()), tasks, lambda found: add(*found), watch)
         self.work = self.work.plus(work)
 
     def _meetings(self, found: Found) -> tuple[int, Iterator["_Task"]]:
         """Every pair of blocks of tiles."""
         blocks = self._blocks(len(self._points.boxes.start) - 1)
-        pairs = _Pairs(len(blocks))
+        pairs = DisjointPairs(len(blocks))
 
         def meet(pair: tuple[int, int]) -> Array:
             try:
@@ -381,31 +372,6 @@ class ExactIndex(Index):
         most = max(_BLOCK_TILES, -(-n_tiles // _MOST_BLOCKS))
         width = min(most, max(1, n_tiles // (4 * working_threads())))
         return [(begin, min(begin + width, n_tiles)) for begin in range(0, n_tiles, width)]
-
-
-class _Pairs:
-    """All pairs of n blocks, those that lie near each other first, but none of a block that another thread is busy with."""
-
-    def __init__(self, n: int) -> None:
-        self._pending = [(i, i + offset) for offset in range(n) for i in range(n - offset)]
-        self._total, self._busy, self._freed = len(self._pending), set[int](), threading.Condition()
-
-    def __len__(self) -> int:
-        return self._total
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        while self._pending:
-            with self._freed:
-                while (pair := next(filter(self._busy.isdisjoint, self._pending), None)) is None:
-                    self._freed.wait()
-                self._pending.remove(pair)
-                self._busy.update(pair)
-            yield pair
-
-    def free(self, pair: tuple[int, int]) -> None:
-        with self._freed:
-            self._busy.difference_update(pair)
-            self._freed.notify()
 
 
 # What a task counts for, and the task, which returns what it did.

@@ -92,7 +92,7 @@ class Work(NamedTuple):
     chosen : str
         How rows were searched.
     expected_seconds : float
-        Processor time that the plan expected the search to take on this machine, once what it searches was built; of small
+        Processor time that the plan expected the search to take on this machine; building an index comes on top. For small
         searches by prices of another machine. NaN where there was no plan.
     """
 

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from fastent.arrays.cluster import as_shared_source
 from fastent.arrays.queries import Queries, as_queries
 from fastent.arrays.ranges import as_wide, check_queries, check_range, resolution_of
-from fastent.arrays.validation import Labels, as_array, as_features, as_labels, bytes_in_memory, in_memory, joined, row_blocks
+from fastent.arrays.validation import (
+    BLOCK_BYTES, Labels, as_array, as_features, as_labels, bytes_in_memory, in_memory, joined, row_blocks,
+)  # fmt: skip
 from fastent.errors import FastentError
 from fastent.options import choice, short_repr, whole_number
-from fastent.runtime.memory import check_fits
+from fastent.runtime.memory import as_bytes, check_fits
 from fastent.runtime.progress import Progress
 from fastent.search.backends import PROPOSERS, chosen_options
 from fastent.search.neighbor_lists import (
@@ -25,7 +27,8 @@ from fastent.search.neighbor_lists import (
 )
 
 if TYPE_CHECKING:
-    from fastent.search.index import Index, NeighborLists, Work
+    from fastent.search.index import NeighborLists, Wanted, Work
+    from fastent.search.planner import IndexPlan
 
 __all__ = ["Neighbors", "check_neighbors", "exact_neighbors", "label_codes", "neighbors", "search_distances"]
 
@@ -60,8 +63,8 @@ class Neighbors:
         Share of the true neighbours that were found, in [0, 1]: 1 for an exact search, measured on a sample of the queries for
         another, NaN for what you bring.
     work : Work or None
-        How an exact search went, what it was expected to take, and counts of what it did; None for other methods, and for rows
-        that came chunk by chunk.
+        How an exact search went, what it was expected to take without building an index, and counts of what it did. Of other
+        methods, that of the queries which these left open, if any; None for rows that came chunk by chunk.
     metric : str
         What the distances are: "euclidean" or "cosine".
     resolution : (q,) float32 or None
@@ -195,8 +198,6 @@ def neighbors(
     >>> fe.neighbors([[0.0], [1.0], [3.0], [7.0]], k=2).indices.tolist()
     [[1, 2], [0, 2], [1, 0], [2, 1]]
     """
-    from fastent.search.planner import is_scanned
-
     choice("metric", metric, _METRICS)
     choice("method", method, ("auto", "exact", *PROPOSERS))
     seed = whole_number("seed", seed, minimum=0)
@@ -209,14 +210,20 @@ def neighbors(
     unit = metric == "cosine"
     if method == "auto":
         method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
-    scanned = method == "exact" and is_scanned(features, len(checked), k, memory_budget, client)
-    if scanned:
+    memory = None if memory_budget is None else as_bytes(memory_budget)
+    task = _Task(features, checked, k, unit, method, seed, {}, progress, client, memory, memory_budget, None)
+    plan = task.planned(len(checked)) if method == "exact" else None
+    if plan is not None and _is_loaded(plan, features, checked):
+        features = in_memory(features)
+    if plan is not None and plan.kind == "scan":
         check_queries(features, checked.rows, checked.points, unit=unit)
     else:
         check_range(features, checked.points, unit=unit, client=client)
+        plan = plan if checked.points is None else None  # these may need the rows in another precision
     if checked.points is not None:
         features, points = as_wide(features, checked.points)
         checked = Queries(None, points)
+    task = task._replace(X=features, queries=checked, plan=plan)
     if device is not None and not isinstance(device, str) and type(device).__name__ != "device":
         raise FastentError(f"device={short_repr(device)}: a name such as 'cpu' or 'cuda' is needed")
     given = {"nlist": nlist, "nprobe": nprobe, "hnsw_m": hnsw_m, "ef_construction": ef_construction, "ef_search": ef_search}
@@ -225,8 +232,14 @@ def neighbors(
         options["device"] = str(X.device)
     if client is not None and method != "exact":
         raise FastentError(f"client= is for method='exact', not {method!r}: leave one of the two out")
-    task = _Task(features, checked, k, unit, method, seed, options, progress, client, scanned)
-    return (_exact if method == "exact" else _proposed)(task, memory_budget)
+    return (_exact if method == "exact" else _proposed)(task._replace(options=options))
+
+
+def _is_loaded(plan: "IndexPlan", X: Array, queries: Queries) -> bool:
+    """Whether rows on disk are read into memory at once, all or so few of them that a scan has room for them anyway."""
+    if plan.kind == "scan":
+        return bytes_in_memory(X) <= BLOCK_BYTES
+    return plan.kind == "index" and queries.points is None
 
 
 def check_neighbors(neighbors: Any, k: int = 10, *, queries: bool = True) -> None:
@@ -257,7 +270,11 @@ def label_codes(neighbors: Neighbors, labels: Any, query_labels: Any) -> tuple[L
 
 
 class _Task(NamedTuple):
-    """What is to be searched, checked."""
+    """What is to be searched, checked.
+
+    memory : bytes that may be used, None for what is available; memory_budget : the same as users gave it. plan : how the rows
+    are searched, where that is settled.
+    """
 
     X: Array
     queries: Queries
@@ -268,27 +285,29 @@ class _Task(NamedTuple):
     options: dict[str, Any]
     progress: Progress
     client: Any
-    scanned: bool
+    memory: int | None
+    memory_budget: int | str | None
+    plan: "IndexPlan | None"
 
-    def build_index(self, n_queries: int, budget: int | str | None) -> "Index":
-        from fastent.search.exact_index import index_bytes
-        from fastent.search.planner import memory_for, plan_index
-        from fastent.search.scan import ScannedRows
+    def planned(self, n_queries: int) -> "IndexPlan":
+        from fastent.search.planner import plan_index
 
-        if self.scanned:
-            return ScannedRows(self.X, unit=self.unit)
-        memory = memory_for(index_bytes(self.X, n_queries, self.k) + bytes_in_memory(self.X), budget)
-        plan = plan_index(self.X, n_queries, {"all": self.k}, memory=memory, client=self.client)
-        return plan.build(self.X, unit=self.unit, seed=self.seed)
+        wanted: Wanted = {"all": self.k}
+        return plan_index(self.X, n_queries, wanted, memory=self.memory, client=self.client, searched_once=True)
 
-    def in_memory(self, budget: int | str | None) -> Array:
+    def searched(self, queries: Array) -> "tuple[NeighborLists, Work | None]":
+        """Exact lists of some of the queries, and what finding them took."""
+        index = (self.plan or self.planned(len(queries))).build(self.X, unit=self.unit, seed=self.seed)
+        return index.nearest(self.k, queries, progress=self.progress), index.work
+
+    def in_memory(self) -> Array:
         """The rows, if there is room for what other libraries take."""
         n, d = self.X.shape
         check_fits(
             16 * n * d + len(self.queries) * (24 * (self.k + _SPARE) + 16 * d),
             f"the {self.method} search for {self.k} neighbours of {len(self.queries)} queries among {n} x {d} points",
             "use fewer queries, or method='exact', which takes the rows chunk by chunk",
-            budget,
+            self.memory_budget,
         )
         return in_memory(self.X)
 
@@ -300,28 +319,33 @@ class _Task(NamedTuple):
         )  # fmt: skip
 
 
-def _exact(task: _Task, budget: int | str | None) -> Neighbors:
-    index = task.build_index(len(task.queries), budget)
-    squared, found = index.nearest(task.k, task.queries.given, progress=task.progress)
-    return task.finished(squared, found, 1.0, index.work)
+def _exact(task: _Task) -> Neighbors:
+    (squared, found), work = task.searched(task.queries.given)
+    return task.finished(squared, found, 1.0, work)
 
 
-def _proposed(task: _Task, budget: int | str | None) -> Neighbors:
+def _proposed(task: _Task) -> Neighbors:
     """Candidates from another library, ranked again; what it may have missed is searched for, or estimated on a sample."""
-    task = task._replace(X=task.in_memory(budget))
+    task = task._replace(X=task.in_memory())
     squared, found, doubtful, complete = _ranked(task)
-
-    def searched(some: Array) -> "NeighborLists":
-        return task.build_index(len(some), budget).nearest(task.k, task.queries.given[some], progress=task.progress)
-
+    q, work = len(task.queries), None
     if len(doubtful):
-        squared[doubtful], found[doubtful] = searched(doubtful)
+        (squared[doubtful], found[doubtful]), work = task.searched(task.queries.given[doubtful])
+        work = _of_some(work, f"{len(doubtful)} of {q} queries were left open and searched exactly")
     if complete:
-        return task.finished(squared, found, 1.0)
-    q = len(task.queries)
+        return task.finished(squared, found, 1.0, work)
     sample = np.sort(np.random.default_rng(task.seed).choice(q, min(_RECALL_QUERIES, q), replace=False))
-    recall = (squared[sample] <= searched(sample).squared[:, -1:] * _DOUBLE).mean()
-    return task.finished(squared, found, float(recall))
+    nearest, _ = task.searched(task.queries.given[sample])
+    recall = (squared[sample] <= nearest.squared[:, -1:] * _DOUBLE).mean()
+    return task.finished(squared, found, float(recall), work)
+
+
+def _of_some(work: "Work | None", which: str) -> "Work":
+    """What an exact search took, and for which of the queries it was made."""
+    from fastent.search.index import Work
+
+    work = work or Work()
+    return work._replace(chosen=f"{which}{work.chosen and ': '}{work.chosen}")
 
 
 def _ranked(task: _Task) -> tuple[Array, Array, NDArray[np.int64], bool]:

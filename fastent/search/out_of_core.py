@@ -31,6 +31,9 @@ Array = NDArray[Any]
 _LEAST, _MOST = 4096, 1 << 20
 # Before chunks are given to workers, queries search so many rows, to know how far they need not search.
 _SAMPLED = 4096
+# What the order of a sum may do for each of its terms, several times over; and what it may do to the smallest angles, for which
+# terms cancel, and to sums of which terms vanish.
+_ROUNDING, _ANGLE, _UNDERFLOW = 2.0**-50, 2.0**-140, 2.0**-1000
 # What a pair that its codes let pass takes, in scanned pairs.
 _SURVIVOR = 32
 
@@ -110,15 +113,16 @@ class NearestSoFar:
         excluded = np.where(numbers[place] == self._queries.excluded, place, -1)
         sample._queries = self._queries._replace(excluded=excluded)
         sample.update(rows, 0, codes)
-        other._within = {
-            each: np.minimum(lists.squared[:, -1], self._lists[each].squared[:, -1]) for each, lists in sample._lists.items()
-        }
+        d = self._queries.points.shape[1]
+        for each, lists in sample._lists.items():
+            farthest = np.minimum(lists.squared[:, -1], self._lists[each].squared[:, -1])
+            other._within[each] = _as_on_any_processor(farthest, d, self._unit)
         return other
 
     def afresh(self) -> "NearestSoFar":
         """The same queries, which search as far as these did at first and have found nothing."""
         other = NearestSoFar(self._queries, self._wanted, unit=self._unit)
-        other._within = self._within
+        other._within = dict(self._within)
         return other
 
     def join(self, state: dict[str, Array]) -> None:
@@ -143,6 +147,12 @@ class NearestSoFar:
         for each in self._lists:
             self._lists[each] = NeighborLists(np.array(state[f"squared/{each}"]), np.array(state[f"index/{each}"]))
         self.n_seen = int(state["n_seen"])
+
+
+def _as_on_any_processor(squared: Array, d: int, unit: bool) -> Array:
+    """No less than squared distances of d features are where vectors have another length, and sums another order."""
+    room: Array = squared * (1 + (d + 16) * _ROUNDING) + (_ANGLE if unit else _UNDERFLOW)
+    return room
 
 
 def _as_state(lists: dict[Among, NeighborLists]) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""Which index serves a search: chosen in one place, from sizes alone, before anything is read or built."""
+"""Which index serves a search: chosen in one place, from sizes and prices, before any row is read or anything is built."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -12,16 +12,16 @@ from fastent.runtime.memory import budget_bytes, check_fits
 from fastent.search.exact_index import ExactIndex, index_bytes, index_seconds
 from fastent.search.index import Index, Wanted
 from fastent.search.out_of_core import ChunkedIndex, chunking
-from fastent.search.scan import scan_bytes, scan_seconds
+from fastent.search.scan import ScannedRows, scan_bytes, scan_seconds
 from fastent.search.sketch import typical_scale
 from fastent.search.sweep import LabelledPoints
 
-__all__ = ["IndexKind", "IndexPlan", "is_scanned", "memory_for", "plan_index", "points_to_pair"]
+__all__ = ["IndexKind", "IndexPlan", "is_scanned", "plan_index", "points_to_pair"]
 
 Array = NDArray[Any]
 
-# One index in memory of all rows; one chunk of rows after the other, here or on a cluster; no index.
-IndexKind = Literal["index", "chunks", "sweep"]
+# One index in memory of all rows; the rows as they lie; one chunk of them after the other, here or on a cluster; no index.
+IndexKind = Literal["index", "scan", "chunks", "sweep"]
 
 # So few queries are scanned without asking what that takes; at most this share of the rows are; lists that are longer are not
 # kept in order row by row.
@@ -33,7 +33,7 @@ _LITTLE = 1 << 26
 class IndexPlan(NamedTuple):
     """The choice for one set of rows.
 
-    kind : "index", "chunks" or "sweep"
+    kind : "index", "scan", "chunks" or "sweep"
     k : int
         The longest list.
     in_order : bool
@@ -68,6 +68,8 @@ class IndexPlan(NamedTuple):
         unfinished : PartialResult, optional
             Where a search that goes through the rows by chunks keeps what it has found so far.
         """
+        if self.kind == "scan":
+            return ScannedRows(X, unit=unit)
         if self.kind == "index":
             return ExactIndex(in_memory(X), codes=codes, unit=unit, k=self.k, seed=seed, in_order=self.in_order)
         assert self.kind == "chunks", "a sweep takes no index"
@@ -79,10 +81,11 @@ def plan_index(
     n_queries: int,
     wanted: Wanted,
     *,
-    memory: float,
+    memory: float | None,
     client: Any = None,
     pairs_met: bool = False,
     read_once: bool = False,
+    searched_once: bool = False,
 ) -> IndexPlan:
     """Choose how rows are searched.
 
@@ -93,16 +96,24 @@ def plan_index(
     n_queries : int
     wanted : dict
         The lists that each query wants, and how long they are; empty where nothing is searched.
-    memory : int
-        Bytes that may be used, by each worker if there are any.
+    memory : int or None
+        Bytes that may be used, by each worker if there are any; None for what is available.
     client : distributed.Client, optional
         A cluster whose workers share the work.
     pairs_met : bool, optional, default False
         Whether the queries meet all rows in a sweep anyway, so that this can take the place of an index.
     read_once : bool, optional, default False
         Whether rows are to be left where they lie even if they would fit in memory.
+    searched_once : bool, optional, default False
+        Whether there is one search only, so that few queries may meet the rows as these lie. Such a search checks the values of
+        the rows itself, but not those of the queries.
     """
+    k = max(wanted.values(), default=1)
+    if searched_once and set(wanted) == {"all"} and is_scanned(X, n_queries, k, memory, client):
+        needed = scan_bytes(X, n_queries, k)
+        return IndexPlan("scan", needed, k, False, needed, client)
     needed = index_bytes(X, n_queries, sum(wanted.values())) * bool(wanted) + bytes_in_memory(X)
+    memory = _memory_for(needed, memory)
     kind: IndexKind = "index"
     if client is not None or read_once or needed > memory:
         kind, needed = "sweep", 0
@@ -110,7 +121,7 @@ def plan_index(
             kind = "chunks"
             needed = chunking(X, n_queries, wanted, memory, client).needed
     in_order = set(wanted) == {"all"} and _in_order(X, n_queries)
-    return IndexPlan(kind, needed, max(wanted.values(), default=1), in_order, memory, client)
+    return IndexPlan(kind, needed, k, in_order, memory, client)
 
 
 def _in_order(X: Array, n_queries: int) -> bool:
@@ -121,7 +132,7 @@ def _in_order(X: Array, n_queries: int) -> bool:
     return coded + met < built
 
 
-def is_scanned(X: Array, n_queries: int, k: int, memory_budget: int | str | None, client: Any = None) -> bool:
+def is_scanned(X: Array, n_queries: int, k: int, memory: float | None, client: Any = None) -> bool:
     """Whether queries are so few that they should meet the rows as these lie, and no index is built for one search."""
     if client is not None or n_queries > _SHARE * len(X) or k > _LONGEST_LIST:
         return False
@@ -130,12 +141,14 @@ def is_scanned(X: Array, n_queries: int, k: int, memory_budget: int | str | None
         if scan_seconds(X, n_queries) > min(built, coded) + met:
             return False
     needed = scan_bytes(X, n_queries, k)
-    return needed <= memory_for(needed, memory_budget)
+    return needed <= _memory_for(needed, memory)
 
 
-def memory_for(needed: int, memory_budget: int | str | None) -> float:
-    """The budget in bytes; no less than what is needed, and not looked up, where that is little and no budget was given."""
-    return needed if memory_budget is None and needed <= _LITTLE else budget_bytes(memory_budget)
+def _memory_for(needed: int, memory: float | None) -> float:
+    """The memory; what is needed, and nothing looked up, where that is little and no memory was given."""
+    if memory is not None:
+        return memory
+    return needed if needed <= _LITTLE else budget_bytes(None)
 
 
 def points_to_pair(

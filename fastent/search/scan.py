@@ -3,7 +3,8 @@
     X -- a batch of rows -- each thread its part, block by block where rows must be converted -- kernels.scan -- lists
              from sample of rows: how far each query has to search at most
 
-Nothing of X is copied but such blocks, and every row is read once, which also tells whether its values are in range.
+Nothing of X is copied but such blocks, and every row is read once (those of the sample twice), which also tells whether its
+values are in range.
 """
 
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ Array = NDArray[Any]
 
 # Of so many rows, and of at least so many for each neighbour, each query takes the distances first.
 _SAMPLE, _SAMPLE_PER_NEIGHBOR = 256, 4
+# Of rows that have to be read for it, no more than every so manieth.
+_SPARED = 8
 # Rows whose middle is the centre that directions are seen from.
 _MIDDLE_ROWS = 65
 # Where squared distances to the nearest are between these, their sums may be taken in single precision.
@@ -138,7 +141,8 @@ class ScannedRows(Index):
     def _sampled(self, asked: Asked, k: int) -> tuple[NDArray[np.float64], _View]:
         """How far each query has to search at most, and how rows are best met, from some of the rows."""
         n, d = self._X.shape
-        step = max(1, n // max(_SAMPLE, _SAMPLE_PER_NEIGHBOR * k))
+        least = 1 if isinstance(self._X, np.ndarray) else _SPARED
+        step = max(least, n // max(_SAMPLE, _SAMPLE_PER_NEIGHBOR * k))
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             sample = self._compared(self._X[np.arange(0, n, step)])
             excluded = np.where(asked.excluded % step == 0, asked.excluded // step, -1)

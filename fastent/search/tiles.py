@@ -21,17 +21,17 @@ def starts(n: int, width: int = TILE) -> NDArray[np.int64]:
     return np.append(np.arange(0, n, width), n)
 
 
-def tile_order(sketch: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Row numbers (n,) tile by tile, ascending within each; near tiles lie side by side.
+def tile_order(sketch: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Row numbers (n,) tile by tile, ascending within each; near tiles lie side by side. And the sketches in that order.
 
     Where all points of several tiles have one sketch, they ascend through these too: the first holds the lowest numbers.
     """
     order: NDArray[np.int64] = cut_into_tiles(sketch)
-    twin, start = _twins(sketch[order], starts(len(order))), starts(len(order))
-    firsts, counts = np.unique(twin, return_counts=True)
+    in_order, start = sketch[order], starts(len(order))
+    firsts, counts = np.unique(_twins(in_order, start), return_counts=True)
     for first, count in zip(firsts[counts > 1], counts[counts > 1], strict=True):
-        order[start[first] : start[first + count]].sort()
-    return order
+        order[start[first] : start[first + count]].sort()  # which leaves the sketches as they are
+    return order, in_order
 
 
 def _twins(sketch: Array, start: Array) -> NDArray[np.int64]:

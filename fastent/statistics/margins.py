@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from fastent.arrays.cluster import as_shared_source
 from fastent.arrays.queries import query_rows
 from fastent.arrays.ranges import check_range
-from fastent.arrays.validation import Labels, as_array, as_features, as_labels, check_finite, check_lengths, row_blocks
+from fastent.arrays.validation import (
+    Labels, as_array, as_features, as_labels, check_finite, check_lengths, in_memory, row_blocks,
+)  # fmt: skip
 from fastent.errors import FastentError
 from fastent.options import choice, whole_number
 from fastent.runtime.memory import budget_bytes
@@ -175,10 +177,12 @@ def margins(
     coded = as_labels(labels, n=n, minimum_classes=2)
     rows = query_rows(queries, n, d, seed=seed, what="margins")
     unit = metric == "cosine"
-    check_range(features, unit=unit, client=client)
     wanted: Wanted = {"own class": 1, "other classes": 1}
     n_queries = n if rows is None else len(rows)
     plan = plan_index(features, n_queries, wanted, memory=budget_bytes(memory_budget), client=client)
+    if plan.kind == "index":
+        features = in_memory(features)
+    check_range(features, unit=unit, client=client)
     lists = plan.build(features, codes=coded.codes, unit=unit, seed=seed).search(wanted, rows, progress=progress)
     rows = np.arange(n) if rows is None else rows
     return margins_from(rows, lists["own class"], lists["other classes"], coded, unit)

@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -123,10 +125,25 @@ def test_ratios_are_medians_over_rounds():
     assert median_ratio(peer, own) == Times(3, 3)
 
 
-def test_processor_time_is_of_the_work():
-    times = timed(lambda: sum(range(100_000)), repeats=3)
-    assert times.processor > 0
-    assert times.wall > 0
+def test_processor_time_is_of_all_threads_and_not_of_waiting():
+    def busy():
+        until = time.thread_time() + 0.06
+        while time.thread_time() < until:
+            pass
+
+    def work():
+        threads = [threading.Thread(target=busy) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    times = timed(work, repeats=2)
+    assert 0.12 <= times.processor < 0.18
+    assert times.wall >= 0.06
+    times = timed(lambda: time.sleep(0.1), repeats=2)
+    assert times.processor < 0.02
+    assert times.wall >= 0.1
 
 
 def test_the_fastest_core_type_that_works_is_chosen(monkeypatch):

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 import types
 
 import cloudpickle
@@ -16,7 +17,7 @@ from fastent.kernels.sharing import working_threads
 from torch import nn
 
 import fastent as fe
-from fastent.runtime.threads import limit_threads, single_blas_thread
+from fastent.runtime.threads import DisjointPairs, limit_threads, shared_out, single_blas_thread
 
 BLOBS = """
 import os, sys, threading
@@ -229,3 +230,61 @@ def test_results_survive_copying_and_sending():
             assert type(made) is type(result)
             assert repr(made) == repr(result) or "object at" in repr(result)
     assert np.array_equal(pickle.loads(pickle.dumps(moments)).means, moments.means)
+
+
+def test_pairs_are_shared_out_once_and_no_block_to_two_threads(monkeypatch):
+    monkeypatch.setattr("fastent.runtime.threads.working_threads", lambda: 5)
+    pairs, busy, met, lock, together = DisjointPairs(9), set(), [], threading.Lock(), []
+
+    def meet(pair):
+        with lock:
+            assert busy.isdisjoint(pair)
+            busy.update(pair)
+            together.append(len(busy))
+        time.sleep(0.0005 * (1 + sum(pair) % 3))
+        with lock:
+            busy.difference_update(pair)
+        pairs.free(pair)
+        return pair
+
+    shared_out(meet, pairs, met.append, lambda: None)
+    assert sorted(met) == [(i, j) for i in range(9) for j in range(i, 9)]
+    assert len(met) == len(pairs)
+    assert max(together) > 2
+
+
+@pytest.mark.parametrize("fails", ["work", "watch", "add", "items"])
+def test_what_goes_wrong_ends_shared_work_and_is_raised(fails, monkeypatch):
+    """In threads that wait for each other's blocks, too."""
+    monkeypatch.setattr("fastent.runtime.threads.working_threads", lambda: 3)
+    monkeypatch.setattr("fastent.runtime.threads._LOOK_SECONDS", 0.01)
+    pairs, begun = DisjointPairs(60), []
+
+    def fail(now):
+        if now:
+            raise RuntimeError(fails)
+
+    def items():
+        for pair in pairs:
+            yield pair
+            fail(fails == "items" and len(begun) > 20)
+
+    def meet(pair):
+        try:
+            begun.append(pair)
+            time.sleep(0.001)
+            fail(fails == "work" and len(begun) > 20)
+        finally:
+            pairs.free(pair)
+
+    with pytest.raises(RuntimeError, match=fails):
+        shared_out(
+            meet,
+            items(),
+            lambda _: fail(fails == "add" and len(begun) > 20),
+            lambda: fail(fails == "watch" and len(begun) > 20),
+        )
+    ended = len(begun)
+    assert 20 < ended < len(pairs)
+    time.sleep(0.02)
+    assert len(begun) == ended

@@ -111,3 +111,12 @@ def test_the_planner_chooses_by_memory_and_by_what_is_done_anyway(data):
 
 def roomy_but_for_a_byte(X, wanted):
     return plan_index(X, N, wanted, memory=1 << 30).bytes - 1
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_sketches_of_rows_that_are_queries_are_those_of_the_index(unit):
+    X = np.random.default_rng(1).standard_normal((3000, 40)).astype(np.float32)
+    index, rows = ExactIndex(X, unit=unit), np.arange(0, 3000, 7)
+    found = index._known_sketches(index._position[rows])
+    np.testing.assert_allclose(found, index._boxed(X[rows]), rtol=1e-5, atol=1e-5)
+    assert_all_equal([index.nearest(3, rows), index.nearest(3, ExternalQueries(X[rows], rows, np.zeros(len(rows), np.int64)))])

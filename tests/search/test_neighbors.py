@@ -1,6 +1,7 @@
 import os
 import signal
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import numpy as np
@@ -363,3 +364,47 @@ def test_long_lists(k, metric):
     by_number = fe.neighbors(X, k, metric=metric, queries=np.arange(300))
     np.testing.assert_array_equal(by_number.indices, found.indices[:300])
     np.testing.assert_array_equal(by_number.distances, found.distances[:300])
+
+
+def in_a_thread_that_flushes(call):
+    """What a call returns or raises in a thread that takes subnormal numbers for 0."""
+
+    def work():
+        assert torch.set_flush_denormal(True)
+        try:
+            return call()
+        finally:
+            torch.set_flush_denormal(False)
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot")
+@pytest.mark.parametrize(("dtype", "metric"), [(np.float32, "euclidean"), (np.float32, "cosine"), (np.float64, "cosine")])
+def test_numbers_that_a_thread_takes_for_0_are_refused_there(dtype, metric):
+    """Not where it does not, and no others."""
+    X = rng_rows(300, 4).astype(dtype)
+    expected = fe.neighbors(X, 3, metric=metric)
+    found = in_a_thread_that_flushes(lambda: fe.neighbors(X, 3, metric=metric))
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    X[0, :2] = 0
+    X[7, 2] = -np.finfo(dtype).tiny / 4
+    message = (
+        f"has values between 0 and {np.finfo(dtype).tiny:.2g}, first in row 7, column 2, which this thread takes for 0: call"
+    )
+    for call in (
+        lambda: fe.neighbors(X, 3, metric=metric),
+        lambda: fe.neighbors(X, 3, metric=metric, queries=2),
+        lambda: fe.neighbors(X, 3, metric=metric, method="torch"),
+        lambda: fe.margins(X, np.arange(300) % 2, metric=metric),
+    ):
+        assert call() is not None
+        with pytest.raises(fe.FastentError, match=f"X {message}"):
+            in_a_thread_that_flushes(call)
+    with pytest.raises(fe.FastentError, match=f"queries {message}"):
+        in_a_thread_that_flushes(lambda: fe.neighbors(X[:5], 2, queries=X, metric=metric))
+
+
+def rng_rows(n, d):
+    return np.random.default_rng(0).standard_normal((n, d))

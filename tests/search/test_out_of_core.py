@@ -243,3 +243,30 @@ def test_a_radius_beyond_single_precision():
     assert found.work is None  # by chunks
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.distances, expected.distances)
+
+
+@pytest.mark.parametrize("unit", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_how_far_to_search_holds_on_processors_that_round_otherwise(dtype, unit):
+    """Vectors of another length take sums in another order: so do other places of the features, with zeros between them."""
+    rng = np.random.default_rng(0)
+    X = (5 + rng.standard_normal((600, 77))).astype(dtype)
+    other = np.zeros((600, 200), dtype)
+    other[:, rng.choice(200, 77, replace=False)] = X[:, ::-1]
+    rows, sample, k = np.arange(300), np.arange(0, 600, 2), 3
+    codes = np.zeros(len(rows), np.int64)
+    elsewhere = NearestSoFar(ExternalQueries(other[rows], rows, codes), {"all": k}, unit=unit).confined(
+        other[sample], sample, None
+    )
+    here = NearestSoFar(ExternalQueries(X[rows], rows, codes), {"all": k}, unit=unit)
+    here._within = elsewhere._within
+    here.update(X, 0)
+    found = here.found()["all"]
+    assert np.isfinite(found.squared).all()
+    np.testing.assert_array_equal(found.indices, ExactIndex(X, unit=unit).nearest(k, rows).indices)
+    # Among the sample alone each query's farthest is at the limit itself, here or elsewhere.
+    here = here.afresh()
+    excluded = np.where(rows % 2 == 0, rows // 2, -1)
+    here._queries = here._queries._replace(excluded=excluded)
+    here.update(X[sample], 0)
+    assert np.isfinite(here.found()["all"].squared).all()

@@ -198,19 +198,45 @@ def test_large_values_within_range_are_not_refused():
 
 
 class Counted(fe.ArraySource):
-    """Counts the rows that are read."""
+    """Counts the rows that are read, in whichever way."""
 
-    n_read = 0
+    def __init__(self, array):
+        super().__init__(array)
+        self.n_read = 0
 
     def read(self, start, stop):
-        self.n_read += stop - start
+        self.n_read += min(stop, len(self)) - start
         return super().read(start, stop)
 
+    def take(self, rows):
+        self.n_read += len(rows)
+        return super().take(rows)
 
-def test_every_row_is_read_once():
-    X = Counted(normal(40_000, 16))
-    fe.neighbors(X, 3, queries=X[:5])
-    assert X.n_read <= 40_000 + 5
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("n", [100, 500, 40_000])
+def test_every_row_is_read_once(n, metric):
+    for queries in (None, np.arange(5), normal(5, 16, 1)):
+        X = Counted(normal(n, 16))
+        found = fe.neighbors(X, 3, queries=queries, metric=metric)
+        assert X.n_read == n
+        expected = fe.neighbors(normal(n, 16), 3, queries=queries, metric=metric)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+    X = Counted(normal(n, 16))
+    fe.margins(X, np.arange(n) % 3, metric=metric, queries=20)
+    assert X.n_read == n
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("n", [100, 500, 40_000])
+def test_rows_for_which_there_is_no_room_are_read_once_but_for_a_sample(n, metric, monkeypatch):
+    monkeypatch.setattr("fastent.search.neighbors.BLOCK_BYTES", 1)
+    for queries in (np.arange(5), normal(5, 16, 1)):
+        X = Counted(normal(n, 16))
+        found = fe.neighbors(X, 3, queries=queries, metric=metric)
+        assert n <= X.n_read <= n + min(n / 8 + 1, 2 * 256) + 3 * 5 + 64  # queries three times; rows that show the precision
+        expected = fe.neighbors(normal(n, 16), 3, queries=queries, metric=metric)
+        np.testing.assert_array_equal(found.indices, expected.indices)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -236,6 +262,34 @@ def test_few_queries_are_scanned_and_others_are_not():
     assert found.method == "exact"
     assert found.work.scanned == 80_000
     assert found.work.tiles == 0
+
+
+def test_whoever_searches_once_for_few_queries_scans(monkeypatch):
+    """`measure` without lists of a class, the recall of an approximate method, queries that a proposal leaves open."""
+    X, y, searched = normal(4000, 8), np.arange(4000) % 3, []
+    X[50:90] = X[3]
+    expected = fe.neighbors(X, 5)
+    search = ScannedRows.search
+
+    def noted(self, wanted, queries, **options):
+        searched.append(len(queries))
+        return search(self, wanted, queries, **options)
+
+    monkeypatch.setattr(ScannedRows, "search", noted)
+    for normalize in (False, True):
+        found = fe.measure(X, y, k=5, queries=40, metrics="mixing", normalize=normalize).neighbors
+        truth = fe.neighbors(X, 5, metric="cosine" if normalize else "euclidean")
+        np.testing.assert_array_equal(found.indices, truth.indices[found.queries])
+    assert searched == [40, 40]
+    assert fe.measure(X, y, k=5, queries=40, metrics=["mixing", "margins"]).margins is not None
+    assert len(searched) == 2
+    found = fe.neighbors(X, 5, method="hnsw")
+    assert searched[2:] == [200]
+    assert found.recall == pytest.approx((found.distances <= expected.distances[:, -1:] * (1 + 1e-6)).mean(), abs=0.1)
+    found = fe.neighbors(X, 5, method="flat", queries=np.arange(30))
+    assert searched[3:] == [1]
+    assert found.work.chosen == "1 of 30 queries were left open and searched exactly: a scan of the rows as they lie"
+    np.testing.assert_array_equal(found.indices, expected.indices[:30])
 
 
 def test_a_scan_reports_and_can_be_interrupted(monkeypatch):

@@ -20,15 +20,18 @@ def cut(sketch, rows):
 @pytest.mark.parametrize("n", [1, 127, 128, 129, 1000, 3000])
 def test_tiles_are_cut_at_the_widest_variance(n):
     sketch = np.random.default_rng(n).standard_normal((n, 5)).astype(np.float32) * np.float32([1, 5, 1, 2, 3])
-    np.testing.assert_array_equal(tile_order(sketch), np.concatenate(cut(sketch, np.arange(n))))
+    order, in_order = tile_order(sketch)
+    np.testing.assert_array_equal(order, np.concatenate(cut(sketch, np.arange(n))))
+    np.testing.assert_array_equal(in_order, sketch[order])
 
 
 def test_equal_points_ascend_through_tiles():
     """So that the first tile of equal points holds the neighbours of all, whatever cutting did to their order."""
     rng = np.random.default_rng(0)
     sketch = np.repeat(rng.standard_normal((3, 4)).astype(np.float32), [700, 100, 900], axis=0)[rng.permutation(1700)]
-    order = tile_order(sketch)
-    boxes = boxes_around(sketch[order], starts(1700), np.zeros(1700, np.int64), 0.0)
+    order, in_order = tile_order(sketch)
+    np.testing.assert_array_equal(in_order, sketch[order])
+    boxes = boxes_around(in_order, starts(1700), np.zeros(1700, np.int64), 0.0)
     assert sorted(order) == list(range(1700))
     for first in np.unique(boxes.twin):
         run = np.flatnonzero(boxes.twin == first)
