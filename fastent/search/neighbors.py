@@ -11,7 +11,15 @@ from fastent.arrays.cluster import as_shared_source
 from fastent.arrays.queries import Queries, as_queries
 from fastent.arrays.ranges import as_wide, check_queries, check_range, resolution_of
 from fastent.arrays.validation import (
-    BLOCK_BYTES, Labels, as_array, as_features, as_labels, bytes_in_memory, in_memory, joined, row_blocks,
+    BLOCK_BYTES,
+    Labels,
+    as_array,
+    as_features,
+    as_labels,
+    bytes_in_memory,
+    in_memory,
+    joined,
+    row_blocks,
 )  # fmt: skip
 from fastent.errors import FastentError
 from fastent.options import choice, short_repr, whole_number

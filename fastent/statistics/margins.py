@@ -11,7 +11,14 @@ from fastent.arrays.cluster import as_shared_source
 from fastent.arrays.queries import query_rows
 from fastent.arrays.ranges import check_range
 from fastent.arrays.validation import (
-    Labels, as_array, as_features, as_labels, check_finite, check_lengths, in_memory, row_blocks,
+    Labels,
+    as_array,
+    as_features,
+    as_labels,
+    check_finite,
+    check_lengths,
+    in_memory,
+    row_blocks,
 )  # fmt: skip
 from fastent.errors import FastentError
 from fastent.options import choice, whole_number

@@ -11,7 +11,7 @@ from fastent.arrays.validation import kernel_dtype, row_blocks
 from fastent.runtime.threads import in_parallel
 from fastent.search.index import Wanted
 from fastent.search.planner import plan_index
-from fastent.search.sweep import ClassBlock, LabelledPoints, PairBlock, Reduction, Sums, shared_classes
+from fastent.search.sweep import ClassBlock, LabelledPoints, PairBlock, Reduction, Sums, distances_in_double, shared_classes
 
 __all__ = ["NEAREST", "SimilaritySums"]
 
@@ -19,6 +19,8 @@ Array = NDArray[Any]
 
 # exp(-x) of more than that is as good as nothing in single precision.
 _VANISHING = 1e30
+# How far the exponent of a term may be off, unless that is beyond the other: then the term is nothing beside `_LOST`.
+_EXPONENT, _COUNTS = 4e-6, 60.0
 # A sum below this may have lost terms to the range of single precision, and is taken again.
 _LOST = 1e-15
 # Sums that are taken again are taken over so many neighbours, if more pairs than this would be met and all other terms come to
@@ -43,6 +45,7 @@ class SimilaritySums(Reduction):
         limits = np.finfo(np.float32)
         with np.errstate(over="ignore", divide="ignore"):  # temperatures of which the reciprocal is no number any more
             rates = 1 / (temperatures * points.scale**2)
+        self._exact_rates = np.minimum(rates, np.finfo(float).max)
         self._rates = np.clip(rates, limits.tiny, limits.max).astype(np.float32)
         self.error_bound = 0.0
         shape = len(temperatures), len(self._own)
@@ -54,18 +57,32 @@ class SimilaritySums(Reduction):
         rows, columns, size = block.rows, block.columns, len(self._rates)
         across = np.zeros((size, len(columns.classes), len(rows.ids)))
         down = np.zeros((size, len(rows.classes) * block.mirrored, len(columns.ids)))
-        squared, ends = block.distances.squared, (_themselves(block), rows.bounds, columns.bounds)
+        squared, ends = self._squared(block), (_themselves(block), rows.bounds, columns.bounds)
         if squared.dtype == np.float32:
             sum_similarities(squared, *ends, self._rates, across, down)
         else:  # single precision holds the exponents that count
-            for j, rate in enumerate(1 / (self.temperatures * self.points.scale**2)):
-                exponents = np.minimum(squared * rate, _VANISHING).astype(np.float32)
+            for j, rate in enumerate(self._exact_rates):
+                with np.errstate(over="ignore"):
+                    exponents = np.minimum(squared * rate, _VANISHING).astype(np.float32)
                 here = slice(j, j + 1)
                 sum_similarities(exponents, *ends, np.ones(1, np.float32), across[here], down[here])
         return (
             {"same": self._of_own(across, columns, rows), "all": across.sum(1)},
             {"same": self._of_own(down, rows, columns), "all": down.sum(1)} if block.mirrored else {},
         )
+
+    def _squared(self, block: PairBlock) -> Array:
+        """Of all pairs: in double precision where single is off by more than may be in exponents of terms that count."""
+        squared: Array = block.distances.squared
+        norms, other_norms = block.distances.norms, block.distances.other_norms
+        if squared.dtype == np.float32:
+            rates = self._rates.astype(np.float64)
+            coarse = rates * (float(norms.max()) + float(other_norms.max())) * 2.0**-23 > _EXPONENT
+            if (float(squared.min()) * rates[coarse] < _COUNTS).any():
+                rows, others = block.rows.rows, block.columns.rows
+                middle = (block.rows.mean + block.columns.mean) / 2
+                squared = distances_in_double(rows, others, middle, self.points.scale).squared
+        return squared
 
     def _of_own(self, sums: Array, summed: ClassBlock, of: ClassBlock) -> Array:
         """(J, r) of (J, segments, r): the segment that is the point's own class, 0 where there is none."""

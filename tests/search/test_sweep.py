@@ -15,7 +15,7 @@ def in_single(rows, others, scale):
 
 
 def in_double(rows, others, scale):
-    return distances_in_double(rows, others, (rows.mean(0) + others.mean(0)) / 2, scale)
+    return distances_in_double(rows, others, (rows.mean(0, dtype=np.float64) + others.mean(0, dtype=np.float64)) / 2, scale)
 
 
 @pytest.mark.parametrize("measure", [in_single, in_double])

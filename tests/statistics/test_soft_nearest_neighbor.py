@@ -42,6 +42,13 @@ def test_median_temperature_is_that_of_all_pairs_of_few_points():
     assert found.loss == pytest.approx(np.nanmean(naive.soft_nearest_neighbor(X, y, found.temperature)), rel=1e-6)
 
 
+def test_exponents_are_held_where_points_are_far_from_each_other_beside_the_temperature():
+    for seed in range(20):
+        X, labels = clusters(seed, 190, 3, 9)
+        found = fe.soft_nearest_neighbor_loss(X, labels, 0.1)
+        np.testing.assert_allclose(found.per_point, naive.soft_nearest_neighbor(X, labels, 0.1), rtol=2e-6, atol=2e-6)
+
+
 @given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(sorted(KINDS)))
 def test_the_median_of_awkward_points(seed, kind):
     X = data_set(kind, seed, largest=300)[0]
