@@ -15,6 +15,7 @@ Array = NDArray[Any]
 
 # Rows of which the axes are taken; fewer where they have many features, or where the scale is all.
 _SAMPLE_ROWS, _FEW_ROWS = 4096, 512
+_LITTLE = 1 << 19  # values that are seen in less time than threads take to start
 _BLOCK_ROWS = 512  # in double precision a block and what becomes of it stay in the caches
 # With more features axes are taken of few rows, and are no more than these.
 _WIDE = 512
@@ -97,7 +98,7 @@ class Frame:
                 # In double precision: single would leave a rest where there is none.
                 sketch[here, size - 1] = np.sqrt(np.maximum(squared - np.einsum("ij,ij->i", kept, kept), 0))
 
-        in_parallel(fill, range(0, n, _BLOCK_ROWS))
+        in_parallel(fill, range(0, n, _BLOCK_ROWS), little=X.size < _LITTLE)
         return sketch
 
     def whole(self, X: Array) -> NDArray[np.float32]:
@@ -107,7 +108,7 @@ class Frame:
         def fill(begin: int) -> None:
             points[begin : begin + _BLOCK_ROWS] = self._centred(X[begin : begin + _BLOCK_ROWS])[0]
 
-        in_parallel(fill, range(0, len(X), _BLOCK_ROWS))
+        in_parallel(fill, range(0, len(X), _BLOCK_ROWS), little=X.size < _LITTLE)
         return points
 
     def _centred(self, rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
