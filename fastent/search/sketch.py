@@ -98,7 +98,7 @@ class Frame:
                 # In double precision: single would leave a rest where there is none.
                 sketch[here, size - 1] = np.sqrt(np.maximum(squared - np.einsum("ij,ij->i", kept, kept), 0))
 
-        in_parallel(fill, range(0, n, _BLOCK_ROWS), little=X.size < _LITTLE)
+        in_parallel(fill, range(0, n, _BLOCK_ROWS), little=n * d < _LITTLE)
         return sketch
 
     def whole(self, X: Array) -> NDArray[np.float32]:
@@ -108,7 +108,7 @@ class Frame:
         def fill(begin: int) -> None:
             points[begin : begin + _BLOCK_ROWS] = self._centred(X[begin : begin + _BLOCK_ROWS])[0]
 
-        in_parallel(fill, range(0, len(X), _BLOCK_ROWS), little=X.size < _LITTLE)
+        in_parallel(fill, range(0, len(X), _BLOCK_ROWS), little=points.size < _LITTLE)
         return points
 
     def _centred(self, rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
