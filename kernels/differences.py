@@ -14,7 +14,7 @@ from numba.core import cgutils
 from .jit import intrinsic
 from .target import has_feature
 
-__all__ = ["ROWS", "SEVERAL", "near_four", "near_one"]
+__all__ = ["HALVES", "ROWS", "SEVERAL", "near_four", "near_one"]
 
 # Rows that are met together: the reduction of their sums is made for four.
 ROWS = 4
@@ -22,11 +22,14 @@ ROWS = 4
 SEVERAL = 4
 # Vectors of a row that are summed apart for one query, whose rows are read one after another.
 UNROLLED = 8
+# Whether rows may be words of half precision.
+HALVES = has_feature("f16c")
 # Bytes of a vector.
 _BYTES = 64 if has_feature("avx512f") else 32 if has_feature("avx") else 16
 
 
 def _near(rows: Any, first: int, queries: Any, query: int, limits: Any, doubt: float, ahead: int, together: int) -> int:
+    rows = rows.view(np.float16).astype(np.float32) if rows.dtype == np.uint16 else rows
     differences = rows[first : first + ROWS, None] - queries[None, query : query + together]
     with np.errstate(over="ignore", invalid="ignore"):
         sums = (differences * differences).sum(2, dtype=rows.dtype).ravel()
@@ -55,10 +58,11 @@ def near_four(typing_context, rows, first, queries, query, limits, doubt, ahead)
     Parameters
     ----------
     rows : (n, d), queries : (q, d)
-        float32 or float64, both the same, C-contiguous. Squared distances are taken in that precision, in any order.
+        float32 or float64, both the same, C-contiguous. Squared distances are taken in that precision, in any order. Where
+        queries are float32, rows may be uint16, words of half precision, if `HALVES`.
     first, query : int
         The first of the rows, and of the queries.
-    limits : (16,) of the rows' type
+    limits : (16,) of the queries' type
         Of each pair, row by row, what its sum may be.
     doubt : float
         Sums beyond that are marked.
@@ -76,8 +80,10 @@ def near_four(typing_context, rows, first, queries, query, limits, doubt, ahead)
 def _generate(together: int) -> Any:
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         kinds = signature.args
-        element = ir.FloatType() if kinds[0].dtype == types.float32 else ir.DoubleType()
-        size = 4 if kinds[0].dtype == types.float32 else 8
+        element = ir.FloatType() if kinds[2].dtype == types.float32 else ir.DoubleType()
+        size = 4 if kinds[2].dtype == types.float32 else 8
+        halves = kinds[0].dtype == types.uint16
+        row_size = 2 if halves else size
         lanes, word = max(ROWS, _BYTES // size), ir.IntType(64)
         vector, pairs = ir.VectorType(element, lanes), ROWS * together
         rows, queries, limits = (context.make_array(kinds[i])(context, builder, arguments[i]) for i in (0, 2, 4))
@@ -92,11 +98,26 @@ def _generate(together: int) -> Any:
         numbers = ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(lanes)))
         mask = builder.icmp_unsigned("<", numbers, _spread(builder, builder.trunc(rest, ir.IntType(32)), lanes))
 
+        words = ir.VectorType(ir.IntType(16), lanes)
+
+        def widened(loaded):  # type: ignore[no-untyped-def]
+            return builder.fpext(builder.bitcast(loaded, ir.VectorType(ir.HalfType(), lanes)), vector)
+
         def load(start, at):  # type: ignore[no-untyped-def]
             return builder.load(builder.bitcast(builder.gep(start, [at]), vector.as_pointer()), align=size)
 
         def load_rest(start, at):  # type: ignore[no-untyped-def]
             return _load_some(builder, builder.gep(start, [at]), vector, mask, size)
+
+        def load_row(start, at):  # type: ignore[no-untyped-def]
+            if not halves:
+                return load(start, at)
+            return widened(builder.load(builder.bitcast(builder.gep(start, [at]), words.as_pointer()), align=2))
+
+        def load_rest_of_row(start, at):  # type: ignore[no-untyped-def]
+            if not halves:
+                return load_rest(start, at)
+            return widened(_load_some(builder, builder.gep(start, [at]), words, mask, 2))
 
         def add(total, point, query):  # type: ignore[no-untyped-def]
             difference = builder.fsub(point, query)
@@ -117,13 +138,13 @@ def _generate(together: int) -> Any:
                 with cgutils.for_range(builder, several) as loop:
                     for u, total in enumerate(sums):
                         at = builder.add(builder.mul(loop.index, word(UNROLLED * lanes)), word(u * lanes))
-                        add(total, load(start, at), load(starts[1][0], at))
+                        add(total, load_row(start, at), load(starts[1][0], at))
                 done = builder.mul(several, word(UNROLLED))
                 with cgutils.for_range(builder, builder.sub(whole, done)) as loop:
                     at = builder.mul(builder.add(done, loop.index), word(lanes))
-                    add(sums[0], load(start, at), load(starts[1][0], at))
+                    add(sums[0], load_row(start, at), load(starts[1][0], at))
                 with builder.if_then(builder.icmp_unsigned("!=", rest, word(0))):
-                    add(sums[1], load_rest(start, begin), load_rest(starts[1][0], begin))
+                    add(sums[1], load_rest_of_row(start, begin), load_rest(starts[1][0], begin))
                 total = [builder.load(each) for each in sums]
                 while len(total) > 1:
                     total = [builder.fadd(*total[i : i + 2]) for i in range(0, len(total), 2)]
@@ -131,8 +152,8 @@ def _generate(together: int) -> Any:
         else:
             sums = sum_of(pairs)
 
-            def add_all(load, at):  # type: ignore[no-untyped-def]
-                points = [load(start, at) for start in starts[0]]
+            def add_all(load_row, load, at):  # type: ignore[no-untyped-def]
+                points = [load_row(start, at) for start in starts[0]]
                 for j, start in enumerate(starts[1]):
                     query = load(start, at)
                     for i, point in enumerate(points):
@@ -144,12 +165,12 @@ def _generate(together: int) -> Any:
             kind = ir.FunctionType(ir.VoidType(), [bytes_of, flag, flag, flag])
             prefetch = builder.module.declare_intrinsic("llvm.prefetch", (bytes_of,), kind)
             with cgutils.for_range(builder, whole) as loop:
-                add_all(load, builder.mul(loop.index, word(lanes)))
-                for line in range(0, ROWS * lanes * size, 64):
-                    offset = builder.add(builder.mul(loop.index, word(ROWS * lanes * size)), word(line))
+                add_all(load_row, load, builder.mul(loop.index, word(lanes)))
+                for line in range(0, ROWS * lanes * row_size, 64):
+                    offset = builder.add(builder.mul(loop.index, word(ROWS * lanes * row_size)), word(line))
                     builder.call(prefetch, [builder.gep(next_rows, [offset]), flag(0), flag(3), flag(1)])
             with builder.if_then(builder.icmp_unsigned("!=", rest, word(0))):
-                add_all(load_rest, begin)
+                add_all(load_rest_of_row, load_rest, begin)
             loaded = [builder.load(total) for total in sums]
         fours = [_across(builder, loaded[i : i + 4], lanes) for i in range(0, pairs, 4)]
         while len(fours) > 1:
@@ -181,9 +202,10 @@ def _joined(builder, a, b):  # type: ignore[no-untyped-def]
 def _load_some(builder, pointer, vector, mask, size):  # type: ignore[no-untyped-def]
     """The lanes of a vector that a mask names, zeros for the others."""
     where = builder.bitcast(pointer, vector.as_pointer())
-    zeros = ir.Constant(vector, [0.0] * vector.count)
+    whole = isinstance(vector.element, ir.IntType)
+    zeros = ir.Constant(vector, [0 if whole else 0.0] * vector.count)
     kind = ir.FunctionType(vector, [where.type, ir.IntType(32), mask.type, vector])
-    name = f"llvm.masked.load.v{vector.count}f{8 * size}.p0"
+    name = f"llvm.masked.load.v{vector.count}{'i' if whole else 'f'}{8 * size}.p0"
     load = cgutils.get_or_insert_function(builder.module, kind, name)
     return builder.call(load, [where, ir.IntType(32)(size), mask, zeros])
 

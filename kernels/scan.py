@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import read_only
-from .differences import ROWS, SEVERAL, near_four, near_one
+from .differences import HALVES, ROWS, SEVERAL, near_four, near_one
 from .distance import squared_angle, squared_distance, squared_length
 from .jit import SUMS, driver, kernel, step
 from .lists import insert
 from .quantized import first_bit
 
-__all__ = ["Asked", "Met", "Tolerance", "directions", "scan", "widen"]
+__all__ = ["HALVES", "Asked", "Met", "Tolerance", "directions", "scan", "widen"]
 
 # So many bytes of queries stay in the innermost cache beside four rows, and so many of rows in the next one.
 _QUERY_BYTES, _ROW_BYTES = 1 << 14, 1 << 18
@@ -27,6 +27,8 @@ _QUERY_BYTES, _ROW_BYTES = 1 << 14, 1 << 18
 _AHEAD = 4096
 # Squared lengths within these limits keep their digits.
 _SHORTEST, _LONGEST = 1e-200, 1e200
+# Flags: numba would compile a step once for True and once for False.
+_NO, _YES = np.bool_(False), np.bool_(True)
 
 
 class Asked(NamedTuple):
@@ -54,8 +56,9 @@ class Met(NamedTuple):
     """Rows and queries as they are compared at first.
 
     rows : (m, d), points : (p, d)
-        float32 or float64, both the same, C-contiguous; of the queries as many as make up a multiple of `differences.SEVERAL`,
-        the last of them any, if there is more than one.
+        float32 or float64, both the same, C-contiguous; where `HALVES`, rows may be uint16 beside points of float32: words of
+        half precision. Of the points as many as make up a multiple of `differences.SEVERAL`, the last of them any, if there is
+        more than one.
     errors : (q,) float64
         How much nearer a row may be to a query than they are here.
     """
@@ -122,10 +125,26 @@ def _refused(row: Any, most: float, angular: bool) -> bool:
 
 
 @step(counted=False)
-def _put(row: Any, room: Any) -> None:
-    """Copy a row; in double precision times a power of two, so that its largest value is about 1 and squares are in range."""
+def _of_half(word: int) -> float:
+    """A number in half precision."""
+    size = np.uint32(word & np.uint32(0x7FFF))
+    # An exponent is 112 more; that of infinity and NaN, the largest, remains the largest.
+    more = np.uint32(112 << 23) if size < np.uint32(0x7C00) else np.uint32(224 << 23)
+    value = np.uint32(np.uint32(size << np.uint32(13)) + more).view(np.float32)
+    value = np.float32(np.int32(size)) * np.float32(2.0**-24) if size < np.uint32(0x0400) else value
+    return -value if word > size else value
+
+
+@step(counted=False)
+def _put(row: Any, room: Any, scaled: bool) -> None:
+    """Copy a row; in double precision, if scaled, times a power of two, so that its largest value is about 1 and squares are in
+    range."""
+    if row.itemsize == 2:
+        for j in range(row.shape[0]):
+            room[j] = _of_half(np.uint32(row[j]))
+        return
     first = second = 1.0
-    if row.itemsize == 8:
+    if row.itemsize == 8 and scaled:
         largest = 0.0
         for j in range(row.shape[0]):
             size = abs(row[j])
@@ -137,16 +156,13 @@ def _put(row: Any, room: Any) -> None:
 
 
 @step(counted=False)
-def _decide(
-    row: Any, number: int, query: int, asked: Any, errors: Any, tolerance: Any, limits: Any, together: int, room: Any
-) -> int:
-    """Enter a row in a query's list if it is near enough, by its distance in double precision; whether it was."""
+def _decide(row: Any, number: int, query: int, asked: Any, errors: Any, tolerance: Any, limits: Any, together: int) -> int:
+    """Enter a row, from `_put`, in a query's list if it is near enough, by its distance in double precision; whether it was."""
     if number == asked.excluded[query]:
         return 0
     point, its_squared, its_index = asked.points[query], asked.squared[query], asked.index[query]
     if tolerance.angular:
-        _put(row, room)
-        squared = squared_angle(point, room, asked.lengths[query], squared_length(room, tolerance.bits))
+        squared = squared_angle(point, row, asked.lengths[query], squared_length(row, tolerance.bits))
     else:
         squared = squared_distance(point, row)
     k = its_squared.shape[0]
@@ -170,10 +186,9 @@ def _meet(
     strange = flags >> pairs
     if strange:
         for r in range(ROWS):
-            if (strange >> (r * together)) & ((1 << together) - 1) and _refused(
-                rows[first + r], tolerance.most, tolerance.angular
-            ):
-                work[2] += 1
+            if (strange >> (r * together)) & ((1 << together) - 1):
+                _put(rows[first + r], room, _NO)
+                work[2] += _refused(room, tolerance.most, tolerance.angular)
     near = np.uint64(flags & ((1 << pairs) - 1))
     while near != 0:
         bit = first_bit(near)
@@ -181,8 +196,8 @@ def _meet(
         r, j = bit // together, bit % together
         if query + j < asked.excluded.shape[0]:
             work[0] += 1
-            row = rows[first + r]
-            work[1] += _decide(row, number + r, query + j, asked, errors, tolerance, limits, together, room)
+            _put(rows[first + r], room, tolerance.angular)
+            work[1] += _decide(room, number + r, query + j, asked, errors, tolerance, limits, together)
 
 
 @kernel(counted=False)
@@ -217,10 +232,12 @@ def _scan(rows: Any, number: int, asked: Any, met: Any, tolerance: Any, limits: 
                             at = number + first
                             _meet(flags, first, query, rows, at, asked, errors, tolerance, limits, together, room, work)
     for row in range(whole, m):
-        work[2] += _refused(rows[row], tolerance.most, tolerance.angular)
+        _put(rows[row], room, _NO)
+        work[2] += _refused(room, tolerance.most, tolerance.angular)
+        _put(rows[row], room, tolerance.angular)
         for query in range(q):
             work[0] += 1
-            work[1] += _decide(rows[row], number + row, query, asked, errors, tolerance, limits, together, room)
+            work[1] += _decide(room, number + row, query, asked, errors, tolerance, limits, together)
 
 
 @driver(_scan)
@@ -229,7 +246,7 @@ def scan(rows: Any, number: int, asked: Asked, met: Met, tolerance: Tolerance) -
 
     Parameters
     ----------
-    rows : (m, d) float32 or float64
+    rows : (m, d) float32, float64 or uint16, words of half precision
         As given, C-contiguous.
     number : int
         Of the first of them.
@@ -247,8 +264,8 @@ def scan(rows: Any, number: int, asked: Asked, met: Met, tolerance: Tolerance) -
     Reads the rows once. Operations: 2 d for each pair, about three quarters of what the machine's multiply-adds allow.
     """
     together = SEVERAL if len(met.points) > 1 else 1
-    limits = np.full((-(-len(met.points) // together), ROWS * together), -1, met.rows.dtype)
-    room = np.empty(rows.shape[1], rows.dtype)
+    limits = np.full((-(-len(met.points) // together), ROWS * together), -1, met.points.dtype)
+    room = np.empty(rows.shape[1], asked.points.dtype)
     work = np.zeros(3, np.int64)
     asked = asked._replace(points=read_only(asked.points))
     met = met._replace(rows=read_only(met.rows), points=read_only(met.points))
@@ -281,7 +298,7 @@ def _directions(rows: Any, centre: Any, factors: Any, room: Any, found: Any) -> 
             factors[1] = 1 / np.sqrt(squared)
             _along(row, factors[1], centre, scale, to)
         else:
-            _put(row, room)
+            _put(row, room, _YES)
             factors[1] = 1 / np.sqrt(_squared_length(room))
             _along(room, factors[1], centre, scale, to)
 
@@ -301,13 +318,7 @@ def _widen(words: Any, found: Any) -> None:
     for i in range(words.shape[0]):
         row, to = words[i], found[i]
         for j in range(row.shape[0]):
-            word = np.uint32(row[j])
-            size = np.uint32(word & np.uint32(0x7FFF))
-            # An exponent is 112 more; that of infinity and NaN, the largest, remains the largest.
-            more = np.uint32(112 << 23) if size < np.uint32(0x7C00) else np.uint32(224 << 23)
-            value = np.uint32(np.uint32(size << np.uint32(13)) + more).view(np.float32)
-            value = np.float32(np.int32(size)) * np.float32(2.0**-24) if size < np.uint32(0x0400) else value
-            to[j] = -value if word > size else value
+            to[j] = _of_half(np.uint32(row[j]))
 
 
 @driver(_widen)

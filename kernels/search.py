@@ -187,8 +187,9 @@ class _Room(NamedTuple):
     words : (TILE * words,) int32
         Of the queries.
     masks : (4,) uint64
-    to_box, keys : (TILE,) float32
-    active, other_active, numbers : (TILE,) int64
+    to_box : (TILE,) float32
+    keys : (TILE,) int32
+    active, other_active : (TILE,) int64
     between : (m,) float32
         From one centre to the other.
     gaps, sequence : (tiles,) float32, int64
@@ -207,7 +208,6 @@ class _Room(NamedTuple):
     keys: Any
     active: Any
     other_active: Any
-    numbers: Any
     between: Any
     gaps: Any
     sequence: Any
@@ -404,15 +404,18 @@ def _threshold(found: Any, query: int) -> float:
 
 
 @step(counted=False)
-def _enter(queries: Any, query: int, place: int, squared: float, neighbour: int, found: Any) -> None:
-    """Enter a point in a query's list, which may shorten its radius; or count it."""
+def _enter(queries: Any, query: int, place: int, squared: float, neighbour: int, found: Any) -> bool:
+    """Enter a point in a query's list; or count it. Returns whether the radius may be shorter."""
     k = found.squared.shape[1]
     if k == 0:
         found.count[query] += squared < found.limits[query]
-        return
+        return False
     its_squared = found.squared[query]
+    if squared > its_squared[k - 1]:
+        return False
     enter(its_squared, found.index[query], squared, neighbour)
     found.radii[place] = np.sqrt(its_squared[k - 1]) * queries.scale * np.float64(WIDENED) + queries.slack
+    return True
 
 
 class _Meeting(NamedTuple):
@@ -451,25 +454,49 @@ def _meet_one(
     work[4] += 1
     if wanted:
         place = tile * TILE + t
-        _enter(queries.rows, query, place, squared, data.rows.ids[point], found)
-        if safe:
+        if _enter(queries.rows, query, place, squared, data.rows.ids[point], found) and safe:
             off = np.float64(queries.codes.errors[place]) + other_error
             limits.limits[i] = _limit(_wanted_from(limits.apart[i], found.radii[place], off, per_unit))
     if wants:
         place = other * TILE + s
         if queries.rows.lengths.shape[0] > 0:
             squared = _distance(data.rows, point, queries.rows, query, np.inf)
-        _enter(data.rows, point, place, squared, queries.rows.ids[query], found)
-        if safe:
+        if _enter(data.rows, point, place, squared, queries.rows.ids[query], found) and safe:
             off = np.float64(data.codes.errors[place]) + error
             limits.others[s] = _limit(_wanted_from(limits.other_apart[s], found.radii[place], off, per_unit) - limits.taken[s])
 
 
 @step(counted=False)
-def _negate(sums: Any, keys: Any) -> None:
-    """The largest product is the nearest point."""
-    for s in range(keys.shape[0] if keys.shape[0] < HALF else HALF):
-        keys[s] = -np.float32(sums[s])
+def _reached_by(keys: Any, number: int) -> int:
+    """A value that so many of a tile's keys reach, or all do; hardly more, unless they are equal."""
+    lowest, highest = keys[0], keys[0]
+    for s in range(TILE):
+        lowest = keys[s] if keys[s] < lowest else lowest
+        highest = keys[s] if keys[s] > highest else highest
+    below, beyond = np.int64(lowest), np.int64(highest) + 1
+    while beyond - below > 1:
+        middle, reach = np.int32((below + beyond) >> 1), np.int32(0)
+        for s in range(TILE):
+            reach = np.int32(reach + (keys[s] >= middle))
+        if reach < number:
+            beyond = np.int64(middle)
+        else:
+            below = np.int64(middle)
+            if reach <= number + (number >> 1):
+                break
+    return np.int32(below)
+
+
+@step(counted=False)
+def _lay_out(queries: Any, query: int, data: Any, first: int, width: int, among: int, i: int, sums: Any, keys: Any) -> None:
+    """The sums of query i with the points of a tile, side by side; those of points of classes that it does not want are low."""
+    for half in range(2):
+        begin = half * TILE * HALF + i * HALF
+        copy_row(sums[begin : begin + HALF], keys[half * HALF : (half + 1) * HALF])
+    if among:
+        for s in range(width):
+            if (queries.codes[query] == data.codes[first + s]) != (among == OWN_CLASS):
+                keys[s] = _NO_POINT
 
 
 @step(counted=False)
@@ -477,27 +504,19 @@ def _meet_first(
     queries: Any, data: Any, found: Any, meeting: Any, n_active: int, width: int, among: int, limits: Any, room: Any
 ) -> None:
     """Fill lists that are empty: from the least bounds first, so that the others find them short."""
-    keys, numbers, sums, k = room.keys[:width], room.numbers[:width], room.sums, found.squared.shape[1]
+    keys, k = room.keys, found.squared.shape[1]
     for i in range(n_active):
         t = room.active[i]
-        query = meeting.first + t
-        for half in range(2):
-            begin = half * TILE * HALF + i * HALF
-            _negate(sums[begin : begin + HALF], keys[half * HALF :])
-        n_wanted = np.int64(0)
+        query, nearest = meeting.first + t, _NEVER
+        _lay_out(queries.rows, query, data.rows, meeting.other_first, width, among, i, room.sums, keys)
+        if found.squared[query, k - 1] == np.inf:  # one more, as it may be a query that leaves out itself
+            nearest = _reached_by(keys, k + 1)
+            for s in range(width):
+                if keys[s] >= nearest:
+                    _meet_one(queries, data, found, meeting, i, t, s, keys[s], among, _NO, limits, room.work)
         for s in range(width):
-            numbers[s] = s
-            if _wants(queries.rows, query, data.rows, meeting.other_first + s, among, found):
-                n_wanted += 1
-            else:
-                keys[s] = np.inf
-        if n_wanted > k and found.squared[query, k - 1] == np.inf:
-            select(keys, numbers, k)
-        for j in range(width):  # the first k, which fill the list, and those that it still wants then
-            s = numbers[j]
-            total = sums[(s // HALF) * TILE * HALF + i * HALF + s % HALF]
-            if total >= limits.limits[i]:
-                _meet_one(queries, data, found, meeting, i, t, s, total, among, _NO, limits, room.work)
+            if keys[s] < nearest and keys[s] >= limits.limits[i]:
+                _meet_one(queries, data, found, meeting, i, t, s, keys[s], among, _NO, limits, room.work)
 
 
 @step(counted=False)
@@ -727,10 +746,9 @@ def _run(mutual: bool, here: Any, there: Any, queries: Points, data: Points, bit
         words=np.empty(TILE * words, np.int32),
         masks=np.empty(4, np.uint64),
         to_box=np.empty(TILE, np.float32),
-        keys=np.empty(TILE, np.float32),
+        keys=np.empty(TILE, np.int32),
         active=np.empty(TILE, np.int64),
         other_active=np.empty(TILE, np.int64),
-        numbers=np.empty(TILE, np.int64),
         between=np.empty(queries.codes.centre.shape[1], np.float32),
         gaps=np.empty(0 if mutual else n_tiles, np.float32),
         sequence=np.empty(0 if mutual else n_tiles, np.int64),

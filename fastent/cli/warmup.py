@@ -69,7 +69,8 @@ def _measure(dtype: str) -> None:
         near = fe.neighbors(X, metric=metric, queries=X[:50])
         fe.mixing(near, y, query_labels=y[:50])
     fe.neighbors(1e-15 * X, queries=5)  # so small that a scan takes them in double precision
-    fe.neighbors(X.astype("float16"), queries=5)
+    for few in (1, 5):
+        fe.neighbors(X.astype("float16"), queries=few)
     fe.measure(fe.ArraySource(X), y, queries=100)
 
 

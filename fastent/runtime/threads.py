@@ -179,12 +179,16 @@ def _loaded_pools() -> Any:
     return _pools[1]
 
 
-def in_parallel(work: Callable[[int], None], items: Iterable[int]) -> None:
-    """Do work that releases the GIL (numpy, BLAS) for all items, in as many threads as numba has, each with one BLAS thread."""
+def in_parallel(work: Callable[[int], None], items: Iterable[int], *, little: bool = False) -> None:
+    """Do work that releases the GIL (numpy, BLAS) for all items, in as many threads as numba has, each with one BLAS thread.
+
+    Of a little work, which takes less time than starting threads does, nothing goes to others than this one.
+    """
     items = list(items)
-    if len(items) == 1:
+    if little or len(items) == 1:
         with single_blas_thread():
-            work(items[0])
+            for item in items:
+                work(item)
         return
     for _ in mapped_in_parallel(work, items):
         pass

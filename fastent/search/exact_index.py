@@ -33,6 +33,8 @@ Array = NDArray[Any]
 _BOXED = 16
 # Axes of a frame are taken for so many rows, or more, and for at most so many numbers of a code.
 _FEW_POINTS, _FINEST = 2048, 128
+# Searches of fewer values do without codes of sketches: the axes for these would take longer than the products of whole codes.
+_SKETCHED = 1 << 35
 # Bytes of rows that are converted at a time, and of points that are coded.
 _BLOCK_BYTES, _CODED_BYTES = 1 << 20, 1 << 21
 # Tiles that one thread takes at a time, unless there would be more ranges of tiles than that.
@@ -119,7 +121,7 @@ class ExactIndex(Index):
         self._in_order = in_order
         few = in_order or n < _FEW_POINTS or d <= _BOXED
         guide = view if view is not None and view.fits(d, unit) and (few or view.frame.axes.size) else None
-        n_axes = 0 if few else min(d, _FINEST - 1)
+        n_axes = 0 if few else min(d, (_BOXED if n * n * d < _SKETCHED else _FINEST) - 1)
         self._frame = take_frame(X, n_axes=n_axes, unit=unit, seed=seed) if guide is None else guide.frame
         sketch = np.zeros((n, 1), np.float32) if in_order else self._boxed(X)
         self._order, tiled = (np.arange(n), sketch) if in_order else tile_order(sketch)
@@ -180,7 +182,8 @@ class ExactIndex(Index):
         queries = generator.choice(n, min(_PILOT_QUERIES, n), replace=False)
         points = np.sort(generator.choice(n, min(n, _sample_sizes(d)[1]), replace=False))
         some_queries, some_points = (self._frame.whole(X[some]) for some in (queries, points))
-        radii = _radii(some_queries, some_points, queries[:, None] == points, min(k, n - 1), n)
+        with single_blas_thread():
+            radii = _radii(some_queries, some_points, queries[:, None] == points, min(k, n - 1), n)
         below, above = boxes.lower - sketch[queries][:, None], sketch[queries][:, None] - boxes.upper
         gaps = np.maximum(np.maximum(below, above), 0)
         scanned = float((np.einsum("qtj,qtj->qt", gaps, gaps) <= radii[:, None] ** 2).mean())
@@ -420,7 +423,7 @@ def _radii(queries: Array, points: Array, same: Array, k: int, n: int) -> Array:
     """
     squared = pair_distances(queries, points)
     squared[same] = np.inf
-    nearest = np.sqrt(np.sort(squared, axis=1)[:, :_RANKS])
+    nearest = np.sqrt(np.sort(np.partition(squared, min(_RANKS, squared.shape[1] - 1), axis=1)[:, :_RANKS], axis=1))
     nearest = nearest[:, np.isfinite(nearest).all(0)]
     if not nearest.shape[1]:
         return np.zeros(len(queries))

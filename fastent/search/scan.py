@@ -19,7 +19,7 @@ from fastent.io.sources import blocks_ahead
 from fastent.kernels.differences import ROWS, SEVERAL
 from fastent.kernels.distance import grid_bits, squared_lengths
 from fastent.kernels.lists import rank_candidates
-from fastent.kernels.scan import Asked, Met, Tolerance, directions, scan, widen
+from fastent.kernels.scan import HALVES, Asked, Met, Tolerance, directions, scan, widen
 from fastent.kernels.sharing import parallel_for
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import working_threads
@@ -233,6 +233,10 @@ class ScannedRows(Index):
         if ready and view.met == self._dtype and not self._unit:
             rows = rows.view(np.ndarray)
             return np.asarray(scan(rows, number, asked, met._replace(rows=rows), tolerance))
+        halves = HALVES and rows.dtype == np.float16 and rows.dtype.isnative and rows.flags.c_contiguous and rows.flags.aligned
+        if halves and view.met == _SINGLE and not self._unit and len(met.points) <= SEVERAL:  # more would widen them again
+            words = rows.view(np.ndarray).view(np.uint16)
+            return np.asarray(scan(words, number, asked, met._replace(rows=words), tolerance))
         d = rows.shape[1]
         size = ROWS * max(1, _BLOCK_BYTES // (ROWS * d * view.given.itemsize))
         room = _Room(*(np.empty((min(size, len(rows)), d), dtype) for dtype in (self._dtype, view.given, view.met)))

@@ -15,7 +15,10 @@ Array = NDArray[Any]
 
 # Rows of which the axes are taken; fewer where they have many features, or where the scale is all.
 _SAMPLE_ROWS, _FEW_ROWS = 4096, 512
+_LITTLE = 1 << 19  # values that are seen in less time than threads take to start
 _BLOCK_ROWS = 512  # in double precision a block and what becomes of it stay in the caches
+# So few axes are found by iteration.
+_FEW_AXES, _ITERATIONS = 16, 2
 # With more features axes are taken of few rows, and are no more than these.
 _WIDE = 512
 # An axis along which a sample varies less than that, of its largest variance, is noise.
@@ -97,7 +100,7 @@ class Frame:
                 # In double precision: single would leave a rest where there is none.
                 sketch[here, size - 1] = np.sqrt(np.maximum(squared - np.einsum("ij,ij->i", kept, kept), 0))
 
-        in_parallel(fill, range(0, n, _BLOCK_ROWS))
+        in_parallel(fill, range(0, n, _BLOCK_ROWS), little=n * d < _LITTLE)
         return sketch
 
     def whole(self, X: Array) -> NDArray[np.float32]:
@@ -107,7 +110,7 @@ class Frame:
         def fill(begin: int) -> None:
             points[begin : begin + _BLOCK_ROWS] = self._centred(X[begin : begin + _BLOCK_ROWS])[0]
 
-        in_parallel(fill, range(0, len(X), _BLOCK_ROWS))
+        in_parallel(fill, range(0, len(X), _BLOCK_ROWS), little=points.size < _LITTLE)
         return points
 
     def _centred(self, rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -126,7 +129,7 @@ class Frame:
 
 def take_frame(X: Array, *, n_axes: int, unit: bool, seed: int) -> Frame:
     """Principal axes of a sample of the rows. Any frame is exact; this one makes sketches tell points apart early."""
-    sample = _sample(X, unit, seed, sample_rows(X.shape[1]) if n_axes else _FEW_ROWS)
+    sample = _sample(X, unit, seed, sample_rows(X.shape[1]) if n_axes > _FEW_AXES else _FEW_ROWS)
     origin = sample.mean(0)
     if kernel_dtype(X) == np.float32 and not unit:  # so that rows can be seen from there in their precision
         origin = origin.astype(np.float32).astype(np.float64)
@@ -174,6 +177,8 @@ def _principal_axes(sample: NDArray[np.float64], n_axes: int) -> NDArray[np.floa
     d = sample.shape[1]
     if n_axes == 0:
         return np.empty((d, 0))
+    if 4 * n_axes <= 4 * _FEW_AXES <= min(sample.shape):
+        return _leading_axes(sample, n_axes)
     if d <= _WIDE:
         axes: NDArray[np.float64] = np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :n_axes]
         return np.ascontiguousarray(axes)  # which lets the others go
@@ -182,3 +187,13 @@ def _principal_axes(sample: NDArray[np.float64], n_axes: int) -> NDArray[np.floa
     variances, weights = np.linalg.eigh(sample @ sample.T)
     kept = variances[::-1][:n_axes] > variances[-1] * _NO_VARIANCE
     return np.linalg.qr(sample.T @ weights[:, ::-1][:, :n_axes][:, kept])[0]  # orthonormal to the last bit
+
+
+def _leading_axes(sample: NDArray[np.float64], n_axes: int) -> NDArray[np.float64]:
+    """The same, or nearly so, for a few axes of many, by iteration of a random subspace (Halko et al., arXiv:0909.4061)."""
+    sample = sample / max(np.abs(sample).max(), np.finfo(float).tiny)
+    axes = np.random.default_rng(0).standard_normal((sample.shape[1], n_axes))
+    for _ in range(_ITERATIONS):
+        axes = np.linalg.qr(sample.T @ (sample @ axes))[0]
+    seen = sample @ axes
+    return np.linalg.qr(axes @ np.linalg.eigh(seen.T @ seen)[1][:, ::-1])[0]

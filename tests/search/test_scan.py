@@ -93,18 +93,42 @@ def flagged_of_four(rows, first, queries, query, limits, doubt, ahead):
     return differences.near_four(rows, first, queries, query, limits, doubt, ahead)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("d", [1, 3, 8, 16, 17, 64, 135, 300])
 def test_sums_of_differences_are_flagged_as_in_numpy(d, dtype):
+    if dtype == np.float16 and not differences.HALVES:
+        pytest.skip("rows of half precision are widened beforehand here")
     rng = np.random.default_rng(d)
     rows, queries = rng.integers(-3, 4, (9, d)).astype(dtype), rng.integers(-3, 4, (8, d)).astype(dtype)  # exact sums
     rows[6, d - 1], rows[7, 0] = np.nan, np.inf
-    limits = rng.integers(0, 16 * d, 16).astype(dtype)
+    if dtype == np.float16:
+        rows, queries = rows.view(np.uint16), queries.astype(np.float32)
+    limits = rng.integers(0, 16 * d, 16).astype(queries.dtype)
     for flagged, twin in ((flagged_of_one, differences._near_one), (flagged_of_four, differences._near_four)):
         for first in range(6):
             for query in (0, 3, 4):
                 arguments = (rows, first, queries, query, limits, 9.0 * d, 4096)
                 assert flagged(*arguments) == twin(*arguments)
+
+
+@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("d", [1, 15, 16, 33, 200])
+def test_half_precision_is_met_as_it_lies_or_widened(d, halves, monkeypatch):
+    if halves and not differences.HALVES:
+        pytest.skip("rows of half precision are widened beforehand here")
+    monkeypatch.setattr(scan, "HALVES", halves)
+    words = np.random.default_rng(d).integers(0, 0x7C00, (501, d)).astype(np.uint16)  # any number, subnormal ones too
+    X = words.view(np.float16)
+    X[::7] = X[0]
+    for q in (1, 4, 5):
+        assert_same(X, 5, np.arange(7, 7 + q))
+        assert_same(X, 5, X[3 : 3 + q].astype(np.float32) + 0.25)
+    for value in (np.nan, np.inf):
+        for row in (0, 499, 500):
+            broken = X.copy()
+            broken[row, d - 1] = value
+            with pytest.raises(ValueError, match=f"row {row}"):
+                ScannedRows(broken).nearest(5, X[1:2].astype(np.float32))
 
 
 def test_no_order_of_the_rows_changes_what_is_found():
