@@ -25,7 +25,7 @@ from fastent.search.prices import prices_for
 from fastent.search.sketch import Frame, sample_rows, take_frame
 from fastent.search.tiles import boxes_around, classes_of_tiles, starts, tile_order
 
-__all__ = ["ExactIndex", "PreparedQueries", "View", "as_compared", "index_bytes", "index_seconds"]
+__all__ = ["ExactIndex", "PreparedQueries", "View", "as_compared", "entries", "index_bytes", "index_seconds"]
 
 Array = NDArray[Any]
 
@@ -42,6 +42,8 @@ _BLOCK_TILES, _MOST_BLOCKS = 16, 128
 # What building takes, and coding rows in their order: for a value, in times of what encoding does, and for a row beside that,
 # in nanoseconds.
 _BUILT, _CODED = (2.5, 2500.0), (1.3, 300.0)
+# What a distance and its entry in a list take there, in nanoseconds (100,000 x 64, k from 100 to 1,000).
+_ENTERED = 150.0
 # Neighbours in a sample from which farther or nearer ones are extrapolated.
 _RANKS = 32
 # Searches of fewer values take no pilot, which would take longer, and one thread.
@@ -446,7 +448,7 @@ class IndexSeconds(NamedTuple):
     built, coded : float
         To build one; to code rows in their order only.
     met : float
-        For all queries to meet all codes.
+        For all queries to meet all codes, and to fill their lists.
     """
 
     built: float
@@ -454,13 +456,18 @@ class IndexSeconds(NamedTuple):
     met: float
 
 
-def index_seconds(X: Any, q: int) -> IndexSeconds:
-    """Of an index of X, and of q queries."""
+def index_seconds(X: Any, q: int, k: int) -> IndexSeconds:
+    """Of an index of X, and of q queries for k neighbours."""
     n, d = X.shape
     prices, m = prices_for(q * n, d), coded_coordinates(d)
     pair = prices.pair[BITS[0]] + prices.coordinate[BITS[0]] * m
     built, coded = (n * (d * times * prices.encoded + row) for times, row in (_BUILT, _CODED))
-    return IndexSeconds(*(1e-9 * each for each in (built, coded, q * n * pair)))
+    return IndexSeconds(*(1e-9 * each for each in (built, coded, q * (n * pair + _ENTERED * entries(n, k)))))
+
+
+def entries(n: int, k: int) -> float:
+    """How many of n rows, in any order, enter a list of the k nearest."""
+    return float(k * (1 + np.log(max(n / max(k, 1), 1))))
 
 
 def index_bytes(X: Any, q: int, k: int) -> int:

@@ -23,9 +23,8 @@ Array = NDArray[Any]
 # One index in memory of all rows; the rows as they lie; one chunk of them after the other, here or on a cluster; no index.
 IndexKind = Literal["index", "scan", "chunks", "sweep"]
 
-# So few queries are scanned without asking what that takes; at most this share of the rows are; lists that are longer are not
-# kept in order row by row.
-_FEW, _SHARE, _LONGEST_LIST = 64, 1 / 8, 256
+# So few queries for so few neighbours are scanned without asking what that takes; at most this share of the rows are.
+_FEW, _SHORT_LISTS, _SHARE = 64, 64, 1 / 8
 # Below so many bytes memory is not looked up, which takes half a millisecond.
 _LITTLE = 1 << 26
 
@@ -120,25 +119,25 @@ def plan_index(
         if not pairs_met:
             kind = "chunks"
             needed = chunking(X, n_queries, wanted, memory, client).needed
-    in_order = set(wanted) == {"all"} and _in_order(X, n_queries)
+    in_order = set(wanted) == {"all"} and _in_order(X, n_queries, k)
     return IndexPlan(kind, needed, k, in_order, memory, client)
 
 
-def _in_order(X: Array, n_queries: int) -> bool:
+def _in_order(X: Array, n_queries: int, k: int) -> bool:
     """Whether queries are so few that they meet all rows in less time than it takes to tell which tiles they need."""
     if n_queries > _SHARE * len(X):
         return False
-    built, coded, met = index_seconds(X, n_queries)
+    built, coded, met = index_seconds(X, n_queries, k)
     return coded + met < built
 
 
 def is_scanned(X: Array, n_queries: int, k: int, memory: float | None, client: Any = None) -> bool:
     """Whether queries are so few that they should meet the rows as these lie, and no index is built for one search."""
-    if client is not None or n_queries > _SHARE * len(X) or k > _LONGEST_LIST:
+    if client is not None or n_queries > _SHARE * len(X):
         return False
-    if n_queries > _FEW:
-        built, coded, met = index_seconds(X, n_queries)
-        if scan_seconds(X, n_queries) > min(built, coded) + met:
+    if n_queries > _FEW or k > _SHORT_LISTS:
+        built, coded, met = index_seconds(X, n_queries, k)
+        if scan_seconds(X, n_queries, k) > min(built, coded) + met:
             return False
     needed = scan_bytes(X, n_queries, k)
     return needed <= _memory_for(needed, memory)

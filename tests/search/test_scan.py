@@ -279,6 +279,7 @@ def test_few_queries_are_scanned_and_others_are_not():
     assert is_scanned(X, 10, 5, None)
     assert not is_scanned(X, 1001, 5, None)  # more than an eighth of the rows
     assert not is_scanned(X, 10, 2000, None)
+    assert is_scanned(normal(100_000, 4), 1, 1000, None)
     assert not is_scanned(X, 10, 5, scan_bytes(X, 10, 5) - 1)
     assert is_scanned(X, 10, 5, scan_bytes(X, 10, 5))
     assert not is_scanned(X, 10, 5, None, client=object())
