@@ -53,7 +53,7 @@ class IndexPlan(NamedTuple):
         self,
         X: Array,
         *,
-        codes: NDArray[np.int64] | None = None,
+        classes: NDArray[np.int64] | None = None,
         unit: bool = False,
         seed: int = 0,
         unfinished: PartialResult | None = None,
@@ -69,9 +69,9 @@ class IndexPlan(NamedTuple):
             Where a search that goes through the rows by chunks keeps what it has found so far.
         """
         if self.kind == "index":
-            return ExactIndex(in_memory(X), codes=codes, unit=unit, k=self.k, seed=seed, in_order=self.in_order)
+            return ExactIndex(in_memory(X), classes=classes, unit=unit, k=self.k, seed=seed, in_order=self.in_order)
         assert self.kind == "chunks", "a sweep takes no index"
-        return ChunkedIndex(X, codes=codes, unit=unit, memory=self.memory, unfinished=unfinished, client=self.client)
+        return ChunkedIndex(X, classes=classes, unit=unit, memory=self.memory, unfinished=unfinished, client=self.client)
 
 
 def plan_index(

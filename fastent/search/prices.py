@@ -12,10 +12,12 @@ import numpy as np
 from fastent.io.files import write_text
 from fastent.kernels.cache import own_folder
 from fastent.kernels.distance import squared_lengths
+from fastent.kernels.found import ALL, Found
 from fastent.kernels.lists import rank_candidates
+from fastent.kernels.points import Points, Rows
 from fastent.kernels.quantized import BITS, Codes, encode, no_codes
 from fastent.kernels.scan import Asked, Met, Tolerance, scan
-from fastent.kernels.search import ALL, Found, Points, Rows, search
+from fastent.kernels.search import search
 from fastent.kernels.sharing import working
 from fastent.kernels.tree import TILE
 from fastent.search.tiles import boxes_around, starts
@@ -122,7 +124,7 @@ def _products(points: Any, bits: int) -> Callable[[], Any]:
     found = Found(
         squared=np.full((n, 1), radius**2),
         index=np.zeros((n, 1), np.int64),
-        limits=np.empty(0),
+        nearer_than=np.empty(0),
         count=np.empty(0, np.int64),
         excluded=np.arange(n),
         radii=np.full(-(-n // TILE) * TILE, radius, np.float32),

@@ -79,7 +79,7 @@ class ScannedRows(Index):
     def __init__(self, X: Array, *, unit: bool = False) -> None:
         self._X, self._unit, self._dtype = X, unit, kernel_dtype(X)
 
-    def relabelled(self, codes: NDArray[np.int64]) -> "ScannedRows":
+    def relabelled(self, classes: NDArray[np.int64]) -> "ScannedRows":
         return self  # it has no lists of a class
 
     def search(

@@ -179,7 +179,7 @@ def margins(
     wanted: Wanted = {"own class": 1, "other classes": 1}
     n_queries = n if rows is None else len(rows)
     plan = plan_index(features, n_queries, wanted, memory=budget_bytes(memory_budget), client=client)
-    lists = plan.build(features, codes=coded.codes, unit=unit, seed=seed).search(wanted, rows, progress=progress)
+    lists = plan.build(features, classes=coded.codes, unit=unit, seed=seed).search(wanted, rows, progress=progress)
     rows = np.arange(n) if rows is None else rows
     return margins_from(rows, lists["own class"], lists["other classes"], coded, unit)
 
