@@ -23,12 +23,14 @@ from .vectors import first_bit, prefetch
 
 __all__ = ["NO", "YES", "Room", "meet_tile", "no_room"]
 
-# Words of each point that are multiplied in one go: half a tile of them stays in the first cache.
+# Words of each point that are multiplied in one go: half a tile of them, 24 KB, stays in a first cache of 32 KB. With a second
+# cache of 1 MB it makes no difference (48, 192 and no limit, up to 8,192 features); half a tile of these takes 0.5 to 1 MB.
 _WORDS = 96
 _SHIFT = HALF.bit_length() - 1
-# Of a row whose distance will be taken, so many bytes are asked for beforehand.
+# Of a row whose distance will be taken, so many bytes are asked for beforehand. Asking saves 1 to 6 % where rows do not fit in
+# the caches (sentence embeddings, clusters); 512 and 16,384 do as well.
 _AHEAD = 2048
-# By how much an angle may be larger if it is taken the other way round.
+# By how much an angle may be larger if it is taken the other way round: rounding moves it by far less.
 _OTHER_WAY_ROUND = 1 + 2.0**-30
 # Flags: numba would compile a step once for True and once for False.
 NO, YES = np.int64(0), np.int64(1)

@@ -29,11 +29,15 @@ from .tree import TILE, select, sort_by_key
 
 __all__ = ["meet_all", "search"]
 
-# From so many queries of both tiles on, all pairs of these are met in one go.
+# From so many queries of both tiles on, all pairs of these are met in one go. Where most tiles overlap, 2 to 144 take the same
+# time and never doing so takes 1.8 times as long (50,000 sentence embeddings); 2 takes 5 to 9 % longer for points in 8
+# dimensions.
 _MANY = 104
-# After so many pairs of tiles that were, one after the other, only every so many are asked who wants whom.
+# After so many pairs of tiles that were, one after the other, only every so many are asked who wants whom. Asking takes 2 to 4
+# % of a search in which all do; from 4 and from 64 pairs on, and every 16th, there is no difference.
 _MANY_PAIRS, _LOOK = 16, 4
-# A query tile goes through so many tiles in the order of their distances, then through the others.
+# A query tile goes through so many tiles in the order of their distances, which fill its lists, then through the others. Of
+# 1,250 tiles, 1 takes 8 % longer; 6, 96 and all of 400 take the same, but sorting takes the square of their number.
 _NEAREST_TILES = 24
 
 
