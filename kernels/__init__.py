@@ -5,10 +5,13 @@
      |         `-- cache -- where code is kept; prebuilt -- what comes with the wheel; target -- what it is made for
      |
      +-- arrays ----------------------------- the form in which arrays reach kernels
+     +-- vectors ---------------------------- what intrinsics in LLVM's language share
      +-- distance, exponential -------------- arithmetic on one pair, one number
      |
-     +-- tree, boxes, quantized, lists ------ points in tiles; bounds on their distances, by boxes and by codes; lists
-     |     `-> search ------ the exact search over tiles                                       (fastent.search)
+     +-- tree, quantized, points ------------ points cut into tiles; their codes; what a search knows of them
+     +-- boxes, products, limits ------------ what tells that a pair is too far: boxes; products of codes, and their limits
+     +-- lists, found ----------------------- lists of neighbours; what queries have found and still want
+     |     `-> meeting -> search ------ two tiles meet; the walk through pairs of tiles       (fastent.search)
      +-- differences -> scan  few queries that meet rows as they lie                            (fastent.search)
      +-- pairs ------------- blocks of all pairs: distances, sums over classes, lists, counts    (fastent.search)
      +-- spanning ---------- rounds of the minimum spanning tree                                (fastent.search)

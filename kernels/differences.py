@@ -13,6 +13,7 @@ from numba.core import cgutils
 
 from .jit import intrinsic
 from .target import has_feature
+from .vectors import ask_for_line, spread, vector_at
 
 __all__ = ["HALVES", "ROWS", "SEVERAL", "near_four", "near_one"]
 
@@ -96,7 +97,7 @@ def _generate(together: int) -> Any:
         whole, rest = builder.udiv(d, word(lanes)), builder.urem(d, word(lanes))
         begin = builder.mul(whole, word(lanes))
         numbers = ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(lanes)))
-        mask = builder.icmp_unsigned("<", numbers, _spread(builder, builder.trunc(rest, ir.IntType(32)), lanes))
+        mask = builder.icmp_unsigned("<", numbers, spread(builder, builder.trunc(rest, ir.IntType(32)), lanes))
 
         words = ir.VectorType(ir.IntType(16), lanes)
 
@@ -104,7 +105,7 @@ def _generate(together: int) -> Any:
             return builder.fpext(builder.bitcast(loaded, ir.VectorType(ir.HalfType(), lanes)), vector)
 
         def load(start, at):  # type: ignore[no-untyped-def]
-            return builder.load(builder.bitcast(builder.gep(start, [at]), vector.as_pointer()), align=size)
+            return builder.load(vector_at(builder, vector, start, at), align=size)
 
         def load_rest(start, at):  # type: ignore[no-untyped-def]
             return _load_some(builder, builder.gep(start, [at]), vector, mask, size)
@@ -159,16 +160,12 @@ def _generate(together: int) -> Any:
                     for i, point in enumerate(points):
                         add(sums[i * together + j], point, query)
 
-            bytes_of = ir.IntType(8).as_pointer()
-            next_rows = builder.gep(builder.bitcast(starts[0][0], bytes_of), [arguments[6]])
-            flag = ir.IntType(32)
-            kind = ir.FunctionType(ir.VoidType(), [bytes_of, flag, flag, flag])
-            prefetch = builder.module.declare_intrinsic("llvm.prefetch", (bytes_of,), kind)
+            next_rows = builder.gep(builder.bitcast(starts[0][0], ir.IntType(8).as_pointer()), [arguments[6]])
             with cgutils.for_range(builder, whole) as loop:
                 add_all(load_row, load, builder.mul(loop.index, word(lanes)))
                 for line in range(0, ROWS * lanes * row_size, 64):
                     offset = builder.add(builder.mul(loop.index, word(ROWS * lanes * row_size)), word(line))
-                    builder.call(prefetch, [builder.gep(next_rows, [offset]), flag(0), flag(3), flag(1)])
+                    ask_for_line(builder, builder.gep(next_rows, [offset]), 3)
             with builder.if_then(builder.icmp_unsigned("!=", rest, word(0))):
                 add_all(load_rest_of_row, load_rest, begin)
             loaded = [builder.load(total) for total in sums]
@@ -179,16 +176,11 @@ def _generate(together: int) -> Any:
         limit = builder.load(builder.bitcast(limits.data, found.type.as_pointer()), align=size)
         doubt = builder.fptrunc(arguments[5], element) if size == 4 else arguments[5]
         near = builder.fcmp_ordered("<=", found, limit)
-        strange = builder.fcmp_unordered(">", found, _spread(builder, doubt, pairs))
+        strange = builder.fcmp_unordered(">", found, spread(builder, doubt, pairs))
         bits = [builder.zext(builder.bitcast(flags, ir.IntType(pairs)), word) for flags in (near, strange)]
         return builder.or_(bits[0], builder.shl(bits[1], word(pairs)))
 
     return generate
-
-
-def _spread(builder, value, lanes):  # type: ignore[no-untyped-def]
-    lane = builder.insert_element(ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined), value, ir.IntType(32)(0))
-    return builder.shuffle_vector(lane, lane, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
 
 
 def _shuffled(builder, a, b, order):  # type: ignore[no-untyped-def]

@@ -11,7 +11,7 @@ from .arrays import read_only
 from .jit import SUMS, driver, intrinsic, kernel, step
 from .sharing import parallel_for
 
-__all__ = ["grid_bits", "squared_angle", "squared_distance", "squared_length", "squared_lengths"]
+__all__ = ["grid_bits", "inner", "squared_angle", "squared_distance", "squared_length", "squared_lengths"]
 
 # Sines whose squares are below that are taken with more care; rounding leaves them about 2^-150.
 _SMALL = 2.0**-110
@@ -40,7 +40,8 @@ def _less_product(typing_context, a, b, c):  # type: ignore[no-untyped-def]
 
 
 @step(fastmath=SUMS)
-def _inner(a: Any, b: Any) -> float:
+def inner(a: Any, b: Any) -> float:
+    """The inner product of two rows, in double precision."""
     total = 0.0
     for j in range(a.shape[0]):
         total += np.float64(a[j]) * np.float64(b[j])
@@ -78,7 +79,7 @@ def squared_angle(a: Any, b: Any, length: float, other_length: float) -> float:
     1 - cos = sin^2 / (1 + cos) where cos > 0, and the sine is what of b does not lie along a: rows in a narrow cone lose no
     digits, as they do where they are first scaled to unit length. What rounding leaves of b along a is taken off too.
     """
-    product = _inner(a, b)
+    product = inner(a, b)
     if length < 0 and other_length < 0:  # all of this is exact but for a quotient and a root: equal cosines are equal numbers
         both = length * other_length
         square = product * product / both
@@ -117,7 +118,7 @@ def _on_grid(row: Any, bits: int) -> bool:
 @step()
 def squared_length(row: Any, bits: int) -> float:
     """One of `squared_lengths`, with `grid_bits` of its features."""
-    squared = _inner(row, row)
+    squared = inner(row, row)
     return -squared if bits > 0 and _on_grid(row, bits) else squared
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-from numba import config, types
+from numba import config
 from numba.core import cgutils
 from numba.core.options import DefaultOptions
 from numba.extending import intrinsic as compiled_intrinsic
@@ -75,28 +74,3 @@ def unowned(typing_context, array):  # type: ignore[no-untyped-def]
         return view._getvalue()
 
     return array(array), generate
-
-
-@intrinsic(lambda array, index: None)
-def _prefetch_line(typing_context, array, index):  # type: ignore[no-untyped-def]
-    """Ask for the cache line of array[index] in the outer caches; never faults."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        byte_pointer = ir.IntType(8).as_pointer()
-        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte_pointer)
-        flag = ir.IntType(32)
-        signature_type = ir.FunctionType(ir.VoidType(), [byte_pointer, flag, flag, flag])
-        prefetch = builder.module.declare_intrinsic("llvm.prefetch", (byte_pointer,), signature_type)
-        read, outer_caches, data_cache = flag(0), flag(1), flag(1)
-        builder.call(prefetch, [address, read, outer_caches, data_cache])
-        return context.get_dummy_value()
-
-    return types.void(array, index), generate
-
-
-@step()
-def prefetch(row: Any) -> None:
-    """Bring a contiguous row towards the caches while something else is computed."""
-    for j in range(0, row.shape[0], 64 // row.itemsize):
-        _prefetch_line(row, j)

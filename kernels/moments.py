@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import copy_row, read_only
-from .jit import SUMS, driver, kernel, prefetch, step, unowned
+from .distance import inner
+from .jit import SUMS, driver, kernel, step, unowned
 from .sharing import parallel_for
+from .vectors import prefetch
 
 # Squared norms below that may have lost digits.
 _SMALL = 1e-280
@@ -44,21 +46,12 @@ def first_rows(codes: Any, n_classes: int) -> Any:
     return first, _first_rows(read_only(codes), first)
 
 
-@step(fastmath=SUMS)
-def squared_norm(row: Any) -> float:
-    total = 0.0
-    for j in range(row.shape[0]):
-        value = np.float64(row[j])
-        total += value * value
-    return total
-
-
 @step()
 def _row_scale(row: Any, normalize: bool) -> float:
     """What makes a row of unit norm; 0 for a row of zeros, NaN for one that is not finite or nothing can make so long."""
     if not normalize:
         return 1.0
-    squared = squared_norm(row)
+    squared = inner(row, row)
     if _SMALL < squared < np.inf:
         return 1.0 / np.sqrt(squared)
     largest = 0.0

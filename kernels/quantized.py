@@ -1,4 +1,4 @@
-"""Points in whole numbers: how they are rounded, and the products of four of them with half a tile of others.
+"""Points in whole numbers: how they are rotated and rounded, and how far that moves them.
 
 A point of a tile is seen from the tile's centre and rounded to multiples of the tile's step: codes of 8 bits, or of 16. Inner
 products of codes are exact, and processors take four times as many of 8 bits at a time as of single precision, twice as many
@@ -6,48 +6,27 @@ of 16. What rounding has cut off is known by its norm e, so that from codes a^, 
 
     |a - b|  >=  |a^ - b^| - e_a - e_b
 
-A word holds the codes of one point for four features, or for two. Where codes have 8 bits, the instruction takes one factor
-without a sign: the queries' codes are raised by 128, and what that adds to a product is known beforehand.
+A word of 32 bits holds the codes of one point for four features, or for two.
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
 
 from .arrays import read_only
-from .jit import FUSED, SUMS, driver, intrinsic, kernel, step
+from .jit import FUSED, SUMS, driver, kernel, step
+from .products import VNNI
 from .sharing import parallel_for
-from .target import has_feature
 from .tree import TILE
 
-__all__ = [
-    "BITS",
-    "HALF",
-    "LARGEST",
-    "Codes",
-    "coded_coordinates",
-    "encode",
-    "first_bit",
-    "multiply_four",
-    "no_codes",
-    "wanted_of_four",
-]
+__all__ = ["BITS", "LARGEST", "Codes", "coded_coordinates", "encode", "no_codes"]
 
-# Points of a tile that are multiplied at a time: what they take of a block of features stays in the first cache.
-HALF = 64
 # No inner product of codes, and nothing that is added to it, is larger.
 LARGEST = 2**28
 # The norm of a point's codes, whose square that is.
 _LARGEST_NORM = 2.0**14
 # 8-bit codes are used only where the processor multiplies them in one instruction.
-_DOTS_OF_BYTES = has_feature("avx512vnni") and has_feature("avx512bw")
-BITS = (8, 16) if _DOTS_OF_BYTES else (16,)
-# 32-bit numbers in a vector, and vectors of points at a time, as registers allow.
-_LANES, _VECTORS = (16, 4) if has_feature("avx512bw") else (8, 2)
+BITS = (8, 16) if VNNI else (16,)
 # Coordinates that are rotated together: the largest group that pads the coordinates by at most 15 %, else the smallest.
 _TURNED, _PADDED = (64, 32, 16), 1.15
 # What rounding may do to a point on its way to a code, beside what is measured: as a share of its norm.
@@ -301,181 +280,3 @@ def _groups(p: int) -> tuple[Any, int]:
     groups = padded[together] // together
     source = np.arange(padded[together]).reshape(together, groups).T.ravel()
     return np.where(source < p, source, -1), together
-
-
-_INT, _WORD = ir.IntType(32), ir.IntType(64)
-_VECTOR = ir.VectorType(_INT, _LANES)
-
-
-def _multiply_four(
-    points: Any, first: Any, queries: Any, at: Any, stride: Any, count: Any, begin: Any, where: Any, apart: Any, sums: Any,
-    place: Any, *, of_bytes: bool,
-) -> None:  # fmt: skip
-    kind = np.int8 if of_bytes else np.int16
-    theirs = np.stack([points[first + TILE * w : first + TILE * w + HALF] for w in range(count)]).view(kind)
-    theirs = theirs.reshape(count, HALF, -1).astype(np.int64)
-    for i in range(4):
-        mine = queries[at + i * stride : at + i * stride + count].view(np.uint8 if of_bytes else kind).astype(np.int64)
-        products = np.einsum("wj,wtj->t", mine.reshape(count, -1), theirs)
-        before = begin[where + i * apart : where + i * apart + HALF]
-        sums[place + i * HALF : place + (i + 1) * HALF] = before + products.astype(np.int32)
-
-
-def _spread(builder: Any, value: Any) -> Any:
-    lane = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), value, _INT(0))
-    return builder.shuffle_vector(lane, lane, ir.Constant(_VECTOR, [0] * _LANES))
-
-
-def _at(builder: Any, pointer: Any, index: Any) -> Any:
-    return builder.bitcast(builder.gep(pointer, [index]), _VECTOR.as_pointer())
-
-
-def _data(context: Any, builder: Any, signature: Any, arguments: Any, *places: int) -> list[Any]:
-    return [context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in places]
-
-
-def _call(builder: Any, name: str, kind: Any, *arguments: Any) -> Any:
-    """One of LLVM's intrinsics, of vectors of a kind."""
-    function = ir.FunctionType(_VECTOR, [kind] * len(arguments))
-    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), list(arguments))
-
-
-def _add_products(builder: Any, total: Any, query: Any, points: Any, of_bytes: bool) -> Any:
-    """total + the products of the codes in two words, lane by lane."""
-    if of_bytes:
-        return _call(builder, "llvm.x86.avx512.vpdpbusd.512", _VECTOR, total, query, points)
-    if has_feature("avx512vnni") and has_feature("avx512bw"):
-        return _call(builder, "llvm.x86.avx512.vpdpwssd.512", _VECTOR, total, query, points)
-    halves = ir.VectorType(ir.IntType(16), 2 * _LANES)
-    a, b = builder.bitcast(query, halves), builder.bitcast(points, halves)
-    if has_feature("avx2"):
-        name = "llvm.x86.avx512.pmaddw.d.512" if _LANES == 16 else "llvm.x86.avx2.pmadd.wd"
-        return builder.add(total, _call(builder, name, halves, a, b))
-    wide = ir.VectorType(_INT, 2 * _LANES)
-    products = builder.mul(builder.sext(a, wide), builder.sext(b, wide))
-    for parity in (0, 1):
-        places = ir.Constant(_VECTOR, list(range(parity, 2 * _LANES, 2)))
-        total = builder.add(total, builder.shuffle_vector(products, ir.Constant(wide, ir.Undefined), places))
-    return total
-
-
-def _lower_multiply_four(of_bytes: bool) -> Any:
-    def typed(  # type: ignore[no-untyped-def]
-        typing_context, points, first, queries, at, stride, count, begin, where, apart, sums, place
-    ):
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            point, query, before, total = _data(context, builder, signature, arguments, 0, 2, 6, 9)
-            _, first, _, at, stride, count, _, where, apart, _, place = arguments
-            before, total = builder.gep(before, [where]), builder.gep(total, [place])
-            for part in range(0, HALF, _LANES * _VECTORS):
-                totals = [[cgutils.alloca_once(builder, _VECTOR) for _ in range(_VECTORS)] for _ in range(4)]
-                for i, v in np.ndindex(4, _VECTORS):
-                    where = builder.add(builder.mul(apart, _WORD(i)), _WORD(part + _LANES * v))
-                    builder.store(builder.load(_at(builder, before, where), align=4), totals[i][v])
-                with cgutils.for_range(builder, count) as loop:
-                    here = builder.add(builder.add(first, builder.mul(loop.index, _WORD(TILE))), _WORD(part))
-                    some = [
-                        builder.load(_at(builder, point, builder.add(here, _WORD(_LANES * v))), align=4)
-                        for v in range(_VECTORS)
-                    ]
-                    for i in range(4):
-                        place = builder.add(at, builder.add(builder.mul(stride, _WORD(i)), loop.index))
-                        mine = _spread(builder, builder.load(builder.gep(query, [place])))
-                        for v in range(_VECTORS):
-                            added = _add_products(builder, builder.load(totals[i][v]), mine, some[v], of_bytes)
-                            builder.store(added, totals[i][v])
-                for i, v in np.ndindex(4, _VECTORS):
-                    here = _at(builder, total, _WORD(i * HALF + part + _LANES * v))
-                    builder.store(builder.load(totals[i][v]), here, align=4)
-            return context.get_dummy_value()
-
-        return types.void(points, first, queries, at, stride, count, begin, where, apart, sums, place), generate
-
-    return typed
-
-
-_multiply_four_halves = intrinsic(partial(_multiply_four, of_bytes=False))(_lower_multiply_four(False))
-_multiply_four_bytes = intrinsic(partial(_multiply_four, of_bytes=True))(_lower_multiply_four(_DOTS_OF_BYTES))
-
-
-@step(counted=False)
-def multiply_four(
-    bits: int, points: Any, first: int, queries: Any, at: int, stride: int, count: int, begin: Any, where: int, apart: int,
-    sums: Any, place: int,
-) -> None:  # fmt: skip
-    """Inner products of the codes of four queries with those of half a tile, on top of what there is.
-
-    Parameters
-    ----------
-    bits : int
-        8 or 16.
-    points : (words * TILE,) int32
-        From `Codes.packed`; the words that count begin at `first`, for a block of features and half of the points.
-    queries : int32
-        From `Codes.raised`, flat: the words of query i begin at at + i * stride.
-    count : int
-        Words of each.
-    begin : int32
-        What products are added to: for query i HALF numbers from where + i * apart on.
-    sums : int32
-        Written: 4 * HALF from `place` on.
-    """
-    if bits == 8:
-        _multiply_four_bytes(points, first, queries, at, stride, count, begin, where, apart, sums, place)
-    else:
-        _multiply_four_halves(points, first, queries, at, stride, count, begin, where, apart, sums, place)
-
-
-def _wanted_of_four(sums: Any, place: Any, limits: Any, shifts: Any, first: Any, others: Any, at: Any, masks: Any) -> None:
-    totals, four = sums[place : place + 4 * HALF].reshape(4, HALF), slice(first, first + 4)
-    wanted = (totals >= limits[four, None]) | (totals >= shifts[four, None] + others[at : at + HALF])
-    masks[:] = np.packbits(wanted, axis=1, bitorder="little").view(np.uint64).ravel()
-
-
-@intrinsic(_wanted_of_four)
-def wanted_of_four(typing_context, sums, place, limits, shifts, first, others, at, masks):  # type: ignore[no-untyped-def]
-    """Compare the sums of four queries.
-
-    Parameters
-    ----------
-    sums : int32
-        4 * HALF from `place` on.
-    limits, shifts : int32
-        Of the queries: four from `first` on.
-    others : int32
-        Of the points: HALF from `at` on.
-    masks : (4,) uint64
-        Written: a bit for each point, set where sum >= limit or sum >= shift + other.
-    """
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        total, limit, shift, other, mask = _data(context, builder, signature, arguments, 0, 2, 3, 5, 7)
-        _, place, _, _, first, _, at, _ = arguments
-        total, other = builder.gep(total, [place]), builder.gep(other, [at])
-        limit, shift = builder.gep(limit, [first]), builder.gep(shift, [first])
-        bits = ir.IntType(_LANES)
-        for i in range(4):
-            its_limit = _spread(builder, builder.load(builder.gep(limit, [_WORD(i)])))
-            its_shift = _spread(builder, builder.load(builder.gep(shift, [_WORD(i)])))
-            out = builder.bitcast(builder.gep(mask, [_WORD(i)]), bits.as_pointer())
-            for number, begin in enumerate(range(0, HALF, _LANES)):
-                some = builder.load(_at(builder, total, _WORD(i * HALF + begin)), align=4)
-                theirs = builder.load(_at(builder, other, _WORD(begin)), align=4)
-                wanted = builder.or_(
-                    builder.icmp_signed(">=", some, its_limit),
-                    builder.icmp_signed(">=", some, builder.add(its_shift, theirs)),
-                )
-                builder.store(builder.bitcast(wanted, bits), builder.gep(out, [_WORD(number)]))
-        return context.get_dummy_value()
-
-    return types.void(sums, place, limits, shifts, first, others, at, masks), generate
-
-
-@intrinsic(lambda word: (int(word) & -int(word)).bit_length() - 1)
-def first_bit(typing_context, word):  # type: ignore[no-untyped-def]
-    """The number of the lowest bit that is set in a uint64 that is not 0."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.cttz(arguments[0], ir.IntType(1)(1))
-
-    return types.int64(types.uint64), generate

@@ -14,10 +14,10 @@ import numpy as np
 
 from .arrays import read_only
 from .differences import HALVES, ROWS, SEVERAL, near_four, near_one
-from .distance import squared_angle, squared_distance, squared_length
+from .distance import inner, squared_angle, squared_distance, squared_length
 from .jit import SUMS, driver, kernel, step
 from .lists import insert
-from .quantized import first_bit
+from .vectors import first_bit
 
 __all__ = ["HALVES", "Asked", "Met", "Tolerance", "directions", "scan", "widen"]
 
@@ -274,15 +274,6 @@ def scan(rows: Any, number: int, asked: Asked, met: Met, tolerance: Tolerance) -
 
 
 @step(fastmath=SUMS)
-def _squared_length(row: Any) -> float:
-    total = 0.0
-    for j in range(row.shape[0]):
-        value = np.float64(row[j])
-        total += value * value
-    return total
-
-
-@step(fastmath=SUMS)
 def _along(row: Any, factor: float, centre: Any, scale: float, to: Any) -> None:
     for j in range(row.shape[0]):
         to[j] = (row[j] * factor - centre[j]) * scale
@@ -293,13 +284,13 @@ def _directions(rows: Any, centre: Any, factors: Any, room: Any, found: Any) -> 
     scale = factors[0]
     for i in range(rows.shape[0]):
         row, to = rows[i], found[i]
-        squared = _squared_length(row)
+        squared = inner(row, row)
         if _SHORTEST < squared < _LONGEST:
             factors[1] = 1 / np.sqrt(squared)
             _along(row, factors[1], centre, scale, to)
         else:
             _put(row, room, _YES)
-            factors[1] = 1 / np.sqrt(_squared_length(room))
+            factors[1] = 1 / np.sqrt(inner(room, room))
             _along(room, factors[1], centre, scale, to)
 
 

@@ -6,6 +6,7 @@ sums that stay in registers. Rows are read by panels so narrow that what is read
 each line of a row are the bound. Both products give the same bits for any number of threads: a sum belongs to one thread.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numba.core import cgutils
 from .arrays import copy_row
 from .jit import driver, intrinsic, kernel, step, unowned
 from .sharing import parallel_for
+from .vectors import spread, vector_at
 
 __all__ = [
     "BLOCK", "LINE", "VECTOR", "add_one_vector", "add_three_vectors",
@@ -155,8 +157,7 @@ def _adder(n_vectors: int, n_sums: int, size: int) -> Any:
             }
             width, column, first, end = (arguments[i] for i in (2, 3, 6, 7))
 
-            def at(pointer, index):  # type: ignore[no-untyped-def]
-                return builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer())
+            at = partial(vector_at, builder, vector)
 
             def load(pointer):  # type: ignore[no-untyped-def]
                 return builder.load(pointer, align=number.bitwidth // 8)
@@ -164,13 +165,10 @@ def _adder(n_vectors: int, n_sums: int, size: int) -> Any:
             def add(e, held):  # type: ignore[no-untyped-def]
                 row = builder.zext(builder.load(builder.gep(data["rows"], [e])), word)
                 row = builder.add(builder.mul(row, width), column)
-                factor = builder.load(builder.gep(data["values"], [e]))
-                lane = builder.insert_element(ir.Constant(vector, ir.Undefined), factor, ir.IntType(32)(0))
-                spread = builder.shuffle_vector(lane, lane, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+                factors = spread(builder, builder.load(builder.gep(data["values"], [e])), lanes)
                 for i, total in enumerate(held):
-                    product = builder.fmul(
-                        spread, load(at(data["flat"], builder.add(row, word(i * lanes)))), flags=["contract"]
-                    )
+                    values = load(at(data["flat"], builder.add(row, word(i * lanes))))
+                    product = builder.fmul(factors, values, flags=["contract"])
                     builder.store(builder.fadd(builder.load(total), product, flags=["contract"]), total)
 
             sums = [[cgutils.alloca_once(builder, vector) for _ in range(n_vectors)] for _ in range(n_sums)]

@@ -94,17 +94,20 @@ EDITS = {
         "square_differences(np.ones((1, 1)), np.zeros((1, 1)), 0, out)\nprint(out[0, 0])",
     ),
     "exponential": ("return p * _power_of_two(np.int64(n))", "return 1.0 + 0.0 * p * _power_of_two(np.int64(n))", LISI),
+    "found": ("return data.ids[point] != found.excluded[query]", "return data.ids[point] == found.excluded[query]", NEAR),
     "head": ("total[i] += factor * values[i]", "total[i] += 2 * factor * values[i]", TRAINED),
     "held_out": ("lost |= other > score", "lost |= other < score", JUDGED),
     "jit": ('"error_model": "numpy"', '"error_model": "python"', RANKED % True),
+    "limits": ("return np.floor((apart - reach", "return np.floor((apart + reach", NEAR),
     "lists": ("= distance, neighbour\n", "= distance + 1, neighbour\n", RANKED % False),
+    "meeting": ("if squared > farthest", "if squared <= farthest", NEAR),
     "mixing": (
         "+= 1\n", "+= 2\n",
         "import numpy as np\nfrom fastent.kernels.mixing import count_occurrences\n"
         "print(count_occurrences(np.zeros((1, 1), int), np.zeros(1, int), np.zeros(1, int)))",
     ),
     "moments": (
-        "total += value * value", "total += 4 * value * value",
+        "sums[j] += deviation\n", "sums[j] += 2 * deviation\n",
         "import numpy as np, fastent as fe\nmoments = fe.ClassMoments(3, 4)\n"
         "moments.update(np.random.default_rng(0).standard_normal((60, 4)), np.arange(60) % 3)\nprint(moments.means)",
     ),
@@ -118,10 +121,11 @@ EDITS = {
         "import numpy as np\nfrom fastent.kernels.pairs import square_differences\nout = np.zeros((1, 1))\n"
         "square_differences(np.ones((1, 1)), np.zeros((1, 1)), 0, out)\nprint(out[0, 0])",
     ),
-    "quantized": ('icmp_signed(">=", some, its_limit)', 'icmp_signed("<", some, its_limit)', NEAR),
+    "products": ('icmp_signed(">=", some, its_limit)', 'icmp_signed("<", some, its_limit)', NEAR),
+    "quantized": ("squares[t] += whole * whole", "squares[t] += 4 * whole * whole", NEAR),
     "recording": ("total += np.float64(values[i]) * weights[i]", "total += 2 * np.float64(values[i]) * weights[i]", TRAINED),
     "scan": ("return radius * radius * tolerance.factor + tolerance.lost", "return -1.0 + 0.0 * radius", FEW),
-    "search": ("return data.ids[point] != found.excluded[query]", "return data.ids[point] == found.excluded[query]", NEAR),
+    "search": ("if to_box[t] <= radius", "if to_box[t] >= radius", NEAR),
     "spanning": (
         "chosen[c] = i\n", "chosen[c] = i + 7\n",
         "import numpy as np\nfrom fastent.kernels.spanning import shortest_edges\n"
@@ -135,6 +139,7 @@ EDITS = {
         "if variance > widest:", "if -variance > widest:",
         f"{SETUP}from fastent.kernels.tree import cut_into_tiles\nprint(cut_into_tiles(X)[:128].sum())",
     ),
+    "vectors": ("value, number(0))", "ir.Constant(value.type, 0), number(0))", NEAR),
 }  # fmt: skip
 
 

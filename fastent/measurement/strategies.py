@@ -47,7 +47,7 @@ def indexed(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, Bo
     from_sweep = plan.k if sums and plan.sampled is None else 0
     if plan.lists or plan.of_sample:
         with task.stage("index", passes=2):
-            index = plan.index_plan.build(points.X, codes=points.codes, seed=task.seed)
+            index = plan.index_plan.build(points.X, classes=points.codes, seed=task.seed)
         assert isinstance(index, ExactIndex)
         order = index.order
         k = 0 if from_sweep else plan.k
@@ -83,7 +83,7 @@ def chunked(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, Bo
     near = Near()
     if plan.lists:
         with task.stage("neighbours", passes=1):
-            index = plan.index_plan.build(task.points.X, codes=codes, unfinished=task.unfinished("neighbours"))
+            index = plan.index_plan.build(task.points.X, classes=codes, unfinished=task.unfinished("neighbours"))
             near = _near(task, plan, index.search(plan.lists, plan.rows, progress=task.progress))
     if plan.of_sample:
         index = plan.index_plan.build(task.points.X, unfinished=task.unfinished("neighbours-of-sample"))

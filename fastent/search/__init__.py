@@ -20,7 +20,8 @@ reduction of the sweep.
          |             ^                        |                          and of similarities (statistics/)
          |       rows that come once            |
          |       (probes, streams)              |
-    kernels.search, kernels.quantized     kernels.pairs                kernels.scan, kernels.differences
+    kernels.search, kernels.meeting,      kernels.pairs                kernels.scan, kernels.differences
+    kernels.quantized
 
 - index.py: the protocol, queries, lists.         - sketch.py: the frame in which few coordinates say most of a row.
 - exact_index.py, out_of_core.py, top_k.py, scan.py: the indices.   - sweep.py: blocks of pairs, and the base of reductions.

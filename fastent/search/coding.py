@@ -16,15 +16,22 @@ Array = NDArray[Any]
 _WIDTHS = (64, 128)
 # Codes of 16 bits of whole points take as much room as these in single precision, for which wide ones alone make up.
 _FINE_FROM = 512
-# A sketch that holds more than that share of the coordinates saves too little.
+# A sketch that holds more than that share of the coordinates saves too little: products take at most a quarter less, while its
+# bound is looser.
 _SHARE = 0.75
-# The largest of a tile's rotated coordinates, in standard deviations, and the largest norm in those of all.
+# The largest of a tile's rotated coordinates, in standard deviations: 4.1 is expected of 128 points with 128 normal
+# coordinates, 4.8 with 4,096. On ten kinds of data 3.5 to 4.5 give the same choice; 6 gives 16 bits to Gaussian 10,000 x 768,
+# which takes 1.1 times as long.
 _PEAK = 4.5
-# What products of codes about centres of their own take, with those of the distances between centres.
+# What products of codes about centres of their own take, with those of the distances between centres: 1.22 and 1.24 where all
+# pairs meet (Gaussian 30,000 x 128 and 10,000 x 768). From 1.1 to 2 the choice is the same on eight of ten kinds of data; 1
+# chooses centres where they bring nothing.
 _CENTRED = 1.25
-# What a pair that codes let pass takes beside the features of its rows, in distances.
+# What a pair that codes let pass takes beside the features of its rows, in distances. From 2 to 8 the choice is the same on
+# eight of ten kinds of data, and on the others the times differ by a sixth to a fifth.
 _SURVIVOR = 4
-# While lists fill, more pairs are near enough than in the end.
+# While lists fill, more pairs are near enough than in the end: 1.6 to 7 times as many on nine of ten kinds of data, 15 on
+# clusters. The larger it is, the more often 16 bits are chosen: from 3 on where 8 take 0.9 of the time (Gaussian 10,000 x 768).
 _WHILE_FILLING = 2.0
 
 

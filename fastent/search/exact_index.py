@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from fastent.arrays.validation import BLOCK_BYTES, joined, kernel_dtype, row_blocks
 from fastent.kernels.distance import squared_lengths
+from fastent.kernels.found import ALL, OTHER_CLASSES, OWN_CLASS, Found
 from fastent.kernels.lists import WIDENED, sorted_lists
+from fastent.kernels.points import Points, Rows
 from fastent.kernels.quantized import BITS, Codes, coded_coordinates, encode, no_codes
-from fastent.kernels.search import ALL, OTHER_CLASSES, OWN_CLASS, Found, Points, Rows, meet_all, search
+from fastent.kernels.search import meet_all, search
 from fastent.kernels.tree import TILE
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import DisjointPairs, in_parallel, shared_out, single_blas_thread, working_threads
@@ -40,10 +42,11 @@ _BLOCK_BYTES, _CODED_BYTES = 1 << 20, 1 << 21
 # Tiles that one thread takes at a time, unless there would be more ranges of tiles than that.
 _BLOCK_TILES, _MOST_BLOCKS = 16, 128
 # What building takes, and coding rows in their order: for a value, in times of what encoding does, and for a row beside that,
-# in nanoseconds.
+# in nanoseconds. Of what they say, building 100,000 x 64, 100,000 x 256 and 20,000 x 768 takes 0.5, 0.8 and 1.9, coding 0.6,
+# 0.7 and 0.8: frame and pilot take a time of their own, which few rows share.
 _BUILT, _CODED = (2.5, 2500.0), (1.3, 300.0)
 # What a distance and its entry in a list take there, in nanoseconds (100,000 x 64, k from 100 to 1,000).
-_ENTERED = 150.0
+_ENTERED = 125.0
 # Neighbours in a sample from which farther or nearer ones are extrapolated.
 _RANKS = 32
 # Searches of fewer values take no pilot, which would take longer, and one thread.
@@ -92,8 +95,8 @@ class ExactIndex(Index):
     ----------
     X : (n, d)
         From `as_features`, and within the range of `check_range`; any dtype and memory order.
-    codes : (n,) int64, optional
-        Classes, from 0. A search can be confined to a query's own class or to all others.
+    classes : (n,) int64, optional
+        From 0. A search can be confined to a query's own class or to all others.
     unit : bool, optional, default False
         Compare rows by the angle between them: what is found are squared distances of rows of unit length, 2 (1 - cos).
     k : int, optional, default 10
@@ -112,7 +115,7 @@ class ExactIndex(Index):
         self,
         X: Array,
         *,
-        codes: Array | None = None,
+        classes: Array | None = None,
         unit: bool = False,
         k: int = 10,
         seed: int = 0,
@@ -130,8 +133,8 @@ class ExactIndex(Index):
         self._position = np.empty(n, np.int64)
         self._position[self._order] = np.arange(n)
         start = starts(n)
-        codes = np.zeros(n, np.int64) if codes is None else codes
-        rows, in_tiles = self._rows(X), codes[self._order]
+        classes = np.zeros(n, np.int64) if classes is None else classes
+        rows, in_tiles = self._rows(X), classes[self._order]
         boxes = boxes_around(tiled, start, in_tiles, self._frame.bounds.error)
         del tiled
         self.expected: Expected | None = None
@@ -170,9 +173,9 @@ class ExactIndex(Index):
             encode(points, some - some[0], origin, codes, first_tile=tile, **options)
         return codes
 
-    def _as_rows(self, rows: Array, codes: Array, ids: Array) -> Rows:
+    def _as_rows(self, rows: Array, classes: Array, ids: Array) -> Rows:
         lengths = squared_lengths(rows) if self._frame.unit else np.empty(0)
-        return Rows(ids, rows, lengths, codes, self._frame.scale, self._frame.bounds.slack)
+        return Rows(ids, rows, lengths, classes, self._frame.scale, self._frame.bounds.slack)
 
     def _choose(
         self, X: Array, rows: Array, boxes: Any, sketch: Array, k: int, in_order: bool, generator: np.random.Generator
@@ -202,17 +205,18 @@ class ExactIndex(Index):
         width, bits, _ = self.coding
         of = f"{width} numbers for {d} features" if width else f"{d} features"
         chosen = f"far pairs excluded by {bits}-bit codes of {of}{', each pair met once' * mutual}"
-        seconds = np.nan
         if self.expected is not None:
             times = [1 if self._is_mutual(prepared, among) else 2 for among in wanted]
             seconds = q * sum(self.expected.products * each + self.expected.distances for each in times) * 1e-9
+        else:
+            seconds = sum(index_seconds(self._points.rows.rows, q, k).met for k in wanted.values())
         return Work(chosen=chosen, expected_seconds=seconds)
 
-    def relabelled(self, codes: NDArray[np.int64]) -> "ExactIndex":
-        other, (boxes, coded, rows) = copy(self), self._points
-        in_tiles = codes[self._order]
+    def relabelled(self, classes: NDArray[np.int64]) -> "ExactIndex":
+        other, (boxes, codes, rows) = copy(self), self._points
+        in_tiles = classes[self._order]
         boxes = boxes._replace(classes=classes_of_tiles(in_tiles, boxes.start))
-        other._points = Points(boxes, coded, rows._replace(codes=in_tiles))
+        other._points = Points(boxes, codes, rows._replace(classes=in_tiles))
         return other
 
     def _rows(self, X: Array) -> Array:
@@ -239,7 +243,7 @@ class ExactIndex(Index):
     @property
     def order(self) -> NDArray[np.int64]:
         """Row numbers class by class; near ones lie side by side. (n,) int64."""
-        order: NDArray[np.int64] = self._order[np.argsort(self._points.rows.codes, kind="stable")]
+        order: NDArray[np.int64] = self._order[np.argsort(self._points.rows.classes, kind="stable")]
         return order
 
     @property
@@ -277,8 +281,9 @@ class ExactIndex(Index):
     ) -> NDArray[np.int64]:
         """How many rows are nearer to each query than a distance, given by its square (q,); its excluded row does not count."""
         prepared = self.prepare(queries)
-        limits = np.asarray(squared, np.float64)[prepared.ids]
-        found = self._found(prepared, limits, limits=limits, count=np.zeros(len(limits), np.int64))
+        nearer_than = np.asarray(squared, np.float64)[prepared.ids]
+        count = np.zeros(len(nearer_than), np.int64)
+        found = self._found(prepared, nearer_than, nearer_than=nearer_than, count=count)
         self.work = self._planned(prepared, {"all": 0})
         self._run(prepared, found, "all", progress)
         return _scattered(found.count, prepared.ids)
@@ -292,32 +297,32 @@ class ExactIndex(Index):
         if queries is None or (not isinstance(queries, ExternalQueries) and np.array_equal(queries, np.arange(n))):
             return PreparedQueries(self._points, known.ids, np.arange(n))
         if isinstance(queries, ExternalQueries):
-            points, excluded, codes = queries
+            points, excluded, classes = queries
             rows = joined([as_compared(block, unit) for _, block in row_blocks(points)])
             rows = rows.astype(known.rows.dtype, copy=False)
             sketch = np.zeros((len(points), 1), np.float32) if self._in_order else self._boxed(points)
         else:
             at = self._position[queries]
-            rows, excluded, codes = known.rows[at], queries, known.codes[at]
+            rows, excluded, classes = known.rows[at], queries, known.classes[at]
             sketch = self._known_sketches(at)
         order, sketch = tile_order(sketch)
         start = starts(len(order), min(TILE, max(4, -(-len(order) // (4 * working_threads())))))
-        rows, in_tiles = rows[order], codes[order]
+        rows, in_tiles = rows[order], classes[order]
         boxes = boxes_around(sketch, start, in_tiles, self._frame.bounds.error)
         prepared = Points(boxes, self._coded(rows, start), self._as_rows(rows, in_tiles, order))
         return PreparedQueries(prepared, order, excluded)
 
-    def _found(self, prepared: PreparedQueries, threshold: Array, **arrays: Array) -> Found:
+    def _found(self, prepared: PreparedQueries, farthest: Array, **arrays: Array) -> Found:
         start = prepared.points.boxes.start
         radii = np.full((len(start) - 1, TILE), -1, np.float32)
         scale, slack = prepared.points.rows.scale, prepared.points.rows.slack
         place = _places(start)
         with np.errstate(over="ignore"):  # a radius beyond single precision is infinite
-            radii.reshape(-1)[place] = np.sqrt(threshold) * (scale * float(WIDENED)) + slack
+            radii.reshape(-1)[place] = np.sqrt(farthest) * (scale * float(WIDENED)) + slack
         nothing = {
             "squared": np.empty((len(place), 0)),
             "index": np.empty((len(place), 0), np.int64),
-            "limits": np.empty(0),
+            "nearer_than": np.empty(0),
             "count": np.empty(0, np.int64),
         }
         return Found(**(nothing | arrays), excluded=prepared.excluded[prepared.ids], radii=radii.reshape(-1))

@@ -57,13 +57,12 @@ class ExternalQueries(NamedTuple):
         Of the `kernel_dtype` of the rows.
     excluded : (q,) int64
         The row that each leaves out of its lists, -1 for none.
-    codes : (q,) int64
-        Their classes.
+    classes : (q,) int64
     """
 
     points: Array
     excluded: NDArray[np.int64]
-    codes: NDArray[np.int64]
+    classes: NDArray[np.int64]
 
 
 # Row numbers (q,), each left out of its own lists; points (q, d), which leave out nothing and have no class; or all rows.
@@ -111,7 +110,7 @@ class Work(NamedTuple):
 
 
 class Index(Protocol):
-    """Rows (n, d), with class codes (n,) if they have classes, that can be searched; made by `planner.plan_index`.
+    """Rows (n, d), with classes (n,) from 0 if they have any, that can be searched; made by `planner.plan_index`.
 
     What is found depends neither on the implementation nor on the number of threads: distances are decided in double precision
     from the rows as they were given, ties by the lower row number.
@@ -151,7 +150,7 @@ class Index(Protocol):
         """One list for each query: `search` for a single one."""
         return self.search({among: k}, queries, within=within, progress=progress)[among]
 
-    def relabelled(self, codes: NDArray[np.int64]) -> "Index":
+    def relabelled(self, classes: NDArray[np.int64]) -> "Index":
         """An index of the same rows with other classes (n,)."""
         ...
 

@@ -72,11 +72,11 @@ class NearestSoFar:
         self.work = 0
         self.n_seen = 0
 
-    def update(self, rows: Array, start: int, codes: NDArray[np.int64] | None = None) -> None:
+    def update(self, rows: Array, start: int, classes: NDArray[np.int64] | None = None) -> None:
         """Show the rows start..start + m, (m, d), with their classes (m,) if lists of a class are wanted."""
         by_class = set(self._wanted) != {"all"}
         k = max(self._wanted.values())
-        index = ExactIndex(rows, codes=codes if by_class else None, unit=self._unit, k=k, view=self._view)
+        index = ExactIndex(rows, classes=classes if by_class else None, unit=self._unit, k=k, view=self._view)
         prepared = self._among_rows(index, start, len(rows))
         for among, k in self._wanted.items():
             within = np.minimum(self._lists[among].squared[:, -1], self._within[among])
@@ -97,22 +97,22 @@ class NearestSoFar:
         excluded = np.where((excluded >= start) & (excluded < start + m), excluded - start, -1)
         if self._prepared is None or self._view is None or self._view.frame is not index.view.frame:
             by_class = set(self._wanted) != {"all"}
-            codes = self._queries.codes if by_class else np.zeros(len(excluded), np.int64)
-            self._prepared = index.prepare(ExternalQueries(self._queries.points, excluded, codes))
+            classes = self._queries.classes if by_class else np.zeros(len(excluded), np.int64)
+            self._prepared = index.prepare(ExternalQueries(self._queries.points, excluded, classes))
         self._view = index.view
         return self._prepared.leaving_out(excluded)
 
     def _enter(self, among: Among, lists: NeighborLists) -> None:
         self._lists[among] = merged([self._lists[among], lists])
 
-    def confined(self, rows: Array, numbers: NDArray[np.int64], codes: NDArray[np.int64] | None) -> "NearestSoFar":
+    def confined(self, rows: Array, numbers: NDArray[np.int64], classes: NDArray[np.int64] | None) -> "NearestSoFar":
         """The same queries, which have found nothing but need search no farther than among some rows, given by number."""
         other, sample = self.afresh(), self.afresh()
         place = np.searchsorted(numbers, self._queries.excluded)
         place[place == len(numbers)] = 0
         excluded = np.where(numbers[place] == self._queries.excluded, place, -1)
         sample._queries = self._queries._replace(excluded=excluded)
-        sample.update(rows, 0, codes)
+        sample.update(rows, 0, classes)
         d = self._queries.points.shape[1]
         for each, lists in sample._lists.items():
             farthest = np.minimum(lists.squared[:, -1], self._lists[each].squared[:, -1])
@@ -212,7 +212,7 @@ class ChunkedIndex(Index):
     ----------
     X : (n, d)
         An array, a memory map or a source; read once for every block of queries, a chunk ahead.
-    codes : (n,) int64, optional
+    classes : (n,) int64, optional
         Classes of the rows, for the other lists than "all".
     unit : bool, optional, default False
         As for `ExactIndex`.
@@ -228,18 +228,18 @@ class ChunkedIndex(Index):
         self,
         X: Array,
         *,
-        codes: NDArray[np.int64] | None = None,
+        classes: NDArray[np.int64] | None = None,
         unit: bool = False,
         memory: float,
         unfinished: PartialResult | None = None,
         client: Any = None,
     ) -> None:
-        self._X, self._codes, self._unit = X, codes, unit
+        self._X, self._classes, self._unit = X, classes, unit
         self._memory, self._client = memory, client
         self._unfinished = PartialResult() if unfinished is None else unfinished
 
-    def relabelled(self, codes: NDArray[np.int64]) -> "ChunkedIndex":
-        return ChunkedIndex(self._X, codes=codes, unit=self._unit, memory=self._memory, client=self._client)
+    def relabelled(self, classes: NDArray[np.int64]) -> "ChunkedIndex":
+        return ChunkedIndex(self._X, classes=classes, unit=self._unit, memory=self._memory, client=self._client)
 
     def search(
         self, wanted: Wanted, queries: IndexQueries = None, *, within: Array | None = None, progress: Progress = None
@@ -286,21 +286,21 @@ class ChunkedIndex(Index):
         if isinstance(queries, ExternalQueries):
             return ExternalQueries(*(each[here] for each in queries))
         rows = queries[here]
-        codes = np.zeros(len(rows), np.int64) if self._codes is None else self._codes[rows]
-        return ExternalQueries(self._X[rows].astype(kernel_dtype(self._X), copy=False), rows, codes)
+        classes = np.zeros(len(rows), np.int64) if self._classes is None else self._classes[rows]
+        return ExternalQueries(self._X[rows].astype(kernel_dtype(self._X), copy=False), rows, classes)
 
     def _show(self, near: NearestSoFar, starts: range) -> Iterator[int]:
         """Show chunk after chunk; yield how many rows were shown."""
-        X, codes = self._X, self._codes
+        X, classes = self._X, self._classes
         bounds = [(start, min(start + starts.step, len(X))) for start in starts]
         if self._client is None:
             for start, chunk in blocks_ahead(lambda start, stop: np.array(X[start:stop]), bounds):
-                near.update(chunk, start, None if codes is None else codes[start : start + len(chunk)])
+                near.update(chunk, start, None if classes is None else classes[start : start + len(chunk)])
                 yield start + len(chunk)
             return
         some = np.sort(np.random.default_rng(0).choice(len(X), min(_SAMPLED, len(X)), replace=False))
-        asking = near.confined(X[some], some, None if codes is None else codes[some])
-        chunks = [(start, stop, None if codes is None else codes[start:stop]) for start, stop in bounds]
+        asking = near.confined(X[some], some, None if classes is None else classes[some])
+        chunks = [(start, stop, None if classes is None else classes[start:stop]) for start, stop in bounds]
         for found, (_, stop) in zip(map_on_cluster(self._client, partial(_shown, asking, X), chunks), bounds, strict=True):
             near.join(found)
             yield stop
@@ -308,7 +308,7 @@ class ChunkedIndex(Index):
 
 def _shown(asking: NearestSoFar, X: Array, chunk: tuple[int, int, Array | None]) -> dict[str, Array]:
     """What the queries find in one chunk."""
-    start, stop, codes = chunk
+    start, stop, classes = chunk
     near = asking.afresh()  # tasks of one process are given the same object
-    near.update(np.array(X[start:stop]), start, codes)
+    near.update(np.array(X[start:stop]), start, classes)
     return near.state_dict()

@@ -12,10 +12,12 @@ import numpy as np
 from fastent.io.files import write_text
 from fastent.kernels.cache import own_folder
 from fastent.kernels.distance import squared_lengths
+from fastent.kernels.found import ALL, Found
 from fastent.kernels.lists import rank_candidates
+from fastent.kernels.points import Points, Rows
 from fastent.kernels.quantized import BITS, Codes, encode, no_codes
 from fastent.kernels.scan import Asked, Met, Tolerance, scan
-from fastent.kernels.search import ALL, Found, Points, Rows, search
+from fastent.kernels.search import search
 from fastent.kernels.sharing import working
 from fastent.kernels.tree import TILE
 from fastent.search.tiles import boxes_around, starts
@@ -36,7 +38,8 @@ class Prices(NamedTuple):
     coordinate, pair : for a coordinate of the codes of a pair, and for a pair beside these, by bits
     distance, feature : for a distance in double precision, and for each feature of it
     encoded : for a value on its way to a code
-    scanned, read : for a feature of a pair that is scanned as it lies in memory; for a value that is read for that
+    scanned, scanned_pair : for a feature of a pair that is scanned as it lies in memory, and for a pair beside these
+    read : for a value that is read for that
     """
 
     coordinate: dict[int, float]
@@ -45,11 +48,12 @@ class Prices(NamedTuple):
     feature: float
     encoded: float
     scanned: float
+    scanned_pair: float
     read: float
 
 
 # On Zen 4, for searches that take less than measuring would.
-TYPICAL = Prices({8: 0.0047, 16: 0.009}, {8: 0.2, 16: 0.2}, 10.0, 0.14, 4.0, 0.026, 0.16)
+TYPICAL = Prices({8: 0.0047, 16: 0.009}, {8: 0.2, 16: 0.2}, 10.0, 0.14, 4.0, 0.026, 1.2, 0.16)
 _SMALL = 2.0**33
 
 
@@ -85,11 +89,17 @@ def _measured() -> Prices:
             pair[bits] = max(1e9 * few - coordinate[bits] * _FEW, 0.05)
         few, many = (_seconds(_distances(X[:, :m])) / (_POINTS * _RANKED) for m in (_FEW, _MANY))
         feature = max(many - few, 0.1 * many) / (_MANY - _FEW) * 1e9
+        distance = max(1e9 * few - feature * _FEW, 1.0)
         encoded = _seconds(lambda: _codes(X, BITS[0])) / X.size * 1e9
         X = np.tile(X, (_READ, 1))
-        read, many = _seconds(_scan(X, 1)) / X.size * 1e9, _seconds(_scan(X, _QUERIES)) / X.size * 1e9
-        scanned = max(many - read, 0.1 * many) / (_QUERIES - 1)
-    return Prices(coordinate, pair, max(1e9 * few - feature * _FEW, 1.0), feature, encoded, scanned, read)
+        read = _seconds(_scan(X, 1)) / X.size * 1e9
+        few, many = (
+            max(_seconds(_scan(some, _QUERIES)) - _seconds(_scan(some, 1)), 0.0) / (len(X) * (_QUERIES - 1)) * 1e9
+            for some in (X[:, :_FEW], X)
+        )
+        scanned = max(many - few, 0.1 * many) / (_MANY - _FEW)
+        scanned_pair = max(few - scanned * _FEW, 0.05)
+    return Prices(coordinate, pair, distance, feature, encoded, scanned, scanned_pair, read)
 
 
 def _seconds(work: Callable[[], Any]) -> float:
@@ -122,7 +132,7 @@ def _products(points: Any, bits: int) -> Callable[[], Any]:
     found = Found(
         squared=np.full((n, 1), radius**2),
         index=np.zeros((n, 1), np.int64),
-        limits=np.empty(0),
+        nearer_than=np.empty(0),
         count=np.empty(0, np.int64),
         excluded=np.arange(n),
         radii=np.full(-(-n // TILE) * TILE, radius, np.float32),
@@ -138,6 +148,7 @@ def _distances(points: Any) -> Callable[[], Any]:
 
 def _scan(points: Any, q: int) -> Callable[[], Any]:
     """Queries that want nothing, and rows."""
+    points = np.ascontiguousarray(points)
     queries, most = np.ascontiguousarray(points[:q]), float(np.finfo(np.float32).max)
     asked = Asked(queries, np.empty(0), np.arange(q), np.zeros((q, 1)), np.zeros((q, 1), np.int64))
     met, tolerance = Met(points, queries, np.zeros(q)), Tolerance(1.0, 1.0, 0.0, most, most, False, 0)

@@ -84,7 +84,7 @@ class ScannedRows(Index):
     def __init__(self, X: Array, *, unit: bool = False) -> None:
         self._X, self._unit, self._dtype = X, unit, kernel_dtype(X)
 
-    def relabelled(self, codes: NDArray[np.int64]) -> "ScannedRows":
+    def relabelled(self, classes: NDArray[np.int64]) -> "ScannedRows":
         return self  # it has no lists of a class
 
     def search(
@@ -279,7 +279,8 @@ def scan_seconds(X: Any, q: int, k: int) -> float:
     """Processor time that a scan of X by q queries for k neighbours is expected to take on this machine."""
     n, d = X.shape
     prices, words = prices_for(q * n, d), kernel_dtype(X).itemsize / _SINGLE.itemsize
-    met, entered = n * d * words * (prices.read + (q - 1) * prices.scanned), q * entries(n, k)
+    met = n * (d * words * (prices.read + (q - 1) * prices.scanned) + (q - 1) * prices.scanned_pair)
+    entered = q * entries(n, k)
     return float(met + entered * (_ENTERED + k / 4 * _MOVED)) * 1e-9  # lists are kept in order
 
 

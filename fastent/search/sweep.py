@@ -386,7 +386,7 @@ def _mirrored(points: LabelledPoints, order: NDArray[np.int64] | None) -> tuple[
 
 def _query_blocks(points: LabelledPoints, queries: "NDArray[np.int64] | ExternalQueries") -> list[ClassBlock]:
     if isinstance(queries, ExternalQueries):
-        place = np.argsort(queries.codes, kind="stable")
+        place = np.argsort(queries.classes, kind="stable")
         rows, ids, codes = (each[place] for each in queries)
     else:
         place = np.argsort(points.codes[queries], kind="stable")

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.kernels.search import Boxes
+from fastent.kernels.points import Boxes
 from fastent.kernels.tree import TILE, cut_into_tiles
 from fastent.runtime.threads import in_parallel
 
@@ -51,7 +51,9 @@ def padded(start: NDArray[np.int64]) -> NDArray[np.int64]:
     return places
 
 
-def boxes_around(sketch: NDArray[np.float32], start: NDArray[np.int64], codes: NDArray[np.int64], sketch_error: float) -> Boxes:
+def boxes_around(
+    sketch: NDArray[np.float32], start: NDArray[np.int64], classes: NDArray[np.int64], sketch_error: float
+) -> Boxes:
     """From sketches (n, m) and classes (n,) in tile order; a sketch may be off by a share of its norm."""
     n_tiles, m = len(start) - 1, sketch.shape[1]
     tiled = np.empty((n_tiles, m * TILE), np.float32)
@@ -68,11 +70,11 @@ def boxes_around(sketch: NDArray[np.float32], start: NDArray[np.int64], codes: N
         upper[here] = points.max(1) + error[here, None]
 
     in_parallel(lay_out, range(0, n_tiles, _BLOCK_TILES))
-    return Boxes(start, tiled, lower, upper, error, classes_of_tiles(codes, start), _twins(sketch, start))
+    return Boxes(start, tiled, lower, upper, error, classes_of_tiles(classes, start), _twins(sketch, start))
 
 
-def classes_of_tiles(codes: NDArray[np.int64], start: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The class of all points of a tile, -1 where they have several; codes (n,) in tile order."""
-    lowest, highest = np.minimum.reduceat(codes, start[:-1]), np.maximum.reduceat(codes, start[:-1])
-    classes: NDArray[np.int64] = np.where(lowest == highest, lowest, -1)
-    return classes
+def classes_of_tiles(classes: NDArray[np.int64], start: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The class of all points of a tile, -1 where they have several; classes (n,) in tile order."""
+    lowest, highest = np.minimum.reduceat(classes, start[:-1]), np.maximum.reduceat(classes, start[:-1])
+    of_tiles: NDArray[np.int64] = np.where(lowest == highest, lowest, -1)
+    return of_tiles

@@ -150,5 +150,5 @@ class SweptIndex(Index):
         )  # fmt: skip
         return {among: each.lists().within(within, n) for among, each in lists.items()}
 
-    def relabelled(self, codes: NDArray[np.int64]) -> "SweptIndex":
-        return SweptIndex(self._points._replace(codes=codes, n_classes=int(codes.max()) + 1), client=self._client)
+    def relabelled(self, classes: NDArray[np.int64]) -> "SweptIndex":
+        return SweptIndex(self._points._replace(codes=classes, n_classes=int(classes.max()) + 1), client=self._client)

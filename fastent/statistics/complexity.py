@@ -164,7 +164,7 @@ def complexity(
         memory_budget,
     )
     plan = plan_index(points.X, n, wanted, memory=budget_bytes(memory_budget))
-    index = plan.build(points.X, codes=codes, seed=seed)
+    index = plan.build(points.X, classes=codes, seed=seed)
     lists = index.search(wanted, progress=progress)
     misses = lists["other classes"]
     found = margins_from(np.arange(n), lists["own class"], misses, coded, unit=False)
@@ -235,7 +235,7 @@ def interpolated_points(X: Array, codes: NDArray[np.int64], seed: int) -> Extern
 def errors_between(index: Index, points: LabelledPoints, seed: int, progress: Progress = None) -> NDArray[np.bool_]:
     """Which of the `interpolated_points` have a row of another class for their nearest."""
     between = interpolated_points(points.X, points.codes, seed)
-    wrong: NDArray[np.bool_] = points.codes[index.nearest(1, between, progress=progress).indices[:, 0]] != between.codes
+    wrong: NDArray[np.bool_] = points.codes[index.nearest(1, between, progress=progress).indices[:, 0]] != between.classes
     return wrong
 
 

@@ -190,7 +190,7 @@ def margins(
     if plan.kind == "index":
         features = in_memory(features)
     check_range(features, unit=unit, client=client)
-    lists = plan.build(features, codes=coded.codes, unit=unit, seed=seed).search(wanted, rows, progress=progress)
+    lists = plan.build(features, classes=coded.codes, unit=unit, seed=seed).search(wanted, rows, progress=progress)
     rows = np.arange(n) if rows is None else rows
     return margins_from(rows, lists["own class"], lists["other classes"], coded, unit)
 

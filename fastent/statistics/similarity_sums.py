@@ -115,7 +115,7 @@ class SimilaritySums(Reduction):
         n = len(points.X)
         wanted: Wanted = {"own class": NEAREST, "all": NEAREST}
         if len(ids) * n > _FEW_PAIRS and (plan := plan_index(points.X, len(ids), wanted, memory=self.memory)).kind == "index":
-            lists = plan.build(points.X, codes=points.codes).search(wanted, ids)
+            lists = plan.build(points.X, classes=points.codes).search(wanted, ids)
             counts = np.bincount(points.codes)[points.codes[ids]] - 1
             own, everything = lists["own class"].squared, lists["all"].squared
             log_own, own_skipped = self._near(own, counts)

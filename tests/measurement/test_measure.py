@@ -429,7 +429,7 @@ def test_lists_from_the_sweep_are_those_of_an_index(seed, n, d, n_classes, latti
     codes = rng.integers(0, n_classes, n)
     codes = np.unique(codes, return_inverse=True)[1]
     rows = rng.choice(n, max(1, n // 3), replace=False) if some or among != "all" else None
-    index = ExactIndex(X, codes=codes)
+    index = ExactIndex(X, classes=codes)
     squared, found = index.nearest(k, rows, among=among)
     points = LabelledPoints(X, codes, 1.0, int(codes.max()) + 1)
     lists = TopK(len(squared), k, n, among=among)

@@ -26,7 +26,7 @@ def data():
 
 def indices_of(X, y):
     points = LabelledPoints(X, y, 1.0, int(y.max()) + 1)
-    return ExactIndex(X, codes=y), ChunkedIndex(X, codes=y, memory=8 << 20), SweptIndex(points)
+    return ExactIndex(X, classes=y), ChunkedIndex(X, classes=y, memory=8 << 20), SweptIndex(points)
 
 
 def assert_all_equal(results):
@@ -66,10 +66,10 @@ def test_a_second_search_has_queries_of_its_own(data, tmp_path):
     places = [PartialResult(tmp_path / f"{i}.npz") for i in range(2)]
     alongside = DistanceSums(y, 4, rows[:150])
     indices = (
-        ChunkedIndex(X, codes=y, memory=8 << 20, unfinished=places[0]),
+        ChunkedIndex(X, classes=y, memory=8 << 20, unfinished=places[0]),
         SweptIndex(points, alongside=[alongside], unfinished=places[1]),
     )
-    exact = ExactIndex(X, codes=y)
+    exact = ExactIndex(X, classes=y)
     for some in (rows[:150], rows[150:]):
         for index in indices:
             np.testing.assert_array_equal(index.nearest(K, some).indices, exact.nearest(K, some).indices)
@@ -81,7 +81,7 @@ def test_a_second_search_has_queries_of_its_own(data, tmp_path):
 def test_all_take_other_classes_of_the_same_rows(data):
     X, y, rows = data
     other = (y + np.arange(N)) % 3
-    expected = ExactIndex(X, codes=other)
+    expected = ExactIndex(X, classes=other)
     for index in indices_of(X, y):
         relabelled = index.relabelled(other)
         assert_all_equal([each.nearest(2, rows, among="other classes") for each in (expected, relabelled)])
@@ -106,7 +106,7 @@ def test_the_planner_chooses_by_memory_and_by_what_is_done_anyway(data):
     # Unit rows lie where the rows lie that they are made of.
     assert plan_index(UnitRows(X), N, wanted, memory=1 << 30).bytes < roomy.bytes + 8 * X.size + 4 * X.size
     chunks = plan_index(X, len(rows), wanted, memory=1 << 23)
-    assert_all_equal([plan.build(X, codes=y).nearest(K, rows) for plan in (roomy, chunks)])
+    assert_all_equal([plan.build(X, classes=y).nearest(K, rows) for plan in (roomy, chunks)])
 
 
 def roomy_but_for_a_byte(X, wanted):

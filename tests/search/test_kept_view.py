@@ -59,9 +59,9 @@ def test_what_is_found_does_not_depend_on_the_view(n, change):
 
 def test_a_view_of_other_features_or_another_metric_is_not_used():
     X, codes = rows_of_rank(np.random.default_rng(1), 5000, 40)
-    view = ExactIndex(X, codes=codes).view
-    assert ExactIndex(X, codes=codes, view=view).view.frame is view.frame
-    for other in (ExactIndex(X, codes=codes, unit=True, view=view), ExactIndex(X[:, :30].copy(), codes=codes, view=view)):
+    view = ExactIndex(X, classes=codes).view
+    assert ExactIndex(X, classes=codes, view=view).view.frame is view.frame
+    for other in (ExactIndex(X, classes=codes, unit=True, view=view), ExactIndex(X[:, :30].copy(), classes=codes, view=view)):
         assert other.view.frame is not view.frame
 
 

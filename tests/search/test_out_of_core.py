@@ -30,7 +30,7 @@ def points(n, d, n_classes, seed, decimals=1):
 
 
 def in_one_index(X, codes, rows, k):
-    index = ExactIndex(X, codes=codes)
+    index = ExactIndex(X, classes=codes)
     return {among: index.nearest(k, rows, among=among) for among in AMONG}
 
 
@@ -63,9 +63,9 @@ def test_any_memory_gives_the_same(memory):
     wanted = dict.fromkeys(AMONG, 3)
     if chunking(X, 9000, wanted, memory).needed > memory:
         with pytest.raises(fe.FastentError, match="use fewer queries or a larger memory_budget"):
-            ChunkedIndex(X, codes=y, memory=memory).search(wanted, rows)
+            ChunkedIndex(X, classes=y, memory=memory).search(wanted, rows)
         return
-    found = ChunkedIndex(X, codes=y, memory=memory).search(wanted, rows)
+    found = ChunkedIndex(X, classes=y, memory=memory).search(wanted, rows)
     for among, lists in in_one_index(X, y, rows, 3).items():
         np.testing.assert_array_equal(found[among][0], lists[0])
         np.testing.assert_array_equal(found[among][1], lists[1])
@@ -146,7 +146,7 @@ def test_lists_go_on_from_what_was_kept(stored, tmp_path, monkeypatch):
     source, _, y = stored
     monkeypatch.setattr("fastent.io.result_cache._SECONDS", 0.0)
     rows, wanted = np.arange(6000), dict.fromkeys(AMONG, 2)
-    whole = ChunkedIndex(source, codes=y, memory=7 << 20).search(wanted, rows)
+    whole = ChunkedIndex(source, classes=y, memory=7 << 20).search(wanted, rows)
     assert chunking(source, 6000, wanted, 7 << 20).queries < 6000
     for stop_after in (1, 2, 3):
         place = PartialResult(tmp_path / f"{stop_after}.npz")
@@ -157,8 +157,8 @@ def test_lists_go_on_from_what_was_kept(stored, tmp_path, monkeypatch):
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            ChunkedIndex(source, codes=y, memory=7 << 20, unfinished=place).search(wanted, rows, progress=stop)
-        found = ChunkedIndex(source, codes=y, memory=6 << 20, unfinished=place).search(wanted, rows)
+            ChunkedIndex(source, classes=y, memory=7 << 20, unfinished=place).search(wanted, rows, progress=stop)
+        found = ChunkedIndex(source, classes=y, memory=6 << 20, unfinished=place).search(wanted, rows)
         for among in AMONG:
             np.testing.assert_array_equal(found[among][0], whole[among][0])
             np.testing.assert_array_equal(found[among][1], whole[among][1])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from fastent.kernels.jit import kernel
-from fastent.kernels.quantized import BITS, HALF, LARGEST, coded_coordinates, encode, multiply_four, no_codes, wanted_of_four
+from fastent.kernels.products import HALF, compare_four, multiply_four
+from fastent.kernels.quantized import BITS, LARGEST, coded_coordinates, encode, no_codes
 from fastent.kernels.tree import TILE
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,8 +18,8 @@ def multiply(bits, points, first, queries, at, stride, count, begin, where, apar
 
 
 @kernel(counted=False)
-def compare(sums, place, limits, shifts, first, others, at, masks):
-    wanted_of_four(sums, place, limits, shifts, first, others, at, masks)
+def compare(sums, place, limits, shifts, first, other_limits, at, masks):
+    compare_four(sums, place, limits, shifts, first, other_limits, at, masks)
 
 
 def encoded(X, origin, bits, centred):
@@ -99,7 +100,7 @@ def test_products_are_exact(bits, d):
         assert not np.delete(sums, np.arange(HALF, 5 * HALF)).any()
 
 
-def test_wanted_are_those_that_reach_a_limit_of_either():
+def test_survivors_are_those_that_reach_a_limit_of_either():
     rng = np.random.default_rng(0)
     sums = rng.integers(-(2**29), 2**29, 5 * HALF).astype(np.int32)
     limits, shifts = (rng.integers(-(2**29), 2**29, 8).astype(np.int32) for _ in range(2))

@@ -76,7 +76,7 @@ def test_no_wanted_pair_is_excluded(
     choices = codings(d, frame.axes.shape[1])
     classes = rng.integers(0, 2, n)
     view = View(frame, choices[coded % len(choices)])
-    index = ExactIndex(X, codes=classes, unit=unit, view=view, in_order=in_order)
+    index = ExactIndex(X, classes=classes, unit=unit, view=view, in_order=in_order)
     distances = naive.wide_angles if unit else naive.wide_squared_distances
     truth = distances(X, X)
     assert_nothing_is_excluded(index, n, None, np.arange(n), truth, rank)

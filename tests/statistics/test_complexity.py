@@ -61,7 +61,7 @@ def test_digits_and_scikit_learn():
         assert getattr(found, name) == pytest.approx(expected[name]), name
     made_up = interpolated_points(X, y, seed=0)
     nearest = KNeighborsClassifier(1).fit(X, y).predict(made_up.points)
-    assert found.n4 == pytest.approx(np.mean(nearest != made_up.codes))
+    assert found.n4 == pytest.approx(np.mean(nearest != made_up.classes))
 
 
 def spanning_tree(X):
@@ -135,7 +135,7 @@ def test_interpolated_points_lie_between_two_of_a_class():
     X, y = clusters(4, 200, 1, 3)
     made_up = interpolated_points(X, y, seed=5)
     for c in range(3):
-        mine = made_up.points[made_up.codes == c]
+        mine = made_up.points[made_up.classes == c]
         assert X[y == c].min() <= mine.min()
         assert mine.max() <= X[y == c].max()
     assert len(made_up.points) == 200
