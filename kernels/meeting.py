@@ -30,6 +30,8 @@ _SHIFT = HALF.bit_length() - 1
 # Of a row whose distance will be taken, so many bytes are asked for beforehand. Asking saves 1 to 6 % where rows do not fit in
 # the caches (sentence embeddings, clusters); 512 and 16,384 do as well.
 _AHEAD = 2048
+# Half of what a distance in double precision takes, it takes in single: with that share of near pairs both ways are as long.
+_MOSTLY = 0.55
 # By how much an angle may be larger if it is taken the other way round: rounding moves it by far less.
 _OTHER_WAY_ROUND = 1 + 2.0**-30
 # Flags: numba would compile a step once for True and once for False.
@@ -110,7 +112,11 @@ def _distance(queries: Any, query: int, data: Any, point: int, farthest: float) 
 
 
 class _Meeting(NamedTuple):
-    """Two tiles that meet: their numbers, their first points, and what `set_limits` returned."""
+    """Two tiles that meet: their numbers, their first points, and what `set_limits` returned.
+
+    mostly : bool
+        Whether survivors are mostly near: then nothing is saved by taking distances in the precision of the rows first.
+    """
 
     tile: int
     other: int
@@ -120,6 +126,7 @@ class _Meeting(NamedTuple):
     other_error: float
     per_unit: float
     safe: bool
+    mostly: bool
 
 
 @step(counted=False)
@@ -128,7 +135,7 @@ def _meet_one(
     limits: Any, work: Any,
 ) -> None:  # fmt: skip
     """Let query i, point t of its tile, meet point s of the other."""
-    tile, other, first, other_first, error, other_error, per_unit, safe = meeting
+    tile, other, first, other_first, error, other_error, per_unit, safe, mostly = meeting
     query, point = first + t, other_first + s
     query_wants = total >= limits.of_queries[i] and may_take(queries.rows, query, data.rows, point, among, found)
     point_wants = mutual and (total >= limits.shifts[i] + limits.of_points[s] or not safe)
@@ -139,7 +146,7 @@ def _meet_one(
     farthest = threshold(found, query) if query_wants else -1.0
     if point_wants and threshold(found, point) > farthest:
         farthest = threshold(found, point)
-    squared = _distance(queries.rows, query, data.rows, point, farthest)
+    squared = _distance(queries.rows, query, data.rows, point, np.inf if mostly else farthest)
     if squared > farthest * _OTHER_WAY_ROUND:
         return
     work[4] += 1
@@ -264,7 +271,8 @@ def meet_tile(
     error, other_error, per_unit, safe = set_limits(
         queries.codes, tile, data.codes, other, width, bits, same, mutual, found.radii, limits
     )
-    meeting = _Meeting(tile, other, queries.boxes.start[tile], start[other], error, other_error, per_unit, safe)
+    mostly = room.work[4] > _MOSTLY * room.work[3]
+    meeting = _Meeting(tile, other, queries.boxes.start[tile], start[other], error, other_error, per_unit, safe, mostly)
     words, at = queries.codes.raised.reshape(-1), tile * TILE * n_words
     if n_active < TILE:
         _gather(queries.codes, tile, active, n_active, limits, room.words)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fastent.kernels.quantized import BITS, coded_coordinates
 from fastent.search.prices import Prices
 
-__all__ = ["Coding", "Expected", "Pilot", "cheapest", "coding_bytes", "codings", "pair_distances"]
+__all__ = ["Coding", "Expected", "Pilot", "cheapest", "coding_bytes", "codings", "of_few", "pair_distances"]
 
 Array = NDArray[Any]
 
@@ -16,6 +16,8 @@ Array = NDArray[Any]
 _WIDTHS = (64, 128)
 # Codes of 16 bits of whole points take as much room as these in single precision, for which wide ones alone make up.
 _FINE_FROM = 512
+# Of points of so few features 8 bits let hardly more pass than 16 (24: nothing gained, 64: 6 % of the time).
+_NARROW = 32
 # A sketch that holds more than that share of the coordinates saves too little: products take at most a quarter less, while its
 # bound is looser.
 _SHARE = 0.75
@@ -99,9 +101,14 @@ def codings(d: int, n_axes: int) -> list[Coding]:
     return [Coding(width, bits, centred) for centred in (False, True) for width, bits in kinds]
 
 
-def coding_bytes(d: int) -> int:
+def of_few(d: int) -> Coding:
+    """For so few points that products of the finest codes take less time than the distances that coarser ones let pass."""
+    return Coding(0, BITS[-1 if d > _NARROW else 0], False)
+
+
+def coding_bytes(choices: list[Coding], d: int) -> int:
     """Memory that codes of a point of d features take at most, point by point and tile by tile."""
-    most: int = max(2 * coded_coordinates(width or d) * bits // 8 for width, bits, _ in codings(d, max(_WIDTHS)))
+    most: int = max(2 * coded_coordinates(width or d) * bits // 8 for width, bits, _ in choices)
     return most
 
 

@@ -21,7 +21,7 @@ from fastent.kernels.search import meet_all, search
 from fastent.kernels.tree import TILE
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import DisjointPairs, in_parallel, shared_out, single_blas_thread, working_threads
-from fastent.search.coding import Coding, Expected, Pilot, cheapest, coding_bytes, codings, pair_distances
+from fastent.search.coding import Coding, Expected, Pilot, cheapest, coding_bytes, codings, of_few, pair_distances
 from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, Work, with_points
 from fastent.search.prices import prices_for
 from fastent.search.sketch import Frame, sample_rows, take_frame
@@ -42,9 +42,9 @@ _BLOCK_BYTES, _CODED_BYTES = 1 << 20, 1 << 21
 # Tiles that one thread takes at a time, unless there would be more ranges of tiles than that.
 _BLOCK_TILES, _MOST_BLOCKS = 16, 128
 # What building takes, and coding rows in their order: for a value, in times of what encoding does, and for a row beside that,
-# in nanoseconds. Of what they say, building 100,000 x 64, 100,000 x 256 and 20,000 x 768 takes 0.5, 0.8 and 1.9, coding 0.6,
-# 0.7 and 0.8: frame and pilot take a time of their own, which few rows share.
-_BUILT, _CODED = (2.5, 2500.0), (1.3, 300.0)
+# in nanoseconds; any index; and pilot and frame, where these are taken (2,000 to 100,000 rows of 64 to 768 features).
+_BUILT, _CODED = (2.8, 100.0), (1.1, 50.0)
+_ANY, _PILOT, _FRAME = 1.2e6, 15e6, 40e6
 # What a distance and its entry in a list take there, in nanoseconds (100,000 x 64, k from 100 to 1,000).
 _ENTERED = 125.0
 # Neighbours in a sample from which farther or nearer ones are extrapolated.
@@ -182,8 +182,10 @@ class ExactIndex(Index):
     ) -> tuple[Coding, Expected | None]:
         """Price every coding on a sample of pairs, at the distances within which queries are expected to search."""
         n, d = X.shape
-        if in_order or n * n * d < _PILOTED or n < TILE:
+        if in_order:
             return codings(d, 0)[0], None
+        if n * n * d < _PILOTED or n < TILE:
+            return of_few(d), None
         queries = generator.choice(n, min(_PILOT_QUERIES, n), replace=False)
         points = np.sort(generator.choice(n, min(n, _sample_sizes(d)[1]), replace=False))
         some_queries, some_points = (self._frame.whole(X[some]) for some in (queries, points))
@@ -466,7 +468,8 @@ def index_seconds(X: Any, q: int, k: int) -> IndexSeconds:
     n, d = X.shape
     prices, m = prices_for(q * n, d), coded_coordinates(d)
     pair = prices.pair[BITS[0]] + prices.coordinate[BITS[0]] * m
-    built, coded = (n * (d * times * prices.encoded + row) for times, row in (_BUILT, _CODED))
+    built, coded = (_ANY + n * (d * times * prices.encoded + row) for times, row in (_BUILT, _CODED))
+    built += _FRAME if n * n * d >= _SKETCHED else _PILOT if n * n * d >= _PILOTED else 0
     return IndexSeconds(*(1e-9 * each for each in (built, coded, q * (n * pair + _ENTERED * entries(n, k)))))
 
 
@@ -484,7 +487,8 @@ def index_bytes(X: Any, q: int, k: int) -> int:
     """
     n, d = X.shape
     row = kernel_dtype(X).itemsize * d + 8 * min(d, _BOXED) + 80
-    coded = coding_bytes(d) + 4 * coded_coordinates(d) // TILE  # a tile's codes are about its centre
+    choices = [of_few(d)] if n * n * d < _PILOTED else codings(d, 0 if n * n * d < _SKETCHED else _FINEST)
+    coded = coding_bytes(choices, d) + 4 * coded_coordinates(d) // TILE  # a tile's codes are about its centre
     frame_rows, pilot_rows = (min(n, size) for size in _sample_sizes(d))
     converted = BLOCK_BYTES if X.dtype != kernel_dtype(X) else 0  # where rows are checked
     blocks = min(2 * working_threads() * _BLOCK_BYTES + 2 * _CODED_BYTES + converted, 12 * n * d)

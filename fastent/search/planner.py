@@ -132,7 +132,7 @@ def _in_order(X: Array, n_queries: int, k: int) -> bool:
 
 def is_scanned(X: Array, n_queries: int, k: int, memory: float | None, client: Any = None) -> bool:
     """Whether queries are so few that they should meet the rows as these lie, and no index is built for one search."""
-    if client is not None:
+    if client is not None or n_queries >= len(X):  # all rows meet in pairs
         return False
     if n_queries > _FEW or k > _SHORT_LISTS:
         built, coded, met = index_seconds(X, n_queries, k)

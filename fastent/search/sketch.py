@@ -13,8 +13,8 @@ __all__ = ["Frame", "SketchBounds", "sample_rows", "take_frame", "typical_scale"
 
 Array = NDArray[Any]
 
-# Rows of which the axes are taken; fewer where they have many features, or where the scale is all.
-_SAMPLE_ROWS, _FEW_ROWS = 4096, 512
+# Rows of which the axes are taken; fewer where they have many features, or where the middle and the scale are all.
+_SAMPLE_ROWS, _FEW_ROWS, _FEWEST_ROWS = 4096, 512, 128
 _LITTLE = 1 << 19  # values that are seen in less time than threads take to start
 _BLOCK_ROWS = 512  # in double precision a block and what becomes of it stay in the caches
 # So few axes are found by iteration.
@@ -129,7 +129,8 @@ class Frame:
 
 def take_frame(X: Array, *, n_axes: int, unit: bool, seed: int) -> Frame:
     """Principal axes of a sample of the rows. Any frame is exact; this one makes sketches tell points apart early."""
-    sample = _sample(X, unit, seed, sample_rows(X.shape[1]) if n_axes > _FEW_AXES else _FEW_ROWS)
+    count = sample_rows(X.shape[1]) if n_axes > _FEW_AXES else _FEW_ROWS if n_axes else _FEWEST_ROWS
+    sample = _sample(X, unit, seed, count)
     origin = sample.mean(0)
     if kernel_dtype(X) == np.float32 and not unit:  # so that rows can be seen from there in their precision
         origin = origin.astype(np.float32).astype(np.float64)

@@ -141,7 +141,7 @@ def test_directions_kept_between_records_change_nothing(monkeypatch):
 
     found, used = records()
     assert sum(view is not None for view in used) >= 2
-    assert all(view.frame.axes.shape == (24, 24) for view in used if view is not None)
+    assert all(view.frame.axes.shape == (24, 15) for view in used if view is not None)
     monkeypatch.setattr(KeptView, "judge", lambda self, look: None)
     assert_same_records(found, records()[0])
 
