@@ -491,7 +491,7 @@ def index_bytes(X: Any, q: int, k: int) -> int:
     coded = coding_bytes(choices, d) + 4 * coded_coordinates(d) // TILE  # a tile's codes are about its centre
     frame_rows, pilot_rows = (min(n, size) for size in _sample_sizes(d))
     converted = BLOCK_BYTES if X.dtype != kernel_dtype(X) else 0  # where rows are checked
-    blocks = min(2 * working_threads() * _BLOCK_BYTES + 2 * _CODED_BYTES + converted, 12 * n * d)
+    blocks = min(2 * working_threads() * _BLOCK_BYTES + max(2 * _CODED_BYTES, 20 * d * TILE) + converted, 12 * n * d)
     searching = (n + (q if q != n else 0)) * (row + coded) + 36 * q * k + blocks
     return int(max(20 * d * frame_rows, n * row + 12 * d * pilot_rows, searching))
 
