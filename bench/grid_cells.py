@@ -67,8 +67,10 @@ for _state, _layers in (("trained", TRAINED), ("untrained", UNTRAINED)):
 
 def points_of(cell: Cell) -> tuple[Array, Array | None]:
     """The rows and, if not all of these are queries, the queries; scaled by FASTENT_BENCH_SHARE."""
-    n = scaled(cell.n, LEAST_ROWS)
-    points = np.ascontiguousarray(_MAKERS[cell.kind](n + (cell.queries or 0), cell.d), cell.dtype)
+    n = scaled(cell.n, LEAST_ROWS) + (cell.queries or 0)
+    points = np.ascontiguousarray(_MAKERS[cell.kind](n, cell.d), cell.dtype)
+    if cell.metric == "cosine":  # a few rows of a layer of ReLU may be zeros, which have no direction
+        points = np.ascontiguousarray(points[points.any(1)])
     return (points, None) if cell.queries is None else (points[: -cell.queries], points[-cell.queries :])
 
 
