@@ -92,10 +92,10 @@ class Frame:
         sketch = np.zeros((n, size), np.float32)
         axes = np.ascontiguousarray(self.axes[:, : size - 1])
 
-        size = _block_rows(d)
+        rows = _block_rows(d)
 
         def fill(begin: int) -> None:
-            block, squared = self._centred(X[begin : begin + size])
+            block, squared = self._centred(X[begin : begin + rows])
             here = slice(begin, begin + len(block))
             kept = block @ axes
             sketch[here, : kept.shape[1]] = kept
@@ -103,18 +103,18 @@ class Frame:
                 # In double precision: single would leave a rest where there is none.
                 sketch[here, size - 1] = np.sqrt(np.maximum(squared - np.einsum("ij,ij->i", kept, kept), 0))
 
-        in_parallel(fill, range(0, n, size), little=n * d < _LITTLE)
+        in_parallel(fill, range(0, n, rows), little=n * d < _LITTLE)
         return sketch
 
     def whole(self, X: Array) -> NDArray[np.float32]:
         """(n, d): the points themselves, which leave out nothing."""
         points = np.empty(X.shape, np.float32)
-        size = _block_rows(X.shape[1])
+        rows = _block_rows(X.shape[1])
 
         def fill(begin: int) -> None:
-            points[begin : begin + size] = self._centred(X[begin : begin + size])[0]
+            points[begin : begin + rows] = self._centred(X[begin : begin + rows])[0]
 
-        in_parallel(fill, range(0, len(X), size), little=points.size < _LITTLE)
+        in_parallel(fill, range(0, len(X), rows), little=points.size < _LITTLE)
         return points
 
     def _centred(self, rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
