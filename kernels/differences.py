@@ -15,7 +15,7 @@ from .jit import intrinsic
 from .target import has_feature
 from .vectors import ask_for_line, spread, vector_at
 
-__all__ = ["HALVES", "LANES", "ROWS", "SEVERAL", "near_four", "near_one"]
+__all__ = ["HALVES", "ROWS", "SEVERAL", "near_four", "near_one"]
 
 # Rows that are met together: the reduction of their sums is made for four.
 ROWS = 4
@@ -25,14 +25,13 @@ SEVERAL = 4
 UNROLLED = 8
 # Whether rows may be words of half precision.
 HALVES = has_feature("f16c")
-# Bytes of a vector, and the most of its lanes.
+# Bytes of a vector.
 _BYTES = 64 if has_feature("avx512f") else 32 if has_feature("avx") else 16
-LANES = 16
 
 
 def _near(rows: Any, first: int, queries: Any, query: int, limits: Any, doubt: float, ahead: int, together: int) -> int:
     rows = rows.view(np.float16).astype(np.float32) if rows.dtype == np.uint16 else rows
-    differences = rows[first : first + ROWS, None] - queries[None, query : query + together]
+    differences = rows[first : first + ROWS, None] - queries[None, query : query + together, : rows.shape[1]]
     with np.errstate(over="ignore", invalid="ignore"):
         sums = (differences * differences).sum(2, dtype=rows.dtype).ravel()
     flags = np.concatenate([sums <= limits[: len(sums)], ~(sums <= doubt)])
@@ -43,12 +42,7 @@ def _near_one(rows: Any, first: int, queries: Any, query: int, limits: Any, doub
     return _near(rows, first, queries, query, limits, doubt, ahead, 1)
 
 
-def _near_four(
-    rows: Any, first: int, queries: Any, query: int, limits: Any, doubt: float, ahead: int, start: int, stop: int, sums: Any,
-    place: int,
-) -> int:  # fmt: skip
-    if stop < rows.shape[1]:
-        return 0
+def _near_four(rows: Any, first: int, queries: Any, query: int, limits: Any, doubt: float, ahead: int) -> int:
     return _near(rows, first, queries, query, limits, doubt, ahead, SEVERAL)
 
 
@@ -59,14 +53,12 @@ def near_one(typing_context, rows, first, queries, query, limits, doubt, ahead):
 
 
 @intrinsic(_near_four)
-def near_four(  # type: ignore[no-untyped-def]
-    typing_context, rows, first, queries, query, limits, doubt, ahead, start, stop, sums, place
-):
+def near_four(typing_context, rows, first, queries, query, limits, doubt, ahead):  # type: ignore[no-untyped-def]
     """Which of four rows may lie within the limits of four queries.
 
     Parameters
     ----------
-    rows : (n, d), queries : (q, d)
+    rows : (n, d), queries : (q, d or more)
         float32 or float64, both the same, C-contiguous. Squared distances are taken in that precision, in any order. Where
         queries are float32, rows may be uint16, words of half precision, if `HALVES`.
     first, query : int
@@ -77,19 +69,13 @@ def near_four(  # type: ignore[no-untyped-def]
         Sums beyond that are marked.
     ahead : int
         So many bytes from these rows lie those that are fetched meanwhile, in the order of memory; a multiple of four rows.
-    start, stop : int
-        Features that are summed now: from 0 to d in so many calls; each but the last ends at a multiple of `LANES`.
-    sums : (any,) of the queries' type
-        From `place` on there is room for 16 * `LANES` of them, for what is summed between these calls.
 
     Returns
     -------
     int
-        After the last feature 16 bits, set where a sum is at most its limit, and 16 set where it is beyond `doubt`, or NaN;
-        before, 0.
+        16 bits, set where a sum is at most its limit, and 16 set where it is beyond `doubt`, or NaN.
     """
-    types_of_all = rows, first, queries, query, limits, doubt, ahead, start, stop, sums, place
-    return types.int64(*types_of_all), _generate(SEVERAL)
+    return types.int64(rows, first, queries, query, limits, doubt, ahead), _generate(SEVERAL)
 
 
 def _generate(together: int) -> Any:
@@ -103,10 +89,12 @@ def _generate(together: int) -> Any:
         vector, pairs = ir.VectorType(element, lanes), ROWS * together
         rows, queries, limits = (context.make_array(kinds[i])(context, builder, arguments[i]) for i in (0, 2, 4))
         d = cgutils.unpack_tuple(builder, rows.shape)[1]
-        starts = [
-            [builder.gep(array.data, [builder.mul(builder.add(arguments[at], word(i)), d)]) for i in range(how_many)]
-            for array, at, how_many in ((rows, 1, ROWS), (queries, 3, together))
-        ]
+        starts = []
+        for array, at, how_many in ((rows, 1, ROWS), (queries, 3, together)):
+            width = cgutils.unpack_tuple(builder, array.shape)[1]
+            starts.append(
+                [builder.gep(array.data, [builder.mul(builder.add(arguments[at], word(i)), width)]) for i in range(how_many)]
+            )
         zeros = ir.Constant(vector, [0.0] * lanes)
         whole, rest = builder.udiv(d, word(lanes)), builder.urem(d, word(lanes))
         begin = builder.mul(whole, word(lanes))
@@ -166,12 +154,6 @@ def _generate(together: int) -> Any:
                 loaded += total
         else:
             sums = sum_of(pairs)
-            start, stop, place = arguments[7], arguments[8], arguments[10]
-            kept = context.make_array(kinds[9])(context, builder, arguments[9]).data
-            kept = [vector_at(builder, vector, kept, builder.add(place, word(i * lanes))) for i in range(pairs)]
-            with builder.if_then(builder.icmp_unsigned("!=", start, word(0))):
-                for total, where in zip(sums, kept, strict=True):
-                    builder.store(builder.load(where, align=size), total)
 
             def add_all(load_row, load, at):  # type: ignore[no-untyped-def]
                 points = [load_row(start, at) for start in starts[0]]
@@ -181,20 +163,13 @@ def _generate(together: int) -> Any:
                         add(sums[i * together + j], point, query)
 
             next_rows = builder.gep(builder.bitcast(starts[0][0], ir.IntType(8).as_pointer()), [arguments[6]])
-            last = builder.icmp_unsigned(">=", stop, d)
-            until = builder.select(last, whole, builder.udiv(stop, word(lanes)))
-            vectors_before = builder.udiv(start, word(lanes))
-            with cgutils.for_range(builder, builder.sub(until, vectors_before)) as loop:
-                index = builder.add(loop.index, vectors_before)
-                add_all(load_row, load, builder.mul(index, word(lanes)))
+            with cgutils.for_range(builder, whole) as loop:
+                add_all(load_row, load, builder.mul(loop.index, word(lanes)))
                 for line in range(0, ROWS * lanes * row_size, 64):
-                    offset = builder.add(builder.mul(index, word(ROWS * lanes * row_size)), word(line))
-                    ask_for_line(builder, builder.gep(next_rows, [offset]), 3)
-            with builder.if_then(builder.and_(last, builder.icmp_unsigned("!=", rest, word(0)))):
+                    offset = builder.add(builder.mul(loop.index, word(ROWS * lanes * row_size)), word(line))
+                    ask_for_line(builder, builder.gep(next_rows, [offset]), 2)  # nearer, they would displace the others
+            with builder.if_then(builder.icmp_unsigned("!=", rest, word(0))):
                 add_all(load_rest_of_row, load_rest, begin)
-            with builder.if_then(builder.not_(last)):
-                for total, where in zip(sums, kept, strict=True):
-                    builder.store(builder.load(total), where, align=size)
             loaded = [builder.load(total) for total in sums]
         fours = [_across(builder, loaded[i : i + 4], lanes) for i in range(0, pairs, 4)]
         while len(fours) > 1:
@@ -205,8 +180,7 @@ def _generate(together: int) -> Any:
         near = builder.fcmp_ordered("<=", found, limit)
         strange = builder.fcmp_unordered(">", found, spread(builder, doubt, pairs))
         bits = [builder.zext(builder.bitcast(flags, ir.IntType(pairs)), word) for flags in (near, strange)]
-        flags = builder.or_(bits[0], builder.shl(bits[1], word(pairs)))
-        return flags if together == 1 else builder.select(last, flags, word(0))
+        return builder.or_(bits[0], builder.shl(bits[1], word(pairs)))
 
     return generate
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import read_only
-from .differences import HALVES, LANES, ROWS, SEVERAL, near_four, near_one
+from .differences import HALVES, ROWS, SEVERAL, near_four, near_one
 from .distance import inner, squared_angle, squared_distance, squared_length
 from .jit import SUMS, driver, kernel, step
 from .lists import insert
@@ -23,9 +23,6 @@ __all__ = ["HALVES", "Asked", "Met", "Tolerance", "directions", "scan", "widen"]
 
 # So many bytes of queries stay in the innermost cache beside four rows, and so many of rows in the next one.
 _QUERY_BYTES, _ROW_BYTES = 1 << 14, 1 << 18
-# Of longer rows so many bytes at a time meet queries, of which the same bytes of so many stay in the second cache: then four rows
-# and four queries are in the innermost one.
-_PART_BYTES, _TOGETHER = 2048, 64
 # Rows are asked for so many bytes before they are met.
 _AHEAD = 4096
 # Within these limits squared lengths keep their digits, and so do the factors that make lengths 1, in single precision.
@@ -61,7 +58,7 @@ class Met(NamedTuple):
     rows : (m, d), points : (p, d)
         float32 or float64, both the same, C-contiguous; where `HALVES`, rows may be uint16 beside points of float32: words of
         half precision. Of the points as many as make up a multiple of `differences.SEVERAL`, the last of them any, if there is
-        more than one.
+        more than one; of features as many as rows have, or more, which do not count.
     errors : (q,) float64
         How much nearer a row may be to a query than they are here.
     """
@@ -203,7 +200,7 @@ def _meet(
 
 
 @kernel(counted=False)
-def _scan(rows: Any, number: int, asked: Any, met: Any, tolerance: Any, limits: Any, sums: Any, room: Any, work: Any) -> None:
+def _scan(rows: Any, number: int, asked: Any, met: Any, tolerance: Any, limits: Any, room: Any, work: Any) -> None:
     met_rows, points, errors = met
     m, q, d = met_rows.shape[0], asked.excluded.shape[0], met_rows.shape[1]
     together = SEVERAL if points.shape[0] > 1 else 1
@@ -214,9 +211,6 @@ def _scan(rows: Any, number: int, asked: Any, met: Any, tolerance: Any, limits: 
     ahead = (_AHEAD + four - 1) // four * four
     block = ROWS * (1 + _ROW_BYTES // four)
     tile = SEVERAL * (1 + _QUERY_BYTES // (SEVERAL * row_bytes))
-    part = d
-    if d * points.itemsize > 2 * _PART_BYTES:
-        part, tile = _PART_BYTES // points.itemsize, _TOGETHER
     whole = m - m % ROWS
     if together == 1:
         its_limits = limits[0]
@@ -230,25 +224,12 @@ def _scan(rows: Any, number: int, asked: Any, met: Any, tolerance: Any, limits: 
             for some in range(0, points.shape[0], tile):
                 last = some + tile if some + tile < points.shape[0] else points.shape[0]
                 for first in range(begin, end, ROWS):
-                    for start in range(0, d, part):
-                        for query in range(some, last, SEVERAL):
-                            its_limits, place = limits[query // SEVERAL], (query - some) * ROWS * LANES
-                            flags = near_four(
-                                met_rows,
-                                first,
-                                points,
-                                query,
-                                its_limits,
-                                tolerance.doubt,
-                                ahead,
-                                start,
-                                start + part,
-                                sums,
-                                place,
-                            )
-                            if flags:
-                                at = number + first
-                                _meet(flags, first, query, rows, at, asked, errors, tolerance, limits, together, room, work)
+                    for query in range(some, last, SEVERAL):
+                        its_limits = limits[query // SEVERAL]
+                        flags = near_four(met_rows, first, points, query, its_limits, tolerance.doubt, ahead)
+                        if flags:
+                            at = number + first
+                            _meet(flags, first, query, rows, at, asked, errors, tolerance, limits, together, room, work)
     for row in range(whole, m):
         _put(rows[row], room, _NO)
         work[2] += _refused(room, tolerance.most, tolerance.angular)
@@ -284,11 +265,10 @@ def scan(rows: Any, number: int, asked: Asked, met: Met, tolerance: Tolerance) -
     together = SEVERAL if len(met.points) > 1 else 1
     limits = np.full((-(-len(met.points) // together), ROWS * together), -1, met.points.dtype)
     room = np.empty(rows.shape[1], asked.points.dtype)
-    sums = np.empty(_TOGETHER * ROWS * LANES, met.points.dtype)
     work = np.zeros(3, np.int64)
     asked = asked._replace(points=read_only(asked.points))
     met = met._replace(rows=read_only(met.rows), points=read_only(met.points))
-    _scan(read_only(rows), number, asked, met, tolerance, limits, sums, room, work)
+    _scan(read_only(rows), number, asked, met, tolerance, limits, room, work)
     return work
 
 

@@ -89,11 +89,8 @@ def flagged_of_one(rows, first, queries, query, limits, doubt, ahead):
 
 
 @numba.njit
-def flagged_of_four(rows, first, queries, query, limits, doubt, ahead, part, sums):
-    flags = 0
-    for start in range(0, rows.shape[1], part):
-        flags |= differences.near_four(rows, first, queries, query, limits, doubt, ahead, start, start + part, sums, 3)
-    return flags
+def flagged_of_four(rows, first, queries, query, limits, doubt, ahead):
+    return differences.near_four(rows, first, queries, query, limits, doubt, ahead)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -107,20 +104,18 @@ def test_sums_of_differences_are_flagged_as_in_numpy(d, dtype):
     if dtype == np.float16:
         rows, queries = rows.view(np.uint16), queries.astype(np.float32)
     limits = rng.integers(0, 16 * d, 16).astype(queries.dtype)
-    sums = np.full(3 + 16 * differences.LANES + 1, 7, queries.dtype)
-    for first in range(6):
-        for query in (0, 3, 4):
-            arguments = (rows, first, queries, query, limits, 9.0 * d, 4096)
-            assert flagged_of_one(*arguments) == differences._near_one(*arguments)
-            for part in (16, 64, 1000):
-                expected = differences._near_four(*arguments, 0, d, None, 0)
-                assert flagged_of_four(*arguments, part, sums) == expected
-    assert (sums[[0, 1, 2, -1]] == 7).all()
+    wider = np.column_stack([queries, np.full((8, 16), np.nan, queries.dtype)])
+    for flagged, twin in ((flagged_of_one, differences._near_one), (flagged_of_four, differences._near_four)):
+        for first in range(6):
+            for query in (0, 3, 4):
+                arguments = (rows, first, queries, query, limits, 9.0 * d, 4096)
+                assert flagged(*arguments) == twin(*arguments)
+                assert flagged(rows, first, wider, *arguments[3:]) == twin(*arguments)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("d", [512, 513, 1025, 1500, 2048])
-def test_wide_rows_are_met_in_parts(d, dtype):
+def test_wide_rows(d, dtype):
     X = normal(301, d).astype(dtype)
     X[5::9] = X[3]
     for q in (2, 3, 70):
