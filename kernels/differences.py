@@ -31,7 +31,7 @@ _BYTES = 64 if has_feature("avx512f") else 32 if has_feature("avx") else 16
 
 def _near(rows: Any, first: int, queries: Any, query: int, limits: Any, doubt: float, ahead: int, together: int) -> int:
     rows = rows.view(np.float16).astype(np.float32) if rows.dtype == np.uint16 else rows
-    differences = rows[first : first + ROWS, None] - queries[None, query : query + together]
+    differences = rows[first : first + ROWS, None] - queries[None, query : query + together, : rows.shape[1]]
     with np.errstate(over="ignore", invalid="ignore"):
         sums = (differences * differences).sum(2, dtype=rows.dtype).ravel()
     flags = np.concatenate([sums <= limits[: len(sums)], ~(sums <= doubt)])
@@ -58,7 +58,7 @@ def near_four(typing_context, rows, first, queries, query, limits, doubt, ahead)
 
     Parameters
     ----------
-    rows : (n, d), queries : (q, d)
+    rows : (n, d), queries : (q, d or more)
         float32 or float64, both the same, C-contiguous. Squared distances are taken in that precision, in any order. Where
         queries are float32, rows may be uint16, words of half precision, if `HALVES`.
     first, query : int
@@ -89,10 +89,12 @@ def _generate(together: int) -> Any:
         vector, pairs = ir.VectorType(element, lanes), ROWS * together
         rows, queries, limits = (context.make_array(kinds[i])(context, builder, arguments[i]) for i in (0, 2, 4))
         d = cgutils.unpack_tuple(builder, rows.shape)[1]
-        starts = [
-            [builder.gep(array.data, [builder.mul(builder.add(arguments[at], word(i)), d)]) for i in range(how_many)]
-            for array, at, how_many in ((rows, 1, ROWS), (queries, 3, together))
-        ]
+        starts = []
+        for array, at, how_many in ((rows, 1, ROWS), (queries, 3, together)):
+            width = cgutils.unpack_tuple(builder, array.shape)[1]
+            starts.append(
+                [builder.gep(array.data, [builder.mul(builder.add(arguments[at], word(i)), width)]) for i in range(how_many)]
+            )
         zeros = ir.Constant(vector, [0.0] * lanes)
         whole, rest = builder.udiv(d, word(lanes)), builder.urem(d, word(lanes))
         begin = builder.mul(whole, word(lanes))
@@ -165,7 +167,7 @@ def _generate(together: int) -> Any:
                 add_all(load_row, load, builder.mul(loop.index, word(lanes)))
                 for line in range(0, ROWS * lanes * row_size, 64):
                     offset = builder.add(builder.mul(loop.index, word(ROWS * lanes * row_size)), word(line))
-                    ask_for_line(builder, builder.gep(next_rows, [offset]), 3)
+                    ask_for_line(builder, builder.gep(next_rows, [offset]), 2)  # nearer, they would displace the others
             with builder.if_then(builder.icmp_unsigned("!=", rest, word(0))):
                 add_all(load_rest_of_row, load_rest, begin)
             loaded = [builder.load(total) for total in sums]

@@ -151,7 +151,7 @@ def tighten_of_point(s: int, radius: float, error: float, per_unit: float, limit
 
 @step(counted=False)
 def set_limits(
-    codes: Any, tile: int, others: Any, other: int, width: int, bits: int, same: int, mutual: int, radii: Any, limits: Any
+    codes: Any, tile: int, others: Any, other: int, width: int, bits: int, mutual: int, radii: Any, limits: Any
 ) -> Any:
     """What is known of two tiles before the products of their codes are.
 
@@ -160,7 +160,7 @@ def set_limits(
     codes, others : Codes
         Of the queries, and of the points that they meet.
     tile, other : int
-        The tiles; same : whether they are one.
+        The tiles, which may be one.
     width : int
         Points of the other.
     mutual : int
@@ -180,9 +180,8 @@ def set_limits(
     unit, other_unit = codes.steps[tile], others.steps[other]
     here, there = tile * TILE, other * TILE
     per_unit = 0.5 / unit / other_unit
-    squared = moved = rounding = 0.0
-    if not same:
-        squared = _difference(codes.centre[tile], others.centre[other], limits.between)
+    moved = rounding = 0.0
+    squared = _difference(codes.centre[tile], others.centre[other], limits.between)
     if squared > 0:
         moved = np.sqrt(squared) * _ROUNDING
         rounding = moved * (limits.between.shape[0] + 8)

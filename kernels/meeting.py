@@ -32,8 +32,6 @@ _SHIFT = HALF.bit_length() - 1
 _AHEAD = 2048
 # Half of what a distance in double precision takes, it takes in single: with that share of near pairs both ways are as long.
 _MOSTLY = 0.55
-# By how much an angle may be larger if it is taken the other way round: rounding moves it by far less.
-_OTHER_WAY_ROUND = 1 + 2.0**-30
 # Flags: numba would compile a step once for True and once for False.
 NO, YES = np.int64(0), np.int64(1)
 
@@ -147,7 +145,8 @@ def _meet_one(
     if point_wants and threshold(found, point) > farthest:
         farthest = threshold(found, point)
     squared = _distance(queries.rows, query, data.rows, point, np.inf if mostly else farthest)
-    if squared > farthest * _OTHER_WAY_ROUND:
+    angular = queries.rows.lengths.shape[0] > 0
+    if squared > farthest and not (angular and point_wants):  # an angle is rounded otherwise the other way round
         return
     work[4] += 1
     if query_wants:
@@ -157,7 +156,7 @@ def _meet_one(
             tighten_of_query(i, found.radii[place], off, per_unit, limits)
     if point_wants:
         place = other * TILE + s
-        if queries.rows.lengths.shape[0] > 0:
+        if angular:
             squared = _distance(data.rows, point, queries.rows, query, np.inf)
         if take(data.rows, point, place, squared, queries.rows.ids[query], found) and safe:
             off = np.float64(data.codes.errors[place]) + error
@@ -246,7 +245,7 @@ def _survivors(rows: Any, first_row: int, n_active: int, half: int, limits: Any,
 
 @step(counted=False)
 def meet_tile(
-    queries: Any, tile: int, data: Any, other: int, same: int, mutual: int, n_active: int, bits: int, among: int, found: Any,
+    queries: Any, tile: int, data: Any, other: int, mutual: int, n_active: int, bits: int, among: int, found: Any,
     limits: Any, room: Any,
 ) -> None:  # fmt: skip
     """Let queries of a tile, the first of `room.active`, meet all points of another, which may want them too.
@@ -255,8 +254,8 @@ def meet_tile(
     ----------
     queries, data : Points
     tile, other : int
-    same, mutual : int
-        Flags: whether the two tiles are one; whether points of the other want queries, which then must be all of the tile.
+    mutual : int
+        Whether points of the other want queries, which then must be all of the tile.
     n_active : int
     bits : int
         Of the codes.
@@ -269,7 +268,7 @@ def meet_tile(
     sums, active, n_words, start = room.sums, room.active, data.codes.raised.shape[1], data.boxes.start
     width = start[other + 1] - start[other]
     error, other_error, per_unit, safe = set_limits(
-        queries.codes, tile, data.codes, other, width, bits, same, mutual, found.radii, limits
+        queries.codes, tile, data.codes, other, width, bits, mutual, found.radii, limits
     )
     mostly = room.work[4] > _MOSTLY * room.work[3]
     meeting = _Meeting(tile, other, queries.boxes.start[tile], start[other], error, other_error, per_unit, safe, mostly)

@@ -1,7 +1,7 @@
 """Points in tiles, as a search meets them.
 
 Numba unpacks a whole tuple wherever one of its fields is used, so small tuples compile faster: what kernels use comes in
-several, and a step is passed those that it needs.
+several, and most steps are passed those that they need.
 """
 
 from typing import Any, NamedTuple

@@ -25,8 +25,8 @@ __all__ = ["HALVES", "Asked", "Met", "Tolerance", "directions", "scan", "widen"]
 _QUERY_BYTES, _ROW_BYTES = 1 << 14, 1 << 18
 # Rows are asked for so many bytes before they are met.
 _AHEAD = 4096
-# Squared lengths within these limits keep their digits.
-_SHORTEST, _LONGEST = 1e-200, 1e200
+# Within these limits squared lengths keep their digits, and so do the factors that make lengths 1, in single precision.
+_SHORTEST, _LONGEST = 1e-70, 1e70
 # Flags: numba would compile a step once for True and once for False.
 _NO, _YES = np.bool_(False), np.bool_(True)
 
@@ -58,7 +58,7 @@ class Met(NamedTuple):
     rows : (m, d), points : (p, d)
         float32 or float64, both the same, C-contiguous; where `HALVES`, rows may be uint16 beside points of float32: words of
         half precision. Of the points as many as make up a multiple of `differences.SEVERAL`, the last of them any, if there is
-        more than one.
+        more than one; of features as many as rows have, or more, which do not count.
     errors : (q,) float64
         How much nearer a row may be to a query than they are here.
     """
@@ -137,14 +137,13 @@ def _of_half(word: int) -> float:
 
 @step(counted=False)
 def _put(row: Any, room: Any, scaled: bool) -> None:
-    """Copy a row; in double precision, if scaled, times a power of two, so that its largest value is about 1 and squares are in
-    range."""
+    """Copy a row; if scaled, times a power of two, so that its largest value is about 1 and squares are in range."""
     if row.itemsize == 2:
         for j in range(row.shape[0]):
             room[j] = _of_half(np.uint32(row[j]))
         return
     first = second = 1.0
-    if row.itemsize == 8 and scaled:
+    if scaled:
         largest = 0.0
         for j in range(row.shape[0]):
             size = abs(row[j])
@@ -196,7 +195,7 @@ def _meet(
         r, j = bit // together, bit % together
         if query + j < asked.excluded.shape[0]:
             work[0] += 1
-            _put(rows[first + r], room, tolerance.angular)
+            _put(rows[first + r], room, tolerance.angular and rows.itemsize == 8)
             work[1] += _decide(room, number + r, query + j, asked, errors, tolerance, limits, together)
 
 
@@ -234,7 +233,7 @@ def _scan(rows: Any, number: int, asked: Any, met: Any, tolerance: Any, limits: 
     for row in range(whole, m):
         _put(rows[row], room, _NO)
         work[2] += _refused(room, tolerance.most, tolerance.angular)
-        _put(rows[row], room, tolerance.angular)
+        _put(rows[row], room, tolerance.angular and rows.itemsize == 8)
         for query in range(q):
             work[0] += 1
             work[1] += _decide(room, number + row, query, asked, errors, tolerance, limits, together)

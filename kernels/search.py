@@ -7,7 +7,7 @@ A tile holds points that are near each other. Boxes are of *sketches*: the first
 the rest; norms differ by no more than vectors do, so that |a - b| >= |s(a) - s(b)|. *Codes* stand for points, or for longer
 sketches, in whole numbers (`quantized`), and their products tell which distances must be taken (`limits`).
 
-Where all rows search all rows, each pair is met once and counts for both. Rows are as they were given, and distances are
+Where all rows search all rows, two tiles meet at one time for both. Rows are as they were given, and distances are
 theirs. Rounding: every threshold is widened by more than sketches, codes, boxes and sums can lose, by underflow too, so no pair
 is dropped that exact arithmetic would keep. What a query finds depends on no other query: neither threads nor tiles, nor the
 order in which they meet, change it.
@@ -76,6 +76,17 @@ def _activate(queries: Any, tile: int, data: Any, other: int, found: Any, to_box
 
 
 @step(counted=False)
+def _meet_wanted(
+    queries: Any, tile: int, data: Any, other: int, bits: int, among: int, found: Any, limits: Any, room: Any, walk: Any
+) -> None:
+    """Let those queries of a tile meet another tile that can want a point of it."""
+    n_active = _activate(queries, tile, data, other, found, walk.to_box, room.active)
+    if n_active:
+        room.work[1] += 1
+        meet_tile(queries, tile, data, other, NO, n_active, bits, among, found, limits, room)
+
+
+@step(counted=False)
 def _meet_pair(points: Any, tile: int, other: int, bits: int, found: Any, limits: Any, room: Any, walk: Any) -> None:
     """Let two tiles of the same points meet, for both of them."""
     boxes, active, radii = points.boxes, room.active, found.radii
@@ -99,14 +110,14 @@ def _meet_pair(points: Any, tile: int, other: int, bits: int, found: Any, limits
         n_active = boxes.start[tile + 1] - boxes.start[tile]
         for t in range(n_active):
             active[t] = t
-        meet_tile(points, tile, points, other, NO, YES, n_active, bits, ALL, found, limits, room)
+        meet_tile(points, tile, points, other, YES, n_active, bits, ALL, found, limits, room)
         return
     if n_active:
-        meet_tile(points, tile, points, other, NO, NO, n_active, bits, ALL, found, limits, room)
+        meet_tile(points, tile, points, other, NO, n_active, bits, ALL, found, limits, room)
     if n_other:
         for i in range(n_other):
             active[i] = walk.other_active[i]
-        meet_tile(points, other, points, tile, NO, NO, n_other, bits, ALL, found, limits, room)
+        meet_tile(points, other, points, tile, NO, n_other, bits, ALL, found, limits, room)
 
 
 @step(counted=False)
@@ -116,12 +127,9 @@ def _begin_tile(points: Any, tile: int, bits: int, found: Any, limits: Any, room
     n_active = boxes.start[tile + 1] - boxes.start[tile]
     for t in range(n_active):
         active[t] = t
-    meet_tile(points, tile, points, tile, YES, NO, n_active, bits, ALL, found, limits, room)
-    twin = boxes.twin[tile]
-    if twin != tile:
-        n_active = _activate(points, tile, points, twin, found, walk.to_box, active)
-        if n_active:
-            meet_tile(points, tile, points, twin, NO, NO, n_active, bits, ALL, found, limits, room)
+    meet_tile(points, tile, points, tile, NO, n_active, bits, ALL, found, limits, room)
+    if boxes.twin[tile] != tile:
+        _meet_wanted(points, tile, points, boxes.twin[tile], bits, ALL, found, limits, room, walk)
 
 
 @step(counted=False)
@@ -136,10 +144,7 @@ def _meet_twins(
     for i in range(n_near):
         other = sequence[i]
         if gaps[i] == 0 and other + 1 < twin.shape[0] and twin[other + 1] == other:
-            n_active = _activate(queries, tile, data, other, found, walk.to_box, room.active)
-            if n_active:
-                room.work[1] += 1
-                meet_tile(queries, tile, data, other, NO, NO, n_active, bits, among, found, limits, room)
+            _meet_wanted(queries, tile, data, other, bits, among, found, limits, room, walk)
         else:
             gaps[left], sequence[left] = gaps[i], sequence[i]
             left += 1
@@ -172,11 +177,7 @@ def _search_tile(
             if i < ordered:
                 return
             continue
-        other = sequence[i]
-        n_active = _activate(queries, tile, data, other, found, walk.to_box, room.active)
-        if n_active:
-            room.work[1] += 1
-            meet_tile(queries, tile, data, other, NO, NO, n_active, bits, among, found, limits, room)
+        _meet_wanted(queries, tile, data, sequence[i], bits, among, found, limits, room, walk)
 
 
 @kernel(counted=False)
@@ -230,7 +231,7 @@ def search(here: tuple[int, int], queries: Points, data: Points, bits: int, amon
 
 @driver(_search)
 def meet_all(here: tuple[int, int], there: tuple[int, int], points: Points, bits: int, found: Found) -> Any:
-    """The same where all points search all: let two ranges of tiles meet, each pair once, for the lists of both.
+    """The same where all points search all: let two ranges of tiles meet, each two tiles at one time, for both.
 
     Where both ranges are the same, that one within itself, which should come first: it fills the lists. No two threads may
     write to one range.

@@ -220,14 +220,15 @@ def shared_out(
         Given what the work on an item returned, in any order, but one after the other.
     watch : callable
         Called in this thread five times a second and whenever a thread has run out of items. What it raises, or the work on an
-        item, is raised here as soon as the work that was begun has ended; no more is begun.
+        item, is raised here as soon as the work that was begun has ended. A thread that waits for an item then gets none, unless
+        it waits within `items`.
     """
     waiting, lock, stop = iter(items), threading.Lock(), threading.Event()
 
     def take_turns() -> None:
         while not stop.is_set():
             with lock:
-                taken = list(islice(waiting, 1))
+                taken = [] if stop.is_set() else list(islice(waiting, 1))
             if not taken:
                 return
             found = work(taken[0])

@@ -206,7 +206,7 @@ class ExactIndex(Index):
         mutual = all(self._is_mutual(prepared, among) for among in wanted)
         width, bits, _ = self.coding
         of = f"{width} numbers for {d} features" if width else f"{d} features"
-        chosen = f"far pairs excluded by {bits}-bit codes of {of}{', each pair met once' * mutual}"
+        chosen = f"far pairs excluded by {bits}-bit codes of {of}{', each two tiles met once' * mutual}"
         if self.expected is not None:
             times = [1 if self._is_mutual(prepared, among) else 2 for among in wanted]
             seconds = q * sum(self.expected.products * each + self.expected.distances for each in times) * 1e-9
@@ -469,7 +469,8 @@ def index_seconds(X: Any, q: int, k: int) -> IndexSeconds:
     prices, m = prices_for(q * n, d), coded_coordinates(d)
     pair = prices.pair[BITS[0]] + prices.coordinate[BITS[0]] * m
     built, coded = (_ANY + n * (d * times * prices.encoded + row) for times, row in (_BUILT, _CODED))
-    built += _FRAME if n * n * d >= _SKETCHED else _PILOT if n * n * d >= _PILOTED else 0
+    framed = n * n * d >= _SKETCHED and n >= _FEW_POINTS and d > _BOXED
+    built += _FRAME if framed else _PILOT if n * n * d >= _PILOTED else 0
     return IndexSeconds(*(1e-9 * each for each in (built, coded, q * (n * pair + _ENTERED * entries(n, k)))))
 
 

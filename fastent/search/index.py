@@ -80,7 +80,8 @@ class Work(NamedTuple):
     """What a search took.
 
     Pairs are told apart by *codes*, points in whole numbers: those that these do not exclude are compared as they were given,
-    so that the result is exact. Points of one tile meet twice, all others once where all rows are queries.
+    so that the result is exact. Where all rows are queries, points of one tile meet twice, and those of two tiles once if most
+    of both are concerned.
 
     Attributes
     ----------

@@ -72,7 +72,7 @@ class Neighbors:
         another, NaN for what you bring.
     work : Work or None
         How an exact search went, what it was expected to take without building an index, and counts of what it did. Of other
-        methods, that of the queries which these left open, if any; None for rows that came chunk by chunk.
+        methods, that of the queries which these left open, if any; None for an exact search chunk by chunk.
     metric : str
         What the distances are: "euclidean" or "cosine".
     resolution : (q,) float32 or None
@@ -219,19 +219,18 @@ def neighbors(
     if method == "auto":
         method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
     memory = None if memory_budget is None else as_bytes(memory_budget)
-    task = _Task(features, checked, k, unit, method, seed, {}, progress, client, memory, memory_budget, None)
+    task = _Task(
+        *_in_one_precision(features, checked), k, unit, method, seed, {}, progress, client, memory, memory_budget, None
+    )
     plan = task.planned(len(checked)) if method == "exact" else None
     if plan is not None and _is_loaded(plan, features, checked):
         features = in_memory(features)
+        task = task._replace(X=_in_one_precision(features, checked)[0])
     if plan is not None and plan.kind == "scan":
         check_queries(features, checked.rows, checked.points, unit=unit)
     else:
         check_range(features, checked.points, unit=unit, client=client)
-        plan = plan if checked.points is None else None  # these may need the rows in another precision
-    if checked.points is not None:
-        features, points = as_wide(features, checked.points)
-        checked = Queries(None, points)
-    task = task._replace(X=features, queries=checked, plan=plan)
+    task = task._replace(plan=plan)
     if device is not None and not isinstance(device, str) and type(device).__name__ != "device":
         raise FastentError(f"device={short_repr(device)}: a name such as 'cpu' or 'cuda' is needed")
     given = {"nlist": nlist, "nprobe": nprobe, "hnsw_m": hnsw_m, "ef_construction": ef_construction, "ef_search": ef_search}
@@ -241,6 +240,15 @@ def neighbors(
     if client is not None and method != "exact":
         raise FastentError(f"client= is for method='exact', not {method!r}: leave one of the two out")
     return (_exact if method == "exact" else _proposed)(task._replace(options=options))
+
+
+def _in_one_precision(X: Array, queries: Queries) -> tuple[Array, Queries]:
+    """Both as they are compared."""
+    if queries.points is None:
+        return X, queries
+    with np.errstate(over="ignore"):
+        rows, points = as_wide(X, queries.points)
+    return rows, Queries(None, points)
 
 
 def _is_loaded(plan: "IndexPlan", X: Array, queries: Queries) -> bool:

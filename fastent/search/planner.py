@@ -23,8 +23,7 @@ Array = NDArray[Any]
 # One index in memory of all rows; the rows as they lie; one chunk of them after the other, here or on a cluster; no index.
 IndexKind = Literal["index", "scan", "chunks", "sweep"]
 
-# So few queries for so few neighbours are scanned without asking what that takes: 1.8 ns for a value at typical prices, where
-# coding it takes 5.
+# So few queries for so few neighbours are scanned without asking what that takes: hardly ever more than an index does.
 _FEW, _SHORT_LISTS = 64, 64
 # Below so many bytes memory is not looked up, which takes half a millisecond.
 _LITTLE = 1 << 26
@@ -132,7 +131,7 @@ def _in_order(X: Array, n_queries: int, k: int) -> bool:
 
 def is_scanned(X: Array, n_queries: int, k: int, memory: float | None, client: Any = None) -> bool:
     """Whether queries are so few that they should meet the rows as these lie, and no index is built for one search."""
-    if client is not None or n_queries >= len(X):  # all rows meet in pairs
+    if client is not None or n_queries >= len(X):
         return False
     if n_queries > _FEW or k > _SHORT_LISTS:
         built, coded, met = index_seconds(X, n_queries, k)

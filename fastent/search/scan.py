@@ -32,11 +32,13 @@ __all__ = ["ScannedRows", "scan_bytes", "scan_seconds"]
 Array = NDArray[Any]
 
 # Of so many rows, and of at least so many for each neighbour, each query takes the distances first.
-_SAMPLE, _SAMPLE_PER_NEIGHBOR = 256, 4
+_SAMPLE, _SAMPLE_PER_NEIGHBOR = 96, 4
 # Of rows that have to be read for it, no more than every so manieth.
 _SPARED = 8
 # Rows whose middle is the centre that directions are seen from.
 _MIDDLE_ROWS = 65
+# Queries lie so many values farther apart, or those of 1,024 features and many more would share few lines of the cache.
+_APART = 16
 # Where squared distances to the nearest are between these, their sums may be taken in single precision.
 _LEAST, _MOST = 2.0**-60, 2.0**80
 # Bytes of a block of converted rows; multiply-adds between two looks at interrupts, and below which one thread does it all;
@@ -172,11 +174,13 @@ class ScannedRows(Index):
     def _queries_met(self, points: Array, view: _View) -> tuple[Array, NDArray[np.float64]]:
         """Queries as they are met, several at a time, and what that may take off their distances from rows."""
         q, d = points.shape
-        met = np.zeros((q if q == 1 else -(-q // SEVERAL) * SEVERAL, d), view.met)
+        met = np.zeros((q if q == 1 else -(-q // SEVERAL) * SEVERAL, d + _APART), view.met)
         if not self._unit:
-            met[:q] = points
+            met[:q, :d] = points
             return met, np.zeros(q)
-        directions(points.astype(view.given), view.centre, view.scale, met[:q])
+        seen = np.empty((q, d), view.met)
+        directions(points.astype(view.given), view.centre, view.scale, seen)
+        met[:q, :d] = seen
         # A row is rounded to single precision, which moves it by a share of its distance from the centre: at most of that of
         # the query and of the distance between both, for which there is room in the factor. What it is rounded from, and the
         # query, are off by two roundings of a row of length 1, and by that of the length.

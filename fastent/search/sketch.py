@@ -16,7 +16,8 @@ Array = NDArray[Any]
 # Rows of which the axes are taken; fewer where they have many features, or where the middle and the scale are all.
 _SAMPLE_ROWS, _FEW_ROWS, _FEWEST_ROWS = 4096, 512, 128
 _LITTLE = 1 << 19  # values that are seen in less time than threads take to start
-_BLOCK_ROWS = 512  # in double precision a block and what becomes of it stay in the caches
+# In double precision a block of so many values and what becomes of it stay in the caches; at most and at least so many rows.
+_BLOCK_VALUES, _BLOCK_ROWS = 1 << 17, (32, 512)
 # So few axes are found by iteration.
 _FEW_AXES, _ITERATIONS = 16, 2
 # With more features axes are taken of few rows, and are no more than these.
@@ -91,8 +92,10 @@ class Frame:
         sketch = np.zeros((n, size), np.float32)
         axes = np.ascontiguousarray(self.axes[:, : size - 1])
 
+        rows = _block_rows(d)
+
         def fill(begin: int) -> None:
-            block, squared = self._centred(X[begin : begin + _BLOCK_ROWS])
+            block, squared = self._centred(X[begin : begin + rows])
             here = slice(begin, begin + len(block))
             kept = block @ axes
             sketch[here, : kept.shape[1]] = kept
@@ -100,17 +103,18 @@ class Frame:
                 # In double precision: single would leave a rest where there is none.
                 sketch[here, size - 1] = np.sqrt(np.maximum(squared - np.einsum("ij,ij->i", kept, kept), 0))
 
-        in_parallel(fill, range(0, n, _BLOCK_ROWS), little=n * d < _LITTLE)
+        in_parallel(fill, range(0, n, rows), little=n * d < _LITTLE)
         return sketch
 
     def whole(self, X: Array) -> NDArray[np.float32]:
         """(n, d): the points themselves, which leave out nothing."""
         points = np.empty(X.shape, np.float32)
+        rows = _block_rows(X.shape[1])
 
         def fill(begin: int) -> None:
-            points[begin : begin + _BLOCK_ROWS] = self._centred(X[begin : begin + _BLOCK_ROWS])[0]
+            points[begin : begin + rows] = self._centred(X[begin : begin + rows])[0]
 
-        in_parallel(fill, range(0, len(X), _BLOCK_ROWS), little=points.size < _LITTLE)
+        in_parallel(fill, range(0, len(X), rows), little=points.size < _LITTLE)
         return points
 
     def _centred(self, rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -125,6 +129,10 @@ class Frame:
             points[far] *= (_FARTHEST_KEPT / np.sqrt(squared[far]))[:, None]
             squared[far] = np.einsum("ij,ij->i", points[far], points[far])
         return points, squared
+
+
+def _block_rows(d: int) -> int:
+    return min(max(_BLOCK_VALUES // d, _BLOCK_ROWS[0]), _BLOCK_ROWS[1])
 
 
 def take_frame(X: Array, *, n_axes: int, unit: bool, seed: int) -> Frame:

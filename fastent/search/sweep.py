@@ -138,8 +138,9 @@ def distances_in_double(rows: Array, others: Array, origin: Array, scale: float)
     """The same in room of their own, in double precision."""
     (r, d), c = rows.shape, len(others)
     room = Room(np.empty((r, d)), np.empty((c, d)), np.empty(r), np.empty(c), np.empty((r, c)))
-    in_double = rows.astype(np.float64)
-    found = block_distances(in_double, in_double if others is rows else others.astype(np.float64), origin, scale, room)
+    in_double = rows.astype(np.float64, copy=False)
+    others_in_double = in_double if others is rows else others.astype(np.float64, copy=False)
+    found = block_distances(in_double, others_in_double, origin, scale, room)
     assert found is not None
     return found
 
@@ -365,7 +366,8 @@ def shared_segments(block: ClassBlock, other: ClassBlock) -> Iterator[tuple[tupl
 def sweep_bytes(X: Array, n_queries: int) -> int:
     """Memory that a sweep takes at most, what the reductions keep not counted."""
     d, item = X.shape[1], kernel_dtype(X).itemsize
-    blocks = 2 * working_threads() * BLOCK_ROWS * (4 * BLOCK_ROWS + 2 * (4 + item) * d)
+    # Of each thread: two blocks as they are read, and seen in single or, beside that, in double precision.
+    blocks = working_threads() * BLOCK_ROWS * (12 * BLOCK_ROWS + (40 + 4 * item) * d)
     return int(n_queries * (item * d + 32) + blocks + 4 * _READ_BYTES)
 
 

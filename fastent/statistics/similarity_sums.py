@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 # exp(-x) of more than that is as good as nothing in single precision.
 _VANISHING = 1e30
-# How far the exponent of a term may be off, unless that is beyond the other: then the term is nothing beside `_LOST`.
+# How far the exponent of a term may be off as a rule, unless that is beyond the other: then the term is nothing beside `_LOST`.
 _EXPONENT, _COUNTS = 4e-6, 60.0
 # A sum below this may have lost terms to the range of single precision, and is taken again.
 _LOST = 1e-15
@@ -57,7 +57,8 @@ class SimilaritySums(Reduction):
         rows, columns, size = block.rows, block.columns, len(self._rates)
         across = np.zeros((size, len(columns.classes), len(rows.ids)))
         down = np.zeros((size, len(rows.classes) * block.mirrored, len(columns.ids)))
-        squared, ends = self._squared(block), (_themselves(block), rows.bounds, columns.bounds)
+        themselves = _themselves(block)
+        squared, ends = self._squared(block, themselves), (themselves, rows.bounds, columns.bounds)
         if squared.dtype == np.float32:
             sum_similarities(squared, *ends, self._rates, across, down)
         else:  # single precision holds the exponents that count
@@ -71,14 +72,14 @@ class SimilaritySums(Reduction):
             {"same": self._of_own(down, rows, columns), "all": down.sum(1)} if block.mirrored else {},
         )
 
-    def _squared(self, block: PairBlock) -> Array:
+    def _squared(self, block: PairBlock, themselves: tuple[Array, Array]) -> Array:
         """Of all pairs: in double precision where single is off by more than may be in exponents of terms that count."""
         squared: Array = block.distances.squared
         norms, other_norms = block.distances.norms, block.distances.other_norms
         if squared.dtype == np.float32:
-            rates = self._rates.astype(np.float64)
-            coarse = rates * (float(norms.max()) + float(other_norms.max())) * 2.0**-23 > _EXPONENT
-            if (float(squared.min()) * rates[coarse] < _COUNTS).any():
+            rates, rounding = self._rates.astype(np.float64), 2.0**-23 * (1 + block.rows.rows.shape[1] ** 0.5 / 16)
+            coarse = rates * (float(norms.max()) + float(other_norms.max())) * rounding > _EXPONENT
+            if coarse.any() and (_nearest(squared, themselves) * rates[coarse] < _COUNTS).any():
                 rows, others = block.rows.rows, block.columns.rows
                 middle = (block.rows.mean + block.columns.mean) / 2
                 squared = distances_in_double(rows, others, middle, self.points.scale).squared
@@ -161,6 +162,14 @@ def _themselves(block: PairBlock) -> tuple[Array, Array]:
     places = by_id[np.minimum(np.searchsorted(other_ids[by_id], ids), len(by_id) - 1)]
     same = np.flatnonzero(other_ids[places] == ids)
     return same, places[same]
+
+
+def _nearest(squared: Array, themselves: tuple[Array, Array]) -> float:
+    """The least squared distance of two points."""
+    squared[themselves] = np.inf
+    least = float(squared.min())
+    squared[themselves] = 0
+    return least
 
 
 def _over(differences: Any, temperature: Any) -> Any:

@@ -139,11 +139,11 @@ def test_processor_time_is_of_all_threads_and_not_of_waiting():
             thread.join()
 
     times = timed(work, repeats=2)
-    assert 0.12 <= times.processor < 0.18
+    assert times.processor >= 0.12  # of both, though they run side by side
     assert times.wall >= 0.06
     times = timed(lambda: time.sleep(0.1), repeats=2)
-    assert times.processor < 0.02
     assert times.wall >= 0.1
+    assert times.processor < times.wall / 2
 
 
 def test_the_fastest_core_type_that_works_is_chosen(monkeypatch):

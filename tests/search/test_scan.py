@@ -104,11 +104,36 @@ def test_sums_of_differences_are_flagged_as_in_numpy(d, dtype):
     if dtype == np.float16:
         rows, queries = rows.view(np.uint16), queries.astype(np.float32)
     limits = rng.integers(0, 16 * d, 16).astype(queries.dtype)
+    wider = np.column_stack([queries, np.full((8, 16), np.nan, queries.dtype)])
     for flagged, twin in ((flagged_of_one, differences._near_one), (flagged_of_four, differences._near_four)):
         for first in range(6):
             for query in (0, 3, 4):
                 arguments = (rows, first, queries, query, limits, 9.0 * d, 4096)
                 assert flagged(*arguments) == twin(*arguments)
+                assert flagged(rows, first, wider, *arguments[3:]) == twin(*arguments)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("d", [512, 513, 1025, 1500, 2048])
+def test_wide_rows(d, dtype):
+    X = normal(301, d).astype(dtype)
+    X[5::9] = X[3]
+    for q in (2, 3, 70):
+        assert_same(X, 7, np.arange(q))
+        assert_same(X, 7, X[:q].astype(ExactIndex(X)._points.rows.rows.dtype) + 0.5)
+        assert_same(X, 7, np.arange(q), unit=True)
+
+
+def test_cosines_of_rows_of_which_single_precision_holds_no_inverse_length():
+    X = normal(1000, 8)
+    X[5] = 1e-40
+    X[6] *= np.float32(1e-39)
+    X[7] *= np.float32(1e37)
+    for queries in (np.ones((1, 8), np.float32), np.array([5, 6, 7]), X[[6, 7, 7, 8, 9]]):
+        assert_same(X, 3, queries, unit=True)
+    assert fe.neighbors(X, 3, metric="cosine", queries=np.ones((1, 8), np.float32)).indices[0, 0] == 5
+    X[5, 0] = 0
+    assert_same(X, 3, np.array([5]), unit=True)
 
 
 @pytest.mark.parametrize("halves", [False, True])

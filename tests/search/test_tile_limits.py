@@ -91,7 +91,7 @@ def test_no_wanted_pair_is_excluded(
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rows_at_the_limit_itself_of_tiles_that_lie_far_apart(dtype):
-    """In one dimension all products are along the line between the centres, and sums of whole numbers reach limits exactly."""
+    """In one dimension all products are along the line between the centres, and sums of whole numbers come closest to limits."""
     for apart in (0, 3, 20, 60):
         X = np.concatenate([np.arange(128.0), 2.0**apart + np.arange(128.0)]).astype(dtype)[:, None]
         truth = naive.wide_squared_distances(X, X)
