@@ -356,10 +356,11 @@ def wide_angles(Q, X):
     return np.array(result)
 
 
-def wrong_lists(found, truth, own, rows=None):
+def wrong_lists(found, truth, own, rows=None, *, blur=0.0):
     """Which lists (q, k) are not those of the nearest by `truth` (q, n): found wrong, not ascending, or equal rows out of order.
 
     rows : (n, d), whose equal rows have to stand in the order of their numbers.
+    blur : how far a sine may be off in `truth`, where that holds angles: 2^-60 in extended precision.
     """
     truth = truth.copy()
     if own is not None:
@@ -367,7 +368,7 @@ def wrong_lists(found, truth, own, rows=None):
     q, k = found.shape
     nearest = np.sort(np.partition(truth, k - 1, 1)[:, :k], 1)
     mine = np.take_along_axis(truth, found, 1)
-    wrong = (np.abs(mine - nearest) > 1e-11 * nearest).any(1)
+    wrong = (np.abs(mine - nearest) > 1e-11 * nearest + blur * np.sqrt(nearest)).any(1)
     for i in range(q):
         wrong[i] |= len(set(found[i])) < k
         if rows is None:

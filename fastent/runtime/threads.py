@@ -220,8 +220,8 @@ def shared_out(
         Given what the work on an item returned, in any order, but one after the other.
     watch : callable
         Called in this thread five times a second and whenever a thread has run out of items. What it raises, or the work on an
-        item, is raised here as soon as the work that was begun has ended. A thread that waits for an item then gets none, unless
-        it waits within `items`.
+        item, is raised here as soon as the work that was begun has ended. A thread that waits for an item then gets none,
+        unless it waits within `items`.
     """
     waiting, lock, stop = iter(items), threading.Lock(), threading.Event()
 
