@@ -23,11 +23,11 @@ from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import DisjointPairs, in_parallel, shared_out, single_blas_thread, working_threads
 from fastent.search.coding import Coding, Expected, Pilot, cheapest, coding_bytes, codings, of_few, pair_distances
 from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, Work, with_points
-from fastent.search.prices import prices_for
+from fastent.search.prices import entries, prices_for
 from fastent.search.sketch import Frame, sample_rows, take_frame
 from fastent.search.tiles import boxes_around, classes_of_tiles, starts, tile_order
 
-__all__ = ["ExactIndex", "PreparedQueries", "View", "as_compared", "entries", "index_bytes", "index_seconds"]
+__all__ = ["ExactIndex", "PreparedQueries", "View", "as_compared", "index_bytes", "index_seconds"]
 
 Array = NDArray[Any]
 
@@ -472,11 +472,6 @@ def index_seconds(X: Any, q: int, k: int) -> IndexSeconds:
     framed = n * n * d >= _SKETCHED and n >= _FEW_POINTS and d > _BOXED
     built += _FRAME if framed else _PILOT if n * n * d >= _PILOTED else 0
     return IndexSeconds(*(1e-9 * each for each in (built, coded, q * (n * pair + _ENTERED * entries(n, k)))))
-
-
-def entries(n: int, k: int) -> float:
-    """How many of n rows, in any order, enter a list of the k nearest."""
-    return float(k * (1 + np.log(max(n / max(k, 1), 1))))
 
 
 def index_bytes(X: Any, q: int, k: int) -> int:

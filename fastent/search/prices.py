@@ -22,7 +22,7 @@ from fastent.kernels.sharing import working
 from fastent.kernels.tree import TILE
 from fastent.search.tiles import boxes_around, starts
 
-__all__ = ["TYPICAL", "Prices", "prices_for"]
+__all__ = ["TYPICAL", "Prices", "entries", "prices_for"]
 
 # Without a suffix, which kernels have.
 _FILE = "prices"
@@ -55,6 +55,11 @@ class Prices(NamedTuple):
 # On Zen 4, for searches that take less than measuring would.
 TYPICAL = Prices({8: 0.0047, 16: 0.009}, {8: 0.2, 16: 0.2}, 10.0, 0.14, 4.0, 0.026, 1.2, 0.16)
 _SMALL = 2.0**33
+
+
+def entries(n: int, k: int) -> float:
+    """How many of n rows, in any order, enter a list of the k nearest."""
+    return float(k * (1 + np.log(max(n / max(k, 1), 1))))
 
 
 def prices_for(pairs: float, d: int) -> Prices:

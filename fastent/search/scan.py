@@ -23,9 +23,9 @@ from fastent.kernels.scan import HALVES, Asked, Met, Tolerance, directions, scan
 from fastent.kernels.sharing import parallel_for
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import working_threads
-from fastent.search.exact_index import as_compared, entries
+from fastent.search.exact_index import as_compared
 from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, Work, merged, with_points
-from fastent.search.prices import prices_for
+from fastent.search.prices import entries, prices_for
 
 __all__ = ["ScannedRows", "scan_bytes", "scan_seconds"]
 
