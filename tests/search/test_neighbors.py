@@ -408,3 +408,23 @@ def test_numbers_that_a_thread_takes_for_0_are_refused_there(dtype, metric):
 
 def rng_rows(n, d):
     return np.random.default_rng(0).standard_normal((n, d))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("d", [1, 2, 3, 50, 300, 2000])
+def test_parallel_rows_of_any_length_are_equal_by_their_angles(d, dtype):
+    """Lengths fill the mantissa, so that no product or quotient of them is exact."""
+    rng = np.random.default_rng(d)
+    directions = rng.standard_normal((7, d)).astype(np.float16)
+    directions[0] = np.arange(d) == d - 1  # one active unit
+    of, lengths = rng.integers(0, 7, 900), (0.1 + rng.random(900)).astype(np.float32)
+    # Exact in either type where directions have few bits.
+    X = (directions[of].astype(dtype) * (lengths if dtype == np.float64 else lengths.astype(np.float16))[:, None]).astype(dtype)
+    near = fe.neighbors(X, 5, metric="cosine")
+    few = fe.neighbors(X, 5, metric="cosine", queries=np.arange(0, 900, 60))
+    np.testing.assert_array_equal(few.indices, near.indices[::60])
+    signs = np.sign(X[:, 0]) if d == 1 else of
+    for i in range(900):
+        same = np.flatnonzero(signs == signs[i])
+        np.testing.assert_array_equal(near.indices[i], same[same != i][:5])
+    assert (near.distances == 0).all()
