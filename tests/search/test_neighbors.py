@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fastent.kernels.quantized import BITS
+from fastent.kernels.target import has_feature
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
@@ -410,6 +411,7 @@ def rng_rows(n, d):
     return np.random.default_rng(0).standard_normal((n, d))
 
 
+@pytest.mark.skipif(not has_feature("fma"), reason="without fused multiply-adds they may not be: docs/limits.md")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("d", [1, 2, 3, 50, 300, 2000])
 def test_parallel_rows_of_any_length_are_equal_by_their_angles(d, dtype):
