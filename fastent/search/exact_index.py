@@ -191,13 +191,12 @@ class ExactIndex(Index):
         some_queries, some_points = (self._frame.whole(X[some]) for some in (queries, points))
         with single_blas_thread():
             radii = _radii(some_queries, some_points, queries[:, None] == points, min(k, n - 1), n)
-        below, above = boxes.lower - sketch[queries][:, None], sketch[queries][:, None] - boxes.upper
-        gaps = np.maximum(np.maximum(below, above), 0)
-        scanned = float((np.einsum("qtj,qtj->qt", gaps, gaps) <= radii[:, None] ** 2).mean())
-        tiles = generator.choice(n // TILE, min(n // TILE, _PILOT_TILES), replace=False)
-        norms = np.concatenate([_norms_about_mean(self._frame.whole(rows[TILE * i : TILE * (i + 1)])) for i in tiles])
-        pilot = Pilot(some_queries, some_points, self._frame.axes.astype(np.float32), norms, radii, scanned, n)
-        with single_blas_thread():
+            below, above = boxes.lower - sketch[queries][:, None], sketch[queries][:, None] - boxes.upper
+            gaps = np.maximum(np.maximum(below, above), 0)
+            scanned = float((np.einsum("qtj,qtj->qt", gaps, gaps) <= radii[:, None] ** 2).mean())
+            tiles = generator.choice(n // TILE, min(n // TILE, _PILOT_TILES), replace=False)
+            norms = np.concatenate([_norms_about_mean(self._frame.whole(rows[TILE * i : TILE * (i + 1)])) for i in tiles])
+            pilot = Pilot(some_queries, some_points, self._frame.axes.astype(np.float32), norms, radii, scanned, n)
             return cheapest(pilot, codings(d, self._frame.axes.shape[1]), prices_for(n**2 * scanned, d))
 
     def _planned(self, prepared: PreparedQueries, wanted: Wanted) -> Work:

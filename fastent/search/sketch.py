@@ -186,7 +186,7 @@ def _principal_axes(sample: NDArray[np.float64], n_axes: int) -> NDArray[np.floa
     d = sample.shape[1]
     if n_axes == 0:
         return np.empty((d, 0))
-    if 4 * n_axes <= 4 * _FEW_AXES <= min(sample.shape):
+    if n_axes <= _FEW_AXES and min(sample.shape) >= 4 * _FEW_AXES:  # else all of them are found as soon
         return _leading_axes(sample, n_axes)
     if d <= _WIDE:
         axes: NDArray[np.float64] = np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :n_axes]
