@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import fastent as fe
-from fastent.search.exact_index import index_bytes
+from fastent.search.index_costs import index_bytes
 
 
 def resident(field: str) -> int:

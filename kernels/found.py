@@ -24,7 +24,7 @@ class Found(NamedTuple):
     nearer_than : (q,) float64
         For counting: squared distances.
     count : (q,) int64
-        For counting: points that are nearer than that.
+        How many points are in a list, if that is not full; for counting, how many are nearer than that.
     excluded : (q,) int64
         The id that is left out, -1 for none.
     radii : (query tiles * TILE,) float32
@@ -71,6 +71,8 @@ def take(queries: Any, query: int, place: int, squared: float, neighbour: int, f
     its_squared = found.squared[query]
     if squared > its_squared[k - 1]:
         return False
-    enter(its_squared, found.index[query], squared, neighbour)
+    found.count[query] = enter(its_squared, found.index[query], squared, neighbour, found.count[query])
+    if found.count[query] < k:
+        return False
     found.radii[place] = np.sqrt(its_squared[k - 1]) * queries.scale * np.float64(WIDENED) + queries.slack
     return True

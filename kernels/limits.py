@@ -20,7 +20,7 @@ from .lists import WIDENED
 from .quantized import LARGEST
 from .tree import TILE
 
-__all__ = ["NEVER", "NO_POINT", "Limits", "no_limits", "set_limits", "tighten_of_point", "tighten_of_query"]
+__all__ = ["NEVER", "NO_POINT", "Limits", "no_limits", "set_limits", "set_upper", "tighten_of_point", "tighten_of_query"]
 
 # Products of codes lie within 2^28, and so does what is taken off them; limits lie within 2^30, beyond any sum of these.
 _LOWEST, _HIGHEST = -(2.0**30), 2.0**30
@@ -210,3 +210,27 @@ def set_limits(
     for t in range(width, TILE):
         begin[t], of_points[t] = NO_POINT, NEVER
     return error, other_error, per_unit, safe
+
+
+@step(counted=False)
+def set_upper(codes: Any, tile: int, others: Any, other: int, per_unit: float, limits: Any, upper: Any) -> None:
+    """After `set_limits`: from what twice the product of codes, in these units, is taken for no less than a squared distance.
+
+    Parameters
+    ----------
+    upper : (TILE,) float64
+        Written, for each point of the first tile: the squared distance between its codes and those of a point of the other is
+        at most this, less the sum of the products / per_unit.
+    """
+    squared, largest, there = 0.0, 0.0, other * TILE
+    for j in range(limits.between.shape[0]):
+        squared += np.float64(limits.between[j]) * np.float64(limits.between[j])
+    rounding = 2 * np.sqrt(squared) * _ROUNDING * (limits.between.shape[0] + 8)
+    if rounding > 0:
+        for s in range(TILE):
+            norm = others.norms[there + s]
+            largest = norm if norm > largest else largest
+    # Two units for what was taken off and rounded down.
+    most = rounding * np.sqrt(largest) + 2 / per_unit
+    for t in range(TILE):
+        upper[t] = limits.apart[t] + rounding * np.sqrt(codes.norms[tile * TILE + t]) + most

@@ -21,7 +21,7 @@ from .products import HALF, compare_four, multiply_four
 from .tree import TILE
 from .vectors import first_bit, prefetch
 
-__all__ = ["NO", "YES", "Room", "meet_tile", "no_room"]
+__all__ = ["NO", "YES", "Room", "meet_tile", "multiply", "no_room"]
 
 # Words of each point that are multiplied in one go: half a tile of them, 24 KB, stays in a first cache of 32 KB. With a second
 # cache of 1 MB it makes no difference (48, 192 and no limit, up to 8,192 features); half a tile of these takes 0.5 to 1 MB.
@@ -86,7 +86,7 @@ def _gather(codes: Any, tile: int, active: Any, n_active: int, limits: Any, word
 
 
 @step(counted=False)
-def _multiply(data: Any, bits: int, other: int, half: int, begin: Any, n_active: int, words: Any, at: int, sums: Any) -> None:
+def multiply(data: Any, bits: int, other: int, half: int, begin: Any, n_active: int, words: Any, at: int, sums: Any) -> None:
     """Products of queries with half a tile, a block of features at a time."""
     n_words, packed = data.raised.shape[1], data.packed[other]
     for first in range(0, n_words, _WORDS):
@@ -279,7 +279,7 @@ def meet_tile(
     filling = not mutual and _any_empty(found, tile, active, n_active)
     room.work[2] += n_active * width
     for half in range(2):
-        _multiply(data.codes, bits, other, half, limits.begin, n_active, words, at, sums)
+        multiply(data.codes, bits, other, half, limits.begin, n_active, words, at, sums)
         if filling:
             continue
         n_pending = _survivors(data.rows, start[other], n_active, half, limits, room)

@@ -29,6 +29,8 @@ _LARGEST_NORM = 2.0**14
 BITS = (8, 16) if VNNI else (16,)
 # Coordinates that are rotated together: the largest group that pads the coordinates by at most 15 %, else the smallest.
 _TURNED, _PADDED = (64, 32, 16), 1.15
+# Points that are transposed at a time: a line of a column.
+_LINE = 16
 # What rounding may do to a point on its way to a code, beside what is measured: as a share of its norm.
 _ROUNDING = 2.0**-20
 # Tiles whose coordinates are smaller than that have codes of 0.
@@ -137,14 +139,22 @@ def _round_column(column: Any, unit: float, per_unit: float, shift: int, mask: i
 @step()
 def _fill_columns(points: Any, first: int, width: int, source: Any, signs: Any, origin: Any, columns: Any) -> None:
     """Points of a tile, transposed; where there is none, and beyond their coordinates, zeros."""
-    for i in range(columns.shape[0]):
-        columns[i] = np.float32(0)
-    for t in range(width):
-        row = points[first + t]
+    d, values = points.shape[1], points.reshape(-1)
+    for begin in range(0, TILE, _LINE):
+        here, last = (first + begin) * d, width - begin if width - begin < _LINE else _LINE
         for p in range(source.shape[0]):
-            j = source[p]
-            if j >= 0:
-                columns[p * TILE + t] = (row[j] - origin[j]) * signs[p]
+            column, j = columns[p * TILE + begin : p * TILE + begin + _LINE], source[p]
+            if j < 0 or last <= 0:
+                for t in range(_LINE):
+                    column[t] = np.float32(0)
+                continue
+            middle, sign = origin[j], signs[p]
+            if last == _LINE:
+                for t in range(_LINE):
+                    column[t] = (values[here + t * d + j] - middle) * sign
+            else:
+                for t in range(_LINE):
+                    column[t] = (values[here + t * d + j] - middle) * sign if t < last else np.float32(0)
 
 
 @step()

@@ -66,6 +66,7 @@ def copy(tmp_path_factory):
 
 SETUP = "import numpy as np, fastent as fe\nX = np.random.default_rng(0).standard_normal((300, 8)).astype('float32')\n"
 NEAR = f"{SETUP}print(fe.neighbors(X, 3, method='exact').indices.sum())"
+LONG = f"{SETUP}print(fe.neighbors(X, 40, method='exact').indices.sum())"
 FEW = f"{SETUP}print(fe.neighbors(X, 3, queries=[5, 250], method='exact').indices.sum())"
 RANKED = f"""{SETUP}
 from fastent.kernels.lists import rank_candidates
@@ -123,6 +124,7 @@ EDITS = {
     ),
     "products": ('icmp_signed(">=", some, its_limit)', 'icmp_signed("<", some, its_limit)', NEAR),
     "quantized": ("squares[t] += whole * whole", "squares[t] += 4 * whole * whole", NEAR),
+    "radii": ("bound = np.sqrt(squared if squared > 0 else 0.0) + error", "bound = 0.0 * squared * error", LONG),
     "recording": ("total += np.float64(values[i]) * weights[i]", "total += 2 * np.float64(values[i]) * weights[i]", TRAINED),
     "scan": ("return radius * radius * tolerance.factor + tolerance.lost", "return -1.0 + 0.0 * radius", FEW),
     "search": ("if to_box[t] <= radius", "if to_box[t] >= radius", NEAR),

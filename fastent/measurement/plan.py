@@ -14,8 +14,8 @@ from fastent.measurement.task import Plan, Task
 from fastent.options import short_repr
 from fastent.runtime.memory import check_fits
 from fastent.runtime.threads import working_threads
-from fastent.search.exact_index import index_bytes
 from fastent.search.index import Among, Wanted
+from fastent.search.index_costs import index_bytes
 from fastent.search.planner import IndexPlan, plan_index
 from fastent.search.sweep import sweep_bytes
 from fastent.statistics.complexity import INTERPOLATED

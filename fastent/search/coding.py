@@ -5,17 +5,32 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.kernels.lists import LONG
 from fastent.kernels.quantized import BITS, coded_coordinates
 from fastent.search.prices import Prices
 
-__all__ = ["Coding", "Expected", "Pilot", "cheapest", "coding_bytes", "codings", "of_few", "pair_distances"]
+__all__ = [
+    "Coding",
+    "Expected",
+    "Pilot",
+    "cheapest",
+    "coding_bytes",
+    "coding_in_order",
+    "codings",
+    "of_few",
+    "pair_distances",
+    "survivor_price",
+]
 
 Array = NDArray[Any]
 
 # Codes are of all coordinates, or of so many numbers of a sketch.
 _WIDTHS = (64, 128)
-# Codes of 16 bits of whole points take as much room as these in single precision, for which wide ones alone make up.
+# Codes of 16 bits of whole points take as much room as these in single precision, for which wide ones alone make up, and
+# those of long lists.
 _FINE_FROM = 512
+# With so few points for each neighbour that is wanted, 16 bits take less time (2,000 to 100,000 x 64 to 784, k of 50 and 200).
+_FEW_FOR_EACH = 128
 # Of points of so few features 8 bits let hardly more pass than 16 (24: nothing gained, 64: 6 % of the time).
 _NARROW = 32
 # A sketch that holds more than that share of the coordinates saves too little: products take at most a quarter less, while its
@@ -32,9 +47,13 @@ _CENTRED = 1.25
 # What a pair that codes let pass takes beside the features of its rows, in distances. From 2 to 8 the choice is the same on
 # eight of ten kinds of data, and on the others the times differ by a sixth to a fifth.
 _SURVIVOR = 4
+# And more than that where lists are long, which hardly fit in the caches.
+_LISTED = 4
 # While lists fill, more pairs are near enough than in the end: 1.6 to 7 times as many on nine of ten kinds of data, 15 on
 # clusters. The larger it is, the more often 16 bits are chosen: from 3 on where 8 take 0.9 of the time (Gaussian 10,000 x 768).
 _WHILE_FILLING = 2.0
+# Long lists that begin with a radius take in so many times their length, others that (trained layers, Gaussian, embeddings).
+_WITH_RADIUS, _WITHOUT = 1.4, 2.5
 
 
 class Coding(NamedTuple):
@@ -65,8 +84,8 @@ class Pilot(NamedTuple):
         How far the queries have to search, in the frame.
     scanned : float
         Share of all pairs of points whose tiles cannot be told apart.
-    n : int
-        Points in all.
+    n, k : int
+        Points in all, and how long lists will be.
     """
 
     queries: Array
@@ -76,6 +95,7 @@ class Pilot(NamedTuple):
     radii: Array
     scanned: float
     n: int
+    k: int
 
 
 class Expected(NamedTuple):
@@ -93,10 +113,10 @@ class Expected(NamedTuple):
         return self.products + self.distances
 
 
-def codings(d: int, n_axes: int) -> list[Coding]:
-    """What there is to choose from."""
+def codings(d: int, n_axes: int, k: int) -> list[Coding]:
+    """What there is to choose from, where lists are of k."""
     widths = [width for width in _WIDTHS if width <= _SHARE * d and width - 1 <= n_axes]
-    whole = BITS if d > _FINE_FROM else BITS[:1]
+    whole = BITS if d > _FINE_FROM or (k > LONG and d > _NARROW) else BITS[:1]
     kinds = [(0, bits) for bits in whole] + [(width, bits) for width in widths for bits in BITS]
     return [Coding(width, bits, centred) for centred in (False, True) for width, bits in kinds]
 
@@ -104,6 +124,11 @@ def codings(d: int, n_axes: int) -> list[Coding]:
 def of_few(d: int) -> Coding:
     """For so few points that products of the finest codes take less time than the distances that coarser ones let pass."""
     return Coding(0, BITS[-1 if d > _NARROW else 0], False)
+
+
+def coding_in_order(n: int, d: int, k: int) -> Coding:
+    """For n points that are not in tiles of near ones, whatever they are."""
+    return of_few(d) if k > LONG and n < _FEW_FOR_EACH * k else codings(d, 0, k)[0]
 
 
 def coding_bytes(choices: list[Coding], d: int) -> int:
@@ -149,10 +174,20 @@ def _expected(pilot: Pilot, coding: Coding, squared: Array, norms: Array, prices
     d = pilot.points.shape[1]
     m = coded_coordinates(coding.width or d)
     reach = pilot.radii + 2 * _typical_error(pilot.norms if coding.centred else norms, m, coding.bits)
-    survivors = _WHILE_FILLING * pilot.n * float((squared <= reach[:, None] ** 2).mean())
-    products = pilot.n * pilot.scanned / 2 * (prices.pair[coding.bits] + prices.coordinate[coding.bits] * m)
-    products *= _CENTRED if coding.centred else 1.0
-    return coding, Expected(products, survivors * (_SURVIVOR * prices.distance + prices.feature * d))
+    filling = _WHILE_FILLING if pilot.k <= LONG else _WITHOUT if coding.width else _WITH_RADIUS
+    survivors = filling * pilot.n * float((squared <= reach[:, None] ** 2).mean())
+    pair = prices.pair[coding.bits] + prices.coordinate[coding.bits] * m
+    products = pilot.n * pilot.scanned / 2 * pair * (_CENTRED if coding.centred else 1.0)
+    distances = survivors * survivor_price(prices, d, pilot.k)
+    if pilot.k > LONG and not coding.width:  # products for the radius, as far as these save distances
+        distances += min(pilot.n * pair, pilot.k * survivor_price(prices, d, pilot.k))
+    return coding, Expected(products, distances)
+
+
+def survivor_price(prices: Prices, d: int, k: int) -> float:
+    """What a pair that codes let pass costs, where lists are of k."""
+    distances = _SURVIVOR + _LISTED if k > LONG else _SURVIVOR
+    return distances * prices.distance + prices.feature * d
 
 
 def _typical_error(norms: Array, m: int, bits: int) -> float:

@@ -11,51 +11,50 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import BLOCK_BYTES, joined, kernel_dtype, row_blocks
+from fastent.arrays.validation import joined, kernel_dtype, row_blocks
 from fastent.kernels.distance import squared_lengths
 from fastent.kernels.found import ALL, OTHER_CLASSES, OWN_CLASS, Found
 from fastent.kernels.lists import WIDENED, sorted_lists
 from fastent.kernels.points import Points, Rows
-from fastent.kernels.quantized import BITS, Codes, coded_coordinates, encode, no_codes
+from fastent.kernels.quantized import Codes, encode, no_codes
+from fastent.kernels.radii import radii_of_lists
 from fastent.kernels.search import meet_all, search
 from fastent.kernels.tree import TILE
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.runtime.threads import DisjointPairs, in_parallel, shared_out, single_blas_thread, working_threads
-from fastent.search.coding import Coding, Expected, Pilot, cheapest, coding_bytes, codings, of_few, pair_distances
+from fastent.search.coding import Coding, Expected, Pilot, cheapest, coding_in_order, codings, of_few, pair_distances
 from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, Work, with_points
-from fastent.search.prices import entries, prices_for
-from fastent.search.sketch import Frame, sample_rows, take_frame
+from fastent.search.index_costs import (
+    BOXED,
+    CODED_BYTES,
+    ROW_BYTES,
+    axes_of_frame,
+    index_seconds,
+    is_piloted,
+    pilot_points,
+    tiles_met_first,
+)
+from fastent.search.prices import prices_for
+from fastent.search.sketch import Frame, take_frame
 from fastent.search.tiles import boxes_around, classes_of_tiles, starts, tile_order
 
-__all__ = ["ExactIndex", "PreparedQueries", "View", "as_compared", "index_bytes", "index_seconds"]
+__all__ = ["ExactIndex", "PreparedQueries", "View", "as_compared"]
 
 Array = NDArray[Any]
 
-# Numbers in the sketches that boxes are of; points of no more coordinates are their own.
-_BOXED = 16
-# Axes of a frame are taken for so many rows, or more, and for at most so many numbers of a code.
-_FEW_POINTS, _FINEST = 2048, 128
-# Searches of fewer values do without codes of sketches: the axes for these would take longer than the products of whole codes.
-_SKETCHED = 1 << 35
-# Bytes of rows that are converted at a time, and of points that are coded.
-_BLOCK_BYTES, _CODED_BYTES = 1 << 20, 1 << 21
 # Tiles that one thread takes at a time, unless there would be more ranges of tiles than that.
 _BLOCK_TILES, _MOST_BLOCKS = 16, 128
-# What building takes, and coding rows in their order: for a value, in times of what encoding does, and for a row beside that,
-# in nanoseconds; any index; and pilot and frame, where these are taken (2,000 to 100,000 rows of 64 to 768 features).
-_BUILT, _CODED = (2.8, 100.0), (1.1, 50.0)
-_ANY, _PILOT, _FRAME = 1.2e6, 15e6, 40e6
-# What a distance and its entry in a list take there, in nanoseconds (100,000 x 64, k from 100 to 1,000).
-_ENTERED = 125.0
 # Neighbours in a sample from which farther or nearer ones are extrapolated.
 _RANKS = 32
-# Searches of fewer values take no pilot, which would take longer, and one thread.
-_PILOTED = _LITTLE = 1 << 30
-# Points of a pilot: so many values, but no fewer, and no more points than that.
-_PILOT_QUERIES, _PILOT_TILES, _PILOT_VALUES, _PILOT_POINTS = 64, 8, 1 << 20, (1024, 4096)
+# Searches of fewer values take one thread.
+_LITTLE = 1 << 30
+# Queries and tiles of a pilot.
+_PILOT_QUERIES, _PILOT_TILES = 64, 8
 _AMONG: dict[Among, int] = {"all": ALL, "own class": OWN_CLASS, "other classes": OTHER_CLASSES}
 # Coordinates of rows in single precision are taken as they are where none is larger, and the frame has no scale.
 _LARGE = 2.0**40
+# More than rounding to single precision, of bounds on distances, can take off their squares.
+_ABOVE = 1 + 2.0**-16
 
 
 class View(NamedTuple):
@@ -124,9 +123,8 @@ class ExactIndex(Index):
     ) -> None:
         n, d = X.shape
         self._in_order = in_order
-        few = in_order or n < _FEW_POINTS or d <= _BOXED
-        guide = view if view is not None and view.fits(d, unit) and (few or view.frame.axes.size) else None
-        n_axes = 0 if few else min(d, (_BOXED if n * n * d < _SKETCHED else _FINEST) - 1)
+        n_axes = 0 if in_order else axes_of_frame(n, d)
+        guide = view if view is not None and view.fits(d, unit) and (not n_axes or view.frame.axes.size) else None
         self._frame = take_frame(X, n_axes=n_axes, unit=unit, seed=seed) if guide is None else guide.frame
         sketch = np.zeros((n, 1), np.float32) if in_order else self._boxed(X)
         self._order, tiled = (np.arange(n), sketch) if in_order else tile_order(sketch)
@@ -145,11 +143,11 @@ class ExactIndex(Index):
         self._points = Points(boxes, self._coded(rows, start), self._as_rows(rows, in_tiles, self._order))
 
     def _boxed(self, X: Array) -> NDArray[np.float32]:
-        """The sketches (n, at most `_BOXED`) that boxes are of."""
+        """The sketches (n, at most `BOXED`) that boxes are of."""
         n_axes = self._frame.axes.shape[1]
-        if X.shape[1] <= _BOXED:
+        if X.shape[1] <= BOXED:
             return self._frame.whole(X)
-        return self._frame.sketch(X, min(_BOXED, n_axes + 1))
+        return self._frame.sketch(X, min(BOXED, n_axes + 1))
 
     def _known_sketches(self, places: Array) -> NDArray[np.float32]:
         """Those that boxes are of, of rows at some places in tile order."""
@@ -165,7 +163,7 @@ class ExactIndex(Index):
         if not width and _taken_as_they_are(rows, frame):
             encode(rows, start, frame.origin.astype(np.float32), codes, first_tile=0, **options)
             return codes
-        origin, size = np.zeros(width or d, np.float32), max(1, _CODED_BYTES // (4 * TILE * (width or d)))
+        origin, size = np.zeros(width or d, np.float32), max(1, CODED_BYTES // (4 * TILE * (width or d)))
         for tile in range(0, len(start) - 1, size):
             some = start[tile : tile + size + 1]
             block = rows[some[0] : some[-1]]
@@ -183,11 +181,11 @@ class ExactIndex(Index):
         """Price every coding on a sample of pairs, at the distances within which queries are expected to search."""
         n, d = X.shape
         if in_order:
-            return codings(d, 0)[0], None
-        if n * n * d < _PILOTED or n < TILE:
+            return coding_in_order(n, d, k), None
+        if not is_piloted(n, d):
             return of_few(d), None
         queries = generator.choice(n, min(_PILOT_QUERIES, n), replace=False)
-        points = np.sort(generator.choice(n, min(n, _sample_sizes(d)[1]), replace=False))
+        points = np.sort(generator.choice(n, min(n, pilot_points(d)), replace=False))
         some_queries, some_points = (self._frame.whole(X[some]) for some in (queries, points))
         with single_blas_thread():
             radii = _radii(some_queries, some_points, queries[:, None] == points, min(k, n - 1), n)
@@ -196,8 +194,8 @@ class ExactIndex(Index):
             scanned = float((np.einsum("qtj,qtj->qt", gaps, gaps) <= radii[:, None] ** 2).mean())
             tiles = generator.choice(n // TILE, min(n // TILE, _PILOT_TILES), replace=False)
             norms = np.concatenate([_norms_about_mean(self._frame.whole(rows[TILE * i : TILE * (i + 1)])) for i in tiles])
-            pilot = Pilot(some_queries, some_points, self._frame.axes.astype(np.float32), norms, radii, scanned, n)
-            return cheapest(pilot, codings(d, self._frame.axes.shape[1]), prices_for(n**2 * scanned, d))
+            pilot = Pilot(some_queries, some_points, self._frame.axes.astype(np.float32), norms, radii, scanned, n, k)
+            return cheapest(pilot, codings(d, self._frame.axes.shape[1], k), prices_for(n**2 * scanned, d))
 
     def _planned(self, prepared: PreparedQueries, wanted: Wanted) -> Work:
         """What was chosen, and what that is expected to take."""
@@ -210,7 +208,7 @@ class ExactIndex(Index):
             times = [1 if self._is_mutual(prepared, among) else 2 for among in wanted]
             seconds = q * sum(self.expected.products * each + self.expected.distances for each in times) * 1e-9
         else:
-            seconds = sum(index_seconds(self._points.rows.rows, q, k).met for k in wanted.values())
+            seconds = sum(sum(index_seconds(self._points.rows.rows, q, k)[2:]) for k in wanted.values())
         return Work(chosen=chosen, expected_seconds=seconds)
 
     def relabelled(self, classes: NDArray[np.int64]) -> "ExactIndex":
@@ -229,7 +227,7 @@ class ExactIndex(Index):
             return X
         rows = np.empty(X.shape, dtype)
 
-        size = max(1, _BLOCK_BYTES // (dtype.itemsize * X.shape[1]))
+        size = max(1, ROW_BYTES // (dtype.itemsize * X.shape[1]))
 
         def put(begin: int) -> None:
             block = slice(begin, begin + size)
@@ -265,15 +263,15 @@ class ExactIndex(Index):
         lists = {}
         for among, k in wanted.items():
             q = len(prepared.ids)
-            squared = np.full((q, k), np.inf)
+            farthest = self._reach(prepared, among, k)
             if within is not None:
-                squared[:] = within[prepared.ids, None]
+                farthest = np.minimum(farthest, within[prepared.ids])
+            squared = np.repeat(farthest, k).reshape(q, k)
             index = np.full((q, k), n, np.int64)
-            found = self._found(prepared, squared[:, -1], squared=squared, index=index)
+            found = self._found(prepared, farthest, squared=squared, index=index)
             self._run(prepared, found, among, progress)
             sorted_lists(squared, index)
-            if within is not None:
-                squared[index == n] = np.inf
+            squared[index == n] = np.inf
             lists[among] = NeighborLists(_scattered(squared, prepared.ids), _scattered(index, prepared.ids))
         return lists
 
@@ -313,6 +311,20 @@ class ExactIndex(Index):
         prepared = Points(boxes, self._coded(rows, start), self._as_rows(rows, in_tiles, order))
         return PreparedQueries(prepared, order, excluded)
 
+    def _reach(self, prepared: PreparedQueries, among: Among, k: int) -> NDArray[np.float64]:
+        """Squared distances (q,), in tile order, within which queries have k rows; infinity where that is not known."""
+        (n, d), q, points = self._points.rows.rows.shape, len(prepared.ids), prepared.points
+        reach, tiles = np.full(q, np.inf), len(self._points.boxes.start) - 1
+        tiles = min(tiles, tiles_met_first(d, self.coding, k, prices_for(n * q, d)))
+        if not tiles or any(_are_drawn_in(each.codes) for each in (points, self._points)):
+            return reach
+        known = self._points, self.coding.bits, _AMONG[among], prepared.excluded[prepared.ids], k, tiles, reach
+        blocks = self._blocks(len(points.boxes.start) - 1)
+        self._carry_out(((b - a, partial(radii_of_lists, (a, b), points, *known)) for a, b in blocks), q, None, 0)
+        with np.errstate(over="ignore"):
+            farthest: Array = (reach + self._points.rows.slack) / self._points.rows.scale
+            return farthest * farthest * _ABOVE + np.finfo(float).tiny  # what squares of subnormal distances may lose
+
     def _found(self, prepared: PreparedQueries, farthest: Array, **arrays: Array) -> Found:
         start = prepared.points.boxes.start
         radii = np.full((len(start) - 1, TILE), -1, np.float32)
@@ -324,7 +336,7 @@ class ExactIndex(Index):
             "squared": np.empty((len(place), 0)),
             "index": np.empty((len(place), 0), np.int64),
             "nearer_than": np.empty(0),
-            "count": np.empty(0, np.int64),
+            "count": np.zeros(len(place), np.int64),
         }
         return Found(**(nothing | arrays), excluded=prepared.excluded[prepared.ids], radii=radii.reshape(-1))
 
@@ -335,6 +347,10 @@ class ExactIndex(Index):
     def _run(self, prepared: PreparedQueries, found: Found, among: Among, progress: Progress) -> None:
         mutual = self._is_mutual(prepared, among)
         total, tasks = self._meetings(found) if mutual else self._searches(prepared.points, found, _AMONG[among])
+        self._carry_out(tasks, len(prepared.ids), progress, total)
+
+    def _carry_out(self, tasks: Iterator["_Task"], q: int, progress: Progress, total: int) -> None:
+        """What q queries take, by all threads; its counts are added to the work."""
         work, done = np.zeros(5, np.int64), 0
 
         def add(size: int, counts: Array) -> None:
@@ -342,7 +358,7 @@ class ExactIndex(Index):
             work, done = work + counts, done + size
 
         n, d = self._points.rows.rows.shape
-        if len(prepared.ids) * n * d < _LITTLE:
+        if q * n * d < _LITTLE:
             with reporting(progress, "neighbours", total) as report:
                 for size, task in tasks:
                     add(size, task())
@@ -397,6 +413,11 @@ def as_compared(rows: Array, unit: bool) -> Array:
     return scaled
 
 
+def _are_drawn_in(codes: Codes) -> bool:
+    """Whether points may be: then distances between them are shortened."""
+    return float(codes.norms.max()) > _LARGE**2 or float(np.abs(codes.centre).max()) > _LARGE
+
+
 def _taken_as_they_are(rows: Array, frame: Frame) -> bool:
     """Whether rows of single precision can be seen from the origin in that precision: it holds the origin, and all squares."""
     if rows.dtype != np.float32 or frame.unit or frame.scale != 1 or np.abs(frame.origin).max() > _LARGE:
@@ -446,51 +467,3 @@ def _radii(queries: Array, points: Array, same: Array, k: int, n: int) -> Array:
         radii: Array = last * (wanted / len(ranks)) ** power
     radii[~np.isfinite(radii)] = last[~np.isfinite(radii)]
     return radii
-
-
-class IndexSeconds(NamedTuple):
-    """Processor time that an index is expected to take on this machine.
-
-    built, coded : float
-        To build one; to code rows in their order only.
-    met : float
-        For all queries to meet all codes, and to fill their lists.
-    """
-
-    built: float
-    coded: float
-    met: float
-
-
-def index_seconds(X: Any, q: int, k: int) -> IndexSeconds:
-    """Of an index of X, and of q queries for k neighbours."""
-    n, d = X.shape
-    prices, m = prices_for(q * n, d), coded_coordinates(d)
-    pair = prices.pair[BITS[0]] + prices.coordinate[BITS[0]] * m
-    built, coded = (_ANY + n * (d * times * prices.encoded + row) for times, row in (_BUILT, _CODED))
-    framed = n * n * d >= _SKETCHED and n >= _FEW_POINTS and d > _BOXED
-    built += _FRAME if framed else _PILOT if n * n * d >= _PILOTED else 0
-    return IndexSeconds(*(1e-9 * each for each in (built, coded, q * (n * pair + _ENTERED * entries(n, k)))))
-
-
-def index_bytes(X: Any, q: int, k: int) -> int:
-    """Memory that an index of X and a search for the k nearest rows of q queries take at most, X itself not counted.
-
-    For each row: the row itself in tile order; its codes, point by point and tile by tile; its sketch, which boxes are of,
-    twice; 80 bytes of numbers and norms; and its list, first in tile order and then in that of the queries. The same for each
-    query, if these are not all rows. Blocks of rows; and samples, before there are codes.
-    """
-    n, d = X.shape
-    row = kernel_dtype(X).itemsize * d + 8 * min(d, _BOXED) + 80
-    choices = [of_few(d)] if n * n * d < _PILOTED else codings(d, 0 if n * n * d < _SKETCHED else _FINEST)
-    coded = coding_bytes(choices, d) + 4 * coded_coordinates(d) // TILE  # a tile's codes are about its centre
-    frame_rows, pilot_rows = (min(n, size) for size in _sample_sizes(d))
-    converted = BLOCK_BYTES if X.dtype != kernel_dtype(X) else 0  # where rows are checked
-    blocks = min(2 * working_threads() * _BLOCK_BYTES + max(2 * _CODED_BYTES, 20 * d * TILE) + converted, 12 * n * d)
-    searching = (n + (q if q != n else 0)) * (row + coded) + 36 * q * k + blocks
-    return int(max(20 * d * frame_rows, n * row + 12 * d * pilot_rows, searching))
-
-
-def _sample_sizes(d: int) -> tuple[int, int]:
-    """Rows of a frame's sample, and of a pilot's."""
-    return sample_rows(d), min(max(_PILOT_VALUES // d, _PILOT_POINTS[0]), _PILOT_POINTS[1])

@@ -20,8 +20,9 @@ from fastent.io.sources import blocks_ahead
 from fastent.runtime.cluster import map_on_cluster, n_threads
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, interruptible, reporting
-from fastent.search.exact_index import ExactIndex, PreparedQueries, View, index_bytes
+from fastent.search.exact_index import ExactIndex, PreparedQueries, View
 from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, merged, with_points
+from fastent.search.index_costs import index_bytes
 
 __all__ = ["ChunkedIndex", "Chunking", "NearestSoFar", "chunking"]
 

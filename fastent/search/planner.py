@@ -9,8 +9,9 @@ from fastent.arrays.ranges import check_range
 from fastent.arrays.validation import Labels, bytes_in_memory, in_memory
 from fastent.io.result_cache import PartialResult
 from fastent.runtime.memory import budget_bytes, check_fits
-from fastent.search.exact_index import ExactIndex, index_bytes, index_seconds
+from fastent.search.exact_index import ExactIndex
 from fastent.search.index import Index, Wanted
+from fastent.search.index_costs import index_bytes, index_seconds
 from fastent.search.out_of_core import ChunkedIndex, chunking
 from fastent.search.scan import ScannedRows, scan_bytes, scan_seconds
 from fastent.search.sketch import typical_scale
@@ -124,9 +125,12 @@ def plan_index(
 
 
 def _in_order(X: Array, n_queries: int, k: int) -> bool:
-    """Whether queries are so few that they meet all rows in less time than it takes to tell which tiles they need."""
-    built, coded, met = index_seconds(X, n_queries, k)
-    return coded + met < built
+    """Whether queries are so few that they meet all rows in less time than it takes to tell which tiles they need.
+
+    Nothing is known of the rows: an index may spare queries all products or none, and is taken to spare them half.
+    """
+    built, coded, products, _ = index_seconds(X, n_queries, k)
+    return coded + products / 2 < built
 
 
 def is_scanned(X: Array, n_queries: int, k: int, memory: float | None, client: Any = None) -> bool:
@@ -134,8 +138,8 @@ def is_scanned(X: Array, n_queries: int, k: int, memory: float | None, client: A
     if client is not None or n_queries >= len(X):
         return False
     if n_queries > _FEW or k > _SHORT_LISTS:
-        built, coded, met = index_seconds(X, n_queries, k)
-        if scan_seconds(X, n_queries, k) > min(built, coded) + met:
+        _, coded, products, lists = index_seconds(X, n_queries, k)
+        if scan_seconds(X, n_queries, k) > coded + products + lists:
             return False
     needed = scan_bytes(X, n_queries, k)
     return needed <= _memory_for(needed, memory)

@@ -138,7 +138,7 @@ def _products(points: Any, bits: int) -> Callable[[], Any]:
         squared=np.full((n, 1), radius**2),
         index=np.zeros((n, 1), np.int64),
         nearer_than=np.empty(0),
-        count=np.empty(0, np.int64),
+        count=np.zeros(n, np.int64),
         excluded=np.arange(n),
         radii=np.full(-(-n // TILE) * TILE, radius, np.float32),
     )

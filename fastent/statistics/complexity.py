@@ -12,8 +12,8 @@ from fastent.options import whole_number
 from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
 from fastent.runtime.threads import in_parallel
-from fastent.search.exact_index import index_bytes
 from fastent.search.index import ExternalQueries, Index, Wanted
+from fastent.search.index_costs import index_bytes
 from fastent.search.planner import plan_index, points_to_pair
 from fastent.search.spanning_tree import SpanningTree, minimum_spanning_tree
 from fastent.search.sweep import BLOCK_ROWS, DistanceWorkspace, LabelledPoints, sweep, sweep_bytes

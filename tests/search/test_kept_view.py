@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastent.search import exact_index
+from fastent.search import index_costs
 from fastent.search.exact_index import ExactIndex
 from fastent.search.index import ExternalQueries
 from fastent.search.kept_view import KeptView
@@ -84,7 +84,7 @@ def test_kept_for_twice_as_many_looks_each_time():
 
 
 def test_renewed_when_the_rows_turn_away(monkeypatch):
-    monkeypatch.setattr(exact_index, "_SKETCHED", 0)  # codes of sketches feel it most
+    monkeypatch.setattr(index_costs, "_SKETCHED", 0)  # codes of sketches feel it most
     generator = np.random.default_rng(3)
     X, codes = rows_of_rank(generator, 5000, 512)
     kept = KeptView()

@@ -2,11 +2,13 @@ import os
 import signal
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from fastent.kernels.lists import LONG
 from fastent.kernels.quantized import BITS
 from fastent.kernels.target import has_feature
 from hypothesis import given
@@ -73,14 +75,18 @@ def test_exact_is_exact(X, k):
 CODINGS = [Coding(width, bits, centred) for width in (0, 16, 64) for bits in BITS for centred in (False, True)]
 
 
+@contextmanager
 def coded(coding):
     """Every index of the block codes its points that way, and has a frame, which few points would not get."""
-    return mock.patch.multiple(
-        "fastent.search.exact_index", _FEW_POINTS=0, cheapest=lambda pilot, choices, prices: (coding, Expected(0.0, 0.0))
-    )
+    with (
+        mock.patch.object(ExactIndex, "_choose", return_value=(coding, Expected(0.0, 0.0))),
+        mock.patch("fastent.search.index_costs._FEW_POINTS", 0),
+        mock.patch("fastent.search.index_costs._SKETCHED", 0),
+    ):
+        yield
 
 
-@given(awkward_points(largest=2000), st.integers(1, 12), st.sampled_from(CODINGS))
+@given(awkward_points(largest=2000), st.integers(1, 12) | st.integers(LONG, 4 * LONG), st.sampled_from(CODINGS))
 def test_codes_are_exact_for_awkward_points(X, k, coding):
     k = min(k, len(X) - 1)
     with coded(coding):
@@ -107,20 +113,21 @@ def test_sketches_lose_nothing(d, dtype):
     assert index.work.scanned < 0.9 * 100 * 5000
 
 
+@pytest.mark.parametrize("k", [10, 2 * LONG])
 @pytest.mark.parametrize("unit", [False, True])
-def test_every_coding_finds_the_same(unit):
+def test_every_coding_finds_the_same(unit, k):
     X = clusters(5000, 200)
     X[1000:1010] = X[0]
     queries = np.arange(0, 5000, 3)
     expected, _ = naive.nearest(
-        naive.squared_distances(*2 * [X / np.linalg.norm(X, axis=1)[:, None] if unit else X]), 10, np.arange(5000)
+        naive.squared_distances(*2 * [X / np.linalg.norm(X, axis=1)[:, None] if unit else X]), k, np.arange(5000)
     )
     found = []
     for coding in CODINGS:
         with coded(coding):
             index = ExactIndex(X, unit=unit)
         assert index.coding == coding
-        found += [index.nearest(10), index.nearest(10, queries)]
+        found += [index.nearest(k), index.nearest(k, queries)]
     np.testing.assert_array_equal(found[0].indices, expected)
     for all_rows, some in zip(found[::2], found[1::2], strict=True):
         for one, other in zip(found[0], all_rows, strict=True):
@@ -277,7 +284,7 @@ def test_ctrl_c_ends_a_search():
         os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    X = np.random.default_rng(0).standard_normal((30_000, 64))
+    X = np.random.default_rng(0).standard_normal((80_000, 64))
     with pytest.raises(KeyboardInterrupt):
         fe.neighbors(X, 3, progress=interrupt)
     assert done[-1][0] < done[-1][1]
@@ -332,10 +339,10 @@ def test_collapsed_classes():
 
 
 @pytest.mark.large
-@pytest.mark.parametrize(("n", "d", "k"), [(100_000, 40, 10), (40_000, 300, 5)])
+@pytest.mark.parametrize(("n", "d", "k"), [(100_000, 40, 10), (40_000, 300, 5), (30_000, 60, 90)])
 def test_memory_stays_within_the_formula(n, d, k):
     """Peak of what numpy allocates, X not counted."""
-    from fastent.search.exact_index import index_bytes
+    from fastent.search.index_costs import index_bytes
 
     X = clusters(n, d)
     fe.neighbors(X[:5000], k)  # what stays for good, as imports, is not the search's
@@ -349,10 +356,10 @@ def test_memory_stays_within_the_formula(n, d, k):
     assert peak <= index_bytes(X, n, k) + 24 * 2**20
 
 
-@pytest.mark.parametrize("k", [96, 97, 98, 300, 1199])
+@pytest.mark.parametrize("k", [LONG, LONG + 1, 97, 300, 1199])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_long_lists(k, metric):
-    """Beyond 96 entries lists are heaps while they are filled. Whole numbers have many ties, and sums without rounding."""
+    """Beyond so many entries lists begin with a radius, and are heaps when they are full. Whole numbers have many ties, and sums without rounding."""
     X = np.random.default_rng(k).integers(1, 6, (1200, 5)).astype(np.float32)
     X[500:540] = X[500]
     found = fe.neighbors(X, k, metric=metric)

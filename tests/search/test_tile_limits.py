@@ -43,6 +43,16 @@ def assert_nothing_is_excluded(index, n, queries, own, truth, rank, among="all",
     whole = index.nearest(n - (own is not None), queries, among=among)
     if among == "all":
         assert not naive.wrong_lists(whole.indices, truth, own, blur=blur).any()
+    else:
+        classes = index._points.rows.classes[index._position]
+        for own_class in range(2):
+            its_queries = np.flatnonzero(classes[own] == own_class)
+            rows = np.flatnonzero((classes == own_class) == (among == "own class"))
+            found = whole.indices[its_queries, : len(rows) - (among == "own class")]
+            if found.size:
+                its_own = np.searchsorted(rows, own[its_queries]) if among == "own class" else None
+                its_truth = truth[np.ix_(its_queries, rows)]
+                assert not naive.wrong_lists(np.searchsorted(rows, found), its_truth, its_own, blur=blur).any()
     # As far as to one of the rows, which is wanted, but not nearer; and with the limit that a list of so many sets itself.
     limits = whole.squared[:, min(rank, whole.squared.shape[1] - 1)]
     within = index.nearest(whole.squared.shape[1], queries, among=among, within=limits)
@@ -60,7 +70,7 @@ def assert_nothing_is_excluded(index, n, queries, own, truth, rank, among="all",
     shapes=st.tuples(*2 * [st.sampled_from(SHAPES)]), sizes=st.tuples(*2 * [st.integers(1, TILE)]),
     d=st.sampled_from([1, 2, 5, 16, 17, 40, 130]), scales=st.tuples(*2 * [st.integers(-145, 40)]), apart=st.integers(-145, 60),
     offset=st.none() | st.integers(-145, 60), dtype=st.sampled_from([np.float32, np.float64]), unit=st.booleans(),
-    in_order=st.booleans(), coded=st.integers(0, 99), rank=st.integers(0, 40), seed=st.integers(0, 99),
+    in_order=st.booleans(), coded=st.integers(0, 99), rank=st.integers(0, 120), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_no_wanted_pair_is_excluded(
     shapes, sizes, d, scales, apart, offset, dtype, unit, in_order, coded, rank, seed
@@ -73,7 +83,7 @@ def test_no_wanted_pair_is_excluded(
         return
     rng, n = np.random.default_rng(seed), len(X)
     frame = take_frame(X, n_axes=min(d, 127) if d > 16 else 0, unit=unit, seed=0)
-    choices = codings(d, frame.axes.shape[1])
+    choices = codings(d, frame.axes.shape[1], 100)
     classes = rng.integers(0, 2, n)
     view = View(frame, choices[coded % len(choices)])
     index = ExactIndex(X, classes=classes, unit=unit, view=view, in_order=in_order)
