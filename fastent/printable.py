@@ -3,7 +3,7 @@
 import unicodedata
 from typing import Any
 
-__all__ = ["first_line", "printable", "shortened", "storable"]
+__all__ = ["first_line", "in_queries", "printable", "shortened", "storable"]
 
 # Joiners between letters, and within emoji: text is not the same without them.
 _JOINERS = "\u200c\u200d"
@@ -24,6 +24,11 @@ def shortened(text: str, most: int) -> str:
         return text
     start = (most - 1) * 2 // 3
     return f"{text[:start]}\u2026{text[len(text) - (most - 1 - start) :]}"
+
+
+def in_queries(count: int) -> str:
+    """How many queries there are, in words: "1 query", "2,000 queries"."""
+    return f"{count:,} quer{'y' if count == 1 else 'ies'}"
 
 
 def first_line(error: BaseException) -> str:

@@ -46,6 +46,8 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
             raise FastentError(f"queries have {points.shape[1]} features, X has {d}: pass points of the same space")
         check_finite(points, name="queries")
         return Queries(None, points)
+    if array.dtype.kind == "b":
+        raise FastentError(f"queries are {len(array)} booleans: row numbers are needed, pass np.flatnonzero(queries)")
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise FastentError(
             f"queries have shape {array.shape} and dtype {array.dtype}: a number, row numbers (q,) or points (q, d) are needed"

@@ -1,5 +1,6 @@
 """Points and labels as they leave the front door: arrays, sources, `Labels`, and blocks of rows for kernels."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
@@ -49,8 +50,10 @@ def as_features(X: Any, *, name: str = "X") -> Array:
     Raises
     ------
     FastentError
-        Wrong rank, no rows or no columns, ragged lists, objects, strings, complex numbers, sparse matrices.
+        A path, wrong rank, no rows or no columns, ragged lists, objects, strings, complex numbers, sparse matrices.
     """
+    if isinstance(X, str | os.PathLike):
+        raise FastentError(f"{name} is the path {str(X)!r}: open it first, with fe.open({str(X)!r})")
     array: Any = X if isinstance(X, Source) else as_array(X, name)
     if array.ndim != 2:
         one = f"use {name}[:, None] for one feature" if array.ndim == 1 else "pass a row for each point"

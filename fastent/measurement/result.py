@@ -16,7 +16,7 @@ from fastent.io.files import output_folder, write_parquet, write_text
 from fastent.measurement.metrics import MEANINGS, METRICS, Metric
 from fastent.measurement.task import Stage
 from fastent.options import choice
-from fastent.printable import storable
+from fastent.printable import in_queries, storable
 from fastent.runtime.formatting import html_table, readable, readable_interval
 from fastent.search.neighbors import Neighbors
 from fastent.statistics.class_geometry import ClassGeometry
@@ -248,7 +248,7 @@ class Measurement:
         found = self.summary()
         values = ", ".join(f"{name.split('/')[1]} {found[name]:.4f}" for name in shown if name in found)
         n, d = self.shape
-        asked = "" if len(self.queries) == n else f", {len(self.queries):,} queries"
+        asked = "" if len(self.queries) == n else f", {in_queries(len(self.queries))}"
         return f"Measurement({n:,} x {d}, {len(self.classes)} classes, {which_rows(self.normalize)}{asked}: {values})"
 
     def __rich_console__(

@@ -23,6 +23,7 @@ from fastent.arrays.validation import (
 )  # fmt: skip
 from fastent.errors import FastentError
 from fastent.options import choice, short_repr, whole_number
+from fastent.printable import in_queries
 from fastent.runtime.memory import as_bytes, check_fits
 from fastent.runtime.progress import Progress
 from fastent.search.backends import PROPOSERS, chosen_options
@@ -132,7 +133,7 @@ class Neighbors:
     def __repr__(self) -> str:
         recall = "" if np.isnan(self.recall) or self.recall == 1 else f", recall {self.recall:.4f}"
         how = f": {self.work.chosen}" if self.work is not None and self.work.chosen else ""
-        return f"Neighbors({len(self.indices)} queries, k={self.k}, {self.n} rows, {self.method}{recall}{how})"
+        return f"Neighbors({in_queries(len(self.indices))}, k={self.k}, {self.n} rows, {self.method}{recall}{how})"
 
 
 def neighbors(
@@ -321,7 +322,7 @@ class _Task(NamedTuple):
         n, d = self.X.shape
         check_fits(
             16 * n * d + len(self.queries) * (24 * (self.k + _SPARE) + 16 * d),
-            f"the {self.method} search for {self.k} neighbours of {len(self.queries)} queries among {n} x {d} points",
+            f"the {self.method} search for {self.k} neighbours of {in_queries(len(self.queries))} among {n} x {d} points",
             "use fewer queries, or method='exact', which takes the rows chunk by chunk",
             self.memory_budget,
         )

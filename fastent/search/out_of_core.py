@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fastent.arrays.validation import kernel_dtype
 from fastent.io.result_cache import PartialResult
 from fastent.io.sources import blocks_ahead
+from fastent.printable import in_queries
 from fastent.runtime.cluster import map_on_cluster, n_threads
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, interruptible, reporting
@@ -249,10 +250,8 @@ class ChunkedIndex(Index):
         numbers = np.arange(n) if queries is None else queries
         q = len(numbers.points if isinstance(numbers, ExternalQueries) else numbers)
         plan = chunking(self._X, q, wanted, self._memory, self._client)
-        check_fits(
-            plan.needed, f"the search of {q} queries among {n} x {self._X.shape[1]} points, {plan.rows} rows at a time,",
-            "use fewer queries or a larger memory_budget", int(self._memory),
-        )  # fmt: skip
+        what = f"the search of {in_queries(q)} among {n:,} x {self._X.shape[1]} points, {plan.rows:,} rows at a time,"
+        check_fits(plan.needed, what, f"use {'fewer queries or ' * (q > 1)}a larger memory_budget", int(self._memory))
         found = {each: NeighborLists(np.full((q, k), np.inf), np.full((q, k), n, np.int64)) for each, k in wanted.items()}
         unfinished, self._unfinished = self._unfinished, PartialResult()
         kept = unfinished.kept()

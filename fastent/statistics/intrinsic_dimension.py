@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.options import choice, whole_number
+from fastent.printable import in_queries
 from fastent.search.neighbors import Neighbors, check_neighbors, label_codes
 from fastent.statistics.dimension_estimators import (
     ESTIMATES,
@@ -87,7 +88,7 @@ class IntrinsicDimension:
 
     def __repr__(self) -> str:
         return (
-            f"IntrinsicDimension({self.value:.2f} +- {self.standard_error:.2f}, {self.method}, {self.used} queries, "
+            f"IntrinsicDimension({self.value:.2f} +- {self.standard_error:.2f}, {self.method}, {in_queries(self.used)}, "
             f"{self.duplicates} duplicates and {self.ties} ties left out)"
         )
 
@@ -245,9 +246,10 @@ def _nothing_left(distinct: DistinctNeighbors, ratios: Ratios, method: Method) -
     q = len(ratios.ties)
     if ratios.lacking.all():
         return (
-            f"the lists of all {q} queries hold fewer than two rows that differ from the query and from each other: "
-            "drop repeated rows, or search for more neighbours than a row has copies"
+            f"{'the list of the query holds' if q == 1 else f'the lists of all {q:,} queries hold'} fewer than two rows that "
+            "differ from the query and from each other: drop repeated rows, or search for more neighbours than a row has copies"
         )
     remedy = "use method='mle' with more neighbours" if method != "mle" else "search for more neighbours"
     left = int((distinct.first_of() & ~ratios.lacking).sum())
-    return f"all {left} queries have neighbours at one distance, as on a grid, whose ratios say nothing: {remedy}"
+    whose = "the query has" if left == 1 else f"all {left:,} queries have"
+    return f"{whose} neighbours at one distance, as on a grid, whose ratios say nothing: {remedy}"

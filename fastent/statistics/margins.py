@@ -22,6 +22,7 @@ from fastent.arrays.validation import (
 )  # fmt: skip
 from fastent.errors import FastentError
 from fastent.options import choice, whole_number
+from fastent.printable import in_queries
 from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
 from fastent.search.index import NeighborLists, Wanted
@@ -127,7 +128,7 @@ class Margins:
 
     def __repr__(self) -> str:
         mean = self.intervals["relative"].value
-        return f"Margins({len(self.hit)} queries, relative margin {mean:.4f}, n2 {self.n2:.4f}, n3 {self.n3:.4f})"
+        return f"Margins({in_queries(len(self.hit))}, relative margin {mean:.4f}, n2 {self.n2:.4f}, n3 {self.n3:.4f})"
 
 
 def margins(

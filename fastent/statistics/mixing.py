@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastent.arrays.validation import as_labels
 from fastent.errors import FastentError
 from fastent.options import flag, number
+from fastent.printable import in_queries
 from fastent.runtime.memory import check_fits
 from fastent.search.neighbors import Neighbors, check_neighbors, label_codes
 from fastent.statistics.intervals import Estimate, class_balanced_mean, population_of, sample_mean, sample_share
@@ -100,7 +101,7 @@ class Mixing:
 
     def __repr__(self) -> str:
         return (
-            f"Mixing({len(self.purity)} queries, {len(self.classes)} classes, overlap {self.overlap:.4f} "
+            f"Mixing({in_queries(len(self.purity))}, {len(self.classes)} classes, overlap {self.overlap:.4f} "
             f"(chance {self.chance:.4f}), error {self.error:.4f})"
         )
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fastent.arrays.queries import query_rows
 from fastent.arrays.validation import as_features, as_labels
 from fastent.options import choice, whole_number
+from fastent.printable import in_queries
 from fastent.runtime.progress import Progress
 from fastent.search.planner import points_to_pair
 from fastent.search.sweep import ClassBlock, PairBlock, Reduction, Sums, sweep, sweep_bytes
@@ -88,7 +89,7 @@ def silhouette(
         features,
         coded,
         sweep_bytes(features, sums.n_queries) + sums.nbytes,
-        f"the silhouettes of {sums.n_queries} queries among {n} x {d} points of {len(classes)} classes",
+        f"the silhouettes of {in_queries(sums.n_queries)} among {n} x {d} points of {len(classes)} classes",
         "use fewer queries, or method='simplified'",
         memory_budget,
         whole=asked is None,
@@ -121,7 +122,7 @@ class Silhouettes:
 
     def __repr__(self) -> str:
         means = ", ".join(f"{name} {each.value:.4f}" for name, each in self.intervals.items())
-        return f"Silhouettes({len(self.exact)} queries, {means})"
+        return f"Silhouettes({in_queries(len(self.exact))}, {means})"
 
 
 class DistanceSums(Reduction):

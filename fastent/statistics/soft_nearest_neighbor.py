@@ -12,6 +12,7 @@ from fastent.arrays.queries import query_rows
 from fastent.arrays.validation import as_features, as_labels
 from fastent.errors import FastentError
 from fastent.options import choice, number, whole_number
+from fastent.printable import in_queries
 from fastent.runtime.progress import Progress
 from fastent.runtime.threads import single_blas_thread
 from fastent.search.planner import points_to_pair
@@ -43,6 +44,8 @@ _MOVES = 6
 # quite another.
 _UNSURE, _GAP = 0.03, 1.5
 _LOSS = "the soft nearest neighbour loss"
+# Losses of 5 digits or more are shown by their size.
+_LARGE = 1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +79,8 @@ class SoftNearestNeighbor:
     notes: tuple[Note, ...] = ()
 
     def __repr__(self) -> str:
-        return f"SoftNearestNeighbor({len(self.per_point)} queries, loss {self.loss:.4f} at temperature {self.temperature:.4g})"
+        asked, loss = in_queries(len(self.per_point)), format(self.loss, ".4f" if self.loss < _LARGE else ".4g")
+        return f"SoftNearestNeighbor({asked}, loss {loss} at temperature {self.temperature:.4g})"
 
 
 def soft_nearest_neighbor_loss(
@@ -138,7 +142,7 @@ def soft_nearest_neighbor_loss(
         features,
         coded,
         sweep_bytes(features, q) + (32 + 8) * _NODES * q + 32 * NEAREST * q,
-        f"the soft nearest neighbour loss of {q} queries among {n} x {d} points",
+        f"the soft nearest neighbour loss of {in_queries(q)} among {n} x {d} points",
         "use fewer queries",
         memory_budget,
         whole=asked is None,
@@ -198,6 +202,11 @@ def _notes(sums: SimilaritySums, per_point: Array, interval: Estimate, classes: 
         counts = np.bincount(sums.points.codes, minlength=len(classes))
         yield from one_point(classes, counts, f"{_LOSS} leaves the point out")
     yield from few_or_skewed({_LOSS: per_point}, sums.queries, {_LOSS: interval})
+    if beyond := int(np.isinf(per_point).sum()):
+        yield Note(
+            f"{_LOSS} of {in_queries(beyond)} is infinite, beyond what double precision holds",
+            "a larger temperature leaves it finite",
+        )
     if isinstance(sums.temperatures, GappedMedian):
         below, above = sums.temperatures.around
         yield Note(

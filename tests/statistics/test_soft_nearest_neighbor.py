@@ -176,3 +176,15 @@ def test_a_median_in_a_gap_is_said_to_depend_on_the_sample():
     assert found.notes[0].startswith("the median squared distance of a sample lies in a gap, from ")
     assert fe.soft_nearest_neighbor_loss(X, y, temperature=50.0).notes == ()
     assert fe.soft_nearest_neighbor_loss(X[:1000], y[:1000]).notes == ()  # all pairs have one median
+
+
+def test_infinite_losses_are_named():
+    X, y = np.random.default_rng(0).standard_normal((50, 5)), np.arange(50) % 2
+    found = fe.soft_nearest_neighbor_loss(X, y, temperature=1e-310)
+    beyond = int(np.isinf(found.per_point).sum())
+    assert beyond > 0
+    assert any(f"{beyond} queries is infinite" in note for note in found.notes)
+    assert "loss inf at temperature 1e-310" in repr(found)
+    large = fe.soft_nearest_neighbor_loss(X, y, temperature=1e-300)
+    assert np.isfinite(large.loss)
+    assert len(repr(large)) < 80
