@@ -14,7 +14,7 @@ from fastent.io.sources import Source, blocks_ahead
 
 __all__ = [
     "BLOCK_BYTES", "DerivedRows", "Labels", "UnitRows", "as_array", "as_features", "as_labels", "bytes_in_memory",
-    "check_directions", "check_finite", "check_lengths", "in_memory", "joined", "kernel_dtype", "row_blocks",
+    "check_directions", "check_finite", "check_lengths", "in_memory", "joined", "kernel_dtype", "lies_ready", "row_blocks",
     "stays_on_disk", "unit_rows", "which_rows", "zero_rows",
 ]  # fmt: skip
 
@@ -238,6 +238,11 @@ def kernel_dtype(X: Array) -> np.dtype[Any]:
     return np.dtype(np.float64 if X.dtype.itemsize > (4 if X.dtype.kind == "f" else 2) else np.float32)
 
 
+def lies_ready(rows: Array, dtype: np.dtype[Any] | type) -> bool:
+    """Whether kernels that take a dtype can read an array where it lies."""
+    return rows.dtype == dtype and rows.flags.c_contiguous and rows.flags.aligned
+
+
 def row_blocks(X: Array, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Array]]:
     """Yield `(start, block)` over the rows of a 2-D array, blocks C-contiguous and of `kernel_dtype`.
 
@@ -245,7 +250,7 @@ def row_blocks(X: Array, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[in
     thread of its own while the last one is used.
     """
     dtype = kernel_dtype(X)
-    if type(X) is np.ndarray and X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned:
+    if type(X) is np.ndarray and lies_ready(X, dtype):
         yield 0, X
         return
     rows = max(1, block_bytes // (X.shape[1] * dtype.itemsize))

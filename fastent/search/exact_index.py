@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import joined, kernel_dtype, row_blocks
+from fastent.arrays.validation import joined, kernel_dtype, lies_ready, row_blocks
 from fastent.kernels.distance import squared_lengths
 from fastent.kernels.found import ALL, OTHER_CLASSES, OWN_CLASS, Found
 from fastent.kernels.lists import WIDENED, sorted_lists
@@ -222,7 +222,7 @@ class ExactIndex(Index):
         """In tile order; X itself where it is that already."""
         dtype = kernel_dtype(X)
         keeps = not self._frame.unit or dtype == np.float32
-        ready = keeps and type(X) is np.ndarray and X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned
+        ready = keeps and type(X) is np.ndarray and lies_ready(X, dtype)
         if ready and np.array_equal(self._order, np.arange(len(X))):
             return X
         rows = np.empty(X.shape, dtype)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.ranges import check_range, largest_in_range
-from fastent.arrays.validation import BLOCK_BYTES, kernel_dtype, stays_on_disk
+from fastent.arrays.validation import BLOCK_BYTES, kernel_dtype, lies_ready, stays_on_disk
 from fastent.io.sources import blocks_ahead
 from fastent.kernels.differences import ROWS, SEVERAL
 from fastent.kernels.distance import grid_bits, squared_lengths
@@ -235,11 +235,11 @@ class ScannedRows(Index):
 
     def _scan(self, rows: Array, number: int, asked: Asked, met: Met, view: _View, tolerance: Tolerance) -> Array:
         """Let rows meet the queries as they are, or else block by block."""
-        ready = rows.dtype == self._dtype and rows.flags.c_contiguous and rows.flags.aligned
+        ready = lies_ready(rows, self._dtype)
         if ready and view.met == self._dtype and not self._unit:
             rows = rows.view(np.ndarray)
             return np.asarray(scan(rows, number, asked, met._replace(rows=rows), tolerance))
-        halves = HALVES and rows.dtype == np.float16 and rows.dtype.isnative and rows.flags.c_contiguous and rows.flags.aligned
+        halves = HALVES and lies_ready(rows, np.float16)
         if halves and view.met == _SINGLE and not self._unit and len(met.points) <= SEVERAL:  # more would widen them again
             words = rows.view(np.ndarray).view(np.uint16)
             return np.asarray(scan(words, number, asked, met._replace(rows=words), tolerance))
@@ -257,7 +257,7 @@ class ScannedRows(Index):
         given, wide, seen = (each[: len(rows)] for each in room)
         if rows.dtype == np.float16 and rows.dtype.isnative:
             widen(np.ascontiguousarray(rows), given)
-        elif rows.dtype == self._dtype and rows.flags.c_contiguous and rows.flags.aligned:
+        elif lies_ready(rows, self._dtype):
             given = rows.view(np.ndarray)
         else:
             given[:] = rows
