@@ -7,7 +7,11 @@ import numpy as np
 from .jit import FUSED, step
 from .tree import TILE
 
-__all__ = ["box_to_box", "largest", "points_to_box"]
+__all__ = ["NEAREST_TILES", "box_to_box", "largest", "points_to_box"]
+
+# A query tile goes through so many tiles in the order of their distances, which fill its lists, then through the others. Of
+# 1,250 tiles, 1 takes 8 % longer; 6, 96 and all of 400 take the same, but sorting takes the square of their number.
+NEAREST_TILES = 24
 
 
 @step(counted=False)

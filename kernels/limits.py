@@ -20,13 +20,24 @@ from .lists import WIDENED
 from .quantized import LARGEST
 from .tree import TILE
 
-__all__ = ["NEVER", "NO_POINT", "Limits", "no_limits", "set_limits", "set_upper", "tighten_of_point", "tighten_of_query"]
+__all__ = [
+    "LOWEST",
+    "NEVER",
+    "NO_POINT",
+    "Limits",
+    "limit_at",
+    "no_limits",
+    "set_limits",
+    "set_products",
+    "set_upper",
+    "tighten_of_point",
+    "tighten_of_query",
+]
 
-# Products of codes lie within 2^28, and so does what is taken off them; limits lie within 2^30, beyond any sum of these.
-_LOWEST, _HIGHEST = -(2.0**30), 2.0**30
-# A pad's sum is below every limit; a limit that no sum reaches.
+# Products of codes lie within 2^28, and so does what is taken off them; limits lie within 2^30, beyond any sum of these: that
+# which all sums reach, and that which none does. A pad's sum is below every limit.
+LOWEST, NEVER = np.int32(-(2**30)), np.int32(2**30)
 NO_POINT = np.int32(-(2**30) - 2**29)
-NEVER = np.int32(2**30)
 # What rounding may do to a product of a point with the distance between centres, for each feature, and to that distance.
 _ROUNDING = 2.0**-22
 
@@ -125,35 +136,43 @@ def _least_product(apart: float, radius: float, error: float, per_unit: float) -
 
 
 @step(counted=False)
-def _limit(value: float) -> int:
-    value = _LOWEST if value < _LOWEST else value
-    return np.int32(_HIGHEST if value > _HIGHEST else value)
+def limit_at(value: float) -> int:
+    """A product as a limit."""
+    value = np.float64(LOWEST) if value < LOWEST else value
+    return np.int32(np.float64(NEVER) if value > NEVER else value)
 
 
 @step(fastmath=FUSED, counted=False)
 def _set_one_side(apart: Any, radii: Any, errors: Any, error: float, per_unit: float, taken: Any, limits: Any) -> None:
     """From which product on each point of one tile wants another, less what is taken off."""
     for t in range(TILE):
-        limits[t] = _limit(_least_product(apart[t], radii[t], np.float64(errors[t]) + error, per_unit) - taken[t])
+        limits[t] = limit_at(_least_product(apart[t], radii[t], np.float64(errors[t]) + error, per_unit) - taken[t])
 
 
 @step(counted=False)
 def tighten_of_query(i: int, radius: float, error: float, per_unit: float, limits: Any) -> None:
     """For a query whose radius has become shorter; error : by how much codes of both ends may be off."""
-    limits.of_queries[i] = _limit(_least_product(limits.apart[i], radius, error, per_unit))
+    limits.of_queries[i] = limit_at(_least_product(limits.apart[i], radius, error, per_unit))
 
 
 @step(counted=False)
 def tighten_of_point(s: int, radius: float, error: float, per_unit: float, limits: Any) -> None:
     """The same for a point of the other tile."""
-    limits.of_points[s] = _limit(_least_product(limits.other_apart[s], radius, error, per_unit) - limits.taken[s])
+    limits.of_points[s] = limit_at(_least_product(limits.other_apart[s], radius, error, per_unit) - limits.taken[s])
 
 
 @step(counted=False)
-def set_limits(
-    codes: Any, tile: int, others: Any, other: int, width: int, bits: int, mutual: int, radii: Any, limits: Any
-) -> Any:
-    """What is known of two tiles before the products of their codes are.
+def _set_begin(raise_of: Any, safe: bool, width: int, taken: Any, begin: Any) -> None:
+    """Where the products of points begin: less what is taken off, if that is safe; pads reach no limit."""
+    for t in range(TILE):
+        begin[t] = -taken[t] - raise_of[t] if safe else -raise_of[t]
+    for t in range(width, TILE):
+        begin[t] = NO_POINT
+
+
+@step(counted=False)
+def set_products(codes: Any, tile: int, others: Any, other: int, width: int, bits: int, limits: Any) -> Any:
+    """What is known of two tiles before the products of their codes are: `apart`, `other_apart`, `taken` and `begin`.
 
     Parameters
     ----------
@@ -163,19 +182,18 @@ def set_limits(
         The tiles, which may be one.
     width : int
         Points of the other.
-    mutual : int
-        Whether these want queries too: then both are of the same points, whose radii these are.
-    radii : (tiles * TILE,) float32
-        From `Found`.
+    bits : int
 
     Returns
     -------
-    error, other_error : float
-        By how much the codes of each tile may be off, seen from the other.
+    moved : float
+        By how much rounding may move the codes of one tile, seen from the other.
+    rounding : float
+        How much less than its value `apart` may be, as a share of a point's norm; twice that is what it may lack in all.
     per_unit : float
         How many units a squared distance of 1 is.
     safe : bool
-        Whether limits can tell: where centres are very far apart, in steps, they cannot, and all pairs are wanted.
+        Whether limits can tell: where centres are very far apart, in steps, they cannot.
     """
     unit, other_unit = codes.steps[tile], others.steps[other]
     here, there = tile * TILE, other * TILE
@@ -187,50 +205,85 @@ def set_limits(
         rounding = moved * (limits.between.shape[0] + 8)
         _multiply_by(bits, codes.packed[tile], limits.between, limits.along)
         _multiply_by(bits, others.packed[other], limits.between, limits.other_along)
-    apart, other_apart, taken, of_points = limits.apart, limits.other_apart, limits.taken, limits.of_points
-    _set_apart(codes.norms[here : here + TILE], limits.along, 2 * unit, rounding, squared, apart)
-    _set_apart(others.norms[there : there + TILE], limits.other_along, -2 * other_unit, rounding, 0.0, other_apart)
+    _set_apart(codes.norms[here : here + TILE], limits.along, 2 * unit, rounding, squared, limits.apart)
+    _set_apart(others.norms[there : there + TILE], limits.other_along, -2 * other_unit, rounding, 0.0, limits.other_apart)
+    safe = _set_taken(limits.other_apart, per_unit, limits.taken)
+    _set_begin(others.raise_of[there : there + TILE], safe, width, limits.taken, limits.begin)
+    return moved, rounding, per_unit, safe
+
+
+@step(counted=False)
+def set_limits(
+    codes: Any, tile: int, others: Any, other: int, width: int, bits: int, mutual: int, radii: Any, limits: Any
+) -> Any:
+    """From which sum on queries of a tile want points of another, and these want them.
+
+    Parameters
+    ----------
+    codes, tile, others, other, width, bits
+        As for `set_products`.
+    mutual : int
+        Whether points of the other want queries too: then both are of the same points, whose radii these are.
+    radii : (tiles * TILE,) float32
+        From `Found`.
+
+    Returns
+    -------
+    error, other_error : float
+        By how much the codes of each tile may be off, seen from the other.
+    per_unit : float
+    safe : bool
+        As of `set_products`; where that is false, all pairs are wanted.
+    """
+    moved, _, per_unit, safe = set_products(codes, tile, others, other, width, bits, limits)
+    here, there = tile * TILE, other * TILE
     error, other_error = codes.largest_error[tile] + moved, others.largest_error[other] + moved
-    its_radii, errors = radii[here : here + TILE], codes.errors[here : here + TILE]
-    safe = _set_taken(other_apart, per_unit, taken)
-    _set_one_side(apart, its_radii, errors, other_error, per_unit, limits.nothing, limits.of_queries)
+    its_radii, errors, of_points = radii[here : here + TILE], codes.errors[here : here + TILE], limits.of_points
+    _set_one_side(limits.apart, its_radii, errors, other_error, per_unit, limits.nothing, limits.of_queries)
     if mutual:
-        safe = _set_taken(apart, per_unit, limits.shifts) and safe
+        if not _set_taken(limits.apart, per_unit, limits.shifts) and safe:
+            safe = False
+            _set_begin(others.raise_of[there : there + TILE], safe, width, limits.taken, limits.begin)
         its_radii, errors = radii[there : there + TILE], others.errors[there : there + TILE]
-        _set_one_side(other_apart, its_radii, errors, error, per_unit, taken, of_points)
+        _set_one_side(limits.other_apart, its_radii, errors, error, per_unit, limits.taken, of_points)
+        for t in range(width, TILE):
+            of_points[t] = NEVER
     else:
-        for t in range(TILE):
-            limits.shifts[t], of_points[t] = 0, NEVER
-    begin, raise_of = limits.begin, others.raise_of[there : there + TILE]
-    for t in range(TILE):
-        begin[t] = -taken[t] - raise_of[t] if safe else -raise_of[t]
+        _want_nothing(limits)
     if not safe:
         for t in range(TILE):
-            limits.of_queries[t] = np.int32(_LOWEST)
-    for t in range(width, TILE):
-        begin[t], of_points[t] = NO_POINT, NEVER
+            limits.of_queries[t] = LOWEST
     return error, other_error, per_unit, safe
 
 
 @step(counted=False)
-def set_upper(codes: Any, tile: int, others: Any, other: int, per_unit: float, limits: Any, upper: Any) -> None:
-    """After `set_limits`: from what twice the product of codes, in these units, is taken for no less than a squared distance.
+def _want_nothing(limits: Any) -> None:
+    """Of points that want no query."""
+    for t in range(TILE):
+        limits.shifts[t], limits.of_points[t] = 0, NEVER
+
+
+@step(counted=False)
+def set_upper(
+    codes: Any, tile: int, others: Any, other: int, rounding: float, per_unit: float, limits: Any, upper: Any
+) -> None:
+    """After `set_products`: upper bounds on squared distances between codes, upper[t] - sum / per_unit; no point wants a query.
+
+    A point's part of a distance is taken off its products rounded down, by less than two units. What double precision loses
+    here, 2^-25 of a norm, is less than `Codes.errors` allow for.
 
     Parameters
     ----------
+    rounding, per_unit : float
+        As `set_products` returned them.
     upper : (TILE,) float64
-        Written, for each point of the first tile: the squared distance between its codes and those of a point of the other is
-        at most this, less the sum of the products / per_unit.
+        Written, for each point of the first tile.
     """
-    squared, largest, there = 0.0, 0.0, other * TILE
-    for j in range(limits.between.shape[0]):
-        squared += np.float64(limits.between[j]) * np.float64(limits.between[j])
-    rounding = 2 * np.sqrt(squared) * _ROUNDING * (limits.between.shape[0] + 8)
-    if rounding > 0:
-        for s in range(TILE):
-            norm = others.norms[there + s]
-            largest = norm if norm > largest else largest
-    # Two units for what was taken off and rounded down.
-    most = rounding * np.sqrt(largest) + 2 / per_unit
+    there, largest = other * TILE, 0.0
+    for s in range(TILE):
+        norm = others.norms[there + s]
+        largest = norm if norm > largest else largest
+    most = 2 * rounding * np.sqrt(largest) + 2 / per_unit
     for t in range(TILE):
-        upper[t] = limits.apart[t] + rounding * np.sqrt(codes.norms[tile * TILE + t]) + most
+        upper[t] = limits.apart[t] + 2 * rounding * np.sqrt(codes.norms[tile * TILE + t]) + most
+    _want_nothing(limits)

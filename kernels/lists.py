@@ -9,7 +9,7 @@ from .distance import squared_angle, squared_distance
 from .jit import SUMS, driver, kernel, step
 from .sharing import parallel_for
 
-__all__ = ["LONG", "WIDENED", "enter", "insert", "rank_candidates", "refine", "sorted_lists"]
+__all__ = ["LONG", "SORTED", "WIDENED", "enter", "insert", "rank_candidates", "refine", "sorted_lists"]
 
 # Survivors' distances are left early after so many features: no more than what `WIDENED` allows for; 64 take the same time.
 _STRIDE = 128
@@ -19,6 +19,8 @@ WIDENED, _LOST_TO_UNDERFLOW = np.float32(1 + 2.0**-16), 128 * 2.0**-126
 # Lists of more entries are long: they ascend only at the end, and begin with a radius (`radii`). Gaussian 5,000 x 128 takes the
 # same time so at 20, 0.85 of it at 40, 0.6 at 90 and 0.5 at 200.
 LONG = 24
+# So many entries of them are sorted at a time, with 40 bytes for each; 2^12 to 2^16 take the same time.
+SORTED = 1 << 14
 # Sums of squares in single precision may overflow only beyond this.
 _LARGE = 2.0**126
 
@@ -97,9 +99,11 @@ def enter(squared: Any, index: Any, distance: float, neighbour: int, count: int)
 
 def sorted_lists(squared: Any, index: Any) -> Any:
     """Lists (q, k) that `enter` has filled, ascending, ties by the lower number."""
-    if squared.shape[1] > LONG:
-        for begin in range(0, len(squared), 1024):
-            _sort_lists(squared[begin : begin + 1024], index[begin : begin + 1024])
+    k = squared.shape[1]
+    if k > LONG:
+        rows = max(1, SORTED // k)
+        for begin in range(0, len(squared), rows):
+            _sort_lists(squared[begin : begin + rows], index[begin : begin + rows])
     return squared, index
 
 

@@ -18,6 +18,7 @@ from .jit import step
 from .limits import NEVER, NO_POINT, set_limits, tighten_of_point, tighten_of_query
 from .lists import refine
 from .products import HALF, compare_four, multiply_four
+from .selection import reached_by
 from .tree import TILE
 from .vectors import first_bit, prefetch
 
@@ -164,27 +165,6 @@ def _meet_one(
 
 
 @step(counted=False)
-def _reached_by(keys: Any, number: int) -> int:
-    """A value that so many of a tile's keys reach, or all do; hardly more, unless they are equal."""
-    lowest, highest = keys[0], keys[0]
-    for s in range(TILE):
-        lowest = keys[s] if keys[s] < lowest else lowest
-        highest = keys[s] if keys[s] > highest else highest
-    below, beyond = np.int64(lowest), np.int64(highest) + 1
-    while beyond - below > 1:
-        middle, reach = np.int32((below + beyond) >> 1), np.int32(0)
-        for s in range(TILE):
-            reach = np.int32(reach + (keys[s] >= middle))
-        if reach < number:
-            beyond = np.int64(middle)
-        else:
-            below = np.int64(middle)
-            if reach <= number + (number >> 1):
-                break
-    return np.int32(below)
-
-
-@step(counted=False)
 def _lay_out(queries: Any, query: int, data: Any, first: int, width: int, among: int, i: int, sums: Any, keys: Any) -> None:
     """The sums of query i with the points of a tile, side by side; those of points of classes that it does not want are low."""
     for half in range(2):
@@ -207,7 +187,7 @@ def _meet_first(
         query, nearest = meeting.first + t, NEVER
         _lay_out(queries.rows, query, data.rows, meeting.other_first, width, among, i, room.sums, keys)
         if found.squared[query, k - 1] == np.inf:  # one more, as it may be a query that leaves out itself
-            nearest = _reached_by(keys, k + 1)
+            nearest = reached_by(keys, k + 1, k + 1 + ((k + 1) >> 1))
             for s in range(width):
                 if keys[s] >= nearest:
                     _meet_one(queries, data, found, meeting, i, t, s, keys[s], among, NO, limits, room.work)

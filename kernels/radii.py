@@ -1,4 +1,4 @@
-"""How far queries have to search, from codes alone: lists that begin with a distance within which k points lie take few others.
+"""Upper bounds on the k-th distance, from codes alone: a list that begins with one takes in few points but its neighbours.
 
 From codes a^, b^ (`quantized`), whose squared distance is known up to rounding,
 
@@ -11,41 +11,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .boxes import box_to_box
-from .found import OWN_CLASS
+from .boxes import NEAREST_TILES, box_to_box, largest
 from .jit import driver, kernel, step
-from .limits import NEVER, no_limits, set_limits, set_upper
-from .meeting import NO, Room, multiply, no_room
+from .limits import LOWEST, NEVER, limit_at, no_limits, set_products, set_upper
+from .meeting import Room, multiply, no_room
 from .points import Points
 from .products import HALF, compare_four
 from .quantized import LARGEST
-from .tree import TILE, select, sort_by_key
+from .selection import in_front, least, select
+from .tree import TILE
 from .vectors import first_bit
 
 __all__ = ["radii_of_lists"]
 
-# So many of the tiles are taken in the order of their distances; sorting takes the square of their number.
-_NEAREST_TILES = 24
-# Limits of products that no sum misses, and that hold up to this size.
-_ALL, _HIGHEST = -(2.0**30), 2.0**30
-
 
 class _Kept(NamedTuple):
-    """The least bounds that one thread has met, of the queries of a tile.
+    """The least bounds that the queries of a tile have met, without the errors e_a of their own codes.
 
-    bounds : (TILE * room,) float32
-        Those of query t from t * room on, in no order.
-    bits : (TILE * room,) int32
+    bounds : (widest * room,) float32
+        Those of query t from t * room on, in no order; room for those that are kept and half a tile, for the widest tile.
+    bits : (widest * room,) int32
         The same memory: numbers that are not negative have the order of their bits.
-    count : (TILE,) int64
-    reach : (TILE,) float64
-        Beyond which none is kept; infinity where fewer than k are.
+    count : (widest,) int64
+    reach : (widest,) float32
+        The largest that is kept; infinity until there is no room for more, when the k least, or somewhat more, are kept.
     upper : (TILE,) float64
         As `set_upper` leaves it.
-    radii : (TILE,) float32
-        Infinities.
-    gaps, sequence : (tiles,) float32, int64
-        How far tiles are, and in which order they are met.
     """
 
     bounds: Any
@@ -53,77 +44,55 @@ class _Kept(NamedTuple):
     count: Any
     reach: Any
     upper: Any
-    radii: Any
+
+
+class _Walk(NamedTuple):
+    """How far tiles are, and in which order they are met: (tiles,) float32, int64."""
+
     gaps: Any
     sequence: Any
 
 
 @step(counted=False)
-def _least(bits: Any, count: int, k: int, most: int) -> int:
-    """A value that the k least of some numbers, and no more than `most` unless they are equal, do not exceed."""
-    lowest, highest = bits[0], bits[0]
-    for s in range(count):
-        lowest = bits[s] if bits[s] < lowest else lowest
-        highest = bits[s] if bits[s] > highest else highest
-    below, reached = np.int64(lowest) - 1, np.int64(highest)
-    while reached - below > 1:
-        middle, within = np.int32((below + reached) >> 1), np.int32(0)
-        for s in range(count):
-            within = np.int32(within + (bits[s] <= middle))
-        if within < k:
-            below = np.int64(middle)
-        else:
-            reached = np.int64(middle)
-            if within <= most:
-                break
-    return np.int32(reached)
-
-
-@step(counted=False)
 def _drop_farthest(kept: Any, t: int, k: int, most: int) -> None:
-    """Keep the k least bounds of a query, and no more than `most` unless they are equal."""
-    room, count = kept.bounds.shape[0] // TILE, kept.count[t]
+    """Keep the k least bounds of a query, and no more than `most` unless they are equal; of so many that are, any will do."""
+    room, count = kept.bounds.shape[0] // kept.count.shape[0], kept.count[t]
     bounds, bits = kept.bounds[t * room : (t + 1) * room], kept.bits[t * room : (t + 1) * room]
-    value, left, reach = _least(bits, count, k, most), np.int64(0), np.float32(0)
+    value, left = least(bits[:count], k, most), np.int64(0)
     for s in range(count):
         wanted = bits[s] <= value
         bounds[left] = bounds[s]
         left += wanted
     left = left if left < room - HALF else room - HALF
-    for s in range(left):
-        reach = bounds[s] if bounds[s] > reach else reach
-    kept.count[t], kept.reach[t] = left, np.float64(reach)
+    kept.count[t], kept.reach[t] = left, largest(bounds[:left])
 
 
 @step(counted=False)
-def _limit(kept: Any, t: int, error: float, per_unit: float) -> int:
-    """From which product on a point has a bound within reach of a query."""
-    reach = kept.reach[t] - error
-    if reach <= 0:
-        return NEVER
-    value = (kept.upper[t] - reach * reach) * per_unit
-    value = _ALL if value < _ALL else value
-    return np.int32(_HIGHEST if value > _HIGHEST else value)
+def _limit(kept: Any, t: int, other_error: float, per_unit: float) -> int:
+    """From which sum on a point has a bound below reach of a query: one that has the same changes nothing."""
+    reach = np.float64(kept.reach[t]) - other_error
+    if reach == np.inf:
+        return LOWEST
+    return limit_at(np.floor((kept.upper[t] - reach * reach) * per_unit) + 1) if reach > 0 else NEVER
 
 
 @step(counted=False)
 def _meet(
-    queries: Any, tile: int, data: Any, other: int, bits: int, among: int, excluded: Any, k: int, limits: Any, room: Any,
-    kept: Any,
-) -> None:  # fmt: skip
+    queries: Any, tile: int, data: Any, other: int, bits: int, excluded: Any, k: int, limits: Any, room: Any, kept: Any
+) -> None:
     """Take the bounds of the points of a tile."""
-    start, first, masks = data.boxes.start, queries.boxes.start[tile], room.masks
+    start, first, masks, taken = data.boxes.start, queries.boxes.start[tile], room.masks, limits.taken
     width, n_queries = start[other + 1] - start[other], queries.boxes.start[tile + 1] - first
-    words, size = queries.codes.raised.reshape(-1), kept.bounds.shape[0] // TILE
+    words, size = queries.codes.raised.reshape(-1), kept.bounds.shape[0] // kept.count.shape[0]
     at = tile * TILE * queries.codes.raised.shape[1]
-    radii, own, theirs = kept.radii, queries.rows.classes, data.rows.classes
-    _, error, per_unit, safe = set_limits(queries.codes, tile, data.codes, other, width, bits, NO, radii, limits)
+    moved, rounding, per_unit, safe = set_products(queries.codes, tile, data.codes, other, width, bits, limits)
     if not safe:
         return
-    set_upper(queries.codes, tile, data.codes, other, per_unit, limits, kept.upper)
+    set_upper(queries.codes, tile, data.codes, other, rounding, per_unit, limits, kept.upper)
+    other_error, unit = data.codes.largest_error[other] + moved, 1 / per_unit
     for t in range(n_queries):
-        limits.of_queries[t] = _limit(kept, t, error, per_unit)
-    unit = 1 / per_unit
+        limits.of_queries[t] = _limit(kept, t, other_error, per_unit)
+    room.work[1] += 1
     room.work[2] += n_queries * width
     for half in range(2):
         multiply(data.codes, bits, other, half, limits.begin, n_queries, words, at, room.sums)
@@ -136,72 +105,60 @@ def _meet(
                     continue
                 if kept.count[t] > size - HALF:
                     _drop_farthest(kept, t, k, k + (k >> 2))
-                    limits.of_queries[t] = _limit(kept, t, error, per_unit)
+                    limits.of_queries[t] = _limit(kept, t, other_error, per_unit)
                 count, upper = kept.count[t], kept.upper[t]
                 while survivors != 0:
                     s = first_bit(survivors)
                     survivors &= survivors - np.uint64(1)
-                    point = start[other] + half * HALF + s
-                    if data.rows.ids[point] == excluded[first + t] or limits.taken[half * HALF + s] == LARGEST:
-                        continue
-                    if among and (own[first + t] == theirs[point]) != (among == OWN_CLASS):
+                    point = half * HALF + s
+                    # More than that could not be taken off, and the sum is too large to bound the distance.
+                    if taken[point] == LARGEST or data.rows.ids[start[other] + point] == excluded[first + t]:
                         continue
                     squared = upper - room.sums[place + i * HALF + s] * unit
-                    bound = np.sqrt(squared if squared > 0 else 0.0) + error
+                    bound = np.sqrt(squared if squared > 0 else 0.0) + other_error
                     kept.bounds[t * size + count] = np.float32(bound)
                     count += 1
                 kept.count[t] = count
 
 
 @step(counted=False)
-def _nearest_tiles(queries: Any, tile: int, data: Any, among: int, wanted: int, kept: Any) -> int:
+def _nearest_tiles(queries: Any, tile: int, data: Any, wanted: int, walk: Any) -> int:
     """Note which tiles are nearest to one, these first; how many."""
-    boxes, theirs, gaps, sequence = queries.boxes, data.boxes, kept.gaps, kept.sequence
-    own, n_near = boxes.classes[tile], np.int64(0)
-    for other in range(theirs.classes.shape[0]):
-        known = own >= 0 and theirs.classes[other] >= 0
-        if among and known and (theirs.classes[other] == own) != (among == OWN_CLASS):
-            continue
-        gaps[n_near] = box_to_box(boxes.lower[tile], boxes.upper[tile], theirs.lower[other], theirs.upper[other])
-        sequence[n_near] = other
-        n_near += 1
-    if wanted < n_near:
-        select(gaps[:n_near], sequence[:n_near], wanted)
-        n_near = wanted
-    ordered = n_near if n_near < _NEAREST_TILES else _NEAREST_TILES
-    if ordered < n_near:
-        select(gaps[:n_near], sequence[:n_near], ordered)
-    sort_by_key(gaps[:ordered], sequence[:ordered])
+    boxes, theirs, gaps, sequence = queries.boxes, data.boxes, walk.gaps, walk.sequence
+    for other in range(gaps.shape[0]):
+        gaps[other] = box_to_box(boxes.lower[tile], boxes.upper[tile], theirs.lower[other], theirs.upper[other])
+        sequence[other] = other
+    if wanted < gaps.shape[0]:
+        select(gaps, sequence, wanted)
+    n_near = wanted if wanted < gaps.shape[0] else gaps.shape[0]
+    in_front(gaps[:n_near], sequence[:n_near], NEAREST_TILES)
     return n_near
 
 
 @kernel(counted=False)
 def _radii_of_lists(
-    begin: int, end: int, queries: Any, data: Any, bits: int, among: int, excluded: Any, k: int, n_tiles: int, limits: Any,
-    room: Any, kept: Any, reach: Any,
+    begin: int, end: int, queries: Any, data: Any, bits: int, excluded: Any, k: int, n_tiles: int, limits: Any, room: Any,
+    kept: Any, walk: Any, reach: Any,
 ) -> None:  # fmt: skip
     for tile in range(begin, end):
         first, n_queries = queries.boxes.start[tile], queries.boxes.start[tile + 1] - queries.boxes.start[tile]
-        for t in range(TILE):
-            kept.count[t], kept.reach[t] = 0, np.inf
-        n_near = _nearest_tiles(queries, tile, data, among, n_tiles, kept)
+        for t in range(n_queries):
+            kept.count[t], kept.reach[t] = 0, np.float32(np.inf)
+        n_near = _nearest_tiles(queries, tile, data, n_tiles, walk)
         room.work[0] += data.boxes.classes.shape[0]
         for i in range(n_near):
-            farthest = kept.reach[0]
-            for t in range(n_queries):
-                farthest = kept.reach[t] if kept.reach[t] > farthest else farthest
-            if kept.gaps[i] > farthest * farthest:
-                continue
-            _meet(queries, tile, data, kept.sequence[i], bits, among, excluded, k, limits, room, kept)
+            farthest = largest(kept.reach[:n_queries])
+            if walk.gaps[i] <= farthest * farthest:
+                _meet(queries, tile, data, walk.sequence[i], bits, excluded, k, limits, room, kept)
         for t in range(n_queries):
             if kept.count[t] >= k:
                 _drop_farthest(kept, t, k, k)
-                reach[first + t] = kept.reach[t] + queries.codes.errors[tile * TILE + t]
+                reach[first + t] = np.float64(kept.reach[t]) + queries.codes.errors[tile * TILE + t]
 
 
 @driver(_radii_of_lists)
 def radii_of_lists(
-    here: tuple[int, int], queries: Points, data: Points, bits: int, among: int, excluded: Any, k: int, n_tiles: int, reach: Any
+    here: tuple[int, int], queries: Points, data: Points, bits: int, excluded: Any, k: int, n_tiles: int, reach: Any
 ) -> Any:
     """How far, for a range of tiles of queries, the k-th nearest point is at most; by one thread.
 
@@ -213,8 +170,6 @@ def radii_of_lists(
         Whose codes are of whole points.
     bits : int
         Of their codes.
-    among : int
-        ALL, OWN_CLASS or OTHER_CLASSES.
     excluded : (q,) int64
         The id that each query leaves out, -1 for none.
     k : int
@@ -230,11 +185,15 @@ def radii_of_lists(
         As `search.search`; nothing survives.
     """
     room: Room = no_room(queries.codes.raised.shape[1])
-    limits, size, tiles = no_limits(queries.codes.centre.shape[1]), 2 * k + 2 * HALF, len(data.boxes.classes)
-    bounds = np.empty(TILE * size, np.float32)
-    numbers = np.empty(TILE, np.int64), np.empty(TILE), np.empty(TILE), np.full(TILE, np.inf, np.float32)
-    kept = _Kept(bounds, bounds.view(np.int32), *numbers, np.empty(tiles, np.float32), np.empty(tiles, np.int64))
+    limits, tiles, widest = (
+        no_limits(queries.codes.centre.shape[1]),
+        len(data.boxes.classes),
+        np.diff(queries.boxes.start).max(),
+    )
+    bounds = np.empty(widest * (2 * k + 2 * HALF), np.float32)
+    kept = _Kept(bounds, bounds.view(np.int32), np.empty(widest, np.int64), np.empty(widest, np.float32), np.empty(TILE))
+    walk = _Walk(np.empty(tiles, np.float32), np.empty(tiles, np.int64))
     # Rows themselves are not asked for.
     queries, data = (each._replace(rows=each.rows._replace(rows=np.empty((0, 0), np.float32))) for each in (queries, data))
-    _radii_of_lists(*here, queries, data, bits, among, excluded, k, n_tiles, limits, room, kept, reach)
+    _radii_of_lists(*here, queries, data, bits, excluded, k, n_tiles, limits, room, kept, walk, reach)
     return room.work

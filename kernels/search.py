@@ -18,14 +18,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import read_only
-from .boxes import box_to_box, largest, points_to_box
+from .boxes import NEAREST_TILES, box_to_box, largest, points_to_box
 from .found import ALL, OWN_CLASS, Found, closed_to
 from .jit import driver, kernel, step
 from .limits import no_limits
 from .lists import WIDENED
 from .meeting import NO, YES, meet_tile, no_room
 from .points import Points
-from .tree import TILE, select, sort_by_key
+from .selection import in_front
+from .tree import TILE
 
 __all__ = ["meet_all", "search"]
 
@@ -36,9 +37,6 @@ _MANY = 104
 # After so many pairs of tiles that were, one after the other, only every so many are asked who wants whom. Asking takes 2 to 4
 # % of a search in which all do; from 4 and from 64 pairs on, and every 16th, there is no difference.
 _MANY_PAIRS, _LOOK = 16, 4
-# A query tile goes through so many tiles in the order of their distances, which fill its lists, then through the others. Of
-# 1,250 tiles, 1 takes 8 % longer; 6, 96 and all of 400 take the same, but sorting takes the square of their number.
-_NEAREST_TILES = 24
 
 
 class _Walk(NamedTuple):
@@ -167,10 +165,7 @@ def _search_tile(
         n_near += 1
     room.work[0] += n_tiles
     n_near = _meet_twins(queries, tile, data, n_near, bits, among, found, limits, room, walk)
-    ordered = n_near if n_near < _NEAREST_TILES else _NEAREST_TILES
-    if ordered < n_near:
-        select(gaps[:n_near], sequence[:n_near], ordered)
-    sort_by_key(gaps[:ordered], sequence[:ordered])
+    ordered = in_front(gaps[:n_near], sequence[:n_near], NEAREST_TILES)
     for i in range(n_near):
         reach = largest(found.radii[tile * TILE : (tile + 1) * TILE]) + boxes.sketch_error[tile]
         if gaps[i] > reach * reach * WIDENED:

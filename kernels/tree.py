@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from .jit import driver, kernel, step
+from .selection import select
 
-__all__ = ["TILE", "cut_into_tiles", "select", "sort_by_key"]
+__all__ = ["TILE", "cut_into_tiles"]
 
 # Points in a tile: a constant, so that loops over a tile vectorise without a remainder.
 TILE = 128
@@ -24,17 +25,6 @@ def _sort(numbers: Any) -> None:
             numbers[place] = numbers[place - 1]
             place -= 1
         numbers[place] = number
-
-
-@step()
-def sort_by_key(keys: Any, numbers: Any) -> None:
-    """Both by key, by insertion, for few."""
-    for i in range(1, keys.shape[0]):
-        key, number, place = keys[i], numbers[i], i
-        while place > 0 and keys[place - 1] > key:
-            keys[place], numbers[place] = keys[place - 1], numbers[place - 1]
-            place -= 1
-        keys[place], numbers[place] = key, number
 
 
 @kernel()
@@ -93,33 +83,3 @@ def _widest(sketch: Any, rows: Any, sums: Any, squares: Any) -> int:
         if variance > widest:
             best, widest = j, variance
     return best
-
-
-@step()
-def _middle_of_three(a: float, b: float, c: float) -> float:
-    low, high = (a, b) if a < b else (b, a)
-    return low if c < low else high if c > high else c
-
-
-@step()
-def select(keys: Any, rows: Any, middle: int) -> None:
-    """Order both by key as far as it takes to have the `middle` smallest in front (Hoare's selection)."""
-    first, last = 0, keys.shape[0] - 1
-    while first < last:
-        pivot = _middle_of_three(keys[first], keys[(first + last) // 2], keys[last])
-        i, j = first, last
-        while i <= j:
-            while keys[i] < pivot:
-                i += 1
-            while keys[j] > pivot:
-                j -= 1
-            if i <= j:
-                keys[i], keys[j] = keys[j], keys[i]
-                rows[i], rows[j] = rows[j], rows[i]
-                i, j = i + 1, j - 1
-        if middle <= j:
-            last = j
-        elif middle >= i:
-            first = i
-        else:
-            return

@@ -124,10 +124,11 @@ EDITS = {
     ),
     "products": ('icmp_signed(">=", some, its_limit)', 'icmp_signed("<", some, its_limit)', NEAR),
     "quantized": ("squares[t] += whole * whole", "squares[t] += 4 * whole * whole", NEAR),
-    "radii": ("bound = np.sqrt(squared if squared > 0 else 0.0) + error", "bound = 0.0 * squared * error", LONG),
+    "radii": ("bound = np.sqrt(squared if squared > 0 else 0.0) + other_error", "bound = 0.0 * squared * other_error", LONG),
     "recording": ("total += np.float64(values[i]) * weights[i]", "total += 2 * np.float64(values[i]) * weights[i]", TRAINED),
     "scan": ("return radius * radius * tolerance.factor + tolerance.lost", "return -1.0 + 0.0 * radius", FEW),
     "search": ("if to_box[t] <= radius", "if to_box[t] >= radius", NEAR),
+    "selection": ("keys[s] <= middle", "keys[s] >= middle", LONG),
     "spanning": (
         "chosen[c] = i\n", "chosen[c] = i + 7\n",
         "import numpy as np\nfrom fastent.kernels.spanning import shortest_edges\n"

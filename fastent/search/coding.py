@@ -26,11 +26,12 @@ Array = NDArray[Any]
 
 # Codes are of all coordinates, or of so many numbers of a sketch.
 _WIDTHS = (64, 128)
-# Codes of 16 bits of whole points take as much room as these in single precision, for which wide ones alone make up, and
-# those of long lists.
+# Codes of 16 bits of whole points take as much memory as the points; that pays only for many features or long lists.
 _FINE_FROM = 512
-# With so few points for each neighbour that is wanted, 16 bits take less time (2,000 to 100,000 x 64 to 784, k of 50 and 200).
-_FEW_FOR_EACH = 128
+# Codes of points in their order have 16 bits where there are so few points for each neighbour of a long list (2,000 to 100,000
+# rows of 64 to 784 features, k of 50 and 200), or so few values in all pairs: with 8, Gaussian 2,000 x 128 and 3,000 x 384 take
+# the same time, heavy tails 3,000 x 64 twice as long.
+_FEW_FOR_EACH, _FEW_VALUES = 128, 1 << 32
 # Of points of so few features 8 bits let hardly more pass than 16 (24: nothing gained, 64: 6 % of the time).
 _NARROW = 32
 # A sketch that holds more than that share of the coordinates saves too little: products take at most a quarter less, while its
@@ -47,12 +48,13 @@ _CENTRED = 1.25
 # What a pair that codes let pass takes beside the features of its rows, in distances. From 2 to 8 the choice is the same on
 # eight of ten kinds of data, and on the others the times differ by a sixth to a fifth.
 _SURVIVOR = 4
-# And more than that where lists are long, which hardly fit in the caches.
+# And more than that where lists are long (Gaussian 2,000 to 30,000 x 128, k = 90: 75 to 110 ns in all, with 10 for a distance).
 _LISTED = 4
 # While lists fill, more pairs are near enough than in the end: 1.6 to 7 times as many on nine of ten kinds of data, 15 on
 # clusters. The larger it is, the more often 16 bits are chosen: from 3 on where 8 take 0.9 of the time (Gaussian 10,000 x 768).
 _WHILE_FILLING = 2.0
-# Long lists that begin with a radius take in so many times their length, others that (trained layers, Gaussian, embeddings).
+# How many times its length a long list takes in, if it begins with a radius: 0.8 to 2.4 (five kinds of data, 5,000 and 30,000
+# rows, k = 90); if not: 2.4 and 2.6 (trained layers).
 _WITH_RADIUS, _WITHOUT = 1.4, 2.5
 
 
@@ -101,16 +103,17 @@ class Pilot(NamedTuple):
 class Expected(NamedTuple):
     """What a coding is expected to cost a query where all rows are queries.
 
-    products, distances : float
-        Nanoseconds of processor time, for pairs of codes and for the pairs that these let pass.
+    products, distances, radii : float
+        Nanoseconds of processor time: for pairs of codes, for the pairs that these let pass, and for the radii of long lists.
     """
 
     products: float
     distances: float
+    radii: float = 0.0
 
     @property
     def cost(self) -> float:
-        return self.products + self.distances
+        return self.products + self.distances + self.radii
 
 
 def codings(d: int, n_axes: int, k: int) -> list[Coding]:
@@ -128,7 +131,8 @@ def of_few(d: int) -> Coding:
 
 def coding_in_order(n: int, d: int, k: int) -> Coding:
     """For n points that are not in tiles of near ones, whatever they are."""
-    return of_few(d) if k > LONG and n < _FEW_FOR_EACH * k else codings(d, 0, k)[0]
+    few = n * n * d < _FEW_VALUES or (k > LONG and n < _FEW_FOR_EACH * k)
+    return of_few(d) if few else codings(d, 0, k)[0]
 
 
 def coding_bytes(choices: list[Coding], d: int) -> int:
@@ -178,10 +182,9 @@ def _expected(pilot: Pilot, coding: Coding, squared: Array, norms: Array, prices
     survivors = filling * pilot.n * float((squared <= reach[:, None] ** 2).mean())
     pair = prices.pair[coding.bits] + prices.coordinate[coding.bits] * m
     products = pilot.n * pilot.scanned / 2 * pair * (_CENTRED if coding.centred else 1.0)
-    distances = survivors * survivor_price(prices, d, pilot.k)
-    if pilot.k > LONG and not coding.width:  # products for the radius, as far as these save distances
-        distances += min(pilot.n * pair, pilot.k * survivor_price(prices, d, pilot.k))
-    return coding, Expected(products, distances)
+    survivor, with_radius = survivor_price(prices, d, pilot.k), pilot.k > LONG and not coding.width
+    radii = min(pilot.n * pair, pilot.k * survivor) if with_radius else 0.0  # products, as far as these save distances
+    return coding, Expected(products, survivors * survivor, radii)
 
 
 def survivor_price(prices: Prices, d: int, k: int) -> float:

@@ -53,6 +53,8 @@ _PILOT_QUERIES, _PILOT_TILES = 64, 8
 _AMONG: dict[Among, int] = {"all": ALL, "own class": OWN_CLASS, "other classes": OTHER_CLASSES}
 # Coordinates of rows in single precision are taken as they are where none is larger, and the frame has no scale.
 _LARGE = 2.0**40
+# Points within this of a centre within this, in each of its coordinates, are not at 2^60, where points are drawn in.
+_FAR_OUT = 2.0**40
 # More than rounding to single precision, of bounds on distances, can take off their squares.
 _ABOVE = 1 + 2.0**-16
 
@@ -206,9 +208,11 @@ class ExactIndex(Index):
         chosen = f"far pairs excluded by {bits}-bit codes of {of}{', each two tiles met once' * mutual}"
         if self.expected is not None:
             times = [1 if self._is_mutual(prepared, among) else 2 for among in wanted]
-            seconds = q * sum(self.expected.products * each + self.expected.distances for each in times) * 1e-9
+            fixed = self.expected.distances + self.expected.radii
+            seconds = q * sum(self.expected.products * each + fixed for each in times) * 1e-9
         else:
-            seconds = sum(sum(index_seconds(self._points.rows.rows, q, k)[2:]) for k in wanted.values())
+            expected = [index_seconds(self._points.rows.rows, q, k) for k in wanted.values()]
+            seconds = sum(each.products + each.lists for each in expected)
         return Work(chosen=chosen, expected_seconds=seconds)
 
     def relabelled(self, classes: NDArray[np.int64]) -> "ExactIndex":
@@ -263,9 +267,9 @@ class ExactIndex(Index):
         lists = {}
         for among, k in wanted.items():
             q = len(prepared.ids)
-            farthest = self._reach(prepared, among, k)
-            if within is not None:
-                farthest = np.minimum(farthest, within[prepared.ids])
+            farthest = np.full(q, np.inf) if within is None else within[prepared.ids]
+            if among == "all" and np.isinf(farthest).any():
+                farthest = np.minimum(farthest, self._squared_radii(prepared, k, progress))
             squared = np.repeat(farthest, k).reshape(q, k)
             index = np.full((q, k), n, np.int64)
             found = self._found(prepared, farthest, squared=squared, index=index)
@@ -311,19 +315,20 @@ class ExactIndex(Index):
         prepared = Points(boxes, self._coded(rows, start), self._as_rows(rows, in_tiles, order))
         return PreparedQueries(prepared, order, excluded)
 
-    def _reach(self, prepared: PreparedQueries, among: Among, k: int) -> NDArray[np.float64]:
+    def _squared_radii(self, prepared: PreparedQueries, k: int, progress: Progress = None) -> NDArray[np.float64]:
         """Squared distances (q,), in tile order, within which queries have k rows; infinity where that is not known."""
         (n, d), q, points = self._points.rows.rows.shape, len(prepared.ids), prepared.points
         reach, tiles = np.full(q, np.inf), len(self._points.boxes.start) - 1
         tiles = min(tiles, tiles_met_first(d, self.coding, k, prices_for(n * q, d)))
-        if not tiles or any(_are_drawn_in(each.codes) for each in (points, self._points)):
+        if not tiles or any(_may_be_drawn_in(each.codes) for each in (points, self._points)):
             return reach
-        known = self._points, self.coding.bits, _AMONG[among], prepared.excluded[prepared.ids], k, tiles, reach
-        blocks = self._blocks(len(points.boxes.start) - 1)
-        self._carry_out(((b - a, partial(radii_of_lists, (a, b), points, *known)) for a, b in blocks), q, None, 0)
+        known = self._points, self.coding.bits, prepared.excluded[prepared.ids], k, tiles, reach
+        n_tiles = len(points.boxes.start) - 1
+        tasks = ((b - a, partial(radii_of_lists, (a, b), points, *known)) for a, b in self._blocks(n_tiles))
+        self._carry_out(tasks, n_tiles, q, "radii of lists", progress)
         with np.errstate(over="ignore"):
-            farthest: Array = (reach + self._points.rows.slack) / self._points.rows.scale
-            return farthest * farthest * _ABOVE + np.finfo(float).tiny  # what squares of subnormal distances may lose
+            radii: Array = (reach + self._points.rows.slack) / self._points.rows.scale
+            return radii * radii * _ABOVE
 
     def _found(self, prepared: PreparedQueries, farthest: Array, **arrays: Array) -> Found:
         start = prepared.points.boxes.start
@@ -347,10 +352,10 @@ class ExactIndex(Index):
     def _run(self, prepared: PreparedQueries, found: Found, among: Among, progress: Progress) -> None:
         mutual = self._is_mutual(prepared, among)
         total, tasks = self._meetings(found) if mutual else self._searches(prepared.points, found, _AMONG[among])
-        self._carry_out(tasks, len(prepared.ids), progress, total)
+        self._carry_out(tasks, total, len(prepared.ids), "neighbours", progress)
 
-    def _carry_out(self, tasks: Iterator["_Task"], q: int, progress: Progress, total: int) -> None:
-        """What q queries take, by all threads; its counts are added to the work."""
+    def _carry_out(self, tasks: Iterator["_Task"], total: int, q: int, what: str, progress: Progress) -> None:
+        """Tasks of q queries that count for a total, by all threads; what they did is added to the work."""
         work, done = np.zeros(5, np.int64), 0
 
         def add(size: int, counts: Array) -> None:
@@ -359,12 +364,12 @@ class ExactIndex(Index):
 
         n, d = self._points.rows.rows.shape
         if q * n * d < _LITTLE:
-            with reporting(progress, "neighbours", total) as report:
+            with reporting(progress, what, total) as report:
                 for size, task in tasks:
                     add(size, task())
                 report(done, "")
         else:
-            with interruptible() as interrupted, reporting(progress, "neighbours", total) as report:
+            with interruptible() as interrupted, reporting(progress, what, total) as report:
 
                 def watch() -> None:
                     report(done, "")
@@ -413,9 +418,9 @@ def as_compared(rows: Array, unit: bool) -> Array:
     return scaled
 
 
-def _are_drawn_in(codes: Codes) -> bool:
-    """Whether points may be: then distances between them are shortened."""
-    return float(codes.norms.max()) > _LARGE**2 or float(np.abs(codes.centre).max()) > _LARGE
+def _may_be_drawn_in(codes: Codes) -> bool:
+    """Whether points may be: then distances between them are shortened. They lie farther out than these could."""
+    return float(codes.norms.max()) > _FAR_OUT**2 or max(float(codes.centre.max()), -float(codes.centre.min())) > _FAR_OUT
 
 
 def _taken_as_they_are(rows: Array, frame: Frame) -> bool:

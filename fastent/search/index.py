@@ -81,7 +81,7 @@ class Work(NamedTuple):
 
     Pairs are told apart by *codes*, points in whole numbers: those that these do not exclude are compared as they were given,
     so that the result is exact. Where all rows are queries, points of one tile meet twice, and those of two tiles once if most
-    of both are concerned.
+    of both are concerned. For the radii with which long lists begin, some tiles meet once more.
 
     Attributes
     ----------

@@ -1,9 +1,9 @@
-"""What an index in memory takes: how much it pays to know beforehand, its time, and its memory."""
+"""An index in memory before it is built: what it pays to find out for it, the time that it takes, and the memory."""
 
 from typing import Any, NamedTuple
 
 from fastent.arrays.validation import BLOCK_BYTES, kernel_dtype
-from fastent.kernels.lists import LONG
+from fastent.kernels.lists import LONG, SORTED
 from fastent.kernels.quantized import coded_coordinates
 from fastent.kernels.tree import TILE
 from fastent.runtime.threads import working_threads
@@ -39,9 +39,9 @@ _PILOT_VALUES, _PILOT_POINTS = 1 << 20, (1024, 4096)
 # in nanoseconds; any index; and pilot and frame, where these are taken (2,000 to 100,000 rows of 64 to 768 features).
 _BUILT, _CODED = (2.8, 100.0), (1.1, 50.0)
 _ANY, _PILOT, _FRAME = 1.2e6, 15e6, 40e6
-# What a distance and its entry in a list take there, in nanoseconds: 95 to 180 (1,000 to 100,000 rows of 64 to 384 features, k
-# from 50 to 1,000).
-_ENTERED = 150.0
+# What an entry in a list takes there beside the features of its distance, in nanoseconds: 85 to 170 (1,000 to 100,000 rows of
+# 64 to 384 features, k from 50 to 1,000); and what radii take in any case (1,000 x 64, 100 queries).
+_ENTERED, _RADII = 130.0, 0.8e6
 
 
 class IndexSeconds(NamedTuple):
@@ -84,8 +84,8 @@ def tiles_met_first(d: int, coding: Coding, k: int, prices: Prices) -> int:
     if k <= LONG or coding.width:  # sketches bound distances from below only
         return 0
     pair = _pair_price(prices, coding, d)
-    tiles: int = -(-int(k * survivor_price(prices, d, k) / pair) // TILE)
-    return tiles
+    points = max(k + 1, int(k * survivor_price(prices, d, k) / pair))
+    return -(-int(points) // int(TILE))
 
 
 def index_seconds(X: Any, q: int, k: int) -> IndexSeconds:
@@ -94,10 +94,11 @@ def index_seconds(X: Any, q: int, k: int) -> IndexSeconds:
     prices, coding = prices_for(q * n, d), coding_in_order(n, d, k)
     pair = _pair_price(prices, coding, d)
     built, coded = (_ANY + n * (d * times * prices.encoded + row) for times, row in (_BUILT, _CODED))
-    built += _FRAME if axes_of_frame(n, d) >= BOXED else _PILOT if is_piloted(n, d) else 0
+    built += _FRAME if _is_sketched(n, d) and axes_of_frame(n, d) else _PILOT if is_piloted(n, d) else 0
     first = min(n, TILE * tiles_met_first(d, coding, k, prices))
     entered = k * entries(n / first, 1) if first else entries(n, k)
-    return IndexSeconds(*(1e-9 * each for each in (built, coded, q * (n + first) * pair, q * entered * _ENTERED)))
+    lists = q * entered * (_ENTERED + d * prices.feature) + _RADII * (k > LONG)
+    return IndexSeconds(*(1e-9 * each for each in (built, coded, q * (n + first) * pair, lists)))
 
 
 def index_bytes(X: Any, q: int, k: int) -> int:
@@ -114,7 +115,8 @@ def index_bytes(X: Any, q: int, k: int) -> int:
     frame_rows, pilot_rows = (min(n, size) for size in (sample_rows(d), pilot_points(d)))
     converted = BLOCK_BYTES if X.dtype != kernel_dtype(X) else 0  # where rows are checked
     blocks = min(2 * working_threads() * ROW_BYTES + max(2 * CODED_BYTES, 20 * d * TILE) + converted, 12 * n * d)
-    blocks += 8 * working_threads() * TILE * (k + TILE // 2) * (k > LONG)  # for radii
+    if k > LONG:  # bounds for radii; lists that are sorted
+        blocks += 8 * working_threads() * min(q, TILE) * (k + TILE // 2) + 40 * min(q * k, max(k, SORTED))
     searching = (n + (q if q != n else 0)) * (row + coded) + 36 * q * k + blocks
     return int(max(20 * d * frame_rows, n * row + 12 * d * pilot_rows, searching))
 

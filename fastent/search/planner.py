@@ -127,10 +127,11 @@ def plan_index(
 def _in_order(X: Array, n_queries: int, k: int) -> bool:
     """Whether queries are so few that they meet all rows in less time than it takes to tell which tiles they need.
 
-    Nothing is known of the rows: an index may spare queries all products or none, and is taken to spare them half.
+    Nothing is known of the rows: an index may spare queries all products (classes apart) or none (Gaussian), and is taken to
+    spare them three quarters.
     """
     built, coded, products, _ = index_seconds(X, n_queries, k)
-    return coded + products / 2 < built
+    return coded + 0.75 * products < built
 
 
 def is_scanned(X: Array, n_queries: int, k: int, memory: float | None, client: Any = None) -> bool:

@@ -45,8 +45,9 @@ _LEAST, _MOST = 2.0**-60, 2.0**80
 # rows of which a batch consists at least.
 _BLOCK_BYTES, _BATCH, _LITTLE = 1 << 20, 1 << 32, 1 << 25
 _LEAST_ROWS = 4096
-# What a distance and its entry in a list take, and moving another, in nanoseconds (100,000 x 64, k from 100 to 1,000); a call.
-_ENTERED, _MOVED, _CALL = 80.0, 2.5, 0.4e6
+# What an entry in a list takes beside the features of its distance, and moving another, in nanoseconds (100,000 x 64, k from
+# 100 to 1,000); a call (1,000 x 64, 10 queries).
+_ENTERED, _MOVED, _CALL = 70.0, 2.5, 0.4e6
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 # Directions whose squared distances from the nearest are below this are taken in double precision, and scaled at most so that
 # single precision tells apart what that does.
@@ -285,7 +286,8 @@ def scan_seconds(X: Any, q: int, k: int) -> float:
     prices, words = prices_for(q * n, d), kernel_dtype(X).itemsize / _SINGLE.itemsize
     met = n * (d * words * (prices.read + (q - 1) * prices.scanned) + (q - 1) * prices.scanned_pair)
     entered = q * entries(n, k)
-    return float(_CALL + met + entered * (_ENTERED + k / 4 * _MOVED)) * 1e-9  # lists are kept in order
+    each = _ENTERED + d * prices.feature + k / 4 * _MOVED  # lists are kept in order
+    return float(_CALL + met + entered * each) * 1e-9
 
 
 def scan_bytes(X: Any, q: int, k: int) -> int:

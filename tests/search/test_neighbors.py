@@ -356,6 +356,22 @@ def test_memory_stays_within_the_formula(n, d, k):
     assert peak <= index_bytes(X, n, k) + 24 * 2**20
 
 
+@pytest.mark.parametrize("kind", ["normal", "lattice"])
+def test_memory_of_lists_that_are_longer_than_they_are_many(kind):
+    from fastent.search.index_costs import index_bytes
+
+    rng = np.random.default_rng(0)
+    X = (rng.standard_normal((1100, 40)) if kind == "normal" else rng.integers(0, 2, (1100, 40))).astype(np.float32)
+    fe.neighbors(X, 1000)
+    tracemalloc.start()
+    try:
+        fe.neighbors(X, 1000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= index_bytes(X, len(X), 1000)
+
+
 @pytest.mark.parametrize("k", [LONG, LONG + 1, 97, 300, 1199])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_long_lists(k, metric):

@@ -13,7 +13,7 @@ from fastent.search.sketch import take_frame
 from tests import naive
 
 N, K = 700, 40
-KINDS = ("normal", "clusters", "lattice", "repeated", "far from 0", "outliers", "double")
+KINDS = ("normal", "clusters", "lattice", "repeated", "far from 0", "outliers", "double", "tiny", "huge", "of all sizes")
 
 
 def points_of(kind):
@@ -29,6 +29,10 @@ def points_of(kind):
         X += 1e4
     elif kind == "outliers":
         X[::50] *= 1e6
+    elif kind in ("tiny", "huge"):
+        X *= 1e-17 if kind == "tiny" else 1e15
+    elif kind == "of all sizes":
+        X *= 10.0 ** rng.integers(-6, 7, (N, 1))
     return X.astype(np.float64 if kind == "double" else np.float32)
 
 
@@ -55,44 +59,35 @@ def all_tiles(monkeypatch):
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("unit", [False, True])
-def test_k_rows_lie_within(all_tiles, kind, bits, centred, unit):
+@pytest.mark.parametrize("in_order", [False, True])
+def test_k_rows_lie_within(all_tiles, kind, bits, centred, unit, in_order):
     X = points_of(kind)
-    index = index_of(X, bits, centred, unit)
+    index = index_of(X, bits, centred, unit, in_order=in_order)
     prepared = index.prepare(None)
-    within = index._reach(prepared, "all", K)
+    within = index._squared_radii(prepared, K)
     truth = farthest_of(X, X, K, unit, ~np.eye(N, dtype=bool))[prepared.ids]
     assert (within >= truth).all()
     # Twice what codes of both ends may be off; two units of products; and where tiles have centres, rounding along these.
     codes, scale = index._points.codes, index._points.rows.scale
     off, unit_of_products = 4 * codes.largest_error.max(), 2 * codes.steps.max() ** 2
-    along = 2.0**-22 * 56 * 2 * np.linalg.norm(codes.centre, axis=1).max() * np.sqrt(codes.norms.max())
+    along = 2.0**-22 * (X.shape[1] + 8) * 2 * np.linalg.norm(codes.centre, axis=1).max() * np.sqrt(codes.norms.max())
     assert (
         within <= ((np.sqrt(truth) + off / scale) ** 2 + (2 * unit_of_products + 4 * along) / scale**2) * (1 + 2.0**-14)
     ).all()
 
 
-@pytest.mark.parametrize("among", ["own class", "other classes"])
-def test_of_a_class(all_tiles, among):
-    X, classes = points_of("normal"), np.arange(N) % 3
-    index = index_of(X, BITS[-1], False, False, classes=classes)
-    same = classes[:, None] == classes
-    prepared = index.prepare(None)
-    within = index._reach(prepared, among, K)
-    truth = farthest_of(X, X, K, False, (same if among == "own class" else ~same) & ~np.eye(N, dtype=bool))[prepared.ids]
-    np.testing.assert_allclose(within, truth, rtol=2e-3)
-    assert (within >= truth).all()
-
-
 def test_of_other_points_and_too_few_rows(all_tiles):
     X = points_of("normal")
-    index = index_of(X, BITS[-1], False, False, classes=np.arange(N) % 100)
-    queries = ExternalQueries(X[:50] + np.float32(0.1), np.full(50, -1), np.arange(50))
+    index = index_of(X, BITS[-1], False, False)
+    queries = ExternalQueries(X[:50] + np.float32(0.1), np.full(50, -1), np.zeros(50, np.int64))
     prepared = index.prepare(queries)
-    within = index._reach(prepared, "all", K)
+    within = index._squared_radii(prepared, K)
     truth = farthest_of(X, queries.points, K, False, True)[prepared.ids]
     np.testing.assert_allclose(within, truth, rtol=2e-3)
     assert (within >= truth).all()
-    assert (index._reach(prepared, "own class", K) == np.inf).all()  # of 7 rows
+    few = index_of(X[:K], BITS[-1], False, False)
+    assert np.isfinite(few._squared_radii(few.prepare(queries), K)).all()
+    assert (few._squared_radii(few.prepare(None), K) == np.inf).all()  # a row is not its own neighbour
 
 
 def test_nothing_is_known_where_points_are_drawn_in(all_tiles):
@@ -100,7 +95,7 @@ def test_nothing_is_known_where_points_are_drawn_in(all_tiles):
     X = points_of("normal").astype(np.float64)
     X[::50] *= 1e30
     index = index_of(X, BITS[-1], False, False)
-    assert (index._reach(index.prepare(None), "all", K) == np.inf).all()
+    assert (index._squared_radii(index.prepare(None), K) == np.inf).all()
     lists = index.nearest(K)
     expected, _ = naive.nearest(naive.squared_distances(X, X), K, np.arange(N))
     np.testing.assert_array_equal(lists.indices, expected)
@@ -123,3 +118,22 @@ def test_fewer_distances_are_taken(monkeypatch):
     np.testing.assert_array_equal(with_radii[0].indices, without[0].indices)
     np.testing.assert_array_equal(with_radii[0].squared, without[0].squared)
     assert with_radii[1] < 0.5 * without[1]
+
+
+def test_no_radius_is_sought_where_all_queries_have_one():
+    X = np.random.default_rng(0).standard_normal((2000, 64)).astype(np.float32)
+    index = index_of(X, BITS[-1], False, False)
+    whole = index.nearest(90)
+    scanned = index.work.scanned
+    within = index.nearest(90, within=whole.squared[:, -1])
+    np.testing.assert_array_equal(within.indices, whole.indices)
+    assert index.work.scanned < scanned - len(X) ** 2 / 2
+
+
+def test_progress_counts_the_radii():
+    X = np.random.default_rng(0).standard_normal((5000, 64)).astype(np.float32)
+    seen = []
+    index_of(X, BITS[-1], False, False).nearest(90, progress=lambda *seen_now: seen.append(seen_now))
+    assert len({total for _, total, _ in seen}) == 2  # tiles, then pairs of their ranges
+    assert seen[0][1] == 40
+    assert seen[-1][0] == seen[-1][1]
