@@ -17,7 +17,7 @@ Array = NDArray[Any]
 _SAMPLE_ROWS, _FEW_ROWS, _FEWEST_ROWS = 4096, 512, 128
 _LITTLE = 1 << 19  # values that are seen in less time than threads take to start
 # In double precision a block of so many values and what becomes of it stay in the caches; at most and at least so many rows.
-_BLOCK_VALUES, _BLOCK_ROWS = 1 << 15, (32, 512)
+_BLOCK_VALUES, _BLOCK_ROWS = 1 << 17, (32, 512)
 # So few axes are found by iteration.
 _FEW_AXES, _ITERATIONS = 16, 2
 # With more features axes are taken of few rows, and are no more than these.
