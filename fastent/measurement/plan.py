@@ -147,7 +147,7 @@ def _searched(task: Task, searches: _Searches) -> tuple[IndexPlan, int]:
     elif searches.of_sample:
         q = meeting
     if not (wanted or pairwise):
-        return IndexPlan("index", 0, 1, False, task.memory, task.client), int(kept)
+        return IndexPlan("index", 0, 1, False, False, task.memory, task.client), int(kept)
     kept += sweep_bytes(X, meeting) * pairwise
     index = plan_index(
         X, q, wanted,

@@ -36,7 +36,7 @@ from fastent.search.index_costs import (
 )
 from fastent.search.prices import prices_for
 from fastent.search.sketch import Frame, take_frame
-from fastent.search.tiles import boxes_around, classes_of_tiles, starts, tile_order
+from fastent.search.tiles import boxes_around, classes_of_tiles, starts, tile_order, tile_order_by_class
 
 __all__ = ["ExactIndex", "PreparedQueries", "View", "as_compared"]
 
@@ -108,6 +108,8 @@ class ExactIndex(Index):
         How an index of other rows sees points: so does this one, unless those have other features or are compared otherwise.
     in_order : bool, optional, default False
         Leave the rows in their order, with no boxes to tell tiles apart: for few queries, which only the codes are to serve.
+    by_class : bool, optional, default False
+        Cut the rows of each class into tiles by themselves, so that lists of a class, or of all others, skip whole tiles.
     """
 
     work: Work = Work()
@@ -122,6 +124,7 @@ class ExactIndex(Index):
         seed: int = 0,
         view: "View | None" = None,
         in_order: bool = False,
+        by_class: bool = False,
     ) -> None:
         n, d = X.shape
         self._in_order = in_order
@@ -129,11 +132,13 @@ class ExactIndex(Index):
         guide = view if view is not None and view.fits(d, unit) and (not n_axes or view.frame.axes.size) else None
         self._frame = take_frame(X, n_axes=n_axes, unit=unit, seed=seed) if guide is None else guide.frame
         sketch = np.zeros((n, 1), np.float32) if in_order else self._boxed(X)
-        self._order, tiled = (np.arange(n), sketch) if in_order else tile_order(sketch)
+        classes = np.zeros(n, np.int64) if classes is None else classes
+        if by_class:
+            self._order, tiled, start = tile_order_by_class(sketch, classes)
+        else:
+            (self._order, tiled), start = (np.arange(n), sketch) if in_order else tile_order(sketch), starts(n)
         self._position = np.empty(n, np.int64)
         self._position[self._order] = np.arange(n)
-        start = starts(n)
-        classes = np.zeros(n, np.int64) if classes is None else classes
         rows, in_tiles = self._rows(X), classes[self._order]
         boxes = boxes_around(tiled, start, in_tiles, self._frame.bounds.error)
         del tiled
@@ -153,8 +158,9 @@ class ExactIndex(Index):
 
     def _known_sketches(self, places: Array) -> NDArray[np.float32]:
         """Those that boxes are of, of rows at some places in tile order."""
-        tiled = self._points.boxes.tiled
-        sketches: NDArray[np.float32] = tiled.reshape(len(tiled), -1, TILE)[places // TILE, :, places % TILE]
+        tiled, start = self._points.boxes.tiled, self._points.boxes.start
+        tiles = np.searchsorted(start, places, "right") - 1
+        sketches: NDArray[np.float32] = tiled.reshape(len(tiled), -1, TILE)[tiles, :, places - start[tiles]]
         return sketches
 
     def _coded(self, rows: Array, start: Array) -> Codes:
@@ -194,8 +200,9 @@ class ExactIndex(Index):
             below, above = boxes.lower - sketch[queries][:, None], sketch[queries][:, None] - boxes.upper
             gaps = np.maximum(np.maximum(below, above), 0)
             scanned = float((np.einsum("qtj,qtj->qt", gaps, gaps) <= radii[:, None] ** 2).mean())
-            tiles = generator.choice(n // TILE, min(n // TILE, _PILOT_TILES), replace=False)
-            norms = np.concatenate([_norms_about_mean(self._frame.whole(rows[TILE * i : TILE * (i + 1)])) for i in tiles])
+            start = boxes.start
+            tiles = generator.choice(len(start) - 1, min(len(start) - 1, _PILOT_TILES), replace=False)
+            norms = np.concatenate([_norms_about_mean(self._frame.whole(rows[start[i] : start[i + 1]])) for i in tiles])
             pilot = Pilot(some_queries, some_points, self._frame.axes.astype(np.float32), norms, radii, scanned, n, k)
             return cheapest(pilot, codings(d, self._frame.axes.shape[1], k), prices_for(n**2 * scanned, d))
 

@@ -26,6 +26,8 @@ IndexKind = Literal["index", "scan", "chunks", "sweep"]
 
 # So few queries for so few neighbours are scanned without asking what that takes: hardly ever more than an index does.
 _FEW, _SHORT_LISTS = 64, 64
+# Rows of a class on average from which on classes are cut into tiles by themselves: of fewer, many tiles would not be full.
+_ROWS_OF_CLASS = 1 << 11
 # Below so many bytes memory is not looked up, which takes half a millisecond.
 _LITTLE = 1 << 26
 
@@ -38,6 +40,8 @@ class IndexPlan(NamedTuple):
         The longest list.
     in_order : bool
         Whether an index leaves the rows in their order, for few queries.
+    by_class : bool
+        Whether lists are of a class or of all others only, which an index serves best that keeps large classes apart.
     bytes : int
         Memory that it takes at most, the queries' lists included, and the rows if these have to be read into memory.
     """
@@ -46,6 +50,7 @@ class IndexPlan(NamedTuple):
     bytes: int
     k: int
     in_order: bool
+    by_class: bool
     memory: float
     client: Any
 
@@ -71,7 +76,9 @@ class IndexPlan(NamedTuple):
         if self.kind == "scan":
             return ScannedRows(X, unit=unit)
         if self.kind == "index":
-            return ExactIndex(in_memory(X), classes=classes, unit=unit, k=self.k, seed=seed, in_order=self.in_order)
+            by_class = self.by_class and classes is not None and len(X) >= _ROWS_OF_CLASS * (int(classes.max()) + 1)
+            options = {"unit": unit, "k": self.k, "seed": seed}
+            return ExactIndex(in_memory(X), classes=classes, in_order=self.in_order, by_class=by_class, **options)
         assert self.kind == "chunks", "a sweep takes no index"
         return ChunkedIndex(X, classes=classes, unit=unit, memory=self.memory, unfinished=unfinished, client=self.client)
 
@@ -111,7 +118,7 @@ def plan_index(
     k = max(wanted.values(), default=1)
     if searched_once and set(wanted) == {"all"} and is_scanned(X, n_queries, k, memory, client):
         needed = scan_bytes(X, n_queries, k)
-        return IndexPlan("scan", needed, k, False, needed, client)
+        return IndexPlan("scan", needed, k, False, False, needed, client)
     needed = index_bytes(X, n_queries, sum(wanted.values())) * bool(wanted) + bytes_in_memory(X)
     memory = _memory_for(needed, memory)
     kind: IndexKind = "index"
@@ -121,7 +128,7 @@ def plan_index(
             kind = "chunks"
             needed = chunking(X, n_queries, wanted, memory, client).needed
     in_order = set(wanted) == {"all"} and _in_order(X, n_queries, k)
-    return IndexPlan(kind, needed, k, in_order, memory, client)
+    return IndexPlan(kind, needed, k, in_order, bool(wanted) and "all" not in wanted, memory, client)
 
 
 def _in_order(X: Array, n_queries: int, k: int) -> bool:

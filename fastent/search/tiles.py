@@ -9,7 +9,7 @@ from fastent.kernels.points import Boxes
 from fastent.kernels.tree import TILE, cut_into_tiles
 from fastent.runtime.threads import in_parallel
 
-__all__ = ["boxes_around", "classes_of_tiles", "padded", "starts", "tile_order"]
+__all__ = ["boxes_around", "classes_of_tiles", "padded", "starts", "tile_order", "tile_order_by_class"]
 
 Array = NDArray[Any]
 
@@ -32,6 +32,19 @@ def tile_order(sketch: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[
     for first, count in zip(firsts[counts > 1], counts[counts > 1], strict=True):
         order[start[first] : start[first + count]].sort()  # which leaves the sketches as they are
     return order, in_order
+
+
+def tile_order_by_class(
+    sketch: NDArray[np.float32], classes: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """The same class by class (n,), so that no tile holds points of two. And where each tile begins: not all are full."""
+    orders, firsts = [], [np.zeros(1, np.int64)]
+    by_class = np.argsort(classes, kind="stable")
+    for rows in np.split(by_class, np.flatnonzero(np.diff(classes[by_class])) + 1):
+        orders.append(rows[tile_order(sketch[rows])[0]])
+        firsts.append(firsts[-1][-1] + starts(len(rows))[1:])
+    order = np.concatenate(orders)
+    return order, sketch[order], np.concatenate(firsts)
 
 
 def _twins(sketch: Array, start: Array) -> NDArray[np.int64]:

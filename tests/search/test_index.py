@@ -26,7 +26,8 @@ def data():
 
 def indices_of(X, y):
     points = LabelledPoints(X, y, 1.0, int(y.max()) + 1)
-    return ExactIndex(X, classes=y), ChunkedIndex(X, classes=y, memory=8 << 20), SweptIndex(points)
+    exact = ExactIndex(X, classes=y), ExactIndex(X, classes=y, by_class=True)
+    return *exact, ChunkedIndex(X, classes=y, memory=8 << 20), SweptIndex(points)
 
 
 def assert_all_equal(results):
@@ -109,14 +110,25 @@ def test_the_planner_chooses_by_memory_and_by_what_is_done_anyway(data):
     assert_all_equal([plan.build(X, classes=y).nearest(K, rows) for plan in (roomy, chunks)])
 
 
+def test_large_classes_are_kept_apart_where_lists_are_of_classes():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((9000, 4)).astype(np.float32), rng.integers(0, 4, 9000)
+    of_classes = {"own class": 1, "other classes": 1}
+    small = np.arange(9000) % 9
+    for wanted, classes, apart in ((of_classes, y, True), (of_classes, small, False), (of_classes | {"all": 1}, y, False)):
+        index = plan_index(X, 9000, wanted, memory=1 << 30).build(X, classes=classes)
+        assert (index._points.boxes.classes >= 0).all() == apart
+
+
 def roomy_but_for_a_byte(X, wanted):
     return plan_index(X, N, wanted, memory=1 << 30).bytes - 1
 
 
 @pytest.mark.parametrize("unit", [False, True])
-def test_sketches_of_rows_that_are_queries_are_those_of_the_index(unit):
+@pytest.mark.parametrize("by_class", [False, True])
+def test_sketches_of_rows_that_are_queries_are_those_of_the_index(unit, by_class):
     X = np.random.default_rng(1).standard_normal((3000, 40)).astype(np.float32)
-    index, rows = ExactIndex(X, unit=unit), np.arange(0, 3000, 7)
+    index, rows = ExactIndex(X, classes=np.arange(3000) % 7, unit=unit, by_class=by_class), np.arange(0, 3000, 7)
     found = index._known_sketches(index._position[rows])
     np.testing.assert_allclose(found, index._boxed(X[rows]), rtol=1e-5, atol=1e-5)
     assert_all_equal([index.nearest(3, rows), index.nearest(3, ExternalQueries(X[rows], rows, np.zeros(len(rows), np.int64)))])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fastent.kernels.tree import TILE
 
-from fastent.search.tiles import boxes_around, padded, starts, tile_order
+from fastent.search.tiles import boxes_around, padded, starts, tile_order, tile_order_by_class
 
 
 def cut(sketch, rows):
@@ -52,3 +52,19 @@ def test_boxes_hold_their_points():
         np.testing.assert_allclose(boxes.lower[tile], sketch[first:last].min(0) - error, rtol=1e-6)
         np.testing.assert_allclose(boxes.upper[tile], sketch[first:last].max(0) + error, rtol=1e-6)
         np.testing.assert_array_equal(boxes.tiled[tile].reshape(6, TILE).T, sketch[padded(start)[tile]])
+
+
+def test_tiles_of_classes_hold_points_of_one_class_each():
+    rng = np.random.default_rng(0)
+    sketch, classes = rng.standard_normal((1500, 4)).astype(np.float32), rng.choice([0, 0, 0, 2, 5], 1500)
+    order, tiled, start = tile_order_by_class(sketch, classes)
+    np.testing.assert_array_equal(np.sort(order), np.arange(1500))
+    np.testing.assert_array_equal(tiled, sketch[order])
+    assert start[0] == 0
+    assert start[-1] == 1500
+    assert (np.diff(start) <= TILE).all()
+    boxes = boxes_around(tiled, start, classes[order], 0.0)
+    assert (boxes.classes >= 0).all()
+    for each in (0, 2, 5):
+        rows = np.flatnonzero(classes == each)
+        np.testing.assert_array_equal(order[classes[order] == each], rows[tile_order(sketch[rows])[0]])
