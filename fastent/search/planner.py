@@ -77,8 +77,9 @@ class IndexPlan(NamedTuple):
             return ScannedRows(X, unit=unit)
         if self.kind == "index":
             by_class = self.by_class and classes is not None and len(X) >= _ROWS_OF_CLASS * (int(classes.max()) + 1)
-            options = {"unit": unit, "k": self.k, "seed": seed}
-            return ExactIndex(in_memory(X), classes=classes, in_order=self.in_order, by_class=by_class, **options)
+            return ExactIndex(
+                in_memory(X), classes=classes, unit=unit, k=self.k, seed=seed, in_order=self.in_order, by_class=by_class
+            )
         assert self.kind == "chunks", "a sweep takes no index"
         return ChunkedIndex(X, classes=classes, unit=unit, memory=self.memory, unfinished=unfinished, client=self.client)
 
