@@ -52,7 +52,10 @@ class Estimate(NamedTuple):
 
 def population_of(queries: NDArray[np.int64] | None, n: int) -> float:
     """How many rows queries are drawn from, as `sample_mean` takes it: rows drawn more than once were drawn independently."""
-    return n if queries is None or len(np.unique(queries)) == len(queries) else math.inf
+    if queries is None:
+        return n
+    ordered = np.sort(queries)  # np.unique takes 0.5 s for a million
+    return n if (ordered[1:] != ordered[:-1]).all() else math.inf
 
 
 def sample_mean(
