@@ -11,6 +11,7 @@ from fastent.kernels.prebuilt import LEVELS, processor_of, runs_here
 
 TESTS = (
     "test_quantized.py", "test_neighbors.py", "test_exactness.py", "test_scan.py", "test_index.py", "test_tile_limits.py",
+    "test_radii.py",
 )  # fmt: skip
 WITHOUT_AVX = ["cx16", "sahf", "popcnt", "sse3", "sse4.1", "sse4.2", "ssse3"]
 
