@@ -19,7 +19,7 @@ def points(request):
     return X.astype(request.param), y
 
 
-@pytest.mark.parametrize("k", [1, 6])
+@pytest.mark.parametrize("k", [1, 6, 30])
 def test_neighbors(points, k):
     X, _ = points
     own = np.arange(N)
