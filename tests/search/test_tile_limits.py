@@ -97,7 +97,7 @@ def test_no_wanted_pair_is_excluded(
     assert_nothing_is_excluded(index, n, moved, None, distances(moved, X), rank, blur=blur)
     others = ExternalQueries(X[some], some, classes[some])
     for among in ("own class", "other classes"):
-        assert_nothing_is_excluded(index, n, others, some, truth[some], rank, among)
+        assert_nothing_is_excluded(index, n, others, some, truth[some], rank, among, blur)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
