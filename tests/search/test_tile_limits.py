@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fastent.kernels.target import has_feature
 from fastent.kernels.tree import TILE
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +79,8 @@ def test_no_wanted_pair_is_excluded(
     offset = -1000 if offset is None else offset
     X = two_clouds(shapes, sizes, d, scales, apart, offset, dtype, seed)
     if unit:
+        if not has_feature("fma"):  # then angles in a narrow cone are not the true ones: docs/limits.md
+            return
         X = X[X.any(1)]
     if len(X) < 3:
         return
