@@ -19,6 +19,7 @@ __all__ = [
     "codings",
     "of_few",
     "pair_distances",
+    "pair_price",
     "survivor_price",
 ]
 
@@ -180,11 +181,17 @@ def _expected(pilot: Pilot, coding: Coding, squared: Array, norms: Array, prices
     reach = pilot.radii + 2 * _typical_error(pilot.norms if coding.centred else norms, m, coding.bits)
     filling = _WHILE_FILLING if pilot.k <= LONG else _WITHOUT if coding.width else _WITH_RADIUS
     survivors = filling * pilot.n * float((squared <= reach[:, None] ** 2).mean())
-    pair = prices.pair[coding.bits] + prices.coordinate[coding.bits] * m
+    pair = pair_price(prices, coding, d)
     products = pilot.n * pilot.scanned / 2 * pair * (_CENTRED if coding.centred else 1.0)
     survivor, with_radius = survivor_price(prices, d, pilot.k), pilot.k > LONG and not coding.width
     radii = min(pilot.n * pair, pilot.k * survivor) if with_radius else 0.0  # products, as far as these save distances
     return coding, Expected(products, survivors * survivor, radii)
+
+
+def pair_price(prices: Prices, coding: Coding, d: int) -> float:
+    """What the product of the codes of two points of d features costs."""
+    m: int = coded_coordinates(coding.width or d)
+    return prices.pair[coding.bits] + prices.coordinate[coding.bits] * m
 
 
 def survivor_price(prices: Prices, d: int, k: int) -> float:

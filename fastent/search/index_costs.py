@@ -7,7 +7,7 @@ from fastent.kernels.lists import LONG, SORTED
 from fastent.kernels.quantized import coded_coordinates
 from fastent.kernels.tree import TILE
 from fastent.runtime.threads import working_threads
-from fastent.search.coding import Coding, coding_bytes, coding_in_order, codings, of_few, survivor_price
+from fastent.search.coding import Coding, coding_bytes, coding_in_order, codings, of_few, pair_price, survivor_price
 from fastent.search.prices import Prices, entries, prices_for
 from fastent.search.sketch import sample_rows
 
@@ -83,7 +83,7 @@ def tiles_met_first(d: int, coding: Coding, k: int, prices: Prices) -> int:
     """
     if k <= LONG or coding.width:  # sketches bound distances from below only
         return 0
-    pair = _pair_price(prices, coding, d)
+    pair = pair_price(prices, coding, d)
     points = max(k + 1, int(k * survivor_price(prices, d, k) / pair))
     return -(-int(points) // int(TILE))
 
@@ -92,7 +92,7 @@ def index_seconds(X: Any, q: int, k: int) -> IndexSeconds:
     """Of an index of X, and of q queries for k neighbours."""
     n, d = X.shape
     prices, coding = prices_for(q * n, d), coding_in_order(n, d, k)
-    pair = _pair_price(prices, coding, d)
+    pair = pair_price(prices, coding, d)
     built, coded = (_ANY + n * (d * times * prices.encoded + row) for times, row in (_BUILT, _CODED))
     built += _FRAME if _is_sketched(n, d) and axes_of_frame(n, d) else _PILOT if is_piloted(n, d) else 0
     first = min(n, TILE * tiles_met_first(d, coding, k, prices))
@@ -124,9 +124,3 @@ def index_bytes(X: Any, q: int, k: int) -> int:
 def _is_sketched(n: int, d: int) -> bool:
     """Whether codes of sketches are worth the axes that they take."""
     return n * n * d >= _SKETCHED
-
-
-def _pair_price(prices: Prices, coding: Coding, d: int) -> float:
-    """Of two points whose codes are multiplied."""
-    price: float = prices.pair[coding.bits] + prices.coordinate[coding.bits] * coded_coordinates(coding.width or d)
-    return price
