@@ -12,6 +12,7 @@
      +-- boxes, products, limits ------------ what tells that a pair is too far: boxes; products of codes, and their limits
      +-- lists, found ----------------------- lists of neighbours; what queries have found and still want
      |     `-> meeting -> search ------ two tiles meet; the walk through pairs of tiles       (fastent.search)
+     +-- reach, merging ----- which cells of space a query reaches; lists among some rows joined with others (fastent.search)
      +-- differences -> scan  few queries that meet rows as they lie                            (fastent.search)
      +-- pairs ------------- blocks of all pairs: distances, sums over classes, lists, counts    (fastent.search)
      +-- spanning ---------- rounds of the minimum spanning tree                                (fastent.search)

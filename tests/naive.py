@@ -144,6 +144,29 @@ def mixing(indices, distances, labels, own, n):
     }
 
 
+def stratified_mean(values, codes, sizes):
+    """Mean over all rows and its standard error, after Cochran, of the values that are known; NaN elsewhere."""
+    values, codes = np.asarray(values, np.float64), np.asarray(codes)
+    sampled = [c for c in range(len(sizes)) if sizes[c]]
+    total = known = 0.0
+    for c in sampled:
+        each = values[codes == c]
+        total += sizes[c] * np.nansum(each) / len(each)
+        known += sizes[c] * np.sum(~np.isnan(each)) / len(each)
+    mean = total / known
+    apart = [np.nan_to_num(values[codes == c] - mean) for c in sampled]
+    several = [each for each in apart if len(each) > 1]
+    squares = sum(((each - each.mean()) ** 2).sum() for each in several)
+    pooled = squares / sum(len(each) - 1 for each in several) if several else 0.0
+    alone = np.concatenate([each for c, each in zip(sampled, apart) if len(each) == 1 < sizes[c]] or [[]])
+    of_one = max(pooled, alone.var(ddof=1) if len(alone) > 1 else 0.0)
+    variance = 0.0
+    for c, each in zip(sampled, apart):
+        within = each.var(ddof=1) if len(each) > 1 else of_one
+        variance += sizes[c] ** 2 * (1 - len(each) / sizes[c]) * within / len(each)
+    return mean, np.sqrt(variance) / known
+
+
 def lisi(indices, distances, labels, perplexity):
     from scipy.optimize import brentq
 

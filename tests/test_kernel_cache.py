@@ -107,6 +107,12 @@ EDITS = {
         "import numpy as np\nfrom fastent.kernels.mixing import count_occurrences\n"
         "print(count_occurrences(np.zeros((1, 1), int), np.zeros(1, int), np.zeros(1, int)))",
     ),
+    "merging": (
+        "its_squared[j], its_index[j] = other_squared[b]", "its_squared[j], its_index[j] = 1 + other_squared[b]",
+        "import numpy as np\nfrom fastent.kernels.merging import merge_lists\n"
+        "squared, index = np.ones((1, 1)), np.ones((1, 1), int)\n"
+        "merge_lists(squared, index, np.zeros((1, 1)), np.zeros((1, 1), int))\nprint(squared)",
+    ),
     "moments": (
         "sums[j] += deviation\n", "sums[j] += 2 * deviation\n",
         "import numpy as np, fastent as fe\nmoments = fe.ClassMoments(3, 4)\n"
@@ -126,6 +132,11 @@ EDITS = {
     "quantized": ("squares[t] += whole * whole", "squares[t] += 4 * whole * whole", NEAR),
     "radii": ("bound = np.sqrt(squared if squared > 0 else 0.0) + other_error", "bound = 0.0 * squared * other_error", LONG),
     "recording": ("total += np.float64(values[i]) * weights[i]", "total += 2 * np.float64(values[i]) * weights[i]", TRAINED),
+    "reach": (
+        "squared[c] * kept <= limit", "squared[c] * kept > limit",
+        "import numpy as np\nfrom fastent.kernels.reach import boxes_within\n"
+        "one = np.ones((1, 1), np.float32)\nprint(boxes_within(one, one[0], one, one))",
+    ),
     "scan": ("return radius * radius * tolerance.factor + tolerance.lost", "return -1.0 + 0.0 * radius", FEW),
     "search": ("if to_box[t] <= radius", "if to_box[t] >= radius", NEAR),
     "selection": ("keys[s] <= middle", "keys[s] >= middle", LONG),

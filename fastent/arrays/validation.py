@@ -213,14 +213,14 @@ class DerivedRows(Source):
     """Rows of X in double precision, each passed through a function of rows as it is read."""
 
     def __init__(self, X: Array, derive: Callable[[Array], NDArray[np.float64]]) -> None:
-        self.given, self._derive = X, derive
+        self.given, self.derive = X, derive
         self.shape, self.dtype = (X.shape[0], X.shape[1]), np.dtype(np.float64)
 
     def read(self, start: int, stop: int) -> Array:
-        return self._derive(self.given[start:stop])
+        return self.derive(self.given[start:stop])
 
     def take(self, rows: NDArray[np.int64]) -> Array:
-        return self._derive(self.given[rows])
+        return self.derive(self.given[rows])
 
 
 class UnitRows(DerivedRows):

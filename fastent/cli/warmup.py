@@ -59,6 +59,7 @@ def _measure(dtype: str) -> None:
     import numpy as np
 
     import fastent as fe
+    from fastent.search.partitioned import PartitionedIndex
 
     X, y = np.random.default_rng(0).standard_normal((600, 12)).astype(dtype), np.arange(600) % 3
     for normalize in (False, True):
@@ -72,6 +73,7 @@ def _measure(dtype: str) -> None:
     for few in (1, 5):
         fe.neighbors(X.astype("float16"), queries=few)
     fe.measure(fe.ArraySource(X), y, queries=100)
+    PartitionedIndex(X, classes=y, memory=1 << 30, cells=2).search({"all": 10, "own class": 1, "other classes": 1})
 
 
 def _train() -> None:

@@ -18,7 +18,9 @@ from fastent.io.reading import as_path
 __all__ = [
     "alone_in",
     "atomic_path",
+    "is_abandoned",
     "output_folder",
+    "signature",
     "write_parquet",
     "write_text",
 ]
@@ -45,8 +47,20 @@ def _this_machine() -> list[str]:
     return known
 
 
-# Part of the names of temporary files, to tell who wrote them.
+# Which machine this is.
 _HOST = hashlib.blake2b(repr((socket.gethostname(), _this_machine())).encode(), digest_size=6).hexdigest()
+
+
+def signature() -> str:
+    """Part of the names of temporary files: who writes them."""
+    return f"{_HOST}-{os.getpid()}"
+
+
+def is_abandoned(name: str) -> bool:
+    """Whether a name begins with the signature of a process of this machine that has ended."""
+    host, _, rest = name.partition("-")
+    process = rest.partition("-")[0]
+    return host == _HOST and process.isdigit() and int(process) != os.getpid() and not _alive(int(process))
 
 
 @contextmanager
@@ -60,7 +74,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         _remove_abandoned(path)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.{_HOST}-{os.getpid()}-", suffix=path.suffix, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.{signature()}-", suffix=path.suffix, dir=path.parent)
     except OSError as error:
         if error.errno not in _NOT_A_PLACE:
             raise OSError(error.errno, error.strerror or str(error), str(path)) from error
@@ -84,11 +98,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def _remove_abandoned(path: Path) -> None:
     """Remove temporary files of `path` whose writer, a process of this machine, has ended."""
-    start = f".{path.name}.{_HOST}-"
-    for found in path.parent.glob(f"{glob.escape(start)}*"):
-        process = found.name.removeprefix(start).partition("-")[0]
+    start = f".{path.name}."
+    for found in path.parent.glob(f"{glob.escape(start)}{_HOST}-*"):
         with suppress(OSError):
-            if process.isdigit() and int(process) != os.getpid() and not _alive(int(process)):
+            if is_abandoned(found.name.removeprefix(start)):
                 found.unlink()
 
 

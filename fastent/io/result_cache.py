@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ _SECONDS = 30.0
 # The format of the files; parts in another format have other names. 2: with checksums.
 _FORMAT = 2
 _OURS = re.compile(r"\.?[\w-]+-[0-9a-f]{12}(\.unfinished)?\.npz(\..+)?")
+_OUR_FOLDERS = re.compile(r"[\w-]+-[0-9a-f]{12}\.unfinished\.cells")
 
 
 class ResultCache:
@@ -59,7 +61,9 @@ class ResultCache:
         if self._folder is None:
             return
         for path in self._folder.iterdir():
-            if _OURS.fullmatch(path.name):
+            if _OUR_FOLDERS.fullmatch(path.name):
+                shutil.rmtree(path)
+            elif _OURS.fullmatch(path.name):
                 path.unlink()
         with suppress(OSError):  # somebody else's files are left
             self._folder.rmdir()
@@ -78,6 +82,11 @@ class PartialResult:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path, self._kept = path, time.monotonic()
+
+    @property
+    def folder(self) -> Path | None:
+        """For what has many files of its own; beside the file."""
+        return None if self._path is None else self._path.with_suffix(".cells")
 
     @property
     def due(self) -> bool:

@@ -149,32 +149,32 @@ class ArraySource(Source):
     def __init__(self, array: Any, name: str = "the array") -> None:
         file = getattr(array, "filename", None) if isinstance(array, np.memmap) else None
         check_kind(name, tuple(array.shape), np.dtype(array.dtype), "X" if file is None else f"numpy.load({str(file)!r})")
-        self._array = array
+        self.array = array
         self.shape, self.dtype = (int(array.shape[0]), int(array.shape[1])), np.dtype(array.dtype)
 
     def read(self, start: int, stop: int) -> Array:
         self._see_that_it_is_whole()
-        return np.asarray(self._array[start:stop])
+        return np.asarray(self.array[start:stop])
 
     def take(self, rows: NDArray[np.int64]) -> Array:
         self._see_that_it_is_whole()
-        return np.asarray(self._array[rows]) if isinstance(self._array, np.ndarray) else super().take(rows)
+        return np.asarray(self.array[rows]) if isinstance(self.array, np.ndarray) else super().take(rows)
 
     def _see_that_it_is_whole(self) -> None:
         """Reading pages that a file lost after it was mapped would end the process."""
-        mapped = getattr(self._array, "base", None)
-        if isinstance(mapped, mmap.mmap) and isinstance(self._array, np.memmap):
-            begin = self._array.offset - self._array.offset % mmap.ALLOCATIONGRANULARITY
+        mapped = getattr(self.array, "base", None)
+        if isinstance(mapped, mmap.mmap) and isinstance(self.array, np.memmap):
+            begin = self.array.offset - self.array.offset % mmap.ALLOCATIONGRANULARITY
             there = mapped.size()
             if there < begin + len(mapped):
                 raise FastentError(
-                    f"{str(self._array.filename)!r} has been cut off since it was opened, to {there} of {begin + len(mapped)} "
+                    f"{str(self.array.filename)!r} has been cut off since it was opened, to {there} of {begin + len(mapped)} "
                     "bytes: write it again, and do not write to a file that is being measured"
                 )
 
     def __reduce__(self) -> Any:
         """A memory map of a file goes to another process as its path and offset."""
-        array = self._array
+        array = self.array
         if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.filename is not None:
             order = "C" if array.flags.c_contiguous else "F" if array.flags.f_contiguous else None
             if order is not None:

@@ -7,7 +7,7 @@
         |                                               |
         |-- prepare, before rows meet <-----------------|  class moments and means; sums that a sweep fills
         |                                               |
-        |-- strategies.STRATEGIES: index, chunks, sweep |
+        |-- strategies.STRATEGIES: index, cells, sweep  |
         |       -> Near (lists, margins), Border        |
         |                                               |
         |-- find, afterwards <--------------------------|  each metric's result, a field of the measurement

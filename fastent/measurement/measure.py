@@ -75,7 +75,9 @@ def measure(
     queries : int or (q,) int, optional
         How many rows to draw at random with `seed`, or row numbers. Only these rows are compared with all others, and every
         mean comes with an interval. Default all rows; beyond 100,000 rows, LISI, silhouettes, soft nearest neighbours and local
-        sets use 20,000 random rows, and T1 is skipped.
+        sets use 20,000 random rows, and T1 is skipped. These are drawn class by class, in proportion to the classes, but at
+        least ten rows of each (all rows of smaller classes; fewer of each of more than 1,000 classes; of more than 10,000, from
+        all rows alike), and means weigh classes by their shares of all rows.
     metrics : "all", str or sequence of str, optional, default "all"
         Names of parts of `Measurement`, such as "mixing" or "geometry"; parts that these need are measured too. "all" leaves
         out, with a note, what the points do not allow.
@@ -87,11 +89,12 @@ def measure(
         As for `fe.soft_nearest_neighbor_loss`.
     memory_budget : int or str, optional
         Bytes, or a string such as "4GiB"; default the memory that is available. If the full index does not fit, neighbours are
-        found chunk by chunk, and metrics that need all pairs use 20,000 random rows.
+        found in one cell of space after the other, and metrics that need all pairs use 20,000 random rows, drawn class by class
+        as above.
     checkpoint : path, optional
-        Folder in which intermediate results are kept, at most half a minute old, so that the same call resumes after a kill
-        with a bit-identical result. Its subfolder `measure-parts` stays until you remove it, since the measurement may still
-        have to be saved.
+        Folder in which intermediate results are kept, at most half a minute or one cell old, so that the same call resumes
+        after a kill with a bit-identical result. Its subfolder `measure-parts` stays until you remove it, since the measurement
+        may still have to be saved.
     client : distributed.Client, optional
         Dask cluster whose workers share the work on a `fe.open` source that they can all read; the result is bit-identical.
         `memory_budget` is then that of each worker thread. N1 and T1, which need an index of all rows, are skipped.
@@ -178,7 +181,7 @@ def _measured(task: Task, plan: Plan, wanted: dict[str, Metric]) -> Measurement:
     near, border = STRATEGIES[plan.index_plan.kind](task, plan, [each for each in prepared.values() if hasattr(each, "reduce")])
     neighbors = _neighbors(task, plan, near, rows)
     of_sample = neighbors if near.of_sample is None else exact_neighbors(near.of_sample, sampled, n)
-    inputs = Inputs(near, border, neighbors, of_sample, prepared)
+    inputs = Inputs(near, border, neighbors, of_sample, prepared, plan.of_queries(n), plan.of_sampled(n))
     parts = {name: metric.find(task, inputs) for name, metric in wanted.items()}
     notes = [note for part in parts.values() for note in getattr(part, "notes", ())]
     if task.normalize and "geometry" not in wanted:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastent.statistics.complexity import Complexity
     from fastent.statistics.dimension_estimators import Method
     from fastent.statistics.geometry import AboutMeans
-    from fastent.statistics.intervals import Estimate
+    from fastent.statistics.intervals import Estimate, Population
     from fastent.statistics.intrinsic_dimension import IntrinsicDimension
     from fastent.statistics.mixing import Lisi, Mixing
     from fastent.statistics.silhouette import DistanceSums, Silhouettes
@@ -41,14 +41,16 @@ _PERPLEXITY = 30.0
 
 
 class Inputs(NamedTuple):
-    """What metrics are computed from: neighbours of the queries and of the sampled rows, the border between classes, and what
-    each metric prepared."""
+    """What metrics are computed from: neighbours of the queries and of the sampled rows, the border between classes, what each
+    metric prepared, and what the queries and the sampled rows are samples of."""
 
     near: "Near"
     border: "Border | None"
     neighbors: "Neighbors | None"
     of_sample: "Neighbors | None"
     prepared: dict[str, Any]
+    of_queries: "Population"
+    of_sampled: "Population"
 
 
 class Column(NamedTuple):
@@ -94,14 +96,16 @@ class Metric(NamedTuple):
 
 
 def _mixing(task: "Task", inputs: Inputs) -> "Mixing":
-    from fastent.statistics.mixing import mixing
+    from fastent.statistics.mixing import mixing_of
 
     assert inputs.neighbors is not None
     n_classes = len(task.labels.classes)
     if n_classes > _MATRIX:
         task.notes.append(f"no mixing matrix: it has {n_classes:,} x {n_classes:,} entries")
     with task.stage("mixing"):
-        return mixing(inputs.neighbors.subset(task.k), task.labels, matrix=n_classes <= _MATRIX)
+        return mixing_of(
+            inputs.neighbors.subset(task.k), task.labels, matrix=n_classes <= _MATRIX, population=inputs.of_queries
+        )  # fmt: skip
 
 
 def _lisi(task: "Task", inputs: Inputs) -> "Lisi":
@@ -113,7 +117,7 @@ def _lisi(task: "Task", inputs: Inputs) -> "Lisi":
         per_point = lisi(inputs.of_sample, task.labels, _PERPLEXITY)
     # Weights as even as those of 30 neighbours have an inverse Simpson index of 30 at most, but for ties.
     most = min(len(task.labels.classes), max(_PERPLEXITY, float(per_point.max())))
-    return Lisi(per_point, sample_mean(per_point, len(task.X), least=1, most=most))
+    return Lisi(per_point, sample_mean(per_point, inputs.of_sampled, least=1, most=most))
 
 
 def _distance_sums(task: "Task", plan: "Plan") -> "DistanceSums":
@@ -131,8 +135,12 @@ def _silhouette(task: "Task", inputs: Inputs) -> "Silhouettes":
     exact = inputs.prepared["silhouette"].silhouettes()
     simplified = silhouettes_about_means("simplified", means, about)
     squared = silhouettes_about_means("squared", means, about)
-    every = {"exact": exact, "simplified": simplified, "squared": squared}
-    intervals = {name: sample_mean(values, len(task.X), least=-1, most=1) for name, values in every.items()}
+    intervals = {
+        name: sample_mean(values, population, least=-1, most=1)
+        for name, values, population in (
+            ("exact", exact, inputs.of_sampled), ("simplified", simplified, len(task.X)), ("squared", squared, len(task.X)),
+        )
+    }  # fmt: skip
     notes = tuple(one_point(task.labels.classes, means.counts, "the silhouette is 0"))
     return Silhouettes(exact, simplified, squared, intervals, notes)
 
@@ -155,7 +163,9 @@ def _soft_nearest_neighbor(task: "Task", inputs: Inputs) -> "SoftNearestNeighbor
     if sums is None:
         return None
     with task.stage("soft nearest neighbours"):
-        return task.attempt("soft nearest neighbour loss", lambda: settled(sums, task.labels.classes, task.progress))
+        return task.attempt(
+            "soft nearest neighbour loss", lambda: settled(sums, task.labels.classes, task.progress, inputs.of_sampled)
+        )
 
 
 class MeansPasses(NamedTuple):
@@ -208,17 +218,19 @@ def _geometry_numbers(measured: Any) -> "Mapping[str, Estimate | float | None]":
 
 
 def _dimension(task: "Task", inputs: Inputs) -> "dict[str, IntrinsicDimension] | None":
-    from fastent.statistics.intrinsic_dimension import intrinsic_dimension
+    from fastent.statistics.intrinsic_dimension import dimension_of
+    from fastent.statistics.strata import Strata
 
     assert inputs.neighbors is not None
-    nearest = inputs.neighbors.subset(task.k)
+    nearest, queries = inputs.neighbors.subset(task.k), inputs.of_queries
+    representative = queries.proportional(task.seed) if isinstance(queries, Strata) else None
     methods: tuple[Method, ...] = ("twonn", "twonn-ml", "mle", "gride")
     dimensions: dict[str, IntrinsicDimension] = {}
     refused: dict[str, list[str]] = {}
     with task.stage("dimension"):
         for method in methods:
             try:
-                dimensions[method] = intrinsic_dimension(nearest, method, task.labels)
+                dimensions[method] = dimension_of(nearest, method, task.labels, representative=representative)
             except FastentError as error:
                 if task.named:
                     raise
@@ -244,7 +256,9 @@ def _complexity(task: "Task", inputs: Inputs) -> "Complexity | None":
     if border is None or margins is None:
         return None
     f1 = fisher_complexity(passes.means, passes.about)
-    return complexity_from(task.points, task.labels, margins, border.local_sets, border.wrong, f1, border.tree, border.covering)
+    return complexity_from(
+        task.points, task.labels, margins, border.local_sets, border.wrong, f1, border.tree, border.covering, inputs.of_sampled
+    )
 
 
 # In the order in which their statistics are shown.

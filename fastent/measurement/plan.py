@@ -1,4 +1,4 @@
-"""What measure() is asked for, who meets whom, and what that takes: settled from sizes alone, before anything is computed."""
+"""What measure() is asked for, who meets whom, and what that takes: settled from sizes and labels, before all computing."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -6,20 +6,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.queries import query_rows
 from fastent.arrays.validation import stays_on_disk
 from fastent.errors import FastentError
 from fastent.measurement.metrics import METRICS, Metric
 from fastent.measurement.task import Plan, Task
 from fastent.options import short_repr
+from fastent.runtime.formatting import duration
 from fastent.runtime.memory import check_fits
 from fastent.runtime.threads import working_threads
 from fastent.search.index import Among, Wanted
 from fastent.search.index_costs import index_bytes
+from fastent.search.partitioned import lists_go_to_disk
 from fastent.search.planner import IndexPlan, plan_index
 from fastent.search.sweep import sweep_bytes
 from fastent.statistics.complexity import INTERPOLATED
 from fastent.statistics.notes import sentence_list
+from fastent.statistics.strata import Strata, fewest_rows, stratified_rows
 
 __all__ = ["CHECKPOINT", "KEPT_BYTES", "leave_out", "lists_for", "planned", "wanted_metrics"]
 
@@ -29,6 +31,8 @@ CHECKPOINT = "measure-parts"
 _ALL_PAIRS, _SAMPLE = 100_000, 20_000
 # Bytes that labels, counts and results take for a row.
 KEPT_BYTES = 48
+# Bytes of labels and class codes for a row.
+_CODE_BYTES = 16
 # Nanoseconds for a pair on one core of Zen 4, and for each of its features: for what is said beforehand.
 _PAIR, _FEATURE = 1.5, 0.022
 # What takes longer is announced, in seconds.
@@ -72,6 +76,7 @@ class _Searches(NamedTuple):
 
     rows: NDArray[np.int64] | None
     sampled: NDArray[np.int64] | None
+    strata: Strata | None
     lists: Wanted
     of_sample: int = 0
 
@@ -81,26 +86,27 @@ class _Searches(NamedTuple):
 
 
 def planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
-    """Who meets whom, from sizes alone; what will be sampled or slow is said."""
+    """Who meets whom, from sizes and labels; what will be sampled or slow is said."""
     n, d = task.X.shape
     of_sample = [metric.sampled for name, metric in METRICS.items() if name in task.wanted and metric.sampled]
-    searches = _Searches(asked, asked, task.lists)
+    searches = _Searches(asked, asked, None, task.lists)
     if asked is None and of_sample and n > _ALL_PAIRS:
         searches = _with_sample(task)
     notes: list[str] = []
     index = _searched(task, searches)[0]
     if index.kind == "sweep" and asked is None:
         if n > (_SAMPLE if task.client is None else _ALL_PAIRS):
-            asked = _sample(task)
+            asked, strata = _sample(task)
             needed = index_bytes(task.points.X, n, sum(searches.lists.values()))
             no_index = f"an index of all takes {needed / 2**30:.1f} GiB of memory"
-            notes.append(f"{_SAMPLE:,} of {n:,} rows are sampled: {no_index if task.client is None else 'to meet all rows'}")
+            notes.append(f"{_drawn(task, strata)}: {no_index if task.client is None else 'to meet all rows'}")
         else:
-            asked = np.arange(n)
-        searches = _Searches(asked, asked, task.lists)
+            asked, strata = np.arange(n), None
+        searches = _Searches(asked, asked, strata, task.lists)
     sampled = searches.sampled
     if sampled is not None and asked is None:
-        notes.append(f"{_SAMPLE:,} of {n:,} rows are sampled for {sentence_list(of_sample)}")
+        comma = "" if searches.strata is None else ","
+        notes.append(f"{_drawn(task, searches.strata)}{comma} for {sentence_list(of_sample)}")
     if sampled is not None and "complexity" in task.wanted:
         all_asked = asked is not None and len(asked) == n
         rows = "an index of all rows" if all_asked else "all rows"
@@ -110,7 +116,7 @@ def planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
         pairs = n * (n / 2 if sampled is None else len(sampled) + made_up)
         seconds = pairs * (_PAIR + _FEATURE * d) * 1e-9 / working_threads()
         if seconds > _SLOW:
-            notes.append(f"{pairs:.2g} pairs of {d} features will be met, which takes about {_duration(seconds)}")
+            notes.append(f"{pairs:.2g} pairs of {d} features will be met, which takes about {duration(seconds)}")
     index, needed = _searched(task, searches)
     check_fits(
         needed,
@@ -121,16 +127,21 @@ def planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
     return Plan(*searches, index, tuple(notes))
 
 
-def _sample(task: Task) -> NDArray[np.int64]:
-    sample = query_rows(_SAMPLE, *task.X.shape, seed=task.seed, what="measure")
-    assert sample is not None
-    return sample
+def _sample(task: Task) -> tuple[NDArray[np.int64], Strata | None]:
+    return stratified_rows(task.points.codes, task.points.n_classes, _SAMPLE, task.seed)
+
+
+def _drawn(task: Task, strata: Strata | None) -> str:
+    sampled = f"{_SAMPLE:,} of {len(task.X):,} rows are sampled"
+    if strata is None:  # too many classes
+        return sampled
+    return f"{sampled}, each class in proportion and no fewer than {fewest_rows(task.points.n_classes, _SAMPLE)}"
 
 
 def _with_sample(task: Task) -> _Searches:
     """All rows, with lists as long as the metrics of all rows need; longer ones only of a sample."""
     longest = task.lists.get("all", 0)
-    return _Searches(None, _sample(task), task.lists_of_all, longest * (longest > task.lists_of_all.get("all", 0)))
+    return _Searches(None, *_sample(task), task.lists_of_all, longest * (longest > task.lists_of_all.get("all", 0)))
 
 
 def _searched(task: Task, searches: _Searches) -> tuple[IndexPlan, int]:
@@ -139,23 +150,28 @@ def _searched(task: Task, searches: _Searches) -> tuple[IndexPlan, int]:
     q, meeting = searches.sizes(len(task.X))
     wanted: Wanted = lists or {"all": searches.of_sample} if searches.of_sample else lists
     workspaces = (metric.workspace for name, metric in METRICS.items() if name in task.wanted)
-    kept = task.bytes_kept + 32 * q * lists.get("all", 0)
-    kept += sum(bytes_for(task, meeting) for bytes_for in workspaces if bytes_for)
+    kept = task.bytes_kept + sum(bytes_for(task, meeting) for bytes_for in workspaces if bytes_for)
     kept += 32 * meeting * searches.of_sample
     if searches.of_sample and lists:  # the sampled queries as an index has them
         kept += index_bytes(X, meeting, searches.of_sample) - index_bytes(X, 0, 0)
     elif searches.of_sample:
         q = meeting
+    of_lists = 32 * q * lists.get("all", 0)
     if not (wanted or pairwise):
-        return IndexPlan("index", 0, 1, False, False, task.memory, task.client), int(kept)
+        return IndexPlan("index", 0, 1, False, False, task.memory, task.client), int(kept + of_lists)
     kept += sweep_bytes(X, meeting) * pairwise
-    index = plan_index(
-        X, q, wanted,
-        memory=int(task.memory - kept), client=task.client, pairs_met=pairwise,
-        read_once=searches.rows is not None and (pairwise or stays_on_disk(task.X)), searched_once=not pairwise,
-    )  # fmt: skip
-    return index, int(kept + index.bytes)
 
+    def choose(memory: float, *, in_cells: bool = False) -> IndexPlan:
+        return plan_index(
+            X, q, wanted, memory=int(memory), client=task.client, pairs_met=pairwise, in_cells=in_cells,
+            read_once=searches.rows is not None and (pairwise or stays_on_disk(task.X)), searched_once=not pairwise,
+        )  # fmt: skip
 
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+    index = choose(task.memory - kept - of_lists)
+    if index.kind != "cells":
+        return index, int(kept + of_lists + index.bytes)
+    # What cells take is free again when statistics are taken of the lists.
+    labels = _CODE_BYTES * len(task.X)
+    index = choose(task.memory - labels, in_cells=True)
+    statistics = kept + of_lists * (not lists_go_to_disk(q, wanted, task.memory - labels))
+    return index, int(max(labels + index.bytes, statistics))

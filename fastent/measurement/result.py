@@ -57,7 +57,9 @@ class Measurement:
     queries : (q,) int64
         Rows whose neighbours were found.
     sampled : (s,) int64
-        Queries that were compared with all rows, for LISI, silhouettes, soft nearest neighbours and local sets.
+        Queries that were compared with all rows, for LISI, silhouettes, soft nearest neighbours and local sets. Where
+        `fe.measure` drew them of its own accord, each class has its share and ten rows at least; means weigh classes by their
+        shares of all rows, so that a plain mean of `per_point` values may differ from them.
     k : int
     normalize : bool
         Whether rows were scaled to unit length first, for every statistic.
@@ -70,7 +72,8 @@ class Measurement:
     silhouette : Silhouettes or None
     soft_nearest_neighbor : SoftNearestNeighbor or None
     dimension : dict of IntrinsicDimension or None
-        For "twonn", "twonn-ml", "mle" and "gride".
+        For "twonn", "twonn-ml", "mle" and "gride". Where the queries were drawn of `fe.measure`'s own accord, the values over
+        all classes are of those among them in which classes have their shares of all rows.
     complexity : Complexity or None
     notes : tuple of str
         What was sampled, left out or slow, and why; which classes or rows make a statistic less than it seems; why one is NaN

@@ -1,4 +1,4 @@
-"""Ways through the data: neighbours from an index of all rows, from chunks, from a scan, or from the sweep over all pairs."""
+"""Ways through the data: neighbours from an index of all rows, of cells or chunks, from a scan, or from a sweep over pairs."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastent.measurement.task import Plan, Task
 from fastent.search.exact_index import ExactIndex
-from fastent.search.index import Among, Index, NeighborLists
+from fastent.search.index import Among, Index, NeighborLists, first_of_class
 from fastent.search.planner import IndexKind
 from fastent.search.spanning_tree import SpanningTree, minimum_spanning_tree
 from fastent.search.sweep import Reduction, sweep
@@ -78,7 +78,7 @@ def indexed(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, Bo
 
 
 def chunked(task: Task, plan: Plan, sums: Sequence[Reduction]) -> tuple[Near, Border | None]:
-    """Neighbours from indices of chunks, one after the other, or from a scan; nothing else is wanted that takes pairs."""
+    """Neighbours chunk by chunk or cell by cell, or from a scan; nothing else is wanted that takes pairs."""
     codes = task.points.codes if "margins" in task.wanted else None
     near = Near()
     if plan.lists:
@@ -132,6 +132,7 @@ STRATEGIES: dict[IndexKind, Callable[[Task, Plan, Sequence[Reduction]], tuple[Ne
     "index": indexed,
     "scan": chunked,
     "chunks": chunked,
+    "cells": chunked,
     "sweep": streamed,
 }
 
@@ -142,7 +143,7 @@ def _near(task: Task, plan: Plan, lists: dict[Among, NeighborLists]) -> Near:
         return near
     rows = np.arange(len(task.X)) if plan.rows is None else plan.rows
     hits, misses = lists["own class"], lists["other classes"]
-    margins = margins_from(rows, hits, misses, task.labels, unit=False)
+    margins = margins_from(rows, hits, misses, task.labels, unit=False, population=plan.of_queries(len(task.X)))
     return near._replace(margins=margins, squared_misses=misses.squared[:, 0])
 
 
@@ -171,17 +172,7 @@ def _kept(task: Task, name: str, find: Callable[[], NeighborLists]) -> NeighborL
 
 
 def _first(task: Task, plan: Plan, index: Index, lists: NeighborLists | None, among: Among) -> NeighborLists:
-    """The nearest row of the own class, or of another, from lists of neighbours where these reach so far."""
-    queries, codes = plan.rows, task.points.codes
+    """The nearest row of the own class, or of another, from lists of neighbours where there are any."""
     if lists is None:
-        return index.nearest(1, queries, among=among, progress=task.progress)
-    rows = np.arange(len(codes)) if queries is None else queries
-    squared, neighbours = lists
-    wanted = (codes[neighbours] == codes[rows, None]) == (among == "own class")
-    place, known = wanted.argmax(1)[:, None], wanted.any(1)
-    if known.mean() < 0.5:  # all in the order of their tiles take no longer than half of them
-        return index.nearest(1, queries, among=among, progress=task.progress)
-    nearest = NeighborLists(np.take_along_axis(squared, place, 1), np.take_along_axis(neighbours, place, 1))
-    if not known.all():
-        nearest.squared[~known], nearest.indices[~known] = index.nearest(1, rows[~known], among=among, progress=task.progress)
-    return nearest
+        return index.nearest(1, plan.rows, among=among, progress=task.progress)
+    return first_of_class(index, among, lists, task.points.codes, plan.rows, progress=task.progress)

@@ -1,8 +1,9 @@
 """A measurement under way: what is asked for, who meets whom, and what was noted and timed so far."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -16,7 +17,9 @@ from fastent.runtime.progress import Progress
 from fastent.search.index import Wanted
 from fastent.search.planner import IndexPlan
 from fastent.search.sweep import LabelledPoints
+from fastent.statistics.intervals import Population
 from fastent.statistics.soft_nearest_neighbor import Temperature
+from fastent.statistics.strata import Strata
 
 __all__ = ["Plan", "Stage", "Task"]
 
@@ -35,12 +38,14 @@ class Stage(NamedTuple):
 class Plan(NamedTuple):
     """Whose neighbours are found, and which rows are sampled to meet all rows (None for all rows).
 
-    lists : how many neighbours of `rows`, among which rows. of_sample : how many of each sampled row besides, because those of
+    strata : the classes of the sampled rows, if each was sampled by itself. lists : how many neighbours of `rows`, among which
+    rows. of_sample : how many of each sampled row besides, because those of
     `rows` are fewer; 0 if there is no need. index_plan : what they are found with.
     """
 
     rows: NDArray[np.int64] | None
     sampled: NDArray[np.int64] | None
+    strata: Strata | None
     lists: Wanted
     of_sample: int
     index_plan: IndexPlan
@@ -50,6 +55,14 @@ class Plan(NamedTuple):
     def k(self) -> int:
         """How many neighbours of `rows` are found."""
         return self.lists.get("all", 0)
+
+    def of_queries(self, n: int) -> Population:
+        """What `rows` are a sample of, of n rows in all."""
+        return n if self.rows is None else self.of_sampled(n)
+
+    def of_sampled(self, n: int) -> Population:
+        """What the sampled rows are a sample of, of n rows in all."""
+        return n if self.strata is None else self.strata
 
 
 class Task(NamedTuple):
@@ -87,7 +100,7 @@ class Task(NamedTuple):
         if not self.parts.keeps:
             return self
         blocks = (block for _, block in row_blocks(self.X))
-        digest = _digest(*blocks, self.points.codes, plan.rows, plan.sampled)
+        digest = _digest(chain(blocks, (self.points.codes, plan.rows, plan.sampled)))
         names = ("k", "normalize", "temperature", "seed")
         return self._replace(
             depends_on={
@@ -106,7 +119,7 @@ class Task(NamedTuple):
 
     def unfinished(self, name: str, order: NDArray[np.int64] | None = None) -> PartialResult:
         """Where a long part keeps what it has so far, which may depend on the order in which it goes through the rows."""
-        way = {"spread": self.client is not None, "order": None if order is None else _digest(order)}
+        way = {"spread": self.client is not None, "order": None if order is None else _digest([order])}
         return self.parts.unfinished(name, self.depends_on | way)
 
     @contextmanager
@@ -126,7 +139,8 @@ class Task(NamedTuple):
             return None
 
 
-def _digest(*arrays: Array | None) -> str:
+def _digest(arrays: Iterable[Array | None]) -> str:
+    """Of arrays one after the other, none of which is held."""
     digest = hashlib.blake2b(digest_size=16)
     for array in arrays:
         digest.update(b"all" if array is None else np.ascontiguousarray(array).data.cast("B"))

@@ -64,7 +64,11 @@ def _headline(measured: Measurement, places: list[NDArray[np.int64]], counts: ND
     if margins is not None:
         asked = len(margins.hit)
         wrong = round(margins.n3 * asked)
-        sentences.append(f"{count(wrong)} of {count(asked)} points lie nearest to a point of another class.")
+        lie = "lie nearest to a point of another class"
+        if math.isclose(wrong, margins.n3 * asked, abs_tol=1e-6):
+            sentences.append(f"{count(wrong)} of {count(asked)} points {lie}.")
+        else:  # classes of a stratified sample weigh as among all rows
+            sentences.append(f"{percent(margins.n3)} of the points {lie}, estimated from {count(asked)} of them.")
     if mixing is not None:
         title = (
             f"{percent(mixing.overlap)} of a point\u2019s {measured.k} nearest neighbours share its label; "

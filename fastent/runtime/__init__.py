@@ -7,7 +7,7 @@
     What the user sees                  How work ends early
     progress: a bar or a callback       progress.interruptible: stop where the state is whole
     formatting: numbers, HTML, JSON     interrupts: Ctrl-C ends the command with status 130
-    clock: seconds of work
+    clock: seconds of work                 allocator: what workers free, kept while work goes on
     terminal: tables
 
     optional: packages that are not installed with fastent, named when they are missing

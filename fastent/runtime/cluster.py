@@ -1,15 +1,20 @@
 """Work that is shared by the workers of a Dask cluster, or done here: the same calls on the same parts, so the same bits."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from fastent.errors import FastentError
 from fastent.processors import processors
+from fastent.runtime.allocator import freed_memory_kept
 from fastent.runtime.optional import needed
 from fastent.runtime.threads import mapped_in_parallel, single_blas_thread
 
 __all__ = ["connected", "map_on_cluster", "n_threads"]
+
+# How often, and after how many seconds, something is sent again.
+_ATTEMPTS, _PAUSE = 5, 1.0
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -27,7 +32,7 @@ def map_on_cluster(
     if client is None:
         yield from (mapped_in_parallel if in_threads else map)(work, items)
         return
-    futures = client.map(_alone, list(items), work=client.scatter(work, broadcast=True, hash=False), pure=False)
+    futures = client.map(_alone, list(items), work=_at_all_workers(client, work), pure=False)
     try:
         for i, future in enumerate(futures):
             found = future.result()
@@ -35,6 +40,18 @@ def map_on_cluster(
             yield found
     finally:
         client.cancel([future for future in futures if future is not None])
+
+
+def _at_all_workers(client: Any, work: Any) -> Any:
+    """A future of something that all workers have; a worker that is lost at this very moment has it sent once more."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return client.scatter(work, broadcast=True, hash=False)
+        except OSError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(_PAUSE)
+    raise AssertionError
 
 
 def n_threads(client: Any) -> int:
@@ -46,7 +63,7 @@ def _alone(item: Any, work: Callable[[Any], Any]) -> Any:
     """Runs on a worker, whose other threads work on other items."""
     from fastent.kernels.sharing import working
 
-    with working(1), single_blas_thread():
+    with working(1), single_blas_thread(), freed_memory_kept():
         return work(item)
 
 

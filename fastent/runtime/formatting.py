@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from fastent.printable import printable
 
 __all__ = [
-    "NOTHING", "Table", "as_plain", "count", "estimate_text", "html_table", "percent", "readable", "readable_interval",
-    "rounded",
+    "NOTHING", "Table", "as_plain", "count", "duration", "estimate_text", "html_table", "percent", "readable",
+    "readable_interval", "rounded",
 ]  # fmt: skip
 
 # A value, its standard error, and its interval from low to high.
@@ -63,6 +63,13 @@ def estimate_text(estimate: Estimate, *, percent: bool = False, digits: int = 2,
     if math.isnan(low) or math.isnan(high):
         return f"{scale * value:{form}}{unit}"
     return f"{scale * value:{form}}{unit} ({scale * low:{form}} to {scale * high:{form}})"
+
+
+def duration(seconds: float) -> str:
+    """A time that is known roughly: "40 seconds", "12 minutes", "3.5 hours"."""
+    if seconds < 90:
+        return f"{seconds:.0f} second{'s' * (round(seconds) != 1)}"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def rounded(values: Iterable[float | None], form: str = ".5g") -> list[float | None]:

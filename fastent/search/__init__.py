@@ -9,22 +9,25 @@ reduction of the sweep.
                        | build
                   index.Index -------- search, nearest, relabelled
                        |
-         +-------------+------------------+---------------------------------+
-         |             |                  |                                 |
-    ExactIndex    ChunkedIndex        SweptIndex                       ScannedRows
-    in memory     by chunks, also     no index: TopK in a sweep;       no index: rows as they lie
-         |        on a cluster        made where all pairs are met     meet a few queries
-         |             |              anyway                                |
-         |             | a chunk at a time      |
-         | <----- NearestSoFar                sweep.sweep ---- Reduction: TopK, NearerCounts, sums of distances
-         |             ^                        |                          and of similarities (statistics/)
-         |       rows that come once            |
-         |       (probes, streams)              |
-    kernels.search, kernels.meeting,      kernels.pairs                kernels.scan, kernels.differences
+         +-------------+------------------+----------------------+----------------------+
+         |             |                  |                      |                      |
+    ExactIndex    PartitionedIndex   ChunkedIndex           SweptIndex             ScannedRows
+    in memory     cell by cell,      few queries, rows      no index: TopK in a    no index: rows as they lie
+         |        also on a cluster  chunk by chunk         sweep; where all       meet a few queries
+         |             |                  |                 pairs are met anyway        |
+         | <----- CellSearch              |                      |                      |
+         | <----------------------- NearestSoFar            sweep.sweep ---- Reduction: TopK, NearerCounts, sums of distances
+         |                                ^                      |             and of similarities (statistics/)
+         |                     rows that come once               |
+         |                      (probes, streams)                |
+    kernels.search, kernels.meeting,                       kernels.pairs           kernels.scan, kernels.differences
     kernels.quantized
 
 - index.py: the protocol, queries, lists.         - sketch.py: the frame in which few coordinates say most of a row.
-- exact_index.py, out_of_core.py, top_k.py, scan.py: the indices.   - sweep.py: blocks of pairs, and the base of reductions.
+- exact_index.py, partitioned.py, out_of_core.py, top_k.py, scan.py: the indices.
+- sweep.py: blocks of pairs, and the base of reductions.
+- partition.py: space cut into cells; cell_rows.py, cell_queries.py: the rows, and the queries with their lists, of each cell;
+  cell_search.py: what is done for one cell, in whatever process; time_left.py: how long all that takes.
 - tiles.py, coding.py: how the points of an index lie in tiles, and which codes stand for them; prices.py: what that costs here.
 - kept_view.py: how rows are seen, kept from one look at a live model to the next.
 - neighbors.py: `fe.neighbors`; backends.py: candidates from faiss and torch; neighbor_lists.py: lists that users bring.

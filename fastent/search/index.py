@@ -17,6 +17,7 @@ __all__ = [
     "NeighborLists",
     "Wanted",
     "Work",
+    "first_of_class",
     "merged",
     "with_points",
 ]
@@ -89,6 +90,10 @@ class Work(NamedTuple):
         Boxes compared; pairs of a tile of queries and a tile of rows that met, but for a tile with itself.
     scanned, survivors, near : int
         Pairs of points of which a bound was computed; pairs that this let pass; pairs whose distance was near enough.
+    cells, visits : int
+        Where rows do not fit in memory: cells of space, and searches of cells by queries that do not lie in them.
+    bytes_read, bytes_written : int
+        Of rows, from where they lie and from scratch files; of scratch files and of lists on the way.
     chosen : str
         How rows were searched.
     expected_seconds : float
@@ -101,13 +106,17 @@ class Work(NamedTuple):
     scanned: int = 0
     survivors: int = 0
     near: int = 0
+    cells: int = 0
+    visits: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
     chosen: str = ""
     expected_seconds: float = float("nan")
 
     def plus(self, counts: Array) -> "Work":
         """With as many more of each of the five counts."""
-        boxes, tiles, scanned, survivors, near = (np.array(self[:5]) + counts).tolist()
-        return Work(boxes, tiles, scanned, survivors, near, self.chosen, self.expected_seconds)
+        names = ("boxes", "tiles", "scanned", "survivors", "near")
+        return self._replace(**dict(zip(names, (np.array(self[:5]) + counts).tolist(), strict=True)))
 
 
 class Index(Protocol):
@@ -163,3 +172,41 @@ def merged(lists: Sequence[tuple[Array, Array]]) -> NeighborLists:
     indices = np.concatenate([each for _, each in lists], axis=1)
     order = np.lexsort((indices, squared))[:, :k]
     return NeighborLists(np.take_along_axis(squared, order, 1), np.take_along_axis(indices, order, 1))
+
+
+def first_of_class(
+    index: Index,
+    among: Among,
+    lists: NeighborLists,
+    codes: NDArray[np.int64],
+    queries: NDArray[np.int64] | ExternalQueries | None,
+    *,
+    progress: Progress = None,
+) -> NeighborLists:
+    """The nearest row of the own class, or of another, from lists among all rows where these reach so far.
+
+    Parameters
+    ----------
+    lists : NeighborLists
+        Of the queries, from the same index.
+    codes : (n,) int64
+        Classes of the rows.
+    """
+    squared, neighbours = lists
+    known_classes = queries.classes if isinstance(queries, ExternalQueries) else codes if queries is None else codes[queries]
+    there = neighbours < len(codes)
+    same = codes[np.where(there, neighbours, 0)] == known_classes[:, None]
+    wanted = there & (same == (among == "own class"))
+    place, known = wanted.argmax(1)[:, None], wanted.any(1)
+    if known.mean() < 0.5:  # all in the order of their tiles take no longer than half of them
+        return index.nearest(1, queries, among=among, progress=progress)
+    nearest = NeighborLists(np.take_along_axis(squared, place, 1), np.take_along_axis(neighbours, place, 1))
+    if not known.all():
+        left = np.flatnonzero(~known)
+        others: IndexQueries
+        if isinstance(queries, ExternalQueries):
+            others = ExternalQueries(*(each[left] for each in queries))
+        else:
+            others = left if queries is None else queries[left]
+        nearest.squared[left], nearest.indices[left] = index.nearest(1, others, among=among, progress=progress)
+    return nearest

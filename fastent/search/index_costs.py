@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fastent.arrays.validation import BLOCK_BYTES, kernel_dtype
 from fastent.kernels.lists import LONG, SORTED
 from fastent.kernels.quantized import coded_coordinates
@@ -16,6 +18,7 @@ __all__ = [
     "CODED_BYTES",
     "ROW_BYTES",
     "IndexSeconds",
+    "Like",
     "axes_of_frame",
     "index_bytes",
     "index_seconds",
@@ -42,6 +45,13 @@ _ANY, _PILOT, _FRAME = 1.2e6, 15e6, 40e6
 # What an entry in a list takes there beside the features of its distance, in nanoseconds: 85 to 170 (1,000 to 100,000 rows of
 # 64 to 384 features, k from 50 to 1,000); and what radii take in any case (1,000 x 64, 100 queries).
 _ENTERED, _RADII = 130.0, 0.8e6
+
+
+class Like(NamedTuple):
+    """What formulas ask of an array."""
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
 
 
 class IndexSeconds(NamedTuple):

@@ -22,6 +22,7 @@ from fastent.arrays.validation import (
     row_blocks,
 )  # fmt: skip
 from fastent.errors import FastentError
+from fastent.io.scratch import array_on_disk, folder_of
 from fastent.options import choice, short_repr, whole_number
 from fastent.printable import in_queries
 from fastent.runtime.memory import as_bytes, check_fits
@@ -176,8 +177,8 @@ def neighbors(
         "hnsw", also from faiss, search only a part of the rows: what they propose is ranked again, equally near rows that they
         did not propose are missing, and their recall is measured.
     memory_budget : int or str, optional
-        Bytes, or like "4GiB"; by default what is available. Rows that do not fit with their index are taken chunk by chunk,
-        with the same result.
+        Bytes, or like "4GiB"; by default what is available. Rows that do not fit with their index are searched in cells of
+        space or, for few queries, in chunks, with the same result; scratch files go to `TMPDIR`.
     seed : int
     device : str, optional
         For "torch": "cpu", "cuda", ...; by default where X is.
@@ -404,7 +405,7 @@ def exact_neighbors(
     squared, index = found
     return Neighbors._of_search(
         indices=index,
-        distances=search_distances(squared, unit).astype(np.float32),
+        distances=_in_single(squared, unit),
         queries=queries,
         n=n,
         method=method,
@@ -413,6 +414,18 @@ def exact_neighbors(
         metric="cosine" if unit else "euclidean",
         resolution=resolution,
     )
+
+
+def _in_single(squared: NDArray[np.float64], unit: bool) -> NDArray[np.float32]:
+    """Distances as they are reported; of lists that are on disk, there too."""
+    folder = folder_of(squared)
+    if folder is None:
+        return search_distances(squared, unit).astype(np.float32)
+    distances: NDArray[np.float32] = array_on_disk(folder, squared.shape, np.float32)
+    size = max(1, BLOCK_BYTES // (8 * squared.shape[1]))
+    for begin in range(0, len(squared), size):
+        distances[begin : begin + size] = search_distances(squared[begin : begin + size], unit)
+    return distances
 
 
 def search_distances(squared: NDArray[np.float64], unit: bool) -> NDArray[np.float64]:

@@ -3,8 +3,9 @@
     rows, in their order ---- a chunk ---- an index of it ---- searched for every query, no farther than its list still reaches
                                 the next chunk is read meanwhile
 
-A pair's distance does not depend on the chunk it is met in, and lists keep the nearest with ties by the lower row number:
-what is found is what one index of all rows finds, to the bit.
+For queries that are few, or rows that come only once; what all rows ask of each other goes cell by cell (`partitioned`). A
+pair's distance does not depend on the chunk it is met in, and lists keep the nearest with ties by the lower row number: what is
+found is what one index of all rows finds, to the bit.
 """
 
 from collections.abc import Iterator
@@ -17,13 +18,14 @@ from numpy.typing import NDArray
 from fastent.arrays.validation import kernel_dtype
 from fastent.io.result_cache import PartialResult
 from fastent.io.sources import blocks_ahead
+from fastent.kernels.merging import merge_lists
 from fastent.printable import in_queries
 from fastent.runtime.cluster import map_on_cluster, n_threads
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.search.exact_index import ExactIndex, PreparedQueries, View
-from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, merged, with_points
-from fastent.search.index_costs import index_bytes
+from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, with_points
+from fastent.search.index_costs import Like, index_bytes
 
 __all__ = ["ChunkedIndex", "Chunking", "NearestSoFar", "chunking"]
 
@@ -105,7 +107,7 @@ class NearestSoFar:
         return self._prepared.leaving_out(excluded)
 
     def _enter(self, among: Among, lists: NeighborLists) -> None:
-        self._lists[among] = merged([self._lists[among], lists])
+        merge_lists(*self._lists[among], *lists)
 
     def confined(self, rows: Array, numbers: NDArray[np.int64], classes: NDArray[np.int64] | None) -> "NearestSoFar":
         """The same queries, which have found nothing but need search no farther than among some rows, given by number."""
@@ -163,48 +165,32 @@ def _as_state(lists: dict[Among, NeighborLists]) -> dict[str, Array]:
 
 
 class Chunking(NamedTuple):
-    """How many rows are indexed at a time, how many queries search them, and what that takes in bytes."""
+    """How many rows are indexed at a time, and what that takes in bytes."""
 
     rows: int
-    queries: int
     needed: int
 
 
 def chunking(X: Array, q: int, wanted: Wanted, memory: float, client: Any = None) -> Chunking:
-    """The largest chunks for which `memory` will do, at least so many; no smaller than the smallest, whatever these take."""
+    """The largest chunks for which `memory` will do, no smaller than the smallest, whatever these take."""
     n, d = X.shape
     pieces = 1 if client is None else 2 * n_threads(client)
     lists = 64 * sum(wanted.values()) * q
 
-    def needed(rows: int, queries: int) -> int:
+    def needed(rows: int) -> int:
         raw = 2 * rows * d * (kernel_dtype(X).itemsize + X.dtype.itemsize) // 2
-        as_given = queries * d * kernel_dtype(X).itemsize
-        # Lists, which all queries have; an index of the chunk, these queries in its tiles; two chunks as they are read.
-        return int(lists + raw + as_given + index_bytes(_Like((rows, d), X.dtype), queries, max(wanted.values())))
+        as_given = q * d * kernel_dtype(X).itemsize
+        # Lists; an index of the chunk, the queries in its tiles; two chunks as they are read.
+        return int(lists + raw + as_given + index_bytes(Like((rows, d), X.dtype), q, max(wanted.values())))
 
     least = min(n, _LEAST)
-    most = max(least, min(_MOST, -(-n // pieces)))
-    rows, queries = most, q
-    while needed(rows, queries) > memory and max(rows, queries) > least:
-        if rows >= queries:
-            rows = max(least, rows // 2)
-        else:
-            queries = max(least, queries // 2)
-    # As many more rows as fit, in chunks of about the same size.
-    low, high = rows, min(most, 2 * rows)
+    low, high = least, max(least, min(_MOST, -(-n // pieces)))
     while high - low > 1024:
         middle = (low + high) // 2
-        low, high = (middle, high) if needed(middle, queries) <= memory else (low, middle)
-    rows = -(-n // -(-n // low))
-    queries = -(-q // -(-q // queries))
-    return Chunking(rows, queries, needed(rows, queries))
-
-
-class _Like(NamedTuple):
-    """What a formula asks of an array."""
-
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
+        low, high = (middle, high) if needed(middle) <= memory else (low, middle)
+    low = high if needed(high) <= memory else low
+    rows = -(-n // -(-n // low))  # chunks of about the same size
+    return Chunking(rows, needed(rows))
 
 
 class ChunkedIndex(Index):
@@ -213,7 +199,7 @@ class ChunkedIndex(Index):
     Parameters
     ----------
     X : (n, d)
-        An array, a memory map or a source; read once for every block of queries, a chunk ahead.
+        An array, a memory map or a source; read once, a chunk ahead.
     classes : (n,) int64, optional
         Classes of the rows, for the other lists than "all".
     unit : bool, optional, default False
@@ -252,40 +238,25 @@ class ChunkedIndex(Index):
         plan = chunking(self._X, q, wanted, self._memory, self._client)
         what = f"the search of {in_queries(q)} among {n:,} x {self._X.shape[1]} points, {plan.rows:,} rows at a time,"
         check_fits(plan.needed, what, f"use {'fewer queries or ' * (q > 1)}a larger memory_budget", int(self._memory))
-        found = {each: NeighborLists(np.full((q, k), np.inf), np.full((q, k), n, np.int64)) for each, k in wanted.items()}
         unfinished, self._unfinished = self._unfinished, PartialResult()
-        kept = unfinished.kept()
-        begin = first_row = 0
+        near, kept = NearestSoFar(self._with_points(numbers), wanted, unit=self._unit), unfinished.kept()
+        first_row = 0
         if kept is not None:
-            begin, first_row = int(kept["query"]), int(kept["row"])
-            for each, lists in found.items():
-                lists.squared[:], lists.indices[:] = kept[f"finished/squared/{each}"], kept[f"finished/index/{each}"]
+            first_row = int(kept["row"])
+            near.load_state_dict(kept)
+        with interruptible() as interrupted, reporting(progress, "neighbours", n) as report:
+            for seen in self._show(near, range(first_row, n, plan.rows)):
+                report(seen, "")
+                if unfinished.due or seen == n:
+                    unfinished.keep(near.state_dict() | {"row": np.array(seen)})
+                if interrupted():
+                    raise KeyboardInterrupt
+        return {each: lists.within(within, n) for each, lists in near.found().items()}
 
-        with interruptible() as interrupted, reporting(progress, "neighbours", q * n) as report:
-            while begin < q:
-                size = plan.queries if kept is None else len(kept[f"index/{next(iter(wanted))}"])
-                here = slice(begin, min(begin + size, q))
-                near = NearestSoFar(self._with_points(numbers, here), wanted, unit=self._unit)
-                if kept is not None:
-                    near.load_state_dict(kept)
-                for seen in self._show(near, range(first_row, n, plan.rows)):
-                    report(begin * n + (here.stop - begin) * seen, "")
-                    if unfinished.due or seen == n:
-                        finished = {f"finished/{name}": array for name, array in _as_state(found).items()}
-                        place = {"query": np.array(begin), "row": np.array(seen)}
-                        unfinished.keep(near.state_dict() | finished | place)
-                    if interrupted():
-                        raise KeyboardInterrupt
-                for each, (squared, indices) in near.found().items():
-                    found[each].squared[here], found[each].indices[here] = squared, indices
-                begin, first_row, kept = here.stop, 0, None
-        return {each: lists.within(within, n) for each, lists in found.items()}
-
-    def _with_points(self, queries: NDArray[np.int64] | ExternalQueries, here: slice) -> ExternalQueries:
-        """Some of the queries, with their points."""
-        if isinstance(queries, ExternalQueries):
-            return ExternalQueries(*(each[here] for each in queries))
-        rows = queries[here]
+    def _with_points(self, rows: NDArray[np.int64] | ExternalQueries) -> ExternalQueries:
+        """The queries, with their points."""
+        if isinstance(rows, ExternalQueries):
+            return rows
         classes = np.zeros(len(rows), np.int64) if self._classes is None else self._classes[rows]
         return ExternalQueries(self._X[rows].astype(kernel_dtype(self._X), copy=False), rows, classes)
 

@@ -13,6 +13,7 @@ from fastent.search.exact_index import ExactIndex
 from fastent.search.index import Index, Wanted
 from fastent.search.index_costs import index_bytes, index_seconds
 from fastent.search.out_of_core import ChunkedIndex, chunking
+from fastent.search.partitioned import PartitionedIndex, plan_cells
 from fastent.search.scan import ScannedRows, scan_bytes, scan_seconds
 from fastent.search.sketch import typical_scale
 from fastent.search.sweep import LabelledPoints
@@ -21,11 +22,15 @@ __all__ = ["IndexKind", "IndexPlan", "is_scanned", "plan_index", "points_to_pair
 
 Array = NDArray[Any]
 
-# One index in memory of all rows; the rows as they lie; one chunk of them after the other, here or on a cluster; no index.
-IndexKind = Literal["index", "scan", "chunks", "sweep"]
+# One index in memory of all rows; the rows as they lie; one chunk of them after the other, here or on a cluster; one cell of
+# space after the other; no index.
+IndexKind = Literal["index", "scan", "chunks", "cells", "sweep"]
 
 # So few queries for so few neighbours are scanned without asking what that takes: hardly ever more than an index does.
 _FEW, _SHORT_LISTS = 64, 64
+# Rows that do not fit are indexed in cells of space, and not in their order, for queries that are more than this share of them:
+# cells take another pass and scratch files, and spare each query most cells.
+_MANY = 8
 # Rows of a class on average from which on classes are cut into tiles by themselves: of fewer, many tiles would not be full.
 _ROWS_OF_CLASS = 1 << 11
 # Below so many bytes memory is not looked up, which takes half a millisecond.
@@ -35,7 +40,7 @@ _LITTLE = 1 << 26
 class IndexPlan(NamedTuple):
     """The choice for one set of rows.
 
-    kind : "index", "scan", "chunks" or "sweep"
+    kind : "index", "scan", "chunks", "cells" or "sweep"
     k : int
         The longest list.
     in_order : bool
@@ -71,7 +76,7 @@ class IndexPlan(NamedTuple):
             Compare rows by their angles.
         seed : int, optional, default 0
         unfinished : PartialResult, optional
-            Where a search that goes through the rows by chunks keeps what it has found so far.
+            Where a search that goes through the rows by chunks or cells keeps what it has found so far.
         """
         if self.kind == "scan":
             return ScannedRows(X, unit=unit)
@@ -79,6 +84,11 @@ class IndexPlan(NamedTuple):
             by_class = self.by_class and classes is not None and len(X) >= _ROWS_OF_CLASS * (int(classes.max()) + 1)
             return ExactIndex(
                 in_memory(X), classes=classes, unit=unit, k=self.k, seed=seed, in_order=self.in_order, by_class=by_class
+            )
+        if self.kind == "cells":
+            place = None if unfinished is None else unfinished.folder
+            return PartitionedIndex(
+                X, classes=classes, unit=unit, memory=self.memory, place=place, client=self.client, seed=seed
             )
         assert self.kind == "chunks", "a sweep takes no index"
         return ChunkedIndex(X, classes=classes, unit=unit, memory=self.memory, unfinished=unfinished, client=self.client)
@@ -94,6 +104,7 @@ def plan_index(
     pairs_met: bool = False,
     read_once: bool = False,
     searched_once: bool = False,
+    in_cells: bool = False,
 ) -> IndexPlan:
     """Choose how rows are searched.
 
@@ -115,8 +126,15 @@ def plan_index(
     searched_once : bool, optional, default False
         Whether there is one search only, so that few queries may meet the rows as these lie. Such a search checks the values of
         the rows itself, but not those of the queries.
+    in_cells : bool, optional, default False
+        Whether rows are to be searched cell by cell, as was chosen before with less memory.
     """
     k = max(wanted.values(), default=1)
+    if in_cells:
+        assert memory is not None
+        return IndexPlan(
+            "cells", plan_cells(X, n_queries, wanted, memory, client=client).needed, k, False, False, memory, client
+        )
     if searched_once and set(wanted) == {"all"} and is_scanned(X, n_queries, k, memory, client):
         needed = scan_bytes(X, n_queries, k)
         return IndexPlan("scan", needed, k, False, False, needed, client)
@@ -126,10 +144,17 @@ def plan_index(
     if client is not None or read_once or needed > memory:
         kind, needed = "sweep", 0
         if not pairs_met:
-            kind = "chunks"
-            needed = chunking(X, n_queries, wanted, memory, client).needed
+            kind, needed = _out_of_core(X, n_queries, wanted, memory, client)
     in_order = set(wanted) == {"all"} and _in_order(X, n_queries, k)
     return IndexPlan(kind, needed, k, in_order, bool(wanted) and "all" not in wanted, memory, client)
+
+
+def _out_of_core(X: Array, q: int, wanted: Wanted, memory: float, client: Any) -> tuple[IndexKind, int]:
+    """How rows are searched that do not fit in memory, and what that needs."""
+    chunks = chunking(X, q, wanted, memory, client)
+    if q * _MANY < len(X) and chunks.needed <= memory:
+        return "chunks", chunks.needed
+    return "cells", plan_cells(X, q, wanted, memory, client=client).needed
 
 
 def _in_order(X: Array, n_queries: int, k: int) -> bool:

@@ -21,7 +21,7 @@ from fastent.search.top_k import NearerCounts
 from fastent.statistics.class_geometry import ClassMeans, centred_means
 from fastent.statistics.class_moments import moments_of
 from fastent.statistics.geometry import AboutMeans, about_means
-from fastent.statistics.intervals import Estimate, sample_mean, sample_share
+from fastent.statistics.intervals import Estimate, Population, sample_mean, sample_share
 from fastent.statistics.margins import Margins, margins_from
 from fastent.statistics.notes import Note, merged, one_point
 
@@ -186,7 +186,9 @@ def complexity_from(
     f1: float,
     tree: SpanningTree | None,
     covering: Spheres | None,
+    population: Population | None = None,
 ) -> Complexity:
+    """From what was found of the rows. population : what those of the local sets are a sample of; all rows alike if None."""
     n = len(points.X)
     border = None
     if tree is not None:
@@ -195,7 +197,7 @@ def complexity_from(
     counts = np.bincount(labels.codes, minlength=len(labels.classes))
     # A local set is within its class.
     local_set = local_sets.by_query("count")
-    empty = sample_mean(1 - local_set / n, n, least=1 - counts.max() / n, most=1)
+    empty = sample_mean(1 - local_set / n, n if population is None else population, least=1 - counts.max() / n, most=1)
     intervals = {
         "n2": found.intervals["n2"],
         "n3": found.intervals["n3"],

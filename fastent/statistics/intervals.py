@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from fastent.statistics.strata import Strata
 
 __all__ = [
     "MINIMUM_QUERIES",
     "SKEWED",
     "Estimate",
+    "Population",
     "bootstrap",
     "class_balanced_mean",
     "coefficient_of_variation",
@@ -21,6 +24,7 @@ __all__ = [
     "ratio_of_means",
     "sample_mean",
     "sample_share",
+    "size_of",
     "student_mean",
     "wilson",
 ]
@@ -41,6 +45,10 @@ _RESAMPLES = 9999
 _RESAMPLED_AT_ONCE = 4_000_000
 
 
+# What a sample was drawn from: so many rows, all alike and without replacement; infinite for independent draws; or each class.
+Population: TypeAlias = float | Strata
+
+
 class Estimate(NamedTuple):
     """A mean, its standard error, and its 95 % interval; without error where every row was asked."""
 
@@ -58,15 +66,20 @@ def population_of(queries: NDArray[np.int64] | None, n: int) -> float:
     return n if (ordered[1:] != ordered[:-1]).all() else math.inf
 
 
+def size_of(population: Population) -> float:
+    """How many rows there are in all."""
+    return population.n if isinstance(population, Strata) else population
+
+
 def sample_mean(
     values: NDArray[Any],
-    population: float,
+    population: Population,
     *,
     least: float = -math.inf,
     most: float = math.inf,
     others: NDArray[Any] | None = None,
 ) -> Estimate:
-    """Mean of a random sample without replacement from so many rows; exact where all of them were asked.
+    """Mean over all rows from a random sample of them without replacement; exact where all of them were asked.
 
     A sample may miss the few rows that matter: 50 queries of 1,000 rows of which 5 are mislabelled miss all five three times
     out of four. The interval is therefore the widest of three: the ordinary one; that of the sample with two more values at
@@ -78,8 +91,9 @@ def sample_mean(
     ----------
     values : (q,)
         NaN values do not count.
-    population : float
-        How many rows there are in all; infinite for independent draws.
+    population : float or Strata
+        How many rows there are in all; infinite for independent draws. For a sample drawn class by class, the classes: the mean
+        then weighs them by their shares of all rows, and the ordinary interval is Cochran's for stratified samples.
     least, most : float
         Bounds of the values. On a side without one, values may lie twice as far from the mean as those of the sample do, and
         wherever `others` lie.
@@ -89,36 +103,33 @@ def sample_mean(
     References
     ----------
     Agresti & Coull, "Approximate is better than 'exact' for interval estimation of binomial proportions", The American
-    Statistician 52, 1998.
+    Statistician 52, 1998. Cochran, "Sampling Techniques", 1977, chapter 5.
     """
     known = values[~np.isnan(values)]
     if not len(known):
         return _unknown()
-    value = float(known.mean())
-    if len(values) >= population:
+    strata = population if isinstance(population, Strata) else None
+    value = float(known.mean()) if strata is None else strata.mean(values)
+    if len(values) >= size_of(population):
         return Estimate(value, 0.0, value, value)
-    # As many draws with replacement leave as much open.
-    draws = len(known) / (1 - len(values) / population)
     ends = _ends(known, value, least, most, others)
     span = ends[1] - ends[0]
     if span == 0:
         return Estimate(value, *((0.0, value, value) if least == most else (np.nan, np.nan, np.nan)))
     # In units of the range, and from the mean: squares neither overflow nor vanish.
-    spread = (known - value) / span
     below, above = ((end - value) / span for end in ends)
+    draws, variance, plain, unseen = _left_open(values, value, span, population)
     total = draws + 2 * _ADDED
     shift = _ADDED * (below + above) / total
-    squares = draws * (spread.var() + shift**2) + _ADDED * ((below - shift) ** 2 + (above - shift) ** 2)
+    squares = draws * (variance + shift**2) + _ADDED * ((below - shift) ** 2 + (above - shift) ** 2)
     error = math.sqrt(squares) / total
-    plain = float(spread.std(ddof=1)) / math.sqrt(draws) if len(known) > 1 else 0.0
-    unseen = _unseen(len(values), population)
     low = min(shift - _Z * error, -_Z * plain, unseen * below)
     high = max(shift + _Z * error, _Z * plain, unseen * above)
     return Estimate(value, error * span, float(max(value + low * span, least)), float(min(value + high * span, most)))
 
 
-def sample_share(holds: NDArray[np.bool_], population: float) -> Estimate:
-    """Share of a random sample without replacement for which something holds."""
+def sample_share(holds: NDArray[np.bool_], population: Population) -> Estimate:
+    """Share of all rows for which something holds, from a random sample without replacement."""
     return sample_mean(holds.astype(np.float64), population, least=0, most=1)
 
 
@@ -172,38 +183,50 @@ def class_balanced_mean(
     )
 
 
-def ratio_of_means(above: NDArray[Any], below: NDArray[Any], population: float) -> Estimate:
+def ratio_of_means(above: NDArray[Any], below: NDArray[Any], population: Population) -> Estimate:
     """sum(above) / (sum(above) + sum(below)) of values >= 0, its error by linearisation.
 
     Rows not asked may be like those asked with both values exchanged, as those of a mislabelled point are.
     """
     usable = ~np.isnan(above + below)
-    if not usable.any() or not (total := above[usable].mean() + below[usable].mean()):
+    if not usable.any():
         return _unknown()
-    value = float(above[usable].mean() / total)
-    if len(above) >= population:
+    mean_above, mean_below = _means(above, below, usable, population)
+    total = mean_above + mean_below
+    if not total:
+        return _unknown()
+    value = float(mean_above / total)
+    if len(above) >= size_of(population):
         return Estimate(value, 0.0, value, value)
-    errors = influences(above, below)
+    errors = influences(above, below, population)
     exchanged = ((1 - value) * below - value * above)[usable] / total
     mean = sample_mean(errors, population, others=exchanged)
     return Estimate(value, mean.standard_error, max(value + mean.low, 0.0), min(value + mean.high, 1.0))
 
 
-def influences(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
+def influences(above: NDArray[Any], below: NDArray[Any], population: Population = math.inf) -> NDArray[np.float64]:
     """How far each row draws the ratio of means away from what it is: (q,), 0 on average; NaN where a value is."""
     usable = ~np.isnan(above + below)
-    means = float(above[usable].mean()), float(below[usable].mean())
+    means = tuple(map(float, _means(above, below, usable, population)))
     value = means[0] / sum(means)
     drawn: NDArray[np.float64] = ((1 - value) * above - value * below) / sum(means)
     return drawn
 
 
-def heaviest(values: NDArray[Any]) -> tuple[int, float]:
+def _means(above: NDArray[Any], below: NDArray[Any], usable: NDArray[np.bool_], population: Population) -> tuple[float, float]:
+    """Means of two values over the rows that have both."""
+    if isinstance(population, Strata):
+        return population.mean(np.where(usable, above, np.nan)), population.mean(np.where(usable, below, np.nan))
+    return above[usable].mean(), below[usable].mean()
+
+
+def heaviest(values: NDArray[Any], population: Population = math.inf) -> tuple[int, float]:
     """The place of the value that is farthest from the mean, and its share in the sum of squared deviations; NaN do not count.
 
     A share of more than `SKEWED` says that values have tails too heavy for an interval of their mean, or may have.
     """
-    squares = (values - np.nanmean(values)) ** 2
+    apart = population.residuals(values) if isinstance(population, Strata) else values - np.nanmean(values)
+    squares = apart**2
     total = np.nansum(squares)
     place = int(np.nanargmax(squares))
     return place, float(squares[place] / total) if total > 0 else 0.0
@@ -296,6 +319,21 @@ def bootstrap(values: ArrayLike, statistic: Callable[..., Any], *, seed: int = 0
     found = np.concatenate([statistic(rows[piece], axis=1) for piece in pieces])
     low, high = np.percentile(found, [2.5, 97.5])
     return Estimate(value, float(np.std(found, ddof=1)), float(low), float(high))
+
+
+def _left_open(values: NDArray[Any], mean: float, span: float, population: Population) -> tuple[float, float, float, float]:
+    """What a sample leaves open of a mean, in units of the span: how many independent draws would leave as much, and of what
+    variance; the textbook's standard error; and the share of rows of one kind that it may have missed."""
+    known = ~np.isnan(values)
+    if isinstance(population, Strata):
+        apart = np.where(known, (values - mean) / span, 0.0)
+        of_mean = population.variance_of_total(apart) / float(population.weights[known].sum()) ** 2
+        draws = population.draws(known)
+        return draws, draws * of_mean, math.sqrt(of_mean), population.unseen(_MISSED)
+    asked, spread = len(values), (values[known] - mean) / span
+    draws = len(spread) / (1 - asked / population)
+    plain = float(spread.std(ddof=1)) / math.sqrt(draws) if len(spread) > 1 else 0.0
+    return draws, float(spread.var()), plain, _unseen(asked, population)
 
 
 def _unseen(asked: int, population: float) -> float:

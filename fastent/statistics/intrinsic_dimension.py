@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["IntrinsicDimension", "Method", "dimension_notes", "intrinsic_dimension"]
+__all__ = ["IntrinsicDimension", "Method", "dimension_notes", "dimension_of", "intrinsic_dimension"]
 
 Array = NDArray[np.float64]
 
@@ -163,6 +163,20 @@ def intrinsic_dimension(
     >>> round(fe.intrinsic_dimension(fe.neighbors(plane, k=2)).value)
     1
     """
+    return dimension_of(neighbors, method, labels, query_labels, k)
+
+
+def dimension_of(
+    neighbors: Neighbors,
+    method: Method,
+    labels: Any = None,
+    query_labels: Any = None,
+    k: int | None = None,
+    *,
+    representative: NDArray[np.bool_] | None = None,
+) -> IntrinsicDimension:
+    """As `intrinsic_dimension`; representative : (q,) which queries the value over all is of, should some classes have more
+    than their shares."""
     choice("method", method, tuple(ESTIMATES))
     check_neighbors(neighbors)
     if neighbors.metric != "euclidean":
@@ -189,7 +203,7 @@ def intrinsic_dimension(
     def estimate(rows: NDArray[np.bool_]) -> tuple[float, float]:
         return ESTIMATES[method](ratios.of(rows)) if rows.sum() > 1 else (np.nan, np.nan)
 
-    value, error = estimate(usable)
+    value, error = estimate(usable if representative is None else usable & representative)
     per_class = classes = None
     if labels is not None:
         (_, classes), codes = label_codes(neighbors, labels, query_labels)

@@ -27,7 +27,15 @@ from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
 from fastent.search.index import NeighborLists, Wanted
 from fastent.search.neighbors import search_distances
-from fastent.statistics.intervals import Estimate, influences, population_of, ratio_of_means, sample_mean, sample_share
+from fastent.statistics.intervals import (
+    Estimate,
+    Population,
+    influences,
+    population_of,
+    ratio_of_means,
+    sample_mean,
+    sample_share,
+)  # fmt: skip
 from fastent.statistics.notes import Note, few_or_skewed, listed, merged, one_point
 
 if TYPE_CHECKING:
@@ -196,8 +204,18 @@ def margins(
     return margins_from(rows, lists["own class"], lists["other classes"], coded, unit)
 
 
-def margins_from(rows: NDArray[np.int64], hits: NeighborLists, misses: NeighborLists, labels: Labels, unit: bool) -> Margins:
-    """Margins of some rows, from lists (q, 1) of their hits and misses, and labels of all rows."""
+def margins_from(
+    rows: NDArray[np.int64],
+    hits: NeighborLists,
+    misses: NeighborLists,
+    labels: Labels,
+    unit: bool,
+    population: Population | None = None,
+) -> Margins:
+    """Margins of some rows, from lists (q, 1) of their hits and misses, and labels of all rows.
+
+    population : what the rows are a sample of; all rows alike if it is None.
+    """
     (near, near_index), (other, other_index) = hits, misses
     hit_index, miss_index = near_index[:, 0], other_index[:, 0]
     missed = ((other < near) | ((other == near) & (other_index < near_index)))[:, 0]
@@ -206,7 +224,7 @@ def margins_from(rows: NDArray[np.int64], hits: NeighborLists, misses: NeighborL
     with np.errstate(invalid="ignore"):
         relative = np.where(hit + miss == 0, 0.0, (miss - hit) / (miss + hit))
     margin = (miss - hit) / 2
-    n = population_of(rows, len(labels.codes))
+    n = population_of(rows, len(labels.codes)) if population is None else population
     intervals = {
         # A mislabelled point has hit and miss exchanged.
         "margin": sample_mean(margin, n, others=-margin),
@@ -226,7 +244,7 @@ def margins_from(rows: NDArray[np.int64], hits: NeighborLists, misses: NeighborL
         n3=intervals["n3"].value,
         alone=int(np.isnan(hit).sum()),
         intervals=intervals,
-        notes=merged(_notes(rows, hit, miss, labels, intervals)),
+        notes=merged(_notes(rows, hit, miss, labels, intervals, n)),
     )
 
 
@@ -236,6 +254,7 @@ def _notes(
     miss: NDArray[np.float64],
     labels: Labels,
     intervals: dict[str, Estimate],
+    population: Population,
 ) -> Iterator[Note]:
     codes, classes = labels
     alone = np.isnan(hit)
@@ -255,8 +274,8 @@ def _notes(
         )
     unbounded = {"margin": (miss - hit) / 2}
     if not np.isnan(intervals["n2"].value):
-        unbounded["n2"] = influences(hit, miss)
-    yield from few_or_skewed(unbounded, rows, intervals)
+        unbounded["n2"] = influences(hit, miss, population)
+    yield from few_or_skewed(unbounded, rows, intervals, population)
 
 
 def logit_margin(logits: Any, labels: Any) -> NDArray[np.float64]:

@@ -13,14 +13,22 @@ from fastent.options import flag, number
 from fastent.printable import in_queries
 from fastent.runtime.memory import check_fits
 from fastent.search.neighbors import Neighbors, check_neighbors, label_codes
-from fastent.statistics.intervals import Estimate, class_balanced_mean, population_of, sample_mean, sample_share
+from fastent.statistics.intervals import (
+    Estimate,
+    Population,
+    class_balanced_mean,
+    population_of,
+    sample_mean,
+    sample_share,
+    size_of,
+)  # fmt: skip
 from fastent.statistics.notes import Note, merged, of_classes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Lisi", "Mixing", "lisi", "mixing"]
+__all__ = ["Lisi", "Mixing", "lisi", "mixing", "mixing_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +148,15 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     >>> fe.mixing(near, ["a", "a", "b", "b"]).purity.tolist()
     [1.0, 1.0, 0.0, 1.0]
     """
+    return mixing_of(neighbors, labels, query_labels, matrix=flag("matrix", matrix))
+
+
+def mixing_of(
+    neighbors: Neighbors, labels: Any, query_labels: Any = None, *, matrix: bool, population: Population | None = None
+) -> Mixing:
+    """As `mixing`; population : what the queries are a sample of, all rows alike if it is None."""
     from fastent.kernels.mixing import count_classes, count_occurrences, label_shares
 
-    matrix = flag("matrix", matrix)
     check_neighbors(neighbors)
     (codes, classes), own = label_codes(neighbors, labels, query_labels)
     n_classes, (q, k) = len(classes), neighbors.indices.shape
@@ -158,15 +172,16 @@ def mixing(neighbors: Neighbors, labels: Any, *, query_labels: Any = None, matri
     occurrence, bad_occurrence = count_occurrences(neighbors.indices, codes, own)
     counts = np.bincount(codes, minlength=n_classes)
     rows = neighbors.queries is not None
-    population = population_of(neighbors.queries, neighbors.n if rows else q)
-    every = not rows or q >= population
+    if population is None:
+        population = population_of(neighbors.queries, neighbors.n if rows else q)
+    every = not rows or q >= size_of(population)
     hubness = _skewness(occurrence) if every else np.nan
     asked = counts if rows else np.bincount(own, minlength=n_classes)
     class_chance = (counts - rows) / (neighbors.n - rows)
     intervals = {
         "overlap": sample_mean(purity, population, least=0, most=1),
         "balanced_overlap": class_balanced_mean(
-            purity, own, asked, least=0, most=np.minimum((counts - rows) / k, 1), sampled=population < np.inf
+            purity, own, asked, least=0, most=np.minimum((counts - rows) / k, 1), sampled=size_of(population) < np.inf
         ),
         "entropy": sample_mean(entropy, population, least=0, most=np.log(min(n_classes, k))),
         "error": sample_share(vote != own, population),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.printable import printable
-from fastent.statistics.intervals import MINIMUM_QUERIES, SKEWED, Estimate, heaviest
+from fastent.statistics.intervals import MINIMUM_QUERIES, SKEWED, Estimate, Population, heaviest
 
 __all__ = ["Note", "few_or_skewed", "listed", "merged", "of_classes", "one_point", "sentence_list", "unexplained"]
 
@@ -71,7 +71,10 @@ def one_point(classes: NDArray[Any], counts: NDArray[np.int64], effect: str) -> 
 
 
 def few_or_skewed(
-    values: Mapping[str, NDArray[Any]], rows: NDArray[np.int64] | None, intervals: Mapping[str, Estimate]
+    values: Mapping[str, NDArray[Any]],
+    rows: NDArray[np.int64] | None,
+    intervals: Mapping[str, Estimate],
+    population: Population = math.inf,
 ) -> Iterator[Note]:
     """What makes intervals for means of unbounded values unsafe: too few queries, or one that outweighs the others.
 
@@ -87,7 +90,7 @@ def few_or_skewed(
                 f"the interval of {name} may be too narrow",
             )
             continue
-        place, share = heaviest(of)
+        place, share = heaviest(of, population)
         if share > SKEWED:
             row = place if rows is None else rows[place]
             yield Note(

@@ -17,9 +17,10 @@ from fastent.runtime.progress import Progress
 from fastent.runtime.threads import single_blas_thread
 from fastent.search.planner import points_to_pair
 from fastent.search.sweep import LabelledPoints, distances_in_double, sweep, sweep_bytes
-from fastent.statistics.intervals import Estimate, population_of, sample_mean
+from fastent.statistics.intervals import Estimate, Population, population_of, sample_mean
 from fastent.statistics.notes import Note, few_or_skewed, merged, one_point
 from fastent.statistics.similarity_sums import NEAREST, SimilaritySums
+from fastent.statistics.strata import Strata
 
 __all__ = [
     "SoftNearestNeighbor",
@@ -55,7 +56,8 @@ class SoftNearestNeighbor:
     Attributes
     ----------
     loss : float
-        Mean of `per_point`, >= 0: 0 where every point's weight lies on its own class.
+        Mean of `per_point`, >= 0: 0 where every point's weight lies on its own class. Of a sample that `fe.measure` stratified,
+        classes weigh by their shares of all rows.
     per_point : (q,) float64
         -log of the own class's share of exp(-d^2 / T), the point itself left out; NaN for a point alone in its class.
     temperature : float
@@ -152,32 +154,42 @@ def soft_nearest_neighbor_loss(
     return settled(sums, coded.classes, progress)
 
 
-def settled(sums: SimilaritySums, classes: Array, progress: Progress = None) -> SoftNearestNeighbor:
-    """The result of a sweep's sums; of further sweeps, where the optimum lies beyond the temperatures of the first."""
+def settled(
+    sums: SimilaritySums, classes: Array, progress: Progress = None, population: Population | None = None
+) -> SoftNearestNeighbor:
+    """The result of a sweep's sums; of further sweeps, where the optimum lies beyond the temperatures of the first.
+
+    population : what the queries are a sample of; all rows alike if it is None.
+    """
     if sums.alone.all():
         raise FastentError("every query is alone in its class: the soft nearest neighbour loss needs two points of a class")
-    per_point, temperature, nodes = _optimum(sums)
+    n, n_classes = len(sums.points.X), sums.points.n_classes
+    if population is None:
+        population = population_of(sums.queries, n)
+    per_point, temperature, nodes = _optimum(sums, population)
     for _ in range(_MOVES):
         if nodes is None:
             break
         sums = SimilaritySums(sums.points, sums.queries, nodes, memory=sums.memory)
         sweep(sums.points, sums.queries, [sums], progress=progress, description="soft nearest neighbours")
-        per_point, temperature, nodes = _optimum(sums)
-    n, n_classes = len(sums.points.X), sums.points.n_classes
+        per_point, temperature, nodes = _optimum(sums, population)
     with np.errstate(over="ignore", invalid="ignore"):  # at temperatures about the least number the loss is infinite
-        interval = sample_mean(per_point, population_of(sums.queries, n), least=0, others=_if_mislabelled(per_point, n_classes))
+        interval = sample_mean(per_point, population, least=0, others=_if_mislabelled(per_point, n_classes))
+    bound = sums.error_bound
+    if isinstance(population, Strata):  # which is that of a mean in which all queries weigh the same
+        bound *= float(population.weights.max() / population.weights.mean())
     return SoftNearestNeighbor(
         interval.value,
         per_point,
         temperature,
         int(sums.alone.sum()),
         interval,
-        sums.error_bound,
-        merged(_notes(sums, per_point, interval, classes)),
+        bound,
+        merged(_notes(sums, per_point, interval, classes, population)),
     )
 
 
-def _optimum(sums: SimilaritySums) -> tuple[Array, float, Array | None]:
+def _optimum(sums: SimilaritySums, population: Population) -> tuple[Array, float, Array | None]:
     """Losses (q,) at the only temperature, or where between several their mean is least, and that temperature.
 
     Where the mean is least at an end, the optimum is to be sought between other temperatures, which come third.
@@ -185,7 +197,8 @@ def _optimum(sums: SimilaritySums) -> tuple[Array, float, Array | None]:
     log_ratio, temperatures = sums.log_ratios(), sums.temperatures
     if len(log_ratio) == 1:
         return np.maximum(log_ratio[0], 0.0), float(temperatures[0]), None
-    place, weights = _least(np.nanmean(log_ratio, 1))
+    of_all = [population.mean(each) for each in log_ratio] if isinstance(population, Strata) else np.nanmean(log_ratio, 1)
+    place, weights = _least(np.asarray(of_all))
     centre = math.sqrt(temperatures[0] * temperatures[-1])
     beyond = _nodes_around(centre * math.exp(1.5 * place * _WIDTH)) if abs(place) == 1 else None
     return np.maximum(weights @ log_ratio, 0.0), centre * math.exp(place * _WIDTH), beyond
@@ -197,11 +210,13 @@ def _if_mislabelled(per_point: Array, n_classes: int) -> Array:
     return np.array([np.nanmedian(math.log(n_classes - 1) - np.log(others))])
 
 
-def _notes(sums: SimilaritySums, per_point: Array, interval: Estimate, classes: Array) -> Iterator[Note]:
+def _notes(
+    sums: SimilaritySums, per_point: Array, interval: Estimate, classes: Array, population: Population
+) -> Iterator[Note]:
     if sums.alone.any():
         counts = np.bincount(sums.points.codes, minlength=len(classes))
         yield from one_point(classes, counts, f"{_LOSS} leaves the point out")
-    yield from few_or_skewed({_LOSS: per_point}, sums.queries, {_LOSS: interval})
+    yield from few_or_skewed({_LOSS: per_point}, sums.queries, {_LOSS: interval}, population)
     if beyond := int(np.isinf(per_point).sum()):
         yield Note(
             f"{_LOSS} of {in_queries(beyond)} is infinite, beyond what double precision holds",

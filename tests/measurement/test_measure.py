@@ -142,7 +142,8 @@ def test_a_budget_that_holds_no_index(tmp_path):
     assert found.summary() == whole.summary()
     np.testing.assert_array_equal(found.margins.miss_index, whole.margins.miss_index)
     sampled = fe.measure(X, y, metrics=["margins", "silhouette"], memory_budget="210MiB")
-    assert sampled.notes[0].startswith("20,000 of 100,000 rows are sampled: an index of all takes")
+    in_proportion = "20,000 of 100,000 rows are sampled, each class in proportion and no fewer than 10: an index of all takes"
+    assert sampled.notes[0].startswith(in_proportion)
     np.testing.assert_array_equal(sampled.margins.miss, whole.margins.miss[sampled.queries])
     with pytest.raises(fe.FastentError, match="use fewer queries, fewer metrics, or more memory"):
         fe.measure(X, y, memory_budget="5MiB")
@@ -164,7 +165,8 @@ def test_many_points_are_sampled_for_all_pairs(monkeypatch):
     assert found.complexity.n1 == whole.complexity.n1
     assert np.isnan(found.complexity.t1)
     assert "T1" in " ".join(found.notes)
-    assert "500 of 5,000 rows are sampled for LISI, silhouettes, soft nearest neighbours and local sets" in found.notes
+    of_sample = "LISI, silhouettes, soft nearest neighbours and local sets"
+    assert f"500 of 5,000 rows are sampled, each class in proportion and no fewer than 10, for {of_sample}" in found.notes
     np.testing.assert_array_equal(found.lisi.per_point, whole.lisi.per_point[found.sampled])
     assert found.per_point()["lisi"].null_count == 4500
     for name in ("lisi/mean", "silhouette/exact", "complexity/lsc", "soft_nearest_neighbor/loss"):
@@ -198,7 +200,7 @@ def test_long_lists_are_of_the_sample(monkeypatch, tmp_path, metrics, memory):
         found = fe.measure(X, y, metrics=metrics, memory_budget=memory, checkpoint=tmp_path)
         assert len(found.sampled) == 500
         np.testing.assert_array_equal(found.lisi.per_point, whole.lisi.per_point[found.sampled])
-        assert "500 of 20,000 rows are sampled for LISI" in found.notes[0]
+        assert "500 of 20,000 rows are sampled, each class in proportion and no fewer than 10, for LISI" in found.notes[0]
         np.testing.assert_array_equal(found.queries, np.arange(20_000))
         if "mixing" in metrics:
             np.testing.assert_array_equal(found.mixing.purity, whole.mixing.purity)

@@ -10,7 +10,8 @@ import fastent as fe
 
 distributed = pytest.importorskip("distributed")
 
-pytestmark = [pytest.mark.filterwarnings("ignore")]  # of distributed and what it starts
+# Warnings of distributed and of what it starts.
+pytestmark = [pytest.mark.spawn, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +23,6 @@ def stored(tmp_path_factory):
     for i, part in enumerate(np.array_split(X, 5)):
         np.save(folder / f"{i}.npy", part)
     return fe.open(folder), y
-
-
-pytestmark = pytest.mark.spawn
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +55,22 @@ def test_measured_by_two_workers_is_measured_by_one_process(stored, client, opti
     assert_same(fe.measure(X, y, client=client, **options), fe.measure(X, y, **options))
 
 
-def test_neighbors_margins_and_geometry(stored, client):
+def test_neighbors_margins_and_geometry(stored, client, monkeypatch):
     X, y = stored
+    monkeypatch.setattr("fastent.search.partitioned._WORTH_SENDING", 1000)  # several cells
     one, other = fe.neighbors(X, 7, client=client, memory_budget="20MiB"), fe.neighbors(X, 7)
     np.testing.assert_array_equal(one.indices, other.indices)
     np.testing.assert_array_equal(one.distances, other.distances)
+    assert one.work.cells == 4
+    assert one.work.visits > 0
     np.testing.assert_array_equal(fe.margins(X, y, client=client).margin, fe.margins(X, y).margin)
     np.testing.assert_array_equal(fe.geometry(X, y, client=client).distance, fe.geometry(X, y).distance)
     assert fe.geometry(X, y, client=client).nc1 == fe.geometry(X, y).nc1
 
 
-def test_a_lost_worker_is_made_up_for(stored, client):
+def test_a_lost_worker_is_made_up_for(stored, client, monkeypatch):
     X, y = stored
+    monkeypatch.setattr("fastent.search.partitioned._WORTH_SENDING", 1000)
     options = {"queries": 4000, "metrics": ["silhouette", "margins", "mixing"]}
     whole = fe.measure(X, y, **options)
     victim = next(iter(client.run(os.getpid).values()))
@@ -81,6 +83,12 @@ def test_a_lost_worker_is_made_up_for(stored, client):
 
     found = fe.measure(X, y, client=client, progress=kill, **options)
     assert killed
+    killed.clear()
+    victim = next(iter(client.run(os.getpid).values()))
+    one, other = fe.neighbors(X, 7, client=client, progress=kill), fe.neighbors(X, 7)
+    assert killed
+    np.testing.assert_array_equal(one.indices, other.indices)
+    np.testing.assert_array_equal(one.distances, other.distances)
     assert_same(found, whole)
 
 

@@ -8,6 +8,7 @@ from fastent.io.result_cache import PartialResult
 from fastent.search.exact_index import ExactIndex
 from fastent.search.index import AMONG, ExternalQueries
 from fastent.search.out_of_core import ChunkedIndex
+from fastent.search.partitioned import PartitionedIndex
 from fastent.search.planner import plan_index
 from fastent.search.spanning_tree import minimum_spanning_tree
 from fastent.search.sweep import LabelledPoints, sweep
@@ -27,7 +28,8 @@ def data():
 def indices_of(X, y):
     points = LabelledPoints(X, y, 1.0, int(y.max()) + 1)
     exact = ExactIndex(X, classes=y), ExactIndex(X, classes=y, by_class=True)
-    return *exact, ChunkedIndex(X, classes=y, memory=8 << 20), SweptIndex(points)
+    cells = PartitionedIndex(X, classes=y, memory=8 << 20, cells=4)
+    return *exact, ChunkedIndex(X, classes=y, memory=8 << 20), cells, SweptIndex(points)
 
 
 def assert_all_equal(results):
@@ -64,11 +66,12 @@ def test_a_second_search_has_queries_of_its_own(data, tmp_path):
     """What the first one kept, and what was summed alongside it, is not taken for what the second one finds."""
     X, y, rows = data
     points = LabelledPoints(X, y, 1.0, 4)
-    places = [PartialResult(tmp_path / f"{i}.npz") for i in range(2)]
+    places = [PartialResult(tmp_path / f"{i}.npz") for i in range(3)]
     alongside = DistanceSums(y, 4, rows[:150])
     indices = (
         ChunkedIndex(X, classes=y, memory=8 << 20, unfinished=places[0]),
         SweptIndex(points, alongside=[alongside], unfinished=places[1]),
+        PartitionedIndex(X, classes=y, memory=8 << 20, cells=3, place=places[2].folder),
     )
     exact = ExactIndex(X, classes=y)
     for some in (rows[:150], rows[150:]):
@@ -100,8 +103,9 @@ def test_the_planner_chooses_by_memory_and_by_what_is_done_anyway(data):
     X, y, rows = data
     wanted = {"all": K}
     roomy, tight = plan_index(X, N, wanted, memory=1 << 30), plan_index(X, N, wanted, memory=roomy_but_for_a_byte(X, wanted))
-    assert (roomy.kind, tight.kind) == ("index", "chunks")
-    assert plan_index(X, N, wanted, memory=1 << 30, read_once=True).kind == "chunks"
+    assert (roomy.kind, tight.kind) == ("index", "cells")
+    assert plan_index(X, N, wanted, memory=1 << 30, read_once=True).kind == "cells"
+    assert plan_index(X, N // 10, wanted, memory=1 << 30, read_once=True).kind == "chunks"
     assert plan_index(X, N, wanted, memory=0, pairs_met=True).kind == "sweep"
     assert plan_index(X, N, wanted, memory=1 << 30, pairs_met=True).kind == "index"
     # Unit rows lie where the rows lie that they are made of.

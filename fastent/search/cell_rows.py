@@ -1,0 +1,255 @@
+"""Rows cell by cell: dealt out in one pass, and read a cell at a time, from memory or from scratch files.
+
+    rows, a block at a time -- sketches -- which cell? -- the block's rows, cell after cell -- one scratch file for each block
+                                                                                                          |
+                                       a cell: its piece of each file, rows ascending by number <---------+
+
+A block's file is written before the list of what is in it, and both only appear when they are whole: so blocks can be dealt in
+any order, by any process, and what a killed one left is used again.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.validation import DerivedRows, stays_on_disk
+from fastent.errors import FastentError
+from fastent.io.checksums import read_checked_npz, write_checked_npz
+from fastent.io.files import atomic_path
+from fastent.io.sources import ArraySource, blocks_ahead
+from fastent.search.partition import CellBoxes, Partition, boxes_of_cells
+
+__all__ = ["CellRows", "Dealt", "as_stored", "blocks", "deal_block", "dealt", "is_spooled"]
+
+Array = NDArray[Any]
+
+# Rows of so many bytes are read by their numbers where they lie: a page holds no others.
+_PAGE = 4096
+# A piece is read as a whole, and its checksum compared, unless less than this share of its rows is wanted.
+_FEW = 0.25
+
+
+class Dealt(NamedTuple):
+    """What became of the rows start..start + m of a block.
+
+    places : (m,) uint32
+        Cell after cell, ascending within each.
+    counts : (cells,) int64
+    checksums : (cells,) uint32
+        CRC-32 of the piece of each cell; 0 where rows stay where they are.
+    lower, upper : (cells, m) float32
+        Boxes around the rows of each cell.
+    """
+
+    places: Array
+    counts: NDArray[np.int64]
+    checksums: Array
+    lower: NDArray[np.float32]
+    upper: NDArray[np.float32]
+
+
+def is_spooled(X: Array) -> bool:
+    """Whether a cell's rows are copied to scratch files, as reading them where they lie would read most other rows too."""
+    given = as_stored(X)
+    array = given.array if isinstance(given, ArraySource) else given
+    lies_by_rows = isinstance(array, np.memmap) and array.flags.c_contiguous and array.strides[0] >= _PAGE
+    return stays_on_disk(given) and not lies_by_rows
+
+
+def blocks(n: int, size: int) -> list[tuple[int, int]]:
+    """Where blocks of rows begin and end."""
+    return [(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def deal_block(X: Array, partition: Partition, folder: Path, bounds: tuple[int, int]) -> Dealt:
+    """Deal the rows of one block; copy them to a file in the folder, unless that has been done."""
+    if _list(folder, bounds[0]).exists():
+        return _read_list(folder, bounds[0])
+    return _deal(as_stored(X)[slice(*bounds)], _derivation(X), partition, folder, bounds[0])
+
+
+def dealt(X: Array, partition: Partition, folder: Path | None, size: int) -> Iterator[Dealt]:
+    """Deal one block of rows after the other; the next is read meanwhile."""
+    given, derive = as_stored(X), _derivation(X)
+    left = [each for each in blocks(len(X), size) if folder is None or not _list(folder, each[0]).exists()]
+    ahead, missing = blocks_ahead(lambda start, stop: given[start:stop], left), {start for start, _ in left}
+    for start, _ in blocks(len(X), size):
+        if folder is not None and start not in missing:
+            yield _read_list(folder, start)
+        else:
+            begin, rows = next(ahead)
+            assert begin == start
+            yield _deal(rows, derive, partition, folder, start)
+
+
+def _deal(rows: Array, derive: "_Derive", partition: Partition, folder: Path | None, start: int) -> Dealt:
+    sketch = partition.sketch(rows if derive is None else derive(rows))
+    places, counts = partition.dealt(sketch, start + np.arange(len(rows)))
+    boxes = boxes_of_cells(partition, sketch[places], counts)
+    checksums = np.zeros(len(counts), np.uint32)
+    found = Dealt(places.astype(np.uint32), counts, checksums, *boxes)
+    if folder is not None:
+        ends = np.cumsum(counts)
+        with atomic_path(_file(folder, start)) as temporary, open(temporary, "wb") as stream:
+            for cell, (begin, end) in enumerate(zip(ends - counts, ends, strict=True)):
+                piece = rows[places[begin:end]].tobytes()
+                checksums[cell] = zlib.crc32(piece)
+                stream.write(piece)
+        write_checked_npz(_list(folder, start), found._asdict(), compress=False)
+    return found
+
+
+class CellRows:
+    """Rows (n, d), a cell at a time.
+
+    Parameters
+    ----------
+    X : (n, d)
+    partition : Partition
+    found : iterable of Dealt
+        Of every block, in their order.
+    folder : Path, optional
+        Where the blocks' files are, if rows were copied.
+    size : int
+        Rows of a block.
+
+    Attributes
+    ----------
+    order : (n,) int64
+        Row numbers cell after cell, ascending within each.
+    start : (cells + 1,) int64
+        Where each cell begins in that.
+    boxes : CellBoxes
+        Around the rows of each.
+    bytes_read, bytes_written : int
+        By this process, since it has these; copies in scratch files.
+    """
+
+    def __init__(self, X: Array, partition: Partition, found: "list[Dealt]", folder: Path | None, size: int) -> None:
+        self._given, self._derive, self._folder = as_stored(X), _derivation(X), folder
+        self.partition, self.bytes_read = partition, 0
+        self.bytes_written = 0 if folder is None else len(X) * X.shape[1] * self._given.dtype.itemsize
+        self._blocks = [start for start, _ in blocks(len(X), size)]
+        self._counts = np.array([each.counts for each in found])  # (blocks, cells)
+        self._checksums = [each.checksums for each in found]
+        self.start = np.append(0, np.cumsum(self._counts.sum(0)))
+        self.order = np.empty(len(X), np.int64)
+        at = self.start[:-1].copy()
+        for begin, each in zip(self._blocks, found, strict=True):
+            ends = np.cumsum(each.counts)
+            for cell, (first, last) in enumerate(zip(ends - each.counts, ends, strict=True)):
+                self.order[at[cell] : at[cell] + last - first] = each.places[first:last]
+                self.order[at[cell] : at[cell] + last - first] += begin
+            at += each.counts
+        self.boxes = CellBoxes(found[0].lower.copy(), found[0].upper.copy())
+        for each in found[1:]:
+            np.minimum(self.boxes.lower, each.lower, out=self.boxes.lower)
+            np.maximum(self.boxes.upper, each.upper, out=self.boxes.upper)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which reads cells from their files: without the numbers of the rows."""
+        return self.__dict__ | ({} if self._folder is None else {"order": np.empty(0, np.int64)})
+
+    @property
+    def n_cells(self) -> int:
+        return len(self.start) - 1
+
+    def size(self, cell: int) -> int:
+        """How many rows a cell has."""
+        return int(self.start[cell + 1] - self.start[cell])
+
+    def numbers(self, cell: int) -> NDArray[np.int64]:
+        """Of the rows of a cell, ascending."""
+        return self.order[self.start[cell] : self.start[cell + 1]]
+
+    def read(self, cell: int) -> Array:
+        """All rows of a cell, (m, d)."""
+        if self._folder is None:
+            return self._taken(self.numbers(cell))
+        pieces = [self._piece(block, cell) for block in range(len(self._blocks))]
+        return self._derived(np.concatenate(pieces))
+
+    def take(self, cell: int, places: NDArray[np.int64]) -> Array:
+        """Some rows of a cell, by their ascending places in it."""
+        if self._folder is None:
+            return self._taken(self.numbers(cell)[places])
+        rows = np.empty((len(places), self._given.shape[1]), self._given.dtype)
+        ends = np.cumsum(self._counts[:, cell])
+        bounds = np.searchsorted(places, np.append(0, ends))
+        for block, (begin, end) in enumerate(pairwise(bounds)):
+            if begin < end:
+                within = places[begin:end] - (ends[block] - self._counts[block, cell])
+                if end - begin > _FEW * self._counts[block, cell]:
+                    rows[begin:end] = self._piece(block, cell)[within]
+                else:
+                    rows[begin:end] = self._mapped(block, cell)[within]
+                    self.bytes_read += rows[begin:end].nbytes
+        return self._derived(rows)
+
+    def take_several(self, places: NDArray[np.int64]) -> Array:
+        """Some rows of several cells, by their ascending places in the order of all cells."""
+        bounds = np.searchsorted(places, self.start)
+        pieces = [
+            self.take(cell, places[begin:end] - self.start[cell])
+            for cell, (begin, end) in enumerate(pairwise(bounds))
+            if begin < end
+        ]
+        return np.concatenate(pieces)
+
+    def _taken(self, numbers: NDArray[np.int64]) -> Array:
+        rows = np.asarray(self._given[numbers])
+        if stays_on_disk(self._given):
+            self.bytes_read += rows.nbytes
+        return self._derived(rows)
+
+    def _piece(self, block: int, cell: int) -> Array:
+        piece = np.array(self._mapped(block, cell))
+        self.bytes_read += piece.nbytes
+        if zlib.crc32(piece.data.cast("B")) != self._checksums[block][cell]:
+            raise FastentError(
+                f"{str(_file(self._folder, self._blocks[block]))!r} is damaged, its checksum (CRC-32) does not agree: "
+                f"remove {str(self._folder)!r}, so that it is written again"
+            )
+        return piece
+
+    def _mapped(self, block: int, cell: int) -> Array:
+        assert self._folder is not None
+        before, m = int(self._counts[block, :cell].sum()), int(self._counts[block, cell])
+        d, dtype = self._given.shape[1], self._given.dtype
+        if not m:
+            return np.empty((0, d), dtype)
+        path = _file(self._folder, self._blocks[block])
+        return np.memmap(path, dtype, "r", before * d * dtype.itemsize, (m, d))
+
+    def _derived(self, rows: Array) -> Array:
+        return rows if self._derive is None else self._derive(rows)
+
+
+_Derive = Callable[[Array], Array] | None
+
+
+def as_stored(X: Array) -> Array:
+    """The rows from which others are derived, or the rows themselves."""
+    return X.given if isinstance(X, DerivedRows) else X
+
+
+def _derivation(X: Array) -> _Derive:
+    return X.derive if isinstance(X, DerivedRows) else None
+
+
+def _file(folder: Path | None, start: int) -> Path:
+    assert folder is not None
+    return folder / f"rows-{start:012d}.bin"
+
+
+def _list(folder: Path, start: int) -> Path:
+    return folder / f"rows-{start:012d}.npz"
+
+
+def _read_list(folder: Path, start: int) -> Dealt:
+    return Dealt(**read_checked_npz(_list(folder, start), f"remove {str(folder)!r}, so that it is begun again"))

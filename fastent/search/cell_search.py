@@ -1,0 +1,164 @@
+"""What is done for one cell, in whatever process: its own queries search it, and then those of other cells that reach it.
+
+What is asked and what is found are plain arrays by name, which also go through files to the workers of a cluster, and stay
+there for a search that is resumed.
+
+    own      `classes` (m,), `places` (q,) of the queries among the rows or, of points, `points` (q, d), `excluded` and
+             `query_classes`; `within` (q,) squared distances beyond which nothing is wanted; each only where there are such
+    visit    the same, but places in the order of all cells, and `within/LIST` of each list, -1 for queries that want none
+    found    `squared/LIST`, `indices/LIST` (q, k): rows by their places in the cell; `work` (5,), the counts of `Work`, and
+             `bytes_read`; of own queries also `reached/LIST` (words, q): the cells that may hold rows that they want, a bit
+             for each, and `visits` (cells,), how many of the queries do
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.search.cell_rows import CellRows
+from fastent.search.exact_index import ExactIndex, View
+from fastent.search.index import Among, ExternalQueries, NeighborLists, Wanted, first_of_class
+
+__all__ = ["Arrays", "CellSearch"]
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+
+# Rows of a class of a cell from which on an index keeps classes apart, if it serves lists of a class only.
+_ROWS_OF_CLASS = 1 << 11
+
+
+class CellSearch:
+    """What cells are searched for, and how.
+
+    Parameters
+    ----------
+    rows : CellRows
+    has_class : (cells, classes) bool
+        Of which classes a cell holds rows.
+    wanted : dict
+    unit : bool
+    seed : int
+    """
+
+    def __init__(self, rows: CellRows, has_class: NDArray[np.bool_], wanted: Wanted, *, unit: bool, seed: int) -> None:
+        self.rows, self._has_class, self._wanted = rows, has_class, dict(wanted)
+        self._unit, self._seed, self._classes_of_cells = unit, seed, has_class.sum(1)
+        self._views: dict[int, View] = {}
+        self._kept: tuple[int, ExactIndex] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_views": {}, "_kept": None}  # another process makes its own
+
+    def own(self, cell: int, asked: Arrays) -> Arrays:
+        """What the queries of a cell find in it, and which others they reach."""
+        before, within = self.rows.bytes_read, asked.get("within")
+        index, rows = self._index(cell, asked)
+        codes = asked.get("classes", np.zeros(self.rows.size(cell), np.int64))
+        queries, work = _queries(asked), np.zeros(5, np.int64)
+        lists: dict[Among, NeighborLists] = {}
+        for among, k in self._wanted.items():
+            last = index.work
+            if among != "all" and k == 1 and within is None and "all" in lists:
+                lists[among] = first_of_class(index, among, lists["all"], codes, queries)
+            else:
+                lists[among] = index.search({among: k}, queries, within=within)[among]
+            if index.work is not last:
+                work += index.work[:5]
+        if isinstance(queries, ExternalQueries):
+            points, own = queries.points, queries.classes
+        else:
+            assert rows is not None, "an index is kept for points only"
+            points, own = (rows, codes) if queries is None else (rows[queries], codes[queries])
+        found: Arrays = {"work": work}
+        sketch = self.rows.partition.sketch(points)
+        visited = np.zeros((len(points), self.rows.n_cells), bool)
+        for among, (squared, indices) in lists.items():
+            farthest = squared[:, -1] if within is None else np.minimum(squared[:, -1], within)
+            reached = self.rows.partition.reached(sketch, farthest, self.rows.boxes) & self._of_class(among, own)
+            reached[:, (np.arange(self.rows.n_cells) == cell) | (np.diff(self.rows.start) == 0)] = False
+            visited |= reached
+            found |= {f"squared/{among}": squared, f"indices/{among}": indices}
+            found[f"reached/{among}"] = np.packbits(reached, axis=1, bitorder="little").T
+        self._kept = (cell, index) if isinstance(queries, ExternalQueries) else None
+        return found | {"visits": visited.sum(0), "bytes_read": np.array(self.rows.bytes_read - before)}
+
+    def visit(self, cell: int, asked: Arrays) -> Arrays:
+        """What queries of other cells find in a cell, whose index is kept for the next of its visitors."""
+        before = self.rows.bytes_read
+        index, work = self._index(cell, asked)[0], np.zeros(5, np.int64)
+        points = asked["points"] if "points" in asked else self.rows.take_several(asked["places"])
+        visitors = ExternalQueries(points, asked["excluded"], asked["query_classes"])
+        found: Arrays = {}
+        lists: dict[Among, NeighborLists] = {}
+        for among, k in self._wanted.items():
+            within = asked[f"within/{among}"]
+            lists[among] = _nothing(len(within), k, self.rows.size(cell))
+            some = np.flatnonzero(within >= 0)
+            if among != "all" and k == 1 and "all" in lists:
+                some = some[~self._known(among, asked, lists, some)]
+            if len(some):
+                asking = visitors if len(some) == len(within) else ExternalQueries(*(each[some] for each in visitors))
+                lists[among].squared[some], lists[among].indices[some] = index.search({among: k}, asking, within=within[some])[
+                    among
+                ]
+                work += index.work[:5]
+            found |= {f"squared/{among}": lists[among].squared, f"indices/{among}": lists[among].indices}
+        self._kept = cell, index
+        return found | {"work": work, "bytes_read": np.array(self.rows.bytes_read - before)}
+
+    def _known(
+        self, among: Among, asked: Arrays, lists: dict[Among, NeighborLists], some: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """For which of some visitors the lists among all rows tell what a list of a class holds, where this is noted.
+
+        They do if they reach as far, unless they are full and hold no row of that class.
+        """
+        everything, k = lists["all"], lists["all"].squared.shape[1]
+        within, farther = asked[f"within/{among}"][some], asked["within/all"][some]
+        squared, indices = everything.squared[some], everything.indices[some]
+        there = np.isfinite(squared)
+        codes, own = asked["classes"], asked["query_classes"][some]
+        fits = there & ((codes[np.where(there, indices, 0)] == own[:, None]) == (among == "own class"))
+        first = fits.argmax(1)[:, None]
+        nearest = np.take_along_axis(squared, first, 1)[:, 0]
+        seen = fits.any(1) & (farther >= 0)
+        known: NDArray[np.bool_] = seen | ((farther >= within) & ~there[:, k - 1])
+        at = some[seen & (nearest <= within)]
+        lists[among].squared[at, 0] = nearest[seen & (nearest <= within)]
+        lists[among].indices[at, 0] = np.take_along_axis(indices, first, 1)[seen & (nearest <= within), 0]
+        return known
+
+    def _index(self, cell: int, asked: Arrays) -> tuple[ExactIndex, Array | None]:
+        """The index of a cell and, if it is made now, the rows; else it has been kept for further queries."""
+        kept, self._kept = self._kept, None  # taken out, as threads of a worker share this object
+        if kept is not None and kept[0] == cell:
+            return kept[1], None
+        del kept
+        rows, classes = self.rows.read(cell), asked.get("classes")
+        by_class = "all" not in self._wanted and classes is not None and len(rows) >= _ROWS_OF_CLASS * self._has_class.shape[1]
+        index = ExactIndex(
+            rows, classes=classes, unit=self._unit, k=max(self._wanted.values()), seed=self._seed,
+            view=self._views.get(cell), by_class=by_class,
+        )  # fmt: skip
+        self._views[cell] = index.view
+        return index, rows
+
+    def _of_class(self, among: Among, own: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(q, cells): the cells that hold rows of the classes that are wanted."""
+        if among == "all":
+            return np.ones((1, self.rows.n_cells), bool)
+        has = self._has_class.T
+        wanted = has if among == "own class" else self._classes_of_cells > has
+        return wanted[own]
+
+
+def _nothing(q: int, k: int, n: int) -> NeighborLists:
+    return NeighborLists(np.full((q, k), np.inf), np.full((q, k), n))
+
+
+def _queries(asked: Arrays) -> NDArray[np.int64] | ExternalQueries | None:
+    if "points" in asked:
+        return ExternalQueries(asked["points"], asked["excluded"], asked["query_classes"])
+    return asked.get("places")

@@ -1,0 +1,278 @@
+"""Rows in cells of space: what is found is what one index of all rows finds, to the bit, wherever and however they lie."""
+
+import tracemalloc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from fastent.kernels.merging import merge_lists
+from fastent.kernels.reach import boxes_within
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastent as fe
+from fastent.arrays.validation import UnitRows
+from fastent.search import sketch
+from fastent.search.cell_search import CellSearch
+from fastent.search.exact_index import ExactIndex
+from fastent.search.index import AMONG, ExternalQueries, NeighborLists, merged
+from fastent.search.partition import ROOM, boxes_of_cells, take_partition
+from fastent.search.partitioned import PartitionedIndex, plan_cells
+from tests.search.test_out_of_core import interrupting
+
+
+def points(n, d, n_classes, seed, decimals=1):
+    """Many duplicates and ties."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, d)).round(decimals), rng.integers(0, n_classes, n)
+
+
+def the_same(found, expected):
+    for among in expected:
+        np.testing.assert_array_equal(found[among].squared, expected[among].squared)
+        np.testing.assert_array_equal(found[among].indices, expected[among].indices)
+
+
+@given(
+    n=st.integers(2, 400), d=st.sampled_from([1, 3, 17, 40]), n_classes=st.integers(1, 5), k=st.integers(1, 12),
+    cells=st.integers(1, 9), dtype=st.sampled_from(["float16", "float32", "float64"]), unit=st.booleans(),
+    which=st.sampled_from(["all", "rows", "points"]), seed=st.integers(0, 99), one_point=st.booleans(),
+)  # fmt: skip
+def test_cell_by_cell_is_one_index(n, d, n_classes, k, cells, dtype, unit, which, seed, one_point):
+    X, y = points(n, d, n_classes, seed)
+    if one_point:
+        X[: n // 2] = X[0]
+    if unit:
+        X[~X.any(1)] = 1  # rows of zeros have no direction, and are refused before
+    X, y = X.astype(dtype), np.unique(y, return_inverse=True)[1]
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(n)[: max(1, n // 2)]
+    kernel = X.astype(np.float64 if dtype == "float64" else np.float32)
+    queries = {"all": None, "rows": rows, "points": ExternalQueries(kernel[rows], np.where(rows % 3, rows, -1), y[rows])}[which]
+    wanted = dict.fromkeys(AMONG, min(k, n - 1)) if seed % 2 else {"all": min(k, n - 1), "own class": 1, "other classes": 1}
+    expected = ExactIndex(X, classes=y, unit=unit).search(wanted, queries)
+    index = PartitionedIndex(X, classes=y, unit=unit, memory=1 << 30, cells=cells)
+    the_same(index.search(wanted, queries), expected)
+
+
+@given(seed=st.integers(0, 20), cells=st.integers(1, 6), far=st.floats(0, 4))
+def test_no_farther_than_is_wanted(seed, cells, far):
+    X, y = points(300, 5, 3, seed)
+    within = np.random.default_rng(seed).uniform(0, far, 300)
+    wanted = dict.fromkeys(AMONG, 4)
+    expected = ExactIndex(X, classes=y).search(wanted, within=within)
+    the_same(PartitionedIndex(X, classes=y, memory=1 << 30, cells=cells).search(wanted, within=within), expected)
+
+
+@pytest.mark.parametrize("lists_on_disk", [False, True])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_rows_on_disk(tmp_path, dtype, lists_on_disk, monkeypatch):
+    X, y = points(9000, 24, 4, 1, decimals=2)
+    np.save(tmp_path / "X.npy", X.astype(dtype))
+    monkeypatch.setattr("fastent.search.partitioned._LISTS", 1 if not lists_on_disk else 1 << 40)
+    monkeypatch.setattr("fastent.search.partitioned._BLOCK", 1 << 16)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    source = fe.open(tmp_path / "X.npy")
+    wanted = {"all": 5, "own class": 1, "other classes": 1}
+    for X_given in (source, UnitRows(source)):
+        index = PartitionedIndex(X_given, classes=y, memory=1 << 28, cells=5)
+        expected = ExactIndex(np.asarray(X_given[:]), classes=y).search(wanted)
+        the_same(index.search(wanted), expected)
+        assert index.work.scanned > 0
+        assert "in 5 cells" in index.work.chosen
+    assert [path.name for path in tmp_path.iterdir()] == ["X.npy"]  # no scratch is left
+
+
+@pytest.mark.parametrize("memory", [3 << 20, 8 << 20, 1 << 30])
+def test_any_memory_gives_the_same(memory):
+    X, y = points(9000, 20, 4, 0, decimals=2)
+    X = X.astype(np.float32)
+    wanted = dict.fromkeys(AMONG, 3)
+    if plan_cells(X, 9000, wanted, memory).needed > memory:
+        with pytest.raises(fe.FastentError, match="use fewer queries or a larger memory_budget"):
+            PartitionedIndex(X, classes=y, memory=memory).search(wanted)
+        return
+    the_same(PartitionedIndex(X, classes=y, memory=memory).search(wanted), ExactIndex(X, classes=y).search(wanted))
+
+
+@given(
+    n=st.integers(1, 5000),
+    cells=st.integers(1, 40),
+    decimals=st.integers(0, 6),
+    seed=st.integers(0, 9),
+    d=st.sampled_from([1, 8, 30]),
+)
+def test_every_row_has_a_cell_of_bounded_size(n, cells, decimals, seed, d):
+    X = points(n, d, 1, seed, decimals)[0]
+    X[: n // 3] = X[0]
+    partition = take_partition(X, cells, unit=False, seed=seed)
+    seen = partition.sketch(X)
+    places, counts = partition.dealt(seen, np.arange(n))
+    np.testing.assert_array_equal(np.sort(places), np.arange(n))
+    ends = np.cumsum(counts)
+    boxes = boxes_of_cells(partition, seen[places], counts)
+    for cell, (begin, end) in enumerate(zip(ends - counts, ends)):
+        assert (np.diff(places[begin:end]) > 0).all()
+        assert (seen[places[begin:end]] >= boxes.lower[cell]).all()
+        assert (seen[places[begin:end]] <= boxes.upper[cell]).all()
+    if n >= 4096 and cells <= 4:  # the sample is all rows, or nearly so
+        assert counts.max() <= ROOM * n / cells
+
+
+@given(seed=st.integers(0, 30), m=st.integers(1, 17), n_boxes=st.integers(1, 20))
+def test_boxes_within(seed, m, n_boxes):
+    """None is left out that double precision sees within the radius, and none is reached that lies clearly beyond."""
+    rng = np.random.default_rng(seed)
+    some = rng.standard_normal((50, m)).astype(np.float32)
+    ends = np.sort(rng.standard_normal((2, n_boxes, m)), axis=0).astype(np.float32)
+    radii = np.append(rng.uniform(0, 3, 49), np.inf).astype(np.float32)
+    below, above = (ends[0] - some[:, None].astype(float)), (some[:, None].astype(float) - ends[1])
+    gaps = np.sqrt((np.maximum(np.maximum(below, above), 0) ** 2).sum(2))
+    reached = boxes_within(some, radii, *ends)
+    assert reached[gaps <= radii[:, None]].all()
+    assert not reached[gaps > radii[:, None] * 1.0001 + 1e-6].any()
+
+
+@given(seed=st.integers(0, 50), k=st.integers(1, 9))
+def test_merged_lists(seed, k):
+    rng = np.random.default_rng(seed)
+    numbers = rng.permutation(40)
+
+    def some(rows):
+        squared = rng.integers(0, 4, (6, len(rows))).astype(float)
+        squared[rng.random(squared.shape) < 0.2] = np.inf
+        index = np.where(np.isinf(squared), 40, rows)
+        order = np.lexsort((index, squared))[:, :k]
+        return NeighborLists(np.take_along_axis(squared, order, 1), np.take_along_axis(index, order, 1))
+
+    one, other = some(numbers[:20]), some(numbers[20:])
+    expected = merged([one, other])
+    merge_lists(one.squared, one.indices, other.squared, other.indices)
+    np.testing.assert_array_equal(one.squared, expected.squared)
+    np.testing.assert_array_equal(one.indices, expected.indices)
+
+
+@pytest.fixture
+def on_disk(tmp_path, monkeypatch):
+    """Rows and classes, in blocks of some hundred rows."""
+    monkeypatch.setattr("fastent.search.partitioned._BLOCK", 1 << 16)
+    X, y = points(6000, 24, 4, 1, decimals=2)
+    np.save(tmp_path / "X.npy", X.astype(np.float16))
+    return fe.open(tmp_path / "X.npy"), y
+
+
+def test_interrupted_anywhere_it_goes_on_from_there(on_disk, tmp_path):
+    X, y = on_disk
+    wanted = {"all": 3, "other classes": 1}
+    options = {"classes": y, "memory": 1 << 28, "cells": 4}
+    whole, steps = PartitionedIndex(X, **options).search(wanted), []
+    PartitionedIndex(X, **options).search(wanted, progress=lambda done, total, message: steps.append(done))
+    assert steps == sorted(steps)
+    for place in (tmp_path / "a", tmp_path / "b"):  # whatever was interrupted before
+        for after in range(1, len(steps), 3):
+            with pytest.raises(KeyboardInterrupt):
+                PartitionedIndex(X, place=place, **options).search(wanted, progress=interrupting(after))
+        before = {path.name: path.stat().st_mtime_ns for path in place.iterdir() if path.suffix != ".bin"}
+        the_same(PartitionedIndex(X, place=place, **options).search(wanted), whole)
+        after = {path.name: path.stat().st_mtime_ns for path in place.iterdir()}
+        assert before.items() <= after.items()  # nothing was made again
+        assert not list(place.glob("*.bin"))  # copies of rows are not needed any more
+
+
+def test_on_another_processor_space_stays_cut_as_it_was(on_disk, tmp_path, monkeypatch):
+    """Axes may come out the other way round there."""
+    X, y = on_disk
+    options = {"classes": y, "memory": 1 << 28, "cells": 4}
+    expected = ExactIndex(X[:], classes=y).search({"all": 3})
+    axes_of = sketch._principal_axes
+    for after in (3, 8, 12):
+        monkeypatch.setattr(sketch, "_principal_axes", axes_of)
+        place = tmp_path / str(after)
+        with pytest.raises(KeyboardInterrupt):
+            PartitionedIndex(X, place=place, **options).search({"all": 3}, progress=interrupting(after))
+        monkeypatch.setattr(sketch, "_principal_axes", lambda sample, n: axes_of(sample, n) * (-1.0) ** np.arange(n))
+        the_same(PartitionedIndex(X, place=place, **options).search({"all": 3}), expected)
+
+
+def test_one_process_searches_in_a_folder(on_disk, tmp_path):
+    X, _ = on_disk
+    refused = []
+
+    def search_too(done, total, message):
+        with pytest.raises(fe.FastentError, match="another process writes to"):
+            PartitionedIndex(X, memory=1 << 28, cells=2, place=tmp_path / "kept").search({"all": 3})
+        refused.append(done)
+
+    PartitionedIndex(X, memory=1 << 28, cells=3, place=tmp_path / "kept").search({"all": 3}, progress=search_too)
+    assert refused
+
+
+def test_points_that_all_lie_in_one_cell_come_some_at_a_time(monkeypatch):
+    X, _ = points(6000, 8, 1, 0, decimals=3)
+    queries = X[:1] + 1e-3 * np.random.default_rng(0).standard_normal((3000, 8))
+    sizes, own = [], CellSearch.own
+
+    def counted(self, cell, asked):
+        sizes.append(len(asked["points"]))
+        return own(self, cell, asked)
+
+    monkeypatch.setattr(CellSearch, "own", counted)
+    index = PartitionedIndex(X, memory=1 << 21, cells=4)
+    the_same(index.search({"all": 3}, queries), ExactIndex(X).search({"all": 3}, queries))
+    assert max(sizes) == 1024
+    assert sum(sizes) == 3000
+
+
+def test_what_searches_take_is_what_the_plan_says(on_disk, tmp_path):
+    X, _ = points(60_000, 24, 1, 0, decimals=4)
+    X = X.astype(np.float32)
+    PartitionedIndex(X[:3000], memory=1 << 28, cells=2).search({"all": 5})
+    for memory in (12 << 20, 24 << 20):
+        index = PartitionedIndex(X, memory=memory)
+        tracemalloc.start()
+        try:
+            index.search({"all": 5})
+            assert tracemalloc.get_traced_memory()[1] < memory
+        finally:
+            tracemalloc.stop()
+
+
+def test_a_temporary_folder_that_is_none_is_refused(on_disk, monkeypatch):
+    X, _ = on_disk
+    monkeypatch.setenv("TMPDIR", "/nowhere/at/all")
+    with pytest.raises(fe.FastentError, match=r"TMPDIR='/nowhere/at/all' is no folder that can be written to"):
+        PartitionedIndex(X, memory=1 << 28, cells=3).search({"all": 3})
+
+
+def test_another_memory_begins_anew_only_if_it_must(on_disk, tmp_path):
+    X, _ = on_disk
+    expected, place = ExactIndex(X[:]).search({"all": 3}), tmp_path / "kept"
+    n_cells = []
+    for memory in (9 << 20, 1 << 28, 5 << 20):
+        index = PartitionedIndex(X, memory=memory, place=place)
+        the_same(index.search({"all": 3}), expected)
+        n_cells.append(index.work.chosen.split()[1])
+    assert n_cells[0] == n_cells[1] != n_cells[2]
+
+
+def test_damaged_scratch_is_refused(on_disk, tmp_path):
+    X, _ = on_disk
+    place = tmp_path / "kept"
+    with pytest.raises(KeyboardInterrupt):  # when all rows are dealt
+        PartitionedIndex(X, memory=1 << 28, cells=3, place=place).search({"all": 3}, progress=interrupting(5))
+    victim = sorted(place.glob("rows-*.bin"))[2]
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    with pytest.raises(fe.FastentError, match=r"is damaged, its checksum \(CRC-32\) does not agree: remove"):
+        PartitionedIndex(X, memory=1 << 28, cells=3, place=place).search({"all": 3})
+
+
+def test_a_full_disk_is_refused_beforehand(on_disk, monkeypatch):
+    X, _ = on_disk
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(
+        fe.FastentError, match=r"takes about .* of disk in .*, which has 1000 bytes free: make room, set TMPDIR"
+    ):
+        PartitionedIndex(X, memory=1 << 28, cells=3).search({"all": 3})
