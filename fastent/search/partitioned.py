@@ -186,7 +186,7 @@ class PartitionedIndex(Index):
             queries = None
         q = n if queries is None else len(queries.points if isinstance(queries, ExternalQueries) else queries)
         plan = plan_cells(X, q, wanted, self._memory, client=self._client, cells=self._n_cells)
-        what = f"the search of {in_queries(q)} among {n:,} x {d} points, in {plan.cells:,} cells,"
+        what = f"the search of {in_queries(q)} among {n:,} x {d} points, in {plan.cells:,} cell{'s' * (plan.cells > 1)},"
         check_fits(plan.needed, what, f"use {'fewer queries or ' * (q > 1)}a larger memory_budget", int(self._memory))
         place, self._place = self._place, None
         with scratch_folder(place) as folder, alone_in(folder):
