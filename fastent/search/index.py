@@ -17,6 +17,7 @@ __all__ = [
     "NeighborLists",
     "Wanted",
     "Work",
+    "count_of",
     "first_of_class",
     "merged",
     "with_points",
@@ -75,6 +76,13 @@ def with_points(queries: IndexQueries) -> "NDArray[np.int64] | ExternalQueries |
     if isinstance(queries, np.ndarray) and queries.ndim == 2:
         return ExternalQueries(queries, np.full(len(queries), -1), np.zeros(len(queries), np.int64))
     return queries
+
+
+def count_of(queries: "NDArray[np.int64] | ExternalQueries | None", n: int) -> int:
+    """How many queries there are: by their points, by numbers of rows, or all n rows."""
+    if queries is None:
+        return n
+    return len(queries.points if isinstance(queries, ExternalQueries) else queries)
 
 
 class Work(NamedTuple):

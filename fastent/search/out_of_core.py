@@ -24,7 +24,7 @@ from fastent.runtime.cluster import map_on_cluster, n_threads
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.search.exact_index import ExactIndex, PreparedQueries, View
-from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, with_points
+from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, count_of, with_points
 from fastent.search.index_costs import Like, index_bytes
 
 __all__ = ["ChunkedIndex", "Chunking", "NearestSoFar", "chunking"]
@@ -234,7 +234,7 @@ class ChunkedIndex(Index):
     ) -> dict[Among, NeighborLists]:
         n, queries = len(self._X), with_points(queries)
         numbers = np.arange(n) if queries is None else queries
-        q = len(numbers.points if isinstance(numbers, ExternalQueries) else numbers)
+        q = count_of(numbers, n)
         plan = chunking(self._X, q, wanted, self._memory, self._client)
         what = f"the search of {in_queries(q)} among {n:,} x {self._X.shape[1]} points, {plan.rows:,} rows at a time,"
         check_fits(plan.needed, what, f"use {'fewer queries or ' * (q > 1)}a larger memory_budget", int(self._memory))

@@ -34,7 +34,7 @@ from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.search.cell_queries import CellLists, CellQueries
 from fastent.search.cell_rows import CellRows, as_stored, blocks, deal_block, dealt, is_spooled
 from fastent.search.cell_search import Arrays, CellSearch
-from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, Work, with_points
+from fastent.search.index import Among, ExternalQueries, Index, IndexQueries, NeighborLists, Wanted, Work, count_of, with_points
 from fastent.search.index_costs import Like, index_bytes
 from fastent.search.partition import ROOM, Partition, take_partition
 from fastent.search.time_left import TimeLeft
@@ -184,7 +184,7 @@ class PartitionedIndex(Index):
         n, d = X.shape
         if isinstance(queries, np.ndarray) and np.array_equal(queries, np.arange(n)):
             queries = None
-        q = n if queries is None else len(queries.points if isinstance(queries, ExternalQueries) else queries)
+        q = count_of(queries, n)
         plan = plan_cells(X, q, wanted, self._memory, client=self._client, cells=self._n_cells)
         what = f"the search of {in_queries(q)} among {n:,} x {d} points, in {plan.cells:,} cell{'s' * (plan.cells > 1)},"
         check_fits(plan.needed, what, f"use {'fewer queries or ' * (q > 1)}a larger memory_budget", int(self._memory))
@@ -248,8 +248,8 @@ class _Search:
         self._given, self._wanted, self._within = queries, wanted, within
         self._parts = folder if keeps else None
         self._counts, self._visits, self._read, self._written = np.zeros(5, np.int64), 0, 0, 0
-        q = len(index._X) if queries is None else len(queries.points if isinstance(queries, ExternalQueries) else queries)
-        self._time, self._share_over = TimeLeft(len(index._X), q, plan.cells), 0.0
+        n = len(index._X)
+        self._time, self._share_over = TimeLeft(n, count_of(queries, n), plan.cells), 0.0
 
     def steps(self) -> Iterator[tuple[float, str]]:
         """Do one step after the other; the share of the time that is over."""
