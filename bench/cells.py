@@ -51,11 +51,10 @@ def measure(folder: Path, n: int, memory: str | None) -> None:
 
 def _recorded() -> list[dict[str, float]]:
     """Filled with what each group of queries took, while a search goes on."""
-    from fastent.search import partitioned
+    from fastent.search.cells.stages import Stages
 
     tasks: list[dict[str, float]] = []
-    search = partitioned._Search
-    carried_out = search._carried_out
+    carried_out = Stages._carried_out
 
     def timed(self, stage, groups, ask):
         began = time.perf_counter()
@@ -70,7 +69,7 @@ def _recorded() -> list[dict[str, float]]:
             yield group, found
             began = time.perf_counter()
 
-    search._carried_out = timed
+    Stages._carried_out = timed
     return tasks
 
 

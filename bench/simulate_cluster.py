@@ -2,7 +2,7 @@
 
 python -m bench.simulate_cluster [--cell-rows 1000000] [--row-bytes 256] [--isotropic]
 
-Nothing is computed but the plan: cells, visits, tasks and bytes follow from the number of rows, as `fastent.search.partitioned`
+Nothing is computed but the plan: cells, visits, tasks and bytes follow from the number of rows, as `fastent.search.cells`
 makes them; seconds for each row and visit, and how unevenly cells are visited, are those of a real run (bench/results/cells.json,
 from `bench.cells`, says of what). A task goes to the thread that is free first; a thread reads and writes at its share of its
 worker's link and of the shared disk. The calling process reads what was found while others search. What is assumed and not

@@ -66,7 +66,7 @@ def test_a_clone_finds_its_own_kernels(tmp_path):
 
 def test_every_room_is_in_the_wheel():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    rooms = {f"fastent.{source.parent.name}" for source in (ROOT / "fastent").glob("*/__init__.py")}
+    rooms = {".".join(source.parent.relative_to(ROOT).parts) for source in (ROOT / "fastent").glob("*/**/__init__.py")}
     assert set(packages) == {"fastent", "fastent.kernels"} | rooms
 
 

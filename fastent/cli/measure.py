@@ -70,6 +70,14 @@ def measure(
     workers: Annotated[
         int | None, option("Number of processes on this machine that share the work.", STATISTICS, min=1)
     ] = None,
+    scratch: Annotated[
+        str | None,
+        option(
+            "Folder, or address of an object store (s3://BUCKET/FOLDER), for what does not fit in memory.",
+            STATISTICS,
+            default="--out, or TMPDIR",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         option(
@@ -107,6 +115,7 @@ def measure(
                 memory_budget=memory,
                 checkpoint=out,
                 client=client,
+                scratch=scratch,
                 seed=seed,
                 progress=True,
             )

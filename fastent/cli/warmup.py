@@ -59,7 +59,7 @@ def _measure(dtype: str) -> None:
     import numpy as np
 
     import fastent as fe
-    from fastent.search.partitioned import PartitionedIndex
+    from fastent.search.cells.index import PartitionedIndex
 
     X, y = np.random.default_rng(0).standard_normal((600, 12)).astype(dtype), np.arange(600) % 3
     for normalize in (False, True):

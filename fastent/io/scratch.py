@@ -1,65 +1,356 @@
-"""Files for what does not fit in memory, gone when they are no longer needed."""
+"""Files for what does not fit in memory, gone when they are no longer needed: on a disk, or in an object store.
+
+A file appears when it is whole, and is then read in pieces by any process that sees the folder. Object stores are reached by
+fsspec, which finds credentials where their own tools do.
+"""
 
 import os
+import secrets
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.io.files import is_abandoned, output_folder, signature
+from fastent.io.checksums import read_checked_npz, write_checked_npz
+from fastent.io.files import atomic_path, is_abandoned, output_folder, signature
+from fastent.printable import first_line
 from fastent.runtime.memory import readable_bytes
 
-__all__ = ["array_on_disk", "check_room", "folder_of", "scratch_folder"]
+__all__ = [
+    "LocalFolder",
+    "Piece",
+    "ScratchFolder",
+    "array_on_disk",
+    "check_scratch",
+    "folder_of",
+    "local_folder",
+    "scratch_folder",
+]
+
+Array = NDArray[Any]
 
 _PREFIX = "fastent-scratch-"
+# There as long as a folder of an object store is used: such folders are not there by themselves.
+_MARK = "in-use"
+_REMEDY = "make room, or name a folder on a larger disk as scratch (or TMPDIR), or use a larger memory_budget"
+
+
+class Piece(NamedTuple):
+    """Bytes begin..end of a file."""
+
+    name: str
+    begin: int
+    end: int
+
+
+class ScratchFolder(ABC):
+    """A folder of files that are written as a whole and read in pieces, by several processes.
+
+    Attributes
+    ----------
+    reads_pages : bool
+        Whether pieces are mapped, so that only what is used of them is read.
+    """
+
+    reads_pages: bool
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Of the files that are there."""
+
+    @abstractmethod
+    def holds(self, name: str) -> bool: ...
+
+    @abstractmethod
+    def size(self, name: str) -> int:
+        """Bytes."""
+
+    @abstractmethod
+    def write(self, name: str, parts: Iterable[bytes]) -> None:
+        """Write a file, whole or not at all."""
+
+    @abstractmethod
+    def write_arrays(self, name: str, arrays: dict[str, Array]) -> None:
+        """The same for arrays by name, with a checksum."""
+
+    @abstractmethod
+    def read_arrays(self, name: str) -> dict[str, Array]:
+        """Refuses what is damaged."""
+
+    @abstractmethod
+    def pieces(self, wanted: Sequence[Piece]) -> Sequence[NDArray[np.uint8]]:
+        """Bytes of pieces that are not empty."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+
+    @abstractmethod
+    def check_room(self, needed: float, what: str) -> None:
+        """Raise, with both figures, if there is no room for so many bytes more than are there."""
+
+    @abstractmethod
+    def check_seen(self) -> None:
+        """Raise if this process does not see the folder."""
+
+    def _not_seen(self) -> FastentError:
+        return FastentError(
+            f"a worker on {socket.gethostname()!r} does not see the scratch folder {str(self)!r}: name one that all workers "
+            "share as scratch, or as the output folder or TMPDIR"
+        )
+
+
+class LocalFolder(ScratchFolder):
+    """On a disk of this machine, or one that several share."""
+
+    reads_pages = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def names(self) -> list[str]:
+        return [path.name for path in self.path.iterdir()]
+
+    def holds(self, name: str) -> bool:
+        return (self.path / name).exists()
+
+    def size(self, name: str) -> int:
+        return (self.path / name).stat().st_size
+
+    def write(self, name: str, parts: Iterable[bytes]) -> None:
+        with atomic_path(self.path / name) as temporary, open(temporary, "wb") as stream:
+            stream.writelines(parts)
+
+    def write_arrays(self, name: str, arrays: dict[str, Array]) -> None:
+        write_checked_npz(self.path / name, arrays, compress=False)
+
+    def read_arrays(self, name: str) -> dict[str, Array]:
+        path = self.path / name
+        return read_checked_npz(path, f"remove {str(path)!r}, so that it is made again")
+
+    def pieces(self, wanted: Sequence[Piece]) -> Sequence[NDArray[np.uint8]]:
+        return [np.memmap(self.path / name, np.uint8, "r", begin, (end - begin,)) for name, begin, end in wanted]
+
+    def remove(self, name: str) -> None:
+        (self.path / name).unlink(missing_ok=True)
+
+    def check_room(self, needed: float, what: str) -> None:
+        there = sum(self.size(name) for name in self.names())
+        free = shutil.disk_usage(self.path).free
+        if needed - there > free:
+            raise FastentError(
+                f"{what} takes about {readable_bytes(needed - there)} of disk in {str(self)!r}, which has "
+                f"{readable_bytes(free)} free: {_REMEDY}"
+            )
+
+    def check_seen(self) -> None:
+        if not self.path.is_dir():
+            raise self._not_seen()
+
+
+class RemoteFolder(ScratchFolder):
+    """In an object store, by an address that fsspec knows, such as "s3://bucket/folder"."""
+
+    reads_pages = False
+
+    def __init__(self, address: str) -> None:
+        self.address = address.rstrip("/")
+
+    def __str__(self) -> str:
+        return self.address
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"address": self.address}  # another process connects by itself
+
+    @cached_property
+    def _system(self) -> tuple[Any, str]:
+        from fsspec.core import url_to_fs
+
+        with _reaching(self.address):
+            system, path = url_to_fs(self.address, use_listings_cache=False)
+        return system, str(path).rstrip("/")
+
+    @property
+    def files(self) -> Any:
+        """The store, as fsspec calls it a file system."""
+        return self._system[0]
+
+    def _at(self, name: str) -> str:
+        return f"{self._system[1]}/{name}"
+
+    def names(self) -> list[str]:
+        self.files.invalidate_cache()
+        try:
+            found = self.files.ls(self._system[1], detail=False)
+        except FileNotFoundError:
+            return []
+        return [str(path).rstrip("/").rpartition("/")[2] for path in found]
+
+    def holds(self, name: str) -> bool:
+        self.files.invalidate_cache()
+        return bool(self.files.exists(self._at(name)))
+
+    def size(self, name: str) -> int:
+        return int(self.files.size(self._at(name)))
+
+    def write(self, name: str, parts: Iterable[bytes]) -> None:
+        with self._nearby() as near:
+            near.write(name, parts)
+            self.files.put_file(str(near.path / name), self._at(name))
+
+    def write_arrays(self, name: str, arrays: dict[str, Array]) -> None:
+        with self._nearby() as near:
+            near.write_arrays(name, arrays)
+            self.files.put_file(str(near.path / name), self._at(name))
+
+    def read_arrays(self, name: str) -> dict[str, Array]:
+        with self._nearby() as near:
+            self.files.get_file(self._at(name), str(near.path / name))
+            return read_checked_npz(near.path / name, f"it came from {self._at(name)!r}, which is to be removed")
+
+    def pieces(self, wanted: Sequence[Piece]) -> Sequence[NDArray[np.uint8]]:
+        at, begins, ends = (
+            [self._at(each.name) for each in wanted],
+            [each.begin for each in wanted],
+            [each.end for each in wanted],
+        )
+        found = self.files.cat_ranges(at, begins, ends, on_error="raise")
+        return [np.frombuffer(each, np.uint8) for each in found]
+
+    def remove(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            self.files.rm_file(self._at(name))
+
+    def check_room(self, needed: float, what: str) -> None:
+        """Stores say nothing of their room."""
+
+    def check_seen(self) -> None:
+        with _reaching(self.address):
+            if not self.holds(_MARK):
+                raise self._not_seen()
+
+    def made(self) -> "RemoteFolder":
+        """The same, once a file could be written to it."""
+        with _reaching(self.address):
+            try:
+                self.files.pipe_file(self._at(_MARK), signature().encode())
+            except FileNotFoundError:  # no store without folders, or none of that name
+                root = self._system[1].partition("/")[0]
+                if root and not self.files.exists(root):
+                    raise
+                self.files.makedirs(self._system[1], exist_ok=True)
+                self.files.pipe_file(self._at(_MARK), signature().encode())
+        return self
+
+    def removed(self) -> None:
+        """Remove all of it; a store that does not answer any more keeps it."""
+        with suppress(Exception):
+            self.files.rm(self._system[1], recursive=True)
+
+    @contextmanager
+    def _nearby(self) -> Iterator[LocalFolder]:
+        with tempfile.TemporaryDirectory(prefix=_PREFIX + signature()) as folder:
+            yield LocalFolder(Path(folder))
 
 
 @contextmanager
-def scratch_folder(place: Path | None = None) -> Iterator[Path]:
-    """Yield a folder for what does not fit in memory.
+def _reaching(address: str) -> Iterator[None]:
+    """Whatever goes wrong on the way to a store, which raises errors of its own, is said in one line."""
+    try:
+        yield
+    except FastentError:
+        raise
+    except ImportError as error:
+        raise FastentError(f"scratch={address!r} needs a package: {first_line(error)}") from error
+    except Exception as error:
+        raise FastentError(
+            f"scratch={address!r} cannot be written to ({type(error).__name__}: {first_line(error)}): name a folder of a disk, "
+            "or of a store that fsspec knows and that you may write to"
+        ) from error
 
-    Parameters
-    ----------
-    place : Path, optional
-        A folder that stays, for work that can be resumed; whoever named it removes it. Default a folder among the system's
-        temporary files (`TMPDIR`), which is removed at the end; those of processes that were killed are removed first.
-    """
-    if place is not None:
-        yield output_folder(place)
-        return
+
+def check_scratch(scratch: Any) -> str | None:
+    """A folder or an address for scratch, as text; None if there is none."""
+    if scratch is None:
+        return None
+    try:
+        text = os.fspath(scratch)
+    except TypeError:
+        text = None
+    if not isinstance(text, str) or not text:
+        raise FastentError(f"scratch={scratch!r}: a folder, or an address such as 's3://bucket/folder', is needed")
+    return text
+
+
+def _is_remote(scratch: str) -> bool:
+    protocol, separator, _ = scratch.partition("://")
+    return bool(separator) and protocol not in ("file", "local")
+
+
+def local_folder(scratch: str | None) -> Path:
+    """A folder of this machine's for files of one process: the one that was named, if it is one; else `TMPDIR`."""
+    if scratch is not None and not _is_remote(scratch):
+        return output_folder(scratch.removeprefix("file://").removeprefix("local://"))
     within, asked = Path(tempfile.gettempdir()), os.environ.get("TMPDIR")
     if asked and Path(asked).absolute() != within.absolute():
         raise FastentError(f"TMPDIR={asked!r} is no folder that can be written to: make it, or set TMPDIR to another")
-    for found in within.glob(f"{_PREFIX}*"):
-        if is_abandoned(found.name.removeprefix(_PREFIX)):
-            shutil.rmtree(found, ignore_errors=True)
+    return within
+
+
+@contextmanager
+def scratch_folder(scratch: str | None = None) -> Iterator[ScratchFolder]:
+    """Yield a folder that is removed at the end; those of processes of this machine that were killed are removed first.
+
+    Parameters
+    ----------
+    scratch : str, optional
+        Where it is made: a folder, or an address of a store. Default among the system's temporary files (`TMPDIR`).
+    """
+    if scratch is not None and _is_remote(scratch):
+        within = RemoteFolder(scratch)
+        with _reaching(within.address):
+            abandoned = _abandoned(within.names())
+        for name in abandoned:
+            RemoteFolder(f"{within}/{name}").removed()
+        remote = RemoteFolder(f"{within}/{_PREFIX}{signature()}-{secrets.token_hex(4)}").made()
+        try:
+            yield remote
+        finally:
+            remote.removed()
+        return
+    place = local_folder(scratch)
+    for name in _abandoned(path.name for path in place.glob(f"{_PREFIX}*")):
+        shutil.rmtree(place / name, ignore_errors=True)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{signature()}-"))
+        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{signature()}-", dir=place))
     except OSError as error:
-        raise FastentError(f"no scratch folder can be made ({error.strerror}): set TMPDIR to a folder with room") from error
+        raise FastentError(
+            f"no scratch folder can be made in {str(place)!r} ({error.strerror}): name a folder with room as scratch, or TMPDIR"
+        ) from error
     try:
-        yield folder
+        yield LocalFolder(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_room(folder: Path, needed: float, what: str) -> None:
-    """Raise, with both figures, if the disk of a folder has no room for so many bytes."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise FastentError(
-            f"{what} takes about {readable_bytes(needed)} of disk in {str(folder)!r}, which has {readable_bytes(free)} free: "
-            "make room, set TMPDIR (or the output folder) to a larger disk, or use a larger memory_budget"
-        )
+def _abandoned(names: Iterable[str]) -> list[str]:
+    """Names of scratch folders whose process, one of this machine, has ended."""
+    return [name for name in names if name.startswith(_PREFIX) and is_abandoned(name.removeprefix(_PREFIX))]
 
 
-def array_on_disk(folder: Path, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+def array_on_disk(folder: Path, shape: tuple[int, ...], dtype: Any) -> Array:
     """An array whose pages the system may write to disk: nothing of it is left when nobody refers to it any more.
 
     The file has no name, so that it vanishes with the process, however that ends.
@@ -70,17 +361,16 @@ def array_on_disk(folder: Path, shape: tuple[int, ...], dtype: Any) -> NDArray[A
             os.posix_fallocate(stream.fileno(), 0, size)  # writing to pages for which there is no room would end the process
         except OSError as error:
             raise FastentError(
-                f"lists of {readable_bytes(size)} cannot be kept in {str(folder)!r} ({error.strerror}): make room, set TMPDIR "
-                "(or the output folder) to a larger disk, or use a larger memory_budget"
+                f"lists of {readable_bytes(size)} cannot be kept in {str(folder)!r} ({error.strerror}): {_REMEDY}"
             ) from error
         mapped = np.memmap(stream, dtype, "r+", shape=shape)
-    mapped.beside = folder.parent  # type: ignore[attr-defined]
+    mapped.folder = folder  # type: ignore[attr-defined]
     return np.asarray(mapped)
 
 
-def folder_of(array: NDArray[Any]) -> Path | None:
-    """Where others can be made beside an `array_on_disk`, whose own folder may be gone; None for arrays in memory."""
+def folder_of(array: Array) -> Path | None:
+    """Where others can be made beside an `array_on_disk`; None for arrays in memory."""
     base: Any = array
     while base is not None and not isinstance(base, np.memmap):
         base = getattr(base, "base", None)
-    return getattr(base, "beside", None)
+    return getattr(base, "folder", None)

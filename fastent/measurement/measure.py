@@ -23,6 +23,7 @@ from fastent.arrays.ranges import check_range, resolution_of
 from fastent.arrays.validation import UnitRows, as_features, as_labels, in_memory, zero_rows
 from fastent.io.reading import as_path
 from fastent.io.result_cache import ResultCache
+from fastent.io.scratch import check_scratch
 from fastent.io.sources import parts as chunk_parts
 from fastent.measurement.metrics import Inputs, Metric, MetricName
 from fastent.measurement.plan import CHECKPOINT, KEPT_BYTES, leave_out, lists_for, planned, wanted_metrics
@@ -56,6 +57,7 @@ def measure(
     memory_budget: int | str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     client: Any = None,
+    scratch: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: Progress = None,
 ) -> Measurement:
@@ -98,6 +100,10 @@ def measure(
     client : distributed.Client, optional
         Dask cluster whose workers share the work on a `fe.open` source that they can all read; the result is bit-identical.
         `memory_budget` is then that of each worker thread. N1 and T1, which need an index of all rows, are skipped.
+    scratch : path or str, optional
+        Folder, or address of an object store that fsspec knows ("s3://bucket/folder"), for copies of rows that do not fit in
+        memory, and for what workers are given and find. A subfolder, which is removed at the end. Default the folder
+        `checkpoint`, or `TMPDIR`. Lists that do not fit lie in the folder, or in `TMPDIR` if there is a store.
     seed : int, optional, default 0
         Seed of everything that is drawn at random.
     progress : bool or callable, optional
@@ -155,6 +161,7 @@ def measure(
         parts=ResultCache(place, name=CHECKPOINT, compress=False),
         depends_on={},
         client=client,
+        scratch=check_scratch(scratch),
     )
     plan = planned(task, asked)
     notes.extend(plan.notes)

@@ -14,9 +14,9 @@ from fastent.options import short_repr
 from fastent.runtime.formatting import duration
 from fastent.runtime.memory import check_fits
 from fastent.runtime.threads import working_threads
+from fastent.search.cells.plan import lists_go_to_disk
 from fastent.search.index import Among, Wanted
 from fastent.search.index_costs import index_bytes
-from fastent.search.partitioned import lists_go_to_disk
 from fastent.search.planner import IndexPlan, plan_index
 from fastent.search.sweep import sweep_bytes
 from fastent.statistics.complexity import INTERPOLATED
@@ -163,7 +163,7 @@ def _searched(task: Task, searches: _Searches) -> tuple[IndexPlan, int]:
 
     def choose(memory: float, *, in_cells: bool = False) -> IndexPlan:
         return plan_index(
-            X, q, wanted, memory=int(memory), client=task.client, pairs_met=pairwise, in_cells=in_cells,
+            X, q, wanted, memory=int(memory), client=task.client, scratch=task.scratch, pairs_met=pairwise, in_cells=in_cells,
             read_once=searches.rows is not None and (pairwise or stays_on_disk(task.X)), searched_once=not pairwise,
         )  # fmt: skip
 

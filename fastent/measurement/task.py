@@ -94,6 +94,7 @@ class Task(NamedTuple):
     parts: ResultCache
     depends_on: dict[str, Any]
     client: Any
+    scratch: str | None
 
     def identified(self, plan: Plan) -> "Task":
         """With all that the result depends on, to which kept parts belong; X is read once where any are kept."""

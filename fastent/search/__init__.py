@@ -24,10 +24,8 @@ reduction of the sweep.
     kernels.quantized
 
 - index.py: the protocol, queries, lists.         - sketch.py: the frame in which few coordinates say most of a row.
-- exact_index.py, partitioned.py, out_of_core.py, top_k.py, scan.py: the indices.
+- exact_index.py, out_of_core.py, top_k.py, scan.py: the indices; cells/: the one of rows that do not fit in memory.
 - sweep.py: blocks of pairs, and the base of reductions.
-- partition.py: space cut into cells; cell_rows.py, cell_queries.py: the rows, and the queries with their lists, of each cell;
-  cell_search.py: what is done for one cell, in whatever process; time_left.py: how long all that takes.
 - tiles.py, coding.py: how the points of an index lie in tiles, and which codes stand for them; prices.py: what that costs here.
 - kept_view.py: how rows are seen, kept from one look at a live model to the next.
 - neighbors.py: `fe.neighbors`; backends.py: candidates from faiss and torch; neighbor_lists.py: lists that users bring.

@@ -1,6 +1,7 @@
 """Nearest neighbours: exact unless asked otherwise, in double precision where it decides, never -1, NaN or negative."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -22,7 +23,7 @@ from fastent.arrays.validation import (
     row_blocks,
 )  # fmt: skip
 from fastent.errors import FastentError
-from fastent.io.scratch import array_on_disk, folder_of
+from fastent.io.scratch import array_on_disk, check_scratch, folder_of
 from fastent.options import choice, short_repr, whole_number
 from fastent.printable import in_queries
 from fastent.runtime.memory import as_bytes, check_fits
@@ -153,6 +154,7 @@ def neighbors(
     ef_construction: int | None = None,
     ef_search: int | None = None,
     client: Any = None,
+    scratch: str | os.PathLike[str] | None = None,
     progress: Progress = None,
 ) -> Neighbors:
     """Find the k nearest rows of X, for all rows or for some queries, each row left out of its own list by its number.
@@ -178,7 +180,7 @@ def neighbors(
         did not propose are missing, and their recall is measured.
     memory_budget : int or str, optional
         Bytes, or like "4GiB"; by default what is available. Rows that do not fit with their index are searched in cells of
-        space or, for few queries, in chunks, with the same result; scratch files go to `TMPDIR`.
+        space or, for few queries, in chunks, with the same result.
     seed : int
     device : str, optional
         For "torch": "cpu", "cuda", ...; by default where X is.
@@ -188,6 +190,10 @@ def neighbors(
         For "hnsw": links of a point (16), and how many candidates building (100) and searching (50) keep.
     client : distributed.Client, optional
         For "exact": a Dask cluster whose workers share the search of a `fe.open` source that all of them can read.
+    scratch : path or str, optional
+        For "exact": where copies of rows that do not fit in memory lie, and what workers are given and find, until the search
+        ends: a folder, or the address of an object store that fsspec knows, such as "s3://bucket/folder". Default `TMPDIR`.
+        Lists that do not fit lie in the folder, or in `TMPDIR` if there is a store.
     progress : bool or callable
         True for a bar on stderr with an estimate of the time left; or a function of (done, total, message).
 
@@ -222,7 +228,18 @@ def neighbors(
         method = "torch" if getattr(getattr(X, "device", None), "type", "cpu") == "cuda" else "exact"
     memory = None if memory_budget is None else as_bytes(memory_budget)
     task = _Task(
-        *_in_one_precision(features, checked), k, unit, method, seed, {}, progress, client, memory, memory_budget, None
+        *_in_one_precision(features, checked),
+        k,
+        unit,
+        method,
+        seed,
+        {},
+        progress,
+        client,
+        check_scratch(scratch),
+        memory,
+        memory_budget,
+        None,
     )
     plan = task.planned(len(checked)) if method == "exact" else None
     if plan is not None and _is_loaded(plan, features, checked):
@@ -239,8 +256,9 @@ def neighbors(
     options = chosen_options(method, given | {"device": device})
     if method == "torch" and device is None and hasattr(X, "device"):
         options["device"] = str(X.device)
-    if client is not None and method != "exact":
-        raise FastentError(f"client= is for method='exact', not {method!r}: leave one of the two out")
+    for name, value in (("client", client), ("scratch", scratch)):
+        if value is not None and method != "exact":
+            raise FastentError(f"{name}= is for method='exact', not {method!r}: leave one of the two out")
     return (_exact if method == "exact" else _proposed)(task._replace(options=options))
 
 
@@ -303,6 +321,7 @@ class _Task(NamedTuple):
     options: dict[str, Any]
     progress: Progress
     client: Any
+    scratch: str | None
     memory: int | None
     memory_budget: int | str | None
     plan: "IndexPlan | None"
@@ -311,7 +330,9 @@ class _Task(NamedTuple):
         from fastent.search.planner import plan_index
 
         wanted: Wanted = {"all": self.k}
-        return plan_index(self.X, n_queries, wanted, memory=self.memory, client=self.client, searched_once=True)
+        return plan_index(
+            self.X, n_queries, wanted, memory=self.memory, client=self.client, scratch=self.scratch, searched_once=True
+        )
 
     def searched(self, queries: Array) -> "tuple[NeighborLists, Work | None]":
         """Exact lists of some of the queries, and what finding them took."""

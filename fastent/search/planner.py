@@ -9,14 +9,16 @@ from fastent.arrays.ranges import check_range
 from fastent.arrays.validation import Labels, bytes_in_memory, in_memory
 from fastent.io.result_cache import PartialResult
 from fastent.runtime.memory import budget_bytes, check_fits
+from fastent.search.cells.index import PartitionedIndex
+from fastent.search.cells.plan import plan_cells
 from fastent.search.exact_index import ExactIndex
 from fastent.search.index import Index, Wanted
 from fastent.search.index_costs import index_bytes, index_seconds
 from fastent.search.out_of_core import ChunkedIndex, chunking
-from fastent.search.partitioned import PartitionedIndex, plan_cells
 from fastent.search.scan import ScannedRows, scan_bytes, scan_seconds
 from fastent.search.sketch import typical_scale
 from fastent.search.sweep import LabelledPoints
+from fastent.search.tiles import keeps_classes_apart
 
 __all__ = ["IndexKind", "IndexPlan", "is_scanned", "plan_index", "points_to_pair"]
 
@@ -31,8 +33,6 @@ _FEW, _SHORT_LISTS = 64, 64
 # Rows that do not fit are indexed in cells of space, and not in their order, for queries that are more than this share of them:
 # cells take another pass and scratch files, and spare each query most cells.
 _MANY = 8
-# Rows of a class on average from which on classes are cut into tiles by themselves: of fewer, many tiles would not be full.
-_ROWS_OF_CLASS = 1 << 11
 # Below so many bytes memory is not looked up, which takes half a millisecond.
 _LITTLE = 1 << 26
 
@@ -58,6 +58,7 @@ class IndexPlan(NamedTuple):
     by_class: bool
     memory: float
     client: Any
+    scratch: str | None = None
 
     def build(
         self,
@@ -81,15 +82,16 @@ class IndexPlan(NamedTuple):
         if self.kind == "scan":
             return ScannedRows(X, unit=unit)
         if self.kind == "index":
-            by_class = self.by_class and classes is not None and len(X) >= _ROWS_OF_CLASS * (int(classes.max()) + 1)
+            by_class = self.by_class and classes is not None and keeps_classes_apart(len(X), int(classes.max()) + 1)
             return ExactIndex(
                 in_memory(X), classes=classes, unit=unit, k=self.k, seed=seed, in_order=self.in_order, by_class=by_class
             )
         if self.kind == "cells":
-            place = None if unfinished is None else unfinished.folder
+            kept_in = None if unfinished is None else unfinished.folder
             return PartitionedIndex(
-                X, classes=classes, unit=unit, memory=self.memory, place=place, client=self.client, seed=seed
-            )
+                X, classes=classes, unit=unit, memory=self.memory, scratch=self.scratch, kept_in=kept_in, client=self.client,
+                seed=seed,
+            )  # fmt: skip
         assert self.kind == "chunks", "a sweep takes no index"
         return ChunkedIndex(X, classes=classes, unit=unit, memory=self.memory, unfinished=unfinished, client=self.client)
 
@@ -101,6 +103,7 @@ def plan_index(
     *,
     memory: float | None,
     client: Any = None,
+    scratch: str | None = None,
     pairs_met: bool = False,
     read_once: bool = False,
     searched_once: bool = False,
@@ -119,6 +122,8 @@ def plan_index(
         Bytes that may be used, by each worker if there are any; None for what is available.
     client : distributed.Client, optional
         A cluster whose workers share the work.
+    scratch : str, optional
+        Where scratch files lie, from `check_scratch`.
     pairs_met : bool, optional, default False
         Whether the queries meet all rows in a sweep anyway, so that this can take the place of an index.
     read_once : bool, optional, default False
@@ -133,7 +138,7 @@ def plan_index(
     if in_cells:
         assert memory is not None
         return IndexPlan(
-            "cells", plan_cells(X, n_queries, wanted, memory, client=client).needed, k, False, False, memory, client
+            "cells", plan_cells(X, n_queries, wanted, memory, client=client).needed, k, False, False, memory, client, scratch
         )
     if searched_once and set(wanted) == {"all"} and is_scanned(X, n_queries, k, memory, client):
         needed = scan_bytes(X, n_queries, k)
@@ -146,7 +151,7 @@ def plan_index(
         if not pairs_met:
             kind, needed = _out_of_core(X, n_queries, wanted, memory, client)
     in_order = set(wanted) == {"all"} and _in_order(X, n_queries, k)
-    return IndexPlan(kind, needed, k, in_order, bool(wanted) and "all" not in wanted, memory, client)
+    return IndexPlan(kind, needed, k, in_order, bool(wanted) and "all" not in wanted, memory, client, scratch)
 
 
 def _out_of_core(X: Array, q: int, wanted: Wanted, memory: float, client: Any) -> tuple[IndexKind, int]:

@@ -9,11 +9,18 @@ from fastent.kernels.points import Boxes
 from fastent.kernels.tree import TILE, cut_into_tiles
 from fastent.runtime.threads import in_parallel
 
-__all__ = ["boxes_around", "classes_of_tiles", "padded", "starts", "tile_order", "tile_order_by_class"]
+__all__ = ["boxes_around", "classes_of_tiles", "keeps_classes_apart", "padded", "starts", "tile_order", "tile_order_by_class"]
 
 Array = NDArray[Any]
 
 _BLOCK_TILES = 64
+# Rows of a class on average from which on classes are cut into tiles by themselves: of fewer, many tiles would not be full.
+_ROWS_OF_CLASS = 1 << 11
+
+
+def keeps_classes_apart(n: int, n_classes: int) -> bool:
+    """Whether an index that serves lists of a class only cuts its n rows into tiles class by class."""
+    return n >= _ROWS_OF_CLASS * n_classes
 
 
 def starts(n: int, width: int = TILE) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """Margins: of points, from the distances to the nearest of the same class and of another; of a network's outputs."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +22,7 @@ from fastent.arrays.validation import (
     row_blocks,
 )  # fmt: skip
 from fastent.errors import FastentError
+from fastent.io.scratch import check_scratch
 from fastent.options import choice, whole_number
 from fastent.printable import in_queries
 from fastent.runtime.memory import budget_bytes
@@ -148,6 +150,7 @@ def margins(
     memory_budget: int | str | None = None,
     seed: int = 0,
     client: Any = None,
+    scratch: str | os.PathLike[str] | None = None,
     progress: Progress = None,
 ) -> Margins:
     """Find the nearest point of the same class and of another class, for all rows or for some.
@@ -161,7 +164,7 @@ def margins(
     queries : int or (q,) int, optional
         How many rows to draw at random with `seed`, or row numbers; default all rows.
     metric : "euclidean" or "cosine"
-    memory_budget, seed, client, progress
+    memory_budget, seed, client, scratch, progress
         As for `fe.neighbors`.
 
     Returns
@@ -195,7 +198,9 @@ def margins(
     unit = metric == "cosine"
     wanted: Wanted = {"own class": 1, "other classes": 1}
     n_queries = n if rows is None else len(rows)
-    plan = plan_index(features, n_queries, wanted, memory=budget_bytes(memory_budget), client=client)
+    plan = plan_index(
+        features, n_queries, wanted, memory=budget_bytes(memory_budget), client=client, scratch=check_scratch(scratch)
+    )
     if plan.kind == "index":
         features = in_memory(features)
     check_range(features, unit=unit, client=client)

@@ -3,6 +3,7 @@
 import os
 import signal
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -57,7 +58,7 @@ def test_measured_by_two_workers_is_measured_by_one_process(stored, client, opti
 
 def test_neighbors_margins_and_geometry(stored, client, monkeypatch):
     X, y = stored
-    monkeypatch.setattr("fastent.search.partitioned._WORTH_SENDING", 1000)  # several cells
+    monkeypatch.setattr("fastent.search.cells.plan._WORTH_SENDING", 1000)  # several cells
     one, other = fe.neighbors(X, 7, client=client, memory_budget="20MiB"), fe.neighbors(X, 7)
     np.testing.assert_array_equal(one.indices, other.indices)
     np.testing.assert_array_equal(one.distances, other.distances)
@@ -70,7 +71,7 @@ def test_neighbors_margins_and_geometry(stored, client, monkeypatch):
 
 def test_a_lost_worker_is_made_up_for(stored, client, monkeypatch):
     X, y = stored
-    monkeypatch.setattr("fastent.search.partitioned._WORTH_SENDING", 1000)
+    monkeypatch.setattr("fastent.search.cells.plan._WORTH_SENDING", 1000)
     options = {"queries": 4000, "metrics": ["silhouette", "margins", "mixing"]}
     whole = fe.measure(X, y, **options)
     victim = next(iter(client.run(os.getpid).values()))
@@ -113,6 +114,22 @@ def test_threads_of_this_process_are_workers_too(stored):
         assert found.summary() == pytest.approx(whole.summary(), rel=1e-6, nan_ok=True)
         one = fe.neighbors(X, 5, queries=2000, client=client, memory_budget="20MiB")
         np.testing.assert_array_equal(one.indices, fe.neighbors(X, 5, queries=2000).indices)
+
+
+def test_scratch_in_an_object_store(stored):
+    """Threads of this process see its memory as all workers see a store."""
+    X, y = stored
+    store = fsspec.filesystem("memory")
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0") as client:
+        found = fe.margins(X, y, client=client, memory_budget="20MiB", scratch="memory://shared")
+    np.testing.assert_array_equal(found.margin, fe.margins(X, y).margin)
+    assert not store.find("/shared")
+
+
+def test_a_folder_that_workers_do_not_see_is_refused(stored, client):
+    X, _ = stored
+    with pytest.raises(fe.FastentError, match=r"does not see the scratch folder 'memory://mine/.*': name one that all workers"):
+        fe.neighbors(X, client=client, memory_budget="20MiB", scratch="memory://mine")
 
 
 def test_what_would_be_sent_is_refused(tmp_path, client):

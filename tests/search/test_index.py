@@ -5,10 +5,10 @@ import pytest
 
 from fastent.arrays.validation import UnitRows
 from fastent.io.result_cache import PartialResult
+from fastent.search.cells.index import PartitionedIndex
 from fastent.search.exact_index import ExactIndex
 from fastent.search.index import AMONG, ExternalQueries
 from fastent.search.out_of_core import ChunkedIndex
-from fastent.search.partitioned import PartitionedIndex
 from fastent.search.planner import plan_index
 from fastent.search.spanning_tree import minimum_spanning_tree
 from fastent.search.sweep import LabelledPoints, sweep
@@ -71,7 +71,7 @@ def test_a_second_search_has_queries_of_its_own(data, tmp_path):
     indices = (
         ChunkedIndex(X, classes=y, memory=8 << 20, unfinished=places[0]),
         SweptIndex(points, alongside=[alongside], unfinished=places[1]),
-        PartitionedIndex(X, classes=y, memory=8 << 20, cells=3, place=places[2].folder),
+        PartitionedIndex(X, classes=y, memory=8 << 20, cells=3, kept_in=places[2].folder),
     )
     exact = ExactIndex(X, classes=y)
     for some in (rows[:150], rows[150:]):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fastent.search import time_left
-from fastent.search.time_left import TimeLeft
+from fastent.search.cells import time_left
+from fastent.search.cells.time_left import TimeLeft
 
 
 @pytest.fixture

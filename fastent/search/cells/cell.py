@@ -7,8 +7,8 @@ there for a search that is resumed.
              `query_classes`; `within` (q,) squared distances beyond which nothing is wanted; each only where there are such
     visit    the same, but places in the order of all cells, and `within/LIST` of each list, -1 for queries that want none
     found    `squared/LIST`, `indices/LIST` (q, k): rows by their places in the cell; `work` (5,), the counts of `Work`, and
-             `bytes_read`; of own queries also `reached/LIST` (words, q): the cells that may hold rows that they want, a bit
-             for each, and `visits` (cells,), how many of the queries do
+             `bytes_read`; of own queries also which other cells may hold rows that they want: `visited` (c,), the cells of
+             any of them, `visits` (c,), of how many, and `reached/LIST` (c, ceil(q / 8)), of which, a bit for each
 """
 
 from typing import Any
@@ -16,17 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.search.cell_rows import CellRows
+from fastent.search.cells.rows import CellRows
 from fastent.search.exact_index import ExactIndex, View
 from fastent.search.index import Among, ExternalQueries, NeighborLists, Wanted, first_of_class
+from fastent.search.tiles import keeps_classes_apart
 
 __all__ = ["Arrays", "CellSearch"]
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
 
-# Rows of a class of a cell from which on an index keeps classes apart, if it serves lists of a class only.
-_ROWS_OF_CLASS = 1 << 11
+# Queries of which it is told at a time which cells they reach: a multiple of 8, whose bits share bytes.
+_QUERIES = 1 << 13
 
 
 class CellSearch:
@@ -71,18 +72,34 @@ class CellSearch:
         else:
             assert rows is not None, "an index is kept for points only"
             points, own = (rows, codes) if queries is None else (rows[queries], codes[queries])
-        found: Arrays = {"work": work}
-        sketch = self.rows.partition.sketch(points)
-        visited = np.zeros((len(points), self.rows.n_cells), bool)
-        for among, (squared, indices) in lists.items():
-            farthest = squared[:, -1] if within is None else np.minimum(squared[:, -1], within)
-            reached = self.rows.partition.reached(sketch, farthest, self.rows.boxes) & self._of_class(among, own)
-            reached[:, (np.arange(self.rows.n_cells) == cell) | (np.diff(self.rows.start) == 0)] = False
-            visited |= reached
-            found |= {f"squared/{among}": squared, f"indices/{among}": indices}
-            found[f"reached/{among}"] = np.packbits(reached, axis=1, bitorder="little").T
         self._kept = (cell, index) if isinstance(queries, ExternalQueries) else None
-        return found | {"visits": visited.sum(0), "bytes_read": np.array(self.rows.bytes_read - before)}
+        found = self._reached(cell, lists, points, own, within)
+        for among, (squared, indices) in lists.items():
+            found |= {f"squared/{among}": squared, f"indices/{among}": indices}
+        return found | {"work": work, "bytes_read": np.array(self.rows.bytes_read - before)}
+
+    def _reached(
+        self, cell: int, lists: dict[Among, NeighborLists], points: Array, classes: NDArray[np.int64], within: Array | None
+    ) -> Arrays:
+        """Which other cells queries with these lists reach."""
+        q, cells = len(points), self.rows.n_cells
+        others = (np.arange(cells) != cell) & (np.diff(self.rows.start) > 0)
+        bits = {among: np.zeros((cells, -(-q // 8)), np.uint8) for among in lists}
+        visits = np.zeros(cells, np.int64)
+        for begin in range(0, q, _QUERIES):
+            some = slice(begin, min(begin + _QUERIES, q))
+            sketch = self.rows.partition.sketch(points[some])
+            visited = np.zeros((len(sketch), cells), bool)
+            for among, (squared, _) in lists.items():
+                farthest = squared[some, -1] if within is None else np.minimum(squared[some, -1], within[some])
+                reached = self.rows.partition.reached(sketch, farthest, self.rows.boxes) & others
+                reached &= self._of_class(among, classes[some])
+                visited |= reached
+                bits[among][:, begin // 8 : -(-some.stop // 8)] = np.packbits(reached, axis=0, bitorder="little").T
+            visits += visited.sum(0)
+        visited_by_any = np.flatnonzero(visits)
+        found: Arrays = {f"reached/{among}": each[visited_by_any] for among, each in bits.items()}
+        return found | {"visited": visited_by_any, "visits": visits[visited_by_any]}
 
     def visit(self, cell: int, asked: Arrays) -> Arrays:
         """What queries of other cells find in a cell, whose index is kept for the next of its visitors."""
@@ -137,7 +154,9 @@ class CellSearch:
             return kept[1], None
         del kept
         rows, classes = self.rows.read(cell), asked.get("classes")
-        by_class = "all" not in self._wanted and classes is not None and len(rows) >= _ROWS_OF_CLASS * self._has_class.shape[1]
+        by_class = (
+            "all" not in self._wanted and classes is not None and keeps_classes_apart(len(rows), self._has_class.shape[1])
+        )
         index = ExactIndex(
             rows, classes=classes, unit=self._unit, k=max(self._wanted.values()), seed=self._seed,
             view=self._views.get(cell), by_class=by_class,

@@ -1,8 +1,12 @@
 """Rows in cells of space: what is found is what one index of all rows finds, to the bit, wherever and however they lie."""
 
+import tempfile
 import tracemalloc
+from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 
+import fsspec
 import numpy as np
 import pytest
 from fastent.kernels.merging import merge_lists
@@ -12,12 +16,15 @@ from hypothesis import strategies as st
 
 import fastent as fe
 from fastent.arrays.validation import UnitRows
+from fastent.io.files import signature
 from fastent.search import sketch
-from fastent.search.cell_search import CellSearch
+from fastent.search.cells.cell import CellSearch
+from fastent.search.cells.index import PartitionedIndex
+from fastent.search.cells.partition import ROOM, boxes_of_cells, take_partition
+from fastent.search.cells.plan import plan_cells
+from fastent.search.cells.reach import Reached
 from fastent.search.exact_index import ExactIndex
 from fastent.search.index import AMONG, ExternalQueries, NeighborLists, merged
-from fastent.search.partition import ROOM, boxes_of_cells, take_partition
-from fastent.search.partitioned import PartitionedIndex, plan_cells
 from tests.search.test_out_of_core import interrupting
 
 
@@ -69,8 +76,8 @@ def test_no_farther_than_is_wanted(seed, cells, far):
 def test_rows_on_disk(tmp_path, dtype, lists_on_disk, monkeypatch):
     X, y = points(9000, 24, 4, 1, decimals=2)
     np.save(tmp_path / "X.npy", X.astype(dtype))
-    monkeypatch.setattr("fastent.search.partitioned._LISTS", 1 if not lists_on_disk else 1 << 40)
-    monkeypatch.setattr("fastent.search.partitioned._BLOCK", 1 << 16)
+    monkeypatch.setattr("fastent.search.cells.plan._LISTS", 1 if not lists_on_disk else 1 << 40)
+    monkeypatch.setattr("fastent.search.cells.plan._BLOCK", 1 << 16)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     source = fe.open(tmp_path / "X.npy")
@@ -156,7 +163,7 @@ def test_merged_lists(seed, k):
 @pytest.fixture
 def on_disk(tmp_path, monkeypatch):
     """Rows and classes, in blocks of some hundred rows."""
-    monkeypatch.setattr("fastent.search.partitioned._BLOCK", 1 << 16)
+    monkeypatch.setattr("fastent.search.cells.plan._BLOCK", 1 << 16)
     X, y = points(6000, 24, 4, 1, decimals=2)
     np.save(tmp_path / "X.npy", X.astype(np.float16))
     return fe.open(tmp_path / "X.npy"), y
@@ -172,9 +179,9 @@ def test_interrupted_anywhere_it_goes_on_from_there(on_disk, tmp_path):
     for place in (tmp_path / "a", tmp_path / "b"):  # whatever was interrupted before
         for after in range(1, len(steps), 3):
             with pytest.raises(KeyboardInterrupt):
-                PartitionedIndex(X, place=place, **options).search(wanted, progress=interrupting(after))
+                PartitionedIndex(X, kept_in=place, **options).search(wanted, progress=interrupting(after))
         before = {path.name: path.stat().st_mtime_ns for path in place.iterdir() if path.suffix != ".bin"}
-        the_same(PartitionedIndex(X, place=place, **options).search(wanted), whole)
+        the_same(PartitionedIndex(X, kept_in=place, **options).search(wanted), whole)
         after = {path.name: path.stat().st_mtime_ns for path in place.iterdir()}
         assert before.items() <= after.items()  # nothing was made again
         assert not list(place.glob("*.bin"))  # copies of rows are not needed any more
@@ -190,9 +197,9 @@ def test_on_another_processor_space_stays_cut_as_it_was(on_disk, tmp_path, monke
         monkeypatch.setattr(sketch, "_principal_axes", axes_of)
         place = tmp_path / str(after)
         with pytest.raises(KeyboardInterrupt):
-            PartitionedIndex(X, place=place, **options).search({"all": 3}, progress=interrupting(after))
+            PartitionedIndex(X, kept_in=place, **options).search({"all": 3}, progress=interrupting(after))
         monkeypatch.setattr(sketch, "_principal_axes", lambda sample, n: axes_of(sample, n) * (-1.0) ** np.arange(n))
-        the_same(PartitionedIndex(X, place=place, **options).search({"all": 3}), expected)
+        the_same(PartitionedIndex(X, kept_in=place, **options).search({"all": 3}), expected)
 
 
 def test_one_process_searches_in_a_folder(on_disk, tmp_path):
@@ -201,10 +208,10 @@ def test_one_process_searches_in_a_folder(on_disk, tmp_path):
 
     def search_too(done, total, message):
         with pytest.raises(fe.FastentError, match="another process writes to"):
-            PartitionedIndex(X, memory=1 << 28, cells=2, place=tmp_path / "kept").search({"all": 3})
+            PartitionedIndex(X, memory=1 << 28, cells=2, kept_in=tmp_path / "kept").search({"all": 3})
         refused.append(done)
 
-    PartitionedIndex(X, memory=1 << 28, cells=3, place=tmp_path / "kept").search({"all": 3}, progress=search_too)
+    PartitionedIndex(X, memory=1 << 28, cells=3, kept_in=tmp_path / "kept").search({"all": 3}, progress=search_too)
     assert refused
 
 
@@ -250,7 +257,7 @@ def test_another_memory_begins_anew_only_if_it_must(on_disk, tmp_path):
     expected, place = ExactIndex(X[:]).search({"all": 3}), tmp_path / "kept"
     n_cells = []
     for memory in (9 << 20, 1 << 28, 5 << 20):
-        index = PartitionedIndex(X, memory=memory, place=place)
+        index = PartitionedIndex(X, memory=memory, kept_in=place)
         the_same(index.search({"all": 3}), expected)
         n_cells.append(index.work.chosen.split()[1])
     assert n_cells[0] == n_cells[1] != n_cells[2]
@@ -260,19 +267,130 @@ def test_damaged_scratch_is_refused(on_disk, tmp_path):
     X, _ = on_disk
     place = tmp_path / "kept"
     with pytest.raises(KeyboardInterrupt):  # when all rows are dealt
-        PartitionedIndex(X, memory=1 << 28, cells=3, place=place).search({"all": 3}, progress=interrupting(5))
+        PartitionedIndex(X, memory=1 << 28, cells=3, kept_in=place).search({"all": 3}, progress=interrupting(5))
     victim = sorted(place.glob("rows-*.bin"))[2]
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
     with pytest.raises(fe.FastentError, match=r"is damaged, its checksum \(CRC-32\) does not agree: remove"):
-        PartitionedIndex(X, memory=1 << 28, cells=3, place=place).search({"all": 3})
+        PartitionedIndex(X, memory=1 << 28, cells=3, kept_in=place).search({"all": 3})
 
 
 def test_a_full_disk_is_refused_beforehand(on_disk, monkeypatch):
     X, _ = on_disk
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
     with pytest.raises(
-        fe.FastentError, match=r"takes about .* of disk in .*, which has 1000 bytes free: make room, set TMPDIR"
+        fe.FastentError, match=r"takes about .* of disk in .*, which has 1000 bytes free: make room, or name a folder on"
     ):
         PartitionedIndex(X, memory=1 << 28, cells=3).search({"all": 3})
+
+
+def test_a_file_is_no_place_for_scratch(on_disk, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(fe.FastentError, match="cannot write to the folder"):
+        PartitionedIndex(on_disk[0], memory=1 << 28, cells=3, scratch=str(tmp_path / "file")).search({"all": 3})
+
+
+@pytest.mark.parametrize("lists_on_disk", [False, True])
+@pytest.mark.parametrize("where", ["memory://scratch", "folder", "file://"])
+def test_scratch_lies_where_it_is_asked_for(on_disk, tmp_path, where, lists_on_disk, monkeypatch):
+    """In a folder, or in an object store; nothing is left there."""
+    monkeypatch.setattr("fastent.search.cells.plan._LISTS", 1 if not lists_on_disk else 1 << 40)
+    monkeypatch.setattr("fastent.search.cells.rows._TOGETHER", 1 << 12)
+    X, y = on_disk
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", None)
+    scratch = where if where.startswith("memory") else where.replace("folder", "") + str(tmp_path / "some" / "folder")
+    store, seen = fsspec.filesystem("memory"), set()
+
+    def look(done, total, message):
+        there = store.find("/scratch") if where.startswith("memory") else (tmp_path / "some" / "folder").rglob("*")
+        seen.update(str(path).rpartition("/")[2] for path in there)
+
+    wanted = {"all": 5, "own class": 1, "other classes": 1}
+    index = PartitionedIndex(X, classes=y, memory=1 << 28, cells=5, scratch=scratch)
+    the_same(index.search(wanted, progress=look), ExactIndex(X[:], classes=y).search(wanted))
+    assert {"rows-000000000000.bin", "rows-000000000000.npz"} <= seen
+    assert not list((tmp_path / "temporary").iterdir())
+    assert not store.find("/scratch")
+    assert where.startswith("memory") or not list((tmp_path / "some" / "folder").iterdir())
+
+
+def test_what_was_found_is_kept_beside_scratch_elsewhere(on_disk, tmp_path):
+    X, y = on_disk
+    wanted, kept_in = {"all": 3, "other classes": 1}, tmp_path / "kept"
+    options = {"classes": y, "memory": 1 << 28, "cells": 4, "scratch": "memory://elsewhere"}
+    expected, steps = ExactIndex(X[:], classes=y).search(wanted), []
+    PartitionedIndex(X, **options).search(wanted, progress=lambda done, total, message: steps.append(done))
+    for after in range(1, len(steps), 4):
+        with pytest.raises(KeyboardInterrupt):
+            PartitionedIndex(X, kept_in=kept_in, **options).search(wanted, progress=interrupting(after))
+        assert not fsspec.filesystem("memory").find("/elsewhere")
+    before = {path.name: path.stat().st_mtime_ns for path in kept_in.iterdir()}
+    assert not [name for name in before if name.startswith("rows")]
+    the_same(PartitionedIndex(X, kept_in=kept_in, **options).search(wanted), expected)
+    assert before.items() <= {path.name: path.stat().st_mtime_ns for path in kept_in.iterdir()}.items()
+
+
+def test_scratch_of_a_killed_process_is_removed_from_a_store(on_disk):
+    X, _ = on_disk
+    store, ended = fsspec.filesystem("memory"), signature().rpartition("-")[0] + "-999999999"
+    store.pipe_file(f"/left/fastent-scratch-{ended}-0/in-use", b"")
+    store.pipe_file("/left/fastent-scratch-another-1-0/in-use", b"")
+    PartitionedIndex(X, memory=1 << 28, cells=3, scratch="memory://left").search({"all": 3})
+    assert store.find("/left") == ["/left/fastent-scratch-another-1-0/in-use"]
+
+
+@pytest.mark.parametrize(
+    ("scratch", "message"),
+    [
+        (3, "scratch=3: a folder, or an address such as"),
+        ("", "scratch='': a folder, or an address such as"),
+        ("nowhere://bucket", r"scratch='nowhere://bucket' cannot be written to \(ValueError: Protocol not known: nowhere"),
+        ("gdrive://folder", "scratch='gdrive://folder' needs a package: "),
+    ],
+)
+def test_scratch_that_is_none_is_refused(on_disk, scratch, message):
+    X, _ = on_disk
+    with pytest.raises(fe.FastentError, match=message):
+        fe.neighbors(X, 3, memory_budget="2500KiB", scratch=scratch)
+
+
+def test_damaged_pieces_from_a_store_are_refused(on_disk):
+    X, _ = on_disk
+    store = fsspec.filesystem("memory")
+
+    def damage(done, total, message):
+        if message.startswith("rows"):
+            for path in [path for path in store.find("/damaged") if path.endswith(".bin")]:
+                content = store.cat_file(path)
+                store.pipe_file(path, content[:-1] + bytes([content[-1] ^ 1]))
+
+    index = PartitionedIndex(X, memory=1 << 28, cells=1, scratch="memory://damaged")
+    with pytest.raises(fe.FastentError, match=r"'rows-0+.bin' in 'memory://damaged/.*' is damaged"):
+        index.search({"all": 3}, progress=damage)
+    assert not store.find("/damaged")
+
+
+@given(seed=st.integers(0, 30), groups=st.integers(1, 6), cells=st.integers(1, 12))
+def test_who_reaches_what(seed, groups, cells):
+    rng = np.random.default_rng(seed)
+    wanted = {"all": 3, "own class": 1}
+    sizes = rng.integers(1, 30, groups)
+    begins = np.append(0, np.cumsum(sizes))
+    reach = {among: rng.random((begins[-1], cells)) < 0.2 for among in wanted}
+    for kept in (Reached(wanted, cells, None), Reached(wanted, cells, Path(tempfile.gettempdir()))):
+        with closing(kept):
+            for group in rng.permutation(groups):  # groups are known in any order
+                some = slice(*begins[group : group + 2])
+                any_list = reach["all"][some] | reach["own class"][some]
+                visited = np.flatnonzero(any_list.any(0))
+                bits = {f"reached/{a}": np.packbits(r[some][:, visited], axis=0, bitorder="little").T for a, r in reach.items()}
+                kept.enter(begins[group], sizes[group], bits | {"visited": visited, "visits": any_list[:, visited].sum(0)})
+            for cell in range(cells):
+                positions, lists = kept.queries(cell)
+                np.testing.assert_array_equal(positions, np.flatnonzero(reach["all"][:, cell] | reach["own class"][:, cell]))
+                for among in wanted:
+                    np.testing.assert_array_equal(lists[among], reach[among][positions, cell])
+                assert kept.visits[cell] == len(positions)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from fastent.io.scratch import array_on_disk
 from fastent.kernels.merging import merge_lists
-from fastent.search.cell_rows import CellRows
-from fastent.search.cell_search import Arrays
+from fastent.search.cells.cell import Arrays
+from fastent.search.cells.rows import CellRows
 from fastent.search.index import Among, ExternalQueries, NeighborLists, Wanted
 
 __all__ = ["CellLists", "CellQueries"]

@@ -9,9 +9,8 @@ any order, by any process, and what a killed one left is used again.
 """
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,26 +18,27 @@ from numpy.typing import NDArray
 
 from fastent.arrays.validation import DerivedRows, stays_on_disk
 from fastent.errors import FastentError
-from fastent.io.checksums import read_checked_npz, write_checked_npz
-from fastent.io.files import atomic_path
+from fastent.io.scratch import Piece, ScratchFolder
 from fastent.io.sources import ArraySource, blocks_ahead
-from fastent.search.partition import CellBoxes, Partition, boxes_of_cells
+from fastent.search.cells.partition import CellBoxes, Partition, boxes_of_cells
 
-__all__ = ["CellRows", "Dealt", "as_stored", "blocks", "deal_block", "dealt", "is_spooled"]
+__all__ = ["CellRows", "Dealt", "as_stored", "blocks", "deal_block", "dealt", "is_copy", "is_spooled"]
 
 Array = NDArray[Any]
 
 # Rows of so many bytes are read by their numbers where they lie: a page holds no others.
 _PAGE = 4096
-# A piece is read as a whole, and its checksum compared, unless less than this share of its rows is wanted.
+# A piece is read as a whole, and its checksum compared, unless less than this share of its rows is wanted, and it is mapped.
 _FEW = 0.25
+# So many bytes are asked for at once where pieces are not mapped: an object store serves them side by side.
+_TOGETHER = 16 << 20
 
 
 class Dealt(NamedTuple):
     """What became of the rows start..start + m of a block.
 
-    places : (m,) uint32
-        Cell after cell, ascending within each.
+    order : (m,) uint32
+        Places of the rows in the block, cell after cell and ascending within each.
     counts : (cells,) int64
     checksums : (cells,) uint32
         CRC-32 of the piece of each cell; 0 where rows stay where they are.
@@ -46,7 +46,7 @@ class Dealt(NamedTuple):
         Boxes around the rows of each cell.
     """
 
-    places: Array
+    order: Array
     counts: NDArray[np.int64]
     checksums: Array
     lower: NDArray[np.float32]
@@ -66,42 +66,51 @@ def blocks(n: int, size: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def deal_block(X: Array, partition: Partition, folder: Path, bounds: tuple[int, int]) -> Dealt:
-    """Deal the rows of one block; copy them to a file in the folder, unless that has been done."""
-    if _list(folder, bounds[0]).exists():
-        return _read_list(folder, bounds[0])
-    return _deal(as_stored(X)[slice(*bounds)], _derivation(X), partition, folder, bounds[0])
+def deal_block(X: Array, partition: Partition, folder: ScratchFolder, bounds: tuple[int, int]) -> None:
+    """Deal the rows of one block and copy them to a file in the folder, unless that has been done."""
+    if not folder.holds(_list(bounds[0])):
+        _deal(as_stored(X)[slice(*bounds)], _derivation(X), partition, folder, bounds[0])
 
 
-def dealt(X: Array, partition: Partition, folder: Path | None, size: int) -> Iterator[Dealt]:
+def dealt(X: Array, partition: Partition, folder: ScratchFolder | None, size: int) -> Iterator[Dealt]:
     """Deal one block of rows after the other; the next is read meanwhile."""
     given, derive = as_stored(X), _derivation(X)
-    left = [each for each in blocks(len(X), size) if folder is None or not _list(folder, each[0]).exists()]
-    ahead, missing = blocks_ahead(lambda start, stop: given[start:stop], left), {start for start, _ in left}
+    there = set() if folder is None else set(folder.names())
+    left = [each for each in blocks(len(X), size) if _list(each[0]) not in there]
+    ahead = blocks_ahead(lambda start, stop: given[start:stop], left)
     for start, _ in blocks(len(X), size):
-        if folder is not None and start not in missing:
-            yield _read_list(folder, start)
+        if folder is not None and _list(start) in there:
+            yield Dealt(**folder.read_arrays(_list(start)))
         else:
             begin, rows = next(ahead)
             assert begin == start
             yield _deal(rows, derive, partition, folder, start)
 
 
-def _deal(rows: Array, derive: "_Derive", partition: Partition, folder: Path | None, start: int) -> Dealt:
+def is_copy(name: str) -> bool:
+    """Whether a file holds copies of rows."""
+    return name.startswith("rows-") and name.endswith(".bin")
+
+
+def _deal(rows: Array, derive: "_Derive", partition: Partition, folder: ScratchFolder | None, start: int) -> Dealt:
     sketch = partition.sketch(rows if derive is None else derive(rows))
-    places, counts = partition.dealt(sketch, start + np.arange(len(rows)))
-    boxes = boxes_of_cells(partition, sketch[places], counts)
+    order, counts = partition.dealt(sketch, start + np.arange(len(rows)))
+    boxes = boxes_of_cells(partition, sketch[order], counts)
     checksums = np.zeros(len(counts), np.uint32)
-    found = Dealt(places.astype(np.uint32), counts, checksums, *boxes)
+    found = Dealt(order.astype(np.uint32), counts, checksums, *boxes)
     if folder is not None:
-        ends = np.cumsum(counts)
-        with atomic_path(_file(folder, start)) as temporary, open(temporary, "wb") as stream:
-            for cell, (begin, end) in enumerate(zip(ends - counts, ends, strict=True)):
-                piece = rows[places[begin:end]].tobytes()
-                checksums[cell] = zlib.crc32(piece)
-                stream.write(piece)
-        write_checked_npz(_list(folder, start), found._asdict(), compress=False)
+        folder.write(_file(start), _pieces(rows, order, counts, checksums))
+        folder.write_arrays(_list(start), found._asdict())
     return found
+
+
+def _pieces(rows: Array, order: NDArray[np.int64], counts: NDArray[np.int64], checksums: Array) -> Iterator[bytes]:
+    """The rows of one cell after the other; their checksums are noted."""
+    ends = np.cumsum(counts)
+    for cell, (begin, end) in enumerate(zip(ends - counts, ends, strict=True)):
+        piece = rows[order[begin:end]].tobytes()
+        checksums[cell] = zlib.crc32(piece)
+        yield piece
 
 
 class CellRows:
@@ -113,7 +122,7 @@ class CellRows:
     partition : Partition
     found : iterable of Dealt
         Of every block, in their order.
-    folder : Path, optional
+    folder : ScratchFolder, optional
         Where the blocks' files are, if rows were copied.
     size : int
         Rows of a block.
@@ -130,7 +139,7 @@ class CellRows:
         By this process, since it has these; copies in scratch files.
     """
 
-    def __init__(self, X: Array, partition: Partition, found: "list[Dealt]", folder: Path | None, size: int) -> None:
+    def __init__(self, X: Array, partition: Partition, found: "list[Dealt]", folder: ScratchFolder | None, size: int) -> None:
         self._given, self._derive, self._folder = as_stored(X), _derivation(X), folder
         self.partition, self.bytes_read = partition, 0
         self.bytes_written = 0 if folder is None else len(X) * X.shape[1] * self._given.dtype.itemsize
@@ -143,7 +152,7 @@ class CellRows:
         for begin, each in zip(self._blocks, found, strict=True):
             ends = np.cumsum(each.counts)
             for cell, (first, last) in enumerate(zip(ends - each.counts, ends, strict=True)):
-                self.order[at[cell] : at[cell] + last - first] = each.places[first:last]
+                self.order[at[cell] : at[cell] + last - first] = each.order[first:last]
                 self.order[at[cell] : at[cell] + last - first] += begin
             at += each.counts
         self.boxes = CellBoxes(found[0].lower.copy(), found[0].upper.copy())
@@ -171,7 +180,7 @@ class CellRows:
         """All rows of a cell, (m, d)."""
         if self._folder is None:
             return self._taken(self.numbers(cell))
-        pieces = [self._piece(block, cell) for block in range(len(self._blocks))]
+        pieces = [piece for _, piece in self._whole(cell, range(len(self._blocks)))]
         return self._derived(np.concatenate(pieces))
 
     def take(self, cell: int, places: NDArray[np.int64]) -> Array:
@@ -179,16 +188,19 @@ class CellRows:
         if self._folder is None:
             return self._taken(self.numbers(cell)[places])
         rows = np.empty((len(places), self._given.shape[1]), self._given.dtype)
-        ends = np.cumsum(self._counts[:, cell])
+        counts = self._counts[:, cell]
+        ends = np.cumsum(counts)
         bounds = np.searchsorted(places, np.append(0, ends))
-        for block, (begin, end) in enumerate(pairwise(bounds)):
-            if begin < end:
-                within = places[begin:end] - (ends[block] - self._counts[block, cell])
-                if end - begin > _FEW * self._counts[block, cell]:
-                    rows[begin:end] = self._piece(block, cell)[within]
-                else:
-                    rows[begin:end] = self._mapped(block, cell)[within]
-                    self.bytes_read += rows[begin:end].nbytes
+        wanted = np.diff(bounds)
+        few = self._folder.reads_pages & (wanted <= _FEW * counts)
+        for block in np.flatnonzero(few & (wanted > 0)).tolist():
+            begin, end = bounds[block : block + 2]
+            mapped = self._rows_of(self._folder.pieces([self._at(block, cell)])[0])
+            rows[begin:end] = mapped[places[begin:end] - (ends[block] - counts[block])]
+            self.bytes_read += rows[begin:end].nbytes
+        for block, piece in self._whole(cell, np.flatnonzero(~few & (wanted > 0)).tolist()):
+            begin, end = bounds[block : block + 2]
+            rows[begin:end] = piece[places[begin:end] - (ends[block] - counts[block])]
         return self._derived(rows)
 
     def take_several(self, places: NDArray[np.int64]) -> Array:
@@ -207,24 +219,30 @@ class CellRows:
             self.bytes_read += rows.nbytes
         return self._derived(rows)
 
-    def _piece(self, block: int, cell: int) -> Array:
-        piece = np.array(self._mapped(block, cell))
-        self.bytes_read += piece.nbytes
-        if zlib.crc32(piece.data.cast("B")) != self._checksums[block][cell]:
-            raise FastentError(
-                f"{str(_file(self._folder, self._blocks[block]))!r} is damaged, its checksum (CRC-32) does not agree: "
-                f"remove {str(self._folder)!r}, so that it is written again"
-            )
-        return piece
-
-    def _mapped(self, block: int, cell: int) -> Array:
+    def _whole(self, cell: int, wanted: Iterable[int]) -> Iterator[tuple[int, Array]]:
+        """The rows of a cell from some blocks, one after the other, as far as the checksums of these agree."""
         assert self._folder is not None
-        before, m = int(self._counts[block, :cell].sum()), int(self._counts[block, cell])
-        d, dtype = self._given.shape[1], self._given.dtype
-        if not m:
-            return np.empty((0, d), dtype)
-        path = _file(self._folder, self._blocks[block])
-        return np.memmap(path, dtype, "r", before * d * dtype.itemsize, (m, d))
+        size = self._given.shape[1] * self._given.dtype.itemsize
+        for blocks_together in _in_groups(wanted, self._counts[:, cell] * size):
+            at = [self._at(block, cell) for block in blocks_together]
+            for block, raw in zip(blocks_together, self._folder.pieces(at), strict=True):
+                piece = np.array(raw)
+                self.bytes_read += piece.nbytes
+                if zlib.crc32(piece.data) != self._checksums[block][cell]:
+                    raise FastentError(
+                        f"{_file(self._blocks[block])!r} in {str(self._folder)!r} is damaged, its checksum (CRC-32) does not "
+                        "agree: remove that folder, so that it is written again"
+                    )
+                yield block, self._rows_of(piece)
+
+    def _at(self, block: int, cell: int) -> Piece:
+        size = self._given.shape[1] * self._given.dtype.itemsize
+        before = int(self._counts[block, :cell].sum()) * size
+        return Piece(_file(self._blocks[block]), before, before + int(self._counts[block, cell]) * size)
+
+    def _rows_of(self, raw: Array) -> Array:
+        rows: Array = raw.view(self._given.dtype).reshape(-1, self._given.shape[1])
+        return rows
 
     def _derived(self, rows: Array) -> Array:
         return rows if self._derive is None else self._derive(rows)
@@ -242,14 +260,23 @@ def _derivation(X: Array) -> _Derive:
     return X.derive if isinstance(X, DerivedRows) else None
 
 
-def _file(folder: Path | None, start: int) -> Path:
-    assert folder is not None
-    return folder / f"rows-{start:012d}.bin"
+def _in_groups(blocks: Iterable[int], sizes: NDArray[np.int64]) -> Iterator[list[int]]:
+    """Blocks whose pieces are read together, without those that have none."""
+    group, total = [], 0
+    for block in blocks:
+        if sizes[block]:
+            group.append(block)
+            total += int(sizes[block])
+        if total >= _TOGETHER:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
 
 
-def _list(folder: Path, start: int) -> Path:
-    return folder / f"rows-{start:012d}.npz"
+def _file(start: int) -> str:
+    return f"rows-{start:012d}.bin"
 
 
-def _read_list(folder: Path, start: int) -> Dealt:
-    return Dealt(**read_checked_npz(_list(folder, start), f"remove {str(folder)!r}, so that it is begun again"))
+def _list(start: int) -> str:
+    return f"rows-{start:012d}.npz"

@@ -1,0 +1,134 @@
+"""The index of rows that do not fit in memory: in its own cell of space a query learns which others it must search."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.io.files import alone_in, output_folder
+from fastent.io.scratch import LocalFolder, ScratchFolder, local_folder, scratch_folder
+from fastent.printable import in_queries
+from fastent.runtime.memory import check_fits
+from fastent.runtime.progress import Progress, interruptible, reporting
+from fastent.search.cells.partition import Partition, take_partition
+from fastent.search.cells.plan import CellPlan, plan_cells
+from fastent.search.cells.rows import is_copy
+from fastent.search.cells.stages import Asked, Places, Stages
+from fastent.search.index import Among, Index, IndexQueries, NeighborLists, Wanted, count_of, with_points
+
+__all__ = ["PartitionedIndex"]
+
+Array = NDArray[Any]
+
+# Progress is told in so many steps of equal time.
+_STEPS = 1000
+# How a search that a folder keeps was begun.
+_BEGUN = "plan.npz"
+
+
+class PartitionedIndex(Index):
+    """Rows that need not fit in memory, in cells of space.
+
+    Parameters
+    ----------
+    X : (n, d)
+        An array, a memory map or a source; read once, and copied to scratch files if single rows cannot be read from where
+        they lie without reading others.
+    classes : (n,) int64, optional
+        Classes of the rows, for the other lists than "all".
+    unit : bool, optional, default False
+        As for `ExactIndex`.
+    memory : int
+        Bytes that may be used; by each thread of the workers, if there are any.
+    scratch : str, optional
+        Where scratch files lie, a folder or the address of an object store; default `kept_in` or `TMPDIR`.
+    client : distributed.Client, optional
+        Whose workers take a cell each. Scratch files must then lie where all of them see them.
+    kept_in : Path, optional
+        A folder in which the first search keeps what it has found, and resumes from; later ones have other queries. It stays.
+    cells : int, optional
+        How many cells; default as few as memory allows.
+    seed : int, optional, default 0
+        Of the samples from which cells, frames and codes are taken. It cannot change what is found.
+    """
+
+    def __init__(
+        self,
+        X: Array,
+        *,
+        classes: NDArray[np.int64] | None = None,
+        unit: bool = False,
+        memory: float,
+        scratch: str | None = None,
+        kept_in: Path | None = None,
+        client: Any = None,
+        cells: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._X, self._classes, self._unit, self._memory, self._scratch = X, classes, unit, memory, scratch
+        self._kept_in, self._client, self._n_cells, self._seed = kept_in, client, cells, seed
+
+    def relabelled(self, classes: NDArray[np.int64]) -> "PartitionedIndex":
+        return PartitionedIndex(
+            self._X, classes=classes, unit=self._unit, memory=self._memory, scratch=self._scratch, client=self._client,
+            cells=self._n_cells, seed=self._seed,
+        )  # fmt: skip
+
+    def search(
+        self, wanted: Wanted, queries: IndexQueries = None, *, within: Array | None = None, progress: Progress = None
+    ) -> dict[Among, NeighborLists]:
+        X, queries = self._X, with_points(queries)
+        n, d = X.shape
+        if isinstance(queries, np.ndarray) and np.array_equal(queries, np.arange(n)):
+            queries = None
+        q = count_of(queries, n)
+        plan = plan_cells(X, q, wanted, self._memory, client=self._client, cells=self._n_cells)
+        what = f"the search of {in_queries(q)} among {n:,} x {d} points, in {plan.cells:,} cell{'s' * (plan.cells > 1)},"
+        check_fits(plan.needed, what, f"use {'fewer queries or ' * (q > 1)}a larger memory_budget", int(self._memory))
+        with ExitStack() as opened:
+            places = self._places(opened)
+            plan, partition = self._begun(plan, places.kept, q, wanted)
+            places.scratch.check_room(plan.scratch, what)
+            asked = Asked(X, self._classes, queries, wanted, within, self._unit, self._seed)
+            stages = Stages(asked, plan, partition, places, self._client, self._memory)
+            with interruptible() as interrupted, reporting(progress, "neighbours", _STEPS) as report:
+                for share, message in stages.steps():
+                    report(int(share * _STEPS), message)
+                    if interrupted():
+                        raise KeyboardInterrupt
+            self.work = stages.work()
+            found = stages.lists.in_order_of_queries()
+            for name in filter(is_copy, places.scratch.names()):  # what was found stays where a search can be resumed
+                places.scratch.remove(name)
+        return found
+
+    def _places(self, opened: ExitStack) -> Places:
+        """Where the files of this search lie, until all that was opened is closed."""
+        kept_in, self._kept_in = self._kept_in, None
+        if kept_in is None:
+            return Places(opened.enter_context(scratch_folder(self._scratch)), None, local_folder(self._scratch))
+        kept = LocalFolder(output_folder(kept_in))
+        opened.enter_context(alone_in(kept.path))
+        if self._scratch is None:
+            return Places(kept, kept, kept.path.parent)
+        return Places(opened.enter_context(scratch_folder(self._scratch)), kept, local_folder(self._scratch))
+
+    def _begun(self, plan: CellPlan, kept: ScratchFolder | None, q: int, wanted: Wanted) -> tuple[CellPlan, Partition]:
+        """How a search that a folder keeps was begun, if memory still allows it; else it is begun anew.
+
+        Space stays cut as it was: another processor, or another number of cells, would cut it elsewhere.
+        """
+        if kept is not None and kept.holds(_BEGUN):
+            begun = kept.read_arrays(_BEGUN)
+            partition = Partition.from_arrays(begun)
+            resumed = plan_cells(self._X, q, wanted, self._memory, client=self._client, cells=partition.n_cells)
+            if resumed.needed <= self._memory:
+                return resumed._replace(block=int(begun["block"])), partition
+            for name in kept.names():
+                kept.remove(name)
+        partition = take_partition(self._X, plan.cells, unit=self._unit, seed=self._seed)
+        if kept is not None:
+            kept.write_arrays(_BEGUN, partition.as_arrays() | {"block": np.array(plan.block)})
+        return plan, partition

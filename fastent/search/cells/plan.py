@@ -1,0 +1,108 @@
+"""How many cells, and what searching them takes: of memory, and of disk."""
+
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from fastent.arrays.validation import kernel_dtype
+from fastent.runtime.cluster import n_threads
+from fastent.search.cells.partition import ROOM
+from fastent.search.cells.rows import as_stored, is_spooled
+from fastent.search.index import Wanted
+from fastent.search.index_costs import Like, index_bytes
+
+__all__ = ["CellPlan", "lists_go_to_disk", "plan_cells"]
+
+Array = NDArray[Any]
+
+# Fewer rows are no cell worth an index, more bring nothing.
+_LEAST, _MOST = 1024, 1 << 21
+# How much finer space is cut if cells do not fit: by one in so many.
+_FINER = 20
+# Visitors of a cell come so many at a time, or an eighth of its rows.
+_VISITORS, _VISITING = 1024, 8
+# Bytes of rows that are dealt at a time at most, and the share of the memory that these may be.
+_BLOCK, _BLOCKS = 64 << 20, 12
+# On a cluster as many cells as threads, and at least so many: of two, one takes longer. And the rows that are worth a task.
+_SHARED, _WORTH_SENDING = 4, 1 << 14
+# Lists that take a larger share of the memory are kept on disk.
+_LISTS = 4
+
+
+class CellPlan(NamedTuple):
+    """How rows are searched cell by cell, and what that takes.
+
+    cells : int
+    visitors : int
+        Queries of other cells that search a cell at a time.
+    block : int
+        Rows that are dealt at a time.
+    lists_on_disk : bool
+        And what tells which cells queries reach.
+    needed, scratch : int
+        Bytes of memory and of disk.
+    """
+
+    cells: int
+    visitors: int
+    block: int
+    lists_on_disk: bool
+    needed: int
+    scratch: int
+
+
+def plan_cells(X: Array, q: int, wanted: Wanted, memory: float, *, client: Any = None, cells: int | None = None) -> CellPlan:
+    """The fewest cells for which `memory` will do, no smaller than the smallest, whatever these take; or so many cells.
+
+    client : whose workers share the cells, at least one for each of their threads; `memory` is that of each thread, and the
+    caller's too.
+    """
+    n, d = X.shape
+    itemsize, all_rows, entries = X.dtype.itemsize, q == n, sum(wanted.values())
+    lists, on_disk = 16 * entries * q, lists_go_to_disk(q, wanted, memory)
+    block = max(1, min(n, int(min(_BLOCK, memory / _BLOCKS)) // (d * itemsize)))
+    kept = 8 * n + (0 if all_rows else 8 * n + 16 * q) + (0 if on_disk else lists)
+
+    def reach(n_cells: int) -> int:
+        """Which cells queries reach, if every query reached all."""
+        return len(wanted) * q * -(-n_cells // 8)
+
+    def needed(n_cells: int, visitors: int) -> int:
+        rows = min(n, int(ROOM * n / n_cells) + 1)
+        here = Like((rows, d), X.dtype)
+        own = index_bytes(here, rows if all_rows else min(q, rows), entries)
+        raw = 2 * rows * d * itemsize
+        visits = index_bytes(here, visitors, entries)
+        visits += visitors * (d * (itemsize + kernel_dtype(X).itemsize) + 64 * entries)
+        reached = 8 * len(wanted) * q + (0 if on_disk else reach(n_cells))
+        return int(kept + reached + max(raw + own, raw // 2 + visits, 5 * block * d * itemsize))
+
+    def fitting(n_cells: int) -> CellPlan:
+        """With so many cells, and as many visitors at a time as there is room for."""
+        visitors = min(q, max(_VISITORS, n // n_cells // _VISITING))
+        while visitors < q and needed(n_cells, 2 * visitors) <= memory:
+            visitors *= 2
+        visitors = min(q, visitors)
+        scratch = on_disk * (2 * lists + reach(n_cells))
+        if is_spooled(X) or client is not None:
+            scratch += n * d * as_stored(X).dtype.itemsize
+        if client is not None:  # what is asked and what is found
+            scratch += 2 * lists + reach(n_cells)
+        return CellPlan(n_cells, visitors, block, on_disk, needed(n_cells, visitors), int(scratch))
+
+    if cells is not None:
+        return fitting(cells)
+    shared = 0 if client is None else min(max(_SHARED, n_threads(client)), n // _WORTH_SENDING)
+    plans, cells = [], max(1, -(-n // _MOST), shared)
+    while True:
+        plans.append(fitting(cells))
+        if plans[-1].needed <= memory:
+            return plans[-1]
+        if cells * _LEAST >= n:
+            return min(plans, key=lambda plan: plan.needed)
+        cells += 1 + cells // _FINER
+
+
+def lists_go_to_disk(q: int, wanted: Wanted, memory: float) -> bool:
+    """Whether lists would take too much of the memory, and are arrays whose pages lie on disk."""
+    return 16 * sum(wanted.values()) * q > memory / _LISTS
