@@ -63,7 +63,7 @@ def _recorded() -> list[dict[str, float]]:
             tasks.append(
                 {
                     "visit": stage == "visit", "cell": group[0], "rows": self._rows.size(group[0]), "queries": queries,
-                    "seconds": time.perf_counter() - began,
+                    "seconds": time.perf_counter() - began, "visited": len(found.get("visited", ())),
                 }
             )  # fmt: skip
             yield group, found
@@ -89,6 +89,7 @@ def _for_simulation(n: int, tasks: list[dict[str, float]], said: list[tuple[floa
         "cell_rows": float(sizes.mean()),
         "cell_spread": float(sizes.std() / sizes.mean()),
         "visits_a_doubling": float(arrivals.sum() / n / np.log2(cells)),
+        "visited_by_any": sum(task["visited"] for task in own) / cells / (arrivals.sum() / n),
         "visit_spread": float(np.std(np.log(np.maximum(arrivals, 1)))),
         "deal_seconds_a_row": threads * next(t for t, message in reversed(said) if message.startswith("rows")) / n,
         "own_seconds_a_row": threads * sum(task["seconds"] for task in own) / n,

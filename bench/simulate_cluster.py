@@ -26,6 +26,8 @@ ROWS, WORKERS = (10_000_000, 100_000_000, 1_000_000_000), (16, 64, 256)
 # Assumed: bytes a second that a worker's link, the shared disk and the calling process manage; seconds of a scheduler for a task;
 # threads of a worker.
 LINK, DISK, CALLER, TASK, THREADS = 1.0e9, 10.0e9, 1.0e9, 1e-3, 4
+# As in `fastent.search.cells.stages`.
+FEWEST_VISITORS, PARTS = 1 << 14, 4
 # Of the lists of one search: entries of 16 bytes, and lists of which each has a threshold and bits for cells.
 ENTRIES, LISTS = 12, 3
 # Seconds of a thread for a pair of isotropic points (40,000 x 128).
@@ -75,17 +77,21 @@ def simulate(
     lists = 16 * ENTRIES
     blocks = max(1, round(n * row_bytes / (64 << 20)))
     deal = _makespan(np.full(blocks, n / blocks * (measured["deal_seconds_a_row"] + 2 * row_bytes / link)), threads)
-    own = _makespan(sizes * (per_row + (row_bytes + lists + LISTS * cells / 8) / link), threads)
-    visit = _makespan(arrivals * (per_visit + (2 * row_bytes + 2 * lists) / link) + sizes * (BUILD + row_bytes / link), threads)
-    found = n * (lists + LISTS * cells / 8) + visits * n * lists
+    bits = LISTS * min(cells, measured["visited_by_any"] * visits) / 8  # of a query, for the cells that any of its cell reaches
+    own = _makespan(sizes * (per_row + (row_bytes + lists + bits) / link), threads)
+    # Visitors of a cell are one task, or several where they are more than an even share.
+    parts = np.ceil(arrivals / max(FEWEST_VISITORS, arrivals.sum() / (PARTS * threads))).astype(int)
+    each_visits = np.repeat(arrivals / parts, parts) * (per_visit + (2 * row_bytes + 2 * lists) / link)
+    visit = _makespan(each_visits + np.repeat(sizes, parts) * (BUILD + row_bytes / link), threads)
+    found = n * (lists + bits) + visits * n * lists
     read = max(0.0, found / CALLER - own - visit)  # it reads while they search
     traffic = n * 2 * row_bytes + n * (row_bytes + lists) + visits * n * (row_bytes + 2 * lists) + n * row_bytes + found
     return Outcome(
-        rows=n, workers=workers, cells=cells, tasks=blocks + 2 * cells, visits=visits,
+        rows=n, workers=workers, cells=cells, tasks=blocks + cells + int(parts.sum()), visits=visits,
         deal=deal, own=own, visit=visit, read=read, traffic=traffic,
         scratch=n * row_bytes + found + n * 2 * lists,
         worker_memory=THREADS * index_bytes(Like((int(each), row_bytes // 2), np.dtype(np.float16)), int(each), ENTRIES),
-        caller_memory=n * (8 + 16 + 8 * LISTS + LISTS * cells / 8),
+        caller_memory=n * (8 + 16 + 8 * LISTS),  # numbers, classes, order, and how far lists reach
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ there for a search that is resumed.
              any of them, `visits` (c,), of how many, and `reached/LIST` (c, ceil(q / 8)), of which, a bit for each
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,18 @@ class CellSearch:
     has_class : (cells, classes) bool
         Of which classes a cell holds rows.
     wanted : dict
+    visitors : int
+        So many queries of other cells search a cell at a time.
     unit : bool
     seed : int
     """
 
-    def __init__(self, rows: CellRows, has_class: NDArray[np.bool_], wanted: Wanted, *, unit: bool, seed: int) -> None:
+    def __init__(
+        self, rows: CellRows, has_class: NDArray[np.bool_], wanted: Wanted, *, visitors: int, unit: bool, seed: int
+    ) -> None:
         self.rows, self._has_class, self._wanted = rows, has_class, dict(wanted)
         self._unit, self._seed, self._classes_of_cells = unit, seed, has_class.sum(1)
+        self._visitors = visitors
         self._views: dict[int, View] = {}
         self._kept: tuple[int, ExactIndex] | None = None
 
@@ -103,8 +109,16 @@ class CellSearch:
 
     def visit(self, cell: int, asked: Arrays) -> Arrays:
         """What queries of other cells find in a cell, whose index is kept for the next of its visitors."""
-        before = self.rows.bytes_read
-        index, work = self._index(cell, asked)[0], np.zeros(5, np.int64)
+        before, index = self.rows.bytes_read, self._index(cell, asked)[0]
+        parts = [self._visit_together(cell, index, some) for some in _in_parts(asked, self._visitors)]
+        self._kept = cell, index
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "work"}
+        work = np.sum([part["work"] for part in parts], axis=0)
+        return found | {"work": work, "bytes_read": np.array(self.rows.bytes_read - before)}
+
+    def _visit_together(self, cell: int, index: ExactIndex, asked: Arrays) -> Arrays:
+        """The same of so many that there is room for all of them."""
+        work = np.zeros(5, np.int64)
         points = asked["points"] if "points" in asked else self.rows.take_several(asked["places"])
         visitors = ExternalQueries(points, asked["excluded"], asked["query_classes"])
         found: Arrays = {}
@@ -117,13 +131,11 @@ class CellSearch:
                 some = some[~self._known(among, asked, lists, some)]
             if len(some):
                 asking = visitors if len(some) == len(within) else ExternalQueries(*(each[some] for each in visitors))
-                lists[among].squared[some], lists[among].indices[some] = index.search({among: k}, asking, within=within[some])[
-                    among
-                ]
+                nearest = index.nearest(k, asking, among=among, within=within[some])
+                lists[among].squared[some], lists[among].indices[some] = nearest
                 work += index.work[:5]
             found |= {f"squared/{among}": lists[among].squared, f"indices/{among}": lists[among].indices}
-        self._kept = cell, index
-        return found | {"work": work, "bytes_read": np.array(self.rows.bytes_read - before)}
+        return found | {"work": work}
 
     def _known(
         self, among: Among, asked: Arrays, lists: dict[Among, NeighborLists], some: NDArray[np.int64]
@@ -171,6 +183,12 @@ class CellSearch:
         has = self._has_class.T
         wanted = has if among == "own class" else self._classes_of_cells > has
         return wanted[own]
+
+
+def _in_parts(asked: Arrays, size: int) -> Iterator[Arrays]:
+    """What is asked by so many visitors at a time."""
+    for begin in range(0, len(asked["excluded"]), size):
+        yield {name: each if name == "classes" else each[begin : begin + size] for name, each in asked.items()}
 
 
 def _nothing(q: int, k: int, n: int) -> NeighborLists:

@@ -11,7 +11,7 @@ from fastent.search.cells.rows import as_stored, is_spooled
 from fastent.search.index import Wanted
 from fastent.search.index_costs import Like, index_bytes
 
-__all__ = ["CellPlan", "lists_go_to_disk", "plan_cells"]
+__all__ = ["VISITORS_OF_TASK", "CellPlan", "lists_go_to_disk", "plan_cells"]
 
 Array = NDArray[Any]
 
@@ -19,8 +19,8 @@ Array = NDArray[Any]
 _LEAST, _MOST = 1024, 1 << 21
 # How much finer space is cut if cells do not fit: by one in so many.
 _FINER = 20
-# Visitors of a cell come so many at a time, or an eighth of its rows.
-_VISITORS, _VISITING = 1024, 8
+# Visitors of a cell search it so many at a time, or an eighth of its rows; a task of a worker has at most so many times these.
+_VISITORS, _VISITING, VISITORS_OF_TASK = 1024, 8, 8
 # Bytes of rows that are dealt at a time at most, and the share of the memory that these may be.
 _BLOCK, _BLOCKS = 64 << 20, 12
 # On a cluster as many cells as threads, and at least so many: of two, one takes longer. And the rows that are worth a task.
@@ -74,6 +74,8 @@ def plan_cells(X: Array, q: int, wanted: Wanted, memory: float, *, client: Any =
         raw = 2 * rows * d * itemsize
         visits = index_bytes(here, visitors, entries)
         visits += visitors * (d * (itemsize + kernel_dtype(X).itemsize) + 64 * entries)
+        if client is not None:  # what they find, as it is written
+            visits += VISITORS_OF_TASK * visitors * 32 * entries
         reached = 8 * len(wanted) * q + (0 if on_disk else reach(n_cells))
         return int(kept + reached + max(raw + own, raw // 2 + visits, 5 * block * d * itemsize))
 

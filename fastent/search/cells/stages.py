@@ -20,7 +20,7 @@ from fastent.runtime.formatting import duration
 from fastent.runtime.memory import readable_bytes
 from fastent.search.cells.cell import Arrays, CellSearch
 from fastent.search.cells.partition import Partition
-from fastent.search.cells.plan import CellPlan
+from fastent.search.cells.plan import VISITORS_OF_TASK, CellPlan
 from fastent.search.cells.queries import CellLists, CellQueries
 from fastent.search.cells.reach import Reached
 from fastent.search.cells.rows import CellRows, blocks, deal_block, dealt, is_spooled
@@ -31,9 +31,9 @@ __all__ = ["Asked", "Places", "Stages"]
 
 Array = NDArray[Any]
 
-# On a cluster so many times as many visitors at a time: a worker that takes another cell in between indexes this one again. But
-# no more than one of so many parts of all visits for each thread, lest one be left to work when the others are done.
-_VISITORS_OF_TASK, _PARTS_OF_THREAD, _FEWEST_VISITORS = 8, 4, 1 << 14
+# On a cluster all visitors of a cell are one task, as each indexes the cell again, unless there are more than so many, and more
+# than an even share of all visits: so many for each thread, lest one be left to work when the others are done.
+_FEWEST_VISITORS, _PARTS_OF_THREAD = 1 << 14, 4
 _SAID = {"deal": "rows are dealt to cells", "own": "queries search their own cells", "visit": "queries search other cells"}
 
 
@@ -116,7 +116,7 @@ class Stages:
         if classes is not None:
             n_classes, cells = int(classes.max()) + 1, range(plan.cells)
             has_class = np.array([np.bincount(classes[self._rows.numbers(cell)], minlength=n_classes) > 0 for cell in cells])
-        self._cells = CellSearch(self._rows, has_class, asked.wanted, unit=asked.unit, seed=asked.seed)
+        self._cells = CellSearch(self._rows, has_class, asked.wanted, visitors=plan.visitors, unit=asked.unit, seed=asked.seed)
         self._queries = CellQueries(self._rows, asked.queries, classes)
         on_disk = self._places.lists if plan.lists_on_disk else None
         self.lists = CellLists(self._queries, asked.wanted, len(X), asked.within, on_disk, self._memory)
@@ -150,7 +150,7 @@ class Stages:
         size, visits = self._plan.visitors, self._reached.visits
         if self._client is not None:
             even = int(visits.sum()) // (_PARTS_OF_THREAD * n_threads(self._client))
-            size = max(size, min(size * _VISITORS_OF_TASK, max(_FEWEST_VISITORS, even)))
+            size = min(size * VISITORS_OF_TASK, max(_FEWEST_VISITORS, even))
         cells = [cell for cell in np.argsort(-visits, kind="stable").tolist() if visits[cell]]
         groups = [(cell, at, at + size) for cell in cells for at in range(0, int(visits[cell]), size)]
         for (cell, begin, end), found in self._carried_out("visit", groups, self._visiting_queries):
