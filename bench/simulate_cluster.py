@@ -2,8 +2,8 @@
 
 python -m bench.simulate_cluster [--cell-rows 1000000] [--row-bytes 256] [--isotropic]
 
-Nothing is computed but the plan: cells, visits, tasks and bytes follow from the number of rows, as `fastent.search.cells`
-makes them; seconds for each row and visit, and how unevenly cells are visited, are those of a real run (bench/results/cells.json,
+Nothing is computed but the plan: cells of a given size, visits, tasks and bytes follow from the number of rows by the rules of
+`fastent.search.cells`; seconds for each row and visit, and how unevenly cells are visited, are those of a real run (bench/results/cells.json,
 from `bench.cells`, says of what). A task goes to the thread that is free first; a thread reads and writes at its share of its
 worker's link and of the shared disk. The calling process reads what was found while others search. What is assumed and not
 measured stands below.
@@ -27,7 +27,9 @@ ROWS, WORKERS = (10_000_000, 100_000_000, 1_000_000_000), (16, 64, 256)
 # threads of a worker.
 LINK, DISK, CALLER, TASK, THREADS = 1.0e9, 10.0e9, 1.0e9, 1e-3, 4
 # As in `fastent.search.cells.stages`.
-FEWEST_VISITORS, PARTS = 1 << 14, 4
+FEWEST_VISITORS = 1 << 14
+# Bytes that tell a worker of a visit: the row, its class, what it leaves out, and how far its lists reach.
+ASKED = 8 * (3 + 3)
 # Of the lists of one search: entries of 16 bytes, and lists of which each has a threshold and bits for cells.
 ENTRIES, LISTS = 12, 3
 # Seconds of a thread for a pair of isotropic points (40,000 x 128).
@@ -80,12 +82,13 @@ def simulate(
     bits = LISTS * min(cells, measured["visited_by_any"] * visits) / 8  # of a query, for the cells that any of its cell reaches
     own = _makespan(sizes * (per_row + (row_bytes + lists + bits) / link), threads)
     # Visitors of a cell are one task, or several where they are more than an even share.
-    parts = np.ceil(arrivals / max(FEWEST_VISITORS, arrivals.sum() / (PARTS * threads))).astype(int)
+    parts = np.ceil(arrivals / max(FEWEST_VISITORS, arrivals.sum() / threads)).astype(int)
     each_visits = np.repeat(arrivals / parts, parts) * (per_visit + (2 * row_bytes + 2 * lists) / link)
     visit = _makespan(each_visits + np.repeat(sizes, parts) * (BUILD + row_bytes / link), threads)
     found = n * (lists + bits) + visits * n * lists
-    read = max(0.0, found / CALLER - own - visit)  # it reads while they search
-    traffic = n * 2 * row_bytes + n * (row_bytes + lists) + visits * n * (row_bytes + 2 * lists) + n * row_bytes + found
+    asked = visits * n * ASKED
+    read = max(0.0, (found + asked) / CALLER - own - visit)  # it reads and writes while they search
+    traffic = asked + n * 2 * row_bytes + n * (row_bytes + lists) + visits * n * (row_bytes + 2 * lists) + n * row_bytes + found
     return Outcome(
         rows=n, workers=workers, cells=cells, tasks=blocks + cells + int(parts.sum()), visits=visits,
         deal=deal, own=own, visit=visit, read=read, traffic=traffic,
@@ -122,7 +125,8 @@ def table(outcomes: list[Outcome]) -> str:
 
 
 def _time(hours: float) -> str:
-    return f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.1f} h"
+    seconds = 3600 * hours
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{hours:.1f} h"
 
 
 def _bytes(size: float) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,6 +48,7 @@ def _this_machine() -> list[str]:
     return known
 
 
+_UMASK = threading.Lock()
 # Which machine this is.
 _HOST = hashlib.blake2b(repr((socket.gethostname(), _this_machine())).encode(), digest_size=6).hexdigest()
 
@@ -86,8 +88,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         # mkstemp makes files private; the result gets what open() would have given it.
-        umask = os.umask(0)
-        os.umask(umask)
+        with _UMASK:  # it can only be read by setting it, for all threads
+            umask = os.umask(0)
+            os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:  # of the file that was to be, not of the temporary one
@@ -108,7 +111,7 @@ def _remove_abandoned(path: Path) -> None:
 def _alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -5,6 +5,7 @@ fsspec, which finds credentials where their own tools do.
 """
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -26,15 +27,9 @@ from fastent.printable import first_line
 from fastent.runtime.memory import readable_bytes
 
 __all__ = [
-    "LocalFolder",
-    "Piece",
-    "ScratchFolder",
-    "array_on_disk",
-    "check_scratch",
-    "folder_of",
-    "local_folder",
+    "LocalFolder", "Piece", "ScratchFolder", "array_on_disk", "check_room", "check_scratch", "folder_of", "local_folder",
     "scratch_folder",
-]
+]  # fmt: skip
 
 Array = NDArray[Any]
 
@@ -95,10 +90,6 @@ class ScratchFolder(ABC):
         """Remove a file, if it is there."""
 
     @abstractmethod
-    def check_room(self, needed: float, what: str) -> None:
-        """Raise, with both figures, if there is no room for so many bytes more than are there."""
-
-    @abstractmethod
     def check_seen(self) -> None:
         """Raise if this process does not see the folder."""
 
@@ -115,7 +106,7 @@ class LocalFolder(ScratchFolder):
     reads_pages = True
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.absolute()  # workers have other working directories
 
     def __str__(self) -> str:
         return str(self.path)
@@ -130,11 +121,19 @@ class LocalFolder(ScratchFolder):
         return (self.path / name).stat().st_size
 
     def write(self, name: str, parts: Iterable[bytes]) -> None:
-        with atomic_path(self.path / name) as temporary, open(temporary, "wb") as stream:
+        with self._writing(name) as path, atomic_path(path) as temporary, open(temporary, "wb") as stream:
             stream.writelines(parts)
 
     def write_arrays(self, name: str, arrays: dict[str, Array]) -> None:
-        write_checked_npz(self.path / name, arrays, compress=False)
+        with self._writing(name) as path:
+            write_checked_npz(path, arrays, compress=False)
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[Path]:
+        try:
+            yield self.path / name
+        except OSError as error:
+            raise FastentError(f"{name!r} cannot be written to {str(self)!r} ({error.strerror}): {_REMEDY}") from error
 
     def read_arrays(self, name: str) -> dict[str, Array]:
         path = self.path / name
@@ -145,15 +144,6 @@ class LocalFolder(ScratchFolder):
 
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
-
-    def check_room(self, needed: float, what: str) -> None:
-        there = sum(self.size(name) for name in self.names())
-        free = shutil.disk_usage(self.path).free
-        if needed - there > free:
-            raise FastentError(
-                f"{what} takes about {readable_bytes(needed - there)} of disk in {str(self)!r}, which has "
-                f"{readable_bytes(free)} free: {_REMEDY}"
-            )
 
     def check_seen(self) -> None:
         if not self.path.is_dir():
@@ -178,8 +168,8 @@ class RemoteFolder(ScratchFolder):
     def _system(self) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
 
-        with _reaching(self.address):
-            system, path = url_to_fs(self.address, use_listings_cache=False)
+        with self._reaching():
+            system, path = url_to_fs(self.address)
         return system, str(path).rstrip("/")
 
     @property
@@ -191,59 +181,62 @@ class RemoteFolder(ScratchFolder):
         return f"{self._system[1]}/{name}"
 
     def names(self) -> list[str]:
-        self.files.invalidate_cache()
-        try:
-            found = self.files.ls(self._system[1], detail=False)
-        except FileNotFoundError:
-            return []
+        with self._reaching():
+            self.files.invalidate_cache()
+            try:
+                found = self.files.ls(self._system[1], detail=False)
+            except FileNotFoundError:
+                return []
         return [str(path).rstrip("/").rpartition("/")[2] for path in found]
 
     def holds(self, name: str) -> bool:
-        self.files.invalidate_cache()
-        return bool(self.files.exists(self._at(name)))
+        with self._reaching():
+            self.files.invalidate_cache()
+            return bool(self.files.exists(self._at(name)))
 
     def size(self, name: str) -> int:
-        return int(self.files.size(self._at(name)))
+        with self._reaching():
+            return int(self.files.size(self._at(name)))
 
     def write(self, name: str, parts: Iterable[bytes]) -> None:
         with self._nearby() as near:
             near.write(name, parts)
-            self.files.put_file(str(near.path / name), self._at(name))
+            self._put(near, name)
 
     def write_arrays(self, name: str, arrays: dict[str, Array]) -> None:
         with self._nearby() as near:
             near.write_arrays(name, arrays)
+            self._put(near, name)
+
+    def _put(self, near: LocalFolder, name: str) -> None:
+        self.check_seen()  # a worker may be the last to hear that the search has ended
+        with self._reaching():
             self.files.put_file(str(near.path / name), self._at(name))
 
     def read_arrays(self, name: str) -> dict[str, Array]:
         with self._nearby() as near:
-            self.files.get_file(self._at(name), str(near.path / name))
-            return read_checked_npz(near.path / name, f"it came from {self._at(name)!r}, which is to be removed")
+            with self._reaching():
+                self.files.get_file(self._at(name), str(near.path / name))
+            return read_checked_npz(near.path / name, f"it was read from {self._at(name)!r}; search again")
 
     def pieces(self, wanted: Sequence[Piece]) -> Sequence[NDArray[np.uint8]]:
-        at, begins, ends = (
-            [self._at(each.name) for each in wanted],
-            [each.begin for each in wanted],
-            [each.end for each in wanted],
-        )
-        found = self.files.cat_ranges(at, begins, ends, on_error="raise")
+        at = [self._at(each.name) for each in wanted]
+        bounds = [each.begin for each in wanted], [each.end for each in wanted]
+        with self._reaching():
+            found = self.files.cat_ranges(at, *bounds, on_error="raise")
         return [np.frombuffer(each, np.uint8) for each in found]
 
     def remove(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+        with self._reaching(), suppress(FileNotFoundError):
             self.files.rm_file(self._at(name))
 
-    def check_room(self, needed: float, what: str) -> None:
-        """Stores say nothing of their room."""
-
     def check_seen(self) -> None:
-        with _reaching(self.address):
-            if not self.holds(_MARK):
-                raise self._not_seen()
+        if not self.holds(_MARK):
+            raise self._not_seen()
 
     def made(self) -> "RemoteFolder":
         """The same, once a file could be written to it."""
-        with _reaching(self.address):
+        with self._reaching():
             try:
                 self.files.pipe_file(self._at(_MARK), signature().encode())
             except FileNotFoundError:  # no store without folders, or none of that name
@@ -260,53 +253,64 @@ class RemoteFolder(ScratchFolder):
             self.files.rm(self._system[1], recursive=True)
 
     @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Whatever goes wrong on the way to a store, which raises errors of its own, is said in one line."""
+        try:
+            yield
+        except FastentError:
+            raise
+        except ImportError as error:
+            raise FastentError(f"scratch={self.address!r} needs a package: {first_line(error)}") from error
+        except Exception as error:
+            raise FastentError(
+                f"scratch={self.address!r} cannot be used ({type(error).__name__}: {first_line(error)}): name a folder of a "
+                "disk, or of a store that fsspec knows and that you may write to"
+            ) from error
+
+    @contextmanager
     def _nearby(self) -> Iterator[LocalFolder]:
-        with tempfile.TemporaryDirectory(prefix=_PREFIX + signature()) as folder:
+        with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{signature()}-") as folder:
             yield LocalFolder(Path(folder))
-
-
-@contextmanager
-def _reaching(address: str) -> Iterator[None]:
-    """Whatever goes wrong on the way to a store, which raises errors of its own, is said in one line."""
-    try:
-        yield
-    except FastentError:
-        raise
-    except ImportError as error:
-        raise FastentError(f"scratch={address!r} needs a package: {first_line(error)}") from error
-    except Exception as error:
-        raise FastentError(
-            f"scratch={address!r} cannot be written to ({type(error).__name__}: {first_line(error)}): name a folder of a disk, "
-            "or of a store that fsspec knows and that you may write to"
-        ) from error
 
 
 def check_scratch(scratch: Any) -> str | None:
     """A folder or an address for scratch, as text; None if there is none."""
     if scratch is None:
         return None
-    try:
-        text = os.fspath(scratch)
-    except TypeError:
-        text = None
+    text = os.fspath(scratch) if isinstance(scratch, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text:
         raise FastentError(f"scratch={scratch!r}: a folder, or an address such as 's3://bucket/folder', is needed")
+    scheme, address = _LIKE_ADDRESS.match(text), _ADDRESS.fullmatch(text)
+    if scheme and not (isinstance(scratch, str) and address):
+        raise FastentError(
+            f"scratch={scratch!r}: an address is text, PROTOCOL://FOLDER, such as 's3://bucket/folder', with one protocol and "
+            "none of the characters *?[]"
+        )
+    if address and address["protocol"].lower() in ("file", "local"):
+        return f"/{address['folder'].lstrip('/')}" if address["folder"].startswith("/") else _no_host(text)
     return text
 
 
-def _is_remote(scratch: str) -> bool:
-    protocol, separator, _ = scratch.partition("://")
-    return bool(separator) and protocol not in ("file", "local")
+# What looks like an address, and what is one. Stores take names with some characters for patterns.
+_LIKE_ADDRESS = re.compile(r"[A-Za-z0-9+.-]*:/|[A-Za-z0-9+.-]+://")
+_ADDRESS = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]*)://(?P<folder>(?!.*::)[^*?\[\]]*[^*?\[\]/][^*?\[\]]*)")
+
+
+def _no_host(address: str) -> str:
+    raise FastentError(f"scratch={address!r}: a folder of this machine is /FOLDER, or file:///FOLDER with three strokes")
 
 
 def local_folder(scratch: str | None) -> Path:
     """A folder of this machine's for files of one process: the one that was named, if it is one; else `TMPDIR`."""
-    if scratch is not None and not _is_remote(scratch):
-        return output_folder(scratch.removeprefix("file://").removeprefix("local://"))
+    if scratch is not None and not _ADDRESS.fullmatch(scratch):
+        try:
+            return output_folder(scratch).absolute()
+        except FastentError as error:
+            raise FastentError(f"scratch={scratch!r} is no folder that can be written to: {first_line(error)}") from error
     within, asked = Path(tempfile.gettempdir()), os.environ.get("TMPDIR")
     if asked and Path(asked).absolute() != within.absolute():
         raise FastentError(f"TMPDIR={asked!r} is no folder that can be written to: make it, or set TMPDIR to another")
-    return within
+    return within.absolute()
 
 
 @contextmanager
@@ -318,11 +322,9 @@ def scratch_folder(scratch: str | None = None) -> Iterator[ScratchFolder]:
     scratch : str, optional
         Where it is made: a folder, or an address of a store. Default among the system's temporary files (`TMPDIR`).
     """
-    if scratch is not None and _is_remote(scratch):
+    if scratch is not None and _ADDRESS.fullmatch(scratch):
         within = RemoteFolder(scratch)
-        with _reaching(within.address):
-            abandoned = _abandoned(within.names())
-        for name in abandoned:
+        for name in _abandoned(within.names()):
             RemoteFolder(f"{within}/{name}").removed()
         remote = RemoteFolder(f"{within}/{_PREFIX}{signature()}-{secrets.token_hex(4)}").made()
         try:
@@ -348,6 +350,19 @@ def scratch_folder(scratch: str | None = None) -> Iterator[ScratchFolder]:
 def _abandoned(names: Iterable[str]) -> list[str]:
     """Names of scratch folders whose process, one of this machine, has ended."""
     return [name for name in names if name.startswith(_PREFIX) and is_abandoned(name.removeprefix(_PREFIX))]
+
+
+def check_room(needed: Sequence[tuple[Path, float]], what: str) -> None:
+    """Raise, with both figures, if a disk has no room for all the bytes that are to lie in folders of it."""
+    for folder, _ in needed:
+        disk = folder.stat().st_dev
+        together = sum(size for other, size in needed if other.stat().st_dev == disk)
+        free = shutil.disk_usage(folder).free
+        if together > free:
+            raise FastentError(
+                f"{what} takes about {readable_bytes(together)} of disk in {str(folder)!r}, which has {readable_bytes(free)} "
+                f"free: {_REMEDY}"
+            )
 
 
 def array_on_disk(folder: Path, shape: tuple[int, ...], dtype: Any) -> Array:

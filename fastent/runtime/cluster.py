@@ -1,8 +1,9 @@
 """Work that is shared by the workers of a Dask cluster, or done here: the same calls on the same parts, so the same bits."""
 
-import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 from fastent.errors import FastentError
@@ -13,8 +14,8 @@ from fastent.runtime.threads import mapped_in_parallel, single_blas_thread
 
 __all__ = ["connected", "map_on_cluster", "n_threads"]
 
-# How often, and after how many seconds, something is sent again.
-_ATTEMPTS, _PAUSE = 5, 1.0
+# Items that wait for each thread, and the one that it works on.
+_AHEAD = 4
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -25,33 +26,37 @@ def map_on_cluster(
 ) -> Iterator[Found]:
     """Yield work(item) for each item, in their order.
 
-    The workers of a distributed.Client share the items, one thread for each; those of a lost worker are done again by another.
+    The workers of a distributed.Client share the items, one thread for each, and some wait for each thread: no more items are
+    made before these are needed. Those of a lost worker are done again by another.
     Without a client they are done here, one after the other, with all threads; or with `in_threads` several at once, in one
     thread each, for work that releases the GIL and starts no threads.
     """
     if client is None:
         yield from (mapped_in_parallel if in_threads else map)(work, items)
         return
-    futures = client.map(_alone, list(items), work=_at_all_workers(client, work), pure=False)
+    at_workers, left = _at_workers(client, work), iter(items)
+    futures: deque[Any] = deque()
     try:
-        for i, future in enumerate(futures):
-            found = future.result()
-            futures[i] = None  # lets the cluster forget what is here now
-            yield found
+        while True:
+            for item in islice(left, max(0, _AHEAD * n_threads(client) - len(futures))):
+                futures.append(client.submit(_alone, item, work=at_workers, pure=False))
+            if not futures:
+                return
+            yield futures.popleft().result()
     finally:
-        client.cancel([future for future in futures if future is not None])
+        client.cancel([*futures, at_workers])
 
 
-def _at_all_workers(client: Any, work: Any) -> Any:
-    """A future of something that all workers have; a worker that is lost at this very moment has it sent once more."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            return client.scatter(work, broadcast=True, hash=False)
-        except OSError:
-            if attempt == _ATTEMPTS - 1:
-                raise
-            time.sleep(_PAUSE)
-    raise AssertionError
+def _at_workers(client: Any, work: Any) -> Any:
+    """A future of something that workers pass on to each other; if all that have it are lost, the scheduler still has it."""
+    import dask
+
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):  # it is sent once
+        return client.submit(_itself, work, pure=False)
+
+
+def _itself(work: Any) -> Any:
+    return work
 
 
 def n_threads(client: Any) -> int:

@@ -44,6 +44,11 @@ class NeighborLists(NamedTuple):
     squared: NDArray[np.float64]
     indices: NDArray[np.int64]
 
+    @classmethod
+    def empty(cls, shape: tuple[int, int], n: int) -> "NeighborLists":
+        """Of queries that have found none of n rows."""
+        return cls(np.full(shape, np.inf), np.full(shape, n, np.int64))
+
     def within(self, squared: NDArray[np.float64] | None, n: int) -> "NeighborLists":
         """Without the rows that are farther than a squared distance (q,), if there is one."""
         if squared is None:

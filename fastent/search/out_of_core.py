@@ -3,7 +3,7 @@
     rows, in their order ---- a chunk ---- an index of it ---- searched for every query, no farther than its list still reaches
                                 the next chunk is read meanwhile
 
-For queries that are few, or rows that come only once; what all rows ask of each other goes cell by cell (`partitioned`). A
+For queries that are few, or rows that come only once; what all rows ask of each other goes cell by cell (`cells`). A
 pair's distance does not depend on the chunk it is met in, and lists keep the nearest with ties by the lower row number: what is
 found is what one index of all rows finds, to the bit.
 """

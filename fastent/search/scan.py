@@ -103,7 +103,7 @@ class ScannedRows(Index):
             limits = np.minimum(limits, within)
         met, errors = self._queries_met(asked.points, view)
         tolerance = self._tolerance(points, view)
-        lists = NeighborLists(np.full((q, k), np.inf), np.full((q, k), n))
+        lists = NeighborLists.empty((q, k), n)
         threads = working_threads() if n * d * max(q, SEVERAL) > _LITTLE else 1
         work = np.zeros(3, np.int64)
         with interruptible() as interrupted, reporting(progress, "neighbours", n) as report:

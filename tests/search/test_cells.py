@@ -1,5 +1,7 @@
 """Rows in cells of space: what is found is what one index of all rows finds, to the bit, wherever and however they lie."""
 
+import errno
+import os
 import tempfile
 import tracemalloc
 from contextlib import closing
@@ -17,12 +19,14 @@ from hypothesis import strategies as st
 import fastent as fe
 from fastent.arrays.validation import UnitRows
 from fastent.io.files import signature
+from fastent.io.scratch import LocalFolder, RemoteFolder
 from fastent.search import sketch
 from fastent.search.cells.cell import CellSearch
 from fastent.search.cells.index import PartitionedIndex
 from fastent.search.cells.partition import ROOM, boxes_of_cells, take_partition
 from fastent.search.cells.plan import plan_cells
 from fastent.search.cells.reach import Reached
+from fastent.search.cells.time_left import TimeLeft
 from fastent.search.exact_index import ExactIndex
 from fastent.search.index import AMONG, ExternalQueries, NeighborLists, merged
 from tests.search.test_out_of_core import interrupting
@@ -180,11 +184,12 @@ def test_interrupted_anywhere_it_goes_on_from_there(on_disk, tmp_path):
         for after in range(1, len(steps), 3):
             with pytest.raises(KeyboardInterrupt):
                 PartitionedIndex(X, kept_in=place, **options).search(wanted, progress=interrupting(after))
-        before = {path.name: path.stat().st_mtime_ns for path in place.iterdir() if path.suffix != ".bin"}
+        before = {path.name: path.stat().st_mtime_ns for path in place.rglob("*.npz")}
         the_same(PartitionedIndex(X, kept_in=place, **options).search(wanted), whole)
-        after = {path.name: path.stat().st_mtime_ns for path in place.iterdir()}
-        assert before.items() <= after.items()  # nothing was made again
-        assert not list(place.glob("*.bin"))  # copies of rows are not needed any more
+        made = {path.name: path.stat().st_mtime_ns for path in place.rglob("*.npz")}
+        assert before.items() <= made.items()  # nothing was made again
+        assert not list(place.rglob("*.bin"))  # copies of rows are not needed any more
+        assert len(list(place.iterdir())) == 1
 
 
 def test_on_another_processor_space_stays_cut_as_it_was(on_disk, tmp_path, monkeypatch):
@@ -268,11 +273,11 @@ def test_damaged_scratch_is_refused(on_disk, tmp_path):
     place = tmp_path / "kept"
     with pytest.raises(KeyboardInterrupt):  # when all rows are dealt
         PartitionedIndex(X, memory=1 << 28, cells=3, kept_in=place).search({"all": 3}, progress=interrupting(5))
-    victim = sorted(place.glob("rows-*.bin"))[2]
+    victim = sorted(place.rglob("rows-*.bin"))[2]
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
-    with pytest.raises(fe.FastentError, match=r"is damaged, its checksum \(CRC-32\) does not agree: remove"):
+    with pytest.raises(fe.FastentError, match=r"is damaged, its checksum \(CRC-32\) does not agree: remove that folder"):
         PartitionedIndex(X, memory=1 << 28, cells=3, kept_in=place).search({"all": 3})
 
 
@@ -285,9 +290,51 @@ def test_a_full_disk_is_refused_beforehand(on_disk, monkeypatch):
         PartitionedIndex(X, memory=1 << 28, cells=3).search({"all": 3})
 
 
+@pytest.mark.parametrize("memories", [(6 << 20, 1 << 28, 6 << 20), (1 << 28, 6 << 20)])
+def test_a_finished_search_goes_on_with_another_memory(on_disk, tmp_path, memories):
+    """As another search of the same call was interrupted after it; copies of rows are gone, and visitors are others."""
+    X, _ = on_disk
+    expected, chosen = ExactIndex(X[:]).search({"all": 3}), []
+    for memory in memories:
+        index = PartitionedIndex(X, memory=memory, cells=12 if memory < 1 << 28 else None, kept_in=tmp_path / "kept")
+        the_same(index.search({"all": 3}), expected)
+        chosen.append(index.work)
+    assert chosen[0].visits > 0 or len(memories) == 2
+
+
+def test_what_a_search_begun_otherwise_left_is_not_taken(on_disk, tmp_path):
+    """A worker may write what it found of cells cut otherwise when these have been cut anew."""
+    X, _ = on_disk
+    place, expected = tmp_path / "kept", ExactIndex(X[:]).search({"all": 3})
+    PartitionedIndex(X, memory=1 << 28, cells=3, kept_in=place).search({"all": 3})
+    (before,) = place.iterdir()
+    late = {path.name: path.read_bytes() for path in before.glob("own-*.npz")}
+    (before / "plan.npz").unlink()  # killed while it was removed
+    PartitionedIndex(X, memory=1 << 28, cells=5, seed=1, kept_in=place).search({"all": 3}, progress=None)
+    assert not before.exists()
+    before.mkdir()
+    for name, content in late.items():
+        (before / name).write_bytes(content)
+    the_same(PartitionedIndex(X, memory=1 << 28, cells=5, seed=1, kept_in=place).search({"all": 3}), expected)
+
+
+def test_time_left_of_a_resumed_search_is_that_of_what_is_left(on_disk, tmp_path, monkeypatch):
+    X, _ = on_disk
+    added = []
+    monkeypatch.setattr(TimeLeft, "add", lambda self, stage, amount, done_before=False: added.append((stage, done_before)))
+    options = {"memory": 1 << 28, "cells": 4}
+    with pytest.raises(KeyboardInterrupt):  # blocks of rows, and two cells
+        PartitionedIndex(X, kept_in=tmp_path / "kept", **options).search({"all": 3}, progress=interrupting(7))
+    before = list(added)
+    added.clear()
+    PartitionedIndex(X, kept_in=tmp_path / "kept", **options).search({"all": 3})
+    assert [done for _, done in added[: len(before)]] == [True] * len(before)
+    assert not any(done for _, done in added[len(before) :])
+
+
 def test_a_file_is_no_place_for_scratch(on_disk, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(fe.FastentError, match="cannot write to the folder"):
+    with pytest.raises(fe.FastentError, match=r"scratch='.*file' is no folder that can be written to"):
         PartitionedIndex(on_disk[0], memory=1 << 28, cells=3, scratch=str(tmp_path / "file")).search({"all": 3})
 
 
@@ -327,10 +374,10 @@ def test_what_was_found_is_kept_beside_scratch_elsewhere(on_disk, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             PartitionedIndex(X, kept_in=kept_in, **options).search(wanted, progress=interrupting(after))
         assert not fsspec.filesystem("memory").find("/elsewhere")
-    before = {path.name: path.stat().st_mtime_ns for path in kept_in.iterdir()}
+    before = {path.name: path.stat().st_mtime_ns for path in kept_in.rglob("*.npz")}
     assert not [name for name in before if name.startswith("rows")]
     the_same(PartitionedIndex(X, kept_in=kept_in, **options).search(wanted), expected)
-    assert before.items() <= {path.name: path.stat().st_mtime_ns for path in kept_in.iterdir()}.items()
+    assert before.items() <= {path.name: path.stat().st_mtime_ns for path in kept_in.rglob("*.npz")}.items()
 
 
 def test_scratch_of_a_killed_process_is_removed_from_a_store(on_disk):
@@ -347,14 +394,60 @@ def test_scratch_of_a_killed_process_is_removed_from_a_store(on_disk):
     [
         (3, "scratch=3: a folder, or an address such as"),
         ("", "scratch='': a folder, or an address such as"),
-        ("nowhere://bucket", r"scratch='nowhere://bucket' cannot be written to \(ValueError: Protocol not known: nowhere"),
+        ("nowhere://bucket", r"scratch='nowhere://bucket' cannot be used \(ValueError: Protocol not known: nowhere"),
         ("gdrive://folder", "scratch='gdrive://folder' needs a package: "),
+        ("memory://", "scratch='memory://': an address is text, PROTOCOL://FOLDER"),
+        ("memory:/folder", "scratch='memory:/folder': an address is text"),
+        (Path("s3://bucket/folder"), r"scratch=PosixPath\('s3:/bucket/folder'\): an address is text"),
+        ("memory://a[b]", r"none of the characters \*\?\[\]"),
+        ("dir://x::file:///tmp", "with one protocol"),
+        ("file://localhost/tmp", "is /FOLDER, or file:///FOLDER"),
     ],
 )
 def test_scratch_that_is_none_is_refused(on_disk, scratch, message):
     X, _ = on_disk
     with pytest.raises(fe.FastentError, match=message):
         fe.neighbors(X, 3, memory_budget="2500KiB", scratch=scratch)
+
+
+@pytest.mark.parametrize("broken", ["put_file", "cat_ranges", "exists"])
+def test_a_store_that_fails_midway_says_so(on_disk, broken, monkeypatch, tmp_path):
+    X, _ = on_disk
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    store = fsspec.filesystem("memory")
+
+    def fail(done, total, message):
+        monkeypatch.setattr(type(store), broken, lambda *args, **options: 1 / 0)
+
+    index = PartitionedIndex(X, memory=1 << 28, cells=3, scratch="memory://fails")
+    with pytest.raises(fe.FastentError, match=r"scratch='memory://fails/.*' cannot be used \(ZeroDivisionError: division by"):
+        index.search({"all": 3}, progress=fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["X.npy"]
+
+
+def test_what_a_killed_worker_left_nearby_is_removed(on_disk, monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with RemoteFolder("memory://any")._nearby() as near:
+        name = near.path.name
+    host = signature().rpartition("-")[0]
+    assert name.startswith(f"fastent-scratch-{signature()}-")
+    (tmp_path / name.replace(signature(), f"{host}-999999999")).mkdir()
+    (tmp_path / name.replace(signature(), f"{host}-99999999999999999999")).mkdir()
+    PartitionedIndex(on_disk[0], memory=1 << 28, cells=3).search({"all": 3})
+    assert [path.name for path in tmp_path.iterdir()] == ["X.npy"]
+
+
+def test_a_file_too_large_for_the_disk_is_refused(tmp_path):
+    def too_much():
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        yield
+
+    with pytest.raises(
+        fe.FastentError, match=r"'rows' cannot be written to .* \(File too large\): make room, or name a folder"
+    ):
+        LocalFolder(tmp_path).write("rows", too_much())
 
 
 def test_damaged_pieces_from_a_store_are_refused(on_disk):

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 import fastent as fe
+from fastent.search.cells.index import PartitionedIndex
+from fastent.search.exact_index import ExactIndex
+from tests.search.test_out_of_core import interrupting
 
 distributed = pytest.importorskip("distributed")
 
@@ -121,9 +124,60 @@ def test_scratch_in_an_object_store(stored):
     X, y = stored
     store = fsspec.filesystem("memory")
     with distributed.Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0") as client:
-        found = fe.margins(X, y, client=client, memory_budget="20MiB", scratch="memory://shared")
-    np.testing.assert_array_equal(found.margin, fe.margins(X, y).margin)
+        options = {"classes": y, "memory": 20 << 20, "cells": 5, "scratch": "memory://shared"}
+        by_threads, alone = PartitionedIndex(X, client=client, **options), PartitionedIndex(X, **options)
+        found, expected = by_threads.search({"all": 5, "own class": 1}), alone.search({"all": 5, "own class": 1})
+    for among, lists in expected.items():
+        np.testing.assert_array_equal(found[among].indices, lists.indices)
+        np.testing.assert_array_equal(found[among].squared, lists.squared)
+    assert by_threads.work.visits == alone.work.visits > 0
+    # Threads may index the same cell at once, but count what they read each for itself.
+    assert alone.work.bytes_read <= by_threads.work.bytes_read < 1.2 * alone.work.bytes_read
     assert not store.find("/shared")
+
+
+def test_resumed_with_and_without_workers(stored, client, tmp_path, monkeypatch):
+    """Whatever was interrupted, what is there is used; nothing that was sent stays."""
+    X, y = stored
+    monkeypatch.setattr("fastent.search.cells.plan._WORTH_SENDING", 1000)
+    monkeypatch.setattr("fastent.search.cells.plan._BLOCK", 1 << 16)
+    wanted, options = {"all": 5, "other classes": 1}, {"classes": y, "memory": 20 << 20}
+    expected, steps = ExactIndex(X[:], classes=y).search(wanted), []
+    PartitionedIndex(X, client=client, **options).search(wanted, progress=lambda done, total, message: steps.append(done))
+    for turn, after in enumerate(range(2, len(steps), 4)):
+        index = PartitionedIndex(X, client=client, kept_in=tmp_path, **options)
+        with pytest.raises(KeyboardInterrupt):
+            index.search(wanted, progress=interrupting(after))
+        if turn == 2:
+            with pytest.raises(KeyboardInterrupt):
+                PartitionedIndex(X, kept_in=tmp_path, **options).search(wanted, progress=interrupting(after + 1))
+    for workers in (client, None):
+        index = PartitionedIndex(X, client=workers, kept_in=tmp_path, **options)
+        found = index.search(wanted)
+        for among, lists in expected.items():
+            np.testing.assert_array_equal(found[among].indices, lists.indices)
+            np.testing.assert_array_equal(found[among].squared, lists.squared)
+        assert index.work.visits > 0
+        assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".npz"}
+        assert not list(tmp_path.rglob("*.asked.npz"))
+
+
+@pytest.mark.parametrize("when", [1, 3, 6])
+def test_all_workers_are_lost_at_once(stored, client, when, monkeypatch):
+    """What they need is still with the scheduler."""
+    X, _ = stored
+    monkeypatch.setattr("fastent.search.cells.plan._WORTH_SENDING", 1000)
+    called = []
+
+    def kill(done, total, message):
+        called.append(done)
+        if len(called) == when:
+            for process in client.run(os.getpid).values():
+                os.kill(process, signal.SIGKILL)
+
+    found = fe.neighbors(X, 7, client=client, memory_budget="20MiB", progress=kill)
+    assert len(called) > when
+    np.testing.assert_array_equal(found.indices, fe.neighbors(X, 7).indices)
 
 
 def test_a_folder_that_workers_do_not_see_is_refused(stored, client):

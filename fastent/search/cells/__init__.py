@@ -10,6 +10,16 @@ An index is built at most twice for each cell, and a query meets few cells where
 not depend on the index it is met in, and lists keep the nearest with ties by the lower row number: what is found is what one
 index of all rows finds, to the bit.
 
+What is kept where a search can be resumed, in a subfolder of its own, each file whole or not there:
+
+    plan.npz                      how space is cut, and how many rows a block has
+    rows-FIRST.npz, rows-FIRST.bin    what a block of rows was dealt to, and copies of the rows, until the search ends
+    own-CELL-FIRST-LAST.npz       what queries of a cell, by position, found in it and which others they reach
+    visit-CELL-FIRST-LAST.npz     what some of a cell's visitors, by their place among these, found in it
+
+The first three depend on the partition alone; visits depend on what was found before in so far only as they may look less far,
+so that what is there can be used whatever was found in another order. `.asked.npz` is what a worker is given.
+
 - index.py: the index, and where its files lie; plan.py: how many cells, and what they take; stages.py: a search under way.
 - partition.py: space cut into cells; rows.py, queries.py: the rows, and the queries with their lists, of each cell; cell.py:
   what is done for one cell, in whatever process; reach.py: which queries reach which cells; time_left.py: how long it takes.

@@ -60,8 +60,8 @@ class CellSearch:
 
     def own(self, cell: int, asked: Arrays) -> Arrays:
         """What the queries of a cell find in it, and which others they reach."""
-        before, within = self.rows.bytes_read, asked.get("within")
-        index, rows = self._index(cell, asked)
+        reading, within = self.rows.afresh(), asked.get("within")
+        index, rows = self._index(cell, asked, reading)
         codes = asked.get("classes", np.zeros(self.rows.size(cell), np.int64))
         queries, work = _queries(asked), np.zeros(5, np.int64)
         lists: dict[Among, NeighborLists] = {}
@@ -82,14 +82,14 @@ class CellSearch:
         found = self._reached(cell, lists, points, own, within)
         for among, (squared, indices) in lists.items():
             found |= {f"squared/{among}": squared, f"indices/{among}": indices}
-        return found | {"work": work, "bytes_read": np.array(self.rows.bytes_read - before)}
+        return found | {"work": work, "bytes_read": np.array(reading.bytes_read)}
 
     def _reached(
         self, cell: int, lists: dict[Among, NeighborLists], points: Array, classes: NDArray[np.int64], within: Array | None
     ) -> Arrays:
         """Which other cells queries with these lists reach."""
         q, cells = len(points), self.rows.n_cells
-        others = (np.arange(cells) != cell) & (np.diff(self.rows.start) > 0)
+        others = (np.arange(cells) != cell) & (self.rows.sizes > 0)
         bits = {among: np.zeros((cells, -(-q // 8)), np.uint8) for among in lists}
         visits = np.zeros(cells, np.int64)
         for begin in range(0, q, _QUERIES):
@@ -109,26 +109,27 @@ class CellSearch:
 
     def visit(self, cell: int, asked: Arrays) -> Arrays:
         """What queries of other cells find in a cell, whose index is kept for the next of its visitors."""
-        before, index = self.rows.bytes_read, self._index(cell, asked)[0]
-        parts = [self._visit_together(cell, index, some) for some in _in_parts(asked, self._visitors)]
+        reading = self.rows.afresh()
+        index, _ = self._index(cell, asked, reading)
+        parts = [self._visit_together(index, reading.size(cell), some, reading) for some in _in_parts(asked, self._visitors)]
         self._kept = cell, index
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "work"}
         work = np.sum([part["work"] for part in parts], axis=0)
-        return found | {"work": work, "bytes_read": np.array(self.rows.bytes_read - before)}
+        return found | {"work": work, "bytes_read": np.array(reading.bytes_read)}
 
-    def _visit_together(self, cell: int, index: ExactIndex, asked: Arrays) -> Arrays:
+    def _visit_together(self, index: ExactIndex, n: int, asked: Arrays, reading: CellRows) -> Arrays:
         """The same of so many that there is room for all of them."""
         work = np.zeros(5, np.int64)
-        points = asked["points"] if "points" in asked else self.rows.take_several(asked["places"])
+        points = asked["points"] if "points" in asked else reading.take_several(asked["places"])
         visitors = ExternalQueries(points, asked["excluded"], asked["query_classes"])
         found: Arrays = {}
         lists: dict[Among, NeighborLists] = {}
         for among, k in self._wanted.items():
             within = asked[f"within/{among}"]
-            lists[among] = _nothing(len(within), k, self.rows.size(cell))
+            lists[among] = NeighborLists.empty((len(within), k), n)
             some = np.flatnonzero(within >= 0)
             if among != "all" and k == 1 and "all" in lists:
-                some = some[~self._known(among, asked, lists, some)]
+                some = some[~self._taken_from_all(among, asked, lists, some)]
             if len(some):
                 asking = visitors if len(some) == len(within) else ExternalQueries(*(each[some] for each in visitors))
                 nearest = index.nearest(k, asking, among=among, within=within[some])
@@ -137,10 +138,10 @@ class CellSearch:
             found |= {f"squared/{among}": lists[among].squared, f"indices/{among}": lists[among].indices}
         return found | {"work": work}
 
-    def _known(
+    def _taken_from_all(
         self, among: Among, asked: Arrays, lists: dict[Among, NeighborLists], some: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
-        """For which of some visitors the lists among all rows tell what a list of a class holds, where this is noted.
+        """Take the nearest row of a class from lists among all rows, where these decide it; for which of some visitors they do.
 
         They do if they reach as far, unless they are full and hold no row of that class.
         """
@@ -159,13 +160,13 @@ class CellSearch:
         lists[among].indices[at, 0] = np.take_along_axis(indices, first, 1)[seen & (nearest <= within), 0]
         return known
 
-    def _index(self, cell: int, asked: Arrays) -> tuple[ExactIndex, Array | None]:
+    def _index(self, cell: int, asked: Arrays, reading: CellRows) -> tuple[ExactIndex, Array | None]:
         """The index of a cell and, if it is made now, the rows; else it has been kept for further queries."""
         kept, self._kept = self._kept, None  # taken out, as threads of a worker share this object
         if kept is not None and kept[0] == cell:
             return kept[1], None
         del kept
-        rows, classes = self.rows.read(cell), asked.get("classes")
+        rows, classes = reading.read(cell), asked.get("classes")
         by_class = (
             "all" not in self._wanted and classes is not None and keeps_classes_apart(len(rows), self._has_class.shape[1])
         )
@@ -189,10 +190,6 @@ def _in_parts(asked: Arrays, size: int) -> Iterator[Arrays]:
     """What is asked by so many visitors at a time."""
     for begin in range(0, len(asked["excluded"]), size):
         yield {name: each if name == "classes" else each[begin : begin + size] for name, each in asked.items()}
-
-
-def _nothing(q: int, k: int, n: int) -> NeighborLists:
-    return NeighborLists(np.full((q, k), np.inf), np.full((q, k), n))
 
 
 def _queries(asked: Arrays) -> NDArray[np.int64] | ExternalQueries | None:

@@ -1,5 +1,7 @@
 """The index of rows that do not fit in memory: in its own cell of space a query learns which others it must search."""
 
+import secrets
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -8,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.io.files import alone_in, output_folder
-from fastent.io.scratch import LocalFolder, ScratchFolder, local_folder, scratch_folder
+from fastent.io.scratch import LocalFolder, ScratchFolder, check_room, local_folder, scratch_folder
 from fastent.printable import in_queries
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.search.cells.partition import Partition, take_partition
 from fastent.search.cells.plan import CellPlan, plan_cells
 from fastent.search.cells.rows import is_copy
-from fastent.search.cells.stages import Asked, Places, Stages
+from fastent.search.cells.stages import Folders, Request, Stages, is_sent
 from fastent.search.index import Among, Index, IndexQueries, NeighborLists, Wanted, count_of, with_points
 
 __all__ = ["PartitionedIndex"]
@@ -88,11 +90,9 @@ class PartitionedIndex(Index):
         what = f"the search of {in_queries(q)} among {n:,} x {d} points, in {plan.cells:,} cell{'s' * (plan.cells > 1)},"
         check_fits(plan.needed, what, f"use {'fewer queries or ' * (q > 1)}a larger memory_budget", int(self._memory))
         with ExitStack() as opened:
-            places = self._places(opened)
-            plan, partition = self._begun(plan, places.kept, q, wanted)
-            places.scratch.check_room(plan.scratch, what)
-            asked = Asked(X, self._classes, queries, wanted, within, self._unit, self._seed)
-            stages = Stages(asked, plan, partition, places, self._client, self._memory)
+            folders, plan, partition = self._begun(opened, plan, q, wanted, what)
+            request = Request(X, self._classes, queries, wanted, within, self._unit, self._seed)
+            stages = Stages(request, plan, partition, folders, self._client, self._memory)
             with interruptible() as interrupted, reporting(progress, "neighbours", _STEPS) as report:
                 for share, message in stages.steps():
                     report(int(share * _STEPS), message)
@@ -100,35 +100,56 @@ class PartitionedIndex(Index):
                         raise KeyboardInterrupt
             self.work = stages.work()
             found = stages.lists.in_order_of_queries()
-            for name in filter(is_copy, places.scratch.names()):  # what was found stays where a search can be resumed
-                places.scratch.remove(name)
+            for name in folders.scratch.names():  # what was found stays where a search can be resumed
+                if is_copy(name) or is_sent(name):
+                    folders.scratch.remove(name)
         return found
 
-    def _places(self, opened: ExitStack) -> Places:
-        """Where the files of this search lie, until all that was opened is closed."""
-        kept_in, self._kept_in = self._kept_in, None
-        if kept_in is None:
-            return Places(opened.enter_context(scratch_folder(self._scratch)), None, local_folder(self._scratch))
-        kept = LocalFolder(output_folder(kept_in))
-        opened.enter_context(alone_in(kept.path))
-        if self._scratch is None:
-            return Places(kept, kept, kept.path.parent)
-        return Places(opened.enter_context(scratch_folder(self._scratch)), kept, local_folder(self._scratch))
+    def _begun(
+        self, opened: ExitStack, plan: CellPlan, q: int, wanted: Wanted, what: str
+    ) -> tuple[Folders, CellPlan, Partition]:
+        """Where the files of this search lie, until all that was opened is closed; and how it goes.
 
-    def _begun(self, plan: CellPlan, kept: ScratchFolder | None, q: int, wanted: Wanted) -> tuple[CellPlan, Partition]:
-        """How a search that a folder keeps was begun, if memory still allows it; else it is begun anew.
-
-        Space stays cut as it was: another processor, or another number of cells, would cut it elsewhere.
+        A search that a folder keeps goes as it was begun, if memory still allows it, since another processor would cut space
+        elsewhere. Else it is begun anew, in another subfolder: a worker may still write to the one before.
         """
-        if kept is not None and kept.holds(_BEGUN):
-            begun = kept.read_arrays(_BEGUN)
-            partition = Partition.from_arrays(begun)
-            resumed = plan_cells(self._X, q, wanted, self._memory, client=self._client, cells=partition.n_cells)
-            if resumed.needed <= self._memory:
-                return resumed._replace(block=int(begun["block"])), partition
-            for name in kept.names():
-                kept.remove(name)
-        partition = take_partition(self._X, plan.cells, unit=self._unit, seed=self._seed)
-        if kept is not None:
-            kept.write_arrays(_BEGUN, partition.as_arrays() | {"block": np.array(plan.block)})
-        return plan, partition
+        kept_in, self._kept_in = self._kept_in, None
+        kept: LocalFolder | None = None
+        partition: Partition | None = None
+        scratch: ScratchFolder
+        if kept_in is not None:
+            opened.enter_context(alone_in(output_folder(kept_in)))
+            kept, plan, partition = self._kept_before(kept_in, plan, q, wanted)
+        copied = 0
+        if kept is None or self._scratch is not None:
+            scratch, lists_in = opened.enter_context(scratch_folder(self._scratch)), local_folder(self._scratch)
+        else:
+            scratch, lists_in = kept, kept.path.parent
+            copied = sum(kept.size(name) for name in kept.names() if is_copy(name))
+        room: list[tuple[Path, float]] = [(lists_in, plan.lists)]
+        if isinstance(scratch, LocalFolder):
+            room.append((scratch.path, plan.copies - copied + plan.exchanged))
+        check_room(room, what)
+        if partition is None:
+            partition = take_partition(self._X, plan.cells, unit=self._unit, seed=self._seed)
+            if kept is not None:
+                kept.write_arrays(_BEGUN, partition.as_arrays() | {"block": np.array(plan.block)})
+        return Folders(scratch, kept, lists_in), plan, partition
+
+    def _kept_before(
+        self, kept_in: Path, plan: CellPlan, q: int, wanted: Wanted
+    ) -> tuple[LocalFolder, CellPlan, Partition | None]:
+        """The subfolder of a search that was begun before and can go on, or a new one; others are removed."""
+        for path in sorted(kept_in.iterdir()):
+            before = LocalFolder(path)
+            if before.holds(_BEGUN):
+                begun = before.read_arrays(_BEGUN)
+                partition = Partition.from_arrays(begun)
+                resumed = plan_cells(self._X, q, wanted, self._memory, client=self._client, cells=partition.n_cells)
+                if resumed.needed <= self._memory:
+                    return before, resumed._replace(block=int(begun["block"])), partition
+            if path.is_dir():
+                shutil.rmtree(path)
+        new = kept_in / secrets.token_hex(4)
+        new.mkdir()
+        return LocalFolder(new), plan, None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastent.kernels.reach import boxes_within
 from fastent.search.sketch import Frame, take_frame
 
-__all__ = ["CellBoxes", "Partition", "boxes_of_cells", "take_partition"]
+__all__ = ["ROOM", "SKETCHED", "CellBoxes", "Partition", "boxes_of_cells", "take_partition"]
 
 Array = NDArray[Any]
 
@@ -21,7 +21,7 @@ _SAMPLE_OF_CELL, _SAMPLE = 1024, 4096
 # What a cell may hold at most beyond its share: of 64 cells of a sample of 1,024 each, 12 % have been seen.
 ROOM = 1.2
 # Numbers of a sketch: coordinates, and the norm of the rest. Rows of no more features are their own.
-_SKETCHED = 16
+SKETCHED = 16
 
 
 class CellBoxes(NamedTuple):
@@ -106,7 +106,7 @@ _WIDER = 1 + 2.0**-20
 def take_partition(X: Array, n_cells: int, *, unit: bool, seed: int) -> Partition:
     """Cut the space of rows (n, d) into cells of about as many rows each."""
     n, d = X.shape
-    frame = take_frame(X, n_axes=min(d, _SKETCHED - 1) if d > _SKETCHED else 0, unit=unit, seed=seed)
+    frame = take_frame(X, n_axes=min(d, SKETCHED - 1) if d > SKETCHED else 0, unit=unit, seed=seed)
     size = min(n, max(_SAMPLE, _SAMPLE_OF_CELL * n_cells))
     numbers = np.sort(np.random.default_rng(seed).choice(n, size, replace=False))
     sketch = _sketch(frame, X[numbers])
@@ -115,7 +115,7 @@ def take_partition(X: Array, n_cells: int, *, unit: bool, seed: int) -> Partitio
     n_nodes = 0
 
     def cut(places: Array, first: int, last: int, depth: int) -> int:
-        """CellBoxes first..last from some rows of the sample; the node, or the cell."""
+        """Cells first..last from some rows of the sample; the node, or the cell."""
         nonlocal n_nodes
         if last - first == 1:
             return ~first

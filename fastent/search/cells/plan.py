@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays.validation import kernel_dtype
 from fastent.runtime.cluster import n_threads
-from fastent.search.cells.partition import ROOM
+from fastent.search.cells.partition import ROOM, SKETCHED
 from fastent.search.cells.rows import as_stored, is_spooled
 from fastent.search.index import Wanted
 from fastent.search.index_costs import Like, index_bytes
@@ -25,6 +25,8 @@ _VISITORS, _VISITING, VISITORS_OF_TASK = 1024, 8, 8
 _BLOCK, _BLOCKS = 64 << 20, 12
 # On a cluster as many cells as threads, and at least so many: of two, one takes longer. And the rows that are worth a task.
 _SHARED, _WORTH_SENDING = 4, 1 << 14
+# Bytes of what is known of the rows of a cell in a block: two boxes of sketches, a count, a checksum.
+_DEALT_BYTES = 2 * 4 * (SKETCHED + 1) + 8 + 4
 # Lists that take a larger share of the memory are kept on disk.
 _LISTS = 4
 
@@ -38,9 +40,12 @@ class CellPlan(NamedTuple):
     block : int
         Rows that are dealt at a time.
     lists_on_disk : bool
-        And what tells which cells queries reach.
-    needed, scratch : int
-        Bytes of memory and of disk.
+        Whether lists, and the bits that say which cells queries reach, are kept on disk.
+    needed : int
+        Bytes of memory.
+    copies, exchanged, lists : int
+        Bytes of disk: of copies of rows; of what workers are given and find, without what queries of other cells are given,
+        whose number nobody knows beforehand; of lists and bits.
     """
 
     cells: int
@@ -48,7 +53,9 @@ class CellPlan(NamedTuple):
     block: int
     lists_on_disk: bool
     needed: int
-    scratch: int
+    copies: int
+    exchanged: int
+    lists: int
 
 
 def plan_cells(X: Array, q: int, wanted: Wanted, memory: float, *, client: Any = None, cells: int | None = None) -> CellPlan:
@@ -70,14 +77,17 @@ def plan_cells(X: Array, q: int, wanted: Wanted, memory: float, *, client: Any =
     def needed(n_cells: int, visitors: int) -> int:
         rows = min(n, int(ROOM * n / n_cells) + 1)
         here = Like((rows, d), X.dtype)
-        own = index_bytes(here, rows if all_rows else min(q, rows), entries)
+        own_queries = rows if all_rows else min(q, rows)
+        own = index_bytes(here, own_queries, entries) + 2 * len(wanted) * n_cells * own_queries // 8
         raw = 2 * rows * d * itemsize
         visits = index_bytes(here, visitors, entries)
         visits += visitors * (d * (itemsize + kernel_dtype(X).itemsize) + 64 * entries)
         if client is not None:  # what they find, as it is written
             visits += VISITORS_OF_TASK * visitors * 32 * entries
-        reached = 8 * len(wanted) * q + (0 if on_disk else reach(n_cells))
-        return int(kept + reached + max(raw + own, raw // 2 + visits, 5 * block * d * itemsize))
+        # How far lists reach, who reaches one cell, and who all; where the rows of cells lie in each block, with their boxes.
+        reached = (8 * len(wanted) + 8 + len(wanted)) * q + (0 if on_disk else reach(n_cells))
+        dealt = -(-n // block) * n_cells * _DEALT_BYTES
+        return int(kept + reached + dealt + max(raw + own, raw // 2 + visits, 5 * block * d * itemsize))
 
     def fitting(n_cells: int) -> CellPlan:
         """With so many cells, and as many visitors at a time as there is room for."""
@@ -85,12 +95,10 @@ def plan_cells(X: Array, q: int, wanted: Wanted, memory: float, *, client: Any =
         while visitors < q and needed(n_cells, 2 * visitors) <= memory:
             visitors *= 2
         visitors = min(q, visitors)
-        scratch = on_disk * (2 * lists + reach(n_cells))
-        if is_spooled(X) or client is not None:
-            scratch += n * d * as_stored(X).dtype.itemsize
-        if client is not None:  # what is asked and what is found
-            scratch += 2 * lists + reach(n_cells)
-        return CellPlan(n_cells, visitors, block, on_disk, needed(n_cells, visitors), int(scratch))
+        copies = n * d * as_stored(X).dtype.itemsize if is_spooled(X) or client is not None else 0
+        exchanged = 0 if client is None else 2 * lists + reach(n_cells)
+        of_lists = on_disk * (2 * lists + reach(n_cells))
+        return CellPlan(n_cells, visitors, block, on_disk, needed(n_cells, visitors), copies, exchanged, of_lists)
 
     if cells is not None:
         return fitting(cells)

@@ -65,7 +65,7 @@ class CellQueries:
         return slice(int(self.start[cell]), int(self.start[cell + 1]))
 
     def own(self, cell: int, here: slice) -> Arrays:
-        """What is asked of a cell by its own queries, or of points by some of these, by position: see `cell_search`."""
+        """What is asked of a cell by its own queries, or of points by some of these, by position: see `cell`."""
         if self._external is not None:
             return self._asked(cell, np.arange(here.start, here.stop))
         asked: Arrays = {} if self._classes is None else {"classes": self._classes[self._rows.numbers(cell)]}
@@ -139,9 +139,9 @@ class CellLists:
         """All lists; those on disk are put in order some at a time, as arrays whose pages stay on disk."""
         if self._folder is None:
             return self._lists
-        number = np.empty(len(self._queries), np.int64)  # positions in the order of the queries
-        number[self._queries.order] = np.arange(len(number))
-        return {each: self._put_in_order(lists, number) for each, lists in self._lists.items()}
+        position = np.empty(len(self._queries), np.int64)  # in the order of the queries
+        position[self._queries.order] = np.arange(len(position))
+        return {each: self._put_in_order(lists, position) for each, lists in self._lists.items()}
 
     def _put_in_order(self, lists: NeighborLists, position: NDArray[np.int64]) -> NeighborLists:
         assert self._folder is not None
@@ -159,7 +159,7 @@ class CellLists:
 
 def _room(shape: tuple[int, int], n: int, folder: Path | None) -> NeighborLists:
     if folder is None:
-        return NeighborLists(np.full(shape, np.inf), np.full(shape, n, np.int64))
+        return NeighborLists.empty(shape, n)
     lists = NeighborLists(array_on_disk(folder, shape, np.float64), array_on_disk(folder, shape, np.int64))
     size = max(1, _ENTRIES // shape[1])
     for begin in range(0, shape[0], size):

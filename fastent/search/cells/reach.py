@@ -45,7 +45,7 @@ class Reached:
         self._bits.close()
 
     def enter(self, begin: int, q: int, found: dict[str, Array]) -> None:
-        """What q queries from a position on reach: `visited`, `visits` and `reached/LIST`, as `cell` says."""
+        """What q queries from a position on reach: `visited`, `visits` and `reached/LIST`, as `cells.cell` says."""
         self.visits[found["visited"]] += found["visits"]
         bits = np.stack([found[f"reached/{among}"] for among in self._wanted], axis=1)
         for cell, of_cell in zip(found["visited"].tolist(), bits, strict=True):
@@ -60,15 +60,16 @@ class Reached:
     def queries(self, cell: int) -> tuple[NDArray[np.int64], dict[Among, NDArray[np.bool_]]]:
         """Ascending positions (m,) of those that reach a cell, and for which list; those of the last cell are kept."""
         if self._last is None or self._last[0] != cell:
-            positions, wanting = [np.empty(0, np.int64)], [np.empty((len(self._wanted), 0), bool)]
+            m, end = int(self.visits[cell]), 0
+            positions, wanting = np.empty(m, np.int64), np.empty((len(self._wanted), m), bool)
             for begin, q, at in sorted(self._groups[cell]):
                 bits = self._bits.get(at, (len(self._wanted), -(-q // 8)))
-                lists = np.unpackbits(bits, axis=1, count=q, bitorder="little").astype(bool)
+                lists = np.unpackbits(bits, axis=1, count=q, bitorder="little")
                 some = np.flatnonzero(lists.any(0))
-                positions.append(begin + some)
-                wanting.append(lists[:, some])
-            of_lists = dict(zip(self._wanted, np.concatenate(wanting, axis=1), strict=True))
-            self._last = cell, np.concatenate(positions), of_lists
+                positions[end : end + len(some)] = begin + some
+                wanting[:, end : end + len(some)] = lists[:, some]
+                end += len(some)
+            self._last = cell, positions, dict(zip(self._wanted, wanting, strict=True))
         return self._last[1:]
 
 

@@ -10,6 +10,7 @@ any order, by any process, and what a killed one left is used again.
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -42,8 +43,8 @@ class Dealt(NamedTuple):
     counts : (cells,) int64
     checksums : (cells,) uint32
         CRC-32 of the piece of each cell; 0 where rows stay where they are.
-    lower, upper : (cells, m) float32
-        Boxes around the rows of each cell.
+    lower, upper : (cells, s) float32
+        Boxes, in coordinates of sketches, around the rows of each cell.
     """
 
     order: Array
@@ -68,23 +69,24 @@ def blocks(n: int, size: int) -> list[tuple[int, int]]:
 
 def deal_block(X: Array, partition: Partition, folder: ScratchFolder, bounds: tuple[int, int]) -> None:
     """Deal the rows of one block and copy them to a file in the folder, unless that has been done."""
-    if not folder.holds(_list(bounds[0])):
+    if not (folder.holds(_contents(bounds[0])) and folder.holds(_copies(bounds[0]))):
         _deal(as_stored(X)[slice(*bounds)], _derivation(X), partition, folder, bounds[0])
 
 
-def dealt(X: Array, partition: Partition, folder: ScratchFolder | None, size: int) -> Iterator[Dealt]:
-    """Deal one block of rows after the other; the next is read meanwhile."""
+def dealt(X: Array, partition: Partition, folder: ScratchFolder | None, size: int) -> Iterator[tuple[Dealt, bool]]:
+    """Deal one block of rows after the other, unless that has been done, and say whether it had; the next is read meanwhile."""
     given, derive = as_stored(X), _derivation(X)
     there = set() if folder is None else set(folder.names())
-    left = [each for each in blocks(len(X), size) if _list(each[0]) not in there]
+    done = {start for start, _ in blocks(len(X), size) if {_contents(start), _copies(start)} <= there}
+    left = [each for each in blocks(len(X), size) if each[0] not in done]
     ahead = blocks_ahead(lambda start, stop: given[start:stop], left)
     for start, _ in blocks(len(X), size):
-        if folder is not None and _list(start) in there:
-            yield Dealt(**folder.read_arrays(_list(start)))
+        if folder is not None and start in done:
+            yield Dealt(**folder.read_arrays(_contents(start))), True
         else:
             begin, rows = next(ahead)
             assert begin == start
-            yield _deal(rows, derive, partition, folder, start)
+            yield _deal(rows, derive, partition, folder, start), False
 
 
 def is_copy(name: str) -> bool:
@@ -99,8 +101,8 @@ def _deal(rows: Array, derive: "_Derive", partition: Partition, folder: ScratchF
     checksums = np.zeros(len(counts), np.uint32)
     found = Dealt(order.astype(np.uint32), counts, checksums, *boxes)
     if folder is not None:
-        folder.write(_file(start), _pieces(rows, order, counts, checksums))
-        folder.write_arrays(_list(start), found._asdict())
+        folder.write(_copies(start), _pieces(rows, order, counts, checksums))
+        folder.write_arrays(_contents(start), found._asdict())
     return found
 
 
@@ -135,14 +137,16 @@ class CellRows:
         Where each cell begins in that.
     boxes : CellBoxes
         Around the rows of each.
-    bytes_read, bytes_written : int
-        By this process, since it has these; copies in scratch files.
+    bytes_read : int
+        Since it was last set to 0; see `afresh`.
+    bytes_copied : int
+        In scratch files, whoever wrote them.
     """
 
     def __init__(self, X: Array, partition: Partition, found: "list[Dealt]", folder: ScratchFolder | None, size: int) -> None:
         self._given, self._derive, self._folder = as_stored(X), _derivation(X), folder
         self.partition, self.bytes_read = partition, 0
-        self.bytes_written = 0 if folder is None else len(X) * X.shape[1] * self._given.dtype.itemsize
+        self.bytes_copied = 0 if folder is None else len(X) * X.shape[1] * self._given.dtype.itemsize
         self._blocks = [start for start, _ in blocks(len(X), size)]
         self._counts = np.array([each.counts for each in found])  # (blocks, cells)
         self._checksums = [each.checksums for each in found]
@@ -164,6 +168,12 @@ class CellRows:
         """For another process, which reads cells from their files: without the numbers of the rows."""
         return self.__dict__ | ({} if self._folder is None else {"order": np.empty(0, np.int64)})
 
+    def afresh(self) -> "CellRows":
+        """The same rows for one task, which counts what it reads by itself, as threads of a worker share these."""
+        other = copy(self)
+        other.bytes_read = 0
+        return other
+
     @property
     def n_cells(self) -> int:
         return len(self.start) - 1
@@ -171,6 +181,11 @@ class CellRows:
     def size(self, cell: int) -> int:
         """How many rows a cell has."""
         return int(self.start[cell + 1] - self.start[cell])
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(cells,) how many rows each has."""
+        return np.diff(self.start)
 
     def numbers(self, cell: int) -> NDArray[np.int64]:
         """Of the rows of a cell, ascending."""
@@ -230,15 +245,15 @@ class CellRows:
                 self.bytes_read += piece.nbytes
                 if zlib.crc32(piece.data) != self._checksums[block][cell]:
                     raise FastentError(
-                        f"{_file(self._blocks[block])!r} in {str(self._folder)!r} is damaged, its checksum (CRC-32) does not "
-                        "agree: remove that folder, so that it is written again"
+                        f"{_copies(self._blocks[block])!r} in {str(self._folder)!r} is damaged, its checksum (CRC-32) does not "
+                        "agree: remove that folder, if it is still there, and search again"
                     )
                 yield block, self._rows_of(piece)
 
     def _at(self, block: int, cell: int) -> Piece:
         size = self._given.shape[1] * self._given.dtype.itemsize
         before = int(self._counts[block, :cell].sum()) * size
-        return Piece(_file(self._blocks[block]), before, before + int(self._counts[block, cell]) * size)
+        return Piece(_copies(self._blocks[block]), before, before + int(self._counts[block, cell]) * size)
 
     def _rows_of(self, raw: Array) -> Array:
         rows: Array = raw.view(self._given.dtype).reshape(-1, self._given.shape[1])
@@ -274,9 +289,9 @@ def _in_groups(blocks: Iterable[int], sizes: NDArray[np.int64]) -> Iterator[list
         yield group
 
 
-def _file(start: int) -> str:
+def _copies(start: int) -> str:
     return f"rows-{start:012d}.bin"
 
 
-def _list(start: int) -> str:
+def _contents(start: int) -> str:
     return f"rows-{start:012d}.npz"

@@ -22,26 +22,26 @@ class TimeLeft:
     """
 
     def __init__(self, n: int, q: int, cells: int) -> None:
-        self._left = {"deal": float(n), "own": float(q)}
-        self._done, self._seconds = dict.fromkeys(("deal", "own", "visit"), 0.0), dict.fromkeys(("deal", "own", "visit"), 0.0)
+        self._left = {"deal": float(n), "own": float(q), "visit": 0.0}  # of visits: less than none, by those that were made
+        self._done, self._seconds = dict.fromkeys(self._left, 0.0), dict.fromkeys(self._left, 0.0)
         self._last = working_seconds()
         self.visits = float(q) * min(_VISITS, cells - 1)
 
-    def add(self, stage: str, amount: float) -> None:
-        """So many rows were dealt, so many queries have searched their own cells, or visited another."""
+    def add(self, stage: str, amount: float, *, done_before: bool = False) -> None:
+        """So many rows were dealt, so many queries have searched their own cells, or visited another; now, or some time ago."""
         now = working_seconds()
-        self._done[stage] += amount
-        self._seconds[stage] += now - self._last
+        if not done_before:
+            self._done[stage] += amount
+            self._seconds[stage] += now - self._last
         self._last = now
-        if stage != "visit":
-            self._left[stage] -= amount
+        self._left[stage] -= amount
 
     @property
     def seconds_left(self) -> float:
         dealt = self._rate("deal", 0.0)
         own = self._rate("own", _OWN * dealt)
         visit = self._rate("visit", _VISIT * own)
-        return self._left["deal"] * dealt + self._left["own"] * own + max(0.0, self.visits - self._done["visit"]) * visit
+        return self._left["deal"] * dealt + self._left["own"] * own + max(0.0, self.visits + self._left["visit"]) * visit
 
     @property
     def share_over(self) -> float:
