@@ -1,4 +1,5 @@
 from . import figures
+from ._blocks import Blocks, Spread, blocks
 from ._difficulty import Difficulty, difficulty, flip_labels
 from ._dynamics import Dynamics, dynamics
 from ._entanglement import Entanglement, entanglement
@@ -11,6 +12,7 @@ from .result import Result, Table, Verdict
 
 __all__ = [
     "Arm",
+    "Blocks",
     "Difficulty",
     "Dynamics",
     "Entanglement",
@@ -18,11 +20,13 @@ __all__ = [
     "Generalization",
     "Pruning",
     "Result",
+    "Spread",
     "Stability",
     "Subsampling",
     "Sweep",
     "Table",
     "Verdict",
+    "blocks",
     "difficulty",
     "dynamics",
     "entanglement",
