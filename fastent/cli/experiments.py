@@ -82,9 +82,9 @@ EXPERIMENTS = {
         {"size": Own(int, "Number of points in each block.", "8,192, or a third of the points if that is less")},
     ),
     "subsampling": Experiment(
-        "Does the training error at the inversion depend on the number of training points?",
+        "Does the training error at the inversion settle to a constant as the number of training points grows?",
         {
-            "sizes": Own(list, "Numbers of points, separated by commas.", "an eighth, a quarter, a half and all of the points"),
+            "sizes": Own(list, "Numbers of points, separated by commas.", "seven, from an eighth to all of the points"),
             "draws": Own(int, "Number of random subsets of each size.", "3"),
         },
     ),

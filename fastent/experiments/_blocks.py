@@ -106,9 +106,9 @@ class Blocks(Result):
             return Verdict("undecided", f"No seed has an inversion in every block: {without}.")
         said = (
             f"In {errors.shape[0]} blocks of {self.size:,} points eps* is {percent(found.mean)} on average. From block to "
-            f"block it varies by {estimate_text(found.one_network, percent=True, digits=1)} of that; sampling so many points gives "
-            f"{percent(found.sampling, 1)}. The ratio is {estimate_text(found.ratio)}: more than 1 is a spread that sampling "
-            f"does not explain, and \u201cthe same\u201d means below {_ALIKE:g}"
+            f"block it varies by {estimate_text(found.one_network, percent=True, digits=1)} of that; sampling so many points "
+            f"gives {percent(found.sampling, 1)}. The ratio is {estimate_text(found.ratio)}: more than 1 is a spread that "
+            f"sampling does not explain, and \u201cthe same\u201d means below {_ALIKE:g}"
         )
         if missing:
             said += f". {without}; only seeds that have one in every block are compared"

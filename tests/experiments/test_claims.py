@@ -16,7 +16,6 @@ from fastent.experiments._difficulty import SCORES, _spearman, forgetting
 from fastent.experiments._entanglement import Entanglement
 from fastent.experiments._generalization import Generalization
 from fastent.experiments._pruning import Arm, Pruning, same_mix
-from fastent.experiments._subsampling import Subsampling, _change, _mean
 from fastent.experiments._sweep import FACTORS, Sweep, _design, _factors, analysis_of_variance, largest_differences
 from fastent.statistics.intervals import Estimate, student_mean
 
@@ -239,48 +238,6 @@ def test_generalization_is_that_of_networks_trained_without(digits):
     np.testing.assert_allclose(found.without["noisy"], found.without["clean"])
     assert found.verdict.holds == "undecided"
     assert "no inversion to compare with" in found.verdict.sentence
-
-
-@pytest.mark.train
-def test_subsampling(digits, tmp_path, monkeypatch):
-    options = {"data": digits, "seeds": 2, "sizes": (150, 900, 1347), "draws": 2, **ONE}
-    found = ex.subsampling(out=tmp_path, **options)
-    assert [errors.shape for errors in found.critical_errors] == [(2, 2), (2, 2), (1, 2)]
-    assert found.shares[-1] == 1
-    assert found.shares[0] < 1
-    assert "still falling" in found.reasons[0] or "prominence" in found.reasons[0]
-    run = fe.train(digits, seeds=2, **ONE)
-    np.testing.assert_allclose(
-        found.critical_errors[2][0], [np.mean([i.train_error for i in row]) for row in run.inversion[:, -1]]
-    )
-    assert_whole(found, tmp_path)
-    assert_kept(ex.subsampling, tmp_path, found, monkeypatch, **options)
-    none = ex.subsampling(digits, seeds=1, sizes=(200, 300), draws=1, epochs=40, **ONE)
-    assert none.verdict.holds == "undecided"
-    assert "still falling at the last record" in none.verdict.sentence
-    assert_whole(none, tmp_path)
-
-
-def test_change_for_each_doubling():
-    errors = [np.array([[0.1, np.nan], [0.1, 0.1]]), np.array([[0.2, 0.2]]), np.array([[0.32]])]
-    change = _change(np.array([100, 200, 400]), errors)
-    assert change.value == pytest.approx(np.polyfit([0, 0, 1, 2], [0.1, 0.1, 0.2, 0.32], 1)[0] / 0.18)
-    assert change.low < change.value < change.high
-    assert np.isnan(_change(np.array([100, 200]), [np.array([[0.1]]), np.array([[np.nan]])]).value)
-
-
-def test_networks_of_one_subset_are_one_repetition():
-    errors = np.array([[0.10, 0.11, np.nan], [0.05, 0.06, 0.055], [0.07, 0.07, 0.07]])
-    assert _mean(errors) == pytest.approx(student_mean([0.105, 0.055, 0.07]))
-    assert _mean(errors[1:2]) == student_mean(errors[1])
-
-
-def test_inversions_without_an_error_cannot_change():
-    change = _change(np.array([100, 200]), [np.zeros((2, 2)), np.zeros((1, 2))])
-    assert np.isnan(change.value)
-    found = Subsampling({"data": "made up", "seeds": 2}, np.array([100, 200]), [], np.ones(2), [], change, ["", ""])
-    assert found.verdict.holds == "undecided"
-    assert "training error of 0" in found.verdict.sentence
 
 
 @pytest.mark.parametrize("cells", [8, 48, 100, 200, 216])
