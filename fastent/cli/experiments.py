@@ -89,7 +89,7 @@ EXPERIMENTS = {
         },
     ),
     "sweep": Experiment(
-        "Which of optimiser, learning rate, width, depth, activation and initialisation moves the inversion, and how much?",
+        "Which of optimiser, learning rate, width, depth, activation and initial scale moves the inversion, and how much?",
         {"cells": Own(int, "Number of combinations to train.", "48")},
     ),
     "difficulty": Experiment(

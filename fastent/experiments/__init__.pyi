@@ -7,7 +7,7 @@ from ._generalization import Generalization, generalization
 from ._pruning import Arm, Pruning, pruning
 from ._stability import Stability, stability
 from ._subsampling import Subsampling, subsampling
-from ._sweep import Factor, Sweep, sweep
+from ._sweep import Factor, LayerProfile, Sweep, sweep
 from .result import Result, Table, Verdict
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Entanglement",
     "Factor",
     "Generalization",
+    "LayerProfile",
     "Pruning",
     "Result",
     "Spread",

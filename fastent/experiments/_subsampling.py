@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.experiments.result import (
+    TURNING,
     Result,
     Table,
     Verdict,
@@ -37,8 +38,6 @@ __all__ = ["Subsampling", "subsampling"]
 
 # Settled: eps* would change by less than this, in proportion, if the number of points doubled once more.
 _SETTLED = 0.1
-# The curve is fitted to the sizes at which so many of the networks have an inversion.
-_TURNING = 0.9
 _FRACTIONS = 2.0 ** np.arange(-3, 0.5, 0.5)
 
 
@@ -88,12 +87,12 @@ class Subsampling(Result):
 
     @property
     def verdict(self) -> Verdict:
-        used = self.sizes[self.shares >= _TURNING]
+        used = self.sizes[self.shares >= TURNING]
         if np.isnan(self.curve.limit.value):
             if not any(self.reasons):
                 return Verdict("undecided", "The inversions are at a training error of 0, which has no relative change.")
             why = "; ".join(f"{size} points: {reason}" for size, reason in zip(self.sizes, self.reasons, strict=True) if reason)
-            return Verdict("undecided", f"Too few sizes at which {percent(_TURNING, 0)} of the networks turn: {why}.")
+            return Verdict("undecided", f"Too few sizes at which {percent(TURNING, 0)} of the networks turn: {why}.")
         limit, correction, misfit, change = self.curve
         said = (
             f"From {used[0]:,} to {used[-1]:,} points eps*(P) = e (1 - c/P) with e = {estimate_text(limit, percent=True)} and "
@@ -164,7 +163,7 @@ class Subsampling(Result):
             self.sizes, [100 * e.value for e in self.test_estimates], "s--", color=COLORS[2], markersize=4, label="test error"
         )
         if not np.isnan(self.curve.limit.value):
-            size = np.geomspace(self.sizes[self.shares >= _TURNING][0], 2 * self.sizes[-1], 200)
+            size = np.geomspace(self.sizes[self.shares >= TURNING][0], 2 * self.sizes[-1], 200)
             fitted = self.curve.limit.value * (1 - self.curve.correction.value / size)
             axes.plot(size, 100 * fitted, color=COLORS[6], linewidth=1, label="e (1 - c / P)")
         axes.set(xscale="log", xlabel="training points", ylabel="error at the inversion, %", title=self.titled())
@@ -275,7 +274,7 @@ def compared(
     points: int,
 ) -> dict[str, Any]:
     """The curve and the changes per doubling, from the draws' means at the sizes at which classes turn."""
-    used = np.flatnonzero(shares >= _TURNING)
+    used = np.flatnonzero(shares >= TURNING)
     repeated = np.repeat(sizes[used], [len(errors[i]) for i in used])
     means, test_means = (
         np.concatenate([mean_of_found(each[i]) for i in used]) if len(used) else np.empty(0) for each in (errors, test_errors)

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 __all__ = [
-    "ANSWERS", "HOLDS", "NEAR", "Holds", "Result", "Table", "Verdict", "below", "critical_errors", "critical_test_errors",
-    "mark_inversion", "mean_of_found", "mean_share", "near", "overall", "reasons_text", "usual_critical_errors",
+    "ANSWERS", "HOLDS", "NEAR", "TURNING", "Holds", "Result", "Table", "Verdict", "below", "critical_errors",
+    "critical_test_errors", "mark_inversion", "mean_of_found", "mean_share", "near", "overall", "reasons_text",
+    "usual_critical_errors",
 ]  # fmt: skip
 
 Holds = Literal["yes", "no", "undecided"]
@@ -36,6 +37,8 @@ HOLDS = {"yes": "Holds", "no": "Does not hold", "undecided": "Undecided"}
 ANSWERS = {"yes": "Yes", "no": "No", "undecided": "Undecided"}
 # Training errors are near each other if they differ by no more than this factor.
 NEAR = 1.33
+# Where fewer of the networks have an inversion, those that have one are a selection.
+TURNING = 0.9
 
 
 class Verdict(NamedTuple):

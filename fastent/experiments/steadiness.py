@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.experiments.result import NEAR, Holds, Verdict
-from fastent.runtime.formatting import estimate_text, percent
+from fastent.runtime.formatting import estimate_text
 from fastent.statistics.intervals import Estimate
 from fastent.statistics.spread_ratio import log_share, relative_spread, spread_ratio
 from fastent.statistics.turning import log_updates
@@ -63,8 +63,9 @@ class Steadiness(NamedTuple):
         epochs = " to ".join(dict.fromkeys(f"{end(self.epoch):,.4g}" for end in (min, max)))
         return Verdict(
             self.holds,
-            f"Over {self.number} {over} eps* varies by {percent(self.at_inversion.value, 1)}, the training error at the median "
-            f"epoch of the inversion, {epochs}, by {percent(self.at_epoch.value, 1)}: a ratio of {estimate_text(self.ratio)}. "
+            f"Over {self.number} {over} the standard deviation of log eps* is {self.at_inversion.value:.3f}, that of the "
+            f"logarithm of the training error at the median epoch of the inversion, {epochs}, is {self.at_epoch.value:.3f}: a "
+            f"ratio of {estimate_text(self.ratio)}. "
             f"Below 1 it is steadier; \u201cno\u201d means shown to be above {1 / NEAR:.2f}.",
         )
 

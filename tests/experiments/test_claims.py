@@ -7,16 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib import pyplot
-from scipy.stats import f_oneway, ttest_ind
 
 import fastent as fe
 import fastent.experiments as ex
-from fastent.errors import DivergedError
 from fastent.experiments._difficulty import SCORES, _spearman, forgetting
 from fastent.experiments._entanglement import Entanglement
 from fastent.experiments._generalization import Generalization
 from fastent.experiments._pruning import Arm, Pruning, same_mix
-from fastent.experiments._sweep import FACTORS, Sweep, _design, _factors, analysis_of_variance, largest_differences
 from fastent.statistics.intervals import Estimate, student_mean
 
 ONE = {"threads": 1}
@@ -238,115 +235,6 @@ def test_generalization_is_that_of_networks_trained_without(digits):
     np.testing.assert_allclose(found.without["noisy"], found.without["clean"])
     assert found.verdict.holds == "undecided"
     assert "no inversion to compare with" in found.verdict.sentence
-
-
-@pytest.mark.parametrize("cells", [8, 48, 100, 200, 216])
-def test_a_sweep_is_balanced(cells):
-    design = _design(cells, 0)
-    assert len({tuple(cell.values()) for cell in design}) == cells
-    for name, levels in FACTORS.items():
-        counts = [sum(cell[name] == level for cell in design) for level in levels]
-        assert max(counts) - min(counts) <= 1
-    assert _design(cells, 0) == design
-
-
-@pytest.mark.train
-def test_sweep(digits, kept, tmp_path, monkeypatch):
-    options = {"data": digits, "seeds": 1, "cells": 8, "epochs": 300, **ONE}
-    found = ex.sweep(out=kept, **options)
-    assert found.critical_errors.shape == (8, 1)
-    assert all(reason or not np.isnan(errors).any() for reason, errors in zip(found.reasons, found.critical_errors))
-    for factor in found.factors.values():
-        assert len(factor.levels) == len(factor.critical_error) == len(factor.found)
-        assert np.isnan(factor.eta_squared) or 0 <= factor.eta_squared <= 1
-    assert_whole(found, tmp_path)
-    assert_kept(ex.sweep, kept, found, monkeypatch, **options)
-    none = ex.sweep(digits, seeds=1, cells=8, epochs=30, **ONE)
-    assert none.verdict.holds == "undecided"
-    assert "Too few cells" in none.verdict.sentence
-    assert_whole(none, tmp_path)
-
-
-def made_up_sweep(errors, cells=48):
-    design = _design(cells, 0)
-    values = np.array([[errors(cell)] for cell in design])
-    return Sweep({"data": "made up", "seeds": 1}, design, values, [""] * cells, _factors(design, values))
-
-
-def test_a_sweep_says_no_more_than_its_intervals():
-    rng = np.random.default_rng(0)
-    assert made_up_sweep(lambda cell: 0.06 + rng.normal(0, 0.001)).verdict.holds == "yes"
-    doubled = made_up_sweep(lambda cell: 0.06 * (1 + (cell["depth"] == 2)) + rng.normal(0, 0.001))
-    assert doubled.verdict.holds == "no"
-    assert "Depth moves it most: by 67 %" in doubled.verdict.sentence
-    loud = made_up_sweep(lambda cell: 0.06 + rng.normal(0, 0.015))
-    assert loud.verdict.holds == "undecided"
-    assert "inconclusive for" in loud.verdict.sentence
-    missing = made_up_sweep(lambda cell: np.nan if cell["optimizer"] == "adam" else 0.06 + rng.normal(0, 0.001))
-    assert missing.verdict.holds == "undecided"
-    assert missing.verdict.sentence.endswith("inconclusive for optimizer.")
-    assert missing.factors["optimizer"].difference.high == np.inf
-    zero = made_up_sweep(lambda cell: 0.0)
-    assert zero.verdict.holds == "undecided"
-    for result in (loud, missing, zero):
-        pyplot.close(result.plot()[0])
-        assert len(result.table().rows) == 15
-
-
-def test_differences_between_levels():
-    rng = np.random.default_rng(0)
-    level = np.repeat([0, 1], 9)
-    values = rng.normal(1, 0.2, 18) + level
-    found = largest_differences(values, {"a": level}, {"a": 2})["a"]
-    interval = ttest_ind(values[level == 1], values[level == 0]).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
-    covered = 0
-    a, b = np.arange(36) % 3, np.arange(36) // 3 % 2
-    for _ in range(300):
-        values = np.array([0.0, 0.3, 1.0])[a] + rng.standard_normal(36)
-        found = largest_differences(values, {"a": a, "b": b}, {"a": 3, "b": 2})
-        covered += found["a"].low <= 1 <= found["a"].high and found["b"].low <= 0 <= found["b"].high
-    assert covered >= 0.92 * 300
-    without_freedom = largest_differences(values[:3], {"a": a[:3]}, {"a": 3})["a"]
-    assert np.isnan([without_freedom.low, without_freedom.high]).all()
-
-
-def test_what_diverges_is_told_by_its_class(digits, monkeypatch):
-    def raises(error):
-        def train(*arguments, **options):
-            raise error
-
-        return train
-
-    options = {"seeds": 1, "cells": 8, "epochs": 30, **ONE}
-    monkeypatch.setattr("fastent.experiments.setting.train", raises(DivergedError("no longer finite")))
-    assert ex.sweep(digits, **options).reasons == ["training diverged"] * 8
-    monkeypatch.setattr("fastent.experiments.setting.train", raises(fe.FastentError("opinions diverged")))
-    with pytest.raises(fe.FastentError, match="opinions"):
-        ex.sweep(digits, **options)
-
-
-def test_analysis_of_variance():
-    rng = np.random.default_rng(0)
-    levels = np.repeat([0, 1, 2], [9, 14, 11])
-    values = rng.standard_normal(34) + levels
-    eta, f, p = analysis_of_variance(values, {"a": levels})["a"]
-    expected = f_oneway(*(values[levels == i] for i in range(3)))
-    assert (f, p) == pytest.approx((expected.statistic, expected.pvalue))
-    total = ((values - values.mean()) ** 2).sum()
-    within = sum(((values[levels == i] - values[levels == i].mean()) ** 2).sum() for i in range(3))
-    assert eta == pytest.approx(1 - within / total)
-    # A balanced second factor changes what is left, not what the first explains.
-    a, b = np.repeat([0, 1], 12), np.tile([0, 1, 2], 8)
-    values = 0.5 * a + 2.0 * b + rng.standard_normal(24)
-    effects = analysis_of_variance(values, {"a": a, "b": b, "constant": np.zeros(24, int)})
-    between = 24 * ((values[a == 1].mean() - values[a == 0].mean()) / 2) ** 2
-    fitted = values[a == 0].mean() + (values[a == 1].mean() - values[a == 0].mean()) * a
-    fitted = fitted + np.array([values[b == i].mean() for i in b]) - values.mean()
-    left = ((values - fitted) ** 2).sum()
-    assert effects["a"][0] == pytest.approx(between / (between + left))
-    assert effects["a"][1] == pytest.approx(between / (left / 20))
-    assert np.isnan(effects["constant"][0])
 
 
 @pytest.mark.train
