@@ -83,7 +83,7 @@ class Subsampling(Result):
 
     name = "subsampling"
     title = "The inversion and the number of points"
-    claim = "The training error at the inversion is stable under subsampling: with more points it settles to a constant."
+    claim = "The training error at the inversion settles to a constant as the number of training points grows."
 
     @property
     def verdict(self) -> Verdict:
