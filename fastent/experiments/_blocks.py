@@ -93,7 +93,7 @@ class Blocks(Result):
 
     name = "blocks"
     title = "The inversion and the choice of points"
-    claim = "The training error at the inversion is the same whichever points are drawn."
+    claim = "Apart from sampling, the training error at the inversion is the same whichever points are drawn."
 
     @property
     def verdict(self) -> Verdict:
