@@ -124,9 +124,7 @@ class Sweep(Result):
 
     name = "sweep"
     title = "What moves the inversion"
-    claim = (
-        "The training error at the inversion depends only weakly on optimiser, learning rate, architecture and initial draw."
-    )
+    claim = "The training error at the inversion depends only weakly on optimiser, learning rate and architecture."
 
     @property
     def verdict(self) -> Verdict:
@@ -141,31 +139,39 @@ class Sweep(Result):
             return Verdict("undecided", "The inversions are at a training error of 0, which has no relative change.")
         ratios = {name: factor.ratio for name, factor in self.factors.items() if name != _SCALE}
         most = max(ratios, key=lambda name: -1.0 if np.isnan(ratios[name].value) else ratios[name].value)
-        turning = float(np.isfinite(self.critical_errors).mean())
         said = (
             f"In the first hidden layer eps* is {percent(level)} on average over {found.sum()} cells, its standard deviation "
             f"{percent(means[found].std(ddof=1) / level, 0)} of that. {most.capitalize()} moves it most: by a factor of "
             f"{estimate_text(ratios[most])} from level to level (partial eta squared {self.factors[most].eta_squared:.2f}, "
             f"p = {self.factors[most].p:.2g}); weakly means by less than {_WEAK:g}. The random draw of the initial weights "
-            f"moves it by {estimate_text(self.draw_spread, percent=True, digits=1)}. {percent(turning, 0)} of the networks "
+            f"moves it by {estimate_text(self.draw_spread, percent=True, digits=1)}. {percent(self._turning, 0)} of the networks "
             f"have an inversion of every class.{burnt}"
         )
         weak = {name: below(ratio, _WEAK) for name, ratio in ratios.items()}
         holds = overall(weak.values())
         if holds == "undecided":
             said += f" The cells are inconclusive for {', '.join(name for name in weak if weak[name] == 'undecided')}."
-        if holds == "yes" and turning < TURNING:
-            holds, said = "undecided", f"{said} Those that have one are a selection."
-        return Verdict(holds, said)
+        return self._of_all(Verdict(holds, said))
 
     @property
     def further(self) -> dict[str, Verdict]:
         ratio = self.factors[_SCALE].ratio
         said = f"A scale of {' or '.join(map(str, FACTORS[_SCALE]))} moves it by a factor of {estimate_text(ratio)}."
-        scale = Verdict(below(ratio, _WEAK), said)
+        scale = self._of_all(Verdict(below(ratio, _WEAK), f"{said} Weakly means by less than {_WEAK:g}."))
         if np.isnan(ratio.value):
             scale = Verdict("undecided", "Too few cells have an inversion.")
         return {_OF_SCALE: scale, QUESTION: self.steadiness.verdict("cells")}
+
+    @property
+    def _turning(self) -> float:
+        """Share of the networks with an inversion."""
+        return float(np.isfinite(self.critical_errors).mean())
+
+    def _of_all(self, verdict: Verdict) -> Verdict:
+        """The same verdict, unless it is a yes and many networks have no inversion."""
+        if verdict.holds == "yes" and self._turning < TURNING:
+            return Verdict("undecided", f"{verdict.sentence} Networks with an inversion are a selection.")
+        return verdict
 
     def table(self) -> Table:
         rows = []

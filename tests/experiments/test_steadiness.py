@@ -1,13 +1,15 @@
 """Whether eps* is steadier than the training error at a fixed epoch: null, power, verdicts, and the fixed epoch itself."""
 
+import io
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import fastent as fe
 import fastent.experiments as ex
-from fastent.experiments.result import critical_errors
+from fastent.experiments.result import ANSWERS, critical_errors
 from fastent.experiments.steadiness import QUESTION, Turns, errors_at_fixed_epoch, steadiness, turns_of
 from fastent.report.experiments import write_experiments_report
 from tests.experiments.test_claims import ONE
@@ -87,6 +89,9 @@ def test_it_is_a_further_question_of_dynamics(tmp_path, recorded):
     write_experiments_report([found], tmp_path / "report.html")
     assert QUESTION in (tmp_path / "report.html").read_text()
     assert QUESTION in found._repr_html_()
+    console = Console(file=io.StringIO(), width=1000)
+    console.print(found)
+    assert f"{QUESTION} {ANSWERS[verdict.holds]}. {verdict.sentence}" in console.file.getvalue()
     few = ex.dynamics("digits", seeds=2, epochs=20, **ONE)
     assert few.further[QUESTION].holds == "undecided"
     assert few.further[QUESTION].sentence == "Too few seeds have an inversion to compare spreads."

@@ -122,7 +122,8 @@ def test_a_selection_of_the_networks_is_no_yes():
     assert made_up_sweep(lambda cell: 0.06 + rng.normal(0, 0.001), turning=0.95).verdict.holds == "yes"
     few = made_up_sweep(lambda cell: 0.06 + rng.normal(0, 0.001), turning=0.8)
     assert few.verdict.holds == "undecided"
-    assert few.verdict.sentence.endswith("Those that have one are a selection.")
+    assert few.verdict.sentence.endswith("Networks with an inversion are a selection.")
+    assert few.further[_OF_SCALE].holds == "undecided"
 
 
 @pytest.mark.parametrize("spread", [0.03, 0.06, 0.1])
