@@ -144,8 +144,8 @@ class Sweep(Result):
             f"{percent(means[found].std(ddof=1) / level, 0)} of that. {most.capitalize()} moves it most: by a factor of "
             f"{estimate_text(ratios[most])} from level to level (partial eta squared {self.factors[most].eta_squared:.2f}, "
             f"p = {self.factors[most].p:.2g}); weakly means by less than {_WEAK:g}. The random draw of the initial weights "
-            f"moves it by {estimate_text(self.draw_spread, percent=True, digits=1)}. {percent(self._turning, 0)} of the networks "
-            f"have an inversion of every class.{burnt}"
+            f"moves it by {estimate_text(self.draw_spread, percent=True, digits=1)}. {percent(self._turning, 0)} of the "
+            f"networks have an inversion of every class.{burnt}"
         )
         weak = {name: below(ratio, _WEAK) for name, ratio in ratios.items()}
         holds = overall(weak.values())
