@@ -77,15 +77,19 @@ EXPERIMENTS = {
             ),
         },
     ),
+    "blocks": Experiment(
+        "Is the training error at the inversion the same whichever points are drawn?",
+        {"size": Own(int, "Number of points in each block.", "8,192, or a third of the points if that is less")},
+    ),
     "subsampling": Experiment(
-        "Does the training error at the inversion depend on the number of training points?",
+        "Does the training error at the inversion settle to a constant as the number of training points grows?",
         {
-            "sizes": Own(list, "Numbers of points, separated by commas.", "an eighth, a quarter, a half and all of the points"),
+            "sizes": Own(list, "Numbers of points, separated by commas.", "seven, from an eighth to all of the points"),
             "draws": Own(int, "Number of random subsets of each size.", "3"),
         },
     ),
     "sweep": Experiment(
-        "Which of optimiser, learning rate, width, depth, activation and initialisation moves the inversion, and how much?",
+        "Which of optimiser, learning rate, width, depth, activation and initial scale moves the inversion, and how much?",
         {"cells": Own(int, "Number of combinations to train.", "48")},
     ),
     "difficulty": Experiment(
@@ -124,11 +128,13 @@ _COMMON: Options = {
     "as_json": (AsJson, False),
     "config": (Config, None),
 }
-# Where they are described otherwise: a sweep varies `hidden`, and pruning has epochs of its own with the preset.
+# Where they are described otherwise: a sweep varies `hidden`, pruning has epochs of its own with the preset, and blocks take
+# other points.
 _DIFFERENT: dict[str, Options] = {
     "pruning": {"preset": preset_option("; 300 epochs by default")},
+    "blocks": {"preset": preset_option("; blocks are cut from all points")},
     "sweep": training_options(["hidden"], defaults=False),
-    "all": {"preset": preset_option("; pruning: 300 epochs")},
+    "all": {"preset": preset_option("; pruning: 300 epochs; blocks: of all points")},
 }
 _OF_ALL = ("data", "preset", "data_dir", "subset", "seed", "device", "threads", "out", "overwrite", "as_json", "config")
 # Where results go and what they are computed with do not change them.

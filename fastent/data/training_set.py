@@ -43,8 +43,8 @@ class Data:
     index : (n,) int64
         Their row numbers in the training set as stored; for data without a test set, of which a quarter became one, in all of
         the data.
-    raw : (n, ...)
-        The training points as stored, for pictures.
+    raw, raw_test : (n, ...) and (m, ...)
+        The training and test points as stored, for pictures and to be standardised anew.
     fingerprint : str
         Of all training and test points and their classes, 16 hexadecimal digits.
     digests : dict of str
@@ -62,6 +62,7 @@ class Data:
     labels: Array
     index: NDArray[np.int64]
     raw: Array
+    raw_test: Array
     fingerprint: str
     digests: dict[str, str]
     options: dict[str, Any]
@@ -80,6 +81,11 @@ class Data:
             index=self.index[rows],
             raw=self.raw[rows],
         )
+
+    def take_alone(self, rows: NDArray[np.int64]) -> "Data":
+        """The same with some of the training points only (positions), standardised as if there were no others."""
+        x_train, x_test = _prepared(self.raw[rows], self.raw_test, self.options["standardize"], self.options["grayscale"])
+        return self.take(rows)._with(x_train=x_train, x_test=x_test)
 
     def relabel(self, codes: NDArray[np.int64]) -> "Data":
         """The same with other classes of the training points, (n,) codes of `classes`."""
@@ -172,13 +178,7 @@ def load_data(
         raise FastentError(f"grayscale needs colour pictures (n, h, w, 3), these have shape {stored.x_train.shape}")
 
     raw = stored.x_train if len(chosen) == len(stored.x_train) else stored.x_train[chosen]
-    x_train, x_test = _rows(raw, "x_train"), _rows(stored.x_test, "x_test")
-    x_train, x_test = standardized(x_train, x_test, standardize)
-    if grayscale:
-        x_train, x_test = (rows.reshape(len(rows), -1, 3).sum(2) for rows in (x_train, x_test))
-    for name, rows in (("x_train", x_train), ("x_test", x_test)):
-        check_finite(rows, name=f"{name}, as standardised in float32,")
-
+    x_train, x_test = _prepared(raw, stored.x_test, standardize, grayscale)
     point_labels = np.asarray(stored.y_train)[chosen][~left_out]
     y_train, y_test, names = class_codes(point_labels, stored.y_test, classes)
     if left_out.any():
@@ -193,6 +193,7 @@ def load_data(
         labels=point_labels,
         index=numbers[~left_out],
         raw=raw,
+        raw_test=stored.x_test,
         **fingerprints(x_train, y_train, x_test, y_test, point_labels),
         options={
             "source": str(data) if isinstance(data, (str, os.PathLike)) else None,
@@ -257,6 +258,18 @@ def _excluded_rows(exclude: Any, chosen: NDArray[np.int64]) -> NDArray[np.bool_]
             f"exclude names {len(unknown)} rows that are not among the {len(chosen)} training points, first {unknown[0]}"
         )
     return np.isin(chosen, rows)
+
+
+def _prepared(
+    raw: Array, raw_test: Array, standardize: str, grayscale: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Points as stored, (n, ...) and (m, ...), as standardised rows; the training points say how."""
+    x_train, x_test = standardized(_rows(raw, "x_train"), _rows(raw_test, "x_test"), standardize)
+    if grayscale:
+        x_train, x_test = (rows.reshape(len(rows), -1, 3).sum(2) for rows in (x_train, x_test))
+    for name, rows in (("x_train", x_train), ("x_test", x_test)):
+        check_finite(rows, name=f"{name}, as standardised in float32,")
+    return x_train, x_test
 
 
 def _rows(points: Array, name: str) -> Array:

@@ -1,4 +1,5 @@
 from . import figures
+from ._blocks import Blocks, Spread, blocks
 from ._difficulty import Difficulty, difficulty, flip_labels
 from ._dynamics import Dynamics, dynamics
 from ._entanglement import Entanglement, entanglement
@@ -6,23 +7,27 @@ from ._generalization import Generalization, generalization
 from ._pruning import Arm, Pruning, pruning
 from ._stability import Stability, stability
 from ._subsampling import Subsampling, subsampling
-from ._sweep import Factor, Sweep, sweep
+from ._sweep import Factor, LayerProfile, Sweep, sweep
 from .result import Result, Table, Verdict
 
 __all__ = [
     "Arm",
+    "Blocks",
     "Difficulty",
     "Dynamics",
     "Entanglement",
     "Factor",
     "Generalization",
+    "LayerProfile",
     "Pruning",
     "Result",
+    "Spread",
     "Stability",
     "Subsampling",
     "Sweep",
     "Table",
     "Verdict",
+    "blocks",
     "difficulty",
     "dynamics",
     "entanglement",

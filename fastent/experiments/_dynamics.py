@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.experiments.result import Holds, Result, Table, Verdict, below, critical_errors, reasons_text
+from fastent.experiments.result import Holds, Result, Table, Verdict, below, critical_errors, mean_share, reasons_text
 from fastent.experiments.setting import Setting
+from fastent.experiments.steadiness import QUESTION, Steadiness, errors_at_fixed_epoch, steadiness, turns_of
 from fastent.runtime.formatting import NOTHING, estimate_text, percent
 from fastent.runtime.progress import Progress
 from fastent.statistics.intervals import coefficient_of_variation, student_mean
@@ -43,6 +44,9 @@ class Dynamics(Result):
         Share of the seeds that have an inversion.
     rebound : (L, C) of Estimate
         How much of the fall of the radius the rise after the inversion undoes: 0 nothing, 1 all.
+    steadiness : list of Steadiness
+        For each layer, the spread over seeds of each network's eps* compared with that of its training error at a fixed epoch,
+        the median epoch of the inversion: the null of a stable eps*.
     """
 
     run: Run
@@ -51,6 +55,7 @@ class Dynamics(Result):
     variation_of_mean: Any
     share: NDArray[np.float64]
     rebound: Any
+    steadiness: list[Steadiness]
 
     name = "dynamics"
     title = "Segregation, inversion, entanglement"
@@ -75,6 +80,10 @@ class Dynamics(Result):
             why = "one network" if self.run.n_seeds == 1 else "networks whose inversions are at a training error of 0"
             return Verdict("undecided", f"{said}; {why} cannot show how stable that training error is.")
         return Verdict(below(variation, _STABLE), f"{said}; {spread}.")
+
+    @property
+    def further(self) -> dict[str, Verdict]:
+        return {QUESTION: self.steadiness[-1].verdict("seeds")}
 
     def table(self) -> Table:
         rows: list[tuple[str, ...]] = []
@@ -105,7 +114,7 @@ class Dynamics(Result):
     def numbers(self) -> dict[str, Any]:
         layers, classes = self.share.shape
         return {
-            f"layer {layer + 1}": {"variation_of_mean": self.variation_of_mean[layer]}
+            f"layer {layer + 1}": {"variation_of_mean": self.variation_of_mean[layer], "steadiness": self.steadiness[layer]}
             | {
                 self.run.class_names[c]: {
                     "seeds_with_inversion": self.share[layer, c],
@@ -169,10 +178,17 @@ def dynamics(
         found = [(s, i) for s, i in enumerate(run.inversion[:, layer, c]) if i]
         errors = np.array([i.train_error for _, i in found])
         share[layer, c] = len(found) / run.n_seeds
-        critical_error[layer, c] = student_mean(errors, least=0)
+        critical_error[layer, c] = mean_share(errors)
         variation[layer, c] = coefficient_of_variation(errors).value
         rebound[layer, c] = student_mean(np.array([i.rebound for _, i in found]))
     of_mean = np.empty(n_layers, object)
     for layer in range(n_layers):
         of_mean[layer] = coefficient_of_variation(critical_errors(run, layer))
-    return Dynamics(setting.config, run, critical_error, variation, of_mean, share, rebound)
+    return Dynamics(
+        setting.config, run, critical_error, variation, of_mean, share, rebound, [_steadiness(run, i) for i in range(n_layers)]
+    )
+
+
+def _steadiness(run: Run, layer: int) -> Steadiness:
+    epochs, fixed = errors_at_fixed_epoch(turns_of(run, layer))
+    return steadiness(critical_errors(run, layer), fixed, epochs, run.n_recorded)

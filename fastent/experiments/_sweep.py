@@ -1,5 +1,6 @@
 """Which choice of network and training moves the inversion, and how much?"""
 
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -8,41 +9,60 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import DivergedError, FastentError
-from fastent.experiments.result import Result, Table, Verdict, below, critical_errors, mean_of_found, overall, reasons_text
+from fastent.experiments.result import (
+    TURNING,
+    Result,
+    Table,
+    Verdict,
+    below,
+    critical_errors,
+    mean_of_found,
+    mean_share,
+    overall,
+    reasons_text,
+)
 from fastent.experiments.setting import Setting
+from fastent.experiments.steadiness import QUESTION, Steadiness, Turns, errors_at_fixed_epoch, steadiness, turns_of
 from fastent.io.result_cache import Arrays
 from fastent.options import whole_number
 from fastent.plots.style import COLORS
 from fastent.runtime.formatting import estimate_text, percent
 from fastent.runtime.progress import Progress
 from fastent.statistics.intervals import Estimate, student_mean
+from fastent.statistics.spread_ratio import log_share, relative_spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["FACTORS", "Factor", "Sweep", "analysis_of_variance", "largest_differences", "sweep"]
+    from fastent.training.run import Run
 
+__all__ = ["FACTORS", "Factor", "LayerProfile", "Sweep", "analysis_of_variance", "largest_differences", "sweep"]
+
+# A factor of its own: the paper's initialisations are random draws, which the seeds repeat in every cell.
+_SCALE = "initial scale"
+_OF_SCALE = "Does eps* depend only weakly on the scale of the initial weights?"
 FACTORS: dict[str, tuple[Any, ...]] = {
     "optimizer": ("sgd", "momentum", "adam"),
     "learning rate": ("low", "high"),
     "width": (10, 20, 40),
     "depth": (1, 2),
     "activation": ("tanh", "relu"),
-    "initialisation": (0.5, 1.0, 2.0),
+    _SCALE: (0.5, 1.0, 2.0),
 }
 _COMBINATIONS = int(np.prod([len(levels) for levels in FACTORS.values()]))
 _RATES = {"sgd": (0.1, 0.2), "momentum": (0.02, 0.04), "adam": (0.002, 0.004)}
-# Weak: eps* stays within this share of its mean over all cells, from level to level of any factor.
-_WEAK = 0.2
+# Weak: eps* at one level of a factor is less than so many times that at any other.
+_WEAK = 1.2
 
 
 class Factor(NamedTuple):
-    """What one factor does to eps*.
+    """What one factor does to eps* of the first hidden layer.
 
-    levels; critical_error, mean over the cells at each level; found, share of the networks at each level with an inversion of
-    every class; eta_squared, partial, in [0, 1]: the share of what other factors leave unexplained that this one explains;
-    f, p: of the F test; difference, between the two levels farthest apart, other factors being equal, as a share of the mean
-    eps*: the 95 % intervals of all factors hold together; no upper end where a level has no inversion.
+    levels; critical_error, mean over the cells at each level, in [0, 1]; found, share of the networks at each level with an
+    inversion of every class; eta_squared, partial, in [0, 1]: the share of what other factors leave unexplained that this one
+    explains; f, p: of the F test; ratio, of eps* at the two levels farthest apart, other factors being equal, in [1, inf): the
+    95 % intervals of all factors hold together; no upper end where a level has no inversion; at_fixed_epoch, the same ratio of
+    the training errors at one epoch, the median epoch of the inversion.
     """
 
     levels: tuple[Any, ...]
@@ -51,70 +71,114 @@ class Factor(NamedTuple):
     eta_squared: float
     f: float
     p: float
-    difference: Estimate
+    ratio: Estimate
+    at_fixed_epoch: Estimate
+
+
+class LayerProfile(NamedTuple):
+    """One layer of the networks of one depth: how many have an inversion of every class there, eps* over cells, and reasons."""
+
+    layer: int
+    depth: int
+    found: float
+    critical_error: Estimate
+    reasons: list[str]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Sweep(Result):
-    """eps* over optimisers, learning rates, widths, depths, activations and initialisations.
+    """eps* over optimisers, learning rates, widths, depths, activations and scales of the initial weights.
+
+    Effects are those of an analysis of variance of the logarithms of the cells' mean eps*: main effects, each factor compared
+    with a fit of all others. Where radii of deep layers do not turn, those of the first hidden layer may, so that the verdict
+    reads the first.
 
     Attributes
     ----------
     design : list of dict
         Level of each factor, for each cell.
     critical_errors : (cells, S) float64
-        eps* of each network; NaN without an inversion.
+        eps* of each network in its first hidden layer, in [0, 1]; NaN without an inversion of every class.
     reasons : list of str
         Why networks of a cell have none.
     factors : dict of Factor
-        Analysis of variance of the cells' mean eps*: main effects, each factor compared with a fit of all others.
+    layers : list of LayerProfile
+    draw_spread : Estimate
+        What the random draw of the initial weights does: the standard deviation of log eps* over the networks of a cell, pooled
+        over cells.
+    steadiness : Steadiness
+        The spread of eps* over cells compared with that of the training error at one epoch, the median of the inversion over
+        all networks.
+    burnt : int
+        Networks whose radii turn within the burn-in, if one was asked for, which are compared as if they had no inversion.
     """
 
     design: list[dict[str, Any]]
     critical_errors: NDArray[np.float64]
     reasons: list[str]
     factors: dict[str, Factor]
+    layers: list[LayerProfile]
+    draw_spread: Estimate
+    steadiness: Steadiness
+    burnt: int
 
     name = "sweep"
     title = "What moves the inversion"
-    claim = (
-        "The training error at the inversion depends only weakly on optimiser, learning rate, architecture and initialisation."
-    )
+    claim = "The training error at the inversion depends only weakly on optimiser, learning rate and architecture."
 
     @property
     def verdict(self) -> Verdict:
         means = mean_of_found(self.critical_errors)
         found = ~np.isnan(means)
+        burnt = f" {self.burnt} turn within the burn-in and are not compared." if self.burnt else ""
         if found.sum() < 2:
-            return Verdict(
-                "undecided", f"Too few cells have an inversion: {'; '.join(sorted(set(filter(None, self.reasons))))}."
-            )
+            why = "; ".join(sorted(set(filter(None, self.reasons))))
+            return Verdict("undecided", f"Too few cells have an inversion: {why}.{burnt}")
         level = float(means[found].mean())
         if level == 0:
             return Verdict("undecided", "The inversions are at a training error of 0, which has no relative change.")
-        differences = {name: factor.difference for name, factor in self.factors.items()}
-        most = max(differences, key=lambda name: -1.0 if np.isnan(differences[name].value) else differences[name].value)
-        turning = float(np.isfinite(self.critical_errors).mean())
+        ratios = {name: factor.ratio for name, factor in self.factors.items() if name != _SCALE}
+        most = max(ratios, key=lambda name: -1.0 if np.isnan(ratios[name].value) else ratios[name].value)
         said = (
-            f"eps* is {percent(level)} on average over {found.sum()} cells, its standard deviation "
-            f"{percent(means[found].std(ddof=1) / level, 0)} of that. {most.capitalize()} moves it most: by "
-            f"{estimate_text(differences[most], percent=True, digits=0)} of the mean from level to level "
-            f"(partial eta squared {self.factors[most].eta_squared:.2f}, p = {self.factors[most].p:.2g}); "
-            f"weakly means by less than {percent(_WEAK, 0)}. {percent(turning, 0)} of the networks "
-            "have an inversion of every class."
+            f"In the first hidden layer eps* is {percent(level)} on average over {found.sum()} cells, its standard deviation "
+            f"{percent(means[found].std(ddof=1) / level, 0)} of that. {most.capitalize()} moves it most: by a factor of "
+            f"{estimate_text(ratios[most])} from level to level (partial eta squared {self.factors[most].eta_squared:.2f}, "
+            f"p = {self.factors[most].p:.2g}); weakly means by less than {_WEAK:g}. The random draw of the initial weights "
+            f"moves it by {estimate_text(self.draw_spread, percent=True, digits=1)}. {percent(self._turning, 0)} of the "
+            f"networks have an inversion of every class.{burnt}"
         )
-        weak = {name: below(difference, _WEAK) for name, difference in differences.items()}
+        weak = {name: below(ratio, _WEAK) for name, ratio in ratios.items()}
         holds = overall(weak.values())
         if holds == "undecided":
             said += f" The cells are inconclusive for {', '.join(name for name in weak if weak[name] == 'undecided')}."
-        return Verdict(holds, said)
+        return self._of_all(Verdict(holds, said))
+
+    @property
+    def further(self) -> dict[str, Verdict]:
+        ratio = self.factors[_SCALE].ratio
+        said = f"A scale of {' or '.join(map(str, FACTORS[_SCALE]))} moves it by a factor of {estimate_text(ratio)}."
+        scale = self._of_all(Verdict(below(ratio, _WEAK), f"{said} Weakly means by less than {_WEAK:g}."))
+        if np.isnan(ratio.value):
+            scale = Verdict("undecided", "Too few cells have an inversion.")
+        return {_OF_SCALE: scale, QUESTION: self.steadiness.verdict("cells")}
+
+    @property
+    def _turning(self) -> float:
+        """Share of the networks with an inversion."""
+        return float(np.isfinite(self.critical_errors).mean())
+
+    def _of_all(self, verdict: Verdict) -> Verdict:
+        """The same verdict, unless it is a yes and many networks have no inversion."""
+        if verdict.holds == "yes" and self._turning < TURNING:
+            return Verdict("undecided", f"{verdict.sentence} Networks with an inversion are a selection.")
+        return verdict
 
     def table(self) -> Table:
         rows = []
         for name, factor in self.factors.items():
             for i, level in enumerate(factor.levels):
                 statistics = (f"{factor.eta_squared:.2f}", f"{factor.f:.1f}", f"{factor.p:.2g}")
-                effect = (estimate_text(factor.difference, percent=True, digits=0), *statistics) if i == 0 else [""] * 4
+                effect = (*map(estimate_text, factor[-2:]), *statistics) if i == 0 else [""] * 5
                 rows.append(
                     (
                         f"{name}: {level}",
@@ -123,12 +187,19 @@ class Sweep(Result):
                         *effect,
                     )
                 )
+        for each in self.layers:
+            name = f"layer {each.layer} of {each.depth}"
+            rows.append((name, estimate_text(each.critical_error, percent=True), percent(each.found, 0), *[""] * 5))
         note = (
-            f"{len(self.design)} cells of {self.critical_errors.shape[1]} networks. Eta squared: partial, of the whole factor. "
-            "Intervals of eps*: over cells. Difference: of the two levels farthest apart, other factors being equal, as a "
-            "share of the mean eps*; its intervals hold for all factors at once."
+            f"{len(self.design)} cells of {self.critical_errors.shape[1]} networks; the first hidden layer, other layers in "
+            "the last rows. Intervals of eps*: over cells. Ratio: of eps* at the two levels farthest apart, other factors "
+            "being equal; at a fixed epoch: the same of the training error at the median epoch of the inversion. The intervals "
+            "of all factors hold at once (Bonferroni, over all pairs of levels). Eta squared: partial, of the whole factor."
         )
-        return Table(("factor", "eps* (95 % interval)", "with inversion", "difference", "eta squared", "F", "p"), rows, note)
+        headings = (
+            "factor", "eps* (95 % interval)", "with inversion", "ratio", "at a fixed epoch", "eta squared", "F", "p"
+        )  # fmt: skip
+        return Table(headings, rows, note)
 
     def numbers(self) -> dict[str, Any]:
         return {
@@ -137,6 +208,10 @@ class Sweep(Result):
                 for cell, row, reason in zip(self.design, self.critical_errors, self.reasons, strict=True)
             ],
             "factors": {name: factor._asdict() for name, factor in self.factors.items()},
+            "layers": self.layers,
+            "draw_spread": self.draw_spread,
+            "steadiness": self.steadiness,
+            "networks_within_burn_in": self.burnt,
         }
 
     def draw(self, axes: "Axes") -> None:
@@ -168,10 +243,10 @@ def sweep(
     seeds: int = 3, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
     progress: Progress = None, **options: Any,
 ) -> Sweep:  # fmt: skip
-    """Find eps* for a balanced selection of optimisers, learning rates, widths, depths, activations and initialisation scales.
+    """Find eps* for a balanced selection of optimisers, learning rates, widths, depths, activations and initial scales.
 
-    In the selection every level of every factor is as frequent as its others, give or take one. Learning rates are 0.1 and 0.2
-    for SGD, 0.02 and 0.04 with a momentum of 0.9, 0.002 and 0.004 for Adam.
+    The verdict reads the first hidden layer. In the selection every level of every factor is as frequent as its others, give or
+    take one. Learning rates are 0.1 and 0.2 for SGD, 0.02 and 0.04 with a momentum of 0.9, 0.002 and 0.004 for Adam.
 
     Parameters
     ----------
@@ -204,13 +279,19 @@ def sweep(
     setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     design = _design(cells, setting.seed)
     found = [_cell(setting, cell, cells) for cell in design]
-    errors = np.stack([errors for errors, _ in found])
+    errors = np.stack([cell["errors"][0] for cell in found])
+    epochs, fixed = _at_fixed_epoch(found, errors.shape)
+    n = len(setting.data.y_train)
     return Sweep(
         config={**setting.config, "cells": cells},
         design=design,
         critical_errors=errors,
-        reasons=[reason for _, reason in found],
-        factors=_factors(design, errors),
+        reasons=[str(cell["reasons"][0]) for cell in found],
+        factors=_factors(design, errors, fixed, n),
+        layers=_layers(design, found),
+        draw_spread=relative_spread([log_share(row, n) for row in errors]),
+        steadiness=steadiness(mean_of_found(errors), mean_of_found(fixed), epochs, n),
+        burnt=sum(int(cell["burnt"]) for cell in found),
     )
 
 
@@ -238,7 +319,8 @@ def _balanced(cells: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return rows
 
 
-def _cell(setting: Setting, cell: dict[str, Any], total: int) -> tuple[NDArray[np.float64], str]:
+def _cell(setting: Setting, cell: dict[str, Any], total: int) -> Arrays:
+    """What is kept of a cell: errors (L, S), reasons (L,), burnt, and the `Turns` of the first hidden layer."""
     momentum = cell["optimizer"] == "momentum"
     here = setting.changed(
         optimizer="sgd" if momentum else cell["optimizer"],
@@ -246,38 +328,96 @@ def _cell(setting: Setting, cell: dict[str, Any], total: int) -> tuple[NDArray[n
         lr=_RATES[cell["optimizer"]][cell["learning rate"] == "high"],
         hidden=(cell["width"],) * cell["depth"],
         activation=cell["activation"],
-        init_scale=cell["initialisation"],
+        init_scale=cell[_SCALE],
         test_every=10**9,
     )
 
     def make() -> Arrays:
         try:
-            run = here.train_afresh("cells", total=total)
+            run = here.train_afresh("sweep", total=total)
         except DivergedError:
-            return {"errors": np.full(here.seeds, np.nan), "reasons": np.array("training diverged")}
-        return {"errors": critical_errors(run), "reasons": np.array(reasons_text([run]))}
+            nothing = np.full((cell["depth"], here.seeds), np.nan)
+            return {"errors": nothing, "reasons": np.array(["training diverged"] * cell["depth"]), "burnt": np.array(0)}
+        layers = range(run.n_layers)
+        return {
+            "errors": np.stack([critical_errors(run, layer) for layer in layers]),
+            "reasons": np.array([reasons_text([run], layer) for layer in layers]),
+            "burnt": np.array(_within_burn_in(run)),
+            **turns_of(run, 0)._asdict(),
+        }
 
-    arrays = here.keep("cells", make)
-    return arrays["errors"], str(arrays["reasons"])
+    return here.keep("sweep", make)
 
 
-def _factors(design: list[dict[str, Any]], errors: NDArray[np.float64]) -> dict[str, Factor]:
+def _within_burn_in(run: "Run") -> int:
+    """How many networks lack an inversion in the first hidden layer only because of the burn-in."""
+    if not run.burn_in:
+        return 0
+    without = np.array([bool(i) for i in run.inversions(burn_in=0).flat]).reshape(run.turned.shape)
+    return int((without[:, 0].all(1) & ~run.turned[:, 0].all(1)).sum())
+
+
+def _at_fixed_epoch(found: list[Arrays], shape: tuple[int, ...]) -> tuple[list[float], NDArray[np.float64]]:
+    """The median epoch over the networks of all cells, for each class, and the errors there of those with an inversion."""
+    fixed = np.full(shape, np.nan)
+    trained = [i for i, cell in enumerate(found) if "epoch" in cell]
+    if not trained:
+        return [], fixed
+    together = ("epoch", "interval", "train_error")
+    turns = {name: found[trained[0]][name] for name in Turns._fields}
+    turns |= {name: np.concatenate([found[i][name] for i in trained]) for name in together}
+    epochs, errors = errors_at_fixed_epoch(Turns(**turns))
+    fixed[trained] = errors.reshape(len(trained), -1)
+    return epochs, np.where(np.isfinite(np.stack([cell["errors"][0] for cell in found])), fixed, np.nan)
+
+
+def _layers(design: list[dict[str, Any]], found: list[Arrays]) -> list[LayerProfile]:
+    profiles = []
+    for depth in FACTORS["depth"]:
+        cells = [cell for cell, levels in zip(found, design, strict=True) if levels["depth"] == depth]
+        for layer in range(depth if cells else 0):
+            errors = np.stack([cell["errors"][layer] for cell in cells])
+            reasons = sorted({str(cell["reasons"][layer]) for cell in cells} - {""})
+            share = float(np.isfinite(errors).mean())
+            profiles.append(LayerProfile(layer + 1, depth, share, mean_share(mean_of_found(errors)), reasons))
+    return profiles
+
+
+def _factors(
+    design: list[dict[str, Any]], errors: NDArray[np.float64], fixed: NDArray[np.float64], points: int
+) -> dict[str, Factor]:
     means = mean_of_found(errors)
     found = ~np.isnan(means)
     columns = {name: np.array([levels.index(cell[name]) for cell in design]) for name, levels in FACTORS.items()}
-    used = {name: column[found] for name, column in columns.items()}
-    effects, level = analysis_of_variance(means[found], used), means[found].mean() if found.any() else np.nan
-    differences = largest_differences(means[found], used, {name: len(levels) for name, levels in FACTORS.items()})
+    used, sizes = {name: column[found] for name, column in columns.items()}, {name: len(of) for name, of in FACTORS.items()}
+    logs = log_share(means[found], points)
+    effects, ratios = analysis_of_variance(logs, used), _ratios(logs, used, sizes)
+    at_fixed_epoch = _ratios(log_share(mean_of_found(fixed)[found], points), used, sizes)
     return {
         name: Factor(
             levels,
-            [student_mean(means[found & (columns[name] == i)], least=0) for i in range(len(levels))],
+            [mean_share(means[found & (columns[name] == i)]) for i in range(len(levels))],
             [float((~np.isnan(errors[columns[name] == i])).mean()) for i in range(len(levels))],
             *effects[name],
-            Estimate(*(np.nan if not level else figure / level for figure in differences[name])),
+            ratios[name],
+            at_fixed_epoch[name],
         )
         for name, levels in FACTORS.items()
     }
+
+
+def _ratios(
+    logarithms: NDArray[np.float64], factors: dict[str, NDArray[np.int64]], n_levels: dict[str, int]
+) -> dict[str, Estimate]:
+    """The largest differences of logarithms as ratios, in [1, inf)."""
+    return {
+        name: Estimate(math.exp(each.value), math.exp(each.value) * each.standard_error, math.exp(each.low), _exp(each.high))
+        for name, each in largest_differences(logarithms, factors, n_levels).items()
+    }
+
+
+def _exp(end: float) -> float:
+    return math.exp(end) if end < 700 else math.inf if not math.isnan(end) else math.nan
 
 
 def analysis_of_variance(

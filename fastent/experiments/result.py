@@ -16,7 +16,7 @@ from fastent.io.files import atomic_path, output_folder, write_text
 from fastent.plots.style import plain
 from fastent.printable import printable
 from fastent.runtime.formatting import Table, as_plain, html_table
-from fastent.statistics.intervals import Estimate
+from fastent.statistics.intervals import Estimate, student_mean
 
 if TYPE_CHECKING:
     import rich.console
@@ -26,14 +26,19 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 __all__ = [
-    "HOLDS", "NEAR", "Holds", "Result", "Table", "Verdict", "below", "critical_errors", "mark_inversion", "mean_of_found",
-    "near", "overall", "reasons_text", "usual_critical_errors",
+    "ANSWERS", "HOLDS", "NEAR", "TURNING", "Holds", "Result", "Table", "Verdict", "below", "critical_errors",
+    "critical_test_errors", "mark_inversion", "mean_of_found", "mean_share", "near", "overall", "reasons_text",
+    "usual_critical_errors",
 ]  # fmt: skip
 
 Holds = Literal["yes", "no", "undecided"]
 HOLDS = {"yes": "Holds", "no": "Does not hold", "undecided": "Undecided"}
+# The same of a question.
+ANSWERS = {"yes": "Yes", "no": "No", "undecided": "Undecided"}
 # Training errors are near each other if they differ by no more than this factor.
 NEAR = 1.33
+# Where fewer of the networks have an inversion, those that have one are a selection.
+TURNING = 0.9
 
 
 class Verdict(NamedTuple):
@@ -67,6 +72,16 @@ def critical_errors(run: "Run", layer: int = -1) -> NDArray[np.float64]:
     return mean
 
 
+def critical_test_errors(run: "Run", layer: int = -1) -> NDArray[np.float64]:
+    """(S,) the same of the test error, taken on the line between the measurements before and after the inversion."""
+    found = [
+        [float(np.interp(i.epoch, run.test_epoch, errors)) if i else np.nan for i in row]
+        for row, errors in zip(run.inversion[:, layer], run.test_error, strict=True)
+    ]
+    mean: NDArray[np.float64] = np.array(found).mean(1)
+    return mean
+
+
 def usual_critical_errors(run: "Run") -> NDArray[np.float64]:
     """The same of those classes alone that have an inversion in at least half of the networks; NaN where there are none."""
     errors = _by_class(run, -1)
@@ -87,11 +102,17 @@ def mean_of_found(errors: NDArray[np.float64]) -> NDArray[np.float64]:
     return means
 
 
-def reasons_text(runs: "Sequence[Run]") -> str:
-    """Why radii in the last hidden layer have no inversion, with counts."""
+def mean_share(shares: NDArray[np.float64]) -> Estimate:
+    """Mean of independent shares (n,), such as eps*, with Student's interval, which does not leave [0, 1]."""
+    mean = student_mean(shares, least=0)
+    return mean._replace(high=min(mean.high, 1.0)) if mean.high > 1 else mean
+
+
+def reasons_text(runs: "Sequence[Run]", layer: int = -1) -> str:
+    """Why radii in a hidden layer, by default the last, have no inversion, with counts."""
     reasons: dict[str, int] = {}
     for run in runs:
-        for found in run.inversion_summary():
+        for found in run.inversion_summary(layer):
             for reason, n in found.reasons.items():
                 reasons[reason] = reasons.get(reason, 0) + n
     return ", ".join(f"{reason} ({n})" for reason, n in reasons.items())
@@ -129,6 +150,11 @@ class Result(ABC):
     def verdict(self) -> Verdict:
         """Whether the claim holds here."""
 
+    @property
+    def further(self) -> dict[str, Verdict]:
+        """Verdicts on further questions, which do not enter `verdict`, under the questions."""
+        return {}
+
     @abstractmethod
     def table(self) -> Table:
         """The result as people read it."""
@@ -160,6 +186,7 @@ class Result(ABC):
             "claim": self.claim,
             "holds": self.verdict.holds,
             "verdict": self.verdict.sentence,
+            "further": as_plain(self.further),
             "numbers": as_plain(self.numbers()),
             "config": as_plain(self.config),
         }
@@ -198,10 +225,13 @@ class Result(ABC):
         yield table
         yield shown(f"Claim: {self.claim}")
         yield Text.assemble((f"{HOLDS[self.verdict.holds]}.", "bold"), " ", shown(self.verdict.sentence))
+        for question, (holds, sentence) in self.further.items():
+            yield Text.assemble(shown(question), " ", (f"{ANSWERS[holds]}.", "bold"), " ", shown(sentence))
 
     def _repr_html_(self) -> str:
         content = self.table()
-        notes = (content.note, f"Claim: {self.claim}", f"{HOLDS[self.verdict.holds]}. {self.verdict.sentence}")
+        further = [f"{question} {ANSWERS[holds]}. {sentence}" for question, (holds, sentence) in self.further.items()]
+        notes = (content.note, f"Claim: {self.claim}", f"{HOLDS[self.verdict.holds]}. {self.verdict.sentence}", *further)
         return html_table(self.title, content.headings, content.rows, notes)
 
     def __repr__(self) -> str:

@@ -53,11 +53,16 @@ class Setting:
     def make(
         cls, data: Any, *,
         seeds: int, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
-        progress: Progress = None, options: Mapping[str, Any], defaults: Mapping[str, Any] = _NOTHING,
+        progress: Progress = None, options: Mapping[str, Any], defaults: Mapping[str, Any] = _NOTHING, all_points: bool = False,
     ) -> "Setting":  # fmt: skip
-        """Check the options, then load the data. The caller's options override the preset's, the preset's the `defaults`."""
+        """Check the options, then load the data. The caller's options override the preset's, the preset's the `defaults`.
+
+        With `all_points` the preset does not choose points: the experiment does.
+        """
         known = {} if preset is None else PRESETS[choice("preset", preset, tuple(PRESETS))]._asdict()
-        known = {name: value for name, value in known.items() if name in _OF_TRAINING}  # load_data has a preset for the rest
+        # Of the rest, load_data has its preset.
+        own = (*_OF_TRAINING, "classes") if all_points and not isinstance(data, Data) else _OF_TRAINING
+        known = {name: value for name, value in known.items() if name in own}
         chosen = {**defaults, **known, **{name: value for name, value in options.items() if value is not None}}
         strange = [name for name in chosen if name not in (*DATA_OPTIONS, *_OF_TRAINING)]
         if strange:
@@ -71,7 +76,7 @@ class Setting:
             training.pop("model", None)
         of_data = {name: value for name, value in chosen.items() if name in DATA_OPTIONS}
         if not isinstance(data, Data):
-            data = load_data(data, preset=preset, **of_data)  # type: ignore[arg-type]
+            data = load_data(data, preset=None if all_points else preset, **of_data)  # type: ignore[arg-type]
         elif of_data:
             raise FastentError(f"{next(iter(of_data))}: the data are loaded already; give it to load_data")
         return cls(

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastent.experiments.result import HOLDS, Result
+from fastent.experiments.result import ANSWERS, HOLDS, Result
 from fastent.report.page import Headline, Page, value_text, write_page
 
 __all__ = ["write_experiments_report"]
@@ -33,6 +33,10 @@ def write_experiments_report(results: Sequence[Result], path: str | os.PathLike[
                 "holds": result.verdict.holds,
                 "verdict": HOLDS[result.verdict.holds],
                 "sentence": result.verdict.sentence,
+                "further": [
+                    {"question": question, "holds": each.holds, "verdict": ANSWERS[each.holds], "sentence": each.sentence}
+                    for question, each in result.further.items()
+                ],
                 "picture": _picture(result),
                 "table": result.table(),
             }

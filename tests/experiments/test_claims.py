@@ -7,17 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib import pyplot
-from scipy.stats import f_oneway, ttest_ind
 
 import fastent as fe
 import fastent.experiments as ex
-from fastent.errors import DivergedError
 from fastent.experiments._difficulty import SCORES, _spearman, forgetting
 from fastent.experiments._entanglement import Entanglement
 from fastent.experiments._generalization import Generalization
 from fastent.experiments._pruning import Arm, Pruning, same_mix
-from fastent.experiments._subsampling import Subsampling, _change, _mean
-from fastent.experiments._sweep import FACTORS, Sweep, _design, _factors, analysis_of_variance, largest_differences
 from fastent.statistics.intervals import Estimate, student_mean
 
 ONE = {"threads": 1}
@@ -242,157 +238,6 @@ def test_generalization_is_that_of_networks_trained_without(digits):
 
 
 @pytest.mark.train
-def test_subsampling(digits, tmp_path, monkeypatch):
-    options = {"data": digits, "seeds": 2, "sizes": (150, 900, 1347), "draws": 2, **ONE}
-    found = ex.subsampling(out=tmp_path, **options)
-    assert [errors.shape for errors in found.critical_errors] == [(2, 2), (2, 2), (1, 2)]
-    assert found.shares[-1] == 1
-    assert found.shares[0] < 1
-    assert "still falling" in found.reasons[0] or "prominence" in found.reasons[0]
-    run = fe.train(digits, seeds=2, **ONE)
-    np.testing.assert_allclose(
-        found.critical_errors[2][0], [np.mean([i.train_error for i in row]) for row in run.inversion[:, -1]]
-    )
-    assert_whole(found, tmp_path)
-    assert_kept(ex.subsampling, tmp_path, found, monkeypatch, **options)
-    none = ex.subsampling(digits, seeds=1, sizes=(200, 300), draws=1, epochs=40, **ONE)
-    assert none.verdict.holds == "undecided"
-    assert "still falling at the last record" in none.verdict.sentence
-    assert_whole(none, tmp_path)
-
-
-def test_change_for_each_doubling():
-    errors = [np.array([[0.1, np.nan], [0.1, 0.1]]), np.array([[0.2, 0.2]]), np.array([[0.32]])]
-    change = _change(np.array([100, 200, 400]), errors)
-    assert change.value == pytest.approx(np.polyfit([0, 0, 1, 2], [0.1, 0.1, 0.2, 0.32], 1)[0] / 0.18)
-    assert change.low < change.value < change.high
-    assert np.isnan(_change(np.array([100, 200]), [np.array([[0.1]]), np.array([[np.nan]])]).value)
-
-
-def test_networks_of_one_subset_are_one_repetition():
-    errors = np.array([[0.10, 0.11, np.nan], [0.05, 0.06, 0.055], [0.07, 0.07, 0.07]])
-    assert _mean(errors) == pytest.approx(student_mean([0.105, 0.055, 0.07]))
-    assert _mean(errors[1:2]) == student_mean(errors[1])
-
-
-def test_inversions_without_an_error_cannot_change():
-    change = _change(np.array([100, 200]), [np.zeros((2, 2)), np.zeros((1, 2))])
-    assert np.isnan(change.value)
-    found = Subsampling({"data": "made up", "seeds": 2}, np.array([100, 200]), [], np.ones(2), [], change, ["", ""])
-    assert found.verdict.holds == "undecided"
-    assert "training error of 0" in found.verdict.sentence
-
-
-@pytest.mark.parametrize("cells", [8, 48, 100, 200, 216])
-def test_a_sweep_is_balanced(cells):
-    design = _design(cells, 0)
-    assert len({tuple(cell.values()) for cell in design}) == cells
-    for name, levels in FACTORS.items():
-        counts = [sum(cell[name] == level for cell in design) for level in levels]
-        assert max(counts) - min(counts) <= 1
-    assert _design(cells, 0) == design
-
-
-@pytest.mark.train
-def test_sweep(digits, kept, tmp_path, monkeypatch):
-    options = {"data": digits, "seeds": 1, "cells": 8, "epochs": 300, **ONE}
-    found = ex.sweep(out=kept, **options)
-    assert found.critical_errors.shape == (8, 1)
-    assert all(reason or not np.isnan(errors).any() for reason, errors in zip(found.reasons, found.critical_errors))
-    for factor in found.factors.values():
-        assert len(factor.levels) == len(factor.critical_error) == len(factor.found)
-        assert np.isnan(factor.eta_squared) or 0 <= factor.eta_squared <= 1
-    assert_whole(found, tmp_path)
-    assert_kept(ex.sweep, kept, found, monkeypatch, **options)
-    none = ex.sweep(digits, seeds=1, cells=8, epochs=30, **ONE)
-    assert none.verdict.holds == "undecided"
-    assert "Too few cells" in none.verdict.sentence
-    assert_whole(none, tmp_path)
-
-
-def made_up_sweep(errors, cells=48):
-    design = _design(cells, 0)
-    values = np.array([[errors(cell)] for cell in design])
-    return Sweep({"data": "made up", "seeds": 1}, design, values, [""] * cells, _factors(design, values))
-
-
-def test_a_sweep_says_no_more_than_its_intervals():
-    rng = np.random.default_rng(0)
-    assert made_up_sweep(lambda cell: 0.06 + rng.normal(0, 0.001)).verdict.holds == "yes"
-    doubled = made_up_sweep(lambda cell: 0.06 * (1 + (cell["depth"] == 2)) + rng.normal(0, 0.001))
-    assert doubled.verdict.holds == "no"
-    assert "Depth moves it most: by 67 %" in doubled.verdict.sentence
-    loud = made_up_sweep(lambda cell: 0.06 + rng.normal(0, 0.015))
-    assert loud.verdict.holds == "undecided"
-    assert "inconclusive for" in loud.verdict.sentence
-    missing = made_up_sweep(lambda cell: np.nan if cell["optimizer"] == "adam" else 0.06 + rng.normal(0, 0.001))
-    assert missing.verdict.holds == "undecided"
-    assert missing.verdict.sentence.endswith("inconclusive for optimizer.")
-    assert missing.factors["optimizer"].difference.high == np.inf
-    zero = made_up_sweep(lambda cell: 0.0)
-    assert zero.verdict.holds == "undecided"
-    for result in (loud, missing, zero):
-        pyplot.close(result.plot()[0])
-        assert len(result.table().rows) == 15
-
-
-def test_differences_between_levels():
-    rng = np.random.default_rng(0)
-    level = np.repeat([0, 1], 9)
-    values = rng.normal(1, 0.2, 18) + level
-    found = largest_differences(values, {"a": level}, {"a": 2})["a"]
-    interval = ttest_ind(values[level == 1], values[level == 0]).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
-    covered = 0
-    a, b = np.arange(36) % 3, np.arange(36) // 3 % 2
-    for _ in range(300):
-        values = np.array([0.0, 0.3, 1.0])[a] + rng.standard_normal(36)
-        found = largest_differences(values, {"a": a, "b": b}, {"a": 3, "b": 2})
-        covered += found["a"].low <= 1 <= found["a"].high and found["b"].low <= 0 <= found["b"].high
-    assert covered >= 0.92 * 300
-    without_freedom = largest_differences(values[:3], {"a": a[:3]}, {"a": 3})["a"]
-    assert np.isnan([without_freedom.low, without_freedom.high]).all()
-
-
-def test_what_diverges_is_told_by_its_class(digits, monkeypatch):
-    def raises(error):
-        def train(*arguments, **options):
-            raise error
-
-        return train
-
-    options = {"seeds": 1, "cells": 8, "epochs": 30, **ONE}
-    monkeypatch.setattr("fastent.experiments.setting.train", raises(DivergedError("no longer finite")))
-    assert ex.sweep(digits, **options).reasons == ["training diverged"] * 8
-    monkeypatch.setattr("fastent.experiments.setting.train", raises(fe.FastentError("opinions diverged")))
-    with pytest.raises(fe.FastentError, match="opinions"):
-        ex.sweep(digits, **options)
-
-
-def test_analysis_of_variance():
-    rng = np.random.default_rng(0)
-    levels = np.repeat([0, 1, 2], [9, 14, 11])
-    values = rng.standard_normal(34) + levels
-    eta, f, p = analysis_of_variance(values, {"a": levels})["a"]
-    expected = f_oneway(*(values[levels == i] for i in range(3)))
-    assert (f, p) == pytest.approx((expected.statistic, expected.pvalue))
-    total = ((values - values.mean()) ** 2).sum()
-    within = sum(((values[levels == i] - values[levels == i].mean()) ** 2).sum() for i in range(3))
-    assert eta == pytest.approx(1 - within / total)
-    # A balanced second factor changes what is left, not what the first explains.
-    a, b = np.repeat([0, 1], 12), np.tile([0, 1, 2], 8)
-    values = 0.5 * a + 2.0 * b + rng.standard_normal(24)
-    effects = analysis_of_variance(values, {"a": a, "b": b, "constant": np.zeros(24, int)})
-    between = 24 * ((values[a == 1].mean() - values[a == 0].mean()) / 2) ** 2
-    fitted = values[a == 0].mean() + (values[a == 1].mean() - values[a == 0].mean()) * a
-    fitted = fitted + np.array([values[b == i].mean() for i in b]) - values.mean()
-    left = ((values - fitted) ** 2).sum()
-    assert effects["a"][0] == pytest.approx(between / (between + left))
-    assert effects["a"][1] == pytest.approx(between / (left / 20))
-    assert np.isnan(effects["constant"][0])
-
-
-@pytest.mark.train
 def test_difficulty(digits, kept, tmp_path, monkeypatch):
     options = {"data": digits, "seeds": 3, "epochs": 500, **ONE}
     found = ex.difficulty(out=kept, **options)
@@ -550,6 +395,8 @@ def test_entanglement(digits, kept, tmp_path, monkeypatch):
         ("pruning", {"draws": 0}, "draws=0"),
         ("generalization", {"points": 0}, "points=0"),
         ("generalization", {"noise": -1}, "noise=-1"),
+        ("blocks", {"size": 674}, "size=674"),
+        ("blocks", {"size": 2}, "size=2: a block lacks a class"),
         ("subsampling", {"sizes": (900, 500)}, "ascending numbers of points"),
         ("subsampling", {"sizes": (500, 5000)}, "sizes=5000"),
         ("sweep", {"cells": 217}, "cells=217"),
@@ -572,6 +419,7 @@ def test_bad_options(digits, function, options, message):
         ("generalization", {"points": 0}),
         ("generalization", {"noise": -1}),
         ("stability", {"pairs": 1}),
+        ("blocks", {"size": 1}),
         ("subsampling", {"draws": 0}),
         ("sweep", {"cells": 217}),
         ("difficulty", {"noise": 0.9}),
@@ -592,6 +440,7 @@ SMALL = {
     "pruning": {"draws": 1},
     "generalization": {"points": 3},
     "stability": {"pairs": 3},
+    "blocks": {},
     "subsampling": {"draws": 2},
     "sweep": {"cells": 8},
     "difficulty": {"el2n_epoch": 5},
