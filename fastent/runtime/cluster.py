@@ -2,9 +2,9 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from fastent.errors import FastentError
 from fastent.processors import processors
@@ -12,7 +12,7 @@ from fastent.runtime.allocator import freed_memory_kept
 from fastent.runtime.optional import needed
 from fastent.runtime.threads import mapped_in_parallel, single_blas_thread
 
-__all__ = ["connected", "map_on_cluster", "n_threads"]
+__all__ = ["Shared", "connected", "map_on_cluster", "n_threads", "shared_by_workers", "threads_of_worker"]
 
 # Items that wait for each thread, and the one that it works on.
 _AHEAD = 4
@@ -22,37 +22,56 @@ Found = TypeVar("Found")
 
 
 def map_on_cluster(
-    client: Any, work: Callable[[Item], Found], items: Iterable[Item], *, in_threads: bool = False
+    client: Any,
+    work: "Callable[[Item], Found] | Shared",
+    items: Iterable[Item],
+    *,
+    in_threads: bool = False,
+    preferred: Callable[[Item], str | None] = lambda item: None,
 ) -> Iterator[Found]:
     """Yield work(item) for each item, in their order.
 
     The workers of a distributed.Client share the items, one thread for each, and some wait for each thread: no more items are
-    made before these are needed. Those of a lost worker are done again by another.
+    made before these are needed. Those of a lost worker are done again by another. `preferred` names a worker that an item had
+    better go to, unless it has more to do than others.
     Without a client they are done here, one after the other, with all threads; or with `in_threads` several at once, in one
     thread each, for work that releases the GIL and starts no threads.
     """
     if client is None:
+        assert not isinstance(work, Shared)
         yield from (mapped_in_parallel if in_threads else map)(work, items)
         return
-    at_workers, left = _at_workers(client, work), iter(items)
-    futures: deque[Any] = deque()
-    try:
+    with ExitStack() as opened:
+        shared = work if isinstance(work, Shared) else opened.enter_context(shared_by_workers(client, work))
+        left, futures = iter(items), deque[Any]()
+        opened.callback(lambda: client.cancel(list(futures)))
         while True:
             for item in islice(left, max(0, _AHEAD * n_threads(client) - len(futures))):
-                futures.append(client.submit(_alone, item, work=at_workers, pure=False))
+                at = preferred(item)
+                there = {} if at is None else {"workers": [at], "allow_other_workers": True}
+                futures.append(client.submit(_alone, item, work=shared.future, pure=False, **there))
             if not futures:
                 return
             yield futures.popleft().result()
-    finally:
-        client.cancel([*futures, at_workers])
 
 
-def _at_workers(client: Any, work: Any) -> Any:
-    """A future of something that workers pass on to each other; if all that have it are lost, the scheduler still has it."""
+class Shared(NamedTuple):
+    """What all tasks of a worker do, one object for all of them as long as it is shared."""
+
+    future: Any
+
+
+@contextmanager
+def shared_by_workers(client: Any, work: Callable[[Any], Any]) -> Iterator[Shared]:
+    """Workers pass it on to each other; if all that have it are lost, the scheduler still has it as it was."""
     import dask
 
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):  # it is sent once
-        return client.submit(_itself, work, pure=False)
+        future = client.submit(_itself, work, pure=False)
+    try:
+        yield Shared(future)
+    finally:
+        client.cancel([future])
 
 
 def _itself(work: Any) -> Any:
@@ -62,6 +81,11 @@ def _itself(work: Any) -> Any:
 def n_threads(client: Any) -> int:
     """How many threads all workers have together."""
     return max(1, sum(map(int, client.nthreads().values())))
+
+
+def threads_of_worker(client: Any) -> int:
+    """How many threads a worker has, at most."""
+    return max(map(int, client.nthreads().values()), default=1)
 
 
 def _alone(item: Any, work: Callable[[Any], Any]) -> Any:

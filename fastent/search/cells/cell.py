@@ -11,7 +11,9 @@ there for a search that is resumed.
              any of them, `visits` (c,), of how many, and `reached/LIST` (c, ceil(q / 8)), of which, a bit for each
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -42,21 +44,24 @@ class CellSearch:
     wanted : dict
     visitors : int
         So many queries of other cells search a cell at a time.
+    kept : int
+        So many indices of cells are kept beside those that are searched.
     unit : bool
     seed : int
     """
 
     def __init__(
-        self, rows: CellRows, has_class: NDArray[np.bool_], wanted: Wanted, *, visitors: int, unit: bool, seed: int
+        self, rows: CellRows, has_class: NDArray[np.bool_], wanted: Wanted, *, visitors: int, kept: int, unit: bool, seed: int
     ) -> None:
         self.rows, self._has_class, self._wanted = rows, has_class, dict(wanted)
         self._unit, self._seed, self._classes_of_cells = unit, seed, has_class.sum(1)
         self._visitors = visitors
+        # Indices of cells, the last used last; threads of a worker share this object, and take out what they use.
+        self._kept, self._most = OrderedDict[int, ExactIndex](), kept
         self._views: dict[int, View] = {}
-        self._kept: tuple[int, ExactIndex] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_views": {}, "_kept": None}  # another process makes its own
+        return self.__dict__ | {"_views": {}, "_kept": OrderedDict()}  # another process makes its own
 
     def own(self, cell: int, asked: Arrays) -> Arrays:
         """What the queries of a cell find in it, and which others they reach."""
@@ -76,9 +81,9 @@ class CellSearch:
         if isinstance(queries, ExternalQueries):
             points, own = queries.points, queries.classes
         else:
-            assert rows is not None, "an index is kept for points only"
+            assert rows is not None, "rows search their cell once"
             points, own = (rows, codes) if queries is None else (rows[queries], codes[queries])
-        self._kept = (cell, index) if isinstance(queries, ExternalQueries) else None
+        self._keep(cell, index)
         found = self._reached(cell, lists, points, own, within)
         for among, (squared, indices) in lists.items():
             found |= {f"squared/{among}": squared, f"indices/{among}": indices}
@@ -112,7 +117,7 @@ class CellSearch:
         reading = self.rows.afresh()
         index, _ = self._index(cell, asked, reading)
         parts = [self._visit_together(index, reading.size(cell), some, reading) for some in _in_parts(asked, self._visitors)]
-        self._kept = cell, index
+        self._keep(cell, index)
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "work"}
         work = np.sum([part["work"] for part in parts], axis=0)
         return found | {"work": work, "bytes_read": np.array(reading.bytes_read)}
@@ -161,11 +166,11 @@ class CellSearch:
         return known
 
     def _index(self, cell: int, asked: Arrays, reading: CellRows) -> tuple[ExactIndex, Array | None]:
-        """The index of a cell and, if it is made now, the rows; else it has been kept for further queries."""
-        kept, self._kept = self._kept, None  # taken out, as threads of a worker share this object
-        if kept is not None and kept[0] == cell:
-            return kept[1], None
-        del kept
+        """The index of a cell and, if it is made now, the rows; else it has been kept."""
+        kept = self._kept.pop(cell, None)
+        if kept is not None:
+            return kept, None
+        self._forget(self._most)
         rows, classes = reading.read(cell), asked.get("classes")
         by_class = (
             "all" not in self._wanted and classes is not None and keeps_classes_apart(len(rows), self._has_class.shape[1])
@@ -176,6 +181,16 @@ class CellSearch:
         )  # fmt: skip
         self._views[cell] = index.view
         return index, rows
+
+    def _keep(self, cell: int, index: ExactIndex) -> None:
+        self._kept[cell] = index
+        self._forget(self._most + 1)
+
+    def _forget(self, most: int) -> None:
+        """Keep no more than so many indices, the last used."""
+        while len(self._kept) > most:
+            with suppress(KeyError):  # another thread has taken the last
+                self._kept.popitem(last=False)
 
     def _of_class(self, among: Among, own: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(q, cells): the cells that hold rows of the classes that are wanted."""

@@ -37,6 +37,8 @@ class CellPlan(NamedTuple):
     cells : int
     visitors : int
         Queries of other cells that search a cell at a time.
+    kept : int
+        Cells whose index each thread keeps, beside the one that it searches.
     block : int
         Rows that are dealt at a time.
     lists_on_disk : bool
@@ -50,6 +52,7 @@ class CellPlan(NamedTuple):
 
     cells: int
     visitors: int
+    kept: int
     block: int
     lists_on_disk: bool
     needed: int
@@ -68,7 +71,8 @@ def plan_cells(X: Array, q: int, wanted: Wanted, memory: float, *, client: Any =
     itemsize, all_rows, entries = X.dtype.itemsize, q == n, sum(wanted.values())
     lists, on_disk = 16 * entries * q, lists_go_to_disk(q, wanted, memory)
     block = max(1, min(n, int(min(_BLOCK, memory / _BLOCKS)) // (d * itemsize)))
-    kept = 8 * n + (0 if all_rows else 8 * n + 16 * q) + (0 if on_disk else lists)
+    threads = 1 if client is None else n_threads(client)
+    known = 8 * n + (0 if all_rows else 8 * n + 16 * q) + (0 if on_disk else lists)
 
     def reach(n_cells: int) -> int:
         """Which cells queries reach, if every query reached all."""
@@ -87,22 +91,27 @@ def plan_cells(X: Array, q: int, wanted: Wanted, memory: float, *, client: Any =
         # How far lists reach, who reaches one cell, and who all; where the rows of cells lie in each block, with their boxes.
         reached = (8 * len(wanted) + 8 + len(wanted)) * q + (0 if on_disk else reach(n_cells))
         dealt = -(-n // block) * n_cells * _DEALT_BYTES
-        return int(kept + reached + dealt + max(raw + own, raw // 2 + visits, 5 * block * d * itemsize))
+        return int(known + reached + dealt + max(raw + own, raw // 2 + visits, 5 * block * d * itemsize))
 
     def fitting(n_cells: int) -> CellPlan:
-        """With so many cells, and as many visitors at a time as there is room for."""
+        """With so many cells, and as many indices that are kept and then visitors at a time as there is room for."""
         visitors = min(q, max(_VISITORS, n // n_cells // _VISITING))
-        while visitors < q and needed(n_cells, 2 * visitors) <= memory:
+        index = index_bytes(Like((min(n, int(ROOM * n / n_cells) + 1), d), X.dtype), 0, entries)
+        its_share = -(-n_cells // threads) - 1
+        kept = max(0, min(its_share, int((memory - needed(n_cells, visitors)) // index)))
+        while visitors < q and needed(n_cells, 2 * visitors) + kept * index <= memory:
             visitors *= 2
         visitors = min(q, visitors)
         copies = n * d * as_stored(X).dtype.itemsize if is_spooled(X) or client is not None else 0
         exchanged = 0 if client is None else 2 * lists + reach(n_cells)
         of_lists = on_disk * (2 * lists + reach(n_cells))
-        return CellPlan(n_cells, visitors, block, on_disk, needed(n_cells, visitors), copies, exchanged, of_lists)
+        return CellPlan(
+            n_cells, visitors, kept, block, on_disk, needed(n_cells, visitors) + kept * index, copies, exchanged, of_lists
+        )
 
     if cells is not None:
         return fitting(cells)
-    shared = 0 if client is None else min(max(_SHARED, n_threads(client)), n // _WORTH_SENDING)
+    shared = 0 if client is None else min(max(_SHARED, threads), n // _WORTH_SENDING)
     plans, cells = [], max(1, -(-n // _MOST), shared)
     while True:
         plans.append(fitting(cells))

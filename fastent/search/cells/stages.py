@@ -5,7 +5,7 @@ search can be resumed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.io.scratch import ScratchFolder
-from fastent.runtime.cluster import map_on_cluster, n_threads
+from fastent.runtime.cluster import Shared, map_on_cluster, n_threads, shared_by_workers, threads_of_worker
 from fastent.runtime.formatting import duration
 from fastent.runtime.memory import readable_bytes
 from fastent.search.cells.cell import Arrays, CellSearch
@@ -73,6 +73,8 @@ class Stages:
     lists : CellLists
     """
 
+    _shared: Shared
+
     def __init__(
         self, request: Request, plan: CellPlan, partition: Partition, folders: Folders, client: Any, memory: float
     ) -> None:
@@ -85,7 +87,11 @@ class Stages:
     def steps(self) -> Iterator[tuple[float, str]]:
         """Do one step after the other; the share of the time that is over."""
         yield from self._deal()
-        with closing(self._reached):
+        with ExitStack() as opened:
+            opened.callback(self._reached.close)
+            if self._client is not None:
+                work = partial(_at_a_worker, self._cells, self._folders.scratch)
+                self._shared = opened.enter_context(shared_by_workers(self._client, work))
             yield from self._search_own()
             yield from self._visit()
 
@@ -123,7 +129,12 @@ class Stages:
         if classes is not None:
             n_classes, cells = int(classes.max()) + 1, range(n_cells)
             has_class = np.array([np.bincount(classes[rows.numbers(cell)], minlength=n_classes) > 0 for cell in cells])
-        self._cells = CellSearch(rows, has_class, request.wanted, visitors=plan.visitors, unit=request.unit, seed=request.seed)
+        sharing = 1 if self._client is None else threads_of_worker(self._client)
+        self._cells = CellSearch(
+            rows, has_class, request.wanted,
+            visitors=plan.visitors, kept=sharing * plan.kept, unit=request.unit, seed=request.seed,
+        )  # fmt: skip
+        self._searched_at: dict[int, str] = {}  # workers, which may have kept the indices of their cells
         self._queries = CellQueries(rows, request.queries, classes)
         on_disk = self._folders.lists if plan.lists_on_disk else None
         self.lists = CellLists(self._queries, request.wanted, len(request.X), request.within, on_disk, self._memory)
@@ -211,13 +222,17 @@ class Stages:
         """Files go to workers and back; they are removed as soon as they have been read."""
         kept, scratch = self._folders.kept, self._folders.scratch
 
-        def sent() -> "Iterator[_Group]":
+        def sent() -> Iterator[tuple[str, _Group]]:
             for task in tasks:
                 scratch.write_arrays(_name(stage, task, asked=True), ask(*task))
-                yield task
+                yield stage, task
 
-        work = partial(_at_a_worker, getattr(self._cells, stage), scratch, stage)
-        for task in map_on_cluster(self._client, work, sent()):
+        def preferred(sent: tuple[str, _Group]) -> str | None:
+            return self._searched_at.get(sent[1][0])
+
+        found_at: Iterator[tuple[_Group, str]] = map_on_cluster(self._client, self._shared, sent(), preferred=preferred)
+        for task, worker in found_at:
+            self._searched_at[task[0]] = worker
             name = _name(stage, task)
             found = scratch.read_arrays(name)
             self._written += scratch.size(name)
@@ -249,12 +264,16 @@ def is_sent(name: str) -> bool:
     return name.endswith(".asked.npz")
 
 
-def _at_a_worker(work: Callable[[int, Arrays], Arrays], folder: ScratchFolder, stage: str, group: _Group) -> _Group:
-    """Runs on a worker: what is asked of a cell, and what is found, goes through files that all processes see."""
+def _at_a_worker(cells: CellSearch, folder: ScratchFolder, task: tuple[str, _Group]) -> tuple[_Group, str]:
+    """Runs on a worker: what is asked of a cell, and what is found, goes through files that all processes see. Which worker."""
+    from distributed import get_worker
+
+    stage, group = task
     folder.check_seen()
     if not folder.holds(_name(stage, group)):
-        folder.write_arrays(_name(stage, group), work(group[0], folder.read_arrays(_name(stage, group, asked=True))))
-    return group
+        found = getattr(cells, stage)(group[0], folder.read_arrays(_name(stage, group, asked=True)))
+        folder.write_arrays(_name(stage, group), found)
+    return group, str(get_worker().address)
 
 
 def _dealt_at_a_worker(X: Array, partition: Partition, folder: ScratchFolder, bounds: tuple[int, int]) -> tuple[int, int]:
