@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 __all__ = [
-    "HOLDS", "NEAR", "Holds", "Result", "Table", "Verdict", "below", "critical_errors", "mark_inversion", "mean_of_found",
-    "near", "overall", "reasons_text", "usual_critical_errors",
+    "HOLDS", "NEAR", "Holds", "Result", "Table", "Verdict", "below", "critical_errors", "joined", "mark_inversion",
+    "mean_of_found", "near", "overall", "reasons_text", "usual_critical_errors",
 ]  # fmt: skip
 
 Holds = Literal["yes", "no", "undecided"]
@@ -59,6 +59,12 @@ def overall(verdicts: Iterable[Holds]) -> Holds:
     """Whether all hold; one that does not is enough for no."""
     found = set(verdicts)
     return "no" if "no" in found else "yes" if found == {"yes"} else "undecided"
+
+
+def joined(answers: dict[str, Verdict]) -> Verdict:
+    """One verdict on several questions, with the answer to each; one that is answered by no is enough for no."""
+    said = (f"{question} {verdict.holds.capitalize()}. {verdict.sentence}" for question, verdict in answers.items())
+    return Verdict(overall(verdict.holds for verdict in answers.values()), " ".join(said))
 
 
 def critical_errors(run: "Run", layer: int = -1) -> NDArray[np.float64]:
@@ -129,6 +135,11 @@ class Result(ABC):
     def verdict(self) -> Verdict:
         """Whether the claim holds here."""
 
+    @property
+    def answers(self) -> dict[str, Verdict]:
+        """The questions that the experiment asks, each with its own verdict; the claim alone where it is the only one."""
+        return {self.claim: self.verdict}
+
     @abstractmethod
     def table(self) -> Table:
         """The result as people read it."""
@@ -160,6 +171,7 @@ class Result(ABC):
             "claim": self.claim,
             "holds": self.verdict.holds,
             "verdict": self.verdict.sentence,
+            "answers": {question: as_plain(verdict) for question, verdict in self.answers.items()},
             "numbers": as_plain(self.numbers()),
             "config": as_plain(self.config),
         }

@@ -232,13 +232,13 @@ def heaviest(values: NDArray[Any], population: Population = math.inf) -> tuple[i
     return place, float(squares[place] / total) if total > 0 else 0.0
 
 
-def student_mean(values: ArrayLike, *, confidence: float = 0.95, least: float = -math.inf) -> Estimate:
+def student_mean(values: ArrayLike, *, confidence: float = 0.95, least: float = -math.inf, most: float = math.inf) -> Estimate:
     """Mean of independent repetitions (n,), such as networks from different seeds, with Student's interval.
 
-    NaN values do not count; of fewer than two there is no interval. No value lies below `least`. For normal values it covers
-    exactly. Simulated with 1,500 samples of 3, 5 and 10 it covered 95, 96 and 95 % of the time, and 90, 88 and 90 % for
-    exponential ones. A percentile bootstrap covered 76, 84 and 91 % of normal ones, BCa 73, 85 and 90 %, a bootstrap of
-    Student's t 82, 95 and 95 %: networks are too few to be resampled.
+    NaN values do not count; of fewer than two there is no interval. No value lies below `least` or above `most`. For normal
+    values it covers exactly. Simulated with 1,500 samples of 3, 5 and 10 it covered 95, 96 and 95 % of the time, and 90, 88 and
+    90 % for exponential ones. A percentile bootstrap covered 76, 84 and 91 % of normal ones, BCa 73, 85 and 90 %, a bootstrap
+    of Student's t 82, 95 and 95 %: networks are too few to be resampled.
     """
     from scipy.special import stdtrit  # t.ppf of scipy.stats, whose import takes longer than training on a small set
 
@@ -253,7 +253,7 @@ def student_mean(values: ArrayLike, *, confidence: float = 0.95, least: float = 
         return Estimate(value, np.nan, np.nan, np.nan)
     error = float(kept.std(ddof=1) / math.sqrt(len(kept)))
     half = float(stdtrit(len(kept) - 1, (1 + confidence) / 2)) * error
-    return Estimate(value, error, max(value - half, least), value + half)
+    return Estimate(value, error, max(value - half, least), min(value + half, most))
 
 
 def coefficient_of_variation(values: ArrayLike) -> Estimate:

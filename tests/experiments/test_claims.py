@@ -571,7 +571,7 @@ def test_bad_options(digits, function, options, message):
         ("pruning", {"draws": 0}),
         ("generalization", {"points": 0}),
         ("generalization", {"noise": -1}),
-        ("stability", {"pairs": 1}),
+        ("stability", {"pairs": 2}),
         ("subsampling", {"draws": 0}),
         ("sweep", {"cells": 217}),
         ("difficulty", {"noise": 0.9}),

@@ -14,6 +14,7 @@ from fastent.experiments._dynamics import Dynamics
 from fastent.experiments._generalization import Generalization
 from fastent.experiments._pruning import Arm, Pruning
 from fastent.experiments._stability import Stability
+from fastent.experiments.peak import find_peak
 from fastent.statistics.intervals import Estimate
 from fastent.training.run import Run
 from tests.report.test_report import EVIL, made_up_run
@@ -70,8 +71,23 @@ def generalized():
 def agreed():
     common = np.random.default_rng(0).integers(1, 9, (6, 4))
     z = [Estimate(*[np.nan] * 4), *map(estimate, (2.0, 5.0, 3.0))]
+    kappa = common / 10
+    peak = find_peak(kappa, ERRORS)
     return Stability(
-        CONFIG, np.array([5, 10, 50, 90]), ERRORS, common, common / 3.0, common / 3.0, z, z, estimate(0.1), estimate(0.1), ""
+        config=CONFIG,
+        times=np.array([5, 10, 50, 90]),
+        train_error=ERRORS,
+        common=common,
+        expected=common / 3.0,
+        null_variance=common / 3.0,
+        kappa=kappa,
+        kappa_mean=[estimate(0.5)] * 4,
+        z=z,
+        z_null=z,
+        size_spread=np.ones(4),
+        peaks={"kappa": peak, "z": peak},
+        critical_error=estimate(0.1),
+        reasons="",
     )
 
 
@@ -316,9 +332,9 @@ def test_the_papers_figures():
 
 @pytest.mark.large
 def test_the_papers_figures_from_data():
-    figure, axes = fe.figures.stability("digits", pairs=2, times=[2, 4, 6], seeds=1, epochs=6, threads=1)
+    figure, axes = fe.figures.stability("digits", pairs=3, times=[2, 4, 6], seeds=1, epochs=6, threads=1)
     figure.canvas.draw()
-    assert axes[1].get_ylabel() == "points misclassified by both"
+    assert [panel.get_ylabel() for panel in axes] == ["Cohen's kappa", "z; points"]
 
 
 def test_tables_in_notebooks_are_small_and_escaped(run, measured, points):
