@@ -62,7 +62,7 @@ EXPERIMENTS = {
     "generalization": Experiment(
         "How does training without the points misclassified at epoch t change the test error?",
         {
-            "points": Own(int, "Number of epochs t, spaced logarithmically.", "10"),
+            "points": Own(int, "Number of epochs t, around the inversion.", "10"),
             "noise": Own(float, "Standard deviation of the noise on test inputs.", "1.0"),
         },
     ),

@@ -127,8 +127,8 @@ class Stability(Result):
         ]
         note = (
             f"{len(self.common)} pairs. kappa: Cohen's, with 95 % intervals that hold together. z: (common - by chance) / "
-            "standard deviation, that of the pairs or that of chance, with 95 % intervals over pairs; the former is large where "
-            "|S| varies little."
+            "standard deviation, that of the pairs or that of chance, with 95 % intervals over pairs; the former is large "
+            "where |S| varies little."
         )
         headings = (
             "epoch", "training error", "kappa", "common", "by chance", "s.d. of |S|", "z, observed s.d.", "z, chance s.d.",

@@ -16,8 +16,8 @@ __all__ = ["Peak", "find_peak", "peak_verdict", "times_around"]
 
 class Peak(NamedTuple):
     """possible: (T,) bool, the times whose mean may be the largest, which misses the largest in 1 of 20; none where nothing
-    is known. train_error: at the largest mean; its interval goes from the time before the first possible one to the time after
-    the last, between which the peak lies. at_edge: whether the first or the last time with a value is possible."""
+    is known. train_error: at the largest mean; its interval goes from half-way between the first possible time and that before
+    it, in the logarithm, to half-way between the last and that after it. at_edge: whether the first or the last time with a value is possible."""
 
     possible: NDArray[np.bool_]
     train_error: Estimate
@@ -37,9 +37,13 @@ def find_peak(values: NDArray[np.float64], train_error: NDArray[np.float64], *, 
     errors = train_error[known]
     before, after = max(among[0] - 1, 0), min(among[-1] + 1, len(known) - 1)
     value = float(errors[values[:, known].mean(0).argmax()])
-    low, high = sorted((float(errors[before]), float(errors[after])))
+    low, high = sorted((_half_way(errors[among[0]], errors[before]), _half_way(errors[among[-1]], errors[after])))
     at_edge = bool(possible[known[0]] or possible[known[-1]])
     return Peak(possible, Estimate(value, np.nan, min(low, value), max(high, value)), at_edge)
+
+
+def _half_way(error: float, other: float) -> float:
+    return float(np.sqrt(error * other))
 
 
 def peak_verdict(
@@ -70,6 +74,8 @@ def peak_verdict(
         f"times that (near: within a factor of {NEAR:g})"
     )
     holds = near(ratio)
+    if peak.possible.all():
+        return Verdict("undecided", f"{said}. All times are too much alike to tell.")
     if peak.at_edge and (open_at_edge or holds == "yes"):
         return Verdict("undecided", f"{said}. The peak may lie at an edge of the compared times or beyond: compare more times.")
     return Verdict(holds, f"{said}." if holds != "undecided" else f"{said}. Near and far times are too much alike to tell.")

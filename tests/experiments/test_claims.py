@@ -14,7 +14,7 @@ import fastent.experiments as ex
 from fastent.errors import DivergedError
 from fastent.experiments._difficulty import SCORES, _spearman, forgetting
 from fastent.experiments._entanglement import Entanglement
-from fastent.experiments._generalization import Generalization
+from fastent.experiments._generalization import _QUESTIONS, Generalization, _peaks
 from fastent.experiments._pruning import Arm, Pruning, same_mix
 from fastent.experiments._subsampling import Subsampling, _change, _mean
 from fastent.experiments._sweep import FACTORS, Sweep, _design, _factors, analysis_of_variance, largest_differences
@@ -149,8 +149,10 @@ def test_points_misclassified_at_the_inversion_matter_most(digits, tmp_path, mon
     options = {"data": digits, "seeds": 3, "points": 3, "epochs": 700, **ONE}
     found = ex.generalization(out=tmp_path, **options)
     assert found.train_error.shape == found.without["clean"].shape == found.control["noisy"].shape == (3, 3)
+    assert found.train_error.max() > 2.5 * found.critical_error.value > 5 * found.train_error.min()
     assert (np.diff(found.train_error.mean(1)) < 0).all()
-    assert found.effect("clean", 1).low > 0
+    assert found.effects("clean")[1].low > 0
+    assert found.answers[_QUESTIONS[0]].holds == "yes"
     assert (found.unpruned["noisy"] > found.unpruned["clean"]).all()
     assert found.at_inversion is not None
     assert "near the inversion's" in found.verdict.sentence
@@ -158,67 +160,90 @@ def test_points_misclassified_at_the_inversion_matter_most(digits, tmp_path, mon
     assert_kept(ex.generalization, tmp_path, found, monkeypatch, **options)
 
 
-def made_up_generalization(clean, noisy, error=0.06, unpruned=0.05):
-    """From test errors without S(t) beside the random control's, which are those of training on all points."""
-    seeds = len(clean)
-    control = {"clean": np.full((1, seeds), unpruned), "noisy": np.full((1, seeds), 0.2)}
+FALLING = 0.06 * np.geomspace(3, 1 / 3, 9)
+
+
+def made_up_generalization(clean, noisy=0.0, errors=FALLING, unpruned=0.05):
+    """From how much larger test errors are without S(t) than without random points, (T, S), which alone change nothing."""
+    seeds = np.shape(clean)[1]
+    shape = (len(errors), seeds)
+    control = {"clean": np.full(shape, unpruned), "noisy": np.full(shape, 0.2)}
+    without = {"clean": control["clean"] + clean, "noisy": control["noisy"] + noisy}
+    train_error = np.repeat(np.asarray(errors)[:, None], seeds, axis=1)
     return Generalization(
         config={"data": "made up", "seeds": seeds, "noise": 1.0, "training_points": 100},
-        times=np.array([50]),
-        train_error=np.full((1, seeds), error),
-        without={"clean": control["clean"] + clean, "noisy": control["noisy"] + noisy},
+        times=np.arange(len(errors)) + 5,
+        train_error=train_error,
+        without=without,
         control=control,
         unpruned={"clean": np.full(seeds, unpruned), "noisy": np.full(seeds, 0.2)},
-        turn={"clean": ZERO, "noisy": ZERO},
+        peaks=_peaks(without, control, train_error, 0),
         critical_error=Estimate(0.06, 0.001, 0.058, 0.062),
         reasons="",
     )
 
 
+def answers_of(found):
+    return [found.answers[question].holds for question in _QUESTIONS]
+
+
 def test_nothing_is_found_where_stragglers_are_as_any_points():
-    """If one kind or the other, in either direction, sufficed at 95 % each, 1 in 5 would be found; 1 in 20 is promised."""
+    """Whatever differs by chance alone: each question is answered by yes in 1 of 20 at most, in 300 simulations."""
     rng = np.random.default_rng(0)
-    found = [made_up_generalization(*rng.normal(0, 0.01, (2, 10))).verdict.holds for _ in range(300)]
-    assert found.count("yes") <= 0.08 * 300
-    assert found.count("undecided") > 200
+    found = np.array([answers_of(made_up_generalization(rng.normal(0, 0.01, (9, 10)))) for _ in range(300)])
+    assert ((found == "yes").mean(0) <= 0.05).all()
+
+
+def test_with_times_exchanged_no_time_is_special():
+    """The effects per point of each network, which peak at the inversion, at times exchanged at random: yes in 1 of 20."""
+    rng = np.random.default_rng(1)
+    peaked = (1 - 0.4 * np.log(FALLING / 0.06) ** 2)[:, None] + rng.normal(0, 0.1, (9, 10))
+    special = 0
+    for _ in range(200):
+        order = np.argsort(rng.random((9, 10)), axis=0)
+        exchanged = np.take_along_axis(peaked, order, axis=0) * FALLING[:, None]
+        special += answers_of(made_up_generalization(exchanged))[1] == "yes"
+    assert special <= 0.05 * 200
 
 
 @pytest.mark.parametrize(
-    ("clean", "noisy", "holds", "says"),
+    ("per_point", "holds"),
     [
-        (
-            0.02,
-            0.0,
-            "yes",
-            "clean test error +2.00 (+1.79 to +2.21) percentage points compared with the random control: missed more",
-        ),
-        (0.0, 0.02, "yes", "noisy test error +2.00"),
-        (0.0, -0.05, "yes", "better left out"),
-        (0.0, 0.0, "no", "missed no more"),
-        (0.004, 0.0, "yes", "missed more"),  # small, but certain
-        (0.0, 0.018, "yes", "missed more"),
+        (lambda error: 1 - 0.6 * np.log(error / 0.06) ** 2, ["yes", "yes"]),  # the inversion is special
+        (lambda error: (0.06 / error) ** 0.5, ["yes", "no"]),  # the later, the more each point counts
+        (lambda error: np.ones_like(error), ["yes", "undecided"]),
+        (lambda error: -np.ones_like(error), ["no", "undecided"]),  # better left out is not missed more
+        (lambda error: np.zeros_like(error), ["no", "undecided"]),
     ],
 )
-def test_the_sign_says_whether_stragglers_are_missed(clean, noisy, holds, says):
-    scatter = 0.0024 * np.array([-1, 1, -1, 1, -1, 1, -1, 1, -1, 1])
-    found = made_up_generalization(clean + scatter, noisy + scatter)
-    assert found.verdict.holds == holds
-    assert says in found.verdict.sentence
+def test_mattering_and_being_special_are_two_questions(per_point, holds):
+    rng = np.random.default_rng(3)
+    effect = (per_point(FALLING)[:, None] + rng.normal(0, 0.03, (9, 10))) * FALLING[:, None]
+    found = made_up_generalization(effect)
+    assert answers_of(found) == holds
+    assert found.verdict.holds == ("no" if "no" in holds else "undecided" if "undecided" in holds else "yes")
+    assert all(-1 <= one.low <= one.high <= 1 for one in found.effects("clean"))
+
+
+def test_a_difference_that_is_uncertain_is_undecided():
+    wide = np.random.default_rng(0).normal(0.004, 0.02, (9, 4))
+    assert answers_of(made_up_generalization(wide))[0] == "undecided"
 
 
 def test_far_from_the_inversion_nothing_is_said_of_it():
-    clear = np.full(5, 0.02) + 0.001 * np.arange(5)
-    assert made_up_generalization(clear, clear).verdict.holds == "yes"
-    far = made_up_generalization(clear, clear, error=0.09).verdict
+    clear = 0.02 + 0.001 * np.arange(5)[None]
+    assert answers_of(made_up_generalization(clear, errors=[0.06]))[0] == "yes"
+    far = made_up_generalization(clear, errors=[0.09]).verdict
     assert far.holds == "undecided"
     assert "far from the inversion's 6.00 %" in far.sentence
-    assert made_up_generalization(clear[:1], clear[:1]).verdict.holds == "undecided"
+    assert made_up_generalization(clear[:, :1], errors=[0.06]).verdict.holds == "undecided"
 
 
 def test_without_a_time_or_an_error_there_is_nothing_to_compare():
-    found = made_up_generalization(np.zeros(3), np.zeros(3))
+    found = made_up_generalization(np.zeros((9, 3)))
     empty = {kind: values[:0] for kind, values in found.without.items()}
-    none = replace(found, times=found.times[:0], train_error=found.train_error[:0], without=empty, control=empty)
+    nowhere = _peaks(empty, empty, found.train_error[:0], 0)
+    none = replace(found, times=found.times[:0], train_error=found.train_error[:0], without=empty, control=empty, peaks=nowhere)
     assert none.verdict.holds == "undecided"
     assert "At no epoch" in none.verdict.sentence
     pyplot.close(none.plot()[0])

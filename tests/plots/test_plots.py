@@ -11,7 +11,7 @@ from matplotlib import pyplot
 
 import fastent as fe
 from fastent.experiments._dynamics import Dynamics
-from fastent.experiments._generalization import Generalization
+from fastent.experiments._generalization import Generalization, _peaks
 from fastent.experiments._pruning import Arm, Pruning
 from fastent.experiments._stability import Stability
 from fastent.experiments.peak import find_peak
@@ -63,9 +63,9 @@ def generalized():
     rng = np.random.default_rng(0)
     of_kinds = [{kind: 0.05 + 0.01 * rng.random((4, 3)) for kind in ("clean", "noisy")} for _ in range(2)]
     unpruned = {kind: np.full(3, 0.05) for kind in ("clean", "noisy")}
-    turn = dict.fromkeys(unpruned, estimate(0.1))
     shares = np.repeat(ERRORS[:, None], 3, axis=1)
-    return Generalization(CONFIG, np.array([5, 10, 50, 90]), shares, *of_kinds, unpruned, turn, estimate(0.1), "")
+    peaks = _peaks(*of_kinds, shares, 0)
+    return Generalization(CONFIG, np.array([5, 10, 50, 90]), shares, *of_kinds, unpruned, peaks, estimate(0.1), "")
 
 
 def agreed():
