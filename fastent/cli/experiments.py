@@ -53,10 +53,11 @@ class Experiment(NamedTuple):
 EXPERIMENTS = {
     "dynamics": Experiment("Do the classes turn, and always at the same training error?", {}),
     "pruning": Experiment(
-        "Is there still an inversion without stragglers, random points, or points of the highest loss?",
+        "Is there still an inversion without stragglers, half of them, random points, or points of the highest loss?",
         {
             "share": Own(float, "Share of the seeds in which a point must be a straggler to be left out.", "0.5"),
-            "draws": Own(int, "Number of random controls.", "3"),
+            "draws": Own(int, "Number of random controls, and of random halves of the stragglers.", "3"),
+            "longer": Own(float, "Longest training, in multiples of the usual epoch of the inversion.", "20"),
         },
     ),
     "generalization": Experiment(

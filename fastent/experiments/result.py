@@ -26,14 +26,17 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 __all__ = [
-    "HOLDS", "NEAR", "Holds", "Result", "Table", "Verdict", "below", "critical_errors", "joined", "mark_inversion",
-    "mean_of_found", "near", "overall", "reasons_text", "usual_critical_errors",
+    "HOLDS", "LONG_ENOUGH", "NEAR", "Holds", "Result", "Table", "Verdict", "below", "critical_errors", "joined",
+    "mark_inversion", "mean_of_found", "near", "overall", "reasons_text", "still_open", "usual_critical_errors",
 ]  # fmt: skip
 
 Holds = Literal["yes", "no", "undecided"]
 HOLDS = {"yes": "Holds", "no": "Does not hold", "undecided": "Undecided"}
 # Training errors are near each other if they differ by no more than this factor.
 NEAR = 1.33
+# A curve that is still falling when training ends may turn later, which leaves the question open; but not where it was trained
+# for this many times the epoch at which such curves usually turn: then it counts as a curve that does not.
+LONG_ENOUGH = 20
 
 
 class Verdict(NamedTuple):
@@ -65,6 +68,13 @@ def joined(answers: dict[str, Verdict]) -> Verdict:
     """One verdict on several questions, with the answer to each; one that is answered by no is enough for no."""
     said = (f"{question} {verdict.holds.capitalize()}. {verdict.sentence}" for question, verdict in answers.items())
     return Verdict(overall(verdict.holds for verdict in answers.values()), " ".join(said))
+
+
+def still_open(reason: str, last_epoch: float, usual_epoch: float) -> bool:
+    """Whether a curve without a turn, for this reason, may have one later, and was trained for less than is enough."""
+    from fastent.training.tables import may_turn_later
+
+    return may_turn_later(reason) and last_epoch < LONG_ENOUGH * usual_epoch
 
 
 def critical_errors(run: "Run", layer: int = -1) -> NDArray[np.float64]:

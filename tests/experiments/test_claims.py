@@ -61,27 +61,51 @@ def assert_whole(result, folder):
 
 @pytest.mark.train
 def test_without_stragglers_there_is_no_inversion(digits, tmp_path, monkeypatch):
-    options = {"data": digits, "seeds": 3, "draws": 1, **ONE}
+    options = {"data": digits, "seeds": 3, "draws": 1, "longer": 5, **ONE}
     found = ex.pruning(out=tmp_path, **options)
-    everything, without, random, _ = found.arms
-    # Without the stragglers radii still fall where the epochs end, and may turn later: that is no proof.
+    everything, without, random, _, half = found.arms
+    # Without the stragglers radii still fall where the epochs end, before 20 times the usual epoch: that is no proof.
     assert found.verdict.holds == "undecided"
     assert without.unfinished > 0.5
-    assert "at the last epoch: train longer to see whether they turn." in found.verdict.sentence
+    assert "before 20 times the usual epoch: train longer to see whether they turn." in found.verdict.sentence
+    assert half.points == everything.points - sum((np.bincount(digits.y_train[found_rows(found, digits)]) + 1) // 2)
+    assert half.share == 1
+    assert half.critical_error.high < everything.critical_error.low
     assert everything.share == random.share == 1
     assert without.share == 0
     assert without.depth.high < 0.05 < random.depth.low
-    assert len({arm.points for arm in found.arms[1:]}) == 1
+    assert len({arm.points for arm in found.arms[1:4]}) == 1
     assert len(found.stragglers) == len(digits.index) - without.points
     assert_whole(found, tmp_path)
     assert_kept(ex.pruning, tmp_path, found, monkeypatch, **options)
 
 
+def found_rows(found, data):
+    return np.flatnonzero(np.isin(data.index, found.stragglers))
+
+
+@pytest.mark.train
+def test_what_still_falls_is_trained_on(digits):
+    """To `longer` times the usual epoch, as if trained so long at once; what turns in time is not."""
+    few = digits.take(np.arange(600))
+    options = {"seeds": 2, "epochs": 300, "lr": 0.5, "draws": 1, **ONE}
+    found = ex.pruning(few, longer=20, **options)
+    everything, without, random, *_ = found.arms
+    assert without.epoch[-1] == np.ceil(20 * everything.turn_epoch) > 300
+    assert random.epoch[-1] == 300
+    assert without.unfinished == 0
+    assert ex.pruning(few, longer=1, **options).arms[1].unfinished > 0
+    mask = np.zeros((2, 600), bool)
+    mask[:, found_rows(found, few)] = True
+    at_once = fe.train(few, seeds=2, epochs=int(without.epoch[-1]), lr=0.5, exclude_per_seed=mask, **ONE)
+    np.testing.assert_array_equal(without.radius, at_once.radius[:, :, -1].mean((0, 2)))
+
+
 def arms(**depths):
     """Arms of networks with dips so deep; each has an inversion where its dip counts."""
     return [
-        Arm(name, 100, float(np.mean(np.array(depth) > 0.05)), (0.0, 1.0), ZERO, student_mean(depth), "", np.ones(3))
-        for name, depth in depths.items()
+        Arm(name, 100, np.mean(np.array(depth) > 0.05), (0.0, 1.0), ZERO, student_mean(depth), "", np.arange(3), np.ones(3))
+        for name, depth in (depths | {"half": DEEP}).items()
     ]
 
 
@@ -101,7 +125,7 @@ DEEP, FLAT, EITHER = [0.4, 0.5, 0.45], [0.01, 0.0, 0.02], [0.02, 0.03, 0.6]
     ],
 )
 def test_pruning_says_no_more_than_its_intervals(without, random, holds):
-    found = Pruning({"data": "made up", "seeds": 3}, arms(a=DEEP, w=without, r=random, l=FLAT), np.arange(4), np.arange(3))
+    found = Pruning({"data": "made up", "seeds": 3}, arms(a=DEEP, w=without, r=random, l=FLAT), np.arange(4))
     assert found.verdict.holds == holds
 
 
@@ -109,11 +133,23 @@ def test_pruning_says_no_more_than_its_intervals(without, random, holds):
 def test_pruning_waits_for_radii_that_still_fall(unfinished, holds):
     all_of_them, without, *others = arms(a=DEEP, w=FLAT, r=DEEP, l=FLAT)
     made_up = [all_of_them, without._replace(unfinished=unfinished), *others]
-    assert Pruning({"data": "made up", "seeds": 3}, made_up, np.arange(4), np.arange(3)).verdict.holds == holds
+    assert Pruning({"data": "made up", "seeds": 3}, made_up, np.arange(4)).verdict.holds == holds
+
+
+def test_pruning_by_chance_alone():
+    """All arms turn, or not, with the same chance: of 300 simulations 1 in 20 at most says that stragglers make the turn."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(300):
+        chance = rng.uniform(0, 1)
+        depths = [np.where(rng.random(10) < chance, rng.uniform(0.1, 0.5, 10), 0.0) for _ in range(4)]
+        made_up = arms(**dict(zip("awrl", depths)))
+        found.append(Pruning({"data": "made up", "seeds": 10}, made_up, np.arange(4)).verdict.holds)
+    assert found.count("yes") <= 0.05 * 300
 
 
 def test_where_few_radii_turn_nothing_is_there_to_be_gone():
-    found = Pruning({"data": "made up", "seeds": 3}, arms(a=EITHER, w=DEEP, r=DEEP, l=FLAT), np.arange(4), np.arange(3))
+    found = Pruning({"data": "made up", "seeds": 3}, arms(a=EITHER, w=DEEP, r=DEEP, l=FLAT), np.arange(4))
     assert found.verdict.holds == "undecided"
 
 
@@ -123,7 +159,7 @@ def test_draws_of_one_network_are_one_repetition(digits):
 
     run = fe.train(digits.take(np.arange(500)), seeds=3, epochs=200, lr=0.5, **ONE)
     assert run.stragglers.any()
-    once, thrice = _arm("a", 1, [run]), _arm("a", 1, [run] * 3)
+    once, thrice = _arm("a", 1, [run], 30.0), _arm("a", 1, [run] * 3, 30.0)
     assert thrice.share_interval == once.share_interval
     assert tuple(thrice.critical_error) == pytest.approx(tuple(once.critical_error), nan_ok=True)
     assert tuple(thrice.depth) == pytest.approx(tuple(once.depth))

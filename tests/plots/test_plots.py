@@ -53,10 +53,10 @@ def estimate(value):
 def pruned():
     epoch = np.arange(401)
     arms = [
-        Arm(name, 200, 1.0, (0.8, 1.0), estimate(0.1), estimate(0.2 - 0.05 * i), "", 0.6 + 0.001 * np.abs(epoch - 100.0))
-        for i, name in enumerate(("all points", "without stragglers", "without random points", "without highest loss"))
+        Arm(name, 200, 1.0, (0.8, 1.0), estimate(0.1), estimate(0.2 - 0.05 * i), "", epoch, 0.6 + 0.001 * abs(epoch - 100.0))
+        for i, name in enumerate(("all points", "without stragglers", "without random points", "without highest loss", "half"))
     ]
-    return Pruning(CONFIG, arms, np.arange(20), epoch)
+    return Pruning(CONFIG, arms, np.arange(20))
 
 
 def generalized():
