@@ -126,8 +126,8 @@ class Pruning(Result):
         epoch = NOTHING if math.isnan(half.turn_epoch) else epoch_text(half.turn_epoch)
         return (
             f"Without half of the stragglers {percent(half.share, 0)} of the radii turn, at a training error of "
-            f"{estimate_text(half.critical_error, percent=True)} instead of {estimate_text(whole, percent=True)} (the points left "
-            f"out alone would make it {percent(expected)}) and a median epoch of {epoch}."
+            f"{estimate_text(half.critical_error, percent=True)} instead of {estimate_text(whole, percent=True)} (what is left "
+            f"out would alone make it {percent(expected)}) and a median epoch of {epoch}."
         )
 
     def table(self) -> Table:

@@ -19,6 +19,7 @@ __all__ = [
     "coefficient_of_variation",
     "heaviest",
     "influences",
+    "pearson",
     "population_of",
     "quotient",
     "ratio_of_means",
@@ -281,6 +282,25 @@ def coefficient_of_variation(values: ArrayLike) -> Estimate:
     # Where so few values are so far apart, any larger coefficient would do.
     low, high = (value / math.sqrt(x) if x > 0 else math.inf for x in below)
     return Estimate(value, value * math.sqrt(1 / (2 * freedom) + value**2 / n), low, high)
+
+
+def pearson(a: ArrayLike, b: ArrayLike) -> Estimate:
+    """Pearson's correlation of pairs (n,), in [-1, 1], with Fisher's 95 % interval; none for fewer than four, nor where one is
+    constant.
+
+    References
+    ----------
+    Fisher, "On the probable error of a coefficient of correlation deduced from a small sample", Metron 1, 1921.
+    """
+    x, y = np.asarray(a, float), np.asarray(b, float)
+    if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return _unknown()
+    value = float(np.clip(np.corrcoef(x, y)[0, 1], -1, 1))
+    if abs(value) == 1:
+        return Estimate(value, 0.0, value, value)
+    half = _Z / math.sqrt(len(x) - 3)
+    low, high = math.tanh(math.atanh(value) - half), math.tanh(math.atanh(value) + half)
+    return Estimate(value, (1 - value**2) / math.sqrt(len(x) - 3), low, high)
 
 
 def quotient(above: Estimate, below: Estimate) -> Estimate:

@@ -12,10 +12,12 @@ from scipy.stats import f_oneway, ttest_ind
 import fastent as fe
 import fastent.experiments as ex
 from fastent.errors import DivergedError
-from fastent.experiments._difficulty import SCORES, _spearman, forgetting
+from fastent.experiments._difficulty import Difficulty, _average_precision, _spearman
 from fastent.experiments._entanglement import Entanglement
 from fastent.experiments._generalization import _QUESTIONS, Generalization, _peaks
 from fastent.experiments._pruning import Arm, Pruning, same_mix
+from fastent.experiments.score_stability import score_stability
+from fastent.experiments.scores import SCORES, combined, forgetting
 from fastent.experiments._subsampling import Subsampling, _change, _mean
 from fastent.experiments._sweep import FACTORS, Sweep, _design, _factors, analysis_of_variance, largest_differences
 from fastent.statistics.intervals import Estimate, student_mean
@@ -462,7 +464,12 @@ def test_difficulty(digits, kept, tmp_path, monkeypatch):
     assert all(values.shape == (len(digits.index),) for values in (*found.scores.values(), *found.noisy_scores.values()))
     assert min(found.precision[name].low for name in ("AUM", "confidence", "incorrectness")) > 0.4
     assert found.precision["straggler share"].low > found.flipped.mean()
-    assert all(estimate.low > 0 for estimate in found.correlation.values())
+    # Points that are hard are so for all networks: their ranks differ less than those of easy points.
+    assert all(estimate.low > 0 for name, estimate in found.correlation.items() if name != "rank disagreement")
+    assert ((found.class_recall > 0.8) & (found.class_recall <= 1)).all()
+    assert np.isnan(found.class_correlation.value)  # of two classes
+    assert found.stability.networks.tolist() == [1]
+    assert set(found.stability.correlation) == set(SCORES) - {"rank disagreement"}
     assert ((found.gradient_share >= 0) & (found.gradient_share <= 1)).all()
     assert_whole(found, tmp_path)
     assert_kept(ex.difficulty, kept, found, monkeypatch, **options)
@@ -485,8 +492,108 @@ def test_scores_by_hand(digits):
     wrong = np.stack([run.misclassified(e) for e in range(31)], axis=1)
     np.testing.assert_allclose(found.scores["incorrectness"], wrong.mean((0, 1)))
     assert "straggler share" not in found.scores
+    assert "loss at the inversion" not in found.scores
+    np.testing.assert_allclose(found.scores["maximum probability"], 1 - np.maximum(own[-1], 1 - own[-1]).mean(0))
+    energy = -np.log(np.exp(logit[-1]) + np.exp(other[-1])).mean(0)
+    np.testing.assert_allclose(found.scores["energy"], energy, rtol=1e-6)
+    windows = [own[first : first + 10] for first in (1,)]  # the first 15 % of 30 epochs are fewer than a window
+    dual = np.mean([(1 - window.mean(0)) * window.std(0, ddof=1) for window in windows], axis=0).mean(0)
+    np.testing.assert_allclose(found.scores["DUAL"], dual)
+    ranks = np.argsort(np.argsort(1 - own.mean(0), axis=1), axis=1) / 60
+    np.testing.assert_allclose(found.scores["rank disagreement"], ranks.std(0, ddof=1))
     assert found.verdict.holds == "undecided"
     assert "no stragglers" in found.verdict.sentence
+
+
+@pytest.mark.train
+def test_the_loss_at_the_inversion_is_that_of_its_weights(digits):
+    few = digits.take(np.arange(600))
+    losses = {}
+
+    def observe(snapshot):
+        losses[snapshot.epoch] = -np.log(snapshot.probability[:, np.arange(600), few.y_train])
+
+    run = fe.train(few, seeds=2, epochs=200, lr=0.5, observe=observe, **ONE)
+    assert run.turned.all()
+    found = ex.difficulty(few, seeds=2, epochs=200, lr=0.5, **ONE)
+    at = run.straggler_epoch
+    expected = [np.mean([losses[int(at[s, c])][s, i] for s in range(2)]) for i, c in enumerate(few.y_train)]
+    np.testing.assert_allclose(found.scores["loss at the inversion"], expected)
+
+
+def made_up_scores(networks, noise, rng, n=400):
+    """Of networks that see the same difficulty, each with noise of its own; a tenth of the points are stragglers."""
+    difficulty = rng.standard_normal(n)
+    seen = difficulty + noise * rng.standard_normal((networks, n))
+    return {"confidence": seen, "straggler share": (seen > np.quantile(seen, 0.9, axis=1)[:, None]).astype(float)}
+
+
+def test_scores_of_halves_of_the_networks():
+    rng = np.random.default_rng(0)
+    found = score_stability(made_up_scores(20, 1.0, rng))
+    assert found.networks.tolist() == list(range(1, 11))
+    mean = found.correlation["confidence"][:, 0]
+    assert (np.diff(mean) > -0.01).all()
+    reliability = found.networks / (found.networks + 1)  # Spearman-Brown, variances 1 and 1 / m; of ranks a little less
+    np.testing.assert_allclose(mean, reliability, atol=0.06)
+    assert (np.diff(found.overlap[[0, 4, 9]]) > 0).all()
+    assert found.settled is None
+    assert score_stability(made_up_scores(20, 0.02, rng)).settled in (1, 2, 3)
+    unrelated = {"confidence": rng.standard_normal((20, 400)), "straggler share": (rng.random((20, 400)) < 0.1) * 1.0}
+    by_chance = score_stability(unrelated)
+    assert np.abs(by_chance.correlation["confidence"][:, 0]).max() < 0.15
+    assert by_chance.settled is None
+    assert len(score_stability(made_up_scores(1, 1.0, rng)).networks) == 0
+
+
+def test_scores_of_some_networks():
+    values = np.array([[0.1, 0.4, np.nan], [0.3, 0.2, np.nan], [0.2, 0.9, np.nan]])
+    found = combined({"straggler share": values, "loss at the inversion": values, "confidence": values[:, :2]}, [0, 2])
+    np.testing.assert_allclose(found["straggler share"], [0.15, 0.65, 0])
+    assert "loss at the inversion" not in found
+    assert "rank disagreement" not in combined({"confidence": values[:, :2]}, [1])
+
+
+def made_up_difficulty(stragglers, others, flipped, noisy):
+    """From straggler shares, other scores and which labels are flipped, over points."""
+    correlation = {f"score {i}": _spearman(stragglers, other, i) for i, other in enumerate(others)}
+    return Difficulty(
+        config={"data": "made up", "seeds": 1},
+        scores={},
+        never_learned=np.zeros(len(flipped)),
+        correlation=correlation,
+        gradient_share=np.ones((1, 1)),
+        flipped=flipped,
+        noisy_scores={"straggler share": noisy},
+        precision={"straggler share": _average_precision(flipped, noisy, 0)},
+        stability=score_stability({"confidence": np.ones((1, len(flipped)))}),
+        class_stragglers=np.zeros(2),
+        class_recall=np.ones(2),
+        class_correlation=Estimate(*[np.nan] * 4),
+        inversions="2 of 2",
+    )
+
+
+@pytest.mark.parametrize(("sign", "holds"), [(1, "yes"), (-1, "no")])
+def test_planted_difficulty_is_found(sign, holds, monkeypatch):
+    monkeypatch.setattr(sys.modules["fastent.experiments._difficulty"], "_RESAMPLES", 100)
+    rng = np.random.default_rng(0)
+    hard = rng.random(300)
+    others = [sign * hard + 0.3 * rng.random(300) for _ in range(3)]
+    assert made_up_difficulty(hard, others, hard > 0.9, hard + 0.1 * rng.random(300)).verdict.holds == holds
+
+
+def test_scores_exchanged_between_points_say_nothing(monkeypatch):
+    """Straggler shares of random points: yes in 1 of 20 of 200 simulations at most."""
+    monkeypatch.setattr(sys.modules["fastent.experiments._difficulty"], "_RESAMPLES", 60)
+    rng = np.random.default_rng(0)
+    hard = rng.random(120)
+    others = [hard + 0.3 * rng.random(120) for _ in range(3)]
+    found = [
+        made_up_difficulty(rng.permutation(hard), others, rng.permutation(hard) > 0.9, hard).verdict.holds for _ in range(200)
+    ]
+    assert found.count("yes") <= 0.05 * 200
+    assert found.count("undecided") > 0.5 * 200
 
 
 def test_forgetting():
