@@ -97,7 +97,7 @@ EXPERIMENTS = {
         },
     ),
     "entanglement": Experiment(
-        "Do neighbour mixing, margins and the soft nearest neighbour loss turn where the radii do?",
+        "Which measures of entanglement turn where the radii do, and which never do?",
         {
             "points": Own(int, "Number of epochs to measure, spaced logarithmically.", "40"),
             "queries": Own(int, "Number of query points, if there are more than 10,000 points.", "2000"),

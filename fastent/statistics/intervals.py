@@ -134,10 +134,13 @@ def sample_share(holds: NDArray[np.bool_], population: Population) -> Estimate:
     return sample_mean(holds.astype(np.float64), population, least=0, most=1)
 
 
-def wilson(share: float, draws: float) -> Estimate:
+def wilson(share: float, draws: float, *, confidence: float = 0.95) -> Estimate:
     """A share seen in so many independent draws, with Wilson's interval; on the safe side where each draw itself is a share."""
-    middle = (share + _Z**2 / (2 * draws)) / (1 + _Z**2 / draws)
-    half = _Z * math.sqrt(max(share * (1 - share), 0) / draws + _Z**2 / (4 * draws**2)) / (1 + _Z**2 / draws)
+    from statistics import NormalDist
+
+    z = _Z if confidence == 0.95 else NormalDist().inv_cdf((1 + confidence) / 2)
+    middle = (share + z**2 / (2 * draws)) / (1 + z**2 / draws)
+    half = z * math.sqrt(max(share * (1 - share), 0) / draws + z**2 / (4 * draws**2)) / (1 + z**2 / draws)
     return Estimate(share, math.sqrt(max(share * (1 - share), 0) / draws), max(middle - half, 0.0), min(middle + half, 1.0))
 
 

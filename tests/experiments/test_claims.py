@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from scipy.stats import f_oneway, ttest_ind
+from sklearn.neighbors import NearestCentroid
 
 import fastent as fe
 import fastent.experiments as ex
 from fastent.errors import DivergedError
 from fastent.experiments._difficulty import Difficulty, _average_precision, _spearman
-from fastent.experiments._entanglement import Entanglement
+from fastent.experiments._entanglement import _VIEWS, Entanglement
 from fastent.experiments._generalization import _QUESTIONS, Generalization, _peaks
 from fastent.experiments._pruning import Arm, Pruning, same_mix
 from fastent.experiments.score_stability import score_stability
@@ -622,37 +623,60 @@ def test_the_correlation_with_a_single_straggler():
     assert found.low <= found.value <= found.high
 
 
-def made_up_entanglement(found, ratio):
-    names = ("radius", "distance", "overlap", "relative margin", "soft nearest neighbour loss")
-    one, sure = Estimate(1.0, 0.01, 0.98, 1.02), Estimate(0.07, 0.001, 0.068, 0.072)
-    seeds = 5
+ONCE, NEVER = Estimate(1.0, 0.01, 0.98, 1.02), Estimate(*[np.nan] * 4)
+
+
+def made_up_entanglement(found, ratio, last_error=0.01, **views):
+    """Measures of spread turn with the radii and those of separation never, but for `overlap` and the `views` named."""
+    sure, seeds = Estimate(0.07, 0.001, 0.068, 0.072), 10
+    turns = {name: (1.0, ONCE) if view.spread else (0.0, NEVER) for name, view in _VIEWS.items()}
+    turns |= {"overlap": (found, ratio)} | views
     return Entanglement(
         config={"data": "made up", "seeds": seeds, "sampled": None, "training_points": 100},
         epoch=np.arange(4),
-        train_error=np.full((seeds, 4), 0.1),
-        curves={name: np.ones((seeds, 4)) for name in names},
-        turn=dict.fromkeys(names, sure),
-        ratio={**dict.fromkeys(names, one), "overlap": ratio},
-        found={**dict.fromkeys(names, 1.0), "overlap": found},
-        reasons=dict.fromkeys(names, "below the prominence asked for"),
+        train_error=np.tile([0.5, 0.2, 0.1, last_error], (seeds, 1)),
+        curves={name: np.ones((seeds, 4)) for name in _VIEWS},
+        turn=dict.fromkeys(_VIEWS, sure),
+        ratio={name: ratio for name, (_, ratio) in turns.items()},
+        found={name: share for name, (share, _) in turns.items()},
+        reasons=dict.fromkeys(_VIEWS, "still rising at the last record"),
         critical_error=sure,
     )
 
 
-@pytest.mark.train
 @pytest.mark.parametrize(
-    ("found", "ratio", "holds"),
+    ("found", "ratio", "near"),
     [
         (1.0, Estimate(1.1, 0.05, 1.0, 1.2), "yes"),
         (1.0, Estimate(1.1, 0.2, 0.7, 1.5), "undecided"),
         (1.0, Estimate(2.0, 0.2, 1.5, 2.6), "no"),
         (0.6, Estimate(1.1, 0.05, 1.0, 1.2), "undecided"),
-        (0.0, Estimate(*[np.nan] * 4), "no"),
+        (0.0, NEVER, "no"),
         (0.2, Estimate(1.0, *[np.nan] * 3), "undecided"),
     ],
 )
-def test_entanglement_says_no_more_than_its_intervals(found, ratio, holds):
-    assert made_up_entanglement(found, ratio).verdict.holds == holds
+def test_entanglement_says_no_more_than_its_intervals(found, ratio, near):
+    made_up = made_up_entanglement(found, ratio)
+    assert made_up.near("overlap") == near
+    # The finding says that overlap does not turn with the radii.
+    assert made_up.verdict.holds == {"yes": "no", "no": "yes", "undecided": "undecided"}[near]
+    assert made_up_entanglement(0.0, NEVER, CDNV=(found, ratio)).verdict.holds == near
+
+
+def test_what_has_not_turned_while_the_radius_might_is_open():
+    assert made_up_entanglement(0.0, NEVER, last_error=0.06).verdict.holds == "undecided"
+    assert made_up_entanglement(0.0, NEVER, last_error=0.05).verdict.holds == "yes"
+
+
+def test_measures_exchanged_at_random_are_no_finding():
+    rng = np.random.default_rng(0)
+    names = [name for name in _VIEWS if name != "radius"]
+    turns = [(1.0, ONCE) if _VIEWS[name].spread else (0.0, NEVER) for name in names]
+    found = []
+    for _ in range(200):
+        exchanged = {name: turns[i] for name, i in zip(names, rng.permutation(len(names)))}
+        found.append(made_up_entanglement(0.0, NEVER, **exchanged).verdict.holds)
+    assert found.count("yes") <= 0.05 * 200
 
 
 @pytest.mark.train
@@ -689,12 +713,14 @@ def test_the_networks_measured_are_those_whose_radii_are(digits, tmp_path, monke
 
 @pytest.mark.train
 def test_entanglement(digits, kept, tmp_path, monkeypatch):
-    options = {"data": digits, "seeds": 4, "points": 40, "epochs": 700, **ONE}
+    options = {"data": digits, "seeds": 8, "points": 40, "epochs": 700, **ONE}
     found = ex.entanglement(out=kept, **options)
-    assert found.found["radius"] == found.found["distance"] == 1
+    assert found.found["radius"] == 1
+    assert min(found.found["distance"], found.found["CDNV"]) >= 0.5
     assert found.ratio["distance"].value == pytest.approx(1, abs=0.3)
+    assert found.near("soft nearest neighbour loss") == "yes"
     assert "still rising at the last record" in found.reasons["overlap"]
-    assert found.verdict.holds == "no"
+    assert found.near("overlap") == found.near("relative margin") == "no"
     assert_whole(found, tmp_path)
     assert_kept(ex.entanglement, kept, found, monkeypatch, **options)
     few = digits.take(np.arange(300))
@@ -708,6 +734,12 @@ def test_entanglement(digits, kept, tmp_path, monkeypatch):
     assert short.curves["relative margin"][1, i] == pytest.approx(fe.margins(X, few.y_train).relative.mean(), rel=1e-5)
     loss = fe.soft_nearest_neighbor_loss(X, few.y_train).loss
     assert short.curves["soft nearest neighbour loss"][1, i] == pytest.approx(loss, rel=1e-5)
+    means = np.array([X[few.y_train == c].mean(0) for c in range(2)])
+    spread = [((X[few.y_train == c] - means[c]) ** 2).sum(1).mean() for c in range(2)]
+    cdnv = sum(spread) / 2 / ((means[0] - means[1]) ** 2).sum()
+    assert short.curves["CDNV"][1, i] == pytest.approx(cdnv, rel=1e-4)
+    nearest = NearestCentroid().fit(X, few.y_train).predict(X)
+    assert short.curves["nearest-mean error"][1, i] == pytest.approx((nearest != few.y_train).mean(), abs=1 / 300)
     assert short.verdict.holds == "undecided"
 
 
