@@ -297,7 +297,7 @@ def _measured(setting: Setting, epochs: list[int], sampled: int | None) -> Array
         X = np.divide(X, norms, out=np.zeros_like(X), where=norms > 0)
         near = neighbors(X, min(_NEIGHBORS, len(X) - 1), queries=sampled, seed=setting.seed)
         of_classes = geometry(X, labels)
-        found = {
+        found: dict[str, Any] = {
             "CDNV": _mean_distance(of_classes.cdnv),
             "Fisher": of_classes.fisher,
             "silhouette": float(silhouette(X, labels, method="simplified").mean()),
@@ -310,7 +310,9 @@ def _measured(setting: Setting, epochs: list[int], sampled: int | None) -> Array
         return [float(found[name]) for name in _MEASURED]
 
     setting.train_afresh("measured", observe=observe)
-    return dict(zip(_MEASURED, np.stack([piece["rows"] for piece in pieces]).transpose(2, 1, 0), strict=True))
+    # In the order in which files hold them: sums over other strides round differently.
+    curves = np.ascontiguousarray(np.stack([piece["rows"] for piece in pieces]).transpose(2, 1, 0))
+    return dict(zip(_MEASURED, curves, strict=True))
 
 
 def _nearest_mean_error(X: NDArray[np.float32], labels: NDArray[np.int64], means: NDArray[np.float64]) -> float:

@@ -58,7 +58,7 @@ class Arm(NamedTuple):
     critical_error: Estimate
     depth: Estimate
     reasons: str
-    epoch: NDArray[np.float64]
+    epoch: NDArray[Any]
     radius: NDArray[np.float64]
     unfinished: float = 0.0
     turn_epoch: float = math.nan
