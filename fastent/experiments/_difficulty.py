@@ -54,8 +54,8 @@ class Difficulty(Result):
     stability : ScoreStability
         How alike the scores of disjoint halves of the networks are, and from how many networks on stragglers are settled.
     class_stragglers, class_recall : (C,) float64 in [0, 1]
-        Mean straggler share of each class's training points, and the share of its test points that are classified right after
-        the last epoch, mean over networks; NaN for a class without test points.
+        Mean straggler share of each class's training points, NaN for a class that turns in no network; and the share of its
+        test points that are classified right after the last epoch, mean over networks, NaN for a class without test points.
     class_correlation : Estimate
         Pearson's, over classes, of the straggler share and the test error 1 - recall, with Fisher's interval; NaN for fewer
         than four classes.
@@ -243,10 +243,11 @@ def difficulty(
     if stragglers is not None and np.ptp(stragglers) > 0:
         others = [name for name in scores if name != "straggler share" and np.ptp(scores[name]) > 0]
         correlation = {name: _spearman(stragglers, scores[name], setting.seed) for name in others}
-    of_class = _by_class(run.straggler_share, setting.data.y_train, len(setting.data.classes))
-    recall = arrays["recall"].mean(0)
-    tested = ~np.isnan(recall)
     found = run.turned[:, -1]
+    of_class = _by_class(run.straggler_share, setting.data.y_train, len(setting.data.classes))
+    of_class[~found.any(0)] = np.nan
+    recall = arrays["recall"].mean(0)
+    both = np.isfinite(recall + of_class)
     reasons = ", ".join(sorted({i.reason for i in run.inversion[:, -1].flat if not i}))
     return Difficulty(
         config={**setting.config, "el2n_epoch": el2n_epoch, "noise": noise},
@@ -260,7 +261,7 @@ def difficulty(
         stability=score_stability(arrays, seed=setting.seed),
         class_stragglers=of_class,
         class_recall=recall,
-        class_correlation=pearson(of_class[tested], 1 - recall[tested]),
+        class_correlation=pearson(of_class[both], 1 - recall[both]),
         inversions=f"{found.sum()} of {found.size} radii have an inversion" + (f", {reasons}" if reasons else ""),
     )
 

@@ -522,6 +522,20 @@ def test_the_loss_at_the_inversion_is_that_of_its_weights(digits):
     np.testing.assert_allclose(found.scores["loss at the inversion"], expected)
 
 
+@pytest.mark.train
+def test_stragglers_of_each_class_beside_its_recall(digits):
+    data = fe.load_data("digits", classes="all")
+    found = ex.difficulty(data, seeds=2, epochs=300, lr=0.5, **ONE)
+    run = fe.train(data, seeds=2, epochs=300, lr=0.5, **ONE)
+    turned = run.turned[:, -1].any(0)
+    expected = [run.straggler_share[data.y_train == c].mean() if turned[c] else np.nan for c in range(10)]
+    np.testing.assert_allclose(found.class_stragglers, expected)
+    rows = np.bincount(data.y_test, minlength=10)
+    assert (found.class_recall * rows).sum() / rows.sum() == pytest.approx(1 - run.test_error[:, -1].mean())
+    low, high = found.class_correlation.low, found.class_correlation.high
+    assert np.isnan(low) if turned.sum() < 4 else -1 <= low <= high <= 1
+
+
 def made_up_scores(networks, noise, rng, n=400):
     """Of networks that see the same difficulty, each with noise of its own; a tenth of the points are stragglers."""
     difficulty = rng.standard_normal(n)
