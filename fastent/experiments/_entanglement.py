@@ -186,7 +186,7 @@ class Entanglement(Result):
         mark_inversion(axes, self.turn["radius"], "black", interval=True)
         axes.set(
             ylabel="from most tangled, 0, to least, 1",
-            title=self.titled(", last hidden layer; solid: spread, dashed: separation"),
+            title=self.titled("; solid: spread, dashed: separation"),
         )
         error_axis(axes, self.config["training_points"])
         axes.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(1, 0))

@@ -143,7 +143,10 @@ class Pruning(Result):
             )
             for arm in self.arms
         ]
-        note = "Depth of the inversion: share of the radius's range, 0 without one. Means over networks with 95 % intervals."
+        note = (
+            "Depth of the inversion: share of the radius's range, 0 without one; it grows with the epochs trained. Means over "
+            "networks with 95 % intervals."
+        )
         return Table(
             ("trained on", "points", "with inversion", "eps*", "depth", "epochs", "reasons for no inversion"), rows, note
         )
