@@ -7,7 +7,9 @@ from ._pruning import Arm, Pruning, pruning
 from ._stability import Stability, stability
 from ._subsampling import Subsampling, subsampling
 from ._sweep import Factor, Sweep, sweep
+from .peak import Peak
 from .result import Result, Table, Verdict
+from .score_stability import ScoreStability
 
 __all__ = [
     "Arm",
@@ -16,8 +18,10 @@ __all__ = [
     "Entanglement",
     "Factor",
     "Generalization",
+    "Peak",
     "Pruning",
     "Result",
+    "ScoreStability",
     "Stability",
     "Subsampling",
     "Sweep",

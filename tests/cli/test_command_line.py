@@ -187,7 +187,7 @@ def test_json_of_one_experiment_and_of_all(monkeypatch):
     monkeypatch.setattr(cli_experiments, "_carry_out", lambda name, given: generalized())
     one = strict(fastent("experiment pruning --json").stdout)
     assert one["experiment"] == "generalization"
-    assert one["numbers"]["turn"]["clean"]["value"] == 0.1
+    assert one["numbers"]["critical_error"]["value"] == 0.1
     assert len(strict(fastent("experiment all --json").stdout)) == 8
 
 
