@@ -53,16 +53,17 @@ class Experiment(NamedTuple):
 EXPERIMENTS = {
     "dynamics": Experiment("Do the classes turn, and always at the same training error?", {}),
     "pruning": Experiment(
-        "Is there still an inversion without stragglers, random points, or points of the highest loss?",
+        "Is there still an inversion without stragglers, half of them, random points, or points of the highest loss?",
         {
             "share": Own(float, "Share of the seeds in which a point must be a straggler to be left out.", "0.5"),
-            "draws": Own(int, "Number of random controls.", "3"),
+            "draws": Own(int, "Number of random controls, and of random halves of the stragglers.", "3"),
+            "longer": Own(float, "Longest training, in multiples of the usual epoch of the inversion.", "20"),
         },
     ),
     "generalization": Experiment(
         "How does training without the points misclassified at epoch t change the test error?",
         {
-            "points": Own(int, "Number of epochs t, spaced logarithmically.", "10"),
+            "points": Own(int, "Number of epochs t, around the inversion.", "10"),
             "noise": Own(float, "Standard deviation of the noise on test inputs.", "1.0"),
         },
     ),
@@ -73,7 +74,7 @@ EXPERIMENTS = {
             "times": Own(
                 list,
                 "Epochs at which to compare networks, separated by commas.",
-                "around the inversion; 5, 10, ..., 65 with --preset paper",
+                "17, from 2.2 times the inversion's training error to 1/2.2 of it",
             ),
         },
     ),
@@ -100,7 +101,7 @@ EXPERIMENTS = {
         },
     ),
     "entanglement": Experiment(
-        "Do neighbour mixing, margins and the soft nearest neighbour loss turn where the radii do?",
+        "Which measures of entanglement turn where the radii do, and which never do?",
         {
             "points": Own(int, "Number of epochs to measure, spaced logarithmically.", "40"),
             "queries": Own(int, "Number of query points, if there are more than 10,000 points.", "2000"),

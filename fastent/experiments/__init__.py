@@ -20,7 +20,8 @@
 
 An experiment refuses wrong values of its own options before any data are read, then makes its `Setting` of those that all of
 them take. Whatever takes long goes through the setting, so that a finished part is not done again. A verdict says yes or no
-only where the intervals leave nothing else: `below`, `near` and `overall` in result.py.
+only where the intervals leave nothing else: `below`, `near` and `overall` in result.py, `peak_verdict` in peak.py. An
+experiment of several questions has an answer to each, and one verdict on all (`joined`). scores.py has difficulty's scores.
 """
 
 import lazy_loader

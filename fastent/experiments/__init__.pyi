@@ -8,7 +8,9 @@ from ._pruning import Arm, Pruning, pruning
 from ._stability import Stability, stability
 from ._subsampling import Subsampling, subsampling
 from ._sweep import Factor, LayerProfile, Sweep, sweep
+from .peak import Peak
 from .result import Result, Table, Verdict
+from .score_stability import ScoreStability
 
 __all__ = [
     "Arm",
@@ -19,8 +21,10 @@ __all__ = [
     "Factor",
     "Generalization",
     "LayerProfile",
+    "Peak",
     "Pruning",
     "Result",
+    "ScoreStability",
     "Spread",
     "Stability",
     "Subsampling",

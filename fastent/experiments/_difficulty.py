@@ -11,32 +11,23 @@ from numpy.typing import NDArray
 from fastent.data.training_set import Data
 from fastent.errors import FastentError
 from fastent.experiments.result import Result, Table, Verdict
+from fastent.experiments.score_stability import ScoreStability, score_stability
+from fastent.experiments.scores import SCORES, ScoreRecorder, combined
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
 from fastent.plots.style import COLORS
-from fastent.runtime.formatting import estimate_text, percent
+from fastent.runtime.formatting import NOTHING, estimate_text, percent
 from fastent.runtime.progress import Progress
-from fastent.statistics.intervals import Estimate, student_mean
+from fastent.statistics.intervals import Estimate, pearson, student_mean
 from fastent.training.run import Run
 from fastent.training.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["SCORES", "Difficulty", "difficulty", "flip_labels", "forgetting"]
+__all__ = ["Difficulty", "difficulty", "flip_labels"]
 
-# Larger means more suspicious, in every one.
-SCORES = {
-    "straggler share": "share of the networks at whose inversion it is misclassified",
-    "EL2N": "distance of softmax and one-hot label at an early epoch",
-    "forgetting": "transitions from right to wrong",
-    "AUM": "minus the mean over epochs of its logit less the largest other",
-    "confidence": "1 - mean over epochs of its label's probability",
-    "variability": "standard deviation over epochs of its label's probability",
-    "incorrectness": "share of the epochs at which it is misclassified",
-    "final loss": "cross-entropy after the last epoch",
-}
 _RESAMPLES = 500
 
 
@@ -47,7 +38,7 @@ class Difficulty(Result):
     Attributes
     ----------
     scores : dict of (n,) float64
-        Means over networks; larger is more suspicious. See `SCORES`.
+        From all networks; larger is more suspicious. See `difficulty`.
     never_learned : (n,) float64 in [0, 1]
         Share of the networks that never have the point right; forgetting does not count these.
     correlation : dict of Estimate
@@ -60,6 +51,14 @@ class Difficulty(Result):
         The scores with these labels.
     precision : dict of Estimate
         Average precision of each score at finding the flipped points, in [0, 1].
+    stability : ScoreStability
+        How alike the scores of disjoint halves of the networks are, and from how many networks on stragglers are settled.
+    class_stragglers, class_recall : (C,) float64 in [0, 1]
+        Mean straggler share of each class's training points, NaN for a class that turns in no network; and the share of its
+        test points that are classified right after the last epoch, mean over networks, NaN for a class without test points.
+    class_correlation : Estimate
+        Pearson's, over classes, of the straggler share and the test error 1 - recall, with Fisher's interval; NaN for fewer
+        than four classes.
     inversions : int, str
         How many radii have an inversion with labels as they are, of all, and why the others have none.
     """
@@ -71,6 +70,10 @@ class Difficulty(Result):
     flipped: NDArray[np.bool_]
     noisy_scores: dict[str, NDArray[np.float64]]
     precision: dict[str, Estimate]
+    stability: ScoreStability
+    class_stragglers: NDArray[np.float64]
+    class_recall: NDArray[np.float64]
+    class_correlation: Estimate
     inversions: str
 
     name = "difficulty"
@@ -82,7 +85,7 @@ class Difficulty(Result):
         ranked = sorted(self.precision, key=lambda name: -self.precision[name].value)
         chance = self.flipped.mean()
         found = ", ".join(f"{name} {estimate_text(self.precision[name])}" for name in ranked)
-        said = f"Average precision at finding flipped labels (chance {chance:.2f}): {found}."
+        said = f"Average precision at finding flipped labels (chance {chance:.2f}): {found}. {self._settling}"
         if not self.correlation:
             return Verdict("undecided", f"There are no stragglers: {self.inversions}. {said}")
         strong = [name for name, estimate in self.correlation.items() if estimate.low > 0]
@@ -99,24 +102,42 @@ class Difficulty(Result):
             return Verdict("yes", said)
         return Verdict("no" if len(against) > most or own.high < chance else "undecided", said)
 
+    @property
+    def _settling(self) -> str:
+        settled, sizes = self.stability.settled, self.stability.networks
+        if not len(sizes):
+            said = "One network has no halves to compare."
+        elif settled is None:
+            said = f"Stragglers are not settled: those of the two halves of the networks, {sizes[-1]} each, differ."
+        else:
+            said = f"Stragglers are settled from {settled} network{'s' * (settled > 1)} on."
+        if np.isnan(self.class_correlation.value):
+            return said
+        correlation = estimate_text(self.class_correlation)
+        return f"{said} Over classes the straggler share correlates with the test error by {correlation}."
+
     def table(self) -> Table:
         nothing = student_mean([])
+        halves = {name: f"{rows[-1, 0]:.2f}" for name, rows in self.stability.correlation.items()}
         rows = [
             (
                 name,
                 estimate_text(self.correlation.get(name, nothing)),
                 estimate_text(self.precision.get(name, nothing)),
-                SCORES[name],
+                halves.get(name, NOTHING),
+                SCORES[name].definition,
+                SCORES[name].source,
             )
             for name in SCORES
         ]
         most = float(np.nanmax(self.gradient_share.mean(0)))
+        n, flips, half = len(self.flipped), int(self.flipped.sum()), self.config["seeds"] // 2
         note = (
-            f"Correlation: Spearman's, with the straggler share, over {len(self.flipped):,} points. Precision: average, at "
-            f"finding {int(self.flipped.sum())} flipped labels. 95 % intervals over points. Stragglers make up to "
-            f"{percent(most, 0)} of the gradient."
+            f"Correlation: Spearman's, with the straggler share, over {n:,} points. Precision: average, at finding {flips} "
+            f"flipped labels. 95 % intervals over points. Halves: rank correlation of {half} networks and as many others. "
+            f"Stragglers make up to {percent(most, 0)} of the gradient."
         )
-        return Table(("score", "correlation", "average precision", "definition"), rows, note)
+        return Table(("score", "correlation", "average precision", "halves", "definition", "source"), rows, note)
 
     def numbers(self) -> dict[str, Any]:
         return {
@@ -125,6 +146,10 @@ class Difficulty(Result):
             "flipped": int(self.flipped.sum()),
             "gradient_share": self.gradient_share.mean(0),
             "never_learned": int((self.never_learned == 1).sum()),
+            "stability": self.stability,
+            "class_stragglers": self.class_stragglers,
+            "class_recall": self.class_recall,
+            "class_correlation": self.class_correlation,
             "inversions": self.inversions,
         }
 
@@ -154,6 +179,24 @@ def difficulty(
 ) -> Difficulty:  # fmt: skip
     """Score every training point by how hard it is to learn, and look for planted wrong labels with each score.
 
+    A score is that of each network, averaged over the networks; larger is more suspicious. With p the softmax of the logits z,
+    y the point's label, e an epoch and E the last:
+
+    - straggler share: whether it is misclassified at its class's own inversion in the last hidden layer (Ciceri et al. 2024);
+    - loss at the inversion: -log p_y with the weights of that inversion;
+    - EL2N: |p - onehot(y)| at `el2n_epoch` (Paul et al. 2021);
+    - forgetting: transitions from right to wrong (Toneva et al. 2019);
+    - AUM: minus the mean over e of z_y - max_{j != y} z_j (Pleiss et al. 2020);
+    - confidence, variability, incorrectness: 1 - mean over e of p_y, standard deviation of p_y over e, share of e at which
+      the point is misclassified (data maps, Swayamdipta et al. 2020);
+    - DUAL: mean over the windows of 10 epochs within the first 15 % of the training of (1 - mean p_y) times the standard
+      deviation of p_y (ddof 1) in the window (Cho et al. 2025, who take the first 30 of 200 epochs);
+    - maximum probability: 1 - max_j p_j at E (Hendrycks & Gimpel 2017), and energy: -log sum_j exp z_j at E (Liu et al. 2020);
+      Pukowski & Lu (2024) compare stragglers with a confidence and an energy, for which these usual definitions are taken;
+      neither depends on the label;
+    - rank disagreement: standard deviation over networks (ddof 1) of the point's rank by confidence, from 0 to 1;
+    - final loss: -log p_y at E.
+
     Parameters
     ----------
     data
@@ -178,7 +221,11 @@ def difficulty(
     ----------
     Toneva et al., "An empirical study of example forgetting during deep neural network learning", 2019. Paul et al., "Deep
     learning on a data diet", 2021. Pleiss et al., "Identifying mislabeled data using the area under the margin ranking", 2020.
-    Swayamdipta et al., "Dataset cartography", 2020.
+    Swayamdipta et al., "Dataset cartography", 2020. Cho et al., "Lightweight dataset pruning without full training via example
+    difficulty and prediction uncertainty", 2025, arXiv 2502.06905. Hendrycks & Gimpel, "A baseline for detecting misclassified
+    and out-of-distribution examples in neural networks", 2017. Liu et al., "Energy-based out-of-distribution detection", 2020.
+    Pukowski & Lu, "Investigating the impact of hard samples on accuracy reveals in-class data imbalance", 2024,
+    arXiv 2409.14401.
     Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     """
     number("noise", noise, above=0, maximum=0.5)
@@ -190,23 +237,31 @@ def difficulty(
 
     run, arrays = _scored(setting, "clean", el2n_epoch)
     _, noisy = _scored(setting.changed(data=noisy_data), "flipped", el2n_epoch)
-    scores, noisy_scores = ({name: a[name] for name in SCORES if name in a} for a in (arrays, noisy))
+    scores, noisy_scores = (combined(each, np.arange(setting.seeds)) for each in (arrays, noisy))
     stragglers = scores.get("straggler share")
     correlation = {}
     if stragglers is not None and np.ptp(stragglers) > 0:
         others = [name for name in scores if name != "straggler share" and np.ptp(scores[name]) > 0]
         correlation = {name: _spearman(stragglers, scores[name], setting.seed) for name in others}
     found = run.turned[:, -1]
+    of_class = _by_class(run.straggler_share, setting.data.y_train, len(setting.data.classes))
+    of_class[~found.any(0)] = np.nan
+    recall = arrays["recall"].mean(0)
+    both = np.isfinite(recall + of_class)
     reasons = ", ".join(sorted({i.reason for i in run.inversion[:, -1].flat if not i}))
     return Difficulty(
         config={**setting.config, "el2n_epoch": el2n_epoch, "noise": noise},
         scores=scores,
-        never_learned=arrays["never learned"],
+        never_learned=arrays["never learned"].mean(0),
         correlation=correlation,
         gradient_share=arrays["gradient share"],
         flipped=flipped,
         noisy_scores=noisy_scores,
         precision={name: _average_precision(flipped, values, setting.seed) for name, values in noisy_scores.items()},
+        stability=score_stability(arrays, seed=setting.seed),
+        class_stragglers=of_class,
+        class_recall=recall,
+        class_correlation=pearson(of_class[both], 1 - recall[both]),
         inversions=f"{found.sum()} of {found.size} radii have an inversion" + (f", {reasons}" if reasons else ""),
     )
 
@@ -237,11 +292,6 @@ def flip_labels(data: Data, share: float, seed: int) -> tuple[Data, NDArray[np.b
     return data.relabel(codes), flipped
 
 
-def forgetting(wrong: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Transitions from right to wrong, and which points are never right, from (..., E, n) misclassified; both (..., n)."""
-    return (~wrong[..., :-1, :] & wrong[..., 1:, :]).sum(-2), np.asarray(wrong.all(-2))
-
-
 def _scored(setting: Setting, name: str, el2n_epoch: int) -> tuple[Run, Arrays]:
     run = setting.train(name)
     arrays = setting.keep(f"{name}-scores", lambda: _scores(setting, run, f"{name}-scores", el2n_epoch), el2n_epoch=el2n_epoch)
@@ -249,51 +299,26 @@ def _scored(setting: Setting, name: str, el2n_epoch: int) -> tuple[Run, Arrays]:
 
 
 def _scores(setting: Setting, run: Run, name: str, el2n_epoch: int) -> Arrays:
-    """Every score, from a second training in which the outputs of each epoch are observed."""
-    codes, n = setting.data.y_train, len(setting.data.y_train)
-    points, last = np.arange(n), setting.options["epochs"]
-    stragglers = run.stragglers
-    sums = {key: np.zeros((setting.seeds, n)) for key in ("probability", "square", "margin")}
-    found: Arrays = {}
-    shares = []
+    """Every score of each network, (S, n), from a second training in which the outputs of each epoch are observed."""
+    data, last = setting.data, setting.options["epochs"]
+    recorder = ScoreRecorder(run, data.y_train, epochs=last, el2n_epoch=el2n_epoch)
+    recall = np.full((setting.seeds, len(data.classes)), np.nan)
 
     def observe(snapshot: Snapshot) -> None:
-        probability = snapshot.probability
-        own = probability[:, points, codes]
-        others = snapshot.logits.astype(np.float64)
-        logit = others[:, points, codes]
-        others[:, points, codes] = -np.inf
-        sums["probability"] += own
-        sums["square"] += own * own
-        sums["margin"] += logit - others.max(2)
-        # |softmax - one-hot| summed over classes is twice what is missing at the point's own.
-        shares.append(((1 - own) * stragglers).sum(1) / np.maximum((1 - own).sum(1), 1e-300))
-        if snapshot.epoch == el2n_epoch:
-            probability[:, points, codes] -= 1
-            found["EL2N"] = np.linalg.norm(probability, axis=2).mean(0)
-        if snapshot.epoch == last:
-            found["final loss"] = -np.log(np.maximum(own, np.finfo(float).tiny)).mean(0)
+        recorder.observe(snapshot)
+        if snapshot.epoch == last and len(data.x_test):
+            right = snapshot.predict(data.x_test).argmax(2) == data.y_test
+            for c in np.unique(data.y_test):
+                recall[:, c] = right[:, data.y_test == c].mean(1)
 
     setting.train_afresh(name, observe=observe)
-    n_epochs = len(shares)
-    mean = sums["probability"] / n_epochs
-    events, incorrect, never = np.zeros(n), np.zeros(n), np.zeros(n)
-    for bits in run.wrong:
-        wrong = np.unpackbits(bits[run.evenly_spaced], axis=1, count=n).astype(bool)
-        forgotten, never_right = forgetting(wrong)
-        events += forgotten
-        never += never_right
-        incorrect += wrong.mean(0)
-    found |= {
-        "AUM": -(sums["margin"] / n_epochs).mean(0),
-        "confidence": 1 - mean.mean(0),
-        "variability": np.sqrt(np.maximum(sums["square"] / n_epochs - mean**2, 0)).mean(0),
-        "forgetting": events / setting.seeds,
-        "incorrectness": incorrect / setting.seeds,
-        "never learned": never / setting.seeds,
-        "gradient share": np.stack(shares, axis=1),
-    }
-    return found | ({"straggler share": run.straggler_share} if stragglers.any() else {})
+    return recorder.per_network() | {"gradient share": recorder.gradient_share(), "recall": recall}
+
+
+def _by_class(score: NDArray[np.float64], codes: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
+    counts = np.bincount(codes, minlength=n_classes)
+    mean: NDArray[np.float64] = np.bincount(codes, score, n_classes) / np.maximum(counts, 1)
+    return mean
 
 
 def _spearman(a: NDArray[np.float64], b: NDArray[np.float64], seed: int) -> Estimate:

@@ -82,8 +82,8 @@ class Dynamics(Result):
         return Verdict(below(variation, _STABLE), f"{said}; {spread}.")
 
     @property
-    def further(self) -> dict[str, Verdict]:
-        return {QUESTION: self.steadiness[-1].verdict("seeds")}
+    def answers(self) -> dict[str, Verdict]:
+        return super().answers | {QUESTION: self.steadiness[-1].verdict("seeds")}
 
     def table(self) -> Table:
         rows: list[tuple[str, ...]] = []

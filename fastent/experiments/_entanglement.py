@@ -1,13 +1,24 @@
-"""Do other measures of entanglement turn where the radii do?"""
+"""Which measures of entanglement turn where the radii do, and which never do?"""
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.experiments.result import NEAR, Holds, Result, Table, Verdict, critical_errors, near, overall, reasons_text
+from fastent.experiments.result import (
+    NEAR,
+    Holds,
+    Result,
+    Table,
+    Verdict,
+    critical_errors,
+    mark_inversion,
+    near,
+    overall,
+    reasons_text,
+)
 from fastent.experiments.setting import Setting, spaced_epochs
 from fastent.io.result_cache import Arrays
 from fastent.options import whole_number
@@ -15,10 +26,12 @@ from fastent.plots.style import COLORS, error_axis
 from fastent.runtime.formatting import estimate_text, percent
 from fastent.runtime.progress import Progress
 from fastent.search.neighbors import neighbors
+from fastent.statistics.geometry import geometry
 from fastent.statistics.intervals import Estimate, student_mean, wilson
 from fastent.statistics.inversion import find_inversion
 from fastent.statistics.margins import margins
 from fastent.statistics.mixing import mixing
+from fastent.statistics.silhouette import silhouette
 from fastent.statistics.soft_nearest_neighbor import soft_nearest_neighbor_loss
 from fastent.statistics.turning import LEAST_RECORDS
 from fastent.training.snapshot import Snapshot
@@ -28,21 +41,31 @@ if TYPE_CHECKING:
 
 __all__ = ["Entanglement", "entanglement"]
 
-# Which extremum is the turn of each.
-_KINDS: dict[str, Literal["min", "max"]] = {
-    "radius": "min",
-    "distance": "max",
-    "overlap": "max",
-    "relative margin": "max",
-    "soft nearest neighbour loss": "min",
+
+class View(NamedTuple):
+    """A measure of entanglement: which extremum is its turn, whether it is of how widely the classes spread, and in words."""
+
+    kind: Literal["min", "max"]
+    spread: bool
+    words: str
+
+
+_VIEWS = {
+    "radius": View("min", True, "mean gyration radius"),
+    "distance": View("max", True, "mean distance of class means"),
+    "CDNV": View("min", True, "(s_a^2 + s_b^2) / (2 |m_a - m_b|^2), mean over pairs of classes"),
+    "Fisher": View("max", True, "between-class over within-class scatter, traces"),
+    "silhouette": View("max", True, "to class means (simplified), mean"),
+    "soft nearest neighbour loss": View("min", True, "at the median squared distance"),
+    "overlap": View("max", False, "share of the 10 nearest neighbours with the same label, classes weighing equally"),
+    "relative margin": View("max", False, "(miss - hit) / (miss + hit), mean"),
+    "NC1": View("min", False, "tr(S_W S_B^+) / C"),
+    "nearest-mean error": View("min", False, "share of points nearer to the mean of another class"),
 }
-_WORDS = {
-    "radius": "mean gyration radius",
-    "distance": "mean distance of class means",
-    "overlap": "share of the 10 nearest neighbours with the same label, classes weighing equally",
-    "relative margin": "(miss - hit) / (miss + hit), mean",
-    "soft nearest neighbour loss": "at the median squared distance",
-}
+_OTHERS = tuple(name for name in _VIEWS if name != "radius")
+# Each of the other views has a question of its own: their intervals hold together.
+_CONFIDENCE = 1 - 0.05 / len(_OTHERS)
+_MEASURED = _OTHERS[1:]  # radii and distances are recorded
 _SAMPLED_ABOVE = 10_000
 _NEIGHBORS = 10
 
@@ -56,11 +79,13 @@ class Entanglement(Result):
     epoch : (T,) int64
     train_error : (S, T) float64
     curves : dict of (S, T) float64
-        "radius", "distance", "overlap" (chi), "relative margin", "soft nearest neighbour loss".
+        "radius", "distance", "CDNV", "Fisher", "silhouette", "soft nearest neighbour loss", "overlap" (chi), "relative margin",
+        "NC1", "nearest-mean error".
     turn : dict of Estimate
         Training error where each turns, mean over the networks in which it does.
     ratio : dict of Estimate
-        That, divided by the training error at which the mean radius turns, paired over networks (geometric mean).
+        That, divided by the training error at which the mean radius turns, paired over networks (geometric mean). Intervals are
+        of 99.4 %, Bonferroni's for nine measures.
     found : dict of float
         Share of the networks in which each turns.
     reasons : dict of str
@@ -80,38 +105,45 @@ class Entanglement(Result):
 
     name = "entanglement"
     title = "Other measures of entanglement along training"
-    claim = "Mixing, margins and the soft nearest neighbour loss turn where the radii do."
+    claim = (
+        "A finding, no claim of the paper: measures of how widely the classes spread turn where the radii do; measures of how "
+        "purely their points are separated do not."
+    )
 
     @property
     def verdict(self) -> Verdict:
         if np.isnan(self.turn["radius"].value):
             return Verdict("undecided", f"The radii do not turn: {self.reasons['radius']}.")
-        others = [name for name in _KINDS if name != "radius"]
-        parts = []
-        for name in others:
-            found, ratio = self._turning(name), self.ratio[name]
-            share = f"in {percent(found.value, 0)} ({100 * found.low:.0f} to {100 * found.high:.0f}) of the networks"
-            if not found.value:
-                parts.append(f"{name} does not, {share} ({self.reasons[name]})")
-            elif np.isnan(ratio.value):
-                parts.append(f"{name} turns {share}, none of which can be compared with the radii")
-            else:
-                parts.append(f"{name} turns {share}, at {estimate_text(ratio)} times that")
+        found = {name: self.near(name) for name in _OTHERS}
+        parts = [
+            f"{said}: {', '.join(self._said(name) for name in _OTHERS if found[name] == holds)}"
+            for holds, said in (("yes", "with them turn"), ("no", "not with them"), ("undecided", "open"))
+            if holds in found.values()
+        ]
         said = (
             f"The radii turn at a training error of {estimate_text(self.turn['radius'], percent=True)}; {'; '.join(parts)}. "
-            f"Near means in most networks, within a factor of {NEAR:g}."
+            f"With them means in most networks, within a factor of {NEAR:g}; training ended at "
+            f"{percent(float(self.train_error[:, -1].mean()))}."
         )
-        return Verdict(overall(self._near(name) for name in others), said)
+        opposite: dict[Holds, Holds] = {"yes": "no", "no": "yes", "undecided": "undecided"}
+        return Verdict(overall(found[name] if _VIEWS[name].spread else opposite[found[name]] for name in _OTHERS), said)
 
-    def _turning(self, name: str) -> Estimate:
-        """Share of the networks in which a measure turns, with Wilson's interval."""
-        return wilson(self.found[name], len(self.train_error))
+    def _said(self, name: str) -> str:
+        if not self.found[name]:
+            return f"{name} (never: {self.reasons[name]})"
+        return f"{name} (in {percent(self.found[name], 0)} of the networks, at {estimate_text(self.ratio[name])} times that)"
 
-    def _near(self, name: str) -> Holds:
-        """Whether a measure turns where the radius does, in most networks, as far as the intervals tell."""
-        found, where = self._turning(name), near(self.ratio[name])
-        if found.high < 0.5 or where == "no":
+    def near(self, name: str) -> Holds:
+        """Whether a measure turns where the radius does, in most networks, as far as the intervals tell.
+
+        What has not turned when training ends may do so later, but then not where the radius does, if the training error is
+        already below what is near to it; otherwise that is open.
+        """
+        found, where = wilson(self.found[name], len(self.train_error), confidence=_CONFIDENCE), near(self.ratio[name])
+        if where == "no":
             return "no"
+        if found.high < 0.5:
+            return "no" if self.train_error[:, -1].mean() < self.turn["radius"].value / NEAR else "undecided"
         return where if found.low > 0.5 else "undecided"
 
     def table(self) -> Table:
@@ -122,12 +154,12 @@ class Entanglement(Result):
                 estimate_text(self.turn[name], percent=True),
                 estimate_text(self.ratio[name]),
                 self.reasons[name],
-                _WORDS[name],
+                _VIEWS[name].words,
             )
-            for name in _KINDS
+            for name in _VIEWS
         ]
         asked = self.config["sampled"]
-        note = "Ratio: to the training error at which the radius turns, paired over networks."
+        note = "Ratio: to the training error at which the radius turns, paired over networks, intervals together 95 %."
         note += f" Neighbours of {asked:,} sampled points." if asked else ""
         headings = ("measure", "networks that turn", "training error at the turn", "ratio", "reasons for no turn", "definition")
         return Table(headings, rows, note)
@@ -146,23 +178,26 @@ class Entanglement(Result):
 
     def draw(self, axes: "Axes") -> None:
         errors = self.train_error.mean(0)
-        for (name, kind), color in zip(_KINDS.items(), COLORS, strict=False):
-            curve = self.curves[name].mean(0) * (1 if kind == "max" else -1)
+        for i, (name, view) in enumerate(_VIEWS.items()):
+            curve = self.curves[name].mean(0) * (1 if view.kind == "max" else -1)
             scaled = (curve - curve.min()) / max(np.ptp(curve), 1e-300)
-            axes.plot(errors, scaled, color=color, label=name + (" (negative)" if kind == "min" else ""))
-            if not np.isnan(self.turn[name].value):
-                axes.axvline(self.turn[name].value, color=color, linewidth=0.9, linestyle="--")
-        axes.set(ylabel="from most tangled, 0, to least, 1", title=self.titled(", last hidden layer; dashed: turns"))
+            style: dict[str, Any] = {"color": COLORS[i % len(COLORS)], "linestyle": "-" if view.spread else "--"}
+            axes.plot(errors, scaled, **style, label=name + (" (negative)" if view.kind == "min" else ""))
+        mark_inversion(axes, self.turn["radius"], "black", interval=True)
+        axes.set(
+            ylabel="from most tangled, 0, to least, 1",
+            title=self.titled("; solid: spread, dashed: separation"),
+        )
         error_axis(axes, self.config["training_points"])
         axes.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(1, 0))
 
 
 def entanglement(
     data: Any = "digits", *, points: int = 40, queries: int = 2000,
-    seeds: int = 5, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
+    seeds: int = 10, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
     progress: Progress = None, **options: Any,
 ) -> Entanglement:  # fmt: skip
-    """Measure neighbour mixing, margins and the soft nearest neighbour loss along training, and find where each turns.
+    """Measure how the classes spread and how purely they are separated along training, and find which measures turn.
 
     Parameters
     ----------
@@ -206,13 +241,13 @@ def entanglement(
         **measured,
     }
     turns, reasons = {}, {}
-    for name, kind in _KINDS.items():
+    for name, view in _VIEWS.items():
         found = [
             find_inversion(
                 epochs,
                 curves[name][s],
                 train_error[s],
-                kind=kind,
+                kind=view.kind,
                 burn_in=run.burn_in / run.updates_per_epoch,
                 min_rise=run.min_rise,
             )
@@ -221,19 +256,20 @@ def entanglement(
         turns[name] = np.array([np.nan if i.train_error is None else i.train_error for i in found])
         reasons[name] = ", ".join(sorted({i.reason for i in found if not i}))
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = {name: np.log(turns[name] / turns["radius"]) for name in _KINDS}
+        logs = {name: np.log(turns[name] / turns["radius"]) for name in _VIEWS}
     return Entanglement(
         config={**setting.config, "points": points, "sampled": sampled, "training_points": n},
         epoch=np.array(epochs),
         train_error=train_error,
         curves=curves,
-        turn={name: student_mean(errors, least=0) for name, errors in turns.items()},
+        turn={name: student_mean(errors, least=0, most=1) for name, errors in turns.items()},
         ratio={
-            name: _exponential(student_mean(np.where(np.isfinite(ratios), ratios, np.nan))) for name, ratios in logs.items()
+            name: _exponential(student_mean(np.where(np.isfinite(ratios), ratios, np.nan), confidence=_CONFIDENCE))
+            for name, ratios in logs.items()
         },
         found={name: float((~np.isnan(errors)).mean()) for name, errors in turns.items()},
         reasons=reasons,
-        critical_error=student_mean(critical_errors(run), least=0) if not reasons_text([run]) else student_mean([]),
+        critical_error=student_mean(critical_errors(run), least=0, most=1) if not reasons_text([run]) else student_mean([]),
     )
 
 
@@ -255,23 +291,38 @@ def _measured(setting: Setting, epochs: list[int], sampled: int | None) -> Array
 
         pieces.append(setting.keep("measured-at", make, epoch=snapshot.epoch, sampled=sampled))
 
-    def measures(hidden: NDArray[Any]) -> tuple[float, float, float]:
+    def measures(hidden: NDArray[Any]) -> list[float]:
         X = hidden.astype(np.float32)
         norms = np.linalg.norm(X, axis=1, keepdims=True)
         X = np.divide(X, norms, out=np.zeros_like(X), where=norms > 0)
         near = neighbors(X, min(_NEIGHBORS, len(X) - 1), queries=sampled, seed=setting.seed)
-        return (
-            mixing(near, labels).balanced_overlap,
-            float(np.nanmean(margins(X, labels, queries=sampled, seed=setting.seed).relative)),
-            soft_nearest_neighbor_loss(X, labels, queries=sampled, seed=setting.seed).loss,
-        )
+        of_classes = geometry(X, labels)
+        found: dict[str, Any] = {
+            "CDNV": _mean_distance(of_classes.cdnv),
+            "Fisher": of_classes.fisher,
+            "silhouette": float(silhouette(X, labels, method="simplified").mean()),
+            "soft nearest neighbour loss": soft_nearest_neighbor_loss(X, labels, queries=sampled, seed=setting.seed).loss,
+            "overlap": mixing(near, labels).balanced_overlap,
+            "relative margin": float(np.nanmean(margins(X, labels, queries=sampled, seed=setting.seed).relative)),
+            "NC1": of_classes.nc1,
+            "nearest-mean error": _nearest_mean_error(X, labels, of_classes.means),
+        }
+        return [float(found[name]) for name in _MEASURED]
 
     setting.train_afresh("measured", observe=observe)
-    names = ("overlap", "relative margin", "soft nearest neighbour loss")
-    return dict(zip(names, np.stack([piece["rows"] for piece in pieces]).transpose(2, 1, 0), strict=True))
+    # In the order in which files hold them: sums over other strides round differently.
+    curves = np.ascontiguousarray(np.stack([piece["rows"] for piece in pieces]).transpose(2, 1, 0))
+    return dict(zip(_MEASURED, curves, strict=True))
+
+
+def _nearest_mean_error(X: NDArray[np.float32], labels: NDArray[np.int64], means: NDArray[np.float64]) -> float:
+    """Share of the points that are nearer to the mean of another class; classes are 0, 1, ..."""
+    # |x|^2 is the same for all means.
+    return float(((2 * (X @ means.T) - (means**2).sum(1)).argmax(1) != labels).mean())
 
 
 def _mean_distance(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over pairs of classes of what has 0 on the diagonal."""
     n_classes = distance.shape[-1]
     mean: NDArray[np.float64] = distance.sum((-1, -2)) / (n_classes * (n_classes - 1))
     return mean

@@ -9,14 +9,26 @@ from numpy.typing import NDArray
 
 from fastent.data.fingerprint import mask_fingerprint
 from fastent.experiments._pruning import same_mix
-from fastent.experiments.result import NEAR, Result, Table, Verdict, mark_inversion, reasons_text, usual_critical_errors
+from fastent.experiments.peak import Peak, find_peak, peak_verdict, times_around
+from fastent.experiments.result import (
+    NEAR,
+    Result,
+    Table,
+    Verdict,
+    joined,
+    mark_inversion,
+    reasons_text,
+    usual_critical_errors,
+)
 from fastent.experiments.setting import Setting, spaced_epochs
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
 from fastent.plots.style import COLORS, error_axis
 from fastent.runtime.formatting import NOTHING, estimate_text, percent
 from fastent.runtime.progress import Progress
-from fastent.statistics.intervals import Estimate, bootstrap, student_mean
+from fastent.statistics.intervals import Estimate, student_mean
+from fastent.statistics.simultaneous import simultaneous_means
+from fastent.training.run import Run
 from fastent.training.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -32,6 +44,12 @@ _NOISES = 5
 _KINDS = ("clean", "noisy")
 # A difference of test errors is negligible below this share of the test error after training on all points.
 _SMALL = 0.1
+# The epochs t go from this many times the training error of the inversion to as small a part of it.
+_FARTHEST = 3.0
+_QUESTIONS = (
+    "Is the test error larger without the points misclassified at the inversion than without as many random ones?",
+    "Is the inversion special: is that effect per removed point largest there?",
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,7 +59,7 @@ class Generalization(Result):
     Attributes
     ----------
     times : (T,) int64
-        Epochs t, spaced logarithmically.
+        Epochs t.
     train_error : (T, S) float64
         Of each network at t when trained on all points, in [0, 1]: the share of points then left out.
     without : dict of (T, S) float64
@@ -50,8 +68,9 @@ class Generalization(Result):
         The same without as many random points of each class.
     unpruned : dict of (S,) float64
         The same after training on all points.
-    turn : dict of Estimate
-        Mean training error at the t whose pruning leaves the smallest test error, with its bootstrap interval over networks.
+    peaks : dict of Peak
+        "per point": the t that may have the largest effect per removed point on the clean test error; "clean" and "noisy": the
+        t whose pruning may leave the smallest test error.
     critical_error : Estimate
         eps* of the networks trained on all points, over the classes that have an inversion in at least half of them.
     reasons : str
@@ -62,17 +81,25 @@ class Generalization(Result):
     without: dict[str, NDArray[np.float64]]
     control: dict[str, NDArray[np.float64]]
     unpruned: dict[str, NDArray[np.float64]]
-    turn: dict[str, Estimate]
+    peaks: dict[str, Peak]
     critical_error: Estimate
     reasons: str
 
     name = "generalization"
     title = "Test error after training without S(t)"
-    claim = "The points misclassified at the inversion matter more for generalisation than as many random points."
+    claim = (
+        "The points misclassified at the inversion matter more for generalisation than as many random points, and than those "
+        "of other times."
+    )
 
-    def effect(self, kind: str, i: int, confidence: float = 0.95) -> Estimate:
-        """Test error without S(t) less that of the random control, paired over seeds: positive where S(t) is missed more."""
-        return student_mean(self.without[kind][i] - self.control[kind][i], confidence=confidence)
+    def effects(self, kind: str) -> list[Estimate]:
+        """(T,) test error without S(t) less that of the random control, in [-1, 1], paired over seeds: positive where S(t) is
+        missed more. The 95 % intervals hold together over all t."""
+        return simultaneous_means((self.without[kind] - self.control[kind]).T, least=-1, most=1)
+
+    def per_point(self) -> list[Estimate]:
+        """(T,) the effect on the clean test error divided by the share of points removed, with intervals that hold together."""
+        return simultaneous_means(per_removed_point(self.without, self.control, self.train_error).T)
 
     @property
     def at_inversion(self) -> int | None:
@@ -83,75 +110,72 @@ class Generalization(Result):
         return int(np.abs(np.log(errors / self.critical_error.value)).argmin())
 
     @property
+    def answers(self) -> dict[str, Verdict]:
+        special = peak_verdict(
+            "The effect per removed point", self.peaks["per point"], self.critical_error,
+            repetitions=self.train_error.shape[1], reasons=self.reasons, open_at_edge=False,
+        )  # fmt: skip
+        return dict(zip(_QUESTIONS, (self._more_than_random, special), strict=True))
+
+    @property
     def verdict(self) -> Verdict:
-        at = self.at_inversion
-        if at is None and np.isnan(self.critical_error.value):
-            return Verdict("undecided", f"There is no inversion to compare with: {self.reasons}.")
-        if at is None and len(self.times):
-            return Verdict("undecided", "The inversion is at a training error of 0: no point is misclassified there.")
-        if at is None:
+        together = joined(self.answers)
+        best = "; ".join(
+            f"{kind} test error is smallest without S(t) at {estimate_text(self.peaks[kind].train_error, percent=True)}"
+            for kind in _KINDS
+            if not np.isnan(self.peaks[kind].train_error.value)
+        )
+        return Verdict(together.holds, f"{together.sentence} As a function of the training error at t, {best}." if best else
+                       together.sentence)  # fmt: skip
+
+    @property
+    def _more_than_random(self) -> Verdict:
+        """Whether clean test error misses the points of the inversion more than random ones; less is no, not yes."""
+        if not len(self.times):
             return Verdict(
                 "undecided", "At no epoch does every network get some points of each class right and some points wrong."
             )
-        # Two kinds, either of which may confirm the claim: the intervals hold together.
-        confidence = 1 - 0.05 / len(_KINDS)
-        effects = {kind: self.effect(kind, at, confidence) for kind in _KINDS}
-        meanings = {kind: self._meaning(kind, at, confidence) for kind in _KINDS}
+        if np.isnan(self.critical_error.value):
+            return Verdict("undecided", f"There is no inversion to compare with: {self.reasons}.")
+        at = self.at_inversion
+        if at is None:
+            return Verdict("undecided", "The inversion is at a training error of 0: no point is misclassified there.")
+        effects = {kind: self.effects(kind) for kind in _KINDS}
         error = float(self.train_error[at].mean())
         near = 1 / NEAR < error / self.critical_error.value < NEAR
-        turns = "; ".join(f"{kind} test error is smallest at {estimate_text(self.turn[kind], percent=True)}" for kind in _KINDS)
+        small = _SMALL * float(self.unpruned["clean"].mean())
+        times = sum(effect.low > 0 for effect in effects["clean"])
         said = (
-            f"Without the points misclassified at epoch {self.times[at]}, training error "
-            f"{percent(error)}, {'near' if near else 'far from'} the inversion's "
-            f"{percent(self.critical_error.value)}: "
-            + ", ".join(
-                f"{kind} test error {_points(effects[kind])} percentage points compared with the random control: "
-                f"{meanings[kind]}"
-                for kind in _KINDS
-            )
-            + f" (differences below {percent(_SMALL, 0)} of the error are negligible). "
-            f"As a function of the training error at t, {turns}."
+            f"Without the points misclassified at epoch {self.times[at]}, training error {percent(error)}, "
+            f"{'near' if near else 'far from'} the inversion's {percent(self.critical_error.value)}: "
+            + ", ".join(f"{kind} test error {_points(effects[kind][at])}" for kind in _KINDS)
+            + f" percentage points compared with the random control (a difference below {_points_of(small)} is negligible). "
+            f"Clean test error is larger at {times} of {len(self.times)} t."
         )
-        if np.isnan(effects["clean"].low):
+        found = effects["clean"][at]
+        if np.isnan(found.low):
             return Verdict("undecided", f"{said} One network gives no interval.")
         if not near:
             return Verdict("undecided", f"{said} Near means within a factor of {NEAR:g}: ask for more points.")
-        if "missed more" in meanings.values() or "better left out" in meanings.values():
-            return Verdict("yes", said)
-        return Verdict("no" if set(meanings.values()) == {"missed no more"} else "undecided", said)
-
-    def _meaning(self, kind: str, i: int, confidence: float) -> str:
-        """What the test errors without S(t) say about it.
-
-        S(t) matters more than random points if the test error is larger without it than without them, or if it is smaller than
-        both that and the test error after training on all points. It does not if no such difference exceeds a negligible one.
-        """
-        beside_random = self.effect(kind, i, confidence)
-        beside_all = student_mean(self.without[kind][i] - self.unpruned[kind], confidence=confidence)
-        small = _SMALL * float(self.unpruned[kind].mean())
-        if beside_random.low > 0:
-            return "missed more"
-        if beside_random.high < 0 and beside_all.high < 0:
-            return "better left out"
-        if beside_random.high <= small and max(beside_random.low, beside_all.low) >= -small:
-            return "missed no more"
-        return "open"
+        return Verdict("yes" if found.low > 0 else "no" if found.high < small else "undecided", said)
 
     def table(self) -> Table:
-        rows = [("none", NOTHING, "0", *(percent(self.unpruned[kind].mean()) for kind in _KINDS), *[""] * 4)]
+        rows = [("none", NOTHING, "0", *(percent(self.unpruned[kind].mean()) for kind in _KINDS), *[""] * 5)]
         n = self.config["training_points"]
+        effects, per_point = {kind: self.effects(kind) for kind in _KINDS}, self.per_point()
         for i, t in enumerate(self.times):
             share = self.train_error[i].mean()
             errors = [percent(arm[kind][i].mean()) for arm in (self.without, self.control) for kind in _KINDS]
-            effects = [_points(self.effect(kind, i)) for kind in _KINDS]
-            rows.append((str(t), percent(share), f"{n * share:.0f}", *errors, *effects))
+            differences = [_points(effects[kind][i]) for kind in _KINDS]
+            rows.append((str(t), percent(share), f"{n * share:.0f}", *errors, *differences, estimate_text(per_point[i])))
         headings = (
             "without S(t), t =", "training error at t", "points left out", "clean", "noisy", "control, clean", "control, noisy",
-            "difference, clean", "difference, noisy",
+            "difference, clean", "difference, noisy", "per point",
         )  # fmt: skip
         note = (
             f"Test errors, means over seeds. Noise of standard deviation {self.config['noise']:g} on standardised inputs. "
-            "Differences: from the control, in percentage points, paired over seeds, with 95 % intervals."
+            "Differences: from the control, in percentage points, paired over seeds, with 95 % intervals that hold together "
+            "over t. Per point: the clean difference divided by the share of points left out."
         )
         return Table(headings, rows, note)
 
@@ -159,7 +183,7 @@ class Generalization(Result):
         """Draw how the test error without S(t) differs from the control's."""
         errors = self.train_error.mean(1)
         for kind, color in zip(self.without, COLORS, strict=False):
-            effects = 100 * np.array([self.effect(kind, i) for i in range(len(self.times))]).reshape(-1, 4)
+            effects = 100 * np.array(self.effects(kind)).reshape(-1, 4)
             axes.plot(errors, effects[:, 0], "o-", color=color, markersize=4, label=kind)
             axes.fill_between(errors, effects[:, 2], effects[:, 3], color=color, alpha=0.2, linewidth=0)
         axes.axhline(0, color="0.3", linewidth=0.8, linestyle="--")
@@ -176,8 +200,9 @@ class Generalization(Result):
             "without": {kind: values.mean(1) for kind, values in self.without.items()},
             "control": {kind: values.mean(1) for kind, values in self.control.items()},
             "unpruned": {kind: float(values.mean()) for kind, values in self.unpruned.items()},
-            "difference": {kind: [self.effect(kind, i) for i in range(len(self.times))] for kind in _KINDS},
-            "turn": self.turn,
+            "difference": {kind: self.effects(kind) for kind in _KINDS},
+            "difference_per_point": self.per_point(),
+            "peaks": self.peaks,
             "critical_error": self.critical_error,
             "reasons": self.reasons,
         }
@@ -209,7 +234,8 @@ def generalization(
     data
         As for `dynamics`.
     points : int, default 10
-        How many epochs t, spaced logarithmically.
+        About how many epochs t, spaced evenly in the logarithm of the training error from 3 times that of the inversion to a
+        third of it, or as far as the networks are trained; without an inversion, logarithmically in epochs.
     noise : float, default 1.0
         Standard deviation of the Gaussian noise on standardised test inputs, >= 0.
     seeds, seed, preset, out, progress, **options
@@ -234,8 +260,8 @@ def generalization(
         data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options, defaults={"lr": 0.2}
     )
     base = setting.train("all-points")
-    last = max(int(_LAST * base.epoch[-1]), min(_FIRST, int(base.epoch[-1])))
-    times = spaced_epochs(min(_FIRST, last), last, points)
+    critical_error = student_mean(usual_critical_errors(base), least=0, most=1)
+    times = _times(base, critical_error.value, points)
     times = times[[_usable(base.misclassified(t), setting.data.y_train) for t in times]]
 
     none = np.zeros((setting.seeds, len(setting.data.y_train)), bool)
@@ -251,18 +277,45 @@ def generalization(
                 arm[kind].append(found[kind])
     shape = (len(times), setting.seeds)
     train_error = base.train_error[:, base.positions(times)].T.reshape(shape)
-    curves = {kind: np.reshape(values, shape) for kind, values in without.items()}
+    curves, controls = ({kind: np.reshape(values, shape) for kind, values in arm.items()} for arm in (without, control))
     return Generalization(
         config={**setting.config, "training_points": len(setting.data.y_train), "points": points, "noise": noise},
         times=times,
         train_error=train_error,
         without=curves,
-        control={kind: np.reshape(values, shape) for kind, values in control.items()},
+        control=controls,
         unpruned=unpruned,
-        turn={kind: _turn(train_error, curves[kind], setting.seed) for kind in _KINDS},
-        critical_error=student_mean(usual_critical_errors(base), least=0),
+        peaks=_peaks(curves, controls, train_error, setting.seed),
+        critical_error=critical_error,
         reasons=reasons_text([base]),
     )
+
+
+def per_removed_point(
+    without: dict[str, NDArray[np.float64]], control: dict[str, NDArray[np.float64]], train_error: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(T, S) clean test error without S(t) less that of the control, divided by the share of points removed."""
+    effect: NDArray[np.float64] = (without["clean"] - control["clean"]) / train_error
+    return effect
+
+
+def _peaks(
+    without: dict[str, NDArray[np.float64]],
+    control: dict[str, NDArray[np.float64]],
+    train_error: NDArray[np.float64],
+    seed: int,
+) -> dict[str, Peak]:
+    """At which t the effect per removed point may be largest, and the test errors smallest."""
+    measures = {"per point": per_removed_point(without, control, train_error)} | {kind: -without[kind] for kind in _KINDS}
+    return {name: find_peak(values.T, train_error.mean(1), seed=seed) for name, values in measures.items()}
+
+
+def _times(run: Run, critical_error: float, points: int) -> NDArray[np.int64]:
+    """Epochs t about the inversion, evenly in the logarithm of the training error; without one, in that of the epoch."""
+    if critical_error > 0:
+        return run.epoch[times_around(run, critical_error, _FARTHEST, points, whole=True)].astype(np.int64)
+    last = max(int(_LAST * run.epoch[-1]), min(_FIRST, int(run.epoch[-1])))
+    return spaced_epochs(min(_FIRST, last), last, points)
 
 
 def _usable(wrong: NDArray[np.bool_], codes: NDArray[np.int64]) -> bool:
@@ -301,14 +354,10 @@ def _error(snapshot: Snapshot, rows: NDArray[np.float32], codes: NDArray[np.int6
     return wrong
 
 
-def _turn(train_error: NDArray[np.float64], curves: NDArray[np.float64], seed: int) -> Estimate:
-    """Mean training error at the t of the smallest mean test error, over resampled seeds."""
-    if not len(curves):
-        return student_mean([])
-    errors = train_error.mean(1)
-    return bootstrap(curves.T, lambda values, axis: errors[values.mean(axis).argmin(-1)], seed=seed)
-
-
 def _points(difference: Estimate) -> str:
     """In percentage points, with its sign."""
     return estimate_text(Estimate(*(100 * figure for figure in difference)), signed=True)
+
+
+def _points_of(share: float) -> str:
+    return f"{100 * share:.2f}"

@@ -1,5 +1,6 @@
 """Is there still an inversion without the stragglers?"""
 
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -8,17 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.experiments.result import Result, Table, Verdict, critical_errors, mean_of_found, reasons_text
+from fastent.experiments.result import (
+    LONG_ENOUGH,
+    Result,
+    Table,
+    Verdict,
+    critical_errors,
+    mean_of_found,
+    reasons_text,
+    still_open,
+)
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
 from fastent.plots.style import COLORS
-from fastent.runtime.formatting import estimate_text, percent
+from fastent.runtime.formatting import NOTHING, estimate_text, percent
 from fastent.runtime.progress import Progress
 from fastent.statistics.intervals import Estimate, student_mean, wilson
 from fastent.training.run import Run
 from fastent.training.snapshot import Snapshot
-from fastent.training.tables import may_turn_later
+from fastent.training.tables import epoch_text, may_turn_later
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,9 +45,10 @@ class Arm(NamedTuple):
 
     share: of the radii (seed, class; and draw) in the last hidden layer that have an inversion. share_interval: 95 %, Wilson's,
     as if a network had one radius. critical_error: eps*, mean over networks. depth: the smaller of a radius's fall before and
-    its rise after the inversion, as a share of its range, 0 without one; mean over radii, interval over networks. radius: (E,)
-    mean over networks and classes. unfinished: share of the radii that still fall, or rise by less than counts, at the last
-    record, and so may turn later.
+    its rise after the inversion, as a share of its range, 0 without one; mean over radii, interval over networks. epoch: (E,).
+    radius: (E,) mean over networks and classes. unfinished: share of the radii that still fall, or rise by less than counts, at
+    the last record, after less than 20 times the epoch at which radii turn with all points, and so may turn later. turn_epoch:
+    median epoch of the inversion, NaN without any.
     """
 
     name: str
@@ -47,8 +58,10 @@ class Arm(NamedTuple):
     critical_error: Estimate
     depth: Estimate
     reasons: str
+    epoch: NDArray[Any]
     radius: NDArray[np.float64]
     unfinished: float = 0.0
+    turn_epoch: float = math.nan
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,32 +71,33 @@ class Pruning(Result):
     Attributes
     ----------
     arms : list of Arm
-        "all points", "without stragglers", "without random points", "without highest loss"; the first alone where no point is a
-        straggler.
+        "all points", "without stragglers", "without random points", "without highest loss", "without half the stragglers"; the
+        first alone where no point is a straggler.
     stragglers : (m,) int64
         Row numbers, as stored, of the stragglers left out.
-    epoch : (E,) int64, or float64 where records lie within epochs
     """
 
     arms: list[Arm]
     stragglers: NDArray[np.int64]
-    epoch: NDArray[np.int64]
 
     name = "pruning"
     title = "Training without the stragglers"
-    claim = "The inversion is produced by the stragglers: without them it is gone, without as many random points it stays."
+    claim = (
+        "The inversion is produced by the stragglers: without them it is gone for at least 20 times as many epochs, without as "
+        "many random points it stays."
+    )
 
     @property
     def verdict(self) -> Verdict:
         if len(self.arms) == 1:
             return Verdict("undecided", f"There are no stragglers to leave out; inversion: {self.arms[0].reasons or 'found'}.")
-        everything, without, random, loss = self.arms
+        everything, without, random, loss, half = self.arms
         said = (
             f"{percent(everything.share, 0)} of the radii have an inversion; without the {len(self.stragglers)} "
             f"stragglers {percent(without.share, 0)}, without as many random points {percent(random.share, 0)}, "
             f"without as many of the highest loss {percent(loss.share, 0)}. Depth of the inversion, 0 without one: "
             + ", ".join(estimate_text(arm.depth) for arm in self.arms)
-            + f"; an inversion has at least {_SHALLOW:g} of the range."
+            + f"; an inversion has at least {_SHALLOW:g} of the range. {_length(everything, without)} {self._half(half)}"
         )
         gone = without.share < _GONE and without.depth.high < _SHALLOW
         kept = random.share > everything.share - _GONE and random.depth.low > _SHALLOW
@@ -92,12 +106,29 @@ class Pruning(Result):
             later = (
                 f"Without the stragglers {falling} of the radii were still falling, or had risen too little, at the last epoch"
             )
-            return Verdict("undecided", f"{said} {later}: train longer to see whether they turn.")
+            return Verdict(
+                "undecided",
+                f"{said} {later}, before {LONG_ENOUGH} times the usual epoch: train longer to see whether they turn.",
+            )
         if gone and kept:
             return Verdict("yes", said)
         # Without an interval, of a single network, nothing is larger or smaller.
         refuted = everything.depth.low > _SHALLOW and (without.depth.low > _SHALLOW or random.depth.high < _SHALLOW)
         return Verdict("no" if refuted else "undecided", said)
+
+    def _half(self, half: Arm) -> str:
+        """What half of the dose does. Leaving out points that are wrong at the inversion lowers the training error there even
+        if nothing else changes, to (eps* - left out) / (1 - left out)."""
+        everything = self.arms[0]
+        left_out = 1 - half.points / everything.points
+        whole = everything.critical_error
+        expected = (whole.value - left_out) / (1 - left_out)
+        epoch = NOTHING if math.isnan(half.turn_epoch) else epoch_text(half.turn_epoch)
+        return (
+            f"Without half of the stragglers {percent(half.share, 0)} of the radii turn, at a training error of "
+            f"{estimate_text(half.critical_error, percent=True)} instead of {estimate_text(whole, percent=True)} (what is left "
+            f"out would alone make it {percent(expected)}) and a median epoch of {epoch}."
+        )
 
     def table(self) -> Table:
         rows = [
@@ -107,12 +138,18 @@ class Pruning(Result):
                 f"{percent(arm.share, 0)} ({100 * arm.share_interval[0]:.0f} to {100 * arm.share_interval[1]:.0f})",
                 estimate_text(arm.critical_error, percent=True),
                 estimate_text(arm.depth),
+                epoch_text(arm.epoch[-1]),
                 arm.reasons,
             )
             for arm in self.arms
         ]
-        note = "Depth of the inversion: share of the radius's range, 0 without one. Means over networks with 95 % intervals."
-        return Table(("trained on", "points", "with inversion", "eps*", "depth", "reasons for no inversion"), rows, note)
+        note = (
+            "Depth of the inversion: share of the radius's range, 0 without one; it grows with the epochs trained. Means over "
+            "networks with 95 % intervals."
+        )
+        return Table(
+            ("trained on", "points", "with inversion", "eps*", "depth", "epochs", "reasons for no inversion"), rows, note
+        )
 
     def _draw_detail(self, axes: "Axes") -> None:
         """Draw the depth of the inversion in each arm."""
@@ -127,28 +164,30 @@ class Pruning(Result):
         axes.grid(axis="x", alpha=0.25)
 
     def numbers(self) -> dict[str, Any]:
-        arms = {
-            arm.name: {key: value for key, value in arm._asdict().items() if key not in ("name", "radius")} for arm in self.arms
-        }
+        curves = ("name", "epoch", "radius")
+        arms = {arm.name: {key: value for key, value in arm._asdict().items() if key not in curves} for arm in self.arms}
         return {"arms": arms, "stragglers": len(self.stragglers)}
 
     def draw(self, axes: "Axes") -> None:
         for arm, color in zip(self.arms, COLORS, strict=False):
             dashes = "--" if arm.name == "without random points" else "-"  # it lies on that of all points
-            axes.plot(self.epoch[1:], arm.radius[1:], dashes, color=color, label=arm.name)
+            axes.plot(arm.epoch[1:], arm.radius[1:], dashes, color=color, label=arm.name)
         axes.set(xlabel="epoch", ylabel="gyration radius, mean", xscale="log", title=self.titled(", last hidden layer"))
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
 
 
 def pruning(
-    data: Any = "digits", *, share: float = 0.5, draws: int = 3,
+    data: Any = "digits", *, share: float = 0.5, draws: int = 3, longer: float = LONG_ENOUGH,
     seeds: int = 10, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
     progress: Progress = None, **options: Any,
 ) -> Pruning:  # fmt: skip
-    """Train again, from the same initialisations, without stragglers, random points or points of the highest loss.
+    """Train again, from the same initialisations, without stragglers, half of them, random points or points of highest loss.
 
-    All three leave out the same number of points of each class, and standardise inputs alike.
+    All but the half leave out the same number of points of each class, and all standardise inputs alike. Networks some of whose
+    radii may still turn when training ends are trained on, for up to `longer` times the median epoch at which radii turn with
+    all points. A radius that is still falling leaves the question open until it was trained for 20 times that epoch; then it
+    counts as one that does not turn.
 
     Parameters
     ----------
@@ -157,7 +196,10 @@ def pruning(
     share : float, default 0.5
         A point is left out if it is a straggler in at least this share of the seeds, in (0, 1].
     draws : int, default 3
-        How often random points are drawn.
+        How often random points, and random halves of the stragglers, are drawn.
+    longer : float, default 20
+        Longest training, in multiples of the median epoch at which radii turn with all points; less than 20 may leave the
+        question open. At least `epochs` are trained.
     seeds, seed, preset, out, progress, **options
         As for `dynamics`. With preset "paper", `epochs` is 300 by default.
 
@@ -176,6 +218,7 @@ def pruning(
     """
     number("share", share, above=0, maximum=1)
     whole_number("draws", draws, minimum=1)
+    number("longer", longer, minimum=0)
     defaults = {"epochs": 300} if preset == "paper" else {}
     setting = Setting.make(
         data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options, defaults=defaults
@@ -183,22 +226,35 @@ def pruning(
     codes = setting.data.y_train
     base = setting.train("all-points")
     stragglers = base.straggler_share >= share
-    arms = [_arm("all points", len(codes), [base])]
+    usual = _usual_epoch([base])
+    arms = [_arm("all points", len(codes), [base], usual)]
     if stragglers.any():
         counts = np.bincount(codes[stragglers], minlength=len(setting.data.classes))
         if (counts >= np.bincount(codes)).any():
             raise FastentError(f"share={share}: all points of a class are stragglers; raise it")
         rng = np.random.default_rng((setting.seed, 1))
         loss = setting.keep("loss", lambda: _final_loss(setting))["loss"]
-        random = [_without(setting, same_mix(codes, counts, rng), f"random-{draw}") for draw in range(draws)]
-        left = len(codes) - int(stragglers.sum())
+        left_out = {
+            "without stragglers": [("stragglers", stragglers)],
+            "without random points": [(f"random-{draw}", same_mix(codes, counts, rng)) for draw in range(draws)],
+            "without highest loss": [("highest-loss", _highest(codes, counts, loss))],
+            "without half the stragglers": [(f"half-{draw}", _half_of(stragglers, codes, rng)) for draw in range(draws)],
+        }
         arms += [
-            _arm("without stragglers", left, [_without(setting, stragglers, "stragglers")]),
-            _arm("without random points", left, random),
-            _arm("without highest loss", left, [_without(setting, _highest(codes, counts, loss), "highest-loss")]),
+            _arm(name, int((~masks[0][1]).sum()), _without(setting, masks, longer * usual), usual)
+            for name, masks in left_out.items()
         ]
-    config = {**setting.config, "share": share, "draws": draws}
-    return Pruning(config, arms, setting.data.index[stragglers], base.epoch)
+    config = {**setting.config, "share": share, "draws": draws, "longer": longer}
+    return Pruning(config, arms, setting.data.index[stragglers])
+
+
+def _half_of(stragglers: NDArray[np.bool_], codes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """A random half of the stragglers of each class, rounded up."""
+    mask = np.zeros(len(codes), bool)
+    for c in np.unique(codes[stragglers]):
+        own = np.flatnonzero(stragglers & (codes == c))
+        mask[rng.choice(own, (len(own) + 1) // 2, replace=False)] = True
+    return mask
 
 
 def same_mix(codes: NDArray[np.int64], counts: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -230,14 +286,39 @@ def _final_loss(setting: Setting) -> Arrays:
     return found
 
 
-def _without(setting: Setting, mask: NDArray[np.bool_], name: str) -> Run:
-    return setting.train(f"without-{name}", exclude_per_seed=np.tile(mask, (setting.seeds, 1)))
+def _without(setting: Setting, masks: list[tuple[str, NDArray[np.bool_]]], longest: float) -> list[Run]:
+    """A run without the points of each mask; all are trained on, to so many epochs, if a radius of one may still turn."""
+    tiled = {f"without-{name}": np.tile(mask, (setting.seeds, 1)) for name, mask in masks}
+    runs = [setting.train(name, exclude_per_seed=mask) for name, mask in tiled.items()]
+    epochs = math.ceil(longest)
+    open_ones = [i for run in runs for i in run.inversion[:, -1].flat if may_turn_later(i.reason)]
+    if epochs <= setting.options["epochs"] or not open_ones:
+        return runs
+    longer = setting.changed(epochs=epochs)
+    return [
+        longer.train(f"{name}-longer", exclude_per_seed=mask, start=run)
+        for (name, mask), run in zip(tiled.items(), runs, strict=True)
+    ]
 
 
-def _arm(name: str, points: int, runs: list[Run]) -> Arm:
+def _usual_epoch(runs: list[Run]) -> float:
+    """Median epoch of the inversions in the last hidden layer; NaN without any."""
+    turns = [run.epoch[i.index] for run in runs for i in run.inversion[:, -1].flat if i]
+    return float(np.median(turns)) if turns else math.nan
+
+
+def _length(everything: Arm, without: Arm) -> str:
+    """How long the networks without stragglers were trained, in multiples of the usual epoch."""
+    if math.isnan(everything.turn_epoch):
+        return ""
+    times = without.epoch[-1] / max(everything.turn_epoch, 1e-9)
+    return f"Training without them lasted {times:.0f} times the median epoch of the inversion with all points."
+
+
+def _arm(name: str, points: int, runs: list[Run], usual: float) -> Arm:
     """Of one run, or one for each draw: networks of one seed are one repetition, whatever is left out."""
     found = np.array([run.turned[:, -1] for run in runs])
-    unfinished = [may_turn_later(i.reason) for run in runs for i in run.inversion[:, -1].flat]
+    unfinished = [still_open(i.reason, run.epoch[-1], usual) for run in runs for i in run.inversion[:, -1].flat]
     share = wilson(float(found.mean()), found.shape[1])
     errors = np.stack([critical_errors(run) for run in runs])
     return Arm(
@@ -245,11 +326,13 @@ def _arm(name: str, points: int, runs: list[Run]) -> Arm:
         points,
         share.value,
         (share.low, share.high),
-        student_mean(mean_of_found(errors.T), least=0),
-        student_mean(np.mean([_depth(run) for run in runs], axis=0), least=0),
+        student_mean(mean_of_found(errors.T), least=0, most=1),
+        student_mean(np.mean([_depth(run) for run in runs], axis=0), least=0, most=1),
         reasons_text(runs),
+        runs[0].epoch,
         np.mean([run.radius[:, :, -1].mean((0, 2)) for run in runs], axis=0),
         float(np.mean(unfinished)),
+        _usual_epoch(runs),
     )
 
 

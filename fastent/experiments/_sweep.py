@@ -154,13 +154,13 @@ class Sweep(Result):
         return self._of_all(Verdict(holds, said))
 
     @property
-    def further(self) -> dict[str, Verdict]:
+    def answers(self) -> dict[str, Verdict]:
         ratio = self.factors[_SCALE].ratio
         said = f"A scale of {' or '.join(map(str, FACTORS[_SCALE]))} moves it by a factor of {estimate_text(ratio)}."
         scale = self._of_all(Verdict(below(ratio, _WEAK), f"{said} Weakly means by less than {_WEAK:g}."))
         if np.isnan(ratio.value):
             scale = Verdict("undecided", "Too few cells have an inversion.")
-        return {_OF_SCALE: scale, QUESTION: self.steadiness.verdict("cells")}
+        return super().answers | {_OF_SCALE: scale, QUESTION: self.steadiness.verdict("cells")}
 
     @property
     def _turning(self) -> float:

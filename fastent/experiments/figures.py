@@ -81,7 +81,7 @@ def generalization(result: Any = "digits", **options: Any) -> "tuple[Figure, NDA
 
 
 def stability(result: Any = "digits", **options: Any) -> "tuple[Figure, NDArray[Any]]":
-    """How far networks agree on the points they misclassify, in standard deviations beyond chance, and in points.
+    """How far networks agree on the points they misclassify: Cohen's kappa; z, and how far the number of these points varies.
 
     Parameters
     ----------

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 __all__ = [
-    "ANSWERS", "HOLDS", "NEAR", "TURNING", "Holds", "Result", "Table", "Verdict", "below", "critical_errors",
-    "critical_test_errors", "mark_inversion", "mean_of_found", "mean_share", "near", "overall", "reasons_text",
-    "usual_critical_errors",
+    "ANSWERS", "HOLDS", "LONG_ENOUGH", "NEAR", "TURNING", "Holds", "Result", "Table", "Verdict", "below", "critical_errors",
+    "critical_test_errors", "joined", "mark_inversion", "mean_of_found", "mean_share", "near", "overall", "reasons_text",
+    "still_open", "usual_critical_errors",
 ]  # fmt: skip
 
 Holds = Literal["yes", "no", "undecided"]
@@ -39,6 +39,9 @@ ANSWERS = {"yes": "Yes", "no": "No", "undecided": "Undecided"}
 NEAR = 1.33
 # Where fewer of the networks have an inversion, those that have one are a selection.
 TURNING = 0.9
+# A curve that is still falling when training ends may turn later, which leaves the question open; but not where it was trained
+# for this many times the epoch at which such curves usually turn: then it counts as a curve that does not.
+LONG_ENOUGH = 20
 
 
 class Verdict(NamedTuple):
@@ -64,6 +67,19 @@ def overall(verdicts: Iterable[Holds]) -> Holds:
     """Whether all hold; one that does not is enough for no."""
     found = set(verdicts)
     return "no" if "no" in found else "yes" if found == {"yes"} else "undecided"
+
+
+def joined(answers: dict[str, Verdict]) -> Verdict:
+    """One verdict on several questions, with the answer to each; one that is answered by no is enough for no."""
+    said = (f"{question} {verdict.holds.capitalize()}. {verdict.sentence}" for question, verdict in answers.items())
+    return Verdict(overall(verdict.holds for verdict in answers.values()), " ".join(said))
+
+
+def still_open(reason: str, last_epoch: float, usual_epoch: float) -> bool:
+    """Whether a curve without a turn, for this reason, may have one later, and was trained for less than is enough."""
+    from fastent.training.tables import may_turn_later
+
+    return may_turn_later(reason) and last_epoch < LONG_ENOUGH * usual_epoch
 
 
 def critical_errors(run: "Run", layer: int = -1) -> NDArray[np.float64]:
@@ -151,9 +167,15 @@ class Result(ABC):
         """Whether the claim holds here."""
 
     @property
+    def answers(self) -> dict[str, Verdict]:
+        """The questions that the experiment asks, each with its own verdict; the claim alone where it is the only one."""
+        return {self.claim: self.verdict}
+
+    @property
     def further(self) -> dict[str, Verdict]:
-        """Verdicts on further questions, which do not enter `verdict`, under the questions."""
-        return {}
+        """Those beside the claim, which do not enter `verdict`; none where the verdict joins what is asked instead of the claim."""
+        answers = self.answers
+        return {question: each for question, each in answers.items() if self.claim in answers and question != self.claim}
 
     @abstractmethod
     def table(self) -> Table:
@@ -186,7 +208,7 @@ class Result(ABC):
             "claim": self.claim,
             "holds": self.verdict.holds,
             "verdict": self.verdict.sentence,
-            "further": as_plain(self.further),
+            "answers": {question: as_plain(verdict) for question, verdict in self.answers.items()},
             "numbers": as_plain(self.numbers()),
             "config": as_plain(self.config),
         }

@@ -113,8 +113,10 @@ class Setting:
             **named,
         }
 
-    def train(self, name: str, *, exclude_per_seed: NDArray[np.bool_] | None = None) -> Run:
+    def train(self, name: str, *, exclude_per_seed: NDArray[np.bool_] | None = None, start: Run | None = None) -> Run:
         """Train and record the networks; finished and interrupted runs are taken up from where they are kept.
+
+        `start` is a run of fewer epochs that is otherwise the same, which is continued.
 
         The tables of a finished run are written again: it may have been killed before they were.
         """
@@ -124,17 +126,17 @@ class Setting:
         if exclude_per_seed is not None:
             depends_on = {**depends_on, "mask": mask_fingerprint(exclude_per_seed)}
         place = self.parts.place(name, depends_on)
-        resume = None
+        kept = None
         if place is not None and (place / RECORDS_FILE).exists():
-            resume = run_to_resume(place, f"remove {str(place)!r}, so that it is trained again")
-        if resume is None or not resume.complete:
-            resume = self.train_afresh(name, checkpoint=place, resume=resume, exclude_per_seed=exclude_per_seed)
+            kept = run_to_resume(place, f"remove {str(place)!r}, so that it is trained again")
+        if kept is None or not kept.complete:
+            kept = self.train_afresh(name, checkpoint=place, resume=kept or start, exclude_per_seed=exclude_per_seed)
             if place is not None:
-                resume.save(place)
+                kept.save(place)
         elif place is not None:
-            write_tables(resume, place)
+            write_tables(kept, place)
         self._done.append(name)
-        return resume
+        return kept
 
     def train_afresh(self, name: str, *, total: int = 1, **options: Any) -> Run:
         """Train without keeping the run: for parts that keep what they take from it."""

@@ -19,6 +19,7 @@ __all__ = [
     "coefficient_of_variation",
     "heaviest",
     "influences",
+    "pearson",
     "population_of",
     "quotient",
     "ratio_of_means",
@@ -133,10 +134,13 @@ def sample_share(holds: NDArray[np.bool_], population: Population) -> Estimate:
     return sample_mean(holds.astype(np.float64), population, least=0, most=1)
 
 
-def wilson(share: float, draws: float) -> Estimate:
+def wilson(share: float, draws: float, *, confidence: float = 0.95) -> Estimate:
     """A share seen in so many independent draws, with Wilson's interval; on the safe side where each draw itself is a share."""
-    middle = (share + _Z**2 / (2 * draws)) / (1 + _Z**2 / draws)
-    half = _Z * math.sqrt(max(share * (1 - share), 0) / draws + _Z**2 / (4 * draws**2)) / (1 + _Z**2 / draws)
+    from statistics import NormalDist
+
+    z = _Z if confidence == 0.95 else NormalDist().inv_cdf((1 + confidence) / 2)
+    middle = (share + z**2 / (2 * draws)) / (1 + z**2 / draws)
+    half = z * math.sqrt(max(share * (1 - share), 0) / draws + z**2 / (4 * draws**2)) / (1 + z**2 / draws)
     return Estimate(share, math.sqrt(max(share * (1 - share), 0) / draws), max(middle - half, 0.0), min(middle + half, 1.0))
 
 
@@ -232,13 +236,13 @@ def heaviest(values: NDArray[Any], population: Population = math.inf) -> tuple[i
     return place, float(squares[place] / total) if total > 0 else 0.0
 
 
-def student_mean(values: ArrayLike, *, confidence: float = 0.95, least: float = -math.inf) -> Estimate:
+def student_mean(values: ArrayLike, *, confidence: float = 0.95, least: float = -math.inf, most: float = math.inf) -> Estimate:
     """Mean of independent repetitions (n,), such as networks from different seeds, with Student's interval.
 
-    NaN values do not count; of fewer than two there is no interval. No value lies below `least`. For normal values it covers
-    exactly. Simulated with 1,500 samples of 3, 5 and 10 it covered 95, 96 and 95 % of the time, and 90, 88 and 90 % for
-    exponential ones. A percentile bootstrap covered 76, 84 and 91 % of normal ones, BCa 73, 85 and 90 %, a bootstrap of
-    Student's t 82, 95 and 95 %: networks are too few to be resampled.
+    NaN values do not count; of fewer than two there is no interval. No value lies below `least` or above `most`. For normal
+    values it covers exactly. Simulated with 1,500 samples of 3, 5 and 10 it covered 95, 96 and 95 % of the time, and 90, 88 and
+    90 % for exponential ones. A percentile bootstrap covered 76, 84 and 91 % of normal ones, BCa 73, 85 and 90 %, a bootstrap
+    of Student's t 82, 95 and 95 %: networks are too few to be resampled.
     """
     from scipy.special import stdtrit  # t.ppf of scipy.stats, whose import takes longer than training on a small set
 
@@ -253,7 +257,7 @@ def student_mean(values: ArrayLike, *, confidence: float = 0.95, least: float = 
         return Estimate(value, np.nan, np.nan, np.nan)
     error = float(kept.std(ddof=1) / math.sqrt(len(kept)))
     half = float(stdtrit(len(kept) - 1, (1 + confidence) / 2)) * error
-    return Estimate(value, error, max(value - half, least), value + half)
+    return Estimate(value, error, max(value - half, least), min(value + half, most))
 
 
 def coefficient_of_variation(values: ArrayLike) -> Estimate:
@@ -281,6 +285,25 @@ def coefficient_of_variation(values: ArrayLike) -> Estimate:
     # Where so few values are so far apart, any larger coefficient would do.
     low, high = (value / math.sqrt(x) if x > 0 else math.inf for x in below)
     return Estimate(value, value * math.sqrt(1 / (2 * freedom) + value**2 / n), low, high)
+
+
+def pearson(a: ArrayLike, b: ArrayLike) -> Estimate:
+    """Pearson's correlation of pairs (n,), in [-1, 1], with Fisher's 95 % interval; none for fewer than four, nor where one is
+    constant.
+
+    References
+    ----------
+    Fisher, "On the probable error of a coefficient of correlation deduced from a small sample", Metron 1, 1921.
+    """
+    x, y = np.asarray(a, float), np.asarray(b, float)
+    if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return _unknown()
+    value = float(np.clip(np.corrcoef(x, y)[0, 1], -1, 1))
+    if abs(value) == 1:
+        return Estimate(value, 0.0, value, value)
+    half = _Z / math.sqrt(len(x) - 3)
+    low, high = math.tanh(math.atanh(value) - half), math.tanh(math.atanh(value) + half)
+    return Estimate(value, (1 - value**2) / math.sqrt(len(x) - 3), low, high)
 
 
 def quotient(above: Estimate, below: Estimate) -> Estimate:

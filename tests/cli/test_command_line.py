@@ -52,7 +52,7 @@ QUICK = {
     "measure": "--threads 1",
     "capture": "",
     "report": "",
-    "experiment": "--epochs 6 --pairs 2 --times 2,4 --seeds 1",
+    "experiment": "--epochs 6 --pairs 3 --times 2,4 --seeds 1",
     "info": "",
     "warmup": "",
     "bench": "",
@@ -187,7 +187,7 @@ def test_json_of_one_experiment_and_of_all(monkeypatch):
     monkeypatch.setattr(cli_experiments, "_carry_out", lambda name, given: generalized())
     one = strict(fastent("experiment pruning --json").stdout)
     assert one["experiment"] == "generalization"
-    assert one["numbers"]["turn"]["clean"]["value"] == 0.1
+    assert one["numbers"]["critical_error"]["value"] == 0.1
     assert len(strict(fastent("experiment all --json").stdout)) == len(cli_experiments.EXPERIMENTS)
 
 
@@ -211,7 +211,7 @@ def test_the_usual_network_has_a_name_in_every_command(here):
     quick = "--model mlp --hidden 5 --seeds 1 --threads 1"
     assert fastent(f"run {quick} --epochs 2 --out out").exit_code == 0
     assert fe.load_run(here / "out").config["hidden"] == [5]
-    found = strict(fastent(f"experiment stability {quick} --epochs 4 --pairs 2 --times 2,4 --json").stdout)
+    found = strict(fastent(f"experiment stability {quick} --epochs 4 --pairs 3 --times 2,4 --json").stdout)
     assert found["config"]["hidden"] == [5]
     assert "model" not in found["config"]
 
@@ -343,7 +343,7 @@ def test_options_of_a_file_are_those_of_the_command_line(config, here):
 def test_a_flag_and_an_experiments_own_option_in_a_file(config, here):
     assert fastent(f"measure X.npy y.npy --out m {config('normalize = true')}").exit_code == 0
     assert json.loads((here / "m" / "summary.json").read_text())["normalize"]
-    found = fastent(f"experiment stability --json {config('pairs = 2' + chr(10) + 'times = [2, 4]')} --epochs 4 --seeds 1")
+    found = fastent(f"experiment stability --json {config('pairs = 3' + chr(10) + 'times = [2, 4]')} --epochs 4 --seeds 1")
     assert json.loads(found.stdout)["config"]["times"] == [2, 4]
 
 

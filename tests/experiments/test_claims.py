@@ -7,13 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from sklearn.neighbors import NearestCentroid
 
 import fastent as fe
 import fastent.experiments as ex
-from fastent.experiments._difficulty import SCORES, _spearman, forgetting
-from fastent.experiments._entanglement import Entanglement
-from fastent.experiments._generalization import Generalization
+from fastent.experiments._difficulty import Difficulty, _average_precision, _spearman
+from fastent.experiments._entanglement import _VIEWS, Entanglement
+from fastent.experiments._generalization import _QUESTIONS, Generalization, _peaks
 from fastent.experiments._pruning import Arm, Pruning, same_mix
+from fastent.experiments.score_stability import score_stability
+from fastent.experiments.scores import SCORES, combined, forgetting
 from fastent.statistics.intervals import Estimate, student_mean
 
 ONE = {"threads": 1}
@@ -57,27 +60,51 @@ def assert_whole(result, folder):
 
 @pytest.mark.train
 def test_without_stragglers_there_is_no_inversion(digits, tmp_path, monkeypatch):
-    options = {"data": digits, "seeds": 3, "draws": 1, **ONE}
+    options = {"data": digits, "seeds": 3, "draws": 1, "longer": 5, **ONE}
     found = ex.pruning(out=tmp_path, **options)
-    everything, without, random, _ = found.arms
-    # Without the stragglers radii still fall where the epochs end, and may turn later: that is no proof.
+    everything, without, random, _, half = found.arms
+    # Without the stragglers radii still fall where the epochs end, before 20 times the usual epoch: that is no proof.
     assert found.verdict.holds == "undecided"
     assert without.unfinished > 0.5
-    assert "at the last epoch: train longer to see whether they turn." in found.verdict.sentence
+    assert "before 20 times the usual epoch: train longer to see whether they turn." in found.verdict.sentence
+    assert half.points == everything.points - sum((np.bincount(digits.y_train[found_rows(found, digits)]) + 1) // 2)
+    assert half.share == 1
+    assert half.critical_error.high < everything.critical_error.low
     assert everything.share == random.share == 1
     assert without.share == 0
     assert without.depth.high < 0.05 < random.depth.low
-    assert len({arm.points for arm in found.arms[1:]}) == 1
+    assert len({arm.points for arm in found.arms[1:4]}) == 1
     assert len(found.stragglers) == len(digits.index) - without.points
     assert_whole(found, tmp_path)
     assert_kept(ex.pruning, tmp_path, found, monkeypatch, **options)
 
 
+def found_rows(found, data):
+    return np.flatnonzero(np.isin(data.index, found.stragglers))
+
+
+@pytest.mark.train
+def test_what_still_falls_is_trained_on(digits):
+    """To `longer` times the usual epoch, as if trained so long at once; what turns in time is not."""
+    few = digits.take(np.arange(600))
+    options = {"seeds": 2, "epochs": 300, "lr": 0.5, "draws": 1, **ONE}
+    found = ex.pruning(few, longer=20, **options)
+    everything, without, random, *_ = found.arms
+    assert without.epoch[-1] == np.ceil(20 * everything.turn_epoch) > 300
+    assert random.epoch[-1] == 300
+    assert without.unfinished == 0
+    assert ex.pruning(few, longer=1, **options).arms[1].unfinished > 0
+    mask = np.zeros((2, 600), bool)
+    mask[:, found_rows(found, few)] = True
+    at_once = fe.train(few, seeds=2, epochs=int(without.epoch[-1]), lr=0.5, exclude_per_seed=mask, **ONE)
+    np.testing.assert_array_equal(without.radius, at_once.radius[:, :, -1].mean((0, 2)))
+
+
 def arms(**depths):
     """Arms of networks with dips so deep; each has an inversion where its dip counts."""
     return [
-        Arm(name, 100, float(np.mean(np.array(depth) > 0.05)), (0.0, 1.0), ZERO, student_mean(depth), "", np.ones(3))
-        for name, depth in depths.items()
+        Arm(name, 100, np.mean(np.array(depth) > 0.05), (0.0, 1.0), ZERO, student_mean(depth), "", np.arange(3), np.ones(3))
+        for name, depth in (depths | {"half": DEEP}).items()
     ]
 
 
@@ -97,7 +124,7 @@ DEEP, FLAT, EITHER = [0.4, 0.5, 0.45], [0.01, 0.0, 0.02], [0.02, 0.03, 0.6]
     ],
 )
 def test_pruning_says_no_more_than_its_intervals(without, random, holds):
-    found = Pruning({"data": "made up", "seeds": 3}, arms(a=DEEP, w=without, r=random, l=FLAT), np.arange(4), np.arange(3))
+    found = Pruning({"data": "made up", "seeds": 3}, arms(a=DEEP, w=without, r=random, l=FLAT), np.arange(4))
     assert found.verdict.holds == holds
 
 
@@ -105,11 +132,23 @@ def test_pruning_says_no_more_than_its_intervals(without, random, holds):
 def test_pruning_waits_for_radii_that_still_fall(unfinished, holds):
     all_of_them, without, *others = arms(a=DEEP, w=FLAT, r=DEEP, l=FLAT)
     made_up = [all_of_them, without._replace(unfinished=unfinished), *others]
-    assert Pruning({"data": "made up", "seeds": 3}, made_up, np.arange(4), np.arange(3)).verdict.holds == holds
+    assert Pruning({"data": "made up", "seeds": 3}, made_up, np.arange(4)).verdict.holds == holds
+
+
+def test_pruning_by_chance_alone():
+    """All arms turn, or not, with the same chance: of 300 simulations 1 in 20 at most says that stragglers make the turn."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(300):
+        chance = rng.uniform(0, 1)
+        depths = [np.where(rng.random(10) < chance, rng.uniform(0.1, 0.5, 10), 0.0) for _ in range(4)]
+        made_up = arms(**dict(zip("awrl", depths)))
+        found.append(Pruning({"data": "made up", "seeds": 10}, made_up, np.arange(4)).verdict.holds)
+    assert found.count("yes") <= 0.05 * 300
 
 
 def test_where_few_radii_turn_nothing_is_there_to_be_gone():
-    found = Pruning({"data": "made up", "seeds": 3}, arms(a=EITHER, w=DEEP, r=DEEP, l=FLAT), np.arange(4), np.arange(3))
+    found = Pruning({"data": "made up", "seeds": 3}, arms(a=EITHER, w=DEEP, r=DEEP, l=FLAT), np.arange(4))
     assert found.verdict.holds == "undecided"
 
 
@@ -119,7 +158,7 @@ def test_draws_of_one_network_are_one_repetition(digits):
 
     run = fe.train(digits.take(np.arange(500)), seeds=3, epochs=200, lr=0.5, **ONE)
     assert run.stragglers.any()
-    once, thrice = _arm("a", 1, [run]), _arm("a", 1, [run] * 3)
+    once, thrice = _arm("a", 1, [run], 30.0), _arm("a", 1, [run] * 3, 30.0)
     assert thrice.share_interval == once.share_interval
     assert tuple(thrice.critical_error) == pytest.approx(tuple(once.critical_error), nan_ok=True)
     assert tuple(thrice.depth) == pytest.approx(tuple(once.depth))
@@ -145,8 +184,10 @@ def test_points_misclassified_at_the_inversion_matter_most(digits, tmp_path, mon
     options = {"data": digits, "seeds": 3, "points": 3, "epochs": 700, **ONE}
     found = ex.generalization(out=tmp_path, **options)
     assert found.train_error.shape == found.without["clean"].shape == found.control["noisy"].shape == (3, 3)
+    assert found.train_error.max() > 2.5 * found.critical_error.value > 5 * found.train_error.min()
     assert (np.diff(found.train_error.mean(1)) < 0).all()
-    assert found.effect("clean", 1).low > 0
+    assert found.effects("clean")[1].low > 0
+    assert found.answers[_QUESTIONS[0]].holds == "yes"
     assert (found.unpruned["noisy"] > found.unpruned["clean"]).all()
     assert found.at_inversion is not None
     assert "near the inversion's" in found.verdict.sentence
@@ -154,67 +195,90 @@ def test_points_misclassified_at_the_inversion_matter_most(digits, tmp_path, mon
     assert_kept(ex.generalization, tmp_path, found, monkeypatch, **options)
 
 
-def made_up_generalization(clean, noisy, error=0.06, unpruned=0.05):
-    """From test errors without S(t) beside the random control's, which are those of training on all points."""
-    seeds = len(clean)
-    control = {"clean": np.full((1, seeds), unpruned), "noisy": np.full((1, seeds), 0.2)}
+FALLING = 0.06 * np.geomspace(3, 1 / 3, 9)
+
+
+def made_up_generalization(clean, noisy=0.0, errors=FALLING, unpruned=0.05):
+    """From how much larger test errors are without S(t) than without random points, (T, S), which alone change nothing."""
+    seeds = np.shape(clean)[1]
+    shape = (len(errors), seeds)
+    control = {"clean": np.full(shape, unpruned), "noisy": np.full(shape, 0.2)}
+    without = {"clean": control["clean"] + clean, "noisy": control["noisy"] + noisy}
+    train_error = np.repeat(np.asarray(errors)[:, None], seeds, axis=1)
     return Generalization(
         config={"data": "made up", "seeds": seeds, "noise": 1.0, "training_points": 100},
-        times=np.array([50]),
-        train_error=np.full((1, seeds), error),
-        without={"clean": control["clean"] + clean, "noisy": control["noisy"] + noisy},
+        times=np.arange(len(errors)) + 5,
+        train_error=train_error,
+        without=without,
         control=control,
         unpruned={"clean": np.full(seeds, unpruned), "noisy": np.full(seeds, 0.2)},
-        turn={"clean": ZERO, "noisy": ZERO},
+        peaks=_peaks(without, control, train_error, 0),
         critical_error=Estimate(0.06, 0.001, 0.058, 0.062),
         reasons="",
     )
 
 
+def answers_of(found):
+    return [found.answers[question].holds for question in _QUESTIONS]
+
+
 def test_nothing_is_found_where_stragglers_are_as_any_points():
-    """If one kind or the other, in either direction, sufficed at 95 % each, 1 in 5 would be found; 1 in 20 is promised."""
+    """Whatever differs by chance alone: each question is answered by yes in 1 of 20 at most, in 300 simulations."""
     rng = np.random.default_rng(0)
-    found = [made_up_generalization(*rng.normal(0, 0.01, (2, 10))).verdict.holds for _ in range(300)]
-    assert found.count("yes") <= 0.08 * 300
-    assert found.count("undecided") > 200
+    found = np.array([answers_of(made_up_generalization(rng.normal(0, 0.01, (9, 10)))) for _ in range(300)])
+    assert ((found == "yes").mean(0) <= 0.05).all()
+
+
+def test_with_times_exchanged_no_time_is_special():
+    """The effects per point of each network, which peak at the inversion, at times exchanged at random: yes in 1 of 20."""
+    rng = np.random.default_rng(1)
+    peaked = (1 - 0.4 * np.log(FALLING / 0.06) ** 2)[:, None] + rng.normal(0, 0.1, (9, 10))
+    special = 0
+    for _ in range(200):
+        order = np.argsort(rng.random((9, 10)), axis=0)
+        exchanged = np.take_along_axis(peaked, order, axis=0) * FALLING[:, None]
+        special += answers_of(made_up_generalization(exchanged))[1] == "yes"
+    assert special <= 0.05 * 200
 
 
 @pytest.mark.parametrize(
-    ("clean", "noisy", "holds", "says"),
+    ("per_point", "holds"),
     [
-        (
-            0.02,
-            0.0,
-            "yes",
-            "clean test error +2.00 (+1.79 to +2.21) percentage points compared with the random control: missed more",
-        ),
-        (0.0, 0.02, "yes", "noisy test error +2.00"),
-        (0.0, -0.05, "yes", "better left out"),
-        (0.0, 0.0, "no", "missed no more"),
-        (0.004, 0.0, "yes", "missed more"),  # small, but certain
-        (0.0, 0.018, "yes", "missed more"),
+        (lambda error: 1 - 0.6 * np.log(error / 0.06) ** 2, ["yes", "yes"]),  # the inversion is special
+        (lambda error: (0.06 / error) ** 0.5, ["yes", "no"]),  # the later, the more each point counts
+        (lambda error: np.ones_like(error), ["yes", "undecided"]),
+        (lambda error: -np.ones_like(error), ["no", "undecided"]),  # better left out is not missed more
+        (lambda error: np.zeros_like(error), ["no", "undecided"]),
     ],
 )
-def test_the_sign_says_whether_stragglers_are_missed(clean, noisy, holds, says):
-    scatter = 0.0024 * np.array([-1, 1, -1, 1, -1, 1, -1, 1, -1, 1])
-    found = made_up_generalization(clean + scatter, noisy + scatter)
-    assert found.verdict.holds == holds
-    assert says in found.verdict.sentence
+def test_mattering_and_being_special_are_two_questions(per_point, holds):
+    rng = np.random.default_rng(3)
+    effect = (per_point(FALLING)[:, None] + rng.normal(0, 0.03, (9, 10))) * FALLING[:, None]
+    found = made_up_generalization(effect)
+    assert answers_of(found) == holds
+    assert found.verdict.holds == ("no" if "no" in holds else "undecided" if "undecided" in holds else "yes")
+    assert all(-1 <= one.low <= one.high <= 1 for one in found.effects("clean"))
+
+
+def test_a_difference_that_is_uncertain_is_undecided():
+    wide = np.random.default_rng(0).normal(0.004, 0.02, (9, 4))
+    assert answers_of(made_up_generalization(wide))[0] == "undecided"
 
 
 def test_far_from_the_inversion_nothing_is_said_of_it():
-    clear = np.full(5, 0.02) + 0.001 * np.arange(5)
-    assert made_up_generalization(clear, clear).verdict.holds == "yes"
-    far = made_up_generalization(clear, clear, error=0.09).verdict
+    clear = 0.02 + 0.001 * np.arange(5)[None]
+    assert answers_of(made_up_generalization(clear, errors=[0.06]))[0] == "yes"
+    far = made_up_generalization(clear, errors=[0.09]).verdict
     assert far.holds == "undecided"
     assert "far from the inversion's 6.00 %" in far.sentence
-    assert made_up_generalization(clear[:1], clear[:1]).verdict.holds == "undecided"
+    assert made_up_generalization(clear[:, :1], errors=[0.06]).verdict.holds == "undecided"
 
 
 def test_without_a_time_or_an_error_there_is_nothing_to_compare():
-    found = made_up_generalization(np.zeros(3), np.zeros(3))
+    found = made_up_generalization(np.zeros((9, 3)))
     empty = {kind: values[:0] for kind, values in found.without.items()}
-    none = replace(found, times=found.times[:0], train_error=found.train_error[:0], without=empty, control=empty)
+    nowhere = _peaks(empty, empty, found.train_error[:0], 0)
+    none = replace(found, times=found.times[:0], train_error=found.train_error[:0], without=empty, control=empty, peaks=nowhere)
     assert none.verdict.holds == "undecided"
     assert "At no epoch" in none.verdict.sentence
     pyplot.close(none.plot()[0])
@@ -246,7 +310,12 @@ def test_difficulty(digits, kept, tmp_path, monkeypatch):
     assert all(values.shape == (len(digits.index),) for values in (*found.scores.values(), *found.noisy_scores.values()))
     assert min(found.precision[name].low for name in ("AUM", "confidence", "incorrectness")) > 0.4
     assert found.precision["straggler share"].low > found.flipped.mean()
-    assert all(estimate.low > 0 for estimate in found.correlation.values())
+    # Points that are hard are so for all networks: their ranks differ less than those of easy points.
+    assert all(estimate.low > 0 for name, estimate in found.correlation.items() if name != "rank disagreement")
+    assert ((found.class_recall > 0.8) & (found.class_recall <= 1)).all()
+    assert np.isnan(found.class_correlation.value)  # of two classes
+    assert found.stability.networks.tolist() == [1]
+    assert set(found.stability.correlation) == set(SCORES) - {"rank disagreement"}
     assert ((found.gradient_share >= 0) & (found.gradient_share <= 1)).all()
     assert_whole(found, tmp_path)
     assert_kept(ex.difficulty, kept, found, monkeypatch, **options)
@@ -269,8 +338,122 @@ def test_scores_by_hand(digits):
     wrong = np.stack([run.misclassified(e) for e in range(31)], axis=1)
     np.testing.assert_allclose(found.scores["incorrectness"], wrong.mean((0, 1)))
     assert "straggler share" not in found.scores
+    assert "loss at the inversion" not in found.scores
+    np.testing.assert_allclose(found.scores["maximum probability"], 1 - np.maximum(own[-1], 1 - own[-1]).mean(0))
+    energy = -np.log(np.exp(logit[-1]) + np.exp(other[-1])).mean(0)
+    np.testing.assert_allclose(found.scores["energy"], energy, rtol=1e-6)
+    windows = [own[first : first + 10] for first in (1,)]  # the first 15 % of 30 epochs are fewer than a window
+    dual = np.mean([(1 - window.mean(0)) * window.std(0, ddof=1) for window in windows], axis=0).mean(0)
+    np.testing.assert_allclose(found.scores["DUAL"], dual)
+    ranks = np.argsort(np.argsort(1 - own.mean(0), axis=1), axis=1) / 60
+    np.testing.assert_allclose(found.scores["rank disagreement"], ranks.std(0, ddof=1))
     assert found.verdict.holds == "undecided"
     assert "no stragglers" in found.verdict.sentence
+
+
+@pytest.mark.train
+def test_the_loss_at_the_inversion_is_that_of_its_weights(digits):
+    few = digits.take(np.arange(600))
+    losses = {}
+
+    def observe(snapshot):
+        losses[snapshot.epoch] = -np.log(snapshot.probability[:, np.arange(600), few.y_train])
+
+    run = fe.train(few, seeds=2, epochs=200, lr=0.5, observe=observe, **ONE)
+    assert run.turned.all()
+    found = ex.difficulty(few, seeds=2, epochs=200, lr=0.5, **ONE)
+    at = run.straggler_epoch
+    expected = [np.mean([losses[int(at[s, c])][s, i] for s in range(2)]) for i, c in enumerate(few.y_train)]
+    np.testing.assert_allclose(found.scores["loss at the inversion"], expected)
+
+
+@pytest.mark.train
+def test_stragglers_of_each_class_beside_its_recall(digits):
+    data = fe.load_data("digits", classes="all")
+    found = ex.difficulty(data, seeds=2, epochs=300, lr=0.5, **ONE)
+    run = fe.train(data, seeds=2, epochs=300, lr=0.5, **ONE)
+    turned = run.turned[:, -1].any(0)
+    expected = [run.straggler_share[data.y_train == c].mean() if turned[c] else np.nan for c in range(10)]
+    np.testing.assert_allclose(found.class_stragglers, expected)
+    rows = np.bincount(data.y_test, minlength=10)
+    assert (found.class_recall * rows).sum() / rows.sum() == pytest.approx(1 - run.test_error[:, -1].mean())
+    low, high = found.class_correlation.low, found.class_correlation.high
+    assert np.isnan(low) if turned.sum() < 4 else -1 <= low <= high <= 1
+
+
+def made_up_scores(networks, noise, rng, n=400):
+    """Of networks that see the same difficulty, each with noise of its own; a tenth of the points are stragglers."""
+    difficulty = rng.standard_normal(n)
+    seen = difficulty + noise * rng.standard_normal((networks, n))
+    return {"confidence": seen, "straggler share": (seen > np.quantile(seen, 0.9, axis=1)[:, None]).astype(float)}
+
+
+def test_scores_of_halves_of_the_networks():
+    rng = np.random.default_rng(0)
+    found = score_stability(made_up_scores(20, 1.0, rng))
+    assert found.networks.tolist() == list(range(1, 11))
+    mean = found.correlation["confidence"][:, 0]
+    assert (np.diff(mean) > -0.01).all()
+    reliability = found.networks / (found.networks + 1)  # Spearman-Brown, variances 1 and 1 / m; of ranks a little less
+    np.testing.assert_allclose(mean, reliability, atol=0.06)
+    assert (np.diff(found.overlap[[0, 4, 9]]) > 0).all()
+    assert found.settled is None
+    assert score_stability(made_up_scores(20, 0.02, rng)).settled in (1, 2, 3)
+    unrelated = {"confidence": rng.standard_normal((20, 400)), "straggler share": (rng.random((20, 400)) < 0.1) * 1.0}
+    by_chance = score_stability(unrelated)
+    assert np.abs(by_chance.correlation["confidence"][:, 0]).max() < 0.15
+    assert by_chance.settled is None
+    assert len(score_stability(made_up_scores(1, 1.0, rng)).networks) == 0
+
+
+def test_scores_of_some_networks():
+    values = np.array([[0.1, 0.4, np.nan], [0.3, 0.2, np.nan], [0.2, 0.9, np.nan]])
+    found = combined({"straggler share": values, "loss at the inversion": values, "confidence": values[:, :2]}, [0, 2])
+    np.testing.assert_allclose(found["straggler share"], [0.15, 0.65, 0])
+    assert "loss at the inversion" not in found
+    assert "rank disagreement" not in combined({"confidence": values[:, :2]}, [1])
+
+
+def made_up_difficulty(stragglers, others, flipped, noisy):
+    """From straggler shares, other scores and which labels are flipped, over points."""
+    correlation = {f"score {i}": _spearman(stragglers, other, i) for i, other in enumerate(others)}
+    return Difficulty(
+        config={"data": "made up", "seeds": 1},
+        scores={},
+        never_learned=np.zeros(len(flipped)),
+        correlation=correlation,
+        gradient_share=np.ones((1, 1)),
+        flipped=flipped,
+        noisy_scores={"straggler share": noisy},
+        precision={"straggler share": _average_precision(flipped, noisy, 0)},
+        stability=score_stability({"confidence": np.ones((1, len(flipped)))}),
+        class_stragglers=np.zeros(2),
+        class_recall=np.ones(2),
+        class_correlation=Estimate(*[np.nan] * 4),
+        inversions="2 of 2",
+    )
+
+
+@pytest.mark.parametrize(("sign", "holds"), [(1, "yes"), (-1, "no")])
+def test_planted_difficulty_is_found(sign, holds, monkeypatch):
+    monkeypatch.setattr(sys.modules["fastent.experiments._difficulty"], "_RESAMPLES", 100)
+    rng = np.random.default_rng(0)
+    hard = rng.random(300)
+    others = [sign * hard + 0.3 * rng.random(300) for _ in range(3)]
+    assert made_up_difficulty(hard, others, hard > 0.9, hard + 0.1 * rng.random(300)).verdict.holds == holds
+
+
+def test_scores_exchanged_between_points_say_nothing(monkeypatch):
+    """Straggler shares of random points: yes in 1 of 20 of 200 simulations at most."""
+    monkeypatch.setattr(sys.modules["fastent.experiments._difficulty"], "_RESAMPLES", 60)
+    rng = np.random.default_rng(0)
+    hard = rng.random(120)
+    others = [hard + 0.3 * rng.random(120) for _ in range(3)]
+    found = [
+        made_up_difficulty(rng.permutation(hard), others, rng.permutation(hard) > 0.9, hard).verdict.holds for _ in range(200)
+    ]
+    assert found.count("yes") <= 0.05 * 200
+    assert found.count("undecided") > 0.5 * 200
 
 
 def test_forgetting():
@@ -299,37 +482,60 @@ def test_the_correlation_with_a_single_straggler():
     assert found.low <= found.value <= found.high
 
 
-def made_up_entanglement(found, ratio):
-    names = ("radius", "distance", "overlap", "relative margin", "soft nearest neighbour loss")
-    one, sure = Estimate(1.0, 0.01, 0.98, 1.02), Estimate(0.07, 0.001, 0.068, 0.072)
-    seeds = 5
+ONCE, NEVER = Estimate(1.0, 0.01, 0.98, 1.02), Estimate(*[np.nan] * 4)
+
+
+def made_up_entanglement(found, ratio, last_error=0.01, **views):
+    """Measures of spread turn with the radii and those of separation never, but for `overlap` and the `views` named."""
+    sure, seeds = Estimate(0.07, 0.001, 0.068, 0.072), 10
+    turns = {name: (1.0, ONCE) if view.spread else (0.0, NEVER) for name, view in _VIEWS.items()}
+    turns |= {"overlap": (found, ratio)} | views
     return Entanglement(
         config={"data": "made up", "seeds": seeds, "sampled": None, "training_points": 100},
         epoch=np.arange(4),
-        train_error=np.full((seeds, 4), 0.1),
-        curves={name: np.ones((seeds, 4)) for name in names},
-        turn=dict.fromkeys(names, sure),
-        ratio={**dict.fromkeys(names, one), "overlap": ratio},
-        found={**dict.fromkeys(names, 1.0), "overlap": found},
-        reasons=dict.fromkeys(names, "below the prominence asked for"),
+        train_error=np.tile([0.5, 0.2, 0.1, last_error], (seeds, 1)),
+        curves={name: np.ones((seeds, 4)) for name in _VIEWS},
+        turn=dict.fromkeys(_VIEWS, sure),
+        ratio={name: ratio for name, (_, ratio) in turns.items()},
+        found={name: share for name, (share, _) in turns.items()},
+        reasons=dict.fromkeys(_VIEWS, "still rising at the last record"),
         critical_error=sure,
     )
 
 
-@pytest.mark.train
 @pytest.mark.parametrize(
-    ("found", "ratio", "holds"),
+    ("found", "ratio", "near"),
     [
         (1.0, Estimate(1.1, 0.05, 1.0, 1.2), "yes"),
         (1.0, Estimate(1.1, 0.2, 0.7, 1.5), "undecided"),
         (1.0, Estimate(2.0, 0.2, 1.5, 2.6), "no"),
         (0.6, Estimate(1.1, 0.05, 1.0, 1.2), "undecided"),
-        (0.0, Estimate(*[np.nan] * 4), "no"),
+        (0.0, NEVER, "no"),
         (0.2, Estimate(1.0, *[np.nan] * 3), "undecided"),
     ],
 )
-def test_entanglement_says_no_more_than_its_intervals(found, ratio, holds):
-    assert made_up_entanglement(found, ratio).verdict.holds == holds
+def test_entanglement_says_no_more_than_its_intervals(found, ratio, near):
+    made_up = made_up_entanglement(found, ratio)
+    assert made_up.near("overlap") == near
+    # The finding says that overlap does not turn with the radii.
+    assert made_up.verdict.holds == {"yes": "no", "no": "yes", "undecided": "undecided"}[near]
+    assert made_up_entanglement(0.0, NEVER, CDNV=(found, ratio)).verdict.holds == near
+
+
+def test_what_has_not_turned_while_the_radius_might_is_open():
+    assert made_up_entanglement(0.0, NEVER, last_error=0.06).verdict.holds == "undecided"
+    assert made_up_entanglement(0.0, NEVER, last_error=0.05).verdict.holds == "yes"
+
+
+def test_measures_exchanged_at_random_are_no_finding():
+    rng = np.random.default_rng(0)
+    names = [name for name in _VIEWS if name != "radius"]
+    turns = [(1.0, ONCE) if _VIEWS[name].spread else (0.0, NEVER) for name in names]
+    found = []
+    for _ in range(200):
+        exchanged = {name: turns[i] for name, i in zip(names, rng.permutation(len(names)))}
+        found.append(made_up_entanglement(0.0, NEVER, **exchanged).verdict.holds)
+    assert found.count("yes") <= 0.05 * 200
 
 
 @pytest.mark.train
@@ -366,12 +572,14 @@ def test_the_networks_measured_are_those_whose_radii_are(digits, tmp_path, monke
 
 @pytest.mark.train
 def test_entanglement(digits, kept, tmp_path, monkeypatch):
-    options = {"data": digits, "seeds": 4, "points": 40, "epochs": 700, **ONE}
+    options = {"data": digits, "seeds": 8, "points": 40, "epochs": 700, **ONE}
     found = ex.entanglement(out=kept, **options)
-    assert found.found["radius"] == found.found["distance"] == 1
+    assert found.found["radius"] == 1
+    assert min(found.found["distance"], found.found["CDNV"]) >= 0.5
     assert found.ratio["distance"].value == pytest.approx(1, abs=0.3)
+    assert found.near("soft nearest neighbour loss") == "yes"
     assert "still rising at the last record" in found.reasons["overlap"]
-    assert found.verdict.holds == "no"
+    assert found.near("overlap") == found.near("relative margin") == "no"
     assert_whole(found, tmp_path)
     assert_kept(ex.entanglement, kept, found, monkeypatch, **options)
     few = digits.take(np.arange(300))
@@ -385,6 +593,12 @@ def test_entanglement(digits, kept, tmp_path, monkeypatch):
     assert short.curves["relative margin"][1, i] == pytest.approx(fe.margins(X, few.y_train).relative.mean(), rel=1e-5)
     loss = fe.soft_nearest_neighbor_loss(X, few.y_train).loss
     assert short.curves["soft nearest neighbour loss"][1, i] == pytest.approx(loss, rel=1e-5)
+    means = np.array([X[few.y_train == c].mean(0) for c in range(2)])
+    spread = [((X[few.y_train == c] - means[c]) ** 2).sum(1).mean() for c in range(2)]
+    cdnv = sum(spread) / 2 / ((means[0] - means[1]) ** 2).sum()
+    assert short.curves["CDNV"][1, i] == pytest.approx(cdnv, rel=1e-4)
+    nearest = NearestCentroid().fit(X, few.y_train).predict(X)
+    assert short.curves["nearest-mean error"][1, i] == pytest.approx((nearest != few.y_train).mean(), abs=1 / 300)
     assert short.verdict.holds == "undecided"
 
 
@@ -418,7 +632,7 @@ def test_bad_options(digits, function, options, message):
         ("pruning", {"draws": 0}),
         ("generalization", {"points": 0}),
         ("generalization", {"noise": -1}),
-        ("stability", {"pairs": 1}),
+        ("stability", {"pairs": 2}),
         ("blocks", {"size": 1}),
         ("subsampling", {"draws": 0}),
         ("sweep", {"cells": 217}),

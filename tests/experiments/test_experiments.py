@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 import fastent as fe
 from fastent.experiments._dynamics import dynamics
-from fastent.experiments._stability import _z_null, _z_observed, stability
+from fastent.experiments._stability import Stability, _agreement, _z_null, _z_observed, cohens_kappa, stability
+from fastent.experiments.peak import find_peak
 from fastent.experiments.result import critical_errors, usual_critical_errors
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import ResultCache, cache_key
@@ -25,6 +26,7 @@ from fastent.report.experiments import _config
 from fastent.runtime.formatting import estimate_text
 from fastent.statistics.intervals import Estimate, student_mean
 from fastent.statistics.inversion import Inversion
+from fastent.statistics.simultaneous import jackknife
 from tests.command import fastent
 
 OF_STABILITY = {"pairs": 25, "times": (10, 40, 60, 90, 150), "seeds": 2, "threads": 1}
@@ -74,9 +76,9 @@ def test_no_inversion_is_an_answer_with_its_reason(tmp_path):
     of_noise = dynamics(noise, seeds=2, epochs=60, threads=1)
     assert of_noise.share.max() < 1
     assert of_noise.verdict.holds == "no"
-    short = stability("digits", pairs=2, seeds=1, epochs=30, threads=1)
+    short = stability("digits", pairs=3, seeds=1, epochs=30, threads=1)
     assert short.verdict.holds == "undecided"
-    assert "no inversion to compare it with" in short.verdict.sentence
+    assert "no inversion to compare with" in short.verdict.sentence
     for result in (too_few, short):
         result.save(tmp_path)
         assert json.loads((tmp_path / f"{result.name}.json").read_text())["holds"] == result.verdict.holds
@@ -100,6 +102,101 @@ def test_an_inversion_without_an_error_is_near_nothing(agreement):
         assert said in found.sentence
     wide = replace(agreement, critical_error=Estimate(0.065, 0.02, 0.03, 0.1)).verdict
     assert wide.holds == "undecided"  # whatever the peak's own interval is
+
+
+ERRORS = np.geomspace(0.14, 0.03, 11)
+AT = Estimate(0.065, 0.001, 0.063, 0.067)
+
+
+def made_up_stability(kept_wrong, rng, *, spread=2.0, pairs=40, n=1500):
+    """Pairs at 11 training errors. Of the points that each network gets wrong, the share `kept_wrong(error)` lies in a fixed
+    set of as many, the same for all networks, and the others anywhere; their number varies by `spread` points."""
+    wrong = np.zeros((2 * pairs, len(ERRORS), n), bool)
+    for s, t in np.ndindex(2 * pairs, len(ERRORS)):
+        size = round(n * ERRORS[t] + spread * rng.standard_normal())
+        common = round(size * kept_wrong(ERRORS[t]))
+        core = round(n * ERRORS[t])
+        wrong[s, t, rng.choice(core, min(common, core), replace=False)] = True
+        wrong[s, t, rng.choice(np.arange(core, n), size - min(common, core), replace=False)] = True
+    return stability_of(wrong[::2], wrong[1::2])
+
+
+def stability_of(first, second):
+    found = _agreement(first, second, ERRORS, 0)
+    config = {"data": "made up", "seeds": 5, "training_points": first.shape[2]}
+    return Stability(config=config, times=np.arange(len(ERRORS)) + 1, **found, critical_error=AT, reasons="")
+
+
+def agreeing_most(at):
+    return lambda error: max(0.9 - 0.5 * np.log(error / at) ** 2, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("kept_wrong", "holds"),
+    [
+        (agreeing_most(0.065), "yes"),
+        (agreeing_most(0.11), "no"),
+        (agreeing_most(0.042), "no"),
+        (lambda error: 0.85, "undecided"),  # a plateau
+        (agreeing_most(0.02), "undecided"),  # still rising at the last time compared
+        (agreeing_most(0.3), "undecided"),
+    ],
+)
+def test_a_planted_peak_of_kappa_is_found_where_it_is(kept_wrong, holds):
+    found = made_up_stability(kept_wrong, np.random.default_rng(0))
+    answer = next(iter(found.answers.values()))
+    assert answer.holds == holds, answer.sentence
+    assert found.table().rows
+
+
+def test_z_peaks_where_the_number_of_wrong_points_varies_least():
+    """Two networks agree as much at all times; where |S| varies less between pairs, z is larger, and kappa is not."""
+    rng = np.random.default_rng(1)
+    n, pairs = 1500, 40
+    wrong = np.zeros((2 * pairs, len(ERRORS), n), bool)
+    of_pairs = np.where(np.arange(len(ERRORS)) == 5, 1, 6) * rng.standard_normal((pairs, len(ERRORS)))
+    for s, t in np.ndindex(2 * pairs, len(ERRORS)):
+        size = round(n * ERRORS[t] + of_pairs[s // 2, t])
+        wrong[s, t, : round(0.9 * size)] = True
+        wrong[s, t, rng.choice(np.arange(n // 2, n), size - round(0.9 * size), replace=False)] = True
+    found = stability_of(wrong[::2], wrong[1::2])
+    assert np.argmin(found.size_spread) == 5
+    assert found.peaks["z"].possible.tolist() == [t == 5 for t in range(11)]
+    assert found.peaks["kappa"].possible.sum() > 1
+
+
+def exchanged(found, rng):
+    """The same pairs with their times exchanged at random: none is special."""
+    order = np.argsort(rng.random(found.kappa.shape), axis=1)
+    rows = np.arange(len(order))[:, None]
+    kappa = found.kappa[rows, order]
+    z = jackknife(_z_observed, np.stack([found.common[rows, order], found.expected[rows, order]], axis=2))
+    peaks = {name: find_peak(values, found.train_error) for name, values in (("kappa", kappa), ("z", z))}
+    return replace(found, kappa=kappa, peaks=peaks)
+
+
+@pytest.mark.train
+def test_with_times_exchanged_there_is_no_peak(kept):
+    """On recorded curves: of 200 exchanges each question is answered by yes in 1 of 20 at most."""
+    recorded = stability("digits", out=kept, pairs=20, seeds=3, epochs=400, threads=1)
+    rng = np.random.default_rng(0)
+    answers = [[each.holds for each in exchanged(recorded, rng).answers.values()] for _ in range(200)]
+    assert np.mean([kappa == "yes" for kappa, _ in answers]) <= 0.05
+    assert np.mean([z == "yes" for _, z in answers]) <= 0.05
+    assert np.mean([kappa == "undecided" for kappa, _ in answers]) > 0.8
+
+
+def test_kappa_of_empty_sets():
+    found = cohens_kappa(np.array([0, 0, 10]), np.array([0.0, 0.0, 10.0]), np.array([0.0, 5.0, 10.0]), 10)
+    assert np.isnan(found[[0, 2]]).all()
+    assert found[1] == 0
+
+
+@pytest.mark.train
+def test_the_times_compared_reach_beyond_the_inversion(kept):
+    found = stability("digits", out=kept, pairs=20, seeds=3, epochs=400, threads=1)
+    assert found.train_error[0] > 1.6 * found.critical_error.value
+    assert found.train_error[-1] < 0.6 * found.critical_error.value
 
 
 def test_an_axis_of_errors_for_anything_drawn():
@@ -130,8 +227,10 @@ def test_the_report_lists_every_option(tmp_path, agreement):
 @pytest.mark.train
 def test_independent_networks_agree_most_around_the_inversion(agreement):
     assert agreement.common.shape == agreement.expected.shape == (25, 5)
-    assert agreement.peak not in (0, 4)
-    assert 0.5 < agreement.peak_error.value / agreement.critical_error.value < 1.6
+    kappa = agreement.peaks["kappa"]
+    assert not kappa.at_edge
+    assert 0.5 < kappa.train_error.value / agreement.critical_error.value < 1.6
+    assert all(-1 <= one.low <= one.value <= one.high <= 1 for one in agreement.kappa_mean)
     assert (np.diff(agreement.train_error) < 0).all()
     assert all(z.low <= z.value <= z.high for z in agreement.z)
 
@@ -149,9 +248,12 @@ def test_agreement_is_that_of_the_networks(agreement):
     expected = (counts.mean() - agreement.expected[:, 2].mean()) / counts.std(ddof=1)
     assert agreement.z[2].value == pytest.approx(expected)
     from scipy.stats import hypergeom
+    from sklearn.metrics import cohen_kappa_score
 
     variances = [hypergeom(n, a.sum(), b.sum()).var() for a, b in zip(wrong[0::2], wrong[1::2])]
     np.testing.assert_allclose(agreement.null_variance[:10, 2], variances)
+    kappas = [cohen_kappa_score(a, b) for a, b in zip(wrong[0::2], wrong[1::2])]
+    np.testing.assert_allclose(agreement.kappa[:10, 2], kappas)
 
 
 def test_z_is_undefined_where_nothing_varies():
@@ -234,14 +336,14 @@ def test_a_preset_is_overruled_by_what_is_said():
     [
         ({"colour": 3}, "colour=3: no option of load_data or train"),
         ({"preset": "mine"}, "preset='mine'"),
-        ({"pairs": 1}, "pairs=1"),
+        ({"pairs": 2}, "pairs=2"),
         ({"times": (20, 10)}, "ascending epochs"),
         ({"seeds": 0}, "seeds=0"),
     ],
 )
 def test_bad_options(options, message):
     with pytest.raises(fe.FastentError, match=message):
-        stability("digits", **{"pairs": 2, **options})
+        stability("digits", **{"pairs": 3, **options})
 
 
 def test_estimates_as_text():

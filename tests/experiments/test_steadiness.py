@@ -84,7 +84,7 @@ def test_it_is_a_further_question_of_dynamics(tmp_path, recorded):
     assert of.epoch[1] == np.median([i.epoch for i in found.run.inversion[:, 0, 1]])
     found.save(tmp_path)
     stored = json.loads((tmp_path / "dynamics.json").read_text())
-    assert stored["further"][QUESTION] == {"holds": verdict.holds, "sentence": verdict.sentence}
+    assert stored["answers"][QUESTION] == {"holds": verdict.holds, "sentence": verdict.sentence}
     assert stored["numbers"]["layer 1"]["steadiness"]["number"] == 4
     write_experiments_report([found], tmp_path / "report.html")
     assert QUESTION in (tmp_path / "report.html").read_text()

@@ -11,9 +11,10 @@ from matplotlib import pyplot
 
 import fastent as fe
 from fastent.experiments._dynamics import Dynamics
-from fastent.experiments._generalization import Generalization
+from fastent.experiments._generalization import Generalization, _peaks
 from fastent.experiments._pruning import Arm, Pruning
 from fastent.experiments._stability import Stability
+from fastent.experiments.peak import find_peak
 from fastent.statistics.intervals import Estimate
 from fastent.training.run import Run
 from tests.report.test_report import EVIL, made_up_run
@@ -52,26 +53,41 @@ def estimate(value):
 def pruned():
     epoch = np.arange(401)
     arms = [
-        Arm(name, 200, 1.0, (0.8, 1.0), estimate(0.1), estimate(0.2 - 0.05 * i), "", 0.6 + 0.001 * np.abs(epoch - 100.0))
-        for i, name in enumerate(("all points", "without stragglers", "without random points", "without highest loss"))
+        Arm(name, 200, 1.0, (0.8, 1.0), estimate(0.1), estimate(0.2 - 0.05 * i), "", epoch, 0.6 + 0.001 * abs(epoch - 100.0))
+        for i, name in enumerate(("all points", "without stragglers", "without random points", "without highest loss", "half"))
     ]
-    return Pruning(CONFIG, arms, np.arange(20), epoch)
+    return Pruning(CONFIG, arms, np.arange(20))
 
 
 def generalized():
     rng = np.random.default_rng(0)
     of_kinds = [{kind: 0.05 + 0.01 * rng.random((4, 3)) for kind in ("clean", "noisy")} for _ in range(2)]
     unpruned = {kind: np.full(3, 0.05) for kind in ("clean", "noisy")}
-    turn = dict.fromkeys(unpruned, estimate(0.1))
     shares = np.repeat(ERRORS[:, None], 3, axis=1)
-    return Generalization(CONFIG, np.array([5, 10, 50, 90]), shares, *of_kinds, unpruned, turn, estimate(0.1), "")
+    peaks = _peaks(*of_kinds, shares, 0)
+    return Generalization(CONFIG, np.array([5, 10, 50, 90]), shares, *of_kinds, unpruned, peaks, estimate(0.1), "")
 
 
 def agreed():
     common = np.random.default_rng(0).integers(1, 9, (6, 4))
     z = [Estimate(*[np.nan] * 4), *map(estimate, (2.0, 5.0, 3.0))]
+    kappa = common / 10
+    peak = find_peak(kappa, ERRORS)
     return Stability(
-        CONFIG, np.array([5, 10, 50, 90]), ERRORS, common, common / 3.0, common / 3.0, z, z, estimate(0.1), estimate(0.1), ""
+        config=CONFIG,
+        times=np.array([5, 10, 50, 90]),
+        train_error=ERRORS,
+        common=common,
+        expected=common / 3.0,
+        null_variance=common / 3.0,
+        kappa=kappa,
+        kappa_mean=[estimate(0.5)] * 4,
+        z=z,
+        z_null=z,
+        size_spread=np.ones(4),
+        peaks={"kappa": peak, "z": peak},
+        critical_error=estimate(0.1),
+        reasons="",
     )
 
 
@@ -316,9 +332,9 @@ def test_the_papers_figures():
 
 @pytest.mark.large
 def test_the_papers_figures_from_data():
-    figure, axes = fe.figures.stability("digits", pairs=2, times=[2, 4, 6], seeds=1, epochs=6, threads=1)
+    figure, axes = fe.figures.stability("digits", pairs=3, times=[2, 4, 6], seeds=1, epochs=6, threads=1)
     figure.canvas.draw()
-    assert axes[1].get_ylabel() == "points misclassified by both"
+    assert [panel.get_ylabel() for panel in axes] == ["Cohen's kappa", "z; points"]
 
 
 def test_tables_in_notebooks_are_small_and_escaped(run, measured, points):

@@ -17,6 +17,7 @@ from fastent.statistics.intervals import (
     class_balanced_mean,
     coefficient_of_variation,
     heaviest,
+    pearson,
     quotient,
     ratio_of_means,
     sample_mean,
@@ -284,3 +285,17 @@ def test_one_value_that_outweighs_the_others_is_found():
     assert heaviest(values)[0] == 17
     assert heaviest(values)[1] > SKEWED
     assert heaviest(np.ones(3))[1] == 0
+
+
+def test_a_correlation_has_fishers_interval():
+    from scipy.stats import pearsonr
+
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal(10)
+    b = 3 * a + rng.standard_normal(10)
+    found, expected = pearson(a, b), pearsonr(a, b)
+    interval = expected.confidence_interval(0.95)
+    assert (found.value, found.low, found.high) == pytest.approx((expected.statistic, interval.low, interval.high))
+    assert pearson(a, 2 * a).high <= 1
+    assert math.isnan(pearson(a[:3], b[:3]).value)
+    assert math.isnan(pearson(a, np.ones(10)).value)
