@@ -15,10 +15,18 @@ __all__ = ["Peak", "find_peak", "peak_verdict", "times_around"]
 
 
 class Peak(NamedTuple):
-    """possible: (T,) bool, the times whose mean may be the largest, which misses the largest in 1 of 20; none where nothing
-    is known. train_error: at the largest mean; its interval goes from half-way between the first possible time and that before
-    it, in the logarithm, to half-way between the last and that after it. at_edge: whether the first or the last time with a
-    value is possible."""
+    """When a measure is largest.
+
+    Attributes
+    ----------
+    possible : (T,) bool
+        The times whose mean may be the largest, a set that misses the largest in 1 of 20; none where nothing is known.
+    train_error : Estimate
+        At the largest mean, in [0, 1]. Its interval goes from half-way between the first possible time and the one before it,
+        in the logarithm, to half-way between the last and the one after it.
+    at_edge : bool
+        Whether the first or the last time with a value is possible.
+    """
 
     possible: NDArray[np.bool_]
     train_error: Estimate

@@ -173,7 +173,7 @@ class Result(ABC):
 
     @property
     def further(self) -> dict[str, Verdict]:
-        """Those beside the claim, which do not enter `verdict`; none where the verdict joins what is asked instead of the claim."""
+        """Those beside the claim, which do not enter `verdict`; none where the verdict joins questions asked in its place."""
         answers = self.answers
         return {question: each for question, each in answers.items() if self.claim in answers and question != self.claim}
 

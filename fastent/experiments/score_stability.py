@@ -16,11 +16,21 @@ _SETTLED = 0.9
 
 
 class ScoreStability(NamedTuple):
-    """networks: (M,) 1, 2, ..., half of the networks. correlation: for each score (M, 3), Spearman's over the points, between
-    its values from so many networks and from as many others: mean, smallest and largest of 20 random splits, NaN where either
-    half has no such score or a constant one. overlap: (M,) mean over the splits of |A n B| / |A u B| of both halves' stragglers
-    (misclassified at the inversion of half of the networks at least). settled: the smallest number of networks from which on
-    the overlap stays at 0.9 or above; None where it does not."""
+    """How far scores of disjoint halves of the networks agree.
+
+    Attributes
+    ----------
+    networks : (M,) int64
+        1, 2, ..., half of the networks.
+    correlation : dict of (M, 3) float64
+        For each score, Spearman's correlation over the points between its values from so many networks and from as many others:
+        mean, smallest and largest of 20 random splits; NaN where either half has no such score or a constant one.
+    overlap : (M,) float64
+        Mean over the splits of ``|A n B| / |A u B|`` of both halves' stragglers (misclassified at the inversion of half of the
+        networks at least), in [0, 1].
+    settled : int or None
+        The smallest number of networks from which on the overlap stays at 0.9 or above; None where it does not.
+    """
 
     networks: NDArray[np.int64]
     correlation: dict[str, NDArray[np.float64]]
