@@ -120,6 +120,10 @@ class LocalFolder(ScratchFolder):
     def size(self, name: str) -> int:
         return (self.path / name).stat().st_size
 
+    def total(self) -> int:
+        """Bytes of all files."""
+        return sum(path.stat().st_size for path in self.path.iterdir())
+
     def write(self, name: str, parts: Iterable[bytes]) -> None:
         with self._writing(name) as path, atomic_path(path) as temporary, open(temporary, "wb") as stream:
             stream.writelines(parts)
@@ -280,7 +284,7 @@ def check_scratch(scratch: Any) -> str | None:
     text = os.fspath(scratch) if isinstance(scratch, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text:
         raise FastentError(f"scratch={scratch!r}: a folder, or an address such as 's3://bucket/folder', is needed")
-    scheme, address = _LIKE_ADDRESS.match(text), _ADDRESS.fullmatch(text)
+    scheme, address = _LIKE_ADDRESS.search(text), _ADDRESS.fullmatch(text)
     if scheme and not (isinstance(scratch, str) and address):
         raise FastentError(
             f"scratch={scratch!r}: an address is text, PROTOCOL://FOLDER, such as 's3://bucket/folder', with one protocol and "
@@ -292,7 +296,7 @@ def check_scratch(scratch: Any) -> str | None:
 
 
 # What looks like an address, and what is one. Stores take names with some characters for patterns.
-_LIKE_ADDRESS = re.compile(r"[A-Za-z0-9+.-]*:/|[A-Za-z0-9+.-]+://")
+_LIKE_ADDRESS = re.compile(r"://|::|^\s*[\w+.-]*:/|^(s3|gs|gcs|az|abfs|hdfs|memory|file|local):")
 _ADDRESS = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]*)://(?P<folder>(?!.*::)[^*?\[\]]*[^*?\[\]/][^*?\[\]]*)")
 
 

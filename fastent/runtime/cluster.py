@@ -1,5 +1,7 @@
 """Work that is shared by the workers of a Dask cluster, or done here: the same calls on the same parts, so the same bits."""
 
+import inspect
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,9 +14,9 @@ from fastent.runtime.allocator import freed_memory_kept
 from fastent.runtime.optional import needed
 from fastent.runtime.threads import mapped_in_parallel, single_blas_thread
 
-__all__ = ["Shared", "connected", "map_on_cluster", "n_threads", "shared_by_workers", "threads_of_worker"]
+__all__ = ["Shared", "connected", "map_on_cluster", "memory_of_thread", "n_threads", "shared_by_workers", "threads_of_worker"]
 
-# Items that wait for each thread, and the one that it works on.
+# Tasks for each thread: the running one and those that wait.
 _AHEAD = 4
 
 Item = TypeVar("Item")
@@ -56,7 +58,7 @@ def map_on_cluster(
 
 
 class Shared(NamedTuple):
-    """What all tasks of a worker do, one object for all of them as long as it is shared."""
+    """The work of all tasks; each worker holds one copy as long as it is shared."""
 
     future: Any
 
@@ -84,8 +86,16 @@ def n_threads(client: Any) -> int:
 
 
 def threads_of_worker(client: Any) -> int:
-    """How many threads a worker has, at most."""
-    return max(map(int, client.nthreads().values()), default=1)
+    """The fewest threads that a worker has."""
+    return min(map(int, client.nthreads().values()), default=1)
+
+
+def memory_of_thread(client: Any) -> float:
+    """The least bytes that a worker has for each of its threads before it is told to pause; infinity without limits."""
+    told = inspect.signature(client.scheduler_info).parameters  # lately of five workers only, unless it is asked for all
+    workers = client.scheduler_info(**({"n_workers": -1} if "n_workers" in told else {}))["workers"].values()
+    limits = (each["memory_limit"] / each["nthreads"] for each in workers if each.get("memory_limit"))
+    return float(min(limits, default=math.inf))
 
 
 def _alone(item: Any, work: Callable[[Any], Any]) -> Any:

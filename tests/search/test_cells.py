@@ -21,6 +21,8 @@ from fastent.arrays.validation import UnitRows
 from fastent.io.files import signature
 from fastent.io.scratch import LocalFolder, RemoteFolder
 from fastent.search import sketch
+from fastent.search.cells import cell as cell_module
+from fastent.search.cells import index as index_module
 from fastent.search.cells.cell import CellSearch
 from fastent.search.cells.index import PartitionedIndex
 from fastent.search.cells.partition import ROOM, boxes_of_cells, take_partition
@@ -290,16 +292,50 @@ def test_a_full_disk_is_refused_beforehand(on_disk, monkeypatch):
         PartitionedIndex(X, memory=1 << 28, cells=3).search({"all": 3})
 
 
-@pytest.mark.parametrize("memories", [(6 << 20, 1 << 28, 6 << 20), (1 << 28, 6 << 20)])
-def test_a_finished_search_goes_on_with_another_memory(on_disk, tmp_path, memories):
+def test_a_finished_search_goes_on_with_another_memory(on_disk, tmp_path):
     """As another search of the same call was interrupted after it; copies of rows are gone, and visitors are others."""
     X, _ = on_disk
     expected, chosen = ExactIndex(X[:]).search({"all": 3}), []
-    for memory in memories:
-        index = PartitionedIndex(X, memory=memory, cells=12 if memory < 1 << 28 else None, kept_in=tmp_path / "kept")
-        the_same(index.search({"all": 3}), expected)
-        chosen.append(index.work)
-    assert chosen[0].visits > 0 or len(memories) == 2
+    for memory in (6 << 20, 1 << 28, 6 << 20):
+        searched = PartitionedIndex(X, memory=memory, cells=12 if memory < 1 << 28 else None, kept_in=tmp_path / "kept")
+        the_same(searched.search({"all": 3}), expected)
+        chosen.append(searched.work)
+    assert [work.cells for work in chosen] == [12, 12, 12]
+    assert chosen[0].visits > 0
+
+
+def test_less_memory_goes_on_where_it_can(on_disk, tmp_path, monkeypatch):
+    """Nothing is made again: groups of queries are as large as they were."""
+    X, _ = on_disk
+    options = {"classes": None, "kept_in": tmp_path / "kept"}
+    monkeypatch.setattr("fastent.search.cells.plan._VISITORS", 256)
+    memory = 9 << 20
+    PartitionedIndex(X, memory=memory, cells=4, **options).search({"all": 3})
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("visit-*.npz")}
+    assert len(before) > 2
+    the_same(PartitionedIndex(X, memory=int(0.85 * memory), **options).search({"all": 3}), ExactIndex(X[:]).search({"all": 3}))
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("visit-*.npz")}
+
+
+def test_indices_are_kept_as_far_as_there_is_room(on_disk, monkeypatch):
+    """Few are built and few rows read where all are kept."""
+    X, _ = on_disk
+    sizes, keep, built = [], CellSearch._keep, []
+    monkeypatch.setattr(CellSearch, "_keep", lambda self, *args: (keep(self, *args), sizes.append(len(self._kept)))[0])
+    make = cell_module.ExactIndex
+    monkeypatch.setattr(cell_module, "ExactIndex", lambda *args, **options: (built.append(1), make(*args, **options))[1])
+    for kept, most in ((0, 1), (1, 2), (3, 4)):
+        plan = index_module.plan_cells
+        monkeypatch.setattr(
+            index_module, "plan_cells", lambda *args, p=plan, k=kept, **options: p(*args, **options)._replace(kept=k)
+        )
+        searched = PartitionedIndex(X, memory=1 << 28, cells=4)
+        the_same(searched.search({"all": 3}), ExactIndex(X[:]).search({"all": 3}))
+        assert max(sizes) == most
+        assert len(built) <= (8, 7, 4)[(0, 1, 3).index(kept)]
+        sizes.clear()
+        built.clear()
+        monkeypatch.setattr(index_module, "plan_cells", plan)
 
 
 def test_what_a_search_begun_otherwise_left_is_not_taken(on_disk, tmp_path):
@@ -310,7 +346,7 @@ def test_what_a_search_begun_otherwise_left_is_not_taken(on_disk, tmp_path):
     (before,) = place.iterdir()
     late = {path.name: path.read_bytes() for path in before.glob("own-*.npz")}
     (before / "plan.npz").unlink()  # killed while it was removed
-    PartitionedIndex(X, memory=1 << 28, cells=5, seed=1, kept_in=place).search({"all": 3}, progress=None)
+    PartitionedIndex(X, memory=1 << 28, cells=5, seed=1, kept_in=place).search({"all": 3})
     assert not before.exists()
     before.mkdir()
     for name, content in late.items():
@@ -402,6 +438,9 @@ def test_scratch_of_a_killed_process_is_removed_from_a_store(on_disk):
         ("memory://a[b]", r"none of the characters \*\?\[\]"),
         ("dir://x::file:///tmp", "with one protocol"),
         ("file://localhost/tmp", "is /FOLDER, or file:///FOLDER"),
+        ("simplecache::s3://bucket/folder", "with one protocol"),
+        ("s3:bucket/folder", "an address is text"),
+        (" s3://bucket/folder", "an address is text"),
     ],
 )
 def test_scratch_that_is_none_is_refused(on_disk, scratch, message):

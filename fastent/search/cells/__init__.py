@@ -6,9 +6,9 @@
                  |
        2. a cell --- an index of it --- searched by the queries of other cells that reach it, no farther than their lists
 
-An index is built at most twice for each cell, and a query meets few cells where space can be told apart. A pair's distance does
-not depend on the index it is met in, and lists keep the nearest with ties by the lower row number: what is found is what one
-index of all rows finds, to the bit.
+An index is built at most twice for each cell where one process searches, and a query meets few cells where space can be told
+apart. A pair's distance does not depend on the index it is met in, and lists keep the nearest with ties by the lower row
+number: what is found is what one index of all rows finds, to the bit.
 
 What is kept where a search can be resumed, in a subfolder of its own, each file whole or not there:
 
@@ -17,8 +17,10 @@ What is kept where a search can be resumed, in a subfolder of its own, each file
     own-CELL-FIRST-LAST.npz       what queries of a cell, by position, found in it and which others they reach
     visit-CELL-FIRST-LAST.npz     what some of a cell's visitors, by their place among these, found in it
 
-The first three depend on the partition alone; visits depend on what was found before in so far only as they may look less far,
-so that what is there can be used whatever was found in another order. `.asked.npz` is what a worker is given.
+    groups-*.npz                  how many queries such a group has
+
+The first three depend on the partition alone. Visits depend on earlier results only in how far they search. `.asked.npz` is
+what a worker is given.
 
 - index.py: the index, and where its files lie; plan.py: how many cells, and what they take; stages.py: a search under way.
 - partition.py: space cut into cells; rows.py, queries.py: the rows, and the queries with their lists, of each cell; cell.py:

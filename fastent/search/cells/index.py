@@ -26,6 +26,8 @@ Array = NDArray[Any]
 
 # Progress is told in so many steps of equal time.
 _STEPS = 1000
+# The share of the memory with which a search is planned that may be resumed with less.
+_OF_RESUMED = 0.8
 # How a search that a folder keeps was begun.
 _BEGUN = "plan.npz"
 
@@ -86,7 +88,7 @@ class PartitionedIndex(Index):
         if isinstance(queries, np.ndarray) and np.array_equal(queries, np.arange(n)):
             queries = None
         q = count_of(queries, n)
-        plan = plan_cells(X, q, wanted, self._memory, client=self._client, cells=self._n_cells)
+        plan = self._plan(q, wanted)
         what = f"the search of {in_queries(q)} among {n:,} x {d} points, in {plan.cells:,} cell{'s' * (plan.cells > 1)},"
         check_fits(plan.needed, what, f"use {'fewer queries or ' * (q > 1)}a larger memory_budget", int(self._memory))
         with ExitStack() as opened:
@@ -100,10 +102,19 @@ class PartitionedIndex(Index):
                         raise KeyboardInterrupt
             self.work = stages.work()
             found = stages.lists.in_order_of_queries()
-            for name in folders.scratch.names():  # what was found stays where a search can be resumed
-                if is_copy(name) or is_sent(name):
-                    folders.scratch.remove(name)
+            if folders.kept is not None:  # what was found stays
+                for name in folders.kept.names():
+                    if is_copy(name) or is_sent(name) or name.startswith("."):
+                        folders.kept.remove(name)
         return found
+
+    def _plan(self, q: int, wanted: Wanted) -> CellPlan:
+        """With room to spare, if there is, where a search may be resumed when less memory is available."""
+        for memory in (self._memory * _OF_RESUMED, self._memory) if self._kept_in is not None else (self._memory,):
+            plan = plan_cells(self._X, q, wanted, memory, client=self._client, cells=self._n_cells)
+            if plan.needed <= memory:
+                break
+        return plan
 
     def _begun(
         self, opened: ExitStack, plan: CellPlan, q: int, wanted: Wanted, what: str
@@ -120,15 +131,15 @@ class PartitionedIndex(Index):
         if kept_in is not None:
             opened.enter_context(alone_in(output_folder(kept_in)))
             kept, plan, partition = self._kept_before(kept_in, plan, q, wanted)
-        copied = 0
         if kept is None or self._scratch is not None:
             scratch, lists_in = opened.enter_context(scratch_folder(self._scratch)), local_folder(self._scratch)
         else:
             scratch, lists_in = kept, kept.path.parent
-            copied = sum(kept.size(name) for name in kept.names() if is_copy(name))
         room: list[tuple[Path, float]] = [(lists_in, plan.lists)]
-        if isinstance(scratch, LocalFolder):
-            room.append((scratch.path, plan.copies - copied + plan.exchanged))
+        if kept is not None:
+            room.append((kept.path, max(0, plan.found + (kept is scratch) * plan.copies - kept.total())))
+        if isinstance(scratch, LocalFolder) and scratch is not kept:
+            room.append((scratch.path, plan.copies + (self._client is not None) * plan.found))
         check_room(room, what)
         if partition is None:
             partition = take_partition(self._X, plan.cells, unit=self._unit, seed=self._seed)
@@ -139,8 +150,8 @@ class PartitionedIndex(Index):
     def _kept_before(
         self, kept_in: Path, plan: CellPlan, q: int, wanted: Wanted
     ) -> tuple[LocalFolder, CellPlan, Partition | None]:
-        """The subfolder of a search that was begun before and can go on, or a new one; others are removed."""
-        for path in sorted(kept_in.iterdir()):
+        """The subfolder of a search that was begun before and can go on; or a new one, and others are removed."""
+        for path in sorted(each for each in kept_in.iterdir() if each.is_dir()):
             before = LocalFolder(path)
             if before.holds(_BEGUN):
                 begun = before.read_arrays(_BEGUN)
@@ -148,8 +159,8 @@ class PartitionedIndex(Index):
                 resumed = plan_cells(self._X, q, wanted, self._memory, client=self._client, cells=partition.n_cells)
                 if resumed.needed <= self._memory:
                     return before, resumed._replace(block=int(begun["block"])), partition
-            if path.is_dir():
-                shutil.rmtree(path)
+            before.remove(_BEGUN)  # first, so that nobody goes on with what is left
+            shutil.rmtree(path, ignore_errors=True)
         new = kept_in / secrets.token_hex(4)
         new.mkdir()
         return LocalFolder(new), plan, None

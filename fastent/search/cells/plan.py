@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from fastent.arrays.validation import kernel_dtype
-from fastent.runtime.cluster import n_threads
+from fastent.runtime.cluster import memory_of_thread, n_threads
 from fastent.search.cells.partition import ROOM, SKETCHED
 from fastent.search.cells.rows import as_stored, is_spooled
 from fastent.search.index import Wanted
-from fastent.search.index_costs import Like, index_bytes
+from fastent.search.index_costs import Like, axes_of_frame, index_bytes
 
 __all__ = ["VISITORS_OF_TASK", "CellPlan", "lists_go_to_disk", "plan_cells"]
 
@@ -27,6 +27,8 @@ _BLOCK, _BLOCKS = 64 << 20, 12
 _SHARED, _WORTH_SENDING = 4, 1 << 14
 # Bytes of what is known of the rows of a cell in a block: two boxes of sketches, a count, a checksum.
 _DEALT_BYTES = 2 * 4 * (SKETCHED + 1) + 8 + 4
+# The share of a worker's memory that kept indices may fill: it pauses at four fifths, and lets go of none while it does.
+_OF_WORKER = 0.5
 # Lists that take a larger share of the memory are kept on disk.
 _LISTS = 4
 
@@ -45,9 +47,9 @@ class CellPlan(NamedTuple):
         Whether lists, and the bits that say which cells queries reach, are kept on disk.
     needed : int
         Bytes of memory.
-    copies, exchanged, lists : int
-        Bytes of disk: of copies of rows; of what workers are given and find, without what queries of other cells are given,
-        whose number nobody knows beforehand; of lists and bits.
+    copies, found, lists : int
+        Bytes of disk: of copies of rows; of what is found, where it is kept or workers find it, as far as that is known
+        beforehand; of lists and bits.
     """
 
     cells: int
@@ -57,7 +59,7 @@ class CellPlan(NamedTuple):
     lists_on_disk: bool
     needed: int
     copies: int
-    exchanged: int
+    found: int
     lists: int
 
 
@@ -72,6 +74,7 @@ def plan_cells(X: Array, q: int, wanted: Wanted, memory: float, *, client: Any =
     lists, on_disk = 16 * entries * q, lists_go_to_disk(q, wanted, memory)
     block = max(1, min(n, int(min(_BLOCK, memory / _BLOCKS)) // (d * itemsize)))
     threads = 1 if client is None else n_threads(client)
+    room = memory if client is None else min(memory, _OF_WORKER * memory_of_thread(client))
     known = 8 * n + (0 if all_rows else 8 * n + 16 * q) + (0 if on_disk else lists)
 
     def reach(n_cells: int) -> int:
@@ -91,22 +94,22 @@ def plan_cells(X: Array, q: int, wanted: Wanted, memory: float, *, client: Any =
         # How far lists reach, who reaches one cell, and who all; where the rows of cells lie in each block, with their boxes.
         reached = (8 * len(wanted) + 8 + len(wanted)) * q + (0 if on_disk else reach(n_cells))
         dealt = -(-n // block) * n_cells * _DEALT_BYTES
-        return int(known + reached + dealt + max(raw + own, raw // 2 + visits, 5 * block * d * itemsize))
+        views = 8 * n_cells * d * (axes_of_frame(rows, d) + 1)
+        return int(known + reached + dealt + views + max(raw + own, raw // 2 + visits, 5 * block * d * itemsize))
 
     def fitting(n_cells: int) -> CellPlan:
         """With so many cells, and as many indices that are kept and then visitors at a time as there is room for."""
         visitors = min(q, max(_VISITORS, n // n_cells // _VISITING))
         index = index_bytes(Like((min(n, int(ROOM * n / n_cells) + 1), d), X.dtype), 0, entries)
         its_share = -(-n_cells // threads) - 1
-        kept = max(0, min(its_share, int((memory - needed(n_cells, visitors)) // index)))
+        kept = max(0, min(its_share, int((room - needed(n_cells, visitors)) // index)))
         while visitors < q and needed(n_cells, 2 * visitors) + kept * index <= memory:
             visitors *= 2
         visitors = min(q, visitors)
         copies = n * d * as_stored(X).dtype.itemsize if is_spooled(X) or client is not None else 0
-        exchanged = 0 if client is None else 2 * lists + reach(n_cells)
-        of_lists = on_disk * (2 * lists + reach(n_cells))
+        found = 2 * lists + reach(n_cells)
         return CellPlan(
-            n_cells, visitors, kept, block, on_disk, needed(n_cells, visitors) + kept * index, copies, exchanged, of_lists
+            n_cells, visitors, kept, block, on_disk, needed(n_cells, visitors) + kept * index, copies, found, on_disk * found
         )
 
     if cells is not None:

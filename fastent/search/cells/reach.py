@@ -39,7 +39,8 @@ class Reached:
         # Of each cell: the first query of a group, how many there are, and where their bits are.
         self._groups: list[list[tuple[int, int, int]]] = [[] for _ in range(cells)]
         self._bits = _BitsInMemory() if folder is None else _BitsOnDisk(folder)
-        self._last: tuple[int, NDArray[np.int64], dict[Among, NDArray[np.bool_]]] | None = None
+        # Of the last two cells: one that is asked, and one of which an answer has come.
+        self._last: dict[int, tuple[NDArray[np.int64], dict[Among, NDArray[np.bool_]]]] = {}
 
     def close(self) -> None:
         self._bits.close()
@@ -58,8 +59,10 @@ class Reached:
         self.enter(begin, q, {"visited": cells, "visits": np.full(len(cells), q)} | of_lists)
 
     def queries(self, cell: int) -> tuple[NDArray[np.int64], dict[Among, NDArray[np.bool_]]]:
-        """Ascending positions (m,) of those that reach a cell, and for which list; those of the last cell are kept."""
-        if self._last is None or self._last[0] != cell:
+        """Ascending positions (m,) of those that reach a cell, and for which list; those of the last two cells are kept."""
+        if cell not in self._last:
+            for other in list(self._last)[:-1]:
+                del self._last[other]
             m, end = int(self.visits[cell]), 0
             positions, wanting = np.empty(m, np.int64), np.empty((len(self._wanted), m), bool)
             for begin, q, at in sorted(self._groups[cell]):
@@ -69,8 +72,8 @@ class Reached:
                 positions[end : end + len(some)] = begin + some
                 wanting[:, end : end + len(some)] = lists[:, some]
                 end += len(some)
-            self._last = cell, positions, dict(zip(self._wanted, wanting, strict=True))
-        return self._last[1:]
+            self._last[cell] = positions, dict(zip(self._wanted, wanting, strict=True))
+        return self._last[cell]
 
 
 class _BitsInMemory:

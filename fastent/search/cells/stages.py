@@ -4,8 +4,8 @@ What is asked of a cell and what is found there goes by way of files where worke
 search can be resumed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -142,13 +142,13 @@ class Stages:
 
     def _search_own(self) -> Iterator[tuple[float, str]]:
         """Every cell is searched by its own queries."""
-        done, groups = 0, []
+        done, groups, size_of_points = 0, [], self._as_begun("own", self._plan.visitors)
         for cell, (first, last) in enumerate(pairwise(self._queries.start.tolist())):
             if not self._rows.size(cell):  # points in a cell without rows reach all others, for all that is known
                 self._reached.enter_all(first, last - first, np.flatnonzero(self._rows.sizes))
                 continue
             # A plan does not know how points spread over cells: they search some at a time. Rows are no more than the cell has.
-            size = self._plan.visitors if self._queries.are_points else max(1, last - first)
+            size = size_of_points if self._queries.are_points else max(1, last - first)
             groups += [(cell, at, min(at + size, last)) for at in range(first, last, size)]
         for (cell, begin, end), found, done_before in self._carried_out("own", groups, self._own_queries):
             self._enter(cell, slice(begin, end), found)
@@ -156,6 +156,15 @@ class Stages:
             done += end - begin
             self._time.visits = len(self._queries) * float(self._reached.visits.sum()) / done
             yield self._after("own", end - begin, done_before)
+
+    def _as_begun(self, stage: Literal["own", "visit"], size: int) -> int:
+        """How many queries a group has: as many as when a kept search came so far first, lest its files have other names."""
+        kept, name = self._folders.kept, f"groups-{stage}.npz"
+        if kept is None:
+            return size
+        if not kept.holds(name):
+            kept.write_arrays(name, {"size": np.array(size)})
+        return int(kept.read_arrays(name)["size"])
 
     def _own_queries(self, cell: int, begin: int, end: int) -> Arrays:
         asked = self._queries.own(cell, slice(begin, end))
@@ -166,9 +175,10 @@ class Stages:
     def _visit(self) -> Iterator[tuple[float, str]]:
         """Every cell is searched by the queries of others that reach it: first the one that most queries reach."""
         size, visits = self._plan.visitors, self._reached.visits
-        if self._client is not None:
+        if self._client is not None and not self._queries.are_points:  # of rows only their places are sent
             even = int(visits.sum()) // n_threads(self._client)
             size = min(size * VISITORS_OF_TASK, max(_FEWEST_VISITORS, even))
+        size = self._as_begun("visit", size)
         cells = [cell for cell in np.argsort(-visits, kind="stable").tolist() if visits[cell]]
         groups = [(cell, at, at + size) for cell in cells for at in range(0, int(visits[cell]), size)]
         for (cell, begin, end), found, done_before in self._carried_out("visit", groups, self._visiting_queries):
@@ -203,22 +213,23 @@ class Stages:
         there = set() if kept is None else set(kept.names())
         left = [task for task in tasks if _name(stage, task) not in there]
         found_now = self._found_here(stage, left, ask) if self._client is None else self._found_by_workers(stage, left, ask)
-        for task in tasks:
-            name = _name(stage, task)
-            if kept is not None and name in there:
-                yield task, kept.read_arrays(name), True
-                continue
-            found = next(found_now)
-            if kept is not None and not (kept is scratch and self._client is not None):  # a worker has written it there
-                kept.write_arrays(name, found)
-                self._written += kept.size(name)
-            yield task, found, False
+        with closing(found_now):
+            for task in tasks:
+                name = _name(stage, task)
+                if kept is not None and name in there:
+                    yield task, kept.read_arrays(name), True
+                    continue
+                found = next(found_now)
+                if kept is not None and not (kept is scratch and self._client is not None):  # a worker has written it there
+                    kept.write_arrays(name, found)
+                    self._written += kept.size(name)
+                yield task, found, False
 
-    def _found_here(self, stage: str, tasks: "Sequence[_Group]", ask: Callable[..., Arrays]) -> Iterator[Arrays]:
+    def _found_here(self, stage: str, tasks: "Sequence[_Group]", ask: Callable[..., Arrays]) -> Generator[Arrays]:
         for task in tasks:
             yield getattr(self._cells, stage)(task[0], ask(*task))
 
-    def _found_by_workers(self, stage: str, tasks: "Sequence[_Group]", ask: Callable[..., Arrays]) -> Iterator[Arrays]:
+    def _found_by_workers(self, stage: str, tasks: "Sequence[_Group]", ask: Callable[..., Arrays]) -> Generator[Arrays]:
         """Files go to workers and back; they are removed as soon as they have been read."""
         kept, scratch = self._folders.kept, self._folders.scratch
 
@@ -228,7 +239,8 @@ class Stages:
                 yield stage, task
 
         def preferred(sent: tuple[str, _Group]) -> str | None:
-            return self._searched_at.get(sent[1][0])
+            cell, begin, _ = sent[1]  # other parts of many visitors may go elsewhere
+            return self._searched_at.get(cell) if begin == 0 else None
 
         found_at: Iterator[tuple[_Group, str]] = map_on_cluster(self._client, self._shared, sent(), preferred=preferred)
         for task, worker in found_at:
@@ -265,7 +277,7 @@ def is_sent(name: str) -> bool:
 
 
 def _at_a_worker(cells: CellSearch, folder: ScratchFolder, task: tuple[str, _Group]) -> tuple[_Group, str]:
-    """Runs on a worker: what is asked of a cell, and what is found, goes through files that all processes see. Which worker."""
+    """Runs on a worker: what is asked of a cell, and what is found, goes through files that all see. And its address."""
     from distributed import get_worker
 
     stage, group = task
