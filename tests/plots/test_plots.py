@@ -10,7 +10,7 @@ import torch
 from matplotlib import pyplot
 
 import fastent as fe
-from fastent.experiments._dynamics import Dynamics
+from fastent.experiments._dynamics import Dynamics, _steadiness
 from fastent.experiments._generalization import Generalization, _peaks
 from fastent.experiments._pruning import Arm, Pruning
 from fastent.experiments._stability import Stability
@@ -280,9 +280,18 @@ def test_classes_of_an_experiment_are_called_as_in_its_run(run):
     estimates = np.empty((2, 2), object)
     for place in np.ndindex(2, 2):
         estimates[place] = estimate(0.1)
-    found = Dynamics(CONFIG, run, estimates, np.zeros((2, 2)), estimates[:, 0], np.ones((2, 2)), estimates)
+    found = Dynamics(
+        CONFIG,
+        run,
+        estimates,
+        np.zeros((2, 2)),
+        estimates[:, 0],
+        np.ones((2, 2)),
+        estimates,
+        [_steadiness(run, layer) for layer in (0, 1)],
+    )
     assert list(drawn(found.plot()[1])) == ["even", "odd", "inversion"]
-    assert set(found.numbers()["layer 1"]) == {"variation_of_mean", "even", "odd"}
+    assert set(found.numbers()["layer 1"]) == {"variation_of_mean", "steadiness", "even", "odd"}
 
 
 def test_axes_of_ones_own(run, measured):
@@ -320,7 +329,7 @@ def test_the_papers_figures():
     run = made_up_run(seeds=2)
     for draw, result, panels in (
         (fe.figures.inversion, run, 3),
-        (fe.figures.inversion, Dynamics(CONFIG, run, *[None] * 5), 3),
+        (fe.figures.inversion, Dynamics(CONFIG, run, *[None] * 6), 3),
         (fe.figures.pruning, pruned(), 2),
         (fe.figures.generalization, generalized(), 2),
         (fe.figures.stability, agreed(), 2),
