@@ -304,6 +304,16 @@ def test_a_finished_search_goes_on_with_another_memory(on_disk, tmp_path):
     assert chosen[0].visits > 0
 
 
+def test_what_other_queries_found_is_refused(on_disk, tmp_path):
+    """Their groups have names, but which they are depends on bounds, which another processor may compute otherwise."""
+    X, _ = on_disk
+    PartitionedIndex(X, memory=1 << 28, cells=4, kept_in=tmp_path / "kept").search({"all": 3})
+    one, other, *_ = sorted((tmp_path / "kept").rglob("visit-*.npz"))
+    one.replace(other)
+    with pytest.raises(fe.FastentError, match=r"'visit-.*' in '.*' is of other queries, .*: remove that folder"):
+        PartitionedIndex(X, memory=1 << 28, cells=4, kept_in=tmp_path / "kept").search({"all": 3})
+
+
 def test_less_memory_goes_on_where_it_can(on_disk, tmp_path, monkeypatch):
     """Nothing is made again: groups of queries are as large as they were."""
     X, _ = on_disk

@@ -5,7 +5,8 @@ there for a search that is resumed.
 
     own      `classes` (m,), `places` (q,) of the queries among the rows or, of points, `points` (q, d), `excluded` and
              `query_classes`; `within` (q,) squared distances beyond which nothing is wanted; each only where there are such
-    visit    the same, but places in the order of all cells, and `within/LIST` of each list, -1 for queries that want none
+    visit    the same, but places in the order of all cells, and `within/LIST` of each list, -1 for queries that want none; and
+             `checksum`, which tells who they are, and is found again
     found    `squared/LIST`, `indices/LIST` (q, k): rows by their places in the cell; `work` (5,), the counts of `Work`, and
              `bytes_read`; of own queries also which other cells may hold rows that they want: `visited` (c,), the cells of
              any of them, `visits` (c,), of how many, and `reached/LIST` (c, ceil(q / 8)), of which, a bit for each
@@ -120,7 +121,7 @@ class CellSearch:
         self._keep(cell, index)
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "work"}
         work = np.sum([part["work"] for part in parts], axis=0)
-        return found | {"work": work, "bytes_read": np.array(reading.bytes_read)}
+        return found | {"work": work, "bytes_read": np.array(reading.bytes_read), "checksum": asked["checksum"]}
 
     def _visit_together(self, index: ExactIndex, n: int, asked: Arrays, reading: CellRows) -> Arrays:
         """The same of so many that there is room for all of them."""
@@ -204,7 +205,8 @@ class CellSearch:
 def _in_parts(asked: Arrays, size: int) -> Iterator[Arrays]:
     """What is asked by so many visitors at a time."""
     for begin in range(0, len(asked["excluded"]), size):
-        yield {name: each if name == "classes" else each[begin : begin + size] for name, each in asked.items()}
+        of_all = ("classes", "checksum")
+        yield {name: each if name in of_all else each[begin : begin + size] for name, each in asked.items()}
 
 
 def _queries(asked: Arrays) -> NDArray[np.int64] | ExternalQueries | None:

@@ -4,6 +4,7 @@ What is asked of a cell and what is found there goes by way of files where worke
 search can be resumed.
 """
 
+import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.errors import FastentError
 from fastent.io.scratch import ScratchFolder
 from fastent.runtime.cluster import Shared, map_on_cluster, n_threads, shared_by_workers, threads_of_worker
 from fastent.runtime.formatting import duration
@@ -183,6 +185,11 @@ class Stages:
         groups = [(cell, at, at + size) for cell in cells for at in range(0, int(visits[cell]), size)]
         for (cell, begin, end), found, done_before in self._carried_out("visit", groups, self._visiting_queries):
             positions = self._reached.queries(cell)[0][begin:end]
+            if found["checksum"] != _checksum(positions):
+                raise FastentError(
+                    f"{_name('visit', (cell, begin, end))!r} in {str(self._folders.kept)!r} is of other queries, as cells were "
+                    "searched again on another processor: remove that folder, so that the search is begun again"
+                )
             self._enter(cell, positions, found)
             self._visits += len(positions)
             yield self._after("visit", len(positions), done_before)
@@ -190,7 +197,7 @@ class Stages:
     def _visiting_queries(self, cell: int, begin: int, end: int) -> Arrays:
         positions, wanting = self._reached.queries(cell)
         positions = positions[begin:end]
-        asked = self._queries.visitors(cell, positions)
+        asked = self._queries.visitors(cell, positions) | {"checksum": np.array(_checksum(positions))}
         for among in self._request.wanted:
             farthest = self.lists.farthest[among][positions]
             asked[f"within/{among}"] = np.where(wanting[among][begin:end], farthest, -1)
@@ -264,6 +271,10 @@ class Stages:
 
 # Queries that search a cell together: the cell, and what else tells which they are.
 _Group = tuple[int, ...]
+
+
+def _checksum(positions: NDArray[np.int64]) -> int:
+    return zlib.crc32(np.ascontiguousarray(positions).data)
 
 
 def _name(stage: str, group: _Group, *, asked: bool = False) -> str:
