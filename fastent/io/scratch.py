@@ -27,8 +27,8 @@ from fastent.printable import first_line
 from fastent.runtime.memory import readable_bytes
 
 __all__ = [
-    "LocalFolder", "Piece", "ScratchFolder", "array_on_disk", "check_room", "check_scratch", "folder_of", "local_folder",
-    "scratch_folder",
+    "NO_ROOM", "LocalFolder", "Piece", "ScratchFolder", "array_on_disk", "check_room", "check_scratch", "folder_of",
+    "local_folder", "scratch_folder",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -36,7 +36,7 @@ Array = NDArray[Any]
 _PREFIX = "fastent-scratch-"
 # There as long as a folder of an object store is used: such folders are not there by themselves.
 _MARK = "in-use"
-_REMEDY = "make room, or name a folder on a larger disk as scratch (or TMPDIR), or use a larger memory_budget"
+NO_ROOM = "make room, or name a folder on a larger disk as scratch (or TMPDIR), or use a larger memory_budget"
 
 
 class Piece(NamedTuple):
@@ -137,7 +137,7 @@ class LocalFolder(ScratchFolder):
         try:
             yield self.path / name
         except OSError as error:
-            raise FastentError(f"{name!r} cannot be written to {str(self)!r} ({error.strerror}): {_REMEDY}") from error
+            raise FastentError(f"{name!r} cannot be written to {str(self)!r} ({error.strerror}): {NO_ROOM}") from error
 
     def read_arrays(self, name: str) -> dict[str, Array]:
         path = self.path / name
@@ -365,7 +365,7 @@ def check_room(needed: Sequence[tuple[Path, float]], what: str) -> None:
         if together > free:
             raise FastentError(
                 f"{what} takes about {readable_bytes(together)} of disk in {str(folder)!r}, which has {readable_bytes(free)} "
-                f"free: {_REMEDY}"
+                f"free: {NO_ROOM}"
             )
 
 
@@ -380,7 +380,7 @@ def array_on_disk(folder: Path, shape: tuple[int, ...], dtype: Any) -> Array:
             os.posix_fallocate(stream.fileno(), 0, size)  # writing to pages for which there is no room would end the process
         except OSError as error:
             raise FastentError(
-                f"lists of {readable_bytes(size)} cannot be kept in {str(folder)!r} ({error.strerror}): {_REMEDY}"
+                f"lists of {readable_bytes(size)} cannot be kept in {str(folder)!r} ({error.strerror}): {NO_ROOM}"
             ) from error
         mapped = np.memmap(stream, dtype, "r+", shape=shape)
     mapped.folder = folder  # type: ignore[attr-defined]

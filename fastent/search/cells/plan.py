@@ -81,9 +81,13 @@ def plan_cells(X: Array, q: int, wanted: Wanted, memory: float, *, client: Any =
         """Which cells queries reach, if every query reached all."""
         return len(wanted) * q * -(-n_cells // 8)
 
+    def largest(n_cells: int) -> Like:
+        """The rows of the largest cell."""
+        return Like((min(n, int(ROOM * n / n_cells) + 1), d), X.dtype)
+
     def needed(n_cells: int, visitors: int) -> int:
-        rows = min(n, int(ROOM * n / n_cells) + 1)
-        here = Like((rows, d), X.dtype)
+        here = largest(n_cells)
+        rows = here.shape[0]
         own_queries = rows if all_rows else min(q, rows)
         own = index_bytes(here, own_queries, entries) + 2 * len(wanted) * n_cells * own_queries // 8
         raw = 2 * rows * d * itemsize
@@ -100,7 +104,7 @@ def plan_cells(X: Array, q: int, wanted: Wanted, memory: float, *, client: Any =
     def fitting(n_cells: int) -> CellPlan:
         """With so many cells, and as many indices that are kept and then visitors at a time as there is room for."""
         visitors = min(q, max(_VISITORS, n // n_cells // _VISITING))
-        index = index_bytes(Like((min(n, int(ROOM * n / n_cells) + 1), d), X.dtype), 0, entries)
+        index = index_bytes(largest(n_cells), 0, entries)
         its_share = -(-n_cells // threads) - 1
         kept = max(0, min(its_share, int((room - needed(n_cells, visitors)) // index)))
         while visitors < q and needed(n_cells, 2 * visitors) + kept * index <= memory:

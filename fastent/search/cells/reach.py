@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
+from fastent.io.scratch import NO_ROOM
 from fastent.search.index import Among, Wanted
 
 __all__ = ["Reached"]
@@ -104,8 +105,7 @@ class _BitsOnDisk:
                 content, self._end = content[written:], self._end + written
         except OSError as error:
             raise FastentError(
-                f"which cells queries reach cannot be kept in {str(self._folder)!r} ({error.strerror}): make room, or name a "
-                "folder on a larger disk as scratch (or TMPDIR)"
+                f"which cells queries reach cannot be kept in {str(self._folder)!r} ({error.strerror}): {NO_ROOM}"
             ) from error
         return at
 
