@@ -137,7 +137,10 @@ _DIFFERENT: dict[str, Options] = {
     "sweep": training_options(["hidden"], defaults=False),
     "all": {"preset": preset_option("; pruning: 300 epochs; blocks: of all points")},
 }
-_OF_ALL = ("data", "preset", "data_dir", "subset", "seed", "device", "threads", "out", "overwrite", "as_json", "config")
+_OF_ALL = (
+    "data", "preset", "data_dir", "subset", "seeds", "seed", "epochs", "device", "threads", "out", "overwrite", "as_json",
+    "config",
+)  # fmt: skip
 # Where results go and what they are computed with do not change them.
 _ASIDE = ("out", "config", "threads", "device")
 

@@ -11,8 +11,8 @@
            _blocks  _subsampling  _sweep  _difficulty  _entanglement
            (steadiness: eps* beside the error at a fixed epoch)
                      |                 |
-        setting.train, .keep           |   critical_errors, reasons_text: eps* of each network of a run, or why it has none
-        (networks, finished parts      |
+        setting.train, .keep           |   critical.py: eps* of each network of a run, over the classes that turn in at least
+        (networks, finished parts      |   half of the networks, or why there is none; what still falls leaves questions open
          kept and taken up again)      v
                                Result: claim, verdict (yes, no, undecided), table(), draw(), numbers()
                                        |
@@ -21,7 +21,9 @@
 An experiment refuses wrong values of its own options before any data are read, then makes its `Setting` of those that all of
 them take. Whatever takes long goes through the setting, so that a finished part is not done again. A verdict says yes or no
 only where the intervals leave nothing else: `below`, `near` and `overall` in result.py, `peak_verdict` in peak.py. An
-experiment of several questions has an answer to each, and one verdict on all (`joined`). scores.py has difficulty's scores.
+experiment of several questions has an answer to each, and one verdict on all (`joined`). Questions about eps* itself (dynamics,
+blocks, subsampling, sweep) read the first hidden layer, as deeper ones rarely turn; those about stragglers and about what
+networks do there read the last, whose inversions define the stragglers. scores.py has difficulty's scores.
 """
 
 import lazy_loader

@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 
 from fastent.data.training_set import Data
 from fastent.errors import FastentError
-from fastent.experiments.result import (
-    Holds,
-    Result,
-    Table,
-    Verdict,
+from fastent.experiments.critical import (
+    compared_classes,
+    compared_text,
     critical_errors,
     critical_test_errors,
     mean_of_found,
     reasons_text,
 )
+from fastent.experiments.result import Holds, Result, Table, Verdict
 from fastent.experiments.setting import Setting
 from fastent.options import whole_number
 from fastent.plots.style import COLORS
@@ -74,14 +73,16 @@ class Blocks(Result):
     size : int
         Points in each block.
     critical_errors : (L, B, S) float64
-        eps* of each layer, block and network: the mean over classes of the training error at the class's inversion, in [0, 1];
-        NaN where a class has none.
+        eps* of each layer, block and network: the mean over the compared classes of the training error at the class's
+        inversion, in [0, 1]; NaN where one of them has none. Compared are classes that turn in at least half of all networks.
     test_errors : (L, B, S) float64
         The same of the test error.
     spread, test_spread : list of Spread
         Their variance components, for each layer.
     reasons : list of str
         Why radii of a layer have no inversion.
+    compared : list of str
+        Which classes are compared, for each layer, if these are not all.
     """
 
     size: int
@@ -90,6 +91,7 @@ class Blocks(Result):
     spread: list[Spread]
     test_spread: list[Spread]
     reasons: list[str]
+    compared: list[str]
 
     name = "blocks"
     title = "The inversion and the choice of points"
@@ -112,6 +114,8 @@ class Blocks(Result):
         )
         if missing:
             said += f". {without}; only seeds that have one in every block are compared"
+        if self.compared[0]:
+            said += f". {self.compared[0].removesuffix('.')}"
         return Verdict(_same(found.ratio, complete=not missing), f"{said}.")
 
     def table(self) -> Table:
@@ -147,6 +151,7 @@ class Blocks(Result):
             "spread": {f"layer {layer + 1}": found for layer, found in enumerate(self.spread)},
             "test_spread": {f"layer {layer + 1}": found for layer, found in enumerate(self.test_spread)},
             "reasons": self.reasons,
+            "compared": self.compared,
         }
 
     def draw(self, axes: "Axes") -> None:
@@ -213,8 +218,11 @@ def blocks(
         for rows in _rows_of_blocks(setting.data, size, setting.seed)
     ]
     layers = range(runs[0].n_layers)
-    errors = np.array([[critical_errors(run, layer) for run in runs] for layer in layers])
-    test_errors = np.array([[critical_test_errors(run, layer) for run in runs] for layer in layers])
+    classes = [compared_classes(runs, layer) for layer in layers]
+    errors, test_errors = (
+        np.array([[errors_of(run, layer, classes=classes[layer]) for run in runs] for layer in layers])
+        for errors_of in (critical_errors, critical_test_errors)
+    )
     return Blocks(
         config={**setting.config, "size": size, "blocks": len(runs)},
         size=size,
@@ -223,6 +231,7 @@ def blocks(
         spread=[spread_of(each, size) for each in errors],
         test_spread=[spread_of(each) for each in test_errors],
         reasons=[reasons_text(runs, layer) for layer in layers],
+        compared=[compared_text(runs[0].class_names, each) for each in classes],
     )
 
 

@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.experiments.result import Holds, Result, Table, Verdict, below, critical_errors, mean_share, reasons_text
+from fastent.experiments.critical import (
+    TURNING,
+    compared_classes,
+    compared_text,
+    critical_errors,
+    mean_share,
+    reasons_text,
+    still_open,
+)
+from fastent.experiments.result import Holds, Result, Table, Verdict, below, joined
 from fastent.experiments.setting import Setting
 from fastent.experiments.steadiness import QUESTION, Steadiness, errors_at_fixed_epoch, steadiness, turns_of
 from fastent.runtime.formatting import NOTHING, estimate_text, percent
 from fastent.runtime.progress import Progress
-from fastent.statistics.intervals import coefficient_of_variation, student_mean
+from fastent.statistics.intervals import Estimate, coefficient_of_variation, student_mean, wilson
 from fastent.training.run import Run
-from fastent.training.tables import ended_too_early, epoch_of
+from fastent.training.tables import epoch_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,11 +33,12 @@ __all__ = ["Dynamics", "dynamics"]
 
 # The claim of stability: the spread of eps* over seeds, as a share of its mean.
 _STABLE = 0.05
+QUESTIONS = ("Do the classes turn?", "Is the training error at the turn the same over seeds?", QUESTION)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dynamics(Result):
-    """Segregation, inversion and entanglement of each class in each hidden layer, over seeds.
+    """Segregation, inversion and entanglement of each class in each hidden layer, over seeds; the verdict is on the first.
 
     Attributes
     ----------
@@ -39,7 +49,8 @@ class Dynamics(Result):
     variation : (L, C) float64
         Coefficient of variation of eps* over seeds (ddof 1); NaN for fewer than two.
     variation_of_mean : (L,) of Estimate
-        The same of each network's eps*, the mean over its classes, with its interval.
+        The same of each network's eps*, the mean over the classes that turn in at least half of the networks, with its
+        interval.
     share : (L, C) float64
         Share of the seeds that have an inversion.
     rebound : (L, C) of Estimate
@@ -63,27 +74,48 @@ class Dynamics(Result):
 
     @property
     def verdict(self) -> Verdict:
-        share, variation = self.share[-1], self.variation_of_mean[-1]
-        # A radius that is still falling at the last epoch may turn later.
-        missing: Holds = "undecided" if ended_too_early(self.run.inversion_summary()) else "no"
-        if not share.any():
-            return Verdict(missing, f"No inversion in the last hidden layer: {reasons_text([self.run])}.")
-        said = f"{percent(share.mean(), 0)} of the radii in the last hidden layer have an inversion"
-        spread = (
-            "the coefficient of variation over seeds of its training error is "
-            f"{estimate_text(variation, percent=True, digits=1)}; stable means below {percent(_STABLE, 0)}"
-        )
-        if share.min() < 1:
-            known = "" if math.isnan(variation.value) else f"; {spread}"
-            return Verdict(missing, f"{said}: {reasons_text([self.run])}{known}.")
-        if math.isnan(variation.low):
-            why = "one network" if self.run.n_seeds == 1 else "networks whose inversions are at a training error of 0"
-            return Verdict("undecided", f"{said}; {why} cannot show how stable that training error is.")
-        return Verdict(below(variation, _STABLE), f"{said}; {spread}.")
+        return joined({QUESTIONS[0]: self._turn, QUESTIONS[1]: self._stable})
 
     @property
     def answers(self) -> dict[str, Verdict]:
-        return super().answers | {QUESTION: self.steadiness[-1].verdict("seeds")}
+        return dict(zip(QUESTIONS, (self._turn, self._stable, self.steadiness[0].verdict("seeds")), strict=True))
+
+    @property
+    def further(self) -> dict[str, Verdict]:
+        return {QUESTION: self.answers[QUESTION]}
+
+    @property
+    def _turn(self) -> Verdict:
+        found = self.run.inversion[:, 0]
+        turns = [self.run.epoch[i.index] for i in found.flat if i]
+        usual, last = float(np.median(turns)) if turns else math.nan, float(self.run.epoch[-1])
+        later = np.array([still_open(i.reason, last, usual) for i in found.flat]).reshape(found.shape)
+        holds, share = most_turn(self.run.turned[:, 0], later)
+        seeds = self.run.n_seeds
+        said = (
+            f"{percent(share.value, 0)} of the radii in the first hidden layer have an inversion "
+            f"({100 * share.low:.0f} to {100 * share.high:.0f}, over {seeds} {'network' if seeds == 1 else 'networks'})"
+        )
+        if share.value < 1:
+            said += f"; of the others: {reasons_text([self.run], 0)}"
+        return Verdict(holds, f"{said}. Yes means more than half.")
+
+    @property
+    def _stable(self) -> Verdict:
+        variation, classes = self.variation_of_mean[0], compared_classes([self.run], 0)
+        if not classes.any():
+            return Verdict("undecided", "No class has an inversion in half of the networks.")
+        said = f"The coefficient of variation of eps* over seeds is {estimate_text(variation, percent=True, digits=1)}"
+        compared = compared_text(self.run.class_names, classes)
+        compared = compared and f" {compared}"
+        if math.isnan(variation.low):
+            why = "one network" if self.run.n_seeds == 1 else "networks whose inversions are at a training error of 0"
+            return Verdict("undecided", f"{why.capitalize()} cannot show how stable the training error is.{compared}")
+        said += f"; stable means below {percent(_STABLE, 0)}.{compared}"
+        missing, holds = float(np.isnan(critical_errors(self.run, 0)).mean()), below(variation, _STABLE)
+        if missing > 1 - TURNING and holds == "yes":
+            return Verdict("undecided", f"{said} {percent(missing, 0)} of the networks have none: the others are a selection.")
+        return Verdict(holds, said)
 
     def table(self) -> Table:
         rows: list[tuple[str, ...]] = []
@@ -129,7 +161,7 @@ class Dynamics(Result):
         }
 
     def draw(self, axes: "Axes") -> None:
-        self.run.plot(against="train_error", ax=axes)
+        self.run.plot(against="train_error", layer=0, ax=axes)
 
 
 def dynamics(
@@ -189,6 +221,17 @@ def dynamics(
     )
 
 
+def most_turn(turned: NDArray[np.bool_], later: NDArray[np.bool_]) -> tuple[Holds, Estimate]:
+    """Whether more than half of the radii turn, and their share with Wilson's 95 % interval, of which of S networks and C
+    classes turn, (S, C), and which may do so later. These leave the question open.
+
+    The null is that no class turns and noise looks like a turn. The classes of one network are one repetition.
+    """
+    share, most = float(turned.mean()), float((turned | later).mean())
+    found = wilson(share, len(turned))
+    return "yes" if found.low > 0.5 else "no" if wilson(most, len(turned)).high < 0.5 else "undecided", found
+
+
 def _steadiness(run: Run, layer: int) -> Steadiness:
-    epochs, fixed = errors_at_fixed_epoch(turns_of(run, layer))
+    epochs, fixed = errors_at_fixed_epoch(turns_of(run, layer), compared_classes([run], layer))
     return steadiness(critical_errors(run, layer), fixed, epochs, run.n_recorded)

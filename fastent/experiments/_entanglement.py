@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.experiments.result import (
-    NEAR,
-    Holds,
-    Result,
-    Table,
-    Verdict,
-    critical_errors,
-    mark_inversion,
-    near,
-    overall,
-    reasons_text,
-)
+from fastent.experiments.critical import critical_errors
+from fastent.experiments.result import NEAR, Holds, Result, Table, Verdict, mark_inversion, near, overall
 from fastent.experiments.setting import Setting, spaced_epochs
 from fastent.io.result_cache import Arrays
 from fastent.options import whole_number
@@ -269,7 +259,7 @@ def entanglement(
         },
         found={name: float((~np.isnan(errors)).mean()) for name, errors in turns.items()},
         reasons=reasons,
-        critical_error=student_mean(critical_errors(run), least=0, most=1) if not reasons_text([run]) else student_mean([]),
+        critical_error=student_mean(critical_errors(run), least=0, most=1),
     )
 
 

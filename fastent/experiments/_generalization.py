@@ -9,17 +9,9 @@ from numpy.typing import NDArray
 
 from fastent.data.fingerprint import mask_fingerprint
 from fastent.experiments._pruning import same_mix
+from fastent.experiments.critical import critical_errors, reasons_text
 from fastent.experiments.peak import Peak, find_peak, peak_verdict, times_around
-from fastent.experiments.result import (
-    NEAR,
-    Result,
-    Table,
-    Verdict,
-    joined,
-    mark_inversion,
-    reasons_text,
-    usual_critical_errors,
-)
+from fastent.experiments.result import NEAR, Result, Table, Verdict, joined, mark_inversion
 from fastent.experiments.setting import Setting, spaced_epochs
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
@@ -32,6 +24,8 @@ from fastent.training.run import Run
 from fastent.training.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.axes import Axes
 
 __all__ = ["Generalization", "generalization"]
@@ -72,7 +66,7 @@ class Generalization(Result):
         "per point": the t that may have the largest effect per removed point on the clean test error; "clean" and "noisy": the
         t whose pruning may leave the smallest test error.
     critical_error : Estimate
-        eps* of the networks trained on all points, over the classes that have an inversion in at least half of them.
+        eps* of the networks trained on all points, over the classes that turn in at least half of them.
     reasons : str
     """
 
@@ -119,14 +113,7 @@ class Generalization(Result):
 
     @property
     def verdict(self) -> Verdict:
-        together = joined(self.answers)
-        best = "; ".join(
-            f"{kind} test error is smallest without S(t) at {estimate_text(self.peaks[kind].train_error, percent=True)}"
-            for kind in _KINDS
-            if not np.isnan(self.peaks[kind].train_error.value)
-        )
-        return Verdict(together.holds, f"{together.sentence} As a function of the training error at t, {best}." if best else
-                       together.sentence)  # fmt: skip
+        return joined(self.answers)
 
     @property
     def _more_than_random(self) -> Verdict:
@@ -168,6 +155,12 @@ class Generalization(Result):
             errors = [percent(arm[kind][i].mean()) for arm in (self.without, self.control) for kind in _KINDS]
             differences = [_points(effects[kind][i]) for kind in _KINDS]
             rows.append((str(t), percent(share), f"{n * share:.0f}", *errors, *differences, estimate_text(per_point[i])))
+        best = "; ".join(
+            f"{kind} test error is smallest without S(t) at a training error of "
+            f"{estimate_text(self.peaks[kind].train_error, percent=True)} at t"
+            for kind in _KINDS
+            if not np.isnan(self.peaks[kind].train_error.value)
+        )
         headings = (
             "without S(t), t =", "training error at t", "points left out", "clean", "noisy", "control, clean", "control, noisy",
             "difference, clean", "difference, noisy", "per point",
@@ -176,8 +169,13 @@ class Generalization(Result):
             f"Test errors, means over seeds. Noise of standard deviation {self.config['noise']:g} on standardised inputs. "
             "Differences: from the control, in percentage points, paired over seeds, with 95 % intervals that hold together "
             "over t. Per point: the clean difference divided by the share of points left out."
+            + (f" {best[0].upper()}{best[1:]}." if best else "")
         )
         return Table(headings, rows, note)
+
+    @property
+    def drawings(self) -> "tuple[Callable[[Axes], None], ...]":
+        return (self.draw, self._draw_detail)
 
     def _draw_detail(self, axes: "Axes") -> None:
         """Draw how the test error without S(t) differs from the control's."""
@@ -260,7 +258,7 @@ def generalization(
         data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options, defaults={"lr": 0.2}
     )
     base = setting.train("all-points")
-    critical_error = student_mean(usual_critical_errors(base), least=0, most=1)
+    critical_error = student_mean(critical_errors(base), least=0, most=1)
     times = _times(base, critical_error.value, points)
     times = times[[_usable(base.misclassified(t), setting.data.y_train) for t in times]]
 

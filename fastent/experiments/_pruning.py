@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.experiments.result import (
+from fastent.experiments.critical import (
     LONG_ENOUGH,
-    Result,
-    Table,
-    Verdict,
+    compared_classes,
+    compared_text,
     critical_errors,
     mean_of_found,
     reasons_text,
     still_open,
 )
+from fastent.experiments.result import Result, Table, Verdict
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
@@ -31,6 +31,8 @@ from fastent.training.snapshot import Snapshot
 from fastent.training.tables import epoch_text, may_turn_later
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.axes import Axes
 
 __all__ = ["Arm", "Pruning", "pruning", "same_mix"]
@@ -43,7 +45,8 @@ _SHALLOW = 0.05
 class Arm(NamedTuple):
     """Networks trained on a choice of the points.
 
-    share: of the radii (seed, class; and draw) in the last hidden layer that have an inversion. share_interval: 95 %, Wilson's,
+    All figures are of the last hidden layer and of the classes that turn in at least half of the networks with all points.
+    share: of the radii (seed, class; and draw) that have an inversion. share_interval: 95 %, Wilson's,
     as if a network had one radius. critical_error: eps*, mean over networks. depth: the smaller of a radius's fall before and
     its rise after the inversion, as a share of its range, 0 without one; mean over radii, interval over networks. epoch: (E,).
     radius: (E,) mean over networks and classes. unfinished: share of the radii that still fall, or rise by less than counts, at
@@ -75,10 +78,13 @@ class Pruning(Result):
         first alone where no point is a straggler.
     stragglers : (m,) int64
         Row numbers, as stored, of the stragglers left out.
+    compared : str
+        Which classes are compared, if these are not all.
     """
 
     arms: list[Arm]
     stragglers: NDArray[np.int64]
+    compared: str = ""
 
     name = "pruning"
     title = "Training without the stragglers"
@@ -99,6 +105,7 @@ class Pruning(Result):
             + ", ".join(estimate_text(arm.depth) for arm in self.arms)
             + f"; an inversion has at least {_SHALLOW:g} of the range. {_length(everything, without)} {self._half(half)}"
         )
+        said += self.compared and f" {self.compared}"
         gone = without.share < _GONE and without.depth.high < _SHALLOW
         kept = random.share > everything.share - _GONE and random.depth.low > _SHALLOW
         if gone and kept and without.unfinished > _GONE:
@@ -150,6 +157,10 @@ class Pruning(Result):
         return Table(
             ("trained on", "points", "with inversion", "eps*", "depth", "epochs", "reasons for no inversion"), rows, note
         )
+
+    @property
+    def drawings(self) -> "tuple[Callable[[Axes], None], ...]":
+        return (self.draw, self._draw_detail)
 
     def _draw_detail(self, axes: "Axes") -> None:
         """Draw the depth of the inversion in each arm."""
@@ -226,8 +237,9 @@ def pruning(
     codes = setting.data.y_train
     base = setting.train("all-points")
     stragglers = base.straggler_share >= share
-    usual = _usual_epoch([base])
-    arms = [_arm("all points", len(codes), [base], usual)]
+    classes = compared_classes([base])
+    usual = _usual_epoch([base], classes)
+    arms = [_arm("all points", len(codes), [base], usual, classes)]
     if stragglers.any():
         counts = np.bincount(codes[stragglers], minlength=len(setting.data.classes))
         if (counts >= np.bincount(codes)).any():
@@ -241,11 +253,11 @@ def pruning(
             "without half the stragglers": [(f"half-{draw}", _half_of(stragglers, codes, rng)) for draw in range(draws)],
         }
         arms += [
-            _arm(name, int((~masks[0][1]).sum()), _without(setting, masks, longer * usual), usual)
+            _arm(name, int((~masks[0][1]).sum()), _without(setting, masks, longer * usual, classes), usual, classes)
             for name, masks in left_out.items()
         ]
     config = {**setting.config, "share": share, "draws": draws, "longer": longer}
-    return Pruning(config, arms, setting.data.index[stragglers])
+    return Pruning(config, arms, setting.data.index[stragglers], compared_text(base.class_names, classes))
 
 
 def _half_of(stragglers: NDArray[np.bool_], codes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -286,12 +298,14 @@ def _final_loss(setting: Setting) -> Arrays:
     return found
 
 
-def _without(setting: Setting, masks: list[tuple[str, NDArray[np.bool_]]], longest: float) -> list[Run]:
+def _without(
+    setting: Setting, masks: list[tuple[str, NDArray[np.bool_]]], longest: float, classes: NDArray[np.bool_]
+) -> list[Run]:
     """A run without the points of each mask; all are trained on, to so many epochs, if a radius of one may still turn."""
     tiled = {f"without-{name}": np.tile(mask, (setting.seeds, 1)) for name, mask in masks}
     runs = [setting.train(name, exclude_per_seed=mask) for name, mask in tiled.items()]
     epochs = math.ceil(longest)
-    open_ones = [i for run in runs for i in run.inversion[:, -1].flat if may_turn_later(i.reason)]
+    open_ones = [i for run in runs for i in run.inversion[:, -1, classes].flat if may_turn_later(i.reason)]
     if epochs <= setting.options["epochs"] or not open_ones:
         return runs
     longer = setting.changed(epochs=epochs)
@@ -301,9 +315,9 @@ def _without(setting: Setting, masks: list[tuple[str, NDArray[np.bool_]]], longe
     ]
 
 
-def _usual_epoch(runs: list[Run]) -> float:
-    """Median epoch of the inversions in the last hidden layer; NaN without any."""
-    turns = [run.epoch[i.index] for run in runs for i in run.inversion[:, -1].flat if i]
+def _usual_epoch(runs: list[Run], classes: NDArray[np.bool_]) -> float:
+    """Median epoch of the inversions of these classes in the last hidden layer; NaN without any."""
+    turns = [run.epoch[i.index] for run in runs for i in run.inversion[:, -1, classes].flat if i]
     return float(np.median(turns)) if turns else math.nan
 
 
@@ -315,30 +329,34 @@ def _length(everything: Arm, without: Arm) -> str:
     return f"Training without them lasted {times:.0f} times the median epoch of the inversion with all points."
 
 
-def _arm(name: str, points: int, runs: list[Run], usual: float) -> Arm:
-    """Of one run, or one for each draw: networks of one seed are one repetition, whatever is left out."""
-    found = np.array([run.turned[:, -1] for run in runs])
-    unfinished = [still_open(i.reason, run.epoch[-1], usual) for run in runs for i in run.inversion[:, -1].flat]
+def _arm(name: str, points: int, runs: list[Run], usual: float, classes: NDArray[np.bool_]) -> Arm:
+    """Of one run, or one for each draw: networks of one seed are one repetition, whatever is left out.
+
+    Where no class is compared, all are described.
+    """
+    of = classes if classes.any() else ~classes
+    found = np.array([run.turned[:, -1, of] for run in runs])
+    unfinished = [still_open(i.reason, run.epoch[-1], usual) for run in runs for i in run.inversion[:, -1, of].flat]
     share = wilson(float(found.mean()), found.shape[1])
-    errors = np.stack([critical_errors(run) for run in runs])
+    errors = np.stack([critical_errors(run, classes=classes) for run in runs])
     return Arm(
         name,
         points,
         share.value,
         (share.low, share.high),
         student_mean(mean_of_found(errors.T), least=0, most=1),
-        student_mean(np.mean([_depth(run) for run in runs], axis=0), least=0, most=1),
+        student_mean(np.mean([_depth(run, of) for run in runs], axis=0), least=0, most=1),
         reasons_text(runs),
         runs[0].epoch,
-        np.mean([run.radius[:, :, -1].mean((0, 2)) for run in runs], axis=0),
+        np.mean([run.radius[:, :, -1, of].mean((0, 2)) for run in runs], axis=0),
         float(np.mean(unfinished)),
-        _usual_epoch(runs),
+        _usual_epoch(runs, of),
     )
 
 
-def _depth(run: Run) -> NDArray[np.float64]:
-    """(S,) mean over classes of the inversion's prominence as a share of the radius's range; 0 for a class without one."""
-    ranges = np.ptp(run.radius[:, :, -1], axis=1)
-    prominences = np.array([[i.prominence or 0.0 for i in row] for row in run.inversion[:, -1]])
+def _depth(run: Run, classes: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(S,) the inversion's prominence as a share of the radius's range, 0 without one: mean over these classes."""
+    ranges = np.ptp(run.radius[:, :, -1, classes], axis=1)
+    prominences = np.array([[i.prominence or 0.0 for i in row] for row in run.inversion[:, -1, classes]])
     depth: NDArray[np.float64] = (prominences / np.maximum(ranges, np.finfo(float).tiny)).mean(1)
     return depth

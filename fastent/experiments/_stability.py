@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
+from fastent.experiments.critical import critical_errors, reasons_text
 from fastent.experiments.peak import Peak, find_peak, peak_verdict, times_around
-from fastent.experiments.result import Result, Table, Verdict, joined, mark_inversion, reasons_text, usual_critical_errors
+from fastent.experiments.result import Result, Table, Verdict, joined, mark_inversion
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import whole_number
@@ -24,6 +25,8 @@ from fastent.training.run import Run
 from fastent.training.tables import epoch_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.axes import Axes
 
 __all__ = ["Stability", "stability"]
@@ -135,6 +138,10 @@ class Stability(Result):
         )  # fmt: skip
         return Table(headings, rows, note)
 
+    @property
+    def drawings(self) -> "tuple[Callable[[Axes], None], ...]":
+        return (self.draw, self._draw_detail)
+
     def _draw_detail(self, axes: "Axes") -> None:
         """Draw z, and how far |S| varies, on which its denominator depends."""
         values = np.array([[z.value, z.low, z.high] for z in self.z])
@@ -219,7 +226,7 @@ def stability(
         data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options, defaults={"lr": 0.2}
     )
     run = setting.train("inversion")
-    critical_error = student_mean(usual_critical_errors(run), least=0, most=1)
+    critical_error = student_mean(critical_errors(run), least=0, most=1)
     epochs = _times(times, run, critical_error.value)
     wrong, errors = _misclassified(setting, 2 * pairs, epochs)
     config = {**setting.config, "pairs": pairs, "times": list(epochs), "training_points": wrong.shape[2]}

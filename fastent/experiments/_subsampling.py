@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.experiments.result import (
+from fastent.experiments.critical import (
     TURNING,
-    Result,
-    Table,
-    Verdict,
-    below,
+    compared_classes,
+    compared_text,
     critical_errors,
     critical_test_errors,
     mean_of_found,
+    mean_over,
     mean_share,
     reasons_text,
 )
+from fastent.experiments.result import Result, Table, Verdict, below
 from fastent.experiments.setting import Setting
 from fastent.options import whole_number
 from fastent.plots.style import COLORS
@@ -45,6 +45,8 @@ _FRACTIONS = 2.0 ** np.arange(-3, 0.5, 0.5)
 class Subsampling(Result):
     """eps* of networks trained on random subsets of the points, and the finite-size curve ``eps*(P) = e (1 - c / P)``.
 
+    Of the first hidden layer, and of the classes that turn in at least half of the networks of the largest size.
+
     Attributes
     ----------
     sizes : (P,) int64
@@ -55,7 +57,7 @@ class Subsampling(Result):
         The test error at the inversion, and the share of each class's own points that are misclassified at its inversion: means
         over classes, as eps* is.
     shares : (P,) float64
-        Share of the networks of which every class has an inversion.
+        Share of the networks of which every compared class has an inversion.
     estimates, test_estimates, own_class_estimates : list of Estimate
         Means for each size, over draws, each the mean of its networks; where there is one draw, over networks. In [0, 1].
     curve : FiniteSize
@@ -66,6 +68,8 @@ class Subsampling(Result):
         on average over the sizes: least squares over the draws' means, with Student's interval. These and the curve are of the
         sizes at which nine of ten networks have an inversion.
     reasons : list of str
+    compared : str
+        Which classes are compared, if these are not all.
     """
 
     sizes: NDArray[np.int64]
@@ -80,6 +84,7 @@ class Subsampling(Result):
     change: Estimate
     test_change: Estimate
     reasons: list[str]
+    compared: str
 
     name = "subsampling"
     title = "The inversion and the number of points"
@@ -110,6 +115,7 @@ class Subsampling(Result):
             f"{estimate_text(change, percent=True, digits=1, signed=True)}, even if it grows with log P; settled means by less "
             f"than {percent(_SETTLED, 0)}"
         )
+        said += f". {self.compared.removesuffix('.')}" if self.compared else ""
         return Verdict(below(_size(change), _SETTLED), f"{said}.")
 
     def table(self) -> Table:
@@ -134,8 +140,8 @@ class Subsampling(Result):
             "reasons for no inversion",
         )
         note = (
-            "A network has an inversion if every class has one. Own-class error: the share of a class's points that are "
-            "misclassified at its inversion. Inputs are standardised as in the whole set."
+            "A network has an inversion if every compared class has one, in the first hidden layer. Own-class error: the share "
+            "of a class's points that are misclassified at its inversion. Inputs are standardised as in the whole set."
         )
         return Table(headings, rows, note)
 
@@ -150,6 +156,7 @@ class Subsampling(Result):
             "change_per_doubling": self.change,
             "test_change_per_doubling": self.test_change,
             "reasons": self.reasons,
+            "compared": self.compared,
         }
 
     def draw(self, axes: "Axes") -> None:
@@ -214,14 +221,16 @@ def subsampling(
     if sorted(set(wanted)) != wanted:
         raise FastentError(f"sizes={wanted}: ascending numbers of points are needed, for instance 500,1000,2000")
 
-    errors, test_errors, own_class, reasons = [], [], [], []
+    runs_of: list[list[Run]] = []
     for size in wanted:
         subsets = [setting.changed(data=setting.data.take(rows)) for rows in _subsets(setting, size, draws)]
-        runs = [subset.train(f"points-{size}") for subset in subsets]
-        errors.append(np.stack([critical_errors(run) for run in runs]))
-        test_errors.append(np.stack([critical_test_errors(run) for run in runs]))
-        own_class.append(np.stack([_own_class_errors(run) for run in runs]))
-        reasons.append(reasons_text(runs))
+        runs_of.append([subset.train(f"points-{size}") for subset in subsets])
+    classes = compared_classes(runs_of[-1], 0)
+    errors, test_errors, own_class = (
+        [np.stack([errors_of(run, 0, classes=classes) for run in runs]) for runs in runs_of]
+        for errors_of in (critical_errors, critical_test_errors, _own_class_errors)
+    )
+    reasons = [reasons_text(runs, 0) for runs in runs_of]
     numbers, shares = np.array(wanted), np.array([float((~np.isnan(each)).mean()) for each in errors])
     return Subsampling(
         config={**setting.config, "sizes": wanted, "draws": draws},
@@ -235,6 +244,7 @@ def subsampling(
         own_class_estimates=[_mean(each) for each in own_class],
         **compared(numbers, shares, errors, test_errors, n),
         reasons=reasons,
+        compared=compared_text(runs_of[-1][0].class_names, classes),
     )
 
 
@@ -259,11 +269,13 @@ def _mean(errors: NDArray[np.float64]) -> Estimate:
     return mean_share(mean_of_found(errors) if len(errors) > 1 else errors[0])
 
 
-def _own_class_errors(run: "Run") -> NDArray[np.float64]:
-    """(S,) the mean over classes of the share of a class's points that are misclassified at its inversion."""
-    own = np.array([run.stragglers[:, run.codes == c].mean(1) for c in range(len(run.classes))])
-    mean: NDArray[np.float64] = np.where(run.turned[:, -1].T, own, np.nan).mean(0)
-    return mean
+def _own_class_errors(run: "Run", layer: int, *, classes: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(S,) the mean over the compared classes of the share of a class's points that are misclassified at its inversion."""
+    own = np.full((run.n_seeds, len(classes)), np.nan)
+    for s, c in zip(*np.nonzero(run.turned[:, layer]), strict=True):
+        wrong = run.misclassified(run.epoch[run.inversion[s, layer, c].index])[s]
+        own[s, c] = wrong[run.codes == c].mean()
+    return mean_over(classes, own)
 
 
 def compared(

@@ -9,18 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import DivergedError, FastentError
-from fastent.experiments.result import (
+from fastent.experiments.critical import (
     TURNING,
-    Result,
-    Table,
-    Verdict,
-    below,
-    critical_errors,
+    compared_text,
+    errors_by_class,
     mean_of_found,
+    mean_over,
     mean_share,
-    overall,
     reasons_text,
+    usual_classes,
 )
+from fastent.experiments.result import Result, Table, Verdict, below, overall
 from fastent.experiments.setting import Setting
 from fastent.experiments.steadiness import QUESTION, Steadiness, Turns, errors_at_fixed_epoch, steadiness, turns_of
 from fastent.io.result_cache import Arrays
@@ -59,10 +58,10 @@ class Factor(NamedTuple):
     """What one factor does to eps* of the first hidden layer.
 
     levels; critical_error, mean over the cells at each level, in [0, 1]; found, share of the networks at each level with an
-    inversion of every class; eta_squared, partial, in [0, 1]: the share of what other factors leave unexplained that this one
-    explains; f, p: of the F test; ratio, of eps* at the two levels farthest apart, other factors being equal, in [1, inf): the
-    95 % intervals of all factors hold together; no upper end where a level has no inversion; at_fixed_epoch, the same ratio of
-    the training errors at one epoch, the median epoch of the inversion.
+    inversion of every compared class; eta_squared, partial, in [0, 1]: the share of what other factors leave unexplained that
+    this one explains; f, p: of the F test; ratio, of eps* at the two levels farthest apart, other factors being equal, in [1,
+    inf): the 95 % intervals of all factors hold together; no upper end where a level has no inversion; at_fixed_epoch, the same
+    ratio of the training errors at one epoch, the median epoch of the inversion.
     """
 
     levels: tuple[Any, ...]
@@ -76,7 +75,10 @@ class Factor(NamedTuple):
 
 
 class LayerProfile(NamedTuple):
-    """One layer of the networks of one depth: how many have an inversion of every class there, eps* over cells, and reasons."""
+    """One layer of the networks of one depth: how many have an inversion there, eps* over cells, and reasons.
+
+    Of the classes that turn in at least half of these networks; none has an inversion if no class does.
+    """
 
     layer: int
     depth: int
@@ -98,7 +100,8 @@ class Sweep(Result):
     design : list of dict
         Level of each factor, for each cell.
     critical_errors : (cells, S) float64
-        eps* of each network in its first hidden layer, in [0, 1]; NaN without an inversion of every class.
+        eps* of each network in its first hidden layer, in [0, 1]; NaN without an inversion of every compared class: of those
+        that turn in at least half of all networks.
     reasons : list of str
         Why networks of a cell have none.
     factors : dict of Factor
@@ -111,6 +114,8 @@ class Sweep(Result):
         all networks.
     burnt : int
         Networks whose radii turn within the burn-in, if one was asked for, which are compared as if they had no inversion.
+    compared : str
+        Which classes are compared, if these are not all.
     """
 
     design: list[dict[str, Any]]
@@ -121,6 +126,7 @@ class Sweep(Result):
     draw_spread: Estimate
     steadiness: Steadiness
     burnt: int
+    compared: str = ""
 
     name = "sweep"
     title = "What moves the inversion"
@@ -145,10 +151,11 @@ class Sweep(Result):
             f"{estimate_text(ratios[most])} from level to level (partial eta squared {self.factors[most].eta_squared:.2f}, "
             f"p = {self.factors[most].p:.2g}); weakly means by less than {_WEAK:g}. The random draw of the initial weights "
             f"moves it by {estimate_text(self.draw_spread, percent=True, digits=1)}. {percent(self._turning, 0)} of the "
-            f"networks have an inversion of every class.{burnt}"
+            f"networks have an inversion of every {'compared ' if self.compared else ''}class.{burnt}"
         )
         weak = {name: below(ratio, _WEAK) for name, ratio in ratios.items()}
         holds = overall(weak.values())
+        said += self.compared and f" {self.compared}"
         if holds == "undecided":
             said += f" The cells are inconclusive for {', '.join(name for name in weak if weak[name] == 'undecided')}."
         return self._of_all(Verdict(holds, said))
@@ -212,6 +219,7 @@ class Sweep(Result):
             "draw_spread": self.draw_spread,
             "steadiness": self.steadiness,
             "networks_within_burn_in": self.burnt,
+            "compared": self.compared,
         }
 
     def draw(self, axes: "Axes") -> None:
@@ -279,8 +287,10 @@ def sweep(
     setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     design = _design(cells, setting.seed)
     found = [_cell(setting, cell, cells) for cell in design]
-    errors = np.stack([cell["errors"][0] for cell in found])
-    epochs, fixed = _at_fixed_epoch(found, errors.shape)
+    by_class = np.stack([cell["errors"][0] for cell in found])
+    classes = _usual(by_class)
+    errors = mean_over(classes, by_class)
+    epochs, fixed = _at_fixed_epoch(found, classes, errors)
     n = len(setting.data.y_train)
     return Sweep(
         config={**setting.config, "cells": cells},
@@ -291,7 +301,8 @@ def sweep(
         layers=_layers(design, found),
         draw_spread=relative_spread([log_share(row, n) for row in errors]),
         steadiness=steadiness(mean_of_found(errors), mean_of_found(fixed), epochs, n),
-        burnt=sum(int(cell["burnt"]) for cell in found),
+        burnt=_only_burnt(found, by_class),
+        compared=compared_text([str(each) for each in setting.data.classes], classes),
     )
 
 
@@ -320,7 +331,8 @@ def _balanced(cells: int, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def _cell(setting: Setting, cell: dict[str, Any], total: int) -> Arrays:
-    """What is kept of a cell: errors (L, S), reasons (L,), burnt, and the `Turns` of the first hidden layer."""
+    """What is kept of a cell: errors of each class (L, S, C), reasons (L,), which classes turn in the first hidden layer
+    without a burn-in (S, C), and the `Turns` of that layer."""
     momentum = cell["optimizer"] == "momentum"
     here = setting.changed(
         optimizer="sgd" if momentum else cell["optimizer"],
@@ -336,39 +348,53 @@ def _cell(setting: Setting, cell: dict[str, Any], total: int) -> Arrays:
         try:
             run = here.train_afresh("sweep", total=total)
         except DivergedError:
-            nothing = np.full((cell["depth"], here.seeds), np.nan)
-            return {"errors": nothing, "reasons": np.array(["training diverged"] * cell["depth"]), "burnt": np.array(0)}
+            nothing = np.full((cell["depth"], here.seeds, len(here.data.classes)), np.nan)
+            reasons = np.array(["training diverged"] * cell["depth"])
+            return {"errors": nothing, "reasons": reasons, "unburnt": np.zeros(nothing.shape[1:], bool)}
         layers = range(run.n_layers)
         return {
-            "errors": np.stack([critical_errors(run, layer) for layer in layers]),
+            "errors": np.stack([errors_by_class(run, layer) for layer in layers]),
             "reasons": np.array([reasons_text([run], layer) for layer in layers]),
-            "burnt": np.array(_within_burn_in(run)),
+            "unburnt": run.turned[:, 0] | (_turned_without_burn_in(run) if run.burn_in else False),
             **turns_of(run, 0)._asdict(),
         }
 
-    return here.keep("sweep", make)
+    return here.keep("cell", make)
 
 
-def _within_burn_in(run: "Run") -> int:
+def _usual(errors: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which classes turn in at least half of the networks, of eps* by class (..., C)."""
+    return usual_classes(np.isfinite(errors).reshape(-1, errors.shape[-1]))
+
+
+def _turned_without_burn_in(run: "Run") -> NDArray[np.bool_]:
+    """(S, C) of the first hidden layer."""
+    return np.array([[bool(i) for i in row] for row in run.inversions(burn_in=0)[:, 0]])
+
+
+def _only_burnt(found: list[Arrays], by_class: NDArray[np.float64]) -> int:
     """How many networks lack an inversion in the first hidden layer only because of the burn-in."""
-    if not run.burn_in:
-        return 0
-    without = np.array([bool(i) for i in run.inversions(burn_in=0).flat]).reshape(run.turned.shape)
-    return int((without[:, 0].all(1) & ~run.turned[:, 0].all(1)).sum())
+    unburnt = np.stack([cell["unburnt"] for cell in found])
+    classes = usual_classes(unburnt.reshape(-1, unburnt.shape[-1]))
+    lacking = ~np.isfinite(by_class[..., classes]).all(-1)
+    return int((unburnt[..., classes].all(-1) & lacking).sum())
 
 
-def _at_fixed_epoch(found: list[Arrays], shape: tuple[int, ...]) -> tuple[list[float], NDArray[np.float64]]:
-    """The median epoch over the networks of all cells, for each class, and the errors there of those with an inversion."""
-    fixed = np.full(shape, np.nan)
+def _at_fixed_epoch(
+    found: list[Arrays], classes: NDArray[np.bool_], errors: NDArray[np.float64]
+) -> tuple[list[float], NDArray[np.float64]]:
+    """The median epoch over the networks of all cells, for each compared class, and the training errors there of those
+    networks that have an inversion, as `errors` (cells, S) says."""
+    fixed = np.full(errors.shape, np.nan)
     trained = [i for i, cell in enumerate(found) if "epoch" in cell]
     if not trained:
         return [], fixed
     together = ("epoch", "interval", "train_error")
     turns = {name: found[trained[0]][name] for name in Turns._fields}
     turns |= {name: np.concatenate([found[i][name] for i in trained]) for name in together}
-    epochs, errors = errors_at_fixed_epoch(Turns(**turns))
-    fixed[trained] = errors.reshape(len(trained), -1)
-    return epochs, np.where(np.isfinite(np.stack([cell["errors"][0] for cell in found])), fixed, np.nan)
+    epochs, at_epochs = errors_at_fixed_epoch(Turns(**turns), classes)
+    fixed[trained] = at_epochs.reshape(len(trained), -1)
+    return epochs, np.where(np.isfinite(errors), fixed, np.nan)
 
 
 def _layers(design: list[dict[str, Any]], found: list[Arrays]) -> list[LayerProfile]:
@@ -376,7 +402,8 @@ def _layers(design: list[dict[str, Any]], found: list[Arrays]) -> list[LayerProf
     for depth in FACTORS["depth"]:
         cells = [cell for cell, levels in zip(found, design, strict=True) if levels["depth"] == depth]
         for layer in range(depth if cells else 0):
-            errors = np.stack([cell["errors"][layer] for cell in cells])
+            by_class = np.stack([cell["errors"][layer] for cell in cells])
+            errors = mean_over(_usual(by_class), by_class)
             reasons = sorted({str(cell["reasons"][layer]) for cell in cells} - {""})
             share = float(np.isfinite(errors).mean())
             profiles.append(LayerProfile(layer + 1, depth, share, mean_share(mean_of_found(errors)), reasons))

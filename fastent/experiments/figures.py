@@ -104,8 +104,8 @@ def _with_detail(name: str, result: Any, options: dict[str, Any]) -> "tuple[Figu
     if not isinstance(result, getattr(experiments, name.capitalize())):
         result = getattr(experiments, name)(result, **options)
     figure, axes = _panels(2)
-    result.plot(ax=axes[0])
-    result._draw_detail(axes[1])
+    for draw, panel in zip(result.drawings, axes, strict=True):
+        draw(panel)
     return figure, axes
 
 

@@ -1,34 +1,27 @@
-"""What every experiment returns (a claim, the verdict on it, table, picture, numbers), and eps*, which all of them compare."""
+"""What every experiment returns: a claim, the verdict on it, table, picture, numbers."""
 
 import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fastent.io.files import atomic_path, output_folder, write_text
 from fastent.plots.style import plain
 from fastent.printable import printable
 from fastent.runtime.formatting import Table, as_plain, html_table
-from fastent.statistics.intervals import Estimate, student_mean
+from fastent.statistics.intervals import Estimate
 
 if TYPE_CHECKING:
     import rich.console
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fastent.training.run import Run
-
 __all__ = [
-    "ANSWERS", "HOLDS", "LONG_ENOUGH", "NEAR", "TURNING", "Holds", "Result", "Table", "Verdict", "below", "critical_errors",
-    "critical_test_errors", "joined", "mark_inversion", "mean_of_found", "mean_share", "near", "overall", "reasons_text",
-    "still_open", "usual_critical_errors",
+    "ANSWERS", "HOLDS", "NEAR", "Holds", "Result", "Table", "Verdict", "below", "joined", "mark_inversion", "near", "overall",
 ]  # fmt: skip
 
 Holds = Literal["yes", "no", "undecided"]
@@ -37,11 +30,6 @@ HOLDS = {"yes": "Holds", "no": "Does not hold", "undecided": "Undecided"}
 ANSWERS = {"yes": "Yes", "no": "No", "undecided": "Undecided"}
 # Training errors are near each other if they differ by no more than this factor.
 NEAR = 1.33
-# Where fewer of the networks have an inversion, those that have one are a selection.
-TURNING = 0.9
-# A curve that is still falling when training ends may turn later, which leaves the question open; but not where it was trained
-# for this many times the epoch at which such curves usually turn: then it counts as a curve that does not.
-LONG_ENOUGH = 20
 
 
 class Verdict(NamedTuple):
@@ -73,65 +61,6 @@ def joined(answers: dict[str, Verdict]) -> Verdict:
     """One verdict on several questions, with the answer to each; one that is answered by no is enough for no."""
     said = (f"{question} {verdict.holds.capitalize()}. {verdict.sentence}" for question, verdict in answers.items())
     return Verdict(overall(verdict.holds for verdict in answers.values()), " ".join(said))
-
-
-def still_open(reason: str, last_epoch: float, usual_epoch: float) -> bool:
-    """Whether a curve without a turn, for this reason, may have one later, and was trained for less than is enough."""
-    from fastent.training.tables import may_turn_later
-
-    return may_turn_later(reason) and last_epoch < LONG_ENOUGH * usual_epoch
-
-
-def critical_errors(run: "Run", layer: int = -1) -> NDArray[np.float64]:
-    """(S,) eps* of each network: the mean over classes of the training error at the class's inversion; NaN without one."""
-    mean: NDArray[np.float64] = _by_class(run, layer).mean(1)
-    return mean
-
-
-def critical_test_errors(run: "Run", layer: int = -1) -> NDArray[np.float64]:
-    """(S,) the same of the test error, taken on the line between the measurements before and after the inversion."""
-    found = [
-        [float(np.interp(i.epoch, run.test_epoch, errors)) if i else np.nan for i in row]
-        for row, errors in zip(run.inversion[:, layer], run.test_error, strict=True)
-    ]
-    mean: NDArray[np.float64] = np.array(found).mean(1)
-    return mean
-
-
-def usual_critical_errors(run: "Run") -> NDArray[np.float64]:
-    """The same of those classes alone that have an inversion in at least half of the networks; NaN where there are none."""
-    errors = _by_class(run, -1)
-    usual = np.isfinite(errors).mean(0) >= 0.5
-    mean: NDArray[np.float64] = errors[:, usual].mean(1) if usual.any() else np.full(len(errors), np.nan)
-    return mean
-
-
-def _by_class(run: "Run", layer: int) -> NDArray[np.float64]:
-    """(S, C), NaN without an inversion."""
-    return np.array([[i.train_error if i else np.nan for i in row] for row in run.inversion[:, layer]])
-
-
-def mean_of_found(errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean eps* over the last axis, of the networks that have an inversion; NaN where none has."""
-    counts = (~np.isnan(errors)).sum(-1)
-    means: NDArray[np.float64] = np.where(counts > 0, np.nansum(errors, axis=-1) / np.maximum(counts, 1), np.nan)
-    return means
-
-
-def mean_share(shares: NDArray[np.float64]) -> Estimate:
-    """Mean of independent shares (n,), such as eps*, with Student's interval, which does not leave [0, 1]."""
-    mean = student_mean(shares, least=0)
-    return mean._replace(high=min(mean.high, 1.0)) if mean.high > 1 else mean
-
-
-def reasons_text(runs: "Sequence[Run]", layer: int = -1) -> str:
-    """Why radii in a hidden layer, by default the last, have no inversion, with counts."""
-    reasons: dict[str, int] = {}
-    for run in runs:
-        for found in run.inversion_summary(layer):
-            for reason, n in found.reasons.items():
-                reasons[reason] = reasons.get(reason, 0) + n
-    return ", ".join(f"{reason} ({n})" for reason, n in reasons.items())
 
 
 def mark_inversion(axes: "Axes", critical_error: Estimate, color: str, *, interval: bool = False) -> None:
@@ -189,6 +118,11 @@ class Result(ABC):
     def draw(self, axes: "Axes") -> None:
         """Draw the result."""
 
+    @property
+    def drawings(self) -> "tuple[Callable[[Axes], None], ...]":
+        """What draws each picture of the result on axes, the main one first."""
+        return (self.draw,)
+
     def plot(self, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw the result with matplotlib, on `ax` or in a new figure; returns the figure and its axes."""
         from fastent.plots.figure import axes_of
@@ -223,13 +157,13 @@ class Result(ABC):
         write_text(place / f"{self.name}.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
         self.save_picture(place / f"{self.name}.svg")
 
-    def save_picture(self, path: str | os.PathLike[str]) -> None:
-        """Write the picture; the ending says how: .svg, .pdf or .png."""
+    def save_picture(self, path: str | os.PathLike[str], drawing: int = 0) -> None:
+        """Write a picture, by default the main one; the ending says how: .svg, .pdf or .png."""
         import matplotlib
         from matplotlib.figure import Figure
 
         figure = Figure((7, 4.2), layout="constrained")
-        self.draw(figure.subplots())
+        self.drawings[drawing](figure.subplots())
         with atomic_path(Path(path)) as temporary, matplotlib.rc_context({"svg.hashsalt": self.name}):
             figure.savefig(temporary, metadata={"Date": None} if Path(path).suffix == ".svg" else None)
 

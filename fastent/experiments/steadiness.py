@@ -70,7 +70,7 @@ class Steadiness(NamedTuple):
         )
 
 
-def turns_of(run: "Run", layer: int = -1) -> Turns:
+def turns_of(run: "Run", layer: int) -> Turns:
     """The inversions of one hidden layer of a run."""
     nothing = (np.nan, np.nan)
     return Turns(
@@ -82,15 +82,15 @@ def turns_of(run: "Run", layer: int = -1) -> Turns:
     )
 
 
-def errors_at_fixed_epoch(turns: Turns) -> tuple[list[float], Array]:
-    """The median epoch of each class's inversion, and (S,) the mean over classes of each network's training error there.
+def errors_at_fixed_epoch(turns: Turns, classes: NDArray[np.bool_]) -> tuple[list[float], Array]:
+    """The median epoch of each compared class's inversion, and (S,) the mean of each network's training errors there.
 
     The error comes from a line over as many records as the inversion's interval has, as eps* itself does, so that noise of
     single records does not count against the fixed epoch.
     """
-    if np.isnan(turns.epoch).all(0).any():
+    if not classes.any() or np.isnan(turns.epoch[:, classes]).all(0).any():
         return [], np.full(len(turns.epoch), np.nan)
-    epochs, ends = np.nanmedian(turns.epoch, axis=0), np.nanmedian(turns.interval, axis=0)
+    epochs, ends = np.nanmedian(turns.epoch[:, classes], axis=0), np.nanmedian(turns.interval[:, classes], axis=0)
     x = log_updates(turns.updates)
     errors = []
     for epoch, (low, high) in zip(epochs, ends, strict=True):

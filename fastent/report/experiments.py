@@ -1,10 +1,11 @@
-"""The report of experiments: each claim, whether it holds, its picture and its table."""
+"""The report of experiments: each claim, whether it holds, its pictures and its table, on a page of its own."""
 
 import base64
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fastent.experiments.result import ANSWERS, HOLDS, Result
 from fastent.report.page import Headline, Page, value_text, write_page
@@ -13,36 +14,53 @@ __all__ = ["write_experiments_report"]
 
 
 def write_experiments_report(results: Sequence[Result], path: str | os.PathLike[str], *, command: str | None = None) -> None:
-    """Write finished experiments on one data set as one HTML page; `command` reproduces them."""
+    """Write finished experiments on one data set: one as a page, several as an overview and a page for each beside it.
+
+    The page of an experiment is called NAME.html; `command` reproduces them all.
+    """
+    if len(results) == 1:
+        _write_one(results[0], path, command)
+        return
+    for result in results:
+        _write_one(result, Path(path).with_name(f"{result.name}.html"), command, overview=Path(path).name)
+    write_page(path, "experiments.html.j2", _page(results, command), experiments=[_shown(result) for result in results])
+
+
+def _write_one(result: Result, path: str | os.PathLike[str], command: str | None, overview: str = "") -> None:
+    write_page(path, "experiment.html.j2", _page([result], command), e=_shown(result), overview=overview)
+
+
+def _page(results: Sequence[Result], command: str | None) -> Page:
     data = results[0].config["data"]
-    write_page(
-        path,
-        "experiments.html.j2",
-        Page(
-            title=f"{data}: the claims, tested",
-            kicker=f"fastent experiment \u00b7 {data}",
-            headline=Headline(_headline(results)),
-            configuration=_config(results),
-            command=command,
-        ),
-        experiments=[
-            {
-                "name": result.name,
-                "title": result.title,
-                "claim": result.claim,
-                "holds": result.verdict.holds,
-                "verdict": HOLDS[result.verdict.holds],
-                "sentence": result.verdict.sentence,
-                "further": [
-                    {"question": question, "holds": each.holds, "verdict": ANSWERS[each.holds], "sentence": each.sentence}
-                    for question, each in result.further.items()
-                ],
-                "picture": _picture(result),
-                "table": result.table(),
-            }
-            for result in results
-        ],
+    what = results[0].title if len(results) == 1 else "the claims, tested"
+    return Page(
+        title=f"{data}: {what}",
+        kicker=f"fastent experiment \u00b7 {data}",
+        headline=Headline(_headline(results)),
+        configuration=_config(results),
+        command=command,
     )
+
+
+def _shown(result: Result) -> dict[str, Any]:
+    """What the templates show of an experiment: the claim's own answer has no question."""
+    together = result.claim in result.answers
+    asked = {"": result.verdict, **result.further} if together else result.answers
+    words = {question: ANSWERS if question else HOLDS for question in asked}
+    return {
+        "name": result.name,
+        "title": result.title,
+        "claim": result.claim,
+        "holds": result.verdict.holds,
+        "verdict": HOLDS[result.verdict.holds],
+        "sentence": result.verdict.sentence,
+        "answers": [
+            {"question": question, "holds": each.holds, "verdict": words[question][each.holds], "sentence": each.sentence}
+            for question, each in asked.items()
+        ],
+        "pictures": [_picture(result, drawing) for drawing in range(len(result.drawings))],
+        "table": result.table(),
+    }
 
 
 def _headline(results: Sequence[Result]) -> str:
@@ -73,8 +91,8 @@ def _config(results: Sequence[Result]) -> list[tuple[str, str]]:
     return listed
 
 
-def _picture(result: Result) -> str:
+def _picture(result: Result, drawing: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.svg"
-        result.save_picture(path)
+        result.save_picture(path, drawing)
         return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -120,7 +120,7 @@ def test_examples_are_in_the_help_and_run(name, here, monkeypatch):
             if everything:
                 patch.setattr(cli_experiments, "_carry_out", lambda *asked: pruned())
                 patch.setattr(Pruning, "draw", lambda *asked: None)
-                patch.setattr(report, "_picture", lambda result: "")
+                patch.setattr(report, "_picture", lambda *asked: "")
             if "--out acts" in example:
                 (here / "acts").unlink()
             if "--out layer3" in example:

@@ -16,7 +16,7 @@ def made_up(errors, size=SIZE):
     """From eps* of each block and seed, (B, S)."""
     layers = errors[None]
     return Blocks({"data": "made up", "seeds": errors.shape[1]}, size, layers, layers, [spread_of(errors, size)],
-                  [spread_of(errors)], ["still falling (1)"])  # fmt: skip
+                  [spread_of(errors)], ["still falling (1)"], [""])  # fmt: skip
 
 
 def sampled(rng, blocks, seeds, rate=RATE, shared=0.9, size=SIZE):

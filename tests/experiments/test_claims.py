@@ -97,7 +97,7 @@ def test_what_still_falls_is_trained_on(digits):
     mask = np.zeros((2, 600), bool)
     mask[:, found_rows(found, few)] = True
     at_once = fe.train(few, seeds=2, epochs=int(without.epoch[-1]), lr=0.5, exclude_per_seed=mask, **ONE)
-    np.testing.assert_array_equal(without.radius, at_once.radius[:, :, -1].mean((0, 2)))
+    np.testing.assert_array_equal(without.radius, at_once.radius[:, :, -1, BOTH].mean((0, 2)))
 
 
 def arms(**depths):
@@ -108,6 +108,7 @@ def arms(**depths):
     ]
 
 
+BOTH = np.ones(2, bool)
 ZERO = Estimate(0.0, 0.0, 0.0, 0.0)
 DEEP, FLAT, EITHER = [0.4, 0.5, 0.45], [0.01, 0.0, 0.02], [0.02, 0.03, 0.6]
 
@@ -158,7 +159,7 @@ def test_draws_of_one_network_are_one_repetition(digits):
 
     run = fe.train(digits.take(np.arange(500)), seeds=3, epochs=200, lr=0.5, **ONE)
     assert run.stragglers.any()
-    once, thrice = _arm("a", 1, [run], 30.0), _arm("a", 1, [run] * 3, 30.0)
+    once, thrice = _arm("a", 1, [run], 30.0, BOTH), _arm("a", 1, [run] * 3, 30.0, BOTH)
     assert thrice.share_interval == once.share_interval
     assert tuple(thrice.critical_error) == pytest.approx(tuple(once.critical_error), nan_ok=True)
     assert tuple(thrice.depth) == pytest.approx(tuple(once.depth))

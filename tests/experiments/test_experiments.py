@@ -12,17 +12,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from markupsafe import escape
 from matplotlib.figure import Figure
 
 import fastent as fe
 from fastent.experiments._dynamics import dynamics
 from fastent.experiments._stability import Stability, _agreement, _z_null, _z_observed, cohens_kappa, stability
+from fastent.experiments.critical import compared_classes, compared_text, critical_errors
 from fastent.experiments.peak import find_peak
-from fastent.experiments.result import critical_errors, usual_critical_errors
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import ResultCache, cache_key
 from fastent.plots.style import error_axis
-from fastent.report.experiments import _config
+from fastent.report.experiments import _config, write_experiments_report
 from fastent.runtime.formatting import estimate_text
 from fastent.statistics.intervals import Estimate, student_mean
 from fastent.statistics.inversion import Inversion
@@ -75,7 +76,8 @@ def test_no_inversion_is_an_answer_with_its_reason(tmp_path):
     assert np.isnan(too_few.critical_error[0, 0].value)
     of_noise = dynamics(noise, seeds=2, epochs=60, threads=1)
     assert of_noise.share.max() < 1
-    assert of_noise.verdict.holds == "no"
+    assert of_noise.verdict.holds == "undecided"
+    assert "rose before it fell" in of_noise.verdict.sentence
     short = stability("digits", pairs=3, seeds=1, epochs=30, threads=1)
     assert short.verdict.holds == "undecided"
     assert "no inversion to compare with" in short.verdict.sentence
@@ -88,10 +90,10 @@ def test_no_inversion_is_an_answer_with_its_reason(tmp_path):
 def test_what_keeps_the_stability_of_an_error_open(kept_dynamics):
     no_error = replace(kept_dynamics, variation_of_mean=[student_mean([])])
     assert no_error.verdict.holds == "undecided"
-    assert "networks whose inversions are at a training error of 0 cannot show" in no_error.verdict.sentence
+    assert "Networks whose inversions are at a training error of 0 cannot show" in no_error.verdict.sentence
     one = dynamics("digits", seeds=1, epochs=400, threads=1)
     assert one.verdict.holds == "undecided"
-    assert "one network cannot show" in one.verdict.sentence
+    assert "One network cannot show" in one.verdict.sentence
 
 
 @pytest.mark.train
@@ -376,6 +378,34 @@ def test_classes_that_seldom_turn_do_not_hide_those_that_do():
     inversion[1:, -1, 1] = Inversion(False, "rose before it fell")
     altered = replace(run)
     object.__setattr__(altered, "inversion", inversion)
-    assert np.isnan(critical_errors(altered)).sum() == 2
-    np.testing.assert_array_equal(usual_critical_errors(altered), [row[0].train_error for row in run.inversion[:, -1]])
-    np.testing.assert_array_equal(usual_critical_errors(run), critical_errors(run))
+    np.testing.assert_array_equal(compared_classes([altered]), [True, False])
+    np.testing.assert_array_equal(critical_errors(altered), [row[0].train_error for row in run.inversion[:, -1]])
+    assert np.isnan(critical_errors(altered, classes=np.array([True, True]))).sum() == 2
+    said = compared_text(run.class_names, compared_classes([altered]))
+    assert said == "Only one class of 2 turns in at least half of the networks and is compared: even."
+    assert compared_text(["a", "b", "c"], np.array([True, False, True])).endswith("networks and are compared: a, c.")
+    assert compared_text(run.class_names, compared_classes([run])) == ""
+    # Two runs of three networks: the class turns in four of six.
+    np.testing.assert_array_equal(compared_classes([altered, run]), [True, True])
+
+
+@pytest.mark.train
+def test_several_experiments_have_an_overview_and_a_page_each(tmp_path, kept_dynamics, agreement):
+    write_experiments_report([kept_dynamics], tmp_path / "report.html", command="fastent experiment all")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    one = (tmp_path / "report.html").read_text()
+    write_experiments_report([kept_dynamics, agreement], tmp_path / "report.html", command="fastent experiment all")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dynamics.html", "report.html", "stability.html"]
+    overview, page = ((tmp_path / name).read_text() for name in ("report.html", "stability.html"))
+    for name in ("dynamics", "stability"):
+        assert f'<a href="{name}.html">' in overview
+    assert '<a href="report.html">' in page
+    assert 'href="report.html"' not in one
+    for question, (_, sentence) in agreement.answers.items():
+        for text in (overview, page):
+            assert str(escape(question)) in text
+            assert str(escape(sentence)) in text
+    # Tables are on the pages, and a second picture where there is one.
+    assert overview.count("<table") == 0
+    assert page.count("<table") == 1
+    assert [text.count("data:image/svg+xml") for text in (overview, page, one)] == [2, 2, 1]

@@ -9,7 +9,8 @@ from rich.console import Console
 
 import fastent as fe
 import fastent.experiments as ex
-from fastent.experiments.result import ANSWERS, critical_errors
+from fastent.experiments.critical import compared_classes, critical_errors
+from fastent.experiments.result import ANSWERS
 from fastent.experiments.steadiness import QUESTION, Turns, errors_at_fixed_epoch, steadiness, turns_of
 from fastent.report.experiments import write_experiments_report
 from tests.experiments.test_claims import ONE
@@ -32,7 +33,10 @@ def pairs(rng, n, ratio, correlation=0.6, spread=0.03):
 def test_exchanged_times_are_seldom_steadier(recorded):
     """Recorded errors, their deviations at the inversion and at the fixed epoch exchanged at random, network by network."""
     rng = np.random.default_rng(0)
-    critical, (epochs, fixed) = critical_errors(recorded), errors_at_fixed_epoch(turns_of(recorded))
+    critical, (epochs, fixed) = (
+        critical_errors(recorded),
+        errors_at_fixed_epoch(turns_of(recorded, 0), compared_classes([recorded], 0)),
+    )
     assert np.isfinite(critical).all()
     deviations = np.stack([critical / critical.mean(), fixed / fixed.mean()])
     holds = []
@@ -61,16 +65,19 @@ def test_the_error_at_the_fixed_epoch():
     falling = np.array([0.5, 0.4, 0.6])[:, None] - 0.05 * np.log(np.maximum(records, 0.5))
     epoch = np.array([[20.0, 40.0], [30.0, 50.0], [40.0, np.nan]])
     interval = np.stack([epoch - 3, epoch + 3], axis=2)
-    epochs, errors = errors_at_fixed_epoch(Turns(epoch, interval, records, records, falling))
+    both = np.ones(2, bool)
+    epochs, errors = errors_at_fixed_epoch(Turns(epoch, interval, records, records, falling), both)
     assert epochs == [30, 45]
     expected = np.mean([falling[:, 30], falling[:, 45]], axis=0)
     np.testing.assert_allclose(errors, expected, rtol=1e-3)
     # One loud record counts no more than the others about it.
     loud = falling.copy()
     loud[0, 30] += 0.1
-    assert abs(errors_at_fixed_epoch(Turns(epoch, interval, records, records, loud))[1][0] - expected[0]) < 0.01
+    assert abs(errors_at_fixed_epoch(Turns(epoch, interval, records, records, loud), both)[1][0] - expected[0]) < 0.01
     nothing = Turns(np.full((3, 2), np.nan), np.full((3, 2, 2), np.nan), records, records, falling)
-    assert np.isnan(errors_at_fixed_epoch(nothing)[1]).all()
+    assert np.isnan(errors_at_fixed_epoch(nothing, both)[1]).all()
+    assert np.isnan(errors_at_fixed_epoch(nothing, ~both)[1]).all()
+    assert errors_at_fixed_epoch(nothing._replace(epoch=epoch, interval=interval), np.array([True, False]))[0] == [30]
 
 
 @pytest.mark.train

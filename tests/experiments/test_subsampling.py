@@ -27,7 +27,7 @@ def of_errors(errors, reasons):
     shares, estimates = np.array([np.isfinite(each).mean() for each in errors]), [_mean(each) for each in errors]
     return Subsampling(
         {"data": "made up", "seeds": 3}, SIZES, errors, errors, errors, shares, estimates, estimates, estimates,
-        **compared(SIZES, shares, errors, errors, SIZES[-1]), reasons=list(reasons),
+        **compared(SIZES, shares, errors, errors, SIZES[-1]), reasons=list(reasons), compared="",
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from fastent.experiments._sweep import (
     analysis_of_variance,
     largest_differences,
 )
-from fastent.experiments.result import mean_of_found
+from fastent.experiments.critical import mean_of_found
 from fastent.experiments.steadiness import QUESTION, steadiness
 from fastent.statistics.spread_ratio import log_share, relative_spread
 from tests.experiments.test_claims import ONE, assert_kept, assert_whole

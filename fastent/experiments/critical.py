@@ -1,0 +1,111 @@
+"""eps* of each network: the training error at the inversion, over the classes that turn; or why there is none."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.statistics.intervals import Estimate, student_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastent.training.run import Run
+
+__all__ = [
+    "LONG_ENOUGH", "TURNING", "compared_classes", "compared_text", "critical_errors", "critical_test_errors", "errors_by_class",
+    "mean_of_found", "mean_over", "mean_share", "reasons_text", "still_open", "usual_classes",
+]  # fmt: skip
+
+# Classes with an inversion in fewer of the networks are not compared.
+_USUAL = 0.5
+# Where fewer of the networks have an inversion of every compared class, those that have one are a selection.
+TURNING = 0.9
+# A curve that is still falling when training ends may turn later, which leaves the question open; but not where it was trained
+# for this many times the epoch at which such curves usually turn: then it counts as a curve that does not.
+LONG_ENOUGH = 20
+
+
+def compared_classes(runs: "Sequence[Run]", layer: int = -1) -> NDArray[np.bool_]:
+    """(C,) which classes have an inversion in a hidden layer of at least half of the networks of the runs.
+
+    Of ten classes few may turn, and a network that needed all of them would never be compared.
+    """
+    return usual_classes(np.concatenate([run.turned[:, layer] for run in runs]))
+
+
+def usual_classes(turned: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(C,) the same of what turned, (networks, C)."""
+    usual: NDArray[np.bool_] = turned.mean(0) >= _USUAL
+    return usual
+
+
+def compared_text(of: "Sequence[str]", classes: NDArray[np.bool_]) -> str:
+    """A sentence about the classes that are compared, of these names, if they are some of all; "" otherwise."""
+    if classes.all() or not classes.any():
+        return ""
+    names = [str(name) for name, compared in zip(of, classes, strict=True) if compared]
+    if len(names) == 1:
+        return f"Only one class of {len(classes)} turns in at least half of the networks and is compared: {names[0]}."
+    said = ", ".join(names)
+    return f"Only {len(names)} of {len(classes)} classes turn in at least half of the networks and are compared: {said}."
+
+
+def errors_by_class(run: "Run", layer: int) -> NDArray[np.float64]:
+    """(S, C) the training error of each network at each class's inversion; NaN without one."""
+    return np.array([[i.train_error if i else np.nan for i in row] for row in run.inversion[:, layer]])
+
+
+def critical_errors(run: "Run", layer: int = -1, *, classes: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """(S,) eps* of each network: the mean over the compared classes of the training error at the class's inversion.
+
+    By default those compared within the run. NaN where one of them has no inversion, or none is compared.
+    """
+    return mean_over(compared_classes([run], layer) if classes is None else classes, errors_by_class(run, layer))
+
+
+def critical_test_errors(run: "Run", layer: int, *, classes: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(S,) the same of the test error, taken on the line between the measurements before and after the inversion."""
+    found = [
+        [float(np.interp(i.epoch, run.test_epoch, errors)) if i else np.nan for i in row]
+        for row, errors in zip(run.inversion[:, layer], run.test_error, strict=True)
+    ]
+    return mean_over(classes, np.array(found))
+
+
+def mean_over(classes: NDArray[np.bool_], errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(...,) the mean of errors (..., C) over the compared classes; NaN if there are none."""
+    return errors[..., classes].mean(-1) if classes.any() else np.full(errors.shape[:-1], np.nan)
+
+
+def mean_of_found(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean eps* over the last axis, of the networks that have an inversion; NaN where none has."""
+    counts = (~np.isnan(errors)).sum(-1)
+    means: NDArray[np.float64] = np.where(counts > 0, np.nansum(errors, axis=-1) / np.maximum(counts, 1), np.nan)
+    return means
+
+
+def mean_share(shares: NDArray[np.float64]) -> Estimate:
+    """Mean of independent shares (n,), such as eps*, with Student's interval, which does not leave [0, 1]."""
+    mean = student_mean(shares, least=0)
+    return mean._replace(high=min(mean.high, 1.0)) if mean.high > 1 else mean
+
+
+def reasons_text(runs: "Sequence[Run]", layer: int = -1) -> str:
+    """Why radii in a hidden layer, by default the last, have no inversion, with counts."""
+    reasons: dict[str, int] = {}
+    for run in runs:
+        for found in run.inversion_summary(layer):
+            for reason, n in found.reasons.items():
+                reasons[reason] = reasons.get(reason, 0) + n
+    return ", ".join(f"{reason} ({n})" for reason, n in reasons.items())
+
+
+def still_open(reason: str, last_epoch: float, usual_epoch: float) -> bool:
+    """Whether a curve without a turn, for this reason, may have one later, and was trained for less than is enough.
+
+    `usual_epoch` is NaN where no curve turns.
+    """
+    from fastent.training.tables import may_turn_later
+
+    return may_turn_later(reason) and not last_epoch >= LONG_ENOUGH * usual_epoch
