@@ -14,6 +14,7 @@ from fastent.experiments.critical import (
     compared_text,
     critical_errors,
     mean_share,
+    own_class_errors,
     reasons_text,
     still_open,
 )
@@ -46,6 +47,8 @@ class Dynamics(Result):
         With all curves; `run.save` keeps it.
     critical_error : (L, C) of Estimate
         eps*, the training error at the inversion, in [0, 1]: mean over the seeds that have one, with its interval.
+    own_class_error : (L, C) of Estimate
+        The same of the share of the class's own points that are misclassified there.
     variation : (L, C) float64
         Coefficient of variation of eps* over seeds (ddof 1); NaN for fewer than two.
     variation_of_mean : (L,) of Estimate
@@ -62,6 +65,7 @@ class Dynamics(Result):
 
     run: Run
     critical_error: Any
+    own_class_error: Any
     variation: NDArray[np.float64]
     variation_of_mean: Any
     share: NDArray[np.float64]
@@ -127,6 +131,7 @@ class Dynamics(Result):
                     str(layer + 1),
                     f"{found.found}/{found.seeds}",
                     estimate_text(self.critical_error[layer, c], percent=True),
+                    estimate_text(self.own_class_error[layer, c], percent=True),
                     percent(float(self.variation[layer, c]), 1),
                     NOTHING if found.epoch is None else epoch_of(self.run, found.epoch),
                     estimate_text(self.rebound[layer, c]),
@@ -134,11 +139,12 @@ class Dynamics(Result):
                 )
             )
         headings = (
-            "class", "hidden layer", "seeds", "eps* (95 % interval)", "variation", "epoch", "rebound",
+            "class", "hidden layer", "seeds", "eps* (95 % interval)", "own-class error", "variation", "epoch", "rebound",
             "reasons for no inversion",
         )  # fmt: skip
         note = (
-            "eps*: training error at the inversion. Variation: coefficient of variation of eps* over seeds. Rebound: share of "
+            "eps*: training error at the inversion. Own-class error: the share of the class's points that are misclassified "
+            "there. Variation: coefficient of variation of eps* over seeds. Rebound: share of "
             "the radius's fall that is undone."
         )
         return Table(headings, rows, note)
@@ -151,6 +157,7 @@ class Dynamics(Result):
                 self.run.class_names[c]: {
                     "seeds_with_inversion": self.share[layer, c],
                     "critical_error": self.critical_error[layer, c],
+                    "own_class_error": self.own_class_error[layer, c],
                     "variation": self.variation[layer, c],
                     "rebound": self.rebound[layer, c],
                     "reasons": self.run.inversion_summary(layer)[c].reasons,
@@ -204,20 +211,29 @@ def dynamics(
     setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     run = setting.train("dynamics")
     n_layers, n_classes = run.radius.shape[2:]
-    critical_error, rebound = np.empty((n_layers, n_classes), object), np.empty((n_layers, n_classes), object)
+    critical_error, own_class_error, rebound = (np.empty((n_layers, n_classes), object) for _ in range(3))
     variation, share = np.full((n_layers, n_classes), np.nan), np.zeros((n_layers, n_classes))
     for layer, c in np.ndindex(n_layers, n_classes):
         found = [(s, i) for s, i in enumerate(run.inversion[:, layer, c]) if i]
         errors = np.array([i.train_error for _, i in found])
         share[layer, c] = len(found) / run.n_seeds
         critical_error[layer, c] = mean_share(errors)
+        own_class_error[layer, c] = mean_share(own_class_errors(run, layer)[run.turned[:, layer, c], c])
         variation[layer, c] = coefficient_of_variation(errors).value
         rebound[layer, c] = student_mean(np.array([i.rebound for _, i in found]))
     of_mean = np.empty(n_layers, object)
     for layer in range(n_layers):
         of_mean[layer] = coefficient_of_variation(critical_errors(run, layer))
     return Dynamics(
-        setting.config, run, critical_error, variation, of_mean, share, rebound, [_steadiness(run, i) for i in range(n_layers)]
+        setting.config,
+        run,
+        critical_error,
+        own_class_error,
+        variation,
+        of_mean,
+        share,
+        rebound,
+        [_steadiness(run, i) for i in range(n_layers)],
     )
 
 

@@ -18,6 +18,7 @@ from fastent.experiments.critical import (
     mean_of_found,
     mean_over,
     mean_share,
+    own_class_errors,
     reasons_text,
 )
 from fastent.experiments.result import Result, Table, Verdict, below
@@ -228,7 +229,7 @@ def subsampling(
     classes = compared_classes(runs_of[-1], 0)
     errors, test_errors, own_class = (
         [np.stack([errors_of(run, 0, classes=classes) for run in runs]) for runs in runs_of]
-        for errors_of in (critical_errors, critical_test_errors, _own_class_errors)
+        for errors_of in (critical_errors, critical_test_errors, _own_errors)
     )
     reasons = [reasons_text(runs, 0) for runs in runs_of]
     numbers, shares = np.array(wanted), np.array([float((~np.isnan(each)).mean()) for each in errors])
@@ -269,13 +270,9 @@ def _mean(errors: NDArray[np.float64]) -> Estimate:
     return mean_share(mean_of_found(errors) if len(errors) > 1 else errors[0])
 
 
-def _own_class_errors(run: "Run", layer: int, *, classes: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _own_errors(run: "Run", layer: int, *, classes: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(S,) the mean over the compared classes of the share of a class's points that are misclassified at its inversion."""
-    own = np.full((run.n_seeds, len(classes)), np.nan)
-    for s, c in zip(*np.nonzero(run.turned[:, layer]), strict=True):
-        wrong = run.misclassified(run.epoch[run.inversion[s, layer, c].index])[s]
-        own[s, c] = wrong[run.codes == c].mean()
-    return mean_over(classes, own)
+    return mean_over(classes, own_class_errors(run, layer))
 
 
 def compared(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LONG_ENOUGH", "TURNING", "compared_classes", "compared_text", "critical_errors", "critical_test_errors", "errors_by_class",
-    "mean_of_found", "mean_over", "mean_share", "reasons_text", "still_open", "usual_classes",
+    "mean_of_found", "mean_over", "mean_share", "own_class_errors", "reasons_text", "still_open", "usual_classes",
 ]  # fmt: skip
 
 # Classes with an inversion in fewer of the networks are not compared.
@@ -54,6 +54,15 @@ def compared_text(of: "Sequence[str]", classes: NDArray[np.bool_]) -> str:
 def errors_by_class(run: "Run", layer: int) -> NDArray[np.float64]:
     """(S, C) the training error of each network at each class's inversion; NaN without one."""
     return np.array([[i.train_error if i else np.nan for i in row] for row in run.inversion[:, layer]])
+
+
+def own_class_errors(run: "Run", layer: int) -> NDArray[np.float64]:
+    """(S, C) the share of each class's own points that are misclassified at its inversion; NaN without one."""
+    errors = np.full((run.n_seeds, len(run.classes)), np.nan)
+    for s, c in zip(*np.nonzero(run.turned[:, layer]), strict=True):
+        wrong = run.misclassified(run.epoch[run.inversion[s, layer, c].index])[s]
+        errors[s, c] = wrong[run.codes == c].mean()
+    return errors
 
 
 def critical_errors(run: "Run", layer: int = -1, *, classes: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:

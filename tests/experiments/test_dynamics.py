@@ -47,6 +47,10 @@ def test_each_answer_can_be_reached(turn, later, holds):
 def test_radii_that_are_still_falling_leave_it_open_until_trained_long_enough():
     found = ex.dynamics("digits", seeds=4, epochs=400, threads=1)
     assert found.answers[QUESTIONS[0]].holds == "yes"
+    inversions = found.run.inversion[:, 0, 1]
+    own = [found.run.misclassified(found.run.epoch[i.index])[s][found.run.codes == 1].mean() for s, i in enumerate(inversions)]
+    assert found.own_class_error[0, 1].value == pytest.approx(np.mean(own))
+    assert found.own_class_error[0, 1].value == pytest.approx(found.run.stragglers[:, found.run.codes == 1].mean())
     assert set(found.answers) == set(QUESTIONS)
     assert list(found.further) == [QUESTIONS[2]]
     short = ex.dynamics("digits", seeds=10, epochs=40, threads=1)

@@ -284,6 +284,7 @@ def test_classes_of_an_experiment_are_called_as_in_its_run(run):
         CONFIG,
         run,
         estimates,
+        estimates,
         np.zeros((2, 2)),
         estimates[:, 0],
         np.ones((2, 2)),
