@@ -130,8 +130,8 @@ _COMMON: Options = {
     "as_json": (AsJson, False),
     "config": (Config, None),
 }
-# Where they are described otherwise: a sweep varies `hidden`, layers need several, pruning has epochs of its own with the preset, and blocks take
-# other points.
+# Where they are described otherwise: a sweep varies `hidden`, `layers` takes several, pruning has epochs of its own with the
+# preset, and blocks take other points.
 _DIFFERENT: dict[str, Options] = {
     "pruning": {"preset": preset_option("; 300 epochs by default")},
     "blocks": {"preset": preset_option("; blocks are cut from all points")},

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastent.experiments.result import LONG_ENOUGH, Holds, Result, Table, Verdict, joined, reasons_text, still_open
+from fastent.experiments.result import Holds, Result, Table, Verdict, joined, reasons_text, still_open
 from fastent.experiments.setting import Setting
 from fastent.plots.style import class_style, epoch_axis
 from fastent.runtime.formatting import NOTHING, estimate_text, percent
 from fastent.runtime.progress import Progress
 from fastent.statistics.intervals import Estimate, student_mean, wilson
 from fastent.training.run import Run
-from fastent.training.tables import epoch_text, may_turn_later
+from fastent.training.tables import may_turn_later
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,9 +61,9 @@ class Layer(NamedTuple):
 class Order(NamedTuple):
     """How the depth of layers goes with the epoch at which they turn.
 
-    correlation: Kendall's tau-a of depth and epoch, mean over networks, in [-1, 1], positive where deeper layers turn later; its
-    interval is Wilson's. p: two-sided, exact, that layers which could be exchanged would be as much in order. networks: how many
-    have at least two layers in which every class turns, and are compared.
+    correlation: Kendall's tau-a of depth and epoch, mean over networks, in [-1, 1], positive where deeper layers turn later;
+    its interval is Wilson's. p: two-sided, exact: the probability that exchangeable layers are at least as much in order.
+    networks: how many have at least two layers in which every class turns, and are compared.
     """
 
     correlation: Estimate
@@ -137,8 +137,8 @@ class Layers(Result):
         direction = f": {later}" if found.holds == "yes" else ""
         return Verdict(
             found.holds,
-            f"Rank correlation of depth and epoch {estimate_text(found.correlation)} over {found.networks} networks that turn in "
-            f"two layers or more, p = {found.p:.2g}{direction}; nearer 0 than {_UNORDERED:g} means no order.",
+            f"Rank correlation of depth and epoch {estimate_text(found.correlation)} over {found.networks} networks that turn "
+            f"in two layers or more, p = {found.p:.2g}{direction}; nearer 0 than {_UNORDERED:g} means no order.",
         )
 
     def table(self) -> Table:
@@ -155,12 +155,13 @@ class Layers(Result):
             for layer in self.layers
         ]
         headings = (
-            "hidden layer", "radii that turn", "may turn later", "epoch", "training error", "rebound", "reasons for no inversion"
+            "hidden layer", "radii that turn", "may turn later", "epoch", "training error", "rebound",
+            "reasons for no inversion",
         )  # fmt: skip
         note = (
             "From the first hidden layer to the last. Intervals of the share of radii hold together for all layers, and their "
-            "upper ends count radii that may turn later. Rebound: share of the radius's fall that is undone. Means over networks "
-            "with 95 % intervals."
+            "upper ends count radii that may turn later. Rebound: share of the radius's fall that is undone. Means over "
+            "networks with 95 % intervals."
         )
         return Table(headings, rows, note)
 
