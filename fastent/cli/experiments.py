@@ -93,6 +93,7 @@ EXPERIMENTS = {
         "Which of optimiser, learning rate, width, depth, activation and initial scale moves the inversion, and how much?",
         {"cells": Own(int, "Number of combinations to train.", "48")},
     ),
+    "layers": Experiment("Which hidden layers of a deep network turn, and in which order?", {}),
     "difficulty": Experiment(
         "Do stragglers agree with other scores of difficulty, and which score finds planted label noise?",
         {
@@ -129,12 +130,13 @@ _COMMON: Options = {
     "as_json": (AsJson, False),
     "config": (Config, None),
 }
-# Where they are described otherwise: a sweep varies `hidden`, pruning has epochs of its own with the preset, and blocks take
-# other points.
+# Where they are described otherwise: a sweep varies `hidden`, `layers` takes several, pruning has epochs of its own with the
+# preset, and blocks take other points.
 _DIFFERENT: dict[str, Options] = {
     "pruning": {"preset": preset_option("; 300 epochs by default")},
     "blocks": {"preset": preset_option("; blocks are cut from all points")},
     "sweep": training_options(["hidden"], defaults=False),
+    "layers": training_options(["hidden"], defaults=False),
     "all": {"preset": preset_option("; pruning: 300 epochs; blocks: of all points")},
 }
 _OF_ALL = (

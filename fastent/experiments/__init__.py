@@ -8,7 +8,7 @@
       one module an experiment: <-------------+
        question, computation, verdict
            _dynamics  _pruning  _generalization  _stability
-           _blocks  _subsampling  _sweep  _difficulty  _entanglement
+           _blocks  _subsampling  _sweep  _layers  _difficulty  _entanglement
            (steadiness: eps* beside the error at a fixed epoch)
                      |                 |
         setting.train, .keep           |   critical.py: eps* of each network of a run, over the classes that turn in at least

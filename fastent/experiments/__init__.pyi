@@ -4,6 +4,7 @@ from ._difficulty import Difficulty, difficulty, flip_labels
 from ._dynamics import Dynamics, dynamics
 from ._entanglement import Entanglement, entanglement
 from ._generalization import Generalization, generalization
+from ._layers import Layer, Layers, Order, layers
 from ._pruning import Arm, Pruning, pruning
 from ._stability import Stability, stability
 from ._subsampling import Subsampling, subsampling
@@ -20,7 +21,10 @@ __all__ = [
     "Entanglement",
     "Factor",
     "Generalization",
+    "Layer",
     "LayerProfile",
+    "Layers",
+    "Order",
     "Peak",
     "Pruning",
     "Result",
@@ -38,6 +42,7 @@ __all__ = [
     "figures",
     "flip_labels",
     "generalization",
+    "layers",
     "pruning",
     "stability",
     "subsampling",

@@ -658,6 +658,7 @@ SMALL = {
     "blocks": {},
     "subsampling": {"draws": 2},
     "sweep": {"cells": 8},
+    "layers": {},
     "difficulty": {"el2n_epoch": 5},
     "entanglement": {"points": 12},
 }

@@ -1,0 +1,323 @@
+"""Which hidden layers of a deep network turn, and in which order?"""
+
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastent.experiments.result import Holds, Result, Table, Verdict, joined, reasons_text, still_open
+from fastent.experiments.setting import Setting
+from fastent.plots.style import class_style, epoch_axis
+from fastent.runtime.formatting import NOTHING, estimate_text, percent
+from fastent.runtime.progress import Progress
+from fastent.statistics.intervals import Estimate, student_mean, wilson
+from fastent.training.run import Run
+from fastent.training.tables import may_turn_later
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Layer", "Layers", "Order", "layers", "order_of"]
+
+_HIDDEN = (20, 20, 20)
+# A layer turns where more than half of its radii are shown to.
+_MOST = 0.5
+# Layers are in no order where the mean rank correlation of depth and epoch is shown to be nearer 0 than this.
+_UNORDERED = 0.5
+_ALL = "Do all hidden layers turn?"
+_ORDER = "Do hidden layers turn in the order of their depth?"
+
+
+class Layer(NamedTuple):
+    """One hidden layer of S networks.
+
+    name; share: of the radii (seed and class) that have an inversion, in [0, 1]; unfinished: share of those without one that
+    may turn later, as they still fall, or rise by less than counts, at the last record, after less than 20 times the median
+    epoch at which the network's radii turn; interval: Wilson's, as if a network had one radius, from the lower end for `share`
+    to the upper end for share + unfinished: those of all layers hold together at 95 %; epoch, train_error, rebound: at the
+    inversion, means over networks of the means over classes, with Student's 95 % intervals; reasons: why radii have none;
+    radius: (E,) mean over networks and classes.
+    """
+
+    name: str
+    share: float
+    unfinished: float
+    interval: tuple[float, float]
+    epoch: Estimate
+    train_error: Estimate
+    rebound: Estimate
+    reasons: str
+    radius: NDArray[np.float64]
+
+    @property
+    def turns(self) -> Holds:
+        """Whether most of the radii turn, as far as the interval tells."""
+        return "yes" if self.interval[0] > _MOST else "no" if self.interval[1] < _MOST else "undecided"
+
+
+class Order(NamedTuple):
+    """How the depth of layers goes with the epoch at which they turn.
+
+    correlation: Kendall's tau-a of depth and epoch, mean over networks, in [-1, 1], positive where deeper layers turn later;
+    its interval is Wilson's. p: two-sided, exact: the probability that exchangeable layers are at least as much in order.
+    networks: how many have at least two layers in which every class turns, and are compared.
+    """
+
+    correlation: Estimate
+    p: float
+    networks: int
+
+    @property
+    def holds(self) -> Holds:
+        """Yes if exchangeable layers would not be so much in order, no if the correlation is shown to be near 0."""
+        if max(-self.correlation.low, self.correlation.high) < _UNORDERED:
+            return "no"
+        return "yes" if self.p < 0.05 else "undecided"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Layers(Result):
+    """Inversions of each hidden layer of deep networks.
+
+    The null of an order: within a network, layers are exchangeable, that is, all orders of their epochs are equally likely.
+
+    Attributes
+    ----------
+    epoch : (E,)
+        Passes over the data made before each record.
+    layers : list of Layer
+        From the first hidden layer to the last.
+    turn_epoch : (S, L) float64
+        Epoch of the inversion in each network and layer: the geometric mean over classes in parameter updates; NaN where a
+        class has none.
+    order : Order
+    final_error : float
+        Training error after the last epoch, mean over networks, in [0, 1].
+    """
+
+    epoch: NDArray[Any]
+    layers: list[Layer]
+    turn_epoch: NDArray[np.float64]
+    order: Order
+    final_error: float
+
+    name = "layers"
+    title = "The inversion by layer"
+    claim = "In deep networks every hidden layer turns, in the order of depth."
+
+    @property
+    def verdict(self) -> Verdict:
+        return joined(self.answers)
+
+    @property
+    def answers(self) -> dict[str, Verdict]:
+        return {_ALL: self._all_turn(), _ORDER: self._in_order()}
+
+    def _all_turn(self) -> Verdict:
+        found = [layer.turns for layer in self.layers]
+        holds: Holds = "no" if "no" in found else "yes" if set(found) == {"yes"} else "undecided"
+        said = ", ".join(
+            f"{layer.name} {percent(layer.share, 0)} ({100 * layer.interval[0]:.0f} to {100 * layer.interval[1]:.0f})"
+            for layer in self.layers
+        )
+        sentence = f"Radii that turn, by layer: {said}; a layer turns if that is shown to be more than {percent(_MOST, 0)}"
+        falling = [layer.name for layer in self.layers if layer.unfinished]
+        if falling:
+            sentence += f". Some radii were still falling, or had risen too little, at the last epoch, in: {', '.join(falling)}"
+        return Verdict(holds, f"{sentence}. The final training error is {percent(self.final_error, 1)}.")
+
+    def _in_order(self) -> Verdict:
+        found = self.order
+        if not found.networks:
+            return Verdict("undecided", "No network turns in two hidden layers, so that there is nothing to order.")
+        later = "deeper layers turn later" if found.correlation.value > 0 else "deeper layers turn earlier"
+        direction = f": {later}" if found.holds == "yes" else ""
+        return Verdict(
+            found.holds,
+            f"Rank correlation of depth and epoch {estimate_text(found.correlation)} over {found.networks} networks that turn "
+            f"in two layers or more, p = {found.p:.2g}{direction}; nearer 0 than {_UNORDERED:g} means no order.",
+        )
+
+    def table(self) -> Table:
+        rows = [
+            (
+                layer.name,
+                f"{percent(layer.share, 0)} ({100 * layer.interval[0]:.0f} to {100 * layer.interval[1]:.0f})",
+                percent(layer.unfinished, 0),
+                NOTHING if math.isnan(layer.epoch.value) else estimate_text(layer.epoch),
+                estimate_text(layer.train_error, percent=True),
+                estimate_text(layer.rebound),
+                layer.reasons,
+            )
+            for layer in self.layers
+        ]
+        headings = (
+            "hidden layer", "radii that turn", "may turn later", "epoch", "training error", "rebound",
+            "reasons for no inversion",
+        )  # fmt: skip
+        note = (
+            "From the first hidden layer to the last. Intervals of the share of radii hold together for all layers, and their "
+            "upper ends count radii that may turn later. Rebound: share of the radius's fall that is undone. Means over "
+            "networks with 95 % intervals."
+        )
+        return Table(headings, rows, note)
+
+    def numbers(self) -> dict[str, Any]:
+        return {
+            "layers": {layer.name: {k: v for k, v in layer._asdict().items() if k != "name"} for layer in self.layers},
+            "epoch": self.epoch,
+            "turn_epoch": self.turn_epoch,
+            "order": self.order,
+            "final_error": self.final_error,
+        }
+
+    def draw(self, axes: "Axes") -> None:
+        for i, layer in enumerate(self.layers):
+            scaled = layer.radius / layer.radius[0]
+            axes.plot(self.epoch[1:], scaled[1:], label=layer.name, **class_style(i))
+            if not math.isnan(layer.epoch.value):
+                at = layer.epoch.value
+                axes.plot(at, np.interp(at, self.epoch, scaled), "v", color=class_style(i)["color"])
+        epoch_axis(axes, self.epoch[-1])
+        if len(self.epoch) > 2:
+            axes.set_xscale("log")
+        axes.set(ylabel="radius, share of the initial one", title=self.titled(", mean over networks and classes"))
+        axes.legend(frameon=False, fontsize="small", title="hidden layer; triangle: turn")
+
+
+def layers(
+    data: Any = "digits", *,
+    seeds: int = 10, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
+    progress: Progress = None, **options: Any,
+) -> Layers:  # fmt: skip
+    """Train deep networks from many seeds; find which hidden layers turn, when, and whether in the order of depth.
+
+    Two questions. *Do all hidden layers turn?* Yes if in each layer more than half of the radii are shown to, no if in one of
+    them fewer are; a radius that is still falling when training ends leaves it open, until it was trained for 20 times the
+    median epoch at which radii of any layer turn. Fewer than six networks always leave it open. *In the order of depth?* Yes if
+    the epochs of the turns go with depth more than in 95 % of the cases in which layers are exchanged at random within each
+    network; no if the rank correlation is shown to be nearer 0 than 0.5. Layers without a turn have no place in the order.
+
+    Parameters
+    ----------
+    data
+        As for `dynamics`.
+    seeds, seed, preset, out, progress, **options
+        As for `dynamics`. `hidden` is (20, 20, 20) by default, with a preset too; with a `model`, `layers` names the modules
+        to record, from the first to the last. With `batch_size` there are records within the first passes.
+
+    Returns
+    -------
+    Layers
+
+    Raises
+    ------
+    FastentError
+        Bad data or options.
+
+    References
+    ----------
+    Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
+    Kendall, "A new measure of rank correlation", Biometrika 30, 1938.
+    """
+    if options.get("model") in (None, "mlp") and options.get("hidden") is None:
+        options = {**options, "hidden": _HIDDEN}
+    setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
+    return layers_of(setting.train("layers"), setting.config)
+
+
+def layers_of(run: Run, config: dict[str, Any]) -> Layers:
+    """From a run; `config` is that of the experiment."""
+    found = [run.epoch[i.index] for i in run.inversion.flat if i]
+    usual = float(np.median(found)) if found else math.nan
+    names = run.config.get("layers") or [str(layer + 1) for layer in range(run.n_layers)]
+    times = turn_epochs(run)
+    return Layers(
+        config=config,
+        epoch=run.epoch,
+        layers=[_layer(run, i, str(name), usual) for i, name in enumerate(names)],
+        turn_epoch=times,
+        order=order_of(times),
+        final_error=float(run.train_error[:, -1].mean()),
+    )
+
+
+def _layer(run: Run, layer: int, name: str, usual: float) -> Layer:
+    inversions = run.inversion[:, layer]
+    share = float(run.turned[:, layer].mean())
+    # Where no radius of the network turns there is no usual epoch, and no length of training is enough.
+    later = [
+        still_open(i.reason, run.epoch[-1], usual) if not math.isnan(usual) else may_turn_later(i.reason)
+        for i in inversions.flat
+    ]
+    unfinished, confidence = float(np.mean(later)), 1 - 0.05 / run.n_layers
+
+    def over_networks(attribute: str, most: float) -> Estimate:
+        values = [[getattr(i, attribute) for i in row if i] for row in inversions]
+        return student_mean([np.mean(row) for row in values if row], least=0, most=most)
+
+    return Layer(
+        name=name,
+        share=share,
+        unfinished=unfinished,
+        interval=(
+            wilson(share, run.n_seeds, confidence=confidence).low,
+            wilson(min(share + unfinished, 1.0), run.n_seeds, confidence=confidence).high,
+        ),
+        epoch=over_networks("epoch", float(run.epoch[-1])),
+        train_error=over_networks("train_error", 1.0),
+        rebound=over_networks("rebound", math.inf),
+        reasons=reasons_text([run], layer),
+        radius=run.radius[:, :, layer].mean((0, 2)),
+    )
+
+
+def turn_epochs(run: Run) -> NDArray[np.float64]:
+    """(S, L) epoch of the turn: the geometric mean over classes, in updates; NaN where a class has none."""
+    updates = np.array([run.update[i.index] if i else np.nan for i in run.inversion.flat], float).reshape(run.inversion.shape)
+    mean: NDArray[np.float64] = np.exp(np.log(np.maximum(updates, 1)).mean(2)) / run.updates_per_epoch
+    return mean
+
+
+def order_of(epochs: ArrayLike) -> Order:
+    """The order in which layers turn, from epochs (S, L), from the first layer to the last; NaN without a turn."""
+    taus: list[float] = []
+    score, chance = 0, np.ones(1)
+    for row in np.asarray(epochs, float):
+        known = row[~np.isnan(row)]
+        if len(known) < 2:
+            continue
+        first, second = np.triu_indices(len(known), 1)
+        own = int(np.sign(known[second] - known[first]).sum())
+        taus.append(own / len(first))
+        score += own
+        chance = np.convolve(chance, _scores_by_chance(known))
+    if not taus:
+        return Order(student_mean([]), math.nan, 0)
+    # chance[k] is the probability that k pairs are in the wrong order: of all scores as far apart as ours or farther.
+    scores = len(chance) - 1 - 2 * np.arange(len(chance))
+    share = wilson((1 + float(np.mean(taus))) / 2, len(taus))
+    correlation = Estimate(2 * share.value - 1, 2 * share.standard_error, 2 * share.low - 1, 2 * share.high - 1)
+    return Order(correlation, min(float(chance[np.abs(scores) >= abs(score)].sum()), 1.0), len(taus))
+
+
+def _scores_by_chance(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probability of k pairs in the wrong order, k = 0, 1, ..., if all orders of the values are equally likely.
+
+    The inversions of a random permutation are sums of independent uniform ones; equal values divide out (MacMahon 1913).
+    """
+    found = _without_ties(len(values))
+    for count in np.unique(values, return_counts=True)[1]:
+        found = np.maximum(np.polydiv(found, _without_ties(int(count)))[0], 0)
+    probability: NDArray[np.float64] = found / found.sum()
+    return probability
+
+
+def _without_ties(n: int) -> NDArray[np.float64]:
+    found = np.ones(1)
+    for size in range(2, n + 1):
+        found = np.convolve(found, np.full(size, 1 / size))
+    return found
