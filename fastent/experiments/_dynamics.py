@@ -14,16 +14,18 @@ from fastent.experiments.critical import (
     compared_text,
     critical_errors,
     mean_share,
+    most_turn,
     own_class_errors,
     reasons_text,
+    share_turning,
     still_open,
 )
-from fastent.experiments.result import Holds, Result, Table, Verdict, below, joined
+from fastent.experiments.result import Result, Table, Verdict, below, joined
 from fastent.experiments.setting import Setting
 from fastent.experiments.steadiness import QUESTION, Steadiness, errors_at_fixed_epoch, steadiness, turns_of
 from fastent.runtime.formatting import NOTHING, estimate_text, percent
 from fastent.runtime.progress import Progress
-from fastent.statistics.intervals import Estimate, coefficient_of_variation, student_mean, wilson
+from fastent.statistics.intervals import coefficient_of_variation, student_mean
 from fastent.training.run import Run
 from fastent.training.tables import epoch_of
 
@@ -94,7 +96,7 @@ class Dynamics(Result):
         turns = [self.run.epoch[i.index] for i in found.flat if i]
         usual, last = float(np.median(turns)) if turns else math.nan, float(self.run.epoch[-1])
         later = np.array([still_open(i.reason, last, usual) for i in found.flat]).reshape(found.shape)
-        holds, share = most_turn(self.run.turned[:, 0], later)
+        share = share_turning(self.run.turned[:, 0], later)
         seeds = self.run.n_seeds
         said = (
             f"{percent(share.value, 0)} of the radii in the first hidden layer have an inversion "
@@ -102,7 +104,9 @@ class Dynamics(Result):
         )
         if share.value < 1:
             said += f"; of the others: {reasons_text([self.run], 0)}"
-        return Verdict(holds, f"{said}. Yes means more than half.")
+        if later.any():
+            said += "; the upper end counts those that may turn later"
+        return Verdict(most_turn(share), f"{said}. Yes means more than half.")
 
     @property
     def _stable(self) -> Verdict:
@@ -235,17 +239,6 @@ def dynamics(
         rebound,
         [_steadiness(run, i) for i in range(n_layers)],
     )
-
-
-def most_turn(turned: NDArray[np.bool_], later: NDArray[np.bool_]) -> tuple[Holds, Estimate]:
-    """Whether more than half of the radii turn, and their share with Wilson's 95 % interval, of which of S networks and C
-    classes turn, (S, C), and which may do so later. These leave the question open.
-
-    The null is that no class turns and noise looks like a turn. The classes of one network are one repetition.
-    """
-    share, most = float(turned.mean()), float((turned | later).mean())
-    found = wilson(share, len(turned))
-    return "yes" if found.low > 0.5 else "no" if wilson(most, len(turned)).high < 0.5 else "undecided", found
 
 
 def _steadiness(run: Run, layer: int) -> Steadiness:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastent.experiments.result import Holds, Result, Table, Verdict, joined, reasons_text, still_open
+from fastent.experiments.critical import most_turn, reasons_text, share_turning, still_open
+from fastent.experiments.result import Holds, Result, Table, Verdict, joined, overall
 from fastent.experiments.setting import Setting
 from fastent.plots.style import class_style, epoch_axis
 from fastent.runtime.formatting import NOTHING, estimate_text, percent
 from fastent.runtime.progress import Progress
 from fastent.statistics.intervals import Estimate, student_mean, wilson
 from fastent.training.run import Run
-from fastent.training.tables import may_turn_later
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Layer", "Layers", "Order", "layers", "order_of"]
 
 _HIDDEN = (20, 20, 20)
-# A layer turns where more than half of its radii are shown to.
-_MOST = 0.5
 # Layers are in no order where the mean rank correlation of depth and epoch is shown to be nearer 0 than this.
 _UNORDERED = 0.5
 _ALL = "Do all hidden layers turn?"
@@ -34,18 +32,17 @@ _ORDER = "Do hidden layers turn in the order of their depth?"
 class Layer(NamedTuple):
     """One hidden layer of S networks.
 
-    name; share: of the radii (seed and class) that have an inversion, in [0, 1]; unfinished: share of those without one that
-    may turn later, as they still fall, or rise by less than counts, at the last record, after less than 20 times the median
-    epoch at which the network's radii turn; interval: Wilson's, as if a network had one radius, from the lower end for `share`
-    to the upper end for share + unfinished: those of all layers hold together at 95 %; epoch, train_error, rebound: at the
-    inversion, means over networks of the means over classes, with Student's 95 % intervals; reasons: why radii have none;
-    radius: (E,) mean over networks and classes.
+    name; share: of the radii (seed and class) that have an inversion, in [0, 1], with Wilson's interval, as if a network had
+    one radius, whose upper end counts those that may turn later: the intervals of all layers hold together at 95 %; unfinished:
+    share of the radii that may turn later, as they still fall, or rise by less than counts, at the last record, after less than
+    20 times the epoch at which radii usually turn: the median of the layer where that is largest; epoch, train_error, rebound:
+    at the inversion, means over networks of the means over classes, with Student's 95 % intervals; reasons: why radii have
+    none; radius: (E,) mean over networks and classes.
     """
 
     name: str
-    share: float
+    share: Estimate
     unfinished: float
-    interval: tuple[float, float]
     epoch: Estimate
     train_error: Estimate
     rebound: Estimate
@@ -55,7 +52,11 @@ class Layer(NamedTuple):
     @property
     def turns(self) -> Holds:
         """Whether most of the radii turn, as far as the interval tells."""
-        return "yes" if self.interval[0] > _MOST else "no" if self.interval[1] < _MOST else "undecided"
+        return most_turn(self.share)
+
+    @property
+    def share_text(self) -> str:
+        return f"{percent(self.share.value, 0)} ({100 * self.share.low:.0f} to {100 * self.share.high:.0f})"
 
 
 class Order(NamedTuple):
@@ -106,7 +107,7 @@ class Layers(Result):
 
     name = "layers"
     title = "The inversion by layer"
-    claim = "In deep networks every hidden layer turns, in the order of depth."
+    claim = "A question, no claim of the paper, which has one hidden layer: every hidden layer turns, in the order of depth."
 
     @property
     def verdict(self) -> Verdict:
@@ -117,16 +118,12 @@ class Layers(Result):
         return {_ALL: self._all_turn(), _ORDER: self._in_order()}
 
     def _all_turn(self) -> Verdict:
-        found = [layer.turns for layer in self.layers]
-        holds: Holds = "no" if "no" in found else "yes" if set(found) == {"yes"} else "undecided"
-        said = ", ".join(
-            f"{layer.name} {percent(layer.share, 0)} ({100 * layer.interval[0]:.0f} to {100 * layer.interval[1]:.0f})"
-            for layer in self.layers
-        )
-        sentence = f"Radii that turn, by layer: {said}; a layer turns if that is shown to be more than {percent(_MOST, 0)}"
+        said = ", ".join(f"{layer.name} {layer.share_text}" for layer in self.layers)
+        sentence = f"Radii that turn, by layer: {said}; a layer turns if that is shown to be more than half"
         falling = [layer.name for layer in self.layers if layer.unfinished]
         if falling:
             sentence += f". Some radii were still falling, or had risen too little, at the last epoch, in: {', '.join(falling)}"
+        holds = overall(layer.turns for layer in self.layers)
         return Verdict(holds, f"{sentence}. The final training error is {percent(self.final_error, 1)}.")
 
     def _in_order(self) -> Verdict:
@@ -145,7 +142,7 @@ class Layers(Result):
         rows = [
             (
                 layer.name,
-                f"{percent(layer.share, 0)} ({100 * layer.interval[0]:.0f} to {100 * layer.interval[1]:.0f})",
+                layer.share_text,
                 percent(layer.unfinished, 0),
                 NOTHING if math.isnan(layer.epoch.value) else estimate_text(layer.epoch),
                 estimate_text(layer.train_error, percent=True),
@@ -197,9 +194,10 @@ def layers(
 
     Two questions. *Do all hidden layers turn?* Yes if in each layer more than half of the radii are shown to, no if in one of
     them fewer are; a radius that is still falling when training ends leaves it open, until it was trained for 20 times the
-    median epoch at which radii of any layer turn. Fewer than six networks always leave it open. *In the order of depth?* Yes if
-    the epochs of the turns go with depth more than in 95 % of the cases in which layers are exchanged at random within each
-    network; no if the rank correlation is shown to be nearer 0 than 0.5. Layers without a turn have no place in the order.
+    median epoch at which the radii of the slowest layer turn. Fewer than six networks always leave it open. *In the order of
+    depth?* Yes if the epochs of the turns go with depth more than in 95 % of the cases in which layers are exchanged at random
+    within each network; no if the rank correlation is shown to be nearer 0 than 0.5. Layers without a turn have no place in the
+    order.
 
     Parameters
     ----------
@@ -231,8 +229,8 @@ def layers(
 
 def layers_of(run: Run, config: dict[str, Any]) -> Layers:
     """From a run; `config` is that of the experiment."""
-    found = [run.epoch[i.index] for i in run.inversion.flat if i]
-    usual = float(np.median(found)) if found else math.nan
+    found = [[run.epoch[i.index] for i in run.inversion[:, layer].flat if i] for layer in range(run.n_layers)]
+    usual = max((float(np.median(epochs)) for epochs in found if epochs), default=math.nan)
     names = run.config.get("layers") or [str(layer + 1) for layer in range(run.n_layers)]
     times = turn_epochs(run)
     return Layers(
@@ -247,13 +245,7 @@ def layers_of(run: Run, config: dict[str, Any]) -> Layers:
 
 def _layer(run: Run, layer: int, name: str, usual: float) -> Layer:
     inversions = run.inversion[:, layer]
-    share = float(run.turned[:, layer].mean())
-    # Where no radius of the network turns there is no usual epoch, and no length of training is enough.
-    later = [
-        still_open(i.reason, run.epoch[-1], usual) if not math.isnan(usual) else may_turn_later(i.reason)
-        for i in inversions.flat
-    ]
-    unfinished, confidence = float(np.mean(later)), 1 - 0.05 / run.n_layers
+    later = np.array([[still_open(i.reason, run.epoch[-1], usual) for i in row] for row in inversions])
 
     def over_networks(attribute: str, most: float) -> Estimate:
         values = [[getattr(i, attribute) for i in row if i] for row in inversions]
@@ -261,12 +253,8 @@ def _layer(run: Run, layer: int, name: str, usual: float) -> Layer:
 
     return Layer(
         name=name,
-        share=share,
-        unfinished=unfinished,
-        interval=(
-            wilson(share, run.n_seeds, confidence=confidence).low,
-            wilson(min(share + unfinished, 1.0), run.n_seeds, confidence=confidence).high,
-        ),
+        share=share_turning(run.turned[:, layer], later, confidence=1 - 0.05 / run.n_layers),
+        unfinished=float(later.mean()),
         epoch=over_networks("epoch", float(run.epoch[-1])),
         train_error=over_networks("train_error", 1.0),
         rebound=over_networks("rebound", math.inf),

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.statistics.intervals import Estimate, student_mean
+from fastent.experiments.result import Holds
+from fastent.statistics.intervals import Estimate, student_mean, wilson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LONG_ENOUGH", "TURNING", "compared_classes", "compared_text", "critical_errors", "critical_test_errors", "errors_by_class",
-    "mean_of_found", "mean_over", "mean_share", "own_class_errors", "reasons_text", "still_open", "usual_classes",
+    "mean_of_found", "mean_over", "mean_share", "most_turn", "own_class_errors", "reasons_text", "share_turning", "still_open",
+    "usual_classes",
 ]  # fmt: skip
 
 # Classes with an inversion in fewer of the networks are not compared.
@@ -108,6 +110,21 @@ def reasons_text(runs: "Sequence[Run]", layer: int = -1) -> str:
             for reason, n in found.reasons.items():
                 reasons[reason] = reasons.get(reason, 0) + n
     return ", ".join(f"{reason} ({n})" for reason, n in reasons.items())
+
+
+def share_turning(turned: NDArray[np.bool_], later: NDArray[np.bool_], confidence: float = 0.95) -> Estimate:
+    """Share of the radii that turn, of which of S networks and C classes turn, (S, C), and which may do so later.
+
+    Wilson's interval, whose upper end counts those that may turn later. The classes of one network are one repetition.
+    """
+    found = wilson(float(turned.mean()), len(turned), confidence=confidence)
+    most = wilson(float((turned | later).mean()), len(turned), confidence=confidence)
+    return found._replace(high=most.high)
+
+
+def most_turn(share: Estimate) -> Holds:
+    """Whether more than half of the radii turn, as far as the interval tells: yes, no, undecided."""
+    return "yes" if share.low > _USUAL else "no" if share.high < _USUAL else "undecided"
 
 
 def still_open(reason: str, last_epoch: float, usual_epoch: float) -> bool:

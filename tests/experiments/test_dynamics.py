@@ -7,7 +7,8 @@ import pytest
 
 import fastent as fe
 import fastent.experiments as ex
-from fastent.experiments._dynamics import QUESTIONS, most_turn
+from fastent.experiments._dynamics import QUESTIONS
+from fastent.experiments.critical import most_turn, share_turning
 from fastent.statistics.inversion import Inversion, find_inversion
 from tests.statistics.test_inversion import EPOCH, ERROR, NOISES
 
@@ -20,7 +21,7 @@ def test_noise_on_falling_radii_is_seldom_a_turn(noise):
     rng = np.random.default_rng(0)
     curves = [np.exp(-EPOCH / rng.uniform(10, 200)) + 0.01 * NOISES[noise](len(EPOCH), rng) for _ in range(200)]
     turned = np.array([[bool(find_inversion(EPOCH, curve, ERROR))] for curve in curves])
-    found = [most_turn(turned[rng.integers(0, 200, 4)], NEVER)[0] for _ in range(200)]
+    found = [most_turn(share_turning(turned[rng.integers(0, 200, 4)], NEVER)) for _ in range(200)]
     assert found.count("yes") <= 0.05 * 200
 
 
@@ -38,8 +39,8 @@ def test_noise_on_falling_radii_is_seldom_a_turn(noise):
 )
 def test_each_answer_can_be_reached(turn, later, holds):
     place = np.arange(20).reshape(10, 2)
-    found, share = most_turn(place < turn, (place >= turn) & (place < turn + later))
-    assert found == holds
+    share = share_turning(place < turn, (place >= turn) & (place < turn + later))
+    assert most_turn(share) == holds
     assert share.value == turn / 20
 
 
@@ -55,7 +56,7 @@ def test_radii_that_are_still_falling_leave_it_open_until_trained_long_enough():
     assert list(found.further) == [QUESTIONS[2]]
     short = ex.dynamics("digits", seeds=10, epochs=40, threads=1)
     assert short.answers[QUESTIONS[0]].holds == "undecided"
-    assert "0 % of the radii in the first hidden layer have an inversion (0 to 28, over 10 networks)" in short.verdict.sentence
+    assert "0 % of the radii in the first hidden layer have an inversion (0 to 100, over 10 networks)" in short.verdict.sentence
 
 
 @pytest.mark.train

@@ -114,7 +114,7 @@ def test_a_radius_that_still_falls_leaves_it_open(recorded):
     falling = of(recorded, [[60, np.nan]] * 8, open_end=True)
     assert [layer.turns for layer in falling.layers] == ["yes", "undecided"]
     assert falling.layers[1].unfinished == 1
-    assert falling.layers[1].interval == (pytest.approx(0, abs=1e-9), 1)
+    assert falling.layers[1].share[2:] == (pytest.approx(0, abs=1e-9), 1)
     long_enough = of(recorded, [[10, np.nan]] * 8, open_end=True)
     assert [layer.turns for layer in long_enough.layers] == ["yes", "no"]
 
@@ -137,7 +137,7 @@ def test_layers(tmp_path, monkeypatch):
     run = fe.train("digits", hidden=(20, 20, 20), seeds=2, epochs=300, **ONE)
     np.testing.assert_array_equal(found.turn_epoch, turn_epochs(run))
     np.testing.assert_array_equal(found.layers[1].radius, run.radius[:, :, 1].mean((0, 2)))
-    assert found.layers[0].share == run.turned[:, 0].mean() == 1
+    assert found.layers[0].share.value == run.turned[:, 0].mean() == 1
     assert found.layers[0].epoch.value == pytest.approx(np.mean([i.epoch for i in run.inversion[:, 0].flat]))
     assert_whole(found, tmp_path)
     assert_kept(ex.layers, tmp_path, found, monkeypatch, **options)
