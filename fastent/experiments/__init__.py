@@ -9,6 +9,7 @@
        question, computation, verdict
            _dynamics  _pruning  _generalization  _stability
            _blocks  _subsampling  _sweep  _difficulty  _entanglement
+           _removal  _stopping
            (steadiness: eps* beside the error at a fixed epoch)
                      |                 |
         setting.train, .keep           |   critical_errors, reasons_text: eps* of each network of a run, or why it has none
@@ -21,7 +22,8 @@
 An experiment refuses wrong values of its own options before any data are read, then makes its `Setting` of those that all of
 them take. Whatever takes long goes through the setting, so that a finished part is not done again. A verdict says yes or no
 only where the intervals leave nothing else: `below`, `near` and `overall` in result.py, `peak_verdict` in peak.py. An
-experiment of several questions has an answer to each, and one verdict on all (`joined`). scores.py has difficulty's scores.
+experiment of several questions has an answer to each, and one verdict on all (`joined`). scores.py has the scores of
+difficulty and removal.
 """
 
 import lazy_loader

@@ -5,7 +5,9 @@ from ._dynamics import Dynamics, dynamics
 from ._entanglement import Entanglement, entanglement
 from ._generalization import Generalization, generalization
 from ._pruning import Arm, Pruning, pruning
+from ._removal import Removal, removal
 from ._stability import Stability, stability
+from ._stopping import Stopping, stopping
 from ._subsampling import Subsampling, subsampling
 from ._sweep import Factor, LayerProfile, Sweep, sweep
 from .peak import Peak
@@ -23,10 +25,12 @@ __all__ = [
     "LayerProfile",
     "Peak",
     "Pruning",
+    "Removal",
     "Result",
     "ScoreStability",
     "Spread",
     "Stability",
+    "Stopping",
     "Subsampling",
     "Sweep",
     "Table",
@@ -39,7 +43,9 @@ __all__ = [
     "flip_labels",
     "generalization",
     "pruning",
+    "removal",
     "stability",
+    "stopping",
     "subsampling",
     "sweep",
 ]

@@ -125,8 +125,8 @@ class Difficulty(Result):
             said += f" Over classes the straggler share correlates with the test error by {correlation}."
         if not np.isnan(self.last_correlation.value):
             said += (
-                f" {self.inversions}. With the weights of each network's last inversion for all classes, the share of a class's "
-                f"points that are misclassified correlates with its test error by {estimate_text(self.last_correlation)}."
+                f" {self.inversions}. With the weights of each network's last inversion for all classes, the share of a "
+                f"class's points that are misclassified correlates with its test error by {estimate_text(self.last_correlation)}."
             )
         return said
 
@@ -214,8 +214,9 @@ def difficulty(
     - final loss: -log p_y at E.
 
     With four classes or more, the straggler share of each class is compared with its test error. A class that turns in no
-    network has no stragglers, and of ten classes few turn. Unless nine of ten radii turn, the points of all classes misclassified
-    with the weights of each network's last inversion, of whichever class, are therefore compared too, as Pukowski & Lu do.
+    network has no stragglers, and of ten classes few turn. Unless nine of ten radii turn, the points of all classes that are
+    misclassified with the weights of each network's last inversion, of whichever class, are therefore compared too, as in the
+    code of Pukowski & Lu. The interval is about the choice of classes; networks share the points.
 
     Parameters
     ----------
@@ -282,7 +283,10 @@ def difficulty(
         class_stragglers=of_class,
         class_recall=recall,
         class_correlation=_over_classes(of_class, recall),
-        inversions=f"{found.sum()} of {found.size} radii have an inversion" + (f", {reasons}" if reasons else ""),
+        inversions=(
+            f"{found.sum()} of {found.size} radii, in {found.any(1).sum()} of {len(found)} networks, have an inversion"
+            + (f" (the others: {reasons})" if reasons else "")
+        ),
         last_stragglers=at_last,
         last_correlation=_over_classes(at_last, recall),
     )
@@ -338,7 +342,7 @@ def _scores(setting: Setting, run: Run, name: str, el2n_epoch: int) -> Arrays:
 
 
 def _wrong_at_last(run: Run) -> NDArray[np.float64]:
-    """(C,) mean share of each class's points misclassified with the weights of each network's last inversion; see `Difficulty`."""
+    """(C,) mean share of each class's points misclassified with the weights of each network's last inversion."""
     turned, n_classes = run.turned[:, -1], len(run.classes)
     some = np.flatnonzero(turned.any(1))
     if turned.mean() >= TURNING or 2 * len(some) <= run.n_seeds:

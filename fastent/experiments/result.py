@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastent.io.files import atomic_path, output_folder, write_text
 from fastent.plots.style import plain
 from fastent.printable import printable
-from fastent.runtime.formatting import Table, as_plain, html_table
+from fastent.runtime.formatting import Table, as_plain, estimate_text, html_table
 from fastent.statistics.intervals import Estimate, student_mean
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 __all__ = [
-    "ANSWERS", "HOLDS", "LONG_ENOUGH", "NEAR", "TURNING", "Holds", "Result", "Table", "Verdict", "below", "critical_errors",
-    "critical_test_errors", "joined", "mark_inversion", "mean_of_found", "mean_share", "near", "overall", "reasons_text",
-    "still_open", "usual_critical_errors",
+    "ANSWERS", "HOLDS", "LONG_ENOUGH", "NEAR", "NEGLIGIBLE", "TURNING", "Holds", "Result", "Table", "Verdict", "below",
+    "critical_errors", "critical_test_errors", "joined", "mark_inversion", "mean_of_found", "mean_share", "near", "overall",
+    "points_text", "reasons_text", "still_open", "usual_critical_errors",
 ]  # fmt: skip
 
 Holds = Literal["yes", "no", "undecided"]
@@ -37,6 +37,8 @@ HOLDS = {"yes": "Holds", "no": "Does not hold", "undecided": "Undecided"}
 ANSWERS = {"yes": "Yes", "no": "No", "undecided": "Undecided"}
 # Training errors are near each other if they differ by no more than this factor.
 NEAR = 1.33
+# A difference of test errors is negligible below this share of the test error that it is compared with.
+NEGLIGIBLE = 0.1
 # Where fewer of the networks have an inversion, those that have one are a selection.
 TURNING = 0.9
 # A curve that is still falling when training ends may turn later, which leaves the question open; but not where it was trained
@@ -122,6 +124,11 @@ def mean_share(shares: NDArray[np.float64]) -> Estimate:
     """Mean of independent shares (n,), such as eps*, with Student's interval, which does not leave [0, 1]."""
     mean = student_mean(shares, least=0)
     return mean._replace(high=min(mean.high, 1.0)) if mean.high > 1 else mean
+
+
+def points_text(difference: Estimate) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return estimate_text(Estimate(*(100 * figure for figure in difference)), signed=True)
 
 
 def reasons_text(runs: "Sequence[Run]", layer: int = -1) -> str:
