@@ -124,9 +124,10 @@ class Difficulty(Result):
             correlation = estimate_text(self.class_correlation)
             said += f" Over classes the straggler share correlates with the test error by {correlation}."
         if not np.isnan(self.last_correlation.value):
+            correlation = estimate_text(self.last_correlation)
             said += (
                 f" {self.inversions}. With the weights of each network's last inversion for all classes, the share of a "
-                f"class's points that are misclassified correlates with its test error by {estimate_text(self.last_correlation)}."
+                f"class's points that are misclassified correlates with its test error by {correlation}."
             )
         return said
 

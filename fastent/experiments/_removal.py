@@ -146,8 +146,8 @@ class Removal(Result):
         note = (
             f"Test errors, means over networks; {counts} test points. Differences: from the random control, in percentage "
             "points, paired by network, with 95 % intervals that hold together over the shares and both questions. Other "
-            f"networks, the judges, say which points are easy or hard: {self.stragglers:,} training points are stragglers in at "
-            "least half of these."
+            f"networks, the judges, say which points are easy or hard: {self.stragglers:,} training points are stragglers in "
+            "at least half of these."
         )
         headings = (
             "left out", "points", "easy", "hard", "all", "difference, easy", "difference, hard", "difference, all"
@@ -195,17 +195,17 @@ def removal(
     """Train without the easiest, the hardest or random training points, and compare errors on easy and hard test points.
 
     Two disjoint halves of the seeds have different tasks. The judges, trained on all points, decide which points are easy or
-    hard; as many other networks are tested. Training points are ranked by the judges' mean score, ties by their mean loss at the
-    inversion (or by their confidence, where a class turns in no judge). A test point is hard if at least half of the judges
+    hard; as many other networks are tested. Training points are ranked by the judges' mean score, ties by their mean loss at
+    the inversion (or by their confidence, where a class turns in no judge). A test point is hard if at least half of the judges
     misclassify it with the weights of its class's inversion in the last hidden layer, and easy if fewer do; test points of a
-    class that turns in no judge are neither. The tested networks are trained without the same share of each class, rounded down,
-    so that classes stay balanced, and standardise inputs as if nothing were left out.
+    class that turns in no judge are neither. The tested networks are trained without the same share of each class, rounded
+    down, so that classes stay balanced, and standardise inputs as if nothing were left out.
 
     The first question is about hard test points, the second about all. An answer is yes if the difference from the random
     control has the sign in question at some share, and the opposite sign at none; it is no if only the opposite sign is found,
     or if at every share the difference is smaller than a tenth of the error after training on all points. Intervals are
-    corrected for all shares and both questions. They are over networks, which share the points and their ranking: another sample
-    of points may give another answer. If fewer than nine of ten radii of the judges turn, both questions stay undecided.
+    corrected for all shares and both questions. They are over networks, which share the points and their ranking: another
+    sample of points may give another answer. If fewer than nine of ten radii of the judges turn, both questions stay undecided.
 
     Parameters
     ----------

@@ -184,10 +184,10 @@ class Stopping(Result):
                 )
         note = (
             "Clean test error, mean over networks. Difference: error at the inversion less this one, in percentage points, "
-            "paired over the networks that turn, with 95 % intervals that hold together over the shares of wrong labels. Usual "
-            "epoch: the median epoch of the other networks' inversions. Random epoch: the mean over all epochs. Held-out error: "
-            "one half of the test points, whose labels are right, chooses the epoch for the other. Best epoch: an oracle, which "
-            "chooses by the same test points."
+            "paired over the networks that turn, with 95 % intervals that hold together over the shares of wrong labels. "
+            "Usual epoch: the median epoch of the other networks' inversions. Random epoch: the mean over all epochs. Held-out "
+            "error: one half of the test points, whose labels are right, chooses the epoch for the other. Best epoch: an "
+            "oracle, which chooses by the same test points."
         )
         return Table(("labels and epoch", "networks", "median epoch", "test error", "difference"), rows, note)
 
@@ -350,7 +350,8 @@ def _curves(setting: Setting, halves: NDArray[np.bool_], total: int) -> Arrays:
     run = setting.train_afresh("stopping", total=total, observe=observe)
     turns = [[i.epoch if i else np.nan for i in row] for row in run.inversion[:, -1]]
     return {
-        "error": np.moveaxis(np.array(errors), 0, 2),
+        # In the order in which it is read again: sums of what is kept have the same bits.
+        "error": np.ascontiguousarray(np.moveaxis(np.array(errors), 0, 2)),
         "epoch": np.array(epochs),
         "turn": np.array(turns, float),
         "reasons": np.array(reasons_text([run])),

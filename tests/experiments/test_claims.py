@@ -647,6 +647,12 @@ def test_entanglement(digits, kept, tmp_path, monkeypatch):
         ("sweep", {"lr": 0.1}, "lr=0.1: that varies in a sweep"),
         ("difficulty", {"noise": 0.9}, "noise=0.9"),
         ("difficulty", {"el2n_epoch": 99, "epochs": 9}, "el2n_epoch=99"),
+        ("removal", {"shares": (0.3, 0.2)}, "ascending shares are needed"),
+        ("removal", {"shares": "0.2"}, "a sequence of shares is needed"),
+        ("removal", {"shares": (0.0005,)}, "shares=0.0005 of 1347 points is none"),
+        ("stopping", {"noise": (0.1, 0.2)}, "ascending shares from 0 on"),
+        ("stopping", {"noise": (0,)}, "two at least"),
+        ("stopping", {"noise": 0.2}, "a sequence of shares is needed"),
         ("entanglement", {"points": 2}, "points=2"),
     ],
 )
@@ -667,6 +673,8 @@ def test_bad_options(digits, function, options, message):
         ("subsampling", {"draws": 0}),
         ("sweep", {"cells": 217}),
         ("difficulty", {"noise": 0.9}),
+        ("removal", {"score": "loss"}),
+        ("removal", {"draws": 0}),
         ("entanglement", {"queries": 0}),
         ("dynamics", {"seeds": 0}),
         ("dynamics", {"epochs": -1}),
@@ -674,7 +682,7 @@ def test_bad_options(digits, function, options, message):
 )
 def test_options_are_refused_before_data_are_read(function, options, tmp_path):
     name, value = next(iter(options.items()))
-    with pytest.raises(fe.FastentError, match=f"^{name}={value}"):
+    with pytest.raises(fe.FastentError, match=f"^{name}={value!r}"):
         getattr(ex, function)(tmp_path / "none.npz", out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
@@ -688,6 +696,8 @@ SMALL = {
     "subsampling": {"draws": 2},
     "sweep": {"cells": 8},
     "difficulty": {"el2n_epoch": 5},
+    "removal": {"shares": (0.1, 0.3), "draws": 1},
+    "stopping": {"noise": (0, 0.2)},
     "entanglement": {"points": 12},
 }
 
