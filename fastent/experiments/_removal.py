@@ -176,7 +176,7 @@ class Removal(Result):
             for arm, color in zip(_ARMS, (COLORS[0], COLORS[1], COLORS[-1]), strict=True):
                 change = [student_mean(100 * row) for row in self.errors[arm][kind] - self.everything[kind]]
                 value, _, low, high = np.array(change).reshape(-1, 4).T
-                label = f"{kind} test points, without the {arm}" if arm != "random" else f"{kind}, without random points"
+                label = f"{kind} test points,\nwithout {'random ones' if arm == 'random' else f'the {arm}'}"
                 axes.plot(places, value, line, color=color, markersize=4, label=label)
                 axes.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0)
         axes.axhline(0, color="0.3", linewidth=0.8)
@@ -184,7 +184,7 @@ class Removal(Result):
             xlabel="training points left out, %", ylabel="change of the test error,\npercentage points", title=self.titled()
         )
         axes.grid(alpha=0.25)
-        axes.legend(frameon=False, fontsize="small")
+        axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def removal(

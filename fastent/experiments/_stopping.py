@@ -213,11 +213,13 @@ class Stopping(Result):
             for rule, mark in marks.items():
                 stop = level.stops[rule]
                 known = np.isfinite(stop.error)
-                if known.any():
+                if level.usable or known.all():  # a selection of the networks does not lie on the curve of all
                     place = np.median(stop.epoch[known]), 100 * stop.error[known].mean()
-                    axes.plot(*place, mark, color=color, markersize=8, markeredgecolor="black" if mark != "x" else color)
+                    edge: dict[str, Any] = {"markeredgewidth": 2} if mark == "x" else {"markeredgecolor": "black"}
+                    axes.plot(*place, mark, color=color, markersize=8, **edge)
         for rule, mark in marks.items():
-            axes.plot([], [], mark, color="0.4", label=f"stopped at the {rule}")
+            edge = {"markeredgewidth": 2} if mark == "x" else {}
+            axes.plot([], [], mark, color="0.4", label=f"stopped at the {rule}", **edge)
         axes.set(xlabel="epoch", ylabel="clean test error, %", xscale="log", title=self.titled())
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
