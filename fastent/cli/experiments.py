@@ -35,12 +35,15 @@ app = typer.Typer(
 )
 
 THIS = "This experiment"
+# What the numbers of a list are.
+_OF_LIST: dict[Any, type] = {list: int, list[float]: float}
 
 
 class Own(NamedTuple):
-    """An option that only one experiment has: its kind (list: whole numbers, separated by commas), help and default."""
+    """An option that only one experiment has: its kind, help and default. The kind list is one of whole numbers, separated by
+    commas, list[float] of any."""
 
-    kind: type
+    kind: Any
     help: str
     default: str
 
@@ -100,6 +103,18 @@ EXPERIMENTS = {
             "el2n_epoch": Own(int, "Epoch at which EL2N is computed.", "20"),
             "noise": Own(float, "Share of the labels to flip.", "0.05"),
         },
+    ),
+    "removal": Experiment(
+        "What does leaving out easy or hard training points do to easy and hard test points?",
+        {
+            "shares": Own(list[float], "Shares of the training points to leave out, separated by commas.", "0.05,0.1,0.2,0.4"),
+            "score": Own(str, "Score by which points are easy or hard.", "straggler share"),
+            "draws": Own(int, "Number of random controls.", "3"),
+        },
+    ),
+    "stopping": Experiment(
+        "Is the inversion a good epoch to stop training at, with wrong labels and without?",
+        {"noise": Own(list[float], "Shares of the labels to flip, ascending from 0, separated by commas.", "0,0.1,0.2,0.4")},
     ),
     "entanglement": Experiment(
         "Which measures of entanglement turn where the radii do, and which never do?",
@@ -188,8 +203,8 @@ def _carry_out(name: str, given: dict[str, Any]) -> "Result":
 
     options = {key: value for key, value in parsed(given).items() if value is not None}
     for own, (kind, _, _) in EXPERIMENTS[name].own.items():
-        if kind is list and own in options:
-            options[own] = numbers(own, options[own], int)
+        if kind in _OF_LIST and own in options:
+            options[own] = numbers(own, options[own], _OF_LIST[kind])
     function = getattr(experiments, name)
     with limit_threads(options.get("threads")):
         found: Result = function(options.pop("data"), progress=True, **options)
@@ -198,7 +213,7 @@ def _carry_out(name: str, given: dict[str, Any]) -> "Result":
 
 def _options(name: str) -> Options:
     own = {
-        name: (Annotated[(str if kind is list else kind) | None, option(text, THIS, default=default)], None)
+        name: (Annotated[(str if kind in _OF_LIST else kind) | None, option(text, THIS, default=default)], None)
         for name, (kind, text, default) in EXPERIMENTS[name].own.items()
     }
     return own | _COMMON | _DIFFERENT.get(name, {})

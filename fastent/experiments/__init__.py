@@ -9,6 +9,7 @@
        question, computation, verdict
            _dynamics  _pruning  _generalization  _stability
            _blocks  _subsampling  _sweep  _layers  _difficulty  _entanglement
+           _removal  _stopping
            (steadiness: eps* beside the error at a fixed epoch)
                      |                 |
         setting.train, .keep           |   critical.py: eps* of each network of a run, over the classes that turn in at least
@@ -23,7 +24,8 @@ them take. Whatever takes long goes through the setting, so that a finished part
 only where the intervals leave nothing else: `below`, `near` and `overall` in result.py, `peak_verdict` in peak.py. An
 experiment of several questions has an answer to each, and one verdict on all (`joined`). Questions about eps* itself (dynamics,
 blocks, subsampling, sweep) read the first hidden layer, as deeper ones rarely turn; those about stragglers and about what
-networks do there read the last, whose inversions define the stragglers. scores.py has difficulty's scores.
+networks do there read the last, whose inversions define the stragglers. scores.py has the
+scores of difficulty and removal.
 """
 
 import lazy_loader

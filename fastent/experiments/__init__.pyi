@@ -6,7 +6,9 @@ from ._entanglement import Entanglement, entanglement
 from ._generalization import Generalization, generalization
 from ._layers import Layer, Layers, Order, layers
 from ._pruning import Arm, Pruning, pruning
+from ._removal import Removal, removal
 from ._stability import Stability, stability
+from ._stopping import Stopping, stopping
 from ._subsampling import Subsampling, subsampling
 from ._sweep import Factor, LayerProfile, Sweep, sweep
 from .peak import Peak
@@ -27,10 +29,12 @@ __all__ = [
     "Order",
     "Peak",
     "Pruning",
+    "Removal",
     "Result",
     "ScoreStability",
     "Spread",
     "Stability",
+    "Stopping",
     "Subsampling",
     "Sweep",
     "Table",
@@ -44,7 +48,9 @@ __all__ = [
     "generalization",
     "layers",
     "pruning",
+    "removal",
     "stability",
+    "stopping",
     "subsampling",
     "sweep",
 ]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastent.data.training_set import Data
 from fastent.errors import FastentError
+from fastent.experiments.critical import TURNING
 from fastent.experiments.result import Result, Table, Verdict
 from fastent.experiments.score_stability import ScoreStability, score_stability
 from fastent.experiments.scores import SCORES, ScoreRecorder, combined
@@ -61,6 +62,13 @@ class Difficulty(Result):
         than four classes.
     inversions : int, str
         How many radii have an inversion with labels as they are, of all, and why the others have none.
+    last_stragglers : (C,) float64 in [0, 1]
+        Where too few classes turn for `class_stragglers`: the share of each class's training points misclassified with the
+        weights of the network's last inversion, whichever class it is of, as in the code of Pukowski & Lu (2024). Mean over
+        the networks with an inversion; NaN unless these are more than half of the networks.
+    last_correlation : Estimate
+        Pearson's, over classes, of `last_stragglers` and the test error 1 - recall, with Fisher's interval. It is about the
+        choice of classes: networks share the points.
     """
 
     scores: dict[str, NDArray[np.float64]]
@@ -75,6 +83,8 @@ class Difficulty(Result):
     class_recall: NDArray[np.float64]
     class_correlation: Estimate
     inversions: str
+    last_stragglers: NDArray[np.float64]
+    last_correlation: Estimate
 
     name = "difficulty"
     title = "Stragglers and other scores of difficulty"
@@ -111,10 +121,16 @@ class Difficulty(Result):
             said = f"Stragglers are not settled: those of the two halves of the networks, {sizes[-1]} each, differ."
         else:
             said = f"Stragglers are settled from {settled} network{'s' * (settled > 1)} on."
-        if np.isnan(self.class_correlation.value):
-            return said
-        correlation = estimate_text(self.class_correlation)
-        return f"{said} Over classes the straggler share correlates with the test error by {correlation}."
+        if not np.isnan(self.class_correlation.value):
+            correlation = estimate_text(self.class_correlation)
+            said += f" Over classes the straggler share correlates with the test error by {correlation}."
+        if not np.isnan(self.last_correlation.value):
+            correlation = estimate_text(self.last_correlation)
+            said += (
+                f" {self.inversions}. With the weights of each network's last inversion for all classes, the share of a "
+                f"class's points that are misclassified correlates with its test error by {correlation}."
+            )
+        return said
 
     def table(self) -> Table:
         nothing = student_mean([])
@@ -151,6 +167,8 @@ class Difficulty(Result):
             "class_recall": self.class_recall,
             "class_correlation": self.class_correlation,
             "inversions": self.inversions,
+            "last_stragglers": self.last_stragglers,
+            "last_correlation": self.last_correlation,
         }
 
     def draw(self, axes: "Axes") -> None:
@@ -196,6 +214,11 @@ def difficulty(
       neither depends on the label;
     - rank disagreement: standard deviation over networks (ddof 1) of the point's rank by confidence, from 0 to 1;
     - final loss: -log p_y at E.
+
+    With four classes or more, the straggler share of each class is compared with its test error. A class that turns in no
+    network has no stragglers, and of ten classes few turn. Unless nine of ten radii turn, the points of all classes that are
+    misclassified with the weights of each network's last inversion, of whichever class, are therefore compared too, as in the
+    code of Pukowski & Lu. The interval is about the choice of classes; networks share the points.
 
     Parameters
     ----------
@@ -247,7 +270,7 @@ def difficulty(
     of_class = _by_class(run.straggler_share, setting.data.y_train, len(setting.data.classes))
     of_class[~found.any(0)] = np.nan
     recall = arrays["recall"].mean(0)
-    both = np.isfinite(recall + of_class)
+    at_last = _wrong_at_last(run)
     reasons = ", ".join(sorted({i.reason for i in run.inversion[:, -1].flat if not i}))
     return Difficulty(
         config={**setting.config, "el2n_epoch": el2n_epoch, "noise": noise},
@@ -261,8 +284,13 @@ def difficulty(
         stability=score_stability(arrays, seed=setting.seed),
         class_stragglers=of_class,
         class_recall=recall,
-        class_correlation=pearson(of_class[both], 1 - recall[both]),
-        inversions=f"{found.sum()} of {found.size} radii have an inversion" + (f", {reasons}" if reasons else ""),
+        class_correlation=_over_classes(of_class, recall),
+        inversions=(
+            f"{found.sum()} of {found.size} radii, in {found.any(1).sum()} of {len(found)} networks, have an inversion"
+            + (f" (the others: {reasons})" if reasons else "")
+        ),
+        last_stragglers=at_last,
+        last_correlation=_over_classes(at_last, recall),
     )
 
 
@@ -313,6 +341,22 @@ def _scores(setting: Setting, run: Run, name: str, el2n_epoch: int) -> Arrays:
 
     setting.train_afresh(name, observe=observe)
     return recorder.per_network() | {"gradient share": recorder.gradient_share(), "recall": recall}
+
+
+def _wrong_at_last(run: Run) -> NDArray[np.float64]:
+    """(C,) mean share of each class's points misclassified with the weights of each network's last inversion."""
+    turned, n_classes = run.turned[:, -1], len(run.classes)
+    some = np.flatnonzero(turned.any(1))
+    if turned.mean() >= TURNING or 2 * len(some) <= run.n_seeds:
+        return np.full(n_classes, np.nan)
+    last = np.nanmax(run.straggler_epoch[some], axis=1)
+    wrong = [run.misclassified(epoch)[s] for s, epoch in zip(some, last, strict=True)]
+    return _by_class(np.mean(wrong, axis=0), run.codes, n_classes)
+
+
+def _over_classes(share: NDArray[np.float64], recall: NDArray[np.float64]) -> Estimate:
+    both = np.isfinite(share + recall)
+    return pearson(share[both], 1 - recall[both])
 
 
 def _by_class(score: NDArray[np.float64], codes: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from fastent.data.fingerprint import mask_fingerprint
 from fastent.experiments._pruning import same_mix
 from fastent.experiments.critical import critical_errors, reasons_text
 from fastent.experiments.peak import Peak, find_peak, peak_verdict, times_around
-from fastent.experiments.result import NEAR, Result, Table, Verdict, joined, mark_inversion
+from fastent.experiments.result import NEAR, NEGLIGIBLE, Result, Table, Verdict, joined, mark_inversion, points_text
 from fastent.experiments.setting import Setting, spaced_epochs
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
@@ -36,8 +36,6 @@ _LAST = 0.6
 # How often noise is drawn for the test inputs.
 _NOISES = 5
 _KINDS = ("clean", "noisy")
-# A difference of test errors is negligible below this share of the test error after training on all points.
-_SMALL = 0.1
 # The epochs t go from this many times the training error of the inversion to as small a part of it.
 _FARTHEST = 3.0
 _QUESTIONS = (
@@ -130,12 +128,12 @@ class Generalization(Result):
         effects = {kind: self.effects(kind) for kind in _KINDS}
         error = float(self.train_error[at].mean())
         near = 1 / NEAR < error / self.critical_error.value < NEAR
-        small = _SMALL * float(self.unpruned["clean"].mean())
+        small = NEGLIGIBLE * float(self.unpruned["clean"].mean())
         times = sum(effect.low > 0 for effect in effects["clean"])
         said = (
             f"Without the points misclassified at epoch {self.times[at]}, training error {percent(error)}, "
             f"{'near' if near else 'far from'} the inversion's {percent(self.critical_error.value)}: "
-            + ", ".join(f"{kind} test error {_points(effects[kind][at])}" for kind in _KINDS)
+            + ", ".join(f"{kind} test error {points_text(effects[kind][at])}" for kind in _KINDS)
             + f" percentage points compared with the random control (a difference below {_points_of(small)} is negligible). "
             f"Clean test error is larger at {times} of {len(self.times)} t."
         )
@@ -153,7 +151,7 @@ class Generalization(Result):
         for i, t in enumerate(self.times):
             share = self.train_error[i].mean()
             errors = [percent(arm[kind][i].mean()) for arm in (self.without, self.control) for kind in _KINDS]
-            differences = [_points(effects[kind][i]) for kind in _KINDS]
+            differences = [points_text(effects[kind][i]) for kind in _KINDS]
             rows.append((str(t), percent(share), f"{n * share:.0f}", *errors, *differences, estimate_text(per_point[i])))
         best = "; ".join(
             f"{kind} test error is smallest without S(t) at a training error of "
@@ -350,11 +348,6 @@ def _test_errors(setting: Setting, mask: NDArray[np.bool_], noise: float, name: 
 def _error(snapshot: Snapshot, rows: NDArray[np.float32], codes: NDArray[np.int64]) -> NDArray[np.float64]:
     wrong: NDArray[np.float64] = (snapshot.predict(rows).argmax(2) != codes).mean(1)
     return wrong
-
-
-def _points(difference: Estimate) -> str:
-    """In percentage points, with its sign."""
-    return estimate_text(Estimate(*(100 * figure for figure in difference)), signed=True)
 
 
 def _points_of(share: float) -> str:

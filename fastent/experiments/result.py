@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from fastent.io.files import atomic_path, output_folder, write_text
 from fastent.plots.style import plain
 from fastent.printable import printable
-from fastent.runtime.formatting import Table, as_plain, html_table
+from fastent.runtime.formatting import Table, as_plain, estimate_text, html_table
 from fastent.statistics.intervals import Estimate
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "ANSWERS", "HOLDS", "NEAR", "Holds", "Result", "Table", "Verdict", "below", "joined", "mark_inversion", "near", "overall",
+    "ANSWERS", "HOLDS", "NEAR", "NEGLIGIBLE", "Holds", "Result", "Table", "Verdict", "below", "joined", "mark_inversion",
+    "near", "overall", "points_text",
 ]  # fmt: skip
 
 Holds = Literal["yes", "no", "undecided"]
@@ -30,6 +31,8 @@ HOLDS = {"yes": "Holds", "no": "Does not hold", "undecided": "Undecided"}
 ANSWERS = {"yes": "Yes", "no": "No", "undecided": "Undecided"}
 # Training errors are near each other if they differ by no more than this factor.
 NEAR = 1.33
+# A difference of test errors is negligible below this share of the test error that it is compared with.
+NEGLIGIBLE = 0.1
 
 
 class Verdict(NamedTuple):
@@ -61,6 +64,11 @@ def joined(answers: dict[str, Verdict]) -> Verdict:
     """One verdict on several questions, with the answer to each; one that is answered by no is enough for no."""
     said = (f"{question} {verdict.holds.capitalize()}. {verdict.sentence}" for question, verdict in answers.items())
     return Verdict(overall(verdict.holds for verdict in answers.values()), " ".join(said))
+
+
+def points_text(difference: Estimate) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return estimate_text(Estimate(*(100 * figure for figure in difference)), signed=True)
 
 
 def mark_inversion(axes: "Axes", critical_error: Estimate, color: str, *, interval: bool = False) -> None:

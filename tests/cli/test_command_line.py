@@ -376,7 +376,7 @@ def test_a_file_that_is_not_there():
     ("typed", "offered"),
     [
         ("exp", ["experiment"]),
-        ("experiment st", ["stability"]),
+        ("experiment st", ["stability", "stopping"]),
         ("run --data mn", ["mnist"]),
         ("run --data X", ["X.npy"]),
         ("run --model c", ["cnn"]),

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from sklearn.neighbors import NearestCentroid
 
 import fastent as fe
 import fastent.experiments as ex
-from fastent.experiments._difficulty import Difficulty, _average_precision, _spearman
+from fastent.experiments._difficulty import Difficulty, _average_precision, _spearman, _wrong_at_last
 from fastent.experiments._entanglement import _VIEWS, Entanglement
 from fastent.experiments._generalization import _QUESTIONS, Generalization, _peaks
 from fastent.experiments._pruning import Arm, Pruning, same_mix
@@ -371,8 +372,8 @@ def test_the_loss_at_the_inversion_is_that_of_its_weights(digits):
 @pytest.mark.train
 def test_stragglers_of_each_class_beside_its_recall(digits):
     data = fe.load_data("digits", classes="all")
-    found = ex.difficulty(data, seeds=2, epochs=300, lr=0.5, **ONE)
-    run = fe.train(data, seeds=2, epochs=300, lr=0.5, **ONE)
+    found = ex.difficulty(data, seeds=3, epochs=300, lr=0.5, **ONE)
+    run = fe.train(data, seeds=3, epochs=300, lr=0.5, **ONE)
     turned = run.turned[:, -1].any(0)
     expected = [run.straggler_share[data.y_train == c].mean() if turned[c] else np.nan for c in range(10)]
     np.testing.assert_allclose(found.class_stragglers, expected)
@@ -380,6 +381,33 @@ def test_stragglers_of_each_class_beside_its_recall(digits):
     assert (found.class_recall * rows).sum() / rows.sum() == pytest.approx(1 - run.test_error[:, -1].mean())
     low, high = found.class_correlation.low, found.class_correlation.high
     assert np.isnan(low) if turned.sum() < 4 else -1 <= low <= high <= 1
+    # Few classes turn: all classes at the last inversion of each network that has one.
+    assert run.turned[:, -1].any(1).tolist() == [True, False, True]
+    last = {s: max(i.epoch for i in run.inversion[s, -1] if i) for s in (0, 2)}
+    wrong = np.mean([run.misclassified(epoch)[s] for s, epoch in last.items()], axis=0)
+    expected = [wrong[data.y_train == c].mean() for c in range(10)]
+    np.testing.assert_allclose(found.last_stragglers, expected)
+    correlation = found.last_correlation
+    assert correlation.value == pytest.approx(np.corrcoef(expected, 1 - found.class_recall)[0, 1])
+    assert correlation.low < correlation.value < correlation.high
+    assert "With the weights of each network's last inversion for all classes" in found.verdict.sentence
+
+
+def made_up_run(epochs):
+    """Networks and classes whose inversions are at these epochs, (S, C), NaN without; wrong points at an epoch: those below."""
+    epochs = np.asarray(epochs, float)
+    codes = np.arange(12) % epochs.shape[1]
+    return SimpleNamespace(
+        turned=np.isfinite(epochs)[:, None], straggler_epoch=epochs, classes=np.arange(epochs.shape[1]), codes=codes,
+        n_seeds=len(epochs), misclassified=lambda epoch: np.tile(np.arange(12) < epoch, (len(epochs), 1)),
+    )  # fmt: skip
+
+
+def test_the_last_inversion_stands_in_for_classes_that_do_not_turn():
+    none = np.nan
+    np.testing.assert_allclose(_wrong_at_last(made_up_run([[3, 6, none], [none, 9, none], [none] * 3])), [5 / 8] * 3)
+    assert np.isnan(_wrong_at_last(made_up_run([[3, 6, none], [none] * 3]))).all()  # half of the networks
+    assert np.isnan(_wrong_at_last(made_up_run([[3, 6, 5], [4, 5, 6]]))).all()  # all turn
 
 
 def made_up_scores(networks, noise, rng, n=400):
@@ -432,6 +460,8 @@ def made_up_difficulty(stragglers, others, flipped, noisy):
         class_recall=np.ones(2),
         class_correlation=Estimate(*[np.nan] * 4),
         inversions="2 of 2",
+        last_stragglers=np.zeros(2),
+        last_correlation=Estimate(*[np.nan] * 4),
     )
 
 
@@ -618,6 +648,12 @@ def test_entanglement(digits, kept, tmp_path, monkeypatch):
         ("sweep", {"lr": 0.1}, "lr=0.1: that varies in a sweep"),
         ("difficulty", {"noise": 0.9}, "noise=0.9"),
         ("difficulty", {"el2n_epoch": 99, "epochs": 9}, "el2n_epoch=99"),
+        ("removal", {"shares": (0.3, 0.2)}, "ascending shares are needed"),
+        ("removal", {"shares": "0.2"}, "a sequence of shares is needed"),
+        ("removal", {"shares": (0.0005,)}, "shares=0.0005 of 1347 points is none"),
+        ("stopping", {"noise": (0.1, 0.2)}, "ascending shares from 0 on"),
+        ("stopping", {"noise": (0,)}, "two at least"),
+        ("stopping", {"noise": 0.2}, "a sequence of shares is needed"),
         ("entanglement", {"points": 2}, "points=2"),
     ],
 )
@@ -638,6 +674,8 @@ def test_bad_options(digits, function, options, message):
         ("subsampling", {"draws": 0}),
         ("sweep", {"cells": 217}),
         ("difficulty", {"noise": 0.9}),
+        ("removal", {"score": "loss"}),
+        ("removal", {"draws": 0}),
         ("entanglement", {"queries": 0}),
         ("dynamics", {"seeds": 0}),
         ("dynamics", {"epochs": -1}),
@@ -645,7 +683,7 @@ def test_bad_options(digits, function, options, message):
 )
 def test_options_are_refused_before_data_are_read(function, options, tmp_path):
     name, value = next(iter(options.items()))
-    with pytest.raises(fe.FastentError, match=f"^{name}={value}"):
+    with pytest.raises(fe.FastentError, match=f"^{name}={value!r}"):
         getattr(ex, function)(tmp_path / "none.npz", out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
@@ -660,6 +698,8 @@ SMALL = {
     "sweep": {"cells": 8},
     "layers": {},
     "difficulty": {"el2n_epoch": 5},
+    "removal": {"shares": (0.1, 0.3), "draws": 1},
+    "stopping": {"noise": (0, 0.2)},
     "entanglement": {"points": 12},
 }
 
