@@ -7,7 +7,7 @@ from matplotlib import pyplot
 import fastent as fe
 import fastent.experiments as ex
 from fastent.experiments._stopping import _QUESTIONS, Level, Stopping, stopped
-from fastent.experiments.result import critical_test_errors
+from fastent.experiments.critical import critical_test_errors
 from tests.experiments.test_claims import ONE, assert_kept, assert_whole
 
 EPOCHS = np.arange(101)
@@ -162,7 +162,7 @@ def test_stopping(tmp_path, monkeypatch):
     for level, data in zip(found.levels, (digits, ex.flip_labels(digits, 0.2, 0)[0]), strict=True):
         run = fe.train(data, seeds=2, epochs=500, test_every=1, **ONE)
         assert level.turned.all()
-        np.testing.assert_allclose(level.stops["inversion"].error, critical_test_errors(run))
+        np.testing.assert_allclose(level.stops["inversion"].error, critical_test_errors(run, -1, classes=np.ones(2, bool)))
         np.testing.assert_allclose(level.stops["last epoch"].error, run.test_error[:, -1])
         np.testing.assert_allclose(level.stops["best epoch"].error, run.test_error.min(1))
         np.testing.assert_allclose(level.curve, run.test_error.mean(0))
