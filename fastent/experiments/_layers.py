@@ -118,7 +118,7 @@ class Layers(Result):
         return {_ALL: self._all_turn(), _ORDER: self._in_order()}
 
     def _all_turn(self) -> Verdict:
-        said = ", ".join(f"{layer.name} {layer.share_text}" for layer in self.layers)
+        said = ", ".join(f"{layer.name}: {layer.share_text}" for layer in self.layers)
         sentence = f"Radii that turn, by layer: {said}; a layer turns if that is shown to be more than half"
         falling = [layer.name for layer in self.layers if layer.unfinished]
         if falling:
