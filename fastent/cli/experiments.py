@@ -22,6 +22,7 @@ from fastent.cli.options import (
     with_options,
 )
 from fastent.cli.output import command_line, print_json, say, show
+from fastent.errors import FastentError
 
 if TYPE_CHECKING:
     from fastent.experiments.result import Result
@@ -169,6 +170,7 @@ def _command(names: tuple[str, ...], options: Options) -> Any:
     @with_options(options)
     def command(as_json: bool, overwrite: bool, **given: Any) -> None:
         results: list[Result] = []
+        refused: list[str] = []
         out = given["out"]
         from fastent.io.files import alone_in, output_folder
 
@@ -179,7 +181,14 @@ def _command(names: tuple[str, ...], options: Options) -> Any:
             if out is not None and not overwrite:
                 check_free_for_experiments(out, names, asked)
             for name in names:
-                results.append(_carry_out(name, given))
+                try:
+                    results.append(_carry_out(name, given))
+                except FastentError as error:
+                    if len(names) == 1:
+                        raise
+                    # What one experiment cannot do with these data, others may.
+                    refused.append(f"{name}: {error}")
+                    continue
                 if out is not None:
                     from fastent.report.experiments import write_experiments_report
 
@@ -189,6 +198,10 @@ def _command(names: tuple[str, ...], options: Options) -> Any:
                     write_experiments_report(results, out / "report.html", command=command_line())
                 if not as_json:
                     show(results[-1])
+        for message in refused:
+            say(f"Not carried out: {message}", error=True)
+        if not results:
+            raise FastentError("no experiment could be carried out on these data")
         if as_json:
             found = [result.as_json() for result in results]
             print_json(found[0] if len(names) == 1 else found)

@@ -101,11 +101,14 @@ class Blocks(Result):
     def verdict(self) -> Verdict:
         found, errors = self.spread[0], self.critical_errors[0]
         missing = int(np.isnan(errors).sum())
-        without = f"{missing} of {errors.size} networks have no inversion in the first hidden layer ({self.reasons[0]})"
+        without = (
+            f"{missing} of {errors.size} networks lack an inversion in the first hidden layer (reasons, by radius: "
+            f"{self.reasons[0]})"
+        )
         if math.isnan(found.ratio.value):
             if found.mean == 0:
                 return Verdict("undecided", "The inversions are at a training error of 0, which has no relative spread.")
-            return Verdict("undecided", f"No seed has an inversion in every block: {without}.")
+            return Verdict("undecided", f"No seed has an inversion in every block: {without}. {self.compared[0]}".rstrip())
         said = (
             f"In {errors.shape[0]} blocks of {self.size:,} points eps* is {percent(found.mean)} on average. From block to "
             f"block it varies by {estimate_text(found.one_network, percent=True, digits=1)} of that; sampling so many points "
@@ -230,7 +233,7 @@ def blocks(
         test_errors=test_errors,
         spread=[spread_of(each, size) for each in errors],
         test_spread=[spread_of(each) for each in test_errors],
-        reasons=[reasons_text(runs, layer) for layer in layers],
+        reasons=[reasons_text(runs, layer, classes[layer] if classes[layer].any() else None) for layer in layers],
         compared=[compared_text(runs[0].class_names, each) for each in classes],
     )
 

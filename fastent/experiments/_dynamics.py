@@ -19,6 +19,7 @@ from fastent.experiments.critical import (
     reasons_text,
     share_turning,
     still_open,
+    usual_epoch,
 )
 from fastent.experiments.result import Result, Table, Verdict, below, joined
 from fastent.experiments.setting import Setting
@@ -93,8 +94,7 @@ class Dynamics(Result):
     @property
     def _turn(self) -> Verdict:
         found = self.run.inversion[:, 0]
-        turns = [self.run.epoch[i.index] for i in found.flat if i]
-        usual, last = float(np.median(turns)) if turns else math.nan, float(self.run.epoch[-1])
+        usual, last = usual_epoch(self.run, 0), float(self.run.epoch[-1])
         later = np.array([still_open(i.reason, last, usual) for i in found.flat]).reshape(found.shape)
         share = share_turning(self.run.turned[:, 0], later)
         seeds = self.run.n_seeds
@@ -120,9 +120,9 @@ class Dynamics(Result):
             why = "one network" if self.run.n_seeds == 1 else "networks whose inversions are at a training error of 0"
             return Verdict("undecided", f"{why.capitalize()} cannot show how stable the training error is.{compared}")
         said += f"; stable means below {percent(_STABLE, 0)}.{compared}"
-        missing, holds = float(np.isnan(critical_errors(self.run, 0)).mean()), below(variation, _STABLE)
-        if missing > 1 - TURNING and holds == "yes":
-            return Verdict("undecided", f"{said} {percent(missing, 0)} of the networks have none: the others are a selection.")
+        found, holds = float(np.isfinite(critical_errors(self.run, 0)).mean()), below(variation, _STABLE)
+        if found < TURNING and holds == "yes":
+            return Verdict("undecided", f"{said} Only {percent(found, 0)} of the networks have an inversion: a selection.")
         return Verdict(holds, said)
 
     def table(self) -> Table:
@@ -217,12 +217,13 @@ def dynamics(
     n_layers, n_classes = run.radius.shape[2:]
     critical_error, own_class_error, rebound = (np.empty((n_layers, n_classes), object) for _ in range(3))
     variation, share = np.full((n_layers, n_classes), np.nan), np.zeros((n_layers, n_classes))
+    own = [own_class_errors(run, layer) for layer in range(n_layers)]
     for layer, c in np.ndindex(n_layers, n_classes):
         found = [(s, i) for s, i in enumerate(run.inversion[:, layer, c]) if i]
         errors = np.array([i.train_error for _, i in found])
         share[layer, c] = len(found) / run.n_seeds
         critical_error[layer, c] = mean_share(errors)
-        own_class_error[layer, c] = mean_share(own_class_errors(run, layer)[run.turned[:, layer, c], c])
+        own_class_error[layer, c] = mean_share(own[layer][run.turned[:, layer, c], c])
         variation[layer, c] = coefficient_of_variation(errors).value
         rebound[layer, c] = student_mean(np.array([i.rebound for _, i in found]))
     of_mean = np.empty(n_layers, object)

@@ -96,9 +96,10 @@ class Entanglement(Result):
     name = "entanglement"
     title = "Other measures of entanglement along training"
     claim = (
-        "A finding, no claim of the paper: measures of how widely the classes spread turn where the radii do; measures of how "
-        "purely their points are separated do not."
+        "Measures of how widely the classes spread turn where the radii do; measures of how purely their points are separated "
+        "do not."
     )
+    of_paper = False
 
     @property
     def verdict(self) -> Verdict:

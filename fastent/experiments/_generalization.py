@@ -11,7 +11,7 @@ from fastent.data.fingerprint import mask_fingerprint
 from fastent.experiments._pruning import same_mix
 from fastent.experiments.critical import critical_errors, reasons_text
 from fastent.experiments.peak import Peak, find_peak, peak_verdict, times_around
-from fastent.experiments.result import NEAR, NEGLIGIBLE, Result, Table, Verdict, joined, mark_inversion, points_text
+from fastent.experiments.result import NEAR, NEGLIGIBLE, Result, Table, Verdict, exceeds, joined, mark_inversion, points_text
 from fastent.experiments.setting import Setting, spaced_epochs
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
@@ -142,7 +142,7 @@ class Generalization(Result):
             return Verdict("undecided", f"{said} One network gives no interval.")
         if not near:
             return Verdict("undecided", f"{said} Near means within a factor of {NEAR:g}: ask for more points.")
-        return Verdict("yes" if found.low > 0 else "no" if found.high < small else "undecided", said)
+        return Verdict(exceeds(found, small), said)
 
     def table(self) -> Table:
         rows = [("none", NOTHING, "0", *(percent(self.unpruned[kind].mean()) for kind in _KINDS), *[""] * 5)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastent.experiments.critical import most_turn, reasons_text, share_turning, still_open
+from fastent.experiments.critical import most_turn, reasons_text, share_turning, still_open, usual_epoch
 from fastent.experiments.result import Holds, Result, Table, Verdict, joined, overall
 from fastent.experiments.setting import Setting
 from fastent.plots.style import class_style, epoch_axis
@@ -26,18 +26,18 @@ _HIDDEN = (20, 20, 20)
 # Layers are in no order where the mean rank correlation of depth and epoch is shown to be nearer 0 than this.
 _UNORDERED = 0.5
 _ALL = "Do all hidden layers turn?"
-_ORDER = "Do hidden layers turn in the order of their depth?"
+_ORDER = "Does the epoch of the turn go with the depth of the layer?"
 
 
 class Layer(NamedTuple):
     """One hidden layer of S networks.
 
-    name; share: of the radii (seed and class) that have an inversion, in [0, 1], with Wilson's interval, as if a network had
-    one radius, whose upper end counts those that may turn later: the intervals of all layers hold together at 95 %; unfinished:
-    share of the radii that may turn later, as they still fall, or rise by less than counts, at the last record, after less than
-    20 times the epoch at which radii usually turn: the median of the layer where that is largest; epoch, train_error, rebound:
-    at the inversion, means over networks of the means over classes, with Student's 95 % intervals; reasons: why radii have
-    none; radius: (E,) mean over networks and classes.
+    name; share: of the radii (seed and class) that have an inversion, in [0, 1], with Clopper and Pearson's interval, as if a
+    network had one radius, whose upper end counts those that may turn later: the intervals of all layers hold together at 95 %;
+    unfinished: share of the radii that may turn later, as they still fall, or rise by less than counts, at the last record,
+    after less than 20 times the epoch at which radii usually turn: the median of the layer where that is largest; epoch,
+    train_error, rebound: at the inversion, means over networks of the means over classes, with Student's 95 % intervals;
+    reasons: why radii have none; radius: (E,) mean over networks and classes.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Order(NamedTuple):
         """Yes if exchangeable layers would not be so much in order, no if the correlation is shown to be near 0."""
         if max(-self.correlation.low, self.correlation.high) < _UNORDERED:
             return "no"
-        return "yes" if self.p < 0.05 else "undecided"
+        return "yes" if self.p < 0.05 and self.networks > 1 else "undecided"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,7 +107,8 @@ class Layers(Result):
 
     name = "layers"
     title = "The inversion by layer"
-    claim = "A question, no claim of the paper, which has one hidden layer: every hidden layer turns, in the order of depth."
+    claim = "Every hidden layer turns, at an epoch that goes with its depth."
+    of_paper = False
 
     @property
     def verdict(self) -> Verdict:
@@ -190,14 +191,15 @@ def layers(
     seeds: int = 10, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
     progress: Progress = None, **options: Any,
 ) -> Layers:  # fmt: skip
-    """Train deep networks from many seeds; find which hidden layers turn, when, and whether in the order of depth.
+    """Train deep networks from many seeds; find which hidden layers turn, when, and whether the epoch goes with depth.
 
     Two questions. *Do all hidden layers turn?* Yes if in each layer more than half of the radii are shown to, no if in one of
     them fewer are; a radius that is still falling when training ends leaves it open, until it was trained for 20 times the
-    median epoch at which the radii of the slowest layer turn. Fewer than six networks always leave it open. *In the order of
-    depth?* Yes if the epochs of the turns go with depth more than in 95 % of the cases in which layers are exchanged at random
-    within each network; no if the rank correlation is shown to be nearer 0 than 0.5. Layers without a turn have no place in the
-    order.
+    median epoch at which the radii of the slowest layer turn, of those of which at least half of the radii do. One layer needs
+    at least six networks for an answer, two or three layers seven. *Does the epoch of the turn go with the depth?* Yes if depth
+    and epoch go together, in either direction, more than in 95 % of the cases in which layers are exchanged at random within
+    each of at least two networks; no if the rank correlation is shown to be nearer 0 than 0.5. Layers without a turn have no
+    place in the order.
 
     Parameters
     ----------
@@ -229,8 +231,8 @@ def layers(
 
 def layers_of(run: Run, config: dict[str, Any]) -> Layers:
     """From a run; `config` is that of the experiment."""
-    found = [[run.epoch[i.index] for i in run.inversion[:, layer].flat if i] for layer in range(run.n_layers)]
-    usual = max((float(np.median(epochs)) for epochs in found if epochs), default=math.nan)
+    # The slowest layer's, of those of which at least half of the radii turn.
+    usual = max((usual_epoch(run, layer) for layer in range(run.n_layers)), key=lambda epoch: np.nan_to_num(epoch, nan=-1.0))
     names = run.config.get("layers") or [str(layer + 1) for layer in range(run.n_layers)]
     times = turn_epochs(run)
     return Layers(

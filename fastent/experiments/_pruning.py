@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-__all__ = ["Arm", "Pruning", "pruning", "same_mix"]
+__all__ = ["Arm", "Pruning", "first_of_each_class", "pruning", "same_mix"]
 
 # An inversion is gone where fewer radii than this share have one, and their dip is shallower than what counts as one.
 _GONE = 0.05
@@ -117,6 +117,8 @@ class Pruning(Result):
                 "undecided",
                 f"{said} {later}, before {LONG_ENOUGH} times the usual epoch: train longer to see whether they turn.",
             )
+        if gone and kept and not everything.share_interval[0] > 0.5:
+            return Verdict("undecided", f"{said} With all points it is open whether more than half of the radii turn.")
         if gone and kept:
             return Verdict("yes", said)
         # Without an interval, of a single network, nothing is larger or smaller.
@@ -249,7 +251,7 @@ def pruning(
         left_out = {
             "without stragglers": [("stragglers", stragglers)],
             "without random points": [(f"random-{draw}", same_mix(codes, counts, rng)) for draw in range(draws)],
-            "without highest loss": [("highest-loss", _highest(codes, counts, loss))],
+            "without highest loss": [("highest-loss", first_of_each_class(codes, np.argsort(-loss, kind="stable"), counts))],
             "without half the stragglers": [(f"half-{draw}", _half_of(stragglers, codes, rng)) for draw in range(draws)],
         }
         arms += [
@@ -277,11 +279,11 @@ def same_mix(codes: NDArray[np.int64], counts: NDArray[np.int64], rng: np.random
     return mask
 
 
-def _highest(codes: NDArray[np.int64], counts: NDArray[np.int64], loss: NDArray[np.float64]) -> NDArray[np.bool_]:
+def first_of_each_class(codes: NDArray[np.int64], order: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The first so many points of each class in this order, as a mask (n,)."""
     mask = np.zeros(len(codes), bool)
     for c, wanted in enumerate(counts):
-        own = np.flatnonzero(codes == c)
-        mask[own[np.argsort(-loss[own], kind="stable")[:wanted]]] = True
+        mask[order[codes[order] == c][:wanted]] = True
     return mask
 
 
@@ -304,10 +306,10 @@ def _without(
     """A run without the points of each mask; all are trained on, to so many epochs, if a radius of one may still turn."""
     tiled = {f"without-{name}": np.tile(mask, (setting.seeds, 1)) for name, mask in masks}
     runs = [setting.train(name, exclude_per_seed=mask) for name, mask in tiled.items()]
-    epochs = math.ceil(longest)
     open_ones = [i for run in runs for i in run.inversion[:, -1, classes].flat if may_turn_later(i.reason)]
-    if epochs <= setting.options["epochs"] or not open_ones:
+    if not longest > setting.options["epochs"] or not open_ones:  # NaN where no radius turns
         return runs
+    epochs = math.ceil(longest)
     longer = setting.changed(epochs=epochs)
     return [
         longer.train(f"{name}-longer", exclude_per_seed=mask, start=run)
@@ -346,7 +348,7 @@ def _arm(name: str, points: int, runs: list[Run], usual: float, classes: NDArray
         (share.low, share.high),
         student_mean(mean_of_found(errors.T), least=0, most=1),
         student_mean(np.mean([_depth(run, of) for run in runs], axis=0), least=0, most=1),
-        reasons_text(runs),
+        reasons_text(runs, classes=of),
         runs[0].epoch,
         np.mean([run.radius[:, :, -1, of].mean((0, 2)) for run in runs], axis=0),
         float(np.mean(unfinished)),

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from fastent.data.fingerprint import mask_fingerprint
 from fastent.errors import FastentError
-from fastent.experiments._pruning import same_mix
+from fastent.experiments._pruning import first_of_each_class, same_mix
 from fastent.experiments.critical import TURNING, reasons_text
-from fastent.experiments.result import NEGLIGIBLE, Holds, Result, Table, Verdict, joined, points_text
+from fastent.experiments.result import NEGLIGIBLE, Holds, Result, Table, Verdict, exceeds, joined, points_text
 from fastent.experiments.scores import SCORES, ScoreRecorder, combined
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
@@ -29,7 +29,7 @@ from fastent.training.snapshot import Snapshot
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Removal", "easiest_first", "first_of_each_class", "removal"]
+__all__ = ["Removal", "easiest_first", "removal"]
 
 _SHARES = (0.05, 0.1, 0.2, 0.4)
 _MOST = 0.9
@@ -39,8 +39,9 @@ _ARMS = ("easiest", "hardest", "random")
 _KINDS = ("easy", "hard", "all")
 _QUESTIONS = (
     "Do hard training points matter more than random ones for hard test points?",
-    "Are easy training points dispensable: does the test error rise less without them than without as many random ones?",
+    "Do easy training points matter less than random ones for the test error?",
 )
+_OF_INVERSION = ("straggler share", "loss at the inversion")
 # Intervals hold together for both questions.
 _CONFIDENCE = 1 - 0.05 / len(_QUESTIONS)
 
@@ -82,6 +83,7 @@ class Removal(Result):
     reasons: str
 
     name = "removal"
+    of_paper = False
     title = "Training without easy or hard points"
     claim = (
         "Hard training points matter more than random ones for hard test points, and easy training points can be left out at a "
@@ -120,10 +122,11 @@ class Removal(Result):
             + "; ".join(f"{percent(s, 0)} left out {points_text(each)}" for s, each in zip(self.shares, shown, strict=True))
             + f" (a difference below {100 * small:.2f} is negligible)."
         )
-        if self.turned < TURNING:
+        # A score that does not depend on the inversion ranks training points whether or not radii turn.
+        if self.turned < TURNING and (kind == "hard" or self.config["score"] in _OF_INVERSION):
             turn = f"Only {percent(self.turned, 0)} of the radii turn ({self.reasons}), so that what is hard is a selection."
             return Verdict("undecided", f"{turn} {said}")
-        return Verdict(_positive(effects, small), said)
+        return Verdict(_some_exceeds(effects, small), said)
 
     def table(self) -> Table:
         rows = [("nothing", "0", *(percent(student_mean(self.everything[kind]).value) for kind in _KINDS), *[""] * 3)]
@@ -136,7 +139,7 @@ class Removal(Result):
         counts = ", ".join(f"{self.test_points[kind]:,} {kind}" for kind in _KINDS)
         note = (
             f"Test errors, means over networks; {counts} test points. Differences: from the random control, in percentage "
-            "points, paired by network, with 95 % intervals that hold together over the shares and both questions. Other "
+            "points, paired by network, with 95 % intervals; those of the two questions hold together over the shares. Other "
             f"networks, the judges, say which points are easy or hard: {self.stragglers:,} training points are stragglers in "
             "at least half of these."
         )
@@ -281,20 +284,13 @@ def easiest_first(scores: dict[str, NDArray[np.float64]], name: str) -> NDArray[
     return np.lexsort((ties, scores[name]))
 
 
-def first_of_each_class(codes: NDArray[np.int64], order: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """The first so many points of each class in this order, as a mask (n,)."""
-    mask = np.zeros(len(codes), bool)
-    for c, wanted in enumerate(counts):
-        mask[order[codes[order] == c][:wanted]] = True
-    return mask
-
-
-def _positive(effects: list[Estimate], negligible: float) -> Holds:
+def _some_exceeds(effects: list[Estimate], negligible: float) -> Holds:
     """Whether some effect is positive and none negative, as far as intervals that hold together tell."""
-    larger, smaller = any(each.low > 0 for each in effects), any(each.high < 0 for each in effects)
-    if larger or smaller:
-        return "undecided" if larger and smaller else "yes" if larger else "no"
-    return "no" if all(each.high < negligible for each in effects) else "undecided"
+    found = {exceeds(each, negligible) for each in effects}
+    negative = any(each.high < 0 for each in effects)
+    if "yes" in found:
+        return "undecided" if negative else "yes"
+    return "no" if negative or found == {"no"} else "undecided"
 
 
 def _judged(judges: Setting, run: Run) -> Arrays:

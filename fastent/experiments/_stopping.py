@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastent.errors import FastentError
 from fastent.experiments._difficulty import flip_labels
 from fastent.experiments.critical import TURNING, reasons_text
-from fastent.experiments.result import NEGLIGIBLE, Holds, Result, Table, Verdict, joined, overall, points_text
+from fastent.experiments.result import NEGLIGIBLE, Holds, Result, Table, Verdict, exceeds, joined, overall, points_text
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import number
@@ -32,11 +32,11 @@ __all__ = ["Level", "Stop", "Stopping", "stopped", "stopping"]
 _NOISE = (0.0, 0.1, 0.2, 0.4)
 _MOST_NOISE = 0.5
 # Where a network may be stopped; the inversion is compared with each of the others.
-_RULES = ("last epoch", "inversion", "usual epoch", "random epoch", "held-out error", "best epoch")
+_RULES = ("last epoch", "inversion", "usual epoch", "others' inversions", "random epoch", "held-out error", "best epoch")
 _QUESTIONS = (
     "With wrong labels, is the test error lower at the inversion than after the last epoch?",
     "Does stopping at the inversion cost accuracy with the labels as they are?",
-    "With wrong labels, is the test error lower at the network's own inversion than at the usual epoch of the others'?",
+    "With wrong labels, is the test error lower at the network's own inversion than at the inversions of the others?",
 )
 _OPPOSITE: dict[Holds, Holds] = {"yes": "no", "no": "yes", "undecided": "undecided"}
 
@@ -101,6 +101,7 @@ class Stopping(Result):
     levels: list[Level]
 
     name = "stopping"
+    of_paper = False
     title = "Stopping at the inversion"
     claim = (
         "The inversion is a good epoch to stop training at: with wrong labels the test error is lower there than after the "
@@ -119,7 +120,7 @@ class Stopping(Result):
     @property
     def answers(self) -> dict[str, Verdict]:
         noisy = [level for level in self.levels if level.noise]
-        answers = (self._lower(noisy, "last epoch"), self._cost(self.levels[0]), self._lower(noisy, "usual epoch"))
+        answers = (self._lower(noisy, "last epoch"), self._cost(self.levels[0]), self._lower(noisy, "others' inversions"))
         return dict(zip(_QUESTIONS, answers, strict=True))
 
     @property
@@ -151,9 +152,8 @@ class Stopping(Result):
         if not level.usable:
             return Verdict("undecided", f"With the labels as they are {_too_few(level)}.")
         found = self.differences(level)["last epoch"]
-        holds: Holds = "yes" if found.low > 0 else "no" if found.high < level.negligible else "undecided"
         return Verdict(
-            holds,
+            exceeds(found, level.negligible),
             f"The difference is {points_text(found)} percentage points, of which {100 * level.negligible:.2f} are negligible.",
         )
 
@@ -228,6 +228,7 @@ def stopping(
     - at the last epoch;
     - at the inversion of its radii in the last hidden layer: as for eps*, the mean over classes of the error at the inversion
       of each; a network of which a class has none does not stop there;
+    - at the inversions of the other networks: the mean of its errors there, which exchanged inversions would give;
     - at the usual epoch, the median of the other networks' inversions of each class, so that nothing is known of the network
       itself;
     - at a random epoch from 1 to the last, whose expected error is the mean over these;
@@ -296,6 +297,7 @@ def stopped(
         "last epoch": Stop(np.full(len(whole), epochs[-1]), whole[:, -1]),
         "inversion": _at(turns, epochs, whole),
         "usual epoch": _at(usual, epochs, whole),
+        "others' inversions": _mean_at(others, epochs, whole),
         "random epoch": Stop(np.full(len(whole), epochs[1:].mean()), whole[:, 1:].mean(1)),
         "held-out error": Stop(epochs[chosen].mean(0), _whole(held_out, first)),
         "best epoch": Stop(epochs[best], whole[networks, best]),
@@ -306,6 +308,17 @@ def _at(turns: NDArray[np.float64], epochs: NDArray[np.float64], whole: NDArray[
     """Stopped at an epoch for each class (S, C): the mean over classes, NaN unless all have one."""
     found = [[np.interp(epoch, epochs, row) for epoch in each] for each, row in zip(turns, whole, strict=True)]
     return Stop(turns.mean(1), np.mean(found, axis=1))
+
+
+def _mean_at(turns: list[NDArray[np.float64]], epochs: NDArray[np.float64], whole: NDArray[np.float64]) -> Stop:
+    """Stopped at each of several networks' epochs (S - 1, C): means over those that turn, and over classes."""
+    stops = [[column[np.isfinite(column)] for column in each.T] for each in turns]
+    found = [[_mean(np.interp(t, epochs, row)) for t in columns] for columns, row in zip(stops, whole, strict=True)]
+    return Stop(np.array([[_mean(t) for t in columns] for columns in stops]).mean(1), np.mean(found, axis=1))
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else np.nan
 
 
 def _whole(halves: NDArray[np.float64], first: float) -> NDArray[np.float64]:
@@ -321,7 +334,8 @@ def _median(values: NDArray[np.float64]) -> float:
 
 def _is_lower(difference: Estimate, negligible: float) -> Holds:
     """Whether an error is lower by this difference, as far as its interval tells; by no more than is negligible is no."""
-    return "yes" if difference.high < 0 else "no" if difference.low > -negligible else "undecided"
+    value, error, low, high = difference
+    return exceeds(Estimate(-value, error, -high, -low), negligible)
 
 
 def _too_few(level: Level) -> str:

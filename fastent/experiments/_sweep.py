@@ -25,7 +25,7 @@ from fastent.experiments.steadiness import QUESTION, Steadiness, Turns, errors_a
 from fastent.io.result_cache import Arrays
 from fastent.options import whole_number
 from fastent.plots.style import COLORS
-from fastent.runtime.formatting import estimate_text, percent
+from fastent.runtime.formatting import NOTHING, estimate_text, percent
 from fastent.runtime.progress import Progress
 from fastent.statistics.intervals import Estimate, student_mean
 from fastent.statistics.spread_ratio import log_share, relative_spread
@@ -184,7 +184,8 @@ class Sweep(Result):
         rows = []
         for name, factor in self.factors.items():
             for i, level in enumerate(factor.levels):
-                statistics = (f"{factor.eta_squared:.2f}", f"{factor.f:.1f}", f"{factor.p:.2g}")
+                tested = ((factor.eta_squared, ".2f"), (factor.f, ".1f"), (factor.p, ".2g"))
+                statistics = [NOTHING if np.isnan(figure) else format(figure, how) for figure, how in tested]
                 effect = (*map(estimate_text, factor[-2:]), *statistics) if i == 0 else [""] * 5
                 rows.append(
                     (

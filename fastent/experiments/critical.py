@@ -1,12 +1,13 @@
 """eps* of each network: the training error at the inversion, over the classes that turn; or why there is none."""
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.experiments.result import Holds
-from fastent.statistics.intervals import Estimate, student_mean, wilson
+from fastent.statistics.intervals import Estimate, student_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,9 +15,23 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 __all__ = [
-    "LONG_ENOUGH", "TURNING", "compared_classes", "compared_text", "critical_errors", "critical_test_errors", "errors_by_class",
-    "mean_of_found", "mean_over", "mean_share", "most_turn", "own_class_errors", "reasons_text", "share_turning", "still_open",
+    "LONG_ENOUGH",
+    "TURNING",
+    "compared_classes",
+    "compared_text",
+    "critical_errors",
+    "critical_test_errors",
+    "errors_by_class",
+    "mean_of_found",
+    "mean_over",
+    "mean_share",
+    "most_turn",
+    "own_class_errors",
+    "reasons_text",
+    "share_turning",
+    "still_open",
     "usual_classes",
+    "usual_epoch",
 ]  # fmt: skip
 
 # Classes with an inversion in fewer of the networks are not compared.
@@ -102,11 +117,11 @@ def mean_share(shares: NDArray[np.float64]) -> Estimate:
     return mean._replace(high=min(mean.high, 1.0)) if mean.high > 1 else mean
 
 
-def reasons_text(runs: "Sequence[Run]", layer: int = -1) -> str:
-    """Why radii in a hidden layer, by default the last, have no inversion, with counts."""
+def reasons_text(runs: "Sequence[Run]", layer: int = -1, classes: NDArray[np.bool_] | None = None) -> str:
+    """Why radii of these classes, by default all, have no inversion in a hidden layer, by default the last, with counts."""
     reasons: dict[str, int] = {}
     for run in runs:
-        for found in run.inversion_summary(layer):
+        for found in np.array(run.inversion_summary(layer), object)[slice(None) if classes is None else classes]:
             for reason, n in found.reasons.items():
                 reasons[reason] = reasons.get(reason, 0) + n
     return ", ".join(f"{reason} ({n})" for reason, n in reasons.items())
@@ -115,16 +130,28 @@ def reasons_text(runs: "Sequence[Run]", layer: int = -1) -> str:
 def share_turning(turned: NDArray[np.bool_], later: NDArray[np.bool_], confidence: float = 0.95) -> Estimate:
     """Share of the radii that turn, of which of S networks and C classes turn, (S, C), and which may do so later.
 
-    Wilson's interval, whose upper end counts those that may turn later. The classes of one network are one repetition.
+    Clopper and Pearson's exact interval, whose upper end counts those that may turn later. The classes of one network are one
+    repetition.
     """
-    found = wilson(float(turned.mean()), len(turned), confidence=confidence)
-    most = wilson(float((turned | later).mean()), len(turned), confidence=confidence)
-    return found._replace(high=most.high)
+    from scipy.stats import beta
+
+    share, most, n = float(turned.mean()), float((turned | later).mean()), len(turned)
+    tail = (1 - confidence) / 2
+    low = float(beta.ppf(tail, n * share, n * (1 - share) + 1)) if share > 0 else 0.0
+    high = float(beta.isf(tail, n * most + 1, n * (1 - most))) if most < 1 else 1.0
+    return Estimate(share, math.sqrt(share * (1 - share) / n), low, high)
 
 
 def most_turn(share: Estimate) -> Holds:
     """Whether more than half of the radii turn, as far as the interval tells: yes, no, undecided."""
     return "yes" if share.low > _USUAL else "no" if share.high < _USUAL else "undecided"
+
+
+def usual_epoch(run: "Run", layer: int, classes: NDArray[np.bool_] | slice = slice(None)) -> float:
+    """Median epoch at which the radii of these classes turn; NaN unless at least half of them do."""
+    found = run.inversion[:, layer, classes]
+    turns = [run.epoch[i.index] for i in found.flat if i]
+    return float(np.median(turns)) if len(turns) >= max(_USUAL * found.size, 1) else math.nan
 
 
 def still_open(reason: str, last_epoch: float, usual_epoch: float) -> bool:

@@ -69,7 +69,7 @@ def peak_verdict(
     if np.isnan(critical_error.value):
         return Verdict("undecided", f"{said}; there is no inversion to compare with: {reasons}.")
     if repetitions < 2 or np.isnan(critical_error.low):
-        return Verdict("undecided", f"{said}. One network gives no interval.")
+        return Verdict("undecided", f"{said}. One network that turns gives no interval.")
     times = int(peak.possible.sum())
     said += (
         f", and {times} of {len(peak.possible)} times may hold its peak, between {percent(peak.train_error.low)} and "

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "ANSWERS", "HOLDS", "NEAR", "NEGLIGIBLE", "Holds", "Result", "Table", "Verdict", "below", "joined", "mark_inversion",
-    "near", "overall", "points_text",
+    "ANSWERS", "HOLDS", "NEAR", "NEGLIGIBLE", "Holds", "Result", "Table", "Verdict", "below", "exceeds", "joined",
+    "mark_inversion", "near", "overall", "points_text",
 ]  # fmt: skip
 
 Holds = Literal["yes", "no", "undecided"]
@@ -66,6 +66,11 @@ def joined(answers: dict[str, Verdict]) -> Verdict:
     return Verdict(overall(verdict.holds for verdict in answers.values()), " ".join(said))
 
 
+def exceeds(difference: Estimate, negligible: float) -> Holds:
+    """Whether a difference is positive by more than is negligible, as far as its interval tells: one below that is no."""
+    return "no" if difference.high < negligible else "yes" if difference.low > 0 else "undecided"
+
+
 def points_text(difference: Estimate) -> str:
     """A difference of shares in percentage points, with its sign."""
     return estimate_text(Estimate(*(100 * figure for figure in difference)), signed=True)
@@ -90,18 +95,26 @@ class Result(ABC):
     config : dict
         Data, networks and options, JSON throughout.
     name, title, claim : str
-        What the experiment is called, and what the source paper claims.
+        What the experiment is called, and what is claimed.
+    of_paper : bool
+        Whether the source paper claims it.
     """
 
     config: dict[str, Any]
     name: ClassVar[str]
     title: ClassVar[str]
     claim: ClassVar[str]
+    of_paper: ClassVar[bool] = True
 
     @property
     @abstractmethod
     def verdict(self) -> Verdict:
         """Whether the claim holds here."""
+
+    @property
+    def claimed(self) -> str:
+        """The claim, and whose it is."""
+        return f"{'Claim' if self.of_paper else 'Not claimed by the paper'}: {self.claim}"
 
     @property
     def answers(self) -> dict[str, Verdict]:
@@ -187,7 +200,7 @@ class Result(ABC):
         if Measurement.get(console, options.update(width=1000), table).minimum > options.max_width:
             table = stacked_table(self.title, *self.table())  # where words would be cut
         yield table
-        yield shown(f"Claim: {self.claim}")
+        yield shown(self.claimed)
         yield Text.assemble((f"{HOLDS[self.verdict.holds]}.", "bold"), " ", shown(self.verdict.sentence))
         for question, (holds, sentence) in self.further.items():
             yield Text.assemble(shown(question), " ", (f"{ANSWERS[holds]}.", "bold"), " ", shown(sentence))
@@ -195,7 +208,7 @@ class Result(ABC):
     def _repr_html_(self) -> str:
         content = self.table()
         further = [f"{question} {ANSWERS[holds]}. {sentence}" for question, (holds, sentence) in self.further.items()]
-        notes = (content.note, f"Claim: {self.claim}", f"{HOLDS[self.verdict.holds]}. {self.verdict.sentence}", *further)
+        notes = (content.note, self.claimed, f"{HOLDS[self.verdict.holds]}. {self.verdict.sentence}", *further)
         return html_table(self.title, content.headings, content.rows, notes)
 
     def __repr__(self) -> str:

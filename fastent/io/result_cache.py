@@ -40,17 +40,24 @@ class ResultCache:
     def __init__(self, folder: str | os.PathLike[str] | None, *, name: str = "parts", compress: bool = True) -> None:
         self._folder = None if folder is None else output_folder(Path(folder) / name)
         self._compress = compress
+        self._threads: int | None = None
 
     def keep(self, name: str, depends_on: dict[str, Any], make: Callable[[], Arrays]) -> Arrays:
         """Return the arrays of a part, made now unless an earlier call or process has finished it."""
         if self._folder is None:
             return make()
-        path = self._folder / f"{name}-{cache_key(depends_on)}.npz"
+        path = self._folder / f"{name}-{self._key(depends_on)}.npz"
         if path.exists():
             return read_checked_npz(path, f"remove {str(path)!r}, so that it is made again")
         arrays = make()
         write_checked_npz(path, arrays, compress=self._compress)
         return arrays
+
+    def _key(self, depends_on: dict[str, Any]) -> str:
+        """By the number of threads at the first part: a part may leave another number behind."""
+        if self._threads is None:
+            self._threads = _torch_threads()
+        return cache_key({**depends_on, "threads": depends_on.get("threads") or self._threads})
 
     @property
     def keeps(self) -> bool:
@@ -70,11 +77,11 @@ class ResultCache:
 
     def unfinished(self, name: str, depends_on: dict[str, Any]) -> "PartialResult":
         """Where a part that is being made keeps its partial result."""
-        return PartialResult(None if self._folder is None else self._folder / f"{name}-{cache_key(depends_on)}.unfinished.npz")
+        return PartialResult(None if self._folder is None else self._folder / f"{name}-{self._key(depends_on)}.unfinished.npz")
 
     def place(self, name: str, depends_on: dict[str, Any]) -> Path | None:
         """A folder for a part that keeps its own files."""
-        return None if self._folder is None else self._folder / f"{name}-{cache_key(depends_on)}"
+        return None if self._folder is None else self._folder / f"{name}-{self._key(depends_on)}"
 
 
 class PartialResult:

@@ -19,15 +19,13 @@ def write_experiments_report(results: Sequence[Result], path: str | os.PathLike[
     The page of an experiment is called NAME.html; `command` reproduces them all.
     """
     if len(results) == 1:
-        _write_one(results[0], path, command)
+        write_page(path, "experiment.html.j2", _page(results, command), e=_shown(results[0]), overview="")
         return
-    for result in results:
-        _write_one(result, Path(path).with_name(f"{result.name}.html"), command, overview=Path(path).name)
-    write_page(path, "experiments.html.j2", _page(results, command), experiments=[_shown(result) for result in results])
-
-
-def _write_one(result: Result, path: str | os.PathLike[str], command: str | None, overview: str = "") -> None:
-    write_page(path, "experiment.html.j2", _page([result], command), e=_shown(result), overview=overview)
+    experiments = [_shown(result) for result in results]
+    for result, e in zip(results, experiments, strict=True):
+        place = Path(path).with_name(f"{result.name}.html")
+        write_page(place, "experiment.html.j2", _page([result], command), e=e, overview=Path(path).name)
+    write_page(path, "experiments.html.j2", _page(results, command), experiments=experiments)
 
 
 def _page(results: Sequence[Result], command: str | None) -> Page:
@@ -50,7 +48,7 @@ def _shown(result: Result) -> dict[str, Any]:
     return {
         "name": result.name,
         "title": result.title,
-        "claim": result.claim,
+        "claimed": result.claimed,
         "holds": result.verdict.holds,
         "verdict": HOLDS[result.verdict.holds],
         "sentence": result.verdict.sentence,
@@ -69,7 +67,7 @@ def _headline(results: Sequence[Result]) -> str:
     held = sum(result.verdict.holds == "yes" for result in results)
     undecided = sum(result.verdict.holds == "undecided" for result in results)
     rest = f", {undecided} {'is' if undecided == 1 else 'are'} undecided" if undecided else ""
-    return f"{held} of {len(results)} claims hold on {results[0].config['data']}{rest}."
+    return f"{held} of {len(results)} statements hold on {results[0].config['data']}{rest}."
 
 
 def _config(results: Sequence[Result]) -> list[tuple[str, str]]:

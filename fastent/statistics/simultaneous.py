@@ -11,6 +11,8 @@ from fastent.statistics.intervals import Estimate
 __all__ = ["jackknife", "may_be_largest", "simultaneous_means"]
 
 _DRAWS = 5000
+# Correlations estimated from fewer repetitions make intervals too short.
+_FEW = 6
 
 
 def simultaneous_means(
@@ -20,7 +22,8 @@ def simultaneous_means(
 
     The half-length of each interval is its standard error times the quantile of the largest |t| of T correlated Student's
     variables, simulated with the correlations of the columns: for one column it is Student's interval, for T equal columns
-    too, and for independent columns about as wide as Sidak's. A column with a NaN has a mean over what is known of it and no
+    too, and for independent columns about as wide as Sidak's. Of fewer than six repetitions the correlations are not known well
+    enough, and the intervals are Bonferroni's. A column with a NaN has a mean over what is known of it and no
     interval. With fewer than two repetitions no column has an interval. No mean lies below `least` or above `most`.
 
     References
@@ -32,10 +35,7 @@ def simultaneous_means(
     known = np.isfinite(columns).all(0) & (len(columns) > 1)
     if known.any():
         spread[known] = columns[:, known].std(0, ddof=1)
-        drawn = np.abs(_simulated(columns[:, known], seed))
-        moving = spread[known] > 0
-        largest = (drawn[:, moving] / spread[known][moving]).max(1, initial=0.0)
-        half[known] = np.quantile(largest, confidence) * spread[known] / np.sqrt(len(columns))
+        half[known] = _quantile(columns[:, known], spread[known], confidence, seed) * spread[known] / np.sqrt(len(columns))
     errors = spread / np.sqrt(max(len(columns), 1))
     return [
         Estimate(value, float(error), max(value - float(width), least), min(value + float(width), most))
@@ -96,6 +96,18 @@ def _exceeded(rows: NDArray[np.float64], drawn: NDArray[np.float64], t: int, con
     by_chance = (np.delete(drawn, t, axis=1) - drawn[:, [t]])[:, moving] / spread[moving]
     most = np.sqrt(len(rows)) * (means[moving] / spread[moving]).max()
     return bool(most > np.quantile(by_chance.max(1), confidence))
+
+
+def _quantile(columns: NDArray[np.float64], spread: NDArray[np.float64], confidence: float, seed: int) -> float:
+    """Of the largest |t| of the columns."""
+    from scipy.stats import t
+
+    n, n_columns = columns.shape
+    if n < _FEW:
+        return float(t.isf((1 - confidence) / (2 * n_columns), n - 1))
+    moving = spread > 0
+    drawn = np.abs(_simulated(columns, seed))
+    return float(np.quantile((drawn[:, moving] / spread[moving]).max(1, initial=0.0), confidence))
 
 
 def _simulated(columns: NDArray[np.float64], seed: int) -> NDArray[np.float64]:

@@ -71,7 +71,7 @@ def test_networks_without_an_inversion_keep_a_yes_open():
     errors[3, 2] = np.nan
     found = made_up(errors)
     assert found.verdict.holds == "undecided"
-    assert "1 of 200 networks have no inversion" in found.verdict.sentence
+    assert "1 of 200 networks lack an inversion" in found.verdict.sentence
     assert found.spread[0].seeds == 4
     moved = sampled(rng, 8, 5, RATE * np.where(np.arange(8) < 4, 0.7, 1.3))
     moved[0, 0] = np.nan

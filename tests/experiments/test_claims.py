@@ -104,7 +104,7 @@ def test_what_still_falls_is_trained_on(digits):
 def arms(**depths):
     """Arms of networks with dips so deep; each has an inversion where its dip counts."""
     return [
-        Arm(name, 100, np.mean(np.array(depth) > 0.05), (0.0, 1.0), ZERO, student_mean(depth), "", np.arange(3), np.ones(3))
+        Arm(name, 100, np.mean(np.array(depth) > 0.05), (0.6, 1.0), ZERO, student_mean(depth), "", np.arange(3), np.ones(3))
         for name, depth in (depths | {"half": DEEP}).items()
     ]
 
@@ -164,6 +164,15 @@ def test_draws_of_one_network_are_one_repetition(digits):
     assert thrice.share_interval == once.share_interval
     assert tuple(thrice.critical_error) == pytest.approx(tuple(once.critical_error), nan_ok=True)
     assert tuple(thrice.depth) == pytest.approx(tuple(once.depth))
+
+
+def test_pruning_needs_an_inversion_that_is_established():
+    """Half of the radii turn with all points: none without the stragglers says little."""
+    found = arms(a=DEEP, w=FLAT, r=DEEP, l=FLAT)
+    found[0] = found[0]._replace(share=0.5, share_interval=(0.19, 0.81))
+    verdict = Pruning({"data": "made up", "seeds": 3}, found, np.arange(4)).verdict
+    assert verdict.holds == "undecided"
+    assert "it is open whether more than half of the radii turn" in verdict.sentence
 
 
 @pytest.mark.train

@@ -8,21 +8,39 @@ import pytest
 import fastent as fe
 import fastent.experiments as ex
 from fastent.experiments._dynamics import QUESTIONS
-from fastent.experiments.critical import most_turn, share_turning
+from fastent.experiments.critical import TURNING, critical_errors, most_turn, share_turning, usual_epoch
 from fastent.statistics.inversion import Inversion, find_inversion
 from tests.statistics.test_inversion import EPOCH, ERROR, NOISES
 
-NEVER = np.zeros((4, 1), bool)
+NEVER = np.zeros((6, 1), bool)
 
 
 @pytest.mark.parametrize("noise", NOISES)
 def test_noise_on_falling_radii_is_seldom_a_turn(noise):
-    """200 experiments of 4 networks and one class, the least number of networks of which a yes is possible."""
+    """200 experiments of 6 networks and one class, the least number of networks of which a yes is possible."""
     rng = np.random.default_rng(0)
     curves = [np.exp(-EPOCH / rng.uniform(10, 200)) + 0.01 * NOISES[noise](len(EPOCH), rng) for _ in range(200)]
     turned = np.array([[bool(find_inversion(EPOCH, curve, ERROR))] for curve in curves])
-    found = [most_turn(share_turning(turned[rng.integers(0, 200, 4)], NEVER)) for _ in range(200)]
+    found = [most_turn(share_turning(turned[rng.integers(0, 200, 6)], NEVER)) for _ in range(200)]
     assert found.count("yes") <= 0.05 * 200
+
+
+@pytest.mark.parametrize("networks", [6, 8, 12, 30])
+def test_what_turns_in_half_of_the_networks_seldom_turns_in_most(networks):
+    rng = np.random.default_rng(1)
+    never = np.zeros((networks, 1), bool)
+    found = [most_turn(share_turning(rng.random((networks, 1)) < 0.5, never)) for _ in range(400)]
+    assert found.count("yes") <= 0.05 * 400
+    assert found.count("no") <= 0.05 * 400
+
+
+def test_one_network_in_ten_without_an_inversion_is_no_selection():
+    run = ex.dynamics("digits", seeds=10, epochs=400, threads=1).run
+    inversion = run.inversion.copy()
+    inversion[0, 0, 0] = Inversion(False, "no rise after the fall")
+    altered = replace(run)
+    object.__setattr__(altered, "inversion", inversion)
+    assert np.isfinite(critical_errors(altered, 0)).mean() >= TURNING
 
 
 @pytest.mark.parametrize(
@@ -46,7 +64,7 @@ def test_each_answer_can_be_reached(turn, later, holds):
 
 @pytest.mark.train
 def test_radii_that_are_still_falling_leave_it_open_until_trained_long_enough():
-    found = ex.dynamics("digits", seeds=4, epochs=400, threads=1)
+    found = ex.dynamics("digits", seeds=6, epochs=400, threads=1)
     assert found.answers[QUESTIONS[0]].holds == "yes"
     inversions = found.run.inversion[:, 0, 1]
     own = [found.run.misclassified(found.run.epoch[i.index])[s][found.run.codes == 1].mean() for s, i in enumerate(inversions)]
@@ -61,7 +79,8 @@ def test_radii_that_are_still_falling_leave_it_open_until_trained_long_enough():
 
 @pytest.mark.train
 def test_curves_that_cannot_turn_any_more_are_a_no():
-    found = ex.dynamics("digits", seeds=4, epochs=40, threads=1)
+    found = ex.dynamics("digits", seeds=6, epochs=40, threads=1)
+    assert np.isnan(usual_epoch(found.run, 0))
     for reason, holds in (("rose before it fell", "no"), (found.run.inversion[0, 0, 0].reason, "undecided")):
         altered, inversion = replace(found.run), np.full(found.run.inversion.shape, Inversion(False, reason), object)
         object.__setattr__(altered, "inversion", inversion)
@@ -70,7 +89,7 @@ def test_curves_that_cannot_turn_any_more_are_a_no():
 
 @pytest.mark.train
 def test_a_deeper_network_is_judged_by_its_first_layer():
-    found = ex.dynamics("digits", seeds=4, hidden=(20, 10), epochs=400, threads=1)
+    found = ex.dynamics("digits", seeds=6, hidden=(20, 10), epochs=400, threads=1)
     run = found.run
     share = run.turned[:, 0].mean()
     assert f"{100 * share:.0f} % of the radii in the first hidden layer" in found.verdict.sentence
@@ -82,7 +101,7 @@ def test_a_deeper_network_is_judged_by_its_first_layer():
 @pytest.mark.train
 def test_of_many_classes_those_that_turn_are_compared():
     """Ten classes, of which few turn: eps* is of these, and they are named."""
-    found = ex.dynamics(fe.load_data("digits", classes="all"), seeds=4, epochs=600, threads=1)
+    found = ex.dynamics(fe.load_data("digits", classes="all"), seeds=6, epochs=600, threads=1)
     usual = found.run.turned[:, 0].mean(0) >= 0.5
     assert not usual.all()
     said = found.answers[QUESTIONS[1]].sentence

@@ -409,3 +409,39 @@ def test_several_experiments_have_an_overview_and_a_page_each(tmp_path, kept_dyn
     assert overview.count("<table") == 0
     assert page.count("<table") == 1
     assert [text.count("data:image/svg+xml") for text in (overview, page, one)] == [2, 2, 1]
+
+
+def test_parts_are_found_again_whatever_number_of_threads_a_part_leaves_behind(tmp_path):
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        for _ in range(2):
+            torch.set_num_threads(1)
+            cache = ResultCache(tmp_path)
+            for name in ("first", "second"):
+                cache.keep(name, {"a": 1}, lambda: {"x": np.zeros(1)})
+                torch.set_num_threads(2)
+    finally:
+        torch.set_num_threads(before)
+    assert len(list((tmp_path / "parts").iterdir())) == 2
+
+
+@pytest.mark.train
+def test_what_one_experiment_cannot_do_does_not_stop_the_others(tmp_path, monkeypatch, kept_dynamics):
+    from fastent.cli import experiments as cli_experiments
+
+    def carry_out(name, given):
+        if name == "dynamics":
+            return kept_dynamics
+        raise fe.FastentError("size=9: a block lacks a class")
+
+    monkeypatch.setattr(cli_experiments, "_carry_out", carry_out)
+    result = fastent("experiment", "all", "--out", str(tmp_path / "some"))
+    assert result.exit_code == 0
+    assert "Not carried out: blocks: size=9: a block lacks a class" in result.stderr
+    assert (tmp_path / "some" / "dynamics.json").exists()
+    monkeypatch.setattr(cli_experiments, "_carry_out", lambda name, given: carry_out("none", given))
+    result = fastent("experiment", "all", "--out", str(tmp_path / "none"))
+    assert result.exit_code == 2
+    assert "no experiment could be carried out" in result.stderr

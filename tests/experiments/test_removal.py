@@ -15,7 +15,7 @@ SHARES = np.array([0.05, 0.1, 0.2, 0.4])
 NONE = np.zeros((4, 10))
 
 
-def made_up(hardest=NONE, easiest=NONE, turned=1.0, hard=39):
+def made_up(hardest=NONE, easiest=NONE, turned=1.0, hard=39, score="straggler share"):
     """From how much larger the error on hard (all) test points is without the hardest (easiest) than without random points."""
     level = {"easy": 0.01, "hard": 0.3, "all": 0.03}
     errors = {arm: {kind: np.full(NONE.shape, level[kind]) for kind in _KINDS} for arm in _ARMS}
@@ -23,7 +23,7 @@ def made_up(hardest=NONE, easiest=NONE, turned=1.0, hard=39):
     errors["easiest"]["all"] = errors["easiest"]["all"] + easiest
     everything = {kind: np.full(10, level[kind]) for kind in _KINDS}
     points = {"easy": 411, "hard": hard, "all": 450}
-    return Removal({"data": "made up", "seeds": 10}, SHARES, np.array([67, 134, 269, 538]), errors, everything, points, 90,
+    return Removal({"data": "made up", "seeds": 10, "score": score}, SHARES, np.array([67, 134, 269, 538]), errors, everything, points, 90,
                    turned, "")  # fmt: skip
 
 

@@ -128,7 +128,7 @@ def test_stopping_says_what_its_intervals_say(rises, scatter, answers, holds):
     assert found.verdict.holds == holds
     mixed = "It is lower with 20 % wrong labels, but not with 10 %." in found.verdict.sentence
     assert mixed == (rises == (FLAT, WORSE, BETTER))
-    assert len(found.table().rows) == 18
+    assert len(found.table().rows) == 21
 
 
 @pytest.mark.parametrize(("missing", "usable"), [(1, True), (2, False)])

@@ -330,7 +330,7 @@ def test_the_papers_figures():
     run = made_up_run(seeds=2)
     for draw, result, panels in (
         (fe.figures.inversion, run, 3),
-        (fe.figures.inversion, Dynamics(CONFIG, run, *[None] * 6), 3),
+        (fe.figures.inversion, Dynamics(CONFIG, run, *[None] * 7), 3),
         (fe.figures.pruning, pruned(), 2),
         (fe.figures.generalization, generalized(), 2),
         (fe.figures.stability, agreed(), 2),
