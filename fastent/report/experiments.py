@@ -67,7 +67,7 @@ def _headline(results: Sequence[Result]) -> str:
     held = sum(result.verdict.holds == "yes" for result in results)
     undecided = sum(result.verdict.holds == "undecided" for result in results)
     rest = f", {undecided} {'is' if undecided == 1 else 'are'} undecided" if undecided else ""
-    return f"{held} of {len(results)} statements hold on {results[0].config['data']}{rest}."
+    return f"{held} of {len(results)} statements {'holds' if held == 1 else 'hold'} on {results[0].config['data']}{rest}."
 
 
 def _config(results: Sequence[Result]) -> list[tuple[str, str]]:
