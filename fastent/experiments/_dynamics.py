@@ -93,9 +93,7 @@ class Dynamics(Result):
 
     @property
     def _turn(self) -> Verdict:
-        found = self.run.inversion[:, 0]
-        usual, last = usual_epoch(self.run, 0), float(self.run.epoch[-1])
-        later = np.array([still_open(i.reason, last, usual) for i in found.flat]).reshape(found.shape)
+        later = still_open(self.run, 0, usual_epoch(self.run, 0))
         share = share_turning(self.run.turned[:, 0], later)
         seeds = self.run.n_seeds
         said = (

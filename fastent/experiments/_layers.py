@@ -247,7 +247,7 @@ def layers_of(run: Run, config: dict[str, Any]) -> Layers:
 
 def _layer(run: Run, layer: int, name: str, usual: float) -> Layer:
     inversions = run.inversion[:, layer]
-    later = np.array([[still_open(i.reason, run.epoch[-1], usual) for i in row] for row in inversions])
+    later = still_open(run, layer, usual)
 
     def over_networks(attribute: str, most: float) -> Estimate:
         values = [[getattr(i, attribute) for i in row if i] for row in inversions]

@@ -338,7 +338,7 @@ def _arm(name: str, points: int, runs: list[Run], usual: float, classes: NDArray
     """
     of = classes if classes.any() else ~classes
     found = np.array([run.turned[:, -1, of] for run in runs])
-    unfinished = [still_open(i.reason, run.epoch[-1], usual) for run in runs for i in run.inversion[:, -1, of].flat]
+    unfinished = [still_open(run, -1, usual, of) for run in runs]
     share = wilson(float(found.mean()), found.shape[1])
     errors = np.stack([critical_errors(run, classes=classes) for run in runs])
     return Arm(

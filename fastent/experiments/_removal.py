@@ -199,7 +199,8 @@ def removal(
     control has the sign in question at some share, and the opposite sign at none; it is no if only the opposite sign is found,
     or if at every share the difference is smaller than a tenth of the error after training on all points. Intervals are
     corrected for all shares and both questions. They are over networks, which share the points and their ranking: another
-    sample of points may give another answer. If fewer than nine of ten radii of the judges turn, both questions stay undecided.
+    sample of points may give another answer. If fewer than nine of ten radii of the judges turn, the first question stays
+    undecided, and the second too if the score is one of the inversion.
 
     Parameters
     ----------
@@ -272,7 +273,7 @@ def removal(
         errors={arm: {kind: np.reshape(rows, shape) for kind, rows in of.items()} for arm, of in found.items()},
         everything=everything,
         test_points={kind: int(of.sum()) for kind, of in of_kind.items()},
-        stragglers=int((run.straggler_share >= _HARD).sum()),
+        stragglers=len(run.consensus_stragglers(_HARD)),
         turned=float(run.turned[:, -1].mean()),
         reasons=reasons_text([run]),
     )

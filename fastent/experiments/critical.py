@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fastent.experiments.result import Holds
 from fastent.statistics.intervals import Estimate, student_mean
+from fastent.training.tables import may_turn_later
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,8 +114,7 @@ def mean_of_found(errors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def mean_share(shares: NDArray[np.float64]) -> Estimate:
     """Mean of independent shares (n,), such as eps*, with Student's interval, which does not leave [0, 1]."""
-    mean = student_mean(shares, least=0)
-    return mean._replace(high=min(mean.high, 1.0)) if mean.high > 1 else mean
+    return student_mean(shares, least=0, most=1)
 
 
 def reasons_text(runs: "Sequence[Run]", layer: int = -1, classes: NDArray[np.bool_] | None = None) -> str:
@@ -133,12 +133,12 @@ def share_turning(turned: NDArray[np.bool_], later: NDArray[np.bool_], confidenc
     Clopper and Pearson's exact interval, whose upper end counts those that may turn later. The classes of one network are one
     repetition.
     """
-    from scipy.stats import beta
+    from scipy.special import betainccinv, betaincinv  # scipy.stats takes longer to import
 
     share, most, n = float(turned.mean()), float((turned | later).mean()), len(turned)
     tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, n * share, n * (1 - share) + 1)) if share > 0 else 0.0
-    high = float(beta.isf(tail, n * most + 1, n * (1 - most))) if most < 1 else 1.0
+    low = float(betaincinv(n * share, n * (1 - share) + 1, tail)) if share > 0 else 0.0
+    high = float(betainccinv(n * most + 1, n * (1 - most), tail)) if most < 1 else 1.0
     return Estimate(share, math.sqrt(share * (1 - share) / n), low, high)
 
 
@@ -154,11 +154,12 @@ def usual_epoch(run: "Run", layer: int, classes: NDArray[np.bool_] | slice = sli
     return float(np.median(turns)) if len(turns) >= max(_USUAL * found.size, 1) else math.nan
 
 
-def still_open(reason: str, last_epoch: float, usual_epoch: float) -> bool:
-    """Whether a curve without a turn, for this reason, may have one later, and was trained for less than is enough.
+def still_open(
+    run: "Run", layer: int, usual_epoch: float, classes: NDArray[np.bool_] | slice = slice(None)
+) -> NDArray[np.bool_]:
+    """(S, C) which radii of these classes have no inversion but may have one later, and were trained for less than is enough.
 
     `usual_epoch` is NaN where no curve turns.
     """
-    from fastent.training.tables import may_turn_later
-
-    return may_turn_later(reason) and not last_epoch >= LONG_ENOUGH * usual_epoch
+    found, enough = run.inversion[:, layer, classes], run.epoch[-1] >= LONG_ENOUGH * usual_epoch
+    return np.array([[may_turn_later(i.reason) and not enough for i in row] for row in found], bool)
