@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from fastent.experiments.result import NEGLIGIBLE, Holds, Result, Table, Verdict
 from fastent.experiments.scores import SCORES, ScoreRecorder, combined
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
-from fastent.options import choice, number, whole_number
+from fastent.options import ascending, choice, number, whole_number
 from fastent.plots.style import COLORS
 from fastent.runtime.formatting import percent
 from fastent.runtime.progress import Progress
@@ -230,7 +230,8 @@ def removal(
     arXiv 2409.14401.
     Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     """
-    shares = _checked(_SHARES if shares is None else shares)
+    check = partial(number, above=0, maximum=_MOST)
+    shares = ascending("shares", _SHARES if shares is None else shares, check, what="shares", example="(0.1, 0.3)")
     choice("score", score, tuple(SCORES))
     whole_number("draws", draws, minimum=1)
     setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
@@ -267,7 +268,7 @@ def removal(
                 found[arm][kind].append(np.mean([one[kind] for one in several], axis=0))
     shape = (len(counts), setting.seeds)
     return Removal(
-        config={**setting.config, "shares": list(shares), "score": score, "draws": draws},
+        config={**setting.config, "shares": shares, "score": score, "draws": draws},
         shares=np.array(shares[: len(counts)], float),
         removed=np.array([each.sum() for each in counts], np.int64),
         errors={arm: {kind: np.reshape(rows, shape) for kind, rows in of.items()} for arm, of in found.items()},
@@ -336,12 +337,3 @@ def _wrong(setting: Setting, mask: NDArray[np.bool_], name: str) -> NDArray[np.b
 
     bits = setting.keep(name, make, mask=mask_fingerprint(mask))["wrong"]
     return np.unpackbits(bits, axis=1, count=len(data.y_test)).astype(bool)
-
-
-def _checked(shares: Sequence[float]) -> tuple[float, ...]:
-    if isinstance(shares, str) or not np.iterable(shares):
-        raise FastentError(f"shares={shares!r}: a sequence of shares is needed, for instance (0.1, 0.3)")
-    found = tuple(number("shares", share, above=0, maximum=_MOST) for share in shares)
-    if not found or any(b <= a for a, b in pairwise(found)):
-        raise FastentError(f"shares={shares!r}: ascending shares are needed, for instance (0.1, 0.3)")
-    return found

@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from fastent.experiments.critical import TURNING, reasons_text
 from fastent.experiments.result import NEGLIGIBLE, Holds, Result, Table, Verdict, exceeds, joined, overall, points_text
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
-from fastent.options import number
+from fastent.options import ascending, number
 from fastent.plots.style import COLORS
 from fastent.runtime.formatting import NOTHING, percent
 from fastent.runtime.progress import Progress
@@ -264,7 +263,10 @@ def stopping(
     Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     Prechelt, "Early stopping - but when?", in "Neural networks: tricks of the trade", 1998.
     """
-    shares = _shares(_NOISE if noise is None else noise)
+    shares = ascending(
+        "noise", _NOISE if noise is None else noise, partial(number, minimum=0, maximum=_MOST_NOISE),
+        what="shares", example="(0, 0.2)", least=2, start=0,
+    )  # fmt: skip
     setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     n_test = len(setting.data.y_test)
     if n_test < 2:
@@ -278,7 +280,7 @@ def stopping(
         errors, epoch, first = arrays["error"], arrays["epoch"], float(halves.mean())
         stops = stopped(errors, epoch, arrays["turn"], first)
         levels.append(Level(share, epoch, _whole(errors, first).mean(0), stops, str(arrays["reasons"])))
-    return Stopping({**setting.config, "noise": list(shares)}, levels)
+    return Stopping({**setting.config, "noise": shares}, levels)
 
 
 def stopped(
@@ -362,12 +364,3 @@ def _curves(setting: Setting, halves: NDArray[np.bool_], total: int) -> Arrays:
         "turn": np.array(turns, float),
         "reasons": np.array(reasons_text([run])),
     }
-
-
-def _shares(noise: Sequence[float]) -> tuple[float, ...]:
-    if isinstance(noise, str) or not np.iterable(noise):
-        raise FastentError(f"noise={noise!r}: a sequence of shares is needed, for instance (0, 0.2)")
-    shares = tuple(number("noise", share, minimum=0, maximum=_MOST_NOISE) for share in noise)
-    if len(shares) < 2 or shares[0] != 0 or any(b <= a for a, b in pairwise(shares)):
-        raise FastentError(f"noise={noise!r}: ascending shares from 0 on are needed, two at least, for instance (0, 0.2)")
-    return shares

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from fastent.experiments.critical import (
 )
 from fastent.experiments.result import Result, Table, Verdict, below
 from fastent.experiments.setting import Setting
-from fastent.options import whole_number
+from fastent.options import ascending, whole_number
 from fastent.plots.style import COLORS
 from fastent.runtime.formatting import estimate_text, percent
 from fastent.runtime.progress import Progress
@@ -217,10 +218,9 @@ def subsampling(
     setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options,
                            defaults={"test_every": 2})  # fmt: skip
     n = len(setting.data.y_train)
-    wanted = [int(n * fraction) for fraction in _FRACTIONS] if sizes is None else list(sizes)
-    wanted = [whole_number("sizes", size, minimum=2, maximum=n) for size in wanted]
-    if sorted(set(wanted)) != wanted:
-        raise FastentError(f"sizes={wanted}: ascending numbers of points are needed, for instance 500,1000,2000")
+    wanted = [int(n * fraction) for fraction in _FRACTIONS] if sizes is None else sizes
+    check = partial(whole_number, minimum=2, maximum=n)
+    wanted = ascending("sizes", wanted, check, what="numbers of points", example="500,1000,2000")
 
     runs_of: list[list[Run]] = []
     for size in wanted:
