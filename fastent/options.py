@@ -44,7 +44,14 @@ def number(
 
 
 def ascending(
-    name: str, values: Any, check: Callable[[str, Any], Number], *, what: str, example: str, least: int = 1, start: float | None = None
+    name: str,
+    values: Any,
+    check: Callable[[str, Any], Number],
+    *,
+    what: str,
+    example: str,
+    least: int = 1,
+    start: float | None = None,
 ) -> list[Number]:
     """Return a list of at least so many values, each larger than the one before, as `check` (name, value) returns each.
 

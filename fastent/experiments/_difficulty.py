@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastent.data.training_set import Data
 from fastent.errors import FastentError
-from fastent.experiments.critical import TURNING
+from fastent.experiments.critical import TURNING, reasons_text
 from fastent.experiments.result import Result, Table, Verdict
 from fastent.experiments.score_stability import ScoreStability, score_stability
 from fastent.experiments.scores import SCORES, ScoreRecorder, combined
@@ -271,7 +271,7 @@ def difficulty(
     of_class[~found.any(0)] = np.nan
     recall = arrays["recall"].mean(0)
     at_last = _wrong_at_last(run)
-    reasons = ", ".join(sorted({i.reason for i in run.inversion[:, -1].flat if not i}))
+    reasons = reasons_text([run])
     return Difficulty(
         config={**setting.config, "el2n_epoch": el2n_epoch, "noise": noise},
         scores=scores,
