@@ -312,7 +312,7 @@ def sweep(
         steadiness=steadiness(mean_of_found(errors), mean_of_found(fixed), epochs, n),
         burnt=_only_burnt(found, by_class),
         turned=float(np.isfinite(by_class).mean()),
-        compared=compared_text([str(each) for each in setting.data.classes], classes),
+        compared=compared_text(next((cell["names"].tolist() for cell in found if "names" in cell), []), classes),
     )
 
 
@@ -342,7 +342,7 @@ def _balanced(cells: int, rng: np.random.Generator) -> NDArray[np.int64]:
 
 def _cell(setting: Setting, cell: dict[str, Any], total: int) -> Arrays:
     """What is kept of a cell: errors of each class (L, S, C), reasons as JSON (L,), which classes turn in the first hidden
-    layer without a burn-in (S, C), and the `Turns` of that layer."""
+    layer without a burn-in (S, C), the classes' names, and the `Turns` of that layer."""
     momentum = cell["optimizer"] == "momentum"
     here = setting.changed(
         optimizer="sgd" if momentum else cell["optimizer"],
@@ -370,6 +370,7 @@ def _cell(setting: Setting, cell: dict[str, Any], total: int) -> Arrays:
             "errors": np.stack([errors_by_class(run, layer) for layer in layers]),
             "reasons": np.array([json.dumps(count_reasons([run], layer)) for layer in layers]),
             "unburnt": run.turned[:, 0] | (_turned_without_burn_in(run) if run.burn_in else False),
+            "names": np.array(run.class_names),
             **turns_of(run, 0)._asdict(),
         }
 
