@@ -14,7 +14,7 @@ from fastent.errors import FastentError
 from fastent.experiments._pruning import first_of_each_class, same_mix
 from fastent.experiments.critical import TURNING, reasons_text
 from fastent.experiments.result import NEGLIGIBLE, Holds, Result, Table, Verdict, exceeds, joined, points_text
-from fastent.experiments.scores import SCORES, ScoreRecorder, combined
+from fastent.experiments.scores import EL2N_EPOCH, OF_INVERSION, SCORES, ScoreRecorder, combined
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import ascending, choice, number, whole_number
@@ -34,14 +34,12 @@ __all__ = ["Removal", "easiest_first", "removal"]
 _SHARES = (0.05, 0.1, 0.2, 0.4)
 _MOST = 0.9
 _HARD = 0.5
-_EL2N_EPOCH = 20
 _ARMS = ("easiest", "hardest", "random")
 _KINDS = ("easy", "hard", "all")
 _QUESTIONS = (
     "Do hard training points matter more than random ones for hard test points?",
     "Do easy training points matter less than random ones for the test error?",
 )
-_OF_INVERSION = ("straggler share", "loss at the inversion")
 # Intervals hold together for both questions.
 _CONFIDENCE = 1 - 0.05 / len(_QUESTIONS)
 
@@ -123,7 +121,7 @@ class Removal(Result):
             + f" (a difference below {100 * small:.2f} is negligible)."
         )
         # A score that does not depend on the inversion ranks training points whether or not radii turn.
-        if self.turned < TURNING and (kind == "hard" or self.config["score"] in _OF_INVERSION):
+        if self.turned < TURNING and (kind == "hard" or self.config["score"] in OF_INVERSION):
             turn = f"Only {percent(self.turned, 0)} of the radii turn ({self.reasons}), so that what is hard is a selection."
             return Verdict("undecided", f"{turn} {said}")
         return Verdict(_some_exceeds(effects, small), said)
@@ -209,7 +207,8 @@ def removal(
     shares : sequence of float, optional
         Shares of the training points to leave out, ascending, above 0 and at most 0.9. The default is (0.05, 0.1, 0.2, 0.4).
     score : str, default "straggler share"
-        By which training points are ranked: any score of `difficulty`. EL2N is taken at epoch 20.
+        By which training points are ranked: any score of `difficulty`. EL2N is taken at epoch 20, or the last if that is
+        earlier.
     draws : int, default 3
         How often random points are drawn, for each network anew.
     seeds, seed, preset, out, progress, **options
@@ -299,7 +298,7 @@ def _judged(judges: Setting, run: Run) -> Arrays:
     """Scores of each judge, (S, n), and which test points it misclassifies at the inversion of their class, (S, m), NaN without
     one, from a second training."""
     data, epochs = judges.data, judges.options["epochs"]
-    recorder = ScoreRecorder(run, data.y_train, epochs=epochs, el2n_epoch=min(_EL2N_EPOCH, epochs))
+    recorder = ScoreRecorder(run, data.y_train, epochs=epochs, el2n_epoch=min(EL2N_EPOCH, epochs))
     wrong = np.full((judges.seeds, len(data.y_test)), np.nan)
     turns = np.rint(run.straggler_epoch)
 

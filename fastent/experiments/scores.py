@@ -11,8 +11,10 @@ from fastent.io.result_cache import Arrays
 from fastent.training.run import Run
 from fastent.training.snapshot import Snapshot
 
-__all__ = ["SCORES", "Score", "ScoreRecorder", "combined", "forgetting"]
+__all__ = ["EL2N_EPOCH", "OF_INVERSION", "SCORES", "Score", "ScoreRecorder", "combined", "forgetting"]
 
+# When EL2N is taken, unless training ends before.
+EL2N_EPOCH = 20
 # Of DUAL: the window, and which part of the training it takes, as its authors take 30 of 200 epochs.
 _WINDOW, _EARLY = 10, 0.15
 
@@ -51,6 +53,8 @@ SCORES = {
 }
 # Of all networks together, not of each.
 _OF_SEVERAL = "rank disagreement"
+# Those that a point has only where its class turns.
+OF_INVERSION = ("straggler share", "loss at the inversion")
 
 
 class ScoreRecorder:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from scipy.stats import spearmanr
 from sklearn.neighbors import NearestCentroid
 
 import fastent as fe
@@ -17,6 +18,7 @@ from fastent.experiments._difficulty import Difficulty, _average_precision, _spe
 from fastent.experiments._entanglement import _VIEWS, Entanglement
 from fastent.experiments._generalization import _QUESTIONS, Generalization, _peaks
 from fastent.experiments._pruning import Arm, Pruning, same_mix
+from fastent.experiments.critical import compared_classes, compared_text
 from fastent.experiments.score_stability import score_stability
 from fastent.experiments.scores import SCORES, combined, forgetting
 from fastent.statistics.intervals import Estimate, student_mean
@@ -403,6 +405,33 @@ def test_stragglers_of_each_class_beside_its_recall(digits):
     assert "With the weights of each network's last inversion for all classes" in found.verdict.sentence
 
 
+@pytest.mark.train
+def test_stragglers_are_compared_over_the_classes_that_turn_in_half_of_the_networks(tmp_path):
+    """A class that turns in no network has no stragglers: its points are left out, not counted as easy."""
+    data = fe.load_data("digits", classes="all")
+    options = {"seeds": 2, "epochs": 300, "lr": 0.5, **ONE}
+    found = ex.difficulty(data, **options)
+    run = fe.train(data, **options)
+    points = compared_classes([run])[data.y_train]
+    assert 0 < points.sum() < len(points)
+    for name in ("straggler share", "loss at the inversion"):
+        np.testing.assert_array_equal(np.isfinite(found.scores[name]), points)
+    np.testing.assert_array_equal(found.scores["straggler share"][points], run.straggler_share[points])
+    expected = spearmanr(run.straggler_share[points], found.scores["confidence"][points]).statistic
+    assert found.correlation["confidence"].value == pytest.approx(expected)
+    assert np.isfinite(found.scores["confidence"]).all()
+    assert compared_text(run.class_names, compared_classes([run])) in found.verdict.sentence
+    assert_whole(found, tmp_path)
+
+
+def test_without_stragglers_nothing_is_said_about_settling():
+    none = made_up_difficulty(np.zeros(40), [], np.arange(40) < 4, np.arange(40.0))
+    stability = score_stability({"confidence": np.random.default_rng(0).random((4, 40)), "straggler share": np.zeros((4, 40))})
+    none = replace(none, stability=stability, correlation={}, inversions="0 of 8 radii, in 0 of 4 networks, have an inversion")
+    assert none.verdict.sentence.startswith("There are no stragglers to compare: 0 of 8 radii")
+    assert "settle" not in none.verdict.sentence
+
+
 def made_up_run(epochs):
     """Networks and classes whose inversions are at these epochs, (S, C), NaN without; wrong points at an epoch: those below."""
     epochs = np.asarray(epochs, float)
@@ -465,6 +494,7 @@ def made_up_difficulty(stragglers, others, flipped, noisy):
         flipped=flipped,
         noisy_scores={"straggler share": noisy},
         precision={"straggler share": _average_precision(flipped, noisy, 0)},
+        noisy_points=np.ones(len(flipped), bool),
         stability=score_stability({"confidence": np.ones((1, len(flipped)))}),
         class_stragglers=np.zeros(2),
         class_recall=np.ones(2),
@@ -472,6 +502,7 @@ def made_up_difficulty(stragglers, others, flipped, noisy):
         inversions="2 of 2",
         last_stragglers=np.zeros(2),
         last_correlation=Estimate(*[np.nan] * 4),
+        compared="",
     )
 
 
