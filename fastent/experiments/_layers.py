@@ -274,8 +274,7 @@ def _compared(run: Run) -> NDArray[np.bool_]:
     Some classes turn early and others late: means over other classes in each layer would not say which layer turns first.
     """
     usual = np.stack([compared_classes([run], layer) for layer in range(run.n_layers)])
-    everywhere: NDArray[np.bool_] = usual[usual.any(1)].all(0) & usual.any()
-    return everywhere
+    return np.asarray(usual[usual.any(1)].all(0) & usual.any())
 
 
 def _layer(run: Run, layer: int, name: str, usual: float, epochs: NDArray[np.float64], classes: NDArray[np.bool_]) -> Layer:

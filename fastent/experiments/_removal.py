@@ -205,7 +205,8 @@ def removal(
     data
         As for `dynamics`.
     shares : sequence of float, optional
-        Shares of the training points to leave out, ascending, above 0 and at most 0.9. The default is (0.05, 0.1, 0.2, 0.4).
+        Shares of the training points to leave out, ascending, above 0 and at most 0.9. The default is (0.05, 0.1, 0.2, 0.4),
+        without shares that are less than one point of every class.
     score : str, default "straggler share"
         By which training points are ranked: any score of `difficulty`. EL2N is taken at epoch 20, or the last if that is
         earlier.
@@ -230,15 +231,17 @@ def removal(
     Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     """
     check = partial(number, above=0, maximum=_MOST)
-    shares = ascending("shares", _SHARES if shares is None else shares, check, what="shares", example="(0.1, 0.3)")
+    wanted = ascending("shares", _SHARES if shares is None else shares, check, what="shares", example="(0.1, 0.3)")
     choice("score", score, tuple(SCORES))
     whole_number("draws", draws, minimum=1)
     setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     codes = setting.data.y_train
     sizes = np.bincount(codes, minlength=len(setting.data.classes))
-    counts = [np.floor(share * sizes + 1e-9).astype(np.int64) for share in shares]
-    if not counts[0].any():
-        raise FastentError(f"shares={shares[0]:g} of {len(codes)} points is none: raise it")
+    counts = [np.floor(share * sizes + 1e-9).astype(np.int64) for share in wanted]
+    none = sum(not each.any() for each in counts)
+    if none and (shares is not None or none == len(counts)):
+        raise FastentError(f"shares={wanted[none - 1]:g} of {len(codes)} points is none: raise it")
+    wanted, counts = wanted[none:], counts[none:]
 
     judges = setting.changed(seed=setting.seed + setting.seeds)
     run = judges.train("judges")
@@ -267,8 +270,8 @@ def removal(
                 found[arm][kind].append(np.mean([one[kind] for one in several], axis=0))
     shape = (len(counts), setting.seeds)
     return Removal(
-        config={**setting.config, "shares": shares, "score": score, "draws": draws},
-        shares=np.array(shares[: len(counts)], float),
+        config={**setting.config, "shares": wanted, "score": score, "draws": draws},
+        shares=np.array(wanted[: len(counts)], float),
         removed=np.array([each.sum() for each in counts], np.int64),
         errors={arm: {kind: np.reshape(rows, shape) for kind, rows in of.items()} for arm, of in found.items()},
         everything=everything,

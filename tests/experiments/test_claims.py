@@ -22,6 +22,7 @@ from fastent.experiments.critical import compared_classes, compared_text
 from fastent.experiments.score_stability import score_stability
 from fastent.experiments.scores import SCORES, combined, forgetting
 from fastent.statistics.intervals import Estimate, student_mean
+from fastent.training.run import Run
 
 ONE = {"threads": 1}
 
@@ -703,6 +704,42 @@ def test_entanglement(digits, kept, tmp_path, monkeypatch):
 def test_bad_options(digits, function, options, message):
     with pytest.raises(fe.FastentError, match=message):
         getattr(ex, function)(digits, **options)
+
+
+def three_classes(points=60):
+    """So few points in three classes that the usual defaults do not fit them; three quarters are for training."""
+    y = np.arange(points) % 3
+    return np.random.default_rng(0).standard_normal((points, 4)) + 2 * (y[:, None] == np.arange(4)), y
+
+
+@pytest.mark.train
+def test_defaults_fit_few_points():
+    options = {"seeds": 2, "epochs": 15, **ONE}
+    blocks = ex.blocks(three_classes(15), **options)
+    assert (blocks.size, blocks.config["blocks"]) == (5, 2)  # a third of 11 lacks a class
+    sizes = ex.subsampling(three_classes(), **options).sizes
+    assert sizes[-1] == 45
+    assert 5 not in sizes
+    assert len(sizes) >= 3
+    assert ex.difficulty(three_classes(), noise=0.1, **options).config["el2n_epoch"] == 15
+    removal = ex.removal(three_classes(), score="EL2N", draws=1, **options)
+    np.testing.assert_array_equal(removal.shares, [0.1, 0.2, 0.4])
+    np.testing.assert_array_equal(removal.removed, [3, 9, 18])
+    for name, own in (("blocks", {"size": 3}), ("subsampling", {"sizes": (5, 20)}), ("removal", {"shares": (0.05, 0.4)})):
+        points = three_classes(15 if name == "blocks" else 60)
+        with pytest.raises(fe.FastentError, match=r"lacks a class|shares=0\.05 of 45 points is none"):
+            getattr(ex, name)(points, **own, **options)
+
+
+@pytest.mark.train
+def test_a_class_of_stragglers_only_leaves_nothing_to_compare(digits, monkeypatch, tmp_path):
+    monkeypatch.setattr(Run, "straggler_share", property(lambda run: 0.6 * (run.codes == 1)))
+    options = {"seeds": 1, "epochs": 12, **ONE}
+    found = ex.pruning(digits.take(np.arange(60)), **options)
+    assert found.verdict == ("undecided", "All points of a class are stragglers: without them there is nothing to compare.")
+    assert_whole(found, tmp_path)
+    with pytest.raises(fe.FastentError, match=r"share=0\.4: all points of a class are stragglers; raise it"):
+        ex.pruning(digits.take(np.arange(60)), share=0.4, **options)
 
 
 @pytest.mark.parametrize(
