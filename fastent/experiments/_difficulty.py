@@ -220,7 +220,7 @@ def difficulty(
     y the point's label, e an epoch and E the last:
 
     - straggler share: whether it is misclassified at its class's own inversion in the last hidden layer (Ciceri et al. 2024);
-    - loss at the inversion: -log p_y with the weights of that inversion;
+    - loss at the inversion: -log p_y with the weights of that inversion, or after the nearest whole pass;
     - EL2N: |p - onehot(y)| at `el2n_epoch` (Paul et al. 2021);
     - forgetting: transitions from right to wrong (Toneva et al. 2019);
     - AUM: minus the mean over e of z_y - max_{j != y} z_j (Pleiss et al. 2020);

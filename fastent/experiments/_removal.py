@@ -14,7 +14,7 @@ from fastent.errors import FastentError
 from fastent.experiments._pruning import first_of_each_class, same_mix
 from fastent.experiments.critical import TURNING, reasons_text
 from fastent.experiments.result import NEGLIGIBLE, Holds, Result, Table, Verdict, exceeds, joined, points_text
-from fastent.experiments.scores import EL2N_EPOCH, OF_INVERSION, SCORES, ScoreRecorder, combined
+from fastent.experiments.scores import EL2N_EPOCH, OF_INVERSION, SCORES, ScoreRecorder, combined, snapshot_epochs
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import ascending, choice, number, whole_number
@@ -190,7 +190,8 @@ def removal(
     hard; as many other networks are tested. Training points are ranked by the judges' mean score, ties by their mean loss at
     the inversion (or by their confidence, where a class turns in no judge). A test point is hard if at least half of the judges
     misclassify it with the weights of its class's inversion in the last hidden layer, and easy if fewer do; test points of a
-    class that turns in no judge are neither. The tested networks are trained without the same share of each class, rounded
+    class that turns in no judge are neither. Where batches are recorded within a pass, the weights are those after the nearest
+    whole pass. The tested networks are trained without the same share of each class, rounded
     down, so that classes stay balanced, and standardise inputs as if nothing were left out.
 
     The first question is about hard test points, the second about all. An answer is yes if the difference from the random
@@ -303,7 +304,7 @@ def _judged(judges: Setting, run: Run) -> Arrays:
     data, epochs = judges.data, judges.options["epochs"]
     recorder = ScoreRecorder(run, data.y_train, epochs=epochs, el2n_epoch=min(EL2N_EPOCH, epochs))
     wrong = np.full((judges.seeds, len(data.y_test)), np.nan)
-    turns = np.rint(run.straggler_epoch)
+    turns = snapshot_epochs(run)
 
     def observe(snapshot: Snapshot) -> None:
         recorder.observe(snapshot)

@@ -19,8 +19,9 @@ from fastent.experiments._entanglement import _VIEWS, Entanglement
 from fastent.experiments._generalization import _QUESTIONS, Generalization, _peaks
 from fastent.experiments._pruning import Arm, Pruning, same_mix
 from fastent.experiments.critical import compared_classes, compared_text
+from fastent.experiments.result import below, exceeds
 from fastent.experiments.score_stability import score_stability
-from fastent.experiments.scores import SCORES, combined, forgetting
+from fastent.experiments.scores import SCORES, combined, forgetting, snapshot_epochs
 from fastent.statistics.intervals import Estimate, student_mean
 from fastent.training.run import Run
 
@@ -473,6 +474,23 @@ def test_scores_of_halves_of_the_networks():
     assert np.abs(by_chance.correlation["confidence"][:, 0]).max() < 0.15
     assert by_chance.settled is None
     assert len(score_stability(made_up_scores(1, 1.0, rng)).networks) == 0
+
+
+def test_an_inversion_within_a_pass_is_taken_at_the_nearest_whole_one():
+    found = snapshot_epochs(SimpleNamespace(straggler_epoch=np.array([[0.25, 3.0], [2.6, np.nan]])))
+    np.testing.assert_array_equal(found, [[1, 3], [3, np.nan]])
+
+
+def test_equal_values_of_a_few_networks_are_no_yes():
+    """Of differences of one test point, drawn at random, two or three networks often have the same."""
+    equal = student_mean([0.01] * 3)
+    assert (equal.low, equal.high) == (0.01, 0.01)
+    assert exceeds(equal, 0.001) == below(equal, 0.02) == "undecided"
+    assert exceeds(equal, 0.02) == below(equal, 0.01) == "no"
+    rng = np.random.default_rng(0)
+    for networks in (2, 3, 5, 10):
+        found = [exceeds(student_mean(0.01 * rng.integers(-1, 2, networks)), 0.001) for _ in range(400)]
+        assert found.count("yes") <= 0.05 * 400
 
 
 def test_scores_of_some_networks():
