@@ -1,13 +1,16 @@
 """Checks of options: each returns the value as its plain Python type, or refuses it by name and value."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 from fastent.errors import FastentError
 
-__all__ = ["choice", "flag", "number", "short_repr", "whole_number"]
+__all__ = ["ascending", "choice", "flag", "number", "short_repr", "whole_number"]
+
+Number = TypeVar("Number", int, float)
 
 # Longer values are cut.
 _ROOM = 80
@@ -38,6 +41,33 @@ def number(
         bounds = " and ".join(f"{words} {limit:g}" for words, limit in limits if math.isfinite(limit))
         raise FastentError(f"{name}={short_repr(value)}: a number{bounds and ' '}{bounds} is needed")
     return float(value)
+
+
+def ascending(
+    name: str,
+    values: Any,
+    check: Callable[[str, Any], Number],
+    *,
+    what: str,
+    example: str,
+    least: int = 1,
+    start: float | None = None,
+) -> list[Number]:
+    """Return a list of at least so many values, each larger than the one before, as `check` (name, value) returns each.
+
+    `what` they are and an `example` are for the error; the first is `start` unless that is None.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise FastentError(f"{name}={short_repr(values)}: a sequence of {what} is needed, for instance {example}")
+    found = [check(name, value) for value in values]
+    ordered = all(before < after for before, after in pairwise(found)) and (start is None or found[:1] == [start])
+    if len(found) < least or not ordered:
+        number_of = f"at least {least} " if least > 1 else ""
+        beginning = "" if start is None else f" from {start} on"
+        raise FastentError(
+            f"{name}={short_repr(values)}: {number_of}ascending {what}{beginning} are needed, for instance {example}"
+        )
+    return found
 
 
 def flag(name: str, value: Any) -> bool:

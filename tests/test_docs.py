@@ -6,6 +6,7 @@ marked `<!-- not run: why -->` is left out.
 """
 
 import contextlib
+import importlib.util
 import io
 import re
 import runpy
@@ -16,11 +17,13 @@ from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
 import fastent as fe
+import fastent.experiments as ex
 from fastent.cli.main import app
 
 ROOT = Path(__file__).parent.parent
@@ -122,6 +125,21 @@ def test_pictures_are_drawn():
         assert (ROOT / "docs" / "pictures" / f"{draw.__name__}.svg").is_file()
         if draw.__name__ != "inversion":  # which trains for seconds
             assert draw().axes
+
+
+@pytest.mark.train
+def test_the_pictures_of_the_paper_are_drawn(tmp_path, monkeypatch):
+    """Of few points for few epochs, whatever data set is asked for."""
+    spec = importlib.util.spec_from_file_location("draw_paper", ROOT / "docs" / "draw_paper.py")
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    few, entanglement = fe.load_data("digits").take(np.arange(120)), ex.entanglement
+    monkeypatch.setattr(fe, "load_data", lambda name, **options: few)
+    monkeypatch.setattr(ex, "entanglement", lambda name: entanglement(few, seeds=2, epochs=12, points=10, threads=1))
+    monkeypatch.setattr(drawing, "SETS", dict.fromkeys(drawing.SETS, 4))
+    drawing.main("nowhere", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data_sets.svg", "entanglement.svg"]
+    assert all(name in (tmp_path / "data_sets.svg").read_text() for name in drawing.SETS)
 
 
 def test_what_is_cited_is_this_version():

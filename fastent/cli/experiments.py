@@ -101,7 +101,7 @@ EXPERIMENTS = {
     "difficulty": Experiment(
         "Do stragglers agree with other scores of difficulty, and which score finds planted label noise?",
         {
-            "el2n_epoch": Own(int, "Epoch at which EL2N is computed.", "20"),
+            "el2n_epoch": Own(int, "Epoch at which EL2N is computed.", "20, or the last if that is earlier"),
             "noise": Own(float, "Share of the labels to flip.", "0.05"),
         },
     ),

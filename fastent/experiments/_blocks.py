@@ -30,7 +30,7 @@ from fastent.statistics.variance_components import variance_components
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Blocks", "Spread", "blocks"]
+__all__ = ["Blocks", "Spread", "blocks", "has_every_class"]
 
 # The source paper's number of points, and the least number of blocks.
 _SIZE, _LEAST_BLOCKS = 8192, 3
@@ -191,7 +191,7 @@ def blocks(
         As for `dynamics`.
     size : int, optional
         Points in each block, at most half of all. The default is 8,192, the source paper's, or a third of the points if that
-        is less. Points left over are not used.
+        is less; where a block lacks a class, a third or else half of the points. Points left over are not used.
     seeds, seed, preset, out, progress, **options
         As for `dynamics`, except that blocks are cut from all points with a preset too.
 
@@ -215,11 +215,15 @@ def blocks(
         defaults={"test_every": 2}, all_points=True,
     )  # fmt: skip
     n = len(setting.data.y_train)
-    size = max(min(_SIZE, n // _LEAST_BLOCKS), 1) if size is None else whole_number("size", size, minimum=2, maximum=n // 2)
-    runs = [
-        setting.changed(data=setting.data.take_alone(rows)).train("blocks")
-        for rows in _rows_of_blocks(setting.data, size, setting.seed)
-    ]
+    usual = sorted({max(each, 1) for each in (min(_SIZE, n // _LEAST_BLOCKS), n // _LEAST_BLOCKS, n // 2)})
+    tried = usual if size is None else [whole_number("size", size, minimum=2, maximum=n // 2)]
+    for size in tried:
+        blocks_of = _rows_of_blocks(setting.data, size, setting.seed)
+        if all(has_every_class(setting.data, rows) for rows in blocks_of):
+            break
+    else:
+        raise FastentError(f"size={size}: a block lacks a class; choose larger blocks, or more points")
+    runs = [setting.changed(data=setting.data.take_alone(rows)).train("blocks") for rows in blocks_of]
     layers = range(runs[0].n_layers)
     classes = [compared_classes(runs, layer) for layer in layers]
     errors, test_errors = (
@@ -239,13 +243,14 @@ def blocks(
 
 
 def _rows_of_blocks(data: Data, size: int, seed: int) -> list[NDArray[np.int64]]:
-    """Positions of the points of each block, ascending; with every class in it."""
+    """Positions of the points of each block, ascending."""
     order = np.random.default_rng((seed, 5)).permutation(len(data.y_train))
-    found = [np.sort(order[start : start + size]) for start in range(0, len(order) - size + 1, size)]
-    for rows in found:
-        if len(np.unique(data.y_train[rows])) < len(data.classes):
-            raise FastentError(f"size={size}: a block lacks a class; choose larger blocks")
-    return found
+    return [np.sort(order[start : start + size]) for start in range(0, len(order) - size + 1, size)]
+
+
+def has_every_class(data: Data, rows: NDArray[np.int64]) -> bool:
+    """Whether every class has a point among these rows."""
+    return len(np.unique(data.y_train[rows])) == len(data.classes)
 
 
 def spread_of(errors: NDArray[np.float64], size: int | None = None) -> Spread:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from fastent.data.training_set import Data
 from fastent.errors import FastentError
-from fastent.experiments.critical import TURNING
+from fastent.experiments.critical import TURNING, compared_classes, compared_text, reasons_text
 from fastent.experiments.result import Result, Table, Verdict
 from fastent.experiments.score_stability import ScoreStability, score_stability
-from fastent.experiments.scores import SCORES, ScoreRecorder, combined
+from fastent.experiments.scores import EL2N_EPOCH, OF_INVERSION, SCORES, ScoreRecorder, combined
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
 from fastent.options import number, whole_number
@@ -39,11 +39,13 @@ class Difficulty(Result):
     Attributes
     ----------
     scores : dict of (n,) float64
-        From all networks; larger is more suspicious. See `difficulty`.
+        From all networks; larger is more suspicious. See `difficulty`. Those of the inversion are NaN for points of classes
+        that turn in fewer than half of the networks.
     never_learned : (n,) float64 in [0, 1]
         Share of the networks that never have the point right; forgetting does not count these.
     correlation : dict of Estimate
-        Spearman's, of the straggler share with every other score, over points.
+        Spearman's, of the straggler share with every other score, over the points of the classes that turn in at least half of
+        the networks.
     gradient_share : (S, E) float64 in [0, 1]
         The stragglers' part of the sum of |softmax - one-hot| over all points.
     flipped : (n,) bool
@@ -51,9 +53,13 @@ class Difficulty(Result):
     noisy_scores : dict of (n,) float64
         The scores with these labels.
     precision : dict of Estimate
-        Average precision of each score at finding the flipped points, in [0, 1].
+        Average precision of each score at finding the flipped points, in [0, 1], among the points compared.
+    noisy_points : (n,) bool
+        Which points are compared: those of classes that turn in at least half of the networks with these labels; all, by
+        scores that do not depend on the inversion, if there are none or no label of theirs was flipped.
     stability : ScoreStability
-        How alike the scores of disjoint halves of the networks are, and from how many networks on stragglers are settled.
+        How alike the scores of disjoint halves of the networks are over the points of the classes that turn in at least half of
+        all, and from how many networks on stragglers are settled.
     class_stragglers, class_recall : (C,) float64 in [0, 1]
         Mean straggler share of each class's training points, NaN for a class that turns in no network; and the share of its
         test points that are classified right after the last epoch, mean over networks, NaN for a class without test points.
@@ -69,6 +75,8 @@ class Difficulty(Result):
     last_correlation : Estimate
         Pearson's, over classes, of `last_stragglers` and the test error 1 - recall, with Fisher's interval. It is about the
         choice of classes: networks share the points.
+    compared : str
+        Which classes are compared, with labels as they are and with some flipped, if these are not all.
     """
 
     scores: dict[str, NDArray[np.float64]]
@@ -78,6 +86,7 @@ class Difficulty(Result):
     flipped: NDArray[np.bool_]
     noisy_scores: dict[str, NDArray[np.float64]]
     precision: dict[str, Estimate]
+    noisy_points: NDArray[np.bool_]
     stability: ScoreStability
     class_stragglers: NDArray[np.float64]
     class_recall: NDArray[np.float64]
@@ -85,6 +94,7 @@ class Difficulty(Result):
     inversions: str
     last_stragglers: NDArray[np.float64]
     last_correlation: Estimate
+    compared: str
 
     name = "difficulty"
     title = "Stragglers and other scores of difficulty"
@@ -93,11 +103,12 @@ class Difficulty(Result):
     @property
     def verdict(self) -> Verdict:
         ranked = sorted(self.precision, key=lambda name: -self.precision[name].value)
-        chance = self.flipped.mean()
+        chance = self.flipped[self.noisy_points].mean()
         found = ", ".join(f"{name} {estimate_text(self.precision[name])}" for name in ranked)
-        said = f"Average precision at finding flipped labels (chance {chance:.2f}): {found}. {self._settling}"
+        said = f"Average precision at finding flipped labels (chance {chance:.2f}): {found}."
+        said = " ".join(filter(None, (said, self._settling, self._over_classes, self.compared)))
         if not self.correlation:
-            return Verdict("undecided", f"There are no stragglers: {self.inversions}. {said}")
+            return Verdict("undecided", f"There are no stragglers to compare: {self.inversions}. {said}")
         strong = [name for name, estimate in self.correlation.items() if estimate.low > 0]
         said = (
             f"The straggler share correlates positively with {len(strong)} of {len(self.correlation)} other scores, most with "
@@ -116,21 +127,26 @@ class Difficulty(Result):
     def _settling(self) -> str:
         settled, sizes = self.stability.settled, self.stability.networks
         if not len(sizes):
-            said = "One network has no halves to compare."
-        elif settled is None:
-            said = f"Stragglers are not settled: those of the two halves of the networks, {sizes[-1]} each, differ."
-        else:
-            said = f"Stragglers are settled from {settled} network{'s' * (settled > 1)} on."
+            return "One network has no halves to compare."
+        if np.isnan(self.stability.overlap).all():
+            return "There are no stragglers to settle." if self.correlation else ""
+        if settled is None:
+            return f"Stragglers are not settled: those of the two halves of the networks, {sizes[-1]} each, differ."
+        return f"Stragglers are settled from {settled} network{'s' * (settled > 1)} on."
+
+    @property
+    def _over_classes(self) -> str:
+        said = []
         if not np.isnan(self.class_correlation.value):
             correlation = estimate_text(self.class_correlation)
-            said += f" Over classes the straggler share correlates with the test error by {correlation}."
+            said.append(f"Over classes the straggler share correlates with the test error by {correlation}.")
         if not np.isnan(self.last_correlation.value):
             correlation = estimate_text(self.last_correlation)
-            said += (
-                f" {self.inversions}. With the weights of each network's last inversion for all classes, the share of a "
+            said.append(
+                f"{self.inversions}. With the weights of each network's last inversion for all classes, the share of a "
                 f"class's points that are misclassified correlates with its test error by {correlation}."
             )
-        return said
+        return " ".join(said)
 
     def table(self) -> Table:
         nothing = student_mean([])
@@ -147,10 +163,11 @@ class Difficulty(Result):
             for name in SCORES
         ]
         most = float(np.nanmax(self.gradient_share.mean(0)))
-        n, flips, half = len(self.flipped), int(self.flipped.sum()), self.config["seeds"] // 2
+        points, half = self.noisy_points, self.config["seeds"] // 2
         note = (
-            f"Correlation: Spearman's, with the straggler share, over {n:,} points. Precision: average, at finding {flips} "
-            f"flipped labels. 95 % intervals over points. Halves: rank correlation of {half} networks and as many others. "
+            "Correlation: Spearman's, with the straggler share, over the points of classes that turn in at least half of the "
+            f"networks. Precision: average, at finding {self.flipped[points].sum()} flipped labels among {points.sum():,}. "
+            f"95 % intervals over points. Halves: rank correlation of {half} networks and as many others. "
             f"Stragglers make up to {percent(most, 0)} of the gradient."
         )
         return Table(("score", "correlation", "average precision", "halves", "definition", "source"), rows, note)
@@ -169,29 +186,31 @@ class Difficulty(Result):
             "inversions": self.inversions,
             "last_stragglers": self.last_stragglers,
             "last_correlation": self.last_correlation,
+            "compared": self.compared,
         }
 
     def draw(self, axes: "Axes") -> None:
         from sklearn.metrics import precision_recall_curve
 
         ranked = sorted(self.precision, key=lambda name: -self.precision[name].value)
+        points, flipped = self.noisy_points, self.flipped[self.noisy_points]
         for i, name in enumerate(ranked):
-            precision, recall, _ = precision_recall_curve(self.flipped, self.noisy_scores[name])
+            precision, recall, _ = precision_recall_curve(flipped, self.noisy_scores[name][points])
             own = name == "straggler share"
             style: dict[str, Any] = {"color": COLORS[i % 7], "linewidth": 1.2, "linestyle": "-" if i < 7 else "--"}
             style |= {"color": "black", "linewidth": 2.2} if own else {}
             axes.plot(recall, precision, label=f"{name}, {self.precision[name].value:.2f}", **style)
-        axes.axhline(self.flipped.mean(), color=COLORS[-1], linewidth=0.8, linestyle=":", label="chance")
+        axes.axhline(flipped.mean(), color=COLORS[-1], linewidth=0.8, linestyle=":", label="chance")
         axes.set(
             xlabel="recall of flipped labels", ylabel="precision", ylim=(0, 1.02), xlim=(0, 1),
-            title=self.titled(f": {int(self.flipped.sum())} flipped labels; average precision"),
+            title=self.titled(f": {flipped.sum()} flipped labels; average precision"),
         )  # fmt: skip
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def difficulty(
-    data: Any = "digits", *, el2n_epoch: int = 20, noise: float = 0.05,
+    data: Any = "digits", *, el2n_epoch: int | None = None, noise: float = 0.05,
     seeds: int = 10, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
     progress: Progress = None, **options: Any,
 ) -> Difficulty:  # fmt: skip
@@ -201,7 +220,7 @@ def difficulty(
     y the point's label, e an epoch and E the last:
 
     - straggler share: whether it is misclassified at its class's own inversion in the last hidden layer (Ciceri et al. 2024);
-    - loss at the inversion: -log p_y with the weights of that inversion;
+    - loss at the inversion: -log p_y with the weights of that inversion, or after the nearest whole pass;
     - EL2N: |p - onehot(y)| at `el2n_epoch` (Paul et al. 2021);
     - forgetting: transitions from right to wrong (Toneva et al. 2019);
     - AUM: minus the mean over e of z_y - max_{j != y} z_j (Pleiss et al. 2020);
@@ -215,6 +234,10 @@ def difficulty(
     - rank disagreement: standard deviation over networks (ddof 1) of the point's rank by confidence, from 0 to 1;
     - final loss: -log p_y at E.
 
+    Stragglers are compared with other scores over the points of the classes that turn in at least half of the networks: points
+    of other classes are neither stragglers nor none. Flipped labels are looked for among the points of such classes too, by all
+    scores.
+
     With four classes or more, the straggler share of each class is compared with its test error. A class that turns in no
     network has no stragglers, and of ten classes few turn. Unless nine of ten radii turn, the points of all classes that are
     misclassified with the weights of each network's last inversion, of whichever class, are therefore compared too, as in the
@@ -224,8 +247,8 @@ def difficulty(
     ----------
     data
         As for `dynamics`.
-    el2n_epoch : int, default 20
-        Epoch at which EL2N is taken.
+    el2n_epoch : int, optional
+        Epoch at which EL2N is taken. The default is 20, or the last if that is earlier.
     noise : float, default 0.05
         Share of the labels that are flipped to another class for the second training, in (0, 0.5].
     seeds, seed, preset, out, progress, **options
@@ -253,25 +276,35 @@ def difficulty(
     """
     number("noise", noise, above=0, maximum=0.5)
     setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
-    whole_number("el2n_epoch", el2n_epoch, minimum=0, maximum=setting.options["epochs"])
+    last = setting.options["epochs"]
+    el2n_epoch = (
+        min(EL2N_EPOCH, last) if el2n_epoch is None else whole_number("el2n_epoch", el2n_epoch, minimum=0, maximum=last)
+    )
     noisy_data, flipped = flip_labels(setting.data, noise, setting.seed)
     if not flipped.any():
         raise FastentError(f"noise={noise} of {len(flipped)} points is none: raise it")
 
     run, arrays = _scored(setting, "clean", el2n_epoch)
-    _, noisy = _scored(setting.changed(data=noisy_data), "flipped", el2n_epoch)
-    scores, noisy_scores = (combined(each, np.arange(setting.seeds)) for each in (arrays, noisy))
-    stragglers = scores.get("straggler share")
+    noisy_run, noisy = _scored(setting.changed(data=noisy_data), "flipped", el2n_epoch)
+    classes, noisy_classes = compared_classes([run]), compared_classes([noisy_run])
+    points, noisy_points = classes[run.codes], noisy_classes[noisy_run.codes]
+    noisy_points &= flipped[noisy_points].any()
+    scores, noisy_scores = _combined(arrays, points), _combined(noisy, noisy_points)
+    compared = compared_text(run.class_names, classes)
+    if (noisy_classes != classes).any():
+        compared += f" With flipped labels: {compared_text(run.class_names, noisy_classes) or 'all or none.'}"
+    noisy_points |= not noisy_points.any()
     correlation = {}
-    if stragglers is not None and np.ptp(stragglers) > 0:
-        others = [name for name in scores if name != "straggler share" and np.ptp(scores[name]) > 0]
-        correlation = {name: _spearman(stragglers, scores[name], setting.seed) for name in others}
+    if "straggler share" in scores and np.ptp(scores["straggler share"][points]) > 0:
+        own = {name: values[points] for name, values in scores.items() if np.ptp(values[points]) > 0}
+        stragglers = own.pop("straggler share")
+        correlation = {name: _spearman(stragglers, values, setting.seed) for name, values in own.items()}
     found = run.turned[:, -1]
     of_class = _by_class(run.straggler_share, setting.data.y_train, len(setting.data.classes))
     of_class[~found.any(0)] = np.nan
     recall = arrays["recall"].mean(0)
     at_last = _wrong_at_last(run)
-    reasons = ", ".join(sorted({i.reason for i in run.inversion[:, -1].flat if not i}))
+    reasons = reasons_text([run])
     return Difficulty(
         config={**setting.config, "el2n_epoch": el2n_epoch, "noise": noise},
         scores=scores,
@@ -280,8 +313,12 @@ def difficulty(
         gradient_share=arrays["gradient share"],
         flipped=flipped,
         noisy_scores=noisy_scores,
-        precision={name: _average_precision(flipped, values, setting.seed) for name, values in noisy_scores.items()},
-        stability=score_stability(arrays, seed=setting.seed),
+        precision={
+            name: _average_precision(flipped[noisy_points], values[noisy_points], setting.seed)
+            for name, values in noisy_scores.items()
+        },
+        noisy_points=noisy_points,
+        stability=score_stability(_of_points(arrays, points), seed=setting.seed),
         class_stragglers=of_class,
         class_recall=recall,
         class_correlation=_over_classes(of_class, recall),
@@ -291,6 +328,7 @@ def difficulty(
         ),
         last_stragglers=at_last,
         last_correlation=_over_classes(at_last, recall),
+        compared=compared.strip(),
     )
 
 
@@ -318,6 +356,25 @@ def flip_labels(data: Data, share: float, seed: int) -> tuple[Data, NDArray[np.b
     flipped = np.zeros(n, bool)
     flipped[rows] = True
     return data.relabel(codes), flipped
+
+
+def _of_points(per_network: Arrays, points: NDArray[np.bool_]) -> Arrays:
+    """The scores of these points, or if there are none, of all points those that do not depend on the inversion."""
+    if points.any():
+        return {name: per_network[name][:, points] for name in SCORES if name in per_network}
+    return {name: per_network[name] for name in SCORES if name in per_network and name not in OF_INVERSION}
+
+
+def _combined(per_network: Arrays, points: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
+    """Every score (n,) from all networks; those of the inversion of these points only, NaN for others."""
+    networks = np.arange(len(per_network["confidence"]))
+    found = combined({name: values for name, values in per_network.items() if name not in OF_INVERSION}, networks)
+    known = combined(_of_points(per_network, points), networks)
+    for name in OF_INVERSION:
+        if name in known:
+            found[name] = np.full(len(points), np.nan)
+            found[name][points] = known[name]
+    return {name: found[name] for name in SCORES if name in found}
 
 
 def _scored(setting: Setting, name: str, el2n_epoch: int) -> tuple[Run, Arrays]:

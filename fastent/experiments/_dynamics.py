@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from fastent.experiments.critical import (
     TURNING,
     compared_classes,
     compared_text,
+    counted,
     critical_errors,
     mean_share,
     most_turn,
@@ -137,7 +139,7 @@ class Dynamics(Result):
                     percent(float(self.variation[layer, c]), 1),
                     NOTHING if found.epoch is None else epoch_of(self.run, found.epoch),
                     estimate_text(self.rebound[layer, c]),
-                    ", ".join(f"{reason} ({n})" for reason, n in found.reasons.items()),
+                    counted(Counter(found.reasons)),
                 )
             )
         headings = (

@@ -1,13 +1,14 @@
 """Which measures of entanglement turn where the radii do, and which never do?"""
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.experiments.critical import critical_errors
+from fastent.experiments.critical import counted, critical_errors
 from fastent.experiments.result import NEAR, Holds, Result, Table, Verdict, mark_inversion, near, overall
 from fastent.experiments.setting import Setting, spaced_epochs
 from fastent.io.result_cache import Arrays
@@ -245,7 +246,7 @@ def entanglement(
             for s in range(setting.seeds)
         ]
         turns[name] = np.array([np.nan if i.train_error is None else i.train_error for i in found])
-        reasons[name] = ", ".join(sorted({i.reason for i in found if not i}))
+        reasons[name] = counted(Counter(i.reason for i in found if not i))
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = {name: np.log(turns[name] / turns["radius"]) for name in _VIEWS}
     return Entanglement(

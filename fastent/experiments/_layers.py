@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastent.experiments.critical import most_turn, reasons_text, share_turning, still_open, usual_epoch
+from fastent.experiments.critical import (
+    compared_classes,
+    compared_text,
+    mean_over,
+    most_turn,
+    reasons_text,
+    share_turning,
+    still_open,
+    usual_epoch,
+)
 from fastent.experiments.result import Holds, Result, Table, Verdict, joined, overall
 from fastent.experiments.setting import Setting
 from fastent.plots.style import class_style, epoch_axis
@@ -35,9 +44,10 @@ class Layer(NamedTuple):
     name; share: of the radii (seed and class) that have an inversion, in [0, 1], with Clopper and Pearson's interval, as if a
     network had one radius, whose upper end counts those that may turn later: the intervals of all layers hold together at 95 %;
     unfinished: share of the radii that may turn later, as they still fall, or rise by less than counts, at the last record,
-    after less than 20 times the epoch at which radii usually turn: the median of the layer where that is largest; epoch,
-    train_error, rebound: at the inversion, means over networks of the means over classes, with Student's 95 % intervals;
-    reasons: why radii have none; radius: (E,) mean over networks and classes.
+    after less than 20 times the epoch at which radii usually turn: the median of the layer where that is largest; epoch: mean
+    over networks of the layer's `turn_epoch`; train_error, rebound: at the inversion, means over the same networks of the means
+    over the same classes; all three with Student's 95 % intervals; reasons: why radii have none; radius: (E,) mean over
+    networks and classes.
     """
 
     name: str
@@ -64,7 +74,7 @@ class Order(NamedTuple):
 
     correlation: Kendall's tau-a of depth and epoch, mean over networks, in [-1, 1], positive where deeper layers turn later;
     its interval is Wilson's. p: two-sided, exact: the probability that exchangeable layers are at least as much in order.
-    networks: how many have at least two layers in which every class turns, and are compared.
+    networks: how many have at least two layers in which every compared class turns, and are compared.
     """
 
     correlation: Estimate
@@ -92,11 +102,14 @@ class Layers(Result):
     layers : list of Layer
         From the first hidden layer to the last.
     turn_epoch : (S, L) float64
-        Epoch of the inversion in each network and layer: the geometric mean over classes in parameter updates; NaN where a
-        class has none.
+        Epoch of the inversion in each network and layer: the geometric mean over the compared classes in parameter updates; NaN
+        where one of these has none. The same classes are compared in all layers: those that turn in at least half of the
+        networks in every layer in which any class does.
     order : Order
     final_error : float
         Training error after the last epoch, mean over networks, in [0, 1].
+    compared : str
+        Which classes are compared, if these are not all.
     """
 
     epoch: NDArray[Any]
@@ -104,6 +117,7 @@ class Layers(Result):
     turn_epoch: NDArray[np.float64]
     order: Order
     final_error: float
+    compared: str
 
     name = "layers"
     title = "The inversion by layer"
@@ -129,14 +143,16 @@ class Layers(Result):
 
     def _in_order(self) -> Verdict:
         found = self.order
+        compared = self.compared and f" {self.compared}"
         if not found.networks:
-            return Verdict("undecided", "No network turns in two hidden layers, so that there is nothing to order.")
+            nothing = "No network turns in two hidden layers, so that there is nothing to order."
+            return Verdict("undecided", f"{nothing}{compared}")
         later = "deeper layers turn later" if found.correlation.value > 0 else "deeper layers turn earlier"
         direction = f": {later}" if found.holds == "yes" else ""
         return Verdict(
             found.holds,
             f"Rank correlation of depth and epoch {estimate_text(found.correlation)} over {found.networks} networks that turn "
-            f"in two layers or more, p = {found.p:.2g}{direction}; nearer 0 than {_UNORDERED:g} means no order.",
+            f"in two layers or more, p = {found.p:.2g}{direction}; nearer 0 than {_UNORDERED:g} means no order.{compared}",
         )
 
     def table(self) -> Table:
@@ -158,8 +174,8 @@ class Layers(Result):
         )  # fmt: skip
         note = (
             "From the first hidden layer to the last. Intervals of the share of radii hold together for all layers, and their "
-            "upper ends count radii that may turn later. Rebound: share of the radius's fall that is undone. Means over "
-            "networks with 95 % intervals."
+            "upper ends count radii that may turn later. Epoch, training error and rebound (the share of the radius's fall "
+            "that is undone) are those of the compared classes: means over networks with 95 % intervals."
         )
         return Table(headings, rows, note)
 
@@ -170,6 +186,7 @@ class Layers(Result):
             "turn_epoch": self.turn_epoch,
             "order": self.order,
             "final_error": self.final_error,
+            "compared": self.compared,
         }
 
     def draw(self, axes: "Axes") -> None:
@@ -199,15 +216,17 @@ def layers(
     at least six networks for an answer, two or three layers seven. *Does the epoch of the turn go with the depth?* Yes if depth
     and epoch go together, in either direction, more than in 95 % of the cases in which layers are exchanged at random within
     each of at least two networks; no if the rank correlation is shown to be nearer 0 than 0.5. Layers without a turn have no
-    place in the order.
+    place in the order. Order and epochs are those of the classes that turn in at least half of the networks in every layer in
+    which any class does.
 
     Parameters
     ----------
     data
         As for `dynamics`.
     seeds, seed, preset, out, progress, **options
-        As for `dynamics`. `hidden` is (20, 20, 20) by default, with a preset too; with a `model`, `layers` names the modules
-        to record, from the first to the last. With `batch_size` there are records within the first passes.
+        As for `dynamics`. `hidden` is (20, 20, 20) by default, with a preset too. With a `model`, `layers` names the modules
+        to record, from the first to the last; by default all whose outputs arrive at a convolution or linear layer. With
+        `batch_size` there are records within the first passes.
 
     Returns
     -------
@@ -225,7 +244,9 @@ def layers(
     """
     if options.get("model") in (None, "mlp") and options.get("hidden") is None:
         options = {**options, "hidden": _HIDDEN}
-    setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
+    setting = Setting.make(
+        data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options
+    ).with_all_layers()
     return layers_of(setting.train("layers"), setting.config)
 
 
@@ -234,42 +255,48 @@ def layers_of(run: Run, config: dict[str, Any]) -> Layers:
     # The slowest layer's, of those of which at least half of the radii turn.
     usual = max((usual_epoch(run, layer) for layer in range(run.n_layers)), key=lambda epoch: np.nan_to_num(epoch, nan=-1.0))
     names = run.config.get("layers") or [str(layer + 1) for layer in range(run.n_layers)]
-    times = turn_epochs(run)
+    classes = _compared(run)
+    times = turn_epochs(run, classes)
     return Layers(
         config=config,
         epoch=run.epoch,
-        layers=[_layer(run, i, str(name), usual) for i, name in enumerate(names)],
+        layers=[_layer(run, i, str(name), usual, times[:, i], classes) for i, name in enumerate(names)],
         turn_epoch=times,
         order=order_of(times),
         final_error=float(run.train_error[:, -1].mean()),
+        compared=compared_text(run.class_names, classes),
     )
 
 
-def _layer(run: Run, layer: int, name: str, usual: float) -> Layer:
-    inversions = run.inversion[:, layer]
+def _compared(run: Run) -> NDArray[np.bool_]:
+    """(C,) the classes that turn in at least half of the networks, in every layer in which any class does.
+
+    Some classes turn early and others late: means over other classes in each layer would not say which layer turns first.
+    """
+    usual = np.stack([compared_classes([run], layer) for layer in range(run.n_layers)])
+    return np.asarray(usual[usual.any(1)].all(0) & usual.any())
+
+
+def _layer(run: Run, layer: int, name: str, usual: float, epochs: NDArray[np.float64], classes: NDArray[np.bool_]) -> Layer:
     later = still_open(run, layer, usual)
-
-    def over_networks(attribute: str, most: float) -> Estimate:
-        values = [[getattr(i, attribute) for i in row if i] for row in inversions]
-        return student_mean([np.mean(row) for row in values if row], least=0, most=most)
-
+    turns = run.inversion[~np.isnan(epochs), layer][:, classes]
+    of_each = [[np.mean([getattr(i, name) for i in row]) for row in turns] for name in ("train_error", "rebound")]
     return Layer(
         name=name,
         share=share_turning(run.turned[:, layer], later, confidence=1 - 0.05 / run.n_layers),
         unfinished=float(later.mean()),
-        epoch=over_networks("epoch", float(run.epoch[-1])),
-        train_error=over_networks("train_error", 1.0),
-        rebound=over_networks("rebound", math.inf),
+        epoch=student_mean(epochs, least=0, most=float(run.epoch[-1])),
+        train_error=student_mean(of_each[0], least=0, most=1),
+        rebound=student_mean(of_each[1], least=0),
         reasons=reasons_text([run], layer),
         radius=run.radius[:, :, layer].mean((0, 2)),
     )
 
 
-def turn_epochs(run: Run) -> NDArray[np.float64]:
-    """(S, L) epoch of the turn: the geometric mean over classes, in updates; NaN where a class has none."""
+def turn_epochs(run: Run, classes: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(S, L) epoch of the turn: the geometric mean over these classes, in updates; NaN where one of them has none."""
     updates = np.array([run.update[i.index] if i else np.nan for i in run.inversion.flat], float).reshape(run.inversion.shape)
-    mean: NDArray[np.float64] = np.exp(np.log(np.maximum(updates, 1)).mean(2)) / run.updates_per_epoch
-    return mean
+    return np.exp(mean_over(classes, np.log(np.maximum(updates, 1)))) / run.updates_per_epoch
 
 
 def order_of(epochs: ArrayLike) -> Order:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Arm", "Pruning", "first_of_each_class", "pruning", "same_mix"]
 
+# Stragglers are misclassified at the inversion in this share of the seeds, unless another is asked for.
+_SHARE = 0.5
 # An inversion is gone where fewer radii than this share have one, and their dip is shallower than what counts as one.
 _GONE = 0.05
 _SHALLOW = 0.05
@@ -75,9 +77,9 @@ class Pruning(Result):
     ----------
     arms : list of Arm
         "all points", "without stragglers", "without random points", "without highest loss", "without half the stragglers"; the
-        first alone where no point is a straggler.
+        first alone where no point is a straggler, or all points of a class are.
     stragglers : (m,) int64
-        Row numbers, as stored, of the stragglers left out.
+        Row numbers, as stored, of the stragglers.
     compared : str
         Which classes are compared, if these are not all.
     """
@@ -95,6 +97,8 @@ class Pruning(Result):
 
     @property
     def verdict(self) -> Verdict:
+        if len(self.arms) == 1 and len(self.stragglers):
+            return Verdict("undecided", "All points of a class are stragglers: without them there is nothing to compare.")
         if len(self.arms) == 1:
             return Verdict("undecided", f"There are no stragglers to leave out; inversion: {self.arms[0].reasons or 'found'}.")
         everything, without, random, loss, half = self.arms
@@ -191,7 +195,7 @@ class Pruning(Result):
 
 
 def pruning(
-    data: Any = "digits", *, share: float = 0.5, draws: int = 3, longer: float = LONG_ENOUGH,
+    data: Any = "digits", *, share: float | None = None, draws: int = 3, longer: float = LONG_ENOUGH,
     seeds: int = 10, seed: int = 0, preset: str | None = None, out: str | os.PathLike[str] | None = None,
     progress: Progress = None, **options: Any,
 ) -> Pruning:  # fmt: skip
@@ -206,8 +210,9 @@ def pruning(
     ----------
     data
         As for `dynamics`.
-    share : float, default 0.5
-        A point is left out if it is a straggler in at least this share of the seeds, in (0, 1].
+    share : float, optional
+        A point is left out if it is a straggler in at least this share of the seeds, in (0, 1]. The default is 0.5, which
+        leaves the question open where no point of a class would be left; a share that was asked for is then refused.
     draws : int, default 3
         How often random points, and random halves of the stragglers, are drawn.
     longer : float, default 20
@@ -229,7 +234,7 @@ def pruning(
     ----------
     Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     """
-    number("share", share, above=0, maximum=1)
+    asked, share = share, number("share", _SHARE if share is None else share, above=0, maximum=1)
     whole_number("draws", draws, minimum=1)
     number("longer", longer, minimum=0)
     defaults = {"epochs": 300} if preset == "paper" else {}
@@ -242,10 +247,11 @@ def pruning(
     classes = compared_classes([base])
     usual = _usual_epoch([base], classes)
     arms = [_arm("all points", len(codes), [base], usual, classes)]
-    if stragglers.any():
-        counts = np.bincount(codes[stragglers], minlength=len(setting.data.classes))
-        if (counts >= np.bincount(codes)).any():
-            raise FastentError(f"share={share}: all points of a class are stragglers; raise it")
+    counts = np.bincount(codes[stragglers], minlength=len(setting.data.classes))
+    emptied = bool((counts >= np.bincount(codes)).any())
+    if emptied and asked is not None:
+        raise FastentError(f"share={share}: all points of a class are stragglers; raise it")
+    if stragglers.any() and not emptied:
         rng = np.random.default_rng((setting.seed, 1))
         loss = setting.keep("loss", lambda: _final_loss(setting))["loss"]
         left_out = {

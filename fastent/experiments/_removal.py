@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +14,10 @@ from fastent.errors import FastentError
 from fastent.experiments._pruning import first_of_each_class, same_mix
 from fastent.experiments.critical import TURNING, reasons_text
 from fastent.experiments.result import NEGLIGIBLE, Holds, Result, Table, Verdict, exceeds, joined, points_text
-from fastent.experiments.scores import SCORES, ScoreRecorder, combined
+from fastent.experiments.scores import EL2N_EPOCH, OF_INVERSION, SCORES, ScoreRecorder, combined, snapshot_epochs
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
-from fastent.options import choice, number, whole_number
+from fastent.options import ascending, choice, number, whole_number
 from fastent.plots.style import COLORS
 from fastent.runtime.formatting import percent
 from fastent.runtime.progress import Progress
@@ -34,14 +34,12 @@ __all__ = ["Removal", "easiest_first", "removal"]
 _SHARES = (0.05, 0.1, 0.2, 0.4)
 _MOST = 0.9
 _HARD = 0.5
-_EL2N_EPOCH = 20
 _ARMS = ("easiest", "hardest", "random")
 _KINDS = ("easy", "hard", "all")
 _QUESTIONS = (
     "Do hard training points matter more than random ones for hard test points?",
     "Do easy training points matter less than random ones for the test error?",
 )
-_OF_INVERSION = ("straggler share", "loss at the inversion")
 # Intervals hold together for both questions.
 _CONFIDENCE = 1 - 0.05 / len(_QUESTIONS)
 
@@ -123,7 +121,7 @@ class Removal(Result):
             + f" (a difference below {100 * small:.2f} is negligible)."
         )
         # A score that does not depend on the inversion ranks training points whether or not radii turn.
-        if self.turned < TURNING and (kind == "hard" or self.config["score"] in _OF_INVERSION):
+        if self.turned < TURNING and (kind == "hard" or self.config["score"] in OF_INVERSION):
             turn = f"Only {percent(self.turned, 0)} of the radii turn ({self.reasons}), so that what is hard is a selection."
             return Verdict("undecided", f"{turn} {said}")
         return Verdict(_some_exceeds(effects, small), said)
@@ -192,7 +190,8 @@ def removal(
     hard; as many other networks are tested. Training points are ranked by the judges' mean score, ties by their mean loss at
     the inversion (or by their confidence, where a class turns in no judge). A test point is hard if at least half of the judges
     misclassify it with the weights of its class's inversion in the last hidden layer, and easy if fewer do; test points of a
-    class that turns in no judge are neither. The tested networks are trained without the same share of each class, rounded
+    class that turns in no judge are neither. Where batches are recorded within a pass, the weights are those after the nearest
+    whole pass. The tested networks are trained without the same share of each class, rounded
     down, so that classes stay balanced, and standardise inputs as if nothing were left out.
 
     The first question is about hard test points, the second about all. An answer is yes if the difference from the random
@@ -207,9 +206,11 @@ def removal(
     data
         As for `dynamics`.
     shares : sequence of float, optional
-        Shares of the training points to leave out, ascending, above 0 and at most 0.9. The default is (0.05, 0.1, 0.2, 0.4).
+        Shares of the training points to leave out, ascending, above 0 and at most 0.9. The default is (0.05, 0.1, 0.2, 0.4),
+        without shares that are less than one point of every class.
     score : str, default "straggler share"
-        By which training points are ranked: any score of `difficulty`. EL2N is taken at epoch 20.
+        By which training points are ranked: any score of `difficulty`. EL2N is taken at epoch 20, or the last if that is
+        earlier.
     draws : int, default 3
         How often random points are drawn, for each network anew.
     seeds, seed, preset, out, progress, **options
@@ -230,15 +231,18 @@ def removal(
     arXiv 2409.14401.
     Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     """
-    shares = _checked(_SHARES if shares is None else shares)
+    check = partial(number, above=0, maximum=_MOST)
+    wanted = ascending("shares", _SHARES if shares is None else shares, check, what="shares", example="(0.1, 0.3)")
     choice("score", score, tuple(SCORES))
     whole_number("draws", draws, minimum=1)
     setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     codes = setting.data.y_train
     sizes = np.bincount(codes, minlength=len(setting.data.classes))
-    counts = [np.floor(share * sizes + 1e-9).astype(np.int64) for share in shares]
-    if not counts[0].any():
-        raise FastentError(f"shares={shares[0]:g} of {len(codes)} points is none: raise it")
+    counts = [np.floor(share * sizes + 1e-9).astype(np.int64) for share in wanted]
+    none = sum(not each.any() for each in counts)
+    if none and (shares is not None or none == len(counts)):
+        raise FastentError(f"shares={wanted[none - 1]:g} of {len(codes)} points is none: raise it")
+    wanted, counts = wanted[none:], counts[none:]
 
     judges = setting.changed(seed=setting.seed + setting.seeds)
     run = judges.train("judges")
@@ -267,8 +271,8 @@ def removal(
                 found[arm][kind].append(np.mean([one[kind] for one in several], axis=0))
     shape = (len(counts), setting.seeds)
     return Removal(
-        config={**setting.config, "shares": list(shares), "score": score, "draws": draws},
-        shares=np.array(shares[: len(counts)], float),
+        config={**setting.config, "shares": wanted, "score": score, "draws": draws},
+        shares=np.array(wanted[: len(counts)], float),
         removed=np.array([each.sum() for each in counts], np.int64),
         errors={arm: {kind: np.reshape(rows, shape) for kind, rows in of.items()} for arm, of in found.items()},
         everything=everything,
@@ -298,9 +302,9 @@ def _judged(judges: Setting, run: Run) -> Arrays:
     """Scores of each judge, (S, n), and which test points it misclassifies at the inversion of their class, (S, m), NaN without
     one, from a second training."""
     data, epochs = judges.data, judges.options["epochs"]
-    recorder = ScoreRecorder(run, data.y_train, epochs=epochs, el2n_epoch=min(_EL2N_EPOCH, epochs))
+    recorder = ScoreRecorder(run, data.y_train, epochs=epochs, el2n_epoch=min(EL2N_EPOCH, epochs))
     wrong = np.full((judges.seeds, len(data.y_test)), np.nan)
-    turns = np.rint(run.straggler_epoch)
+    turns = snapshot_epochs(run)
 
     def observe(snapshot: Snapshot) -> None:
         recorder.observe(snapshot)
@@ -336,12 +340,3 @@ def _wrong(setting: Setting, mask: NDArray[np.bool_], name: str) -> NDArray[np.b
 
     bits = setting.keep(name, make, mask=mask_fingerprint(mask))["wrong"]
     return np.unpackbits(bits, axis=1, count=len(data.y_test)).astype(bool)
-
-
-def _checked(shares: Sequence[float]) -> tuple[float, ...]:
-    if isinstance(shares, str) or not np.iterable(shares):
-        raise FastentError(f"shares={shares!r}: a sequence of shares is needed, for instance (0.1, 0.3)")
-    found = tuple(number("shares", share, above=0, maximum=_MOST) for share in shares)
-    if not found or any(b <= a for a, b in pairwise(found)):
-        raise FastentError(f"shares={shares!r}: ascending shares are needed, for instance (0.1, 0.3)")
-    return found

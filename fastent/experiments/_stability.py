@@ -3,19 +3,19 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.errors import FastentError
 from fastent.experiments.critical import critical_errors, reasons_text
 from fastent.experiments.peak import Peak, find_peak, peak_verdict, times_around
 from fastent.experiments.result import Result, Table, Verdict, joined, mark_inversion
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
-from fastent.options import whole_number
+from fastent.options import ascending, whole_number
 from fastent.plots.style import COLORS, error_axis
 from fastent.runtime.formatting import estimate_text, percent
 from fastent.runtime.progress import Progress
@@ -222,12 +222,14 @@ def stability(
     for qualitative data", 1971.
     """
     whole_number("pairs", pairs, minimum=3)
+    check = partial(whole_number, minimum=1)
+    wanted = None if times is None else ascending("times", times, check, what="epochs", example="5, 10, 20")
     setting = Setting.make(
         data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options, defaults={"lr": 0.2}
     )
     run = setting.train("inversion")
     critical_error = student_mean(critical_errors(run), least=0, most=1)
-    epochs = _times(times, run, critical_error.value)
+    epochs = _times(wanted, run, critical_error.value)
     wrong, errors = _misclassified(setting, 2 * pairs, epochs)
     config = {**setting.config, "pairs": pairs, "times": list(epochs), "training_points": wrong.shape[2]}
     found = _agreement(wrong[::2], wrong[1::2], errors.mean(0), setting.seed)
@@ -272,13 +274,10 @@ def cohens_kappa(common: NDArray[Any], sizes: NDArray[np.float64], others: NDArr
     return kappa
 
 
-def _times(times: Sequence[int] | None, run: Run, critical_error: float) -> list[int] | list[float]:
+def _times(times: list[int] | None, run: Run, critical_error: float) -> list[int] | list[float]:
     """Epochs that are recorded: those asked for, or some to well beyond the inversion in both directions."""
     if times is not None:
-        found = [whole_number("times", t, minimum=1) for t in times]
-        if not found or sorted(set(found)) != found:
-            raise FastentError(f"times={list(times)}: ascending epochs are needed, for instance 5, 10, 20")
-        return found
+        return times
     if critical_error > 0:
         return list(run.epoch[times_around(run, critical_error, _FARTHEST, _TIMES)].tolist())
     later = run.epoch[run.epoch >= min(_FIRST, run.epoch[-1])]

@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.experiments._difficulty import flip_labels
-from fastent.experiments.critical import TURNING, reasons_text
+from fastent.experiments.critical import TURNING, compared_classes, reasons_text, usual_classes
 from fastent.experiments.result import NEGLIGIBLE, Holds, Result, Table, Verdict, exceeds, joined, overall, points_text
 from fastent.experiments.setting import Setting
 from fastent.io.result_cache import Arrays
-from fastent.options import number
+from fastent.options import ascending, number
 from fastent.plots.style import COLORS
 from fastent.runtime.formatting import NOTHING, percent
 from fastent.runtime.progress import Progress
@@ -55,7 +54,7 @@ class Level(NamedTuple):
     """Networks trained with a share of the labels flipped.
 
     noise: that share. epoch: (E,) whole epochs. curve: (E,) clean test error, mean over networks. stops: of each rule. reasons:
-    why radii have no inversion, with counts.
+    why radii have no inversion, with counts. compared: names of the compared classes if these are not all.
     """
 
     noise: float
@@ -63,10 +62,17 @@ class Level(NamedTuple):
     curve: NDArray[np.float64]
     stops: dict[str, Stop]
     reasons: str
+    compared: Sequence[str] = ()
+
+    @property
+    def said(self) -> str:
+        """The share of wrong labels, and which classes are compared if these are not all."""
+        classes = f"class{'es' * (len(self.compared) > 1)} {', '.join(self.compared)}"
+        return percent(self.noise, 0) + (f" ({classes})" if self.compared else "")
 
     @property
     def turned(self) -> NDArray[np.bool_]:
-        """(S,) the networks in which the radius of every class has an inversion."""
+        """(S,) the networks in which the radius of every compared class has an inversion; none if no class is compared."""
         return np.isfinite(self.stops["inversion"].error)
 
     @property
@@ -134,9 +140,7 @@ class Stopping(Result):
         usable = [level for level in levels if level.usable]
         found = [_is_lower(self.differences(level)[rule], level.negligible) for level in usable]
         said = "; ".join(
-            f"with {percent(level.noise, 0)} {points_text(self.differences(level)[rule])}"
-            if level.usable
-            else f"with {percent(level.noise, 0)} {_too_few(level)}"
+            f"with {level.said} {points_text(self.differences(level)[rule]) if level.usable else _too_few(level)}"
             for level in levels
         )
         sentence = f"Test error at the inversion, compared with the {rule}, in percentage points, by wrong labels: {said}."
@@ -152,9 +156,11 @@ class Stopping(Result):
         if not level.usable:
             return Verdict("undecided", f"With the labels as they are {_too_few(level)}.")
         found = self.differences(level)["last epoch"]
+        compared = f"with {level.said} wrong labels " if level.compared else ""
         return Verdict(
             exceeds(found, level.negligible),
-            f"The difference is {points_text(found)} percentage points, of which {100 * level.negligible:.2f} are negligible.",
+            f"The difference {compared}is {points_text(found)} percentage points, of which {100 * level.negligible:.2f} are "
+            "negligible.",
         )
 
     def table(self) -> Table:
@@ -175,9 +181,9 @@ class Stopping(Result):
         note = (
             "Clean test error, mean over networks. Difference: error at the inversion less this one, in percentage points, "
             "paired over the networks that turn, with 95 % intervals that hold together over the shares of wrong labels. "
-            "Usual epoch: the median epoch of the other networks' inversions. Random epoch: the mean over all epochs. Held-out "
-            "error: one half of the test points, whose labels are right, chooses the epoch for the other. Best epoch: an "
-            "oracle, which chooses by the same test points."
+            "Compared are the classes that turn in at least half of the networks. Usual epoch: the median epoch of the other "
+            "networks' inversions. Random epoch: the mean over all epochs. Held-out error: one half of the test points, whose "
+            "labels are right, chooses the epoch for the other. Best epoch: an oracle, which chooses by the same test points."
         )
         return Table(("labels and epoch", "networks", "median epoch", "test error", "difference"), rows, note)
 
@@ -191,6 +197,7 @@ class Stopping(Result):
                 "inversion_less": self.differences(level),
                 "negligible": level.negligible,
                 "reasons": level.reasons,
+                "compared": level.compared,
             }
             for level in self.levels
         }
@@ -226,8 +233,8 @@ def stopping(
     Each network may be stopped
 
     - at the last epoch;
-    - at the inversion of its radii in the last hidden layer: as for eps*, the mean over classes of the error at the inversion
-      of each; a network of which a class has none does not stop there;
+    - at the inversion of its radii in the last hidden layer: as for eps*, the mean of the errors at the inversion of each class
+      that turns in at least half of the networks; a network in which one of these classes has none does not stop there;
     - at the inversions of the other networks: the mean of its errors there, which exchanged inversions would give;
     - at the usual epoch, the median of the other networks' inversions of each class, so that nothing is known of the network
       itself;
@@ -238,7 +245,7 @@ def stopping(
     A difference is negligible below a tenth of the test error after the last epoch. The questions on wrong labels are answered
     by yes if the error at the inversion is lower at every share of wrong labels, and by no if at some share it is not lower by
     more than is negligible. Shares at which fewer than nine of ten networks turn are reported, but answer nothing: the networks
-    that turn are then a selection.
+    that turn are then a selection. So do shares at which no class turns in half of the networks.
 
     Parameters
     ----------
@@ -264,7 +271,10 @@ def stopping(
     Ciceri et al., "Inversion dynamics of class manifolds in deep learning reveals tradeoffs underlying generalization", 2024.
     Prechelt, "Early stopping - but when?", in "Neural networks: tricks of the trade", 1998.
     """
-    shares = _shares(_NOISE if noise is None else noise)
+    shares = ascending(
+        "noise", _NOISE if noise is None else noise, partial(number, minimum=0, maximum=_MOST_NOISE),
+        what="shares", example="(0, 0.2)", least=2, start=0,
+    )  # fmt: skip
     setting = Setting.make(data, seeds=seeds, seed=seed, preset=preset, out=out, progress=progress, options=options)
     n_test = len(setting.data.y_test)
     if n_test < 2:
@@ -276,17 +286,24 @@ def stopping(
         noisy = setting.changed(data=flip_labels(setting.data, share, setting.seed)[0]) if share else setting
         arrays = noisy.keep("stopping", partial(_curves, noisy, halves, len(shares)))
         errors, epoch, first = arrays["error"], arrays["epoch"], float(halves.mean())
+        classes = usual_classes(np.isfinite(arrays["turn"]))
         stops = stopped(errors, epoch, arrays["turn"], first)
-        levels.append(Level(share, epoch, _whole(errors, first).mean(0), stops, str(arrays["reasons"])))
-    return Stopping({**setting.config, "noise": list(shares)}, levels)
+        compared = [] if classes.all() else arrays["names"][classes].tolist()
+        levels.append(Level(share, epoch, _whole(errors, first).mean(0), stops, str(arrays["reasons"]), compared))
+    return Stopping({**setting.config, "noise": shares}, levels)
 
 
 def stopped(
     errors: NDArray[np.float64], epochs: NDArray[Any], turns: NDArray[np.float64], first: float = 0.5
 ) -> dict[str, Stop]:
     """Where each rule stops S networks, by test errors of two halves of the test points (2, S, E) after `epochs` (E,), and the
-    epochs of the inversions (S, C), NaN where a class has none; `first` is the first half's share of the test points."""
+    epochs of the inversions (S, C), NaN where a class has none; `first` is the first half's share of the test points.
+
+    Classes that turn in fewer than half of the networks do not count.
+    """
     whole, epochs = _whole(errors, first), np.asarray(epochs, float)
+    classes = usual_classes(np.isfinite(turns))
+    turns = turns[:, classes] if classes.any() else np.full((len(whole), 1), np.nan)
     networks = np.arange(len(whole))
     others = [turns[networks != s] for s in networks]
     usual = np.array([[_median(column) for column in each.T] for each in others])
@@ -343,7 +360,10 @@ def _too_few(level: Level) -> str:
 
 
 def _curves(setting: Setting, halves: NDArray[np.bool_], total: int) -> Arrays:
-    """Clean test errors of both halves after each whole epoch, (2, S, E), and the epochs of the inversions, (S, C)."""
+    """Clean test errors of both halves after each whole epoch, (2, S, E), and the epochs of the inversions, (S, C).
+
+    Reasons are those of the compared classes, or of all where none is.
+    """
     data = setting.data
     epochs: list[int] = []
     errors: list[list[NDArray[np.float64]]] = []
@@ -354,20 +374,12 @@ def _curves(setting: Setting, halves: NDArray[np.bool_], total: int) -> Arrays:
         errors.append([wrong[:, half].mean(1) for half in (halves, ~halves)])
 
     run = setting.train_afresh("stopping", total=total, observe=observe)
-    turns = [[i.epoch if i else np.nan for i in row] for row in run.inversion[:, -1]]
+    turns, classes = [[i.epoch if i else np.nan for i in row] for row in run.inversion[:, -1]], compared_classes([run])
     return {
         # In the order in which it is read again: sums of what is kept have the same bits.
         "error": np.ascontiguousarray(np.moveaxis(np.array(errors), 0, 2)),
         "epoch": np.array(epochs),
         "turn": np.array(turns, float),
-        "reasons": np.array(reasons_text([run])),
+        "reasons": np.array(reasons_text([run], classes=classes if classes.any() else None)),
+        "names": np.array(run.class_names),
     }
-
-
-def _shares(noise: Sequence[float]) -> tuple[float, ...]:
-    if isinstance(noise, str) or not np.iterable(noise):
-        raise FastentError(f"noise={noise!r}: a sequence of shares is needed, for instance (0, 0.2)")
-    shares = tuple(number("noise", share, minimum=0, maximum=_MOST_NOISE) for share in noise)
-    if len(shares) < 2 or shares[0] != 0 or any(b <= a for a, b in pairwise(shares)):
-        raise FastentError(f"noise={noise!r}: ascending shares from 0 on are needed, two at least, for instance (0, 0.2)")
-    return shares

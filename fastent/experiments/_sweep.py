@@ -1,7 +1,9 @@
 """Which choice of network and training moves the inversion, and how much?"""
 
+import json
 import math
 import os
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,11 +14,12 @@ from fastent.errors import DivergedError, FastentError
 from fastent.experiments.critical import (
     TURNING,
     compared_text,
+    count_reasons,
+    counted,
     errors_by_class,
     mean_of_found,
     mean_over,
     mean_share,
-    reasons_text,
     usual_classes,
 )
 from fastent.experiments.result import Result, Table, Verdict, below, overall
@@ -57,11 +60,11 @@ _WEAK = 1.2
 class Factor(NamedTuple):
     """What one factor does to eps* of the first hidden layer.
 
-    levels; critical_error, mean over the cells at each level, in [0, 1]; found, share of the networks at each level with an
-    inversion of every compared class; eta_squared, partial, in [0, 1]: the share of what other factors leave unexplained that
-    this one explains; f, p: of the F test; ratio, of eps* at the two levels farthest apart, other factors being equal, in [1,
-    inf): the 95 % intervals of all factors hold together; no upper end where a level has no inversion; at_fixed_epoch, the same
-    ratio of the training errors at one epoch, the median epoch of the inversion.
+    levels; critical_error, mean over the cells at each level, in [0, 1]; found, share of the radii at each level, of all
+    classes, that turn; eta_squared, partial, in [0, 1]: the share of what other factors leave unexplained that this one
+    explains; f, p: of the F test; ratio, of eps* at the two levels farthest apart, other factors being equal, in [1, inf): the
+    95 % intervals of all factors hold together; no upper end where a level has no inversion; at_fixed_epoch, the same ratio of
+    the training errors at one epoch, the median epoch of the inversion.
     """
 
     levels: tuple[Any, ...]
@@ -75,16 +78,16 @@ class Factor(NamedTuple):
 
 
 class LayerProfile(NamedTuple):
-    """One layer of the networks of one depth: how many have an inversion there, eps* over cells, and reasons.
+    """One layer of the networks of one depth: the share of its radii that turn, eps* over cells, and why other radii do not.
 
-    Of the classes that turn in at least half of these networks; none has an inversion if no class does.
+    eps* is of the classes that turn in at least half of these networks.
     """
 
     layer: int
     depth: int
     found: float
     critical_error: Estimate
-    reasons: list[str]
+    reasons: Counter[str]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -102,8 +105,8 @@ class Sweep(Result):
     critical_errors : (cells, S) float64
         eps* of each network in its first hidden layer, in [0, 1]; NaN without an inversion of every compared class: of those
         that turn in at least half of all networks.
-    reasons : list of str
-        Why networks of a cell have none.
+    reasons : list of Counter
+        How many radii of a cell have no inversion for each reason.
     factors : dict of Factor
     layers : list of LayerProfile
     draw_spread : Estimate
@@ -114,18 +117,21 @@ class Sweep(Result):
         all networks.
     burnt : int
         Networks whose radii turn within the burn-in, if one was asked for, which are compared as if they had no inversion.
+    turned : float
+        Share of the radii in the first hidden layer, of all networks and classes, that turn.
     compared : str
         Which classes are compared, if these are not all.
     """
 
     design: list[dict[str, Any]]
     critical_errors: NDArray[np.float64]
-    reasons: list[str]
+    reasons: list[Counter[str]]
     factors: dict[str, Factor]
     layers: list[LayerProfile]
     draw_spread: Estimate
     steadiness: Steadiness
     burnt: int
+    turned: float
     compared: str = ""
 
     name = "sweep"
@@ -138,8 +144,9 @@ class Sweep(Result):
         found = ~np.isnan(means)
         burnt = f" {self.burnt} turn within the burn-in and are not compared." if self.burnt else ""
         if found.sum() < 2:
-            why = "; ".join(sorted(set(filter(None, self.reasons))))
-            return Verdict("undecided", f"Too few cells have an inversion: {why}.{burnt}")
+            why = counted(sum(self.reasons, Counter[str]()))
+            turned = f"{percent(self.turned, 0)} of the radii turn; of the others: {why}"
+            return Verdict("undecided", f"Too few cells have an inversion of every class to compare: {turned}.{burnt}")
         level = float(means[found].mean())
         if level == 0:
             return Verdict("undecided", "The inversions are at a training error of 0, which has no relative change.")
@@ -205,7 +212,7 @@ class Sweep(Result):
             "of all factors hold at once (Bonferroni, over all pairs of levels). Eta squared: partial, of the whole factor."
         )
         headings = (
-            "factor", "eps* (95 % interval)", "with inversion", "ratio", "at a fixed epoch", "eta squared", "F", "p"
+            "factor", "eps* (95 % interval)", "radii that turn", "ratio", "at a fixed epoch", "eta squared", "F", "p"
         )  # fmt: skip
         return Table(headings, rows, note)
 
@@ -220,6 +227,7 @@ class Sweep(Result):
             "draw_spread": self.draw_spread,
             "steadiness": self.steadiness,
             "networks_within_burn_in": self.burnt,
+            "radii_that_turn": self.turned,
             "compared": self.compared,
         }
 
@@ -297,13 +305,14 @@ def sweep(
         config={**setting.config, "cells": cells},
         design=design,
         critical_errors=errors,
-        reasons=[str(cell["reasons"][0]) for cell in found],
-        factors=_factors(design, errors, fixed, n),
+        reasons=[_reasons(cell, 0) for cell in found],
+        factors=_factors(design, errors, fixed, np.isfinite(by_class), n),
         layers=_layers(design, found),
         draw_spread=relative_spread([log_share(row, n) for row in errors]),
         steadiness=steadiness(mean_of_found(errors), mean_of_found(fixed), epochs, n),
         burnt=_only_burnt(found, by_class),
-        compared=compared_text([str(each) for each in setting.data.classes], classes),
+        turned=float(np.isfinite(by_class).mean()),
+        compared=compared_text(next((cell["names"].tolist() for cell in found if "names" in cell), []), classes),
     )
 
 
@@ -332,8 +341,8 @@ def _balanced(cells: int, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def _cell(setting: Setting, cell: dict[str, Any], total: int) -> Arrays:
-    """What is kept of a cell: errors of each class (L, S, C), reasons (L,), which classes turn in the first hidden layer
-    without a burn-in (S, C), and the `Turns` of that layer."""
+    """What is kept of a cell: errors of each class (L, S, C), reasons as JSON (L,), which classes turn in the first hidden
+    layer without a burn-in (S, C), the classes' names, and the `Turns` of that layer."""
     momentum = cell["optimizer"] == "momentum"
     here = setting.changed(
         optimizer="sgd" if momentum else cell["optimizer"],
@@ -350,17 +359,26 @@ def _cell(setting: Setting, cell: dict[str, Any], total: int) -> Arrays:
             run = here.train_afresh("sweep", total=total)
         except DivergedError:
             nothing = np.full((cell["depth"], here.seeds, len(here.data.classes)), np.nan)
-            reasons = np.array(["training diverged"] * cell["depth"])
-            return {"errors": nothing, "reasons": reasons, "unburnt": np.zeros(nothing.shape[1:], bool)}
+            reasons = json.dumps({"training diverged": nothing[0].size})
+            return {
+                "errors": nothing,
+                "reasons": np.array([reasons] * cell["depth"]),
+                "unburnt": np.zeros(nothing.shape[1:], bool),
+            }
         layers = range(run.n_layers)
         return {
             "errors": np.stack([errors_by_class(run, layer) for layer in layers]),
-            "reasons": np.array([reasons_text([run], layer) for layer in layers]),
+            "reasons": np.array([json.dumps(count_reasons([run], layer)) for layer in layers]),
             "unburnt": run.turned[:, 0] | (_turned_without_burn_in(run) if run.burn_in else False),
+            "names": np.array(run.class_names),
             **turns_of(run, 0)._asdict(),
         }
 
     return here.keep("cell", make)
+
+
+def _reasons(cell: Arrays, layer: int) -> Counter[str]:
+    return Counter(json.loads(str(cell["reasons"][layer])))
 
 
 def _usual(errors: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -405,15 +423,20 @@ def _layers(design: list[dict[str, Any]], found: list[Arrays]) -> list[LayerProf
         for layer in range(depth if cells else 0):
             by_class = np.stack([cell["errors"][layer] for cell in cells])
             errors = mean_over(_usual(by_class), by_class)
-            reasons = sorted({str(cell["reasons"][layer]) for cell in cells} - {""})
-            share = float(np.isfinite(errors).mean())
+            reasons = sum((_reasons(cell, layer) for cell in cells), Counter[str]())
+            share = float(np.isfinite(by_class).mean())
             profiles.append(LayerProfile(layer + 1, depth, share, mean_share(mean_of_found(errors)), reasons))
     return profiles
 
 
 def _factors(
-    design: list[dict[str, Any]], errors: NDArray[np.float64], fixed: NDArray[np.float64], points: int
+    design: list[dict[str, Any]],
+    errors: NDArray[np.float64],
+    fixed: NDArray[np.float64],
+    turned: NDArray[np.bool_],
+    points: int,
 ) -> dict[str, Factor]:
+    """From eps* and the error at a fixed epoch, (cells, S), and which radii turn, (cells, S, C)."""
     means = mean_of_found(errors)
     found = ~np.isnan(means)
     columns = {name: np.array([levels.index(cell[name]) for cell in design]) for name, levels in FACTORS.items()}
@@ -425,7 +448,7 @@ def _factors(
         name: Factor(
             levels,
             [mean_share(means[found & (columns[name] == i)]) for i in range(len(levels))],
-            [float((~np.isnan(errors[columns[name] == i])).mean()) for i in range(len(levels))],
+            [float(turned[columns[name] == i].mean()) for i in range(len(levels))],
             *effects[name],
             ratios[name],
             at_fixed_epoch[name],

@@ -1,6 +1,7 @@
 """eps* of each network: the training error at the inversion, over the classes that turn; or why there is none."""
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,8 @@ __all__ = [
     "TURNING",
     "compared_classes",
     "compared_text",
+    "count_reasons",
+    "counted",
     "critical_errors",
     "critical_test_errors",
     "errors_by_class",
@@ -119,12 +122,19 @@ def mean_share(shares: NDArray[np.float64]) -> Estimate:
 
 def reasons_text(runs: "Sequence[Run]", layer: int = -1, classes: NDArray[np.bool_] | None = None) -> str:
     """Why radii of these classes, by default all, have no inversion in a hidden layer, by default the last, with counts."""
-    reasons: dict[str, int] = {}
-    for run in runs:
-        for found in np.array(run.inversion_summary(layer), object)[slice(None) if classes is None else classes]:
-            for reason, n in found.reasons.items():
-                reasons[reason] = reasons.get(reason, 0) + n
-    return ", ".join(f"{reason} ({n})" for reason, n in reasons.items())
+    return counted(count_reasons(runs, layer, classes))
+
+
+def count_reasons(runs: "Sequence[Run]", layer: int = -1, classes: NDArray[np.bool_] | None = None) -> Counter[str]:
+    """How many radii have no inversion for each reason; as for `reasons_text`."""
+    found = np.concatenate([run.inversion[:, layer, slice(None) if classes is None else classes] for run in runs])
+    return Counter(each.reason for each in found.flat if not each)
+
+
+def counted(reasons: Counter[str]) -> str:
+    """Reasons with their counts, the most frequent first, without the name of the option that decides one of them."""
+    said = {reason: reason.replace("is below min_rise", "is too small to count") for reason in reasons}
+    return ", ".join(f"{said[reason]} ({n})" for reason, n in reasons.most_common())
 
 
 def share_turning(turned: NDArray[np.bool_], later: NDArray[np.bool_], confidence: float = 0.95) -> Estimate:

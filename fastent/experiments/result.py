@@ -43,8 +43,8 @@ class Verdict(NamedTuple):
 
 
 def below(estimate: Estimate, limit: float) -> Holds:
-    """Whether an estimate is below a limit, as far as its interval tells."""
-    return "yes" if estimate.high < limit else "no" if estimate.low >= limit else "undecided"
+    """Whether an estimate is below a limit, as far as its interval tells; one without width, of equal values, is no yes."""
+    return "yes" if estimate.low < estimate.high < limit else "no" if estimate.low >= limit else "undecided"
 
 
 def near(ratio: Estimate) -> Holds:
@@ -67,8 +67,14 @@ def joined(answers: dict[str, Verdict]) -> Verdict:
 
 
 def exceeds(difference: Estimate, negligible: float) -> Holds:
-    """Whether a difference is positive by more than is negligible, as far as its interval tells: one below that is no."""
-    return "no" if difference.high < negligible else "yes" if difference.low > 0 else "undecided"
+    """Whether a difference is positive by more than is negligible, as far as its interval tells: one below that is no.
+
+    Test errors are multiples of one over the number of points, so that those of a few networks may differ equally by chance: an
+    interval without width, which does not tell how far other networks would be, is no yes.
+    """
+    if difference.high < negligible:
+        return "no"
+    return "yes" if 0 < difference.low < difference.high else "undecided"
 
 
 def points_text(difference: Estimate) -> str:

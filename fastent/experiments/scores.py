@@ -11,8 +11,10 @@ from fastent.io.result_cache import Arrays
 from fastent.training.run import Run
 from fastent.training.snapshot import Snapshot
 
-__all__ = ["SCORES", "Score", "ScoreRecorder", "combined", "forgetting"]
+__all__ = ["EL2N_EPOCH", "OF_INVERSION", "SCORES", "Score", "ScoreRecorder", "combined", "forgetting", "snapshot_epochs"]
 
+# When EL2N is taken, unless training ends before.
+EL2N_EPOCH = 20
 # Of DUAL: the window, and which part of the training it takes, as its authors take 30 of 200 epochs.
 _WINDOW, _EARLY = 10, 0.15
 
@@ -51,6 +53,8 @@ SCORES = {
 }
 # Of all networks together, not of each.
 _OF_SEVERAL = "rank disagreement"
+# Those that a point has only where its class turns.
+OF_INVERSION = ("straggler share", "loss at the inversion")
 
 
 class ScoreRecorder:
@@ -69,8 +73,7 @@ class ScoreRecorder:
         self._early = max(round(_EARLY * epochs), min(_WINDOW, epochs))
         self._windows = self._seen = 0
         self._at_inversion = np.full(shape, np.nan)
-        # Snapshots come after whole epochs: of an inversion within an epoch, the nearest.
-        self._turns = np.rint(run.straggler_epoch)
+        self._turns = snapshot_epochs(run)
         self._found: Arrays = {}
         self._shares: list[NDArray[np.float64]] = []
 
@@ -142,6 +145,16 @@ class ScoreRecorder:
             found["forgetting"][s], found["never learned"][s] = forgetting(wrong)
             found["incorrectness"][s] = wrong.mean(0)
         return found
+
+
+def snapshot_epochs(run: Run) -> NDArray[np.float64]:
+    """(S, C) the whole epoch nearest to each class's inversion, NaN without one: snapshots come after whole epochs only.
+
+    The stragglers of a run are those of the very record. An inversion within the first half of the first pass is taken at the
+    end of that pass, not at the untrained network.
+    """
+    nearest: NDArray[np.float64] = np.maximum(np.rint(run.straggler_epoch), 1)
+    return nearest
 
 
 def combined(per_network: Arrays, networks: Sequence[int] | NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:

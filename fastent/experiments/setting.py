@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fastent.data.datasets import known_name
@@ -17,10 +18,10 @@ from fastent.errors import FastentError
 from fastent.io.result_cache import Arrays, ResultCache
 from fastent.options import choice
 from fastent.runtime.progress import Progress, reporting
-from fastent.training.networks import find_factory, model_digest
+from fastent.training.networks import find_factory, hidden_layers, make_network, model_digest
 from fastent.training.options import InMemoryOptions
 from fastent.training.run import RECORDS_FILE, Run, run_to_resume
-from fastent.training.train import train
+from fastent.training.train import factory_of, train
 
 __all__ = ["Setting", "spaced_epochs"]
 
@@ -92,6 +93,14 @@ class Setting:
         """The same with other seeds or training options."""
         own = {name: options.pop(name) for name in ("seeds", "seed", "data") if name in options}
         return replace(self, options={**self.options, **options}, **own)
+
+    def with_all_layers(self) -> "Setting":
+        """The same, but that a `model` whose `layers` are not named records all its hidden ones, from the first to the last."""
+        factory = factory_of(InMemoryOptions(seeds=self.seeds, seed=self.seed, **self.options), self.data)
+        if factory is None or self.options.get("layers") is not None:
+            return self
+        rows = torch.from_numpy(self.data.x_train[:2])
+        return self.changed(layers=hidden_layers(make_network(factory, self.seed), rows))
 
     @property
     def config(self) -> dict[str, Any]:

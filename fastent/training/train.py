@@ -23,7 +23,7 @@ from fastent.training.options import DEFAULTS, InMemoryOptions, environment, sen
 from fastent.training.run import Run, run_to_resume
 from fastent.training.snapshot import Snapshot
 
-__all__ = ["train"]
+__all__ = ["factory_of", "train"]
 
 # The options that the configuration of every run keeps.
 _KEPT = (
@@ -204,7 +204,7 @@ def train(
     without = _left_out(exclude_per_seed, (config["seeds"], len(data.y_train)))
     if without is not None:
         config["exclude_per_seed"] = mask_fingerprint(without)
-    factory = _factory(options, data)
+    factory = factory_of(options, data)
     if factory is None:
         threads = sensible_threads(threads, data.x_train.shape, config, len(data.classes))
     with limit_threads(threads):
@@ -220,7 +220,7 @@ def train(
         return session.train(checkpoint, observe, progress)
 
 
-def _factory(options: InMemoryOptions, data: Data) -> Factory | None:
+def factory_of(options: InMemoryOptions, data: Data) -> Factory | None:
     """A function that makes one network; None for fully connected ones, which are made together."""
     if options.model is None:
         return None

@@ -1,6 +1,7 @@
 """The experiments at reduced size: what they claim on digits, and what they compute, by hand."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from scipy.stats import spearmanr
 from sklearn.neighbors import NearestCentroid
 
 import fastent as fe
@@ -16,9 +18,12 @@ from fastent.experiments._difficulty import Difficulty, _average_precision, _spe
 from fastent.experiments._entanglement import _VIEWS, Entanglement
 from fastent.experiments._generalization import _QUESTIONS, Generalization, _peaks
 from fastent.experiments._pruning import Arm, Pruning, same_mix
+from fastent.experiments.critical import compared_classes, compared_text
+from fastent.experiments.result import below, exceeds
 from fastent.experiments.score_stability import score_stability
-from fastent.experiments.scores import SCORES, combined, forgetting
+from fastent.experiments.scores import SCORES, combined, forgetting, snapshot_epochs
 from fastent.statistics.intervals import Estimate, student_mean
+from fastent.training.run import Run
 
 ONE = {"threads": 1}
 
@@ -402,6 +407,33 @@ def test_stragglers_of_each_class_beside_its_recall(digits):
     assert "With the weights of each network's last inversion for all classes" in found.verdict.sentence
 
 
+@pytest.mark.train
+def test_stragglers_are_compared_over_the_classes_that_turn_in_half_of_the_networks(tmp_path):
+    """A class that turns in no network has no stragglers: its points are left out, not counted as easy."""
+    data = fe.load_data("digits", classes="all")
+    options = {"seeds": 2, "epochs": 300, "lr": 0.5, **ONE}
+    found = ex.difficulty(data, **options)
+    run = fe.train(data, **options)
+    points = compared_classes([run])[data.y_train]
+    assert 0 < points.sum() < len(points)
+    for name in ("straggler share", "loss at the inversion"):
+        np.testing.assert_array_equal(np.isfinite(found.scores[name]), points)
+    np.testing.assert_array_equal(found.scores["straggler share"][points], run.straggler_share[points])
+    expected = spearmanr(run.straggler_share[points], found.scores["confidence"][points]).statistic
+    assert found.correlation["confidence"].value == pytest.approx(expected)
+    assert np.isfinite(found.scores["confidence"]).all()
+    assert compared_text(run.class_names, compared_classes([run])) in found.verdict.sentence
+    assert_whole(found, tmp_path)
+
+
+def test_without_stragglers_nothing_is_said_about_settling():
+    none = made_up_difficulty(np.zeros(40), [], np.arange(40) < 4, np.arange(40.0))
+    stability = score_stability({"confidence": np.random.default_rng(0).random((4, 40)), "straggler share": np.zeros((4, 40))})
+    none = replace(none, stability=stability, correlation={}, inversions="0 of 8 radii, in 0 of 4 networks, have an inversion")
+    assert none.verdict.sentence.startswith("There are no stragglers to compare: 0 of 8 radii")
+    assert "settle" not in none.verdict.sentence
+
+
 def made_up_run(epochs):
     """Networks and classes whose inversions are at these epochs, (S, C), NaN without; wrong points at an epoch: those below."""
     epochs = np.asarray(epochs, float)
@@ -444,6 +476,23 @@ def test_scores_of_halves_of_the_networks():
     assert len(score_stability(made_up_scores(1, 1.0, rng)).networks) == 0
 
 
+def test_an_inversion_within_a_pass_is_taken_at_the_nearest_whole_one():
+    found = snapshot_epochs(SimpleNamespace(straggler_epoch=np.array([[0.25, 3.0], [2.6, np.nan]])))
+    np.testing.assert_array_equal(found, [[1, 3], [3, np.nan]])
+
+
+def test_equal_values_of_a_few_networks_are_no_yes():
+    """Of differences of one test point, drawn at random, two or three networks often have the same."""
+    equal = student_mean([0.01] * 3)
+    assert (equal.low, equal.high) == (0.01, 0.01)
+    assert exceeds(equal, 0.001) == below(equal, 0.02) == "undecided"
+    assert exceeds(equal, 0.02) == below(equal, 0.01) == "no"
+    rng = np.random.default_rng(0)
+    for networks in (2, 3, 5, 10):
+        found = [exceeds(student_mean(0.01 * rng.integers(-1, 2, networks)), 0.001) for _ in range(400)]
+        assert found.count("yes") <= 0.05 * 400
+
+
 def test_scores_of_some_networks():
     values = np.array([[0.1, 0.4, np.nan], [0.3, 0.2, np.nan], [0.2, 0.9, np.nan]])
     found = combined({"straggler share": values, "loss at the inversion": values, "confidence": values[:, :2]}, [0, 2])
@@ -464,6 +513,7 @@ def made_up_difficulty(stragglers, others, flipped, noisy):
         flipped=flipped,
         noisy_scores={"straggler share": noisy},
         precision={"straggler share": _average_precision(flipped, noisy, 0)},
+        noisy_points=np.ones(len(flipped), bool),
         stability=score_stability({"confidence": np.ones((1, len(flipped)))}),
         class_stragglers=np.zeros(2),
         class_recall=np.ones(2),
@@ -471,6 +521,7 @@ def made_up_difficulty(stragglers, others, flipped, noisy):
         inversions="2 of 2",
         last_stragglers=np.zeros(2),
         last_correlation=Estimate(*[np.nan] * 4),
+        compared="",
     )
 
 
@@ -661,7 +712,9 @@ def test_entanglement(digits, kept, tmp_path, monkeypatch):
         ("removal", {"shares": "0.2"}, "a sequence of shares is needed"),
         ("removal", {"shares": (0.0005,)}, "shares=0.0005 of 1347 points is none"),
         ("stopping", {"noise": (0.1, 0.2)}, "ascending shares from 0 on"),
-        ("stopping", {"noise": (0,)}, "two at least"),
+        ("stopping", {"noise": (0,)}, "at least 2 ascending shares from 0 on"),
+        ("subsampling", {"sizes": ()}, r"sizes=\(\): ascending numbers of points"),
+        ("stability", {"times": 5}, "times=5: a sequence of epochs is needed"),
         ("stopping", {"noise": 0.2}, "a sequence of shares is needed"),
         ("entanglement", {"points": 2}, "points=2"),
     ],
@@ -669,6 +722,42 @@ def test_entanglement(digits, kept, tmp_path, monkeypatch):
 def test_bad_options(digits, function, options, message):
     with pytest.raises(fe.FastentError, match=message):
         getattr(ex, function)(digits, **options)
+
+
+def three_classes(points=60):
+    """So few points in three classes that the usual defaults do not fit them; three quarters are for training."""
+    y = np.arange(points) % 3
+    return np.random.default_rng(0).standard_normal((points, 4)) + 2 * (y[:, None] == np.arange(4)), y
+
+
+@pytest.mark.train
+def test_defaults_fit_few_points():
+    options = {"seeds": 2, "epochs": 15, **ONE}
+    blocks = ex.blocks(three_classes(15), **options)
+    assert (blocks.size, blocks.config["blocks"]) == (5, 2)  # a third of 11 lacks a class
+    sizes = ex.subsampling(three_classes(), **options).sizes
+    assert sizes[-1] == 45
+    assert 5 not in sizes
+    assert len(sizes) >= 3
+    assert ex.difficulty(three_classes(), noise=0.1, **options).config["el2n_epoch"] == 15
+    removal = ex.removal(three_classes(), score="EL2N", draws=1, **options)
+    np.testing.assert_array_equal(removal.shares, [0.1, 0.2, 0.4])
+    np.testing.assert_array_equal(removal.removed, [3, 9, 18])
+    for name, own in (("blocks", {"size": 3}), ("subsampling", {"sizes": (5, 20)}), ("removal", {"shares": (0.05, 0.4)})):
+        points = three_classes(15 if name == "blocks" else 60)
+        with pytest.raises(fe.FastentError, match=r"lacks a class|shares=0\.05 of 45 points is none"):
+            getattr(ex, name)(points, **own, **options)
+
+
+@pytest.mark.train
+def test_a_class_of_stragglers_only_leaves_nothing_to_compare(digits, monkeypatch, tmp_path):
+    monkeypatch.setattr(Run, "straggler_share", property(lambda run: 0.6 * (run.codes == 1)))
+    options = {"seeds": 1, "epochs": 12, **ONE}
+    found = ex.pruning(digits.take(np.arange(60)), **options)
+    assert found.verdict == ("undecided", "All points of a class are stragglers: without them there is nothing to compare.")
+    assert_whole(found, tmp_path)
+    with pytest.raises(fe.FastentError, match=r"share=0\.4: all points of a class are stragglers; raise it"):
+        ex.pruning(digits.take(np.arange(60)), share=0.4, **options)
 
 
 @pytest.mark.parametrize(
@@ -679,6 +768,9 @@ def test_bad_options(digits, function, options, message):
         ("generalization", {"points": 0}),
         ("generalization", {"noise": -1}),
         ("stability", {"pairs": 2}),
+        ("stability", {"times": [5, 5]}),
+        ("removal", {"shares": [0.2, 0.1]}),
+        ("stopping", {"noise": [0.1]}),
         ("blocks", {"size": 1}),
         ("subsampling", {"draws": 0}),
         ("sweep", {"cells": 217}),
@@ -692,7 +784,7 @@ def test_bad_options(digits, function, options, message):
 )
 def test_options_are_refused_before_data_are_read(function, options, tmp_path):
     name, value = next(iter(options.items()))
-    with pytest.raises(fe.FastentError, match=f"^{name}={value!r}"):
+    with pytest.raises(fe.FastentError, match=f"^{re.escape(f'{name}={value!r}')}"):
         getattr(ex, function)(tmp_path / "none.npz", out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 

@@ -15,22 +15,26 @@ from fastent.experiments.critical import most_turn, share_turning
 from tests.experiments.test_claims import ONE, assert_kept, assert_whole
 
 
+BOTH = np.ones(2, bool)
+
+
 @pytest.fixture(scope="module")
 def recorded():
     return fe.train("digits", hidden=(8, 8), seeds=2, epochs=12, **ONE)
 
 
 def turning(run, epochs, *, open_end=False):
-    """The run, with curves of radii (S, L) that turn at these epochs, NaN: one that does not turn, and may still fall."""
+    """The run, with curves of radii (S, L) or (S, L, 2) that turn at these epochs, NaN: one that does not, and may still fall."""
+    epochs = np.broadcast_to(epochs if np.ndim(epochs) == 3 else np.asarray(epochs)[..., None], (*np.shape(epochs)[:2], 2))
     records = np.arange(401)
     shape = np.shape(epochs)
     radius = np.empty((shape[0], len(records), shape[1], 2))
-    for s, layer in np.ndindex(*shape):
-        at = epochs[s][layer]
+    for s, layer, c in np.ndindex(*shape):
+        at = epochs[s, layer, c]
         way = np.log1p(records)
         flat = way if open_end else np.minimum(way, np.log1p(30))
         curve = -flat if np.isnan(at) else np.abs(way - np.log1p(at))
-        radius[s, :, layer] = 0.5 + 0.05 * curve[:, None]
+        radius[s, :, layer, c] = 0.5 + 0.05 * curve
     error = np.tile(0.4 / (1 + records / 20), (shape[0], 1))
     config = {**run.config, "seeds": shape[0], "epochs": 400, "hidden": [8] * shape[1]}
     return replace(
@@ -110,6 +114,32 @@ def test_each_verdict_can_be_reached(recorded):
         assert len(each.table().rows) == len(each.layers)
 
 
+def test_classes_that_seldom_turn_do_not_hide_the_order(recorded):
+    """Of the second class no radius turns in the last layer, and in the first two one of ten."""
+    none = np.nan
+    epochs = np.array([[[20, none], [40, none], [80, none]]] * 10)
+    epochs[0, :2, 1] = 5
+    found = of(recorded, epochs)
+    assert found.answers["Does the epoch of the turn go with the depth of the layer?"].holds == "yes"
+    np.testing.assert_array_equal(found.turn_epoch, turn_epochs(turning(recorded, epochs), np.array([True, False])))
+    for i, layer in enumerate(found.layers):
+        assert layer.epoch.value == pytest.approx(found.turn_epoch[:, i].mean())
+    assert found.layers[0].share.value == 11 / 20
+    only = "Only one class of 2 turns in at least half of the networks and is compared: "
+    assert only in found.verdict.sentence
+    assert only in found.as_json()["numbers"]["compared"]
+
+
+def test_the_same_classes_are_compared_in_all_layers(recorded):
+    """The second class turns late, and not in the first layer: that alone puts no layer after another."""
+    none = np.nan
+    found = of(recorded, [[[20, none], [20, 80]], [[20, none], [20, 80]]] * 5)
+    np.testing.assert_array_equal(found.turn_epoch[:, 0], found.turn_epoch[:, 1])
+    apart = of(recorded, [[[20, none], [none, 80]]] * 10)
+    assert np.isnan(apart.turn_epoch).all()
+    assert "nothing to order" in apart.verdict.sentence
+
+
 def test_a_radius_that_still_falls_leaves_it_open(recorded):
     """Unless it was trained for 20 times the epoch at which others turn."""
     falling = of(recorded, [[60, np.nan]] * 8, open_end=True)
@@ -135,10 +165,14 @@ def test_layers(tmp_path, monkeypatch):
     found = ex.layers(out=tmp_path, **options)
     assert [layer.name for layer in found.layers] == ["1", "2", "3"]
     run = fe.train("digits", hidden=(20, 20, 20), seeds=2, epochs=300, **ONE)
-    np.testing.assert_array_equal(found.turn_epoch, turn_epochs(run))
+    np.testing.assert_array_equal(found.turn_epoch, turn_epochs(run, BOTH))
     np.testing.assert_array_equal(found.layers[1].radius, run.radius[:, :, 1].mean((0, 2)))
     assert found.layers[0].share.value == run.turned[:, 0].mean() == 1
-    assert found.layers[0].epoch.value == pytest.approx(np.mean([i.epoch for i in run.inversion[:, 0].flat]))
+    # One epoch of a network and layer: the geometric mean over classes. That of a layer is its mean over networks.
+    by_hand = np.exp(np.log([[i.epoch for i in row] for row in run.inversion[:, 0]]).mean(1))
+    np.testing.assert_allclose(found.turn_epoch[:, 0], by_hand)
+    assert found.layers[0].epoch.value == pytest.approx(by_hand.mean())
+    assert found.layers[0].train_error.value == pytest.approx(np.mean([i.train_error for i in run.inversion[:, 0].flat]))
     assert_whole(found, tmp_path)
     assert_kept(ex.layers, tmp_path, found, monkeypatch, **options)
 
@@ -159,6 +193,20 @@ def test_deep_networks_train_in_batches(model, names):
     assert found.epoch[1] == 0.25
     assert 0 <= found.final_error <= 1
     assert found.verdict.holds == "undecided"
+
+
+@pytest.mark.train
+def test_all_hidden_layers_of_the_convolutional_network_are_recorded_by_default():
+    """Those whose outputs arrive at a convolution or linear layer."""
+    pictures = fe.load_data("digits").take(np.arange(60))
+    options = {"model": "cnn", "seeds": 2, "epochs": 3, **ONE}
+    found = ex.layers(pictures, **options)
+    assert len(found.layers) == 2
+    assert found.config["layers"] == [layer.name for layer in found.layers]
+    run = fe.train(pictures, layers=found.config["layers"], **options)
+    np.testing.assert_array_equal(found.layers[0].radius, run.radius[:, :, 0].mean((0, 2)))
+    named = ex.layers(pictures, layers=found.config["layers"][1:], **options)
+    np.testing.assert_array_equal(named.layers[0].radius, found.layers[1].radius)
 
 
 def test_a_resnet_for_ten_classes():

@@ -1,5 +1,7 @@
 """The experiment `sweep`: its design, its analysis of variance, nulls, power and verdicts."""
 
+import json
+from collections import Counter
 from functools import cache
 
 import numpy as np
@@ -16,6 +18,7 @@ from fastent.experiments._sweep import (
     Sweep,
     _design,
     _factors,
+    _layers,
     analysis_of_variance,
     largest_differences,
 )
@@ -56,7 +59,10 @@ def test_sweep(digits, tmp_path_factory, tmp_path, monkeypatch):
     assert_kept(ex.sweep, kept, found, monkeypatch, **options)
     none = ex.sweep(digits, seeds=1, cells=8, epochs=30, **ONE)
     assert none.verdict.holds == "undecided"
-    assert "Too few cells" in none.verdict.sentence
+    said = "Too few cells have an inversion of every class to compare: 0 % of the radii turn; of the others: still falling at the last "
+    assert none.verdict.sentence.startswith(said)
+    assert sum(sum(none.reasons, Counter()).values()) == 16  # every radius once
+    assert none.verdict.sentence.count("still falling") == 1
     assert_whole(none, tmp_path)
 
 
@@ -72,9 +78,10 @@ def made_up_sweep(errors, cells=48, *, fixed=None, seeds=1, turning=1.0):
     at_epoch = values if fixed is None else np.array([[fixed(cell) for _ in range(seeds)] for cell in design])
     values.ravel()[round(turning * values.size) :] = np.nan
     return Sweep(
-        {"data": "made up", "seeds": seeds}, design, values, [""] * cells, _factors(design, values, at_epoch, POINTS), [],
+        {"data": "made up", "seeds": seeds}, design, values, [Counter()] * cells,
+        _factors(design, values, at_epoch, np.isfinite(values)[..., None], POINTS), [],
         relative_spread([log_share(row, POINTS) for row in values]),
-        steadiness(mean_of_found(values), mean_of_found(at_epoch), [50.0], POINTS), 0,
+        steadiness(mean_of_found(values), mean_of_found(at_epoch), [50.0], POINTS), 0, turning,
     )  # fmt: skip
 
 
@@ -167,6 +174,31 @@ def test_steadier_than_at_a_fixed_epoch():
     assert same.further[QUESTION].holds == "no"
 
 
+def test_where_no_class_turns_in_half_of_the_networks_the_share_of_radii_is_told():
+    """Each of two classes turns in a quarter of the networks."""
+    by_class = np.full((8, 2, 2), np.nan)
+    by_class[::2, 0, 0] = by_class[::2, 1, 1] = 0.06
+    reasons = {"rose before it fell": 1, "the rise is below min_rise": 2}
+    design = design_of(8)
+    profiles = _layers(design, [{"errors": np.stack([each] * 2), "reasons": [json.dumps(reasons)] * 2} for each in by_class])
+    assert [(each.depth, each.layer) for each in profiles] == [(1, 1), (2, 1), (2, 2)]
+    cells = [sum(cell["depth"] == depth for cell in design) for depth in (1, 2, 2)]
+    assert [each.reasons["rose before it fell"] for each in profiles] == cells
+    found = [np.isfinite(by_class[[cell["depth"] == depth for cell in design]]).mean() for depth in (1, 2, 2)]
+    assert [each.found for each in profiles] == found
+    errors = np.full((8, 2), np.nan)
+    factors = _factors(design, errors, errors, np.isfinite(by_class), POINTS)
+    assert factors["depth"].found == found[:2]
+    sweep = Sweep({"data": "made up", "seeds": 2}, design, errors, [Counter(reasons)] * 8, factors, profiles,
+                  relative_spread([log_share(row, POINTS) for row in errors]),
+                  steadiness(errors[:, 0], errors[:, 0], [50.0], POINTS), 0, 0.25)  # fmt: skip
+    assert sweep.verdict.sentence == (
+        "Too few cells have an inversion of every class to compare: 25 % of the radii turn; of the others: "
+        "the rise is too small to count (16), rose before it fell (8)."
+    )
+    assert [row[1:3] for row in sweep.table().rows[-3:]] == [("\u2013", f"{100 * share:.0f} %") for share in found]
+
+
 @pytest.mark.train
 def test_networks_that_turn_within_the_burn_in_are_told(digits):
     options = {"seeds": 1, "cells": 8, "epochs": 120, **ONE}
@@ -203,7 +235,7 @@ def test_what_diverges_is_told_by_its_class(digits, monkeypatch):
 
     options = {"seeds": 1, "cells": 8, "epochs": 30, **ONE}
     monkeypatch.setattr("fastent.experiments.setting.train", raises(DivergedError("no longer finite")))
-    assert ex.sweep(digits, **options).reasons == ["training diverged"] * 8
+    assert ex.sweep(digits, **options).reasons == [{"training diverged": 2}] * 8
     monkeypatch.setattr("fastent.experiments.setting.train", raises(fe.FastentError("opinions diverged")))
     with pytest.raises(fe.FastentError, match="opinions"):
         ex.sweep(digits, **options)
