@@ -26,6 +26,7 @@ from .statistics.mixing import Mixing, lisi, mixing
 from .statistics.silhouette import Silhouettes, silhouette
 from .statistics.soft_nearest_neighbor import SoftNearestNeighbor, soft_nearest_neighbor_loss
 from .training.run import Run, load_run
+from .training.stragglers import Stragglers, stragglers
 from .training.train import train
 from .training.train_streamed import train_streamed
 from .version import __version__
@@ -52,6 +53,7 @@ __all__ = [
     "Silhouettes",
     "SoftNearestNeighbor",
     "Source",
+    "Stragglers",
     "__version__",
     "capture",
     "cka",
@@ -75,6 +77,7 @@ __all__ = [
     "participation_ratio",
     "silhouette",
     "soft_nearest_neighbor_loss",
+    "stragglers",
     "train",
     "train_streamed",
 ]

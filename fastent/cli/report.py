@@ -10,6 +10,7 @@ from fastent.cli.output import command_line, say
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
+    from fastent.data.training_set import Data
     from fastent.training.run import Run
 
 __all__ = ["report"]
@@ -47,6 +48,7 @@ def report(
 def _write_again(folder: Path, place: Path) -> None:
     from fastent.report.run import write_report
     from fastent.training.run import RECORDS_FILE, load_run
+    from fastent.training.stragglers import stragglers_of
 
     if (folder / "per_point.parquet").is_file() and not (folder / RECORDS_FILE).is_file():
         there = str(folder / "report.html")
@@ -55,19 +57,23 @@ def _write_again(folder: Path, place: Path) -> None:
         )
     stored = load_run(folder)
     try:
-        points = _points(stored)
+        points, data = _points(stored)
     except FastentError as error:
         say(f"fastent: the report is without pictures and neighbours: {error}", error=True)
-        points = None
-    write_report(stored, place, points=points, command=stored.config.get("command"))
+        points = data = None
+    found = stragglers_of(stored, data, rows=points, progress=True)
+    for note in found.notes:
+        say(f"fastent: of the stragglers, {note}", error=True)
+    write_report(stored, place, points=points, stragglers=found, command=stored.config.get("command"))
 
 
-def _points(stored: "Run") -> Any:
-    """The training points as stored, if their data are where they were."""
+def _points(stored: "Run") -> "tuple[Any, Data | None]":
+    """The training points as stored, if their data are where they were, and all of the data where they fit in memory."""
     if stored.config.get("streamed"):
         from fastent.data.stored_rows import stored_pictures
 
-        return stored_pictures(stored.config, stored.codes)
+        return stored_pictures(stored.config, stored.codes), None
     from fastent.data.training_set import reload_data
 
-    return reload_data(stored.config).raw
+    data = reload_data(stored.config)
+    return data.raw, data

@@ -25,6 +25,7 @@ from fastent.errors import FastentError
 from fastent.training.options import DEFAULTS, STREAMED_DEFAULTS, InMemoryOptions, StreamedOptions
 
 if TYPE_CHECKING:
+    from fastent.data.training_set import Data
     from fastent.training.run import Run
 
 __all__ = ["DISPENSABLE", "print_run", "run"]
@@ -94,23 +95,24 @@ def run(*, data: str, labels: str | None, stream: bool, out: Path | None, overwr
     with alone_in(None if out is None or why else output_folder(out)):
         if out is not None and not overwrite:
             check_free_for_run(out, EXPERIMENTS)
-        train, pictures = (_streamed if why else _in_memory)(data, labels, given, out, overwrite)
+        train, points, stored = (_streamed if why else _in_memory)(data, labels, given, out, overwrite)
         try:
             result = train()
         except KeyboardInterrupt:
             if out is not None and (out / RECORDS_FILE).exists():
-                stored = load_run(out)
-                _finish(stored, out, pictures(stored), as_json)
+                so_far = load_run(out)
+                _finish(so_far, out, points(so_far), None, as_json)
             raise
         if out is not None and (longer := longer_than_asked(result, data, given["epochs"], out)):
             say(f"fastent: {longer}", error=True)
-        _finish(result, out, pictures(result), as_json)
+        _finish(result, out, points(result), stored, as_json)
         if why and not as_json:
             share = 100 * result.seconds_recording / result.seconds
             say(f"{result.seconds_recording:.1f} s of that ({share:.0f} %) recording")
 
 
-_Training = tuple[Callable[[], "Run"], Callable[["Run"], Any]]  # train, and the training points of a run as stored
+# A function that trains, one that gives the training points of a run as stored, and the data where they are in memory.
+_Training = tuple[Callable[[], "Run"], Callable[["Run"], Any], "Data | None"]
 
 
 def _in_memory(data: str, labels: str | None, given: Mapping[str, Any], out: Path | None, overwrite: bool) -> _Training:
@@ -124,7 +126,7 @@ def _in_memory(data: str, labels: str | None, given: Mapping[str, Any], out: Pat
     chosen = {name: given[name] for name in DATA_OPTIONS if name in given}
     points = load_data(data, labels=labels, **chosen)
     options = {name: given[name] for name in _IN_MEMORY}
-    return partial(train, points, checkpoint=out, resume=stored, progress=True, **options), lambda run: points.raw
+    return partial(train, points, checkpoint=out, resume=stored, progress=True, **options), lambda run: points.raw, points
 
 
 def _streamed(data: str, labels: str | None, given: Mapping[str, Any], out: Path | None, overwrite: bool) -> _Training:
@@ -136,7 +138,7 @@ def _streamed(data: str, labels: str | None, given: Mapping[str, Any], out: Path
     if not options["queries"]:
         options |= {"queries": STREAMED_DEFAULTS.queries, "metrics": ("geometry",)}
     train = partial(train_streamed, data, labels, checkpoint=out, resume=not overwrite, progress=True, **options)
-    return train, lambda run: stored_pictures(run.config, run.codes, checked=True)
+    return train, lambda run: stored_pictures(run.config, run.codes, checked=True), None
 
 
 def _streamed_because(data: str, stream: bool, record_every: float | None) -> tuple[str, bool]:
@@ -171,16 +173,24 @@ def _refuse(given: Mapping[str, Any], names: Iterable[str], why: str) -> None:
             raise FastentError(f"--{name.replace('_', '-')} {given[name]}: {why}")
 
 
-def _finish(result: "Run", out: Path | None, points: Any, as_json: bool) -> None:
-    """Write the files and the report; print the table, or the summary for scripts."""
+def _finish(result: "Run", out: Path | None, points: Any, data: "Data | None", as_json: bool) -> None:
+    """Write the files and the report; print the table, or the summary for scripts.
+
+    With the `data`, training is repeated up to the inversions, for what the networks predicted there.
+    """
     from fastent.training.tables import summary
 
     if out is not None:
         from fastent.report.run import write_report
+        from fastent.training.stragglers import stragglers_of
 
         result.config["command"] = command = command_line()
         result.save(out)
-        write_report(result, out / "report.html", points=points, command=command)
+        found = stragglers_of(result, data, rows=points, progress=True)
+        for note in found.notes:
+            say(f"fastent: of the stragglers, {note}", error=True)
+        found.save(out)
+        write_report(result, out / "report.html", points=points, stragglers=found, command=command)
     if as_json:
         print_json(summary(result))
         return

@@ -370,7 +370,7 @@ def _curves(setting: Setting, halves: NDArray[np.bool_], total: int) -> Arrays:
 
     def observe(snapshot: Snapshot) -> None:
         wrong = snapshot.predict(data.x_test).argmax(2) != data.y_test
-        epochs.append(snapshot.epoch)
+        epochs.append(int(snapshot.epoch))
         errors.append([wrong[:, half].mean(1) for half in (halves, ~halves)])
 
     run = setting.train_afresh("stopping", total=total, observe=observe)

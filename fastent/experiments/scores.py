@@ -87,7 +87,7 @@ class ScoreRecorder:
         # |softmax - one-hot| summed over classes is twice what is missing at the point's own.
         missing = 1 - own
         self._shares.append((missing * self._run.stragglers).sum(1) / np.maximum(missing.sum(1), 1e-300))
-        self._add_to_dual(snapshot.epoch, own)
+        self._add_to_dual(int(snapshot.epoch), own)
         now = (self._turns == snapshot.epoch)[:, self._codes]
         loss = -np.log(np.maximum(own, np.finfo(float).tiny))
         self._at_inversion[now] = loss[now]

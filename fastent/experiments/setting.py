@@ -21,7 +21,7 @@ from fastent.runtime.progress import Progress, reporting
 from fastent.training.networks import find_factory, hidden_layers, make_network, model_digest
 from fastent.training.options import InMemoryOptions
 from fastent.training.run import RECORDS_FILE, Run, run_to_resume
-from fastent.training.train import factory_of, train
+from fastent.training.train import network_factory, train
 
 __all__ = ["Setting", "spaced_epochs"]
 
@@ -96,7 +96,8 @@ class Setting:
 
     def with_all_layers(self) -> "Setting":
         """The same, but that a `model` whose `layers` are not named records all its hidden ones, from the first to the last."""
-        factory = factory_of(InMemoryOptions(seeds=self.seeds, seed=self.seed, **self.options), self.data)
+        options = InMemoryOptions(seeds=self.seeds, seed=self.seed, **self.options)
+        factory = network_factory(options.model, options.activation, self.data)
         if factory is None or self.options.get("layers") is not None:
             return self
         rows = torch.from_numpy(self.data.x_train[:2])

@@ -12,6 +12,7 @@ from fastent.report.stragglers import gallery
 from fastent.runtime.formatting import NOTHING, count
 from fastent.statistics.inversion import InversionSummary
 from fastent.training.run import Run
+from fastent.training.stragglers import Stragglers
 from fastent.training.tables import (
     epoch_of,
     radius_at_end,
@@ -33,7 +34,14 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, command: str | None = None) -> None:
+def write_report(
+    run: Run,
+    path: str | os.PathLike[str],
+    *,
+    points: Any = None,
+    stragglers: Stragglers | None = None,
+    command: str | None = None,
+) -> None:
     """Write a run as one HTML page; `command` reproduces it.
 
     It says when the classes of the last hidden layer turn and at which training error, shows radii with their fits, distances
@@ -42,10 +50,11 @@ def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, 
 
     These are the training points as stored, in the order of `run.index`. Pictures, (n, h, w) or (n, h, w, 3), are shown, uint8
     as it is, other types scaled from black for the smallest value to white for the largest. For other points, (n, d), the
-    features in which a straggler lies farthest from its class are listed.
+    features in which a straggler lies farthest from its class are listed. `stragglers`, from `fe.stragglers`, adds what the
+    networks predicted for them.
     """
     figures = figure_data(run)
-    stragglers = gallery(run, points, room_beside(figures))
+    shown = gallery(run, points, room_beside(figures), stragglers)
     facts = description(run)
     done, asked = epoch_of(run, run.epoch[-1]), count(run.config["epochs"])
     interrupted = f"Interrupted at epoch {done} of {asked}. The report covers the run so far."
@@ -61,7 +70,7 @@ def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, 
             facts=facts,
             notices=[] if run.complete else [interrupted],
         ),
-        figures | {"stragglers": stragglers.details, "sheet": _cells(stragglers.sheet)},
+        figures | {"stragglers": shown.details, "sheet": _cells(shown.sheet)},
         ("curves.js", "run.js", "stragglers.js"),
         names=run.class_names,
         seeds=run.n_seeds,
@@ -74,7 +83,7 @@ def write_report(run: Run, path: str | os.PathLike[str], *, points: Any = None, 
         moments=len(figures["epoch"]),
         start=figures["start"],
         answers=figures["answers"][-1],
-        gallery=stragglers,
+        gallery=shown,
         colors=_COLORS,
     )
 

@@ -11,7 +11,11 @@
   const names = {
     share: "seeds in which it is a straggler", wrong: "epochs at which it is misclassified", forgotten: "forgotten, mean over seeds",
     at_end: "seeds still wrong at the end", strangers: "neighbours of another class",
+    doubt_at_inversion: "probability of other classes at the inversion", doubt_at_end: "probability of other classes at the end",
+    nearness: "nearness of another class, hit / (hit + miss)",
   };
+  const moments = { inversion: "At the inversion", end: "At the end" };
+  const extremes = { hit: "nearest of its class", miss: "nearest of another class", "": "" };
   const away = (distance) => Number(distance.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3 });
   let opened = null;
 
@@ -43,18 +47,21 @@
   }
 
   function neighbors(point) {
-    const near = point.near.map(([row, label, c, distance, place]) => ({ row, label, c, distance, place, other: c !== point.c }));
+    const near = point.near.map(([row, label, c, distance, place, which]) => {
+      const other = c !== point.c;
+      return { row, label, c, distance, place, other, said: extremes[which] || (other ? "another class" : "") };
+    });
     if (!data.sheet) {
-      return table(["Neighbour, row", "Label", "Class", "Distance"],
-        near.map(({ row, label, c, distance, other }) => [row, label, data.classes[c] + (other ? " (another)" : ""), away(distance)]));
+      return table(["Neighbour, row", "Label", "Class", "Distance", "Which"],
+        near.map(({ row, label, c, distance, said }) => [row, label, data.classes[c], away(distance), said]));
     }
     const list = make("ul", "", { class: "cells" });
-    list.append(...near.map(({ row, label, c, distance, place, other }) => {
+    list.append(...near.map(({ row, label, c, distance, place, other, said }) => {
       const cell = make("li", "", { class: other ? "cell other" : "cell" }), caption = make("span", "", { class: "caption" });
       const color = chip(c);
       color.title = data.classes[c];
       caption.append(color, make("b", label), make("br", ""), `at ${away(distance)}`, make("br", ""), make("small", `row ${row}`));
-      if (other) caption.append(make("br", ""), make("small", "another class"));
+      if (said) caption.append(make("br", ""), make("small", said));
       if (place !== null) cell.append(picture(place, `Label ${label}, row ${row}`));
       cell.append(caption);
       return cell;
@@ -72,6 +79,10 @@
       said.append(pair);
     }
     panel.append(title, said);
+    if (point.predictions.length) {
+      panel.append(make("h4", "What the networks take it for"), table(["When", "Predicted", "Its probability", "Probability of its own class"],
+        point.predictions.map(([when, c, probability, own]) => [moments[when], data.classes[c], probability, own])));
+    }
     if (point.features.length) {
       panel.append(make("h4", "Where it lies farthest from its class"), table(["Feature", "Its value", "Mean of its class", "Standard deviations away"],
         point.features));

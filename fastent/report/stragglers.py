@@ -4,20 +4,21 @@ That is how hard a point was to learn, its neighbours, and its unusual features.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import as_features, check_finite, check_lengths, row_blocks
+from fastent.arrays.validation import row_blocks
 from fastent.report.page import percent
 from fastent.report.pictures import Sheet, are_pictures, as_images, sheet
 from fastent.runtime.formatting import NOTHING
 from fastent.search.neighbors import Neighbors, neighbors
 from fastent.training.run import Run
+from fastent.training.stragglers import Nearest, Stragglers, as_rows, stragglers_of
 
-__all__ = ["Cell", "Gallery", "Group", "Scores", "gallery", "points_near", "scores"]
+__all__ = ["Cell", "Gallery", "Group", "gallery", "points_near"]
 
 _MOST_SHOWN = 240
 _NEVER_SHOWN = 24
@@ -36,22 +37,12 @@ _ORDERS = {
     "forgotten": "times forgotten",
     "at_end": "seeds still wrong at the end",
     "strangers": "neighbours of another class",
+    "doubt_at_inversion": "probability of other classes at the inversion",
+    "doubt_at_end": "probability of other classes at the end",
+    "nearness": "nearness of another class",
 }
 _TOO_MANY = "Neighbours are not shown, because there are too many points to search."
 _NOT_THERE = "Neighbours are not shown, because the training points are not available."
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How hard p training points were to learn, each (p,), larger is harder; NaN for points that were not recorded.
-
-    `share` is over the seeds with an inversion of the point's class, the others are means over all seeds.
-    """
-
-    share: NDArray[np.float64]  # of these seeds, in which it is misclassified at the inversion
-    wrong: NDArray[np.float64]  # share of the records `run.evenly_spaced` at which it is misclassified
-    forgotten: NDArray[np.float64]  # transitions from right to wrong
-    at_end: NDArray[np.float64]  # share of the seeds that misclassify it at the last epoch
 
 
 @dataclass(frozen=True)
@@ -85,8 +76,8 @@ class Gallery:
     """What the page shows.
 
     Each of the `details`, of a straggler shown, is JSON throughout: row, label, class, scores as numbers and as they are said,
-    near (row, label, class, distance and place on the sheet) and features (number, value, mean of its class, standard
-    deviations away).
+    predictions (when, class, its probability and that of the point's own), near (row, label, class, distance, place on the
+    sheet, and whether it is the "hit" or the "miss") and features (number, value, mean of its class, standard deviations away).
     """
 
     groups: list[Group]
@@ -98,59 +89,68 @@ class Gallery:
     without_neighbors: str  # why no neighbours are known; "" where they are
 
 
-def gallery(run: Run, points: Any, room: int) -> Gallery:
+def gallery(run: Run, points: Any, room: int, known: Stragglers | None = None) -> Gallery:
     """Choose the points to show and describe them; their pictures take at most about `room` bytes of the page.
 
     `points[i]` is point i of the run as stored: a picture, or a row of features; None where the data are not at hand.
+    `known` is what is known of the stragglers; by default what the run and the points tell.
     """
     images = as_images(points, len(run.index)) if points is not None and are_pictures(points) else None
-    rows = None if points is None else _point_rows(points, len(run.index))
+    rows = None if points is None else as_rows(points, len(run.index))
+    known = stragglers_of(run, rows=rows) if known is None else known
     share = run.straggler_share
-    consensus = np.flatnonzero(share >= 0.5)
-    shown = consensus[np.lexsort((run.index[consensus], -share[consensus]))][:_MOST_SHOWN]
-    shown = shown[np.argsort(run.codes[shown], kind="stable")]
+    consensus = known.take(np.flatnonzero(known.difficulty.share >= 0.5))
+    found = consensus.take(np.argsort(consensus.codes[:_MOST_SHOWN], kind="stable"))
+    shown = found.points
     classes = np.unique(run.codes[shown]).tolist()
     in_strip = max(4, _NEVER_SHOWN // max(len(classes), 1)) if images is not None else 0
     strips = {c: np.flatnonzero((run.codes == c) & (share == 0))[:in_strip] for c in classes}
     near = None if rows is None else points_near(rows, shown)
 
     chosen = np.concatenate([shown, *strips.values()])
-    pictures, place_of = (None, {}) if images is None or not len(chosen) else _pictures(images, chosen, near, room)
-    found = scores(run, shown)
+    pictures, place_of = None, dict[int, int]()
+    if images is not None and len(chosen):
+        pictures, place_of = _pictures(images, chosen, _others(near, found.nearest), room)
     odd = _oddities(rows, run.codes, shown) if rows is not None and images is None else [[] for _ in shown]
-    numbers = _numbers(run, shown, found, near)
+    numbers = _numbers(run, found, near)
     cells = [_cell(run, int(point), i, place_of, numbers[i]) for i, point in enumerate(shown)]
     groups = [
         Group(
             c=c,
             name=run.class_names[c],
-            total=int((run.codes[consensus] == c).sum()),
-            stragglers=[cell for cell, code in zip(cells, run.codes[shown], strict=True) if code == c],
+            total=int((consensus.codes == c).sum()),
+            stragglers=[cell for cell, code in zip(cells, found.codes, strict=True) if code == c],
             never=[_cell(run, int(point), None, place_of, {}) for point in strips[c]],
         )
         for c in classes
     ]
-    known = {name for each in numbers for name, value in each.items() if value is not None}
+    of_some = {name for each in numbers for name, value in each.items() if value is not None}
     return Gallery(
         groups,
         len(consensus),
         len(shown),
         pictures,
-        {name: said for name, said in _ORDERS.items() if name in known},
-        [_detail(run, int(point), numbers[i], _near(run, near, i, place_of), odd[i]) for i, point in enumerate(shown)],
+        {name: said for name, said in _ORDERS.items() if name in of_some},
+        [
+            _detail(run, int(point), numbers[i], _predictions(found, i), _near(run, near, found.nearest, i, place_of), odd[i])
+            for i, point in enumerate(shown)
+        ],
         "" if near is not None else _NOT_THERE if rows is None else _TOO_MANY,
     )
 
 
-def _pictures(
-    images: NDArray[np.uint8], chosen: NDArray[np.int64], near: Neighbors | None, room: int
-) -> tuple[Sheet, dict[int, int]]:
-    """Pictures of the chosen points and of as many neighbours as there is room for, nearest first, and the place of each."""
+def _others(near: Neighbors | None, extremes: Nearest | None) -> list[int]:
+    """Points near to those shown, each once: hits and misses, then the nearest of all."""
+    of_class = [] if extremes is None else [extremes.hit_point, extremes.miss_point]
+    of_all = [] if near is None else list(near.indices.T)
+    return [point for point in dict.fromkeys(np.concatenate([*of_class, *of_all, []]).astype(int).tolist()) if point >= 0]
+
+
+def _pictures(images: NDArray[np.uint8], chosen: NDArray[np.int64], near: list[int], room: int) -> tuple[Sheet, dict[int, int]]:
+    """Pictures of the chosen points and of as many near ones as there is room for, in their order, and the place of each."""
     own = sheet(images[chosen])
     place_of = {point: place for place, point in enumerate(chosen.tolist())}
-    if near is None:
-        return own, place_of
-    others = [point for point in dict.fromkeys(near.indices.T.ravel().tolist()) if point not in place_of]
+    others = [point for point in near if point not in place_of]
     while others:  # half of them, and half again, until they fit: no two pictures compress alike
         drawn = sheet(images[np.concatenate([chosen, np.array(others, np.int64)])])
         if drawn.size <= room:
@@ -159,28 +159,57 @@ def _pictures(
     return own, place_of
 
 
-def _numbers(run: Run, shown: NDArray[np.int64], found: Scores, near: Neighbors | None) -> list[dict[str, float | None]]:
+def _numbers(run: Run, found: Stragglers, near: Neighbors | None) -> list[dict[str, float | None]]:
     """Every score of each straggler shown; None where it is not known."""
-    values = {each.name: getattr(found, each.name) for each in fields(found)}
+    values = found.difficulty._asdict()
     if near is not None:
-        values["strangers"] = (run.codes[near.indices] != run.codes[shown][:, None]).mean(1)
+        values["strangers"] = (run.codes[near.indices] != found.codes[:, None]).mean(1)
+    for when, said in (("inversion", found.at_inversion), ("end", found.at_end)):
+        if said is not None:
+            values[f"doubt_at_{when}"] = 1 - said.of(found.codes)
+    if found.nearest is not None:
+        values["nearness"] = found.nearest.nearness
     return [
         {name: round(float(of[i]), 4) if math.isfinite(of[i]) else None for name, of in values.items()}
-        for i in range(len(shown))
+        for i in range(len(found))
     ]
 
 
-def _near(run: Run, near: Neighbors | None, i: int, place_of: dict[int, int]) -> list[list[Any]]:
+def _predictions(found: Stragglers, i: int) -> list[list[Any]]:
+    """At the inversion and at the end: the class that most networks predict, its probability, and that of the point's own."""
+    known = [(when, of) for when, of in (("inversion", found.at_inversion), ("end", found.at_end)) if of is not None]
+    return [
+        [when, int(of.predicted[i]), percent(float(of.of(of.predicted)[i])), percent(float(of.of(found.codes)[i]))]
+        for when, of in known
+        if of.predicted[i] >= 0
+    ]
+
+
+def _near(run: Run, near: Neighbors | None, extremes: Nearest | None, i: int, place_of: dict[int, int]) -> list[list[Any]]:
+    """The nearest points, and the hit and the miss where they are not among these."""
     if near is None:
         return []
+    apart = dict(zip(near.indices[i].tolist(), near.distances[i].tolist(), strict=True))
+    which: dict[int, str] = {}
+    if extremes is not None:
+        for name in ("hit", "miss"):
+            point = int(getattr(extremes, f"{name}_point")[i])
+            if point >= 0:
+                which[point] = name
+                apart.setdefault(point, float(getattr(extremes, name)[i]))
     return [
-        [int(run.index[j]), str(run.labels[j]), int(run.codes[j]), float(f"{distance:.5g}"), place_of.get(j)]
-        for j, distance in zip(near.indices[i].tolist(), near.distances[i].tolist(), strict=True)
+        [int(run.index[j]), str(run.labels[j]), int(run.codes[j]), float(f"{distance:.5g}"), place_of.get(j), which.get(j, "")]
+        for j, distance in apart.items()
     ]
 
 
 def _detail(
-    run: Run, point: int, numbers: dict[str, float | None], near: list[list[Any]], odd: list[list[Any]]
+    run: Run,
+    point: int,
+    numbers: dict[str, float | None],
+    predictions: list[list[Any]],
+    near: list[list[Any]],
+    odd: list[list[Any]],
 ) -> dict[str, Any]:
     return {
         "row": int(run.index[point]),
@@ -188,6 +217,7 @@ def _detail(
         "c": int(run.codes[point]),
         "scores": numbers,
         "said": {name: _said(name, value) for name, value in numbers.items()},
+        "predictions": predictions,
         "near": near,
         "features": odd,
     }
@@ -211,36 +241,9 @@ def _cell(run: Run, point: int, number: int | None, place_of: dict[int, int], nu
 def _said(name: str, value: float | None) -> str:
     if value is None:
         return NOTHING
+    if name == "nearness":
+        return f"{value:.2f}"
     return f"{value:.1f}\u00a0\u00d7" if name == "forgotten" else percent(value, 0)
-
-
-def scores(run: Run, points: NDArray[np.int64]) -> Scores:
-    """Scores of the points at these positions, from the points that each network misclassified at each epoch."""
-    place = np.arange(len(run.index))
-    if run.recorded is not None:
-        place = np.full(len(run.index), -1)
-        place[run.recorded] = np.arange(len(run.recorded))
-    place = place[points]
-    wrong, forgotten, at_end = np.zeros((3, len(points)))
-    counted = np.append(run.evenly_spaced, -1)[:, None]
-    for bits in run.wrong:
-        # Bits as numpy.packbits orders them, of these points only: all of them would not fit for long runs.
-        mine = (bits[counted, place >> 3] >> (7 - (place & 7)).astype(np.uint8) & 1).astype(bool)
-        wrong += mine[:-1].mean(0)
-        forgotten += (~mine[:-2] & mine[1:-1]).sum(0)
-        at_end += mine[-1]
-    unknown = np.where(place < 0, np.nan, 1 / run.n_seeds)
-    return Scores(run.straggler_share[points], wrong * unknown, forgotten * unknown, at_end * unknown)
-
-
-def _point_rows(points: Any, n: int) -> Any:
-    """Points (n, ...) as checked rows (n, d), which stay where they are."""
-    if getattr(points, "ndim", 2) > 2:
-        points = points.reshape(len(points), -1)
-    rows = as_features(points, name="points")
-    check_lengths(n, len(rows), features_name="run", labels_name="points")
-    check_finite(rows, name="points")
-    return rows
 
 
 def points_near(rows: Any, points: NDArray[np.int64]) -> Neighbors | None:

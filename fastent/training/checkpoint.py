@@ -24,7 +24,7 @@ _REMEDY = "start anew (resume=False, or --overwrite)"
 _WEIGHTS = re.compile(r"network\d+-update\d+\.pt|\.network\d+-update\d+\.pt\..+\.pt")
 # What a run is, and what is written beside one.
 _RUN = (CHECKPOINT_FILE, "run.npz")
-_BESIDE = ("config.json", "summary.json", "curves.parquet", "stragglers.parquet", "report.html")
+_BESIDE = ("config.json", "summary.json", "curves.parquet", "stragglers.parquet", "stragglers.csv", "report.html")
 
 # A network and the update after which it has these weights.
 Moment = tuple[int, int]

@@ -125,11 +125,23 @@ class InMemorySession:
         self.tests.load(run.test_epoch[regular].tolist(), {"test_error": run.test_error[:, regular]})
         self.seconds_before = run.seconds
 
-    def train(self, checkpoint: Path | None, observe: Callable[[Snapshot], None] | None, progress: Progress) -> Run:
-        """Train to the last epoch, saving the run so far in the folder `checkpoint` once a minute and at an interruption."""
+    def train(
+        self,
+        checkpoint: Path | None,
+        observe: Callable[[Snapshot], None] | None,
+        progress: Progress,
+        *,
+        observe_within: bool = False,
+        what: str = "training",
+    ) -> Run:
+        """Train to the last epoch, saving the run so far in the folder `checkpoint` once a minute and at an interruption.
+
+        `observe` is called after each whole epoch, and with `observe_within` at records within epochs too. `what` is shown with
+        the progress.
+        """
         self.started, saved = working_seconds(), time.perf_counter()
         full_batch = self.config["batch_size"] is None
-        with torch.no_grad(), interruptible() as interrupted, reporting(progress, "training", self.n_epochs) as report:
+        with torch.no_grad(), interruptible() as interrupted, reporting(progress, what, self.n_epochs) as report:
             # Parameters belong to the last record: where a run is resumed its forward pass is made once more for the gradient.
             first = max(len(self.records) - 1, 0)
             for position, update in enumerate(self.due[first:].tolist(), first):
@@ -141,8 +153,8 @@ class InMemorySession:
                     self.records.add(update, **_record_of(observed, self.counts))
                     if not within and (epoch % self.config["test_every"] == 0 or at_end):
                         self.tests.add(epoch, test_error=self.held_out.errors())
-                if observe is not None and not within:
-                    observe(Snapshot(epoch, self.networks, self.points, self.data.x_train, observed.logits))
+                if observe is not None and (observe_within or not within):
+                    observe(self._snapshot(update / self.per_epoch if within else epoch, observed))
                 report(epoch, f"training error {self.records.last_of('train_error').mean():.4f}")
                 if checkpoint is not None and (interrupted() or time.perf_counter() - saved > _CHECKPOINT_SECONDS):
                     self.run().save(checkpoint)
@@ -152,6 +164,15 @@ class InMemorySession:
                 if not at_end:
                     self._learn(update, int(self.due[position + 1]))
         return self.run()
+
+    def at_end_of(self, run: Run) -> Snapshot:
+        """The networks with the weights that a run ended with."""
+        with torch.no_grad():
+            _restore_state(self.networks, self.optimizer, run.state)
+            return self._snapshot(run.epoch[-1].item(), self.networks.observe(self.points, learn=False))
+
+    def _snapshot(self, epoch: float, observed: Observation) -> Snapshot:
+        return Snapshot(epoch, self.networks, self.points, self.data.x_train, observed.logits)
 
     def run(self) -> Run:
         """The run so far."""

@@ -178,8 +178,8 @@ def _capture(network: nn.Module, layers: Sequence[str] | None, captured: dict[st
             raise FastentError(f"the model passes through its layer {name!r} more than once: choose others as layers=")
         captured[name] = output.detach().clone()  # what follows may write into it
 
-    if layers is None:
-        linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
+    linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
+    if layers is None or (linear and list(layers) == [f"before {linear[-1]}"]):  # as the configuration of a run has it
         if not linear:
             raise FastentError(
                 "the model has no nn.Linear whose input could be recorded: name layers=, of model.named_modules()"

@@ -20,7 +20,7 @@ __all__ = ["Snapshot"]
 class Snapshot:
     """S networks after `epoch` epochs; valid only until training continues."""
 
-    epoch: int
+    epoch: float  # an int after whole epochs
     _networks: Ensemble | ModuleEnsemble
     _points: Points
     _rows: NDArray[np.float32]

@@ -23,7 +23,7 @@ from fastent.training.options import DEFAULTS, InMemoryOptions, environment, sen
 from fastent.training.run import Run, run_to_resume
 from fastent.training.snapshot import Snapshot
 
-__all__ = ["factory_of", "train"]
+__all__ = ["network_factory", "train"]
 
 # The options that the configuration of every run keeps.
 _KEPT = (
@@ -204,7 +204,7 @@ def train(
     without = _left_out(exclude_per_seed, (config["seeds"], len(data.y_train)))
     if without is not None:
         config["exclude_per_seed"] = mask_fingerprint(without)
-    factory = factory_of(options, data)
+    factory = network_factory(options.model, options.activation, data)
     if factory is None:
         threads = sensible_threads(threads, data.x_train.shape, config, len(data.classes))
     with limit_threads(threads):
@@ -220,9 +220,9 @@ def train(
         return session.train(checkpoint, observe, progress)
 
 
-def factory_of(options: InMemoryOptions, data: Data) -> Factory | None:
+def network_factory(model: str | Factory | None, activation: str, data: Data) -> Factory | None:
     """A function that makes one network; None for fully connected ones, which are made together."""
-    if options.model is None:
+    if model is None:
         return None
     shape = data.raw.shape[1:3] if data.options["grayscale"] else data.raw.shape[1:]
     no_pictures = (
@@ -230,7 +230,7 @@ def factory_of(options: InMemoryOptions, data: Data) -> Factory | None:
         "hidden layers"
     )
     picture = None if data.pictures is None else shape
-    return find_model(options.model, picture, len(data.classes), options.activation, no_pictures=no_pictures)
+    return find_model(model, picture, len(data.classes), activation, no_pictures=no_pictures)
 
 
 def _network_config(options: InMemoryOptions) -> dict[str, Any]:

@@ -37,7 +37,8 @@ def test_run_ends_in_a_table_and_the_files(tmp_path):
     assert "3/3" in result.stdout
     assert "peak memory" in result.stdout
     assert sorted(path.name for path in out.iterdir()) == [
-        "config.json", "curves.parquet", "report.html", "run.npz", "stragglers.parquet", "summary.json",
+        "config.json", "curves.parquet", "report.html", "run.npz", "stragglers.csv", "stragglers.parquet",
+        "summary.json",
     ]  # fmt: skip
     numbers = json.loads((out / "summary.json").read_text())
     run = fe.load_run(out)

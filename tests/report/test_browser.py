@@ -97,10 +97,12 @@ def test_a_point_opens_with_its_neighbours(opened, name):
     first.send_keys(Keys.ENTER)
     assert first.get_attribute("aria-expanded") == "true"
     shown = browser.find_element(By.CSS_SELECTOR, ".panel").text
-    for row, _, _, distance, _ in data["stragglers"][0]["near"]:
+    near = data["stragglers"][0]["near"]
+    for row, _, _, distance, _, which in near:
         assert str(row) in shown
+        assert {"hit": "nearest of its class", "miss": "nearest of another class", "": ""}[which] in shown
         assert f"{float(f'{distance:.3g}'):g}" in shown
-    assert len(find(browser, ".panel .cell .picture")) == (8 if name == "run" else 0)
+    assert len(find(browser, ".panel .cell .picture")) == (len(near) if name == "run" else 0)
     if name == "features":
         assert "Where it lies farthest from its class" in shown
     browser.execute_script("arguments[0].click()", second)
@@ -164,13 +166,14 @@ def test_stragglers_are_sorted_by_every_score(opened):
     data = json.loads(browser.find_element(By.ID, "data").get_attribute("textContent"))
     order = Select(browser.find_element(By.ID, "order"))
     keys = [option.get_attribute("value") for option in order.options]
-    assert keys == ["class", "share", "wrong", "forgotten", "at_end", "strangers"]
+    assert keys == ["class", "share", "wrong", "forgotten", "at_end", "strangers", "nearness"]
     for key in keys[1:]:
         order.select_by_value(key)
         numbers = [int(item.get_attribute("data-point")) for item in find(browser, "#sorted > [data-point]")]
         assert sorted(numbers) == list(range(20))
         values = [data["stragglers"][number]["scores"][key] for number in numbers]
         assert values == sorted(values, reverse=True)
+    order.select_by_value("strangers")
     assert find(browser, "#sorted .score")[0].text.endswith("%")
     order.select_by_value("class")
     assert [len(find(browser, f"[data-home='{c}'] > [data-point]")) for c in (0, 1)] == [10, 10]

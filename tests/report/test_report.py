@@ -17,7 +17,8 @@ from fastent.report.measurement import write_measurement_report
 from fastent.report.page import percent
 from fastent.report.run import class_rows, write_report
 from fastent.report.run_words import answers, description, headline
-from fastent.report.stragglers import points_near, scores
+from fastent.report.stragglers import points_near
+from fastent.training.stragglers import difficulty
 from fastent.statistics.inversion import fitted_curve
 from fastent.training.run import Run
 from fastent.training.tables import readable_rows, summary, turning_text, without_inversion
@@ -355,7 +356,7 @@ def test_the_slider_opens_at_the_inversion_and_has_every_epoch_drawn(tmp_path):
 def test_scores_are_those_of_the_records(tmp_path):
     run = made_up_run(seeds=3)
     points = np.array([199, 0, 185])
-    found = scores(run, points)
+    found = difficulty(run, points)
     wrong = np.stack([run.misclassified(epoch) for epoch in run.epoch], axis=1)[:, :, points]  # (S, E, p)
     np.testing.assert_allclose(found.wrong, wrong.mean((0, 1)))
     np.testing.assert_allclose(found.forgotten, (~wrong[:, :-1] & wrong[:, 1:]).sum(1).mean(0))
@@ -368,7 +369,7 @@ def test_points_that_were_not_recorded_have_no_scores():
     some = np.array([30, 38, 39])
     bits = np.packbits(np.unpackbits(run.wrong, axis=2, count=40)[:, :, some], axis=2)
     sampled = replace(run, recorded=some, wrong=bits, straggler_bits=np.packbits(run.stragglers, axis=1))
-    found, whole = scores(sampled, np.array([0, 39])), scores(run, np.array([0, 39]))
+    found, whole = difficulty(sampled, np.array([0, 39])), difficulty(run, np.array([0, 39]))
     assert np.isnan(found.wrong[0])
     assert found.wrong[1] == whole.wrong[1]
 
@@ -382,11 +383,15 @@ def test_neighbours_are_the_nearest_as_stored(tmp_path):
     for point in data["stragglers"]:
         distance = np.linalg.norm(flat - flat[point["row"] // 3], axis=1)
         distance[point["row"] // 3] = np.inf
-        nearest = np.argsort(distance, kind="stable")[:8]
+        order = np.argsort(distance, kind="stable")
+        hit, miss = (order[(run.codes[order] == point["c"]) == own][0] for own in (True, False))
+        nearest = np.concatenate([order[:8], [each for each in (hit, miss) if each not in order[:8]]]).astype(int)
         assert [near[0] // 3 for near in point["near"]] == nearest.tolist()
+        assert {near[5]: near[0] // 3 for near in point["near"] if near[5]} == {"hit": hit, "miss": miss}
+        assert point["scores"]["nearness"] == round(float(distance[hit] / (distance[hit] + distance[miss])), 4)
         np.testing.assert_allclose([near[3] for near in point["near"]], distance[nearest], rtol=1e-4)
         assert [near[2] for near in point["near"]] == run.codes[nearest].tolist()
-        assert point["scores"]["strangers"] == round(float((run.codes[nearest] != point["c"]).mean()), 4)
+        assert point["scores"]["strangers"] == round(float((run.codes[order[:8]] != point["c"]).mean()), 4)
         assert all(near[4] is not None for near in point["near"])  # tiny pictures: there is room for all of them
 
 
