@@ -8,6 +8,7 @@ from .activations.records import ProbeRecords, load_probe
 from .data.training_set import Data, load_data
 from .errors import FastentError
 from .experiments import figures
+from .integrations.loggers import log_to
 from .io.opening import open
 from .io.sources import ArraySource, Source
 from .measurement.comparison import Comparison, compare
@@ -68,6 +69,7 @@ __all__ = [
     "load_data",
     "load_probe",
     "load_run",
+    "log_to",
     "logit_margin",
     "margins",
     "measure",

@@ -69,6 +69,8 @@ def parsed(words):
 
 
 @pytest.mark.train
+# Of other libraries: deprecations, few workers, a loader that pins memory for no GPU.
+@pytest.mark.filterwarnings(r"ignore:.*(isinstance.treespec, LeafSpec|does not have many workers|pin_memory).*")
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_do_what_they_say(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,6 @@
 import ast
+import pydoc
+import re
 import shutil
 import subprocess
 import sys
@@ -110,3 +112,10 @@ def test_the_lowest_versions_are_the_ones_that_are_tested():
         return {each.name.lower(): Version(bound.version) for each in needed for bound in each.specifier}
 
     assert versions(pins) == versions(lines)
+
+
+def test_help_begins_with_all_functions_that_people_call():
+    functions = {name for name in fe.__all__ if name[0].islower() and name != "figures"}
+    assert functions <= set(re.findall(r"fe\.(\w+)", fe.__doc__))
+    assert all(hasattr(fe, name) for name in re.findall(r"fe\.(\w+)", fe.__doc__))
+    assert "fe.measure(X, labels)" in "\n".join(pydoc.render_doc(fe, renderer=pydoc.plaintext).splitlines()[:12])

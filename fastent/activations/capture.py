@@ -22,7 +22,7 @@ from fastent.io.store import Store, open_store
 from fastent.io.store_manifest import DTYPES, Manifest, new_manifest, read_manifest
 from fastent.io.store_writer import ShardWriter, remove_leftovers
 from fastent.options import choice, whole_number
-from fastent.runtime.progress import Progress, interruptible, reporting
+from fastent.runtime.progress import Progress, interruptible, reporting, say_resumed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -134,6 +134,8 @@ def capture(
         if manifest is not None:
             stored = open_store(folder, unfinished=True)
             stored.verify(progress)
+            if not stored.complete:
+                say_resumed(progress, f"the capture resumes from row {len(stored):,}")
         interrupted = stack.enter_context(interruptible())
         place = stack.enter_context(placed(model, device))
         run_model = stack.enter_context(hooked(model, names, pooling))

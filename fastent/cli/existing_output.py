@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 __all__ = [
-    "check_free_for_experiments", "check_free_for_measurement", "check_free_for_run", "check_same_experiment",
-    "check_same_measurement", "longer_than_asked",
+    "check_free_for_experiments", "check_free_for_measurement", "check_free_for_run", "check_not_longer",
+    "check_same_experiment", "check_same_measurement", "longer_than_usual",
 ]  # fmt: skip
 
 _REMEDY = "choose another folder, or --overwrite"
@@ -32,17 +32,24 @@ def check_free_for_run(out: Path, experiments: Iterable[str]) -> None:
             raise _holds(out, f"a result of the experiment {name}")
 
 
-def longer_than_asked(run: "Run", data: str, epochs: int | None, out: Path) -> str:
-    """What to say about a run that was trained for more epochs than are asked for, by default too; "" if it was not."""
+def check_not_longer(run: "Run", epochs: int | None, out: Path) -> None:
+    """Refuse to show a run of more epochs than --epochs asks for: its inversions may lie beyond them."""
+    trained = float(run.epoch[-1])
+    if epochs is not None and trained > epochs:
+        raise _holds(out, f"a run of {trained:g} epochs, more than --epochs {epochs}", f"ask for {trained:g}, {_REMEDY}")
+
+
+def longer_than_usual(run: "Run", data: str, out: Path) -> str:
+    """What to say about a run of more epochs than are the default; "" if it has no more."""
     from fastent.data.datasets import known_name
     from fastent.data.presets import default_epochs
 
-    trained, asked = float(run.epoch[-1]), default_epochs(known_name(data)) if epochs is None else epochs
-    if trained <= asked:
+    trained, usual = float(run.epoch[-1]), default_epochs(known_name(data))
+    if trained <= usual:
         return ""
     return (
-        f"{str(out)!r} holds a run of {trained:g} epochs, more than the {asked} asked for: its result is shown, of all "
-        f"{trained:g}; for a run of {asked}, {_REMEDY}"
+        f"{str(out)!r} holds a run of {trained:g} epochs, more than the default of {usual}: its result is shown, of all "
+        f"{trained:g}"
     )
 
 
@@ -105,5 +112,5 @@ def _holds_another(out: Path, name: str, option: str, was: Any, now: Any) -> Fas
     return _holds(out, f"a result of {name} with {what}")
 
 
-def _holds(out: Path, what: str) -> FastentError:
-    return FastentError(f"{str(out)!r} holds {what}: {_REMEDY}")
+def _holds(out: Path, what: str, remedy: str = _REMEDY) -> FastentError:
+    return FastentError(f"{str(out)!r} holds {what}: {remedy}")

@@ -4,7 +4,7 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
@@ -20,6 +20,7 @@ from fastent.cli.run import run
 from fastent.cli.warmup import warmup
 from fastent.printable import printable
 from fastent.runtime.interrupts import interrupts
+from fastent.version import __version__
 
 # A line for each paragraph: the terminal breaks them.
 _PURPOSE = (
@@ -142,6 +143,21 @@ def main() -> None:
         if interrupts.arrived:  # whatever has become of it
             interrupts.leave()
         interrupts.at_work = False
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"fastent {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options that need no command."""
 
 
 # In the order of the help.

@@ -92,6 +92,7 @@ def measure(
     from fastent.io.files import alone_in, output_folder
     from fastent.io.opening import read_features, read_labels
     from fastent.measurement.measure import measure as measure_all
+    from fastent.measurement.plan import CHECKPOINT
     from fastent.runtime.cluster import connected
     from fastent.runtime.threads import limit_threads, working_threads
 
@@ -102,6 +103,8 @@ def measure(
     with alone_in(None if out is None else output_folder(out)):
         if out is not None and not overwrite:
             check_free_for_measurement(out, asked)
+        if out is not None and any((out / CHECKPOINT).glob("*.npz")):
+            say(f"fastent: the measurement resumes from the parts that {str(out)!r} keeps", error=True)
         X, y = read_features(features), read_labels(labels)
         with limit_threads(threads), connected(scheduler, workers) as client:
             measured = measure_all(

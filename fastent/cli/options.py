@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import Field, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +22,7 @@ import typer
 from fastent.cli.output import say
 from fastent.data.presets import default_epochs
 from fastent.errors import FastentError
+from fastent.io.files import empty_folders_removed
 from fastent.runtime.interrupts import interrupts
 from fastent.training.options import DEFAULTS, InMemoryOptions, StreamedOptions
 
@@ -176,7 +178,9 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
         try:
             interrupts.at_work = True
             try:
-                with warnings.catch_warnings():
+                out = options.get("out")
+                made = nullcontext() if out is None else empty_folders_removed(out)
+                with warnings.catch_warnings(), made:
                     warnings.showwarning = _say_warning
                     command(*args, **options)
             except Exception as error:

@@ -12,13 +12,15 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from fastent.printable import printable
+from fastent.printable import printable, shortened
 from fastent.runtime.terminal import cell, shown, text_table
 
 __all__ = ["command_line", "fitting_table", "print_cost", "print_json", "readable_seconds", "say", "show"]
 
 # Where no terminal says how wide it is, as in a pipe.
 _PIPED = 120
+# Longer names leave no room for numbers.
+_LONGEST_NAME = 28
 
 
 def show(*results: Any) -> None:
@@ -69,7 +71,8 @@ def fitting_table(
     def fits(table: Table) -> bool:
         return Measurement.get(console, unlimited, table).maximum <= console.width
 
-    cells = [[cell(text) for text in row] for row in rows]
+    columns = [_shorter(column) for column in zip(*rows, strict=True)]
+    cells = [[cell(text) for text in row] for row in zip(*columns, strict=True)]
     whole = [shown(heading) for heading in headings]
     folded = [shown("\n".join(heading.rsplit(" ", 1))) for heading in headings]
     for upright, named in ((True, whole), (True, folded), (False, whole), (False, folded)):
@@ -86,6 +89,12 @@ def fitting_table(
         if fits(table):
             break
     return table
+
+
+def _shorter(texts: Sequence[str]) -> Sequence[str]:
+    """Long names of classes and layers shortened, if all that differ still do."""
+    short = [shortened(text, _LONGEST_NAME) for text in texts]
+    return short if len(set(short)) == len(set(texts)) else texts
 
 
 def _console() -> Console:

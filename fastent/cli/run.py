@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastent.cli.config import Config
-from fastent.cli.existing_output import check_free_for_run, longer_than_asked
+from fastent.cli.existing_output import check_free_for_run, check_not_longer, longer_than_usual
 from fastent.cli.experiments import EXPERIMENTS
 from fastent.cli.options import (
     DATA,
@@ -103,8 +103,10 @@ def run(*, data: str, labels: str | None, stream: bool, out: Path | None, overwr
                 so_far = load_run(out)
                 _finish(so_far, out, points(so_far), None, as_json)
             raise
-        if out is not None and (longer := longer_than_asked(result, data, given["epochs"], out)):
-            say(f"fastent: {longer}", error=True)
+        if out is not None:
+            check_not_longer(result, given["epochs"], out)
+            if given["epochs"] is None and (longer := longer_than_usual(result, data, out)):
+                say(f"fastent: {longer}", error=True)
         _finish(result, out, points(result), stored, as_json)
         if why and not as_json:
             share = 100 * result.seconds_recording / result.seconds

@@ -5,7 +5,7 @@
     transformers.ProbeCallback ---+
 
     torchmetrics.ClassGeometryMetric --> fe.ClassMoments      class geometry as a metric whose states are sums
-    tensorboard.log_to_tensorboard  <--- fe.Probe, any dict   records as scalars
+    loggers.log_to <--- fe.Probe, fe.measure, any dict        numbers for Weights & Biases, MLflow, TensorBoard, ...
 
 The two callbacks translate the events of their trainers into the four that `Attachment` knows: training begins, a batch was
 used, an update was made, a pass over the training data ended. An epoch is a whole pass.

@@ -8,6 +8,7 @@ from typing import Any
 from fastent.activations.probe import Probe
 from fastent.errors import FastentError
 from fastent.integrations.attaching import Attachment
+from fastent.integrations.loggers import log_to, prefixed
 
 __all__ = ["ProbeCallback"]
 
@@ -30,8 +31,8 @@ def _callbacks() -> tuple[type, ...]:
 class ProbeCallback(*_callbacks()):  # type: ignore[misc]
     """Calls a probe before the first update and after every epoch (or update); its records are in the checkpoints.
 
-    Each record is also in `trainer.callback_metrics`, so that `EarlyStopping(monitor="LAYER/radius/CLASS")` and
-    `ModelCheckpoint` can monitor it; the error and loss on the probe set are there as "NAME/error" and "NAME/loss". If training
+    Each record is also in `trainer.callback_metrics`, so that `ModelCheckpoint(monitor="fastent/LAYER/radius/CLASS")` and
+    `EarlyStopping(monitor="fastent/error")` can monitor it, after validation too: an epoch is recorded before that. If training
     ends without a record after its beginning, one warning says so, and why.
 
     Parameters
@@ -45,9 +46,9 @@ class ProbeCallback(*_callbacks()):  # type: ignore[misc]
         whole pass over the training data (or over `limit_train_batches` of it); one that is cut short, by `max_steps` or early
         stopping, is not recorded.
     log : bool, default True
-        Pass each record to the trainer's loggers, as {"LAYER/radius/CLASS": ...}.
-    name : str, default "probe"
-        The name of its records in a checkpoint, and of error and loss in `callback_metrics`. If there are several of these
+        Send each record to the trainer's loggers as well, by the same names.
+    name : str, default "fastent"
+        The first part of the names of its numbers, and the name of its records in a checkpoint. If there are several of these
         callbacks, give each its own.
 
     Attributes
@@ -64,12 +65,12 @@ class ProbeCallback(*_callbacks()):  # type: ignore[misc]
         make: Callable[[Any], Probe] | None = None,
         per: str = "epoch",
         log: bool = True,
-        name: str = "probe",
+        name: str = "fastent",
         **options: Any,
     ) -> None:
         super().__init__()
         self._attached = Attachment(loader, layers, make, per, options)
-        self._log, self._name = log, name
+        self._log, self._name, self._prefix = log, name, f"{name}/"
 
     @property
     def probe(self) -> Probe:
@@ -84,11 +85,9 @@ class ProbeCallback(*_callbacks()):  # type: ignore[misc]
         self._tell(trainer, self._attached.begin(pl_module, trainer.global_step, epoch, epoch))
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        self._attached.last_batch(trainer.current_epoch if trainer.is_last_batch else None)
         # Batches whose gradients are only accumulated are no updates.
         self._tell(trainer, self._attached.updated(trainer.global_step))
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        # Not at the end of the epoch, which is after validation, when callbacks compare what they monitor.
         if trainer.is_last_batch:
             self._tell(trainer, self._attached.end_pass())
 
@@ -107,9 +106,8 @@ class ProbeCallback(*_callbacks()):  # type: ignore[misc]
             return
         import torch
 
-        # A module's own metrics are likely to be called "error" and "loss".
-        monitored = {f"{self._name}/{key}" if key in ("error", "loss") else key: value for key, value in found.items()}
-        trainer.callback_metrics.update({key: torch.tensor(value, dtype=torch.float64) for key, value in monitored.items()})
+        monitored = {key: torch.tensor(value, dtype=torch.float64) for key, value in prefixed(found, self._prefix).items()}
+        trainer.callback_metrics.update(monitored)
         if self._log:
             for logger in trainer.loggers:
-                logger.log_metrics(found, step=trainer.global_step)
+                log_to(logger, found, trainer.global_step, prefix=self._prefix)

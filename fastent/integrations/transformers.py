@@ -10,6 +10,7 @@ from typing import Any
 from fastent.activations.probe import Probe
 from fastent.errors import warn
 from fastent.integrations.attaching import Attachment
+from fastent.integrations.loggers import prefixed
 from fastent.io.checksums import read_checked_torch, write_checked_torch
 from fastent.runtime.optional import needed
 
@@ -37,10 +38,12 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
         What is counted: epochs, or updates. The probe records every `every` of them. An epoch is a whole pass over the training
         data, even if these have no length and the Trainer's own epochs mean something else; one that is cut short, by
         `max_steps`, a fraction of an epoch or early stopping, is not recorded.
-    log : callable, optional
-        Called with each record, {"LAYER/radius/CLASS": ...}, and the number of updates made by then.
-    name : str, default "probe"
-        Records are kept as `fastent-NAME.pt` in each checkpoint's folder.
+    log : Trainer or callable, optional
+        The Trainer: each record goes to its `log`, and so to all that `report_to` names and to its `log_history`. Any other
+        function is called with the record and the number of updates made by then.
+    name : str, default "fastent"
+        The first part of the names of its numbers, "fastent/LAYER/radius/CLASS". Records are kept as `NAME-probe.pt` in each
+        checkpoint's folder. If there are several of these callbacks, give each its own.
     resume : path, optional
         The folder of the checkpoint that training resumes from, if it is not `output_dir/checkpoint-STEP`.
 
@@ -48,6 +51,10 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
     ----------
     probe : Probe
         From the start of training on.
+
+    Examples
+    --------
+    trainer.add_callback(ProbeCallback(probe_set, ["layer"], log=trainer))
     """
 
     def __init__(
@@ -57,14 +64,14 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
         *,
         make: Callable[[Any], Probe] | None = None,
         per: str = "epoch",
-        log: Callable[[dict[str, float], int], Any] | None = None,
-        name: str = "probe",
+        log: Any = None,
+        name: str = "fastent",
         resume: str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
         self._attached = Attachment(loader, layers, make, per, options)
-        self._log, self._file, self._resume = log, f"fastent-{name}.pt", resume
+        self._log, self._prefix, self._file, self._resume = log, f"{name}/", f"{name}-probe.pt", resume
         # Batches of the current pass, and those whose gradients no update has used; batches of the last whole pass.
         self._batches = self._waiting = self._length = 0
         self._resumed = self._said = False
@@ -78,7 +85,7 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
             self._take_up(args, state.global_step)
         whole = math.floor((state.epoch or 0) + _TOLERANCE)
         # Passes that ended before the checkpoint are not ended again.
-        self._tell(self._attached.begin(model, state.global_step, whole, sys.maxsize), state)
+        self._tell(self._attached.begin(model, state.global_step, whole, sys.maxsize), state, control)
         self._batches = self._waiting = 0
         self._resumed = bool(state.global_step)
 
@@ -87,7 +94,7 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
         self._count(-self._waiting, state, train_dataloader)
-        self._tell(self._attached.updated(state.global_step), state)
+        self._tell(self._attached.updated(state.global_step), state, control)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
         cut = control.should_training_stop or control.should_epoch_stop
@@ -100,7 +107,7 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
                 )
             if not self._resumed:  # else perhaps only the rest of a pass
                 self._length = self._batches
-            self._tell(self._attached.end_pass(), state)
+            self._tell(self._attached.end_pass(), state, control)
         self._batches, self._resumed = 0, False
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -136,9 +143,17 @@ class ProbeCallback(_TrainerCallback):  # type: ignore[misc]
         else:
             warn(f"no {str(path)!r}: the probe's records begin anew at step {step}; name the checkpoint's folder as resume=")
 
-    def _tell(self, found: dict[str, float] | None, state: Any) -> None:
-        if found and self._log is not None and state.is_world_process_zero:
-            self._log(found, state.global_step)
+    def _tell(self, found: dict[str, float] | None, state: Any, control: Any) -> None:
+        if not found or self._log is None:
+            return
+        named = prefixed(found, self._prefix)
+        if hasattr(self._log, "callback_handler"):
+            # The Trainer takes what it logs for its own log, and would not make that afterwards.
+            due = control.should_log
+            self._log.log(named)
+            control.should_log = due
+        elif state.is_world_process_zero:
+            self._log(named, state.global_step)
 
 
 def _checkpoint(args: Any, step: int) -> Path:

@@ -19,6 +19,7 @@ from fastent.io.reading import as_path
 __all__ = [
     "alone_in",
     "atomic_path",
+    "empty_folders_removed",
     "is_abandoned",
     "output_folder",
     "signature",
@@ -150,6 +151,28 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
             f"cannot write to the folder {str(folder)[:200]!r} ({error.strerror}): choose another output folder"
         ) from error
     return folder
+
+
+@contextmanager
+def empty_folders_removed(path: str | os.PathLike[str]) -> Iterator[None]:
+    """If the block fails, remove the folders that it made at `path`, above and directly below, and has put nothing into."""
+    folder = Path(path)
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    before = set(_folders_in(folder))
+    try:
+        yield
+    except BaseException:
+        for place in (*(set(_folders_in(folder)) - before), *missing):
+            with suppress(OSError):  # it holds something
+                place.rmdir()
+        raise
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return [place for place in folder.iterdir() if place.is_dir() and not place.is_symlink()]
+    except OSError:
+        return []
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from types import FrameType
 from fastent.options import flag
 from fastent.printable import printable, shortened
 
-__all__ = ["Progress", "Report", "interruptible", "reporting"]
+__all__ = ["Progress", "Report", "interruptible", "reporting", "say_resumed"]
 
 # What callers may pass as `progress=`: a bar on stderr, silence, or a function of (done, total, message).
 Progress = bool | None | Callable[[int, int, str], None]
@@ -37,6 +37,12 @@ def reporting(progress: Progress, description: str, total: int) -> Iterator[Repo
             yield lambda done, message: bar.update(task, completed=done, message=_short(message))
     else:
         yield lambda done, message: None
+
+
+def say_resumed(progress: Progress, what: str) -> None:
+    """A line on stderr, where a bar was asked for, that work goes on from what an earlier call has kept."""
+    if progress is True:
+        print(f"fastent: {printable(what)}", file=sys.stderr)
 
 
 def _short(text: str) -> str:

@@ -20,7 +20,7 @@ from fastent.data.stored_rows import Feed, LabelledRows, TrainingRows
 from fastent.errors import DivergedError, FastentError
 from fastent.runtime.clock import working_seconds
 from fastent.runtime.memory import check_fits
-from fastent.runtime.progress import Progress, reporting
+from fastent.runtime.progress import Progress, reporting, say_resumed
 from fastent.training.checkpoint import Checkpoint
 from fastent.training.factories import checked_networks, diverged
 from fastent.training.learning import Learner
@@ -138,6 +138,9 @@ class StreamedSession:
             self.started = working_seconds()  # nothing is left to do
             return self.run()
         if not trained:
+            if self.update:
+                at = self.schedule.epochs_of([self.update])[0]
+                say_resumed(self.progress, f"training resumes from epoch {at:g} of {self.config['epochs']}")
             # A record that was made because training ended there is not one that a longer run has.
             self.recording.only(self.due)
             self.stragglers.forget_others(self.recording.updates)

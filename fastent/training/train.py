@@ -15,7 +15,7 @@ from fastent.data.presets import default_epochs
 from fastent.data.training_set import Data, load_data
 from fastent.errors import FastentError
 from fastent.io.files import output_folder
-from fastent.runtime.progress import Progress
+from fastent.runtime.progress import Progress, say_resumed
 from fastent.runtime.threads import limit_threads
 from fastent.training.in_memory_session import InMemorySession
 from fastent.training.networks import Factory, find_model, model_name
@@ -217,6 +217,7 @@ def train(
             session.resume(resume)
             if session.complete:
                 return resume.judged_by(config["burn_in"], config["min_rise"])
+            say_resumed(progress, f"training resumes from epoch {resume.epoch[-1]:g} of {config['epochs']}")
         return session.train(checkpoint, observe, progress)
 
 

@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset
 import fastent as fe
 from fastent.runtime.threads import limit_threads
 from tests.activations.test_probe import assert_same_records, made
+from tests.integrations.test_loggers import scalars
 from tests.live_models import CNN, Encoder, digits, loader, named, train
 
 pytestmark = pytest.mark.train
@@ -102,7 +103,7 @@ def test_lightning_resumes_with_its_records(tmp_path):
     trainer = lightning_trainer(pl, tmp_path, first, 2)
     trainer.fit(without_dropout(lightning_module(pl, CNN)), loader())
     trainer.save_checkpoint(tmp_path / "half.ckpt")
-    assert set(torch.load(tmp_path / "half.ckpt", weights_only=True)["callbacks"]) == {"ProbeCallback(probe)"}
+    assert set(torch.load(tmp_path / "half.ckpt", weights_only=True)["callbacks"]) == {"ProbeCallback(fastent)"}
 
     second = lightning_callback(CNN)
     lightning_trainer(pl, tmp_path, second, 4).fit(
@@ -133,9 +134,9 @@ def test_lightning_by_updates_on_a_module_inside_and_to_its_loggers(tmp_path):
     assert callback.probe.steps == (0, 4, 8)
     logger.experiment.close()
     logged = scalars(tmp_path)
-    assert [step for step, _ in logged["norm/radius/7"]] == [0, 4, 8]
+    assert [step for step, _ in logged["fastent/norm/radius/7"]] == [0, 4, 8]
     np.testing.assert_allclose(
-        [value for _, value in logged["norm/radius/7"]], callback.probe.records.radius[:, 0, 7], rtol=1e-6
+        [value for _, value in logged["fastent/norm/radius/7"]], callback.probe.records.radius[:, 0, 7], rtol=1e-6
     )
 
 
@@ -184,7 +185,7 @@ def test_transformers_resumes_with_its_records(transformers, tmp_path):
     trainer_of(transformers, CNN, tmp_path / "whole", whole, 4).train()
     assert whole.probe.steps == (0, 7, 14, 21, 28)
     assert [step for step, _ in heard] == [0, 7, 14, 21, 28]
-    assert heard[-1][1] == whole.probe.last
+    assert heard[-1][1] == {f"fastent/{name}": value for name, value in whole.probe.last.items()}
 
     first = transformers_callback(CNN, per="step", every=7)
     trainer_of(transformers, CNN, tmp_path / "parts", first, 2, save_strategy="epoch").train()
@@ -228,43 +229,6 @@ def test_an_epoch_that_is_cut_short_is_none_and_trainings_do_not_mix(transformer
     assert callback.probe.steps == (0, 1)
     with pytest.raises(fe.FastentError, match="records up to step 1 of another training"):
         trainer_of(transformers, CNN, tmp_path, callback, 1).train()
-
-
-# TensorBoard
-
-
-def scalars(folder):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(folder))
-    events.Reload()
-    return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
-
-
-def test_tensorboard_has_every_record(tmp_path):
-    pytest.importorskip("tensorboard")
-    from torch.utils.tensorboard import SummaryWriter
-
-    from fastent.integrations.tensorboard import log_to_tensorboard
-
-    probe = fe.Probe(made(CNN), loader(), CNN.layers, every=2)
-    with SummaryWriter(str(tmp_path / "live")) as writer:
-        for step in range(4):
-            log_to_tensorboard(writer, probe(step, rate=0.1), step, prefix="probe/")
-    log_to_tensorboard(tmp_path / "after", probe.records, prefix="probe/")
-    log_to_tensorboard(tmp_path / "probe", probe, prefix="probe/")
-    live = scalars(tmp_path / "live")
-    assert live == scalars(tmp_path / "after") == scalars(tmp_path / "probe")
-    assert live.keys() == {f"probe/{name}" for name in probe.last}
-    assert [step for step, _ in live["probe/norm/radius/0"]] == [0, 2]
-    assert live["probe/error"][1][1] == pytest.approx(probe.records.error[1])
-    for found, step, message in (
-        (probe.records, 3, "leave it out"),
-        ({"a": 1.0}, None, "step is missing"),
-        (3, 3, "found is int"),
-    ):
-        with pytest.raises(fe.FastentError, match=message):
-            log_to_tensorboard(tmp_path, found, step)
 
 
 # Without them

@@ -1,5 +1,6 @@
 """Lightning's trainer and that of transformers count epochs by one rule, and what a probe sees can be monitored."""
 
+import os
 import re
 import warnings
 
@@ -10,6 +11,7 @@ from torch.utils.data import TensorDataset
 import fastent as fe
 from fastent.runtime.threads import limit_threads
 from tests.activations.test_probe import assert_same_records
+from tests.integrations.test_loggers import scalars
 
 pytestmark = pytest.mark.train
 
@@ -53,7 +55,7 @@ class Stream(torch.utils.data.IterableDataset):
         return iter(self.rows)
 
 
-def lightning_fit(pl, folder, callback, data, extra=(), resume=None, save=None, **options):
+def lightning_fit(pl, folder, callback, data, extra=(), resume=None, save=None, validate=None, **options):
     class Module(pl.LightningModule):
         def __init__(self):
             super().__init__()
@@ -69,11 +71,13 @@ def lightning_fit(pl, folder, callback, data, extra=(), resume=None, save=None, 
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.5)
 
+    if validate is not None:  # Lightning warns of a step that has no data
+        Module.validation_step = lambda module, batch, index: module.log("seen", 1.0)
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, logger=False, default_root_dir=folder, callbacks=[callback, *extra],
         enable_progress_bar=False, enable_model_summary=False, **{"enable_checkpointing": bool(extra), **options},
     )  # fmt: skip
-    trainer.fit(Module(), torch.utils.data.DataLoader(data, batch_size=8), ckpt_path=resume)
+    trainer.fit(Module(), torch.utils.data.DataLoader(data, batch_size=8), validate, ckpt_path=resume)
     if save:
         trainer.save_checkpoint(save)
     return trainer
@@ -90,21 +94,49 @@ def lightning_probe(**options):
 def test_lightning_monitors_what_a_probe_sees(tmp_path):
     pl = pytest.importorskip("lightning.pytorch")
     callback = lightning_probe(log=False)
-    keep = pl.callbacks.ModelCheckpoint(tmp_path, monitor="net.hidden/radius/1", mode="max", save_top_k=1, filename="{epoch}")
-    stop = pl.callbacks.EarlyStopping(monitor="probe/error", mode="min", stopping_threshold=2.0, patience=99)
+    keep = pl.callbacks.ModelCheckpoint(
+        tmp_path, monitor="fastent/net.hidden/radius/1", mode="max", save_top_k=1, filename="{epoch}"
+    )
+    stop = pl.callbacks.EarlyStopping(monitor="fastent/error", mode="min", stopping_threshold=2.0, patience=99)
     trainer = lightning_fit(pl, tmp_path, callback, TensorDataset(*points()), [keep, stop], max_epochs=5)
     records = callback.probe.records
     assert callback.probe.steps == (0, 1)  # stopped after the first epoch
     metrics = trainer.callback_metrics
-    assert float(metrics["net.hidden/radius/1"]) == records.radius[-1, 0, 1] == float(keep.best_model_score)
-    assert float(metrics["net.hidden/fisher"]) == records.fisher[-1, 0]
-    assert float(metrics["probe/error"]) == records.error[-1]
-    assert float(metrics["probe/loss"]) == records.loss[-1]
+    assert float(metrics["fastent/net.hidden/radius/1"]) == records.radius[-1, 0, 1] == float(keep.best_model_score)
+    assert float(metrics["fastent/net.hidden/fisher"]) == records.fisher[-1, 0]
+    assert float(metrics["fastent/error"]) == records.error[-1]
+    assert float(metrics["fastent/loss"]) == records.loss[-1]
     assert float(metrics["loss"]) == 7.0  # the module's own
 
     by_step = lightning_probe(per="step", every=4)
     metrics = lightning_fit(pl, tmp_path, by_step, TensorDataset(*points()), max_epochs=1).callback_metrics
-    assert float(metrics["net.hidden/radius/0"]) == by_step.probe.records.radius[-1, 0, 0]
+    assert float(metrics["fastent/net.hidden/radius/0"]) == by_step.probe.records.radius[-1, 0, 0]
+
+
+def test_what_lightning_monitors_after_validation_is_of_the_same_epoch(tmp_path):
+    """Callbacks compare what they monitor when validation ends, which is before the end of the epoch."""
+    pl = pytest.importorskip("lightning.pytorch")
+    callback = lightning_probe()
+    keep = pl.callbacks.ModelCheckpoint(tmp_path, monitor="fastent/loss", mode="min", save_top_k=-1, filename="{epoch}")
+    rows = torch.utils.data.DataLoader(TensorDataset(*points()), batch_size=33)
+    lightning_fit(pl, tmp_path, callback, TensorDataset(*points()), [keep], max_epochs=3, validate=rows)
+    kept = {path.rpartition("=")[2]: float(score) for path, score in keep.best_k_models.items()}
+    assert kept == {f"{epoch}.ckpt": callback.probe.records.loss[epoch + 1] for epoch in range(3)}
+    # Such a checkpoint has the record of its epoch, and training that goes on from it makes no other.
+    again = lightning_probe()
+    resume = tmp_path / "epoch=1.ckpt"
+    lightning_fit(pl, tmp_path, again, TensorDataset(*points()), resume=resume, max_epochs=3, validate=rows)
+    assert_same_records(again.probe.records, callback.probe.records)
+
+
+def test_two_probes_of_lightning_have_names_of_their_own(tmp_path):
+    pl = pytest.importorskip("lightning.pytorch")
+    first, second = lightning_probe(), lightning_probe(name="late", every=2)
+    trainer = lightning_fit(pl, tmp_path, first, TensorDataset(*points()), [second], max_epochs=3)
+    metrics = trainer.callback_metrics
+    assert float(metrics["fastent/error"]) == first.probe.records.error[-1]
+    assert float(metrics["late/error"]) == second.probe.records.error[-1]
+    assert (first.probe.steps, second.probe.steps) == ((0, 1, 2, 3), (0, 2))
 
 
 def test_lightning_logs_the_numbers_of_a_metric(tmp_path):
@@ -253,6 +285,49 @@ def test_lightning_goes_on_within_an_epoch(tmp_path):
     run_lightning(tmp_path, after, data, steps=40, resume=tmp_path / "cut.ckpt")
     assert cut.probe.steps == (0, 1, 2)
     assert after.probe.steps == (0, 1, 2, 3, 4)
+
+
+def test_transformers_logs_through_its_trainer(tmp_path):
+    """To its own history and integrations, without losing what the Trainer itself logs at the same step."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("tensorboard")
+    rows = [{"x": x, "labels": y} for x, y in zip(*points(), strict=True)]
+
+    def trained(folder, probed):
+        arguments = transformers.TrainingArguments(
+            str(folder), per_device_train_batch_size=8, report_to=["tensorboard"] if probed else [], disable_tqdm=True,
+            use_cpu=True, num_train_epochs=3, eval_strategy="epoch", save_strategy="epoch", logging_strategy="epoch",
+            metric_for_best_model="eval_hidden/radius/1" if probed else None, greater_is_better=False,
+        )  # fmt: skip
+        callback = transformers_probe()
+
+        def metrics(found):
+            return dict(callback.probe.last) if probed else {}
+
+        trainer = transformers.Trainer(Net(), arguments, train_dataset=rows, eval_dataset=rows[:20], compute_metrics=metrics)
+        if probed:
+            callback._log = trainer
+            trainer.add_callback(callback)
+        trainer.train()
+        return trainer, callback
+
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(tmp_path / "logs")
+    try:
+        trainer, callback = trained(tmp_path / "probed", True)
+    finally:
+        del os.environ["TENSORBOARD_LOGGING_DIR"]
+    records = callback.probe.records
+    ours = [entry for entry in trainer.state.log_history if "fastent/error" in entry]
+    assert [(entry["step"], entry["fastent/hidden/radius/1"]) for entry in ours] == list(
+        zip((0, 10, 20, 30), records.radius[:, 0, 1].tolist(), strict=True)
+    )
+    plain, _ = trained(tmp_path / "plain", False)
+    losses = [[entry["loss"] for entry in each.state.log_history if "loss" in entry] for each in (trainer, plain)]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 3
+    assert trainer.state.best_metric == records.radius[1:, 0, 1].min()
+    logged = scalars(tmp_path / "logs")
+    assert [step for step, _ in logged["train/fastent/hidden/radius/1"]] == [0, 10, 20, 30]
 
 
 def test_transformers_goes_on_within_an_epoch(tmp_path):

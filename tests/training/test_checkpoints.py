@@ -384,13 +384,19 @@ def fastent(*arguments):
     return ended.exit_code, " ".join(ended.output.split())
 
 
-def test_a_run_that_is_longer_than_asked_for_says_so(tmp_path, monkeypatch):
+def test_a_run_that_is_longer_than_asked_for_is_refused_and_one_that_is_resumed_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = ("run", "--seeds", 1, "--threads", 1, "--out", "out", "--epochs")
     assert "asked for" not in fastent(*run, 4)[1]
+    kept = (tmp_path / "out" / "run.npz").read_bytes()
     status, said = fastent(*run, 3)
+    assert status == 2
+    assert "'out' holds a run of 4 epochs, more than --epochs 3: ask for 4, choose another folder, or --overwrite" in said
+    assert (tmp_path / "out" / "run.npz").read_bytes() == kept
+    status, said = fastent(*run, 6)
     assert status == 0
-    assert "'out' holds a run of 4 epochs, more than the 3 asked for: its result is shown, of all 4" in said
+    assert "fastent: training resumes from epoch 4 of 6" in said
+    assert "resumes" not in fastent(*run, 6)[1]
     status, said = fastent(*run, 5, "--classes", "all")
     assert status == 2
     assert "has classes='parity', not 'all' (by default 'parity' for the data sets known by name and 'all' for" in said
