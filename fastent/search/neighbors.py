@@ -24,6 +24,7 @@ from fastent.arrays.validation import (
 )  # fmt: skip
 from fastent.errors import FastentError
 from fastent.io.scratch import array_on_disk, check_scratch, folder_of
+from fastent.io.tables import Tabular
 from fastent.options import choice, flag, short_repr, whole_number
 from fastent.printable import in_queries
 from fastent.runtime.memory import as_bytes, check_fits
@@ -39,6 +40,7 @@ from fastent.search.neighbor_lists import (
 from fastent.search.neighbor_graph import KINDS, Kind, Lists, as_arrays, as_graph
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from scipy.sparse import csr_matrix
 
     from fastent.search.index import NeighborLists, Wanted, Work
@@ -58,7 +60,7 @@ _METRICS = ("euclidean", "cosine")
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbors:
+class Neighbors(Tabular):
     """The k nearest rows of some queries, from `fe.neighbors` or from any search of your own.
 
     Attributes
@@ -202,6 +204,24 @@ class Neighbors:
         choice("kind", kind, KINDS)
         return as_graph(
             self._lists, kind, include_self=flag("include_self", include_self), symmetric=flag("symmetric", symmetric)
+        )
+
+    def table(self) -> "pa.Table":
+        """The edges as a table: a row for each query and neighbour, with the rank of the neighbour from 1 and its distance.
+
+        A query that is no row goes by its position among the queries.
+        """
+        import pyarrow as pa
+
+        q, k = self.indices.shape
+        queries = np.arange(q) if self.queries is None else self.queries
+        return pa.table(
+            {
+                "query": np.repeat(queries, k),
+                "rank": np.tile(np.arange(1, k + 1), q),
+                "neighbor": self.indices.ravel(),
+                "distance": self.distances.ravel(),
+            }
         )
 
     @property
