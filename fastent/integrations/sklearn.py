@@ -19,8 +19,8 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     """Points to the graph of their nearest neighbours, as scikit-learn's transformer of this name does, but by `fe.neighbors`.
 
     It can take that one's place wherever the distance is Euclidean or cosine. The differences: each point is the first of its
-    own neighbours, even among points that equal it; equal distances are ordered by the lower row number; distances are float32,
-    decided in double precision.
+    own neighbours, even among points that equal it; equal distances are ordered by the lower row number; distances are decided
+    in double precision, and rounded to single.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         return self
 
     def transform(self, X: Any) -> csr_matrix:
-        """The nearest fitted rows of points (q, d): a CSR matrix (q, n) float32, in each row the nearest first.
+        """The nearest fitted rows of points (q, d): a CSR matrix (q, n) float64, in each row the nearest first.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         return self._searched(self.n_neighbors + (self.mode == "distance"), points).graph(self.mode)
 
     def fit_transform(self, X: Any, y: Any = None) -> csr_matrix:
-        """The nearest rows of each row, itself first: a CSR matrix (n, n) float32, in each row the nearest first.
+        """The nearest rows of each row, itself first: a CSR matrix (n, n) float64, in each row the nearest first.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         others = self.fit(X).n_neighbors - (self.mode == "connectivity")
         if not others:  # each point is its only neighbour
             own = np.arange(self.n_samples_fit_ + 1)
-            return csr_matrix((np.ones(len(own) - 1, np.float32), own[:-1], own))
+            return csr_matrix((np.ones(len(own) - 1), own[:-1], own))
         return self._searched(others).graph(self.mode, include_self=True)
 
     def _searched(self, k: int, points: Any = None) -> Any:
@@ -118,8 +118,3 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         choice("mode", self.mode, KINDS)
         choice("metric", self.metric, ("euclidean", "cosine"))
         whole_number("n_neighbors", self.n_neighbors, minimum=1)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = []  # float32, whatever the rows are
-        return tags

@@ -165,8 +165,8 @@ class Measurement(Tabular):
         ----------
         kind : "points" or "statistics", default "points"
             "points": `per_point()`, with the summary in the schema's metadata, as JSON under "fastent". "statistics": a row for
-            each statistic with its value, and its standard error and 95 % interval where a sample estimates it; null where there
-            is none.
+            each statistic with its value, and its standard error and 95 % interval where a sample estimates it; null for what
+            is not known.
         """
         import pyarrow
 

@@ -22,8 +22,9 @@ Array = NDArray[Any]
 Kind = Literal["distance", "connectivity"]
 KINDS = ("distance", "connectivity")
 
-# Bytes for each entry: a row number and a distance; where edges are turned round and sorted, several of each.
-_ENTRY, _TURNED = 16, 120
+# Bytes for each entry: of lists, a row number and a distance; of a graph another of each; where edges are turned round and
+# sorted, several.
+_LISTED, _ENTRY, _TURNED = 12, 28, 120
 
 
 class Lists(NamedTuple):
@@ -35,7 +36,7 @@ class Lists(NamedTuple):
     n: int
 
 
-def as_arrays(near: Lists, *, include_self: bool, bytes_each: int = _ENTRY) -> tuple[Array, Array]:
+def as_arrays(near: Lists, *, include_self: bool, bytes_each: int = _LISTED) -> tuple[Array, Array]:
     """Copies of indices and distances; where every row was a query, in the order of the rows, not in that of the queries."""
     indices, distances, queries, n = near
     check_still_in_range(indices, queries, n)
@@ -53,7 +54,10 @@ def as_arrays(near: Lists, *, include_self: bool, bytes_each: int = _ENTRY) -> t
 
 
 def as_graph(near: Lists, kind: Kind, *, include_self: bool, symmetric: bool) -> "csr_matrix":
-    """A CSR matrix (q, n) whose rows are sorted by distance, the point itself first; distances of 0 are entries."""
+    """A CSR matrix (q, n) whose rows are sorted by distance, the point itself first; distances of 0 are entries.
+
+    In double precision, as scikit-learn takes it: when SciPy converts a graph, it sorts the rows by column.
+    """
     from scipy.sparse import csr_matrix
 
     n = near.n
@@ -67,7 +71,7 @@ def as_graph(near: Lists, kind: Kind, *, include_self: bool, symmetric: bool) ->
     starts = np.arange(0, q * width + 1, width)
     if symmetric:
         starts, columns, distances = _both_ways(np.repeat(np.arange(n), width), columns, distances, n)
-    values = distances if kind == "distance" else np.ones(len(distances), np.float32)
+    values = distances.astype(np.float64) if kind == "distance" else np.ones(len(distances))
     index = np.int32 if max(n, len(columns)) <= np.iinfo(np.int32).max else np.int64
     return csr_matrix((values, columns.astype(index), starts.astype(index)), shape=(q, n))
 

@@ -181,7 +181,7 @@ class Neighbors(Tabular):
 
         Returns
         -------
-        csr_matrix (q, n) float32
+        csr_matrix (q, n) float64
             A row for each query, in their order; (n, n) in the order of the rows if every row was a query. In each row the
             entries ascend by distance, the point itself first; those between equal points are stored zeros, which
             `eliminate_zeros` would remove.

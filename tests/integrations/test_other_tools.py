@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.cluster import DBSCAN, HDBSCAN, SpectralClustering
+from sklearn.exceptions import EfficiencyWarning
 from sklearn.manifold import TSNE, Isomap
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.neighbors import KNeighborsTransformer as Theirs
@@ -22,6 +23,7 @@ K = 15
 def one_thread():
     with limit_threads(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # theirs
+        warnings.simplefilter("error", EfficiencyWarning)  # rows that are not sorted by distance
         yield
 
 
@@ -68,7 +70,7 @@ def brute_lists(X, k=K, *, include_self):
 def brute_graph(X, k=K, *, include_self=True):
     indices, distances = brute_lists(X, k, include_self=include_self)
     starts = np.arange(0, indices.size + 1, indices.shape[1])
-    return csr_matrix((distances.ravel(), indices.ravel(), starts), shape=(len(X), len(X)))
+    return csr_matrix((distances.ravel().astype(float), indices.ravel(), starts), shape=(len(X), len(X)))
 
 
 def symmetric(graph):
@@ -100,6 +102,19 @@ def test_scikit_learn(name, X, near):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     np.testing.assert_array_equal(transformed, found)
     assert len(np.unique(found, axis=0)) > 3
+
+
+def test_dbscan_of_few_neighbours_is_that_of_all_pairs(X):
+    """As docs/other-tools.md says: core points if min_samples <= k + 1, and clusters if no more than k are within eps."""
+    squared, eps = naive.squared_distances(X, X), 2.5
+    within = (np.sqrt(squared) <= eps).sum(1) - 1
+    expected = DBSCAN(eps, min_samples=5).fit(X)
+    enough = DBSCAN(eps, min_samples=5, metric="precomputed").fit(fe.neighbors(X, within.max()).graph(include_self=True))
+    np.testing.assert_array_equal(enough.labels_, expected.labels_)
+    assert len(set(expected.labels_)) > 3
+    few = DBSCAN(eps, min_samples=5, metric="precomputed").fit(fe.neighbors(X, 4).graph(include_self=True))
+    np.testing.assert_array_equal(few.core_sample_indices_, expected.core_sample_indices_)
+    assert within.max() > 4
 
 
 def test_isomap(X, connected):

@@ -60,7 +60,7 @@ def test_it_is_what_scikit_learn_has(mode, metric, n_neighbors):
 def test_other_dtypes(dtype):
     X = (4 * points()).astype(dtype)
     graph = KNeighborsTransformer(n_neighbors=3).fit_transform(X)
-    assert graph.dtype == np.float32
+    assert graph.dtype == np.float64
     expected = fe.neighbors(X, 3).graph(include_self=True)
     assert_same_graph(graph, expected)
 

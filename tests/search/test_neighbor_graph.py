@@ -35,6 +35,7 @@ def test_graphs_hold_every_edge_once_and_sorted(X, k, include_self, symmetric):
     assert graph.shape == (len(X), len(X))
     expected = edges(near, include_self=include_self, symmetric=symmetric)
     assert graph.nnz == len(expected)
+    assert graph.dtype == np.float64
     assert stored(graph) == expected
     assert _is_sorted_by_data(graph)
     assert sort_graph_by_row_values(graph) is graph
