@@ -2,7 +2,7 @@
 
 A page's blocks run in order, in one namespace and one temporary folder. A `text` block that follows one is what that prints, with
 `...` for what differs between machines. Command lines are parsed; those of a block marked `<!-- run -->` run as well. A block
-marked `<!-- not run: why -->` is left out.
+marked `<!-- not run: why -->` is left out, and one marked `<!-- needs: package -->` where that package is not installed.
 """
 
 import contextlib
@@ -13,7 +13,9 @@ import runpy
 import shlex
 import subprocess
 import sys
+import warnings
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +32,7 @@ ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(
     r"^(?:<!-- (?P<mark>[^\n]*) -->\n)?```(?P<kind>python|sh|text)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-MARK = re.compile(r"run|not run: .+")
+MARK = re.compile(r"run|not run: .+|needs: [\w ]+")
 
 
 class Block(NamedTuple):
@@ -42,6 +44,11 @@ class Block(NamedTuple):
     @property
     def commands(self):
         return [shlex.split(line, comments=True)[1:] for line in self.body.splitlines() if line.startswith("fastent ")]
+
+    @property
+    def has_what_it_needs(self):
+        start, _, packages = self.mark.partition(": ")
+        return start == "needs" and all(find_spec(package) for package in packages.split())
 
 
 def blocks(page):
@@ -59,6 +66,11 @@ PAGES = {
 }
 
 
+def marks_of(page):
+    """Some of the packages that blocks need start processes when they are imported."""
+    return [pytest.mark.spawn] if any(block.mark.startswith("needs") for block in PAGES[page]) else []
+
+
 def parsed(words):
     """Refused by the parser, as on the command line, if there is no such command or option."""
     command = get_command(app)
@@ -71,7 +83,7 @@ def parsed(words):
 @pytest.mark.train
 # Of other libraries: deprecations, few workers, a loader that pins memory for no GPU.
 @pytest.mark.filterwarnings(r"ignore:.*(isinstance.treespec, LeafSpec|does not have many workers|pin_memory).*")
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=marks_of(page)) for page in PAGES])
 def test_blocks_do_what_they_say(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace, printed = {"__name__": "__main__"}, None
@@ -90,10 +102,14 @@ def test_blocks_do_what_they_say(page, tmp_path, monkeypatch):
                 if block.mark == "run":
                     done = CliRunner().invoke(app, words)
                     assert done.exit_code == 0, f"{page}:{block.line}: {shlex.join(words)}\n{done.output}"
-        elif not block.mark:
+        elif block.mark and not block.has_what_it_needs:
+            printed = None
+        else:
             # Blank lines before it, so that a traceback names the line of the page.
             code = compile("\n" * block.line + block.body, str(ROOT / page), "exec")
-            with contextlib.redirect_stdout(io.StringIO()) as caught:
+            with contextlib.redirect_stdout(io.StringIO()) as caught, warnings.catch_warnings():
+                if block.mark:  # other packages warn of what is theirs
+                    warnings.simplefilter("ignore")
                 exec(code, namespace)
             printed = caught.getvalue()
 

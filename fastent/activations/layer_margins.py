@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from fastent.activations.evaluation import evaluating, uncompiled, unwrapped
 from fastent.activations.layer_inputs import called_once, chosen_layers, followed, inputs_of, labelled_batches
 from fastent.activations.layouts import Layouts
+from fastent.activations.record_files import long_table
 from fastent.errors import FastentError
-from fastent.printable import printable
+from fastent.io.tables import Tabular
+from fastent.printable import printable, storable
 from fastent.runtime.progress import Progress, reporting
 from fastent.statistics.notes import Note, merged
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from torch import Tensor, nn
 
 __all__ = ["LayerMargins", "layer_margins"]
@@ -26,7 +29,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class LayerMargins:
+class LayerMargins(Tabular):
     """Distances of n points from the decision boundary, as seen from the input of each of L layers.
 
     Attributes
@@ -68,6 +71,16 @@ class LayerMargins:
             for name, values in self.signature.items()
         }
         return {"accuracy": self.accuracy, **signatures}
+
+    def table(self) -> "pa.Table":
+        """A row for each layer and point, the points in the order of the loader."""
+        columns = {
+            "layer": (storable(np.array(self.layers)), (0,)),
+            "point": (np.arange(len(self.logit_margin)), (1,)),
+            "margin": (self.margin, (0, 1)),
+            "logit_margin": (self.logit_margin, (1,)),
+        }
+        return long_table(self.margin.shape, {}, columns)
 
     def __repr__(self) -> str:
         medians = ", ".join(f"{layer} {value:.4g}" for layer, value in zip(self.layers, self.signature["median"], strict=True))

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from fastent.activations.history import History, Of
 from fastent.activations.record_files import RecordFile, check_codes, check_shapes, long_table, write_readable
 from fastent.errors import FastentError
-from fastent.io.files import write_parquet
 from fastent.io.reading import parse_json, reading
+from fastent.io.tables import Tabular
 from fastent.options import choice
 from fastent.printable import printable, storable
 from fastent.statistics.inversion_rule import BURN_IN, MIN_RISE, Rule
@@ -34,7 +34,7 @@ OF_LAYERS = ("fisher", "mixing", "mixing_error", "margin", "n2", "n3")
 
 
 @dataclass(frozen=True, eq=False)
-class ProbeRecords:
+class ProbeRecords(Tabular):
     """E records of L layers of a model, on a probe set of n rows and C classes.
 
     Attributes
@@ -171,10 +171,6 @@ class ProbeRecords:
             **{name: (values, (0,)) for name, values in self.scalars.items()},
         }
         return long_table(self.radius.shape, self.config, columns)
-
-    def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write `table()`."""
-        write_parquet(path, self.table(), compression="zstd")
 
     def summary(self) -> dict[str, Any]:
         """The result in a few numbers, JSON throughout: for each layer and class its inversion, or why there is none."""

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from fastent.io.files import atomic_path, output_folder, write_text
+from fastent.io.tables import Tabular
 from fastent.plots.style import plain
 from fastent.printable import printable
 from fastent.runtime.formatting import Table, as_plain, estimate_text, html_table
 from fastent.statistics.intervals import Estimate
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import rich.console
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -93,7 +95,7 @@ def mark_inversion(axes: "Axes", critical_error: Estimate, color: str, *, interv
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Result(ABC):
+class Result(Tabular, ABC):
     """A finished experiment.
 
     Attributes
@@ -135,7 +137,13 @@ class Result(ABC):
 
     @abstractmethod
     def table(self) -> Table:
-        """The result as people read it."""
+        """The result as people read it; as a data frame it is text throughout, and `numbers()` has the figures."""
+
+    def _arrow(self, *kind: str) -> "pa.Table":
+        import pyarrow as pa
+
+        headings, rows, _ = self.table(*kind)
+        return pa.table([pa.array([row[i] for row in rows], pa.string()) for i in range(len(headings))], list(headings))
 
     @abstractmethod
     def numbers(self) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Measurements side by side: layers, epochs, networks."""
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.io.files import write_parquet
+from fastent.io.tables import Tabular
 from fastent.measurement.metrics import MEANINGS
 from fastent.measurement.result import Measurement
 from fastent.options import short_repr
@@ -32,7 +31,7 @@ _SHARE_A_SCALE = ("mixing/overlap", "margins/relative", "silhouette/exact")
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Tabular):
     """Measurements side by side.
 
     Attributes
@@ -66,9 +65,6 @@ class Comparison:
         for m, name in enumerate(storable(np.array(self.names)).tolist()):
             columns |= {name: self.values[:, m], f"{name} standard error": self.standard_errors[:, m]}
         return pyarrow.table(columns)
-
-    def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        write_parquet(path, self.table())
 
     def plot(self, statistics: str | Sequence[str] | None = None, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw statistics of the measurements side by side, with matplotlib.

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fastent.arrays.validation import which_rows
 from fastent.errors import FastentError
-from fastent.io.files import output_folder, write_parquet, write_text
+from fastent.io.files import output_folder, write_text
+from fastent.io.tables import Tabular
 from fastent.measurement.metrics import MEANINGS, METRICS, Metric
 from fastent.measurement.task import Stage
 from fastent.options import choice
@@ -45,7 +46,7 @@ _DRAWN = {
 
 
 @dataclass(frozen=True, eq=False)
-class Measurement:
+class Measurement(Tabular):
     """How tangled the classes are, in every accepted view. Parts that were not asked for, or cannot be, are None.
 
     Attributes
@@ -157,10 +158,28 @@ class Measurement:
         absent = self.sampled[place] != self.queries
         return pyarrow.array(values[place], mask=absent) if absent.any() else values[place]
 
-    def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write `per_point()`, whole or not at all; the summary is in the schema's metadata, as JSON under "fastent"."""
-        table = self.per_point().replace_schema_metadata({"fastent": json.dumps(self.as_json(), allow_nan=False)})
-        write_parquet(path, table)
+    def table(self, kind: Literal["points", "statistics"] = "points") -> "pyarrow.Table":
+        """What was measured as a table.
+
+        Parameters
+        ----------
+        kind : "points" or "statistics", default "points"
+            "points": `per_point()`, with the summary in the schema's metadata, as JSON under "fastent". "statistics": a row for
+            each statistic with its value, and its standard error and 95 % interval where a sample estimates it; null for what
+            is not known.
+        """
+        import pyarrow
+
+        choice("kind", kind, ("points", "statistics"))
+        if kind == "points":
+            return self.per_point().replace_schema_metadata({"fastent": json.dumps(self.as_json(), allow_nan=False)})
+        found, no = dict(self._numbers()), math.nan
+        rows = [each if isinstance(each, Estimate) else Estimate(each, no, no, no) for each in found.values()]
+        columns = {
+            name: pyarrow.array(np.array([row[i] for row in rows], np.float64), from_pandas=True)
+            for i, name in enumerate(Estimate._fields)
+        }
+        return pyarrow.table({"statistic": list(found), **columns})
 
     def save(self, folder: str | os.PathLike[str], *, asked: dict[str, Any] | None = None) -> None:
         """Write `summary.json` and `per_point.parquet` into a folder, which is made if it is missing.

@@ -24,7 +24,8 @@ from fastent.arrays.validation import (
 )  # fmt: skip
 from fastent.errors import FastentError
 from fastent.io.scratch import array_on_disk, check_scratch, folder_of
-from fastent.options import choice, short_repr, whole_number
+from fastent.io.tables import Tabular
+from fastent.options import choice, flag, short_repr, whole_number
 from fastent.printable import in_queries
 from fastent.runtime.memory import as_bytes, check_fits
 from fastent.runtime.progress import Progress
@@ -36,8 +37,12 @@ from fastent.search.neighbor_lists import (
     checked_recall,
     checked_resolution,
 )
+from fastent.search.neighbor_graph import KINDS, Kind, Lists, as_arrays, as_graph
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+    from scipy.sparse import csr_matrix
+
     from fastent.search.index import NeighborLists, Wanted, Work
     from fastent.search.planner import IndexPlan
 
@@ -55,7 +60,7 @@ _METRICS = ("euclidean", "cosine")
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbors:
+class Neighbors(Tabular):
     """The k nearest rows of some queries, from `fe.neighbors` or from any search of your own.
 
     Attributes
@@ -131,6 +136,97 @@ class Neighbors:
         lists = {name: np.ascontiguousarray(getattr(self, name)[:, :k]) for name in ("indices", "distances")}
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return Neighbors._of_search(**(fields | lists))
+
+    def arrays(self, *, include_self: bool = False) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Row numbers and distances as two new arrays, as UMAP, openTSNE and scib-metrics take them.
+
+        Parameters
+        ----------
+        include_self : bool, default False
+            Whether each query that is a row comes first in its own list, at distance 0: k + 1 columns.
+
+        Returns
+        -------
+        indices : (q, k) or (q, k + 1) int64
+            In the order of the queries; if every row was a query, in the order of the rows.
+        distances : float32, of the same shape
+
+        Raises
+        ------
+        FastentError
+            A row that is named twice among the queries; `include_self` for queries that are no rows; too little memory.
+
+        Examples
+        --------
+        >>> import fastent as fe
+        >>> near = fe.neighbors([[0.0], [1.0], [3.0]], k=1)
+        >>> near.arrays(include_self=True)[0].tolist()
+        [[0, 1], [1, 0], [2, 1]]
+        """
+        return as_arrays(self._lists, include_self=flag("include_self", include_self))
+
+    def graph(self, kind: Kind = "distance", *, include_self: bool = False, symmetric: bool = False) -> "csr_matrix":
+        """The neighbours as a sparse graph, as scikit-learn, HDBSCAN, cleanlab and others take it.
+
+        Parameters
+        ----------
+        kind : "distance" or "connectivity", default "distance"
+            Whether entries are distances or 1.
+        include_self : bool, default False
+            Whether each query that is a row has an entry for itself, of distance 0, in addition to its k neighbours. Whatever
+            takes `metric="precomputed"` in scikit-learn expects it.
+        symmetric : bool, default False
+            Whether every edge is there in both directions: if either point is among the other's neighbours. Rows then have k
+            entries or more.
+
+        Returns
+        -------
+        csr_matrix (q, n) float64
+            A row for each query, in their order; (n, n) in the order of the rows if every row was a query. In each row the
+            entries ascend by distance, the point itself first; those between equal points are stored zeros, which
+            `eliminate_zeros` would remove.
+
+        Raises
+        ------
+        FastentError
+            An unknown kind; a row that is named twice among the queries; `include_self` for queries that are no rows;
+            `symmetric` where not every row was a query; too little memory.
+
+        Examples
+        --------
+        >>> import fastent as fe
+        >>> near = fe.neighbors([[0.0], [1.0], [3.0]], k=1)
+        >>> near.graph().toarray().tolist()
+        [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]
+        >>> near.graph("connectivity", symmetric=True).toarray().tolist()
+        [[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
+        """
+        choice("kind", kind, KINDS)
+        return as_graph(
+            self._lists, kind, include_self=flag("include_self", include_self), symmetric=flag("symmetric", symmetric)
+        )
+
+    def table(self) -> "pa.Table":
+        """The edges as a table: a row for each query and neighbour, with the rank of the neighbour from 1 and its distance.
+
+        A query that is no row goes by its position among the queries.
+        """
+        import pyarrow as pa
+
+        q, k = self.indices.shape
+        queries = np.arange(q) if self.queries is None else self.queries
+        return pa.table(
+            {
+                "query": np.repeat(queries, k),
+                "rank": np.tile(np.arange(1, k + 1), q),
+                "neighbor": self.indices.ravel(),
+                "distance": self.distances.ravel(),
+            }
+        )
+
+    @property
+    def _lists(self) -> Lists:
+        return Lists(self.indices, self.distances, self.queries, self.n)
 
     def __repr__(self) -> str:
         recall = "" if np.isnan(self.recall) or self.recall == 1 else f", recall {self.recall:.4f}"

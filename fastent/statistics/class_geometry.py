@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.validation import which_rows
+from fastent.io.tables import Tabular
 from fastent.options import choice
+from fastent.printable import storable
 from fastent.statistics.neural_collapse import NC2, ROUNDING, Between, Head, centred_alike, nc2, nc3
 from fastent.statistics.notes import Note, listed, merged, of_classes, one_point
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -25,7 +28,7 @@ _OF_SCATTER = ("fisher", "calinski_harabasz")
 
 
 @dataclass(frozen=True, eq=False)
-class ClassGeometry:
+class ClassGeometry(Tabular):
     """Where the classes of a representation lie, how wide they are and how well they are separated.
 
     Rows are scaled to unit length first, as in the source paper, unless `normalize` is False; the two are not comparable.
@@ -95,6 +98,24 @@ class ClassGeometry:
             f"ClassGeometry({self.counts.sum():,} x {d}, {n_classes} classes, {which_rows(self.normalize)}: "
             f"mean radius {self.radius.mean():.4f}, fisher {self.fisher:.4f})"
         )
+
+    def table(self, kind: Literal["classes", "pairs"] = "classes") -> "pa.Table":
+        """The geometry as a table.
+
+        Parameters
+        ----------
+        kind : "classes" or "pairs", default "classes"
+            "classes": points and radius of each class. "pairs": distance and CDNV of each pair of classes, once.
+        """
+        import pyarrow as pa
+
+        choice("kind", kind, ("classes", "pairs"))
+        classes = storable(self.classes)
+        if kind == "classes":
+            return pa.table({"class": classes, "count": self.counts, "radius": self.radius})
+        a, b = np.triu_indices(len(classes), 1)
+        found = {"distance": self.distance[a, b], "cdnv": self.cdnv[a, b]}
+        return pa.table({"class": classes[a], "other_class": classes[b], **found})
 
     def plot(self, kind: Literal["distance", "collapse"] = "distance", *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw a heat map over pairs of classes with matplotlib: distances of their means, or their normalised variance.

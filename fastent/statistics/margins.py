@@ -23,6 +23,7 @@ from fastent.arrays.validation import (
 )  # fmt: skip
 from fastent.errors import FastentError
 from fastent.io.scratch import check_scratch
+from fastent.io.tables import Tabular
 from fastent.options import choice, whole_number
 from fastent.printable import in_queries
 from fastent.runtime.memory import budget_bytes
@@ -41,6 +42,7 @@ from fastent.statistics.intervals import (
 from fastent.statistics.notes import Note, few_or_skewed, listed, merged, one_point
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -48,7 +50,7 @@ __all__ = ["Margins", "logit_margin", "margins", "margins_from"]
 
 
 @dataclass(frozen=True, eq=False)
-class Margins:
+class Margins(Tabular):
     """Hits, misses and what follows from them. A point that is alone in its class has no hit: NaN, and not in the means.
 
     Attributes
@@ -88,6 +90,17 @@ class Margins:
     alone: int
     intervals: dict[str, Estimate]
     notes: tuple[Note, ...] = ()
+
+    def table(self) -> "pa.Table":
+        """A row for each query, by its row number; null where a point alone in its class has no hit."""
+        import pyarrow as pa
+
+        none = np.isnan(self.hit)
+        columns: dict[str, Any] = {"row": self.queries}
+        for name in ("hit", "miss", "hit_index", "miss_index", "margin", "relative"):
+            values = getattr(self, name)
+            columns[name] = pa.array(values, mask=none if name == "hit_index" else np.isnan(values))
+        return pa.table(columns)
 
     def plot(self, labels: Any = None, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw how relative margins are distributed, with matplotlib: median, middle half and middle nine tenths.

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.validation import as_labels
 from fastent.errors import FastentError
-from fastent.options import flag, number
-from fastent.printable import in_queries
+from fastent.io.tables import Tabular
+from fastent.options import choice, flag, number
+from fastent.printable import in_queries, storable
 from fastent.runtime.memory import check_fits
 from fastent.search.neighbors import Neighbors, check_neighbors, label_codes
 from fastent.statistics.intervals import (
@@ -25,6 +26,7 @@ from fastent.statistics.intervals import (
 from fastent.statistics.notes import Note, merged, of_classes
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -32,7 +34,7 @@ __all__ = ["Lisi", "Mixing", "lisi", "mixing", "mixing_of"]
 
 
 @dataclass(frozen=True, eq=False)
-class Mixing:
+class Mixing(Tabular):
     """What labels n rows have among the k nearest neighbours of q queries.
 
     Attributes
@@ -89,6 +91,35 @@ class Mixing:
     hubness: float
     intervals: dict[str, Estimate]
     notes: tuple[Note, ...] = ()
+
+    def table(self, kind: Literal["queries", "rows", "classes"] = "queries") -> "pa.Table":
+        """How classes mix as a table.
+
+        Parameters
+        ----------
+        kind : "queries", "rows" or "classes", default "queries"
+            "queries": purity, entropy and vote of each query, by its position among the queries. "rows": how often each row is
+            a neighbour. "classes": the share of each class among the neighbours of each class.
+
+        Raises
+        ------
+        FastentError
+            An unknown kind; "classes" where the matrix was not kept.
+        """
+        import pyarrow as pa
+
+        choice("kind", kind, ("queries", "rows", "classes"))
+        if kind == "rows":
+            rows = np.arange(len(self.occurrence))
+            return pa.table({"row": rows, "occurrence": self.occurrence, "bad_occurrence": self.bad_occurrence})
+        if kind == "queries":
+            found = {"purity": self.purity, "entropy": self.entropy, "vote": storable(self.vote)}
+            return pa.table({"query": np.arange(len(self.purity)), **found})
+        if self.matrix is None:
+            raise FastentError("the mixing matrix was not kept: call fe.mixing with matrix=True")
+        classes, count = storable(self.classes), len(self.classes)
+        shares = pa.array(self.matrix.ravel(), from_pandas=True)
+        return pa.table({"class": np.repeat(classes, count), "neighbor_class": np.tile(classes, count), "share": shares})
 
     def plot(self, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
         """Draw the mixing matrix as a heat map with matplotlib, chance marked on its scale; on `ax` or in a new figure."""

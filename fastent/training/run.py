@@ -10,13 +10,24 @@ from fastent.activations.record_files import RecordFile
 from fastent.errors import FastentError
 from fastent.io.checksums import verify_checksum
 from fastent.io.reading import is_there, reading
+from fastent.io.tables import Tabular
 from fastent.options import choice, whole_number
 from fastent.printable import printable
 from fastent.training.run_records import RunRecords, test_error_of_records
 from fastent.training.stored_run import check_arrays, checked_config
-from fastent.training.tables import readable_rows, rule_text, turning_text, without_inversion, write_tables
+from fastent.training.tables import (
+    curves_table,
+    inversions_table,
+    readable_rows,
+    rule_text,
+    stragglers_table,
+    turning_text,
+    without_inversion,
+    write_tables,
+)
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -28,7 +39,7 @@ RECORDS_FILE = "run.npz"
 _FILE = RecordFile(RECORDS_FILE, "run", "a run", "fastent run wrote", "train it again with --overwrite, or into another folder")
 
 
-class Run(RunRecords):
+class Run(Tabular, RunRecords):
     """S networks trained together on n points of C classes, recorded E times in L hidden layers.
 
     Attributes
@@ -82,6 +93,19 @@ class Run(RunRecords):
         arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_LATER) if getattr(self, name) is not None}
         folder = _FILE.write(folder, self.config, arrays | {f"state.{name}": a for name, a in self.state.items()})
         write_tables(self, folder)
+
+    def table(self, kind: Literal["curves", "inversions", "stragglers"] = "curves") -> "pa.Table":
+        """The run as a table.
+
+        Parameters
+        ----------
+        kind : "curves", "inversions" or "stragglers", default "curves"
+            "curves": a row for each seed, record, layer and class. "inversions": a row for each seed, layer and class, with the
+            inversion or the reason why there is none. "stragglers": a row for each point that is a straggler in at least one
+            seed, the largest share of the seeds first.
+        """
+        tables = {"curves": curves_table, "inversions": inversions_table, "stragglers": stragglers_table}
+        return tables[choice("kind", kind, tuple(tables))](self)
 
     def plot(
         self,

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
-    "because", "curves_table", "ended_too_early", "epoch_of", "epoch_text", "may_turn_later", "radius_at_end",
-    "readable_rows", "rule_text", "shortly", "stragglers_per_seed", "stragglers_table", "subject",
+    "because", "curves_table", "ended_too_early", "epoch_of", "epoch_text", "inversions_table", "may_turn_later",
+    "radius_at_end", "readable_rows", "rule_text", "shortly", "stragglers_per_seed", "stragglers_table", "subject",
     "summary", "turning_text", "without_inversion", "write_tables",
 ]  # fmt: skip
 
@@ -40,6 +40,23 @@ def curves_table(run: RunRecords) -> "pa.Table":
         name: (getattr(run, name), (0, 1, 2)) for name in ("mixing", "neighbor_error") if np.isfinite(getattr(run, name)).any()
     }
     return long_table(run.radius.shape, run.config, columns)
+
+
+def inversions_table(run: RunRecords) -> "pa.Table":
+    """One row for each seed, layer and class: its inversion, or the reason why there is none; null for what does not exist."""
+    import pyarrow as pa
+
+    names, found = storable(np.array(run.class_names)), run.inversion
+    seeds, layers, classes = (axis.ravel() for axis in np.indices(found.shape))
+    columns: dict[str, Any] = {"seed": run.config["seed"] + seeds, "layer": layers, "class": names[classes]}
+    columns |= {name: [getattr(each, name) for each in found.flat] for name in ("found", "reason")}
+    for name in ("epoch", "value", "train_error", "prominence", "rebound", "rise_to_noise"):
+        columns[name] = pa.array([getattr(each, name) for each in found.flat], pa.float64())
+    for name in ("epoch", "value", "train_error"):
+        intervals = [getattr(each, f"{name}_interval") or (None, None) for each in found.flat]
+        for end, values in zip(("low", "high"), zip(*intervals, strict=True), strict=True):
+            columns[f"{name}_{end}"] = pa.array(values, pa.float64())
+    return with_config(pa.table(columns), run.config)
 
 
 def stragglers_table(run: RunRecords) -> "pa.Table":
