@@ -83,7 +83,7 @@ def read_dataset(
         parts = dict(zip(_KEYS, data, strict=False))
         return _from_mapping(parts, "arrays", "the tuple", split_seed)
     raise FastentError(
-        f"data is a {type(data).__name__}: pass a name ({', '.join(NAMES)}), a path, "
+        f"data is a {type(data).__name__} without labels: pass labels, or a name ({', '.join(NAMES)}), a path, "
         "(X, y) or (x_train, y_train, x_test, y_test)"
     )
 

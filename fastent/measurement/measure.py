@@ -131,9 +131,9 @@ def measure(
     wanted, named = wanted_metrics(metrics)
     normalize = flag("normalize", normalize)
     temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
-    features = as_shared_source(as_features(X), client)
-    n, d = features.shape
     notes: list[str] = []
+    features = as_shared_source(as_features(X, notes=notes), client)
+    n, d = features.shape
     coded = as_labels(labels, n=n, minimum_classes=2, notes=notes)
     asked = query_rows(queries, n, d, seed=seed, what="measure")
     k = whole_number("k", k, minimum=2 if any(metric.neighbors == "k" for metric in wanted.values()) else 1)

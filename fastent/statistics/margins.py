@@ -312,7 +312,7 @@ def logit_margin(logits: Any, labels: Any) -> NDArray[np.float64]:
     >>> fe.logit_margin([[2.0, 0.5, 1.0], [0.0, 3.0, 4.0]], [0, 1]).tolist()
     [1.0, -1.0]
     """
-    outputs = as_features(logits, name="logits")
+    outputs = as_features(logits, name="logits", flatten=False)
     n, n_classes = outputs.shape
     if n_classes < 2:
         raise FastentError("logits have one column: a column for each of two classes or more is needed, for one use [0, z]")

@@ -33,8 +33,8 @@ _KEPT = (
 
 def train(
     data: Any,
-    *,
     labels: Any = None,
+    *,
     data_dir: str | os.PathLike[str] | None = None,
     subset: int | None = None,
     subset_seed: int | None = None,
@@ -76,9 +76,9 @@ def train(
     Parameters
     ----------
     data : str, path, arrays, or Data
-        "digits", "mnist", "fashion-mnist", "kmnist", "cifar10"; a path to an .npz, or to an .npy with `labels`; arrays
-        (X, y) or (x_train, y_train, x_test, y_test); or the result of `fe.load_data`, to which the options up to `preset` have
-        already been applied.
+        "digits", "mnist", "fashion-mnist", "kmnist", "cifar10"; a path to an .npz, or to an .npy with `labels`; an array X with
+        `labels`, or (X, y), or (x_train, y_train, x_test, y_test); or the result of `fe.load_data`, to which the options up to
+        `preset` have already been applied.
     labels, data_dir, subset, subset_seed, exclude, classes, standardize, grayscale, preset
         As for `fe.load_data`. `classes` is "parity" (even against odd) for the data sets known by name and "all" for your own
         data. `exclude` leaves out rows by their number, for instance `run.consensus_stragglers()`. `preset="paper"` is the
