@@ -341,7 +341,7 @@ CLI = [
     (["measure", "pickled.npz:x_train", "y.npy"], "'pickled.npz:x_train' holds Python objects: save numbers"),
     (
         ["measure", "rows.txt", "y.npy"],
-        "'rows.txt' cannot be opened: .npy, .parquet, .safetensors, .zarr or a folder of such files is needed",
+        "'rows.txt' cannot be opened: .npy, .parquet, .csv, .arrow, .safetensors, .zarr or a folder of such files is needed",
     ),
     (
         ["measure", "X.npy", "objects.npy"],

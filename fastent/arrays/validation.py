@@ -8,10 +8,13 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays.frames import frame_table
 from fastent.arrays.labels import label_remarks, plain_labels, remedy_for_shape, sorted_classes
 from fastent.errors import FastentError, warn
 from fastent.io.opening import read_features, read_labels
+from fastent.io.reading import name_list
 from fastent.io.sources import ArraySource, Source, blocks_ahead, flat_shape
+from fastent.io.tables import TableRows
 
 __all__ = [
     "BLOCK_BYTES", "DerivedRows", "Labels", "UnitRows", "as_array", "as_features", "as_labels", "bytes_in_memory",
@@ -61,7 +64,8 @@ def as_features(X: Any, *, name: str = "X", notes: list[str] | None = None, flat
     """
     if isinstance(X, str | os.PathLike):
         X = read_features(os.fspath(X))
-    array: Any = X if isinstance(X, Source) else as_array(X, name)
+    frame = frame_table(X, name)
+    array: Any = X if isinstance(X, Source) else as_array(X, name) if frame is None else frame.rows()
     if array.ndim < 2 or (array.ndim > 2 and not flatten):
         one = f"use {name}[:, None] for one feature" if array.ndim == 1 else "pass a row for each point"
         remedy = one if array.ndim < 2 else f"use {name}.reshape(len({name}), -1)"
@@ -77,11 +81,13 @@ def as_features(X: Any, *, name: str = "X", notes: list[str] | None = None, flat
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         raise FastentError(f"{name} has dtype {array.dtype}: convert with {name}.astype('float64')")
     remarks = list(array.remarks) if isinstance(array, Source) else []
+    if notes is not None and isinstance(array, Source) and array.columns is not None:
+        remarks.append(f"the features of {name} are the columns {name_list(array.columns)}")
     if point_shape is not None:
         remarks.append(f"{name} has points of shape {point_shape}, which are flattened to rows of {array.shape[1]} features")
     for remark in remarks:
         (warn if notes is None else notes.append)(remark)
-    return array  # type: ignore[no-any-return]
+    return array.array if isinstance(array, TableRows) else array  # type: ignore[no-any-return]
 
 
 def _remedy_for_dtype(array: Array, name: str) -> str:

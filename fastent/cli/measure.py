@@ -29,13 +29,17 @@ def measure(
     features: Annotated[
         str,
         typer.Argument(
-            help="Activations (n, d), read from disk as needed: .npy, a folder of shards, .zarr, FILE.parquet:COLUMN, "
-            "FILE.safetensors:NAME, FOLDER:LAYER of fastent capture; or FILE.npz:NAME.",
+            help="Activations (n, d), or pictures (n, ...): .npy, FILE.npz:NAME, a table (.parquet, .csv, .tsv, .arrow, "
+            ".feather, FILE:COLUMNS for some of its columns), a folder of shards, a data set of Hugging Face, .zarr, "
+            "FILE.safetensors:NAME, FOLDER:LAYER of fastent capture.",
             metavar="X",
         ),
     ],
     labels: Annotated[
-        str, typer.Argument(help="Labels (n,): .npy, FILE.npz:NAME, FILE.parquet:COLUMN, or a captured folder.", metavar="Y")
+        str,
+        typer.Argument(
+            help="Labels (n,): COLUMN of the table X, .npy, FILE.npz:NAME, FILE.csv:COLUMN, or a captured folder.", metavar="Y"
+        ),
     ],
     k: Annotated[int, option("Number of nearest neighbours for mixing and intrinsic dimension.", STATISTICS)] = 10,
     metrics: Annotated[
@@ -89,20 +93,20 @@ def measure(
     config: Config = None,
 ) -> None:
     """Measure how tangled the classes of a representation are, in every accepted view."""
+    from fastent.arrays.labelled import paired
     from fastent.io.files import alone_in, output_folder
-    from fastent.io.opening import read_features, read_labels
     from fastent.measurement.measure import measure as measure_all
     from fastent.runtime.cluster import connected
     from fastent.runtime.threads import limit_threads, working_threads
 
+    X, y = paired(features, labels)
     asked = {
-        "X": str(Path(features).absolute()), "y": str(Path(labels).absolute()), "k": k, "metrics": metrics, "queries": queries,
+        "X": str(Path(features).absolute()), "y": str(Path(labels).absolute()) if y is labels else labels, "k": k, "metrics": metrics, "queries": queries,
         "normalize": normalize, "temperature": temperature, "seed": seed,
     }  # fmt: skip
     with alone_in(None if out is None else output_folder(out)):
         if out is not None and not overwrite:
             check_free_for_measurement(out, asked)
-        X, y = read_features(features), read_labels(labels)
         with limit_threads(threads), connected(scheduler, workers) as client:
             measured = measure_all(
                 X,

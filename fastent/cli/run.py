@@ -152,8 +152,10 @@ def _streamed_because(data: str, stream: bool, record_every: float | None) -> tu
         return "", False
     if stream or record_every is not None:
         return ("--stream" if stream else "--record-every") + " was given", False
+    if reader.whole:
+        return "", False
     if reader is not NPY:
-        return "sources other than .npy and .npz are always streamed", False
+        return "sources other than .npy, .npz and .csv are always streamed", False
     from fastent.io.npy import read_npy
     from fastent.runtime.memory import available_bytes, readable_bytes
 

@@ -145,6 +145,10 @@ class Reader(NamedTuple):
         Opens one of many files in a folder that together are one source; without it such files are no shards.
     labels : the same, optional
         Reads labels (n,).
+    table : function of a path, optional
+        Opens a `tables.Table`, of whose columns one can be the labels.
+    whole : bool
+        Whether opening reads all rows into memory.
     """
 
     name: str
@@ -152,6 +156,8 @@ class Reader(NamedTuple):
     open: _Open
     open_shard: _Open | None = None
     labels: Callable[[Path, str | None], Array] | None = None
+    table: Callable[[Path], Any] | None = None
+    whole: bool = False
 
     @classmethod
     def of_suffix(cls, suffix: str, open: _Open, **more: Any) -> "Reader":

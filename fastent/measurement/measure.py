@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.cluster import as_shared_source, map_rows_on_cluster
+from fastent.arrays.labelled import as_labelled
 from fastent.arrays.queries import query_rows
 from fastent.arrays.ranges import check_range, resolution_of
-from fastent.arrays.validation import UnitRows, as_features, as_labels, in_memory, zero_rows
+from fastent.arrays.validation import UnitRows, in_memory, zero_rows
 from fastent.io.reading import as_path
 from fastent.io.result_cache import ResultCache
 from fastent.io.scratch import check_scratch
@@ -132,9 +133,9 @@ def measure(
     normalize = flag("normalize", normalize)
     temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
     notes: list[str] = []
-    features = as_shared_source(as_features(X, notes=notes), client)
+    points, coded = as_labelled(X, labels, notes=notes)
+    features = as_shared_source(points, client)
     n, d = features.shape
-    coded = as_labels(labels, n=n, minimum_classes=2, notes=notes)
     asked = query_rows(queries, n, d, seed=seed, what="measure")
     k = whole_number("k", k, minimum=2 if any(metric.neighbors == "k" for metric in wanted.values()) else 1)
     notes.extend(leave_out(wanted, n, k, named))

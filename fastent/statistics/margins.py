@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.cluster import as_shared_source
+from fastent.arrays.labelled import as_labelled
 from fastent.arrays.queries import query_rows
 from fastent.arrays.ranges import check_range
 from fastent.arrays.validation import (
@@ -191,9 +192,9 @@ def margins(
 
     choice("metric", metric, ("euclidean", "cosine"))
     seed = whole_number("seed", seed, minimum=0)
-    features = as_shared_source(as_features(X), client)
+    points, coded = as_labelled(X, labels)
+    features = as_shared_source(points, client)
     n, d = features.shape
-    coded = as_labels(labels, n=n, minimum_classes=2)
     rows = query_rows(queries, n, d, seed=seed, what="margins")
     unit = metric == "cosine"
     wanted: Wanted = {"own class": 1, "other classes": 1}

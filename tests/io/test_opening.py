@@ -17,7 +17,7 @@ X = np.arange(12.0).reshape(4, 3)
     ("place", "name"),
     [
         ("X.npy", ".npy"), ("X.npy:a", ".npy"), ("t.parquet", ".parquet"), ("t.parquet:a.b", ".parquet"), ("w.safetensors:h", ".safetensors"),
-        ("a.zarr", ".zarr"), ("a.zarr:X", ".zarr"), ("X.npz", None), ("X.csv", None), ("digits", None), ("", None),
+        ("a.zarr", ".zarr"), ("a.zarr:X", ".zarr"), ("X.npz", None), ("X.csv", ".csv"), ("X.tsv.gz:a", ".csv"), ("X.feather", ".arrow"), ("X.txt", None), ("digits", None), ("", None),
     ],
 )  # fmt: skip
 def test_formats_are_told_by_their_names_where_nothing_is(tmp_path, monkeypatch, place, name):

@@ -1,0 +1,205 @@
+"""Tables as people bring them: text with and without headers, Arrow files, Hugging Face's folders; which columns are features."""
+
+import gzip
+import string
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import fastent as fe
+from fastent.io.csv_files import read_csv
+from fastent.io.opening import read_labels
+from fastent.io.tables import ArrowTable
+
+N, D = 50, 6
+X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
+Y = np.arange(N) % 3
+F = [f"f{i}" for i in range(D)]
+
+
+def text(rows, *, header=None, sign=","):
+    lines = [sign.join(map(str, row)) for row in rows]
+    return "\n".join(([sign.join(header)] if header else []) + lines)
+
+
+LISTS = X.tolist()
+FILES = {
+    "plain.csv": text(LISTS),
+    "header.csv": text(LISTS, header=F),
+    "labels.csv": text(([3, *row] for row in LISTS), header=["label", *F]),
+    "index.csv": text(([i, *row] for i, row in enumerate(LISTS)), header=["", *F]),
+    "numbered.csv": text(([i, *row] for i, row in enumerate(LISTS)), header=["", *map(str, range(D))]),
+    "counted.csv": text(([*row, i] for i, row in enumerate(LISTS)), header=[*map(str, range(D)), "id"]),
+    "unnamed.csv": text(([i + 1, *row] for i, row in enumerate(LISTS)), header=["sample", *F]),
+    "semicolons.csv": text(LISTS, sign=";"),
+    "commas.csv": text(LISTS, header=F, sign=";").replace(".", ","),
+    "tabs.tsv": text(LISTS, header=F, sign="\t"),
+    "windows.csv": "\ufeff" + text(LISTS, header=F).replace("\n", "\r\n"),
+    "quoted.csv": text(LISTS, header=[f'"{name}"' for name in F]),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("packed", [False, True])
+def test_text(tmp_path, name, packed):
+    content = FILES[name].encode()
+    path = tmp_path / (name + ".gz" * packed)
+    path.write_bytes(gzip.compress(content) if packed else content)
+    source = fe.open(path)
+    np.testing.assert_allclose(source[:], X, rtol=1e-6)
+    assert len(source.columns) == D
+    assert bool(source.remarks) == (name in ("labels.csv", "index.csv", "numbered.csv", "counted.csv", "unnamed.csv"))
+
+
+@pytest.mark.parametrize("content", [b"\n\n", b"a,b,c\n", b"one,two\nx,y\n", bytes(range(256)) * 9, b"", b"a,b\n1,2\n3\n"])
+def test_text_that_is_no_table(tmp_path, content):
+    (tmp_path / "X.csv").write_bytes(content)
+    with pytest.raises(fe.FastentError, match=r"X\.csv'"):
+        fe.neighbors(tmp_path / "X.csv")
+
+
+def test_kinds_of_columns_that_show_late(tmp_path):
+    """The first block of pyarrow holds whole numbers, or nothing at all."""
+    n = 400_000
+    path = tmp_path / "late.csv"
+    path.write_text("a,b\n" + "\n".join(f"{i % 7},1" for i in range(n)) + "\n0.5,2\n")
+    assert path.stat().st_size > 1 << 20
+    found = fe.open(path)
+    assert found.shape == (n + 1, 2)
+    assert found[n].tolist() == [0.5, 2]
+
+
+def test_what_does_not_fit_is_said_before(tmp_path, monkeypatch):
+    (tmp_path / "X.csv").write_text(FILES["header.csv"])
+    monkeypatch.setattr("fastent.runtime.memory.available_bytes", lambda: 1000)
+    with pytest.raises(fe.FastentError, match=r"X\.csv', which is read whole, needs about .*: write it as Parquet"):
+        fe.open(tmp_path / "X.csv")
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "arrow"])
+def test_gaps_are_named_by_row_and_column(tmp_path, form):
+    table = pa.table({"a": [1.0, None, 3.0], "b": [1, 2, None], "kind": ["x", "y", "x"]})
+    path = tmp_path / f"gaps.{form}"
+    if form == "csv":
+        path.write_text("a,b,kind\n1.0,1,x\n,2,y\n3.0,,x\n")
+    elif form == "arrow":
+        pyarrow.feather.write_feather(table, path)
+    else:
+        pq.write_table(table, path)
+    with pytest.raises(fe.FastentError, match=r"has no value in row 1, column 'a', and in 2 rows in all.*gaps: 'a', 'b'"):
+        fe.geometry(path, "kind")
+    with pytest.raises(fe.FastentError, match=r"has no value in row 2, column 'b': drop those rows, or fill them in$"):
+        fe.geometry(f"{path}:b", f"{path}:kind")
+
+
+def test_text_among_the_features_is_named_with_remedies(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,island,kind\n1,2,u,x\n3,4,v,y\n5,6,v,y\n")
+    with pytest.raises(
+        fe.FastentError, match=r"no numbers, 'island' \(text\), 'kind' \(text\): if 'island' is the label, pass "
+    ):
+        fe.neighbors(path)
+    with pytest.raises(fe.FastentError, match=r"no numbers, 'island' \(text\): leave them out, or name .*t\.csv:a,b"):
+        fe.geometry(path, "kind")
+    assert fe.geometry(f"{path}:a,b", "kind").classes.tolist() == ["x", "y"]
+    with pytest.raises(fe.FastentError, match=r"labels='knd' is no column of .*'a', 'b', 'island', 'kind', and no file"):
+        fe.geometry(path, "knd")
+    with pytest.raises(fe.FastentError, match=r"is a table: name the column of labels, as t\.csv:label"):
+        read_labels(str(path))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("compression", ["uncompressed", "lz4"])
+def test_arrow_files(tmp_path, stream, compression):
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(X.reshape(N, 2, 3))
+    table = pa.table({"emb": tensors, "kind": pa.array([f"c{v}" for v in Y]).dictionary_encode()})
+    path = tmp_path / ("X.arrow" if stream else "X.feather")
+    if stream:
+        options = pa.ipc.IpcWriteOptions(compression=None if compression == "uncompressed" else compression)
+        with pa.ipc.new_stream(path, table.schema, options=options) as sink:
+            sink.write_table(table, max_chunksize=20)
+    else:
+        pyarrow.feather.write_feather(table, path, compression=compression)
+    source = fe.open(path)
+    assert source.point_shape == (2, 3)
+    np.testing.assert_array_equal(source[:], X)
+    assert read_labels(f"{path}:kind").tolist() == [f"c{v}" for v in Y]
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(fe.FastentError, match="is damaged or no file of Arrow"):
+        fe.open(path)
+
+
+def test_folders_of_hugging_face(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    made = datasets.Dataset.from_dict(
+        {"emb": X.tolist(), "label": Y.tolist()},
+        features=datasets.Features({"emb": datasets.Sequence(datasets.Value("float32")), "label": datasets.ClassLabel(3)}),
+    )
+    made.save_to_disk(tmp_path / "one", num_shards=3)
+    datasets.DatasetDict({"train": made, "test": made}).save_to_disk(tmp_path / "two")
+    made.shuffle(seed=0).save_to_disk(tmp_path / "shuffled")
+    np.testing.assert_array_equal(fe.open(tmp_path / "one")[:], X)
+    np.testing.assert_array_equal(read_labels(f"{tmp_path}/two/train:label"), Y)
+    order = [made["emb"].index(row) for row in made.shuffle(seed=0)["emb"]]
+    np.testing.assert_array_equal(fe.open(f"{tmp_path}/shuffled:emb")[:], X[order])
+    for given_X in (made, tmp_path / "one"):
+        assert fe.geometry(given_X, "label").nc1 == fe.geometry(X, Y).nc1
+    with pytest.raises(fe.FastentError, match=r"holds the data sets 'test', 'train': name one, as .*test"):
+        fe.open(tmp_path / "two")
+
+
+NAMES = st.lists(
+    st.text(string.ascii_letters + "äß, :.*[é" + '"', min_size=2, max_size=8), min_size=1, max_size=5, unique_by=str.lower
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    names=NAMES,
+    rows=hnp.arrays(np.float64, st.tuples(st.integers(4, 9), st.just(5)), elements=st.floats(-1e6, 1e6)),
+)
+def test_rows_survive_a_table_whatever_its_columns_are_called(tmp_path_factory, names, rows):
+    names = [f"_{name}" for name in names]  # none of them a label or a row number
+    rows = rows[:, : len(names)] + 0.25
+    table = pa.table(dict(zip(names, rows.T)))
+    folder = tmp_path_factory.mktemp("tables")
+    pq.write_table(table, folder / "t.parquet")
+    pyarrow.feather.write_feather(table, folder / "t.feather")
+    pyarrow.csv.write_csv(table, folder / "t.csv")
+    for name in ("t.parquet", "t.feather", "t.csv"):
+        found = fe.open(folder / name)
+        assert found.columns == tuple(names)
+        np.testing.assert_array_equal(found[:], rows)
+        np.testing.assert_array_equal(fe.open(folder / name, names[-1])[:], rows[:, -1:])
+
+
+@given(
+    st.lists(
+        st.sampled_from(["id", "ID", "index", "Unnamed: 0", "label", "y", "Target", "x", "f1", "size"]), min_size=1, unique=True
+    )
+)
+def test_labels_and_row_numbers_are_never_features(names):
+    table = ArrowTable(pa.table({name: [0.5, 1.5] for name in names}), "X")
+    features = [name for name in names if name in ("x", "f1", "size") or (name == "y" and "x" in names)]
+    if not features:
+        with pytest.raises(fe.FastentError, match="has no columns of features"):
+            table.rows()
+        return
+    found = table.rows()
+    assert list(found.columns) == features
+    assert bool(found.remarks) == (len(features) < len(names))
+
+
+def test_whole_numbers_and_truth_values_keep_their_digits(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,c\n9007199254740993,true,1\n3,false,2\n1,true,5\n")
+    found = read_csv(path).rows()
+    assert found.dtype == np.int64
+    assert found[:].tolist() == [[9007199254740993, 1, 1], [3, 0, 2], [1, 1, 5]]
