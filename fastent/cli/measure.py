@@ -41,6 +41,10 @@ def measure(
             help="Labels (n,): COLUMN of the table X, .npy, FILE.npz:NAME, FILE.csv:COLUMN, or a captured folder.", metavar="Y"
         ),
     ],
+    class_names: Annotated[
+        str | None,
+        option("Names of the classes: a file with a name in each line, or of JSON; or names with commas between.", STATISTICS),
+    ] = None,
     k: Annotated[int, option("Number of nearest neighbours for mixing and intrinsic dimension.", STATISTICS)] = 10,
     metrics: Annotated[
         str,
@@ -100,8 +104,9 @@ def measure(
     from fastent.runtime.threads import limit_threads, working_threads
 
     X, y = paired(features, labels)
+    where = str(Path(labels).absolute()) if y is labels else labels
     asked = {
-        "X": str(Path(features).absolute()), "y": str(Path(labels).absolute()) if y is labels else labels, "k": k, "metrics": metrics, "queries": queries,
+        "X": str(Path(features).absolute()), "y": where, "k": k, "metrics": metrics, "queries": queries,
         "normalize": normalize, "temperature": temperature, "seed": seed,
     }  # fmt: skip
     with alone_in(None if out is None else output_folder(out)):
@@ -116,6 +121,7 @@ def measure(
                 metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],  # type: ignore[misc]
                 normalize=normalize,
                 temperature=_temperature(temperature),
+                class_names=class_names,
                 memory_budget=memory,
                 checkpoint=out,
                 client=client,
