@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from fastent.arrays.frames import frame_table
 from fastent.arrays.validation import Array, Labels, as_features, as_labels
 from fastent.errors import FastentError
-from fastent.io.opening import located
+from fastent.io.opening import located, own_labels
 from fastent.io.reading import is_there, name_list
 from fastent.io.tables import Table
 
@@ -33,7 +33,12 @@ def as_labelled(X: Any, labels: Any, *, minimum_classes: int = 2, notes: list[st
 
 
 def paired(X: Any, labels: Any) -> tuple[Any, Any]:
-    """Points and labels with labels taken from the same table, if they name a column of it; otherwise as they are."""
+    """Points and labels with labels taken from the same table, if they name a column of it; otherwise as they are.
+
+    Without labels, those that lie with X: of a captured folder, of class folders of pictures, of an .npz.
+    """
+    if labels is None:
+        return X, _own_labels(X)
     if not isinstance(labels, str | os.PathLike):
         return X, labels
     place = _table_of(X)
@@ -43,6 +48,15 @@ def paired(X: Any, labels: Any) -> tuple[Any, Any]:
     if column is None:
         return X, labels
     return place.table.rows(place.asked, column), place.table.column(column)
+
+
+def _own_labels(X: Any) -> str:
+    found = own_labels(os.fspath(X)) if isinstance(X, str | os.PathLike) else None
+    if found is None:
+        raise FastentError(
+            "labels are missing: pass one for each row, a path, or of a table the name of the column that holds them"
+        )
+    return found
 
 
 def _table_of(X: Any) -> _Place | None:

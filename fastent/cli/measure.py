@@ -30,17 +30,19 @@ def measure(
         str,
         typer.Argument(
             help="Activations (n, d), or pictures (n, ...): .npy, FILE.npz:NAME, a table (.parquet, .csv, .tsv, .arrow, "
-            ".feather, FILE:COLUMNS for some of its columns), a folder of shards, a data set of Hugging Face, .zarr, "
-            "FILE.safetensors:NAME, FOLDER:LAYER of fastent capture.",
+            ".feather, FILE:COLUMNS for some of its columns), a folder of shards or of pictures, a data set of Hugging Face, "
+            ".zarr, FILE.safetensors:NAME, FOLDER:LAYER of fastent capture.",
             metavar="X",
         ),
     ],
     labels: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            help="Labels (n,): COLUMN of the table X, .npy, FILE.npz:NAME, FILE.csv:COLUMN, or a captured folder.", metavar="Y"
+            help="Labels (n,): COLUMN of the table X, .npy, FILE.npz:NAME, FILE.csv:COLUMN, or a captured folder. Left out if "
+            "X is a captured folder, a folder of pictures with a subfolder for each class, or an .npz with X and y.",
+            metavar="[Y]",
         ),
-    ],
+    ] = None,
     class_names: Annotated[
         str | None,
         option("Names of the classes: a file with a name in each line, or of JSON; or names with commas between.", STATISTICS),
@@ -104,7 +106,7 @@ def measure(
     from fastent.runtime.threads import limit_threads, working_threads
 
     X, y = paired(features, labels)
-    where = str(Path(labels).absolute()) if y is labels else labels
+    where = str(Path(y).absolute()) if isinstance(y, str) else labels
     asked = {
         "X": str(Path(features).absolute()), "y": where, "k": k, "metrics": metrics, "queries": queries,
         "normalize": normalize, "temperature": temperature, "seed": seed,

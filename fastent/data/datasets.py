@@ -18,7 +18,7 @@ from fastent.data.splitting import split_rows
 from fastent.errors import FastentError, warn
 from fastent.io.conversions import how_to_convert
 from fastent.io.npy import is_npz, read_npz
-from fastent.io.opening import read_features, read_labels, reader_of
+from fastent.io.opening import own_labels, read_features, read_labels, reader_of
 from fastent.io.reading import as_path, is_there, name_list
 from fastent.io.sources import Source
 from fastent.options import whole_number
@@ -180,6 +180,7 @@ def _from_path(path: Path, labels: Any, split_seed: int) -> RawData:
             f"unknown data {place[:200]!r}: name one of {', '.join(NAMES)}, or a path to an .npz, .npy, .csv or .parquet file"
             f"{remedy}"
         )
+    labels = own_labels(place) if labels is None else labels
     if labels is None:
         column = "" if reader is None or reader.table is None else ", or the column that holds them"
         raise FastentError(f"{place!r} has no labels: name an .npy of them{column} with --labels or labels=")

@@ -9,6 +9,7 @@ from fastent.errors import FastentError
 from fastent.io.arrow_files import ARROW, HUGGING_FACE
 from fastent.io.conversions import how_to_convert
 from fastent.io.csv_files import CSV
+from fastent.io.image_folders import IMAGE_FOLDER
 from fastent.io.npy import is_npz, read_array
 from fastent.io.parquet import PARQUET
 from fastent.io.reading import as_path, is_there, nothing_at, reading
@@ -17,7 +18,18 @@ from fastent.io.sources import NPY, Reader, Shards, Source
 from fastent.io.store import CAPTURED
 from fastent.io.zarr_arrays import ZARR
 
-__all__ = ["NPY", "READERS", "Located", "located", "open", "open_source", "read_features", "read_labels", "reader_of"]
+__all__ = [
+    "NPY",
+    "READERS",
+    "Located",
+    "located",
+    "open",
+    "open_source",
+    "own_labels",
+    "read_features",
+    "read_labels",
+    "reader_of",
+]
 
 
 def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source:
@@ -29,7 +41,8 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
         `.npy`; tables, `.parquet`, `.csv`, `.tsv`, `.arrow`, `.feather`: one column of lists or tensors of numbers, or one
         column for each feature; `.safetensors`, `.zarr`; a folder of files of one of these kinds (but `.zarr`), which are read
         as one, in the order of their names (2.npy before 10.npy); a folder that `fe.capture` or, in Hugging Face's datasets,
-        `Dataset.save_to_disk` wrote. "FILE.parquet:NAME" gives the name with the path.
+        `Dataset.save_to_disk` wrote; or a folder of pictures of one size with a subfolder for each class. "FILE.parquet:NAME"
+        gives the name with the path.
     name : str, optional
         Which tensor, zarr array or captured layer, if there are several; of a table which column, or several, separated by
         commas, or a pattern such as "f*". By default all columns are features but those called like labels or row numbers
@@ -68,7 +81,7 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
     if reader is not None:
         return reader.open(found, part)
     line = how_to_convert(found)
-    formats = ", ".join(each.name for each in READERS if each not in (CAPTURED, HUGGING_FACE, FOLDER))
+    formats = ", ".join(each.name for each in READERS if each.name[0] == ".")
     raise FastentError(
         f"{str(found)!r} cannot be opened: {formats} or a folder of such files is needed"
         + ("" if line is None else f"; convert it with {line}")
@@ -88,8 +101,16 @@ def read_features(place: str, *, any_rank: bool = False) -> Any:
     return read_array(place, "X") if is_npz(place) or (any_rank and reader_of(place) is NPY) else open_source(place)
 
 
+def own_labels(place: str) -> str | None:
+    """Where the labels of what lies at a place are, if they lie with it: a captured folder, class folders, an .npz."""
+    path, _, reader = located(place)
+    if reader is None:
+        return place if place.endswith(".npz") else None
+    return str(path) if reader.labels is not None and reader.table is None else None
+
+
 def read_labels(place: str) -> Any:
-    """Labels: an .npy, FILE.npz:NAME, a column of a table as FILE:NAME, or those of a folder that `fe.capture` wrote."""
+    """Labels: an .npy, FILE.npz:NAME, a column of a table as FILE:NAME, those of a captured folder, or the class folders."""
     path, name, reader = located(str(as_path(place, "a file of labels")))
     return read_array(place, "y") if reader is None or reader.labels is None else reader.labels(path, name)
 
@@ -137,7 +158,7 @@ def _open_folder(folder: Path, name: str | None) -> Source:
 
 FOLDER = Reader("folder", os.path.isdir, _open_folder)
 # In the order in which they are asked.
-READERS = (NPY, PARQUET, CSV, ARROW, SAFETENSORS, ZARR, CAPTURED, HUGGING_FACE, FOLDER)
+READERS = (NPY, PARQUET, CSV, ARROW, SAFETENSORS, ZARR, CAPTURED, HUGGING_FACE, IMAGE_FOLDER, FOLDER)
 _SHARDS = [reader.name for reader in READERS if reader.open_shard is not None]
 
 open = open_source  # fastent.open

@@ -148,7 +148,7 @@ class Reader(NamedTuple):
     table : function of a path, optional
         Opens a `tables.Table`, of whose columns one can be the labels.
     whole : bool
-        Whether opening reads all rows into memory.
+        Whether rows of this format fit into memory as a rule, so that training reads them at once.
     """
 
     name: str

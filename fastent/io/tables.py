@@ -241,7 +241,7 @@ class ArrowTable(Table):
 def table_reader(
     name: str, can_open: Callable[[Path], bool], open_table: Callable[[Path], Table], *, whole: bool, shards: bool = True
 ) -> Reader:
-    """The format of files that are tables; `whole` if opening reads all of one."""
+    """The format of files that are tables; `whole` if opening one reads all of it."""
 
     def open_rows(path: Path, asked: str | None) -> Source:
         return open_table(path).rows(asked)

@@ -49,7 +49,7 @@ __all__ = ["measure"]
 
 def measure(
     X: Any,
-    labels: Any,
+    labels: Any = None,
     *,
     k: int = 10,
     queries: Any = None,
@@ -73,11 +73,12 @@ def measure(
         block by block if `queries` are given or it does not fit in memory. Pictures (n, h, w) and other points of several axes
         are flattened. Of pandas and polars frames and other tables, the features are the columns but for labels and row
         numbers; a note says which.
-    labels : array-like (n,) or str
+    labels : array-like (n,) or str, optional
         The name of the label column of a data frame or table X; a path, such as "y.npy", "t.csv:species" or a captured folder;
-        or integers, strings or booleans. At least two classes are needed. A missing label (NaN, None) is refused. Values that
-        often mark unlabelled rows (-1, torch's ignore_index -100, "nan") are classes of their own, and so are labels that look
-        alike ("cat", "cat "); a note names them. Drop such rows from X and labels if they are not classes.
+        or integers, strings or booleans. By default those that lie with X: of a captured folder, of a folder of pictures (the
+        names of the class folders), or the y of an .npz. At least two classes are needed. A missing label (NaN, None) is
+        refused. Values that often mark unlabelled rows (-1, torch's ignore_index -100, "nan") are classes of their own, and so
+        are labels that look alike ("cat", "cat "); a note names them. Drop such rows from X and labels if they are not classes.
     k : int, optional, default 10
         Number of neighbours for mixing and dimension, from 2 to n - 1.
     queries : int or (q,) int, optional
