@@ -95,7 +95,8 @@ def open_training(data: Any, labels: Any, test: Any, test_labels: Any, classes: 
     train = open_rows(data)
     stored = _labels(labels, "labels")
     check_lengths(len(train.X), len(stored), features_name="data")
-    test, test_labels = paired(test, test_labels)
+    if test is not None:
+        test, test_labels = paired(test, test_labels)
     held_out = None if test is None else open_rows(test, "test")
     test_stored = stored[:1] if held_out is None else _labels(test_labels, "test_labels")
     if held_out is not None:
