@@ -7,6 +7,7 @@
 Row numbers and labels are no features: a column that is called so is left out, and a remark says that it is.
 """
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -80,7 +81,7 @@ class Table(ABC):
 
     def how_to_choose(self, names: Sequence[str]) -> str:
         """How users say which columns are the features."""
-        return f"name those of the features, as {self.name.strip(chr(39))}:{','.join(names[:3])} or with a pattern, as f*"
+        return f"name those of the features, as {self.name.strip(chr(39))}:{_short_form(names)}"
 
     def chosen(self, asked: str | None, labels: str | None) -> Columns:
         """Which columns are the features."""
@@ -201,6 +202,12 @@ class Table(ABC):
             self._refuse_twins(name)
         dtype = np.result_type(*(dtype_of(self._field(name), self.name) for name in names))
         return Columns(tuple(names), (len(names),), dtype, nested=False)
+
+
+def _short_form(names: Sequence[str]) -> str:
+    """Names as users write them in a place: a pattern where many begin alike."""
+    begin = os.path.commonprefix(list(names))  # noqa: RUF071 (of names, not of paths)
+    return f"{begin}*" if len(names) > 3 and begin else ",".join(names[:3])
 
 
 def _kind(kind: Any) -> str:

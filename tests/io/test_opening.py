@@ -65,3 +65,10 @@ def test_features_of_any_rank(tmp_path):
 def _made(path: Path) -> Path:
     path.write_text("1")
     return path
+
+
+@pytest.mark.parametrize("names", [("X", "y"), ("x", "labels"), ("x_train", "y_train")])
+def test_points_and_labels_of_an_archive_by_their_usual_names(tmp_path, names):
+    np.savez(tmp_path / "d.npz", **dict(zip(names, (X, [0, 1, 1, 0]))), other=X)
+    assert fe.geometry(tmp_path / "d.npz", tmp_path / "d.npz").counts.tolist() == [2, 2]
+    assert fe.measure(tmp_path / "d.npz", metrics=["geometry"]).shape == X.shape

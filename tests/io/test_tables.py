@@ -203,3 +203,11 @@ def test_whole_numbers_and_truth_values_keep_their_digits(tmp_path):
     found = read_csv(path).rows()
     assert found.dtype == np.int64
     assert found[:].tolist() == [[9007199254740993, 1, 1], [3, 0, 2], [1, 1, 5]]
+
+
+def test_a_pattern_is_proposed_for_columns_that_begin_alike(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("emb_0,emb_1,emb_2,emb_3,text\n1,2,3,4,a\n5,6,7,8,b\n")
+    with pytest.raises(fe.FastentError, match=r"or name those of the features, as .*t\.csv:emb_\*$"):
+        fe.neighbors(path)
+    assert fe.open(f"{path}:emb_*").shape == (2, 4)
