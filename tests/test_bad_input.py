@@ -25,7 +25,7 @@ CURVE = np.linspace(1, 0, 50)
 API = [
     (lambda: fe.geometry(NAN, Y), "X has NaN or infinity in 2 of 6 rows, first at row 2, column 1 (nan): drop those rows or repair them"),
     (lambda: fe.geometry(X.ravel(), Y), "X has shape (12,): a 2-D array (points, features) is needed; use X[:, None] for one feature"),
-    (lambda: fe.geometry(X.reshape(6, 2, 1), Y), "X has shape (6, 2, 1): a 2-D array (points, features) is needed; use X.reshape(len(X), -1)"),
+    (lambda: fe.logit_margin(X.reshape(6, 2, 1), Y), "logits has shape (6, 2, 1): a 2-D array (points, features) is needed; use logits.reshape(len(logits), -1)"),
     (lambda: fe.geometry(X[:0], []), "X is empty, shape (0, 2): at least one point and one feature are needed"),
     (lambda: fe.geometry([[1, 2], [3]], Y), "X cannot be made into an array"),
     (lambda: fe.geometry(X.astype(object), Y), "X has dtype object: real numbers are needed; convert with X.astype('float64')"),
@@ -93,7 +93,7 @@ API = [
     (lambda: fe.neighbors(X, 2, queries=X * 1e-200 + 1e200, method="torch"), "queries have values up to 1e+200, first in row 0, column 0, whose distances"),
     (lambda: fe.neighbors(X.astype(np.int64) + 2**53, 2), "X has whole numbers of 2^53 and more, first in row 0, column 0,"),
     (lambda: fe.margins(X * 1e-200, Y), "X has no value above 1.1e-199, and distances are out of float32's range: rescale X"),
-    (lambda: fe.neighbors("a.npy", 2), "X is the path 'a.npy': open it first, with fe.open('a.npy')"),
+    (lambda: fe.neighbors("a.npy", 2), "nothing at 'a.npy': check the path"),
     (lambda: fe.neighbors(X, 2, queries=np.arange(6) < 2), "queries are 6 booleans: row numbers are needed, pass np.flatnonzero(queries)"),
     (lambda: fe.neighbors(X, 6), "k=6: a whole number from 1 to 5 is needed"),
     (lambda: fe.neighbors(X, 0), "k=0: a whole number from 1 to 5 is needed"),
@@ -341,7 +341,7 @@ CLI = [
     (["measure", "pickled.npz:x_train", "y.npy"], "'pickled.npz:x_train' holds Python objects: save numbers"),
     (
         ["measure", "rows.txt", "y.npy"],
-        "'rows.txt' cannot be opened: .npy, .parquet, .safetensors, .zarr or a folder of such files is needed",
+        "'rows.txt' cannot be opened: .npy, .parquet, .csv, .arrow, .safetensors, .zarr or a folder of such files is needed",
     ),
     (
         ["measure", "X.npy", "objects.npy"],

@@ -22,6 +22,7 @@ from fastent.io.store import Store, open_store
 from fastent.io.store_manifest import DTYPES, Manifest, new_manifest, read_manifest
 from fastent.io.store_writer import ShardWriter, remove_leftovers
 from fastent.options import choice, whole_number
+from fastent.printable import first_line
 from fastent.runtime.progress import Progress, interruptible, reporting, say_resumed
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def capture(
     *,
     pooling: Literal["mean", "cls", "last", "tokens", "flatten"] = "mean",
     dtype: Literal["float16", "bfloat16", "float32"] = "float16",
+    transform: Callable[[Any], Any] | None = None,
     shard_rows: int = 65536,
     device: Any = None,
     overwrite: bool = False,
@@ -69,6 +71,10 @@ def capture(
         captured with "tokens".
     dtype : {"float16", "bfloat16", "float32"}, default "float16"
         The dtype on disk. bfloat16 is read as float32.
+    transform : callable, optional
+        What a batch of inputs becomes before the model is given it, for instance ``lambda x: x.float() / 255``. It is called
+        with what the loader yields without the labels, a tensor (b, ...) or a mapping, and returns as many rows. A capture
+        resumes only with the same results of it.
     shard_rows : int, default 65536
         Rows in a file, which is also the most that an interruption loses; a batch is never split.
     device : str or torch.device, optional
@@ -142,6 +148,8 @@ def capture(
         report = stack.enter_context(reporting(progress, "capture", asked["total_rows"] or 0))
         of_tokens = pooling == "tokens"
         loaded = _until_interrupted(batches(loader, tokens=of_tokens), interrupted)
+        if transform is not None:
+            loaded = _transformed(loaded, transform)
         stream: Iterator[Batch] = (Batch(inputs, labels, fingerprint((inputs, labels))) for inputs, labels in loaded)
         writer = None
         if manifest is not None:
@@ -200,6 +208,22 @@ def _until_interrupted(stream: Iterator[Any], interrupted: Callable[[], bool]) -
         if interrupted():  # by Ctrl-C, which ends the loader's processes too
             raise KeyboardInterrupt from error
         raise
+
+
+def _transformed(stream: Iterator[Any], transform: Callable[[Any], Any]) -> Iterator[Any]:
+    for inputs, labels in stream:
+        try:
+            changed = transform(inputs)
+        except Exception as error:  # of the user's code
+            shape = getattr(inputs, "shape", None)
+            of = "a batch" if shape is None else f"a batch of shape {tuple(shape)} and dtype {inputs.dtype}"
+            raise FastentError(f"transform fails on {of} ({type(error).__name__}: {first_line(error)})") from error
+        if hasattr(inputs, "shape") and (not hasattr(changed, "shape") or changed.shape[:1] != inputs.shape[:1]):
+            found = f"of shape {tuple(changed.shape)}" if hasattr(changed, "shape") else f"that is a {type(changed).__name__}"
+            raise FastentError(
+                f"transform returns a batch {found} for one of shape {tuple(inputs.shape)}: a tensor of as many rows is needed"
+            )
+        yield changed, labels
 
 
 def _manifest(asked: dict[str, Any], arrays: list[NDArray[Any]], labels: NDArray[Any] | None) -> Manifest:

@@ -14,7 +14,7 @@ from fastent.activations.layer_inputs import called_once, chosen_layers, followe
 from fastent.activations.layouts import Layouts
 from fastent.activations.record_files import long_table
 from fastent.errors import FastentError
-from fastent.io.tables import Tabular
+from fastent.io.tabular import Tabular
 from fastent.printable import printable, storable
 from fastent.runtime.progress import Progress, reporting
 from fastent.statistics.notes import Note, merged

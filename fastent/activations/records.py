@@ -12,7 +12,7 @@ from fastent.activations.history import History, Of
 from fastent.activations.record_files import RecordFile, check_codes, check_shapes, long_table, write_readable
 from fastent.errors import FastentError
 from fastent.io.reading import parse_json, reading
-from fastent.io.tables import Tabular
+from fastent.io.tabular import Tabular
 from fastent.options import choice
 from fastent.printable import printable, storable
 from fastent.statistics.inversion_rule import BURN_IN, MIN_RISE, Rule

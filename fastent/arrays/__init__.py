@@ -1,7 +1,8 @@
 """The front door: whatever users pass as points, labels or queries is checked here, and leaves as one type.
 
-    X: array, tensor, list, memory map, Source        labels: integers, strings, booleans        queries: number, rows, points
-          |                                                 |                                          |
+    X: array, tensor, list, path, Source, data frame  labels: integers, strings, booleans, path  queries: number, rows, points
+          |      frames: data frames as tables              |                                          |
+          |      labelled: labels by the name of a column --+                                          |
     validation.as_features                            validation.as_labels                       queries.as_queries
           |                                                 |   labels: missing or odd ones            |
           v                                                 v                                          v

@@ -8,9 +8,13 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays.frames import frame_table
 from fastent.arrays.labels import label_remarks, plain_labels, remedy_for_shape, sorted_classes
 from fastent.errors import FastentError, warn
-from fastent.io.sources import Source, blocks_ahead
+from fastent.io.opening import read_features, read_labels
+from fastent.io.reading import name_list
+from fastent.io.sources import ArraySource, Source, blocks_ahead, flat_shape
+from fastent.io.tables import TableRows
 
 __all__ = [
     "BLOCK_BYTES", "DerivedRows", "Labels", "UnitRows", "as_array", "as_features", "as_labels", "bytes_in_memory",
@@ -31,16 +35,22 @@ class Labels(NamedTuple):
     classes: Array
 
 
-def as_features(X: Any, *, name: str = "X") -> Array:
+def as_features(X: Any, *, name: str = "X", notes: list[str] | None = None, flatten: bool = True) -> Array:
     """Return `X` as a 2-D numpy array of real numbers, without a copy where none is needed.
+
+    Points of more than one axis, such as pictures (n, h, w), become rows of all their values; a sentence that says so is added
+    to `notes`, or is a warning.
 
     Parameters
     ----------
-    X : array-like (n, d)
+    X : array-like (n, d) or (n, ...), or path
         numpy array or memory map of any float, integer or boolean dtype and memory order; torch tensor on any device
-        (bfloat16 becomes float32); a list of rows; anything with ``__array__``; a `Source`.
+        (bfloat16 becomes float32); a list of rows; anything with ``__array__``; a `Source`; a path that `fe.open` opens, or
+        FILE.npz:NAME.
     name : str
         What the error messages call it.
+    flatten : bool
+        Without it, points of more than one axis are refused.
 
     Returns
     -------
@@ -50,22 +60,34 @@ def as_features(X: Any, *, name: str = "X") -> Array:
     Raises
     ------
     FastentError
-        A path, wrong rank, no rows or no columns, ragged lists, objects, strings, complex numbers, sparse matrices.
+        Nothing at a path, wrong rank, no rows or no columns, ragged lists, objects, strings, complex numbers, sparse matrices.
     """
     if isinstance(X, str | os.PathLike):
-        raise FastentError(f"{name} is the path {str(X)!r}: open it first, with fe.open({str(X)!r})")
-    array: Any = X if isinstance(X, Source) else as_array(X, name)
-    if array.ndim != 2:
+        X = read_features(os.fspath(X))
+    frame = frame_table(X, name)
+    array: Any = X if isinstance(X, Source) else as_array(X, name) if frame is None else frame.rows()
+    if array.ndim < 2 or (array.ndim > 2 and not flatten):
         one = f"use {name}[:, None] for one feature" if array.ndim == 1 else "pass a row for each point"
         remedy = one if array.ndim < 2 else f"use {name}.reshape(len({name}), -1)"
         raise FastentError(f"{name} has shape {array.shape}: a 2-D array (points, features) is needed; {remedy}")
+    point_shape = array.point_shape if isinstance(array, Source) else array.shape[1:] if array.ndim > 2 else None
+    if array.ndim > 2:
+        on_disk = isinstance(array, np.memmap) and array.size > 0
+        array = ArraySource(array, name) if on_disk else array.reshape(flat_shape(array.shape))
     if 0 in array.shape:
         raise FastentError(f"{name} is empty, shape {array.shape}: at least one point and one feature are needed")
     if array.dtype.kind not in "fiub":
         raise FastentError(f"{name} has dtype {array.dtype}: real numbers are needed; {_remedy_for_dtype(array, name)}")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         raise FastentError(f"{name} has dtype {array.dtype}: convert with {name}.astype('float64')")
-    return array  # type: ignore[no-any-return]
+    remarks = list(array.remarks) if isinstance(array, Source) else []
+    if notes is not None and isinstance(array, Source) and array.columns is not None:
+        remarks.append(f"the features of {name} are the columns {name_list(array.columns)}")
+    if point_shape is not None:
+        remarks.append(f"{name} has points of shape {point_shape}, which are flattened to rows of {array.shape[1]} features")
+    for remark in remarks:
+        (warn if notes is None else notes.append)(remark)
+    return array.array if isinstance(array, TableRows) else array  # type: ignore[no-any-return]
 
 
 def _remedy_for_dtype(array: Array, name: str) -> str:
@@ -106,8 +128,9 @@ def as_labels(
 
     Parameters
     ----------
-    labels : array-like (n,)
-        Integers, strings or booleans; floats are taken if they are whole numbers. Or `Labels`, which were checked before.
+    labels : array-like (n,) or path
+        Integers, strings or booleans; floats are taken if they are whole numbers. Or `Labels`, which were checked before. Or
+        where labels lie: an .npy, FILE.npz:NAME, FILE.parquet:COLUMN, a captured folder.
     n : int, optional
         How many points the labels must be for.
     minimum_classes : int
@@ -122,7 +145,7 @@ def as_labels(
         if n is not None:
             check_lengths(n, len(labels.codes), labels_name=name)
         return labels
-    array = as_array(labels, name)
+    array = as_array(read_labels(os.fspath(labels)) if isinstance(labels, str | os.PathLike) else labels, name)
     if array.ndim != 1:
         remedy = remedy_for_shape(array, name)
         raise FastentError(f"{name} has shape {array.shape}: one label for each point, a 1-D array, is needed; {remedy}")

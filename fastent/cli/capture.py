@@ -41,7 +41,15 @@ def capture(
         str | None,
         option(
             "Inputs of the model, row by row: an .npy (n, ...), a member of an .npz, FILE.npz:NAME, or any other source of "
-            "rows. Whole numbers of 32 bits and more arrive as int64, anything else as float32.",
+            "rows. Whole numbers of 32 bits and more arrive as int64, anything else as float32; with --transform, as stored.",
+            DATA,
+        ),
+    ] = None,
+    transform: Annotated[
+        str | None,
+        option(
+            "package.module:function, which is given each batch of --data as a tensor (b, ...) and returns what the model "
+            "takes.",
             DATA,
         ),
     ] = None,
@@ -89,7 +97,8 @@ def capture(
     from fastent.activations.capture import capture as capture_layers
 
     batch_size = whole_number("batch-size", batch_size, minimum=1)
-    rows: Any = _Rows(data, labels, mask, tokens=pooling == "tokens")
+    change = None if transform is None else _function(transform)
+    rows: Any = _Rows(data, labels, mask, tokens=pooling == "tokens", as_stored=change is not None)
     module = _load(model, weights)
     if mask is not None:
         rows.call_by_name(module, model)
@@ -101,6 +110,7 @@ def capture(
             out,
             pooling=pooling,  # type: ignore[arg-type]
             dtype=dtype,  # type: ignore[arg-type]
+            transform=change,
             shard_rows=shard_rows,
             device=device,
             overwrite=overwrite,
@@ -154,10 +164,20 @@ def _load(place: str, weights: Path | None) -> "nn.Module":
     return module
 
 
+def _function(place: str) -> Any:
+    from fastent.training.networks import find_callable
+
+    what = "a function of a batch as package.module:function"
+    found = find_callable("transform", place, what)
+    if not callable(found):
+        raise FastentError(f"transform={place!r} is no callable: name {what}")
+    return found
+
+
 class _Rows:
     """Stored rows, labels and a mask, as a data set of batches."""
 
-    def __init__(self, data: str, labels: str | None, mask: str | None, *, tokens: bool) -> None:
+    def __init__(self, data: str, labels: str | None, mask: str | None, *, tokens: bool, as_stored: bool) -> None:
         import numpy as np
 
         from fastent.arrays.validation import as_array, check_lengths
@@ -165,6 +185,7 @@ class _Rows:
         from fastent.io.opening import read_features
 
         self._X: Any = read_features(data, any_rank=True)
+        self._as_stored = as_stored
         if self._X.ndim < 2 or 0 in self._X.shape or self._X.dtype.kind not in "fiub":
             raise FastentError(
                 f"{data} has shape {self._X.shape} and dtype {self._X.dtype}: rows (n, ...) of numbers are needed"
@@ -208,7 +229,7 @@ class _Rows:
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        return tuple(self._X.shape[1:])
+        return tuple(getattr(self._X, "point_shape", None) or self._X.shape[1:])
 
     def __len__(self) -> int:
         return len(self._X)
@@ -220,9 +241,10 @@ class _Rows:
         import numpy as np
         import torch
 
-        found = self._X[np.asarray(rows)]
+        found = self._X[np.asarray(rows)].reshape(len(rows), *self.row_shape)
         tokens = found.dtype.kind in "iu" and found.dtype.itemsize >= 4
-        inputs: Any = torch.from_numpy(np.ascontiguousarray(found, np.int64 if tokens else np.float32))
+        kind = found.dtype if self._as_stored else np.int64 if tokens else np.float32
+        inputs: Any = torch.from_numpy(np.ascontiguousarray(found, kind))
         if self._mask is not None:
             first, name, inverted = self._names
             mask = torch.from_numpy(self._mask[np.asarray(rows)] != 0)

@@ -29,14 +29,24 @@ def measure(
     features: Annotated[
         str,
         typer.Argument(
-            help="Activations (n, d), read from disk as needed: .npy, a folder of shards, .zarr, FILE.parquet:COLUMN, "
-            "FILE.safetensors:NAME, FOLDER:LAYER of fastent capture; or FILE.npz:NAME.",
+            help="Activations (n, d), or pictures (n, ...): .npy, FILE.npz:NAME, a table (.parquet, .csv, .tsv, .arrow, "
+            ".feather, FILE:COLUMNS for some of its columns), a folder of shards or of pictures, a data set of Hugging Face, "
+            ".zarr, FILE.safetensors:NAME, FOLDER:LAYER of fastent capture.",
             metavar="X",
         ),
     ],
     labels: Annotated[
-        str, typer.Argument(help="Labels (n,): .npy, FILE.npz:NAME, FILE.parquet:COLUMN, or a captured folder.", metavar="Y")
-    ],
+        str | None,
+        typer.Argument(
+            help="Labels (n,): COLUMN of the table X, .npy, FILE.npz:NAME, FILE.csv:COLUMN, or a captured folder. Left out if "
+            "X is a captured folder, a folder of pictures with a subfolder for each class, or an .npz with X and y.",
+            metavar="[Y]",
+        ),
+    ] = None,
+    class_names: Annotated[
+        str | None,
+        option("Names of the classes: a file with a name in each line, or of JSON; or names with commas between.", STATISTICS),
+    ] = None,
     k: Annotated[int, option("Number of nearest neighbours for mixing and intrinsic dimension.", STATISTICS)] = 10,
     metrics: Annotated[
         str,
@@ -89,15 +99,17 @@ def measure(
     config: Config = None,
 ) -> None:
     """Measure how tangled the classes of a representation are, in every accepted view."""
+    from fastent.arrays.labelled import paired
     from fastent.io.files import alone_in, output_folder
-    from fastent.io.opening import read_features, read_labels
     from fastent.measurement.measure import measure as measure_all
     from fastent.measurement.plan import CHECKPOINT
     from fastent.runtime.cluster import connected
     from fastent.runtime.threads import limit_threads, working_threads
 
+    X, y = paired(features, labels)
+    where = str(Path(y).absolute()) if isinstance(y, str) else labels
     asked = {
-        "X": str(Path(features).absolute()), "y": str(Path(labels).absolute()), "k": k, "metrics": metrics, "queries": queries,
+        "X": str(Path(features).absolute()), "y": where, "k": k, "metrics": metrics, "queries": queries,
         "normalize": normalize, "temperature": temperature, "seed": seed,
     }  # fmt: skip
     with alone_in(None if out is None else output_folder(out)):
@@ -105,7 +117,6 @@ def measure(
             check_free_for_measurement(out, asked)
         if out is not None and any((out / CHECKPOINT).glob("*.npz")):
             say(f"fastent: the measurement resumes from the parts that {str(out)!r} keeps", error=True)
-        X, y = read_features(features), read_labels(labels)
         with limit_threads(threads), connected(scheduler, workers) as client:
             measured = measure_all(
                 X,
@@ -115,6 +126,7 @@ def measure(
                 metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],  # type: ignore[misc]
                 normalize=normalize,
                 temperature=_temperature(temperature),
+                class_names=class_names,
                 memory_budget=memory,
                 checkpoint=out,
                 client=client,

@@ -63,7 +63,22 @@ _OUTPUT: Options = {
     "as_json": (AsJson, False),
     "config": (Config, None),
 }
-_OPTIONS = {**DATA_OPTIONS, **_STREAMED_DATA, **training_options(_TRAINING, defaults=True, remarks=_REMARKS), **_OUTPUT}
+_CLASS_NAMES: Options = {
+    "class_names": (
+        Annotated[
+            str | None,
+            option("Names of the classes: a file with a name in each line, or of JSON; or names with commas between.", DATA),
+        ],
+        None,
+    ),
+}
+_OPTIONS = {
+    **DATA_OPTIONS,
+    **_CLASS_NAMES,
+    **_STREAMED_DATA,
+    **training_options(_TRAINING, defaults=True, remarks=_REMARKS),
+    **_OUTPUT,
+}
 # --record-every makes the data streamed.
 _ONLY_STREAMED = ("test", "test_labels", "record_points", "queries")
 _ONLY_IN_MEMORY = (
@@ -127,7 +142,7 @@ def _in_memory(data: str, labels: str | None, given: Mapping[str, Any], out: Pat
         stored = run_to_resume(out, "start anew with --overwrite, or name another folder")
     chosen = {name: given[name] for name in DATA_OPTIONS if name in given}
     points = load_data(data, labels=labels, **chosen)
-    options = {name: given[name] for name in _IN_MEMORY}
+    options = {name: given[name] for name in (*_IN_MEMORY, "class_names")}
     return partial(train, points, checkpoint=out, resume=stored, progress=True, **options), lambda run: points.raw, points
 
 
@@ -135,7 +150,11 @@ def _streamed(data: str, labels: str | None, given: Mapping[str, Any], out: Path
     from fastent.data.stored_rows import stored_pictures
     from fastent.training.train_streamed import train_streamed
 
-    options = {name: given[name] for name in (*_STREAMED, "test", "test_labels", "classes", "standardize") if name in given}
+    options = {
+        name: given[name]
+        for name in (*_STREAMED, *_CLASS_NAMES, "test", "test_labels", "classes", "standardize")
+        if name in given
+    }
     options["record_points"] = options["record_points"] or None
     if not options["queries"]:
         options |= {"queries": STREAMED_DEFAULTS.queries, "metrics": ("geometry",)}
@@ -156,8 +175,10 @@ def _streamed_because(data: str, stream: bool, record_every: float | None) -> tu
         return "", False
     if stream or record_every is not None:
         return ("--stream" if stream else "--record-every") + " was given", False
+    if reader.whole:
+        return "", False
     if reader is not NPY:
-        return "sources other than .npy and .npz are always streamed", False
+        return "sources other than .npy, .npz and .csv are always streamed", False
     from fastent.io.npy import read_npy
     from fastent.runtime.memory import available_bytes, readable_bytes
 

@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays.frames import frame_table
+from fastent.arrays.labelled import paired
 from fastent.arrays.validation import as_array, as_labels, check_lengths
 from fastent.data.formats import find_cifar10, find_idx, read_cifar10, read_idx
 from fastent.data.splitting import split_rows
-from fastent.errors import FastentError
+from fastent.errors import FastentError, warn
 from fastent.io.conversions import how_to_convert
-from fastent.io.npy import is_npz, read_npy, read_npz
-from fastent.io.opening import NPY, reader_of
+from fastent.io.npy import is_npz, read_npz
+from fastent.io.opening import own_labels, read_features, read_labels, reader_of
 from fastent.io.reading import as_path, is_there, name_list
+from fastent.io.sources import Source
 from fastent.options import whole_number
+from fastent.runtime.memory import check_fits
 
 __all__ = ["NAMES", "RawData", "known_name", "read_dataset"]
 
@@ -76,7 +80,7 @@ def read_dataset(
             return _from_path(as_path(data, "a data set"), labels, split_seed)
         return _split("digits", *_digits(), split_seed) if name == "digits" else _named(name, data_dir)
     if labels is not None:
-        data = (data, labels)
+        data = paired(data, labels)
     if isinstance(data, Mapping):
         return _from_mapping(data, "arrays", "the mapping", split_seed)
     if isinstance(data, (tuple, list)) and len(data) in (2, 4):
@@ -84,7 +88,7 @@ def read_dataset(
         return _from_mapping(parts, "arrays", "the tuple", split_seed)
     raise FastentError(
         f"data is a {type(data).__name__}: pass a name ({', '.join(NAMES)}), a path, "
-        "(X, y) or (x_train, y_train, x_test, y_test)"
+        "X with labels, (X, y) or (x_train, y_train, x_test, y_test)"
     )
 
 
@@ -163,20 +167,42 @@ def _expected(name: str) -> str:
 
 
 def _from_path(path: Path, labels: Any, split_seed: int) -> RawData:
-    if not is_npz(path) and reader_of(path) is not NPY:
+    place = str(path)
+    reader = reader_of(path)
+    if place.endswith(".npz"):
+        if labels is not None:
+            raise FastentError(f"labels go with one array, as {place}:X: an .npz brings its own, as y_train")
+        return _from_mapping(read_npz(path, "save it with numpy.savez"), path.stem, place, split_seed)
+    if reader is None and not is_npz(place):
         line = how_to_convert(path) if is_there(path) else None
         remedy = "" if line is None else f"; or convert it with {line}"
         raise FastentError(
-            f"unknown data {str(path)[:200]!r}: name one of {', '.join(NAMES)}, or a path to an .npz or .npy file{remedy}"
+            f"unknown data {place[:200]!r}: name one of {', '.join(NAMES)}, or a path to an .npz, .npy, .csv or .parquet file"
+            f"{remedy}"
         )
-    if is_npz(path):
-        if labels is not None:
-            raise FastentError("labels go with an .npy: an .npz brings its own, as y_train")
-        return _from_mapping(read_npz(path, "save it with numpy.savez"), path.stem, str(path), split_seed)
+    labels = own_labels(place) if labels is None else labels
     if labels is None:
-        raise FastentError(f"{str(path)!r} has no labels: name an .npy of them with --labels or labels=")
-    codes = read_npy(labels) if isinstance(labels, (str, os.PathLike)) else labels
-    return _from_mapping({"x_train": read_npy(path), "y_train": codes}, path.stem, str(path), split_seed)
+        column = "" if reader is None or reader.table is None else ", or the column that holds them"
+        raise FastentError(f"{place!r} has no labels: name an .npy of them{column} with --labels or labels=")
+    X, y = paired(place, labels)
+    if isinstance(X, str):
+        X = read_features(X, any_rank=True)
+    y = read_labels(os.fspath(y)) if isinstance(y, (str, os.PathLike)) else y
+    return _from_mapping({"x_train": X, "y_train": y}, path.stem, place, split_seed)
+
+
+def _points(value: Any, name: str) -> Array:
+    """Points (n, ...) as they are stored; those of a source are read, if memory has room for them."""
+    frame = frame_table(value, name)
+    if frame is not None:
+        value = frame.rows()
+    if not isinstance(value, Source):
+        return as_array(value, name)
+    for remark in value.remarks:
+        warn(remark)
+    n, d = value.shape
+    check_fits(n * d * value.dtype.itemsize, f"{name} of {n:,} x {d}", "use fe.train_streamed, or fastent run --stream")
+    return value[:].reshape(n, *(value.point_shape or (d,)))
 
 
 def _from_mapping(parts: Mapping[str, Any], name: str, source: str, split_seed: int) -> RawData:
@@ -186,11 +212,11 @@ def _from_mapping(parts: Mapping[str, Any], name: str, source: str, split_seed: 
         raise FastentError(f"{source} holds {name_list(sorted(map(str, parts)))}: x_train and y_train (or X and y) are needed")
     if ("x_test" in parts) != ("y_test" in parts):
         raise FastentError(f"{source} has only one of x_test and y_test: give both or neither")
-    x_train, y_train = as_array(x_train, "x_train"), as_array(y_train, "y_train")
+    x_train, y_train = _points(x_train, "x_train"), as_array(y_train, "y_train")
     if "x_test" not in parts:
         _check_part(source, "train", x_train, y_train)
         return _split(name, x_train, y_train, split_seed)
-    return _checked(name, x_train, y_train, as_array(parts["x_test"], "x_test"), as_array(parts["y_test"], "y_test"), source)
+    return _checked(name, x_train, y_train, _points(parts["x_test"], "x_test"), as_array(parts["y_test"], "y_test"), source)
 
 
 def _checked(name: str, x_train: Array, y_train: Array, x_test: Array, y_test: Array, source: str) -> RawData:

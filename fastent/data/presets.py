@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-__all__ = ["PRESETS", "Preset", "default_classes", "default_epochs"]
+__all__ = ["PRESETS", "Preset", "default_classes", "default_epochs", "known_class_names"]
 
 _EPOCHS = 500
 # Few points, a slow turn: on digits the inversion comes around epoch 150, its far side late.
@@ -20,12 +20,24 @@ class Preset(NamedTuple):
     activation: Literal["tanh", "relu"]
 
 
+# What their authors call the classes 0 to 9.
+_CLASS_NAMES = {
+    "fashion-mnist": ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+}
+
 PRESETS: Mapping[str, Preset] = MappingProxyType({"paper": Preset(8192, "parity", (20,), "tanh")})
 
 
 def default_epochs(known: str | None) -> int:
     """Epochs for a data set known by this name, or for the user's own data (None)."""
     return _EPOCHS_OF.get(known or "", _EPOCHS)
+
+
+def known_class_names(known: str | None) -> tuple[str, ...] | None:
+    """Names of the labels 0 to 9 of a data set known by name; None for digits, and for other data."""
+    return _CLASS_NAMES.get(known or "")
 
 
 def default_classes(known: str | None) -> Literal["parity", "all"]:

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays.frames import frame_table
+from fastent.arrays.labelled import paired
 from fastent.arrays.validation import as_array, as_features, as_labels, check_lengths
 from fastent.data.fingerprint import CLASSES, POINTS, DataFingerprint
 from fastent.errors import FastentError
-from fastent.io.npy import read_array, read_npy
-from fastent.io.opening import NPY, open_source, reader_of
+from fastent.io.npy import read_npy
+from fastent.io.opening import NPY, open_source, read_labels, reader_of
 from fastent.io.sources import Source, blocks_ahead
 
 __all__ = ["KEPT_BYTES", "Feed", "LabelledRows", "Rows", "TrainingRows", "class_codes", "open_training", "stored_pictures"]
@@ -73,8 +75,10 @@ def open_rows(data: Any, name: str = "data") -> Rows:
         path = Path(data)
         data = read_npy(path) if reader_of(path) is NPY else open_source(path)
     if isinstance(data, Source):
-        return Rows(as_features(data, name=name), None)
-    array = as_array(data, name)
+        shape = data.point_shape
+        return Rows(as_features(data, name=name), shape if shape is not None and len(shape) in (2, 3) else None)
+    frame = frame_table(data, name)
+    array = as_array(data, name) if frame is None else as_features(frame, name=name)
     picture = None
     if array.ndim in (3, 4):
         if not array.flags.c_contiguous:
@@ -86,9 +90,13 @@ def open_rows(data: Any, name: str = "data") -> Rows:
 def open_training(data: Any, labels: Any, test: Any, test_labels: Any, classes: str) -> TrainingRows:
     if (test is None) != (test_labels is None):
         raise FastentError("test and test_labels go together: give both or neither")
+    where = data
+    data, labels = paired(data, labels)
     train = open_rows(data)
     stored = _labels(labels, "labels")
     check_lengths(len(train.X), len(stored), features_name="data")
+    if test is not None:
+        test, test_labels = paired(test, test_labels)
     held_out = None if test is None else open_rows(test, "test")
     test_stored = stored[:1] if held_out is None else _labels(test_labels, "test_labels")
     if held_out is not None:
@@ -97,7 +105,7 @@ def open_training(data: Any, labels: Any, test: Any, test_labels: Any, classes: 
             raise FastentError(f"test has {held_out.X.shape[1]} features, data {train.X.shape[1]}: as many are needed")
     codes, test_codes, names = class_codes(stored, test_stored, classes)
     return TrainingRows(
-        name=Path(data).name if isinstance(data, (str, os.PathLike)) else "arrays",
+        name=Path(where).name if isinstance(where, (str, os.PathLike)) else "arrays",
         train=train,
         labels=np.asarray(stored),
         codes=codes,
@@ -142,7 +150,7 @@ def _check_same_rows(config: dict[str, Any], X: Any, codes: NDArray[np.int64]) -
 
 
 def _labels(labels: Any, name: str) -> NDArray[Any]:
-    found = read_array(os.fspath(labels), "y") if isinstance(labels, (str, os.PathLike)) else as_array(labels, name)
+    found = read_labels(os.fspath(labels)) if isinstance(labels, (str, os.PathLike)) else as_array(labels, name)
     if found.ndim != 1:
         raise FastentError(f"{name} has shape {found.shape}: one label for each row, a 1-D array, is needed")
     return found

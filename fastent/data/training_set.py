@@ -99,8 +99,8 @@ class Data:
 
 def load_data(
     data: Any,
-    *,
     labels: Any = None,
+    *,
     data_dir: str | os.PathLike[str] | None = None,
     subset: int | None = None,
     subset_seed: int | None = None,

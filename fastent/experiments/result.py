@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from fastent.io.files import atomic_path, output_folder, write_text
-from fastent.io.tables import Tabular
+from fastent.io.tabular import Tabular
 from fastent.plots.style import plain
 from fastent.printable import printable
 from fastent.runtime.formatting import Table, as_plain, estimate_text, html_table

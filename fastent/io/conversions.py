@@ -1,32 +1,24 @@
 """Files of activations that fastent does not read, and for each kind the line of Python that converts it."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from fastent.io.reading import reading, require_file
 
-__all__ = ["NOT_FEATURES", "how_to_convert"]
+__all__ = ["how_to_convert"]
 
-# What columns of numbers are called that are labels or row numbers, not features.
-NOT_FEATURES = frozenset({"label", "labels", "y", "target", "targets", "class", "classes", "id", "index", "__index_level_0__"})
-
-_TEXT = {".csv": ",", ".tsv": "\t", ".txt": None, ".dat": None}
+_TEXT, _TORCH = (".txt", ".dat"), (".pt", ".pth")
 # How much of a text file is read to find its columns.
 _BEGINNING = 1 << 16
 
 
 def how_to_convert(path: Path) -> str | None:
     """The line of Python that makes an .npy of a file; None for an unknown kind."""
-    known: dict[str, Callable[[Path], str | None]] = {
-        **dict.fromkeys(_TEXT, _of_text),
-        **dict.fromkeys((".pt", ".pth"), _of_torch),
-        **dict.fromkeys((".feather", ".arrow"), _of_arrow),
-    }
-    if path.suffix.lower() not in known:
+    suffix = path.suffix.lower()
+    if suffix not in (*_TEXT, *_TORCH):
         return None
     require_file(path)
     with reading(path, "write it again"):
-        return known[path.suffix.lower()](path)
+        return _of_text(path) if suffix in _TEXT else _of_torch(path)
 
 
 def _of_text(path: Path) -> str | None:
@@ -36,20 +28,14 @@ def _of_text(path: Path) -> str | None:
     if not lines:
         return None
     first, last = lines[0], lines[-1]
-    delimiter = next((sign for sign in (_TEXT[path.suffix.lower()], ",", ";", "\t") if sign is not None and sign in last), None)
-    header = not any(map(_is_number, first.split(delimiter))) and len(lines) > 1
+    delimiter = next((sign for sign in ",;\t" if sign in last), None)
     cells = last.split(delimiter)
-    numbers = [i for i, cell in enumerate(cells) if _is_number(cell)]
-    names = [name.strip().strip('"').lower() for name in first.split(delimiter)] if header else []
-    labels = [i for i, name in enumerate(names) if name in NOT_FEATURES]
-    columns = [i for i in numbers if i not in labels]
+    columns = [i for i, cell in enumerate(cells) if _is_number(cell)]
     if not columns:
         return None
     options = [f"delimiter={delimiter!r}"] if delimiter else []
-    options += ["skiprows=1"] if header else []
-    if len(columns) < len(cells):
-        whole = columns == list(range(columns[0], columns[-1] + 1))
-        options.append(f"usecols=range({columns[0]}, {columns[-1] + 1})" if whole else f"usecols={columns}")
+    options += ["skiprows=1"] if not any(map(_is_number, first.split(delimiter))) and len(lines) > 1 else []
+    options += [f"usecols={columns}"] if len(columns) < len(cells) else []
     read = ", ".join([repr(str(path)), *options, "dtype='float32'", "ndmin=2", "encoding='utf-8-sig'"])
     return f"numpy.save({_npy(path)!r}, numpy.loadtxt({read}))"
 
@@ -64,10 +50,6 @@ def _is_number(cell: str) -> bool:
 
 def _of_torch(path: Path) -> str:
     return f"numpy.save({_npy(path)!r}, torch.load({str(path)!r}, weights_only=True).float().numpy())"
-
-
-def _of_arrow(path: Path) -> str:
-    return f"pyarrow.parquet.write_table(pyarrow.feather.read_table({str(path)!r}), {str(path.with_suffix('.parquet'))!r})"
 
 
 def _npy(path: Path) -> str:

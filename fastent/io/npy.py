@@ -24,6 +24,8 @@ _MAGIC = b"\x93NUMPY"
 _DESCRIPTOR = 24
 _OBJECTS = "save numbers with numpy.save, or where every row has a label, y.astype(str)"
 _PLAIN = "no .npz of plain arrays"
+# What points and labels are called in an .npz, here and in data sets to train on.
+_CALLED = {"X": ("X", "x", "x_train"), "y": ("y", "y_train", "labels", "label")}
 
 
 class _Header(NamedTuple):
@@ -86,7 +88,7 @@ def is_npz(place: str | os.PathLike[str]) -> bool:
 
 
 def read_array(place: str, usual: str) -> Array:
-    """An .npy, mapped; or one member of an .npz, named as FILE.npz:NAME, or else called `usual`, or else the only one."""
+    """An .npy, mapped; or one member of an .npz, named as FILE.npz:NAME, or else called as `usual`, or else the only one."""
     text = str(as_path(place, "an .npy, or FILE.npz:NAME"))
     if not is_npz(text):
         return read_npy(text)
@@ -94,7 +96,8 @@ def read_array(place: str, usual: str) -> Array:
     path = Path(f"{before}.npz" if name else text)
     with _opened(path, "save it with numpy.savez") as members:
         names = list(members.places)
-        chosen = chosen_name(path, names, name or (usual if usual in names else None), "array")
+        called = (each for each in _CALLED.get(usual, (usual,)) if each in names)
+        chosen = chosen_name(path, names, name or next(called, None), "array")
         return members.read([chosen])[chosen]
 
 

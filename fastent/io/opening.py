@@ -3,10 +3,13 @@
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastent.errors import FastentError
+from fastent.io.arrow_files import ARROW, HUGGING_FACE
 from fastent.io.conversions import how_to_convert
+from fastent.io.csv_files import CSV
+from fastent.io.image_folders import IMAGE_FOLDER
 from fastent.io.npy import is_npz, read_array
 from fastent.io.parquet import PARQUET
 from fastent.io.reading import as_path, is_there, nothing_at, reading
@@ -15,7 +18,18 @@ from fastent.io.sources import NPY, Reader, Shards, Source
 from fastent.io.store import CAPTURED
 from fastent.io.zarr_arrays import ZARR
 
-__all__ = ["NPY", "READERS", "open", "open_source", "read_features", "read_labels", "reader_of"]
+__all__ = [
+    "NPY",
+    "READERS",
+    "Located",
+    "located",
+    "open",
+    "open_source",
+    "own_labels",
+    "read_features",
+    "read_labels",
+    "reader_of",
+]
 
 
 def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source:
@@ -24,11 +38,15 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
     Parameters
     ----------
     path : path
-        `.npy`; `.parquet` (a column of fixed-size lists, or of Arrow's tensors of one axis), `.safetensors`, `.zarr`; a folder
-        of files of one of the first three kinds, which are read as one, in the order of their names (2.npy before 10.npy); or
-        a folder that `fe.capture` wrote. "FILE.parquet:NAME" gives the name with the path.
+        `.npy`; tables, `.parquet`, `.csv`, `.tsv`, `.arrow`, `.feather`: one column of lists or tensors of numbers, or one
+        column for each feature; `.safetensors`, `.zarr`; a folder of files of one of these kinds (but `.zarr`), which are read
+        as one, in the order of their names (2.npy before 10.npy); a folder that `fe.capture` or, in Hugging Face's datasets,
+        `Dataset.save_to_disk` wrote; or a folder of pictures of one size with a subfolder for each class. "FILE.parquet:NAME"
+        gives the name with the path.
     name : str, optional
-        Which column, tensor, zarr array or captured layer, if there are several.
+        Which tensor, zarr array or captured layer, if there are several; of a table which column, or several, separated by
+        commas, or a pattern such as "f*". By default all columns are features but those called like labels or row numbers
+        (label, target, y, id, index, ...), which `remarks` then says.
 
     Returns
     -------
@@ -38,10 +56,10 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
     Raises
     ------
     FastentError
-        Nothing there; an unknown or damaged kind of file; several arrays and no name; a missing package. For lists without a
-        fixed size, tables with a column for each feature, text (.csv), torch files (.pt) and arrays of more than two axes, the
-        message has the line that converts them. Reading rows raises it for damage further on in the file, and for chunks that
-        are missing from a zarr array, which are not taken for zeros.
+        Nothing there; an unknown or damaged kind of file; several arrays and no name; columns that are no numbers; a missing
+        package. For torch files (.pt) and text of other kinds (.txt), the message has the line that converts them. Reading rows
+        raises it for damage, missing values and lists of another length further on in the file, and for chunks that are missing
+        from a zarr array, which are not taken for zeros.
 
     Examples
     --------
@@ -56,14 +74,14 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
         raise FastentError(
             f"{place!r}: an .npz cannot be read in parts; load it with numpy.load, or save X alone with numpy.save"
         )
-    found, part = (Path(place), name) if name is not None else _located(place)
+    found, part = (Path(place), name) if name is not None else located(place)[:2]
     if not is_there(found):
         raise nothing_at(found)
     reader = _reader(found)
     if reader is not None:
         return reader.open(found, part)
     line = how_to_convert(found)
-    formats = ", ".join(each.name for each in READERS if each not in (CAPTURED, FOLDER))
+    formats = ", ".join(each.name for each in READERS if each.name[0] == ".")
     raise FastentError(
         f"{str(found)!r} cannot be opened: {formats} or a folder of such files is needed"
         + ("" if line is None else f"; convert it with {line}")
@@ -72,7 +90,7 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
 
 def reader_of(place: str | os.PathLike[str]) -> Reader | None:
     """The format that would open a place, whether or not anything is there; None if none would."""
-    return _reader(_located(os.fspath(place))[0])
+    return located(os.fspath(place)).reader
 
 
 def read_features(place: str, *, any_rank: bool = False) -> Any:
@@ -83,10 +101,17 @@ def read_features(place: str, *, any_rank: bool = False) -> Any:
     return read_array(place, "X") if is_npz(place) or (any_rank and reader_of(place) is NPY) else open_source(place)
 
 
+def own_labels(place: str) -> str | None:
+    """Where the labels of what lies at a place are, if they lie with it: a captured folder, class folders, an .npz."""
+    path, _, reader = located(place)
+    if reader is None:
+        return place if place.endswith(".npz") else None
+    return str(path) if reader.labels is not None and reader.table is None else None
+
+
 def read_labels(place: str) -> Any:
-    """Labels: an .npy, FILE.npz:NAME, a column as FILE.parquet:NAME, or those of a folder that `fe.capture` wrote."""
-    path, name = _located(str(as_path(place, "a file of labels")))
-    reader = _reader(path)
+    """Labels: an .npy, FILE.npz:NAME, a column of a table as FILE:NAME, those of a captured folder, or the class folders."""
+    path, name, reader = located(str(as_path(place, "a file of labels")))
     return read_array(place, "y") if reader is None or reader.labels is None else reader.labels(path, name)
 
 
@@ -94,13 +119,21 @@ def _reader(path: Path) -> Reader | None:
     return next((reader for reader in READERS if reader.can_open(path)), None)
 
 
-def _located(place: str) -> tuple[Path, str | None]:
+class Located(NamedTuple):
+    """A path, the part of it that was named, and the format that opens it."""
+
+    path: Path
+    name: str | None
+    reader: Reader | None
+
+
+def located(place: str) -> Located:
     """Split FILE:NAME or FOLDER:LAYER at the last colon that ends a path which can be opened: layers may be called a:b."""
     if ":" in place and not is_there(Path(place)):
         for at in range(len(place) - 1, 0, -1):
-            if place[at] == ":" and _reader(Path(place[:at])) is not None:
-                return Path(place[:at]), place[at + 1 :]
-    return Path(place), None
+            if place[at] == ":" and (reader := _reader(Path(place[:at]))) is not None:
+                return Located(Path(place[:at]), place[at + 1 :], reader)
+    return Located(Path(place), None, _reader(Path(place)))
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:
@@ -125,7 +158,7 @@ def _open_folder(folder: Path, name: str | None) -> Source:
 
 FOLDER = Reader("folder", os.path.isdir, _open_folder)
 # In the order in which they are asked.
-READERS = (NPY, PARQUET, SAFETENSORS, ZARR, CAPTURED, FOLDER)
+READERS = (NPY, PARQUET, CSV, ARROW, SAFETENSORS, ZARR, CAPTURED, HUGGING_FACE, IMAGE_FOLDER, FOLDER)
 _SHARDS = [reader.name for reader in READERS if reader.open_shard is not None]
 
 open = open_source  # fastent.open

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.io.reading import chosen_name, reading, require_file
-from fastent.io.sources import Reader, Source
+from fastent.io.sources import Reader, Source, flat_shape
 from fastent.runtime.optional import needed
 
 __all__ = ["SAFETENSORS", "SafetensorsSource"]
@@ -38,13 +38,15 @@ class SafetensorsSource(Source):
                 f"{chosen} of {str(path)!r} has dtype {kind}: one of {', '.join(_DTYPES)} is needed; convert it with "
                 + line.replace("%s", "float()")
             )
-        if len(shape) != 2:
+        if len(shape) < 2:
             raise FastentError(
                 f"{chosen} of {str(path)!r} has shape {shape}: a 2-D tensor (points, features) is needed; convert it with "
                 + line.replace("%s", f"reshape({shape[0] if shape else 1}, -1)")
             )
         self._name = chosen
-        self.shape, self.dtype, self._bfloat16 = (shape[0], shape[1]), np.dtype(_DTYPES[kind]), kind == "BF16"
+        self.shape, self.dtype, self._bfloat16 = flat_shape(shape), np.dtype(_DTYPES[kind]), kind == "BF16"
+        if len(shape) > 2:
+            self.point_shape = shape[1:]
 
     def __reduce__(self) -> Any:
         return SafetensorsSource, (self._path.absolute(), self._name)
@@ -58,9 +60,9 @@ class SafetensorsSource(Source):
             with self._open(self._path, framework=framework) as stored:
                 rows = stored.get_slice(self._name)[start:stop]
             rows = rows.float().numpy() if self._bfloat16 else np.asarray(rows)
-            if rows.shape != (stop - start, self.shape[1]) or rows.dtype != self.dtype:
+            if rows.shape != (stop - start, *(self.point_shape or self.shape[1:])) or rows.dtype != self.dtype:
                 raise ValueError(f"rows {start} to {stop} have shape {rows.shape} and dtype {rows.dtype}")
-            return rows  # type: ignore[no-any-return]
+            return rows.reshape(stop - start, self.shape[1])  # type: ignore[no-any-return]
 
 
 SAFETENSORS = Reader.of_suffix(".safetensors", SafetensorsSource)

@@ -7,6 +7,7 @@
 Statistics take a source wherever they take an array: it has an array's `shape`, `dtype`, `len` and `source[rows]`.
 """
 
+import math
 import mmap
 import os
 from abc import ABC, abstractmethod
@@ -21,10 +22,11 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.io.npy import read_npy
-from fastent.io.reading import refuse_name
+from fastent.io.reading import name_list, refuse_name
 
 __all__ = [
-    "NPY", "ArraySource", "NpyFile", "Reader", "Shards", "Source", "blocks_ahead", "check_kind", "part_bytes", "parts",
+    "NPY", "ArraySource", "NpyFile", "Reader", "Shards", "Source", "blocks_ahead", "check_kind", "flat_shape",
+    "part_bytes", "parts",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -44,10 +46,19 @@ class Source(ABC):
     shape : (n, d)
     dtype : numpy dtype
         The dtype of rows as they are returned; bfloat16 on disk is returned as float32.
+    point_shape : tuple of int or None
+        The shape of a point as it is stored, if that is not (d,): pictures (h, w) are returned as rows of h * w features.
+    columns : tuple of str or None
+        The names of the features, if the rows come from a table with a column for each.
+    remarks : tuple of str
+        What users should know of how these rows were made; `fe.measure` adds it to its notes, other functions warn.
     """
 
     shape: tuple[int, int]
     dtype: np.dtype[Any]
+    point_shape: tuple[int, ...] | None = None
+    columns: tuple[str, ...] | None = None
+    remarks: tuple[str, ...] = ()
     ndim = 2
 
     @abstractmethod
@@ -96,8 +107,13 @@ class Source(ABC):
         return f"{type(self).__name__}({self.shape[0]:,} x {self.shape[1]}, {self.dtype})"
 
 
+def flat_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The shape (n, d) of points (n, ...) as rows."""
+    return int(shape[0]), math.prod(map(int, shape[1:]))
+
+
 def check_kind(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], loaded: str) -> None:
-    """Refuse anything but a 2-D array of real numbers, with the line that makes one of the expression `loaded`."""
+    """Refuse anything but points (n, ...) of real numbers, with the line that makes them of the expression `loaded`."""
     if dtype.kind not in "fiub" or (dtype.kind == "f" and dtype.itemsize > 8):
         if dtype.names:
             remedy = f"choose one field, as numpy.save('rows.npy', {loaded}[{dtype.names[0]!r}])"
@@ -106,7 +122,7 @@ def check_kind(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], loaded: 
         else:
             remedy = f"convert it, as numpy.save('rows.npy', {loaded}.astype('float32'))"
         raise FastentError(f"{name} has dtype {str(dtype)[:80]}: real numbers are needed; {remedy}")
-    if len(shape) != 2:
+    if len(shape) < 2:
         line = f"numpy.save('rows.npy', {loaded}.reshape({shape[0] if shape else 1}, -1))"
         raise FastentError(f"{name} has shape {shape}: a 2-D array (points, features) is needed; convert it with {line}")
 
@@ -129,6 +145,10 @@ class Reader(NamedTuple):
         Opens one of many files in a folder that together are one source; without it such files are no shards.
     labels : the same, optional
         Reads labels (n,).
+    table : function of a path, optional
+        Opens a `tables.Table`, of whose columns one can be the labels.
+    whole : bool
+        Whether rows of this format fit into memory as a rule, so that training reads them at once.
     """
 
     name: str
@@ -136,6 +156,8 @@ class Reader(NamedTuple):
     open: _Open
     open_shard: _Open | None = None
     labels: Callable[[Path, str | None], Array] | None = None
+    table: Callable[[Path], Any] | None = None
+    whole: bool = False
 
     @classmethod
     def of_suffix(cls, suffix: str, open: _Open, **more: Any) -> "Reader":
@@ -149,16 +171,20 @@ class ArraySource(Source):
     def __init__(self, array: Any, name: str = "the array") -> None:
         file = getattr(array, "filename", None) if isinstance(array, np.memmap) else None
         check_kind(name, tuple(array.shape), np.dtype(array.dtype), "X" if file is None else f"numpy.load({str(file)!r})")
+        if len(array.shape) > 2:
+            self.point_shape = tuple(map(int, array.shape[1:]))
         self.array = array
-        self.shape, self.dtype = (int(array.shape[0]), int(array.shape[1])), np.dtype(array.dtype)
+        self.shape, self.dtype = flat_shape(array.shape), np.dtype(array.dtype)
 
     def read(self, start: int, stop: int) -> Array:
         self._see_that_it_is_whole()
-        return np.asarray(self.array[start:stop])
+        return np.asarray(self.array[start:stop]).reshape(stop - start, self.shape[1])
 
     def take(self, rows: NDArray[np.int64]) -> Array:
         self._see_that_it_is_whole()
-        return np.asarray(self.array[rows]) if isinstance(self.array, np.ndarray) else super().take(rows)
+        if isinstance(self.array, np.ndarray):
+            return np.asarray(self.array[rows]).reshape(len(rows), self.shape[1])
+        return super().take(rows)
 
     def _see_that_it_is_whole(self) -> None:
         """Reading pages that a file lost after it was mapped would end the process."""
@@ -199,13 +225,15 @@ class NpyFile(Source):
         check_kind(repr(str(path)), stored.shape, stored.dtype, f"numpy.load({str(path)!r})")
         self._path, self._bfloat16 = path.absolute(), bfloat16  # so that another process finds it too
         self._kind = stored.shape, stored.dtype
-        self.shape, self.dtype = (stored.shape[0], stored.shape[1]), np.dtype(np.float32) if bfloat16 else stored.dtype
+        if stored.ndim > 2:
+            self.point_shape = stored.shape[1:]
+        self.shape, self.dtype = flat_shape(stored.shape), np.dtype(np.float32) if bfloat16 else stored.dtype
 
     def read(self, start: int, stop: int) -> Array:
-        return self._wide(np.array(self._stored()[start:stop]))
+        return self._wide(np.array(self._stored()[start:stop])).reshape(stop - start, self.shape[1])
 
     def take(self, rows: NDArray[np.int64]) -> Array:
-        return self._wide(np.asarray(self._stored()[rows]))
+        return self._wide(np.asarray(self._stored()[rows])).reshape(len(rows), self.shape[1])
 
     def _stored(self) -> Array:
         stored = read_npy(self._path, self._remedy)
@@ -245,6 +273,14 @@ class Shards(Source):
                     f"{which[i]} has {kind[0]} features of {kind[1]}, {which[0]} {kinds[0][0]} of {kinds[0][1]}: "
                     "shards of one kind are needed"
                 )
+        self.point_shape, self.columns, self.remarks = parts[0].point_shape, parts[0].columns, parts[0].remarks
+        for i, part in enumerate(parts):
+            if (part.point_shape, part.columns) != (self.point_shape, self.columns):
+                which = names or [f"shard {j}" for j in range(len(parts))]
+                raise FastentError(
+                    f"{which[i]} has other {'columns' if part.columns else 'points'} than {which[0]}, "
+                    f"{_features_of(part)} and {_features_of(parts[0])}: shards of one kind are needed"
+                )
         self._parts = list(parts)
         self._starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).tolist()
         self.shape, self.dtype = (self._starts[-1], kinds[0][0]), kinds[0][1]
@@ -269,6 +305,10 @@ class Shards(Source):
             here = shard == at
             found[here] = self._parts[at].take(rows[here] - self._starts[at])
         return found
+
+
+def _features_of(part: Source) -> str:
+    return f"points of shape {part.point_shape or part.shape[1:]}" if part.columns is None else name_list(part.columns)
 
 
 def part_bytes(source: Any) -> int:

@@ -1,50 +1,266 @@
-"""Results as tables of other programs: pandas, polars, DuckDB, Parquet files, all by way of Arrow."""
+"""Tables, wherever they lie: which columns are features, which one holds the labels, and rows (n, d) of them.
+
+    Parquet   CSV   Arrow files   data sets of Hugging Face   data frames
+        -> Table: .schema   .rows(which columns, label column) -> Source   .column(name) -> labels (n,)
+            -> Columns: one column whose values are points (lists, tensors), or one column of numbers for each feature
+
+Row numbers and labels are no features: a column that is called so is left out, and a remark says that it is.
+"""
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
 
-from fastent.io.files import write_parquet
-from fastent.runtime.optional import needed
+import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
+from fastent.errors import FastentError
+from fastent.io.reading import name_list
+from fastent.io.sources import ArraySource, Reader, Source
+from fastent.io.table_rows import Columns, dtype_of, is_number, one_of_lists, point_shape, stacked
+from fastent.runtime.memory import check_fits
 
-__all__ = ["Tabular"]
+__all__ = ["ArrowTable", "Table", "TableRows", "table_reader"]
+
+Array = NDArray[Any]
+
+_LABELS = {"label", "labels", "y", "target", "targets", "class", "classes"}
+_ROW_NUMBERS = re.compile(r"|id|idx|index|row|row_?id|row_?number|unnamed: ?\d+|__index_level_\d+__", re.IGNORECASE)
 
 
-class Tabular:
-    """What has a `table()`: as a data frame, as a file, and for whatever reads Arrow, such as `polars.DataFrame(result)`."""
+class Table(ABC):
+    """Columns of equal length, by name; a subclass sets `name` (for messages), `schema` and `n`, and implements `read`."""
 
-    # Of subclasses; those with several tables take the name of one, and have a default.
-    table: Callable[..., Any]
+    name: str
+    schema: Any
+    n: int
 
-    def _arrow(self, *kind: str) -> "pa.Table":
-        """The table as one of pyarrow's."""
-        return self.table(*kind)
+    @abstractmethod
+    def read(self, columns: Sequence[str]) -> Any:
+        """These columns of all rows, as a pyarrow.Table."""
 
-    def to_pandas(self, *kind: str) -> "pd.DataFrame":
-        """The table as a data frame; which, if there are several, as for `table`.
+    def rows(self, asked: str | None = None, labels: str | None = None) -> Source:
+        """The features: the column of lists, or columns of numbers, that is `asked` for; `labels` is a column of other use."""
+        columns = self.chosen(asked, labels)
+        needed = self.n * columns.width * columns.dtype.itemsize
+        check_fits(needed, f"the features of {self.name}", "name fewer columns, or write it as Parquet, which is read in parts")
+        return TableRows(stacked(self.read(columns.names), columns, self.name), columns)
 
-        Raises
-        ------
-        FastentError
-            No such table; pandas is not installed.
-        """
-        needed("pandas")
-        return self._arrow(*kind).to_pandas()
+    def column(self, name: str) -> Array:
+        """Labels: a column of one value for each row. "a.b" is the column of that name, or else field b of the column a."""
+        import pyarrow as pa
 
-    def to_parquet(self, path: str | os.PathLike[str], *kind: str) -> None:
-        """Write the table to a Parquet file, whole or not at all; which, if there are several, as for `table`.
+        names = self.schema.names
+        top, *inner = [name] if name in names else name.split(".")
+        if top not in names:
+            raise FastentError(f"{self.name} has the columns {name_list(names)}, and {name!r} is not among them")
+        self._refuse_twins(top)
+        values = self.read([top]).column(0)
+        for field in inner:
+            if not pa.types.is_struct(values.type) or values.type.get_field_index(field) < 0:
+                raise FastentError(f"{self.name} has no column {name!r}: {top!r} is of type {values.type}")
+            chunks = [pa.compute.struct_field(chunk, field) for chunk in values.chunks]
+            values = pa.chunked_array(chunks, values.type.field(field).type)
+        if pa.types.is_nested(values.type) or isinstance(values.type, pa.BaseExtensionType):
+            raise FastentError(
+                f"{name!r} of {self.name} has type {values.type}, a list or structure: one label for each row is needed"
+            )
+        if values.null_count:
+            row = int(np.flatnonzero(values.is_null().to_numpy())[0])
+            raise FastentError(
+                f"{name!r} of {self.name} is null in {values.null_count} of {len(values)} rows, first row {row}: drop those "
+                "rows, or give them a label"
+            )
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        return values.to_numpy()  # type: ignore[no-any-return]
 
-        Raises
-        ------
-        FastentError
-            No such table; a path that cannot be written to.
-        """
-        write_parquet(path, self._arrow(*kind), compression="zstd")
+    def how_to_choose(self, names: Sequence[str]) -> str:
+        """How users say which columns are the features."""
+        return f"name those of the features, as {self.name.strip(chr(39))}:{_short_form(names)}"
 
-    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """For others that read Arrow, by its PyCapsule interface: the default table."""
-        return self._arrow().__arrow_c_stream__(requested_schema)
+    def chosen(self, asked: str | None, labels: str | None) -> Columns:
+        """Which columns are the features."""
+        if asked is None:
+            lists = [field for field in self.schema if point_shape(field.type) is not None and field.name != labels]
+            lists = lists or [field for field in self.schema if one_of_lists(field.type) and field.name != labels]
+            if len(lists) == 1:
+                return self._points(lists[0])
+            if lists:
+                names = [field.name for field in lists]
+                raise FastentError(
+                    f"{self.name} holds {name_list(map(repr, names))}, and no name was given: "
+                    f"name one, as {self.name.strip(chr(39))}:{names[0]}"
+                )
+            return self._features(labels)
+        names = self._named(asked)
+        if len(names) == 1 and not is_number(self._field(names[0]).type):
+            return self._points(self._field(names[0]))
+        return self._of_numbers(names, None)
+
+    def _field(self, name: str) -> Any:
+        return self.schema.field(self.schema.names.index(name))
+
+    def _named(self, asked: str) -> list[str]:
+        """The columns of this name, or of these names or patterns, separated by commas."""
+        names = self.schema.names
+        if asked in names:
+            return [asked]
+        found: list[str] = []
+        for each in asked.split(","):
+            fitting = [each] if each in names else [name for name in names if fnmatchcase(name, each)]
+            if not fitting:
+                self._refuse_field_of_struct(each)
+                raise FastentError(f"{self.name} has the columns {name_list(map(repr, names))}, and {each!r} is not among them")
+            found += [name for name in fitting if name not in found]
+        return found
+
+    def _refuse_field_of_struct(self, name: str) -> None:
+        import pyarrow as pa
+
+        top = name.split(".")[0]
+        if top in self.schema.names and pa.types.is_struct(self._field(top).type):
+            raise FastentError(f"{top!r} is a struct: flatten it with table.flatten(), and write that in place of {self.name}")
+
+    def _refuse_twins(self, name: str) -> None:
+        twins = self.schema.names.count(name)
+        if twins > 1:
+            raise FastentError(f"{self.name} has {twins} columns named {name!r}: rename them")
+
+    def _points(self, field: Any) -> Columns:
+        """One column, whose values are points."""
+        self._refuse_twins(field.name)
+        shape = point_shape(field.type)
+        if shape is None and one_of_lists(field.type):
+            shape = self._shape_of_first(field.name)
+        if shape is None:
+            raise FastentError(
+                f"{field.name!r} of {self.name} has type {str(field.type)[:80]}: numbers, or lists of numbers, are needed"
+            )
+        return Columns((field.name,), shape, dtype_of(field, self.name), nested=True)
+
+    def _shape_of_first(self, name: str) -> tuple[int, ...]:
+        """The shape of the first point of a column of lists without a fixed size: that of all points, as is checked later."""
+        first = next((value.as_py() for value in self.first(name)), None)
+        shape: list[int] = []
+        while isinstance(first, list):
+            shape.append(len(first))
+            first = first[0] if first else None
+        if not shape or 0 in shape:
+            raise FastentError(f"{name!r} of {self.name} has no values in its first row: rows of numbers are needed")
+        return tuple(shape)
+
+    def first(self, name: str) -> Any:
+        """The first row of a column, at least."""
+        return self.read([name]).column(0)[:1]
+
+    def _features(self, labels: str | None) -> Columns:
+        """All columns but those that are called like labels or row numbers, or hold row numbers."""
+        names = [name for name in self.schema.names if name != labels]
+        lower = {name.lower() for name in names}
+        aside = {name for name in names if name.lower() in _LABELS or _ROW_NUMBERS.fullmatch(name)}
+        if {"x", "y"} <= lower:  # coordinates
+            aside -= {"y", "Y"}
+        if names and names[0] not in aside and self.counts_rows(names[0]):
+            aside.add(names[0])
+        features = [name for name in names if name not in aside]
+        if not features:
+            raise FastentError(
+                f"{self.name} has no columns of features ({name_list(map(repr, names), 'no columns')}): "
+                + self.how_to_choose(names or ["COLUMN"])
+            )
+        found = self._of_numbers(features, labels)
+        if not aside:
+            return found
+        left_out = name_list(repr(name) if name else "the column without a name" for name in names if name in aside)
+        are = "is" if len(aside) == 1 else "are"
+        return found._replace(
+            remark=f"{left_out} of {self.name} {are} taken for labels or row numbers, and left out: the features are the other "
+            f"{len(features)} column{'s' * (len(features) > 1)}"
+        )
+
+    def counts_rows(self, name: str) -> bool:
+        """Whether a column is known to hold the row numbers."""
+        return False
+
+    def _of_numbers(self, names: list[str], labels: str | None) -> Columns:
+        """One column for each feature."""
+        other = [field for name in names if not is_number((field := self._field(name)).type)]
+        if other:
+            kinds = name_list(f"{field.name!r} ({_kind(field.type)})" for field in other)
+            numbers = [name for name in names if is_number(self._field(name).type)]
+            label = "" if labels else f"if {other[0].name!r} is the label, pass labels={other[0].name!r}; otherwise "
+            raise FastentError(
+                f"{self.name} has columns that are no numbers, {kinds}: {label}leave them out, or "
+                + self.how_to_choose(numbers or names)
+            )
+        for name in names:
+            self._refuse_twins(name)
+        dtype = np.result_type(*(dtype_of(self._field(name), self.name) for name in names))
+        return Columns(tuple(names), (len(names),), dtype, nested=False)
+
+
+def _short_form(names: Sequence[str]) -> str:
+    """Names as users write them in a place: a pattern where many begin alike."""
+    begin = os.path.commonprefix(list(names))  # noqa: RUF071 (of names, not of paths)
+    return f"{begin}*" if len(names) > 3 and begin else ",".join(names[:3])
+
+
+def _kind(kind: Any) -> str:
+    return "text" if "string" in str(kind) else str(kind)[:40]
+
+
+class TableRows(ArraySource):
+    """Rows (n, d) that were read from a table, in memory."""
+
+    def __init__(self, array: Array, columns: Columns) -> None:
+        super().__init__(array)
+        columns.describe(self)
+
+
+class ArrowTable(Table):
+    """A table in memory, or mapped."""
+
+    def __init__(self, table: Any, name: str, choose: Callable[[Sequence[str]], str] | None = None) -> None:
+        self.table, self.name, self.schema, self.n = table, name, table.schema, table.num_rows
+        self._choose = choose
+
+    def read(self, columns: Sequence[str]) -> Any:
+        return self.table.select([self.schema.names.index(name) for name in columns])
+
+    def how_to_choose(self, names: Sequence[str]) -> str:
+        return super().how_to_choose(names) if self._choose is None else self._choose(names)
+
+    def counts_rows(self, name: str) -> bool:
+        import pyarrow as pa
+
+        values = self.read([name]).column(0)
+        if self.n < 3 or not pa.types.is_integer(values.type) or values.null_count:
+            return False
+        numbers = values.to_numpy()
+        return bool(numbers[0] in (0, 1) and (np.diff(numbers) == 1).all())
+
+
+def table_reader(
+    name: str, can_open: Callable[[Path], bool], open_table: Callable[[Path], Table], *, whole: bool, shards: bool = True
+) -> Reader:
+    """The format of files that are tables; `whole` if opening one reads all of it."""
+
+    def open_rows(path: Path, asked: str | None) -> Source:
+        return open_table(path).rows(asked)
+
+    def labels(path: Path, column: str | None) -> Array:
+        table = open_table(path)
+        if column is None:
+            raise FastentError(f"{str(path)!r} is a table: name the column of labels, as {path.name}:{_label_of(table)}")
+        return table.column(column)
+
+    return Reader(name, can_open, open_rows, open_rows if shards else None, labels, open_table, whole)
+
+
+def _label_of(table: Table) -> str:
+    return next((name for name in table.schema.names if name.lower() in _LABELS), "label")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.io.reading import chosen_name, reading, refuse_name
-from fastent.io.sources import Reader, Source, check_kind
+from fastent.io.sources import Reader, Source, check_kind, flat_shape
 from fastent.runtime.optional import needed
 
 __all__ = ["ZARR", "ZarrSource"]
@@ -46,7 +46,9 @@ class ZarrSource(Source):
         with reading(path, "write it again", self._kind()):
             self._first, self._second = _fills(dtype)
             self._arrays = _with_fill(array, self._first), _with_fill(array, self._second)
-        self.shape, self.dtype = (shape[0], shape[1]), dtype
+        self.shape, self.dtype = flat_shape(shape), dtype
+        if len(shape) > 2:
+            self.point_shape = shape[1:]
 
     def __reduce__(self) -> Any:
         return ZarrSource, (self._path.absolute(), self._name)
@@ -65,9 +67,9 @@ class ZarrSource(Source):
 
     def _rows(self, fill: int, start: int, stop: int) -> Array:
         rows = np.asarray(self._arrays[fill][start:stop])
-        if rows.shape != (stop - start, self.shape[1]):
+        if rows.shape != (stop - start, *(self.point_shape or self.shape[1:])):
             raise ValueError(f"rows of shape {rows.shape}")
-        return rows.astype(self.dtype, copy=False)
+        return rows.reshape(stop - start, self.shape[1]).astype(self.dtype, copy=False)
 
     def _lost(self, start: int, lost: NDArray[np.bool_]) -> FastentError:
         rows = np.flatnonzero(lost.any(1))

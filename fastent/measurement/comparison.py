@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.io.tables import Tabular
+from fastent.io.tabular import Tabular
 from fastent.measurement.metrics import MEANINGS
 from fastent.measurement.result import Measurement
 from fastent.options import short_repr

@@ -17,10 +17,12 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays.class_names import class_names_of
 from fastent.arrays.cluster import as_shared_source, map_rows_on_cluster
+from fastent.arrays.labelled import as_labelled
 from fastent.arrays.queries import query_rows
 from fastent.arrays.ranges import check_range, resolution_of
-from fastent.arrays.validation import UnitRows, as_features, as_labels, in_memory, zero_rows
+from fastent.arrays.validation import UnitRows, in_memory, zero_rows
 from fastent.io.reading import as_path
 from fastent.io.result_cache import ResultCache
 from fastent.io.scratch import check_scratch
@@ -47,13 +49,14 @@ __all__ = ["measure"]
 
 def measure(
     X: Any,
-    labels: Any,
+    labels: Any = None,
     *,
     k: int = 10,
     queries: Any = None,
     metrics: MetricName | Literal["all"] | Sequence[MetricName] = "all",
     normalize: bool = False,
     temperature: Temperature = "median",
+    class_names: Any = None,
     memory_budget: int | str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     client: Any = None,
@@ -65,13 +68,17 @@ def measure(
 
     Parameters
     ----------
-    X : array-like (n, d) or Source
-        Any real dtype and memory order, torch on any device. A memory map, or what `fe.open` opened, stays on disk and is read
-        block by block if `queries` are given or it does not fit in memory.
-    labels : array-like (n,)
-        Integers, strings or booleans of at least two classes. A missing label (NaN, None) is refused. Values that often mark
-        unlabelled rows (-1, torch's ignore_index -100, "nan") are classes of their own, and so are labels that look alike
-        ("cat", "cat "); a note names them. Drop such rows from X and labels if they are not classes.
+    X : array-like (n, d), Source, data frame or path
+        Any real dtype and memory order, torch on any device. A memory map, or what `fe.open` opens, stays on disk and is read
+        block by block if `queries` are given or it does not fit in memory. Pictures (n, h, w) and other points of several axes
+        are flattened. Of pandas and polars frames and other tables, the features are the columns but for labels and row
+        numbers; a note says which.
+    labels : array-like (n,) or str, optional
+        The name of the label column of a data frame or table X; a path, such as "y.npy", "t.csv:species" or a captured folder;
+        or integers, strings or booleans. By default those that lie with X: of a captured folder, of a folder of pictures (the
+        names of the class folders), or the y of an .npz. At least two classes are needed. A missing label (NaN, None) is
+        refused. Values that often mark unlabelled rows (-1, torch's ignore_index -100, "nan") are classes of their own, and so
+        are labels that look alike ("cat", "cat "); a note names them. Drop such rows from X and labels if they are not classes.
     k : int, optional, default 10
         Number of neighbours for mixing and dimension, from 2 to n - 1.
     queries : int or (q,) int, optional
@@ -89,6 +96,10 @@ def measure(
         default, as in the source paper: use normalize=True to compare the geometry with theirs.
     temperature : float or str, optional, default "median"
         As for `fe.soft_nearest_neighbor_loss`.
+    class_names : sequence of str, mapping or path, optional
+        What people call the classes: a mapping from labels to names; a list, by label for labels that are places in it, and
+        otherwise in the order of the sorted classes; or a file with a name in each line, or of JSON. Tables, plots and the
+        report show them; labels keep their values.
     memory_budget : int or str, optional
         Bytes, or a string such as "4GiB"; default the memory that is available. If the full index does not fit, neighbours are
         found in one cell of space after the other, and metrics that need all pairs use 20,000 random rows, drawn class by class
@@ -131,10 +142,10 @@ def measure(
     wanted, named = wanted_metrics(metrics)
     normalize = flag("normalize", normalize)
     temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
-    features = as_shared_source(as_features(X), client)
-    n, d = features.shape
     notes: list[str] = []
-    coded = as_labels(labels, n=n, minimum_classes=2, notes=notes)
+    points, coded = as_labelled(X, labels, notes=notes)
+    features = as_shared_source(points, client)
+    n, d = features.shape
     asked = query_rows(queries, n, d, seed=seed, what="measure")
     k = whole_number("k", k, minimum=2 if any(metric.neighbors == "k" for metric in wanted.values()) else 1)
     notes.extend(leave_out(wanted, n, k, named))
@@ -163,6 +174,7 @@ def measure(
         client=client,
         scratch=check_scratch(scratch),
     )
+    names = class_names_of(class_names, coded.classes)
     plan = planned(task, asked)
     notes.extend(plan.notes)
     if plan.index_plan.kind == "index" and (plan.lists or plan.of_sample or task.pairwise):
@@ -174,7 +186,7 @@ def measure(
     with task.stage("check", passes=1 + task.parts.keeps):  # a digest of all rows where parts are kept
         check_range(task.points.X, client=client)
         task = task._replace(points=task.points._replace(scale=typical_scale(task.points.X))).identified(plan)
-    return _measured(task, plan, wanted)
+    return replace(_measured(task, plan, wanted), given_names=names)
 
 
 def _measured_rows(X: NDArray[Any], normalize: bool) -> NDArray[Any]:

@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastent.arrays.validation import which_rows
 from fastent.errors import FastentError
 from fastent.io.files import output_folder, write_text
-from fastent.io.tables import Tabular
+from fastent.io.tabular import Tabular
 from fastent.measurement.metrics import MEANINGS, METRICS, Metric
 from fastent.measurement.task import Stage
 from fastent.options import choice
@@ -53,6 +53,8 @@ class Measurement(Tabular):
     ----------
     classes : (C,)
         The sorted classes.
+    class_names : list of str
+        What tables, plots and reports call them: `given_names`, or else their values.
     labels : (n,)
     shape : (n, d)
     queries : (q,) int64
@@ -83,6 +85,8 @@ class Measurement(Tabular):
         What was done, in which time.
     fingerprint : str
         Fingerprint of X, the labels and the queries, 32 hexadecimal digits, if `checkpoint` was given; otherwise empty.
+    given_names : tuple of str or None
+        The names of the classes, where `fe.measure` was given any.
     """
 
     classes: NDArray[Any]
@@ -105,6 +109,16 @@ class Measurement(Tabular):
     notes: tuple[str, ...] = ()
     stages: tuple[Stage, ...] = ()
     fingerprint: str = ""
+    given_names: tuple[str, ...] | None = None
+
+    @property
+    def class_names(self) -> list[str]:
+        """What tables, plots and reports call the classes."""
+        return list(self.given_names or map(str, self.classes.tolist()))
+
+    def _by_name(self, part: Any) -> Any:
+        """A part of the result as it is drawn: with names for its classes."""
+        return part if self.given_names is None else replace(part, classes=np.array(self.class_names))
 
     def summary(self) -> dict[str, float]:
         """Every statistic as one float, by names such as "mixing/overlap"; NaN where it could not be measured."""
@@ -202,7 +216,7 @@ class Measurement(Tabular):
         return {
             "points": self.shape[0],
             "features": self.shape[1],
-            "classes": [str(c) for c in self.classes],
+            "classes": self.class_names,
             "queries": len(self.queries),
             "sampled": len(self.sampled),
             "k": self.k,
@@ -241,12 +255,13 @@ class Measurement(Tabular):
         if getattr(self, _DRAWN[kind]) is None:
             raise FastentError(f"kind={kind!r} was not measured: call fe.measure with {_DRAWN[kind]!r} among the metrics")
         if self.mixing is not None and kind == "matrix":
-            return self.mixing.plot(ax=ax)
+            return self._by_name(self.mixing).plot(ax=ax)  # type: ignore[no-any-return]
         if self.margins is not None and kind == "margins":
-            return self.margins.plot(self.labels, ax=ax)
+            codes = np.searchsorted(self.classes, self.labels)
+            return self.margins.plot(self.labels if self.given_names is None else np.array(self.class_names)[codes], ax=ax)
         if self.geometry is not None and kind in ("distance", "collapse"):
-            return self.geometry.plot(kind, ax=ax)
-        return plot_dimensions(self.dimension or {}, ax)
+            return self._by_name(self.geometry).plot(kind, ax=ax)  # type: ignore[no-any-return]
+        return plot_dimensions({name: self._by_name(each) for name, each in (self.dimension or {}).items()}, ax)
 
     def _repr_html_(self) -> str:
         intervals = self.intervals()

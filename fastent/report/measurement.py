@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays.class_names import in_natural_order
 from fastent.arrays.validation import which_rows
 from fastent.measurement.metrics import MEANINGS, METRICS
 from fastent.measurement.result import Measurement
@@ -98,7 +99,7 @@ def _worst_class(
     if len(means) < 3 or np.isnan(means).all():
         return None
     worst = int(np.nanargmin(means))
-    return str(measured.classes[worst]), float(means[worst]), float(measured.mixing.class_chance[worst])
+    return measured.class_names[worst], float(means[worst]), float(measured.mixing.class_chance[worst])
 
 
 def _description(measured: Measurement) -> list[str]:
@@ -149,7 +150,10 @@ def _most_tangled(measured: Measurement, places: list[NDArray[np.int64]]) -> NDA
     """Numbers of the classes shown, in their order; of many the most tangled, or the first where nothing says which."""
     every = np.arange(len(measured.classes))
     means = _ranked_by(measured, places) if len(every) > _CLASSES else None
-    return every[:_CLASSES] if means is None else np.sort(np.argsort(means, kind="stable")[:_CLASSES])
+    shown = every[:_CLASSES] if means is None else np.sort(np.argsort(means, kind="stable")[:_CLASSES])
+    if measured.classes.dtype.kind in "iub":
+        return shown
+    return shown[in_natural_order(measured.class_names[i] for i in shown)]
 
 
 def _class_table(
@@ -161,9 +165,10 @@ def _class_table(
     )  # fmt: skip
     of_sample = _places(measured, measured.sampled)
     margins = None if measured.margins is None else _class_means(measured.margins.relative, places)
+    names = measured.class_names
     rows: list[tuple[str, ...]] = []
     for i in order.tolist():
-        c, mine, its_sample = measured.classes[i], places[i], of_sample[i]
+        mine, its_sample = places[i], of_sample[i]
         purity = chance = other = margin = width = silhouette = NOTHING
         if measured.mixing is not None:
             chance = percent(float(measured.mixing.class_chance[i]))
@@ -173,14 +178,14 @@ def _class_table(
                 shares = measured.mixing.matrix[i].copy()
                 shares[i] = -1
                 worst = int(np.argmax(shares))
-                other = f"{measured.classes[worst]!s} ({percent(shares[worst])})" if shares[worst] > 0 else "none"
+                other = f"{names[worst]} ({percent(shares[worst])})" if shares[worst] > 0 else "none"
         if margins is not None and len(mine):
             margin = readable(float(margins[i]))
         if measured.geometry is not None:
             width = readable(float(measured.geometry.radius[i]))
         if measured.silhouette is not None and len(its_sample):
             silhouette = readable(float(measured.silhouette.exact[its_sample].mean()))
-        rows.append((str(c), count(counts[i]), width, purity, chance, other, margin, silhouette))
+        rows.append((names[i], count(counts[i]), width, purity, chance, other, margin, silhouette))
     return Table(headings, rows)
 
 
@@ -198,12 +203,13 @@ def _smallest_margins(measured: Measurement) -> Table | None:
     )  # fmt: skip
     worst = np.argsort(np.where(np.isnan(margins.relative), math.inf, margins.relative), kind="stable")[:_SMALLEST_MARGINS]
     rows: list[tuple[str, ...]] = []
+    names, codes = measured.class_names, np.searchsorted(measured.classes, measured.labels)
     for place in worst:
         row, other = int(measured.queries[place]), int(margins.miss_index[place])
         purity = NOTHING if measured.mixing is None else percent(float(measured.mixing.purity[place]), 0)
         rows.append(
             (
-                str(row), str(measured.labels[row]), readable(float(margins.relative[place])), str(measured.labels[other]),
+                str(row), names[codes[row]], readable(float(margins.relative[place])), names[codes[other]],
                 str(other), purity,
             )
         )  # fmt: skip
@@ -214,7 +220,7 @@ def _figure_data(
     measured: Measurement, places: list[NDArray[np.int64]], counts: NDArray[np.int64], order: NDArray[np.int64]
 ) -> dict[str, Any]:
     """Everything that measurement.js draws, as plain lists and numbers."""
-    data: dict[str, Any] = {"classes": [str(measured.classes[i]) for i in order]}
+    data: dict[str, Any] = {"classes": [measured.class_names[i] for i in order]}
     if measured.margins is not None:
         relative = measured.margins.relative
         heights, edges = np.histogram(relative[~np.isnan(relative)], _BINS, (-1, 1))

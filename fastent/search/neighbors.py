@@ -24,12 +24,13 @@ from fastent.arrays.validation import (
 )  # fmt: skip
 from fastent.errors import FastentError
 from fastent.io.scratch import array_on_disk, check_scratch, folder_of
-from fastent.io.tables import Tabular
+from fastent.io.tabular import Tabular
 from fastent.options import choice, flag, short_repr, whole_number
 from fastent.printable import in_queries
 from fastent.runtime.memory import as_bytes, check_fits
 from fastent.runtime.progress import Progress
 from fastent.search.backends import PROPOSERS, chosen_options
+from fastent.search.neighbor_graph import KINDS, Kind, Lists, as_arrays, as_graph
 from fastent.search.neighbor_lists import (
     check_not_repeated,
     check_still_in_range,
@@ -37,7 +38,6 @@ from fastent.search.neighbor_lists import (
     checked_recall,
     checked_resolution,
 )
-from fastent.search.neighbor_graph import KINDS, Kind, Lists, as_arrays, as_graph
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.validation import which_rows
-from fastent.io.tables import Tabular
+from fastent.io.tabular import Tabular
 from fastent.options import choice
 from fastent.printable import storable
 from fastent.statistics.neural_collapse import NC2, ROUNDING, Between, Head, centred_alike, nc2, nc3

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import Labels, as_features, as_labels, kernel_dtype
+from fastent.arrays.labelled import as_labelled
+from fastent.arrays.validation import Labels, kernel_dtype
 from fastent.options import whole_number
 from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
@@ -150,9 +151,8 @@ def complexity(
     0.5
     """
     seed = whole_number("seed", seed, minimum=0)
-    features = as_features(X)
+    features, coded = as_labelled(X, labels)
     n, d = features.shape
-    coded = as_labels(labels, n=n, minimum_classes=2)
     codes = coded.codes
     wanted: Wanted = {"own class": 1, "other classes": 1, "all": min(_NEAR, n - 1)}
     points = points_to_pair(

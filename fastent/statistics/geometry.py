@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.cluster import as_shared_source, map_rows_on_cluster
-from fastent.arrays.validation import Labels, as_features, as_labels, joined, kernel_dtype, zero_rows
+from fastent.arrays.labelled import as_labelled
+from fastent.arrays.validation import Labels, joined, kernel_dtype, zero_rows
 from fastent.options import flag
 from fastent.statistics.class_geometry import ClassGeometry, ClassMeans, geometry_from
 from fastent.statistics.class_moments import labelled_parts, moments_of, sums_apart
@@ -82,8 +83,8 @@ def geometry(
     (array([0.4472, 0.4472]), np.float64(1.7889))
     """
     normalize = flag("normalize", normalize)
-    features = as_shared_source(as_features(X), client)
-    coded = as_labels(labels, n=len(features), minimum_classes=2)
+    points, coded = as_labelled(X, labels)
+    features = as_shared_source(points, client)
     head = as_head(weights, bias, len(coded.classes), features.shape[1], normalize)
     moments = moments_of(features, coded.codes, len(coded.classes), normalize=normalize, client=client)
     return geometry_of(features, coded, moments.class_means(), head, client)[0]

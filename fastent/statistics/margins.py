@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.cluster import as_shared_source
+from fastent.arrays.labelled import as_labelled
 from fastent.arrays.queries import query_rows
 from fastent.arrays.ranges import check_range
 from fastent.arrays.validation import (
@@ -23,7 +24,7 @@ from fastent.arrays.validation import (
 )  # fmt: skip
 from fastent.errors import FastentError
 from fastent.io.scratch import check_scratch
-from fastent.io.tables import Tabular
+from fastent.io.tabular import Tabular
 from fastent.options import choice, whole_number
 from fastent.printable import in_queries
 from fastent.runtime.memory import budget_bytes
@@ -204,9 +205,9 @@ def margins(
 
     choice("metric", metric, ("euclidean", "cosine"))
     seed = whole_number("seed", seed, minimum=0)
-    features = as_shared_source(as_features(X), client)
+    points, coded = as_labelled(X, labels)
+    features = as_shared_source(points, client)
     n, d = features.shape
-    coded = as_labels(labels, n=n, minimum_classes=2)
     rows = query_rows(queries, n, d, seed=seed, what="margins")
     unit = metric == "cosine"
     wanted: Wanted = {"own class": 1, "other classes": 1}
@@ -325,7 +326,7 @@ def logit_margin(logits: Any, labels: Any) -> NDArray[np.float64]:
     >>> fe.logit_margin([[2.0, 0.5, 1.0], [0.0, 3.0, 4.0]], [0, 1]).tolist()
     [1.0, -1.0]
     """
-    outputs = as_features(logits, name="logits")
+    outputs = as_features(logits, name="logits", flatten=False)
     n, n_classes = outputs.shape
     if n_classes < 2:
         raise FastentError("logits have one column: a column for each of two classes or more is needed, for one use [0, z]")

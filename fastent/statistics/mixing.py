@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays.validation import as_labels
 from fastent.errors import FastentError
-from fastent.io.tables import Tabular
+from fastent.io.tabular import Tabular
 from fastent.options import choice, flag, number
 from fastent.printable import in_queries, storable
 from fastent.runtime.memory import check_fits

@@ -69,7 +69,7 @@ def as_head(weights: Any, bias: Any, n_classes: int, d: int, normalize: bool) ->
         return None
     if normalize:
         raise FastentError("weights act on the activations as they are: pass normalize=False")
-    rows = as_features(weights, name="weights")
+    rows = as_features(weights, name="weights", flatten=False)
     check_finite(rows, name="weights")
     offsets = np.zeros(n_classes) if bias is None else as_array(bias, "bias")
     if offsets.dtype.kind not in "fiub":

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays.labelled import as_labelled
 from fastent.arrays.queries import query_rows
-from fastent.arrays.validation import as_features, as_labels
 from fastent.options import choice, whole_number
 from fastent.printable import in_queries
 from fastent.runtime.progress import Progress
@@ -75,9 +75,8 @@ def silhouette(
     """
     choice("method", method, ("exact", "simplified", "squared"))
     seed = whole_number("seed", seed, minimum=0)
-    features = as_features(X)
+    features, coded = as_labelled(X, labels)
     n, d = features.shape
-    coded = as_labels(labels, n=n, minimum_classes=2)
     codes, classes = coded
     asked = query_rows(queries, n, d, seed=seed, what="silhouettes", once=False)
     if method != "exact":

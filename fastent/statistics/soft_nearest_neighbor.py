@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays.labelled import as_labelled
 from fastent.arrays.queries import query_rows
-from fastent.arrays.validation import as_features, as_labels
 from fastent.errors import FastentError
 from fastent.options import choice, number, whole_number
 from fastent.printable import in_queries
@@ -134,9 +134,8 @@ def soft_nearest_neighbor_loss(
     >>> round(fe.soft_nearest_neighbor_loss([[0.0], [1.0], [5.0], [6.0]], ["a", "a", "b", "b"], temperature=1.0).loss, 6)
     0.0
     """
-    features = as_features(X)
+    features, coded = as_labelled(X, labels)
     n, d = features.shape
-    coded = as_labels(labels, n=n, minimum_classes=2)
     temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
     asked = query_rows(queries, n, d, seed=seed, what="the soft nearest neighbour loss")
     q = n if asked is None else len(asked)

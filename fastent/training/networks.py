@@ -22,8 +22,8 @@ from fastent.training.drawing import drawing, made_with
 from fastent.training.factories import checked_logits, running, users_code
 
 __all__ = [
-    "Factory", "cnn", "find_factory", "find_model", "hidden_layers", "make_network", "may_draw", "mlp", "model_digest",
-    "model_name", "widths_of",
+    "Factory", "cnn", "find_callable", "find_factory", "find_model", "hidden_layers", "make_network", "may_draw", "mlp",
+    "model_digest", "model_name", "widths_of",
 ]  # fmt: skip
 
 Factory = Callable[[], nn.Module]
@@ -90,25 +90,30 @@ def find_model(
 
 
 def find_factory(place: str, built_in: Sequence[str] = ("cnn",)) -> Factory:
-    """The callable at "package.module:name", of a package that is installed or lies in the current folder."""
-    module, _, name = place.partition(":")
+    """The callable without arguments at "package.module:name"."""
     what = " or ".join(["a callable without arguments as package.module:name", *map(repr, built_in)])
+    factory = find_callable("model", place, what)
+    if not callable(factory):
+        raise FastentError(f"model={place!r} is no callable: name one without arguments that returns a torch module")
+    return factory  # type: ignore[no-any-return]
+
+
+def find_callable(option: str, place: str, what: str) -> Any:
+    """What is at "package.module:name", of a package that is installed or lies in the current folder."""
+    module, _, name = place.partition(":")
     if not module or not name or "" in module.split("."):
-        raise FastentError(f"model={place!r}: name {what}")
+        raise FastentError(f"{option}={place!r}: name {what}")
     if os.getcwd() not in sys.path:  # which the console script does not search
         sys.path.insert(0, os.getcwd())
     try:
-        factory = getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name)
     except Exception as error:  # the module is the user's code
         said = (
             first_line(error)
             if isinstance(error, ImportError | AttributeError)
             else f"{type(error).__name__}: {first_line(error)}"
         )
-        raise FastentError(f"model={place!r} cannot be imported ({said}): name {what}") from error
-    if not callable(factory):
-        raise FastentError(f"model={place!r} is no callable: name one without arguments that returns a torch module")
-    return factory  # type: ignore[no-any-return]
+        raise FastentError(f"{option}={place!r} cannot be imported ({said}): name {what}") from error
 
 
 def model_digest(factory: Factory, seed: int, rows: NDArray[np.float32]) -> str:

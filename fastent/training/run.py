@@ -10,7 +10,7 @@ from fastent.activations.record_files import RecordFile
 from fastent.errors import FastentError
 from fastent.io.checksums import verify_checksum
 from fastent.io.reading import is_there, reading
-from fastent.io.tables import Tabular
+from fastent.io.tabular import Tabular
 from fastent.options import choice, whole_number
 from fastent.printable import printable
 from fastent.training.run_records import RunRecords, test_error_of_records

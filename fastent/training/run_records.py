@@ -59,7 +59,10 @@ class RunRecords:
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the classes in tables, files and reports: "even" and "odd" if they are parities of the labels."""
+        """Names of the classes in tables, files and reports: as given, or "even" and "odd" for parities, or their values."""
+        given = self.config.get("class_names")
+        if given is not None and len(given) == len(self.classes):
+            return list(map(str, given))
         return ["even", "odd"] if self.parity else [str(label) for label in self.classes.tolist()]
 
     @property

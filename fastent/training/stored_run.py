@@ -19,7 +19,7 @@ _REQUIRED: dict[str, tuple[type, ...]] = {"data": (str,), "epochs": (int, float)
 _OPTIONAL: dict[str, tuple[type, ...]] = {
     "seeds": (int,), "batch_size": (int, type(None)), "updates_per_epoch": (int, type(None)), "burn_in": (int, float),
     "min_rise": (int, float), "hidden": (list, type(None)), "layers": (list, str, type(None)), "classes": (str, type(None)),
-    "fingerprint": (str,), "digests": (dict,), "source": (str, type(None)),
+    "fingerprint": (str,), "digests": (dict,), "source": (str, type(None)), "class_names": (list, type(None)),
 }  # fmt: skip
 
 

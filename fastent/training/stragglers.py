@@ -12,7 +12,8 @@ from fastent.arrays.validation import as_features, check_finite, check_lengths
 from fastent.data.stored_rows import stored_pictures
 from fastent.data.training_set import DATA_OPTIONS, Data, load_data, reload_data
 from fastent.errors import FastentError
-from fastent.io.files import output_folder, write_parquet, write_text
+from fastent.io.files import output_folder, write_text
+from fastent.io.tabular import Tabular
 from fastent.printable import printable, storable
 from fastent.runtime.progress import Progress
 from fastent.training.run import Run
@@ -64,7 +65,7 @@ class Nearest(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Stragglers:
+class Stragglers(Tabular):
     """The training points that are stragglers in at least one network, largest share first, ties by the row number.
 
     Attributes
@@ -125,7 +126,7 @@ class Stragglers:
         """A row for each straggler: index, label, class, scores, predictions with probabilities, and its hit and miss.
 
         The probabilities are means over networks, of the class that most of them predict and of the point's own. What is not
-        known has no column, or is null where it is not known of some points.
+        known has no column, or is null where it is not known of some points. The run's configuration is in the schema's metadata.
         """
         import pyarrow
 
@@ -156,10 +157,6 @@ class Stragglers:
             for name, values in columns.items()
         }
         return with_config(pyarrow.table(arrays), self.config)
-
-    def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write `table()`, whole or not at all; the run's configuration is in the schema's metadata."""
-        write_parquet(path, self.table(), compression="zstd")
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `stragglers.parquet` and `stragglers.csv` into a folder, which is made if it is missing."""

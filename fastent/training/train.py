@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from fastent.activations.evaluation import torch_device
+from fastent.arrays.class_names import class_names_of
 from fastent.data.datasets import known_name
 from fastent.data.fingerprint import mask_fingerprint
-from fastent.data.presets import default_epochs
+from fastent.data.presets import default_epochs, known_class_names
 from fastent.data.training_set import Data, load_data
 from fastent.errors import FastentError
 from fastent.io.files import output_folder
@@ -33,8 +34,8 @@ _KEPT = (
 
 def train(
     data: Any,
-    *,
     labels: Any = None,
+    *,
     data_dir: str | os.PathLike[str] | None = None,
     subset: int | None = None,
     subset_seed: int | None = None,
@@ -43,6 +44,7 @@ def train(
     standardize: Literal["safe", "paper", "none"] = "safe",
     grayscale: bool = False,
     preset: Literal["paper"] | None = None,
+    class_names: Any = None,
     hidden: Sequence[int] = DEFAULTS.hidden,
     activation: Literal["tanh", "relu"] = DEFAULTS.activation,
     init_scale: float = DEFAULTS.init_scale,
@@ -76,13 +78,15 @@ def train(
     Parameters
     ----------
     data : str, path, arrays, or Data
-        "digits", "mnist", "fashion-mnist", "kmnist", "cifar10"; a path to an .npz, or to an .npy with `labels`; arrays
-        (X, y) or (x_train, y_train, x_test, y_test); or the result of `fe.load_data`, to which the options up to `preset` have
-        already been applied.
+        "digits", "mnist", "fashion-mnist", "kmnist", "cifar10"; a path to an .npz, or to an .npy with `labels`; an array X with
+        `labels`, or (X, y), or (x_train, y_train, x_test, y_test); or the result of `fe.load_data`, to which the options up to
+        `preset` have already been applied.
     labels, data_dir, subset, subset_seed, exclude, classes, standardize, grayscale, preset
         As for `fe.load_data`. `classes` is "parity" (even against odd) for the data sets known by name and "all" for your own
         data. `exclude` leaves out rows by their number, for instance `run.consensus_stragglers()`. `preset="paper"` is the
         source paper's set-up: 8,192 points, parity, and the network that is the default here.
+    class_names : sequence of str, mapping or path, optional
+        What people call the classes, as for `fe.measure`; data sets known by name have theirs.
     hidden : sequence of int, optional, default (20,)
         Units of each hidden layer; at least one layer is needed.
     activation : "tanh" or "relu", optional, default "tanh"
@@ -201,6 +205,9 @@ def train(
         "updates_per_epoch": 1 if options.batch_size is None else -(-len(data.y_train) // options.batch_size),
         "device": str(torch_device(options.device)),
     }
+    if class_names is not None or config["classes"] == "all":
+        names = known_class_names(known_name(config["source"])) if class_names is None else class_names
+        config["class_names"] = class_names_of(names, data.classes)
     without = _left_out(exclude_per_seed, (config["seeds"], len(data.y_train)))
     if without is not None:
         config["exclude_per_seed"] = mask_fingerprint(without)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 
 from fastent.activations.evaluation import torch_device
+from fastent.arrays.class_names import class_names_of
 from fastent.data.presets import default_classes, default_epochs
 from fastent.data.stored_rows import open_training
 from fastent.errors import FastentError
@@ -50,6 +51,7 @@ def train_streamed(
     activation: Literal["tanh", "relu"] = DEFAULTS.activation,
     layers: Sequence[str] | None = None,
     classes: Literal["parity", "all"] | None = None,
+    class_names: Any = None,
     seeds: int = DEFAULTS.seeds,
     seed: int = DEFAULTS.seed,
     epochs: int | None = None,
@@ -97,6 +99,8 @@ def train_streamed(
         layer is: the input of each linear or convolutional layer after the first.
     classes : "all" or "parity", optional, default "all"
         Every label is its own class, or label % 2.
+    class_names : sequence of str, mapping or path, optional
+        What people call the classes, as for `fe.measure`.
     seeds, seed : int, optional, default 10 and 0
         Number of networks, and the seed of the first one, which also determines the order of the data.
     epochs : int, optional, default 500
@@ -193,6 +197,7 @@ def train_streamed(
         "digests": {},
         "picture": None if rows.train.picture is None else list(rows.train.picture),
         "classes": of_labels,
+        "class_names": class_names_of(class_names, rows.classes),
         "standardize": standardize,
         "model": model_name(options.model or "mlp"),
         **options.config("layers", *(() if options.model else ("hidden",)), *_KEPT),

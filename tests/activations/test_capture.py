@@ -1066,3 +1066,30 @@ def test_a_manifest_that_nests_or_counts_without_end(tmp_path, text):
         with pytest.raises(fe.FastentError, match=r"manifest\.json' is damaged or none of fe\.capture") as error:
             look()
         assert len(str(error.value)) < 600
+
+
+def test_a_transform_makes_inputs_of_what_is_stored(tmp_path):
+    pictures = torch.randint(0, 256, (10, 2, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(10) % 2
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 4))
+
+    def scaled(x):
+        return x.float() / 255
+
+    def loader(x):
+        return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, labels), batch_size=4)
+
+    found = fe.capture(model, loader(pictures), ["1"], tmp_path / "a", transform=scaled)
+    expected = fe.capture(model, loader(scaled(pictures)), ["1"], tmp_path / "b")
+    np.testing.assert_array_equal(found.layer("1")[:], expected.layer("1")[:])
+    np.testing.assert_array_equal(found.labels, labels)
+    assert len(fe.capture(model, loader(pictures), ["1"], tmp_path / "a", transform=scaled)) == 10
+    with pytest.raises(fe.FastentError, match="overwrite=True"):
+        fe.capture(model, loader(pictures), ["1"], tmp_path / "a", transform=lambda x: x.float())
+    for transform, message in (
+        (lambda x: x[:2].float(), r"transform returns a batch of shape \(2, 2, 3\) for one of shape \(4, 2, 3\)"),
+        (lambda x: None, "transform returns a batch that is a NoneType"),
+        (lambda x: x.nope, r"transform fails on a batch of shape \(4, 2, 3\) and dtype torch.uint8 \(AttributeError"),
+    ):
+        with pytest.raises(fe.FastentError, match=message):
+            fe.capture(model, loader(pictures), ["1"], tmp_path / "c", transform=transform)

@@ -86,3 +86,22 @@ def test_check_finite_finds_what_isfinite_finds(X):
 def test_large_finite_values_are_finite():
     check_finite(np.full((1000, 100), 3e38, np.float32))
     check_finite(np.full((1000, 100), 60000, np.float16))
+
+
+def test_paths_are_opened_and_points_of_any_shape_become_rows(tmp_path):
+    pictures = np.arange(48, dtype=np.uint8).reshape(4, 3, 4)
+    flat, y = pictures.reshape(4, 12), [0, 1, 1, 0]
+    np.save(tmp_path / "X.npy", pictures)
+    np.save(tmp_path / "F.npy", np.asfortranarray(pictures))
+    np.savez(tmp_path / "X.npz", X=pictures, y=y)
+    given = [tmp_path / "X.npy", str(tmp_path / "F.npy"), f"{tmp_path}/X.npz:X", pictures, torch.from_numpy(pictures)]
+    for X in (*given, np.load(tmp_path / "X.npy", mmap_mode="r"), np.load(tmp_path / "F.npy", mmap_mode="r")):
+        notes = []
+        found = as_features(X, notes=notes)
+        assert notes == ["X has points of shape (3, 4), which are flattened to rows of 12 features"]
+        np.testing.assert_array_equal(found[:], flat)
+        with pytest.warns(UserWarning, match="flattened to rows of 12 features"):
+            as_features(X)
+    assert as_labels(f"{tmp_path}/X.npz").codes.tolist() == y
+    with pytest.raises(FastentError, match="is empty, shape"):
+        as_features(pictures[:0])

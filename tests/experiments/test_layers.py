@@ -14,7 +14,6 @@ from fastent.experiments._layers import layers_of, order_of, turn_epochs
 from fastent.experiments.critical import most_turn, share_turning
 from tests.experiments.test_claims import ONE, assert_kept, assert_whole
 
-
 BOTH = np.ones(2, bool)
 
 

@@ -8,8 +8,8 @@ from scipy.sparse import csr_matrix
 from sklearn.cluster import DBSCAN, HDBSCAN, SpectralClustering
 from sklearn.exceptions import EfficiencyWarning
 from sklearn.manifold import TSNE, Isomap
-from sklearn.neighbors import LocalOutlierFactor
 from sklearn.neighbors import KNeighborsTransformer as Theirs
+from sklearn.neighbors import LocalOutlierFactor
 
 import fastent as fe
 from fastent.integrations.sklearn import KNeighborsTransformer

@@ -17,7 +17,7 @@ X = np.arange(12.0).reshape(4, 3)
     ("place", "name"),
     [
         ("X.npy", ".npy"), ("X.npy:a", ".npy"), ("t.parquet", ".parquet"), ("t.parquet:a.b", ".parquet"), ("w.safetensors:h", ".safetensors"),
-        ("a.zarr", ".zarr"), ("a.zarr:X", ".zarr"), ("X.npz", None), ("X.csv", None), ("digits", None), ("", None),
+        ("a.zarr", ".zarr"), ("a.zarr:X", ".zarr"), ("X.npz", None), ("X.csv", ".csv"), ("X.tsv.gz:a", ".csv"), ("X.feather", ".arrow"), ("X.txt", None), ("digits", None), ("", None),
     ],
 )  # fmt: skip
 def test_formats_are_told_by_their_names_where_nothing_is(tmp_path, monkeypatch, place, name):
@@ -56,10 +56,19 @@ def test_features_of_any_rank(tmp_path):
     pictures = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     np.save(tmp_path / "X.npy", pictures)
     np.testing.assert_array_equal(read_features(str(tmp_path / "X.npy"), any_rank=True), pictures)
-    with pytest.raises(fe.FastentError, match=r"shape \(2, 3, 4\): a 2-D array"):
-        read_features(str(tmp_path / "X.npy"))
+    flat = read_features(str(tmp_path / "X.npy"))
+    assert flat.point_shape == (3, 4)
+    for rows in (slice(None), slice(1, 2), [1, 0, 1], []):
+        np.testing.assert_array_equal(flat[rows], pictures.reshape(2, 12)[rows])
 
 
 def _made(path: Path) -> Path:
     path.write_text("1")
     return path
+
+
+@pytest.mark.parametrize("names", [("X", "y"), ("x", "labels"), ("x_train", "y_train")])
+def test_points_and_labels_of_an_archive_by_their_usual_names(tmp_path, names):
+    np.savez(tmp_path / "d.npz", **dict(zip(names, (X, [0, 1, 1, 0]))), other=X)
+    assert fe.geometry(tmp_path / "d.npz", tmp_path / "d.npz").counts.tolist() == [2, 2]
+    assert fe.measure(tmp_path / "d.npz", metrics=["geometry"]).shape == X.shape

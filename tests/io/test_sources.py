@@ -332,7 +332,7 @@ def test_python_objects_are_never_loaded(tmp_path):
         ("mixed", r"holds \.npy and \.parquet files"),
         ("unequal", r"b\.npy' has 4 features of float64, '.*a\.npy' 3 of float64: shards of one kind"),
         ("retyped", r"b\.npy' has 3 features of float32, '.*a\.npy' 3 of float64"),
-        ("cube", r"a\.npy' has shape \(2, 2, 2\)"),
+        ("line", r"a\.npy' has shape \(2,\)"),
         ("line.npy", r"shape \(4,\): a 2-D"),
         ("X.txt", "cannot be opened"),
         ("X.parquet:other", "holds 'X', and 'other' is not among them: name one, as .*X.parquet:X"),
@@ -352,7 +352,7 @@ def test_places_that_are_no_source(tmp_path, place, message):
         "mixed": {"a": np.zeros((2, 3))},
         "unequal": {"a": np.zeros((2, 3)), "b": np.zeros((2, 4))},
         "retyped": {"a": np.zeros((2, 3)), "b": np.zeros((2, 3), np.float32)},
-        "cube": {"a": np.zeros((2, 2, 2))},
+        "line": {"a": np.zeros(2)},
     }.items():
         (tmp_path / folder).mkdir()
         for name, array in files.items():

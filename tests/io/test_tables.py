@@ -1,156 +1,213 @@
-"""Every result that has a table is a data frame, a Parquet file and an Arrow stream, by one way."""
+"""Tables as people bring them: text with and without headers, Arrow files, Hugging Face's folders; which columns are features."""
 
-import sys
+import gzip
+import string
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 import fastent as fe
-from fastent.experiments.result import Result, Table, Verdict
+from fastent.io.csv_files import read_csv
+from fastent.io.opening import read_labels
+from fastent.io.tables import ArrowTable
 
-NAMES = np.array(["été", "half \udc80", "b\x1b"])
-
-
-def assert_same(found, expected):
-    assert found.schema.equals(expected.schema)
-    assert str(found.to_pydict()) == str(expected.to_pydict())  # NaN equals NaN
-
-
-class Found(Result):
-    name, title, claim = "found", "Found", "There is something."
-
-    @property
-    def verdict(self):
-        return Verdict("yes", "There is.")
-
-    def table(self):
-        return Table(("class", "errors"), [("été", "1.2 %"), ("b", "")], "note")
-
-    def numbers(self):
-        return {}
-
-    def draw(self, axes):
-        pass
+N, D = 50, 6
+X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
+Y = np.arange(N) % 3
+F = [f"f{i}" for i in range(D)]
 
 
-@pytest.fixture(scope="module")
-def results():
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((60, 4)), NAMES[np.arange(60) % 3]
-    alone = np.where(np.arange(60) == 5, "alone", y)
-    near = fe.neighbors(X, 5)
-    measured = fe.measure(X, y, k=3, queries=30, metrics=["mixing", "margins", "geometry"])
-    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
-    loader = [(torch.tensor(X, dtype=torch.float32), torch.arange(60) % 3)]
-    probe = fe.Probe(model, loader, ["0", "1"])
-    probe(0), probe(1)
-    return {
-        "neighbors": (near, (), 300),
-        "neighbors of points": (fe.neighbors(X, 2, queries=X[:7] + 1), (), 14),
-        "mixing": (fe.mixing(near, y), ("queries",), 60),
-        "rows of mixing": (fe.mixing(near, y), ("rows",), 60),
-        "classes of mixing": (fe.mixing(near, y), ("classes",), 9),
-        "margins": (fe.margins(X, alone), (), 60),
-        "geometry": (fe.geometry(X, y), ("classes",), 3),
-        "pairs": (fe.geometry(X, y), ("pairs",), 3),
-        "measurement": (measured, ("points",), 30),
-        "statistics": (measured, ("statistics",), len(measured.summary())),
-        "comparison": (fe.compare([measured, measured], ["a", "b"]), (), len(measured.summary())),
-        "layer margins": (fe.layer_margins(model, loader), (), 120),
-        "probe": (probe.records, (), 2 * 2 * 3),
-        "experiment": (Found({}), (), 2),
-    }
+def text(rows, *, header=None, sign=","):
+    lines = [sign.join(map(str, row)) for row in rows]
+    return "\n".join(([sign.join(header)] if header else []) + lines)
 
 
-CASES = (
-    "neighbors", "neighbors of points", "mixing", "rows of mixing", "classes of mixing", "margins", "geometry", "pairs",
-    "measurement", "statistics", "comparison", "layer margins", "probe", "experiment",
-)  # fmt: skip
+LISTS = X.tolist()
+FILES = {
+    "plain.csv": text(LISTS),
+    "header.csv": text(LISTS, header=F),
+    "labels.csv": text(([3, *row] for row in LISTS), header=["label", *F]),
+    "index.csv": text(([i, *row] for i, row in enumerate(LISTS)), header=["", *F]),
+    "numbered.csv": text(([i, *row] for i, row in enumerate(LISTS)), header=["", *map(str, range(D))]),
+    "counted.csv": text(([*row, i] for i, row in enumerate(LISTS)), header=[*map(str, range(D)), "id"]),
+    "unnamed.csv": text(([i + 1, *row] for i, row in enumerate(LISTS)), header=["sample", *F]),
+    "semicolons.csv": text(LISTS, sign=";"),
+    "commas.csv": text(LISTS, header=F, sign=";").replace(".", ","),
+    "tabs.tsv": text(LISTS, header=F, sign="\t"),
+    "windows.csv": "\ufeff" + text(LISTS, header=F).replace("\n", "\r\n"),
+    "quoted.csv": text(LISTS, header=[f'"{name}"' for name in F]),
+}
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_every_table_is_a_file_and_a_stream(case, results, tmp_path):
-    result, kind, rows = results[case]
-    result.to_parquet(tmp_path / "t.parquet", *kind)
-    stored = pq.read_table(tmp_path / "t.parquet")
-    assert stored.num_rows == rows
-    assert len(set(stored.column_names)) == stored.num_columns
-    if case != "experiment":
-        assert_same(stored, result.table(*kind))
-    assert_same(pa.table(result), result._arrow())
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("packed", [False, True])
+def test_text(tmp_path, name, packed):
+    content = FILES[name].encode()
+    path = tmp_path / (name + ".gz" * packed)
+    path.write_bytes(gzip.compress(content) if packed else content)
+    source = fe.open(path)
+    np.testing.assert_allclose(source[:], X, rtol=1e-6)
+    assert len(source.columns) == D
+    assert bool(source.remarks) == (name in ("labels.csv", "index.csv", "numbered.csv", "counted.csv", "unnamed.csv"))
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_every_table_is_a_data_frame(case, results):
-    pytest.importorskip("pandas")
-    result, kind, rows = results[case]
-    frame = result.to_pandas(*kind)
-    assert len(frame) == rows
-    table = result._arrow(*kind)
-    assert frame.columns.tolist() == table.column_names
-    for name in frame.columns:
-        for one, other in zip(frame[name].tolist(), table[name].to_pylist()):
-            assert one == other or (one != one and (other is None or other != other))
+@pytest.mark.parametrize("content", [b"\n\n", b"a,b,c\n", b"one,two\nx,y\n", bytes(range(256)) * 9, b"", b"a,b\n1,2\n3\n"])
+def test_text_that_is_no_table(tmp_path, content):
+    (tmp_path / "X.csv").write_bytes(content)
+    with pytest.raises(fe.FastentError, match=r"X\.csv'"):
+        fe.neighbors(tmp_path / "X.csv")
 
 
-def test_what_the_tables_hold(results):
-    edges = results["neighbors"][0].table().to_pydict()
-    near = results["neighbors"][0]
-    assert edges["query"][:6] == [0, 0, 0, 0, 0, 1]
-    assert edges["rank"][:6] == [1, 2, 3, 4, 5, 1]
-    assert edges["neighbor"] == near.indices.ravel().tolist()
-    assert edges["distance"] == near.distances.ravel().tolist()
-    margins = results["margins"][0].table()
-    assert [margins[name].null_count for name in ("hit", "miss", "hit_index", "relative")] == [1, 0, 1, 1]
-    assert margins["hit"][5].as_py() is None
-    mixed = results["mixing"][0]
-    shares = mixed.table("classes").to_pydict()
-    np.testing.assert_array_equal(np.reshape(shares["share"], (3, 3)), mixed.matrix)
-    assert shares["class"][1] == shares["neighbor_class"][3]
-    pairs = results["pairs"][0].table("pairs").to_pydict()
-    assert pairs["distance"][0] == results["pairs"][0].distance[0, 1]
-    measured = results["measurement"][0]
-    statistics = measured.table("statistics").to_pydict()
-    assert statistics["statistic"] == list(measured.summary())
-    assert statistics["value"] == [None if value != value else value for value in measured.summary().values()]
-    at = statistics["statistic"].index("mixing/overlap")
-    assert statistics["low"][at] == measured.intervals()["mixing/overlap"].low
-    assert statistics["low"][statistics["statistic"].index("geometry/fisher")] is None
-    assert b"fastent" in measured.table().schema.metadata
+def test_kinds_of_columns_that_show_late(tmp_path):
+    """The first block of pyarrow holds whole numbers, or nothing at all."""
+    n = 400_000
+    path = tmp_path / "late.csv"
+    path.write_text("a,b\n" + "\n".join(f"{i % 7},1" for i in range(n)) + "\n0.5,2\n")
+    assert path.stat().st_size > 1 << 20
+    found = fe.open(path)
+    assert found.shape == (n + 1, 2)
+    assert found[n].tolist() == [0.5, 2]
 
 
-@pytest.mark.train
-def test_tables_of_a_run(tmp_path):
-    run = fe.train("digits", seeds=2, epochs=300)
-    assert run.table().num_rows == run.radius.size
-    found = run.table("inversions")
-    assert found.num_rows == run.inversion.size
-    for row, inversion in zip(found.to_pylist(), run.inversion.flat):
-        assert (row["found"], row["reason"], row["epoch"]) == (inversion.found, inversion.reason, inversion.epoch)
-        assert (row["epoch_low"], row["epoch_high"]) == (inversion.epoch_interval or (None, None))
-    assert run.table("inversions")["class"].to_pylist()[:2] == ["even", "odd"]
-    assert run.table("stragglers").num_rows == (run.straggler_share > 0).sum()
-    run.to_parquet(tmp_path / "s.parquet", "stragglers")
-    assert pq.read_table(tmp_path / "s.parquet").equals(run.table("stragglers"))
-    with pytest.raises(fe.FastentError, match="kind='points': choose one of 'curves', 'inversions', 'stragglers'"):
-        run.table("points")
+def test_what_does_not_fit_is_said_before(tmp_path, monkeypatch):
+    (tmp_path / "X.csv").write_text(FILES["header.csv"])
+    monkeypatch.setattr("fastent.runtime.memory.available_bytes", lambda: 1000)
+    with pytest.raises(fe.FastentError, match=r"X\.csv', which is read whole, needs about .*: write it as Parquet"):
+        fe.open(tmp_path / "X.csv")
 
 
-@pytest.mark.parametrize("case", ["mixing", "geometry", "measurement"])
-def test_unknown_tables_are_refused(case, results):
-    with pytest.raises(fe.FastentError, match="kind='edges': choose one of"):
-        results[case][0].table("edges")
+@pytest.mark.parametrize("form", ["csv", "parquet", "arrow"])
+def test_gaps_are_named_by_row_and_column(tmp_path, form):
+    table = pa.table({"a": [1.0, None, 3.0], "b": [1, 2, None], "kind": ["x", "y", "x"]})
+    path = tmp_path / f"gaps.{form}"
+    if form == "csv":
+        path.write_text("a,b,kind\n1.0,1,x\n,2,y\n3.0,,x\n")
+    elif form == "arrow":
+        pyarrow.feather.write_feather(table, path)
+    else:
+        pq.write_table(table, path)
+    with pytest.raises(fe.FastentError, match=r"has no value in row 1, column 'a', and in 2 rows in all.*gaps: 'a', 'b'"):
+        fe.geometry(path, "kind")
+    with pytest.raises(fe.FastentError, match=r"has no value in row 2, column 'b': drop those rows, or fill them in$"):
+        fe.geometry(f"{path}:b", f"{path}:kind")
 
 
-def test_without_a_matrix_there_is_no_table_of_classes(results):
-    with pytest.raises(fe.FastentError, match="matrix=True"):
-        fe.mixing(results["neighbors"][0], np.arange(60) % 3, matrix=False).table("classes")
+def test_text_among_the_features_is_named_with_remedies(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,island,kind\n1,2,u,x\n3,4,v,y\n5,6,v,y\n")
+    with pytest.raises(
+        fe.FastentError, match=r"no numbers, 'island' \(text\), 'kind' \(text\): if 'island' is the label, pass "
+    ):
+        fe.neighbors(path)
+    with pytest.raises(fe.FastentError, match=r"no numbers, 'island' \(text\): leave them out, or name .*t\.csv:a,b"):
+        fe.geometry(path, "kind")
+    assert fe.geometry(f"{path}:a,b", "kind").classes.tolist() == ["x", "y"]
+    with pytest.raises(fe.FastentError, match=r"labels='knd' is no column of .*'a', 'b', 'island', 'kind', and no file"):
+        fe.geometry(path, "knd")
+    with pytest.raises(fe.FastentError, match=r"is a table: name the column of labels, as t\.csv:label"):
+        read_labels(str(path))
 
 
-def test_without_pandas_an_error_says_how_to_get_it(results, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(fe.FastentError, match=r"pandas is not installed: pip install '\.\[pandas\]'"):
-        results["neighbors"][0].to_pandas()
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("compression", ["uncompressed", "lz4"])
+def test_arrow_files(tmp_path, stream, compression):
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(X.reshape(N, 2, 3))
+    table = pa.table({"emb": tensors, "kind": pa.array([f"c{v}" for v in Y]).dictionary_encode()})
+    path = tmp_path / ("X.arrow" if stream else "X.feather")
+    if stream:
+        options = pa.ipc.IpcWriteOptions(compression=None if compression == "uncompressed" else compression)
+        with pa.ipc.new_stream(path, table.schema, options=options) as sink:
+            sink.write_table(table, max_chunksize=20)
+    else:
+        pyarrow.feather.write_feather(table, path, compression=compression)
+    source = fe.open(path)
+    assert source.point_shape == (2, 3)
+    np.testing.assert_array_equal(source[:], X)
+    assert read_labels(f"{path}:kind").tolist() == [f"c{v}" for v in Y]
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(fe.FastentError, match="is damaged or no file of Arrow"):
+        fe.open(path)
+
+
+def test_folders_of_hugging_face(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    made = datasets.Dataset.from_dict(
+        {"emb": X.tolist(), "label": Y.tolist()},
+        features=datasets.Features({"emb": datasets.Sequence(datasets.Value("float32")), "label": datasets.ClassLabel(3)}),
+    )
+    made.save_to_disk(tmp_path / "one", num_shards=3)
+    datasets.DatasetDict({"train": made, "test": made}).save_to_disk(tmp_path / "two")
+    made.shuffle(seed=0).save_to_disk(tmp_path / "shuffled")
+    np.testing.assert_array_equal(fe.open(tmp_path / "one")[:], X)
+    np.testing.assert_array_equal(read_labels(f"{tmp_path}/two/train:label"), Y)
+    order = [made["emb"].index(row) for row in made.shuffle(seed=0)["emb"]]
+    np.testing.assert_array_equal(fe.open(f"{tmp_path}/shuffled:emb")[:], X[order])
+    for given_X in (made, tmp_path / "one"):
+        assert fe.geometry(given_X, "label").nc1 == fe.geometry(X, Y).nc1
+    with pytest.raises(fe.FastentError, match=r"holds the data sets 'test', 'train': name one, as .*test"):
+        fe.open(tmp_path / "two")
+
+
+NAMES = st.lists(
+    st.text(string.ascii_letters + "äß, :.*[é" + '"', min_size=2, max_size=8), min_size=1, max_size=5, unique_by=str.lower
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    names=NAMES,
+    rows=hnp.arrays(np.float64, st.tuples(st.integers(4, 9), st.just(5)), elements=st.floats(-1e6, 1e6)),
+)
+def test_rows_survive_a_table_whatever_its_columns_are_called(tmp_path_factory, names, rows):
+    names = [f"_{name}" for name in names]  # none of them a label or a row number
+    rows = rows[:, : len(names)] + 0.25
+    table = pa.table(dict(zip(names, rows.T)))
+    folder = tmp_path_factory.mktemp("tables")
+    pq.write_table(table, folder / "t.parquet")
+    pyarrow.feather.write_feather(table, folder / "t.feather")
+    pyarrow.csv.write_csv(table, folder / "t.csv")
+    for name in ("t.parquet", "t.feather", "t.csv"):
+        found = fe.open(folder / name)
+        assert found.columns == tuple(names)
+        np.testing.assert_array_equal(found[:], rows)
+        np.testing.assert_array_equal(fe.open(folder / name, names[-1])[:], rows[:, -1:])
+
+
+@given(
+    st.lists(
+        st.sampled_from(["id", "ID", "index", "Unnamed: 0", "label", "y", "Target", "x", "f1", "size"]), min_size=1, unique=True
+    )
+)
+def test_labels_and_row_numbers_are_never_features(names):
+    table = ArrowTable(pa.table({name: [0.5, 1.5] for name in names}), "X")
+    features = [name for name in names if name in ("x", "f1", "size") or (name == "y" and "x" in names)]
+    if not features:
+        with pytest.raises(fe.FastentError, match="has no columns of features"):
+            table.rows()
+        return
+    found = table.rows()
+    assert list(found.columns) == features
+    assert bool(found.remarks) == (len(features) < len(names))
+
+
+def test_whole_numbers_and_truth_values_keep_their_digits(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,c\n9007199254740993,true,1\n3,false,2\n1,true,5\n")
+    found = read_csv(path).rows()
+    assert found.dtype == np.int64
+    assert found[:].tolist() == [[9007199254740993, 1, 1], [3, 0, 2], [1, 1, 5]]
+
+
+def test_a_pattern_is_proposed_for_columns_that_begin_alike(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("emb_0,emb_1,emb_2,emb_3,text\n1,2,3,4,a\n5,6,7,8,b\n")
+    with pytest.raises(fe.FastentError, match=r"or name those of the features, as .*t\.csv:emb_\*$"):
+        fe.neighbors(path)
+    assert fe.open(f"{path}:emb_*").shape == (2, 4)

@@ -18,9 +18,9 @@ from fastent.report.page import percent
 from fastent.report.run import class_rows, write_report
 from fastent.report.run_words import answers, description, headline
 from fastent.report.stragglers import points_near
-from fastent.training.stragglers import difficulty
 from fastent.statistics.inversion import fitted_curve
 from fastent.training.run import Run
+from fastent.training.stragglers import difficulty
 from fastent.training.tables import readable_rows, summary, turning_text, without_inversion
 from tests.statistics.test_silhouette import clusters
 

@@ -1,0 +1,84 @@
+"""Names of classes for people to read: values stay what they are, tables, plots and reports show the names."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastent.errors import FastentError
+from fastent.io.reading import as_path, name_list, reading, require_file
+
+__all__ = ["class_names_of", "in_natural_order"]
+
+
+def class_names_of(given: Any, classes: NDArray[Any]) -> tuple[str, ...] | None:
+    """A name for each of the sorted classes (C,); None where none were given.
+
+    Parameters
+    ----------
+    given : sequence of str, mapping, or path, optional
+        Names by class: a mapping from labels; or a sequence, whose entry i is the name of label i if all labels are whole
+        numbers that are places in it, and otherwise that of the i-th class. Or a file of these: text with a name in each line,
+        or JSON. Or text with commas between the names.
+
+    Raises
+    ------
+    FastentError
+        Too few or too many names; a class without one; names that are the same.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str | os.PathLike):
+        given = _read(given)
+    values = classes.tolist()
+    if isinstance(given, Mapping):
+        found = {str(value): name for value, name in given.items()}
+        lacking = [value for value in values if str(value) not in found]
+        if lacking:
+            raise FastentError(f"class_names has no name for {name_list(map(repr, lacking))}: name every class")
+        names = [found[str(value)] for value in values]
+    else:
+        if not isinstance(given, Iterable):
+            raise FastentError(f"class_names is a {type(given).__name__}: a list of names, a mapping or a file is needed")
+        names = list(given)
+        if classes.dtype.kind in "iu" and values[0] >= 0 and values[-1] < len(names):
+            names = [names[value] for value in values]
+        elif len(names) != len(values):
+            raise FastentError(
+                f"class_names holds {len(names)} names for {len(values)} classes ({name_list(values)}): name every class, in "
+                "this order"
+            )
+    texts = tuple(str(name).strip() for name in names)
+    twins = sorted({name for name in texts if texts.count(name) > 1})
+    if twins or "" in texts:
+        raise FastentError(
+            f"class_names has {name_list(map(repr, twins or ['']))} for several classes or as a name: tell them apart"
+        )
+    return texts
+
+
+def _read(given: str | os.PathLike[str]) -> Any:
+    path = as_path(given, "a file of class names")
+    if isinstance(given, str) and "," in given and not os.path.exists(path):
+        return given.split(",")
+    require_file(path)
+    with reading(path, "write a name in each line, or JSON", "no file of names"):
+        text = Path(path).read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".json":
+            return json.loads(text)
+        return [line for line in text.splitlines() if line.strip()]
+
+
+def in_natural_order(names: Iterable[str]) -> list[int]:
+    """Places of the names in the order that people expect: class2 before class10."""
+    names = list(names)
+
+    def key(at: int) -> list[tuple[int, int, str]]:
+        parts = re.split(r"(\d+)", names[at])
+        return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
+
+    return sorted(range(len(names)), key=key)

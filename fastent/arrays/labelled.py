@@ -1,0 +1,84 @@
+"""Points with their labels: two things, or one table in which a column holds the labels."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastent.arrays.frames import frame_table
+from fastent.arrays.validation import Array, Labels, as_features, as_labels
+from fastent.errors import FastentError
+from fastent.io.opening import located, own_labels
+from fastent.io.reading import is_there, name_list
+from fastent.io.tables import Table
+
+__all__ = ["as_labelled", "paired"]
+
+
+class _Place(NamedTuple):
+    """A table, and which of its columns were named with it."""
+
+    table: Table
+    asked: str | None
+    path: Path | None
+
+
+def as_labelled(X: Any, labels: Any, *, minimum_classes: int = 2, notes: list[str] | None = None) -> tuple[Array, Labels]:
+    """Return points as `as_features` does, and a label for each as `as_labels` does.
+
+    Where X is a data frame, or the path of a table, labels may be the name of a column, which is then no feature.
+    """
+    X, labels = paired(X, labels)
+    features = as_features(X, notes=notes)
+    return features, as_labels(labels, n=len(features), minimum_classes=minimum_classes, notes=notes)
+
+
+def paired(X: Any, labels: Any) -> tuple[Any, Any]:
+    """Points and labels with labels taken from the same table, if they name a column of it; otherwise as they are.
+
+    Without labels, those that lie with X: of a captured folder, of class folders of pictures, of an .npz.
+    """
+    if labels is None:
+        return X, _own_labels(X)
+    if not isinstance(labels, str | os.PathLike):
+        return X, labels
+    place = _table_of(X)
+    if place is None:
+        return X, labels
+    column = _column(place, os.fspath(labels))
+    if column is None:
+        return X, labels
+    return place.table.rows(place.asked, column), place.table.column(column)
+
+
+def _own_labels(X: Any) -> str:
+    found = own_labels(os.fspath(X)) if isinstance(X, str | os.PathLike) else None
+    if found is None:
+        raise FastentError(
+            "labels are missing: pass one for each row, a path, or of a table the name of the column that holds them"
+        )
+    return found
+
+
+def _table_of(X: Any) -> _Place | None:
+    if isinstance(X, str | os.PathLike):
+        path, asked, reader = located(os.fspath(X))
+        if reader is None or reader.table is None or not is_there(path):
+            return None
+        return _Place(reader.table(path), asked, path)
+    frame = frame_table(X, "X")
+    return None if frame is None else _Place(frame, None, None)
+
+
+def _column(place: _Place, labels: str) -> str | None:
+    """The column that labels name, by itself or as FILE:COLUMN of the same file; None if they lie elsewhere."""
+    names = place.table.schema.names
+    if labels in names or (labels.split(".")[0] in names and not is_there(Path(labels))):
+        return labels
+    path, column, reader = located(labels)
+    if column is not None and path == place.path:
+        return column
+    if (reader is None and not labels.endswith(".npz") and ".npz:" not in labels) and not is_there(path):
+        raise FastentError(
+            f"labels={labels!r} is no column of {place.table.name}, which has {name_list(map(repr, names))}, and no file"
+        )
+    return None

@@ -1,0 +1,74 @@
+"""What people call the classes: lists, mappings and files, and where the names are shown."""
+
+import json
+
+import numpy as np
+import pytest
+
+import fastent as fe
+from fastent.arrays.class_names import class_names_of, in_natural_order
+from fastent.report.measurement import write_measurement_report
+
+X = np.random.default_rng(0).normal(size=(40, 3))
+Y = np.arange(40) % 3
+
+
+@pytest.mark.parametrize(
+    ("given", "classes", "names"),
+    [
+        (None, [0, 1], None),
+        (["a", "b"], [0, 1], ("a", "b")),
+        (["a", "b", "c", "d"], [1, 3], ("b", "d")),
+        (["a", "b"], [5, 7], ("a", "b")),
+        (["a", "b"], [-1, 1], ("a", "b")),
+        (["cat", "dog"], ["n01", "n02"], ("cat", "dog")),
+        ({5: "five", "7": "seven", 9: "other"}, [5, 7], ("five", "seven")),
+        ({"n01": "Katze", "n02": "Hund"}, ["n01", "n02"], ("Katze", "Hund")),
+        ({False: "no", True: "yes"}, [False, True], ("no", "yes")),
+        ("cat, dog", [0, 1], ("cat", "dog")),
+    ],
+)
+def test_names_by_label_or_in_order(given, classes, names):
+    assert class_names_of(given, np.array(classes)) == names
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["a", "b"], "class_names holds 2 names for 3 classes"),
+        (["a", "b", "a"], "class_names has 'a' for several classes"),
+        (["a", "b", " "], "class_names has '' for several classes or as a name"),
+        ({0: "a", 2: "c"}, "class_names has no name for 1: name every class"),
+        (7, "class_names is a int: a list of names, a mapping or a file is needed"),
+        ("missing.txt", "nothing at 'missing.txt'"),
+    ],
+)
+def test_names_that_do_not_fit(given, message):
+    with pytest.raises(fe.FastentError, match=message):
+        class_names_of(given, np.arange(3))
+
+
+def test_files_of_names_reach_tables_plots_and_the_report(tmp_path):
+    (tmp_path / "names.txt").write_text("Löwe\nTiger\nWal <b>\n", encoding="utf-8")
+    (tmp_path / "names.json").write_text(json.dumps({"0": "Löwe", "1": "Tiger", "2": "Wal <b>"}))
+    for file in ("names.txt", "names.json"):
+        measured = fe.measure(X, Y, metrics=["mixing", "margins", "geometry", "dimension"], class_names=tmp_path / file)
+        assert measured.class_names == ["Löwe", "Tiger", "Wal <b>"]
+        assert measured.classes.tolist() == [0, 1, 2]
+        assert measured.as_json()["classes"] == measured.class_names
+    write_measurement_report(measured, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "Tiger" in page
+    assert "Wal <b>" not in page
+    for kind in ("matrix", "margins", "distance", "collapse", "dimension"):
+        _, axes = measured.plot(kind)
+        ticks = [label.get_text() for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()]
+        assert any("Tiger" in tick for tick in ticks), kind
+    run = fe.train(X, Y, seeds=1, epochs=1, class_names=tmp_path / "names.txt")
+    run.save(tmp_path / "run")
+    assert fe.load_run(tmp_path / "run").class_names == ["Löwe", "Tiger", "Wal <b>"]
+
+
+def test_names_are_in_the_order_that_people_expect():
+    names = ["class10", "class2", "class1", "Klasse", "3b", "20a", "class2b"]
+    assert [names[i] for i in in_natural_order(names)] == ["3b", "20a", "Klasse", "class1", "class2", "class2b", "class10"]

@@ -1,0 +1,84 @@
+"""Points and labels in one table: data frames, and files whose label column is named."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+
+import fastent as fe
+from fastent.arrays.labelled import as_labelled
+
+X = np.random.default_rng(0).normal(size=(30, 3))
+Y = np.array(["a", "b", "ü"])[np.arange(30) % 3]
+COLUMNS = {"u": X[:, 0], "v": X[:, 1], "w": X[:, 2], "kind": Y}
+
+
+def frames():
+    yield pa.table(COLUMNS)
+    yield pa.table(COLUMNS).to_batches()[0]
+    for package in ("pandas", "polars"):
+        try:
+            yield __import__(package).DataFrame(COLUMNS)
+        except ImportError:
+            continue
+
+
+@pytest.mark.parametrize("frame", list(frames()), ids=lambda frame: type(frame).__module__.split(".")[0] + type(frame).__name__)
+def test_a_frame_and_the_name_of_its_label_column(frame):
+    notes = []
+    features, coded = as_labelled(frame, "kind", notes=notes)
+    np.testing.assert_array_equal(features, X)
+    assert coded.classes.tolist() == ["a", "b", "ü"]
+    np.testing.assert_array_equal(coded.classes[coded.codes], Y)
+    assert notes == ["the features of X are the columns u, v, w"]
+    assert fe.measure(frame, "kind", metrics=["mixing"]).summary() == fe.measure(X, Y, metrics=["mixing"]).summary()
+    for function in (fe.geometry, fe.margins, fe.silhouette, fe.soft_nearest_neighbor_loss, fe.complexity):
+        assert repr(function(frame, "kind")) == repr(function(X, Y))
+    with pytest.raises(
+        fe.FastentError, match=r"X has columns that are no numbers, 'kind' \(text\): if 'kind' is the label, pass "
+    ):
+        fe.neighbors(frame)
+    with pytest.raises(fe.FastentError, match="labels='knd' is no column of X, which has 'u', 'v', 'w', 'kind', and no file"):
+        fe.geometry(frame, "knd")
+    run = fe.train(frame, "kind", seeds=1, epochs=1)
+    assert run.config["fingerprint"] == fe.train(X, Y, seeds=1, epochs=1).config["fingerprint"]
+
+
+def test_frames_of_pandas_as_they_are():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, index=range(100, 130))
+    frame[3] = pd.Series(np.arange(30) % 2 == 0, index=frame.index, dtype="boolean")
+    frame["kind"] = pd.Categorical(Y)
+    features, coded = as_labelled(frame, "kind")
+    np.testing.assert_array_equal(features, np.column_stack([X, np.arange(30) % 2 == 0]))
+    assert coded.classes.tolist() == ["a", "b", "ü"]
+    np.testing.assert_array_equal(as_labelled(frame.drop(columns="kind"), frame.kind)[0], features)
+    with pytest.warns(UserWarning, match="'id' of X is taken for labels or row numbers, and left out: .* other 4 columns"):
+        assert fe.geometry(frame.assign(id=np.arange(30)), "kind").means.shape[1] == 4
+    frame.loc[107, 3] = pd.NA
+    with pytest.raises(fe.FastentError, match="X has no value in row 7, column '3'"):
+        fe.geometry(frame, "kind")
+    with pytest.raises(fe.FastentError, match="X cannot be read as a table"):
+        fe.geometry(pd.concat([frame, frame], axis=1), "kind")
+    mixed = pd.DataFrame({"a": [1, "x", 2.0]})
+    with pytest.raises(fe.FastentError, match="X cannot be read as a table"):
+        fe.neighbors(mixed)
+
+
+def test_a_lazy_frame_is_to_be_collected():
+    pl = pytest.importorskip("polars")
+    with pytest.raises(fe.FastentError, match=r"X is a LazyFrame: call X.collect\(\)"):
+        fe.geometry(pl.DataFrame(COLUMNS).lazy(), "kind")
+
+
+def test_labels_of_a_file_by_column_and_by_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pa.csv.write_csv(pa.table(COLUMNS), "t.csv")
+    np.save("y.npy", Y)
+    expected = fe.geometry(X, Y).nc1
+    for labels in ("kind", "t.csv:kind"):
+        for place in ("t.csv", tmp_path / "t.csv", "t.csv:?"):
+            assert fe.geometry(place, labels if place != tmp_path / "t.csv" else "kind").nc1 == expected
+    assert fe.geometry("t.csv:u,v,w", "y.npy").nc1 == expected
+    np.save("X.npy", X)
+    assert fe.mixing(fe.neighbors("X.npy", 3), "t.csv:kind").overlap == fe.mixing(fe.neighbors(X, 3), Y).overlap
