@@ -23,6 +23,7 @@ from .statistics.intrinsic_dimension import IntrinsicDimension, intrinsic_dimens
 from .statistics.inversion import Inversion, find_inversion
 from .statistics.margins import Margins, logit_margin, margins
 from .statistics.mixing import Mixing, lisi, mixing
+from .statistics.neighbor_overlap import NeighborOverlap, OverlapMatrix, neighbor_overlap, overlap_matrix
 from .statistics.silhouette import Silhouettes, silhouette
 from .statistics.soft_nearest_neighbor import SoftNearestNeighbor, soft_nearest_neighbor_loss
 from .training.run import Run, load_run
@@ -45,7 +46,9 @@ __all__ = [
     "Measurement",
     "Mixing",
     "ModelSource",
+    "NeighborOverlap",
     "Neighbors",
+    "OverlapMatrix",
     "Probe",
     "ProbeRecords",
     "Run",
@@ -70,8 +73,10 @@ __all__ = [
     "margins",
     "measure",
     "mixing",
+    "neighbor_overlap",
     "neighbors",
     "open",
+    "overlap_matrix",
     "participation_ratio",
     "silhouette",
     "soft_nearest_neighbor_loss",

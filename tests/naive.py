@@ -144,6 +144,19 @@ def mixing(indices, distances, labels, own, n):
     }
 
 
+def neighbor_overlap(a, b):
+    """Of each two lists: share in common, Jaccard index, and similarity of the ranks of what they have in common."""
+    share, jaccard, ranks = [], [], []
+    for first, second in zip(a.tolist(), b.tolist()):
+        common = set(first) & set(second)
+        share.append(len(common) / len(first))
+        jaccard.append(len(common) / len(set(first) | set(second)))
+        places = [(first.index(j) + 1, second.index(j) + 1) for j in common]
+        best = sum(1 / r for r in range(1, len(common) + 1))
+        ranks.append(sum(2 / ((1 + abs(r - s)) * (r + s)) for r, s in places) / best if common else 0.0)
+    return {"share": np.array(share), "jaccard": np.array(jaccard), "rank_similarity": np.array(ranks)}
+
+
 def stratified_mean(values, codes, sizes):
     """Mean over all rows and its standard error, after Cochran, of the values that are known; NaN elsewhere."""
     values, codes = np.asarray(values, np.float64), np.asarray(codes)

@@ -11,6 +11,7 @@ it has found already. They start from one of four things::
           |
           +--- lists of neighbours (Neighbors) -------> mixing (and LISI)
           |               +---------------------------> dimension_estimators ---> intrinsic_dimension
+          |               +--- of several layers -----> neighbor_overlap
           |
           +--- hits and misses (an index) ------------> margins ---> complexity
           |
