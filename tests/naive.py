@@ -307,6 +307,20 @@ def participation_ratio(X):
     return eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
 
 
+def unbiased_hsic(K, L):
+    """After Song et al. (2012), equation 5: diagonals set to 0."""
+    n = len(K)
+    K, L = K - np.diag(np.diag(K)), L - np.diag(np.diag(L))
+    ones = np.ones(n)
+    total = np.trace(K @ L) + (ones @ K @ ones) * (ones @ L @ ones) / ((n - 1) * (n - 2)) - 2 / (n - 2) * (ones @ K @ L @ ones)
+    return total / (n * (n - 3))
+
+
+def debiased_cka(X, Y):
+    K, L = (np.asarray(rows, np.float64) @ np.asarray(rows, np.float64).T for rows in (X, Y))
+    return unbiased_hsic(K, L) / np.sqrt(unbiased_hsic(K, K) * unbiased_hsic(L, L))
+
+
 def cka(X, Y):
     X, Y = (np.asarray(rows, np.float64) - np.mean(rows, 0, np.float64) for rows in (X, Y))
     return np.linalg.norm(Y.T @ X) ** 2 / (np.linalg.norm(X.T @ X) * np.linalg.norm(Y.T @ Y))
