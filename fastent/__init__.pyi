@@ -24,6 +24,7 @@ from .statistics.inversion import Inversion, find_inversion
 from .statistics.margins import Margins, logit_margin, margins
 from .statistics.mixing import Mixing, lisi, mixing
 from .statistics.neighbor_overlap import NeighborOverlap, OverlapMatrix, neighbor_overlap, overlap_matrix
+from .statistics.prediction_depth import PredictionDepth, prediction_depth
 from .statistics.silhouette import Silhouettes, silhouette
 from .statistics.soft_nearest_neighbor import SoftNearestNeighbor, soft_nearest_neighbor_loss
 from .training.run import Run, load_run
@@ -49,6 +50,7 @@ __all__ = [
     "NeighborOverlap",
     "Neighbors",
     "OverlapMatrix",
+    "PredictionDepth",
     "Probe",
     "ProbeRecords",
     "Run",
@@ -78,6 +80,7 @@ __all__ = [
     "open",
     "overlap_matrix",
     "participation_ratio",
+    "prediction_depth",
     "silhouette",
     "soft_nearest_neighbor_loss",
     "train",

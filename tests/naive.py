@@ -157,6 +157,15 @@ def neighbor_overlap(a, b):
     return {"share": np.array(share), "jaccard": np.array(jaccard), "rank_similarity": np.array(ranks)}
 
 
+def prediction_depth(votes, final):
+    """The earliest layer from which on all votes (q, L) are the final prediction; NaN if the last is not."""
+    depth = []
+    for row, prediction in zip(votes.tolist(), final):
+        agree = [layer for layer in range(len(row)) if all(vote == prediction for vote in row[layer:])]
+        depth.append(min(agree) if agree else np.nan)
+    return np.array(depth)
+
+
 def stratified_mean(values, codes, sizes):
     """Mean over all rows and its standard error, after Cochran, of the values that are known; NaN elsewhere."""
     values, codes = np.asarray(values, np.float64), np.asarray(codes)

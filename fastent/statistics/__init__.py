@@ -11,7 +11,7 @@ it has found already. They start from one of four things::
           |
           +--- lists of neighbours (Neighbors) -------> mixing (and LISI)
           |               +---------------------------> dimension_estimators ---> intrinsic_dimension
-          |               +--- of several layers -----> neighbor_overlap
+          |               +--- of several layers -----> neighbor_overlap, prediction_depth
           |
           +--- hits and misses (an index) ------------> margins ---> complexity
           |

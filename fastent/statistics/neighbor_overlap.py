@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.validation import as_labels
-from fastent.errors import FastentError
-from fastent.options import whole_number
 from fastent.printable import in_queries, printable
-from fastent.search.neighbors import Neighbors, check_neighbors
+from fastent.search.neighbors import Neighbors
 from fastent.statistics.intervals import Estimate, population_of, sample_mean
-from fastent.statistics.layers import named_layers
+from fastent.statistics.layers import common_k, named_layers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,7 +156,7 @@ def neighbor_overlap(a: Neighbors, b: Neighbors, *, k: int | None = None, labels
     >>> fe.neighbor_overlap(before, after).share.tolist()
     [1.0, 1.0, 0.5, 1.0]
     """
-    k = _check_pair(a, b, k, ("a", "b"))
+    k = common_k(("a", "b"), (a, b), k)
     found = _compared(a.indices, b.indices, k)
     classes = per_class = None
     if labels is not None:
@@ -217,9 +215,7 @@ def overlap_matrix(layers: Mapping[str, Neighbors] | Sequence[Neighbors], *, k: 
     [[1.0, 0.875], [0.875, 1.0]]
     """
     names, lists = named_layers(layers, "what fe.neighbors returns", at_least=2)
-    for name, each in zip(names, lists, strict=True):
-        k = _check_pair(lists[0], each, k if k is not None else min(_ks(lists)), (names[0], name))
-    assert k is not None
+    k = common_k(names, lists, k)
     size = len(lists)
     values: dict[str, Any] = {name: np.eye(size) for name in _MEASURES}
     errors = {name: np.zeros((size, size)) for name in _MEASURES}
@@ -237,28 +233,6 @@ class _Compared(NamedTuple):
     share: Array
     jaccard: Array
     rank_similarity: Array
-
-
-def _ks(lists: Sequence[Any]) -> list[int]:
-    for each in lists:
-        check_neighbors(each)
-    return [each.k for each in lists]
-
-
-def _check_pair(a: Neighbors, b: Neighbors, k: int | None, names: tuple[str, str]) -> int:
-    """How many neighbours are compared."""
-    most = min(_ks([a, b]))
-    if a.n != b.n:
-        raise FastentError(f"{names[0]} has {a.n} rows and {names[1]} has {b.n}: pass neighbours of the same points")
-    of_rows = [each.queries is not None for each in (a, b)]
-    if of_rows[0] != of_rows[1] or len(a.indices) != len(b.indices):
-        what = [
-            in_queries(len(each.indices)) + ("" if rows else ", no rows") for each, rows in zip((a, b), of_rows, strict=True)
-        ]
-        raise FastentError(f"{names[0]} has {what[0]} and {names[1]} has {what[1]}: pass neighbours of the same queries")
-    if of_rows[0] and not np.array_equal(a.queries, b.queries):  # type: ignore[arg-type]
-        raise FastentError(f"queries of {names[0]} and {names[1]} differ: search with the same queries=, in the same order")
-    return most if k is None else whole_number("k", k, minimum=1, maximum=most)
 
 
 def _compared(first: NDArray[np.int64], second: NDArray[np.int64], k: int) -> _Compared:
