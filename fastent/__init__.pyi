@@ -21,6 +21,7 @@ from .statistics.covariance import cka, participation_ratio
 from .statistics.geometry import geometry
 from .statistics.intrinsic_dimension import IntrinsicDimension, intrinsic_dimension
 from .statistics.inversion import Inversion, find_inversion
+from .statistics.manifold_capacity import ManifoldCapacity, manifold_capacity
 from .statistics.margins import Margins, logit_margin, margins
 from .statistics.mixing import Mixing, lisi, mixing
 from .statistics.neighbor_overlap import NeighborOverlap, OverlapMatrix, neighbor_overlap, overlap_matrix
@@ -43,6 +44,7 @@ __all__ = [
     "IntrinsicDimension",
     "Inversion",
     "LayerMargins",
+    "ManifoldCapacity",
     "Margins",
     "Measurement",
     "Mixing",
@@ -72,6 +74,7 @@ __all__ = [
     "load_probe",
     "load_run",
     "logit_margin",
+    "manifold_capacity",
     "margins",
     "measure",
     "mixing",

@@ -166,6 +166,44 @@ def prediction_depth(votes, final):
     return np.array(depth)
 
 
+def readout_distance(points, target):
+    """Squared distance from the target to the nearest vector that has a product >= 0 with every point: the QP itself."""
+    from scipy.optimize import minimize
+
+    points, target = np.asarray(points, float), np.asarray(target, float)
+    found = minimize(
+        lambda v: np.sum((v - target) ** 2),
+        target + points.mean(0),
+        jac=lambda v: 2 * (v - target),
+        constraints={"type": "ineq", "fun": lambda v: points @ v, "jac": lambda v: points},
+        method="SLSQP",
+        options={"maxiter": 1000, "ftol": 1e-14},
+    )
+    assert found.success
+    return found.fun
+
+
+def ball_capacity(radius, dimension):
+    """Chung, Lee, Sompolinsky (2016): mean squared distance of a normal (t0, t) from the cone v0 >= radius |v|, inverted."""
+    from scipy.stats import chi, norm
+
+    t0, t = np.linspace(-9, 9, 3001)[:, None], np.linspace(0, 12, 2001)
+    distance = np.where(  # readouts are v with v0 - radius |v| >= 0
+        t0 >= radius * t, 0, np.where(radius * t0 <= -t, t0**2 + t**2, (radius * t - t0) ** 2 / (1 + radius**2))
+    )
+    weights = norm.pdf(t0) * chi(dimension).pdf(t)
+    return float(np.trapezoid(np.trapezoid(weights, t), t0[:, 0]) / np.trapezoid(np.trapezoid(distance * weights, t), t0[:, 0]))
+
+
+def separable(points, sides):
+    """Whether a linear readout through the origin has every point on its side, by a linear programme."""
+    from scipy.optimize import linprog
+
+    signed = points * np.asarray(sides, float)[:, None]
+    d = points.shape[1]
+    return linprog(np.zeros(d), A_ub=-signed, b_ub=-np.ones(len(signed)), bounds=[(None, None)] * d).status == 0
+
+
 def stratified_mean(values, codes, sizes):
     """Mean over all rows and its standard error, after Cochran, of the values that are known; NaN elsewhere."""
     values, codes = np.asarray(values, np.float64), np.asarray(codes)

@@ -18,6 +18,8 @@ it has found already. They start from one of four things::
           +--- all pairs (sweep) ---------------------> silhouette (exact), similarity_sums ---> soft_nearest_neighbor
           |
           +--- covariance (participation ratio, CKA)
+          |
+          +--- a sample of each class, cone_projection ---> manifold_capacity
 
     curves of a training run ---> turning ---> inversion                     logits, labels ---> margins
 
