@@ -135,6 +135,7 @@ def mixing(indices, distances, labels, own, n):
         "purity": np.array(purity),
         "overlap": np.mean(purity),
         "balanced_overlap": np.mean([np.mean(np.array(purity)[own == c]) for c in sorted(set(own.tolist()))]),
+        "class_purity": np.array([np.mean(np.array(purity)[own == c]) if (own == c).any() else np.nan for c in classes]),
         "entropy": np.array(entropy),
         "vote": np.array(vote),
         "error": np.mean(np.array(vote) != own),
