@@ -19,7 +19,7 @@ it has found already. They start from one of four things::
           |
           +--- covariance (participation ratio, CKA)
           |
-          +--- a sample of each class, cone_projection ---> manifold_capacity
+          +--- a sample of each class, cone_projection ---> capacity_draws ---> manifold_capacity
 
     curves of a training run ---> turning ---> inversion                     logits, labels ---> margins
 

@@ -1,18 +1,17 @@
 """How many classes a linear readout could tell apart for each feature it reads, and the shapes that decide it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.validation import as_features, as_labels, check_finite
-from fastent.errors import FastentError
 from fastent.options import flag, whole_number
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, reporting
-from fastent.statistics.cone_projection import nearest_in_cone
+from fastent.statistics.capacity_draws import Shape, clouds_of, drawn_rows, filled_by_dichotomies, shape_of_class
 from fastent.statistics.intervals import Estimate, student_mean
 from fastent.statistics.notes import Note, of_classes, one_point
 
@@ -24,8 +23,6 @@ __all__ = ["ManifoldCapacity", "manifold_capacity"]
 
 Array = NDArray[np.float64]
 
-# Lengths below this share of the largest are rounding.
-_ROUNDING = 1e-12
 # From this share of all directions on the cones of dichotomies are taken to fill space.
 _FULL = 0.98
 
@@ -48,7 +45,8 @@ class ManifoldCapacity:
         The same for classes of these shapes whose centres and axes were independent (mean-field theory): the harmonic mean of
         `class_capacity`. Correlations are what makes `capacity` differ from it.
     class_capacity : (C,) float64
-        Mean-field capacity for classes that were all like this one, in (0, 2]; 2 for a single point.
+        Mean-field capacity for classes that were all like this one: 2 for a single point, less for others, but for the error of
+        the draws.
     radius : (C,) float64
         Size of a class seen by the readout, in units of its centre's distance from the origin: root mean square distance of its
         anchor points from their mean. Infinite for a class whose centre is the origin.
@@ -128,7 +126,7 @@ def manifold_capacity(
     Raises
     ------
     FastentError
-        Bad input; one class only; all rows equal; too little memory.
+        Bad input; one class only; all rows equal, or in one direction; too little memory.
 
     References
     ----------
@@ -141,7 +139,7 @@ def manifold_capacity(
     --------
     >>> import fastent as fe, numpy as np
     >>> found = fe.manifold_capacity(np.eye(8), np.arange(8), center=False)
-    >>> found.mean_field, found.radius.max()  # single points
+    >>> found.mean_field, float(found.radius.max())  # single points
     (2.0, 0.0)
     """
     features = as_features(X)
@@ -152,18 +150,18 @@ def manifold_capacity(
     center, seed = flag("center", center), whole_number("seed", seed, minimum=0)
     rng = np.random.default_rng(seed)
     check_finite(features)
-    rows = [_drawn(np.flatnonzero(codes == c), most, rng) for c in range(len(classes))]
+    rows = [drawn_rows(np.flatnonzero(codes == c), most, rng) for c in range(len(classes))]
     counts = np.array(list(map(len, rows)))
     check_fits(32 * int(counts.sum()) * d, f"{counts.sum()} points of {d} features", "lower points=")
-    clouds = _clouds(features, rows, center)
+    clouds = clouds_of(features, rows, center)
     pairs = -(-draws // 2)
     found = []
     with reporting(progress, "manifold capacity", len(classes) + pairs) as report:
         for cloud in clouds:
-            found.append(_of_class(cloud, pairs, rng))
+            found.append(shape_of_class(cloud, pairs, rng))
             report(len(found), "classes one by one")
-        filled, rank = _of_dichotomies(clouds, pairs, rng, lambda done: report(len(classes) + done, "all classes"))
-    shapes = _Shape(*map(np.array, zip(*found, strict=True)))
+        filled, rank = filled_by_dichotomies(clouds, pairs, rng, lambda done: report(len(classes) + done, "all classes"))
+    shapes = Shape(*map(np.array, zip(*found, strict=True)))
     per_class = {
         "class_capacity": [_inverse(student_mean(values, least=0)) for values in shapes.distance],
         "radius": [_root(values) for values in shapes.squared_radius],
@@ -186,91 +184,6 @@ def manifold_capacity(
         },
         notes=tuple(_notes(classes, counts, around, rank if filled.mean() > _FULL else None)),
     )
-
-
-class _Shape(NamedTuple):
-    """What pairs of opposite directions (pairs,) say of a class; their means are what is measured."""
-
-    distance: Array
-    squared_radius: Array
-    dimension: Array
-
-
-def _drawn(rows: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
-
-
-def _clouds(X: NDArray[Any], rows: list[NDArray[np.int64]], center: bool) -> list[Array]:
-    """Points of each class, in a unit in which no square overflows or vanishes."""
-    clouds = [np.asarray(X[each], np.float64) for each in rows]
-    largest = max(float(np.abs(cloud).max()) for cloud in clouds)
-    clouds = [cloud / (largest or 1) for cloud in clouds]
-    if center:
-        origin = np.mean([cloud.mean(0) for cloud in clouds], axis=0)
-        clouds = [cloud - origin for cloud in clouds]
-    left = max(float(np.abs(cloud).max()) for cloud in clouds)
-    if left <= _ROUNDING:
-        raise FastentError("all rows of X are equal: there are no classes to tell apart")
-    return [cloud / left for cloud in clouds]
-
-
-def _of_class(cloud: Array, pairs: int, rng: np.random.Generator) -> _Shape:
-    """A class in coordinates along its axes, and one along its centre as if that were at a right angle to them all."""
-    centre = cloud.mean(0)
-    length, size = float(np.linalg.norm(centre)), float(np.linalg.norm(cloud, axis=1).max())
-    along = _coordinates(cloud - centre, least=_ROUNDING * size)
-    D = along.shape[1]
-    if length <= _ROUNDING * size:  # around the origin in every direction: there is no margin on any side
-        return _Shape(np.full(pairs, float(D)), np.full(pairs, np.inf), np.full(pairs, float(D)))
-    along = along / length
-    rows = np.column_stack([along, np.ones(len(along))])
-    norms = np.linalg.norm(rows, axis=1)
-    directions = _directions(pairs, D + 1, rng)
-    squares, anchors = np.empty(directions.shape[:2]), np.empty((*directions.shape[:2], D))
-    for place in np.ndindex(squares.shape):
-        weights = nearest_in_cone(rows / norms[:, None], directions[place])
-        squares[place] = ((weights / norms @ rows) ** 2).sum()
-        shares = weights / norms
-        # The point of the class that holds the readout, or would be the first to.
-        anchors[place] = shares @ along / shares.sum() if shares.any() else along[np.argmax(along @ directions[place][:D])]
-    anchors -= anchors.mean((0, 1))
-    lengths = np.linalg.norm(anchors, axis=2)
-    products = (directions[..., :D] * anchors).sum(2)
-    cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
-    # Directions have unit length: squared lengths of normal ones have the mean D + 1.
-    return _Shape((D + 1) * squares.mean(1), (lengths**2).mean(1), (D + 1) * (cosines**2).mean(1))
-
-
-def _of_dichotomies(
-    clouds: list[Array], pairs: int, rng: np.random.Generator, report: Callable[[int], None]
-) -> tuple[Array, int]:
-    """Which share of random directions lies in the cone of the classes, each on a random side: squared cosines with what is
-    nearest there, (pairs,); and the rank of the points."""
-    points = np.concatenate(clouds)
-    rows = _coordinates(points, least=_ROUNDING * float(np.linalg.norm(points, axis=1).max()))
-    of = np.repeat(np.arange(len(clouds)), list(map(len, clouds)))
-    norms = np.linalg.norm(rows, axis=1)
-    rows, of = rows[norms > 0] / norms[norms > 0, None], of[norms > 0]
-    filled = np.empty(pairs)
-    for i, pair in enumerate(_directions(pairs, rows.shape[1], rng)):
-        signed = rows * rng.choice([-1.0, 1.0], len(clouds))[of, None]
-        filled[i] = np.mean([((nearest_in_cone(signed, direction) @ signed) ** 2).sum() for direction in pair])
-        report(i + 1)
-    return filled, rows.shape[1]
-
-
-def _coordinates(points: Array, *, least: float) -> Array:
-    """Points (m, d) in as many coordinates as they need; singular values up to `least` are rounding."""
-    left, values, _ = np.linalg.svd(points, full_matrices=False)
-    coordinates: Array = (left * values)[:, values > least]
-    return coordinates
-
-
-def _directions(pairs: int, dimension: int, rng: np.random.Generator) -> Array:
-    """Random directions and their opposites, (pairs, 2, dimension): what two opposite ones say varies less."""
-    drawn = rng.standard_normal((pairs, dimension))
-    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
-    return np.stack([drawn, -drawn], 1)
 
 
 def _inverse(mean: Estimate) -> Estimate:

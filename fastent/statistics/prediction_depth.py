@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import as_labels
+from fastent.arrays.validation import as_array, as_labels
 from fastent.errors import FastentError
 from fastent.options import whole_number
 from fastent.printable import in_queries, printable
@@ -169,7 +169,7 @@ def prediction_depth(
         mean=interval.value,
         undefined=float((last == 0).mean()),
         votes=classes[votes],
-        prediction=classes[final] if predictions is None else np.asarray(predictions),
+        prediction=classes[final] if predictions is None else as_array(predictions, "predictions"),
         agreement=agree.mean(0),
         accuracy=np.full(len(lists), np.nan) if own is None else (votes == own[:, None]).mean(0),
         per_class=_means(depth, own, len(classes)),

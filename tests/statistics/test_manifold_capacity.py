@@ -28,6 +28,26 @@ def test_the_nearest_point_of_a_cone_is_that_of_the_quadratic_programme(seed, m,
         assert near @ near == pytest.approx(naive.readout_distance(rows, -target), abs=1e-6)
 
 
+@pytest.mark.parametrize("wrong", [False, True])
+def test_where_the_usual_solver_gives_up(monkeypatch, wrong):
+    """As SciPy's did before 1.15 for dependent rows, or was wrong."""
+    rng = np.random.default_rng(0)
+    rows = np.repeat(rng.standard_normal((20, 6)), 2, 0)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    targets = rng.standard_normal((20, 6))
+    targets /= np.linalg.norm(targets, axis=1, keepdims=True)
+    expected = [nearest_in_cone(rows, target) @ rows for target in targets]
+
+    def singular(columns, target, **options):
+        if wrong:
+            return np.ones(columns.shape[1]), 0.0
+        raise np.linalg.LinAlgError("Matrix is singular.")
+
+    monkeypatch.setattr("scipy.optimize.nnls", singular)
+    for target, near in zip(targets, expected):
+        np.testing.assert_allclose(nearest_in_cone(rows, target) @ rows, near, atol=1e-9)
+
+
 def test_a_cone_of_many_rows():
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((5000, 30)) + 1.5
@@ -237,6 +257,10 @@ REFUSED = [
     (lambda: fe.manifold_capacity(X * np.nan, Y), "X has NaN or infinity in 6 of 6 rows"),
     (lambda: fe.manifold_capacity(np.ones((6, 2)) / 3, Y), "all rows of X are equal: there are no classes to tell apart"),
     (lambda: fe.manifold_capacity(np.zeros((6, 2)), Y, center=False), "all rows of X are equal"),
+    (
+        lambda: fe.manifold_capacity(np.eye(6) + 1e9, Y, center=False),
+        "the rows of X are in one direction from the origin to 4e-10 of their length: pass center=True",
+    ),
     (lambda: fe.manifold_capacity(X, Y, points=0), "points=0: a whole number of at least 1 is needed"),
     (lambda: fe.manifold_capacity(X, Y, draws=2), "draws=2: a whole number of at least 4 is needed"),
     (lambda: fe.manifold_capacity(X, Y, center=None), "center=None: True or False is needed"),
