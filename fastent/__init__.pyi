@@ -22,8 +22,11 @@ from .statistics.covariance import cka, participation_ratio
 from .statistics.geometry import geometry
 from .statistics.intrinsic_dimension import IntrinsicDimension, intrinsic_dimension
 from .statistics.inversion import Inversion, find_inversion
+from .statistics.manifold_capacity import ManifoldCapacity, manifold_capacity
 from .statistics.margins import Margins, logit_margin, margins
 from .statistics.mixing import Mixing, lisi, mixing
+from .statistics.neighbor_overlap import NeighborOverlap, OverlapMatrix, neighbor_overlap, overlap_matrix
+from .statistics.prediction_depth import PredictionDepth, prediction_depth
 from .statistics.silhouette import Silhouettes, silhouette
 from .statistics.soft_nearest_neighbor import SoftNearestNeighbor, soft_nearest_neighbor_loss
 from .training.run import Run, load_run
@@ -43,11 +46,15 @@ __all__ = [
     "IntrinsicDimension",
     "Inversion",
     "LayerMargins",
+    "ManifoldCapacity",
     "Margins",
     "Measurement",
     "Mixing",
     "ModelSource",
+    "NeighborOverlap",
     "Neighbors",
+    "OverlapMatrix",
+    "PredictionDepth",
     "Probe",
     "ProbeRecords",
     "Run",
@@ -71,12 +78,16 @@ __all__ = [
     "load_run",
     "log_to",
     "logit_margin",
+    "manifold_capacity",
     "margins",
     "measure",
     "mixing",
+    "neighbor_overlap",
     "neighbors",
     "open",
+    "overlap_matrix",
     "participation_ratio",
+    "prediction_depth",
     "silhouette",
     "soft_nearest_neighbor_loss",
     "stragglers",

@@ -135,6 +135,7 @@ def mixing(indices, distances, labels, own, n):
         "purity": np.array(purity),
         "overlap": np.mean(purity),
         "balanced_overlap": np.mean([np.mean(np.array(purity)[own == c]) for c in sorted(set(own.tolist()))]),
+        "class_purity": np.array([np.mean(np.array(purity)[own == c]) if (own == c).any() else np.nan for c in classes]),
         "entropy": np.array(entropy),
         "vote": np.array(vote),
         "error": np.mean(np.array(vote) != own),
@@ -142,6 +143,66 @@ def mixing(indices, distances, labels, own, n):
         "occurrence": occurrence,
         "bad_occurrence": bad,
     }
+
+
+def neighbor_overlap(a, b):
+    """Of each two lists: share in common, Jaccard index, and similarity of the ranks of what they have in common."""
+    share, jaccard, ranks = [], [], []
+    for first, second in zip(a.tolist(), b.tolist()):
+        common = set(first) & set(second)
+        share.append(len(common) / len(first))
+        jaccard.append(len(common) / len(set(first) | set(second)))
+        places = [(first.index(j) + 1, second.index(j) + 1) for j in common]
+        best = sum(1 / r for r in range(1, len(common) + 1))
+        ranks.append(sum(2 / ((1 + abs(r - s)) * (r + s)) for r, s in places) / best if common else 0.0)
+    return {"share": np.array(share), "jaccard": np.array(jaccard), "rank_similarity": np.array(ranks)}
+
+
+def prediction_depth(votes, final):
+    """The earliest layer from which on all votes (q, L) are the final prediction; NaN if the last is not."""
+    depth = []
+    for row, prediction in zip(votes.tolist(), final):
+        agree = [layer for layer in range(len(row)) if all(vote == prediction for vote in row[layer:])]
+        depth.append(min(agree) if agree else np.nan)
+    return np.array(depth)
+
+
+def readout_distance(points, target):
+    """Squared distance from the target to the nearest vector that has a product >= 0 with every point: the QP itself."""
+    from scipy.optimize import minimize
+
+    points, target = np.asarray(points, float), np.asarray(target, float)
+    found = minimize(
+        lambda v: np.sum((v - target) ** 2),
+        target + points.mean(0),
+        jac=lambda v: 2 * (v - target),
+        constraints={"type": "ineq", "fun": lambda v: points @ v, "jac": lambda v: points},
+        method="SLSQP",
+        options={"maxiter": 1000, "ftol": 1e-14},
+    )
+    assert found.success
+    return found.fun
+
+
+def ball_capacity(radius, dimension):
+    """Chung, Lee, Sompolinsky (2016): mean squared distance of a normal (t0, t) from the cone v0 >= radius |v|, inverted."""
+    from scipy.stats import chi, norm
+
+    t0, t = np.linspace(-9, 9, 3001)[:, None], np.linspace(0, 12, 2001)
+    distance = np.where(  # readouts are v with v0 - radius |v| >= 0
+        t0 >= radius * t, 0, np.where(radius * t0 <= -t, t0**2 + t**2, (radius * t - t0) ** 2 / (1 + radius**2))
+    )
+    weights = norm.pdf(t0) * chi(dimension).pdf(t)
+    return float(np.trapezoid(np.trapezoid(weights, t), t0[:, 0]) / np.trapezoid(np.trapezoid(distance * weights, t), t0[:, 0]))
+
+
+def separable(points, sides):
+    """Whether a linear readout through the origin has every point on its side, by a linear programme."""
+    from scipy.optimize import linprog
+
+    signed = points * np.asarray(sides, float)[:, None]
+    d = points.shape[1]
+    return linprog(np.zeros(d), A_ub=-signed, b_ub=-np.ones(len(signed)), bounds=[(None, None)] * d).status == 0
 
 
 def stratified_mean(values, codes, sizes):
@@ -292,6 +353,20 @@ def about_means(X, labels, weights=None, bias=0.0):
 def participation_ratio(X):
     eigenvalues = np.linalg.eigvalsh(np.cov(np.asarray(X, np.float64), rowvar=False, ddof=0))
     return eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
+
+
+def unbiased_hsic(K, L):
+    """After Song et al. (2012), equation 5: diagonals set to 0."""
+    n = len(K)
+    K, L = K - np.diag(np.diag(K)), L - np.diag(np.diag(L))
+    ones = np.ones(n)
+    total = np.trace(K @ L) + (ones @ K @ ones) * (ones @ L @ ones) / ((n - 1) * (n - 2)) - 2 / (n - 2) * (ones @ K @ L @ ones)
+    return total / (n * (n - 3))
+
+
+def debiased_cka(X, Y):
+    K, L = (np.asarray(rows, np.float64) @ np.asarray(rows, np.float64).T for rows in (X, Y))
+    return unbiased_hsic(K, L) / np.sqrt(unbiased_hsic(K, K) * unbiased_hsic(L, L))
 
 
 def cka(X, Y):

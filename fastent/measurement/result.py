@@ -18,7 +18,7 @@ from fastent.measurement.metrics import MEANINGS, METRICS, Metric
 from fastent.measurement.task import Stage
 from fastent.options import choice
 from fastent.printable import in_queries, storable
-from fastent.runtime.formatting import html_table, readable, readable_interval
+from fastent.runtime.formatting import html_table, readable, readable_interval, rounded
 from fastent.search.neighbors import Neighbors
 from fastent.statistics.class_geometry import ClassGeometry
 from fastent.statistics.complexity import Complexity
@@ -226,9 +226,23 @@ class Measurement(Tabular):
                 name: {key: value if math.isfinite(value) else None for key, value in numbers.items()}
                 for name, numbers in statistics.items()
             },
+            "by_class": self._by_class(),
             "notes": list(self.notes),
             "stages": [stage._asdict() for stage in self.stages],
         }
+
+    def _by_class(self) -> dict[str, list[float | None]]:
+        """What is known of each class, in the order of `classes`."""
+        if self.mixing is None:
+            return {}
+        low, high = self.mixing.class_intervals.T
+        columns = {
+            "purity": self.mixing.class_purity,
+            "purity_low": low,
+            "purity_high": high,
+            "chance": self.mixing.class_chance,
+        }
+        return {name: rounded(values, ".9g") for name, values in columns.items()}
 
     def plot(
         self,

@@ -15,7 +15,6 @@ from fastent.measurement.metrics import MEANINGS, METRICS
 from fastent.measurement.result import Measurement
 from fastent.report.page import Headline, Page, option_rows, percent, write_page
 from fastent.runtime.formatting import NOTHING, Table, count, readable, readable_interval, rounded
-from fastent.statistics.intervals import sample_mean
 
 __all__ = ["write_measurement_report"]
 
@@ -233,7 +232,8 @@ def _figure_data(
         shown = counts[order]
         # Of what other points there are: a point is none of its own neighbours.
         data["chance"] = {"own": rounded(measured.mixing.class_chance[order], ".6f"), "other": rounded(shown / (n - 1), ".6f")}
-        data["purity"] = [_purity(measured, places[i], of) for i, of in zip(order, shown.tolist(), strict=True)]
+        means = np.column_stack([measured.mixing.class_purity, measured.mixing.class_intervals])
+        data["purity"] = [rounded(means[i], ".6f") if len(places[i]) else [None, None, None] for i in order]
         if measured.mixing.matrix is not None:
             data["matrix"] = [rounded(row, ".6f") for row in measured.mixing.matrix[np.ix_(order, order)]]
     if measured.dimension:
@@ -242,15 +242,6 @@ def _figure_data(
     if measured.geometry is not None:
         data["cdnv"] = [rounded(row, ".6f") for row in measured.geometry.cdnv[np.ix_(order, order)]]
     return data
-
-
-def _purity(measured: Measurement, mine: NDArray[np.int64], of: int) -> list[float | None]:
-    """Mean purity of a class with this many points, and its 95 % interval over all of them."""
-    assert measured.mixing is not None
-    if not len(mine):
-        return [None, None, None]
-    mean = sample_mean(measured.mixing.purity[mine], of, least=0, most=1)
-    return rounded((mean.value, mean.low, mean.high), ".6f")
 
 
 def _dimensions(measured: Measurement) -> list[tuple[str, str]]:

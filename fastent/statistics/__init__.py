@@ -11,12 +11,15 @@ it has found already. They start from one of four things::
           |
           +--- lists of neighbours (Neighbors) -------> mixing (and LISI)
           |               +---------------------------> dimension_estimators ---> intrinsic_dimension
+          |               +--- of several layers -----> neighbor_overlap, prediction_depth
           |
           +--- hits and misses (an index) ------------> margins ---> complexity
           |
           +--- all pairs (sweep) ---------------------> silhouette (exact), similarity_sums ---> soft_nearest_neighbor
           |
           +--- covariance (participation ratio, CKA)
+          |
+          +--- a sample of each class, cone_projection ---> capacity_draws ---> manifold_capacity
 
     curves of a training run ---> turning ---> inversion                     logits, labels ---> margins
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastent.arrays.validation import as_features, check_finite, row_blocks
 from fastent.errors import FastentError
 from fastent.io.sources import parts
+from fastent.options import flag
 from fastent.runtime.cluster import map_on_cluster
 from fastent.runtime.memory import check_fits
 
@@ -20,6 +21,8 @@ Array = NDArray[np.float64]
 _BLOCK_BYTES = 4 << 20
 # 1 over anything below this overflows.
 _TINY = 1e-308
+# What is left of a sum of squares after all of it was subtracted is below this share of it.
+_ROUNDING = 1e-12
 
 
 def participation_ratio(X: Any) -> float:
@@ -52,15 +55,8 @@ def participation_ratio(X: Any) -> float:
     2.0
     """
     features = as_features(X)
-    check_finite(features)
-    first, total = np.asarray(features[0], np.float64), np.zeros(features.shape[1])
-    largest = 0.0
-    for _, block in row_blocks(features, block_bytes=_BLOCK_BYTES):
-        for rows in _pieces(block):
-            offsets = _differences(rows, first, "X")
-            total += offsets.sum(0)  # of equal rows exactly 0, whatever they are
-            largest = max(largest, float(np.abs(offsets).max()))
-    return participation_ratio_of(features, first + total / len(features), scale=1 / max(largest, _TINY))
+    mean, scale = _mean_and_scale(features, "X")
+    return participation_ratio_of(features, mean, scale=scale)
 
 
 def participation_ratio_of(X: NDArray[Any], mean: Array, client: Any = None, *, scale: float = 1.0) -> float:
@@ -78,6 +74,19 @@ def participation_ratio_of(X: NDArray[Any], mean: Array, client: Any = None, *, 
     products = _scaled(products)
     squares = float((products**2).sum())
     return float(np.trace(products) ** 2 / squares) if squares > 0 else np.nan
+
+
+def _mean_and_scale(X: NDArray[Any], name: str) -> tuple[Array, float]:
+    """The mean (d,), and a factor by which deviations from it have squares that neither overflow nor vanish."""
+    check_finite(X, name=name)
+    first, total = np.asarray(X[0], np.float64), np.zeros(X.shape[1])
+    largest = 0.0
+    for _, block in row_blocks(X, block_bytes=_BLOCK_BYTES):
+        for rows in _pieces(block):
+            offsets = _differences(rows, first, name)
+            total += offsets.sum(0)  # of equal rows exactly 0, whatever they are
+            largest = max(largest, float(np.abs(offsets).max()))
+    return first + total / len(X), 1 / max(largest, _TINY)
 
 
 def _differences(rows: NDArray[Any], origin: Array, name: str) -> Array:
@@ -99,7 +108,7 @@ def _products_of_part(X: NDArray[Any], mean: Array, scale: float, piece: tuple[i
     return products
 
 
-def cka(X: Any, Y: Any) -> float:
+def cka(X: Any, Y: Any, *, debiased: bool = False) -> float:
     """Linear centred kernel alignment of two representations of the same points: |Y'X|^2 / (|X'X| |Y'Y|), columns centred.
 
     Parameters
@@ -107,22 +116,28 @@ def cka(X: Any, Y: Any) -> float:
     X : array-like (n, d)
         Activations of one layer, network or epoch.
     Y : array-like (n, e)
-        Those of another, the same points in the same order. Both are read once, block by block, in double precision.
+        Those of another, the same points in the same order. Both are read once, block by block, in double precision; with
+        `debiased` three times.
+    debiased : bool
+        Whether to take the unbiased estimators of the three norms (Song et al.), which leave out each point's product with
+        itself; default False. For at least four points.
 
     Returns
     -------
     float
         In [0, 1]; 1 for representations that differ by a rotation, a shift and a factor. With few points compared with the
-        number of features it is high for any two.
+        number of features it is high for any two. Debiased it is in [-1, 1], and near 0 for independent representations
+        however few the points.
 
     Raises
     ------
     FastentError
-        Bad input; other numbers of rows; all rows equal; too little memory.
+        Bad input; other numbers of rows; all rows equal or, debiased, all at right angles; too little memory.
 
     References
     ----------
-    Kornblith et al., "Similarity of neural network representations revisited", 2019.
+    Kornblith et al., "Similarity of neural network representations revisited", 2019. Song et al., "Feature selection via
+    dependence maximization", 2012. Nguyen et al., "Do wide and deep networks learn the same things?", 2021.
 
     Examples
     --------
@@ -131,22 +146,73 @@ def cka(X: Any, Y: Any) -> float:
     >>> round(fe.cka(X, 5 - 2 * X[:, ::-1]), 6)
     1.0
     """
+    debiased = flag("debiased", debiased)
     pair = as_features(X), as_features(Y, name="Y")
     (n, d), (n_others, e) = pair[0].shape, pair[1].shape
     if n != n_others:
         raise FastentError(f"X has {n} rows and Y has {n_others}: pass activations of the same points, in the same order")
+    if debiased and n < 4:
+        raise FastentError(f"X has {n} row{'s' * (n > 1)}: debiased=True takes at least 4")
     small = n < max(d, e)
     needed = 8 * (2 * n * n + n * (d + e) if small else 2 * (d + e) ** 2)
     check_fits(needed, f"the alignment of {n} x {d} and {n} x {e} activations", "measure fewer rows")
     if small:
         inner = [_gram(rows, name) for rows, name in zip(pair, "XY", strict=True)]
-        own, other, across = (float((a * b).sum()) for a, b in ((inner[0],) * 2, (inner[1],) * 2, inner))
+        norms = _Norms(*(float((a * b).sum()) for a, b in ((inner[0],) * 2, (inner[1],) * 2, inner)))
+        if debiased:
+            return _debiased(norms, np.diagonal(inner[0]), np.diagonal(inner[1]))
+    elif debiased:
+        return _debiased(*_products_and_lengths(*pair))
     else:
-        own, other, across = _products(*pair)
-    for squares, name in ((own, "X"), (other, "Y")):
+        norms = _Norms(*_products(*pair))
+    for squares, name in ((norms.own, "X"), (norms.other, "Y")):
         if squares == 0:
             raise FastentError(f"all rows of {name} are equal: there is nothing to align")
-    return float(min(across / np.sqrt(own) / np.sqrt(other), 1.0))
+    return float(min(norms.across / np.sqrt(norms.own) / np.sqrt(norms.other), 1.0))
+
+
+class _Norms(NamedTuple):
+    """Squared norms of X'X, Y'Y and Y'X, columns centred: sums over all pairs of points of products of their inner products."""
+
+    own: float
+    other: float
+    across: float
+
+
+def _debiased(norms: _Norms, p: Array, q: Array) -> float:
+    """The alignment by unbiased estimators; p, q (n,): squared lengths of the centred rows.
+
+    About the mean a point's products with all others add up to minus its squared length, so that the sums over other points,
+    which the estimator of Song et al. is made of, follow from the norms and the lengths.
+    """
+    n = len(p)
+
+    def unbiased(all_pairs: float, a: Array, b: Array) -> float:
+        return float(all_pairs - n / (n - 2) * (a @ b) + a.sum() * b.sum() / ((n - 1) * (n - 2)))
+
+    own, other, across = unbiased(norms.own, p, p), unbiased(norms.other, q, q), unbiased(norms.across, p, q)
+    for squares, everything, name in ((own, norms.own, "X"), (other, norms.other, "Y")):
+        if squares <= _ROUNDING * everything:
+            raise FastentError(f"the rows of {name} are all equal, or all at right angles: there is nothing to align")
+    return float(np.clip(across / np.sqrt(own) / np.sqrt(other), -1.0, 1.0))
+
+
+def _products_and_lengths(X: NDArray[Any], Y: NDArray[Any]) -> tuple[_Norms, Array, Array]:
+    """The norms, and squared lengths (n,) of the centred rows of both."""
+    centre, scale = zip(*(_mean_and_scale(rows, name) for rows, name in ((X, "X"), (Y, "Y"))), strict=True)
+    n, d, e = len(X), X.shape[1], Y.shape[1]
+    own, other, across = np.zeros((d, d)), np.zeros((e, e)), np.zeros((e, d))
+    lengths = np.empty(n), np.empty(n)
+    size = max(1, _BLOCK_BYTES // (8 * (d + e)))
+    for start in range(0, n, size):
+        here = slice(start, start + size)
+        x, y = ((np.asarray(rows[here], np.float64) - centre[i]) * scale[i] for i, rows in enumerate((X, Y)))
+        own += x.T @ x
+        other += y.T @ y
+        across += y.T @ x
+        for each, rows in zip(lengths, (x, y), strict=True):
+            each[here] = (rows**2).sum(1)
+    return _Norms(*(float((block**2).sum()) for block in (own, other, across))), *lengths
 
 
 def _gram(rows: NDArray[Any], name: str) -> Array:

@@ -14,8 +14,9 @@ __all__ = [
     "SKEWED",
     "Estimate",
     "Population",
+    "balanced_mean",
     "bootstrap",
-    "class_balanced_mean",
+    "class_means",
     "coefficient_of_variation",
     "heaviest",
     "influences",
@@ -144,7 +145,7 @@ def wilson(share: float, draws: float, *, confidence: float = 0.95) -> Estimate:
     return Estimate(share, math.sqrt(max(share * (1 - share), 0) / draws), max(middle - half, 0.0), min(middle + half, 1.0))
 
 
-def class_balanced_mean(
+def class_means(
     values: NDArray[Any],
     codes: NDArray[np.int64],
     counts: NDArray[np.int64],
@@ -152,28 +153,38 @@ def class_balanced_mean(
     least: float,
     most: NDArray[np.float64],
     sampled: bool = True,
-) -> Estimate:
-    """Mean over classes of the class means.
+) -> NDArray[np.float64]:
+    """Mean of each class with standard error, low and high of its interval, (C, 4).
 
-    Of a class without queries only the bounds of its values are known, `least` and `most` (C,): unless these are the same, the
-    mean then has an interval but no value. Lengths of the classes' own intervals add in squares (Zou and Donner's method, as in
-    `quotient`).
+    Of a class without queries only the bounds of its values are known, `least` and `most` (C,): unless these are the same, it
+    has an interval but no mean.
 
-    counts : (C,) rows of each class in all; a class without any does not count. sampled : without replacement, from these.
+    counts : (C,) rows of each class in all; a class without any is NaN. sampled : without replacement, from these.
     """
     order = np.argsort(codes, kind="stable")
     groups = np.split(values[order], np.searchsorted(codes[order], np.arange(1, len(counts))))
-    present = np.array(
+    return np.array(
         [
-            sample_mean(group, count if sampled else math.inf, least=least, most=bound)
+            _unknown()
+            if not count
+            else sample_mean(group, count if sampled else math.inf, least=least, most=bound)
             if len(group)
             else (bound, 0.0, bound, bound)
             if bound == least
             else (np.nan, np.nan, least, bound)
             for group, count, bound in zip(groups, counts, most, strict=True)
-            if count
         ]
     )
+
+
+def balanced_mean(
+    means: NDArray[np.float64], counts: NDArray[np.int64], *, least: float, most: NDArray[np.float64]
+) -> Estimate:
+    """Mean over classes of what `class_means` found; a class without rows does not count.
+
+    Lengths of the classes' own intervals add in squares (Zou and Donner's method, as in `quotient`).
+    """
+    present = means[counts > 0]
     absent = np.isnan(present[:, 0])
     value, error, low, high = present[~absent].T
     # What is unknown may lie at either end, whatever the others do.

@@ -17,7 +17,8 @@ from fastent.search.neighbors import Neighbors, check_neighbors, label_codes
 from fastent.statistics.intervals import (
     Estimate,
     Population,
-    class_balanced_mean,
+    balanced_mean,
+    class_means,
     population_of,
     sample_mean,
     sample_share,
@@ -51,7 +52,11 @@ class Mixing(Tabular):
     chance : float
         The overlap to expect were labels dealt at random.
     class_chance : (C,) float64
-        The purity to expect of a point of each class by chance: compare it with the diagonal of `matrix`.
+        The purity to expect of a point of each class by chance.
+    class_purity : (C,) float64
+        Mean purity of the points of each class: compare it with `class_chance`. NaN for a class without queries.
+    class_intervals : (C, 2) float64
+        95 % interval, low and high, of each class's purity over all of its rows; without width where all of them were asked.
     balanced_chance : float
         Mean of `class_chance` over classes: compare it with `balanced_overlap`.
     entropy : (q,) float64
@@ -81,6 +86,8 @@ class Mixing(Tabular):
     balanced_overlap: float
     chance: float
     class_chance: NDArray[np.float64]
+    class_purity: NDArray[np.float64]
+    class_intervals: NDArray[np.float64]
     balanced_chance: float
     entropy: NDArray[np.float64]
     matrix: NDArray[np.float64] | None
@@ -121,12 +128,31 @@ class Mixing(Tabular):
         shares = pa.array(self.matrix.ravel(), from_pandas=True)
         return pa.table({"class": np.repeat(classes, count), "neighbor_class": np.tile(classes, count), "share": shares})
 
-    def plot(self, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
-        """Draw the mixing matrix as a heat map with matplotlib, chance marked on its scale; on `ax` or in a new figure."""
-        from fastent.plots.by_name import draw_heat_map
+    def plot(self, kind: Literal["matrix", "purity"] = "matrix", *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
+        """Draw the mixing matrix, or the purity of each class beside its chance, with matplotlib.
+
+        Parameters
+        ----------
+        kind : str
+            "matrix": a heat map, overall chance marked on its scale. "purity": of each class and of all points (lines).
+        ax : matplotlib Axes, optional
+            Where to draw; default a new figure.
+
+        Raises
+        ------
+        FastentError
+            An unknown kind; a matrix that was not kept.
+        """
+        from fastent.plots.by_name import draw_class_marks, draw_heat_map
         from fastent.plots.figure import axes_of
         from fastent.plots.style import COLORS
 
+        if choice("kind", kind, ("matrix", "purity")) == "purity":
+            figure, axes = axes_of(ax)
+            marks = {"purity": (self.class_purity, self.overlap), "chance": (self.class_chance, self.chance)}
+            draw_class_marks(axes, self.classes, marks)
+            axes.set_ylabel("share of the neighbours with the same label")
+            return figure, axes
         if self.matrix is None:
             raise FastentError("the mixing matrix was not kept: call fe.mixing with matrix=True")
         figure, axes = axes_of(ax, (6, 5))
@@ -209,11 +235,11 @@ def mixing_of(
     hubness = _skewness(occurrence) if every else np.nan
     asked = counts if rows else np.bincount(own, minlength=n_classes)
     class_chance = (counts - rows) / (neighbors.n - rows)
+    most = np.minimum((counts - rows) / k, 1)
+    per_class = class_means(purity, own, asked, least=0, most=most, sampled=size_of(population) < np.inf)
     intervals = {
         "overlap": sample_mean(purity, population, least=0, most=1),
-        "balanced_overlap": class_balanced_mean(
-            purity, own, asked, least=0, most=np.minimum((counts - rows) / k, 1), sampled=size_of(population) < np.inf
-        ),
+        "balanced_overlap": balanced_mean(per_class, asked, least=0, most=most),
         "entropy": sample_mean(entropy, population, least=0, most=np.log(min(n_classes, k))),
         "error": sample_share(vote != own, population),
     }
@@ -224,6 +250,8 @@ def mixing_of(
         balanced_overlap=intervals["balanced_overlap"].value,
         chance=float((asked / asked.sum() * class_chance).sum()),
         class_chance=class_chance,
+        class_purity=per_class[:, 0],
+        class_intervals=per_class[:, 2:],
         balanced_chance=float(class_chance[asked > 0].mean()),
         entropy=entropy,
         matrix=shares,

@@ -126,7 +126,7 @@ class Stragglers(Tabular):
         """A row for each straggler: index, label, class, scores, predictions with probabilities, and its hit and miss.
 
         The probabilities are means over networks, of the class that most of them predict and of the point's own. What is not
-        known has no column, or is null where it is not known of some points. The run's configuration is in the schema's metadata.
+        known has no column, or is null where it is not known of some points. The run's configuration is in the metadata.
         """
         import pyarrow
 

@@ -517,6 +517,10 @@ def test_a_class_that_no_query_is_of_is_named():
     assert interval.low < whole < interval.high
     kept = found.as_json()["statistics"]["mixing/balanced_overlap"]
     assert (kept["value"], kept["low"]) == (None, interval.low)
+    by_class = found.as_json()["by_class"]
+    assert (by_class["purity"][2], by_class["purity_low"][2], by_class["purity_high"][2]) == (None, 0, 1)
+    np.testing.assert_allclose(by_class["chance"], found.mixing.class_chance)
+    assert fe.measure(X, y, metrics="geometry").as_json()["by_class"] == {}
     assert "balanced_chance" in shown(found)
     compared = fe.compare([found, fe.measure(X, y, metrics="mixing")])
     assert any(note.startswith("0: class 2 has no query: ") for note in compared.missing)

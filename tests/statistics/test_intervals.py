@@ -13,8 +13,9 @@ from fastent.statistics.intervals import (
     MINIMUM_QUERIES,
     SKEWED,
     Estimate,
+    balanced_mean,
     bootstrap,
-    class_balanced_mean,
+    class_means,
     coefficient_of_variation,
     heaviest,
     pearson,
@@ -272,10 +273,12 @@ def test_only_what_is_certain_has_no_width():
 
 def test_a_class_without_queries_leaves_the_mean_over_classes_open():
     values, codes, counts = np.array([1.0, 1.0, 0.5, 0.5]), np.array([0, 0, 1, 1]), np.array([2, 2, 5])
-    open_mean = class_balanced_mean(values, codes, counts, least=0, most=np.ones(3))
+    open_mean = balanced_mean(class_means(values, codes, counts, least=0, most=np.ones(3)), counts, least=0, most=np.ones(3))
     assert math.isnan(open_mean.value)
     assert (open_mean.low, open_mean.high) == pytest.approx((1.5 / 3, 2.5 / 3))
-    assert class_balanced_mean(values, codes, counts[:2], least=0, most=np.ones(2)) == Estimate(0.75, 0, 0.75, 0.75)
+    assert balanced_mean(
+        class_means(values, codes, counts[:2], least=0, most=np.ones(2)), counts[:2], least=0, most=np.ones(2)
+    ) == Estimate(0.75, 0, 0.75, 0.75)
 
 
 def test_one_value_that_outweighs_the_others_is_found():

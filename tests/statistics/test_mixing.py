@@ -219,6 +219,9 @@ def test_chance_is_known_for_each_class_and_for_the_balanced_mean():
     assert found.balanced_chance == pytest.approx(((counts - 1) / 1999).mean())
     # Classes that are mixed at random are as pure as chance has it, each by itself and balanced.
     np.testing.assert_allclose(np.diag(found.matrix), found.class_chance, atol=0.02)
+    np.testing.assert_allclose(found.class_purity, np.diag(found.matrix))
+    np.testing.assert_array_equal(found.class_intervals, found.class_purity[:, None].repeat(2, 1))
+    np.testing.assert_array_equal(fe.mixing(fe.neighbors(X, 20), y, matrix=False).class_purity, found.class_purity)
     assert found.balanced_overlap == pytest.approx(found.balanced_chance, abs=0.01)
     points = fe.mixing(fe.neighbors(X, 20, queries=X[:50] + 1), y, query_labels=np.repeat([0, 2], 25))
     np.testing.assert_allclose(points.class_chance, counts / 2000)  # these are no rows: none is left out
@@ -230,6 +233,9 @@ def test_a_class_without_queries_has_no_overlap_and_is_named():
     rows = np.flatnonzero(y != 1)[:300]
     found, whole = (fe.mixing(fe.neighbors(X, 8, queries=asked), y) for asked in (rows, None))
     interval = found.intervals["balanced_overlap"]
+    assert np.isnan(found.class_purity[1])
+    assert ((found.class_intervals[:, 0] <= whole.class_purity) & (whole.class_purity <= found.class_intervals[:, 1])).all()
+    assert found.class_intervals[1].tolist() == [0, 1]
     assert np.isnan(found.balanced_overlap)
     assert interval.low < whole.balanced_overlap < interval.high
     assert interval.high - interval.low > 1 / 3  # all that the class can be
@@ -259,3 +265,14 @@ def test_classes_too_small_to_be_pure_are_named():
     assert fe.mixing(fe.neighbors(X, 10), y).notes == (note,)
     each = fe.mixing(fe.neighbors(X[:30], 5), np.arange(30)).notes[0]
     assert each.startswith("30 of 30 classes have fewer than 5 points that could be neighbours (0, 1, 2, 3, 4 and 25 more)")
+
+
+def test_plot_of_purity_beside_chance():
+    X, y = unequal()
+    found = fe.mixing(fe.neighbors(X, 8), y, matrix=False)
+    axes = found.plot("purity")[1]
+    drawn = {line.get_label(): line.get_ydata() for line in axes.lines if not line.get_label().startswith("_")}
+    np.testing.assert_array_equal(drawn["purity"], found.class_purity)
+    np.testing.assert_array_equal(drawn["chance"], found.class_chance)
+    with pytest.raises(fe.FastentError, match="kind='heat': choose one of 'matrix', 'purity'"):
+        found.plot("heat")

@@ -1,0 +1,217 @@
+"""How many classes a linear readout could tell apart for each feature it reads, and the shapes that decide it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastent.arrays.validation import as_features, as_labels, check_finite
+from fastent.options import flag, whole_number
+from fastent.runtime.memory import check_fits
+from fastent.runtime.progress import Progress, reporting
+from fastent.statistics.capacity_draws import Shape, clouds_of, drawn_rows, filled_by_dichotomies, shape_of_class
+from fastent.statistics.intervals import Estimate, student_mean
+from fastent.statistics.notes import Note, of_classes, one_point
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["ManifoldCapacity", "manifold_capacity"]
+
+Array = NDArray[np.float64]
+
+# From this share of all directions on the cones of dichotomies are taken to fill space.
+_FULL = 0.98
+
+
+@dataclass(frozen=True, eq=False)
+class ManifoldCapacity:
+    """Capacity of C classes for a linear readout, and size and dimension of each class as the readout meets it.
+
+    Attributes
+    ----------
+    classes : (C,)
+        The sorted classes.
+    counts : (C,) int64
+        How many points of each were used.
+    capacity : float
+        Classes over the features that a linear readout needs to tell them apart in two random groups: in that many random
+        projections of the points about half of all dichotomies of the classes are separable. 2 for single points at right
+        angles; never below C over the rank of the points (a note says where it is no more). Correlations between classes count.
+    mean_field : float
+        The same for classes of these shapes whose centres and axes were independent (mean-field theory): the harmonic mean of
+        `class_capacity`. Correlations are what makes `capacity` differ from it.
+    class_capacity : (C,) float64
+        Mean-field capacity for classes that were all like this one: 2 for a single point, less for others, but for the error of
+        the draws.
+    radius : (C,) float64
+        Size of a class seen by the readout, in units of its centre's distance from the origin: root mean square distance of its
+        anchor points from their mean. Infinite for a class whose centre is the origin.
+    dimension : (C,) float64
+        Number of directions in which its anchor points vary.
+    intervals : dict of Estimate
+        For "capacity" and "mean_field": 95 % intervals over the random directions and dichotomies. They say nothing of the
+        choice of points.
+    class_intervals : dict of (C, 2) float64
+        The same for "class_capacity", "radius" and "dimension": low and high.
+    notes : tuple of str
+        Classes whose centre is the origin, or that have a single point; too few features for a `capacity`.
+    """
+
+    classes: NDArray[Any]
+    counts: NDArray[np.int64]
+    capacity: float
+    mean_field: float
+    class_capacity: Array
+    radius: Array
+    dimension: Array
+    intervals: dict[str, Estimate]
+    class_intervals: dict[str, Array]
+    notes: tuple[Note, ...] = ()
+
+    def plot(self, *, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
+        """Draw the mean-field capacity of each class with matplotlib, on `ax` or in a new figure."""
+        from fastent.plots.by_name import draw_class_marks
+        from fastent.plots.figure import axes_of
+
+        figure, axes = axes_of(ax)
+        draw_class_marks(axes, self.classes, {"mean field (line: all classes)": (self.class_capacity, self.mean_field)})
+        axes.set(ylabel="capacity", title=f"manifold capacity {self.capacity:.3f} with correlations")
+        return figure, axes
+
+    def __repr__(self) -> str:
+        return (
+            f"ManifoldCapacity({len(self.classes)} classes, capacity {self.capacity:.4f}, mean field {self.mean_field:.4f}, "
+            f"mean radius {self.radius.mean():.3f}, mean dimension {self.dimension.mean():.2f})"
+        )
+
+
+def manifold_capacity(
+    X: Any,
+    labels: Any,
+    *,
+    points: int | None = 50,
+    draws: int = 200,
+    center: bool = True,
+    seed: int = 0,
+    progress: Progress = None,
+) -> ManifoldCapacity:
+    """Measure how many classes a linear readout could tell apart for each feature, and what about them limits it.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+        Any real dtype and memory order, or a `fe.open` source, of which only the points that are used stay in memory.
+    labels : array-like (n,)
+        Two classes or more. Random dichotomies of only a few classes say little: use ten or more, or `class_capacity`.
+    points : int or None
+        How many points of each class to use, drawn at random with `seed`, or all if it has fewer; default 50. None: all points.
+        More points make larger classes, so compare values for the same number of them.
+    draws : int
+        How many random directions to average over, in pairs of opposite ones; from 4, default 200. Each takes the nearest
+        point of a cone of `points` rows for every class, and of one of all rows.
+    center : bool
+        Whether to subtract the mean of the class means first, so that the readout may have a threshold; default True.
+    seed : int
+    progress : bool or callable
+        True for a bar on stderr; or a function of (done, total, message).
+
+    Returns
+    -------
+    ManifoldCapacity
+
+    Raises
+    ------
+    FastentError
+        Bad input; one class only; all rows equal, or in one direction; too little memory.
+
+    References
+    ----------
+    Chung, Lee, Sompolinsky, "Classification and geometry of general perceptual manifolds", PRX 2018 (mean field, radius,
+    dimension). Chou et al., "Geometry linked to untangling efficiency reveals structure and computation in neural populations",
+    2024 (capacity with correlations). Amelunxen et al., "Living on the edge", 2014 (why it is where random projections stop
+    being separable).
+
+    Examples
+    --------
+    >>> import fastent as fe, numpy as np
+    >>> found = fe.manifold_capacity(np.eye(8), np.arange(8), center=False)
+    >>> found.mean_field, float(found.radius.max())  # single points
+    (2.0, 0.0)
+    """
+    features = as_features(X)
+    n, d = features.shape
+    codes, classes = as_labels(labels, n=n, minimum_classes=2)
+    most = n if points is None else whole_number("points", points, minimum=1)
+    draws = whole_number("draws", draws, minimum=4)
+    center, seed = flag("center", center), whole_number("seed", seed, minimum=0)
+    rng = np.random.default_rng(seed)
+    check_finite(features)
+    rows = [drawn_rows(np.flatnonzero(codes == c), most, rng) for c in range(len(classes))]
+    counts = np.array(list(map(len, rows)))
+    check_fits(32 * int(counts.sum()) * d, f"{counts.sum()} points of {d} features", "lower points=")
+    clouds = clouds_of(features, rows, center)
+    pairs = -(-draws // 2)
+    found = []
+    with reporting(progress, "manifold capacity", len(classes) + pairs) as report:
+        for cloud in clouds:
+            found.append(shape_of_class(cloud, pairs, rng))
+            report(len(found), "classes one by one")
+        filled, rank = filled_by_dichotomies(clouds, pairs, rng, lambda done: report(len(classes) + done, "all classes"))
+    shapes = Shape(*map(np.array, zip(*found, strict=True)))
+    per_class = {
+        "class_capacity": [_inverse(student_mean(values, least=0)) for values in shapes.distance],
+        "radius": [_root(values) for values in shapes.squared_radius],
+        "dimension": [student_mean(values, least=0) for values in shapes.dimension],
+    }
+    intervals = {
+        "capacity": _inverse(student_mean(filled * rank / len(classes), least=0)),
+        "mean_field": _inverse(student_mean(shapes.distance.mean(0), least=0)),
+    }
+    around: NDArray[np.bool_] = np.isinf(shapes.squared_radius[:, 0])
+    return ManifoldCapacity(
+        classes=classes,
+        counts=counts,
+        capacity=intervals["capacity"].value,
+        mean_field=intervals["mean_field"].value,
+        **{name: np.array([each.value for each in estimates]) for name, estimates in per_class.items()},
+        intervals=intervals,
+        class_intervals={
+            name: np.array([(each.low, each.high) for each in estimates]) for name, estimates in per_class.items()
+        },
+        notes=tuple(_notes(classes, counts, around, rank if filled.mean() > _FULL else None)),
+    )
+
+
+def _inverse(mean: Estimate) -> Estimate:
+    if not mean.value > 0:
+        return Estimate(np.inf if mean.value == 0 else np.nan, np.nan, np.nan, np.nan)
+    high = 1 / mean.low if mean.low > 0 else np.inf
+    return Estimate(1 / mean.value, mean.standard_error / mean.value**2, 1 / mean.high, high)
+
+
+def _root(squares: Array) -> Estimate:
+    """The root of the mean of squares; infinite ones are all infinite."""
+    if np.isinf(squares).any():
+        return Estimate(np.inf, np.nan, np.inf, np.inf)
+    mean = student_mean(squares, least=0)
+    value, low, high = np.sqrt([mean.value, mean.low, mean.high]).tolist()
+    return Estimate(value, mean.standard_error / (2 * value) if value else 0.0, low, high)
+
+
+def _notes(classes: NDArray[Any], counts: NDArray[np.int64], around: NDArray[np.bool_], rank: int | None) -> Iterator[Note]:
+    """around : (C,) whether a class's centre is the origin. rank : of the points, where dichotomies fill every direction."""
+    if around.any():
+        yield Note(
+            of_classes(classes, around, "has its centre at the origin", "have their centres at the origin"),
+            "the radius is infinite there, in units of the centre's distance",
+        )
+    yield from one_point(classes, np.where(around, 2, counts), "the radius is 0 and the class_capacity 2 there")
+    if rank is not None:
+        yield Note(
+            f"hardly any dichotomy can be told apart in the {rank} directions that the points span",
+            f"capacity is then {len(classes)} classes over {rank} directions, whatever the shapes: see class_capacity",
+        )
