@@ -13,6 +13,7 @@ from .io.sources import ArraySource, Source
 from .measurement.comparison import Comparison, compare
 from .measurement.measure import measure
 from .measurement.result import Measurement
+from .search.near_duplicates import NearDuplicates, near_duplicates
 from .search.neighbors import Neighbors, neighbors
 from .statistics.class_geometry import ClassGeometry
 from .statistics.class_moments import ClassMoments
@@ -45,6 +46,7 @@ __all__ = [
     "Measurement",
     "Mixing",
     "ModelSource",
+    "NearDuplicates",
     "Neighbors",
     "Probe",
     "ProbeRecords",
@@ -70,6 +72,7 @@ __all__ = [
     "margins",
     "measure",
     "mixing",
+    "near_duplicates",
     "neighbors",
     "open",
     "participation_ratio",
