@@ -6,7 +6,8 @@ begin short; what is within reach is decided by the index, in double precision.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,8 @@ FIRST, _LONGER = 4, 8
 _COUNTED = 128
 
 
-class Wanted(NamedTuple):
+@dataclass(frozen=True)
+class Wanted:
     """What is searched for.
 
     index : Index
