@@ -14,6 +14,7 @@ from .io.sources import ArraySource, Source
 from .measurement.comparison import Comparison, compare
 from .measurement.measure import measure
 from .measurement.result import Measurement
+from .search.near_duplicates import NearDuplicates, near_duplicates
 from .search.neighbors import Neighbors, neighbors
 from .statistics.class_geometry import ClassGeometry
 from .statistics.class_moments import ClassMoments
@@ -51,6 +52,7 @@ __all__ = [
     "Measurement",
     "Mixing",
     "ModelSource",
+    "NearDuplicates",
     "NeighborOverlap",
     "Neighbors",
     "OverlapMatrix",
@@ -82,6 +84,7 @@ __all__ = [
     "margins",
     "measure",
     "mixing",
+    "near_duplicates",
     "neighbor_overlap",
     "neighbors",
     "open",

@@ -116,6 +116,22 @@ def nearest(squared, k, own=None, allowed=None):
     return indices, np.sqrt(np.take_along_axis(squared, indices, 1))
 
 
+def near_duplicates(squared, limit, *, mutual=True):
+    """Pairs (row, other) of entries of (q, n) squared distances up to a limit; those of rows with each other once."""
+    return [(i, j) for i, row in enumerate(squared) for j, each in enumerate(row) if each <= limit and (i < j or not mutual)]
+
+
+def groups(pairs, n):
+    """The lowest row that can be reached from each by pairs."""
+    group = list(range(n))
+    while True:
+        before = list(group)
+        for i, j in pairs:
+            group[i] = group[j] = min(group[i], group[j])
+        if group == before:
+            return group
+
+
 def mixing(indices, distances, labels, own, n):
     labels, own = np.asarray(labels), np.asarray(own)
     classes = sorted(set(labels.tolist()))

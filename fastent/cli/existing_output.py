@@ -53,7 +53,7 @@ def longer_than_usual(run: "Run", data: str, out: Path) -> str:
     )
 
 
-def check_free_for_measurement(out: Path, asked: Mapping[str, Any]) -> None:
+def check_free_for_measurement(out: Path, asked: Mapping[str, Any], what: str = "a measurement") -> None:
     """Refuse a folder with other results than those of the same command."""
     found = out / "summary.json"
     if not found.exists() and not (out / "report.html").exists():
@@ -64,7 +64,7 @@ def check_free_for_measurement(out: Path, asked: Mapping[str, Any]) -> None:
     except (OSError, ValueError, LookupError, TypeError):  # FastentError is a ValueError
         raise _holds(out, "other results") from None
     for name, was, now in other:
-        raise _holds(out, f"a measurement with {name}={was!r}, not {now!r}")
+        raise _holds(out, f"{what} with {name}={was!r}, not {now!r}")
 
 
 def check_same_measurement(measured: "Measurement", out: Path) -> None:

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from fastent.cli.bench import bench
 from fastent.cli.capture import capture
+from fastent.cli.duplicates import duplicates
 from fastent.cli.experiments import app as experiments
 from fastent.cli.info import info
 from fastent.cli.measure import measure
@@ -65,6 +66,10 @@ EXAMPLES = {
         Example("Millions of rows, read from disk: means with intervals", "measure shards/ y.npy --queries 20000 --out all"),
         Example("Two statistics, limited memory", "measure X.npy y.npy --metrics mixing,margins --memory 1GiB --json"),
         Example("A layer stored by fastent capture", "measure acts:layer3 acts --out captured"),
+    ),
+    "duplicates": (
+        Example("Near duplicates with different labels", "duplicates X.npy --labels y.npy --quantile 0.01 --out duplicates"),
+        Example("Test rows that are in the training set", "duplicates X.npy --between test.npy --radius 0.1"),
     ),
     "capture": (
         Example(
@@ -163,6 +168,7 @@ def common(
 # In the order of the help.
 app.command(epilog=_examples("run"), rich_help_panel=MEASURING)(plain_errors(run))
 app.command(epilog=_examples("measure"), rich_help_panel=MEASURING)(plain_errors(measure))
+app.command(epilog=_examples("duplicates"), rich_help_panel=MEASURING)(plain_errors(duplicates))
 app.add_typer(experiments, name="experiment", epilog=_examples("experiment"), rich_help_panel=MEASURING)
 app.command(epilog=_examples("capture"), rich_help_panel=KEEPING)(plain_errors(capture))
 app.command(epilog=_examples("report"), rich_help_panel=KEEPING)(plain_errors(report))

@@ -3,7 +3,7 @@
 A search begins with `planner.plan_index`, which chooses from sizes and prices, and ends in lists; what needs all pairs is a
 reduction of the sweep.
 
-    neighbors, margins, complexity, measure, soft nearest neighbours, proposals of faiss and torch
+    neighbors, near duplicates, margins, complexity, measure, soft nearest neighbours, proposals of faiss and torch
                        |
                  planner.plan_index ---- sizes, memory, cluster, whether all pairs are met anyway; few queries of one search
                        | build
@@ -28,6 +28,8 @@ reduction of the sweep.
 - sweep.py: blocks of pairs, and the base of reductions.
 - tiles.py, coding.py: how the points of an index lie in tiles, and which codes stand for them; prices.py: what that costs here.
 - kept_view.py: how rows are seen, kept from one look at a live model to the next.
+- near_duplicates.py: `fe.near_duplicates`, from radius_search.py (which rows, how much memory), pairs_within.py (lists confined
+  to a distance, from any index) and equal_rows.py.
 - neighbors.py: `fe.neighbors`; backends.py: candidates from faiss and torch; neighbor_lists.py: lists that users bring.
 - spanning_tree.py: the Euclidean minimum spanning tree, from any index.
 

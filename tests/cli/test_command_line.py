@@ -17,6 +17,7 @@ from pathlib import Path
 
 import llvmlite.binding
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from sklearn.datasets import load_digits, load_iris
@@ -50,6 +51,7 @@ def make():
 QUICK = {
     "run": "--epochs 2 --seeds 1 --threads 1",
     "measure": "--threads 1",
+    "duplicates": "--threads 1",
     "capture": "",
     "report": "",
     "experiment": "--epochs 6 --pairs 3 --times 2,4 --seeds 1",
@@ -77,6 +79,7 @@ def folder(tmp_path_factory):
     X, y = X[:300].astype(np.float32), y[:300]
     np.save(place / "X.npy", X)
     np.save(place / "y.npy", y)
+    np.save(place / "test.npy", X[:50])
     np.savez(place / "own.npz", X=X, y=y)
     for name, rows in (("shards", X), ("data", None)):
         (place / name).mkdir()
@@ -143,8 +146,41 @@ def test_the_help_has_groups_in_an_order_and_says_what_statuses_mean():
 
 
 def test_every_command_ends_its_help_with_examples():
-    for name in ("run", "measure", "capture", "report", "info", "bench", "experiment", "experiment dynamics", "experiment all"):
+    for name in (
+        "run",
+        "measure",
+        "duplicates",
+        "capture",
+        "report",
+        "info",
+        "bench",
+        "experiment",
+        "experiment dynamics",
+        "experiment all",
+    ):
         assert f"fastent {name.split()[0]}" in fastent(f"{name} --help").stdout.split("Example")[1], name
+
+
+def test_near_duplicates_are_counted_kept_and_not_replaced_by_others(here):
+    command = "duplicates X.npy --labels y.npy --radius 12 --out near"
+    shown = fastent(command)
+    assert shown.exit_code == 0, shown.output
+    found = fe.near_duplicates(np.load("X.npy"), 12, labels=np.load("y.npy"))
+    stored = json.loads((here / "near" / "summary.json").read_text())
+    assert {name: stored[name] for name in found.summary()} == found.summary()
+    assert pq.read_table(here / "near" / "pairs.parquet").equals(found.pair_table())
+    assert pq.read_table(here / "near" / "groups.parquet").equals(found.table())
+    assert fastent(command).exit_code == 0
+    for other in (command.replace("12", "13"), "measure X.npy y.npy --metrics geometry --out near"):
+        refused = fastent(other)
+        assert refused.exit_code == 2
+        assert "'near' holds" in refused.stderr
+    assert fastent("duplicates X.npy --radius 13 --out near --overwrite").exit_code == 0
+    leaked = json.loads(fastent("duplicates X.npy --between test.npy --radius 0 --json").stdout)
+    assert (leaked["between"], leaked["rows_to_drop"]) == (50, 50)
+    refused = fastent("duplicates X.npy --between-labels y.npy --radius 0 --out none")
+    assert refused.exit_code == 2
+    assert not (here / "none").exists()
 
 
 def test_folders_of_other_results_are_left_alone(here):
