@@ -13,6 +13,7 @@ from .io.sources import ArraySource, Source
 from .measurement.comparison import Comparison, compare
 from .measurement.measure import measure
 from .measurement.result import Measurement
+from .report.writing import write_report
 from .search.neighbors import Neighbors, neighbors
 from .statistics.class_geometry import ClassGeometry
 from .statistics.class_moments import ClassMoments
@@ -77,4 +78,5 @@ __all__ = [
     "soft_nearest_neighbor_loss",
     "train",
     "train_streamed",
+    "write_report",
 ]

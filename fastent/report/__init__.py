@@ -4,6 +4,7 @@
        |                              stragglers (which to show, scores, neighbours)  pictures (one image)
     Measurement  --> measurement.py
     Result       --> experiments.py
+    ProbeRecords --> probe.py         --> layers.py   heat maps of layers and moments
        |
     folders      --> comparison.py --> compared_runs.py
                                    --> compared_measurements.py, of what `fastent measure` kept
