@@ -5,6 +5,7 @@ from typing import Any
 
 from fastent.activations.records import ProbeRecords
 from fastent.errors import FastentError
+from fastent.measurement.comparison import Comparison
 from fastent.measurement.result import Measurement
 from fastent.training.run import Run
 
@@ -16,7 +17,7 @@ def write_report(result: Any, path: str | os.PathLike[str], **options: Any) -> N
 
     Parameters
     ----------
-    result : Run, Measurement or ProbeRecords
+    result : Run, Measurement, Comparison or ProbeRecords
     path : path
         The file to write, whole or not at all.
     **options
@@ -35,14 +36,18 @@ def write_report(result: Any, path: str | os.PathLike[str], **options: Any) -> N
     >>> found = fe.measure(*load_digits(return_X_y=True), metrics=["geometry"])
     >>> fe.write_report(found, tempfile.mkdtemp() + "/digits.html", name="digits")
     """
+    from fastent.report.compared_measurements import write_comparison_report
     from fastent.report.measurement import write_measurement_report
     from fastent.report.probe import write_probe_report
     from fastent.report.run import write_report as write_run_report
 
     writers: dict[type, Any] = {
         Run: write_run_report, Measurement: write_measurement_report, ProbeRecords: write_probe_report,
+        Comparison: write_comparison_report,
     }  # fmt: skip
     write = next((writer for kind, writer in writers.items() if isinstance(result, kind)), None)
     if write is None:
-        raise FastentError(f"result is a {type(result).__name__}: pass a Run, a Measurement or the records of a probe")
+        raise FastentError(
+            f"result is a {type(result).__name__}: pass a Run, a Measurement, a Comparison or the records of a probe"
+        )
     write(result, path, **options)
