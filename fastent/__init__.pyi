@@ -5,6 +5,7 @@ from .activations.layer_margins import LayerMargins, layer_margins
 from .activations.model_source import ModelSource
 from .activations.probe import Probe
 from .activations.records import ProbeRecords, load_probe
+from .activations.trajectory import Trajectory, trajectory
 from .data.training_set import Data, load_data
 from .errors import FastentError
 from .experiments import figures
@@ -53,6 +54,7 @@ __all__ = [
     "Silhouettes",
     "SoftNearestNeighbor",
     "Source",
+    "Trajectory",
     "__version__",
     "capture",
     "cka",
@@ -78,5 +80,6 @@ __all__ = [
     "soft_nearest_neighbor_loss",
     "train",
     "train_streamed",
+    "trajectory",
     "write_report",
 ]

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from fastent.activations.records import ProbeRecords
+from fastent.activations.trajectory import Trajectory
 from fastent.errors import FastentError
 from fastent.measurement.comparison import Comparison
 from fastent.measurement.result import Measurement
@@ -17,7 +18,7 @@ def write_report(result: Any, path: str | os.PathLike[str], **options: Any) -> N
 
     Parameters
     ----------
-    result : Run, Measurement, Comparison or ProbeRecords
+    result : Run, Measurement, Comparison, ProbeRecords or Trajectory
     path : path
         The file to write, whole or not at all.
     **options
@@ -39,15 +40,16 @@ def write_report(result: Any, path: str | os.PathLike[str], **options: Any) -> N
     from fastent.report.compared_measurements import write_comparison_report
     from fastent.report.measurement import write_measurement_report
     from fastent.report.probe import write_probe_report
+    from fastent.report.trajectory import write_trajectory_report
     from fastent.report.run import write_report as write_run_report
 
     writers: dict[type, Any] = {
         Run: write_run_report, Measurement: write_measurement_report, ProbeRecords: write_probe_report,
-        Comparison: write_comparison_report,
+        Comparison: write_comparison_report, Trajectory: write_trajectory_report,
     }  # fmt: skip
     write = next((writer for kind, writer in writers.items() if isinstance(result, kind)), None)
     if write is None:
         raise FastentError(
-            f"result is a {type(result).__name__}: pass a Run, a Measurement, a Comparison or the records of a probe"
+            f"result is a {type(result).__name__}: pass a Run, Measurement, Comparison, Trajectory or the records of a probe"
         )
     write(result, path, **options)

@@ -140,4 +140,6 @@ def _second(first: Array, lists: Lists, others: NDArray[np.bool_]) -> Array:
     if not (reached & usable).any():
         return np.where(reached, second, np.nan)
     ratios = np.log(np.maximum(second[usable] / first[usable], 1.0))
-    return np.where(reached, second, second * float(np.exp(ratios.sum() / (reached & usable).sum())))
+    beyond = float(np.exp(ratios.sum() / (reached & usable).sum()))
+    expected: Array = np.where(reached, second, second * beyond)
+    return expected
