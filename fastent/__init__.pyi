@@ -5,6 +5,7 @@ from .activations.layer_margins import LayerMargins, layer_margins
 from .activations.model_source import ModelSource
 from .activations.probe import Probe
 from .activations.records import ProbeRecords, load_probe
+from .activations.trajectory import Trajectory, trajectory
 from .data.training_set import Data, load_data
 from .errors import FastentError
 from .experiments import figures
@@ -14,6 +15,7 @@ from .io.sources import ArraySource, Source
 from .measurement.comparison import Comparison, compare
 from .measurement.measure import measure
 from .measurement.result import Measurement
+from .report.writing import write_report
 from .search.near_duplicates import NearDuplicates, near_duplicates
 from .search.neighbors import Neighbors, neighbors
 from .statistics.class_geometry import ClassGeometry
@@ -64,6 +66,7 @@ __all__ = [
     "SoftNearestNeighbor",
     "Source",
     "Stragglers",
+    "Trajectory",
     "__version__",
     "capture",
     "cka",
@@ -96,4 +99,6 @@ __all__ = [
     "stragglers",
     "train",
     "train_streamed",
+    "trajectory",
+    "write_report",
 ]

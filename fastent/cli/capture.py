@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from fastent.cli.checkpoints import checkpoint_files, checkpoint_names
 from fastent.cli.config import Config
 from fastent.cli.options import DATA, NETWORK, OUTPUT, AsJson, Device, option
 from fastent.cli.output import print_cost, print_json, say, show
@@ -19,12 +20,24 @@ if TYPE_CHECKING:
 
 __all__ = ["capture"]
 
+# Where checkpoints of training keep the weights.
+_WITHIN = ("state_dict", "model_state_dict", "model")
+
 
 def capture(
     model: Annotated[str | None, option("package.module:factory, a function that returns the torch module.", NETWORK)] = None,
     weights: Annotated[
         Path | None,
         option("The module's state_dict, written by torch.save.", NETWORK, default="the weights that the factory gives it"),
+    ] = None,
+    checkpoint: Annotated[
+        list[str] | None,
+        option(
+            "Instead of --weights, several such files or a pattern in quotes ('ckpt/*.pt'): each is captured into a folder of "
+            "its own in --out, in natural order of names. May also be training checkpoints with the weights under state_dict, "
+            "model_state_dict or model.",
+            NETWORK,
+        ),
     ] = None,
     layers: Annotated[str | None, option("Names of the layers, as in named_modules(), separated by commas.", NETWORK)] = None,
     pooling: Annotated[
@@ -96,26 +109,38 @@ def capture(
 
     from fastent.activations.capture import capture as capture_layers
 
+    if checkpoint and weights is not None:
+        raise FastentError(f"--weights {str(weights)!r} and --checkpoint are both given: use one of them")
+    files = checkpoint_files(checkpoint or [])
+    chosen: Sequence[Path | None] = files or [weights]
+    folders = [out / name for name in checkpoint_names(files)] if files else [out]
     batch_size = whole_number("batch-size", batch_size, minimum=1)
     change = None if transform is None else _function(transform)
     rows: Any = _Rows(data, labels, mask, tokens=pooling == "tokens", as_stored=change is not None)
-    module = _load(model, weights)
+    module = _made(model)
     if mask is not None:
         rows.call_by_name(module, model)
+    all_stored: list[Store] = []
     try:
-        stored = capture_layers(
-            module,
-            torch.utils.data.DataLoader(rows, batch_size=batch_size, collate_fn=_as_it_is),
-            [name.strip() for name in layers.split(",")],
-            out,
-            pooling=pooling,  # type: ignore[arg-type]
-            dtype=dtype,  # type: ignore[arg-type]
-            transform=change,
-            shard_rows=shard_rows,
-            device=device,
-            overwrite=overwrite,
-            progress=True,
-        )
+        for file, folder in zip(chosen, folders, strict=True):
+            if file is not None:
+                _load(module, file, model)
+            if files:
+                say(f"{len(all_stored) + 1} of {len(files)}: {file}", error=True)
+            stored = capture_layers(
+                module,
+                torch.utils.data.DataLoader(rows, batch_size=batch_size, collate_fn=_as_it_is),
+                [name.strip() for name in layers.split(",")],
+                folder,
+                pooling=pooling,  # type: ignore[arg-type]
+                dtype=dtype,  # type: ignore[arg-type]
+                transform=change,
+                shard_rows=shard_rows,
+                device=device,
+                overwrite=overwrite,
+                progress=True,
+            )
+            all_stored.append(stored)
     except KeyboardInterrupt:
         say(f"Interrupted; the finished shards are in {out}, and the same command resumes from them.", error=True)
         raise
@@ -126,16 +151,21 @@ def capture(
             f"{model} does not run on the rows of {data}, of shape {rows.row_shape} ({first_line(error)}): "
             "name rows of the shape that the model takes"
         ) from error
-    _print(stored, f"in {out}", as_json)
+    if not files:
+        _print(stored, f"in {out}", as_json)
+    elif as_json:
+        print_json({"folder": str(out), "checkpoints": [_as_json(stored) for stored in all_stored]})
+    else:
+        _print(stored, f"in each of {len(files)} folders in {out}, {folders[0].name} to {folders[-1].name}", as_json)
     if not as_json:
-        print_cost(stored.manifest["throughput"]["seconds"], "capturing", torch.get_num_threads())
+        seconds = sum(each.manifest["throughput"]["seconds"] for each in all_stored)
+        print_cost(seconds, "capturing", torch.get_num_threads())
 
 
-def _load(place: str, weights: Path | None) -> "nn.Module":
-    """A new module, with these weights."""
+def _made(place: str) -> "nn.Module":
+    """A new module, with the weights that its factory gives it."""
     import torch
 
-    from fastent.io.reading import require_file
     from fastent.training.networks import find_factory
 
     factory = find_factory(place, ())
@@ -150,18 +180,26 @@ def _load(place: str, weights: Path | None) -> "nn.Module":
         raise FastentError(
             f"model={place!r} returned {type(module).__name__}: a function that returns a torch module is needed"
         )
-    if weights is None:
-        return module
+    return module
+
+
+def _load(module: "nn.Module", weights: Path, place: str) -> None:
+    """Give a module the weights in a file: a state_dict, or a checkpoint of training that has one."""
+    import torch
+
+    from fastent.io.reading import require_file
+
     require_file(weights)
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
+        if isinstance(state, dict):
+            state = next((state[key] for key in _WITHIN if isinstance(state.get(key), dict)), state)
         module.load_state_dict(state)
     except Exception as error:  # a damaged file can raise anything
         raise FastentError(
             f"{str(weights)!r} does not hold the weights of {place} ({' '.join(str(error).split())[:200]}): "
             "save them with torch.save(model.state_dict(), FILE)"
         ) from error
-    return module
 
 
 def _function(place: str) -> Any:
@@ -256,20 +294,24 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _print(stored: "Store", what: str, as_json: bool) -> None:
-    from fastent.runtime.memory import readable_bytes
-
+def _as_json(stored: "Store") -> dict[str, Any]:
     layers = []
     for i, layer in enumerate(stored.manifest["layers"]):
         files = [stored.path / shard["files"][i]["file"] for shard in stored.manifest["shards"]]
         layers.append({**layer, "bytes": sum(file.stat().st_size for file in files)})
-    speed = stored.manifest["throughput"]
+    folder, labels = str(stored.path), stored.manifest["labels"] is not None
+    of = {"folder": folder, "complete": stored.complete, "rows": len(stored), "labels": labels, "layers": layers}
+    return {**of, **stored.manifest["throughput"]}
+
+
+def _print(stored: "Store", what: str, as_json: bool) -> None:
+    from fastent.runtime.memory import readable_bytes
+
+    found = _as_json(stored)
     if as_json:
-        folder, labels = str(stored.path), stored.manifest["labels"] is not None
-        print_json(
-            {"folder": folder, "complete": stored.complete, "rows": len(stored), "labels": labels, "layers": layers, **speed}
-        )
+        print_json(found)
         return
+    layers, speed = found["layers"], stored.manifest["throughput"]
     rows = [
         (layer["name"] or "(the model)", str(layer["d"]), layer["dtype"], layer["pooling"], readable_bytes(layer["bytes"]))
         for layer in layers

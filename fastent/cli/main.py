@@ -18,6 +18,7 @@ from fastent.cli.measure import measure
 from fastent.cli.options import plain_errors
 from fastent.cli.report import report
 from fastent.cli.run import run
+from fastent.cli.trajectory import trajectory
 from fastent.cli.warmup import warmup
 from fastent.printable import printable
 from fastent.runtime.interrupts import interrupts
@@ -76,8 +77,13 @@ EXAMPLES = {
             "The activations of two layers",
             "capture --model net:make --weights W.pt --data X.npy --labels y.npy --layers layer3,fc --out acts",
         ),
+        Example(
+            "Each of many checkpoints",
+            "capture --model net:make --checkpoint 'ckpt/*.pt' --data X.npy --labels y.npy --layers fc --out checkpoints",
+        ),
         Example("Check every byte", "capture --verify acts"),
     ),
+    "trajectory": (Example("All layers of all captured checkpoints", "trajectory checkpoints --out trajectory"),),
     "report": (
         Example("The report of a stored run, written again", "report digits"),
         Example("Two runs side by side", "report sgd adam --out optimisers.html"),
@@ -169,6 +175,7 @@ def common(
 app.command(epilog=_examples("run"), rich_help_panel=MEASURING)(plain_errors(run))
 app.command(epilog=_examples("measure"), rich_help_panel=MEASURING)(plain_errors(measure))
 app.command(epilog=_examples("duplicates"), rich_help_panel=MEASURING)(plain_errors(duplicates))
+app.command(epilog=_examples("trajectory"), rich_help_panel=MEASURING)(plain_errors(trajectory))
 app.add_typer(experiments, name="experiment", epilog=_examples("experiment"), rich_help_panel=MEASURING)
 app.command(epilog=_examples("capture"), rich_help_panel=KEEPING)(plain_errors(capture))
 app.command(epilog=_examples("report"), rich_help_panel=KEEPING)(plain_errors(report))

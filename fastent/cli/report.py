@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["report"]
 
-_COMPARISON = Path("comparison.html")
+_COMPARISON, _PROBE = Path("comparison.html"), "probe.npz"
 
 
 def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            help="A folder written by fastent run; or several folders, written by fastent run or fastent measure.",
+            help="A folder written by fastent run or saved by a probe; or several folders, written by fastent run or fastent "
+            "measure.",
             metavar="DIR...",
         ),
     ],
@@ -31,7 +32,7 @@ def report(
         option("The file to write.", OUTPUT, default="DIR/report.html; comparison.html for several folders"),
     ] = None,
 ) -> None:
-    """Write the report of a stored run again, or one page that compares several runs or measurements."""
+    """Write the report of a stored run or probe, or one page that compares several runs or measurements."""
     if out is not None and not out.parent.is_dir():
         raise FastentError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}; make it, or name another file")
     if len(folders) > 1:
@@ -50,6 +51,12 @@ def _write_again(folder: Path, place: Path) -> None:
     from fastent.training.run import RECORDS_FILE, load_run
     from fastent.training.stragglers import stragglers_of
 
+    if (folder / _PROBE).is_file():
+        from fastent.activations.records import load_probe
+        from fastent.report.probe import write_probe_report
+
+        write_probe_report(load_probe(folder), place, command=command_line())
+        return
     if (folder / "per_point.parquet").is_file() and not (folder / RECORDS_FILE).is_file():
         there = str(folder / "report.html")
         raise FastentError(

@@ -220,6 +220,9 @@ def _measured(task: Task, plan: Plan, wanted: dict[str, Metric]) -> Measurement:
         notes=tuple(task.notes),
         stages=tuple(task.stages),
         fingerprint=task.depends_on.get("data", ""),
+        of_queries=inputs.of_queries,
+        of_sampled=inputs.of_sampled,
+        apart=np.sqrt(prepared["geometry"].about.own) if "geometry" in wanted else None,
         **parts,
     )
     return replace(measured, notes=(*measured.notes, *unexplained(measured.summary(), measured.notes)))

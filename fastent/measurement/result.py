@@ -22,7 +22,7 @@ from fastent.runtime.formatting import html_table, readable, readable_interval, 
 from fastent.search.neighbors import Neighbors
 from fastent.statistics.class_geometry import ClassGeometry
 from fastent.statistics.complexity import Complexity
-from fastent.statistics.intervals import Estimate
+from fastent.statistics.intervals import Estimate, Population
 from fastent.statistics.intrinsic_dimension import IntrinsicDimension, plot_dimensions
 from fastent.statistics.margins import Margins
 from fastent.statistics.mixing import Lisi, Mixing
@@ -85,6 +85,10 @@ class Measurement(Tabular):
         What was done, in which time.
     fingerprint : str
         Fingerprint of X, the labels and the queries, 32 hexadecimal digits, if `checkpoint` was given; otherwise empty.
+    of_queries, of_sampled : float or Strata
+        What `queries` and `sampled` are a sample of: so many rows, or the classes that they were drawn from.
+    apart : (n,) float64 or None
+        Distance of each row to the mean of its class, if the geometry was measured.
     given_names : tuple of str or None
         The names of the classes, where `fe.measure` was given any.
     """
@@ -109,6 +113,9 @@ class Measurement(Tabular):
     notes: tuple[str, ...] = ()
     stages: tuple[Stage, ...] = ()
     fingerprint: str = ""
+    of_queries: Population = math.inf
+    of_sampled: Population = math.inf
+    apart: NDArray[np.float64] | None = None
     given_names: tuple[str, ...] | None = None
 
     @property

@@ -4,6 +4,8 @@
        |                              stragglers (which to show, scores, neighbours)  pictures (one image)
     Measurement  --> measurement.py
     Result       --> experiments.py
+    ProbeRecords --> probe.py       --> layers.py   heat maps of layers and moments
+    Trajectory   --> trajectory.py  -->
        |
     folders      --> comparison.py --> compared_runs.py
                                    --> compared_measurements.py, of what `fastent measure` kept

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 from fastent.errors import FastentError
 from fastent.io.reading import is_there, read_json, reading
+from fastent.measurement.comparison import Comparison
 from fastent.measurement.metrics import MEANINGS, METRICS
 from fastent.report.page import Headline, Page, option_rows, percent, write_page
 from fastent.runtime.formatting import NOTHING, count, readable, readable_interval, rounded
 from fastent.statistics.intervals import Estimate
 
-__all__ = ["Stored", "load_measurement", "write_compared_measurements"]
+__all__ = ["Stored", "load_measurement", "stored_from", "write_compared_measurements", "write_comparison_report"]
 
 _SUMMARY, _KIND = "summary.json", "no summary of fastent measure"
 # How the lines of what chance would give are drawn.
@@ -47,11 +48,16 @@ def load_measurement(folder: Path) -> Stored:
         raise FastentError(f"no run and no measurement in {str(folder)!r}: name folders that fastent run or measure wrote")
     how = read_json(path, "measure it again", _KIND)
     with reading(path, "measure it again", _KIND):
-        statistics = dict(_estimates(how.pop("statistics")))
-        for name in ("points", "features", "queries", "k"):
-            how[name] = int(how[name])
-        how["classes"] = [str(name) for name in how["classes"]]
-        how["asked"] = dict(how.get("asked") or {})
+        return stored_from(how)
+
+
+def stored_from(how: dict[str, Any]) -> Stored:
+    """From what `Measurement.as_json` has."""
+    statistics = dict(_estimates(how.pop("statistics")))
+    for name in ("points", "features", "queries", "k"):
+        how[name] = int(how[name])
+    how["classes"] = [str(name) for name in how["classes"]]
+    how["asked"] = dict(how.get("asked") or {})
     return Stored(statistics, how)
 
 
@@ -95,9 +101,14 @@ _FINDINGS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 
 
 def write_compared_measurements(
-    measurements: Sequence[Stored], names: Sequence[str], path: str | os.PathLike[str], *, command: str | None = None
+    measurements: Sequence[Stored],
+    names: Sequence[str],
+    path: str | os.PathLike[str],
+    *,
+    command: str | None = None,
+    compared: Comparison | None = None,
 ) -> None:
-    """Write one page of two or more measurements, in their order; see `write_comparison`."""
+    """Write one page of two or more measurements, in their order; see `write_comparison`. `compared` : their differences."""
     panels = [panel for panel in (_panel(panel, measurements) for panel in _PANELS) if panel is not None]
     write_page(
         path,
@@ -116,7 +127,15 @@ def write_compared_measurements(
         names=names,
         panels=panels,
         groups=_groups(measurements),
+        compared=compared,
+        apart=[] if compared is None else [(MEANINGS[name], name, cells) for name, cells in compared.difference_cells()],
     )
+
+
+def write_comparison_report(compared: Comparison, path: str | os.PathLike[str], *, command: str | None = None) -> None:
+    """Write what `fe.compare` found as one HTML page: the measurements side by side, and their differences with intervals."""
+    stored = [stored_from(dict(summary)) for summary in compared.summaries]
+    write_compared_measurements(stored, compared.names, path, command=command, compared=compared)
 
 
 def _headline(measurements: Sequence[Stored], names: Sequence[str]) -> Headline:

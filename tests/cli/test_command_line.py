@@ -53,6 +53,7 @@ QUICK = {
     "measure": "--threads 1",
     "duplicates": "--threads 1",
     "capture": "",
+    "trajectory": "--threads 1",
     "report": "",
     "experiment": "--epochs 6 --pairs 3 --times 2,4 --seeds 1",
     "info": "",
@@ -91,6 +92,10 @@ def folder(tmp_path_factory):
     torch.save(net.state_dict(), place / "W.pt")
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(y)), 100)
     fe.capture(net, loader, ["layer3", "fc"], place / "acts")
+    (place / "ckpt").mkdir()
+    for step in (1, 2):
+        torch.save(net.state_dict(), place / "ckpt" / f"step{step}.pt")
+        fe.capture(net, loader, ["layer3", "fc"], place / "checkpoints" / f"step{step}")
     for rule in ("sgd", "adam"):
         fe.train("digits", seeds=2, epochs=3, optimizer=rule).save(place / rule)
     for i in range(1, 4):
@@ -126,6 +131,8 @@ def test_examples_are_in_the_help_and_run(name, here, monkeypatch):
                 patch.setattr(report, "_picture", lambda *asked: "")
             if "--out acts" in example:
                 (here / "acts").unlink()
+            if "--out checkpoints" in example:
+                (here / "checkpoints").unlink()
             if "--out layer3" in example:
                 (here / "layer3").unlink()
             if example == "report digits":

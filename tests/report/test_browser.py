@@ -10,6 +10,7 @@ import fastent as fe
 from fastent.report.comparison import write_comparison
 from fastent.report.measurement import write_measurement_report
 from fastent.report.run import write_report
+from tests.report.test_layers import made_up_records
 from tests.report.test_report import EVIL, made_up_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -64,6 +65,7 @@ def pages(tmp_path_factory):
     write_comparison([folder / "first", folder / EVIL.replace("/", " ")], folder / "measurements.html", command=QUOTED)
     for name, each in (("sgd", run), (f"adam {EVIL.replace('/', ' ')}", made_up_run(classes=(EVIL, "b"), seeds=3, turn_at=60))):
         each.save(folder / name)
+    made_up_records().report(folder / "probe.html", command=QUOTED)
     write_comparison([folder / "sgd", folder / f"adam {EVIL.replace('/', ' ')}"], folder / "runs.html")
     return folder
 
@@ -207,9 +209,32 @@ def test_runs_are_compared_class_by_class(opened):
     assert browser.execute_script("return document.getElementById('plot-radius').data.length") == 0
 
 
+def test_layers_are_explored_with_the_keyboard(opened):
+    browser = opened("probe.html")
+    data = json.loads(browser.find_element(By.ID, "data").get_attribute("textContent"))
+    cells = "return document.getElementById('plot-map').data[0].z"
+    assert np.allclose(browser.execute_script(cells), data["statistics"][0]["values"])
+    statistic = browser.find_element(By.ID, "statistic")
+    statistic.send_keys(Keys.ARROW_DOWN)
+    WebDriverWait(browser, 5).until(lambda b: np.allclose(b.execute_script(cells), data["statistics"][1]["values"]))
+    assert [each.is_displayed() for each in find(browser, "[data-statistic]")] == [False, True, False, False]
+    browser.find_elements(By.CSS_SELECTOR, "[name=colours]")[0].send_keys(Keys.ARROW_RIGHT)
+    WebDriverWait(browser, 5).until(lambda b: np.ptp(b.execute_script(cells), axis=1).tolist() == [1, 1])
+    slider = browser.find_element(By.ID, "moment")
+    slider.send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    WebDriverWait(browser, 5).until(lambda b: b.find_element(By.CSS_SELECTOR, "#readout dd").text == "57")
+    said = [each.text for each in find(browser, "#readout dd")][1:]
+    assert np.allclose([float(value) for value in said], np.array(data["statistics"][1]["values"])[:, 57], atol=1e-4)
+    browser.find_element(By.ID, "layer").send_keys(Keys.ARROW_UP)
+    assert [each.is_displayed() for each in find(browser, "tbody[data-layer]")] == [True, False]
+    turns = browser.execute_script("return document.getElementById('plot-map').data[1].x")
+    assert turns == [row[0]["at"] for row in data["inversion"]]
+    browser.get("about:blank")  # other tests begin with the page as it opens
+
+
 @pytest.mark.parametrize(
     ("name", "drawn"),
-    [("runs", 3), ("run", 4), ("features", 4), ("many", 4), ("measurement", 6), ("measurements", 5)],
+    [("runs", 3), ("run", 4), ("features", 4), ("many", 4), ("measurement", 6), ("measurements", 5), ("probe", 6)],
 )
 def test_every_page_draws_shows_text_as_text_and_fits_a_telephone(opened, name, drawn):
     browser = opened(f"{name}.html")

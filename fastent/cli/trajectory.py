@@ -1,0 +1,79 @@
+"""`fastent trajectory`: parse, call, print."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastent.cli.config import Config
+from fastent.cli.options import OUTPUT, STATISTICS, AsJson, option
+from fastent.cli.output import command_line, print_json, say
+
+__all__ = ["trajectory"]
+
+
+def trajectory(
+    captures: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders that fastent capture wrote, one for each checkpoint, or one folder that holds them.", metavar="DIR..."
+        ),
+    ],
+    labels: Annotated[
+        str | None, option("Labels (n,): .npy or FILE.npz:NAME.", STATISTICS, default="those that were captured")
+    ] = None,
+    layers: Annotated[
+        str | None, option("Names of the layers, separated by commas.", STATISTICS, default="all that were captured")
+    ] = None,
+    k: Annotated[int, option("Number of nearest neighbours for mixing and intrinsic dimension.", STATISTICS)] = 10,
+    metrics: Annotated[
+        str, option("all, or metrics of fastent measure separated by commas.", STATISTICS)
+    ] = "mixing,margins,geometry,dimension",
+    queries: Annotated[
+        int | None, option("Number of randomly drawn query rows, as in fastent measure.", STATISTICS, default="all rows")
+    ] = None,
+    normalize: Annotated[
+        bool, option("Scale rows to unit length first; radii always are.", STATISTICS, "--normalize", default="rows as given")
+    ] = False,
+    seed: Annotated[int, option("Seed for everything that is drawn at random.", STATISTICS)] = 0,
+    memory: Annotated[str | None, option("How much memory to use, e.g. 2GiB.", STATISTICS, default="what is available")] = None,
+    threads: Annotated[int | None, option("Number of threads.", STATISTICS, default="all processors")] = None,
+    out: Annotated[
+        Path | None,
+        option("Folder for summary.json, curves.parquet and report.html; an interrupted command resumes from it.", OUTPUT),
+    ] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Measure every layer of every captured checkpoint, and write one report."""
+    from fastent.activations.trajectory import trajectory as measure_all
+    from fastent.io.files import alone_in, output_folder
+    from fastent.io.opening import read_labels
+    from fastent.runtime.threads import limit_threads
+
+    with alone_in(None if out is None else output_folder(out)), limit_threads(threads):
+        found = measure_all(
+            captures if len(captures) > 1 else captures[0],
+            None if labels is None else read_labels(labels),
+            layers=None if layers is None else [name.strip() for name in layers.split(",")],
+            metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],
+            out=out,
+            progress=True,
+            k=k,
+            queries=queries,
+            normalize=normalize,
+            memory_budget=memory,
+            seed=seed,
+        )
+        if out is not None:
+            found.save(out)
+            found.report(out / "report.html", command=command_line())
+    if as_json:
+        print_json(found.summary())
+        return
+    turned = found.inversions()
+    say(found)
+    for layer, row in zip(found.layers, turned, strict=True):
+        say(f"layer {layer or '(the model)'}: {sum(map(bool, row))} of {len(row)} classes have an inversion")
+    if out is not None:
+        say(f"Report: {out / 'report.html'}")

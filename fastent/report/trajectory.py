@@ -1,0 +1,57 @@
+"""The report of many checkpoints: a heat map of layers and checkpoints for each statistic, curves, inversions."""
+
+import os
+
+import numpy as np
+
+from fastent.activations.trajectory import Trajectory
+from fastent.measurement.metrics import MEANINGS
+from fastent.report.layers import LayerCurves, Statistic, headline, write_layers
+from fastent.report.page import Page, option_rows
+from fastent.runtime.formatting import count
+
+__all__ = ["write_trajectory_report"]
+
+# They span orders of magnitude.
+_LOGARITHMIC = ("geometry/nc1", "geometry/fisher", "geometry/cdnv", "geometry/calinski_harabasz")
+# What chance would give is the same at all times.
+_LEFT_OUT = ("mixing/chance", "mixing/balanced_chance", "soft_nearest_neighbor/temperature")
+
+
+def write_trajectory_report(found: Trajectory, path: str | os.PathLike[str], *, command: str | None = None) -> None:
+    """Write the layers of all checkpoints as one HTML page; `command` reproduces it."""
+    curves = LayerCurves(
+        layers=[name or "(the model)" for name in found.layers],
+        unit="checkpoint",
+        moments=found.step,
+        names=found.names,
+        classes=[str(name) for name in found.classes],
+        statistics=[
+            *(
+                Statistic(name.replace("/", ": ", 1).replace("_", " "), MEANINGS[name], values, name in _LOGARITHMIC)
+                for name, values in found.statistics.items()
+                if name not in _LEFT_OUT and np.isfinite(values).any()
+            ),
+            Statistic("radius of unit rows", "mean gyration radius of the classes, unit rows", found.radius.mean(-1)),
+        ],
+        radius=found.radius,
+        inversions=found.inversions(),
+        lines={},
+    )
+    write_layers(
+        curves,
+        path,
+        Page(
+            title="Layers and checkpoints",
+            kicker="fastent trajectory",
+            headline=headline(curves),
+            configuration=list(option_rows(found.config)),
+            command=command,
+            facts=(
+                f"{count(len(found.names))} checkpoint" + "s" * (len(found.names) != 1),
+                f"{count(len(found.layers))} layer" + "s" * (len(found.layers) != 1),
+                f"{count(len(found.codes))} rows",
+                f"{count(len(found.classes))} classes",
+            ),
+        ),
+    )

@@ -1,0 +1,168 @@
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import fastent as fe
+from fastent.activations import trajectory as module
+from fastent.cli.checkpoints import checkpoint_files, checkpoint_names
+from fastent.cli.main import app
+from fastent.errors import FastentError
+from tests.report.test_report import payload
+
+STEPS = (1, 2, 10, 20)
+
+
+def network(seed):
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
+
+
+@pytest.fixture(scope="module")
+def captured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("captured")
+    torch.manual_seed(9)
+    X, y = torch.randn(60, 6), torch.arange(60) % 3
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, y), batch_size=20)
+    for step in STEPS:
+        fe.capture(network(step), loader, ["0", "1"], folder / f"step{step}", dtype="float32")
+    return folder, loader
+
+
+def test_each_layer_of_each_checkpoint_is_what_measure_finds(captured):
+    folder, _ = captured
+    found = fe.trajectory(folder, metrics=["mixing", "geometry"], k=4)
+    assert found.names == ("step1", "step2", "step10", "step20")
+    assert found.step.tolist() == list(STEPS)
+    for e, name in enumerate(found.names):
+        for i, layer in enumerate(("0", "1")):
+            X, labels = fe.open(f"{folder / name}:{layer}"), np.arange(60) % 3
+            alone = fe.measure(X, labels, metrics=["mixing", "geometry"], k=4).summary()
+            assert {statistic: values[e, i] for statistic, values in found.statistics.items()} == pytest.approx(
+                alone, nan_ok=True
+            )
+            np.testing.assert_allclose(found.radius[e, i], fe.geometry(X, labels).radius, rtol=1e-9)
+    assert found.inversions()[0, 0].reason.startswith("too few records (4 of")
+    assert np.isnan(found.low["mixing/overlap"]).all()
+    sampled = fe.trajectory(folder, metrics="mixing", k=4, queries=20, layers=["1"])
+    assert (sampled.low["mixing/overlap"] < sampled.high["mixing/overlap"]).all()
+
+
+def test_it_resumes_by_layer_and_checkpoint(captured, tmp_path, monkeypatch):
+    folder, _ = captured
+    measured, calls = module._measured, []
+
+    def stops(*arguments):
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        return measured(*arguments)
+
+    monkeypatch.setattr(module, "_measured", stops)
+    with pytest.raises(KeyboardInterrupt):
+        fe.trajectory(folder, metrics="geometry", out=tmp_path)
+    calls.clear()
+    found = fe.trajectory(folder, metrics="geometry", out=tmp_path)
+    assert len(calls) == 3
+    monkeypatch.setattr(module, "_measured", measured)
+    whole = fe.trajectory(folder, metrics="geometry")
+    for name, values in whole.statistics.items():
+        np.testing.assert_array_equal(found.statistics[name], values)
+    monkeypatch.setattr(module, "_measured", lambda *_: pytest.fail("measured again"))
+    fe.trajectory(folder, metrics="geometry", out=tmp_path)
+
+
+def test_what_does_not_belong_together_is_refused(captured, tmp_path):
+    folder, loader = captured
+    fe.capture(network(1), list(loader)[:2], ["0", "1"], tmp_path / "fewer")
+    fe.capture(network(1), [x for x, _ in loader], ["0"], tmp_path / "unlabelled")
+    for captures, options, complaint in (
+        ([folder / "step1", tmp_path / "fewer"], {}, "are of other rows or labels"),
+        ([tmp_path / "unlabelled"], {}, "was captured without labels: pass labels"),
+        ([folder / "step1"], {"layers": ["9"]}, "has no layer '9'"),
+        (tmp_path / "none", {}, "none"),
+        ([], {}, "no capture is there"),
+        (captured[0], {"metrics": "nothing"}, "choose 'all' or some of"),
+        ([folder / "step1", folder / "step1"], {}, "two have the same name"),
+    ):
+        with pytest.raises(FastentError, match=complaint):
+            fe.trajectory(captures, **options)
+
+
+def test_files_and_the_page(captured, tmp_path):
+    done = CliRunner().invoke(
+        app, ["trajectory", str(captured[0]), "--metrics", "geometry,mixing", "--out", str(tmp_path / "t")]
+    )
+    assert done.exit_code == 0, done.output
+    summary = json.loads((tmp_path / "t" / "summary.json").read_text())
+    assert summary["steps"] == list(STEPS)
+    table = pq.read_table(tmp_path / "t" / "curves.parquet")
+    assert table.num_rows == 4 * 2 * 3
+    data = payload((tmp_path / "t" / "report.html").read_text(encoding="utf-8"))
+    assert (data["unit"], data["names"]) == ("checkpoint", ["step1", "step2", "step10", "step20"])
+    nc1 = next(each for each in data["statistics"] if each["name"] == "geometry: nc1")
+    assert len(nc1["values"]) == 2
+
+
+def test_checkpoints_are_in_natural_order_with_names_that_tell_them_apart(tmp_path):
+    for name in ("run-10/model.pt", "run-2/model.pt", "run-1/model.pt"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    files = checkpoint_files([str(tmp_path / "*" / "*.pt"), str(tmp_path / "run-2" / "model.pt")])
+    assert checkpoint_names(files) == ["run-1-model", "run-2-model", "run-10-model"]
+    with pytest.raises(FastentError, match="matches no file"):
+        checkpoint_files([str(tmp_path / "*.bin")])
+
+
+@pytest.mark.parametrize(
+    ("names", "steps"),
+    [
+        (("epoch=1-step=200", "epoch=2-step=400"), [1, 2]),
+        (("layer3-a", "layer3-b"), [1, 2]),
+        (("best", "epoch1"), [1, 2]),
+        (("v2-e5", "v2-e7"), [5, 7]),
+    ],
+)
+def test_steps_are_the_first_number_that_ascends(names, steps):
+    assert module._steps(names).tolist() == steps
+
+
+def test_capture_takes_many_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "net_of_checkpoints.py").write_text(
+        "from tests.activations.test_trajectory import network\ndef make():\n    return network(0)\n"
+    )
+    np.save("X.npy", np.random.default_rng(0).standard_normal((30, 6)).astype(np.float32))
+    np.save("y.npy", np.arange(30) % 3)
+    for step, wrap in ((2, None), (10, "state_dict"), (1, "model")):
+        state = network(step).state_dict()
+        torch.save(state if wrap is None else {wrap: state, "epoch": step}, f"e{step}.pt")
+    command = [
+        "capture",
+        "--model",
+        "net_of_checkpoints:make",
+        "--checkpoint",
+        "*.pt",
+        "--data",
+        "X.npy",
+        "--labels",
+        "y.npy",
+        "--layers",
+        "1",
+        "--out",
+        "acts",
+    ]
+    for _ in range(2):  # the second time everything is there
+        done = CliRunner().invoke(app, [*command, "--json"])
+        assert done.exit_code == 0, done.output
+    stores = json.loads(done.stdout)["checkpoints"]
+    assert [store["folder"] for store in stores] == ["acts/e1", "acts/e2", "acts/e10"]
+    for step in (1, 2, 10):
+        alone = network(step)[:2](torch.from_numpy(np.load("X.npy"))).detach().half().numpy()
+        np.testing.assert_allclose(fe.open(f"acts/e{step}:1")[:], alone, rtol=2e-3)
+    both = CliRunner().invoke(app, [*command, "--weights", "e1.pt"])
+    assert both.exit_code == 2
