@@ -23,6 +23,7 @@ from .statistics.intrinsic_dimension import IntrinsicDimension, intrinsic_dimens
 from .statistics.inversion import Inversion, find_inversion
 from .statistics.margins import Margins, logit_margin, margins
 from .statistics.mixing import Mixing, lisi, mixing
+from .statistics.point_map import PointMap, map_points
 from .statistics.silhouette import Silhouettes, silhouette
 from .statistics.soft_nearest_neighbor import SoftNearestNeighbor, soft_nearest_neighbor_loss
 from .training.run import Run, load_run
@@ -46,6 +47,7 @@ __all__ = [
     "Mixing",
     "ModelSource",
     "Neighbors",
+    "PointMap",
     "Probe",
     "ProbeRecords",
     "Run",
@@ -67,6 +69,7 @@ __all__ = [
     "load_probe",
     "load_run",
     "logit_margin",
+    "map_points",
     "margins",
     "measure",
     "mixing",

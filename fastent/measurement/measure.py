@@ -30,7 +30,7 @@ from fastent.measurement.plan import CHECKPOINT, KEPT_BYTES, leave_out, lists_fo
 from fastent.measurement.result import Measurement
 from fastent.measurement.strategies import STRATEGIES, Near
 from fastent.measurement.task import Plan, Task
-from fastent.options import flag, whole_number
+from fastent.options import choice, flag, whole_number
 from fastent.printable import printable
 from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
@@ -40,6 +40,7 @@ from fastent.search.sweep import LabelledPoints
 from fastent.statistics.class_geometry import rows_of_zeros
 from fastent.statistics.intrinsic_dimension import dimension_notes
 from fastent.statistics.notes import merged, unexplained
+from fastent.statistics.point_map import MAP_METHODS, MapMethod, PointMap, check_map_method, point_maps
 from fastent.statistics.soft_nearest_neighbor import Temperature, checked_temperature
 
 __all__ = ["measure"]
@@ -54,6 +55,7 @@ def measure(
     metrics: MetricName | Literal["all"] | Sequence[MetricName] = "all",
     normalize: bool = False,
     temperature: Temperature = "median",
+    map: MapMethod | Literal["auto", "none"] = "auto",
     memory_budget: int | str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     client: Any = None,
@@ -89,6 +91,9 @@ def measure(
         default, as in the source paper: use normalize=True to compare the geometry with theirs.
     temperature : float or str, optional, default "median"
         As for `fe.soft_nearest_neighbor_loss`.
+    map : str, optional, default "auto"
+        Lay the queries, or a sample of 5,000, out in two dimensions: `Measurement.maps`. "pca"; "umap" or "tsne" besides that;
+        or "none". "auto" is "pca" where all metrics are asked for. See `fe.map_points`.
     memory_budget : int or str, optional
         Bytes, or a string such as "4GiB"; default the memory that is available. If the full index does not fit, neighbours are
         found in one cell of space after the other, and metrics that need all pairs use 20,000 random rows, drawn class by class
@@ -130,6 +135,7 @@ def measure(
     """
     wanted, named = wanted_metrics(metrics)
     normalize = flag("normalize", normalize)
+    methods = _map_methods(map, named)
     temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
     features = as_shared_source(as_features(X), client)
     n, d = features.shape
@@ -174,14 +180,22 @@ def measure(
     with task.stage("check", passes=1 + task.parts.keeps):  # a digest of all rows where parts are kept
         check_range(task.points.X, client=client)
         task = task._replace(points=task.points._replace(scale=typical_scale(task.points.X))).identified(plan)
-    return _measured(task, plan, wanted)
+    return _measured(task, plan, wanted, methods)
+
+
+def _map_methods(asked: Any, named: bool) -> tuple[str, ...]:
+    """The maps to draw: principal axes, and what is asked for besides."""
+    if choice("map", asked, ("auto", "none", *MAP_METHODS)) in ("none", "auto"):
+        return ("pca",) if asked == "auto" and not named else ()
+    check_map_method("map", asked)
+    return ("pca",) if asked == "pca" else (asked, "pca")
 
 
 def _measured_rows(X: NDArray[Any], normalize: bool) -> NDArray[Any]:
     return cast(NDArray[Any], UnitRows(X)) if normalize else X
 
 
-def _measured(task: Task, plan: Plan, wanted: dict[str, Metric]) -> Measurement:
+def _measured(task: Task, plan: Plan, wanted: dict[str, Metric], maps: Sequence[str]) -> Measurement:
     n = len(task.X)
     rows, sampled = (np.arange(n) if some is None else some for some in (plan.rows, plan.sampled))
     prepared = {name: metric.prepare(task, plan) for name, metric in wanted.items() if metric.prepare is not None}
@@ -205,6 +219,7 @@ def _measured(task: Task, plan: Plan, wanted: dict[str, Metric]) -> Measurement:
         normalize=task.normalize,
         neighbors=neighbors.subset(task.k) if neighbors is not None and of_k else None,
         participation_ratio=prepared["geometry"].participation_ratio if "geometry" in wanted else None,
+        maps=_maps(task, plan, maps, neighbors) if maps else None,
         notes=tuple(task.notes),
         stages=tuple(task.stages),
         fingerprint=task.depends_on.get("data", ""),
@@ -221,6 +236,14 @@ def _neighbors(task: Task, plan: Plan, near: Near, rows: NDArray[np.int64]) -> N
         with task.stage("resolution of the rows", passes=plan.rows is None):
             resolution = resolution_of(task.X, plan.rows, unit=task.normalize)
     return exact_neighbors(near.all, rows, len(task.X), resolution)
+
+
+def _maps(task: Task, plan: Plan, methods: Sequence[str], near: Neighbors | None) -> dict[str, PointMap]:
+    with task.stage("map"):
+        return point_maps(
+            task.points.X, task.points.codes, methods,
+            k=task.k, among=plan.rows, near=near, memory=task.memory, seed=task.seed,
+        )  # fmt: skip
 
 
 def _zeros(task: Task) -> NDArray[np.int64]:

@@ -25,6 +25,7 @@ from fastent.statistics.intervals import Estimate
 from fastent.statistics.intrinsic_dimension import IntrinsicDimension, plot_dimensions
 from fastent.statistics.margins import Margins
 from fastent.statistics.mixing import Lisi, Mixing
+from fastent.statistics.point_map import PointMap
 from fastent.statistics.silhouette import Silhouettes
 from fastent.statistics.soft_nearest_neighbor import SoftNearestNeighbor
 
@@ -41,6 +42,7 @@ _ROOM_TO_EXPLAIN = 70
 # The part that each kind of picture shows.
 _DRAWN = {
     "matrix": "mixing", "margins": "margins", "distance": "geometry", "collapse": "geometry", "dimension": "dimension",
+    "map": "maps",
 }  # fmt: skip
 
 
@@ -75,6 +77,8 @@ class Measurement:
         For "twonn", "twonn-ml", "mle" and "gride". Where the queries were drawn of `fe.measure`'s own accord, the values over
         all classes are of those among them in which classes have their shares of all rows.
     complexity : Complexity or None
+    maps : dict of PointMap or None
+        By method, the one asked for first: queries in two dimensions.
     notes : tuple of str
         What was sampled, left out or slow, and why; which classes or rows make a statistic less than it seems; why one is NaN
         or infinite.
@@ -101,6 +105,7 @@ class Measurement:
     soft_nearest_neighbor: SoftNearestNeighbor | None = None
     dimension: dict[str, IntrinsicDimension] | None = None
     complexity: Complexity | None = None
+    maps: dict[str, PointMap] | None = None
     notes: tuple[str, ...] = ()
     stages: tuple[Stage, ...] = ()
     fingerprint: str = ""
@@ -128,6 +133,21 @@ class Measurement:
             part = getattr(self, name)
             if part is not None:
                 yield name, metric, part
+
+    @property
+    def outvoted(self) -> NDArray[np.bool_] | None:
+        """(n,) bool: rows most of whose neighbours are of another class or, without mixing, whose nearest is.
+
+        False for rows that were no queries; None where neither mixing nor margins were measured.
+        """
+        if self.mixing is None and self.margins is None:
+            return None
+        found = np.zeros(len(self.labels), bool)
+        if self.mixing is not None:
+            found[self.queries] = self.mixing.vote != self.labels[self.queries]
+        elif self.margins is not None:
+            found[self.queries] = ~(self.margins.hit <= self.margins.miss)  # NaN for a point alone in its class
+        return found
 
     def per_point(self) -> "pyarrow.Table":
         """A row for each query: its row number, label, and what was measured of it; null where a query is not in the sample."""
@@ -199,7 +219,7 @@ class Measurement:
 
     def plot(
         self,
-        kind: Literal["matrix", "margins", "distance", "collapse", "dimension"] = "matrix",
+        kind: Literal["matrix", "margins", "distance", "collapse", "dimension", "map"] = "matrix",
         *,
         ax: "Axes | None" = None,
     ) -> "tuple[Figure, Axes]":
@@ -209,7 +229,8 @@ class Measurement:
         ----------
         kind : str
             "matrix": who lies among whose neighbours. "margins": distribution of relative margins by class. "distance": between
-            class means. "collapse": class-distance normalised variance. "dimension": of each class, by each method.
+            class means. "collapse": class-distance normalised variance. "dimension": of each class, by each method. "map":
+            queries in two dimensions, in the colours of their classes, with rings around those that are `outvoted`.
         ax : matplotlib Axes, optional
             Where to draw; default a new figure.
 
@@ -220,13 +241,16 @@ class Measurement:
         """
         choice("kind", kind, tuple(_DRAWN))
         if getattr(self, _DRAWN[kind]) is None:
-            raise FastentError(f"kind={kind!r} was not measured: call fe.measure with {_DRAWN[kind]!r} among the metrics")
+            how = "map='pca'" if kind == "map" else f"{_DRAWN[kind]!r} among the metrics"
+            raise FastentError(f"kind={kind!r} was not measured: call fe.measure with {how}")
         if self.mixing is not None and kind == "matrix":
             return self.mixing.plot(ax=ax)
         if self.margins is not None and kind == "margins":
             return self.margins.plot(self.labels, ax=ax)
         if self.geometry is not None and kind in ("distance", "collapse"):
             return self.geometry.plot(kind, ax=ax)
+        if self.maps is not None and kind == "map":
+            return next(iter(self.maps.values())).plot(self.labels, marked=self.outvoted, mark="outvoted", ax=ax)
         return plot_dimensions(self.dimension or {}, ax)
 
     def _repr_html_(self) -> str:
