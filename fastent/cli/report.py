@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastent.cli.options import OUTPUT, option
+from fastent.cli.options import OUTPUT, MapOption, option
 from fastent.cli.output import command_line, say
 from fastent.errors import FastentError
 
@@ -29,8 +29,11 @@ def report(
         Path | None,
         option("The file to write.", OUTPUT, default="DIR/report.html; comparison.html for several folders"),
     ] = None,
+    map: MapOption = "pca",
 ) -> None:
     """Write the report of a stored run again, or one page that compares several runs or measurements."""
+    from fastent.statistics.point_map import map_methods
+
     if out is not None and not out.parent.is_dir():
         raise FastentError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}; make it, or name another file")
     if len(folders) > 1:
@@ -40,11 +43,11 @@ def report(
         write_comparison(folders, place, command=command_line())
     else:
         place = out or folders[0] / "report.html"
-        _write_again(folders[0], place)
+        _write_again(folders[0], place, map_methods("map", map))
     say(place)
 
 
-def _write_again(folder: Path, place: Path) -> None:
+def _write_again(folder: Path, place: Path, maps: tuple[str, ...]) -> None:
     from fastent.report.run import write_report
     from fastent.training.run import RECORDS_FILE, load_run
 
@@ -59,7 +62,7 @@ def _write_again(folder: Path, place: Path) -> None:
     except FastentError as error:
         say(f"fastent: the report is without pictures and neighbours: {error}", error=True)
         points = None
-    write_report(stored, place, points=points, command=stored.config.get("command"))
+    write_report(stored, place, points=points, command=stored.config.get("command"), maps=maps)
 
 
 def _points(stored: "Run") -> Any:
@@ -70,4 +73,4 @@ def _points(stored: "Run") -> Any:
         return stored_pictures(stored.config, stored.codes)
     from fastent.data.training_set import reload_data
 
-    return reload_data(stored.config).raw
+    return reload_data(stored.config)

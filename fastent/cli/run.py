@@ -14,6 +14,7 @@ from fastent.cli.options import (
     DATA_OPTIONS,
     OUTPUT,
     AsJson,
+    MapOption,
     Options,
     option,
     parsed,
@@ -58,6 +59,7 @@ _REMARKS = {
 }  # fmt: skip
 _OUTPUT: Options = {
     "out": (Annotated[Path | None, option("Folder for the results; an interrupted run resumes from it.", OUTPUT)], None),
+    "map": (MapOption, "pca"),
     "overwrite": (Annotated[bool, option("Replace another run in --out.", OUTPUT, "--overwrite")], False),
     "as_json": (AsJson, False),
     "config": (Config, None),
@@ -72,11 +74,15 @@ _ONLY_IN_MEMORY = (
 
 
 @with_options(_OPTIONS)
-def run(*, data: str, labels: str | None, stream: bool, out: Path | None, overwrite: bool, as_json: bool, **given: Any) -> None:
+def run(
+    *, data: str, labels: str | None, stream: bool, out: Path | None, map: str, overwrite: bool, as_json: bool, **given: Any
+) -> None:
     """Train networks, find the inversion of each class, and name the stragglers."""
+    from fastent.statistics.point_map import map_methods
     from fastent.io.files import alone_in, output_folder
     from fastent.training.run import RECORDS_FILE, load_run
 
+    maps = map_methods("map", map)
     why, too_large = _streamed_because(data, stream, given["record_every"])
     if too_large or not why:
         # Whether the data fit must not decide which options there are.
@@ -100,11 +106,11 @@ def run(*, data: str, labels: str | None, stream: bool, out: Path | None, overwr
         except KeyboardInterrupt:
             if out is not None and (out / RECORDS_FILE).exists():
                 stored = load_run(out)
-                _finish(stored, out, pictures(stored), as_json)
+                _finish(stored, out, pictures(stored), maps, as_json)
             raise
         if out is not None and (longer := longer_than_asked(result, data, given["epochs"], out)):
             say(f"fastent: {longer}", error=True)
-        _finish(result, out, pictures(result), as_json)
+        _finish(result, out, pictures(result), maps, as_json)
         if why and not as_json:
             share = 100 * result.seconds_recording / result.seconds
             say(f"{result.seconds_recording:.1f} s of that ({share:.0f} %) recording")
@@ -124,7 +130,7 @@ def _in_memory(data: str, labels: str | None, given: Mapping[str, Any], out: Pat
     chosen = {name: given[name] for name in DATA_OPTIONS if name in given}
     points = load_data(data, labels=labels, **chosen)
     options = {name: given[name] for name in _IN_MEMORY}
-    return partial(train, points, checkpoint=out, resume=stored, progress=True, **options), lambda run: points.raw
+    return partial(train, points, checkpoint=out, resume=stored, progress=True, **options), lambda run: points
 
 
 def _streamed(data: str, labels: str | None, given: Mapping[str, Any], out: Path | None, overwrite: bool) -> _Training:
@@ -171,7 +177,7 @@ def _refuse(given: Mapping[str, Any], names: Iterable[str], why: str) -> None:
             raise FastentError(f"--{name.replace('_', '-')} {given[name]}: {why}")
 
 
-def _finish(result: "Run", out: Path | None, points: Any, as_json: bool) -> None:
+def _finish(result: "Run", out: Path | None, points: Any, maps: Iterable[str], as_json: bool) -> None:
     """Write the files and the report; print the table, or the summary for scripts."""
     from fastent.training.tables import summary
 
@@ -180,7 +186,7 @@ def _finish(result: "Run", out: Path | None, points: Any, as_json: bool) -> None
 
         result.config["command"] = command = command_line()
         result.save(out)
-        write_report(result, out / "report.html", points=points, command=command)
+        write_report(result, out / "report.html", points=points, command=command, maps=tuple(maps))
     if as_json:
         print_json(summary(result))
         return

@@ -30,7 +30,7 @@ from fastent.measurement.plan import CHECKPOINT, KEPT_BYTES, leave_out, lists_fo
 from fastent.measurement.result import Measurement
 from fastent.measurement.strategies import STRATEGIES, Near
 from fastent.measurement.task import Plan, Task
-from fastent.options import choice, flag, whole_number
+from fastent.options import flag, whole_number
 from fastent.printable import printable
 from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
@@ -40,7 +40,7 @@ from fastent.search.sweep import LabelledPoints
 from fastent.statistics.class_geometry import rows_of_zeros
 from fastent.statistics.intrinsic_dimension import dimension_notes
 from fastent.statistics.notes import merged, unexplained
-from fastent.statistics.point_map import MAP_METHODS, MapMethod, PointMap, check_map_method, point_maps
+from fastent.statistics.point_map import MapMethod, PointMap, map_methods, point_maps
 from fastent.statistics.soft_nearest_neighbor import Temperature, checked_temperature
 
 __all__ = ["measure"]
@@ -135,7 +135,7 @@ def measure(
     """
     wanted, named = wanted_metrics(metrics)
     normalize = flag("normalize", normalize)
-    methods = _map_methods(map, named)
+    methods = map_methods("map", ("none" if named else "pca") if map == "auto" else map)
     temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
     features = as_shared_source(as_features(X), client)
     n, d = features.shape
@@ -181,14 +181,6 @@ def measure(
         check_range(task.points.X, client=client)
         task = task._replace(points=task.points._replace(scale=typical_scale(task.points.X))).identified(plan)
     return _measured(task, plan, wanted, methods)
-
-
-def _map_methods(asked: Any, named: bool) -> tuple[str, ...]:
-    """The maps to draw: principal axes, and what is asked for besides."""
-    if choice("map", asked, ("auto", "none", *MAP_METHODS)) in ("none", "auto"):
-        return ("pca",) if asked == "auto" and not named else ()
-    check_map_method("map", asked)
-    return ("pca",) if asked == "pca" else (asked, "pca")
 
 
 def _measured_rows(X: NDArray[Any], normalize: bool) -> NDArray[Any]:

@@ -136,7 +136,7 @@ class Measurement:
 
     @property
     def outvoted(self) -> NDArray[np.bool_] | None:
-        """(n,) bool: rows most of whose neighbours are of another class or, without mixing, whose nearest is.
+        """(n,) bool: rows whose neighbours' vote is for another class or, without mixing, whose nearest neighbour has another.
 
         False for rows that were no queries; None where neither mixing nor margins were measured.
         """

@@ -31,19 +31,20 @@ def draw_points(
 
     Without names all have one colour, and the legend has none.
     """
+    x, y = coordinates.T
     sizes = np.bincount(codes, minlength=len(names))
     told = list(range(len(sizes)))
     if len(sizes) > len(COLORS) * len(_FORMS):
         told = sorted(np.argsort(-sizes, kind="stable")[: len(COLORS)].tolist())
         rest = ~np.isin(codes, told)
-        axes.scatter(*coordinates[rest].T, s=_SIZE, color=_REST, linewidths=0, label=f"{len(sizes) - len(told)} other classes")
+        axes.scatter(x[rest], y[rest], s=_SIZE, color=_REST, linewidths=0, label=f"{len(sizes) - len(told)} other classes")
     for i, c in enumerate(told):
         style: dict[str, Any] = {"color": COLORS[i % len(COLORS)], "marker": _FORMS[i // len(COLORS)]}
         label = short_name(names[c]) if names else None
-        axes.scatter(*coordinates[codes == c].T, s=_SIZE, alpha=0.75, linewidths=0, label=label, **style)
+        axes.scatter(x[codes == c], y[codes == c], s=_SIZE, alpha=0.75, linewidths=0, label=label, **style)
     if marked.any():
-        rings = {"facecolors": "none", "edgecolors": "0.1", "linewidths": 0.5, "alpha": 0.7}
-        axes.scatter(*coordinates[marked].T, s=2.2 * _SIZE, label=f"{mark} ({marked.sum():,})", **rings)
+        rings: dict[str, Any] = {"facecolors": "none", "edgecolors": "0.1", "linewidths": 0.5, "alpha": 0.7}
+        axes.scatter(x[marked], y[marked], s=2.2 * _SIZE, label=f"{mark} ({marked.sum():,})", **rings)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])

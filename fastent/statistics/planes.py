@@ -27,7 +27,7 @@ PACKAGES = {"umap": "umap", "tsne": "openTSNE"}
 # How many neighbours UMAP and t-SNE are given: 15 with the point itself, UMAP's default; three times t-SNE's perplexity of 30.
 LONGEST_LISTS = {"umap": 14, "tsne": 90}
 # Axes that are iterated together, for two; how often at most, and the change of the variance along those two that is none.
-_AXES, _ITERATIONS, _SETTLED = 12, 30, 1e-10
+_AXES, _ITERATIONS, _SETTLED = 12, 30, 1e-9
 # The width of a start: UMAP's own, and what the gradient of t-SNE needs.
 _UMAP_WIDTH, _TSNE_DEVIATION = 10.0, 1e-4
 
@@ -70,7 +70,8 @@ def _leading_axes(points: Plane) -> Plane:
         before = found
     leading = axes @ turned[:, ::-1][:, :2]
     largest = np.abs(leading).argmax(0)
-    return leading * np.where(leading[largest, np.arange(leading.shape[1])] < 0, -1.0, 1.0)
+    signed: Plane = leading * np.where(leading[largest, np.arange(leading.shape[1])] < 0, -1.0, 1.0)
+    return signed
 
 
 def _umap_plane(start: Plane, near: Neighbors, seed: int) -> Plane:

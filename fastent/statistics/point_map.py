@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["MAP_METHODS", "MOST_SHOWN", "MapMethod", "PointMap", "check_map_method", "map_points", "point_maps"]
+__all__ = [
+    "MAP_METHODS", "MOST_SHOWN", "MapMethod", "PointMap", "map_methods", "map_points", "most_shown",
+    "point_maps",
+]  # fmt: skip
 
 MapMethod = Literal["pca", "umap", "tsne"]
 MAP_METHODS: tuple[str, ...] = get_args(MapMethod)
@@ -196,7 +199,8 @@ def map_points(
     >>> found.coordinates.shape, round(found.kept_share, 3), round(found.chance, 3)
     ((1797, 2), 0.118, 0.006)
     """
-    check_map_method("method", method)
+    choice("method", method, MAP_METHODS)
+    map_methods("method", method)
     normalize = flag("normalize", normalize)
     features = as_features(X)
     n = len(features)
@@ -211,7 +215,7 @@ def map_points(
         keep = np.asarray(keep)
         if keep.ndim != 1 or keep.dtype.kind not in "iu" or (keep.size and not 0 <= keep.min() <= keep.max() < n):
             raise FastentError(f"keep={short_repr(keep)}: row numbers from 0 to {n - 1} are needed")
-    rows = UnitRows(features) if normalize else features
+    rows: Any = UnitRows(features) if normalize else features
     check_range(rows)
     return point_maps(
         rows, coded.codes, (method,), k=whole_number("k", k, minimum=1), most=most, keep=keep, near=neighbors,
@@ -219,11 +223,18 @@ def map_points(
     )[method]  # fmt: skip
 
 
-def check_map_method(name: str, method: Any) -> None:
-    """Refuse what is no method of a map, and one whose package is not installed, before any work."""
-    choice(name, method, MAP_METHODS)
-    if method in PACKAGES:
-        needed(PACKAGES[method], extra="map")
+def map_methods(name: str, asked: Any) -> tuple[str, ...]:
+    """The maps to draw where one is asked for: that one and principal axes, or none; a missing package is refused."""
+    if choice(name, asked, (*MAP_METHODS, "none")) == "none":
+        return ()
+    if asked in PACKAGES:
+        needed(PACKAGES[asked], extra="map")
+    return tuple(dict.fromkeys((asked, "pca")))
+
+
+def most_shown(d: int) -> int:
+    """How many of more points with d features are shown, so that their neighbours take less than a second."""
+    return math.isqrt(int(_WORK / d))
 
 
 def point_maps(
@@ -241,7 +252,7 @@ def point_maps(
 ) -> dict[str, PointMap]:
     """Maps by several methods of the same points of X (n, d), whose neighbours are found once; drawn `among` these rows."""
     n, d = X.shape
-    room = min(most, math.isqrt(int(_WORK / d)), int(min(_MEMORY * memory / (8 * d), n)))
+    room = min(most, most_shown(d), int(min(_MEMORY * memory / (8 * d), n)))
     shown = _shown(codes, np.arange(n) if among is None else among, max(room, 2), keep, seed) if n > room else np.arange(n)
     if among is not None and len(among) < len(shown):
         shown = np.sort(among)
@@ -251,8 +262,8 @@ def point_maps(
     if not plane.any():
         nowhere = np.full(len(shown), np.nan)
         return {method: PointMap(method, shown, plane, n, k, nowhere, explained) for method in methods}
-    longest = min(max(k, *(LONGEST_LISTS.get(method, 0) for method in methods)), len(shown) - 1)
-    if near is None or near.k < longest or not np.array_equal(near.queries, np.arange(n)) or len(shown) < n:
+    longest = min(max([k, *(LONGEST_LISTS.get(method, 0) for method in methods)]), len(shown) - 1)
+    if near is None or near.queries is None or near.k < longest or len(shown) < n or (near.queries != shown).any():
         near = neighbors(points, longest, seed=seed)
     found = {}
     for method in methods:
@@ -285,4 +296,5 @@ def _kept(lists: NDArray[np.int64], coordinates: NDArray[np.float64]) -> NDArray
     itself = near == np.arange(m)[:, None]
     itself[:, -1] |= ~itself.any(1)
     others = near[~itself].reshape(m, k)
-    return np.array([len(np.intersect1d(a, b, True)) for a, b in zip(lists, others, strict=True)]) / k
+    kept: NDArray[np.float64] = np.array([len(np.intersect1d(a, b, True)) for a, b in zip(lists, others, strict=True)]) / k
+    return kept

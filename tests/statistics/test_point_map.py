@@ -219,7 +219,7 @@ REFUSED = [
     (lambda X: fe.map_points(X, neighbors=fe.neighbors(X[:4], 2)), "X has 5 rows but neighbors has 4"),
     (lambda X: fe.map_points(X * np.nan), "NaN"),
     (lambda X: fe.map_points(X).plot(marked=[True]), "a bool for each of 5 points is needed"),
-    (lambda X: fe.measure(X, [0, 1, 0, 1, 0], map="mds"), "map='mds': choose one of 'auto', 'none', 'pca', 'umap', 'tsne'"),
+    (lambda X: fe.measure(X, [0, 1, 0, 1, 0], map="mds"), "map='mds': choose one of 'pca', 'umap', 'tsne', 'none'"),
     (lambda X: fe.measure(X, [0, 1, 0, 1, 0], k=2, metrics="mixing").plot("map"), "call fe.measure with map='pca'"),
 ]  # fmt: skip
 
