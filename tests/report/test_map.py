@@ -47,7 +47,7 @@ def test_pictures_of_marked_points_come_first_and_fit():
     assert drawn.figure["pictures"][:3] == [3, 50, 199]
     assert len(drawn.figure["pictures"]) == 200
     assert drawn.sheet.uri.startswith("data:image/webp;base64,")
-    _, few = section(images=images, marked=marked, room=drawn.sheet.size // 2)
+    _, few = section(images=images, marked=marked, room=drawn.sheet.size // 2 + 100 * 200)
     assert 3 < len(few.figure["pictures"]) < 200
     assert few.sheet.size <= drawn.sheet.size // 2
     assert few.pictures == f"Pictures of {len(few.figure['pictures'])} of the points are on this page."
