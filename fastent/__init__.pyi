@@ -29,6 +29,7 @@ from .statistics.manifold_capacity import ManifoldCapacity, manifold_capacity
 from .statistics.margins import Margins, logit_margin, margins
 from .statistics.mixing import Mixing, lisi, mixing
 from .statistics.neighbor_overlap import NeighborOverlap, OverlapMatrix, neighbor_overlap, overlap_matrix
+from .statistics.point_map import PointMap, map_points
 from .statistics.prediction_depth import PredictionDepth, prediction_depth
 from .statistics.silhouette import Silhouettes, silhouette
 from .statistics.soft_nearest_neighbor import SoftNearestNeighbor, soft_nearest_neighbor_loss
@@ -58,6 +59,7 @@ __all__ = [
     "NeighborOverlap",
     "Neighbors",
     "OverlapMatrix",
+    "PointMap",
     "PredictionDepth",
     "Probe",
     "ProbeRecords",
@@ -84,6 +86,7 @@ __all__ = [
     "log_to",
     "logit_margin",
     "manifold_capacity",
+    "map_points",
     "margins",
     "measure",
     "mixing",

@@ -200,25 +200,6 @@ class ProbeRecords(Tabular):
         arrays |= {"layers": np.array(self.layers)} | {f"scalar.{name}": values for name, values in self.scalars.items()}
         write_readable(_FILE.write(folder, self.config, arrays), self.config, self.summary(), curves=self.table())
 
-    def report(self, path: str | os.PathLike[str], *, command: str | None = None) -> None:
-        """Write one HTML page: heat maps of layers and steps, curves, and where each class turns, or why it does not.
-
-        Parameters
-        ----------
-        path : path
-            The file to write. It needs no network and no other file.
-        command : str, optional
-            A text that the page shows as what reproduces it.
-
-        Raises
-        ------
-        FastentError
-            Nothing recorded so far.
-        """
-        import fastent  # pages are made in a room above this one
-
-        fastent.write_report(self, path, command=command)
-
     def plot(
         self,
         kind: Literal[

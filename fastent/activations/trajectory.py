@@ -120,12 +120,6 @@ class Trajectory:
         """Write `config.json`, `summary.json` and `curves.parquet` (a row for each checkpoint, layer and class)."""
         write_readable(output_folder(folder), self.config, self.summary(), curves=self.table())
 
-    def report(self, path: str | os.PathLike[str], *, command: str | None = None) -> None:
-        """Write one HTML page: heat maps of layers and checkpoints, curves, and where each class turns, or why it does not."""
-        import fastent  # pages are made in a room above this one
-
-        fastent.write_report(self, path, command=command)
-
     def __repr__(self) -> str:
         of = f"{len(self.codes)} rows, {len(self.classes)} classes"
         return printable(f"Trajectory({len(self.names)} checkpoints of layers {', '.join(self.layers)}; {of})")

@@ -7,7 +7,7 @@ import typer
 
 from fastent.cli.config import Config
 from fastent.cli.existing_output import check_free_for_measurement, check_same_measurement
-from fastent.cli.options import OUTPUT, STATISTICS, AsJson, option
+from fastent.cli.options import OUTPUT, STATISTICS, AsJson, MapOption, option
 from fastent.cli.output import command_line, print_cost, print_json, say, show
 from fastent.measurement.metrics import METRICS
 
@@ -94,6 +94,7 @@ def measure(
             "Folder for summary.json, per_point.parquet and report.html; an interrupted measurement resumes from it.", OUTPUT
         ),
     ] = None,
+    map: MapOption = "pca",
     overwrite: Annotated[bool, option("Replace another measurement in --out.", OUTPUT, "--overwrite")] = False,
     as_json: AsJson = False,
     config: Config = None,
@@ -127,6 +128,7 @@ def measure(
                 normalize=normalize,
                 temperature=_temperature(temperature),
                 class_names=class_names,
+                map="none" if out is None else map,  # type: ignore[arg-type]
                 memory_budget=memory,
                 checkpoint=out,
                 client=client,

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastent.cli.options import OUTPUT, option
+from fastent.cli.options import OUTPUT, MapOption, option
 from fastent.cli.output import command_line, say
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
-    from fastent.data.training_set import Data
     from fastent.training.run import Run
 
 __all__ = ["report"]
@@ -31,8 +30,11 @@ def report(
         Path | None,
         option("The file to write.", OUTPUT, default="DIR/report.html; comparison.html for several folders"),
     ] = None,
+    map: MapOption = "pca",
 ) -> None:
     """Write the report of a stored run or probe, or one page that compares several runs or measurements."""
+    from fastent.statistics.point_map import map_methods
+
     if out is not None and not out.parent.is_dir():
         raise FastentError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}; make it, or name another file")
     if len(folders) > 1:
@@ -42,11 +44,11 @@ def report(
         write_comparison(folders, place, command=command_line())
     else:
         place = out or folders[0] / "report.html"
-        _write_again(folders[0], place)
+        _write_again(folders[0], place, map_methods("map", map))
     say(place)
 
 
-def _write_again(folder: Path, place: Path) -> None:
+def _write_again(folder: Path, place: Path, maps: tuple[str, ...]) -> None:
     from fastent.report.run import write_report
     from fastent.training.run import RECORDS_FILE, load_run
     from fastent.training.stragglers import stragglers_of
@@ -64,23 +66,22 @@ def _write_again(folder: Path, place: Path) -> None:
         )
     stored = load_run(folder)
     try:
-        points, data = _points(stored)
+        points = _points(stored)
     except FastentError as error:
         say(f"fastent: the report is without pictures and neighbours: {error}", error=True)
-        points = data = None
-    found = stragglers_of(stored, data, rows=points, progress=True)
+        points = None
+    found = stragglers_of(stored, points, progress=True)
     for note in found.notes:
         say(f"fastent: of the stragglers, {note}", error=True)
-    write_report(stored, place, points=points, stragglers=found, command=stored.config.get("command"))
+    write_report(stored, place, points=points, stragglers=found, command=stored.config.get("command"), maps=maps)
 
 
-def _points(stored: "Run") -> "tuple[Any, Data | None]":
+def _points(stored: "Run") -> Any:
     """The training points as stored, if their data are where they were, and all of the data where they fit in memory."""
     if stored.config.get("streamed"):
         from fastent.data.stored_rows import stored_pictures
 
-        return stored_pictures(stored.config, stored.codes), None
+        return stored_pictures(stored.config, stored.codes)
     from fastent.data.training_set import reload_data
 
-    data = reload_data(stored.config)
-    return data.raw, data
+    return reload_data(stored.config)

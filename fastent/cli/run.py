@@ -14,6 +14,7 @@ from fastent.cli.options import (
     DATA_OPTIONS,
     OUTPUT,
     AsJson,
+    MapOption,
     Options,
     option,
     parsed,
@@ -25,7 +26,6 @@ from fastent.errors import FastentError
 from fastent.training.options import DEFAULTS, STREAMED_DEFAULTS, InMemoryOptions, StreamedOptions
 
 if TYPE_CHECKING:
-    from fastent.data.training_set import Data
     from fastent.training.run import Run
 
 __all__ = ["DISPENSABLE", "print_run", "run"]
@@ -59,6 +59,7 @@ _REMARKS = {
 }  # fmt: skip
 _OUTPUT: Options = {
     "out": (Annotated[Path | None, option("Folder for the results; an interrupted run resumes from it.", OUTPUT)], None),
+    "map": (MapOption, "pca"),
     "overwrite": (Annotated[bool, option("Replace another run in --out.", OUTPUT, "--overwrite")], False),
     "as_json": (AsJson, False),
     "config": (Config, None),
@@ -88,11 +89,15 @@ _ONLY_IN_MEMORY = (
 
 
 @with_options(_OPTIONS)
-def run(*, data: str, labels: str | None, stream: bool, out: Path | None, overwrite: bool, as_json: bool, **given: Any) -> None:
+def run(
+    *, data: str, labels: str | None, stream: bool, out: Path | None, map: str, overwrite: bool, as_json: bool, **given: Any
+) -> None:
     """Train networks, find the inversion of each class, and name the stragglers."""
     from fastent.io.files import alone_in, output_folder
+    from fastent.statistics.point_map import map_methods
     from fastent.training.run import RECORDS_FILE, load_run
 
+    maps = map_methods("map", map)
     why, too_large = _streamed_because(data, stream, given["record_every"])
     if too_large or not why:
         # Whether the data fit must not decide which options there are.
@@ -110,26 +115,26 @@ def run(*, data: str, labels: str | None, stream: bool, out: Path | None, overwr
     with alone_in(None if out is None or why else output_folder(out)):
         if out is not None and not overwrite:
             check_free_for_run(out, EXPERIMENTS)
-        train, points, stored = (_streamed if why else _in_memory)(data, labels, given, out, overwrite)
+        train, points = (_streamed if why else _in_memory)(data, labels, given, out, overwrite)
         try:
             result = train()
         except KeyboardInterrupt:
             if out is not None and (out / RECORDS_FILE).exists():
                 so_far = load_run(out)
-                _finish(so_far, out, points(so_far), None, as_json)
+                _finish(so_far, out, points(so_far), maps, as_json, interrupted=True)
             raise
         if out is not None:
             check_not_longer(result, given["epochs"], out)
             if given["epochs"] is None and (longer := longer_than_usual(result, data, out)):
                 say(f"fastent: {longer}", error=True)
-        _finish(result, out, points(result), stored, as_json)
+        _finish(result, out, points(result), maps, as_json)
         if why and not as_json:
             share = 100 * result.seconds_recording / result.seconds
             say(f"{result.seconds_recording:.1f} s of that ({share:.0f} %) recording")
 
 
-# A function that trains, one that gives the training points of a run as stored, and the data where they are in memory.
-_Training = tuple[Callable[[], "Run"], Callable[["Run"], Any], "Data | None"]
+# A function that trains, and one that gives the data of a run: all that were loaded, or the training points as stored.
+_Training = tuple[Callable[[], "Run"], Callable[["Run"], Any]]
 
 
 def _in_memory(data: str, labels: str | None, given: Mapping[str, Any], out: Path | None, overwrite: bool) -> _Training:
@@ -143,7 +148,7 @@ def _in_memory(data: str, labels: str | None, given: Mapping[str, Any], out: Pat
     chosen = {name: given[name] for name in DATA_OPTIONS if name in given}
     points = load_data(data, labels=labels, **chosen)
     options = {name: given[name] for name in (*_IN_MEMORY, "class_names")}
-    return partial(train, points, checkpoint=out, resume=stored, progress=True, **options), lambda run: points.raw, points
+    return partial(train, points, checkpoint=out, resume=stored, progress=True, **options), lambda run: points
 
 
 def _streamed(data: str, labels: str | None, given: Mapping[str, Any], out: Path | None, overwrite: bool) -> _Training:
@@ -159,7 +164,7 @@ def _streamed(data: str, labels: str | None, given: Mapping[str, Any], out: Path
     if not options["queries"]:
         options |= {"queries": STREAMED_DEFAULTS.queries, "metrics": ("geometry",)}
     train = partial(train_streamed, data, labels, checkpoint=out, resume=not overwrite, progress=True, **options)
-    return train, lambda run: stored_pictures(run.config, run.codes, checked=True), None
+    return train, lambda run: stored_pictures(run.config, run.codes, checked=True)
 
 
 def _streamed_because(data: str, stream: bool, record_every: float | None) -> tuple[str, bool]:
@@ -196,10 +201,12 @@ def _refuse(given: Mapping[str, Any], names: Iterable[str], why: str) -> None:
             raise FastentError(f"--{name.replace('_', '-')} {given[name]}: {why}")
 
 
-def _finish(result: "Run", out: Path | None, points: Any, data: "Data | None", as_json: bool) -> None:
+def _finish(
+    result: "Run", out: Path | None, points: Any, maps: Iterable[str], as_json: bool, *, interrupted: bool = False
+) -> None:
     """Write the files and the report; print the table, or the summary for scripts.
 
-    With the `data`, training is repeated up to the inversions, for what the networks predicted there.
+    Unless it was interrupted, training is repeated up to the inversions, for what the networks predicted there.
     """
     from fastent.training.tables import summary
 
@@ -209,11 +216,11 @@ def _finish(result: "Run", out: Path | None, points: Any, data: "Data | None", a
 
         result.config["command"] = command = command_line()
         result.save(out)
-        found = stragglers_of(result, data, rows=points, progress=True)
+        found = stragglers_of(result, points, repeat=not interrupted, progress=True)
         for note in found.notes:
             say(f"fastent: of the stragglers, {note}", error=True)
         found.save(out)
-        write_report(result, out / "report.html", points=points, stragglers=found, command=command)
+        write_report(result, out / "report.html", points=points, stragglers=found, command=command, maps=tuple(maps))
     if as_json:
         print_json(summary(result))
         return

@@ -49,6 +49,7 @@ def trajectory(
     from fastent.activations.trajectory import trajectory as measure_all
     from fastent.io.files import alone_in, output_folder
     from fastent.io.opening import read_labels
+    from fastent.report.trajectory import write_trajectory_report
     from fastent.runtime.threads import limit_threads
 
     with alone_in(None if out is None else output_folder(out)), limit_threads(threads):
@@ -67,7 +68,7 @@ def trajectory(
         )
         if out is not None:
             found.save(out)
-            found.report(out / "report.html", command=command_line())
+            write_trajectory_report(found, out / "report.html", command=command_line())
     if as_json:
         print_json(found.summary())
         return

@@ -42,6 +42,7 @@ from fastent.search.sweep import LabelledPoints
 from fastent.statistics.class_geometry import rows_of_zeros
 from fastent.statistics.intrinsic_dimension import dimension_notes
 from fastent.statistics.notes import merged, unexplained
+from fastent.statistics.point_map import MapMethod, PointMap, map_methods, point_maps
 from fastent.statistics.soft_nearest_neighbor import Temperature, checked_temperature
 
 __all__ = ["measure"]
@@ -57,6 +58,7 @@ def measure(
     normalize: bool = False,
     temperature: Temperature = "median",
     class_names: Any = None,
+    map: MapMethod | Literal["auto", "none"] = "auto",
     memory_budget: int | str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     client: Any = None,
@@ -100,6 +102,9 @@ def measure(
         What people call the classes: a mapping from labels to names; a list, by label for labels that are places in it, and
         otherwise in the order of the sorted classes; or a file with a name in each line, or of JSON. Tables, plots and the
         report show them; labels keep their values.
+    map : str, optional, default "auto"
+        Lay the queries, or a sample of 5,000, out in two dimensions: `Measurement.maps`. "pca"; "umap" or "tsne" besides that;
+        or "none". "auto" is "pca" where all metrics are asked for. See `fe.map_points`.
     memory_budget : int or str, optional
         Bytes, or a string such as "4GiB"; default the memory that is available. If the full index does not fit, neighbours are
         found in one cell of space after the other, and metrics that need all pairs use 20,000 random rows, drawn class by class
@@ -141,6 +146,7 @@ def measure(
     """
     wanted, named = wanted_metrics(metrics)
     normalize = flag("normalize", normalize)
+    methods = map_methods("map", ("none" if named else "pca") if map == "auto" else map)
     temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
     notes: list[str] = []
     points, coded = as_labelled(X, labels, notes=notes)
@@ -186,14 +192,14 @@ def measure(
     with task.stage("check", passes=1 + task.parts.keeps):  # a digest of all rows where parts are kept
         check_range(task.points.X, client=client)
         task = task._replace(points=task.points._replace(scale=typical_scale(task.points.X))).identified(plan)
-    return replace(_measured(task, plan, wanted), given_names=names)
+    return replace(_measured(task, plan, wanted, methods), given_names=names)
 
 
 def _measured_rows(X: NDArray[Any], normalize: bool) -> NDArray[Any]:
     return cast(NDArray[Any], UnitRows(X)) if normalize else X
 
 
-def _measured(task: Task, plan: Plan, wanted: dict[str, Metric]) -> Measurement:
+def _measured(task: Task, plan: Plan, wanted: dict[str, Metric], maps: Sequence[str]) -> Measurement:
     n = len(task.X)
     rows, sampled = (np.arange(n) if some is None else some for some in (plan.rows, plan.sampled))
     prepared = {name: metric.prepare(task, plan) for name, metric in wanted.items() if metric.prepare is not None}
@@ -217,6 +223,7 @@ def _measured(task: Task, plan: Plan, wanted: dict[str, Metric]) -> Measurement:
         normalize=task.normalize,
         neighbors=neighbors.subset(task.k) if neighbors is not None and of_k else None,
         participation_ratio=prepared["geometry"].participation_ratio if "geometry" in wanted else None,
+        maps=_maps(task, plan, maps, neighbors) if maps else None,
         notes=tuple(task.notes),
         stages=tuple(task.stages),
         fingerprint=task.depends_on.get("data", ""),
@@ -236,6 +243,14 @@ def _neighbors(task: Task, plan: Plan, near: Near, rows: NDArray[np.int64]) -> N
         with task.stage("resolution of the rows", passes=plan.rows is None):
             resolution = resolution_of(task.X, plan.rows, unit=task.normalize)
     return exact_neighbors(near.all, rows, len(task.X), resolution)
+
+
+def _maps(task: Task, plan: Plan, methods: Sequence[str], near: Neighbors | None) -> dict[str, PointMap]:
+    with task.stage("map"):
+        return point_maps(
+            task.points.X, task.points.codes, methods,
+            k=task.k, among=plan.rows, near=near, memory=task.memory, seed=task.seed,
+        )  # fmt: skip
 
 
 def _zeros(task: Task) -> NDArray[np.int64]:

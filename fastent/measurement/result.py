@@ -26,6 +26,7 @@ from fastent.statistics.intervals import Estimate, Population
 from fastent.statistics.intrinsic_dimension import IntrinsicDimension, plot_dimensions
 from fastent.statistics.margins import Margins
 from fastent.statistics.mixing import Lisi, Mixing
+from fastent.statistics.point_map import PointMap
 from fastent.statistics.silhouette import Silhouettes
 from fastent.statistics.soft_nearest_neighbor import SoftNearestNeighbor
 
@@ -42,6 +43,7 @@ _ROOM_TO_EXPLAIN = 70
 # The part that each kind of picture shows.
 _DRAWN = {
     "matrix": "mixing", "margins": "margins", "distance": "geometry", "collapse": "geometry", "dimension": "dimension",
+    "map": "maps",
 }  # fmt: skip
 
 
@@ -78,6 +80,8 @@ class Measurement(Tabular):
         For "twonn", "twonn-ml", "mle" and "gride". Where the queries were drawn of `fe.measure`'s own accord, the values over
         all classes are of those among them in which classes have their shares of all rows.
     complexity : Complexity or None
+    maps : dict of PointMap or None
+        By method, the one asked for first: queries in two dimensions.
     notes : tuple of str
         What was sampled, left out or slow, and why; which classes or rows make a statistic less than it seems; why one is NaN
         or infinite.
@@ -110,6 +114,7 @@ class Measurement(Tabular):
     soft_nearest_neighbor: SoftNearestNeighbor | None = None
     dimension: dict[str, IntrinsicDimension] | None = None
     complexity: Complexity | None = None
+    maps: dict[str, PointMap] | None = None
     notes: tuple[str, ...] = ()
     stages: tuple[Stage, ...] = ()
     fingerprint: str = ""
@@ -122,6 +127,13 @@ class Measurement(Tabular):
     def class_names(self) -> list[str]:
         """What tables, plots and reports call the classes."""
         return list(self.given_names or map(str, self.classes.tolist()))
+
+    @property
+    def _shown_labels(self) -> NDArray[Any]:
+        """(n,) what plots call the class of each row."""
+        if self.given_names is None:
+            return self.labels
+        return np.array(self.class_names)[np.searchsorted(self.classes, self.labels)]
 
     def _by_name(self, part: Any) -> Any:
         """A part of the result as it is drawn: with names for its classes."""
@@ -150,6 +162,21 @@ class Measurement(Tabular):
             part = getattr(self, name)
             if part is not None:
                 yield name, metric, part
+
+    @property
+    def outvoted(self) -> NDArray[np.bool_] | None:
+        """(n,) bool: rows whose neighbours' vote is for another class or, without mixing, whose nearest neighbour has another.
+
+        False for rows that were no queries; None where neither mixing nor margins were measured.
+        """
+        if self.mixing is None and self.margins is None:
+            return None
+        found = np.zeros(len(self.labels), bool)
+        if self.mixing is not None:
+            found[self.queries] = self.mixing.vote != self.labels[self.queries]
+        elif self.margins is not None:
+            found[self.queries] = ~(self.margins.hit <= self.margins.miss)  # NaN for a point alone in its class
+        return found
 
     def per_point(self) -> "pyarrow.Table":
         """A row for each query: its row number, label, and what was measured of it; null where a query is not in the sample."""
@@ -253,7 +280,7 @@ class Measurement(Tabular):
 
     def plot(
         self,
-        kind: Literal["matrix", "margins", "distance", "collapse", "dimension"] = "matrix",
+        kind: Literal["matrix", "margins", "distance", "collapse", "dimension", "map"] = "matrix",
         *,
         ax: "Axes | None" = None,
     ) -> "tuple[Figure, Axes]":
@@ -263,7 +290,8 @@ class Measurement(Tabular):
         ----------
         kind : str
             "matrix": who lies among whose neighbours. "margins": distribution of relative margins by class. "distance": between
-            class means. "collapse": class-distance normalised variance. "dimension": of each class, by each method.
+            class means. "collapse": class-distance normalised variance. "dimension": of each class, by each method. "map":
+            queries in two dimensions, in the colours of their classes, with rings around those that are `outvoted`.
         ax : matplotlib Axes, optional
             Where to draw; default a new figure.
 
@@ -274,14 +302,16 @@ class Measurement(Tabular):
         """
         choice("kind", kind, tuple(_DRAWN))
         if getattr(self, _DRAWN[kind]) is None:
-            raise FastentError(f"kind={kind!r} was not measured: call fe.measure with {_DRAWN[kind]!r} among the metrics")
+            how = "map='pca'" if kind == "map" else f"{_DRAWN[kind]!r} among the metrics"
+            raise FastentError(f"kind={kind!r} was not measured: call fe.measure with {how}")
         if self.mixing is not None and kind == "matrix":
             return self._by_name(self.mixing).plot(ax=ax)  # type: ignore[no-any-return]
         if self.margins is not None and kind == "margins":
-            codes = np.searchsorted(self.classes, self.labels)
-            return self.margins.plot(self.labels if self.given_names is None else np.array(self.class_names)[codes], ax=ax)
+            return self.margins.plot(self._shown_labels, ax=ax)
         if self.geometry is not None and kind in ("distance", "collapse"):
             return self._by_name(self.geometry).plot(kind, ax=ax)  # type: ignore[no-any-return]
+        if self.maps is not None and kind == "map":
+            return next(iter(self.maps.values())).plot(self._shown_labels, marked=self.outvoted, mark="outvoted", ax=ax)
         return plot_dimensions({name: self._by_name(each) for name, each in (self.dimension or {}).items()}, ax)
 
     def _repr_html_(self) -> str:

@@ -6,6 +6,7 @@ Results call them in their `plot`::
                         -> curves              lines over epochs, seeds thin or as a band, inversions as dots with intervals
                         -> by_name             a cell for each pair of classes, quantiles of groups, marks for classes,
                                                points with error bars
+                        -> points              points of classes in a plane
                         -> style               colours, legends, axes of epochs and errors, names that are no formulas
                         -> titles and labels, which say what was found
 

@@ -2,6 +2,7 @@
 
     Run          --> run.py           tables;  run_words (sentences)  run_curves (figures, thinned)
        |                              stragglers (which to show, scores, neighbours)  pictures (one image)
+       |                              map (points in two dimensions), for a Measurement too
     Measurement  --> measurement.py
     Result       --> experiments.py
     ProbeRecords --> probe.py       --> layers.py   heat maps of layers and moments

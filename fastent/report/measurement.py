@@ -13,7 +13,8 @@ from fastent.arrays.class_names import in_natural_order
 from fastent.arrays.validation import which_rows
 from fastent.measurement.metrics import MEANINGS, METRICS
 from fastent.measurement.result import Measurement
-from fastent.report.page import Headline, Page, option_rows, percent, write_page
+from fastent.report.map import Fact, Layout, MapSection, map_section
+from fastent.report.page import Headline, Page, option_rows, percent, room_beside, write_page
 from fastent.runtime.formatting import NOTHING, Table, count, readable, readable_interval, rounded
 
 __all__ = ["write_measurement_report"]
@@ -25,11 +26,21 @@ _BINS = 80
 
 
 def write_measurement_report(
-    measured: Measurement, path: str | os.PathLike[str], *, name: str = "Measurement", command: str | None = None
+    measured: Measurement,
+    path: str | os.PathLike[str],
+    *,
+    name: str = "Measurement",
+    command: str | None = None,
+    images: Any = None,
 ) -> None:
-    """Write a measurement as one HTML page; `name` says what was measured, `command` reproduces it."""
+    """Write a measurement as one HTML page; `name` says what was measured, `command` reproduces it.
+
+    images : (n, h, w) or (n, h, w, 3), pictures of the points for the map.
+    """
     places, counts = _places(measured, measured.queries), _counts(measured)
     order = _most_tangled(measured, places)
+    figures = _figure_data(measured, places, counts, order)
+    mapped = _map(measured, images, room_beside(figures))
     write_page(
         path,
         "measurement.html.j2",
@@ -42,8 +53,9 @@ def write_measurement_report(
             facts=_description(measured),
             notices=[f"{note[0].upper()}{note[1:]}." for note in measured.notes],
         ),
-        _figure_data(measured, places, counts, order),
-        ("measurement.js",),
+        figures | ({} if mapped is None else {"map": mapped.figure}),
+        ("measurement.js", "map.js"),
+        map=mapped,
         groups=_groups(measured),
         classes=_class_table(measured, places, counts, order),
         n_classes=len(measured.classes),
@@ -56,6 +68,30 @@ def write_measurement_report(
         collapse=_collapse(measured),
         k=measured.k,
     )
+
+
+def _map(measured: Measurement, images: Any, room: int) -> MapSection | None:
+    codes = np.searchsorted(measured.classes, measured.labels)
+    names = [str(c) for c in measured.classes]
+    facts = []
+    if measured.mixing is not None:
+        votes = np.searchsorted(measured.classes, measured.mixing.vote)
+        shares, of = np.unique(measured.mixing.purity, return_inverse=True)
+        found = np.zeros((2, len(codes)), np.int64)
+        found[:, measured.queries] = votes, of
+        facts = [
+            Fact("neighbours\u2019 vote", names, found[0]),
+            Fact("neighbours of its class", [percent(share, 0) for share in shares], found[1]),
+        ]
+    other = f"most frequent class among their {measured.k} neighbours is another"
+    if measured.mixing is None:
+        other = "nearest neighbour is of another class"
+    layouts = [Layout(each.title, f"{each.title}:", each) for each in (measured.maps or {}).values()]
+    rows = np.arange(len(codes))
+    return map_section(
+        layouts, codes, names, rows=rows, facts=facts, marked=measured.outvoted, mark="outvoted",
+        rings_mark=f"Rings mark points whose {other}.", images=images, room=room,
+    )  # fmt: skip
 
 
 def _headline(measured: Measurement, places: list[NDArray[np.int64]], counts: NDArray[np.int64]) -> Headline:

@@ -58,12 +58,15 @@ def as_images(pictures: Any, n: int) -> NDArray[np.uint8]:
     return scaled.round().astype(np.uint8)
 
 
-def sheet(images: NDArray[np.uint8]) -> Sheet:
-    """The pictures, (m, h, w) or (m, h, w, 3), in their order, line by line."""
+def sheet(images: NDArray[np.uint8], *, side: int = _STORED_SIDE, quality: int | None = None) -> Sheet:
+    """The pictures, (m, h, w) or (m, h, w, 3), in their order, line by line.
+
+    side : pixels that are kept of each at most. quality : 1 to 100 for WebP, which loses detail; without it nothing more is.
+    """
     from PIL import Image
 
     height, width = images.shape[1:3]
-    shrunk = min(1.0, _STORED_SIDE / max(height, width))
+    shrunk = min(1.0, side / max(height, width))
     size = (max(1, round(width * shrunk)), max(1, round(height * shrunk)))
     lines = -(-len(images) // _COLUMNS)
     whole = Image.new("L" if images.ndim == 3 else "RGB", (_COLUMNS * size[0], lines * size[1]))
@@ -72,8 +75,12 @@ def sheet(images: NDArray[np.uint8]) -> Sheet:
         if shrunk < 1:
             image = image.resize(size, Image.Resampling.BOX)
         whole.paste(image, (place % _COLUMNS * size[0], place // _COLUMNS * size[1]))
-    png = io.BytesIO()
-    whole.save(png, "PNG", optimize=True)
+    stored = io.BytesIO()
+    if quality is None:
+        whole.save(stored, "PNG", optimize=True)
+    else:
+        whole.save(stored, "WEBP", quality=quality)
     enlarged = max(1, round(_SHOWN_SIDE / max(size)))
-    uri = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode("ascii")
+    kind = "png" if quality is None else "webp"
+    uri = f"data:image/{kind};base64," + base64.b64encode(stored.getvalue()).decode("ascii")
     return Sheet(uri, enlarged * size[0], enlarged * size[1], _COLUMNS, lines)

@@ -1,17 +1,23 @@
 """The report of a run: when its classes turn, its curves, and its stragglers."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastent.report.page import Page, option_rows, percent_range, room_beside, write_page
-from fastent.report.pictures import Sheet
+import numpy as np
+
+from fastent.data.training_set import Data
+from fastent.report.map import Fact, Layout, MapSection, map_section
+from fastent.report.page import Page, option_rows, percent, percent_range, room_beside, write_page
+from fastent.report.pictures import Sheet, are_pictures
 from fastent.report.run_curves import figure_data
 from fastent.report.run_words import description, headline
 from fastent.report.stragglers import gallery
 from fastent.runtime.formatting import NOTHING, count
 from fastent.statistics.inversion import InversionSummary
 from fastent.training.run import Run
+from fastent.training.run_map import run_maps
 from fastent.training.stragglers import Stragglers
 from fastent.training.tables import (
     epoch_of,
@@ -27,6 +33,8 @@ __all__ = ["HEADINGS", "ClassRow", "class_rows", "write_report"]
 
 # The number of colours that everybody can tell apart; further classes reuse them with dashes.
 _COLORS = 7
+# What the gallery may take of the room for pictures if there is a map.
+_ROOM_BESIDE_MAP = 0.5
 # Of the cells of `class_rows`.
 HEADINGS = (
     "Seeds with an inversion", "ε* (mean ± s.d.)", "95\u00a0% interval of ε*", "Epoch (median)", "Radius at inversion",
@@ -41,6 +49,7 @@ def write_report(
     points: Any = None,
     stragglers: Stragglers | None = None,
     command: str | None = None,
+    maps: Sequence[str] = ("pca",),
 ) -> None:
     """Write a run as one HTML page; `command` reproduces it.
 
@@ -48,13 +57,22 @@ def write_report(
     and errors of all hidden layers during training, and lists the stragglers, each with scores of how hard it was to learn and,
     if `points` are given, its nearest neighbours among them.
 
-    These are the training points as stored, in the order of `run.index`. Pictures, (n, h, w) or (n, h, w, 3), are shown, uint8
-    as it is, other types scaled from black for the smallest value to white for the largest. For other points, (n, d), the
-    features in which a straggler lies farthest from its class are listed. `stragglers`, from `fe.stragglers`, adds what the
-    networks predicted for them.
+    These are `fe.Data`, or the training points as stored, in the order of `run.index`. `maps` are the methods by which they are
+    laid out in two dimensions, for `fe.Data` also as the last hidden layer has them. Pictures, (n, h, w) or (n, h, w, 3), are
+    shown, uint8 as it is, other types scaled from black for the smallest value to white for the largest. For other points,
+    (n, d), the features in which a straggler lies farthest from its class are listed. `stragglers`, from `fe.stragglers`, adds
+    what the networks predicted for them.
     """
     figures = figure_data(run)
-    shown = gallery(run, points, room_beside(figures), stragglers)
+    raw = points.raw if isinstance(points, Data) else points
+    with_map = points is not None and bool(maps)
+    shown = gallery(run, raw, int(room_beside(figures) * (_ROOM_BESIDE_MAP if with_map else 1)), stragglers)
+    figures |= {"stragglers": shown.details, "sheet": _cells(shown.sheet)}
+    mapped = None
+    if with_map:
+        left = room_beside(figures) - (0 if shown.sheet is None else shown.sheet.size)
+        mapped = _map(run, points, raw, maps, left)
+        figures |= {} if mapped is None else {"map": mapped.figure}
     facts = description(run)
     done, asked = epoch_of(run, run.epoch[-1]), count(run.config["epochs"])
     interrupted = f"Interrupted at epoch {done} of {asked}. The report covers the run so far."
@@ -70,8 +88,9 @@ def write_report(
             facts=facts,
             notices=[] if run.complete else [interrupted],
         ),
-        figures | {"stragglers": shown.details, "sheet": _cells(shown.sheet)},
-        ("curves.js", "run.js", "stragglers.js"),
+        figures,
+        ("curves.js", "run.js", "stragglers.js", "map.js"),
+        map=mapped,
         names=run.class_names,
         seeds=run.n_seeds,
         headings=HEADINGS,
@@ -86,6 +105,25 @@ def write_report(
         gallery=shown,
         colors=_COLORS,
     )
+
+
+def _map(run: Run, points: Any, raw: Any, methods: Sequence[str], room: int) -> MapSection | None:
+    found = run_maps(run, points, methods)
+    last = f"Hidden layer {run.n_layers}" if run.n_layers > 1 else "The hidden layer"
+    of_layer = f"{last} of the first network after the last epoch"
+    layouts = [Layout(f"hidden layer, {each.title}", f"{of_layer}, {each.title}:", each) for each in found.hidden.values()]
+    layouts += [Layout(f"input, {each.title}", f"The training points, {each.title}:", each) for each in found.inputs.values()]
+    labels, of = np.unique(run.labels, return_inverse=True)
+    shares, agreeing = np.unique(run.straggler_share, return_inverse=True)
+    facts = [] if labels.tolist() == run.classes.tolist() else [Fact("label", [str(label) for label in labels], of)]
+    if found.predicted is not None:
+        facts.append(Fact("predicted at the end", run.class_names, found.predicted))
+    facts.append(Fact("straggler in", [f"{percent(share, 0)} of the seeds" for share in shares], agreeing))
+    return map_section(
+        layouts, run.codes, run.class_names,
+        rows=run.index, facts=facts, marked=run.straggler_share >= 0.5, mark="stragglers", kept=found.kept,
+        rings_mark="Rings mark the stragglers.", images=raw if are_pictures(raw) else None, room=room,
+    )  # fmt: skip
 
 
 def _cells(drawn: Sheet | None) -> dict[str, int] | None:

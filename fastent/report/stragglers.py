@@ -97,7 +97,7 @@ def gallery(run: Run, points: Any, room: int, known: Stragglers | None = None) -
     """
     images = as_images(points, len(run.index)) if points is not None and are_pictures(points) else None
     rows = None if points is None else as_rows(points, len(run.index))
-    known = stragglers_of(run, rows=rows) if known is None else known
+    known = stragglers_of(run, rows) if known is None else known
     share = run.straggler_share
     consensus = known.take(np.flatnonzero(known.difficulty.share >= 0.5))
     found = consensus.take(np.argsort(consensus.codes[:_MOST_SHOWN], kind="stable"))

@@ -12,6 +12,7 @@ it has found already. They start from one of four things::
           +--- lists of neighbours (Neighbors) -------> mixing (and LISI)
           |               +---------------------------> dimension_estimators ---> intrinsic_dimension
           |               +--- of several layers -----> neighbor_overlap, prediction_depth
+          |               +--- planes (PCA, UMAP, t-SNE) -> point_map: two dimensions, and the neighbours that these keep
           |
           +--- hits and misses (an index) ------------> margins ---> complexity
           |

@@ -14,6 +14,7 @@
       v
     run_records                                                 the arrays of a run, inversions and stragglers
       |-- tables                                                the same as tables, numbers and sentences
+      |-- run_map                                               its points in two dimensions, as a layer has them
       v
     run                                                         Run: files, pictures, text; load_run, checked by stored_run
 

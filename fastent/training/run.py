@@ -109,22 +109,26 @@ class Run(Tabular, RunRecords):
 
     def plot(
         self,
-        kind: Literal["radius", "distance", "error"] = "radius",
+        kind: Literal["radius", "distance", "error", "map"] = "radius",
         *,
         against: Literal["epoch", "train_error"] = "epoch",
         layer: int = -1,
+        data: Any = None,
         ax: "Axes | None" = None,
     ) -> "tuple[Figure, Axes]":
-        """Draw curves with matplotlib: a line for each class, its seeds thin, a dot at each inversion.
+        """Draw curves with matplotlib: a line for each class, its seeds thin, a dot at each inversion; or a map of the points.
 
         Parameters
         ----------
-        kind : "radius", "distance" or "error"
-            Gyration radii; distances between class means, of more than four classes each class's mean over the others; or
-            training and test error.
+        kind : "radius", "distance", "error" or "map"
+            Gyration radii; distances between class means, of more than four classes each class's mean over the others;
+            training and test error; or the training points in two dimensions, with rings around the consensus stragglers.
         against : "epoch" or "train_error"
         layer : int
             Of the hidden layers, from 0, or from the end as -1; errors have none.
+        data : Data or (n, ...) array
+            For a map, the training points: what `fe.load_data` returns, for the hidden layer of the first network after the
+            last epoch, or points in the order of `index`, for these as they are.
         ax : matplotlib Axes, optional
             Axes to draw on; by default those of a new figure.
 
@@ -136,17 +140,19 @@ class Run(Tabular, RunRecords):
         Raises
         ------
         FastentError
-            An unknown kind or layer; errors against the training error.
+            An unknown kind or layer; errors against the training error; a map without data, or with other data.
         """
         from fastent.plots.curves import AXIS_LABELS, draw_lines
         from fastent.plots.figure import axes_of
         from fastent.plots.style import add_legend, epoch_axis, error_axis, plain
 
-        choice("kind", kind, ("radius", "distance", "error"))
+        choice("kind", kind, ("radius", "distance", "error", "map"))
         choice("against", against, ("epoch", "train_error"))
         if kind == "error" and against == "train_error":
             raise FastentError("kind='error' against='train_error': errors are drawn against='epoch'")
         layer = whole_number("layer", layer, minimum=-self.n_layers, maximum=self.n_layers - 1) % self.n_layers
+        if kind == "map":
+            return self._plot_map(data, layer, ax)
         lines = self._lines(kind, against, layer)
         x = self.train_error if against == "train_error" else np.broadcast_to(self.epoch.astype(float), self.train_error.shape)
         figure, axes = axes_of(ax)
@@ -160,6 +166,16 @@ class Run(Tabular, RunRecords):
             epoch_axis(axes, float(self.epoch[-1]))
         add_legend(axes)
         return figure, axes
+
+    def _plot_map(self, data: Any, layer: int, ax: "Axes | None") -> "tuple[Figure, Axes]":
+        from fastent.training.run_map import run_maps
+
+        if data is None:
+            raise FastentError("kind='map' needs the training points: pass data=fe.load_data(...), as the run was given them")
+        found = run_maps(self, data, ("pca",), layer=layer)
+        names = np.array(self.class_names)[self.codes]
+        shown = found.hidden or found.inputs
+        return shown["pca"].plot(names, marked=self.straggler_share >= 0.5, mark="stragglers", ax=ax)
 
     def _lines(self, kind: str, against: Literal["epoch", "train_error"], layer: int) -> "list[Line]":
         """The curves to draw, with their inversions."""

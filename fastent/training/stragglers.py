@@ -223,7 +223,7 @@ def stragglers(run: Run, data: Any = None, *, progress: Progress = None) -> Stra
     if run.config.get("streamed"):
         if data is not None:
             raise FastentError("the run was streamed from disk, and its data are read from there: leave data out")
-        return stragglers_of(run, rows=stored_pictures(run.config, run.codes))
+        return stragglers_of(run, stored_pictures(run.config, run.codes))
     if data is None:
         try:
             data = reload_data(run.config)
@@ -235,17 +235,22 @@ def stragglers(run: Run, data: Any = None, *, progress: Progress = None) -> Stra
 
 
 def stragglers_of(
-    run: Run, data: Data | None = None, *, rows: Any = None, progress: Progress = None, notes: "list[str] | None" = None
+    run: Run, data: Any = None, *, repeat: bool = True, progress: Progress = None, notes: "list[str] | None" = None
 ) -> Stragglers:
-    """The same of data that are loaded; `rows` are the points as stored, where there is nothing else."""
+    """The same of `Data`, of the points as stored where that is all there is, or of the run alone.
+
+    `repeat` says whether training may be repeated, for the predictions.
+    """
     notes = [] if notes is None else notes
     share = run.straggler_share
     points = np.flatnonzero(share > 0)
     points = points[np.lexsort((run.index[points], -share[points]))]
-    at_inversion, at_end = (None, None) if data is None else _predictions(run, data, points, progress, notes)
-    if data is None and run.config.get("streamed"):
+    at_inversion, at_end = None, None
+    if isinstance(data, Data) and repeat:
+        at_inversion, at_end = _predictions(run, data, points, progress, notes)
+    elif run.config.get("streamed"):
         notes.append("the run was streamed from disk: what its networks predicted is not known")
-    stored = rows if data is None else data.raw
+    stored = data.raw if isinstance(data, Data) else data
     near = None if stored is None or not len(points) else nearest(as_rows(stored, len(run.index)), run.codes, points)
     if near is None and stored is not None and len(points):
         notes.append("hits and misses are left out: there are too many points to search")

@@ -57,15 +57,18 @@ def pages(tmp_path_factory):
     write_report(many, folder / "many.html")
     X = rng.standard_normal((90, 4)).astype(np.float32)
     labels = np.array([EVIL, "b & c", "d"])[np.arange(90) % 3]
+    noise = rng.integers(0, 256, (90, 5, 5), np.uint8)
     for name in ("first", EVIL.replace("/", " ")):
-        measured = fe.measure(X, labels, k=5, metrics=["mixing", "margins", "geometry", "dimension"])
+        measured = fe.measure(X, labels, k=5, metrics=["mixing", "margins", "geometry", "dimension"], map="pca")
         measured.save(folder / name, asked={"X": QUOTED})
         X = X + 2 * (np.arange(90) % 3)[:, None].astype(np.float32)
-    write_measurement_report(measured, folder / "measurement.html", name=EVIL)
+    write_measurement_report(measured, folder / "measurement.html", name=EVIL, images=noise)
+    names = np.array([f"{EVIL} {c}" for c in range(30)])[np.arange(90) // 3]
+    write_measurement_report(fe.measure(X, names, k=2, metrics="mixing", map="pca"), folder / "names.html", name=EVIL)
     write_comparison([folder / "first", folder / EVIL.replace("/", " ")], folder / "measurements.html", command=QUOTED)
     for name, each in (("sgd", run), (f"adam {EVIL.replace('/', ' ')}", made_up_run(classes=(EVIL, "b"), seeds=3, turn_at=60))):
         each.save(folder / name)
-    made_up_records().report(folder / "probe.html", command=QUOTED)
+    fe.write_report(made_up_records(), folder / "probe.html", command=QUOTED)
     write_comparison([folder / "sgd", folder / f"adam {EVIL.replace('/', ' ')}"], folder / "runs.html")
     return folder
 
@@ -124,7 +127,7 @@ def test_paths_and_commands_with_quotes_are_shown_as_they_are(opened):
 def marked(browser):
     """Where the line of the slider stands in each figure, and the epoch that is read out."""
     places = browser.execute_script(
-        "return [...document.querySelectorAll('.plot')].map((plot) => plot.layout.shapes[0].x0)"
+        "return [...document.querySelectorAll('.figures .plot')].map((plot) => plot.layout.shapes[0].x0)"
     )  # fmt: skip
     return places, browser.find_element(By.CSS_SELECTOR, "#readout dd").text
 
@@ -199,6 +202,69 @@ def test_dark_and_light_and_paper(opened):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
 
 
+def on_the_map(browser):
+    """For each trace of the map how many points it has, and the point that has the thick ring."""
+    traces = browser.execute_script(
+        "return document.getElementById('plot-map').data.map((trace) => [trace.mode, trace.x.length, trace.x, trace.y])"
+    )
+    points = [n for mode, n, *_ in traces if mode == "markers"]
+    return points, (traces[-1][2:] if points[-1] else None)
+
+
+def test_the_map_is_driven_with_the_keyboard(opened):
+    browser = opened("measurement.html")
+    data = json.loads(browser.find_element(By.ID, "data").get_attribute("textContent"))["map"]
+    plot = browser.find_element(By.ID, "plot-map")
+    assert plot.get_attribute("aria-label").startswith("90 points by PCA, coloured by class.")
+    said = browser.find_element(By.CSS_SELECTOR, "#map .lead").text
+    assert "nearest neighbours are among its 5 nearest on the map; chance would give 5.6" in said
+    marked = data["rings"]
+    assert 0 < len(marked) < 90
+    toggle = browser.find_element(By.CSS_SELECTOR, "[data-choice=rings] input")
+    if not toggle.is_selected():
+        toggle.send_keys(Keys.SPACE)
+    assert on_the_map(browser) == ([90, len(marked), 0], None)
+    following = browser.find_element(By.CSS_SELECTOR, "[data-step='1']")
+    for point in marked[:2]:
+        following.send_keys(Keys.ENTER)
+        assert on_the_map(browser)[1] == [[data["layouts"][0]["x"][point]], [data["layouts"][0]["y"][point]]]
+        panel = browser.find_element(By.ID, "map-point")
+        assert panel.text.split("\n")[:4] == ["row", str(data["rows"][point]), "class", data["names"][data["codes"][point]]]
+        assert len(find(browser, "#map-point .picture")) == 1
+    browser.find_element(By.CSS_SELECTOR, "[data-step='-1']").send_keys(Keys.ENTER)
+    row = browser.find_element(By.ID, "map-row")
+    assert row.get_attribute("value") == str(data["rows"][marked[0]])
+    row.clear()
+    row.send_keys("17", Keys.ENTER)
+    assert browser.find_element(By.CSS_SELECTOR, "#map-point dd").text == "17"
+    row.clear()
+    row.send_keys("4000", Keys.ENTER)
+    assert "no such row" in browser.find_element(By.ID, "map-point").text
+    toggle.send_keys(Keys.SPACE)
+    assert on_the_map(browser)[0] == [90, 0]
+    browser.find_element(By.CSS_SELECTOR, "input[name=map-class]").send_keys(Keys.ARROW_RIGHT)
+    assert on_the_map(browser)[0] == [60, 30, 0]
+    browser.find_element(By.CSS_SELECTOR, "input[name=map-class]:checked").send_keys(Keys.ARROW_LEFT)
+    assert on_the_map(browser)[0] == [90, 0]
+
+
+def test_many_classes_are_chosen_from_a_list(opened):
+    browser = opened("names.html")
+    assert "23 other classes in grey" in browser.find_element(By.CSS_SELECTOR, "#map .key").text
+    Select(browser.find_element(By.CSS_SELECTOR, "#map select")).select_by_index(12)
+    assert on_the_map(browser)[0][:2] == [87, 3]
+
+
+def test_a_run_has_a_map_of_its_points(opened):
+    browser = opened("run.html")
+    assert on_the_map(browser)[0] == [200, 20, 0]
+    assert not find(browser, "[data-choice=layout]")  # one map of one space
+    assert "straggler in" not in browser.find_element(By.ID, "map-point").text
+    browser.find_element(By.CSS_SELECTOR, "[data-step='1']").send_keys(Keys.ENTER)
+    assert "straggler in" in browser.find_element(By.ID, "map-point").text
+    assert len(find(browser, "#map-point .picture")) == 1
+
+
 def test_runs_are_compared_class_by_class(opened):
     browser = opened("runs.html")
     title = "return document.getElementById('plot-radius').data.map((trace) => (trace.hovertext || [])[0]).join()"
@@ -234,7 +300,16 @@ def test_layers_are_explored_with_the_keyboard(opened):
 
 @pytest.mark.parametrize(
     ("name", "drawn"),
-    [("runs", 3), ("run", 4), ("features", 4), ("many", 4), ("measurement", 6), ("measurements", 5), ("probe", 6)],
+    [
+        ("runs", 3),
+        ("run", 5),
+        ("features", 5),
+        ("many", 4),
+        ("measurement", 7),
+        ("measurements", 5),
+        ("names", 3),
+        ("probe", 6),
+    ],
 )
 def test_every_page_draws_shows_text_as_text_and_fits_a_telephone(opened, name, drawn):
     browser = opened(f"{name}.html")

@@ -50,7 +50,7 @@ def made_up_records(steps=60, layers=("1", EVIL), classes=("a", EVIL), turn_at=2
 
 
 def page_of(records, folder):
-    records.report(folder / "probe.html", command="python train.py")
+    fe.write_report(records, folder / "probe.html", command="python train.py")
     return (folder / "probe.html").read_text(encoding="utf-8")
 
 
@@ -104,7 +104,7 @@ def test_one_record_has_a_page(tmp_path):
 
 def test_nothing_recorded_is_refused(tmp_path):
     with pytest.raises(FastentError, match="recorded nothing so far"):
-        made_up_records(steps=0).report(tmp_path / "probe.html")
+        fe.write_report(made_up_records(steps=0), tmp_path / "probe.html")
     assert not list(tmp_path.iterdir())
 
 

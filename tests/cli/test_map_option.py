@@ -1,0 +1,48 @@
+"""--map: what the reports of runs and measurements show, and what is refused before any work."""
+
+import sys
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from tests.command import fastent
+from tests.report.test_report import payload
+
+
+@pytest.fixture
+def here(tmp_path):
+    X, y = load_digits(return_X_y=True)
+    np.save(tmp_path / "X.npy", X[:200])
+    np.save(tmp_path / "y.npy", y[:200])
+    return tmp_path
+
+
+def shown(page):
+    return [len(layout["x"]) for layout in payload(page.read_text(encoding="utf-8")).get("map", {}).get("layouts", [])]
+
+
+def test_a_measurement_has_a_map_unless_it_is_declined(here):
+    for given, layouts in (((), [200]), (("--map", "none"), [])):
+        done = fastent("measure", "X.npy", "y.npy", "--metrics", "margins", "--out", "out", "--overwrite", *given, cwd=here)
+        assert done.exit_code == 0, done.stderr
+        assert shown(here / "out" / "report.html") == layouts
+
+
+def test_a_run_has_maps_of_its_hidden_layer_and_its_inputs(here):
+    options = ("--data", "digits", "--epochs", "3", "--seeds", "1", "--out", "run")
+    assert fastent("run", *options, cwd=here).exit_code == 0
+    assert shown(here / "run" / "report.html") == [1347, 1347]
+    assert fastent("report", "run", "--map", "none", cwd=here).exit_code == 0
+    assert shown(here / "run" / "report.html") == []
+    assert fastent("report", "run", cwd=here).exit_code == 0
+    assert shown(here / "run" / "report.html") == [1347, 1347]
+
+
+@pytest.mark.parametrize("command", [("run", "--data", "digits"), ("measure", "X.npy", "y.npy"), ("report", "run")])
+def test_unknown_and_missing_methods_are_refused(here, command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    for method, said in (("mds", "map='mds': choose one of 'pca', 'umap', 'tsne', 'none'"), ("umap", "pip install '.[map]'")):
+        refused = fastent(*command, "--map", method, *(() if command[0] == "report" else ("--out", "out")), cwd=here)
+        assert refused.exit_code == 2
+        assert said in refused.stderr
