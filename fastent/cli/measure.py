@@ -9,6 +9,7 @@ from fastent.cli.config import Config
 from fastent.cli.existing_output import check_free_for_measurement, check_same_measurement
 from fastent.cli.options import OUTPUT, STATISTICS, AsJson, MapOption, option
 from fastent.cli.output import command_line, print_cost, print_json, say, show
+from fastent.errors import FastentError
 from fastent.measurement.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -95,6 +96,14 @@ def measure(
         ),
     ] = None,
     map: MapOption = "pca",
+    images: Annotated[
+        str | None,
+        option(
+            "Pictures of the points (n, h, w[, 3]) for the report: .npy, FILE.npz:NAME, a folder of pictures by class.",
+            OUTPUT,
+            default="X, if its points are pictures",
+        ),
+    ] = None,
     overwrite: Annotated[bool, option("Replace another measurement in --out.", OUTPUT, "--overwrite")] = False,
     as_json: AsJson = False,
     config: Config = None,
@@ -102,12 +111,17 @@ def measure(
     """Measure how tangled the classes of a representation are, in every accepted view."""
     from fastent.arrays.labelled import paired
     from fastent.io.files import alone_in, output_folder
+    from fastent.io.npy import is_npz
+    from fastent.io.opening import read_features
     from fastent.measurement.measure import measure as measure_all
     from fastent.measurement.plan import CHECKPOINT
     from fastent.runtime.cluster import connected
     from fastent.runtime.threads import limit_threads, working_threads
 
     X, y = paired(features, labels)
+    if isinstance(X, str) and is_npz(X):
+        X = read_features(X)
+    pictures = _pictures(X, images)
     where = str(Path(y).absolute()) if isinstance(y, str) else labels
     asked = {
         "X": str(Path(features).absolute()), "y": where, "k": k, "metrics": metrics, "queries": queries,
@@ -139,7 +153,7 @@ def measure(
         if out is not None:
             if not overwrite:
                 check_same_measurement(measured, out)
-            _keep(measured, out, asked)
+            _keep(measured, out, asked, pictures)
     if as_json:
         print_json(measured.as_json() | {"asked": asked})
         return
@@ -149,14 +163,32 @@ def measure(
         say(f"Report: {out / 'report.html'}")
 
 
-def _keep(measured: "Measurement", out: Path, asked: dict[str, Any]) -> None:
+def _pictures(X: Any, images: str | None) -> Any:
+    """Pictures of the points, those that were named or the points themselves; None if there are none."""
+    from fastent.io.opening import read_features
+    from fastent.report.pictures import pictures_in
+
+    points = read_features(X, any_rank=True) if isinstance(X, str) else X
+    if images is None:
+        return pictures_in(points)
+    found = pictures_in(read_features(images, any_rank=True))
+    if found is None:
+        raise FastentError(f"--images {images!r} holds no pictures: (n, height, width) or (n, height, width, 3) are needed")
+    if len(found) != len(points):
+        raise FastentError(
+            f"--images {images!r} has {len(found)} pictures, X has {len(points)} rows: one of each row is needed"
+        )
+    return found
+
+
+def _keep(measured: "Measurement", out: Path, asked: dict[str, Any], pictures: Any) -> None:
     """Write the files and the report, and clear the parts from which an interrupted measurement would resume."""
     from fastent.io.result_cache import ResultCache
     from fastent.measurement.plan import CHECKPOINT
     from fastent.report.measurement import write_measurement_report
 
     measured.save(out, asked=asked)
-    write_measurement_report(measured, out / "report.html", name=Path(asked["X"]).name, command=command_line())
+    write_measurement_report(measured, out / "report.html", name=Path(asked["X"]).name, command=command_line(), images=pictures)
     ResultCache(out, name=CHECKPOINT).clear()
 
 

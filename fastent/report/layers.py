@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.report.page import Headline, Page, write_page
+from fastent.report.page import COLORS, Headline, Page, write_page
 from fastent.runtime.formatting import NOTHING, count, percent, readable, rounded
 from fastent.statistics.notes import sentence_list
 
@@ -25,8 +25,6 @@ Array = NDArray[np.float64]
 _NUMBERS, _DRAWN = 150_000, 400
 # Classes that get a row in the table and a curve.
 _CLASSES = 100
-# The number of colours that everybody can tell apart; further classes reuse them with dashes.
-_COLORS = 7
 # Of the cells of `class_rows`, after the class; the moment's name comes before "at the inversion".
 HEADINGS = (
     "Inversion", "95\u00a0% interval", "Radius at inversion", "Final radius", "Rebound (rise\u00a0/\u00a0fall)",
@@ -96,7 +94,7 @@ def write_layers(curves: LayerCurves, path: str | os.PathLike[str], page: Page) 
         classes=shown,
         drawn=len(data["moment"]),
         last=[[readable(float(each.values[-1, layer])) for each in curves.statistics] for layer in range(len(curves.layers))],
-        colors=_COLORS,
+        colors=COLORS,
     )
 
 

@@ -13,8 +13,9 @@ from fastent.arrays.class_names import in_natural_order
 from fastent.arrays.validation import which_rows
 from fastent.measurement.metrics import MEANINGS, METRICS
 from fastent.measurement.result import Measurement
+from fastent.report.deepest import deepest
 from fastent.report.map import Fact, Layout, MapSection, map_section
-from fastent.report.page import Headline, Page, option_rows, percent, room_beside, write_page
+from fastent.report.page import COLORS, Headline, Page, option_rows, percent, room_beside, write_page
 from fastent.runtime.formatting import NOTHING, Table, count, readable, readable_interval, rounded
 
 __all__ = ["write_measurement_report"]
@@ -35,12 +36,17 @@ def write_measurement_report(
 ) -> None:
     """Write a measurement as one HTML page; `name` says what was measured, `command` reproduces it.
 
-    images : (n, h, w) or (n, h, w, 3), pictures of the points for the map.
+    images : (n, h, w) or (n, h, w, 3), pictures of the points, for a gallery of those deepest in another class and for the map.
     """
     places, counts = _places(measured, measured.queries), _counts(measured)
     order = _most_tangled(measured, places)
     figures = _figure_data(measured, places, counts, order)
-    mapped = _map(measured, images, room_beside(figures))
+    shown = deepest(measured, images, room_beside(figures) // 2)
+    if shown is not None and shown.sheet is not None:
+        sheet = shown.sheet
+        figures |= {"gallery": shown.details, "sheet": {name: getattr(sheet, name) for name in ("width", "height", "columns")}}
+        figures["names"] = measured.class_names
+    mapped = _map(measured, images, room_beside(figures) - (0 if shown is None or shown.sheet is None else shown.sheet.size))
     write_page(
         path,
         "measurement.html.j2",
@@ -54,13 +60,15 @@ def write_measurement_report(
             notices=[f"{note[0].upper()}{note[1:]}." for note in measured.notes],
         ),
         figures | ({} if mapped is None else {"map": mapped.figure}),
-        ("measurement.js", "map.js"),
+        ("measurement.js", "gallery.js", "map.js"),
         map=mapped,
+        gallery=shown,
+        colors=COLORS,
         groups=_groups(measured),
         classes=_class_table(measured, places, counts, order),
         n_classes=len(measured.classes),
         ranked=any(part is not None for part in (measured.margins, measured.mixing, measured.silhouette)),
-        smallest_margins=_smallest_margins(measured),
+        smallest_margins=None if shown is not None else _smallest_margins(measured),
         matrix=measured.mixing is not None and measured.mixing.matrix is not None,
         purity=measured.mixing is not None,
         margins=measured.margins is not None,
@@ -72,7 +80,7 @@ def write_measurement_report(
 
 def _map(measured: Measurement, images: Any, room: int) -> MapSection | None:
     codes = np.searchsorted(measured.classes, measured.labels)
-    names = [str(c) for c in measured.classes]
+    names = measured.class_names
     facts = []
     if measured.mixing is not None:
         votes = np.searchsorted(measured.classes, measured.mixing.vote)

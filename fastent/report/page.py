@@ -19,8 +19,10 @@ from fastent.printable import printable, shortened
 from fastent.runtime import formatting
 from fastent.runtime.formatting import NOTHING, count
 
-__all__ = ["Headline", "Page", "option_rows", "percent", "percent_range", "room_beside", "value_text", "write_page"]
+__all__ = ["COLORS", "Headline", "Page", "option_rows", "percent", "percent_range", "room_beside", "value_text", "write_page"]
 
+# The number of colours that everybody can tell apart; further classes reuse them with dashes.
+COLORS = 7
 # Below what everybody can open and send.
 _LARGEST = 7_500_000
 # What text, tables and script may take of that.

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
+from fastent.io.sources import Source
 
-__all__ = ["Sheet", "are_pictures", "as_images", "sheet"]
+__all__ = ["Sheet", "StoredPictures", "are_pictures", "as_images", "pictures_in", "sheet"]
 
 # Pictures are stored at most this many pixels wide or high, and enlarged by a whole factor up to about the second.
 _STORED_SIDE = 40
@@ -31,6 +32,27 @@ class Sheet:
     @property
     def size(self) -> int:
         return len(self.uri)
+
+
+class StoredPictures:
+    """Pictures (n, h, w) or (n, h, w, 3) of a source whose rows are flattened pictures, read when they are asked for."""
+
+    def __init__(self, source: Source, point_shape: tuple[int, ...]) -> None:
+        self._source, self._point_shape = source, point_shape
+        self.shape = (len(source), *point_shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        return self._source.take(rows).reshape(-1, *self._point_shape)
+
+
+def pictures_in(points: Any) -> Any:
+    """The pictures that points are, an array or a source, as something with a `shape` that rows are taken from; else None."""
+    if isinstance(points, Source):
+        points = None if points.point_shape is None else StoredPictures(points, points.point_shape)
+    return points if points is not None and are_pictures(points) else None
 
 
 def are_pictures(points: Any) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastent.data.training_set import Data
 from fastent.report.map import Fact, Layout, MapSection, map_section
-from fastent.report.page import Page, option_rows, percent, percent_range, room_beside, write_page
+from fastent.report.page import COLORS, Page, option_rows, percent, percent_range, room_beside, write_page
 from fastent.report.pictures import Sheet, are_pictures
 from fastent.report.run_curves import figure_data
 from fastent.report.run_words import description, headline
@@ -31,8 +31,6 @@ from fastent.training.tables import (
 
 __all__ = ["HEADINGS", "ClassRow", "class_rows", "write_report"]
 
-# The number of colours that everybody can tell apart; further classes reuse them with dashes.
-_COLORS = 7
 # What the gallery may take of the room for pictures if there is a map.
 _ROOM_BESIDE_MAP = 0.5
 # Of the cells of `class_rows`.
@@ -67,7 +65,7 @@ def write_report(
     raw = points.raw if isinstance(points, Data) else points
     with_map = points is not None and bool(maps)
     shown = gallery(run, raw, int(room_beside(figures) * (_ROOM_BESIDE_MAP if with_map else 1)), stragglers)
-    figures |= {"stragglers": shown.details, "sheet": _cells(shown.sheet)}
+    figures |= {"gallery": shown.details, "sheet": _cells(shown.sheet)}
     mapped = None
     if with_map:
         left = room_beside(figures) - (0 if shown.sheet is None else shown.sheet.size)
@@ -89,7 +87,7 @@ def write_report(
             notices=[] if run.complete else [interrupted],
         ),
         figures,
-        ("curves.js", "run.js", "stragglers.js", "map.js"),
+        ("curves.js", "run.js", "gallery.js", "map.js"),
         map=mapped,
         names=run.class_names,
         seeds=run.n_seeds,
@@ -103,7 +101,7 @@ def write_report(
         start=figures["start"],
         answers=figures["answers"][-1],
         gallery=shown,
-        colors=_COLORS,
+        colors=COLORS,
     )
 
 

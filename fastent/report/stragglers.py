@@ -18,7 +18,7 @@ from fastent.search.neighbors import Neighbors, neighbors
 from fastent.training.run import Run
 from fastent.training.stragglers import Nearest, Stragglers, as_rows, stragglers_of
 
-__all__ = ["Cell", "Gallery", "Group", "gallery", "points_near"]
+__all__ = ["Cell", "Gallery", "Group", "gallery", "pictures_of", "points_near"]
 
 _MOST_SHOWN = 240
 _NEVER_SHOWN = 24
@@ -110,7 +110,7 @@ def gallery(run: Run, points: Any, room: int, known: Stragglers | None = None) -
     chosen = np.concatenate([shown, *strips.values()])
     pictures, place_of = None, dict[int, int]()
     if images is not None and len(chosen):
-        pictures, place_of = _pictures(images, chosen, _others(near, found.nearest), room)
+        pictures, place_of = pictures_of(images, chosen, _others(near, found.nearest), room)
     odd = _oddities(rows, run.codes, shown) if rows is not None and images is None else [[] for _ in shown]
     numbers = _numbers(run, found, near)
     cells = [_cell(run, int(point), i, place_of, numbers[i]) for i, point in enumerate(shown)]
@@ -146,7 +146,9 @@ def _others(near: Neighbors | None, extremes: Nearest | None) -> list[int]:
     return [point for point in dict.fromkeys(np.concatenate([*of_class, *of_all, []]).astype(int).tolist()) if point >= 0]
 
 
-def _pictures(images: NDArray[np.uint8], chosen: NDArray[np.int64], near: list[int], room: int) -> tuple[Sheet, dict[int, int]]:
+def pictures_of(
+    images: NDArray[np.uint8], chosen: NDArray[np.int64], near: list[int], room: int
+) -> tuple[Sheet, dict[int, int]]:
     """Pictures of the chosen points and of as many near ones as there is room for, in their order, and the place of each."""
     own = sheet(images[chosen])
     place_of = {point: place for place, point in enumerate(chosen.tolist())}

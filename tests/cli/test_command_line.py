@@ -674,3 +674,23 @@ def test_rows_that_are_damaged_further_on(here):
         assert done.exit_code == 2
         assert "fastent: error: 'lost.zarr' lacks chunks, from row 40 on" in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr
+
+
+def test_measure_shows_pictures_of_the_points(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.save("X.npy", rng.standard_normal((40, 6)))
+    np.save("y.npy", np.arange(40) % 2)
+    np.save("pictures.npy", rng.integers(0, 256, (40, 5, 5), dtype=np.uint8))
+    for arguments in (["X.npy", "y.npy", "--images", "pictures.npy"], ["pictures.npy", "y.npy"]):
+        result = CliRunner().invoke(
+            app, ["measure", *arguments, "--metrics", "margins", "--k", "3", "--out", "out", "--overwrite"]
+        )
+        assert result.exit_code == 0, result.output
+        assert "Points deepest in another class" in Path("out/report.html").read_text()
+    for wrong, why in (("X.npy", "holds no pictures"), ("few.npy", "has 3 pictures, X has 40 rows")):
+        np.save("few.npy", np.zeros((3, 5, 5)))
+        result = RUNNER.invoke(app, ["measure", "X.npy", "y.npy", "--images", wrong, "--out", "new"])
+        assert result.exit_code == 2
+        assert why in result.stderr
+        assert not Path("new").exists()

@@ -102,7 +102,7 @@ def test_a_point_opens_with_its_neighbours(opened, name):
     first.send_keys(Keys.ENTER)
     assert first.get_attribute("aria-expanded") == "true"
     shown = browser.find_element(By.CSS_SELECTOR, ".panel").text
-    near = data["stragglers"][0]["near"]
+    near = data["gallery"][0]["near"]
     for row, _, _, distance, _, which in near:
         assert str(row) in shown
         assert {"hit": "nearest of its class", "miss": "nearest of another class", "": ""}[which] in shown
@@ -176,7 +176,7 @@ def test_stragglers_are_sorted_by_every_score(opened):
         order.select_by_value(key)
         numbers = [int(item.get_attribute("data-point")) for item in find(browser, "#sorted > [data-point]")]
         assert sorted(numbers) == list(range(20))
-        values = [data["stragglers"][number]["scores"][key] for number in numbers]
+        values = [data["gallery"][number]["scores"][key] for number in numbers]
         assert values == sorted(values, reverse=True)
     order.select_by_value("strangers")
     assert find(browser, "#sorted .score")[0].text.endswith("%")
@@ -265,6 +265,29 @@ def test_a_run_has_a_map_of_its_points(opened):
     assert len(find(browser, "#map-point .picture")) == 1
 
 
+def test_points_of_a_measurement_open_with_the_keyboard(opened):
+    browser = opened("measurement.html")
+    data = json.loads(browser.find_element(By.ID, "data").get_attribute("textContent"))
+    order = Select(browser.find_element(By.ID, "order"))
+    assert [option.get_attribute("value") for option in order.options] == ["class", "nearness", "strangers"]
+    for key in ("nearness", "strangers"):
+        order.select_by_value(key)
+        numbers = [int(item.get_attribute("data-point")) for item in find(browser, "#sorted > [data-point]")]
+        values = [data["gallery"][number]["scores"][key] for number in numbers]
+        assert sorted(numbers) == list(range(90))
+        assert values == sorted(values, reverse=True)
+    order.select_by_value("class")
+    first = find(browser, "#gallery [data-open]")[0]
+    first.send_keys(Keys.ENTER)
+    shown = browser.find_element(By.CSS_SELECTOR, ".panel").text
+    assert "nearest of its class" in shown
+    assert "nearest of another class" in shown
+    assert EVIL in shown
+    assert len(find(browser, ".panel .cell .picture")) == len(data["gallery"][0]["near"])
+    first.send_keys(Keys.ESCAPE)
+    assert not find(browser, ".panel")
+
+
 def test_runs_are_compared_class_by_class(opened):
     browser = opened("runs.html")
     title = "return document.getElementById('plot-radius').data.map((trace) => (trace.hovertext || [])[0]).join()"
@@ -313,7 +336,7 @@ def test_layers_are_explored_with_the_keyboard(opened):
 )
 def test_every_page_draws_shows_text_as_text_and_fits_a_telephone(opened, name, drawn):
     browser = opened(f"{name}.html")
-    assert len(find(browser, ".plot.js-plotly-plot")) == drawn
+    WebDriverWait(browser, 20).until(lambda b: len(find(b, ".plot.js-plotly-plot")) == drawn)
     assert EVIL.replace("/", " ") in browser.find_element(By.TAG_NAME, "body").text.replace("/", " ")
     assert not find(browser, "main b b, main img, main script")
     if name == "measurements":

@@ -379,8 +379,8 @@ def test_neighbours_are_the_nearest_as_stored(tmp_path):
     rows = np.random.default_rng(1).standard_normal((60, 4, 4))
     data = payload(written(tmp_path, run, points=rows))
     flat = rows.reshape(60, -1)
-    assert data["stragglers"]
-    for point in data["stragglers"]:
+    assert data["gallery"]
+    for point in data["gallery"]:
         distance = np.linalg.norm(flat - flat[point["row"] // 3], axis=1)
         distance[point["row"] // 3] = np.inf
         order = np.argsort(distance, kind="stable")
@@ -404,7 +404,7 @@ def test_points_that_are_no_pictures_say_where_they_are_odd(tmp_path):
     data = payload(page)
     assert "image/png" not in page.replace(get_plotlyjs(), "")
     assert data["sheet"] is None
-    point = next(point for point in data["stragglers"] if point["row"] == 59 * 3)
+    point = next(point for point in data["gallery"] if point["row"] == 59 * 3)
     mine = rows[run.codes == run.codes[59]]
     assert point["features"][0][:2] == [3, 50.0]
     for feature, _, mean, away in point["features"]:

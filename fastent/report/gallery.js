@@ -1,5 +1,5 @@
 "use strict";
-// The stragglers, in the order asked for; one of them opened, with who is near it in the data.
+// Stragglers, or the points deepest in another class, in the order asked for; one of them opened, with who is near it in the data.
 (() => {
   const { data, chip, make } = page;
   const order = document.getElementById("order"), sorted = document.getElementById("sorted");
@@ -7,13 +7,14 @@
   const gallery = document.getElementById("gallery");
   const items = [...gallery.querySelectorAll("[data-point]")];
   const homes = new Map([...gallery.querySelectorAll("[data-home]")].map((home) => [Number(home.dataset.home), home]));
-  const of = (item) => data.stragglers[Number(item.dataset.point)];
+  const of = (item) => data.gallery[Number(item.dataset.point)];
   const names = {
     share: "seeds in which it is a straggler", wrong: "epochs at which it is misclassified", forgotten: "forgotten, mean over seeds",
     at_end: "seeds still wrong at the end", strangers: "neighbours of another class",
     doubt_at_inversion: "probability of other classes at the inversion", doubt_at_end: "probability of other classes at the end",
     nearness: "nearness of another class, hit / (hit + miss)",
   };
+  const classes = data.names ?? data.classes;
   const moments = { inversion: "At the inversion", end: "At the end" };
   const extremes = { hit: "nearest of its class", miss: "nearest of another class", "": "" };
   const away = (distance) => Number(distance.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3 });
@@ -53,13 +54,13 @@
     });
     if (!data.sheet) {
       return table(["Neighbour, row", "Label", "Class", "Distance", "Which"],
-        near.map(({ row, label, c, distance, said }) => [row, label, data.classes[c], away(distance), said]));
+        near.map(({ row, label, c, distance, said }) => [row, label, classes[c], away(distance), said]));
     }
     const list = make("ul", "", { class: "cells" });
     list.append(...near.map(({ row, label, c, distance, place, other, said }) => {
       const cell = make("li", "", { class: other ? "cell other" : "cell" }), caption = make("span", "", { class: "caption" });
       const color = chip(c);
-      color.title = data.classes[c];
+      color.title = classes[c];
       caption.append(color, make("b", label), make("br", ""), `at ${away(distance)}`, make("br", ""), make("small", `row ${row}`));
       if (said) caption.append(make("br", ""), make("small", said));
       if (place !== null) cell.append(picture(place, `Label ${label}, row ${row}`));
@@ -72,7 +73,7 @@
   function known(point) {
     const panel = make("div", "", { class: "panel", role: "region", "aria-label": `Row ${point.row}` });
     const title = make("h4", ""), said = make("dl", "", { class: "readout" });
-    title.append(chip(point.c), `Row ${point.row}, label ${point.label}${data.classes[point.c] === point.label ? "" : `, ${data.classes[point.c]}`}`);
+    title.append(chip(point.c), `Row ${point.row}, label ${point.label}${classes[point.c] === point.label ? "" : `, ${classes[point.c]}`}`);
     for (const [key, written] of Object.entries(point.said)) {
       const pair = make("div", "");
       pair.append(make("dt", names[key]), make("dd", written));
@@ -81,13 +82,13 @@
     panel.append(title, said);
     if (point.predictions.length) {
       panel.append(make("h4", "What the networks take it for"), table(["When", "Predicted", "Its probability", "Probability of its own class"],
-        point.predictions.map(([when, c, probability, own]) => [moments[when], data.classes[c], probability, own])));
+        point.predictions.map(([when, c, probability, own]) => [moments[when], classes[c], probability, own])));
     }
     if (point.features.length) {
       panel.append(make("h4", "Where it lies farthest from its class"), table(["Feature", "Its value", "Mean of its class", "Standard deviations away"],
         point.features));
     }
-    if (point.near.length) panel.append(make("h4", "Its nearest neighbours among the training points, Euclidean, as they are stored"), neighbors(point));
+    if (point.near.length) panel.append(make("h4", gallery.dataset.near), neighbors(point));
     return panel;
   }
 
@@ -113,7 +114,7 @@
       item.hidden = shown !== "all" && String(of(item).c) !== shown;
       const place = item.querySelector(".score");
       if (!place) continue;
-      const asked = flat ? key : "share", found = of(item).scores[asked];
+      const asked = flat ? key : gallery.dataset.first, found = of(item).scores[asked];
       place.textContent = of(item).said[asked];
       item.querySelector(".share > span").style.width = `${(100 * (found ?? 0)) / (flat ? most : 1)}%`;
     }
