@@ -1,9 +1,10 @@
 """Text from outside (labels, names, paths) made fit to print: nothing in it moves a cursor, colours, hides or reorders text."""
 
+import re
 import unicodedata
 from typing import Any
 
-__all__ = ["first_line", "in_queries", "printable", "shortened", "storable"]
+__all__ = ["first_line", "in_queries", "natural_key", "printable", "shortened", "storable"]
 
 # Joiners between letters, and within emoji: text is not the same without them.
 _JOINERS = "\u200c\u200d"
@@ -24,6 +25,11 @@ def shortened(text: str, most: int) -> str:
         return text
     start = (most - 1) * 2 // 3
     return f"{text[:start]}\u2026{text[len(text) - (most - 1 - start) :]}"
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Sorts names in the order that people expect: step2 before step10."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.findall(r"\d+|\D+", text)]
 
 
 def in_queries(count: int) -> str:

@@ -332,10 +332,7 @@ CLI = [
     (["run", "--epochs", "3", "--out", "damaged"], "'damaged/run.npz' is damaged or no .npz of plain arrays"),
     (["measure", "X.npy", "missing.npy"], "nothing at 'missing.npy': check the path"),
     (["measure", "missing.npz:X", "y.npy"], "nothing at 'missing.npz': check the path"),
-    (
-        ["measure", "good.npz", "y.npy"],
-        "'good.npz' holds 'x_train', 'y_train', and no name was given: name one, as good.npz:x_train",
-    ),
+    (["measure", "two.npz", "y.npy"], "'two.npz' holds 'A', 'B', and no name was given: name one, as two.npz:A"),
     (["measure", "good.npz:Z", "y.npy"], "'good.npz' holds 'x_train', 'y_train', and 'Z' is not among them"),
     (["measure", "cut.npz", "y.npy"], "'cut.npz' is damaged or no .npz of plain arrays"),
     (["measure", "pickled.npz:x_train", "y.npy"], "'pickled.npz:x_train' holds Python objects: save numbers"),
@@ -373,6 +370,7 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
     np.savez(folder / "good.npz", x_train=x, y_train=y)
+    np.savez(folder / "two.npz", A=x, B=x)
     (folder / "cut.npz").write_bytes((folder / "good.npz").read_bytes()[:300])
     np.savez(folder / "pickled.npz", x_train=x.astype(object), y_train=y)
     np.savez(folder / "words.npz", x_train=x, y_train=np.where(y, "cat", "dog"))

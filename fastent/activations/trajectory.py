@@ -20,14 +20,14 @@ from fastent.io.store import Store, open_store
 from fastent.measurement.measure import measure
 from fastent.measurement.metrics import MEANINGS
 from fastent.options import short_repr
-from fastent.printable import printable, storable
+from fastent.printable import natural_key, printable, storable
 from fastent.runtime.progress import Progress, reporting
 from fastent.statistics.class_moments import moments_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Trajectory", "natural", "trajectory"]
+__all__ = ["Trajectory", "trajectory"]
 
 Array = NDArray[np.float64]
 
@@ -221,11 +221,6 @@ def trajectory(
     )
 
 
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """Sorts "step2" before "step10"."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.findall(r"\d+|\D+", text)]
-
-
 def _stores(captures: Any) -> list[Store]:
     several = not isinstance(captures, str | os.PathLike)
     places = [Path(each) for each in captures] if several else [Path(captures)]
@@ -233,7 +228,7 @@ def _stores(captures: Any) -> list[Store]:
         places = [each.parent for each in places[0].glob("*/manifest.json")]
     if not places:
         raise FastentError(f"captures={short_repr(captures)}: no capture is there; name folders that fe.capture wrote")
-    return [open_store(place) for place in sorted(places, key=lambda place: natural(place.resolve().name))]
+    return [open_store(place) for place in sorted(places, key=lambda place: natural_key(place.resolve().name))]
 
 
 def _check_alike(store: Store, first: Store, layers: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.io.reading import as_path, name_list, reading, require_file
+from fastent.printable import natural_key
 
 __all__ = ["class_names_of", "in_natural_order"]
 
@@ -75,10 +75,5 @@ def _read(given: str | os.PathLike[str]) -> Any:
 
 def in_natural_order(names: Iterable[str]) -> list[int]:
     """Places of the names in the order that people expect: class2 before class10."""
-    names = list(names)
-
-    def key(at: int) -> list[tuple[int, int, str]]:
-        parts = re.split(r"(\d+)", names[at])
-        return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
-
-    return sorted(range(len(names)), key=key)
+    keys = [natural_key(name) for name in names]
+    return sorted(range(len(keys)), key=keys.__getitem__)

@@ -4,8 +4,8 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastent.activations.trajectory import natural
 from fastent.errors import FastentError
+from fastent.printable import natural_key
 
 __all__ = ["checkpoint_files", "checkpoint_names"]
 
@@ -20,7 +20,7 @@ def checkpoint_files(patterns: Sequence[str]) -> list[Path]:
                 f"--checkpoint {pattern!r} matches no file: name files, or a pattern in quotes such as 'ckpt/*.pt'"
             )
         found.update(matched)
-    return [Path(each) for each in sorted(found, key=natural)]
+    return [Path(each) for each in sorted(found, key=natural_key)]
 
 
 def checkpoint_names(files: Sequence[Path]) -> list[str]:

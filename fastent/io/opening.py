@@ -1,7 +1,6 @@
 """What lies on disk, opened as a source of rows. Each format says which paths it can open; the first that can does."""
 
 import os
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from fastent.io.safetensors_files import SAFETENSORS
 from fastent.io.sources import NPY, Reader, Shards, Source
 from fastent.io.store import CAPTURED
 from fastent.io.zarr_arrays import ZARR
+from fastent.printable import natural_key
 
 __all__ = [
     "NPY",
@@ -136,14 +136,9 @@ def located(place: str) -> Located:
     return Located(Path(place), None, _reader(Path(place)))
 
 
-def _by_number(path: Path) -> list[tuple[int, str]]:
-    """Names in the order that people mean: 2.npy before 10.npy."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
-
-
 def _open_folder(folder: Path, name: str | None) -> Source:
     with reading(folder, "check the path"):
-        there = sorted(folder.iterdir(), key=_by_number)
+        there = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
     readers = {path: _reader(path) for path in there if path.name[0] != "."}
     shards = {path: reader for path, reader in readers.items() if reader is not None and reader.open_shard is not None}
     if not shards:

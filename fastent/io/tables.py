@@ -57,7 +57,7 @@ class Table(ABC):
         names = self.schema.names
         top, *inner = [name] if name in names else name.split(".")
         if top not in names:
-            raise FastentError(f"{self.name} has the columns {name_list(names)}, and {name!r} is not among them")
+            raise self._without(name)
         self._refuse_twins(top)
         values = self.read([top]).column(0)
         for field in inner:
@@ -115,9 +115,13 @@ class Table(ABC):
             fitting = [each] if each in names else [name for name in names if fnmatchcase(name, each)]
             if not fitting:
                 self._refuse_field_of_struct(each)
-                raise FastentError(f"{self.name} has the columns {name_list(map(repr, names))}, and {each!r} is not among them")
+                raise self._without(each)
             found += [name for name in fitting if name not in found]
         return found
+
+    def _without(self, name: str) -> FastentError:
+        there = name_list(map(repr, self.schema.names))
+        return FastentError(f"{self.name} has the columns {there}, and {name!r} is not among them: name one of these")
 
     def _refuse_field_of_struct(self, name: str) -> None:
         import pyarrow as pa
