@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 
-__all__ = ["label_remarks", "plain_labels", "remedy_for_shape", "sorted_classes"]
+__all__ = ["label_remarks", "plain_labels", "remedy_for_shape", "sorted_classes", "without_objects"]
 
 Array = NDArray[Any]
 
@@ -47,6 +47,11 @@ def plain_labels(array: Array, name: str) -> Array:
     if array.dtype.kind not in "iubUS":
         raise FastentError(f"{name} has dtype {array.dtype}: {_NEEDED}")
     return array
+
+
+def without_objects(array: Array, name: str) -> Array:
+    """Labels (n,) as they are, but objects as the strings, numbers or booleans that they are: such labels can be stored."""
+    return plain_labels(array, name) if array.dtype.kind in "OT" else array
 
 
 def label_remarks(classes: Array, codes: NDArray[np.int64]) -> Iterator[str]:

@@ -166,6 +166,14 @@ Device = training_options(["device"], defaults=True)["device"][0]
 MapOption = Annotated[
     str, option("How the report lays the points out in two dimensions: pca, umap and pca, tsne and pca, or none.", OUTPUT)
 ]
+Predictions = Annotated[
+    bool,
+    option(
+        "Repeat the training up to the last inversion, for what the networks predicted of the stragglers there.",
+        OUTPUT,
+        "--predictions/--no-predictions",
+    ),
+]
 AsJson = Annotated[bool, option("Print the result as JSON, and nothing else, on stdout.", OUTPUT, "--json")]
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastent.cli.options import OUTPUT, MapOption, option
+from fastent.cli.options import OUTPUT, MapOption, Predictions, option
 from fastent.cli.output import command_line, say
 from fastent.errors import FastentError
 
@@ -31,6 +31,7 @@ def report(
         option("The file to write.", OUTPUT, default="DIR/report.html; comparison.html for several folders"),
     ] = None,
     map: MapOption = "pca",
+    predictions: Predictions = True,
 ) -> None:
     """Write the report of a stored run or probe, or one page that compares several runs or measurements."""
     from fastent.statistics.point_map import map_methods
@@ -44,11 +45,11 @@ def report(
         write_comparison(folders, place, command=command_line())
     else:
         place = out or folders[0] / "report.html"
-        _write_again(folders[0], place, map_methods("map", map))
+        _write_again(folders[0], place, map_methods("map", map), predictions)
     say(place)
 
 
-def _write_again(folder: Path, place: Path, maps: tuple[str, ...]) -> None:
+def _write_again(folder: Path, place: Path, maps: tuple[str, ...], predictions: bool) -> None:
     from fastent.report.run import write_report
     from fastent.training.run import RECORDS_FILE, load_run
     from fastent.training.stragglers import stragglers_of
@@ -70,7 +71,7 @@ def _write_again(folder: Path, place: Path, maps: tuple[str, ...]) -> None:
     except FastentError as error:
         say(f"fastent: the report is without pictures and neighbours: {error}", error=True)
         points = None
-    found = stragglers_of(stored, points, progress=True)
+    found = stragglers_of(stored, points, repeat=predictions, progress=True)
     for note in found.notes:
         say(f"fastent: of the stragglers, {note}", error=True)
     write_report(stored, place, points=points, stragglers=found, command=stored.config.get("command"), maps=maps)

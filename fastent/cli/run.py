@@ -15,6 +15,7 @@ from fastent.cli.options import (
     OUTPUT,
     AsJson,
     MapOption,
+    Predictions,
     Options,
     option,
     parsed,
@@ -60,6 +61,7 @@ _REMARKS = {
 _OUTPUT: Options = {
     "out": (Annotated[Path | None, option("Folder for the results; an interrupted run resumes from it.", OUTPUT)], None),
     "map": (MapOption, "pca"),
+    "predictions": (Predictions, True),
     "overwrite": (Annotated[bool, option("Replace another run in --out.", OUTPUT, "--overwrite")], False),
     "as_json": (AsJson, False),
     "config": (Config, None),
@@ -90,7 +92,16 @@ _ONLY_IN_MEMORY = (
 
 @with_options(_OPTIONS)
 def run(
-    *, data: str, labels: str | None, stream: bool, out: Path | None, map: str, overwrite: bool, as_json: bool, **given: Any
+    *,
+    data: str,
+    labels: str | None,
+    stream: bool,
+    out: Path | None,
+    map: str,
+    predictions: bool,
+    overwrite: bool,
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """Train networks, find the inversion of each class, and name the stragglers."""
     from fastent.io.files import alone_in, output_folder
@@ -121,13 +132,13 @@ def run(
         except KeyboardInterrupt:
             if out is not None and (out / RECORDS_FILE).exists():
                 so_far = load_run(out)
-                _finish(so_far, out, points(so_far), maps, as_json, interrupted=True)
+                _finish(so_far, out, points(so_far), maps, as_json, predictions=False)
             raise
         if out is not None:
             check_not_longer(result, given["epochs"], out)
             if given["epochs"] is None and (longer := longer_than_usual(result, data, out)):
                 say(f"fastent: {longer}", error=True)
-        _finish(result, out, points(result), maps, as_json)
+        _finish(result, out, points(result), maps, as_json, predictions=predictions)
         if why and not as_json:
             share = 100 * result.seconds_recording / result.seconds
             say(f"{result.seconds_recording:.1f} s of that ({share:.0f} %) recording")
@@ -201,12 +212,10 @@ def _refuse(given: Mapping[str, Any], names: Iterable[str], why: str) -> None:
             raise FastentError(f"--{name.replace('_', '-')} {given[name]}: {why}")
 
 
-def _finish(
-    result: "Run", out: Path | None, points: Any, maps: Iterable[str], as_json: bool, *, interrupted: bool = False
-) -> None:
+def _finish(result: "Run", out: Path | None, points: Any, maps: Iterable[str], as_json: bool, *, predictions: bool) -> None:
     """Write the files and the report; print the table, or the summary for scripts.
 
-    Unless it was interrupted, training is repeated up to the inversions, for what the networks predicted there.
+    For the `predictions` training is repeated up to the last inversion.
     """
     from fastent.training.tables import summary
 
@@ -216,7 +225,7 @@ def _finish(
 
         result.config["command"] = command = command_line()
         result.save(out)
-        found = stragglers_of(result, points, repeat=not interrupted, progress=True)
+        found = stragglers_of(result, points, repeat=predictions, progress=True)
         for note in found.notes:
             say(f"fastent: of the stragglers, {note}", error=True)
         found.save(out)

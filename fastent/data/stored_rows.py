@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays.frames import frame_table
 from fastent.arrays.labelled import paired
+from fastent.arrays.labels import without_objects
 from fastent.arrays.validation import as_array, as_features, as_labels, check_lengths
 from fastent.data.fingerprint import CLASSES, POINTS, DataFingerprint
 from fastent.errors import FastentError
@@ -153,7 +154,7 @@ def _labels(labels: Any, name: str) -> NDArray[Any]:
     found = read_labels(os.fspath(labels)) if isinstance(labels, (str, os.PathLike)) else as_array(labels, name)
     if found.ndim != 1:
         raise FastentError(f"{name} has shape {found.shape}: one label for each row, a 1-D array, is needed")
-    return found
+    return without_objects(found, name)
 
 
 def class_codes(y_train: Array, y_test: Array, classes: str) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays.labels import without_objects
 from fastent.arrays.validation import as_array, as_features, check_finite
 from fastent.data.datasets import known_name, read_dataset
 from fastent.data.fingerprint import fingerprints
@@ -179,7 +180,7 @@ def load_data(
 
     raw = stored.x_train if len(chosen) == len(stored.x_train) else stored.x_train[chosen]
     x_train, x_test = _prepared(raw, stored.x_test, standardize, grayscale)
-    point_labels = np.asarray(stored.y_train)[chosen][~left_out]
+    point_labels = without_objects(np.asarray(stored.y_train)[chosen][~left_out], "y_train")
     y_train, y_test, names = class_codes(point_labels, stored.y_test, classes)
     if left_out.any():
         x_train, raw = x_train[~left_out], raw[~left_out]

@@ -14,6 +14,7 @@ from fastent.arrays.validation import row_blocks
 from fastent.report.page import percent
 from fastent.report.pictures import Sheet, are_pictures, as_images, sheet
 from fastent.runtime.formatting import NOTHING
+from fastent.search.few_queries import MEMORY, are_few, are_too_many, distances_in_blocks
 from fastent.search.neighbors import Neighbors, neighbors
 from fastent.training.run import Run
 from fastent.training.stragglers import Nearest, Stragglers, as_rows, stragglers_of
@@ -24,12 +25,6 @@ _MOST_SHOWN = 240
 _NEVER_SHOWN = 24
 _NEIGHBORS = 8
 _FEATURES = 6
-# Most multiplications to spend on the search for neighbours: about ten seconds, on data that are then read from disk.
-_WORK = 1e12
-# Up to so many, comparing all pairs is faster than compiling the search that skips most of them.
-_COMPARED = 2e9
-# Memory for an index, or for pairs: what a report may use on top of the run itself.
-_MEMORY = 512 << 20
 # Scores to sort the stragglers by, and what the page calls them.
 _ORDERS = {
     "share": "share of the seeds",
@@ -250,29 +245,17 @@ def _said(name: str, value: float | None) -> str:
 
 def points_near(rows: Any, points: NDArray[np.int64]) -> Neighbors | None:
     """Exact nearest rows of those at these positions; None if there are no such rows, or too many to read."""
-    n, d = rows.shape
-    work = float(len(points)) * n * d
-    if not len(points) or n < 2 or work > _WORK:
+    n = len(rows)
+    if not len(points) or n < 2 or are_too_many(len(points), rows.shape):
         return None
     k = min(_NEIGHBORS, n - 1)
-    return _of_all_pairs(rows, points, k) if work <= _COMPARED else neighbors(rows, k, queries=points, memory_budget=_MEMORY)
-
-
-def _of_all_pairs(rows: Any, points: NDArray[np.int64], k: int) -> Neighbors:
-    """The same result as `neighbors`, ties by the lower row number too."""
-    from scipy.spatial.distance import cdist
-
-    every = np.asarray(rows[:], np.float64)
+    if not are_few(len(points), rows.shape):
+        return neighbors(rows, k, queries=points, memory_budget=MEMORY)
     indices, distances = np.empty((len(points), k), np.int64), np.empty((len(points), k), np.float32)
-    step = max(1, _MEMORY // (24 * len(every)))
-    for start in range(0, len(points), step):
-        some = points[start : start + step]
-        apart = cdist(every[some], every)
-        apart[np.arange(len(some)), some] = np.inf
-        nearest = np.argsort(apart, axis=1, kind="stable")[:, :k]
-        indices[start : start + step] = nearest
-        distances[start : start + step] = np.take_along_axis(apart, nearest, 1)
-    return Neighbors(indices, distances, points, len(every))
+    for some, apart in distances_in_blocks(rows, points):  # ties by the lower row number, as there
+        indices[some] = np.argsort(apart, axis=1, kind="stable")[:, :k]
+        distances[some] = np.take_along_axis(apart, indices[some], 1)
+    return Neighbors(indices, distances, points, n)
 
 
 def _oddities(rows: Any, codes: NDArray[np.int64], points: NDArray[np.int64]) -> list[list[list[Any]]]:

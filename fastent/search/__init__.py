@@ -31,6 +31,7 @@ reduction of the sweep.
 - near_duplicates.py: `fe.near_duplicates`, from radius_search.py (which rows, how much memory), pairs_within.py (lists confined
   to a distance, from any index) and equal_rows.py.
 - neighbors.py: `fe.neighbors`; backends.py: candidates from faiss and torch; neighbor_lists.py: lists that users bring.
+- few_queries.py: a few rows compared with all, by SciPy.
 - spanning_tree.py: the Euclidean minimum spanning tree, from any index.
 
 To add an index, implement `Index` and let `plan_index` choose it. To add a statistic of all pairs, subclass `Reduction`.

@@ -12,6 +12,7 @@ from fastent.errors import FastentError
 from fastent.io.tabular import Tabular
 from fastent.options import choice, flag, number
 from fastent.printable import in_queries, storable
+from fastent.runtime.formatting import percent
 from fastent.runtime.memory import check_fits
 from fastent.search.neighbors import Neighbors, check_neighbors, label_codes
 from fastent.statistics.intervals import (
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Lisi", "Mixing", "lisi", "mixing", "mixing_of"]
+
+# Of lists whose neighbours are all equally far, the least share that is worth a note.
+_TIED = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,9 +270,21 @@ def mixing_of(
                 *_of_absent(classes, np.bincount(own, minlength=n_classes) == 0, counts, rows),
                 *_of_small(classes, counts - rows, k),
                 *_of_hubness(hubness, every),
+                *_of_ties(neighbors.distances),
             ]
         ),
     )
+
+
+def _of_ties(distances: NDArray[np.float32]) -> Iterator[Note]:
+    """On lists whose neighbours are all equally far, if these are more than a few: there may be others as near."""
+    share = float((distances[:, 0] == distances[:, -1]).mean())
+    if distances.shape[1] > 1 and share >= _TIED:
+        yield Note(
+            f"in {percent(share, 0)} of the lists all {distances.shape[1]} neighbours are equally far",
+            "where other rows are as near, the order of the rows decides which are listed, and with it purity and overlap; "
+            "shuffle the rows, drop repeated ones or raise k",
+        )
 
 
 def _of_absent(classes: NDArray[Any], absent: NDArray[np.bool_], counts: NDArray[np.int64], rows: bool) -> Iterator[Note]:

@@ -16,6 +16,7 @@ from fastent.io.files import output_folder, write_text
 from fastent.io.tabular import Tabular
 from fastent.printable import printable, storable
 from fastent.runtime.progress import Progress
+from fastent.search.few_queries import MEMORY, are_few, are_too_many, distances_in_blocks
 from fastent.training.run import Run
 
 if TYPE_CHECKING:
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
     from fastent.training.predictions import Predictions
 
 __all__ = ["Difficulty", "Nearest", "Stragglers", "as_rows", "difficulty", "nearest", "stragglers", "stragglers_of"]
-
-# Most multiplications to spend on the search for hits and misses: about ten seconds, on data that are then read from disk.
-_WORK = 1e12
-# Up to so many, comparing all pairs is faster than compiling the search that skips most of them.
-_COMPARED = 2e9
-_MEMORY = 512 << 20
 
 
 class Difficulty(NamedTuple):
@@ -317,34 +312,26 @@ def as_rows(points: Any, n: int) -> Any:
 
 def nearest(rows: Any, codes: NDArray[np.int64], points: NDArray[np.int64]) -> Nearest | None:
     """The nearest rows of those at these positions, of the same class and of another; None if there are too many to read."""
-    work = float(len(points)) * rows.shape[0] * rows.shape[1]
-    if work > _WORK:
+    if are_too_many(len(points), rows.shape):
         return None
-    if work <= _COMPARED or len(np.unique(codes)) < 2:
+    if are_few(len(points), rows.shape) or len(np.unique(codes)) < 2:
         return _of_all_pairs(rows, codes, points)
     from fastent.statistics.margins import margins
 
-    found = margins(rows, codes, queries=points, memory_budget=_MEMORY)
+    found = margins(rows, codes, queries=points, memory_budget=MEMORY)
     alone = np.isnan(found.hit)
     return Nearest(found.hit, np.where(alone, -1, found.hit_index), found.miss, found.miss_index)
 
 
 def _of_all_pairs(rows: Any, codes: NDArray[np.int64], points: NDArray[np.int64]) -> Nearest:
     """The same result as `fe.margins`, ties by the lower row number too; with one class there are no misses."""
-    from scipy.spatial.distance import cdist
-
-    every = np.asarray(rows[:], np.float64)
     distance, place = np.full((2, len(points)), np.nan), np.full((2, len(points)), -1)
-    step = max(1, _MEMORY // (32 * len(every)))
-    for start in range(0, len(points), step):
-        some = points[start : start + step]
-        apart = cdist(every[some], every)
-        apart[np.arange(len(some)), some] = np.inf
-        own = codes[some][:, None] == codes[None]
+    for some, apart in distances_in_blocks(rows, points):
+        own = codes[points[some]][:, None] == codes[None]
         for which, mask in enumerate((own, ~own)):
             masked = np.where(mask, apart, np.inf)
             first = masked.argmin(1)
-            found = masked[np.arange(len(some)), first]
-            known = np.flatnonzero(np.isfinite(found))
-            distance[which, start + known], place[which, start + known] = found[known], first[known]
+            found = np.take_along_axis(masked, first[:, None], 1)[:, 0]
+            known = np.isfinite(found)
+            distance[which, some], place[which, some] = np.where(known, found, np.nan), np.where(known, first, -1)
     return Nearest(distance[0], place[0], distance[1], place[1])

@@ -276,3 +276,13 @@ def test_plot_of_purity_beside_chance():
     np.testing.assert_array_equal(drawn["chance"], found.class_chance)
     with pytest.raises(fe.FastentError, match="kind='heat': choose one of 'matrix', 'purity'"):
         found.plot("heat")
+
+
+def test_lists_of_equally_near_rows_are_noted():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 200)
+    lattice = fe.mixing(fe.neighbors(rng.integers(0, 2, (600, 2)), 10), labels)
+    assert "in 100 % of the lists all 10 neighbours are equally far" in lattice.notes[-1]
+    rows = rng.standard_normal((600, 3))
+    assert not any("equally far" in note for note in fe.mixing(fe.neighbors(rows, 10), labels).notes)
+    assert not any("equally far" in note for note in fe.mixing(fe.neighbors(rows, 1), labels).notes)

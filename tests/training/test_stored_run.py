@@ -116,3 +116,22 @@ def test_a_probe_that_does_not_fit(tmp_path, stored, wrong):
     write(tmp_path, "probe", wrong(stored["probe"]))
     with pytest.raises(fe.FastentError, match=r"probe\.npz' is damaged or no records of a probe .*: save the probe again"):
         fe.load_probe(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["series", "objects", "strings"])
+def test_runs_on_text_labels_of_any_kind_come_back(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    X, text = rng.standard_normal((60, 4)), np.array(["vir", "setosa"])[np.arange(60) % 2]
+    labels = {"objects": text.astype(object), "strings": text.astype("T")}.get(kind)
+    if kind == "series":
+        labels = pytest.importorskip("pandas").Series(text)
+    run = fe.train((X, labels), epochs=5, seeds=1)
+    run.save(tmp_path)
+    again = fe.load_run(tmp_path)
+    assert again.labels.tolist() == run.labels.tolist()
+    assert again.labels.dtype.kind == "U"
+    # One fingerprint, whatever lies where in memory.
+    assert run.config["digests"] == fe.train((X, text.copy()), epochs=5, seeds=1).config["digests"]
+    assert len(fe.stragglers(run, (X, labels))) == len(fe.stragglers(run, (X, text)))
+    longer = fe.train((X, labels), epochs=8, seeds=1, resume=tmp_path)
+    assert longer.epoch[-1] == 8

@@ -107,7 +107,7 @@ def test_ties_of_votes_go_to_the_larger_probability_and_unknown_points_to_none()
 
 @pytest.mark.parametrize("compared", [0, 2e9])
 def test_hits_and_misses_are_the_nearest(monkeypatch, compared):
-    monkeypatch.setattr("fastent.training.stragglers._COMPARED", compared)
+    monkeypatch.setattr("fastent.search.few_queries._COMPARED", compared)
     rng = np.random.default_rng(0)
     rows, codes = rng.integers(0, 4, (120, 3)).astype(float), rng.integers(0, 3, 120)  # many ties
     codes[7] = 3  # alone in its class
