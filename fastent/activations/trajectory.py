@@ -119,9 +119,13 @@ class Trajectory:
             ],
         }
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `config.json`, `summary.json` and `curves.parquet` (a row for each checkpoint, layer and class)."""
-        write_readable(output_folder(folder), self.config, self.summary(), curves=self.table())
+    def save(self, folder: str | os.PathLike[str], *, asked: dict[str, Any] | None = None) -> None:
+        """Write `config.json`, `summary.json` and `curves.parquet` (a row for each checkpoint, layer and class).
+
+        `asked`, which captures were measured with which options, is kept in the summary.
+        """
+        summary = self.summary() | ({} if asked is None else {"asked": asked})
+        write_readable(output_folder(folder), self.config, summary, curves=self.table())
 
     def __repr__(self) -> str:
         of = f"{len(self.codes)} rows, {len(self.classes)} classes"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastent.cli.config import Config
-from fastent.cli.existing_output import check_free_for_measurement, check_same_measurement
+from fastent.cli.existing_output import check_free, check_same_measurement
 from fastent.cli.options import OUTPUT, STATISTICS, AsJson, MapOption, option
 from fastent.cli.output import command_line, print_cost, print_json, say, show
 from fastent.errors import FastentError
@@ -129,7 +129,7 @@ def measure(
     }  # fmt: skip
     with alone_in(None if out is None else output_folder(out)):
         if out is not None and not overwrite:
-            check_free_for_measurement(out, asked)
+            check_free(out, "measurement", asked)
         if out is not None and any((out / CHECKPOINT).glob("*.npz")):
             say(f"fastent: the measurement resumes from the parts that {str(out)!r} keeps", error=True)
         with limit_threads(threads), connected(scheduler, workers) as client:
