@@ -7,7 +7,7 @@ import typer
 
 from fastent.cli.config import Config
 from fastent.cli.existing_output import check_free, check_same_measurement
-from fastent.cli.options import OUTPUT, STATISTICS, AsJson, MapOption, option
+from fastent.cli.options import MAP_HELP, OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import command_line, print_cost, print_json, say, show
 from fastent.errors import FastentError
 from fastent.measurement.metrics import METRICS
@@ -95,7 +95,7 @@ def measure(
             "Folder for summary.json, per_point.parquet and report.html; an interrupted measurement resumes from it.", OUTPUT
         ),
     ] = None,
-    map: MapOption = "pca",
+    map: Annotated[str, option(f"{MAP_HELP} auto: pca where all metrics are asked for.", OUTPUT)] = "auto",
     images: Annotated[
         str | None,
         option(
