@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastent.activations.history import History
 from fastent.activations.record_files import long_table, write_readable
-from fastent.arrays.validation import as_labels
+from fastent.arrays.validation import as_array, as_labels
 from fastent.errors import FastentError
 from fastent.io.files import output_folder
 from fastent.io.result_cache import ResultCache
@@ -21,6 +21,7 @@ from fastent.measurement.measure import measure
 from fastent.measurement.metrics import MEANINGS
 from fastent.options import short_repr
 from fastent.printable import natural_key, printable, storable
+from fastent.runtime.formatting import as_plain
 from fastent.runtime.progress import Progress, reporting
 from fastent.statistics.class_moments import moments_of
 
@@ -32,6 +33,8 @@ __all__ = ["Trajectory", "trajectory"]
 Array = NDArray[np.float64]
 
 _METRICS = ("mixing", "margins", "geometry", "dimension")
+# Of fe.measure.
+_OPTIONS = ("k", "queries", "normalize", "temperature", "memory_budget", "seed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +119,13 @@ class Trajectory:
             ],
         }
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `config.json`, `summary.json` and `curves.parquet` (a row for each checkpoint, layer and class)."""
-        write_readable(output_folder(folder), self.config, self.summary(), curves=self.table())
+    def save(self, folder: str | os.PathLike[str], *, asked: dict[str, Any] | None = None) -> None:
+        """Write `config.json`, `summary.json` and `curves.parquet` (a row for each checkpoint, layer and class).
+
+        `asked`, which captures were measured with which options, is kept in the summary.
+        """
+        summary = self.summary() | ({} if asked is None else {"asked": asked})
+        write_readable(output_folder(folder), self.config, summary, curves=self.table())
 
     def __repr__(self) -> str:
         of = f"{len(self.codes)} rows, {len(self.classes)} classes"
@@ -179,6 +186,11 @@ def trajectory(
     >>> fe.trajectory(folder, metrics="geometry")
     Trajectory(2 checkpoints of layers 0, 1; 40 rows, 2 classes)
     """
+    strange = [name for name in options if name not in _OPTIONS]
+    if strange:
+        raise FastentError(f"{strange[0]}={short_repr(options[strange[0]])}: the options are {', '.join(_OPTIONS)}")
+    if options.get("queries") is not None and (rows := as_array(options["queries"], "queries")).ndim:
+        options["queries"] = rows.tolist()
     stores = _stores(captures)
     names = [store.path.name for store in stores]
     if len(set(names)) < len(names):
@@ -208,7 +220,11 @@ def trajectory(
     grid = len(stores), len(wanted)
     found = {name: _grid(cells, name, grid) for name in MEANINGS if any(name in cell["names"] for cell in cells)}
     return Trajectory(
-        config={"captures": [str(store.path) for store in stores], **asked, "parts": None if out is None else str(out)},
+        config={
+            "captures": [str(store.path) for store in stores],
+            **as_plain(asked),
+            "parts": None if out is None else str(out),
+        },
         layers=wanted,
         names=tuple(names),
         step=_steps(names),
@@ -242,7 +258,7 @@ def _check_alike(store: Store, first: Store, layers: Sequence[str]) -> None:
 
 
 def _measured(source: Any, labels: NDArray[Any], metrics: Any, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    measured = measure(source, labels, metrics=metrics, **options)
+    measured = measure(source, labels, metrics=metrics, map="none", **options)
     intervals, summary = measured.intervals(), measured.summary()
     numbers = []
     for name, value in summary.items():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastent.cli.checkpoints import checkpoint_files, checkpoint_names
 from fastent.cli.config import Config
+from fastent.cli.existing_output import check_free
 from fastent.cli.options import DATA, NETWORK, OUTPUT, AsJson, Device, option
 from fastent.cli.output import print_cost, print_json, say, show
 from fastent.errors import FastentError
@@ -114,6 +115,8 @@ def capture(
     files = checkpoint_files(checkpoint or [])
     chosen: Sequence[Path | None] = files or [weights]
     folders = [out / name for name in checkpoint_names(files)] if files else [out]
+    for folder in () if overwrite else folders:
+        check_free(folder, "capture")
     batch_size = whole_number("batch-size", batch_size, minimum=1)
     change = None if transform is None else _function(transform)
     rows: Any = _Rows(data, labels, mask, tokens=pooling == "tokens", as_stored=change is not None)

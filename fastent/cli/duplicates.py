@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastent.cli.config import Config
-from fastent.cli.existing_output import check_free_for_measurement
+from fastent.cli.existing_output import check_free
 from fastent.cli.options import DATA, OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import print_cost, print_json, say, show
 from fastent.errors import FastentError
@@ -62,8 +62,8 @@ def duplicates(
     asked = {name: None if place is None else str(Path(place).absolute()) for name, place in places.items()} | {
         "radius": radius, "quantile": quantile, "metric": metric, "equal": equal, "seed": seed,
     }  # fmt: skip
-    if out is not None and out.is_dir() and not overwrite:
-        check_free_for_measurement(out, asked, "near duplicates")
+    if out is not None and not overwrite:
+        check_free(out, "duplicates", asked)
     X, y = read_features(features), None if labels is None else read_labels(labels)
     others = None if between is None else read_features(between)
     other_labels = None if between_labels is None else read_labels(between_labels)

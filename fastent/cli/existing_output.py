@@ -14,22 +14,70 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 __all__ = [
-    "check_free_for_experiments", "check_free_for_measurement", "check_free_for_run", "check_not_longer",
-    "check_same_experiment", "check_same_measurement", "longer_than_usual",
+    "check_free", "check_not_longer", "check_same_experiment", "check_same_measurement", "check_same_options",
+    "longer_than_usual",
 ]  # fmt: skip
 
+# What messages call results, and files that tell them. Runs and probes write curves.parquet as well.
+_KINDS = {
+    "measurement": ("a measurement", "per_point.parquet"),
+    "run": ("a run", "run.npz", "checkpoint.pt"),
+    "probe": ("the records of a probe", "probe.npz"),
+    "capture": ("a capture", "manifest.json"),
+    "duplicates": ("near duplicates", "pairs.parquet"),
+    "trajectory": ("a trajectory", "curves.parquet"),
+}
 _REMEDY = "choose another folder, or --overwrite"
 # Where rows and labels come from, which their fingerprint stands for, and what they are computed with.
 _NOT_COMPARED = ("source", "labels", "data_dir", "threads", "device")
 
 
-def check_free_for_run(out: Path, experiments: Iterable[str]) -> None:
-    """Refuse the folder of a measurement or of experiments."""
-    if (out / "per_point.parquet").exists():
-        raise _holds(out, "a measurement")
-    for name in experiments:
-        if (out / f"{name}.json").exists():
-            raise _holds(out, f"a result of the experiment {name}")
+def check_free(out: Path, kind: str, asked: Mapping[str, Any] | None = None) -> None:
+    """Refuse a folder of results of another kind, and where `asked` is given, of the same kind with other options.
+
+    kind : one of those that `_KINDS` has, or "experiments". Of an option that is a list, more may be asked for than before.
+    """
+    asked = asked or {}
+    there = _asked_before(out) if asked else None
+    before = there or {}
+    known = bool(asked) and asked.keys() <= before.keys()
+    changed = [(name, before[name], now) for name, now in asked.items() if known and not _covers(now, before[name])]
+    if known and not changed:
+        return
+    for other in _kinds_in(out):
+        if other != kind:
+            raise _holds(out, _KINDS[other][0])
+    if kind != "experiments":
+        from fastent.cli.experiments import EXPERIMENTS
+
+        for name in EXPERIMENTS:
+            if (out / f"{name}.json").exists():
+                raise _holds(out, f"a result of the experiment {name}")
+    if there is not None and not known:
+        raise _holds(out, "other results")
+    for name, was, now in changed:
+        raise _holds(out, f"{_KINDS[kind][0]} with {name}={was!r}, not {now!r}")
+
+
+def _kinds_in(out: Path) -> list[str]:
+    found = [kind for kind, (_, *files) in _KINDS.items() if any((out / file).exists() for file in files)]
+    return [kind for kind in found if kind != "trajectory" or not {"run", "probe"} & {*found}]
+
+
+def _asked_before(out: Path) -> dict[str, Any] | None:
+    """The options of the command that wrote the folder: None of an empty one, {} if they are not known."""
+    found = out / "summary.json"
+    if not found.exists() and not (out / "report.html").exists():
+        return None
+    try:
+        return dict(read_json(found, _REMEDY)["asked"])
+    except (OSError, ValueError, LookupError, TypeError):  # FastentError is a ValueError
+        return {}
+
+
+def _covers(now: Any, was: Any) -> bool:
+    several = isinstance(now, list) and isinstance(was, list)
+    return all(each in now for each in was) if several else bool(now == was)
 
 
 def check_not_longer(run: "Run", epochs: int | None, out: Path) -> None:
@@ -53,20 +101,6 @@ def longer_than_usual(run: "Run", data: str, out: Path) -> str:
     )
 
 
-def check_free_for_measurement(out: Path, asked: Mapping[str, Any], what: str = "a measurement") -> None:
-    """Refuse a folder with other results than those of the same command."""
-    found = out / "summary.json"
-    if not found.exists() and not (out / "report.html").exists():
-        return
-    try:
-        there = read_json(found, _REMEDY)["asked"]
-        other = [(name, there[name], value) for name, value in asked.items() if there[name] != value]
-    except (OSError, ValueError, LookupError, TypeError):  # FastentError is a ValueError
-        raise _holds(out, "other results") from None
-    for name, was, now in other:
-        raise _holds(out, f"{what} with {name}={was!r}, not {now!r}")
-
-
 def check_same_measurement(measured: "Measurement", out: Path) -> None:
     """Refuse to replace a measurement of what was under the same path before; the parts of the new one are kept."""
     found = out / "summary.json"
@@ -75,11 +109,8 @@ def check_same_measurement(measured: "Measurement", out: Path) -> None:
         raise _holds(out, f"a measurement of other data (fingerprint {there}, not {measured.fingerprint})")
 
 
-def check_free_for_experiments(out: Path, names: Iterable[str], asked: Mapping[str, Any]) -> None:
-    """Refuse the folder of a run or a measurement, and results of the same experiments with other options."""
-    for what, file in (("run", "run.npz"), ("measurement", "per_point.parquet")):
-        if (out / file).exists():
-            raise _holds(out, f"a {what}")
+def check_same_options(out: Path, names: Iterable[str], asked: Mapping[str, Any]) -> None:
+    """Refuse to replace results of the same experiments with other options."""
     for name in names:
         before = _kept(out, name).get("asked") or {}
         for option, value in asked.items():

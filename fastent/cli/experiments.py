@@ -7,7 +7,7 @@ import typer
 
 from fastent import experiments
 from fastent.cli.config import Config
-from fastent.cli.existing_output import check_free_for_experiments, check_same_experiment
+from fastent.cli.existing_output import check_free, check_same_experiment, check_same_options
 from fastent.cli.options import (
     DATA_OPTIONS,
     OUTPUT,
@@ -179,7 +179,8 @@ def _command(names: tuple[str, ...], options: Options) -> Any:
             asked["data"] = str(Path(asked["data"]).absolute())
         with alone_in(None if out is None else output_folder(out)):
             if out is not None and not overwrite:
-                check_free_for_experiments(out, names, asked)
+                check_free(out, "experiments")
+                check_same_options(out, names, asked)
             for name in names:
                 try:
                     results.append(_carry_out(name, given))

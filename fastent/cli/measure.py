@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastent.cli.config import Config
-from fastent.cli.existing_output import check_free_for_measurement, check_same_measurement
-from fastent.cli.options import OUTPUT, STATISTICS, AsJson, MapOption, option
+from fastent.cli.existing_output import check_free, check_same_measurement
+from fastent.cli.options import MAP_HELP, OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import command_line, print_cost, print_json, say, show
 from fastent.errors import FastentError
 from fastent.measurement.metrics import METRICS
@@ -95,7 +95,7 @@ def measure(
             "Folder for summary.json, per_point.parquet and report.html; an interrupted measurement resumes from it.", OUTPUT
         ),
     ] = None,
-    map: MapOption = "pca",
+    map: Annotated[str, option(f"{MAP_HELP} auto: pca where all metrics are asked for.", OUTPUT)] = "auto",
     images: Annotated[
         str | None,
         option(
@@ -129,7 +129,7 @@ def measure(
     }  # fmt: skip
     with alone_in(None if out is None else output_folder(out)):
         if out is not None and not overwrite:
-            check_free_for_measurement(out, asked)
+            check_free(out, "measurement", asked)
         if out is not None and any((out / CHECKPOINT).glob("*.npz")):
             say(f"fastent: the measurement resumes from the parts that {str(out)!r} keeps", error=True)
         with limit_threads(threads), connected(scheduler, workers) as client:

@@ -163,9 +163,8 @@ def with_options(options: Options) -> Callable[[Callable[..., None]], Callable[.
 
 
 Device = training_options(["device"], defaults=True)["device"][0]
-MapOption = Annotated[
-    str, option("How the report lays the points out in two dimensions: pca, umap and pca, tsne and pca, or none.", OUTPUT)
-]
+MAP_HELP = "How the report lays the points out in two dimensions: pca, umap and pca, tsne and pca, or none."
+MapOption = Annotated[str, option(MAP_HELP, OUTPUT)]
 Predictions = Annotated[
     bool,
     option(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastent.cli.options import OUTPUT, MapOption, Predictions, option
+from fastent.cli.options import MAP_HELP, OUTPUT, Predictions, option
 from fastent.cli.output import command_line, say
 from fastent.errors import FastentError
 
@@ -30,7 +30,7 @@ def report(
         Path | None,
         option("The file to write.", OUTPUT, default="DIR/report.html; comparison.html for several folders"),
     ] = None,
-    map: MapOption = "pca",
+    map: Annotated[str | None, option(MAP_HELP, OUTPUT, default="pca")] = None,
     predictions: Predictions = True,
 ) -> None:
     """Write the report of a stored run or probe, or one page that compares several runs or measurements."""
@@ -38,6 +38,9 @@ def report(
 
     if out is not None and not out.parent.is_dir():
         raise FastentError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}; make it, or name another file")
+    if map is not None and (len(folders) > 1 or (folders[0] / _PROBE).is_file()):
+        what = "several folders" if len(folders) > 1 else "a probe"
+        raise FastentError(f"--map {map}: the report of {what} has no map; leave --map out")
     if len(folders) > 1:
         from fastent.report.comparison import write_comparison
 
@@ -45,7 +48,7 @@ def report(
         write_comparison(folders, place, command=command_line())
     else:
         place = out or folders[0] / "report.html"
-        _write_again(folders[0], place, map_methods("map", map), predictions)
+        _write_again(folders[0], place, map_methods("map", "pca" if map is None else map), predictions)
     say(place)
 
 

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastent.cli.config import Config
-from fastent.cli.existing_output import check_free_for_run, check_not_longer, longer_than_usual
-from fastent.cli.experiments import EXPERIMENTS
+from fastent.cli.existing_output import check_free, check_not_longer, longer_than_usual
 from fastent.cli.options import (
     DATA,
     DATA_OPTIONS,
     OUTPUT,
     AsJson,
     MapOption,
-    Predictions,
     Options,
+    Predictions,
     option,
     parsed,
     training_options,
@@ -125,7 +124,7 @@ def run(
     # A streamed run keeps others away itself.
     with alone_in(None if out is None or why else output_folder(out)):
         if out is not None and not overwrite:
-            check_free_for_run(out, EXPERIMENTS)
+            check_free(out, "run")
         train, points = (_streamed if why else _in_memory)(data, labels, given, out, overwrite)
         try:
             result = train()

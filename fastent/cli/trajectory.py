@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fastent.cli.config import Config
+from fastent.cli.existing_output import check_free
 from fastent.cli.options import OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import command_line, print_json, say
 
@@ -42,6 +43,7 @@ def trajectory(
         Path | None,
         option("Folder for summary.json, curves.parquet and report.html; an interrupted command resumes from it.", OUTPUT),
     ] = None,
+    overwrite: Annotated[bool, option("Replace other results in --out.", OUTPUT, "--overwrite")] = False,
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
@@ -52,7 +54,13 @@ def trajectory(
     from fastent.report.trajectory import write_trajectory_report
     from fastent.runtime.threads import limit_threads
 
+    asked = {
+        "captures": [str(place.absolute()) for place in captures], "labels": labels and str(Path(labels).absolute()),
+        "layers": layers, "k": k, "metrics": metrics, "queries": queries, "normalize": normalize, "seed": seed,
+    }  # fmt: skip
     with alone_in(None if out is None else output_folder(out)), limit_threads(threads):
+        if out is not None and not overwrite:
+            check_free(out, "trajectory", asked)
         found = measure_all(
             captures if len(captures) > 1 else captures[0],
             None if labels is None else read_labels(labels),
@@ -67,7 +75,7 @@ def trajectory(
             seed=seed,
         )
         if out is not None:
-            found.save(out)
+            found.save(out, asked=asked)
             write_trajectory_report(found, out / "report.html", command=command_line())
     if as_json:
         print_json(found.summary())

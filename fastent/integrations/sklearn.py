@@ -70,7 +70,7 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         Raises
         ------
         ValueError
-            Rows that are sparse, not finite or not two-dimensional; options that are none.
+            Rows that are sparse, not finite or not two-dimensional; an unknown `mode` or `metric`; too few neighbours.
         """
         self._check_options()
         self._fit_X = validate_data(self, X, order="C")

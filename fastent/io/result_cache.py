@@ -12,10 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from fastent.errors import FastentError
 from fastent.io.checksums import read_checked_npz, write_checked_npz
 from fastent.io.files import output_folder
+from fastent.options import short_repr
 from fastent.version import __version__
 
 __all__ = ["Arrays", "PartialResult", "ResultCache", "cache_key"]
@@ -118,7 +121,22 @@ def cache_key(depends_on: dict[str, Any]) -> str:
     threads = depends_on.get("threads") or _torch_threads()
     machine = {"threads": threads, "byteorder": sys.byteorder}
     everything = {**depends_on, **machine, "fastent": __version__, "format": _FORMAT}
-    return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(everything, sort_keys=True, default=_told_apart).encode()).hexdigest()[:12]
+
+
+def _told_apart(value: Any) -> Any:
+    """What JSON has no form for, in one that differs where values do: the text of a long array leaves most of it out."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, np.bool_ | np.integer):
+        return value.item()
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind not in "OV":
+        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return {"dtype": value.dtype.str, "shape": value.shape, "sha256": digest}
+    raise FastentError(
+        f"a {type(value).__name__} ({short_repr(value)}) cannot tell kept results apart: pass numbers, text, lists or arrays "
+        "of numbers"
+    )
 
 
 def _torch_threads() -> int:

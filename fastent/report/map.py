@@ -136,12 +136,7 @@ def _drawn(layout: Layout) -> dict[str, Any]:
 
 def _kept_words(found: PointMap) -> str:
     sentence = found.sentence.replace(" %", "\u00a0%").replace("'", "\u2019")
-    lies = (
-        ""
-        if np.isnan(found.kept_share)
-        else " What looks close here need not be close, and what looks apart need not be apart."
-    )
-    return sentence + lies
+    return sentence if np.isnan(found.kept_share) else f"{sentence} {_WARNING}"
 
 
 def _sample_words(found: PointMap, kept: int, mark: str) -> str:

@@ -94,7 +94,7 @@ def gallery(run: Run, points: Any, room: int, known: Stragglers | None = None) -
     rows = None if points is None else as_rows(points, len(run.index))
     known = stragglers_of(run, rows) if known is None else known
     share = run.straggler_share
-    consensus = known.take(np.flatnonzero(known.difficulty.share >= 0.5))
+    consensus = known.take(np.flatnonzero(known.hardness.share >= 0.5))
     found = consensus.take(np.argsort(consensus.codes[:_MOST_SHOWN], kind="stable"))
     shown = found.points
     classes = np.unique(run.codes[shown]).tolist()
@@ -158,7 +158,7 @@ def pictures_of(
 
 def _numbers(run: Run, found: Stragglers, near: Neighbors | None) -> list[dict[str, float | None]]:
     """Every score of each straggler shown; None where it is not known."""
-    values = found.difficulty._asdict()
+    values = found.hardness._asdict()
     if near is not None:
         values["strangers"] = (run.codes[near.indices] != found.codes[:, None]).mean(1)
     for when, said in (("inversion", found.at_inversion), ("end", found.at_end)):

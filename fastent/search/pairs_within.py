@@ -34,8 +34,8 @@ class Wanted:
     index : Index
         Of n rows.
     points : (q, d), optional
-        What is paired with rows; by default the rows are, with each other, the lower number first: as that row sees the other,
-        for an angle may be rounded otherwise the other way round.
+        What is paired with rows; by default the rows are paired with each other, the lower number first. The distance is the
+        one computed from that row: computed from the other, an angle may be rounded differently.
     squared : float
         The largest squared distance.
     most : int

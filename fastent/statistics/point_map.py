@@ -180,7 +180,7 @@ def map_points(
     normalize : bool, optional, default False
         Scale rows to unit length first, for the map and the search.
     seed : int, optional, default 0
-        Of the sample, UMAP and t-SNE: the same seed gives the same map.
+        Seed of the random sample and of UMAP and t-SNE: the same seed gives the same map.
 
     Returns
     -------

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from fastent.training.predictions import Predictions
 
-__all__ = ["Difficulty", "Nearest", "Stragglers", "as_rows", "difficulty", "nearest", "stragglers", "stragglers_of"]
+__all__ = ["Hardness", "Nearest", "Stragglers", "as_rows", "hardness", "nearest", "stragglers", "stragglers_of"]
 
 
-class Difficulty(NamedTuple):
+class Hardness(NamedTuple):
     """How hard p training points were to learn, each (p,), larger is harder; NaN for points that were not recorded.
 
     share: of the seeds with an inversion of the point's class, in which it is a straggler. The others are means over all seeds:
@@ -74,7 +74,7 @@ class Stragglers(Tabular):
     codes : (m,) int64
         Their classes, as positions in `class_names`.
     class_names : tuple of str
-    difficulty : Difficulty
+    hardness : Hardness
         How hard they were to learn, each (m,).
     at_inversion : Predictions or None
         Of the networks with an inversion of the point's class, with their weights there: `votes` and `probability`, both
@@ -96,7 +96,7 @@ class Stragglers(Tabular):
     labels: NDArray[Any]
     codes: NDArray[np.int64]
     class_names: tuple[str, ...]
-    difficulty: Difficulty
+    hardness: Hardness
     at_inversion: "Predictions | None"
     at_end: "Predictions | None"
     nearest: Nearest | None
@@ -111,7 +111,7 @@ class Stragglers(Tabular):
         """Some of them, by their places in this list."""
         several: dict[str, Any] = {
             name: None if of is None else type(of)(*(each[places] for each in of))
-            for name in ("difficulty", "at_inversion", "at_end", "nearest")
+            for name in ("hardness", "at_inversion", "at_end", "nearest")
             for of in (getattr(self, name),)
         }
         single: dict[str, Any] = {name: getattr(self, name)[places] for name in ("points", "index", "labels", "codes")}
@@ -128,10 +128,10 @@ class Stragglers(Tabular):
         names = storable(np.array(self.class_names))
         columns: dict[str, Any] = {"index": self.index, "label": storable(self.labels), "class": names[self.codes]}
         columns |= {
-            "share": self.difficulty.share,
-            "epochs_misclassified": self.difficulty.wrong,
-            "times_forgotten": self.difficulty.forgotten,
-            "wrong_at_end": self.difficulty.at_end,
+            "share": self.hardness.share,
+            "epochs_misclassified": self.hardness.wrong,
+            "times_forgotten": self.hardness.forgotten,
+            "wrong_at_end": self.hardness.at_end,
         }
         for when, found in (("inversion", self.at_inversion), ("end", self.at_end)):
             if found is not None:
@@ -170,7 +170,7 @@ class Stragglers(Tabular):
         write_text(path, written.getvalue().decode("utf-8"))
 
     def __repr__(self) -> str:
-        most = int((self.difficulty.share >= 0.5).sum())
+        most = int((self.hardness.share >= 0.5).sum())
         known = [said for said, of in (("predictions", self.at_inversion), ("hits and misses", self.nearest)) if of is not None]
         with_what = f", with {' and '.join(known)}" if known else ""
         return printable(f"Stragglers({len(self):,} points, {most:,} of them in at least half of the networks{with_what})")
@@ -255,7 +255,7 @@ def stragglers_of(
         labels=run.labels[points],
         codes=run.codes[points],
         class_names=tuple(run.class_names),
-        difficulty=difficulty(run, points),
+        hardness=hardness(run, points),
         at_inversion=at_inversion,
         at_end=at_end,
         nearest=near,
@@ -281,7 +281,7 @@ def _predictions(
         return None, None
 
 
-def difficulty(run: Run, points: NDArray[np.int64]) -> Difficulty:
+def hardness(run: Run, points: NDArray[np.int64]) -> Hardness:
     """Of the points at these positions, from the points that each network misclassified at each epoch."""
     place = np.arange(len(run.index))
     if run.recorded is not None:
@@ -297,7 +297,7 @@ def difficulty(run: Run, points: NDArray[np.int64]) -> Difficulty:
         forgotten += (~mine[:-2] & mine[1:-1]).sum(0)
         at_end += mine[-1]
     unknown = np.where(place < 0, np.nan, 1 / run.n_seeds)
-    return Difficulty(run.straggler_share[points], wrong * unknown, forgotten * unknown, at_end * unknown)
+    return Hardness(run.straggler_share[points], wrong * unknown, forgotten * unknown, at_end * unknown)
 
 
 def as_rows(points: Any, n: int) -> Any:

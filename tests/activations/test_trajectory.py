@@ -75,6 +75,35 @@ def test_it_resumes_by_layer_and_checkpoint(captured, tmp_path, monkeypatch):
     fe.trajectory(folder, metrics="geometry", out=tmp_path)
 
 
+def test_rows_that_look_alike_when_printed_are_measured_each(tmp_path):
+    X, y = torch.randn(3000, 4), torch.arange(3000) % 2
+    fe.capture(torch.nn.Identity(), [(X, y)], [""], tmp_path / "step1")
+    first, second = np.r_[0:5, 10:1500, 2995:3000], np.r_[0:5, 1000:2490, 2995:3000]
+    kept, alone = [
+        [
+            fe.trajectory(tmp_path / "step1", metrics="mixing", k=3, queries=rows, **out).statistics["mixing/overlap"].item()
+            for rows in (first, second, first.tolist())
+        ]
+        for out in ({"out": tmp_path / "out"}, {})
+    ]
+    assert kept == alone
+    assert len(list((tmp_path / "out" / "parts").iterdir())) == 2
+
+
+@pytest.mark.parametrize("queries", [np.arange(20), torch.arange(20), list(range(20)), np.int64(20), None])
+def test_every_form_of_queries_can_be_saved(captured, queries, tmp_path):
+    found = fe.trajectory(captured[0], metrics="mixing", k=np.int64(4), queries=queries, out=tmp_path)
+    found.save(tmp_path)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    rows = {None: None, 0: 20, 1: list(range(20))}[None if queries is None else np.ndim(queries)]
+    assert (stored["queries"], stored["k"]) == (rows, 4)
+
+
+def test_no_map_is_drawn_of_any_cell(captured, monkeypatch):
+    monkeypatch.setattr("fastent.measurement.measure.point_maps", lambda *_, **__: pytest.fail("drew a map"))
+    fe.trajectory(captured[0], metrics="all", k=4, layers=["1"])
+
+
 def test_what_does_not_belong_together_is_refused(captured, tmp_path):
     folder, loader = captured
     fe.capture(network(1), list(loader)[:2], ["0", "1"], tmp_path / "fewer")
@@ -87,6 +116,7 @@ def test_what_does_not_belong_together_is_refused(captured, tmp_path):
         ([], {}, "no capture is there"),
         (captured[0], {"metrics": "nothing"}, "choose 'all' or some of"),
         ([folder / "step1", folder / "step1"], {}, "two have the same name"),
+        (captured[0], {"map": "umap"}, "map='umap': the options are k, queries"),
     ):
         with pytest.raises(FastentError, match=complaint):
             fe.trajectory(captures, **options)

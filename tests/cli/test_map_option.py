@@ -22,9 +22,10 @@ def shown(page):
     return [len(layout["x"]) for layout in payload(page.read_text(encoding="utf-8")).get("map", {}).get("layouts", [])]
 
 
-def test_a_measurement_has_a_map_unless_it_is_declined(here):
-    for given, layouts in (((), [200]), (("--map", "none"), [])):
-        done = fastent("measure", "X.npy", "y.npy", "--metrics", "margins", "--out", "out", "--overwrite", *given, cwd=here)
+def test_a_measurement_has_a_map_if_all_is_measured_or_it_is_asked_for(here):
+    some, none, pca = ("--metrics", "margins"), ("--map", "none"), ("--map", "pca")
+    for given, layouts in (((), [200]), (none, []), (some, []), (some + pca, [200]), ((*some, "--map", "auto"), [])):
+        done = fastent("measure", "X.npy", "y.npy", "--out", "out", "--overwrite", *given, cwd=here)
         assert done.exit_code == 0, done.stderr
         assert shown(here / "out" / "report.html") == layouts
 
@@ -46,3 +47,13 @@ def test_unknown_and_missing_methods_are_refused(here, command, monkeypatch):
         refused = fastent(*command, "--map", method, *(() if command[0] == "report" else ("--out", "out")), cwd=here)
         assert refused.exit_code == 2
         assert said in refused.stderr
+
+
+def test_reports_without_a_map_take_no_option_for_it(here):
+    (here / "probe").mkdir()
+    (here / "probe" / "probe.npz").touch()
+    for folders, what in ((("a", "b"), "several folders"), (("probe",), "a probe")):
+        for method in ("none", "pca"):
+            refused = fastent("report", *folders, "--map", method, cwd=here)
+            assert refused.exit_code == 2
+            assert f"--map {method}: the report of {what} has no map; leave --map out" in refused.stderr

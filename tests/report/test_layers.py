@@ -122,5 +122,9 @@ def test_any_result_has_a_page(tmp_path):
     for i, result in enumerate((made_up_run(), measured, made_up_records())):
         fe.write_report(result, tmp_path / f"{i}.html", command="again")
         assert "again" in (tmp_path / f"{i}.html").read_text(encoding="utf-8")
+    for result, options in ((measured, {"points": 1}), (made_up_run(), {"name": 1}), (made_up_records(), {"maps": 1})):
+        with pytest.raises(FastentError, match=f"{next(iter(options))}=1: the options of the report of a .* are .*command"):
+            fe.write_report(result, tmp_path / "none.html", **options)
+    assert not (tmp_path / "none.html").exists()
     with pytest.raises(FastentError, match="result is a dict: pass a Run"):
         fe.write_report({}, tmp_path / "none.html")

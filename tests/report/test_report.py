@@ -20,7 +20,7 @@ from fastent.report.run_words import answers, description, headline
 from fastent.report.stragglers import points_near
 from fastent.statistics.inversion import fitted_curve
 from fastent.training.run import Run
-from fastent.training.stragglers import difficulty
+from fastent.training.stragglers import hardness
 from fastent.training.tables import readable_rows, summary, turning_text, without_inversion
 from tests.statistics.test_silhouette import clusters
 
@@ -356,7 +356,7 @@ def test_the_slider_opens_at_the_inversion_and_has_every_epoch_drawn(tmp_path):
 def test_scores_are_those_of_the_records(tmp_path):
     run = made_up_run(seeds=3)
     points = np.array([199, 0, 185])
-    found = difficulty(run, points)
+    found = hardness(run, points)
     wrong = np.stack([run.misclassified(epoch) for epoch in run.epoch], axis=1)[:, :, points]  # (S, E, p)
     np.testing.assert_allclose(found.wrong, wrong.mean((0, 1)))
     np.testing.assert_allclose(found.forgotten, (~wrong[:, :-1] & wrong[:, 1:]).sum(1).mean(0))
@@ -369,7 +369,7 @@ def test_points_that_were_not_recorded_have_no_scores():
     some = np.array([30, 38, 39])
     bits = np.packbits(np.unpackbits(run.wrong, axis=2, count=40)[:, :, some], axis=2)
     sampled = replace(run, recorded=some, wrong=bits, straggler_bits=np.packbits(run.stragglers, axis=1))
-    found, whole = difficulty(sampled, np.array([0, 39])), difficulty(run, np.array([0, 39]))
+    found, whole = hardness(sampled, np.array([0, 39])), hardness(run, np.array([0, 39]))
     assert np.isnan(found.wrong[0])
     assert found.wrong[1] == whole.wrong[1]
 

@@ -128,7 +128,7 @@ def test_hits_and_misses_are_the_nearest(monkeypatch, compared):
 def test_the_table_has_every_straggler_and_comes_back_from_both_files(digits, run, tmp_path):
     found = fe.stragglers(run, digits)
     assert "Stragglers(" in repr(found)
-    assert (np.diff(found.difficulty.share) <= 0).all()
+    assert (np.diff(found.hardness.share) <= 0).all()
     np.testing.assert_array_equal(np.sort(found.index), np.sort(run.index[run.stragglers.any(0)]))
     found.save(tmp_path)
     table = pyarrow.parquet.read_table(tmp_path / "stragglers.parquet")
@@ -139,7 +139,7 @@ def test_the_table_has_every_straggler_and_comes_back_from_both_files(digits, ru
     np.testing.assert_array_equal(text["index"].to_numpy(), found.index)
     np.testing.assert_allclose(text["miss_distance"].to_numpy(), found.nearest.miss)
     wrong_at_end = np.array(table["predicted_at_end"].to_pylist()) != np.array(table["class"].to_pylist())
-    assert (wrong_at_end == (found.difficulty.at_end > 0.5))[found.difficulty.at_end != 0.5].all()
+    assert (wrong_at_end == (found.hardness.at_end > 0.5))[found.hardness.at_end != 0.5].all()
     few = found.take(np.array([2, 0]))
     assert few.index.tolist() == found.index[[2, 0]].tolist()
     assert few.table().to_pylist() == [found.table().to_pylist()[i] for i in (2, 0)]

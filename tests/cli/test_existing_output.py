@@ -1,0 +1,74 @@
+"""--out: results of one command are not replaced by those of another, or by others of its own, without --overwrite."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import fastent as fe
+from tests.command import fastent
+
+COMMANDS = {
+    "a run": "run --data digits --epochs 3 --seeds 1 --map none --out {}",
+    "a measurement": "measure X.npy y.npy --metrics geometry --out {}",
+    "near duplicates": "duplicates X.npy --radius 1 --out {}",
+    "a trajectory": "trajectory acts --metrics geometry --out {}",
+    "a capture": "capture --model torch.nn:Identity --data X.npy --labels y.npy --layers , --out {}",
+    "a result of the experiment dynamics": "experiment dynamics --data digits --epochs 3 --seeds 2 --out {}",
+}
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("existing")
+    X, y = np.random.default_rng(0).standard_normal((60, 6)).astype(np.float32), np.arange(60) % 3
+    np.save(folder / "X.npy", X)
+    np.save(folder / "y.npy", y)
+    for step in (1, 2):
+        fe.capture(torch.nn.Identity(), [(torch.from_numpy(X) * step, torch.from_numpy(y))], [""], folder / "acts" / f"s{step}")
+    for i, command in enumerate(COMMANDS.values()):
+        done = fastent(*command.format(f"out{i}").split(), cwd=folder)
+        assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.mark.parametrize("there", range(len(COMMANDS)), ids=COMMANDS)
+def test_no_command_replaces_what_another_wrote(here, there):
+    out = here / f"out{there}"
+    before = content(out)
+    for i, command in enumerate(COMMANDS.values()):
+        if i != there:
+            refused = fastent(*command.format(out.name).split(), cwd=here)
+            assert refused.exit_code == 2, command
+            assert f"'{out.name}' holds {list(COMMANDS)[there]}: choose another folder, or --overwrite" in refused.stderr
+    assert content(out) == before
+
+
+def test_a_trajectory_replaces_itself_and_takes_more_checkpoints(here):
+    command = COMMANDS["a trajectory"].format("own")
+    for _ in range(2):
+        assert fastent(*command.split(), cwd=here).exit_code == 0
+    changed = fastent(*command.split(), "--normalize", cwd=here)
+    assert "'own' holds a trajectory with normalize=False, not True: choose another folder, or --over" in changed.stderr
+    shutil.copytree(here / "acts" / "s1", here / "acts" / "s3")
+    assert fastent(*command.split(), cwd=here).exit_code == 0
+    assert json.loads((here / "own" / "summary.json").read_text())["steps"] == [1, 2, 3]
+    shutil.rmtree(here / "acts" / "s3")
+    assert fastent(*command.split(), "--normalize", "--overwrite", cwd=here).exit_code == 0
+    named = "trajectory acts/s1 {} --metrics geometry --out named"
+    assert fastent(*named.format("").split(), cwd=here).exit_code == 0
+    assert fastent(*named.format("acts/s2").split(), cwd=here).exit_code == 0
+    assert "holds a trajectory with captures=" in fastent(*named.format("").split(), cwd=here).stderr
+
+
+def test_what_replaced_other_results_can_be_repeated(here):
+    shutil.copytree(here / "out0", here / "replaced")
+    command = COMMANDS["a measurement"].format("replaced").split()
+    assert fastent(*command, "--overwrite", cwd=here).exit_code == 0
+    assert fastent(*command, cwd=here).exit_code == 0
