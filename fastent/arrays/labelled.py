@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 from fastent.arrays.frames import frame_table
 from fastent.arrays.validation import Array, Labels, as_features, as_labels
 from fastent.errors import FastentError
+from fastent.io.npy import is_npz
 from fastent.io.opening import located, own_labels
 from fastent.io.reading import is_there, name_list
 from fastent.io.tables import Table
 
-__all__ = ["as_labelled", "paired"]
+__all__ = ["as_labelled", "paired", "with_labels"]
 
 
 class _Place(NamedTuple):
@@ -35,7 +36,8 @@ def as_labelled(X: Any, labels: Any, *, minimum_classes: int = 2, notes: list[st
 def paired(X: Any, labels: Any) -> tuple[Any, Any]:
     """Points and labels with labels taken from the same table, if they name a column of it; otherwise as they are.
 
-    Without labels, those that lie with X: of a captured folder, of class folders of pictures, of an .npz.
+    Without labels, those that lie with X: of a captured folder, of class folders of pictures, of an .npz. Of a table that
+    had to be opened for its columns, the rows are returned: text would be read again.
     """
     if labels is None:
         return X, _own_labels(X)
@@ -46,8 +48,13 @@ def paired(X: Any, labels: Any) -> tuple[Any, Any]:
         return X, labels
     column = _column(place, os.fspath(labels))
     if column is None:
-        return X, labels
+        return X if place.path is None else place.table.rows(place.asked), labels
     return place.table.rows(place.asked, column), place.table.column(column)
+
+
+def with_labels(X: Any, labels: Any) -> tuple[Any, Any]:
+    """As `paired`, where points need no labels: None stays None."""
+    return (X, None) if labels is None else paired(X, labels)
 
 
 def _own_labels(X: Any) -> str:
@@ -77,7 +84,7 @@ def _column(place: _Place, labels: str) -> str | None:
     path, column, reader = located(labels)
     if column is not None and path == place.path:
         return column
-    if (reader is None and not labels.endswith(".npz") and ".npz:" not in labels) and not is_there(path):
+    if reader is None and not is_npz(labels) and not is_there(path):
         raise FastentError(
             f"labels={labels!r} is no column of {place.table.name}, which has {name_list(map(repr, names))}, and no file"
         )

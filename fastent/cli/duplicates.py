@@ -51,6 +51,7 @@ def duplicates(
     config: Config = None,
 ) -> None:
     """Find all rows that lie within a radius of each other: near duplicates, wrong labels, test rows in the training set."""
+    from fastent.arrays.labelled import with_labels
     from fastent.io.files import alone_in, output_folder
     from fastent.io.opening import read_features, read_labels
     from fastent.runtime.threads import limit_threads, working_threads
@@ -64,9 +65,14 @@ def duplicates(
     }  # fmt: skip
     if out is not None and not overwrite:
         check_free(out, "duplicates", asked)
-    X, y = read_features(features), None if labels is None else read_labels(labels)
-    others = None if between is None else read_features(between)
-    other_labels = None if between_labels is None else read_labels(between_labels)
+
+    def read(place: str | None, labels: str | None) -> tuple[Any, Any]:
+        X, y = with_labels(place, labels)
+        y = read_labels(y) if isinstance(y, str) else y
+        return read_features(X) if isinstance(X, str) else X, y
+
+    X, y = read(features, labels)
+    others, other_labels = read(between, between_labels)
     with limit_threads(threads):
         begun = time.perf_counter()
         found = near_duplicates(

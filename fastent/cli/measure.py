@@ -111,7 +111,6 @@ def measure(
     """Measure how tangled the classes of a representation are, in every accepted view."""
     from fastent.arrays.labelled import paired
     from fastent.io.files import alone_in, output_folder
-    from fastent.io.npy import is_npz
     from fastent.io.opening import read_features
     from fastent.measurement.measure import measure as measure_all
     from fastent.measurement.plan import CHECKPOINT
@@ -119,7 +118,7 @@ def measure(
     from fastent.runtime.threads import limit_threads, working_threads
 
     X, y = paired(features, labels)
-    if isinstance(X, str) and is_npz(X):
+    if isinstance(X, str):
         X = read_features(X)
     pictures = _pictures(X, images)
     where = str(Path(y).absolute()) if isinstance(y, str) else labels
@@ -168,16 +167,13 @@ def _pictures(X: Any, images: str | None) -> Any:
     from fastent.io.opening import read_features
     from fastent.report.pictures import pictures_in
 
-    points = read_features(X, any_rank=True) if isinstance(X, str) else X
     if images is None:
-        return pictures_in(points)
+        return pictures_in(X)
     found = pictures_in(read_features(images, any_rank=True))
     if found is None:
         raise FastentError(f"--images {images!r} holds no pictures: (n, height, width) or (n, height, width, 3) are needed")
-    if len(found) != len(points):
-        raise FastentError(
-            f"--images {images!r} has {len(found)} pictures, X has {len(points)} rows: one of each row is needed"
-        )
+    if len(found) != len(X):
+        raise FastentError(f"--images {images!r} has {len(found)} pictures, X has {len(X)} rows: one of each row is needed")
     return found
 
 

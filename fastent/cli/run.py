@@ -193,7 +193,7 @@ def _streamed_because(data: str, stream: bool, record_every: float | None) -> tu
     if reader.whole:
         return "", False
     if reader is not NPY:
-        return "sources other than .npy, .npz and .csv are always streamed", False
+        return "all sources are but .npy, .npz, .csv, .tsv and folders of pictures", False
     from fastent.io.npy import read_npy
     from fastent.runtime.memory import available_bytes, readable_bytes
 

@@ -169,7 +169,7 @@ def _expected(name: str) -> str:
 def _from_path(path: Path, labels: Any, split_seed: int) -> RawData:
     place = str(path)
     reader = reader_of(path)
-    if place.endswith(".npz"):
+    if place.lower().endswith(".npz"):
         if labels is not None:
             raise FastentError(f"labels go with one array, as {place}:X: an .npz brings its own, as y_train")
         return _from_mapping(read_npz(path, "save it with numpy.savez"), path.stem, place, split_seed)

@@ -13,8 +13,8 @@ __all__ = ["ARROW", "HUGGING_FACE", "read_arrow", "read_dataset_folder"]
 
 _REMEDY, _KIND = "write it again", "no file of Arrow"
 _SUFFIXES = (".feather", ".arrow")
-# What marks the folder of a data set, and that of a training and a test set.
-_STATE, _SEVERAL = "state.json", "dataset_dict.json"
+# What marks the folder of a data set, with what lies beside it or stands in it; and that of a training and a test set.
+_STATE, _INFO, _FILES, _SEVERAL = "state.json", "dataset_info.json", "_data_files", "dataset_dict.json"
 
 
 def read_arrow(path: Path) -> ArrowTable:
@@ -58,7 +58,7 @@ def read_dataset_folder(folder: Path) -> ArrowTable:
 
 
 def _files(state: dict[str, Any]) -> Iterator[str]:
-    for each in state["_data_files"]:
+    for each in state[_FILES]:
         yield each["filename"]
 
 
@@ -67,7 +67,13 @@ def _is_arrow(path: Path) -> bool:
 
 
 def _is_folder(path: Path) -> bool:
-    return os.path.isfile(path / _STATE) or os.path.isfile(path / _SEVERAL)
+    """Many programs write a state.json: that of `datasets` has an info beside it, or names its files."""
+    if os.path.isfile(path / _SEVERAL) or not os.path.isfile(path / _STATE):
+        return os.path.isfile(path / _SEVERAL)
+    try:
+        return os.path.isfile(path / _INFO) or f'"{_FILES}"' in (path / _STATE).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 ARROW = table_reader(".arrow", _is_arrow, read_arrow, whole=False)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fastent.io.csv_files import is_number
 from fastent.io.reading import reading, require_file
 
 __all__ = ["how_to_convert"]
@@ -30,22 +31,14 @@ def _of_text(path: Path) -> str | None:
     first, last = lines[0], lines[-1]
     delimiter = next((sign for sign in ",;\t" if sign in last), None)
     cells = last.split(delimiter)
-    columns = [i for i, cell in enumerate(cells) if _is_number(cell)]
+    columns = [i for i, cell in enumerate(cells) if is_number(cell)]
     if not columns:
         return None
     options = [f"delimiter={delimiter!r}"] if delimiter else []
-    options += ["skiprows=1"] if not any(map(_is_number, first.split(delimiter))) and len(lines) > 1 else []
+    options += ["skiprows=1"] if not any(map(is_number, first.split(delimiter))) and len(lines) > 1 else []
     options += [f"usecols={columns}"] if len(columns) < len(cells) else []
     read = ", ".join([repr(str(path)), *options, "dtype='float32'", "ndmin=2", "encoding='utf-8-sig'"])
     return f"numpy.save({_npy(path)!r}, numpy.loadtxt({read}))"
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _of_torch(path: Path) -> str:

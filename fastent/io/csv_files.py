@@ -9,7 +9,7 @@ from fastent.io.reading import reading, require_file
 from fastent.io.tables import ArrowTable, table_reader
 from fastent.runtime.memory import check_fits
 
-__all__ = ["CSV", "read_csv"]
+__all__ = ["CSV", "is_number", "read_csv"]
 
 _NAME = re.compile(r"\.(csv|tsv)(\.gz|\.bz2|\.zst)?$", re.IGNORECASE)
 _REMEDY, _KIND = "write it again", "no table of text"
@@ -33,13 +33,13 @@ def read_csv(path: Path) -> ArrowTable:
         import pyarrow as pa
         from pyarrow import csv as arrow
 
-        first, second, delimiter = _beginning(path)
-        decimal = "," if delimiter == ";" and any(re.fullmatch(r"-?\d+,\d+", cell) for cell in second) else "."
+        lines, delimiter = _beginning(path)
+        decimal = _decimal(lines) if delimiter == ";" else "."
         parsing = {
             "parse_options": arrow.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             "convert_options": arrow.ConvertOptions(decimal_point=decimal),
         }
-        names = {"autogenerate_column_names": not _is_header(first, second)}
+        names = {"autogenerate_column_names": not _is_header(lines[0], lines[min(1, len(lines) - 1)], decimal)}
         try:
             table = arrow.read_csv(path, arrow.ReadOptions(**names), **parsing)
         except pa.ArrowInvalid:  # the kinds of columns are told from the first block, which may hold whole numbers only
@@ -48,8 +48,8 @@ def read_csv(path: Path) -> ArrowTable:
     return ArrowTable(table, repr(str(path)))
 
 
-def _beginning(path: Path) -> tuple[list[str], list[str], str]:
-    """The cells of the first two lines, and what stands between them."""
+def _beginning(path: Path) -> tuple[list[list[str]], str]:
+    """The cells of the first lines, and what stands between them."""
     import pyarrow as pa
 
     with pa.input_stream(str(path), compression="detect") as stream:
@@ -57,29 +57,43 @@ def _beginning(path: Path) -> tuple[list[str], list[str], str]:
     lines = [line for line in lines if line.strip()] or [""]
     usual = "\t" if ".tsv" in path.name.lower() else ","
     delimiter = max((usual, *",;\t"), key=lambda sign: min(line.count(sign) for line in lines[:2]))
-    cells = list(csv.reader(lines[:20], delimiter=delimiter))
-    return cells[0], cells[min(1, len(cells) - 1)], delimiter
+    return list(csv.reader(lines, delimiter=delimiter)), delimiter
 
 
-def _is_header(first: list[str], second: list[str]) -> bool:
+def _decimal(lines: list[list[str]]) -> str:
+    """What stands before decimals: a comma, if some number in these lines has one and none has a point."""
+    points, commas = (
+        any(sign in cell and is_number(cell, sign) for line in lines[1:] or lines for cell in line) for sign in (".", ",")
+    )
+    return "," if commas and not points else "."
+
+
+def _is_header(first: list[str], second: list[str], decimal: str) -> bool:
     """Whether the first line has names: no numbers, or words above numbers, or the numbers of columns as pandas writes them."""
-    numbers = [float(cell) for cell in first if _is_number(cell)]
+
+    def known(cell: str) -> bool:
+        return cell.strip().lower() not in _NOTHING and is_number(cell, decimal)
+
+    numbers = [float(cell.replace(decimal, ".")) for cell in first if known(cell)]
     if not numbers:
         return True
-    words = [cell for cell in first if not _is_number(cell)]
+    words = [cell for cell in first if not known(cell)]
     below = zip(first, second, strict=False)
-    if any(_is_number(b) and not _is_number(a) and a.strip().lower() not in _NOTHING for a, b in below):
+    if any(known(b) and not known(a) and a.strip().lower() not in _NOTHING for a, b in below):
         return True
     counted = len(numbers) + len(words[:1]) > 2 and numbers[0] in (0, 1)
     return counted and numbers == [numbers[0] + i for i in range(len(numbers))]
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str, decimal: str = ".") -> bool:
+    """Whether a cell of a table is a number, "nan" and "inf" among them; 0_1 and digits of other scripts are none here."""
+    if "_" in cell or not cell.isascii() or (decimal != "." and "." in cell):
+        return False
     try:
-        float(cell)
+        float(cell.replace(decimal, "."))
     except ValueError:
         return False
-    return cell.strip().lower() not in _NOTHING
+    return True
 
 
 def _can_open(path: Path) -> bool:

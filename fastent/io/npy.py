@@ -83,7 +83,7 @@ def read_npz(path: str | os.PathLike[str], remedy: str) -> dict[str, Array]:
 
 def is_npz(place: str | os.PathLike[str]) -> bool:
     """Whether a place names an .npz, FILE.npz, or one of its members, FILE.npz:NAME."""
-    text = os.fspath(place)
+    text = os.fspath(place).lower()
     return text.endswith(".npz") or ".npz:" in text
 
 
@@ -92,8 +92,9 @@ def read_array(place: str, usual: str) -> Array:
     text = str(as_path(place, "an .npy, or FILE.npz:NAME"))
     if not is_npz(text):
         return read_npy(text)
-    before, _, name = text.partition(".npz:")
-    path = Path(f"{before}.npz" if name else text)
+    end = text.lower().find(".npz:") + len(".npz")
+    name = text[end + 1 :] if end >= len(".npz") else ""
+    path = Path(text[:end] if name else text)
     with _opened(path, "save it with numpy.savez") as members:
         names = list(members.places)
         called = (each for each in _CALLED.get(usual, (usual,)) if each in names)

@@ -41,8 +41,8 @@ def open_source(path: str | os.PathLike[str], name: str | None = None) -> Source
         `.npy`; tables, `.parquet`, `.csv`, `.tsv`, `.arrow`, `.feather`: one column of lists or tensors of numbers, or one
         column for each feature; `.safetensors`, `.zarr`; a folder of files of one of these kinds (but `.zarr`), which are read
         as one, in the order of their names (2.npy before 10.npy); a folder that `fe.capture` or, in Hugging Face's datasets,
-        `Dataset.save_to_disk` wrote; or a folder of pictures of one size with a subfolder for each class. "FILE.parquet:NAME"
-        gives the name with the path.
+        `Dataset.save_to_disk` wrote; or a folder of pictures of one size with a subfolder for each class, and none of the
+        files above beside them. "FILE.parquet:NAME" gives the name with the path.
     name : str, optional
         Which tensor, zarr array or captured layer, if there are several; of a table which column, or several, separated by
         commas, or a pattern such as "f*". By default all columns are features but those called like labels or row numbers
@@ -105,7 +105,7 @@ def own_labels(place: str) -> str | None:
     """Where the labels of what lies at a place are, if they lie with it: a captured folder, class folders, an .npz."""
     path, _, reader = located(place)
     if reader is None:
-        return place if place.endswith(".npz") else None
+        return place if place.lower().endswith(".npz") else None
     return str(path) if reader.labels is not None and reader.table is None else None
 
 
@@ -138,9 +138,9 @@ def located(place: str) -> Located:
 
 def _open_folder(folder: Path, name: str | None) -> Source:
     with reading(folder, "check the path"):
-        there = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
-    readers = {path: _reader(path) for path in there if path.name[0] != "."}
-    shards = {path: reader for path, reader in readers.items() if reader is not None and reader.open_shard is not None}
+        there = sorted(os.listdir(folder), key=natural_key)
+    readers = {folder / each: _shard_reader(folder / each) for each in there}
+    shards = {path: reader for path, reader in readers.items() if reader is not None}
     if not shards:
         formats = " or ".join([", ".join(_SHARDS[:-1]), _SHARDS[-1]])
         raise FastentError(f"{str(folder)!r} holds no {formats}: name a folder of shards")
@@ -151,9 +151,26 @@ def _open_folder(folder: Path, name: str | None) -> Source:
     return Shards(opened, [repr(str(path)) for path in shards])
 
 
+def _shard_reader(path: Path) -> Reader | None:
+    """The format of a file that is one of many; None for other files, and hidden ones."""
+    if path.name[0] == ".":
+        return None
+    return next((reader for reader in READERS if reader.open_shard is not None and reader.can_open(path)), None)
+
+
+def _holds_shards(path: Path) -> bool:
+    try:
+        with os.scandir(path) as entries:
+            return any(entry.is_file() and _shard_reader(Path(entry.path)) is not None for entry in entries)
+    except OSError:  # no folder; or whoever opens it says why
+        return False
+
+
+# Files in the folder itself come before pictures in its subfolders, which may be plots or thumbnails of them.
+SHARDS = Reader("folder", _holds_shards, _open_folder)
 FOLDER = Reader("folder", os.path.isdir, _open_folder)
 # In the order in which they are asked.
-READERS = (NPY, PARQUET, CSV, ARROW, SAFETENSORS, ZARR, CAPTURED, HUGGING_FACE, IMAGE_FOLDER, FOLDER)
+READERS = (NPY, PARQUET, CSV, ARROW, SAFETENSORS, ZARR, CAPTURED, HUGGING_FACE, SHARDS, IMAGE_FOLDER, FOLDER)
 _SHARDS = [reader.name for reader in READERS if reader.open_shard is not None]
 
 open = open_source  # fastent.open

@@ -2,7 +2,7 @@
 
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,19 @@ class ParquetTable(Table):
         with reading(self.path, _REMEDY, _KIND), pq.ParquetFile(self.path) as stored:
             return _in_order(stored.read(columns=list(columns)), columns)
 
+    def pieces(self, name: str) -> Iterator[Any]:
+        return self._batches(name)
+
     def first(self, name: str) -> Any:
+        return next(self._batches(name, 1), [])
+
+    def _batches(self, name: str, rows: int = 1 << 16) -> Iterator[Any]:
+        """The values of a column, so many at a time; what is not asked for is not read."""
         import pyarrow.parquet as pq
 
         with reading(self.path, _REMEDY, _KIND), pq.ParquetFile(self.path) as stored:
-            batch = next(stored.iter_batches(batch_size=1, columns=[name]), None)
-            return [] if batch is None else batch.column(batch.schema.get_field_index(name))
+            for batch in stored.iter_batches(batch_size=rows, columns=[name]):
+                yield batch.column(batch.schema.get_field_index(name))
 
 
 class ParquetSource(Source):
@@ -115,5 +122,5 @@ def _in_order(table: Any, names: Sequence[str]) -> Any:
 
 
 PARQUET = table_reader(
-    ".parquet", lambda path: path.suffix == ".parquet" and not os.path.isdir(path), ParquetTable, whole=False
+    ".parquet", lambda path: path.suffix.lower() == ".parquet" and not os.path.isdir(path), ParquetTable, whole=False
 )

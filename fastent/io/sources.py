@@ -161,8 +161,10 @@ class Reader(NamedTuple):
 
     @classmethod
     def of_suffix(cls, suffix: str, open: _Open, **more: Any) -> "Reader":
-        """A format of single files, told by their suffix; a folder of such files is opened as one source."""
-        return cls(suffix, lambda path: path.suffix == suffix and not os.path.isdir(path), open, **{"open_shard": open, **more})
+        """A format of single files, told by their suffix, .npy or .NPY; a folder of such files is opened as one source."""
+        return cls(
+            suffix, lambda path: path.suffix.lower() == suffix and not os.path.isdir(path), open, **{"open_shard": open, **more}
+        )
 
 
 class ArraySource(Source):

@@ -10,7 +10,7 @@ Row numbers and labels are no features: a column that is called so is left out, 
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,10 @@ class Table(ABC):
             raise FastentError(f"{name!r} of {self.name} has no values in its first row: rows of numbers are needed")
         return tuple(shape)
 
+    def pieces(self, name: str) -> Iterable[Any]:
+        """The arrays of Arrow that make up a column, one after the other."""
+        return self.read([name]).column(0).chunks  # type: ignore[no-any-return]
+
     def first(self, name: str) -> Any:
         """The first row of a column, at least."""
         return self.read([name]).column(0)[:1]
@@ -169,9 +173,9 @@ class Table(ABC):
         aside = {name for name in names if name.lower() in _LABELS or _ROW_NUMBERS.fullmatch(name)}
         if {"x", "y"} <= lower:  # coordinates
             aside -= {"y", "Y"}
-        if names and names[0] not in aside and self.counts_rows(names[0]):
-            aside.add(names[0])
         features = [name for name in names if name not in aside]
+        if len(features) > 1 and features[0] == names[0] and self.counts_rows(names[0]):
+            aside.add(features.pop(0))
         if not features:
             raise FastentError(
                 f"{self.name} has no columns of features ({name_list(map(repr, names), 'no columns')}): "
@@ -188,8 +192,20 @@ class Table(ABC):
         )
 
     def counts_rows(self, name: str) -> bool:
-        """Whether a column is known to hold the row numbers."""
-        return False
+        """Whether a column holds the row numbers, from 0 or from 1."""
+        import pyarrow as pa
+
+        if self.n < 3 or not pa.types.is_integer(self._field(name).type):
+            return False
+        self._refuse_twins(name)
+        at, first = 0, -1
+        for piece in filter(len, self.pieces(name)):
+            numbers = piece.to_numpy(zero_copy_only=False)
+            first = int(numbers[0]) if at == 0 and not piece.null_count else first
+            if piece.null_count or first not in (0, 1) or (numbers != np.arange(at + first, at + first + len(numbers))).any():
+                return False
+            at += len(numbers)
+        return True
 
     def _of_numbers(self, names: list[str], labels: str | None) -> Columns:
         """One column for each feature."""
@@ -238,15 +254,6 @@ class ArrowTable(Table):
 
     def how_to_choose(self, names: Sequence[str]) -> str:
         return super().how_to_choose(names) if self._choose is None else self._choose(names)
-
-    def counts_rows(self, name: str) -> bool:
-        import pyarrow as pa
-
-        values = self.read([name]).column(0)
-        if self.n < 3 or not pa.types.is_integer(values.type) or values.null_count:
-            return False
-        numbers = values.to_numpy()
-        return bool(numbers[0] in (0, 1) and (np.diff(numbers) == 1).all())
 
 
 def table_reader(

@@ -121,7 +121,7 @@ def _with_fill(array: Any, value: Any) -> Any:
 
 
 def _can_open(path: Path) -> bool:
-    return path.suffix == ".zarr" or any(os.path.exists(path / each) for each in _OF_ZARR)
+    return path.suffix.lower() == ".zarr" or any(os.path.exists(path / each) for each in _OF_ZARR)
 
 
 ZARR = Reader(".zarr", _can_open, ZarrSource)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays.labelled import with_labels
 from fastent.arrays.ranges import as_wide, check_range
 from fastent.arrays.validation import as_features, as_labels, check_finite, in_memory
 from fastent.errors import FastentError
@@ -234,6 +235,8 @@ def near_duplicates(
         radius = number("radius", radius, minimum=0, maximum=2 if unit else math.inf)
     else:
         quantile = number("quantile", quantile, minimum=0, maximum=1)
+    X, labels = with_labels(X, labels)
+    between, between_labels = with_labels(between, between_labels)
     rows, points = _compared(as_features(X), between)
     names = _labels(labels, between_labels, len(rows), None if points is None else len(points), between is not None)
     check_range(rows, points, unit=unit)

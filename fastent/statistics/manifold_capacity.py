@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import as_features, as_labels, check_finite
+from fastent.arrays.labelled import as_labelled
+from fastent.arrays.validation import check_finite
 from fastent.options import flag, whole_number
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, reporting
@@ -142,9 +143,8 @@ def manifold_capacity(
     >>> found.mean_field, float(found.radius.max())  # single points
     (2.0, 0.0)
     """
-    features = as_features(X)
+    features, (codes, classes) = as_labelled(X, labels)
     n, d = features.shape
-    codes, classes = as_labels(labels, n=n, minimum_classes=2)
     most = n if points is None else whole_number("points", points, minimum=1)
     draws = whole_number("draws", draws, minimum=4)
     center, seed = flag("center", center), whole_number("seed", seed, minimum=0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays.labelled import with_labels
 from fastent.arrays.ranges import check_range
 from fastent.arrays.validation import UnitRows, as_features, as_labels, check_lengths
 from fastent.errors import FastentError
@@ -202,6 +203,7 @@ def map_points(
     choice("method", method, MAP_METHODS)
     map_methods("method", method)
     normalize = flag("normalize", normalize)
+    X, labels = with_labels(X, labels)
     features = as_features(X)
     n = len(features)
     if n < 2:

@@ -4,9 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+from typer.testing import CliRunner
 
 import fastent as fe
 from fastent.arrays.labelled import as_labelled
+from fastent.cli.main import app
 
 X = np.random.default_rng(0).normal(size=(30, 3))
 Y = np.array(["a", "b", "ü"])[np.arange(30) % 3]
@@ -82,3 +84,30 @@ def test_labels_of_a_file_by_column_and_by_path(tmp_path, monkeypatch):
     assert fe.geometry("t.csv:u,v,w", "y.npy").nc1 == expected
     np.save("X.npy", X)
     assert fe.mixing(fe.neighbors("X.npy", 3), "t.csv:kind").overlap == fe.mixing(fe.neighbors(X, 3), Y).overlap
+
+
+@pytest.mark.parametrize("frame", list(frames()), ids=lambda frame: type(frame).__module__.split(".")[0] + type(frame).__name__)
+def test_other_functions_take_the_name_of_a_column_too(frame):
+    assert fe.manifold_capacity(frame, "kind", draws=4).mean_field == fe.manifold_capacity(X, Y, draws=4).mean_field
+    np.testing.assert_array_equal(fe.map_points(frame, "kind").coordinates, fe.map_points(X, Y).coordinates)
+    found, expected = fe.near_duplicates(frame, 0.9, labels="kind"), fe.near_duplicates(X, 0.9, labels=Y)
+    np.testing.assert_array_equal(found.pair_labels, expected.pair_labels)
+    assert len(found.pairs)
+    across = fe.near_duplicates(frame, 0.9, between=frame, labels="kind", between_labels="kind")
+    np.testing.assert_array_equal(across.pairs, fe.near_duplicates(X, 0.9, between=X).pairs)
+
+
+def test_a_table_of_text_is_read_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pa.csv.write_csv(pa.table(COLUMNS).drop_columns(["kind"]), "t.csv")
+    np.save("y.npy", Y)
+    reads = []
+    read = pa.csv.read_csv
+    monkeypatch.setattr(pa.csv, "read_csv", lambda *given, **options: reads.append(given) or read(*given, **options))
+    assert fe.measure("t.csv", "y.npy", metrics=["geometry"]).geometry.nc1 == fe.geometry(X, Y, normalize=False).nc1
+    assert len(reads) == 1
+    for command in ("measure t.csv y.npy --metrics geometry", "measure t.csv y.npy --metrics geometry --out out"):
+        reads.clear()
+        done = CliRunner().invoke(app, command.split())
+        assert done.exit_code == 0, done.output
+        assert len(reads) == 1

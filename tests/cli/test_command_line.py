@@ -17,6 +17,7 @@ from pathlib import Path
 
 import llvmlite.binding
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -188,6 +189,26 @@ def test_near_duplicates_are_counted_kept_and_not_replaced_by_others(here):
     refused = fastent("duplicates X.npy --between-labels y.npy --radius 0 --out none")
     assert refused.exit_code == 2
     assert not (here / "none").exists()
+
+
+def test_labels_of_duplicates_are_a_column_as_for_measure(here):
+    X, y = np.load("X.npy"), np.load("y.npy")
+    pq.write_table(pa.table({"points": list(X), "kind": y}), "t.parquet")
+    expected = strict(fastent("duplicates X.npy --labels y.npy --radius 12 --json").stdout)
+    for labels in ("kind", "t.parquet:kind"):
+        shown = fastent(f"duplicates t.parquet --labels {labels} --radius 12 --json")
+        assert shown.exit_code == 0, shown.output
+        assert strict(shown.stdout) | {"asked": 0} == expected | {"asked": 0}
+    crossed = fastent("duplicates X.npy --labels y.npy --between t.parquet --between-labels kind --radius 0 --json")
+    assert strict(crossed.stdout)["between"] == len(X), crossed.output
+
+
+def test_why_a_run_is_streamed_is_true(here):
+    pq.write_table(pa.table({"points": list(np.load("X.npy"))}), "p.parquet")
+    shown = fastent("run --data p.parquet --labels y.npy --epochs 1 --seeds 1")
+    assert shown.exit_code == 0, shown.output
+    said = " ".join(shown.stderr.split())
+    assert "p.parquet is streamed from disk: all sources are but .npy, .npz, .csv, .tsv and folders of pictures" in said
 
 
 def test_folders_of_other_results_are_left_alone(here):

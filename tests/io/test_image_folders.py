@@ -69,3 +69,50 @@ def test_labels_that_are_missing(tmp_path):
         with pytest.raises(fe.FastentError, match="labels are missing: pass one for each row"):
             fe.measure(X)
     assert len(fe.measure(tmp_path / "d.npz", metrics=["geometry"]).classes) == 2
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_pictures_beside_shards_are_plots_of_them(tmp_path, hidden):
+    rows = np.arange(12.0).reshape(6, 2)
+    for i in range(3):
+        np.save(tmp_path / f"{i}.npy", rows[2 * i :][:2])
+    plots = tmp_path / (".thumbs" if hidden else "plots")
+    plots.mkdir()
+    Image.fromarray(GRAY[0]).save(plots / "a.png")
+    np.testing.assert_array_equal(fe.open(tmp_path)[:], rows)
+
+
+def test_hidden_folders_hold_no_classes_and_no_pictures(tmp_path):
+    (tmp_path / ".thumbs").mkdir()
+    Image.fromarray(GRAY[0]).save(tmp_path / ".thumbs" / "a.png")
+    (tmp_path / "notes" / "b.png").mkdir(parents=True)  # a folder, whatever it is called
+    with pytest.raises(fe.FastentError, match=r"holds no \.npy, "):
+        fe.open(tmp_path)
+    place = folder(tmp_path / "pictures", GRAY)
+    (place / NAMES[0] / ".thumbs").mkdir()
+    Image.fromarray(GRAY[0][:2]).save(place / NAMES[0] / ".thumbs" / "a.png")
+    np.testing.assert_array_equal(fe.open(place)[:], GRAY.reshape(12, -1))
+
+
+def test_each_picture_is_decoded_once_and_none_that_is_not_asked_for(tmp_path, monkeypatch):
+    place = folder(tmp_path / "pictures", GRAY)
+    decoded = []
+    convert = Image.Image.convert
+    monkeypatch.setattr(Image.Image, "convert", lambda self, mode: decoded.append(mode) or convert(self, mode))
+    source = fe.open(place)
+    for _ in range(2):
+        np.testing.assert_array_equal(source[[11, 0, 11, 5]], GRAY.reshape(12, -1)[[11, 0, 11, 5]])
+        assert len(decoded) == 3
+    np.testing.assert_array_equal(source[2:], GRAY.reshape(12, -1)[2:])
+    assert len(decoded) == 11
+    assert source[[]].shape == source[3:3].shape == (0, 20)
+    decoded.clear()
+    fe.measure(place, queries=6, metrics=["mixing", "margins", "geometry"])
+    assert len(decoded) == 12
+    monkeypatch.setattr("fastent.io.image_folders.available_bytes", lambda: 4 * 239)  # all pictures take 240 bytes
+    source = fe.open(place)
+    decoded.clear()
+    for _ in range(2):
+        np.testing.assert_array_equal(source[[11, 0, 11]], GRAY.reshape(12, -1)[[11, 0, 11]])
+    assert len(decoded) == 4
+    np.testing.assert_array_equal(source[:], GRAY.reshape(12, -1))

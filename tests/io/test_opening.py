@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import fastent as fe
@@ -72,3 +74,19 @@ def test_points_and_labels_of_an_archive_by_their_usual_names(tmp_path, names):
     np.savez(tmp_path / "d.npz", **dict(zip(names, (X, [0, 1, 1, 0]))), other=X)
     assert fe.geometry(tmp_path / "d.npz", tmp_path / "d.npz").counts.tolist() == [2, 2]
     assert fe.measure(tmp_path / "d.npz", metrics=["geometry"]).shape == X.shape
+
+
+@pytest.mark.parametrize("suffix", [".NPY", ".Parquet", ".PARQUET", ".CSV", ".ARROW", ".SAFETENSORS", ".ZARR", ".NPZ"])
+def test_names_in_capitals(tmp_path, suffix):
+    place = str(tmp_path / f"X{suffix}")
+    reader = reader_of(place)
+    assert (".npz" if reader is None else reader.name) == suffix.lower()
+    if suffix == ".NPZ":
+        with open(place, "wb") as stream:
+            np.savez(stream, X=X)
+        for each in (place, f"{place}:X"):
+            np.testing.assert_array_equal(read_features(each), X)
+    if suffix == ".PARQUET":
+        pq.write_table(pa.table({"a": X[:, 0], "b": X[:, 1]}), place)
+        for each in (place, tmp_path):
+            np.testing.assert_array_equal(fe.open(each)[:], X[:, :2])

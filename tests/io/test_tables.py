@@ -211,3 +211,68 @@ def test_a_pattern_is_proposed_for_columns_that_begin_alike(tmp_path):
     with pytest.raises(fe.FastentError, match=r"or name those of the features, as .*t\.csv:emb_\*$"):
         fe.neighbors(path)
     assert fe.open(f"{path}:emb_*").shape == (2, 4)
+
+
+@pytest.mark.parametrize("beside", [[], ["notes.json", "state.json"]])
+def test_a_state_of_another_program_makes_no_data_set(tmp_path, beside):
+    for i in range(2):
+        pa.feather.write_feather(pa.table({f: X[:, j] for j, f in enumerate(F)}), tmp_path / f"{i}.arrow")
+    for name in beside:
+        (tmp_path / name).write_text('{"epoch": 3}')
+    np.testing.assert_array_equal(fe.open(tmp_path)[:], np.concatenate([X, X]))
+
+
+def test_names_of_columns_that_python_takes_for_numbers(tmp_path):
+    path = tmp_path / "t.csv"
+    rows = "\n".join(f"{i}.5,{-i},{i},2.5,{'ab'[i % 2]}" for i in range(9))
+    path.write_text("0_0,0_1,1_0,1_1,label\n" + rows)
+    assert fe.open(path).columns == ("0_0", "0_1", "1_0", "1_1")
+    assert read_labels(f"{path}:label").tolist() == ["a", "b", "a", "b", "a", "b", "a", "b", "a"]
+    path.write_text("1_000,٢\n1,2.5\n3,4.5")
+    assert fe.open(path).columns == ("1_000", "٢")
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ("a;b\n1;2\n1,5;2,5\n", [[1, 2], [1.5, 2.5]]),
+        ("1,5;2,5\n1;2\n-3,5;+4,5e1\n", [[1.5, 2.5], [1, 2], [-3.5, 45]]),
+        ("a;b;note\n1.5;2.5;3,4\n5;6;7,8\n", None),
+    ],
+    ids=["late", "no header", "points too"],
+)
+def test_decimal_commas(tmp_path, content, rows):
+    path = tmp_path / "t.csv"
+    path.write_text(content)
+    if rows is None:
+        np.testing.assert_array_equal(fe.open(f"{path}:a,b")[:], [[1.5, 2.5], [5, 6]])
+    else:
+        np.testing.assert_array_equal(fe.open(path)[:], rows)
+
+
+@pytest.mark.parametrize("start", [0, 1, 2])
+def test_row_numbers_are_left_out_of_every_table(tmp_path, start):
+    table = pa.table({"n": np.arange(start, start + 9), "a": X[:9, 0], "b": X[:9, 1]})
+    pa.csv.write_csv(table, tmp_path / "t.csv")
+    pa.feather.write_feather(table, tmp_path / "t.feather")
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=4)
+    expected = ("a", "b") if start < 2 else ("n", "a", "b")
+    for name in ("t.csv", "t.feather", "t.parquet"):
+        assert fe.open(tmp_path / name).columns == expected, name
+    assert ArrowTable(table, "X").rows().columns == expected
+
+
+@pytest.mark.parametrize("numbers", [[0, 1, 2, 3, 4, 5, 6, 7, 7], [0, 1, 2, 3, None, 5, 6, 7, 8], [0.0] + [1.0] * 8])
+def test_other_numbers_count_no_rows(tmp_path, numbers):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"n": numbers, "a": X[:9, 0]}), path, row_group_size=4)
+    assert fe.open(path).columns == ("n", "a")
+
+
+def test_the_only_feature_may_count(tmp_path):
+    table = pa.table({"n": np.arange(9)})
+    pq.write_table(table, tmp_path / "t.parquet")
+    for source in (ArrowTable(table, "X").rows(), fe.open(tmp_path / "t.parquet")):
+        np.testing.assert_array_equal(source[:].ravel(), np.arange(9))
+    labelled = ArrowTable(table.append_column("kind", pa.array(list("abcabcabc"))), "X")
+    assert labelled.rows(labels="kind").columns == ("n",)
