@@ -185,9 +185,9 @@ def near_duplicates(
     between : array-like (q, d), optional
         Another set, such as the test set, whose rows are compared with those of X, such as the training set, and not with each
         other. It is held in memory.
-    labels : array-like (n,), optional
-        Pairs whose labels differ are `conflicts` then.
-    between_labels : array-like (q,), optional
+    labels : array-like (n,) or str, optional
+        Pairs whose labels differ are `conflicts` then. As for `fe.measure`: of a table also the name of the label column.
+    between_labels : array-like (q,) or str, optional
         The same for `between`.
     metric : "euclidean" or "cosine"
         Cosine distance is 1 - cos, in [0, 2]; rows of zeros are refused.

@@ -163,8 +163,8 @@ def map_points(
     ----------
     X : array-like (n, d) or Source
         At least two rows.
-    labels : array-like (n,), optional
-        For the sample; without labels it is drawn from all rows alike.
+    labels : array-like (n,) or str, optional
+        For the sample, or of a table the name of the label column; without labels it is drawn from all rows alike.
     method : "pca", "umap" or "tsne", optional, default "pca"
         Principal axes; or UMAP or t-SNE, which start from these and take their neighbours from fastent's exact search, and
         which need `pip install '.[map]'`.
