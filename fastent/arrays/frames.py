@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastent.errors import FastentError
-from fastent.io.tables import ArrowTable
+from fastent.io.tables import SHOWN_NAMES, ArrowTable
 from fastent.printable import first_line
 
 __all__ = ["frame_table"]
@@ -20,7 +20,9 @@ def frame_table(value: Any, name: str) -> ArrowTable | None:
         return None
 
     def choose(names: Sequence[str]) -> str:
-        return f"pass those of the features, as {name}[{list(names[:3])}]"
+        if len(names) <= SHOWN_NAMES:
+            return f"pass those of the features, as {name}[{list(names)}]"
+        return f"pass those of the features, as {name}[[{', '.join(map(repr, names[:3]))}, ...]] with all {len(names)} of them"
 
     return ArrowTable(table, name, choose)
 

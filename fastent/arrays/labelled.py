@@ -42,6 +42,7 @@ def paired(X: Any, labels: Any) -> tuple[Any, Any]:
     if labels is None:
         return X, _own_labels(X)
     if not isinstance(labels, str | os.PathLike):
+        _refuse_shuffled(X, labels)
         return X, labels
     place = _table_of(X)
     if place is None:
@@ -50,6 +51,19 @@ def paired(X: Any, labels: Any) -> tuple[Any, Any]:
     if column is None:
         return X if place.path is None else place.table.rows(place.asked), labels
     return place.table.rows(place.asked, column), place.table.column(column)
+
+
+def _refuse_shuffled(X: Any, labels: Any) -> None:
+    """Refuse pandas' objects with the same index in another order: rows are paired by place here."""
+    of_X: Any = getattr(X, "index", None)
+    of_labels: Any = getattr(labels, "index", None)
+    if not hasattr(of_X, "equals") or not hasattr(of_labels, "equals") or len(of_X) != len(of_labels):
+        return
+    if not of_X.equals(of_labels) and of_X.sort_values().equals(of_labels.sort_values()):
+        raise FastentError(
+            "labels have the index of X in another order, and rows are paired by place: pass labels.loc[X.index], or "
+            "labels.to_numpy() if the places are right"
+        )
 
 
 def with_labels(X: Any, labels: Any) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 
+from fastent.errors import FastentError
 from fastent.io.reading import reading, require_file
 from fastent.io.tables import ArrowTable, table_reader
 from fastent.runtime.memory import check_fits
@@ -45,6 +46,12 @@ def read_csv(path: Path) -> ArrowTable:
         except pa.ArrowInvalid:  # the kinds of columns are told from the first block, which may hold whole numbers only
             block = min(_LARGEST_BLOCK, size * (_UNPACKED**2 if packed else 1) + 1)
             table = arrow.read_csv(path, arrow.ReadOptions(block_size=block, **names), **parsing)
+        try:
+            table.schema.names  # noqa: B018 - which is where a header in another encoding is noticed
+        except UnicodeDecodeError as error:
+            raise FastentError(
+                f"{str(path)!r} has a header that is not in UTF-8: convert the file, as with iconv -f latin1 -t utf-8"
+            ) from error
     return ArrowTable(table, repr(str(path)))
 
 

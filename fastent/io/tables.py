@@ -24,10 +24,12 @@ from fastent.io.sources import ArraySource, Reader, Source
 from fastent.io.table_rows import Columns, dtype_of, is_number, one_of_lists, point_shape, stacked
 from fastent.runtime.memory import check_fits
 
-__all__ = ["ArrowTable", "Table", "TableRows", "table_reader"]
+__all__ = ["SHOWN_NAMES", "ArrowTable", "Table", "TableRows", "table_reader"]
 
 Array = NDArray[Any]
 
+# So many columns are named where users are to choose; of more the first.
+SHOWN_NAMES = 20
 _LABELS = {"label", "labels", "y", "target", "targets", "class", "classes"}
 _ROW_NUMBERS = re.compile(r"|id|idx|index|row|row_?id|row_?number|unnamed: ?\d+|__index_level_\d+__", re.IGNORECASE)
 
@@ -227,7 +229,9 @@ class Table(ABC):
 def _short_form(names: Sequence[str]) -> str:
     """Names as users write them in a place: a pattern where many begin alike."""
     begin = os.path.commonprefix(list(names))  # noqa: RUF071 (of names, not of paths)
-    return f"{begin}*" if len(names) > 3 and begin else ",".join(names[:3])
+    if len(names) > 3 and begin:
+        return f"{begin}*"
+    return ",".join(names) if len(names) <= SHOWN_NAMES else f"{','.join(names[:3])},... (all {len(names)} of them)"
 
 
 def _kind(kind: Any) -> str:

@@ -111,3 +111,24 @@ def test_a_table_of_text_is_read_once(tmp_path, monkeypatch):
         done = CliRunner().invoke(app, command.split())
         assert done.exit_code == 0, done.output
         assert len(reads) == 1
+
+
+def test_labels_in_another_order_of_the_index_are_refused():
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    X, y = pandas.DataFrame(rng.standard_normal((30, 2))), pandas.Series(np.arange(30) % 2)
+    shuffled = y.sample(frac=1, random_state=0)
+    with pytest.raises(fe.FastentError, match=r"labels\.loc\[X\.index\]"):
+        fe.measure(X, shuffled, metrics="mixing")
+    expected = fe.measure(X, y, metrics="mixing").summary()
+    assert fe.measure(X, shuffled.loc[X.index], metrics="mixing").summary() == expected
+    assert fe.measure(X.iloc[:20], y.iloc[:20], metrics="mixing", k=3).shape == (20, 2)
+    fe.measure(X, y.set_axis(np.arange(30) + 7), metrics="mixing")  # another index: paired by place
+    fe.measure(X.set_axis([*"ab" * 15], axis=0), y.set_axis([*"ab" * 15]), metrics="mixing")  # an index with repeats
+
+
+def test_remedies_name_all_columns():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({name: [1.0, 2.0] for name in "pqrst"} | {"word": ["u", "v"]})
+    with pytest.raises(fe.FastentError, match=r"X\[\['p', 'q', 'r', 's', 't'\]\]"):
+        fe.neighbors(frame, 1)

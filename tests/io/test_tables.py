@@ -276,3 +276,10 @@ def test_the_only_feature_may_count(tmp_path):
         np.testing.assert_array_equal(source[:].ravel(), np.arange(9))
     labelled = ArrowTable(table.append_column("kind", pa.array(list("abcabcabc"))), "X")
     assert labelled.rows(labels="kind").columns == ("n",)
+
+
+def test_a_header_in_another_encoding_is_one_error(tmp_path):
+    place = tmp_path / "t.csv"
+    place.write_bytes("größe,b\n1,2\n3,4\n".encode("latin-1"))
+    with pytest.raises(fe.FastentError, match="not in UTF-8: convert the file"):
+        fe.open(place)
