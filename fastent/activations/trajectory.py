@@ -136,7 +136,7 @@ def trajectory(
     captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     labels: Any = None,
     *,
-    layers: Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
     metrics: Any = _METRICS,
     out: str | os.PathLike[str] | None = None,
     progress: Progress = None,
@@ -154,7 +154,7 @@ def trajectory(
         of their names: step2 comes before step10.
     labels : array-like (n,), optional
         Default those that were captured.
-    layers : sequence of str, optional
+    layers : str or sequence of str, optional
         Default all that were captured.
     metrics : "all", str or sequence of str
         As for `fe.measure`; default mixing, margins, geometry and dimension.
@@ -199,7 +199,7 @@ def trajectory(
     if given is None:
         raise FastentError(f"{str(stores[0].path)!r} was captured without labels: pass labels")
     coded = as_labels(given, n=len(stores[0]), minimum_classes=2)
-    wanted = stores[0].layers if layers is None else tuple(layers)
+    wanted = stores[0].layers if layers is None else (layers,) if isinstance(layers, str) else tuple(layers)
     for store in stores:
         _check_alike(store, stores[0], wanted)
     parts = ResultCache(out)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastent import experiments
 from fastent.errors import FastentError
 from fastent.io.reading import is_there, read_json, reading
 from fastent.runtime.formatting import as_plain
@@ -47,16 +48,19 @@ def check_free(out: Path, kind: str, asked: Mapping[str, Any] | None = None) -> 
     for other in _kinds_in(out):
         if other != kind:
             raise _holds(out, _KINDS[other][0])
-    if kind != "experiments":
-        from fastent.cli.experiments import EXPERIMENTS
-
-        for name in EXPERIMENTS:
-            if (out / f"{name}.json").exists():
-                raise _holds(out, f"a result of the experiment {name}")
+    for name in () if kind == "experiments" else _experiments():
+        if (out / f"{name}.json").exists():
+            raise _holds(out, f"a result of the experiment {name}")
     if there is not None and not known:
         raise _holds(out, "other results")
     for name, was, now in changed:
         raise _holds(out, f"{_KINDS[kind][0]} with {name}={was!r}, not {now!r}")
+
+
+def _experiments() -> list[str]:
+    """The functions whose names their results have as well."""
+    names = experiments.__all__
+    return [name for name in names if name.islower() and name.title() in names]
 
 
 def _kinds_in(out: Path) -> list[str]:

@@ -112,6 +112,7 @@ def test_what_does_not_belong_together_is_refused(captured, tmp_path):
         ([folder / "step1", tmp_path / "fewer"], {}, "are of other rows or labels"),
         ([tmp_path / "unlabelled"], {}, "was captured without labels: pass labels"),
         ([folder / "step1"], {"layers": ["9"]}, "has no layer '9'"),
+        ([folder / "step1"], {"layers": "01"}, "has no layer '01'"),
         (tmp_path / "none", {}, "none"),
         ([], {}, "no capture is there"),
         (captured[0], {"metrics": "nothing"}, "choose 'all' or some of"),

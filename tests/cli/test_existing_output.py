@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import fastent as fe
+from fastent.cli.existing_output import _experiments
+from fastent.cli.experiments import EXPERIMENTS
 from tests.command import fastent
 
 COMMANDS = {
@@ -72,3 +74,7 @@ def test_what_replaced_other_results_can_be_repeated(here):
     command = COMMANDS["a measurement"].format("replaced").split()
     assert fastent(*command, "--overwrite", cwd=here).exit_code == 0
     assert fastent(*command, cwd=here).exit_code == 0
+
+
+def test_the_results_of_all_experiments_are_known():
+    assert set(_experiments()) == set(EXPERIMENTS)
