@@ -152,10 +152,9 @@ def _samples(measured: Measurement) -> dict[str, tuple[Array, Population]]:
             found["mixing/error"] = wrong.astype(np.float64), population
         if margins is not None:
             hit, miss = margins.hit, margins.miss
-            missed = (miss < hit) | ((miss == hit) & (margins.miss_index < margins.hit_index)) | np.isnan(hit)
             found["margins/relative"] = margins.relative, population
             found["margins/margin"] = margins.margin, population
-            found["margins/n3"] = missed.astype(np.float64), population
+            found["margins/n3"] = margins.missed.astype(np.float64), population
             if not math.isnan(margins.n2):
                 found["margins/n2"] = influences(hit, miss, population), population
     population = measured.of_sampled
