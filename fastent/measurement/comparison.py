@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.io.tabular import Tabular
-from fastent.measurement.differences import Differences, difference
+from fastent.measurement.differences import Differences, Terms
 from fastent.measurement.metrics import MEANINGS
 from fastent.measurement.result import Measurement
 from fastent.options import choice, flag, short_repr
@@ -313,9 +313,10 @@ def _differences_from(
     """Of each other measurement, and what the intervals are of: measurements of which the same is said share a sentence."""
     found: dict[str, Differences] = {}
     of: dict[str, list[str]] = {}
+    before = Terms(measurements[reference])
     for name, each in zip(names, measurements, strict=True):
         if each is not measurements[reference] or name != names[reference]:
-            found[name], said = difference(each, measurements[reference])
+            found[name], said = Terms(each).less(before)
             of.setdefault(said, []).append(name)
     shown = sum(math.isfinite(each.low) for numbers in found.values() for each in numbers.values())
     sentences = [f"{', '.join(those)}: {said}" for said, those in of.items()]

@@ -240,11 +240,11 @@ def _dimension(task: "Task", inputs: Inputs) -> "dict[str, IntrinsicDimension] |
 
 
 def _dimension_numbers(measured: Any) -> "Mapping[str, Estimate]":
-    from fastent.statistics.intervals import Estimate
+    from fastent.statistics.intervals import Estimate, Z
 
     found = {}
     for method, each in measured.dimension.items():
-        half = 1.96 * each.standard_error
+        half = Z * each.standard_error
         found[method] = Estimate(each.value, each.standard_error, max(each.value - half, 0.0), each.value + half)
     return found
 

@@ -175,7 +175,7 @@ class Measurement(Tabular):
         if self.mixing is not None:
             found[self.queries] = self.mixing.vote != self.labels[self.queries]
         elif self.margins is not None:
-            found[self.queries] = ~(self.margins.hit <= self.margins.miss)  # NaN for a point alone in its class
+            found[self.queries] = self.margins.missed
         return found
 
     def per_point(self) -> "pyarrow.Table":

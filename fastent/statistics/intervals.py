@@ -14,6 +14,7 @@ __all__ = [
     "SKEWED",
     "Estimate",
     "Population",
+    "Z",
     "balanced_mean",
     "bootstrap",
     "class_means",
@@ -32,10 +33,10 @@ __all__ = [
 ]
 
 # Two-sided 95 % of the normal distribution.
-_Z = 1.959963984540054
+Z = 1.959963984540054
 # Values that are added at each end of the range of a sample's, and how much farther from the mean than the sample's own that
 # range reaches where nothing bounds it: log-normal, Pareto and mislabelled values are then covered.
-_ADDED, _REACH = _Z**2 / 2, 2
+_ADDED, _REACH = Z**2 / 2, 2
 _MISSED = 0.025
 
 # Of fewer queries, intervals for means of values without bounds do not cover; nor where one query has more than this share in
@@ -125,8 +126,8 @@ def sample_mean(
     shift = _ADDED * (below + above) / total
     squares = draws * (variance + shift**2) + _ADDED * ((below - shift) ** 2 + (above - shift) ** 2)
     error = math.sqrt(squares) / total
-    low = min(shift - _Z * error, -_Z * plain, unseen * below)
-    high = max(shift + _Z * error, _Z * plain, unseen * above)
+    low = min(shift - Z * error, -Z * plain, unseen * below)
+    high = max(shift + Z * error, Z * plain, unseen * above)
     return Estimate(value, error * span, float(max(value + low * span, least)), float(min(value + high * span, most)))
 
 
@@ -139,7 +140,7 @@ def wilson(share: float, draws: float, *, confidence: float = 0.95) -> Estimate:
     """A share seen in so many independent draws, with Wilson's interval; on the safe side where each draw itself is a share."""
     from statistics import NormalDist
 
-    z = _Z if confidence == 0.95 else NormalDist().inv_cdf((1 + confidence) / 2)
+    z = Z if confidence == 0.95 else NormalDist().inv_cdf((1 + confidence) / 2)
     middle = (share + z**2 / (2 * draws)) / (1 + z**2 / draws)
     half = z * math.sqrt(max(share * (1 - share), 0) / draws + z**2 / (4 * draws**2)) / (1 + z**2 / draws)
     return Estimate(share, math.sqrt(max(share * (1 - share), 0) / draws), max(middle - half, 0.0), min(middle + half, 1.0))
@@ -312,7 +313,7 @@ def pearson(a: ArrayLike, b: ArrayLike) -> Estimate:
     value = float(np.clip(np.corrcoef(x, y)[0, 1], -1, 1))
     if abs(value) == 1:
         return Estimate(value, 0.0, value, value)
-    half = _Z / math.sqrt(len(x) - 3)
+    half = Z / math.sqrt(len(x) - 3)
     low, high = math.tanh(math.atanh(value) - half), math.tanh(math.atanh(value) + half)
     return Estimate(value, (1 - value**2) / math.sqrt(len(x) - 3), low, high)
 

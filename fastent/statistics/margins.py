@@ -66,10 +66,12 @@ class Margins(Tabular):
         (miss - hit) / 2, the hypothesis margin (Crammer et al. 2002).
     relative : (q,) float64
         (miss - hit) / (miss + hit), in [-1, 1]; 0 / 0 is 0.
+    missed : (q,) bool
+        Whether the nearest other point has another label, ties by the lower row number; True where there is no hit.
     n2 : float
         r / (1 + r), r = sum of hits / sum of misses (Lorena et al. 2019), in [0, 1]; NaN where both are 0.
     n3 : float
-        Share of points whose nearest other point has another label, ties by the lower row number, in [0, 1].
+        Share of points that are `missed`, in [0, 1].
     alone : int
         Number of queries that are alone in their class.
     intervals : dict of Estimate
@@ -86,6 +88,7 @@ class Margins(Tabular):
     miss_index: NDArray[np.int64]
     margin: NDArray[np.float64]
     relative: NDArray[np.float64]
+    missed: NDArray[np.bool_]
     n2: float
     n3: float
     alone: int
@@ -259,6 +262,7 @@ def margins_from(
         miss_index=miss_index,
         margin=margin,
         relative=relative,
+        missed=missed,
         n2=intervals["n2"].value,
         n3=intervals["n3"].value,
         alone=int(np.isnan(hit).sum()),

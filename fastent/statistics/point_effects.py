@@ -6,6 +6,8 @@ point that had j among its neighbours has the next one instead. It counts twice,
 points, for which Efron and Stein's correction makes up. Both take only the lists of neighbours: a value for each query, and a
 change of it for each of its neighbours. For two representations of the same points, both are taken of the differences.
 
+Of a sample of the points, both sums run over pairs of points that are in it, each for as many pairs of all points.
+
 References
 ----------
 Efron & Stein, "The jackknife estimate of variance", Annals of Statistics 9, 1981.
@@ -18,14 +20,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Effects", "Lists", "effects_of_margins", "effects_of_mixing", "effects_on_radius", "standard_error"]
+__all__ = [
+    "Effects",
+    "Lists",
+    "effects_of_margins",
+    "effects_of_mixing",
+    "effects_on_radius",
+    "standard_error",
+    "standard_error_of_all",
+]
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 
 class Lists(NamedTuple):
-    """Nearest neighbours of all n points: (n, k) row numbers and distances, ascending."""
+    """Nearest neighbours of all n points, or of a sample: (n, k) row numbers and distances, ascending."""
 
     indices: Rows
     distances: NDArray[Any]
@@ -52,16 +62,35 @@ def standard_error(effects: Effects, minus: Effects | None = None) -> float:
     if minus is not None:
         pseudo, values = pseudo - minus.pseudo_values(), values - minus.values
         changes += [(index, -change) for index, change in minus.changes]
-    variance = float(pseudo.var(ddof=1)) - _twice_counted(changes, n) / n
+    variance = float(pseudo.var(ddof=1)) - _of_pairs(np.arange(n), changes, n) / n
     # Where the correction is all, what independent values would leave open remains.
     return math.sqrt(max(variance, float(values.var(ddof=1))) / n)
 
 
-def _twice_counted(changes: list[tuple[Rows, Array]], n: int) -> float:
-    """Sum over pairs of points of the squared change that the two make together."""
+def standard_error_of_all(effects: Effects, rows: Rows, weights: Array, n: int) -> float:
+    """Of a statistic of all n points, from effects on a sample of them.
+
+    It does not say how far the sample's statistic is from that of all points; where the sample is all of them, it is
+    `standard_error`.
+
+    rows : (q,) different row numbers. weights : (q,) how many points each stands for.
+    """
+    apart = effects.values - np.average(effects.values, weights=weights)
+    variance = float(np.average(apart**2, weights=weights)) * len(rows) / (len(rows) - 1)
+    changes = [(index, weights * change) for index, change in effects.changes]
+    lost, own = np.zeros(n), np.zeros(n)
+    for index, change in changes:
+        lost += np.bincount(index, change, n)
+    own[rows] = weights * apart
+    # The squared change that a point makes to one other, of which a sample has too little, cancels out but for 1 / n.
+    shared = (float((lost**2).sum()) - float(lost.sum()) ** 2 / n - 2 * float(own @ lost)) / (n - 1)
+    return math.sqrt(max(variance + shared - _of_pairs(rows, changes, n) / n, variance) / n)
+
+
+def _of_pairs(rows: Rows, changes: list[tuple[Rows, Array]], n: int) -> float:
+    """Sum over pairs of points of the squared change that the two make together, from changes of those of some rows."""
     if not changes:
         return 0.0
-    rows = np.arange(n)
     keys = np.concatenate([np.minimum(rows, index) * n + np.maximum(rows, index) for index, _ in changes])
     order = np.argsort(keys, kind="stable")
     first = np.flatnonzero(np.diff(keys[order], prepend=-1))
@@ -69,16 +98,19 @@ def _twice_counted(changes: list[tuple[Rows, Array]], n: int) -> float:
     return float((sums**2).sum())
 
 
-def effects_of_mixing(lists: Lists, codes: Rows, n_classes: int) -> dict[str, Effects]:
-    """For "overlap" and "entropy", of lists of one neighbour fewer: the last follows up where another is left out."""
+def effects_of_mixing(lists: Lists, codes: Rows, n_classes: int, rows: Rows | None = None) -> dict[str, Effects]:
+    """For "overlap" and "entropy", of lists of one neighbour fewer: the last follows up where another is left out.
+
+    codes : (n,) of all points. rows : those that the lists are of, default all.
+    """
     from fastent.kernels.mixing import label_shares
 
-    columns = range(lists.indices.shape[1])
+    columns, own = range(lists.indices.shape[1]), codes if rows is None else codes[rows]
 
     def shares(left_out: int) -> tuple[Array, Array]:
         kept = [column for column in columns if column != left_out]
         indices, distances = (np.ascontiguousarray(each[:, kept]) for each in lists)
-        purity, entropy, _ = label_shares(indices, distances.astype(np.float32), codes, codes, n_classes)
+        purity, entropy, _ = label_shares(indices, distances.astype(np.float32), codes, own, n_classes)
         return purity, entropy
 
     whole = shares(columns[-1])
@@ -89,12 +121,22 @@ def effects_of_mixing(lists: Lists, codes: Rows, n_classes: int) -> dict[str, Ef
     }
 
 
-def effects_of_margins(hit: Array, miss: Array, index: tuple[Rows, Rows], lists: Lists, codes: Rows) -> dict[str, Effects]:
+def effects_of_margins(
+    hit: Array,
+    miss: Array,
+    index: tuple[Rows, Rows],
+    lists: Lists,
+    codes: Rows,
+    rows: Rows | None = None,
+    weights: Array | float = 1.0,
+) -> dict[str, Effects]:
     """For "relative", "n2" and "n3", from hits and misses (n,), their row numbers, and lists of two neighbours or more.
 
     {} if a point is alone in its class, or if no list has a second hit, or a second miss.
+
+    codes : (n,) of all points. rows : those that the others are of, default all. weights : how many points each stands for.
     """
-    same = codes[lists.indices] == codes[:, None]
+    same = codes[lists.indices] == (codes if rows is None else codes[rows])[:, None]
     wrong = (~same).astype(np.float64)
     second = [
         _second(first, lists, among & (lists.indices != at[:, None]))
@@ -103,11 +145,12 @@ def effects_of_margins(hit: Array, miss: Array, index: tuple[Rows, Rows], lists:
     if np.isnan(hit).any() or not np.isfinite(second).all():
         return {}
     found = {"n3": Effects(wrong[:, 0], ((lists.indices[:, 0], wrong[:, 1] - wrong[:, 0]),))}
-    total = float(hit.sum() + miss.sum())
-    share = float(hit.sum()) / total if total > 0 else math.nan
+    weights = np.broadcast_to(weights, hit.shape)
+    total = float(weights @ (hit + miss))
+    share = float(weights @ hit) / total if total > 0 else math.nan
     values: dict[str, Callable[[Array, Array], Array]] = {
         "relative": lambda hit, miss: np.divide(miss - hit, miss + hit, out=np.zeros(len(hit)), where=hit + miss > 0),
-        "n2": lambda hit, miss: share + ((1 - share) * hit - share * miss) * (len(hit) / total),
+        "n2": lambda hit, miss: share + ((1 - share) * hit - share * miss) * (float(weights.sum()) / total),
     }
     for name, value in values.items():
         if name == "n2" and not total > 0:

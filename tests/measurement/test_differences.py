@@ -63,6 +63,29 @@ def test_intervals_of_queries_hold_for_all_rows():
     assert (held.mean(0) <= 0.98 + 0.01).all(), dict(zip(names, held.mean(0)))
 
 
+@pytest.mark.large
+@pytest.mark.parametrize("apart", [0, 1.5])
+@pytest.mark.parametrize("asked", [285, 100])
+def test_samples_of_other_points_are_rarely_called_different(asked, apart):
+    """Two sets of points of the same kind, of whose 300 points nearly all are asked, or a third."""
+    rng = np.random.default_rng(4)
+    found = []
+    for seed in range(300):
+        sampled = []
+        for own in (seed, seed + 1000):
+            labels = rng.integers(0, 3, 300)
+            X = rng.standard_normal((300, 4)).astype(np.float32)
+            X[:, :3] += apart * np.eye(3, dtype=np.float32)[labels]
+            sampled.append(measured(X, labels, queries=asked, seed=own))
+        numbers, said = difference(*sampled)
+        assert said == "unpaired, other points; intervals are as of independent samples"
+        found.append([numbers[name] for name in OF_ALL])
+    low, high = (np.array([[getattr(each, end) for each in row] for row in found]) for end in ("low", "high"))
+    assert np.isfinite(low).all()
+    different = ((low > 0) | (high < 0)).mean(0)
+    assert (different <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 300)).all(), different
+
+
 @pytest.fixture(scope="module")
 def layers():
     one, other, labels = two_layers(np.random.default_rng(3), 400, alike=False)
@@ -87,6 +110,58 @@ def test_other_queries_of_the_same_rows(layers):
     overlap = numbers["mixing/overlap"]
     assert overlap.low < overlap.value < overlap.high
     assert math.isnan(numbers["geometry/nc1"].low)
+
+
+def test_intervals_for_other_points_do_not_shrink_as_all_are_asked(layers):
+    """The finite population is that of the rows at hand; nearly all of them say as much of others as all of them do."""
+    one, other, labels = layers
+    order = np.random.default_rng(0).permutation(400)
+    names = [name for name in OF_ALL if name != "geometry/radius"]
+    errors = []
+    for queries in (None, 399, 200):
+        asked = measured(other[order], labels[order], queries=queries), measured(one, labels, queries=queries)
+        numbers, said = difference(*asked)
+        assert said.startswith("unpaired, other points")
+        errors.append([numbers[name].standard_error for name in names])
+    assert errors[1] == pytest.approx(errors[0], rel=0.03)
+    assert (np.array(errors[2]) > np.array(errors[0])).all()
+
+
+def test_samples_for_other_points_that_are_no_small_share():
+    """How points change each other's votes is not known: of a tenth of the rows it hardly matters."""
+    rng = np.random.default_rng(5)
+    sets = [(rng.standard_normal((1500, 3)), rng.integers(0, 3, 1500)) for _ in range(2)]
+    for queries, known in ((150, True), (200, False)):
+        numbers, said = difference(*(measured(*each, queries=queries) for each in sets))
+        assert said.startswith("unpaired, other points")
+        assert math.isfinite(numbers["mixing/error"].low) == known
+        assert math.isfinite(numbers["mixing/overlap"].low)
+
+
+def test_the_order_of_queries_does_not_matter(layers):
+    one, other, labels = layers
+    order = np.random.default_rng(0).permutation(400)
+    straight, said = difference(measured(other, labels), measured(one, labels))
+    for queries in ((order, order), (order, None)):
+        asked = [measured(X, labels, queries=each) for X, each in zip((other, one), queries)]
+        numbers, same = difference(*asked)
+        assert same == said
+        assert numbers.keys() == straight.keys()
+        for name in numbers:
+            assert numbers[name] == pytest.approx(straight[name], nan_ok=True)
+
+
+def test_effects_of_the_reference_are_found_once(layers, monkeypatch):
+    from fastent.measurement import differences
+
+    asked = []
+    monkeypatch.setattr(
+        differences, "_effects", lambda measured, of=differences._effects: asked.append(measured) or of(measured)
+    )
+    one, other, labels = layers
+    found = [measured(X, labels) for X in (one, other, one + other, one - other)]
+    fe.compare(found, reference="1")
+    assert sorted(map(id, asked)) == sorted(map(id, found))
 
 
 def test_stratified_samples_weigh_classes_by_their_shares(layers, monkeypatch):

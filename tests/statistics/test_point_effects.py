@@ -9,6 +9,7 @@ from fastent.statistics.point_effects import (
     effects_of_mixing,
     effects_on_radius,
     standard_error,
+    standard_error_of_all,
 )
 
 N, K = 40, 7
@@ -84,3 +85,34 @@ def test_without_second_hits_there_is_nothing(points, lists):
     short = Lists(lists.indices[:, :2], lists.distances[:, :2])
     hit = np.where(np.arange(N) == 3, np.nan, margins.hit)
     assert effects_of_margins(hit, margins.miss, (margins.hit_index, margins.miss_index), short, points[1]) == {}
+
+
+def test_of_a_sample_that_is_all_the_error_is_the_same(points, lists):
+    X, codes = points
+    margins, rows = fe.margins(X, codes), np.arange(N)
+    index = margins.hit_index, margins.miss_index
+    effects = effects_of_mixing(lists, codes, 2) | effects_of_margins(margins.hit, margins.miss, index, lists, codes)
+    for each in effects.values():
+        assert standard_error_of_all(each, rows, np.ones(N), N) == pytest.approx(standard_error(each))
+
+
+def test_of_samples_the_error_is_that_of_all_on_average():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 2, 400)
+    X = rng.standard_normal((400, 3)) + 1.5 * codes[:, None]
+    whole, found = {}, []
+    for seed in range(100):
+        rows = np.arange(400) if seed == 0 else np.random.default_rng(seed).permutation(400)[:200]
+        near, margins = fe.neighbors(X, k=K, queries=rows), fe.margins(X, codes, queries=rows)
+        lists, index = Lists(near.indices, near.distances), (margins.hit_index, margins.miss_index)
+        effects = effects_of_mixing(lists, codes, 2, rows)
+        effects |= effects_of_margins(margins.hit, margins.miss, index, lists, codes, rows, np.full(len(rows), 400 / len(rows)))
+        if seed == 0:
+            whole = {name: standard_error(each) for name, each in effects.items()}
+            alone = {name: each.values.std(ddof=1) / 20 for name, each in effects.items()}
+        else:
+            weights = np.full(len(rows), 2.0)
+            found.append({name: standard_error_of_all(each, rows, weights, 400) for name, each in effects.items()})
+    assert whole["overlap"] > 1.2 * alone["overlap"]  # points as neighbours matter
+    for name, error in whole.items():
+        assert np.mean([each[name] for each in found]) == pytest.approx(error, rel=0.05)

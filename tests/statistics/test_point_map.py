@@ -159,6 +159,15 @@ def test_a_measurement_maps_its_queries():
     assert texts == [*map(str, range(10)), f"outvoted ({whole.outvoted.sum()})"]
 
 
+def test_ties_are_outvoted_as_n3_counts_them():
+    """The lower of two rows at the same distance is the nearest, and a point alone in its class has no hit."""
+    X, y = np.array([[0.0], [0], [1], [1], [1], [1], [5], [5], [9]]), np.array([0, 1, 0, 1, 0, 1, 0, 1, 2])
+    found = fe.measure(X, y, metrics="margins")
+    assert found.outvoted.mean() == found.margins.n3 == found.margins.missed.mean()
+    nearest = fe.neighbors(X, k=1).indices[:, 0]
+    assert found.outvoted.tolist() == (y[nearest] != y).tolist()
+
+
 def test_more_classes_than_can_be_told_apart_are_grey_but_the_largest():
     X = np.random.default_rng(0).standard_normal((400, 3))
     labels = np.minimum(np.arange(400), 25)
