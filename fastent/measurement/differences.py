@@ -20,9 +20,9 @@ from fastent.runtime.formatting import count
 from fastent.statistics.intervals import (
     MINIMUM_QUERIES,
     SKEWED,
-    Z,
     Estimate,
     Population,
+    Z,
     heaviest,
     influences,
     size_of,
@@ -46,8 +46,6 @@ Differences = dict[str, Estimate]
 
 # Of fewer points in which two shares differ, or of fewer points of a class, no interval is known to hold.
 _DIFFERING = 20
-# Other points change what neighbours are to each other too. Where that is not known, samples of a larger share say too little.
-_SMALL_SHARE = 0.1
 # Lists of more points take too much memory.
 _MOST_POINTS = 500_000
 
@@ -108,13 +106,10 @@ class Terms:
     def for_other_points(self) -> Differences:
         """Intervals for other points of the same kind, of which the rows are a sample, and the queries one of these."""
         found = {name: _of_effects(self.values[name], each) for name, each in self.effects.items()}
-        n, of_all = self.measured.shape[0], _errors_of_all(self.measured)
+        of_all = _errors_of_all(self.measured)
         for name, (values, population) in self.samples.items():
-            error = of_all.get(name)
-            if error is None and len(values) <= _SMALL_SHARE * n:
-                error = float(np.nanstd(values, ddof=1)) / math.sqrt(n)
-            if error is not None:
-                error = math.hypot(_error_of_mean(values, population), error)
+            if name in of_all:
+                error = math.hypot(_error_of_mean(values, population), of_all[name])
                 found[name] = _around(self.values[name], values, error)
         return found
 

@@ -81,8 +81,9 @@ def test_samples_of_other_points_are_rarely_called_different(asked, apart):
         assert said == "unpaired, other points; intervals are as of independent samples"
         found.append([numbers[name] for name in OF_ALL])
     low, high = (np.array([[getattr(each, end) for each in row] for row in found]) for end in ("low", "high"))
-    assert np.isfinite(low).all()
-    different = ((low > 0) | (high < 0)).mean(0)
+    known = np.isfinite(low)  # of a hundred queries sometimes fewer than 20 differ in a share
+    assert (known.mean(0) > 0.9).all()
+    different = ((low > 0) | (high < 0)).sum(0) / known.sum(0)
     assert (different <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 300)).all(), different
 
 
@@ -127,15 +128,14 @@ def test_intervals_for_other_points_do_not_shrink_as_all_are_asked(layers):
     assert (np.array(errors[2]) > np.array(errors[0])).all()
 
 
-def test_samples_for_other_points_that_are_no_small_share():
-    """How points change each other's votes is not known: of a tenth of the rows it hardly matters."""
+def test_statistics_whose_error_for_other_points_is_not_known_have_no_interval():
+    """How points change each other's votes, and what silhouettes do, is not known: intervals of theirs ran too narrow."""
     rng = np.random.default_rng(5)
     sets = [(rng.standard_normal((1500, 3)), rng.integers(0, 3, 1500)) for _ in range(2)]
-    for queries, known in ((150, True), (200, False)):
-        numbers, said = difference(*(measured(*each, queries=queries) for each in sets))
-        assert said.startswith("unpaired, other points")
-        assert math.isfinite(numbers["mixing/error"].low) == known
-        assert math.isfinite(numbers["mixing/overlap"].low)
+    numbers, said = difference(*(measured(*each, queries=150) for each in sets))
+    assert said.startswith("unpaired, other points")
+    assert math.isnan(numbers["mixing/error"].low)
+    assert math.isfinite(numbers["mixing/overlap"].low)
 
 
 def test_the_order_of_queries_does_not_matter(layers):
