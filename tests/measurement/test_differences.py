@@ -64,8 +64,10 @@ def test_intervals_of_queries_hold_for_all_rows():
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("apart", [0, 1.5])
-@pytest.mark.parametrize("asked", [285, 100])
+@pytest.mark.parametrize(
+    ("asked", "apart"),
+    [(100, 0), *(pytest.param(*each, marks=pytest.mark.long) for each in ((100, 1.5), (285, 0), (285, 1.5)))],
+)
 def test_samples_of_other_points_are_rarely_called_different(asked, apart):
     """Two sets of points of the same kind, of whose 300 points nearly all are asked, or a third."""
     rng = np.random.default_rng(4)

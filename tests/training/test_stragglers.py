@@ -16,7 +16,7 @@ TRAININGS = {
     "full batches": {"epochs": 300, "seeds": 3},
     "batches, within passes": {"epochs": 6, "seeds": 2, "batch_size": 16, "lr": 0.5},
     "adam": {"epochs": 60, "seeds": 2, "optimizer": "adam", "lr": 0.02, "hidden": (20, 20)},
-    "cnn": {"epochs": 12, "seeds": 2, "model": "cnn", "optimizer": "adam", "lr": 0.01, "batch_size": 64},
+    "cnn": {"epochs": 5, "seeds": 2, "model": "cnn", "optimizer": "adam", "lr": 0.01, "batch_size": 64},
 }
 
 
