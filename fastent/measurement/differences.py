@@ -29,7 +29,7 @@ from fastent.statistics.intervals import (
 )  # fmt: skip
 from fastent.statistics.point_effects import (
     Effects,
-    Lists,
+    NearestRows,
     effects_of_margins,
     effects_of_mixing,
     effects_on_radius,
@@ -46,7 +46,7 @@ Differences = dict[str, Estimate]
 
 # Of fewer points in which two shares differ, or of fewer points of a class, no interval is known to hold.
 _DIFFERING = 20
-# Lists of more points take too much memory.
+# NearestRows of more points take too much memory.
 _MOST_POINTS = 500_000
 
 
@@ -177,7 +177,7 @@ def _effects_of_lists(measured: Measurement, codes: Rows, order: Rows, weights: 
     near, margins, q = measured.neighbors, measured.margins, len(order)
     if near is None or near.indices.shape[1] < 3 or not MINIMUM_QUERIES <= q <= _MOST_POINTS:
         return {}
-    lists, rows = Lists(near.indices[order], near.distances[order]), measured.queries[order]
+    lists, rows = NearestRows(near.indices[order], near.distances[order]), measured.queries[order]
     found: dict[str, Effects] = {}
     if measured.mixing is not None:
         of_mixing = effects_of_mixing(lists, codes, len(measured.classes), rows)

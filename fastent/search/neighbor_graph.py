@@ -3,7 +3,7 @@
 Other tools write to what they are given (UMAP to the arrays, scikit-learn to the graph), so all of it is copied.
 """
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from fastent.errors import FastentError
 from fastent.printable import in_queries
 from fastent.runtime.memory import check_fits
-from fastent.search.neighbor_lists import check_not_repeated, check_still_in_range
+from fastent.search.neighbor_lists import QueryLists, check_not_repeated, check_still_in_range
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-__all__ = ["KINDS", "Kind", "Lists", "as_arrays", "as_graph"]
+__all__ = ["KINDS", "Kind", "as_arrays", "as_graph"]
 
 Array = NDArray[Any]
 Kind = Literal["distance", "connectivity"]
@@ -27,16 +27,7 @@ KINDS = ("distance", "connectivity")
 _LISTED, _ENTRY, _TURNED = 12, 28, 120
 
 
-class Lists(NamedTuple):
-    """The fields of `Neighbors` that others take."""
-
-    indices: NDArray[np.int64]
-    distances: NDArray[np.float32]
-    queries: NDArray[np.int64] | None
-    n: int
-
-
-def as_arrays(near: Lists, *, include_self: bool, bytes_each: int = _LISTED) -> tuple[Array, Array]:
+def as_arrays(near: QueryLists, *, include_self: bool, bytes_each: int = _LISTED) -> tuple[Array, Array]:
     """Copies of indices and distances; where every row was a query, in the order of the rows, not in that of the queries."""
     indices, distances, queries, n = near
     check_still_in_range(indices, queries, n)
@@ -53,7 +44,7 @@ def as_arrays(near: Lists, *, include_self: bool, bytes_each: int = _LISTED) -> 
     return np.array(indices, order="C"), np.array(distances, order="C")
 
 
-def as_graph(near: Lists, kind: Kind, *, include_self: bool, symmetric: bool) -> "csr_matrix":
+def as_graph(near: QueryLists, kind: Kind, *, include_self: bool, symmetric: bool) -> "csr_matrix":
     """A CSR matrix (q, n) whose rows are sorted by distance, the point itself first; distances of 0 are entries.
 
     In double precision, as scikit-learn takes it: when SciPy converts a graph, it sorts the rows by column.

@@ -1,6 +1,6 @@
 """Lists of neighbours that users bring, checked whatever found them: kernels take their row numbers as addresses."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +9,28 @@ from fastent.arrays.validation import as_array
 from fastent.errors import FastentError
 from fastent.options import number, whole_number
 
-__all__ = ["check_not_repeated", "check_still_in_range", "checked_lists", "checked_recall", "checked_resolution"]
+__all__ = [
+    "QueryLists",
+    "check_not_repeated",
+    "check_still_in_range",
+    "checked_lists",
+    "checked_recall",
+    "checked_resolution",
+]
 
 Array = NDArray[Any]
-Lists = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64] | None, int]
 
 
-def checked_lists(indices: Any, distances: Any, queries: Any, n: Any, *, own_rows: bool) -> Lists:
+class QueryLists(NamedTuple):
+    """The fields of `Neighbors` that say which rows are near which."""
+
+    indices: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    queries: NDArray[np.int64] | None
+    n: int
+
+
+def checked_lists(indices: Any, distances: Any, queries: Any, n: Any, *, own_rows: bool) -> QueryLists:
     """Copies of indices (q, k), distances (q, k) and queries (q,), and how many rows there are.
 
     own_rows : queries are all rows where none are given, else points that are no rows.
@@ -57,7 +72,7 @@ def checked_lists(indices: Any, distances: Any, queries: Any, n: Any, *, own_row
         "pass distances from 0 to 3e38, of neighbours that were found",
     )
     _refuse(np.diff(distances, axis=1) < 0, distances, "distances", "are not ascending", "sort them, with their indices")
-    return indices, single, queries, n
+    return QueryLists(indices, single, queries, n)
 
 
 def checked_recall(recall: Any) -> float:

@@ -30,8 +30,9 @@ from fastent.printable import in_queries
 from fastent.runtime.memory import as_bytes, check_fits
 from fastent.runtime.progress import Progress
 from fastent.search.backends import PROPOSERS, chosen_options
-from fastent.search.neighbor_graph import KINDS, Kind, Lists, as_arrays, as_graph
+from fastent.search.neighbor_graph import KINDS, Kind, as_arrays, as_graph
 from fastent.search.neighbor_lists import (
+    QueryLists,
     check_not_repeated,
     check_still_in_range,
     checked_lists,
@@ -109,10 +110,10 @@ class Neighbors(Tabular):
             raise FastentError(f"method={short_repr(self.method)}: a name is needed, for instance 'given'")
         choice("metric", self.metric, _METRICS)
         lists = checked_lists(self.indices, self.distances, self.queries, self.n, own_rows=self.method == "given")
-        checked: dict[str, Any] = dict(zip(("indices", "distances", "queries", "n"), lists, strict=True))
-        checked |= {
+        checked: dict[str, Any] = {
+            **lists._asdict(),
             "recall": checked_recall(self.recall),
-            "resolution": checked_resolution(self.resolution, len(lists[0])),
+            "resolution": checked_resolution(self.resolution, len(lists.indices)),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -225,8 +226,8 @@ class Neighbors(Tabular):
         )
 
     @property
-    def _lists(self) -> Lists:
-        return Lists(self.indices, self.distances, self.queries, self.n)
+    def _lists(self) -> QueryLists:
+        return QueryLists(self.indices, self.distances, self.queries, self.n)
 
     def __repr__(self) -> str:
         recall = "" if np.isnan(self.recall) or self.recall == 1 else f", recall {self.recall:.4f}"

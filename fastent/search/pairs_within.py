@@ -17,7 +17,7 @@ from fastent.runtime.progress import Progress
 from fastent.search.equal_rows import Pairs
 from fastent.search.index import Index, NeighborLists
 
-__all__ = ["FIRST", "Wanted", "pairs_within", "squared_reach"]
+__all__ = ["FIRST", "PairSearch", "pairs_within", "squared_reach"]
 
 Array = NDArray[Any]
 
@@ -28,7 +28,7 @@ _COUNTED = 128
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PairSearch:
     """What is searched for.
 
     index : Index
@@ -86,47 +86,47 @@ class Wanted:
         return queries if queries == self.q <= count else min(count, max(1, self.q // 8))
 
 
-def pairs_within(wanted: Wanted) -> Pairs:
-    """All pairs that are wanted."""
-    n, longest, ends = wanted.n, wanted.longest, wanted.ends
-    left, k, before, entries, found = np.arange(wanted.q), min(FIRST, longest), 0, 0, [Pairs.none()]
+def pairs_within(search: PairSearch) -> Pairs:
+    """All pairs that are searched for."""
+    n, longest, ends = search.n, search.longest, search.ends
+    left, k, before, entries, found = np.arange(search.q), min(FIRST, longest), 0, 0, [Pairs.none()]
     while k and len(left):
-        size, full = wanted.at_a_time(k, len(left)), [left[:0]]
+        size, full = search.at_a_time(k, len(left)), [left[:0]]
         for begin in range(0, len(left), size):
             some = left[begin : begin + size]
-            lists = wanted.lists(k, some)
+            lists = search.lists(k, some)
             within = lists.indices < n
             is_full = within[:, -1] & (k < longest)
             full.append(some[is_full])
             within[is_full] = False
             entries += int(within.sum())
-            if wanted.points is None:
+            if search.points is None:
                 within &= lists.indices > some[:, None]
             found.append(Pairs(some[np.nonzero(within)[0]], lists.indices[within], lists.squared[within]))
             waiting = len(left) - begin - len(some)
             at_least = (entries + k * sum(map(len, full)) + before * waiting) // ends
-            if at_least > wanted.most:
-                raise wanted.refuse(f"at least {at_least:,} pairs")
+            if at_least > search.most:
+                raise search.refuse(f"at least {at_least:,} pairs")
         left, before = np.concatenate(full), k
         if len(left):
-            k = _longer(wanted, left, k, entries)
+            k = _longer(search, left, k, entries)
     return Pairs.joined(found)
 
 
-def _longer(wanted: Wanted, left: NDArray[np.int64], k: int, entries: int) -> int:
+def _longer(search: PairSearch, left: NDArray[np.int64], k: int, entries: int) -> int:
     """How long the next lists are; many queries' are counted for some of these, which tells what is hopeless at once."""
-    longer = min(_LONGER * k, wanted.longest)
+    longer = min(_LONGER * k, search.longest)
     if len(left) < 8 * _COUNTED:
         return longer
-    each = (wanted.ends * wanted.most - entries) / len(left)  # so many there may be on average
-    most = min(wanted.longest, max(longer, min(math.ceil(4 * each), wanted.entries // _COUNTED)))
-    some = np.sort(np.random.default_rng(wanted.seed).choice(left, _COUNTED, replace=False))
-    counts = (wanted.lists(most, some).indices < wanted.n).sum(1)
+    each = (search.ends * search.most - entries) / len(left)  # so many there may be on average
+    most = min(search.longest, max(longer, min(math.ceil(4 * each), search.entries // _COUNTED)))
+    some = np.sort(np.random.default_rng(search.seed).choice(left, _COUNTED, replace=False))
+    counts = (search.lists(most, some).indices < search.n).sum(1)
     # Counts are cut at 4 times that: a mean of twice that is due to chance in one of 10^7 cases (Hoeffding's inequality).
     if counts.mean() > 2 * each:
-        pairs = int((entries + counts.mean() * len(left)) / wanted.ends)
-        raise wanted.refuse(f"about {pairs:,} pairs or more (counted for {_COUNTED} rows)")
-    return min(wanted.longest, max(longer, int(np.quantile(counts, 0.9)) + 1))
+        pairs = int((entries + counts.mean() * len(left)) / search.ends)
+        raise search.refuse(f"about {pairs:,} pairs or more (counted for {_COUNTED} rows)")
+    return min(search.longest, max(longer, int(np.quantile(counts, 0.9)) + 1))
 
 
 def squared_reach(radius: float, unit: bool) -> float:

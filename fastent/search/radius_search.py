@@ -14,7 +14,7 @@ from fastent.runtime.progress import Progress
 from fastent.search.equal_rows import EqualRows, Pairs, RowsByNumber
 from fastent.search.index import Index
 from fastent.search.neighbors import search_distances
-from fastent.search.pairs_within import FIRST, Wanted, pairs_within, squared_reach
+from fastent.search.pairs_within import FIRST, PairSearch, pairs_within, squared_reach
 from fastent.search.planner import plan_index
 
 __all__ = ["RadiusSearch"]
@@ -86,7 +86,7 @@ class RadiusSearch:
             squared, index = squared_reach(radius, self._unit), self.index
 
             found = pairs_within(
-                Wanted(
+                PairSearch(
                     index,
                     self._n,
                     self._points,

@@ -10,10 +10,10 @@ from fastent.options import short_repr, whole_number
 from fastent.printable import in_queries
 from fastent.search.neighbors import Neighbors, check_neighbors
 
-__all__ = ["common_k", "named_layers"]
+__all__ = ["as_layers", "common_k"]
 
 
-def named_layers(layers: Any, what: str, *, at_least: int) -> tuple[tuple[str, ...], list[Any]]:
+def as_layers(layers: Any, what: str, *, at_least: int) -> tuple[tuple[str, ...], list[Any]]:
     """Names, which are numbers for a list, and what they stand for.
 
     what : what each of them should be, for the message.

@@ -12,7 +12,7 @@ from fastent.arrays.validation import as_labels
 from fastent.printable import in_queries, printable
 from fastent.search.neighbors import Neighbors
 from fastent.statistics.intervals import Estimate, population_of, sample_mean
-from fastent.statistics.layers import common_k, named_layers
+from fastent.statistics.layers import as_layers, common_k
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -214,7 +214,7 @@ def overlap_matrix(layers: Mapping[str, Neighbors] | Sequence[Neighbors], *, k: 
     >>> fe.overlap_matrix({"before": before, "after": after}).overlap.tolist()
     [[1.0, 0.875], [0.875, 1.0]]
     """
-    names, lists = named_layers(layers, "what fe.neighbors returns", at_least=2)
+    names, lists = as_layers(layers, "what fe.neighbors returns", at_least=2)
     k = common_k(names, lists, k)
     size = len(lists)
     values: dict[str, Any] = {name: np.eye(size) for name in _MEASURES}

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Effects",
-    "Lists",
+    "NearestRows",
     "effects_of_margins",
     "effects_of_mixing",
     "effects_on_radius",
@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 
-class Lists(NamedTuple):
+class NearestRows(NamedTuple):
     """Nearest neighbours of all n points, or of a sample: (n, k) row numbers and distances, ascending."""
 
     indices: Rows
@@ -98,7 +98,7 @@ def _of_pairs(rows: Rows, changes: list[tuple[Rows, Array]], n: int) -> float:
     return float((sums**2).sum())
 
 
-def effects_of_mixing(lists: Lists, codes: Rows, n_classes: int, rows: Rows | None = None) -> dict[str, Effects]:
+def effects_of_mixing(lists: NearestRows, codes: Rows, n_classes: int, rows: Rows | None = None) -> dict[str, Effects]:
     """For "overlap" and "entropy", of lists of one neighbour fewer: the last follows up where another is left out.
 
     codes : (n,) of all points. rows : those that the lists are of, default all.
@@ -125,7 +125,7 @@ def effects_of_margins(
     hit: Array,
     miss: Array,
     index: tuple[Rows, Rows],
-    lists: Lists,
+    lists: NearestRows,
     codes: Rows,
     rows: Rows | None = None,
     weights: Array | float = 1.0,
@@ -170,7 +170,7 @@ def effects_on_radius(apart: Array, codes: Rows, counts: Rows) -> Effects:
     return Effects(radii.mean() - (len(codes) - 1) * (np.sqrt(left) - radii[codes]) / len(counts))
 
 
-def _second(first: Array, lists: Lists, others: NDArray[np.bool_]) -> Array:
+def _second(first: Array, lists: NearestRows, others: NDArray[np.bool_]) -> Array:
     """Distances to the next point after the first: known where the lists reach it, else expected beyond their ends.
 
     Log ratios of second to first distances are exponential in the intrinsic dimension (Facco et al. 2017). Where a list ends

@@ -13,7 +13,7 @@ from fastent.options import whole_number
 from fastent.printable import in_queries, printable
 from fastent.search.neighbors import Neighbors, neighbors
 from fastent.statistics.intervals import Estimate, population_of, sample_mean
-from fastent.statistics.layers import common_k, named_layers
+from fastent.statistics.layers import as_layers, common_k
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -143,7 +143,7 @@ def prediction_depth(
     from fastent.kernels.mixing import label_shares
 
     k = whole_number("k", k, minimum=1)
-    names, given = named_layers(layers, "an array or what fe.neighbors returns", at_least=1)
+    names, given = as_layers(layers, "an array or what fe.neighbors returns", at_least=1)
     lists = [each if isinstance(each, Neighbors) else _searched(name, each, k) for name, each in zip(names, given, strict=True)]
     common_k(names, lists, k)
     first = lists[0]

@@ -4,7 +4,7 @@ import pytest
 import fastent as fe
 from fastent.statistics.point_effects import (
     Effects,
-    Lists,
+    NearestRows,
     effects_of_margins,
     effects_of_mixing,
     effects_on_radius,
@@ -25,7 +25,7 @@ def points():
 @pytest.fixture(scope="module")
 def lists(points):
     near = fe.neighbors(points[0], k=K)
-    return Lists(near.indices, near.distances)
+    return NearestRows(near.indices, near.distances)
 
 
 def without(X, codes, j, k):
@@ -82,7 +82,7 @@ def test_pairs_are_counted_once():
 
 def test_without_second_hits_there_is_nothing(points, lists):
     margins = fe.margins(*points)
-    short = Lists(lists.indices[:, :2], lists.distances[:, :2])
+    short = NearestRows(lists.indices[:, :2], lists.distances[:, :2])
     hit = np.where(np.arange(N) == 3, np.nan, margins.hit)
     assert effects_of_margins(hit, margins.miss, (margins.hit_index, margins.miss_index), short, points[1]) == {}
 
@@ -104,7 +104,7 @@ def test_of_samples_the_error_is_that_of_all_on_average():
     for seed in range(100):
         rows = np.arange(400) if seed == 0 else np.random.default_rng(seed).permutation(400)[:200]
         near, margins = fe.neighbors(X, k=K, queries=rows), fe.margins(X, codes, queries=rows)
-        lists, index = Lists(near.indices, near.distances), (margins.hit_index, margins.miss_index)
+        lists, index = NearestRows(near.indices, near.distances), (margins.hit_index, margins.miss_index)
         effects = effects_of_mixing(lists, codes, 2, rows)
         effects |= effects_of_margins(margins.hit, margins.miss, index, lists, codes, rows, np.full(len(rows), 400 / len(rows)))
         if seed == 0:
