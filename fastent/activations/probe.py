@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Probe"]
 
-METRICS = ("geometry", "distances", "mixing", "margins")
+METRICS = ("geometry", "distances", "nc1", "mixing", "margins", "dimension", "map")
+# They are of a sample of the rows.
+_OF_QUERIES = frozenset({"mixing", "margins", "dimension", "map"})
 # Distances between all pairs of more classes than this are kept only if asked for: 8 C^2 bytes for each layer and record.
 _MANY_CLASSES = 100
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Probe:
@@ -55,13 +57,16 @@ class Probe:
         Names as in `model.named_modules()`.
     metrics : sequence of str, default ("geometry",)
         "geometry" (radii, distances, Fisher ratio: always recorded); "mixing" and "margins" of `queries` rows among all;
-        "distances" keeps the distances between class means even if there are more than 100 classes.
+        "distances" keeps the distances between class means even if there are more than 100 classes. "nc1" takes d
+        multiplications for each number of a layer of d features, and memory for d^2. "dimension", the intrinsic dimension of
+        the queries (TwoNN), costs what "mixing" does, and nothing more beside that. "map" keeps the queries' activations in
+        the last layer at the last record, for the map in the report.
     every : int, default 1
         `probe(step)` records when `step` is a multiple of it.
     queries : int, default 2000
         How many rows, drawn once with `seed`, have their neighbours searched for; all rows, if there are fewer.
     k : int, default 10
-        The number of neighbours for "mixing".
+        The number of neighbours for "mixing" and "dimension", for which it is 2 or more.
     pooling : {"mean", "cls", "last", "tokens", "flatten"}, default "mean"
         What is kept of a layer's (batch, channels, positions...) or (batch, tokens, features): see `fe.capture`. With "tokens"
         the rows of all records are tokens, except those labelled -100; a token without a label or logits of its own has those
@@ -128,7 +133,7 @@ class Probe:
             metrics=frozenset(choice("metrics", name, METRICS) for name in metrics) | {"geometry"},
             pooling=choice("pooling", pooling, POOLINGS),
             normalize=bool(normalize),
-            k=whole_number("k", k, minimum=1),
+            k=whole_number("k", k, minimum=2 if "dimension" in metrics else 1),
             device=None if device is None else torch_device(device),
             seed=whole_number("seed", seed, minimum=0),
         )
@@ -226,6 +231,7 @@ class Probe:
             "codes": tensor(self._codes),
             "records": {name: tensor(array) for name, array in arrays.items() if array is not None},
             "scalars": {name: tensor(array) for name, array in self.records.scalars.items()},
+            "map": {"queries": tensor(self.records.queries), "points": tensor(self.records.points)},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -236,7 +242,7 @@ class Probe:
         FastentError
             This is no state of a probe, or one with other options or another probe set.
         """
-        expected = {"format", "config", "labels", "codes", "records", "scalars"}
+        expected = {"format", "config", "labels", "codes", "records", "scalars", "map"}
         if not isinstance(state, dict) or set(state) != expected or state["format"] != _FORMAT:
             raise FastentError(
                 f"state is no state_dict of a probe of this version: one with {', '.join(sorted(expected))} is needed"
@@ -253,6 +259,9 @@ class Probe:
             self._codes, self._labels = codes.copy(), labels.copy()
         arrays = {name: tensor.numpy() for name, tensor in state["records"].items()}
         self._recorder.restore(arrays, {name: tensor.tolist() for name, tensor in state["scalars"].items()})
+        points, queries = state["map"]["points"], state["map"]["queries"]
+        if points is not None:
+            self._recorder.points, self._recorder.queries = points.numpy().copy(), queries.numpy().copy()
         self._records = None
 
     def _read(self) -> None:
@@ -268,9 +277,9 @@ class Probe:
             raise FastentError(
                 f"classes has shape {self._names.shape}, the probe set has {len(labels)} classes: name each of them"
             )
-        if self._options.metrics & {"mixing", "margins"}:
+        if self._options.metrics & _OF_QUERIES:
             n = len(codes)
-            if "mixing" in self._options.metrics:
+            if self._options.metrics & {"mixing", "dimension"}:
                 whole_number("k", self._options.k, minimum=1, maximum=n - 1)
             found = as_queries(min(self._n_queries, n), n, 1, seed=self._options.seed).rows
             assert found is not None

@@ -9,6 +9,7 @@ is kept whole and one pass does. Geometry alone never needs a second one.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,10 +19,12 @@ from fastent.activations.evaluation import placed
 from fastent.activations.hooks import hooked
 from fastent.activations.probe_recorder import Predictions, Reading, logits_by_token
 from fastent.activations.probe_set import ProbeSet, Ranks
+from fastent.arrays.ranges import resolution_of
 from fastent.arrays.validation import as_array
 from fastent.errors import FastentError
 from fastent.search.neighbors import exact_neighbors
 from fastent.statistics.class_moments import ClassMoments
+from fastent.statistics.intrinsic_dimension import dimension_of
 from fastent.statistics.margins import margins_from
 from fastent.statistics.mixing import mixing
 
@@ -99,11 +102,13 @@ def take_reading(
     merged = [_merged([part.moments[i] for part in parts]) for i in range(len(options.layers))]
     of_classes = [moments.compute() for moments in merged]
     of_layers = {"fisher": np.array([found.fisher for found in of_classes])}
-    if len(queries):
-        # Parts come in the order of the ranks, which is that of the rows, so these are in the order of the queries.
-        points = [np.concatenate([part.points[i] for part in parts]) for i in range(len(options.layers))]
+    if "nc1" in options.metrics:
+        of_layers["nc1"] = np.array([found.nc1 for found in of_classes])
+    # Parts come in the order of the ranks, which is that of the rows, so these are in the order of the queries.
+    points = [np.concatenate(each) for each in zip(*(part.points for part in parts), strict=True)]
+    if _wanted(options):
         lists = ranks.together(lambda: _own_lists(model, rows, queries, points, options, kept, views))
-        of_layers |= _of_neighbors(lists, rows, queries, options)
+        of_layers |= _of_neighbors(lists, rows, queries, points, options)
     wrong = [part.wrong for part in parts if part.wrong is not None]
     judged = len(wrong) == len(parts)
     n = len(rows)
@@ -115,6 +120,8 @@ def take_reading(
         radius=np.array([found.radius for found in of_classes]),
         distance=np.array([found.distance for found in of_classes]),
         of_layers=of_layers,
+        queries=queries if "map" in options.metrics else None,
+        points=points[-1].astype(np.float32) if "map" in options.metrics else None,
     )
 
 
@@ -154,7 +161,9 @@ def _first_pass(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], 
     def add_moments(layer: str) -> Callable[[int, Array, NDArray[np.int64]], None]:
         def add(start: int, found: Array, codes: NDArray[np.int64]) -> None:
             if layer not in moments:
-                moments[layer] = ClassMoments(n_classes, found.shape[1], normalize=options.normalize)
+                moments[layer] = ClassMoments(
+                    n_classes, found.shape[1], normalize=options.normalize, scatter="nc1" in options.metrics
+                )
             try:
                 moments[layer].update(found, codes)
             except FastentError as error:
@@ -171,7 +180,7 @@ def _first_pass(model: "nn.Module", rows: ProbeSet, queries: NDArray[np.int64], 
     predictions = Predictions(rows.labels.classes)
     points: list[list[Array]] = [[] for _ in layers]
     batches: list[tuple[int, list[Array], NDArray[np.int64]]] = []
-    at, room = rows.start, _KEPT_BYTES if len(queries) else -1
+    at, room = rows.start, _KEPT_BYTES if _wanted(options) else -1
     with placed(model, options.device) as device, hooked(model, layers, options.pooling) as run_model:
         for start, inputs, codes, labelled in rows.chunks(device, options.seed):
             output, by_layer = run_model(inputs)
@@ -198,7 +207,7 @@ def _merged(states: list[dict[str, Any]]) -> ClassMoments:
     """Moments of all parts, in the order of the ranks: the same bits on each of them."""
     total: ClassMoments | None = None
     for state in states:
-        moments = ClassMoments(*state["shift"].shape, normalize=state["normalize"])
+        moments = ClassMoments(*state["shift"].shape, normalize=state["normalize"], scatter=state["scatter"] is not None)
         moments.load_state_dict(state)
         total = moments if total is None else total.merge(moments)
     assert total is not None
@@ -207,7 +216,7 @@ def _merged(states: list[dict[str, Any]]) -> ClassMoments:
 
 def _wanted(options: ProbeOptions) -> "dict[Among, int]":
     """Which lists of neighbours, and how long."""
-    lists: dict[Among, int] = {"all": options.k} if "mixing" in options.metrics else {}
+    lists: dict[Among, int] = {"all": options.k} if options.metrics & {"mixing", "dimension"} else {}
     return lists | {"own class": 1, "other classes": 1} if "margins" in options.metrics else lists
 
 
@@ -255,16 +264,25 @@ def _own_lists(
 
 
 def _of_neighbors(
-    parts: "list[list[list[NeighborLists]]]", rows: ProbeSet, queries: NDArray[np.int64], options: ProbeOptions
+    parts: "list[list[list[NeighborLists]]]",
+    rows: ProbeSet,
+    queries: NDArray[np.int64],
+    points: list[Array],
+    options: ProbeOptions,
 ) -> dict[str, Array]:
     codes, n = rows.labels.codes, len(rows)
-    names = ("mixing", "mixing_error", "margin", "n2", "n3")
+    names = ("mixing", "mixing_error", "margin", "n2", "n3", "dimension")
     numbers = {name: np.full(len(options.layers), np.nan) for name in names}
     for i in range(len(options.layers)):
         lists = [_joined([part[i][j] for part in parts], n) for j in range(len(_wanted(options)))]
+        if options.metrics & {"mixing", "dimension"}:
+            near = exact_neighbors(lists.pop(0), queries, n, resolution_of(points[i], None))
         if "mixing" in options.metrics:
-            mixed = mixing(exact_neighbors(lists.pop(0), queries, n), codes, matrix=False)
+            mixed = mixing(near, codes, matrix=False)
             numbers["mixing"][i], numbers["mixing_error"][i] = mixed.overlap, mixed.error
+        if "dimension" in options.metrics:
+            with suppress(FastentError):  # rows that repeat each other, or lie on a grid, have none
+                numbers["dimension"][i] = dimension_of(near, "twonn").value
         if "margins" in options.metrics:
             between = margins_from(queries, lists[0], lists[1], rows.labels, False)
             numbers["margin"][i] = between.intervals["relative"].value

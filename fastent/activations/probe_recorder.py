@@ -93,7 +93,8 @@ _TAKEN = ("step", "layer", "class", "error", "loss", "radius", *OF_LAYERS)
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What one pass found: error and loss (NaN without logits), radii (L, C), distances (L, C, C), other statistics (L,)."""
+    """What one pass found: error and loss (NaN without logits), radii (L, C), distances (L, C, C), other statistics (L,);
+    the queries' rows (q, d) in the last layer if a map is wanted."""
 
     error: float
     loss: float
@@ -101,6 +102,8 @@ class Reading:
     radius: NDArray[Any]
     distance: NDArray[Any]
     of_layers: dict[str, NDArray[Any]]
+    queries: NDArray[np.int64] | None = None
+    points: NDArray[np.float32] | None = None
 
 
 class ProbeRecorder:
@@ -111,6 +114,8 @@ class ProbeRecorder:
         self.steps: list[int] = []
         self._values: dict[str, list[Any]] = {name: [] for name in _READ}
         self._scalars: dict[str, list[float]] = {}
+        self.queries: NDArray[np.int64] | None = None
+        self.points: NDArray[np.float32] | None = None
 
     def add(self, step: int, reading: Reading, scalars: dict[str, float], *, keep_distances: bool) -> None:
         values: dict[str, Any] = {"error": reading.error, "loss": reading.loss, "radius": reading.radius}
@@ -125,6 +130,7 @@ class ProbeRecorder:
         for name, given in self._scalars.items():
             given.append(scalars.get(name, np.nan))
         self.steps.append(step)
+        self.queries, self.points = reading.queries, reading.points
 
     def restore(self, arrays: dict[str, NDArray[Any]], scalars: dict[str, list[float]]) -> None:
         """Take up records of another probe, by the names in `RECORDED`."""
@@ -158,6 +164,8 @@ class ProbeRecorder:
             codes=codes.copy(),
             step=np.array(self.steps, np.int64),
             scalars={name: np.array(values) for name, values in self._scalars.items()},
+            queries=self.queries,
+            points=self.points,
             **arrays,
         )
 

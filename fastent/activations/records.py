@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 
 _FILE = RecordFile("probe.npz", "records", "the records of a probe", "a probe was saved to", "save the probe again")
 # One number for each record and layer.
-OF_LAYERS = ("fisher", "mixing", "mixing_error", "margin", "n2", "n3")
+OF_LAYERS = ("fisher", "nc1", "mixing", "mixing_error", "margin", "n2", "n3", "dimension")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +58,23 @@ class ProbeRecords(Tabular):
         Between class means; None if they were not recorded.
     fisher : (E, L) float64
         Trace of the between-class over trace of the within-class scatter.
+    nc1 : (E, L) float64
+        Within-class over between-class variation, as in `fe.geometry`; NaN if not measured.
     mixing, mixing_error : (E, L) float64
         Neighbourhood overlap, and error of the k nearest neighbours' vote, of the queries among all rows; NaN if not measured.
     margin, n2, n3 : (E, L) float64
         Mean relative margin, N2 and N3 of the queries among all rows; NaN if not measured.
+    dimension : (E, L) float64
+        Intrinsic dimension by TwoNN from the queries' neighbours among all rows; NaN if not measured, or if no query has
+        neighbours at two distances.
     wrong : (E, ceil(n / 8)) uint8
         Misclassified rows, one bit each; see `misclassified`.
     scalars : dict of str to (E,) float64
         Numbers that the probe was given along with the step; NaN where it was not given them.
+    queries : (q,) int64 or None
+        The rows that `points` are of.
+    points : (q, d) float32 or None
+        Their activations in the last layer at the last step, for a map; None unless "map" is among the probe's metrics.
     """
 
     config: dict[str, Any]
@@ -78,13 +87,17 @@ class ProbeRecords(Tabular):
     radius: Array
     distance: Array | None
     fisher: Array
+    nc1: Array
     mixing: Array
     mixing_error: Array
     margin: Array
     n2: Array
     n3: Array
+    dimension: Array
     wrong: NDArray[np.uint8]
     scalars: dict[str, Array]
+    queries: NDArray[np.int64] | None = None
+    points: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.step)
@@ -203,7 +216,18 @@ class ProbeRecords(Tabular):
     def plot(
         self,
         kind: Literal[
-            "radius", "distance", "error", "loss", "fisher", "mixing", "mixing_error", "margin", "n2", "n3"
+            "radius",
+            "distance",
+            "error",
+            "loss",
+            "fisher",
+            "nc1",
+            "mixing",
+            "mixing_error",
+            "margin",
+            "n2",
+            "n3",
+            "dimension",
         ] = "radius",
         *,
         layer: str | None = None,
@@ -287,6 +311,7 @@ class ProbeRecords(Tabular):
 
 
 _ARRAYS = tuple(f.name for f in fields(ProbeRecords) if f.name not in ("config", "layers", "scalars"))
+_OPTIONAL = ("distance", "queries", "points")
 
 
 def load_probe(folder: str | os.PathLike[str]) -> ProbeRecords:
@@ -306,7 +331,7 @@ def load_probe(folder: str | os.PathLike[str]) -> ProbeRecords:
     FastentError
         No records in the folder, or a file that is damaged or not fastent's.
     """
-    arrays = _FILE.read(folder, ("layers", *(name for name in _ARRAYS if name != "distance")))
+    arrays = _FILE.read(folder, ("layers", *(name for name in _ARRAYS if name not in _OPTIONAL)))
     values: dict[str, Any] = {name: arrays.get(name) for name in _ARRAYS}
     scalars = {name.removeprefix("scalar."): array for name, array in arrays.items() if name.startswith("scalar.")}
     with reading(_FILE.path(folder), _FILE.remedy, "no records of a probe"):
@@ -321,7 +346,7 @@ def _check_arrays(arrays: dict[str, NDArray[Any]], scalars: dict[str, NDArray[An
     if radius.ndim != 3:
         raise ValueError(f"radius has shape {radius.shape}")
     records, layers, classes = radius.shape
-    n = arrays["codes"].size
+    n, q = arrays["codes"].size, arrays["queries"].size if "queries" in arrays else 0
     expected: dict[str, tuple[tuple[int, ...], str]] = {
         "layers": ((layers,), "U"),
         "classes": ((classes,), "iubUS"),
@@ -333,9 +358,13 @@ def _check_arrays(arrays: dict[str, NDArray[Any]], scalars: dict[str, NDArray[An
         "distance": ((*radius.shape, classes), "f"),
         "wrong": ((records, -(-n // 8)), "u"),
         **dict.fromkeys(OF_LAYERS, ((records, layers), "f")),
+        "queries": ((q,), "i"),
+        "points": ((q, arrays["points"].size // max(q, 1) if "points" in arrays else 0), "f"),
         **{f"scalar.{name}": ((records,), "f") for name in scalars},
     }
     check_shapes(arrays, expected)
     check_codes(arrays["codes"], classes)
+    if (queries := arrays.get("queries", arrays["codes"][:0])).size and not 0 <= queries.min() <= queries.max() < n:
+        raise ValueError(f"queries are from {queries.min()} to {queries.max()}, of {n} rows")
     if (np.diff(arrays["step"].astype(np.float64)) <= 0).any():
         raise ValueError("its steps do not ascend")

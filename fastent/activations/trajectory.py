@@ -19,11 +19,13 @@ from fastent.io.result_cache import ResultCache
 from fastent.io.store import Store, open_store
 from fastent.measurement.measure import measure
 from fastent.measurement.metrics import MEANINGS
+from fastent.measurement.result import Measurement
 from fastent.options import short_repr
 from fastent.printable import natural_key, printable, storable
 from fastent.runtime.formatting import as_plain
 from fastent.runtime.progress import Progress, reporting
 from fastent.statistics.class_moments import moments_of
+from fastent.statistics.point_map import map_methods
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +35,8 @@ __all__ = ["Trajectory", "trajectory"]
 Array = NDArray[np.float64]
 
 _METRICS = ("mixing", "margins", "geometry", "dimension")
+# Of fewer rows nothing is to be seen.
+_LEAST_MAPPED = 4
 # Of fe.measure.
 _OPTIONS = ("k", "queries", "normalize", "temperature", "memory_budget", "seed")
 
@@ -59,6 +63,9 @@ class Trajectory:
         95 % intervals where rows were sampled; else NaN.
     radius : (E, L, C) float64
         Gyration radii of unit rows, as in `fe.Probe`, whatever `normalize` says.
+    last : Measurement or None
+        Mixing in the last layer at the last checkpoint, with its `maps`; None if no map was asked for, or of fewer than four
+        rows.
     """
 
     config: dict[str, Any]
@@ -71,6 +78,7 @@ class Trajectory:
     low: dict[str, Array]
     high: dict[str, Array]
     radius: Array
+    last: Measurement | None = None
 
     def inversions(self, **options: Any) -> NDArray[Any]:
         """(L, C) of Inversion: where each class's radius turns, or why it does not; ten checkpoints are needed at least."""
@@ -138,6 +146,7 @@ def trajectory(
     *,
     layers: str | Sequence[str] | None = None,
     metrics: Any = _METRICS,
+    map: str = "pca",
     out: str | os.PathLike[str] | None = None,
     progress: Progress = None,
     **options: Any,
@@ -158,6 +167,9 @@ def trajectory(
         Default all that were captured.
     metrics : "all", str or sequence of str
         As for `fe.measure`; default mixing, margins, geometry and dimension.
+    map : str, default "pca"
+        How the last layer at the last checkpoint is laid out in two dimensions: "pca"; "umap" or "tsne" besides that; or
+        "none". See `fe.map_points`. Its neighbours are searched for once more.
     out : path, optional
         A folder whose subfolder `parts` keeps each layer of each checkpoint as soon as it is measured. The same call resumes
         from it; another checkpoint, or a capture that has changed, is measured, and the others are not measured again.
@@ -186,6 +198,7 @@ def trajectory(
     >>> fe.trajectory(folder, metrics="geometry")
     Trajectory(2 checkpoints of layers 0, 1; 40 rows, 2 classes)
     """
+    methods = map_methods("map", map)
     strange = [name for name in options if name not in _OPTIONS]
     if strange:
         raise FastentError(f"{strange[0]}={short_repr(options[strange[0]])}: the options are {', '.join(_OPTIONS)}")
@@ -234,6 +247,7 @@ def trajectory(
         low={name: values[..., 1] for name, values in found.items()},
         high={name: values[..., 2] for name, values in found.items()},
         radius=np.stack([cell["radius"] for cell in cells]).reshape(*grid, -1),
+        last=_mapped(stores[-1].layer(wanted[-1]), coded.classes[coded.codes], map, options) if methods else None,
     )
 
 
@@ -269,6 +283,13 @@ def _measured(source: Any, labels: NDArray[Any], metrics: Any, options: dict[str
     codes = np.searchsorted(measured.classes, labels)
     radius = moments_of(source, codes, len(measured.classes), normalize=True).compute().radius
     return {"names": np.array(list(summary)), "values": np.array(numbers, float).reshape(-1, 3), "radius": radius}
+
+
+def _mapped(source: Any, labels: NDArray[Any], map: str, options: dict[str, Any]) -> Measurement | None:
+    if len(labels) < _LEAST_MAPPED:
+        return None
+    k = min(options.get("k", 10), len(labels) - 1)
+    return measure(source, labels, metrics="mixing", map=map, **{**options, "k": max(k, 2)})
 
 
 def _grid(cells: list[dict[str, NDArray[Any]]], name: str, shape: tuple[int, int]) -> Array:

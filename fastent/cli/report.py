@@ -34,13 +34,10 @@ def report(
     predictions: Predictions = True,
 ) -> None:
     """Write the report of a stored run or probe, or one page that compares several runs or measurements."""
-    from fastent.statistics.point_map import map_methods
-
     if out is not None and not out.parent.is_dir():
         raise FastentError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}; make it, or name another file")
-    if map is not None and (len(folders) > 1 or (folders[0] / _PROBE).is_file()):
-        what = "several folders" if len(folders) > 1 else "a probe"
-        raise FastentError(f"--map {map}: the report of {what} has no map; leave --map out")
+    if map is not None and len(folders) > 1:
+        raise FastentError(f"--map {map}: the report of several folders has no map; leave --map out")
     if len(folders) > 1:
         from fastent.report.comparison import write_comparison
 
@@ -48,20 +45,25 @@ def report(
         write_comparison(folders, place, command=command_line())
     else:
         place = out or folders[0] / "report.html"
-        _write_again(folders[0], place, map_methods("map", "pca" if map is None else map), predictions)
+        _write_again(folders[0], place, map, predictions)
     say(place)
 
 
-def _write_again(folder: Path, place: Path, maps: tuple[str, ...], predictions: bool) -> None:
+def _write_again(folder: Path, place: Path, map: str | None, predictions: bool) -> None:
     from fastent.report.run import write_report
+    from fastent.statistics.point_map import map_methods
     from fastent.training.run import RECORDS_FILE, load_run
     from fastent.training.stragglers import stragglers_of
 
+    maps = map_methods("map", map or "pca")
     if (folder / _PROBE).is_file():
         from fastent.activations.records import load_probe
         from fastent.report.probe import write_probe_report
 
-        write_probe_report(load_probe(folder), place, command=command_line())
+        records = load_probe(folder)
+        if map not in (None, "none") and records.points is None:
+            raise FastentError(f"--map {map}: {str(folder)!r} keeps no points; make the probe with 'map' among its metrics")
+        write_probe_report(records, place, command=command_line(), maps=maps)
         return
     if (folder / "per_point.parquet").is_file() and not (folder / RECORDS_FILE).is_file():
         there = str(folder / "report.html")

@@ -7,7 +7,7 @@ import typer
 
 from fastent.cli.config import Config
 from fastent.cli.existing_output import check_free
-from fastent.cli.options import OUTPUT, STATISTICS, AsJson, option
+from fastent.cli.options import MAP_HELP, OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import command_line, print_json, say
 
 __all__ = ["trajectory"]
@@ -43,6 +43,7 @@ def trajectory(
         Path | None,
         option("Folder for summary.json, curves.parquet and report.html; an interrupted command resumes from it.", OUTPUT),
     ] = None,
+    map: Annotated[str, option(f"{MAP_HELP} Of the last layer at the last checkpoint.", OUTPUT)] = "pca",
     overwrite: Annotated[bool, option("Replace other results in --out.", OUTPUT, "--overwrite")] = False,
     as_json: AsJson = False,
     config: Config = None,
@@ -53,6 +54,7 @@ def trajectory(
     from fastent.io.opening import read_labels
     from fastent.report.trajectory import write_trajectory_report
     from fastent.runtime.threads import limit_threads
+    from fastent.statistics.inversion import reasons_without
 
     asked = {
         "captures": [str(place.absolute()) for place in captures], "labels": labels and str(Path(labels).absolute()),
@@ -66,6 +68,7 @@ def trajectory(
             None if labels is None else read_labels(labels),
             layers=None if layers is None else [name.strip() for name in layers.split(",")],
             metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],
+            map="none" if out is None else map,
             out=out,
             progress=True,
             k=k,
@@ -80,9 +83,10 @@ def trajectory(
     if as_json:
         print_json(found.summary())
         return
-    turned = found.inversions()
     say(found)
-    for layer, row in zip(found.layers, turned, strict=True):
-        say(f"layer {layer or '(the model)'}: {sum(map(bool, row))} of {len(row)} classes have an inversion")
+    for layer, row in zip(found.layers, found.inversions(), strict=True):
+        reasons = [f"{times} {reason}" for reason, times in reasons_without(row).items()]
+        said = f"{sum(1 for each in row if each)} of {len(row)} classes have an inversion"
+        say(f"layer {layer or '(the model)'}: {'; '.join([said, *reasons])}")
     if out is not None:
         say(f"Report: {out / 'report.html'}")

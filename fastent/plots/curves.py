@@ -19,7 +19,8 @@ Against = Literal["epoch", "train_error"]
 AXIS_LABELS = {
     "radius": "gyration radius", "distance": "distance of class means", "error": "share misclassified",
     "loss": "cross-entropy", "fisher": "between- over within-class scatter", "mixing": "neighbours with the same label",
-    "mixing_error": "error of the neighbours' vote", "margin": "relative margin", "n2": "N2", "n3": "N3",
+    "mixing_error": "error of the neighbours' vote", "margin": "relative margin", "n2": "N2", "n3": "N3", "nc1": "NC1",
+    "dimension": "intrinsic dimension",
 }  # fmt: skip
 # More thin lines than this hide each other; with more classes than that pairs are too many, and each has its mean distance.
 _THIN_LINES, _PAIRED_CLASSES = 40, 4

@@ -54,12 +54,12 @@ const curves = (() => {
   // Within the first epoch there is something to see only where it was recorded in parts.
   const firstDrawn = (epochs) => Math.min(1, ...epochs.filter((epoch) => epoch > 0));
 
-  function epochAxis(title, epochs, log) {
+  function epochAxis(title, epochs, log, first = firstDrawn(epochs)) {
     const last = epochs[epochs.length - 1];
     const base = axis(title);
     if (!log) return { ...base, range: [0, last], separatethousands: true, nticks: 6 };
-    const first = firstDrawn(epochs);
-    const ticks = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6].filter((tick) => first <= tick && tick <= last);
+    let ticks = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6].filter((tick) => first <= tick && tick <= last);
+    if (ticks.length < 2) ticks = [...new Set([first, last])];
     return {
       ...base, type: "log", range: [Math.log10(first), Math.log10(Math.max(last, 2 * first))], tickvals: ticks,
       ticktext: ticks.map((tick) => tick.toLocaleString("en")),

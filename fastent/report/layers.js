@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const { data, color, dash, plain, make, css, axis, draw, drawn } = page;
-  const { written, percent, line, drawable, marks, firstDrawn, epochAxis, extent, aired } = curves;
+  const { written, percent, line, marks, epochAxis, extent, aired } = curves;
   const places = data.moment.map((_, i) => i), layers = data.layers.map(plain), names = data.classes.map(plain);
   const shown = { statistic: 0, layer: layers.length - 1, log: true, each: false };
   const slider = document.getElementById("moment"), readout = document.getElementById("readout");
@@ -9,6 +9,9 @@
   const short = (text) => plain(text.length > 18 ? `${text.slice(0, 17)}…` : text);
   const look = (i) => ({ color: color(i), width: 2.4, dash: dash(i) });
   // A single record is no line.
+  // A logarithmic axis begins with the first moment above 0; left of that, 0 has a place of its own.
+  const first = data.moment.find((moment) => moment > 0) ?? 1, zero = data.moment[0] === 0 ? first / 3 : null;
+  const placed = () => data.moment.map((moment) => (shown.log && moment === 0 ? zero : moment));
   const dotted = (trace) => (places.length < 3 ? { ...trace, mode: "lines+markers" } : trace);
 
   function heatMap() {
@@ -53,13 +56,13 @@
   }
 
   function layerTraces() {
-    const { name, values } = data.statistics[shown.statistic], x = drawable(data.moment, shown.log);
+    const { name, values } = data.statistics[shown.statistic], x = placed();
     return layers.map((layer, l) => dotted(line(x, values[l], values[l].map((value, i) =>
       `<b>${layer}</b><br>${plain(name)} ${said(value)}<br>${data.unit} ${plain(data.names[i])}`), look(l))));
   }
 
   function radiusTraces() {
-    const x = drawable(data.moment, shown.log), below = [], above = [];
+    const x = placed(), below = [], above = [];
     names.forEach((name, c) => {
       const radii = data.radius[shown.layer][c], found = data.inversion[shown.layer][c];
       below.push(dotted(line(x, radii, radii.map((value, i) => `<b>${name}</b><br>radius ${written(value)}<br>${data.unit} ${plain(data.names[i])}`), look(c))));
@@ -73,13 +76,20 @@
 
   const at = (place) => [{ type: "line", xref: "x", yref: "paper", x0: place, x1: place, y0: 0, y1: 1, line: { color: css("--soft"), width: 1.5 } }];
 
+  function along() {
+    const base = epochAxis(data.unit, data.moment, shown.log, first);
+    if (!shown.log || zero === null) return base;
+    return {
+      ...base, range: [Math.log10(zero / 1.15), base.range[1]],
+      tickvals: [zero, ...base.tickvals], ticktext: ["0", ...base.ticktext],
+    };
+  }
+
   function render() {
-    const moment = Number(slider.value), across = epochAxis(data.unit, data.moment, shown.log);
-    // What is at 0 stands at the left edge of a logarithmic axis.
-    const line_ = at(shown.log ? Math.max(data.moment[moment], firstDrawn(data.moment)) : data.moment[moment]);
+    const moment = Number(slider.value), across = along(), line_ = at(placed()[moment]);
     const every = Math.ceil(places.length / (document.querySelector("main").clientWidth < 600 ? 4 : 10));
     const ticks = places.filter((i) => i % every === 0);
-    draw("plot-map", heatMap(), {
+    draw("plot-heat", heatMap(), {
       ...axis(data.unit), tickvals: ticks, ticktext: ticks.map((i) => short(data.names[i])), showgrid: false, range: [-0.5, places.length - 0.5],
     }, { ...axis(""), tickvals: layers.map((_, l) => l), ticktext: data.layers.map(short), showgrid: false, range: [layers.length - 0.5, -0.5] }, at(moment));
     const { name, log } = data.statistics[shown.statistic], traces = layerTraces();
@@ -87,7 +97,7 @@
     const radii = radiusTraces();
     draw("plot-radius", radii, across, { ...axis("gyration radius"), range: aired(extent(radii, "y")) }, line_);
     data.lines.forEach(({ name: what, values }, i) => {
-      const trace = dotted(line(drawable(data.moment, shown.log), values, values.map((value, m) => `<b>${plain(what)}</b> ${said(value)}<br>${data.unit} ${plain(data.names[m])}`), look(6)));
+      const trace = dotted(line(placed(), values, values.map((value, m) => `<b>${plain(what)}</b> ${said(value)}<br>${data.unit} ${plain(data.names[m])}`), look(6)));
       draw(`plot-line-${i}`, [trace], across, { ...axis(plain(what)), range: aired(extent([trace], "y")) }, line_);
     });
     read(moment);

@@ -1,7 +1,7 @@
 """One page on layers during training: a heat map of layers and moments for each statistic, curves, and where classes turn.
 
     ProbeRecords --> probe.py ------\
-                                      LayerCurves --> write_layers --> layers.html.j2, layers.js
+                                      LayerCurves, MapSection --> write_layers --> layers.html.j2, layers.js, map.js
     Trajectory   --> trajectory.py -/
 """
 
@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.report.map import MapSection
 from fastent.report.page import COLORS, Headline, Page, write_page
 from fastent.runtime.formatting import NOTHING, count, percent, readable, rounded
+from fastent.statistics.inversion import reasons_without
 from fastent.statistics.notes import sentence_list
 
 __all__ = ["HEADINGS", "LayerCurves", "Statistic", "class_rows", "headline", "write_layers"]
@@ -74,16 +76,17 @@ class LayerCurves:
     lines: dict[str, Array]
 
 
-def write_layers(curves: LayerCurves, path: str | os.PathLike[str], page: Page) -> None:
-    """Write the page, whole or not at all."""
+def write_layers(curves: LayerCurves, path: str | os.PathLike[str], page: Page, mapped: MapSection | None = None) -> None:
+    """Write the page, whole or not at all; `mapped` : a map of the points."""
     shown = curves.classes[:_CLASSES]
     data = _figures(curves, len(shown))
     write_page(
         path,
         "layers.html.j2",
         page,
-        data,
-        ("curves.js", "layers.js"),
+        data | ({} if mapped is None else {"map": mapped.figure}),
+        ("curves.js", "layers.js", "map.js"),
+        map=mapped,
         curves=curves,
         shown=data["statistics"],
         lines=[line["name"] for line in data["lines"]],
@@ -109,7 +112,7 @@ def headline(curves: LayerCurves) -> Headline:
         when = f"at {curves.unit} {first}" if first == last else f"between {curves.unit}s {first} and {last}"
         title = f"{len(turned[-1])} of {n} classes turned in layer {layer}, {when}."
     else:
-        reasons = _reasons(curves, len(curves.layers) - 1)
+        reasons = reasons_without(curves.inversions[-1])
         said = sentence_list([f"{reason} ({count(times)})" for reason, times in reasons.items()])
         title = f"No class has turned in layer {layer}."
         sentences.append(f"Reasons: {said}.")
@@ -132,17 +135,9 @@ def class_rows(curves: LayerCurves, layer: int, most: int = _CLASSES) -> Iterato
         yield c, name, (count(found.epoch), span, readable(found.value), last, rebound, error, "")
 
 
-def _reasons(curves: LayerCurves, layer: int) -> dict[str, int]:
-    reasons: dict[str, int] = {}
-    for found in curves.inversions[layer]:
-        if not found:
-            reasons[found.reason] = reasons.get(found.reason, 0) + 1
-    return reasons
-
-
 def _without(curves: LayerCurves, layer: int) -> str:
     """Why some classes have no inversion in a layer, as a sentence; "" if all have one."""
-    said = [f"{reason} ({count(times)})" for reason, times in _reasons(curves, layer).items()]
+    said = [f"{reason} ({count(times)})" for reason, times in reasons_without(curves.inversions[layer]).items()]
     return f"Classes without an inversion in {curves.layers[layer]}, by reason: {'; '.join(said)}." if said else ""
 
 

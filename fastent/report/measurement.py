@@ -18,7 +18,7 @@ from fastent.report.map import Fact, Layout, MapSection, map_section
 from fastent.report.page import COLORS, Headline, Page, option_rows, percent, room_beside, write_page
 from fastent.runtime.formatting import NOTHING, Table, count, readable, readable_interval, rounded
 
-__all__ = ["write_measurement_report"]
+__all__ = ["map_of", "write_measurement_report"]
 
 # As many classes as a table and a figure can hold; of more, the most tangled.
 _CLASSES = 40
@@ -46,7 +46,7 @@ def write_measurement_report(
         sheet = shown.sheet
         figures |= {"gallery": shown.details, "sheet": {name: getattr(sheet, name) for name in ("width", "height", "columns")}}
         figures["names"] = measured.class_names
-    mapped = _map(measured, images, room_beside(figures) - (0 if shown is None or shown.sheet is None else shown.sheet.size))
+    mapped = map_of(measured, images, room_beside(figures) - (0 if shown is None or shown.sheet is None else shown.sheet.size))
     write_page(
         path,
         "measurement.html.j2",
@@ -78,7 +78,8 @@ def write_measurement_report(
     )
 
 
-def _map(measured: Measurement, images: Any, room: int) -> MapSection | None:
+def map_of(measured: Measurement, images: Any = None, room: int = 0, *, where: str = "") -> MapSection | None:
+    """The section of a page with the maps of a measurement, of what `where` says."""
     codes = np.searchsorted(measured.classes, measured.labels)
     names = measured.class_names
     facts = []
@@ -94,7 +95,7 @@ def _map(measured: Measurement, images: Any, room: int) -> MapSection | None:
     other = f"most frequent class among their {measured.k} neighbours is another"
     if measured.mixing is None:
         other = "nearest neighbour is of another class"
-    layouts = [Layout(each.title, f"{each.title}:", each) for each in (measured.maps or {}).values()]
+    layouts = [Layout(each.title, f"{where}{each.title}:", each) for each in (measured.maps or {}).values()]
     rows = np.arange(len(codes))
     return map_section(
         layouts, codes, names, rows=rows, facts=facts, marked=measured.outvoted, mark="outvoted",

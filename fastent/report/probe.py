@@ -1,14 +1,17 @@
-"""The report of a probe: its layers and records as a heat map, the curves, and where classes turn."""
+"""The report of a probe: its layers and records as a heat map, the curves, where classes turn, and a map of the queries."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
 from fastent.activations.records import ProbeRecords
 from fastent.errors import FastentError
 from fastent.report.layers import LayerCurves, Statistic, headline, write_layers
+from fastent.report.map import Fact, Layout, MapSection, map_section
 from fastent.report.page import Page, option_rows
 from fastent.runtime.formatting import count
+from fastent.statistics.point_map import point_maps
 
 __all__ = ["curves_of", "write_probe_report"]
 
@@ -19,15 +22,22 @@ _STATISTICS = (
     ("mixing_error", "kNN error", "share of the queries whose nearest neighbours vote for another class"),
     ("n2", "N2", "distances within a class over those to other classes; 0 = apart, 0.5 = tangled"),
     ("n3", "N3", "share of the queries whose nearest point is of another class"),
+    ("dimension", "dimension", "intrinsic dimension of the queries, from two neighbours (TwoNN)"),
+    ("nc1", "NC1", "within-class over between-class variation; 0 = collapsed"),
     ("fisher", "Fisher ratio", "between-class over within-class scatter; large = apart"),
 )
+# Of fewer points nothing is to be seen.
+_LEAST_MAPPED = 3
 
 
-def write_probe_report(records: ProbeRecords, path: str | os.PathLike[str], *, command: str | None = None) -> None:
-    """Write the records of a probe as one HTML page; `command` reproduces it.
+def write_probe_report(
+    records: ProbeRecords, path: str | os.PathLike[str], *, command: str | None = None, maps: Sequence[str] = ("pca",)
+) -> None:
+    """Write the records of a probe as one HTML page; `command` reproduces it, `maps` are the methods of its map.
 
     It has a heat map of layers and steps for each statistic that was recorded, curves of the layers, of the classes' radii and
-    of the error, and for each layer and class where its radius turns, or why it does not.
+    of the error, and for each layer and class where its radius turns, or why it does not; and a map
+    of the queries in the last layer if the probe was made with "map" among its metrics.
     """
     if not len(records):
         raise FastentError("the probe has recorded nothing so far: call it in training")
@@ -51,7 +61,31 @@ def write_probe_report(records: ProbeRecords, path: str | os.PathLike[str], *, c
             if np.isfinite(records.error).any()
             else ["The model gave no logits of these classes: no error is known."],
         ),
+        _map(records, maps),
     )
+
+
+def _map(records: ProbeRecords, methods: Sequence[str]) -> MapSection | None:
+    rows, points = records.queries, records.points
+    if rows is None or points is None or len(rows) < _LEAST_MAPPED:
+        return None
+    codes, names = records.codes[rows], [str(name) for name in records.classes]
+    layer, step = records.layers[-1] or "(the model)", records.step[-1]
+    layouts = [
+        Layout(
+            each.title, f"{count(len(rows))} rows of the probe set in layer {layer} at step {count(step)}, {each.title}:", each
+        )
+        for each in point_maps(points, codes, methods, k=min(10, len(rows) - 1)).values()
+    ]
+    if np.isnan(records.error[-1]):
+        return map_section(layouts, codes, names, rows=rows, facts=(), marked=None, mark="", rings_mark="")
+    stragglers = records.stragglers()[rows]
+    return map_section(
+        layouts, codes, names,
+        rows=rows, facts=[Fact("straggler", ["no", "yes"], stragglers.astype(np.int64))] if stragglers.any() else [],
+        marked=records.misclassified(int(step))[rows], mark="misclassified",
+        rings_mark="Rings mark rows that the model misclassifies at this step.",
+    )  # fmt: skip
 
 
 def curves_of(records: ProbeRecords) -> LayerCurves:

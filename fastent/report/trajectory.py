@@ -1,4 +1,4 @@
-"""The report of many checkpoints: a heat map of layers and checkpoints for each statistic, curves, inversions."""
+"""The report of many checkpoints: a heat map of layers and checkpoints for each statistic, curves, inversions, and a map."""
 
 import os
 
@@ -7,6 +7,7 @@ import numpy as np
 from fastent.activations.trajectory import Trajectory
 from fastent.measurement.metrics import MEANINGS
 from fastent.report.layers import LayerCurves, Statistic, headline, write_layers
+from fastent.report.measurement import map_of
 from fastent.report.page import Page, option_rows
 from fastent.runtime.formatting import count
 
@@ -54,4 +55,7 @@ def write_trajectory_report(found: Trajectory, path: str | os.PathLike[str], *, 
                 f"{count(len(found.classes))} classes",
             ),
         ),
+        None
+        if found.last is None
+        else map_of(found.last, where=f"Layer {found.layers[-1] or '(the model)'} at {found.names[-1]}, "),
     )

@@ -1,6 +1,7 @@
 """The inversion: the moment at which training turns from segregating a class to entangling it again."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from fastent.statistics.inversion_rule import BURN_IN, MIN_RISE, Rule
 from fastent.statistics.turn_estimates import estimate_turn
 from fastent.statistics.turning import LEAST_RECORDS, Turn, find_turns, monotone_fit, without_spikes
 
-__all__ = ["Inversion", "InversionSummary", "find_inversion", "fitted_curve", "summarize_inversions"]
+__all__ = ["Inversion", "InversionSummary", "find_inversion", "fitted_curve", "reasons_without", "summarize_inversions"]
 
 Array = NDArray[np.float64]
 
@@ -209,13 +210,14 @@ def fitted_curve(epoch: ArrayLike, curve: ArrayLike, *, kind: Literal["min", "ma
     return at, fit if kind == "min" else -fit
 
 
+def reasons_without(inversions: Iterable[Inversion]) -> dict[str, int]:
+    """Why curves have no inversion, the most frequent reason first, and how many curves each is of."""
+    return dict(Counter(each.reason for each in inversions if not each).most_common())
+
+
 def summarize_inversions(inversions: Sequence[Inversion]) -> InversionSummary:
     """Mean eps* over independent seeds with its spread and its 95 % interval."""
     found = [inversion for inversion in inversions if inversion]
-    reasons: dict[str, int] = {}
-    for inversion in inversions:
-        if not inversion:
-            reasons[inversion.reason] = reasons.get(inversion.reason, 0) + 1
     errors = np.array([inversion.train_error for inversion in found], float)
     mean = student_mean(errors, least=0)
 
@@ -233,7 +235,7 @@ def summarize_inversions(inversions: Sequence[Inversion]) -> InversionSummary:
         epoch=over_seeds("epoch", np.median),
         value=over_seeds("value", np.mean),
         rebound=over_seeds("rebound", np.mean),
-        reasons=reasons,
+        reasons=reasons_without(inversions),
     )
 
 

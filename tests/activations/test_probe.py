@@ -14,12 +14,13 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDa
 
 import fastent as fe
 from fastent.activations import probe_pass
+from fastent.errors import FastentError
 from fastent.runtime.threads import limit_threads
 from fastent.search.kept_view import KeptView
 from tests.live_models import CNN, Encoder, digits, loader, named, train
 
-EVERYTHING = ("geometry", "distances", "mixing", "margins")
-CURVES = ("error", "loss", "radius", "distance", "fisher", "mixing", "mixing_error", "margin", "n2", "n3")
+EVERYTHING = ("geometry", "distances", "nc1", "mixing", "margins", "dimension", "map")
+CURVES = ("error", "loss", "radius", "distance", "fisher", "nc1", "mixing", "mixing_error", "margin", "n2", "n3", "dimension")
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +41,11 @@ def assert_same_records(one, other, **tolerance):
     assert one.layers == other.layers
     assert one.scalars.keys() == other.scalars.keys()
     np.testing.assert_array_equal(one.wrong, other.wrong)
-    for name in CURVES:
+    for name in (*CURVES, "queries", "points"):
         a, b = getattr(one, name), getattr(other, name)
+        if a is None or b is None:
+            assert a is b, name
+            continue
         if tolerance:
             np.testing.assert_allclose(a, b, err_msg=name, **tolerance)
         else:
@@ -88,12 +92,17 @@ def test_a_look_is_what_the_functions_say_of_all_activations(kind, kept, monkeyp
         np.testing.assert_allclose(records.radius[0, i], whole.radius, rtol=1e-9)
         np.testing.assert_allclose(records.distance[0, i], whole.distance, rtol=1e-9, atol=1e-12)
         assert records.fisher[0, i] == pytest.approx(whole.fisher, rel=1e-9)
-        mixed = fe.mixing(fe.neighbors(rows[layer], 5, queries=70, seed=3), labels)
+        assert records.nc1[0, i] == pytest.approx(whole.nc1, rel=1e-7)
+        near = fe.neighbors(rows[layer], 5, queries=70, seed=3)
+        mixed = fe.mixing(near, labels)
+        assert records.dimension[0, i] == fe.intrinsic_dimension(near).value
         between = fe.margins(rows[layer], labels, queries=70, seed=3)
         assert (records.mixing[0, i], records.mixing_error[0, i]) == (mixed.overlap, mixed.error)
         assert records.margin[0, i] == between.intervals["relative"].value
         assert (records.n2[0, i], records.n3[0, i]) == (between.n2, between.n3)
         assert found[f"{layer}/radius/3"] == records.radius[0, i, 3]
+    np.testing.assert_array_equal(records.queries, near.queries)
+    np.testing.assert_array_equal(records.points, rows[layer][near.queries])
     np.testing.assert_array_equal(records.misclassified(0), (logits.argmax(1) != labels).numpy())
 
 
@@ -117,6 +126,30 @@ def test_batches_and_what_is_kept_change_nothing(extra, batch_size, queries, kep
     np.testing.assert_allclose(records.radius[0, 0], fe.geometry(X, y, normalize=False).radius, rtol=1e-9)
     assert records.mixing[0, 0] == fe.mixing(fe.neighbors(X, 4, queries=asked), y).overlap
     assert records.n2[0, 0] == pytest.approx(fe.margins(X, y, queries=asked).n2, rel=1e-12)
+
+
+def test_layers_whose_rows_repeat_have_no_dimension():
+    X, y = torch.ones(40, 3), torch.arange(40) % 2
+    X[:, 2] = torch.arange(40)
+    probe = fe.Probe(nn.Sequential(nn.Linear(3, 2), nn.Threshold(1e9, 0.0)), [(X, y)], ["0", "1"], metrics=["dimension", "map"])
+    probe(0)
+    assert not np.isnan(probe.records.dimension[0, 0])
+    assert np.isnan(probe.records.dimension[0, 1])
+    assert np.isnan(probe.records.mixing).all()
+    assert (probe.records.points == 0).all()
+
+
+def test_a_map_alone_takes_one_pass():
+    X, y = torch.randn(40, 3), torch.arange(40) % 2
+    calls = []
+    model = nn.Linear(3, 2)
+    model.register_forward_hook(lambda *_: calls.append(1))
+    probe = fe.Probe(model, [(X, y)], [""], metrics=["map"], queries=7, k=1)
+    probe(0)
+    assert calls == [1]
+    np.testing.assert_array_equal(probe.records.points, model(X)[probe.records.queries].detach().numpy())
+    with pytest.raises(FastentError, match="k=1"):
+        fe.Probe(model, [(X, y)], [""], metrics=["dimension"], k=1)
 
 
 def test_directions_kept_between_records_change_nothing(monkeypatch):

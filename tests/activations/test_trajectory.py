@@ -101,7 +101,28 @@ def test_every_form_of_queries_can_be_saved(captured, queries, tmp_path):
 
 def test_no_map_is_drawn_of_any_cell(captured, monkeypatch):
     monkeypatch.setattr("fastent.measurement.measure.point_maps", lambda *_, **__: pytest.fail("drew a map"))
-    fe.trajectory(captured[0], metrics="all", k=4, layers=["1"])
+    assert fe.trajectory(captured[0], metrics="all", k=4, layers=["1"], map="none").last is None
+
+
+def test_the_last_layer_of_the_last_checkpoint_is_mapped(captured, tmp_path):
+    found = fe.trajectory(captured[0], metrics="geometry", k=100)  # more than there are rows, which geometry does not mind
+    X = fe.open(f"{captured[0] / 'step20'}:1")
+    expected = fe.map_points(X, np.arange(60) % 3, k=59)
+    assert found.last.k == 59
+    np.testing.assert_array_equal(found.last.maps["pca"].coordinates, expected.coordinates)
+    fe.write_report(found, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    data = payload(page)["map"]
+    assert data["codes"] == (np.arange(60) % 3).tolist()
+    assert data["rings"] == np.flatnonzero(found.last.outvoted).tolist()
+    assert "Layer 1 at step20, PCA: " in page
+
+
+def test_few_rows_have_no_map(tmp_path):
+    fe.capture(torch.nn.Identity(), [(torch.randn(3, 4), torch.tensor([0, 1, 1]))], [""], tmp_path / "step1")
+    found = fe.trajectory(tmp_path / "step1", metrics="geometry")
+    assert found.last is None
+    fe.write_report(found, tmp_path / "page.html")
 
 
 def test_what_does_not_belong_together_is_refused(captured, tmp_path):
@@ -117,7 +138,8 @@ def test_what_does_not_belong_together_is_refused(captured, tmp_path):
         ([], {}, "no capture is there"),
         (captured[0], {"metrics": "nothing"}, "choose 'all' or some of"),
         ([folder / "step1", folder / "step1"], {}, "two have the same name"),
-        (captured[0], {"map": "umap"}, "map='umap': the options are k, queries"),
+        (captured[0], {"maps": "umap"}, "maps='umap': the options are k, queries"),
+        (captured[0], {"map": "mds"}, "map='mds': choose one of"),
     ):
         with pytest.raises(FastentError, match=complaint):
             fe.trajectory(captures, **options)
@@ -125,9 +147,11 @@ def test_what_does_not_belong_together_is_refused(captured, tmp_path):
 
 def test_files_and_the_page(captured, tmp_path):
     done = CliRunner().invoke(
-        app, ["trajectory", str(captured[0]), "--metrics", "geometry,mixing", "--out", str(tmp_path / "t")]
+        app,
+        ["trajectory", str(captured[0]), "--metrics", "geometry,mixing", "--out", str(tmp_path / "t"), "--map", "none"],
     )
     assert done.exit_code == 0, done.output
+    assert "layer 1: 0 of 3 classes have an inversion; 3 too few records (4 of at least " in done.output
     summary = json.loads((tmp_path / "t" / "summary.json").read_text())
     assert summary["steps"] == list(STEPS)
     table = pq.read_table(tmp_path / "t" / "curves.parquet")
@@ -136,6 +160,7 @@ def test_files_and_the_page(captured, tmp_path):
     assert (data["unit"], data["names"]) == ("checkpoint", ["step1", "step2", "step10", "step20"])
     nc1 = next(each for each in data["statistics"] if each["name"] == "geometry: nc1")
     assert len(nc1["values"]) == 2
+    assert "map" not in data
 
 
 def test_checkpoints_are_in_natural_order_with_names_that_tell_them_apart(tmp_path):

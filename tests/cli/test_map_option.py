@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 
 from tests.command import fastent
 from tests.report.test_report import payload
+from tests.report.test_layers import made_up_records
 
 
 @pytest.fixture
@@ -50,10 +51,15 @@ def test_unknown_and_missing_methods_are_refused(here, command, monkeypatch):
 
 
 def test_reports_without_a_map_take_no_option_for_it(here):
-    (here / "probe").mkdir()
-    (here / "probe" / "probe.npz").touch()
-    for folders, what in ((("a", "b"), "several folders"), (("probe",), "a probe")):
-        for method in ("none", "pca"):
-            refused = fastent("report", *folders, "--map", method, cwd=here)
-            assert refused.exit_code == 2
-            assert f"--map {method}: the report of {what} has no map; leave --map out" in refused.stderr
+    for method in ("none", "pca"):
+        refused = fastent("report", "a", "b", "--map", method, cwd=here)
+        assert refused.exit_code == 2
+        assert f"--map {method}: the report of several folders has no map; leave --map out" in refused.stderr
+
+
+def test_a_probe_has_a_map_if_it_keeps_points(here):
+    made_up_records().save(here / "probe")
+    refused = fastent("report", "probe", "--map", "pca", cwd=here)
+    assert refused.exit_code == 2
+    assert "--map pca: 'probe' keeps no points; make the probe with 'map' among its metrics" in refused.stderr
+    assert fastent("report", "probe", "--map", "none", cwd=here).exit_code == 0

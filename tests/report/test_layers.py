@@ -1,4 +1,5 @@
 import pathlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,6 +45,8 @@ def made_up_records(steps=60, layers=("1", EVIL), classes=("a", EVIL), turn_at=2
         margin=unknown,
         n2=unknown,
         n3=unknown,
+        nc1=unknown,
+        dimension=unknown,
         wrong=np.packbits(wrong, axis=1),
         scalars={"train_loss": np.where(step % 2, np.nan, 1.0)},
     )
@@ -117,12 +120,40 @@ def test_the_command_line_writes_it_again(tmp_path):
     assert payload(page.read_text(encoding="utf-8"))["unit"] == "step"
 
 
+def test_the_points_of_a_probe_are_mapped(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = np.arange(0, 40, 2)
+    records = replace(made_up_records(), queries=rows, points=rng.standard_normal((20, 3)).astype(np.float32))
+    records.save(tmp_path / "probe")
+    page = page_of(fe.load_probe(tmp_path / "probe"), tmp_path)
+    data = payload(page)["map"]
+    assert data["rows"] == rows.tolist()
+    assert data["codes"] == records.codes[rows].tolist()
+    wrong = records.misclassified(59)[rows]
+    assert data["rings"] == np.flatnonzero(wrong).tolist()
+    assert data["facts"][0]["of"] == records.stragglers()[rows].astype(int).tolist()
+    assert "20 rows of the probe set in layer " in page
+    no_errors = replace(records, error=np.full(60, np.nan))
+    assert payload(page_of(no_errors, tmp_path))["map"]["rings"] == []
+    few = replace(records, queries=rows[:2], points=records.points[:2])
+    assert "map" not in payload(page_of(few, tmp_path))
+
+
+def test_damaged_points_are_refused(tmp_path):
+    rows = np.arange(0, 40, 2)
+    points = np.zeros((20, 3), np.float32)
+    for queries, of in ((rows, points[:19]), (rows + 2, points), (rows, points[0])):
+        replace(made_up_records(), queries=queries, points=of).save(tmp_path / "probe")
+        with pytest.raises(FastentError, match="save the probe again"):
+            fe.load_probe(tmp_path / "probe")
+
+
 def test_any_result_has_a_page(tmp_path):
     measured = fe.measure(np.random.default_rng(0).standard_normal((30, 3)), np.arange(30) % 2, metrics="geometry")
     for i, result in enumerate((made_up_run(), measured, made_up_records())):
         fe.write_report(result, tmp_path / f"{i}.html", command="again")
         assert "again" in (tmp_path / f"{i}.html").read_text(encoding="utf-8")
-    for result, options in ((measured, {"points": 1}), (made_up_run(), {"name": 1}), (made_up_records(), {"maps": 1})):
+    for result, options in ((measured, {"points": 1}), (made_up_run(), {"name": 1}), (made_up_records(), {"name": 1})):
         with pytest.raises(FastentError, match=f"{next(iter(options))}=1: the options of the report of a .* are .*command"):
             fe.write_report(result, tmp_path / "none.html", **options)
     assert not (tmp_path / "none.html").exists()
