@@ -285,7 +285,7 @@ def _measured(source: Any, labels: NDArray[Any], metrics: Any, options: dict[str
     return {"names": np.array(list(summary)), "values": np.array(numbers, float).reshape(-1, 3), "radius": radius}
 
 
-def _mapped(source: Any, labels: NDArray[Any], map: str, options: dict[str, Any]) -> Measurement | None:
+def _mapped(source: Any, labels: NDArray[Any], map: Any, options: dict[str, Any]) -> Measurement | None:
     if len(labels) < _LEAST_MAPPED:
         return None
     k = min(options.get("k", 10), len(labels) - 1)

@@ -12,6 +12,7 @@ from fastent.errors import FastentError
 from fastent.io.tabular import Tabular
 from fastent.measurement.differences import Differences, Terms
 from fastent.measurement.metrics import MEANINGS
+from fastent.measurement.point_values import PointValues
 from fastent.measurement.result import Measurement
 from fastent.options import choice, flag, short_repr
 from fastent.printable import printable, storable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "compared"]
 
 # What a table takes with standard errors: the names of statistics, and each measurement.
 _ROOM_FOR_NAMES, _ROOM_FOR_ERRORS = 40, 18
@@ -291,33 +292,42 @@ def compare(
             f"names={short_repr(labels)}: {len(measurements)} different ones are needed, one for each measurement"
         )
     of = labels[0] if reference is None else choice("reference", reference, tuple(labels))
-    differences, said = _differences_from(measurements, labels, labels.index(of))
-    found = [each.summary() for each in measurements]
-    errors = [{name: estimate.standard_error for name, estimate in each.intervals().items()} for each in measurements]
-    statistics = tuple(name for name in MEANINGS if any(name in values for values in found))
+    return compared(
+        [PointValues.of(each) for each in measurements],
+        labels,
+        labels.index(of),
+        notes=tuple(_differences(measurements)),
+        missing=tuple(_not_finite(measurements, labels)),
+        summaries=tuple(each.as_json() for each in measurements),
+    )
+
+
+def compared(points: Sequence[PointValues], names: Sequence[str], reference: int = 0, **said: Any) -> Comparison:
+    """The comparison of what measurements found of their points; `said` : other fields of it."""
+    differences, about = _differences_from(points, names, reference)
+    statistics = tuple(name for name in MEANINGS if any(name in each.statistics for each in points))
+    found = [[each.statistics.get(name, _NOTHING) for each in points] for name in statistics]
     return Comparison(
-        tuple(labels),
-        statistics,
-        np.array([[values.get(name, math.nan) for values in found] for name in statistics]).reshape(len(statistics), -1),
-        np.array([[values.get(name, math.nan) for values in errors] for name in statistics]).reshape(len(statistics), -1),
-        tuple(_differences(measurements)),
-        tuple(_not_finite(measurements, labels)),
-        of,
-        differences,
-        said,
-        tuple(each.as_json() for each in measurements),
+        names=tuple(names),
+        statistics=statistics,
+        values=np.array([[each.value for each in row] for row in found]).reshape(len(statistics), -1),
+        standard_errors=np.array([[each.standard_error for each in row] for row in found]).reshape(len(statistics), -1),
+        reference=names[reference],
+        differences=differences,
+        about_differences=about,
+        **said,
     )
 
 
 def _differences_from(
-    measurements: Sequence[Measurement], names: Sequence[str], reference: int
+    points: Sequence[PointValues], names: Sequence[str], reference: int
 ) -> tuple[dict[str, Differences], tuple[str, ...]]:
     """Of each other measurement, and what the intervals are of: measurements of which the same is said share a sentence."""
     found: dict[str, Differences] = {}
     of: dict[str, list[str]] = {}
-    before = Terms(measurements[reference])
-    for name, each in zip(names, measurements, strict=True):
-        if each is not measurements[reference] or name != names[reference]:
+    before = Terms(points[reference])
+    for i, (name, each) in enumerate(zip(names, points, strict=True)):
+        if i != reference:
             found[name], said = Terms(each).less(before)
             of.setdefault(said, []).append(name)
     shown = sum(math.isfinite(each.low) for numbers in found.values() for each in numbers.values())

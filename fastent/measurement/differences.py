@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.measurement.point_values import PointValues, asks_all
 from fastent.measurement.result import Measurement
 from fastent.runtime.formatting import count
 from fastent.statistics.intervals import (
@@ -24,8 +25,6 @@ from fastent.statistics.intervals import (
     Population,
     Z,
     heaviest,
-    influences,
-    size_of,
 )  # fmt: skip
 from fastent.statistics.point_effects import (
     Effects,
@@ -46,27 +45,25 @@ Differences = dict[str, Estimate]
 
 # Of fewer points in which two shares differ, or of fewer points of a class, no interval is known to hold.
 _DIFFERING = 20
-# NearestRows of more points take too much memory.
-_MOST_POINTS = 500_000
 
 
 class Terms:
-    """What intervals of differences from a measurement are made of, each found once."""
+    """What intervals of differences from a measurement come to, each found once."""
 
-    def __init__(self, measured: Measurement) -> None:
-        self.measured = measured
-        self.values = measured.summary()
+    def __init__(self, points: PointValues) -> None:
+        self.points = points
+        self.values = {name: each.value for name, each in points.statistics.items()}
 
     def less(self, other: "Terms") -> tuple[Differences, str]:
         """As `difference`."""
-        one, before = self.measured, other.measured
+        one, before = self.points, other.points
         found = {name: _unknown(value - other.values[name]) for name, value in self.values.items() if name in other.values}
-        same_points = np.array_equal(one.labels, before.labels)
+        same_points = np.array_equal(one.codes, before.codes) and np.array_equal(one.classes, before.classes)
         same_queries = same_points and _same_rows(one.queries, before.queries, one.of_queries, before.of_queries)
         if same_queries and _same_rows(one.sampled, before.sampled, one.of_sampled, before.of_sampled):
             intervals = self._paired(other, found)
-            n, q = one.shape[0], len(one.queries)
-            if _asks_all(one.queries, one.of_queries):
+            n, q = len(one.codes), len(one.queries)
+            if asks_all(one.queries, one.of_queries):
                 said = f"paired, the same {count(n)} points; intervals are for other points of the same kind"
             else:
                 said = f"paired, the same {count(q)} queries; "
@@ -83,33 +80,34 @@ class Terms:
         for name in found.keys() & self.effects.keys() & other.effects.keys():
             yield name, _of_effects(found[name].value, self.effects[name], other.effects[name])
         for name in found.keys() & self.samples.keys() & other.samples.keys():
-            values, population = self.samples[name]
-            apart = values - other.samples[name][0]
+            population = self.points.population(name)
+            apart = self.samples[name] - other.samples[name]
             yield name, _around(found[name].value, apart, _error_of_mean(apart, population), population)
 
     @cached_property
     def effects(self) -> dict[str, Effects]:
         """Of statistics of all rows."""
-        return _effects(self.measured)
+        return _effects(self.points)
 
-    @cached_property
-    def samples(self) -> dict[str, tuple[Array, Population]]:
-        """Of statistics of a sample of the rows: values of the queries, and what these are a sample of."""
-        return _samples(self.measured)
+    @property
+    def samples(self) -> dict[str, Array]:
+        """Of statistics of a sample of the rows: values of the sampled rows."""
+        return self.points.samples
 
     @cached_property
     def for_these_points(self) -> Differences:
         """Intervals over all rows, from the sample that was asked."""
-        return {name: each for name, each in self.measured.intervals().items() if not name.startswith("dimension/")}
+        known = {name: each for name, each in self.points.statistics.items() if not math.isnan(each.low)}
+        return {name: each for name, each in known.items() if not name.startswith("dimension/")}
 
     @cached_property
     def for_other_points(self) -> Differences:
         """Intervals for other points of the same kind, of which the rows are a sample, and the queries one of these."""
         found = {name: _of_effects(self.values[name], each) for name, each in self.effects.items()}
-        of_all = _errors_of_all(self.measured)
-        for name, (values, population) in self.samples.items():
+        of_all = _errors_of_all(self.points)
+        for name, values in self.samples.items():
             if name in of_all:
-                error = math.hypot(_error_of_mean(values, population), of_all[name])
+                error = math.hypot(_error_of_mean(values, self.points.population(name)), of_all[name])
                 found[name] = _around(self.values[name], values, error)
         return found
 
@@ -117,16 +115,11 @@ class Terms:
 def difference(one: Measurement, other: Measurement) -> tuple[Differences, str]:
     """Of each statistic that both have: that of `one` less that of `other`, and its 95 % interval, NaN where none is known;
     and what the intervals are of, in words."""
-    return Terms(one).less(Terms(other))
-
-
-def _asks_all(rows: Rows, population: Population) -> bool:
-    """Whether rows are all there are, in any order."""
-    return len(rows) >= size_of(population)
+    return Terms(PointValues.of(one)).less(Terms(PointValues.of(other)))
 
 
 def _same_rows(one: Rows, other: Rows, of_one: Population, of_other: Population) -> bool:
-    return np.array_equal(one, other) or (_asks_all(one, of_one) and _asks_all(other, of_other))
+    return np.array_equal(one, other) or (asks_all(one, of_one) and asks_all(other, of_other))
 
 
 def _unpaired(a: Differences, b: Differences, found: Differences) -> Iterator[tuple[str, Estimate]]:
@@ -160,70 +153,40 @@ def _error_of_mean(values: Array, population: Population) -> float:
     return float(values.std(ddof=1)) * math.sqrt((1 - len(values) / population) / len(values))
 
 
-def _effects(measured: Measurement) -> dict[str, Effects]:
+def _effects(of: PointValues) -> dict[str, Effects]:
     """Of statistics of all rows."""
-    codes = np.searchsorted(measured.classes, measured.labels)
-    counts = np.bincount(codes, minlength=len(measured.classes))
+    counts = np.bincount(of.codes, minlength=len(of.classes))
     found: dict[str, Effects] = {}
-    if measured.apart is not None and counts.min() >= _DIFFERING:
-        found["geometry/radius"] = effects_on_radius(measured.apart, codes, counts)
-    if _asks_all(measured.queries, measured.of_queries):
-        found |= _effects_of_lists(measured, codes, np.argsort(measured.queries))
+    if of.apart is not None and counts.min() >= _DIFFERING:
+        found["geometry/radius"] = effects_on_radius(of.apart, of.codes, counts)
+    if asks_all(of.queries, of.of_queries):
+        found |= _effects_of_lists(of, np.argsort(of.queries))
     return found
 
 
-def _effects_of_lists(measured: Measurement, codes: Rows, order: Rows, weights: Array | float = 1.0) -> dict[str, Effects]:
+def _effects_of_lists(of: PointValues, order: Rows, weights: Array | float = 1.0) -> dict[str, Effects]:
     """Of statistics of the queries' nearest neighbours, for queries in the order of these places."""
-    near, margins, q = measured.neighbors, measured.margins, len(order)
-    if near is None or near.indices.shape[1] < 3 or not MINIMUM_QUERIES <= q <= _MOST_POINTS:
+    if of.lists is None or of.lists.indices.shape[1] < 3 or len(order) < MINIMUM_QUERIES:
         return {}
-    lists, rows = NearestRows(near.indices[order], near.distances[order]), measured.queries[order]
+    lists, rows = NearestRows(*(part[order] for part in of.lists)), of.queries[order]
     found: dict[str, Effects] = {}
-    if measured.mixing is not None:
-        of_mixing = effects_of_mixing(lists, codes, len(measured.classes), rows)
+    if "mixing/overlap" in of.statistics:
+        of_mixing = effects_of_mixing(lists, of.codes, len(of.classes), rows)
         found |= {f"mixing/{name}": each for name, each in of_mixing.items()}
-    if margins is not None:
-        index = margins.hit_index[order], margins.miss_index[order]
-        of_margins = effects_of_margins(margins.hit[order], margins.miss[order], index, lists, codes, rows, weights)
+    if of.nearest is not None:
+        hit, miss, hit_index, miss_index = of.nearest
+        index = hit_index[order], miss_index[order]
+        of_margins = effects_of_margins(hit[order], miss[order], index, lists, of.codes, rows, weights)
         found |= {f"margins/{name}": each for name, each in of_margins.items()}
     return found
 
 
-def _errors_of_all(measured: Measurement) -> dict[str, float]:
+def _errors_of_all(of: PointValues) -> dict[str, float]:
     """Standard errors that statistics of all rows have for other points, from a sample of the rows."""
-    n, codes = measured.shape[0], np.searchsorted(measured.classes, measured.labels)
-    rows, population = measured.queries, measured.of_queries
+    n, rows, population = len(of.codes), of.queries, of.of_queries
     weights = population.weights if isinstance(population, Strata) else np.full(len(rows), n / len(rows))
-    effects = _effects_of_lists(measured, codes, np.arange(len(rows)), weights)
+    effects = _effects_of_lists(of, np.arange(len(rows)), weights)
     return {name: standard_error_of_all(each, rows, weights, n) for name, each in effects.items()}
-
-
-def _samples(measured: Measurement) -> dict[str, tuple[Array, Population]]:
-    found: dict[str, tuple[Array, Population]] = {}
-    mixing, margins, silhouette = measured.mixing, measured.margins, measured.silhouette
-    population = measured.of_queries
-    if not _asks_all(measured.queries, population):
-        if mixing is not None:
-            wrong = mixing.vote != measured.labels[measured.queries]
-            found["mixing/overlap"] = mixing.purity, population
-            found["mixing/entropy"] = mixing.entropy, population
-            found["mixing/error"] = wrong.astype(np.float64), population
-        if margins is not None:
-            hit, miss = margins.hit, margins.miss
-            found["margins/relative"] = margins.relative, population
-            found["margins/margin"] = margins.margin, population
-            found["margins/n3"] = margins.missed.astype(np.float64), population
-            if not math.isnan(margins.n2):
-                found["margins/n2"] = influences(hit, miss, population), population
-    population = measured.of_sampled
-    if not _asks_all(measured.sampled, population):
-        if measured.lisi is not None:
-            found["lisi/mean"] = measured.lisi.per_point, population
-        if silhouette is not None:
-            found["silhouette/exact"] = silhouette.exact, population
-        if measured.soft_nearest_neighbor is not None:
-            found["soft_nearest_neighbor/loss"] = measured.soft_nearest_neighbor.per_point, population
-    return found
 
 
 def _unknown(value: float) -> Estimate:

@@ -15,6 +15,7 @@ from fastent.errors import FastentError
 from fastent.io.files import output_folder, write_text
 from fastent.io.tabular import Tabular
 from fastent.measurement.metrics import MEANINGS, METRICS, Metric
+from fastent.measurement.point_values import PointValues
 from fastent.measurement.task import Stage
 from fastent.options import choice
 from fastent.printable import in_queries, storable
@@ -230,7 +231,10 @@ class Measurement(Tabular):
         return pyarrow.table({"statistic": list(found), **columns})
 
     def save(self, folder: str | os.PathLike[str], *, asked: dict[str, Any] | None = None) -> None:
-        """Write `summary.json` and `per_point.parquet` into a folder, which is made if it is missing.
+        """Write `summary.json`, `per_point.parquet` and `differences.npz` into a folder, which is made if it is missing.
+
+        The last has what differences from other measurements are made of (labels, neighbours, margins), about 100 bytes for
+        each point: `fastent report A B` reads it.
 
         `asked`, where the points come from and with which options they were measured, is kept in the summary.
         """
@@ -238,6 +242,7 @@ class Measurement(Tabular):
         summary = self.as_json() | ({} if asked is None else {"asked": asked})
         write_text(place / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
         self.to_parquet(place / "per_point.parquet")
+        PointValues.of(self).save(place)
 
     def as_json(self) -> dict[str, Any]:
         """The summary with intervals, and how it was measured: plain types, null for what is NaN or infinite."""

@@ -3,18 +3,20 @@
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastent.errors import FastentError
 from fastent.io.reading import is_there, read_json, reading
-from fastent.measurement.comparison import Comparison
+from fastent.measurement.comparison import Comparison, compared
 from fastent.measurement.metrics import MEANINGS, METRICS
+from fastent.measurement.point_values import POINTS_FILE, PointValues, load_point_values
 from fastent.report.page import Headline, Page, option_rows, percent, write_page
 from fastent.runtime.formatting import NOTHING, count, readable, readable_interval, rounded
 from fastent.statistics.intervals import Estimate
+from fastent.statistics.notes import sentence_list
 
 __all__ = ["Stored", "load_measurement", "stored_from", "write_compared_measurements", "write_comparison_report"]
 
@@ -35,10 +37,11 @@ _SAME = ("points", "queries", "k", "normalize")
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What `fastent measure` kept of a measurement: its statistics, and how it was measured."""
+    """What `fastent measure` kept of a measurement: its statistics, how it was measured, and what differences are made of."""
 
     statistics: dict[str, Estimate]  # by names such as "mixing/overlap"; NaN where it could not be measured
     how: dict[str, Any]  # points, features, classes, queries, sampled, k, normalize, and under "asked" the options
+    points: PointValues | None = None
 
 
 def load_measurement(folder: Path) -> Stored:
@@ -48,7 +51,17 @@ def load_measurement(folder: Path) -> Stored:
         raise FastentError(f"no run and no measurement in {str(folder)!r}: name folders that fastent run or measure wrote")
     how = read_json(path, "measure it again", _KIND)
     with reading(path, "measure it again", _KIND):
-        return stored_from(how)
+        found = stored_from(how)
+    points = load_point_values(folder)
+    if points is not None and not _agree(found.statistics, points.statistics):
+        raise FastentError(f"{str(folder / POINTS_FILE)!r} is of another measurement than {_SUMMARY}: measure it again")
+    return replace(found, points=points)
+
+
+def _agree(one: dict[str, Estimate], other: dict[str, Estimate]) -> bool:
+    """Whether these are the same values, those that are not finite apart."""
+    known = {name: each.value for name, each in other.items() if math.isfinite(each.value)}
+    return known == {name: each.value for name, each in one.items() if math.isfinite(each.value)}
 
 
 def stored_from(how: dict[str, Any]) -> Stored:
@@ -106,9 +119,15 @@ def write_compared_measurements(
     path: str | os.PathLike[str],
     *,
     command: str | None = None,
-    compared: Comparison | None = None,
+    of: Comparison | None = None,
 ) -> None:
-    """Write one page of two or more measurements, in their order; see `write_comparison`. `compared` : their differences."""
+    """Write one page of two or more measurements, in their order; see `write_comparison`.
+
+    of : their differences; by default those of the measurements that keep what these are made of.
+    """
+    known = [(name, each.points) for name, each in zip(names, measurements, strict=True) if each.points is not None]
+    if of is None and len(known) > 1:
+        of = compared([points for _, points in known], [name for name, _ in known])
     panels = [panel for panel in (_panel(panel, measurements) for panel in _PANELS) if panel is not None]
     write_page(
         path,
@@ -120,22 +139,22 @@ def write_compared_measurements(
             configuration=_config(measurements, names),
             command=command,
             facts=_description(measurements),
-            notices=_differences(measurements),
+            notices=[*_differences(measurements), *_without_points(measurements, names, of)],
         ),
         {"names": list(names), "panels": panels},
         ("compared_measurements.js",),
         names=names,
         panels=panels,
         groups=_groups(measurements),
-        compared=compared,
-        apart=[] if compared is None else [(MEANINGS[name], name, cells) for name, cells in compared.difference_cells()],
+        compared=of,
+        apart=[] if of is None else [(MEANINGS[name], name, cells) for name, cells in of.difference_cells()],
     )
 
 
-def write_comparison_report(compared: Comparison, path: str | os.PathLike[str], *, command: str | None = None) -> None:
+def write_comparison_report(found: Comparison, path: str | os.PathLike[str], *, command: str | None = None) -> None:
     """Write what `fe.compare` found as one HTML page: the measurements side by side, and their differences with intervals."""
-    stored = [stored_from(dict(summary)) for summary in compared.summaries]
-    write_compared_measurements(stored, compared.names, path, command=command, compared=compared)
+    stored = [stored_from(dict(summary)) for summary in found.summaries]
+    write_compared_measurements(stored, found.names, path, command=command, of=found)
 
 
 def _headline(measurements: Sequence[Stored], names: Sequence[str]) -> Headline:
@@ -179,6 +198,18 @@ def _differences(measurements: Sequence[Stored]) -> list[str]:
         said.append("the classes are not the same")
     differ = " ".join(f"{each[0].upper()}{each[1:]}." for each in said)
     return [f"The measurements differ in settings that some statistics depend on. {differ}"] if said else []
+
+
+def _without_points(measurements: Sequence[Stored], names: Sequence[str], of: Comparison | None) -> list[str]:
+    """A notice of the measurements whose differences are not known."""
+    lacking = [name for name, each in zip(names, measurements, strict=True) if each.points is None]
+    if not lacking or (of is not None and len(of.names) == len(names)):
+        return []
+    keep, them = ("keeps", "it") if len(lacking) == 1 else ("keep", "them")
+    return [
+        f"Differences from other measurements are not known for {sentence_list(lacking)}, which {keep} no {POINTS_FILE}: "
+        f"measure {them} again."
+    ]
 
 
 def _panel(panel: Panel, measurements: Sequence[Stored]) -> dict[str, Any] | None:

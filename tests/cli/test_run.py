@@ -163,7 +163,9 @@ def test_measure_ends_in_a_table_and_the_files(tmp_path):
     assert "400 points x 6 features, 3 classes, rows as given" in result.stdout
     assert "95 % interval" in result.stdout
     out = tmp_path / "out"
-    assert sorted(path.name for path in out.iterdir()) == ["per_point.parquet", "report.html", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "differences.npz", "per_point.parquet", "report.html", "summary.json",
+    ]  # fmt: skip
     numbers = json.loads((out / "summary.json").read_text())
     found = fe.measure(X.astype(np.float16), np.array(["a", "<b>", "c"])[y], k=7, queries=150)
     for name, value in found.summary().items():
@@ -247,7 +249,7 @@ def test_results_are_there_when_the_reader_of_the_table_has_gone(stored):
         command, shell=True, cwd=folder, check=False, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.getcwd()}
     )
     assert {path.name for path in (folder / "out").iterdir()} == {
-        "per_point.parquet", "report.html", "summary.json",
+        "differences.npz", "per_point.parquet", "report.html", "summary.json",
     }  # fmt: skip
 
 

@@ -210,7 +210,7 @@ def test_killed_and_run_again_is_uninterrupted_bit_for_bit(tmp_path, metrics, qu
             time.sleep(rng.uniform(0, 0.4))
             process.send_signal(signal.SIGKILL)
     subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.getcwd()})
-    assert sorted(path.name for path in out.iterdir()) == ["per_point.parquet", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["differences.npz", "per_point.parquet", "summary.json"]
     fresh = tmp_path / "fresh"
     whole.save(fresh)
     one, other = (json.loads((place / "summary.json").read_text())["statistics"] for place in (out, fresh))
