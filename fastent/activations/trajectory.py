@@ -35,6 +35,8 @@ __all__ = ["Trajectory", "trajectory"]
 Array = NDArray[np.float64]
 
 _METRICS = ("mixing", "margins", "geometry", "dimension")
+# They are not to be had of a layer whose rows repeat each other, as in a network that has collapsed or diverged.
+_NOT_EVERYWHERE = ("dimension", "soft_nearest_neighbor")
 # Of fewer rows nothing is to be seen.
 _LEAST_MAPPED = 4
 # Of fe.measure.
@@ -231,6 +233,9 @@ def trajectory(
 
                 cells.append(parts.keep("cell", depends_on, make))
     grid = len(stores), len(wanted)
+    for name in () if isinstance(metrics, str) else metrics:
+        if not any(each.startswith(f"{name}/") for cell in cells for each in cell["names"]):
+            raise FastentError(f"metrics: no layer of any checkpoint has {name!r}; leave it out")
     found = {name: _grid(cells, name, grid) for name in MEANINGS if any(name in cell["names"] for cell in cells)}
     return Trajectory(
         config={
@@ -272,7 +277,13 @@ def _check_alike(store: Store, first: Store, layers: Sequence[str]) -> None:
 
 
 def _measured(source: Any, labels: NDArray[Any], metrics: Any, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    measured = measure(source, labels, metrics=metrics, map="none", **options)
+    try:
+        measured = measure(source, labels, metrics=metrics, map="none", **options)
+    except FastentError:
+        others = [name for name in metrics if name not in _NOT_EVERYWHERE]
+        if isinstance(metrics, str) or len(others) in (0, len(metrics)):
+            raise
+        measured = measure(source, labels, metrics=others, map="none", **options)
     intervals, summary = measured.intervals(), measured.summary()
     numbers = []
     for name, value in summary.items():

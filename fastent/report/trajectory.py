@@ -1,6 +1,7 @@
 """The report of many checkpoints: a heat map of layers and checkpoints for each statistic, curves, inversions, and a map."""
 
 import os
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from fastent.report.layers import LayerCurves, Statistic, headline, write_layers
 from fastent.report.measurement import map_of
 from fastent.report.page import Page, option_rows
 from fastent.runtime.formatting import count
+from fastent.statistics.notes import sentence_list
 
 __all__ = ["write_trajectory_report"]
 
@@ -17,6 +19,15 @@ __all__ = ["write_trajectory_report"]
 _LOGARITHMIC = ("geometry/nc1", "geometry/fisher", "geometry/cdnv", "geometry/calinski_harabasz")
 # What chance would give is the same at all times.
 _LEFT_OUT = ("mixing/chance", "mixing/balanced_chance", "soft_nearest_neighbor/temperature")
+
+
+def _gaps(found: Trajectory) -> Iterator[str]:
+    """Of statistics that are not known in every layer of every checkpoint."""
+    lacking = {name: int(np.isnan(values).sum()) for name, values in found.statistics.items()}
+    for times in sorted(set(lacking.values()) - {0}):
+        names = sentence_list([name for name, each in lacking.items() if each == times])
+        cells = f"{count(times)} of {count(len(found.names) * len(found.layers))} layers of checkpoints"
+        yield f"Not known in {cells}, where rows repeat each other or classes have collapsed: {names}."
 
 
 def write_trajectory_report(found: Trajectory, path: str | os.PathLike[str], *, command: str | None = None) -> None:
@@ -54,6 +65,7 @@ def write_trajectory_report(found: Trajectory, path: str | os.PathLike[str], *, 
                 f"{count(len(found.codes))} rows",
                 f"{count(len(found.classes))} classes",
             ),
+            notices=list(_gaps(found)),
         ),
         None
         if found.last is None

@@ -118,6 +118,22 @@ def test_the_last_layer_of_the_last_checkpoint_is_mapped(captured, tmp_path):
     assert "Layer 1 at step20, PCA: " in page
 
 
+def test_a_layer_that_has_collapsed_has_no_dimension(tmp_path):
+    X, y = torch.randn(60, 4), torch.arange(60) % 2
+    for step, model in ((1, torch.nn.Identity()), (2, torch.nn.Threshold(1e9, 0.0))):
+        fe.capture(model, [(X, y)], [""], tmp_path / f"step{step}", dtype="float32")
+    found = fe.trajectory(tmp_path)
+    known = {name: np.isfinite(values[:, 0]).tolist() for name, values in found.statistics.items()}
+    assert known["dimension/twonn"] == [True, False]
+    assert known["mixing/overlap"] == [True, True]
+    fe.write_report(found, tmp_path / "page.html")
+    assert "Not known in 1 of 2 layers of checkpoints, where rows repeat" in (tmp_path / "page.html").read_text("utf-8")
+    with pytest.raises(FastentError, match="no layer of any checkpoint has 'dimension'; leave it out"):
+        fe.trajectory(tmp_path / "step2")
+    with pytest.raises(FastentError, match="hold fewer than two rows that differ"):
+        fe.trajectory(tmp_path / "step2", metrics=["dimension"])
+
+
 def test_few_rows_have_no_map(tmp_path):
     fe.capture(torch.nn.Identity(), [(torch.randn(3, 4), torch.tensor([0, 1, 1]))], [""], tmp_path / "step1")
     found = fe.trajectory(tmp_path / "step1", metrics="geometry")
