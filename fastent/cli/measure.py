@@ -92,7 +92,9 @@ def measure(
     out: Annotated[
         Path | None,
         option(
-            "Folder for summary.json, per_point.parquet and report.html; an interrupted measurement resumes from it.", OUTPUT
+            "Folder for summary.json, per_point.parquet, differences.npz and report.html; an interrupted measurement resumes "
+            "from it.",
+            OUTPUT,
         ),
     ] = None,
     map: Annotated[str, option(f"{MAP_HELP} auto: pca where all metrics are asked for.", OUTPUT)] = "auto",

@@ -96,7 +96,7 @@ def curves_of(records: ProbeRecords) -> LayerCurves:
         apart = ~np.eye(len(records.classes), dtype=bool)
         statistics.append(Statistic("distance", f"mean distance of class means, {rows}", records.distance[..., apart].mean(-1)))
     measured = [
-        Statistic(shown, says, values, logarithmic=name == "fisher")
+        Statistic(shown, says, values, logarithmic=name in ("fisher", "nc1"))
         for name, shown, says in _STATISTICS
         if np.isfinite(values := getattr(records, name)).any()
     ]

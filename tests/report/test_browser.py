@@ -10,7 +10,7 @@ import fastent as fe
 from fastent.report.comparison import write_comparison
 from fastent.report.measurement import write_measurement_report
 from fastent.report.run import write_report
-from tests.report.test_layers import made_up_records
+from tests.report.test_layers import made_up_records, made_up_trajectory
 from tests.report.test_report import EVIL, made_up_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -69,6 +69,7 @@ def pages(tmp_path_factory):
     for name, each in (("sgd", run), (f"adam {EVIL.replace('/', ' ')}", made_up_run(classes=(EVIL, "b"), seeds=3, turn_at=60))):
         each.save(folder / name)
     fe.write_report(made_up_records(), folder / "probe.html", command=QUOTED)
+    fe.write_report(made_up_trajectory(measured), folder / "trajectory.html", command=QUOTED)
     write_comparison([folder / "sgd", folder / f"adam {EVIL.replace('/', ' ')}"], folder / "runs.html")
     return folder
 
@@ -301,7 +302,7 @@ def test_runs_are_compared_class_by_class(opened):
 def test_layers_are_explored_with_the_keyboard(opened):
     browser = opened("probe.html")
     data = json.loads(browser.find_element(By.ID, "data").get_attribute("textContent"))
-    cells = "return document.getElementById('plot-map').data[0].z"
+    cells = "return document.getElementById('plot-heat').data[0].z"
     assert np.allclose(browser.execute_script(cells), data["statistics"][0]["values"])
     statistic = browser.find_element(By.ID, "statistic")
     statistic.send_keys(Keys.ARROW_DOWN)
@@ -316,9 +317,39 @@ def test_layers_are_explored_with_the_keyboard(opened):
     assert np.allclose([float(value) for value in said], np.array(data["statistics"][1]["values"])[:, 57], atol=1e-4)
     browser.find_element(By.ID, "layer").send_keys(Keys.ARROW_UP)
     assert [each.is_displayed() for each in find(browser, "tbody[data-layer]")] == [True, False]
-    turns = browser.execute_script("return document.getElementById('plot-map').data[1].x")
+    turns = browser.execute_script("return document.getElementById('plot-heat').data[1].x")
     assert turns == [row[0]["at"] for row in data["inversion"]]
     browser.get("about:blank")  # other tests begin with the page as it opens
+
+
+def test_checkpoints_and_their_map_are_explored_with_the_keyboard(opened):
+    browser = opened("trajectory.html")
+    data = json.loads(browser.find_element(By.ID, "data").get_attribute("textContent"))
+    axis = "return [plot.data[0].x, plot.layout.xaxis.tickvals, plot.layout.xaxis.ticktext]"
+    x, ticks, texts = browser.execute_script(f"const plot = document.getElementById('plot-statistic'); {axis}")
+    assert (texts[0], ticks[0]) == ("0", x[0])  # step 0 has its own place, left of step 1
+    assert 0 < x[0] < x[1] == 1
+    assert x[1:] == data["moment"][1:]
+    assert "checkpoint 0 has a place of its own" in browser.find_element(By.TAG_NAME, "main").text
+    browser.find_element(By.ID, "statistic").send_keys(Keys.ARROW_DOWN)
+    cells = "return document.getElementById('plot-heat').data[0].z"
+    WebDriverWait(browser, 5).until(
+        lambda b: np.allclose(b.execute_script(cells), np.log10(data["statistics"][1]["values"]), rtol=1e-3)
+    )
+    slider = browser.find_element(By.ID, "moment")
+    slider.send_keys(Keys.HOME)
+    WebDriverWait(browser, 5).until(lambda b: b.find_element(By.CSS_SELECTOR, "#readout dd").text == "step0")
+    assert browser.execute_script("return document.getElementById('plot-statistic').layout.shapes[0].x0") == x[0]
+    browser.find_element(By.CSS_SELECTOR, "[name=axis]").send_keys(Keys.ARROW_RIGHT)
+    WebDriverWait(browser, 5).until(
+        lambda b: b.execute_script(f"const plot = document.getElementById('plot-statistic'); {axis}")[0] == data["moment"]
+    )
+    browser.find_element(By.CSS_SELECTOR, "[data-step='1']").send_keys(Keys.ENTER)
+    shown = browser.find_element(By.ID, "map-point").text.split("\n")
+    assert shown[:2] == ["row", str(data["map"]["rows"][data["map"]["rings"][0]])]
+    browser.find_element(By.CSS_SELECTOR, "input[name=map-class]").send_keys(Keys.ARROW_RIGHT)
+    assert on_the_map(browser)[0][:2] == [60, 30]
+    browser.get("about:blank")
 
 
 @pytest.mark.parametrize(
@@ -332,6 +363,7 @@ def test_layers_are_explored_with_the_keyboard(opened):
         ("measurements", 5),
         ("names", 3),
         ("probe", 6),
+        ("trajectory", 4),
     ],
 )
 def test_every_page_draws_shows_text_as_text_and_fits_a_telephone(opened, name, drawn):

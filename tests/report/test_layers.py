@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 import fastent as fe
 from fastent.activations.records import ProbeRecords
+from fastent.activations.trajectory import Trajectory
 from fastent.cli.main import app
 from fastent.errors import FastentError
 from fastent.report.layers import class_rows, headline
@@ -50,6 +51,19 @@ def made_up_records(steps=60, layers=("1", EVIL), classes=("a", EVIL), turn_at=2
         wrong=np.packbits(wrong, axis=1),
         scalars={"train_loss": np.where(step % 2, np.nan, 1.0)},
     )
+
+
+def made_up_trajectory(last=None, steps=30) -> Trajectory:
+    """Checkpoints at steps 0, 1, 2, 4, ..., of the layers of `made_up_records`."""
+    records = made_up_records(steps)
+    step = np.concatenate([[0], 2 ** np.arange(steps - 1)])
+    statistics = {"mixing/overlap": records.mixing, "geometry/nc1": 1 / records.fisher}
+    unknown = {name: np.full_like(values, np.nan) for name, values in statistics.items()}
+    return Trajectory(
+        config={"captures": [EVIL]}, layers=records.layers, names=tuple(f"step{each}" for each in step), step=step,
+        classes=records.classes, codes=records.codes, statistics=statistics, low=unknown, high=unknown,
+        radius=records.radius, last=last,
+    )  # fmt: skip
 
 
 def page_of(records, folder):
