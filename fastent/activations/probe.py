@@ -41,7 +41,7 @@ class Probe:
     memory at once. Training proceeds as it would without the probe: parameters, buffers, modes, gradients and random numbers
     are left as they were. Between records the probe holds what it has recorded and, with "mixing" or "margins", 1 kB for each
     feature of each layer: the directions in which neighbours were searched, which the next records use again as long as they
-    serve. They never change what is found.
+    serve. They never change what is found. With "map" it holds the queries' activations in the last layer as well.
 
     Under torch.distributed, make the probe on every process with the loader of the whole set, and call it at the same steps:
     each takes some of the batches, and all have the same records.

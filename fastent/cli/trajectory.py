@@ -9,6 +9,7 @@ from fastent.cli.config import Config
 from fastent.cli.existing_output import check_free
 from fastent.cli.options import MAP_HELP, OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import command_line, print_json, say
+from fastent.errors import FastentError
 
 __all__ = ["trajectory"]
 
@@ -43,7 +44,7 @@ def trajectory(
         Path | None,
         option("Folder for summary.json, curves.parquet and report.html; an interrupted command resumes from it.", OUTPUT),
     ] = None,
-    map: Annotated[str, option(f"{MAP_HELP} Of the last layer at the last checkpoint.", OUTPUT)] = "pca",
+    map: Annotated[str | None, option(f"{MAP_HELP} Of the last layer at the last checkpoint.", OUTPUT, default="pca")] = None,
     overwrite: Annotated[bool, option("Replace other results in --out.", OUTPUT, "--overwrite")] = False,
     as_json: AsJson = False,
     config: Config = None,
@@ -56,6 +57,8 @@ def trajectory(
     from fastent.runtime.threads import limit_threads
     from fastent.statistics.inversion import reasons_without
 
+    if map is not None and out is None:
+        raise FastentError(f"--map {map}: the map is a part of the report; say where to write that with --out")
     asked = {
         "captures": [str(place.absolute()) for place in captures], "labels": labels and str(Path(labels).absolute()),
         "layers": layers, "k": k, "metrics": metrics, "queries": queries, "normalize": normalize, "seed": seed,
@@ -68,7 +71,7 @@ def trajectory(
             None if labels is None else read_labels(labels),
             layers=None if layers is None else [name.strip() for name in layers.split(",")],
             metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],
-            map="none" if out is None else map,
+            map="none" if out is None else map or "pca",
             out=out,
             progress=True,
             k=k,

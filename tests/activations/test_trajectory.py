@@ -179,6 +179,12 @@ def test_files_and_the_page(captured, tmp_path):
     assert "map" not in data
 
 
+def test_a_map_without_a_report_is_refused(captured):
+    done = CliRunner().invoke(app, ["trajectory", str(captured[0]), "--metrics", "geometry", "--map", "pca"])
+    assert done.exit_code == 2
+    assert "--map pca: the map is a part of the report; say where to write that with --out" in done.output
+
+
 def test_checkpoints_are_in_natural_order_with_names_that_tell_them_apart(tmp_path):
     for name in ("run-10/model.pt", "run-2/model.pt", "run-1/model.pt"):
         (tmp_path / name).parent.mkdir()
