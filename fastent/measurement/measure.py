@@ -81,7 +81,8 @@ def measure(
     labels : array-like (n,) or str, optional
         The name of the label column of a data frame or table X; a path, such as "y.npy", "t.csv:species" or a captured folder;
         or integers, strings or booleans. By default those that lie with X: of a captured folder, of a folder of pictures (the
-        names of the class folders), or the y of an .npz. At least two classes are needed. A missing label (NaN, None) is
+        names of the class folders), the y of an .npz; or of what holds both: (X, y), a mapping, scikit-learn's Bunch, a
+        Dataset or DataLoader of torch. At least two classes are needed. A missing label (NaN, None) is
         refused. Values that often mark unlabelled rows (-1, torch's ignore_index -100, "nan") are classes of their own, and so
         are labels that look alike ("cat", "cat "); a note names them. Drop such rows from X and labels if they are not classes.
     k : int, optional, default 10
