@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastent.arrays.frames import frame_table
+from fastent.arrays.pairs import pair_in
 from fastent.arrays.validation import Array, Labels, as_features, as_labels
 from fastent.errors import FastentError
 from fastent.io.npy import is_npz
-from fastent.io.opening import located, own_labels
+from fastent.io.opening import located, own_labels, read_features
 from fastent.io.reading import is_there, name_list
 from fastent.io.tables import Table
 
@@ -36,11 +37,12 @@ def as_labelled(X: Any, labels: Any, *, minimum_classes: int = 2, notes: list[st
 def paired(X: Any, labels: Any) -> tuple[Any, Any]:
     """Points and labels with labels taken from the same table, if they name a column of it; otherwise as they are.
 
-    Without labels, those that lie with X: of a captured folder, of class folders of pictures, of an .npz. Of a table that
+    Without labels, those that lie with X: of a captured folder, of class folders of pictures, of an .npz, of what `pair_in`
+    splits. Of a table that
     had to be opened for its columns, the rows are returned: text would be read again.
     """
     if labels is None:
-        return X, _own_labels(X)
+        return pair_in(X) or (X, _own_labels(X))
     if not isinstance(labels, str | os.PathLike):
         _refuse_shuffled(X, labels)
         return X, labels
@@ -74,6 +76,8 @@ def with_labels(X: Any, labels: Any) -> tuple[Any, Any]:
 def _own_labels(X: Any) -> str:
     found = own_labels(os.fspath(X)) if isinstance(X, str | os.PathLike) else None
     if found is None:
+        if isinstance(X, str | os.PathLike):
+            read_features(os.fspath(X))  # what cannot be read needs another remedy first
         raise FastentError(
             "labels are missing: pass one for each row, a path, or of a table the name of the column that holds them"
         )

@@ -19,7 +19,7 @@ from fastent.io.tables import TableRows
 __all__ = [
     "BLOCK_BYTES", "DerivedRows", "Labels", "UnitRows", "as_array", "as_features", "as_labels", "bytes_in_memory",
     "check_directions", "check_finite", "check_lengths", "in_memory", "joined", "kernel_dtype", "lies_ready", "row_blocks",
-    "stays_on_disk", "unit_rows", "which_rows", "zero_rows",
+    "rows_of", "stays_on_disk", "unit_rows", "which_rows", "zero_rows",
 ]  # fmt: skip
 
 # A block is large enough for the overhead of a call to vanish, and small enough to be negligible in any memory budget.
@@ -62,10 +62,7 @@ def as_features(X: Any, *, name: str = "X", notes: list[str] | None = None, flat
     FastentError
         Nothing at a path, wrong rank, no rows or no columns, ragged lists, objects, strings, complex numbers, sparse matrices.
     """
-    if isinstance(X, str | os.PathLike):
-        X = read_features(os.fspath(X))
-    frame = frame_table(X, name)
-    array: Any = X if isinstance(X, Source) else as_array(X, name) if frame is None else frame.rows()
+    array = rows_of(X, name)
     if array.ndim < 2 or (array.ndim > 2 and not flatten):
         one = f"use {name}[:, None] for one feature" if array.ndim == 1 else "pass a row for each point"
         remedy = one if array.ndim < 2 else f"use {name}.reshape(len({name}), -1)"
@@ -88,6 +85,16 @@ def as_features(X: Any, *, name: str = "X", notes: list[str] | None = None, flat
     for remark in remarks:
         (warn if notes is None else notes.append)(remark)
     return array.array if isinstance(array, TableRows) else array  # type: ignore[no-any-return]
+
+
+def rows_of(X: Any, name: str = "X") -> Any:
+    """Points of any accepted kind as an array or a source, which knows the names of its features; not checked yet."""
+    if isinstance(X, str | os.PathLike):
+        X = read_features(os.fspath(X))
+    if isinstance(X, Source):
+        return X
+    frame = frame_table(X, name)
+    return as_array(X, name) if frame is None else frame.rows()
 
 
 def _remedy_for_dtype(array: Array, name: str) -> str:
@@ -227,17 +234,19 @@ def joined(blocks: list[Any]) -> Any:
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
-def which_rows(normalize: bool) -> str:
+def which_rows(normalize: bool, standardize: bool = False) -> str:
     """Which rows a statistic was computed from, for display: unit rows and the rows as given differ."""
+    if standardize:
+        return "unit rows of standardised features" if normalize else "features standardised"
     return "unit rows" if normalize else "rows as given"
 
 
 class DerivedRows(Source):
-    """Rows of X in double precision, each passed through a function of rows as it is read."""
+    """Rows of X, each passed through a function of rows as it is read, which returns them in `dtype`."""
 
-    def __init__(self, X: Array, derive: Callable[[Array], NDArray[np.float64]]) -> None:
+    def __init__(self, X: Array, derive: Callable[[Array], Array], dtype: np.dtype[Any] | type = np.float64) -> None:
         self.given, self.derive = X, derive
-        self.shape, self.dtype = (X.shape[0], X.shape[1]), np.dtype(np.float64)
+        self.shape, self.dtype = (X.shape[0], X.shape[1]), np.dtype(dtype)
 
     def read(self, start: int, stop: int) -> Array:
         return self.derive(self.given[start:stop])

@@ -71,6 +71,15 @@ def measure(
             "Scale rows to unit length first, as for the radii of a run.", STATISTICS, "--normalize", default="rows as given"
         ),
     ] = False,
+    standardize: Annotated[
+        bool,
+        option(
+            "Standardise features first, as for a table whose columns have different units.",
+            STATISTICS,
+            "--standardize",
+            default="features as given",
+        ),
+    ] = False,
     temperature: Annotated[
         str, option("Temperature of the soft nearest neighbour loss: median, optimal or a number.", STATISTICS)
     ] = "median",
@@ -126,7 +135,7 @@ def measure(
     where = str(Path(y).absolute()) if isinstance(y, str) else labels
     asked = {
         "X": str(Path(features).absolute()), "y": where, "k": k, "metrics": metrics, "queries": queries,
-        "normalize": normalize, "temperature": temperature, "seed": seed,
+        "normalize": normalize, "standardize": standardize, "temperature": temperature, "seed": seed,
     }  # fmt: skip
     with alone_in(None if out is None else output_folder(out)):
         if out is not None and not overwrite:
@@ -141,6 +150,7 @@ def measure(
                 queries=queries,
                 metrics="all" if metrics == "all" else [name.strip() for name in metrics.split(",")],  # type: ignore[misc]
                 normalize=normalize,
+                standardize=standardize,
                 temperature=_temperature(temperature),
                 class_names=class_names,
                 map="none" if out is None else map,  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays.frames import frame_table
 from fastent.arrays.labelled import paired
+from fastent.arrays.pairs import named_part, pair_of_torch
 from fastent.arrays.validation import as_array, as_labels, check_lengths
 from fastent.data.formats import find_cifar10, find_idx, read_cifar10, read_idx
 from fastent.data.splitting import split_rows
@@ -81,6 +82,7 @@ def read_dataset(
         return _split("digits", *_digits(), split_seed) if name == "digits" else _named(name, data_dir)
     if labels is not None:
         data = paired(data, labels)
+    data = pair_of_torch(data) or data
     if isinstance(data, Mapping):
         return _from_mapping(data, "arrays", "the mapping", split_seed)
     if isinstance(data, (tuple, list)) and len(data) in (2, 4):
@@ -88,7 +90,7 @@ def read_dataset(
         return _from_mapping(parts, "arrays", "the tuple", split_seed)
     raise FastentError(
         f"data is a {type(data).__name__}: pass a name ({', '.join(NAMES)}), a path, "
-        "X with labels, (X, y) or (x_train, y_train, x_test, y_test)"
+        "X with labels, (X, y), (x_train, y_train, x_test, y_test), or a Dataset or DataLoader of torch"
     )
 
 
@@ -206,8 +208,7 @@ def _points(value: Any, name: str) -> Array:
 
 
 def _from_mapping(parts: Mapping[str, Any], name: str, source: str, split_seed: int) -> RawData:
-    x_train = next((parts[key] for key in ("x_train", "X", "x") if key in parts), None)
-    y_train = next((parts[key] for key in ("y_train", "y") if key in parts), None)
+    x_train, y_train = named_part(parts, "X"), named_part(parts, "y")
     if x_train is None or y_train is None:
         raise FastentError(f"{source} holds {name_list(sorted(map(str, parts)))}: x_train and y_train (or X and y) are needed")
     if ("x_test" in parts) != ("y_test" in parts):

@@ -1,21 +1,23 @@
 """(x - mean) / (std + 1e-9) by feature, as in the source paper, except for features that vary little or not at all."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import check_finite, kernel_dtype, row_blocks
+from fastent.arrays.validation import DerivedRows, check_finite, kernel_dtype, row_blocks, stays_on_disk
 from fastent.data.fingerprint import CLASSES, POINTS, TEST_CLASSES, TEST_POINTS, DataFingerprint
 from fastent.data.stored_rows import TrainingRows
 from fastent.errors import FastentError
+from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, reporting
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Standardizer", "find_constants", "read_standardizer", "standardized"]
+__all__ = ["Standardizer", "find_constants", "read_standardizer", "standardized", "standardized_rows"]
 
 Array = NDArray[Any]
 
@@ -82,11 +84,28 @@ def standardized(x_train: Array, x_test: Array, how: str) -> tuple[NDArray[np.fl
     return _applied(x_train, mean, scale), _applied(x_test, mean, scale)
 
 
-def _applied(rows: Array, mean: Any, scale: Any) -> NDArray[np.float32]:
-    result = np.empty(rows.shape, np.float32)
+def standardized_rows(X: Any) -> Any:
+    """All rows by the constants of all rows, in the dtype that kernels take; read from disk when they are needed, as X is."""
+    mean, scale = find_constants(X, "safe", (block for _, block in row_blocks(X)))
+    dtype = kernel_dtype(X)
+    if stays_on_disk(X):
+        return DerivedRows(X, partial(_scaled, mean=mean, scale=scale, dtype=dtype), dtype)
+    check_fits(X.size * dtype.itemsize, "standardised features", "save X with numpy.save and pass fe.open(path)")
+    return _applied(X, mean, scale, dtype)
+
+
+def _scaled(rows: Array, mean: Any, scale: Any, dtype: np.dtype[Any]) -> Array:
+    values: Array = (np.asarray(rows, np.float64) - mean) * scale
+    return values.astype(dtype)
+
+
+def _applied(rows: Array, mean: Any, scale: Any, dtype: Any = np.float32) -> Array:
+    result = np.empty(rows.shape, dtype)
+    size = max(1, _BLOCK_BYTES // (8 * rows.shape[1]))
     for start, block in row_blocks(rows):
-        with np.errstate(over="ignore", invalid="ignore"):  # the caller checks for infinities
-            result[start : start + len(block)] = (block - mean) * scale
+        for at in range(0, len(block), size):
+            with np.errstate(over="ignore", invalid="ignore"):  # the caller checks for infinities
+                result[start + at : start + at + size] = (block[at : at + size] - mean) * scale
     return result
 
 

@@ -16,7 +16,7 @@ from fastent.errors import FastentError
 from fastent.io.reading import as_path, chosen_name, name_list, reading, require_file
 from fastent.runtime.memory import available_bytes, readable_bytes
 
-__all__ = ["is_npz", "read_array", "read_npy", "read_npz"]
+__all__ = ["USUAL_NAMES", "is_npz", "read_array", "read_npy", "read_npz"]
 
 Array = NDArray[Any]
 _MAGIC = b"\x93NUMPY"
@@ -24,8 +24,11 @@ _MAGIC = b"\x93NUMPY"
 _DESCRIPTOR = 24
 _OBJECTS = "save numbers with numpy.save, or where every row has a label, y.astype(str)"
 _PLAIN = "no .npz of plain arrays"
-# What points and labels are called in an .npz, here and in data sets to train on.
-_CALLED = {"X": ("X", "x", "x_train"), "y": ("y", "y_train", "labels", "label")}
+# What points and labels are called in an .npz and in mappings.
+USUAL_NAMES = {
+    "X": ("x_train", "X", "x", "data", "features", "activations", "embeddings"),
+    "y": ("y_train", "y", "labels", "label", "targets", "target"),
+}
 
 
 class _Header(NamedTuple):
@@ -97,7 +100,7 @@ def read_array(place: str, usual: str) -> Array:
     path = Path(text[:end] if name else text)
     with _opened(path, "save it with numpy.savez") as members:
         names = list(members.places)
-        called = (each for each in _CALLED.get(usual, (usual,)) if each in names)
+        called = (each for each in USUAL_NAMES.get(usual, (usual,)) if each in names)
         chosen = chosen_name(path, names, name or next(called, None), "array")
         return members.read([chosen])[chosen]
 

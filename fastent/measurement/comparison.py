@@ -350,6 +350,7 @@ def _differences(measurements: Sequence[Measurement]) -> Iterator[str]:
     for what, values in (
         ("k", [each.k for each in measurements]),
         ("normalize", [each.normalize for each in measurements]),
+        ("standardize", [each.standardize for each in measurements]),
         ("points", [each.shape[0] for each in measurements]),
         ("queries", [len(each.queries) for each in measurements]),
         ("classes", [len(each.classes) for each in measurements]),

@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 
 from fastent.arrays.class_names import class_names_of
 from fastent.arrays.cluster import as_shared_source, map_rows_on_cluster
-from fastent.arrays.labelled import as_labelled
+from fastent.arrays.labelled import as_labelled, paired
 from fastent.arrays.queries import query_rows
 from fastent.arrays.ranges import check_range, resolution_of
-from fastent.arrays.validation import UnitRows, in_memory, zero_rows
+from fastent.arrays.validation import UnitRows, in_memory, rows_of, zero_rows
+from fastent.data.standardization import standardized_rows
 from fastent.io.reading import as_path
 from fastent.io.result_cache import ResultCache
 from fastent.io.scratch import check_scratch
+from fastent.io.sources import Source
 from fastent.io.sources import parts as chunk_parts
 from fastent.measurement.metrics import Inputs, Metric, MetricName
 from fastent.measurement.plan import CHECKPOINT, KEPT_BYTES, leave_out, lists_for, planned, wanted_metrics
@@ -56,6 +58,7 @@ def measure(
     queries: Any = None,
     metrics: MetricName | Literal["all"] | Sequence[MetricName] = "all",
     normalize: bool = False,
+    standardize: bool = False,
     temperature: Temperature = "median",
     class_names: Any = None,
     map: MapMethod | Literal["auto", "none"] = "auto",
@@ -78,7 +81,8 @@ def measure(
     labels : array-like (n,) or str, optional
         The name of the label column of a data frame or table X; a path, such as "y.npy", "t.csv:species" or a captured folder;
         or integers, strings or booleans. By default those that lie with X: of a captured folder, of a folder of pictures (the
-        names of the class folders), or the y of an .npz. At least two classes are needed. A missing label (NaN, None) is
+        names of the class folders), the y of an .npz; or of what holds both: (X, y), a mapping, scikit-learn's Bunch, a
+        Dataset or DataLoader of torch. At least two classes are needed. A missing label (NaN, None) is
         refused. Values that often mark unlabelled rows (-1, torch's ignore_index -100, "nan") are classes of their own, and so
         are labels that look alike ("cat", "cat "); a note names them. Drop such rows from X and labels if they are not classes.
     k : int, optional, default 10
@@ -96,6 +100,10 @@ def measure(
         Scale each row to unit L2 norm first, for every metric; a row of zeros stays zero. Neighbours, margins, silhouettes and
         dimensions are usually those of the rows as given. `fe.geometry`, `fe.Probe` and the radii of `fe.train` scale rows by
         default, as in the source paper: use normalize=True to compare the geometry with theirs.
+    standardize : bool, optional, default False
+        Shift and scale each feature to mean 0 and standard deviation 1 over all rows first (before `normalize`), for every
+        metric; a feature that never varies becomes 0. For tables whose columns have different units. If X is in memory, this
+        takes a copy of it.
     temperature : float or str, optional, default "median"
         As for `fe.soft_nearest_neighbor_loss`.
     class_names : sequence of str, mapping or path, optional
@@ -145,12 +153,16 @@ def measure(
     0.3583
     """
     wanted, named = wanted_metrics(metrics)
-    normalize = flag("normalize", normalize)
+    normalize, standardize = flag("normalize", normalize), flag("standardize", standardize)
     methods = map_methods("map", ("none" if named else "pca") if map == "auto" else map)
     temperature, seed = checked_temperature(temperature), whole_number("seed", seed, minimum=0)
     notes: list[str] = []
-    points, coded = as_labelled(X, labels, notes=notes)
+    given, labels = paired(X, labels)
+    given = rows_of(given)
+    points, coded = as_labelled(given, labels, notes=notes)
     features = as_shared_source(points, client)
+    if standardize:
+        features = standardized_rows(features)
     n, d = features.shape
     asked = query_rows(queries, n, d, seed=seed, what="measure")
     k = whole_number("k", k, minimum=2 if any(metric.neighbors == "k" for metric in wanted.values()) else 1)
@@ -158,6 +170,7 @@ def measure(
     place = None if checkpoint is None else as_path(checkpoint, "a folder")
     task = Task(
         X=features,
+        features=given.columns if isinstance(given, Source) else None,
         points=LabelledPoints(_measured_rows(features, normalize), coded.codes, 1.0, len(coded.classes)),
         labels=coded,
         wanted=frozenset(wanted),
@@ -192,7 +205,7 @@ def measure(
     with task.stage("check", passes=1 + task.parts.keeps):  # a digest of all rows where parts are kept
         check_range(task.points.X, client=client)
         task = task._replace(points=task.points._replace(scale=typical_scale(task.points.X))).identified(plan)
-    return replace(_measured(task, plan, wanted, methods), given_names=names)
+    return replace(_measured(task, plan, wanted, methods), standardize=standardize, given_names=names)
 
 
 def _measured_rows(X: NDArray[Any], normalize: bool) -> NDArray[Any]:
@@ -213,6 +226,7 @@ def _measured(task: Task, plan: Plan, wanted: dict[str, Metric], maps: Sequence[
         notes.extend(rows_of_zeros(_zeros(task)))
     task.notes.extend([*merged(notes), *dimension_notes(parts.get("dimension") or {})])
     of_k = any(metric.neighbors == "k" for metric in wanted.values())
+    spread = prepared["geometry"].spread if "geometry" in wanted else None
     measured = Measurement(
         classes=task.labels.classes,
         labels=task.labels.classes[task.labels.codes],
@@ -222,7 +236,7 @@ def _measured(task: Task, plan: Plan, wanted: dict[str, Metric], maps: Sequence[
         k=task.k,
         normalize=task.normalize,
         neighbors=neighbors.subset(task.k) if neighbors is not None and of_k else None,
-        participation_ratio=prepared["geometry"].participation_ratio if "geometry" in wanted else None,
+        participation_ratio=spread.participation_ratio if spread is not None else None,
         maps=_maps(task, plan, maps, neighbors) if maps else None,
         notes=tuple(task.notes),
         stages=tuple(task.stages),

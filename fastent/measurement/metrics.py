@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastent.search.neighbors import Neighbors
     from fastent.statistics.class_geometry import ClassGeometry, ClassMeans
     from fastent.statistics.complexity import Complexity
+    from fastent.statistics.covariance import Spread
     from fastent.statistics.dimension_estimators import Method
     from fastent.statistics.geometry import AboutMeans
     from fastent.statistics.intervals import Estimate, Population
@@ -169,18 +170,18 @@ def _soft_nearest_neighbor(task: "Task", inputs: Inputs) -> "SoftNearestNeighbor
 
 
 class MeansPasses(NamedTuple):
-    """Results of the passes over all rows for class moments, distances to the class means, and the covariance."""
+    """Results of the passes over all rows for class moments, distances to the class means, and the covariance, if it fits."""
 
     means: "ClassMeans"
     about: "AboutMeans"
     geometry: "ClassGeometry"
-    participation_ratio: float | None
+    spread: "Spread | None"
 
 
 def _means_passes(task: "Task", plan: "Plan") -> MeansPasses:
     from fastent.statistics.class_geometry import centred_means
     from fastent.statistics.class_moments import moments_of
-    from fastent.statistics.covariance import participation_ratio_of
+    from fastent.statistics.covariance import one_feature, spread_of
     from fastent.statistics.geometry import geometry_of
 
     points = task.points
@@ -191,8 +192,10 @@ def _means_passes(task: "Task", plan: "Plan") -> MeansPasses:
         geometry, about = geometry_of(task.X, task.labels, means, client=task.client)
     mean = means.means[0] - centred_means(means.means, means.counts)[0]
     with task.stage("covariance", passes=1):
-        ratio = task.attempt("participation ratio", lambda: participation_ratio_of(points.X, mean, task.client))
-    return MeansPasses(means, about, geometry, ratio)
+        spread = task.attempt("participation ratio", lambda: spread_of(points.X, mean, task.client))
+    if spread is not None:
+        task.notes.extend(one_feature(spread.shares, task.features))
+    return MeansPasses(means, about, geometry, spread)
 
 
 def _geometry_workspace(task: "Task", q: int) -> int:

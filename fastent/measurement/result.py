@@ -69,6 +69,8 @@ class Measurement(Tabular):
     k : int
     normalize : bool
         Whether rows were scaled to unit length first, for every statistic.
+    standardize : bool
+        Whether features were standardised before that.
     neighbors : Neighbors or None
     mixing : Mixing or None
     lisi : Lisi or None
@@ -105,6 +107,7 @@ class Measurement(Tabular):
     sampled: NDArray[np.int64]
     k: int
     normalize: bool
+    standardize: bool = False
     neighbors: Neighbors | None = None
     mixing: Mixing | None = None
     lisi: Lisi | None = None
@@ -260,6 +263,7 @@ class Measurement(Tabular):
             "sampled": len(self.sampled),
             "k": self.k,
             "normalize": self.normalize,
+            "standardize": self.standardize,
             "fingerprint": self.fingerprint or None,
             "statistics": {
                 name: {key: value if math.isfinite(value) else None for key, value in numbers.items()}
@@ -330,7 +334,7 @@ class Measurement(Tabular):
     @property
     def _title(self) -> str:
         n, d = self.shape
-        return f"{n:,} points x {d} features, {len(self.classes)} classes, {which_rows(self.normalize)}"
+        return f"{n:,} points x {d} features, {len(self.classes)} classes, {which_rows(self.normalize, self.standardize)}"
 
     @property
     def _said_notes(self) -> list[str]:
@@ -342,7 +346,8 @@ class Measurement(Tabular):
         values = ", ".join(f"{name.split('/')[1]} {found[name]:.4f}" for name in shown if name in found)
         n, d = self.shape
         asked = "" if len(self.queries) == n else f", {in_queries(len(self.queries))}"
-        return f"Measurement({n:,} x {d}, {len(self.classes)} classes, {which_rows(self.normalize)}{asked}: {values})"
+        which = which_rows(self.normalize, self.standardize)
+        return f"Measurement({n:,} x {d}, {len(self.classes)} classes, {which}{asked}: {values})"
 
     def __rich_console__(
         self, console: "rich.console.Console", options: "rich.console.ConsoleOptions"

@@ -70,10 +70,11 @@ class Task(NamedTuple):
 
     lists : how many neighbours are found of the rows that meet all rows, among which rows. lists_of_all : how many of all rows
     where these are too many for that. pairwise : whether rows of all pairs meet. bytes_kept : what labels, counts and results
-    take.
+    take. features : their names, if X is a table.
     """
 
     X: Array
+    features: tuple[str, ...] | None
     points: LabelledPoints
     labels: Labels
     wanted: frozenset[str]

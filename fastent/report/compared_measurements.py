@@ -32,7 +32,7 @@ _NAMES = {
 # Size of the small lines in the table, in CSS pixels.
 _WIDTH, _HEIGHT, _AIR = 96, 26, 4
 # Statistics depend on these, so that measurements in which they differ are not all comparable.
-_SAME = ("points", "queries", "k", "normalize")
+_SAME = ("points", "queries", "k", "normalize", "standardize")
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +191,7 @@ def _differences(measurements: Sequence[Stored]) -> list[str]:
     """A notice of what the measurements differ in, other than in what was measured."""
     said = []
     for name in _SAME:
-        values = [each.how.get(name) for each in measurements]
+        values = [each.how.get(name, False) for each in measurements]
         if len(set(values)) > 1:
             said.append(f"{name}: {'; '.join(count(value) if type(value) is int else str(value) for value in values)}")
     if len({tuple(each.how["classes"]) for each in measurements}) > 1:

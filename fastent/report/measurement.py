@@ -151,7 +151,7 @@ def _description(measured: Measurement) -> list[str]:
     parts = [f"{count(n)} points", f"{count(d)} features", f"{count(len(measured.classes))} classes"]
     if len(measured.queries) < n:
         parts.append(f"{count(len(measured.queries))} queries drawn from them")
-    parts.append(which_rows(measured.normalize))
+    parts.append(which_rows(measured.normalize, measured.standardize))
     return [*parts, f"{sum(stage.seconds for stage in measured.stages):,.1f} s"]
 
 
@@ -304,7 +304,7 @@ def _collapse(measured: Measurement) -> list[tuple[str, str, str]]:
 
 def _config(measured: Measurement) -> list[tuple[str, str]]:
     found = measured.as_json()
-    names = ("points", "features", "queries", "sampled", "k", "normalize", "fingerprint")
+    names = ("points", "features", "queries", "sampled", "k", "normalize", "standardize", "fingerprint")
     seconds = [(stage.name, f"{stage.seconds:.2f} s") for stage in measured.stages]
     versions = [(package, version(package)) for package in ("fastent", "numpy", "numba")]
     options = option_rows({name: found[name] for name in names if found[name] is not None})

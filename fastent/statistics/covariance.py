@@ -1,6 +1,6 @@
 """How many directions a representation uses, and how alike two representations of the same points are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,14 +11,18 @@ from fastent.arrays.validation import as_features, check_finite, row_blocks
 from fastent.errors import FastentError
 from fastent.io.sources import parts
 from fastent.options import flag
+from fastent.printable import printable
 from fastent.runtime.cluster import map_on_cluster
 from fastent.runtime.memory import check_fits
+from fastent.statistics.notes import Note
 
-__all__ = ["cka", "participation_ratio", "participation_ratio_of"]
+__all__ = ["Spread", "cka", "one_feature", "participation_ratio", "spread_of"]
 
 Array = NDArray[np.float64]
 
 _BLOCK_BYTES = 4 << 20
+# With more than this share of the variance a feature decides nearly alone who is near whom.
+_NEARLY_ALL = 0.9
 # 1 over anything below this overflows.
 _TINY = 1e-308
 # What is left of a sum of squares after all of it was subtracted is below this share of it.
@@ -56,24 +60,46 @@ def participation_ratio(X: Any) -> float:
     """
     features = as_features(X)
     mean, scale = _mean_and_scale(features, "X")
-    return participation_ratio_of(features, mean, scale=scale)
+    return spread_of(features, mean, scale=scale).participation_ratio
 
 
-def participation_ratio_of(X: NDArray[Any], mean: Array, client: Any = None, *, scale: float = 1.0) -> float:
-    """The same where the mean (d,) is known; deviations times `scale` have squares that neither overflow nor vanish."""
+class Spread(NamedTuple):
+    """The participation ratio, and the share of the total variance that each feature has, (d,); NaN where all are equal."""
+
+    participation_ratio: float
+    shares: Array
+
+
+def spread_of(X: NDArray[Any], mean: Array, client: Any = None, *, scale: float = 1.0) -> Spread:
+    """How rows spread whose mean (d,) is known; deviations times `scale` have squares that neither overflow nor vanish."""
     n, d = X.shape
     check_fits(8 * (d * d if d <= n else n * n + n * d), f"the covariance of {n} x {d} points", "measure fewer rows")
     if d <= n:
         products = np.zeros((d, d))
         for part in map_on_cluster(client, partial(_products_of_part, X, mean, scale), parts(X), in_threads=True):
             products += part
+        by_feature = np.diagonal(products)
     else:
         deviations = (np.asarray(X[:], np.float64) - mean) * scale
         products = deviations @ deviations.T
+        by_feature = np.einsum("ij,ij->j", deviations, deviations)
+    total = by_feature.sum()
+    shares = by_feature / total if total > 0 else np.full(d, np.nan)
     # The trace is the sum of the eigenvalues, the sum of squares that of their squares.
     products = _scaled(products)
     squares = float((products**2).sum())
-    return float(np.trace(products) ** 2 / squares) if squares > 0 else np.nan
+    return Spread(float(np.trace(products) ** 2 / squares) if squares > 0 else np.nan, shares)
+
+
+def one_feature(shares: Array, names: Sequence[str] | None) -> Iterator[Note]:
+    """What follows from a feature that has nearly all of the variance; shares (d,) as in `Spread`, names of the features."""
+    largest = int(np.argmax(shares))
+    if len(shares) > 1 and shares[largest] > _NEARLY_ALL:
+        name = f"{largest} of {len(shares):,}" if names is None else printable(names[largest])
+        yield Note(
+            f"feature {name} has {100 * shares[largest]:.1f} % of the variance",
+            "distances say little of the others (standardize=True, --standardize, gives all features the same weight)",
+        )
 
 
 def _mean_and_scale(X: NDArray[Any], name: str) -> tuple[Array, float]:

@@ -4,6 +4,7 @@ import re
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -286,6 +287,56 @@ def test_unit_rows_are_those_of_the_paper():
     assert "unit rows" in shown(found)
     assert (found.geometry.normalize, as_given.geometry.normalize) == (True, False)
     np.testing.assert_allclose(found.margins.miss, fe.margins(naive.unit_rows(X).astype(np.float32), y).miss, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_standardised_features(tmp_path, dtype, normalize):
+    X, y = clusters(11, 300, 6, 3)
+    X = (np.abs(X) * [1, 10, 3, 7, 0, 20]).astype(dtype)  # the fifth never varies
+    deviation = X.std(0, ddof=1, dtype=np.float64)
+    by_hand = (X - X.mean(0, dtype=np.float64)) / np.where(deviation > 0, deviation, 1)
+    expected = fe.measure(by_hand, y, normalize=normalize)
+    np.save(tmp_path / "X.npy", X)
+    for rows in (X, np.load(tmp_path / "X.npy", mmap_mode="r")):
+        found = fe.measure(rows, y, standardize=True, normalize=normalize)
+        for name, value in expected.summary().items():
+            assert found.summary()[name] == pytest.approx(value, rel=2e-3, abs=2e-4, nan_ok=True), name
+        assert found.standardize
+        assert found.as_json()["standardize"]
+        assert ("unit rows of standardised features" if normalize else "features standardised") in shown(found)
+    assert "standardize: True, False" in " ".join(fe.compare([found, expected]).notes)
+
+
+@pytest.mark.large
+def test_standardised_on_disk_beyond_memory(tmp_path):
+    X, y = clusters(13, 30_000, 20, 4)
+    X = (X * 10.0 ** (np.arange(20) % 4)).astype(np.float32)
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    options = {"standardize": True, "metrics": ["mixing", "margins"]}
+    held = fe.measure(X, y, **options)
+    for more in ({"memory_budget": "39MiB"}, {"queries": 500}):
+        read = fe.measure(mapped, y, scratch=tmp_path, **options, **more)
+        np.testing.assert_array_equal(read.neighbors.indices, held.neighbors.indices[read.queries])
+        np.testing.assert_array_equal(read.margins.miss, held.margins.miss[read.queries])
+
+
+def test_a_feature_with_all_of_the_variance_is_named():
+    X, y = clusters(12, 300, 4, 3)
+    X[:, 2] *= 1000
+
+    def said(X, **options):
+        return [note for note in fe.measure(X, y, metrics="geometry", **options).notes if "variance" in note]
+
+    (note,) = said(X)
+    assert re.match(r"feature 2 of 4 has (99|100)\.\d % of the variance: distances say little of the others", note)
+    table = pa.table(dict(zip(["age", "height", "income", "size"], X.T, strict=True)))
+    (note,) = said(table)
+    assert note.startswith("feature income has")
+    assert said(X, standardize=True) == said(X[:, 2:3]) == said(X[:, :2]) == []
+    wide = np.pad(X[:200], ((0, 0), (0, 300)))  # more features than points
+    assert "feature 2 of 304 has" in " ".join(fe.measure(wide, y[:200], metrics="geometry").notes)
 
 
 def test_torch_and_strings_and_one_metric():

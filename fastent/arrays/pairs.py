@@ -1,0 +1,106 @@
+"""Points with their labels in one object: (X, y), a mapping or scikit-learn's Bunch, a Dataset or DataLoader of torch."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastent.arrays.validation import as_array
+from fastent.errors import FastentError, warn
+from fastent.io.npy import USUAL_NAMES
+from fastent.io.reading import name_list
+from fastent.runtime.memory import check_fits
+
+__all__ = ["named_part", "pair_in", "pair_of_torch"]
+
+_REMEDY = "pass X and labels, or record a model's layers with fe.capture(model, loader, layers, out)"
+
+
+def pair_in(data: Any) -> tuple[Any, Any] | None:
+    """The points and labels that an object holds, or None if it is of no such kind."""
+    if isinstance(data, tuple) and len(data) == 2 and len(_shape(data[0])) > 1 and len(_shape(data[1])) == 1:
+        return data
+    if isinstance(data, Mapping):
+        found = named_part(data, "X"), named_part(data, "y")
+        if found[0] is None or found[1] is None:
+            raise FastentError(f"the mapping holds {name_list(sorted(map(str, data)))}: X and y are needed")
+        return found
+    return pair_of_torch(data)
+
+
+def named_part(parts: Mapping[str, Any], what: str) -> Any:
+    """What a mapping holds under one of the usual names of "X" or "y", or None."""
+    return next((parts[name] for name in USUAL_NAMES[what] if name in parts), None)
+
+
+def pair_of_torch(data: Any) -> tuple[Any, Any] | None:
+    """The points and labels that a Dataset or DataLoader of torch yields, in memory; None of anything else.
+
+    Rows are the items of the data set in their order, also where the loader shuffles; with a sampler of another kind they are
+    what it draws once.
+    """
+    torch = sys.modules.get("torch")  # a caller who has one of these has imported torch
+    if torch is None or not isinstance(data, torch.utils.data.Dataset | torch.utils.data.DataLoader):
+        return None
+    if isinstance(data, torch.utils.data.TensorDataset) and len(data.tensors) == 2:
+        return data.tensors[0], data.tensors[1]
+    kind = type(data).__name__
+    total, batches = _batches(data)
+    points: list[Any] = []
+    labels: list[Any] = []
+    for batch in batches:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise FastentError(f"the {kind} yields {_described(batch)}, not points with labels: {_REMEDY}")
+        X, y = as_array(batch[0], f"points of the {kind}"), as_array(batch[1], f"labels of the {kind}")
+        if y.ndim == 0:  # one point, a picture of Pillow perhaps
+            X, y = X[None], y[None]
+        if X.ndim == 0 or X.dtype.kind not in "fiub" or len(X) != y.size:
+            raise FastentError(f"the {kind} yields {_described(batch)}, not points with labels: {_REMEDY}")
+        if points and X.shape[1:] != points[0].shape[1:]:
+            raise FastentError(
+                f"the {kind} yields points of shapes {points[0].shape[1:]} and {X.shape[1:]}: give all the same, say in a "
+                "transform"
+            )
+        if not points:
+            check_fits(X.nbytes / len(X) * (total or len(X)), f"the points of the {kind}", "use a torch.utils.data.Subset")
+        points.append(X)
+        labels.append(y.reshape(-1))
+    if not points:
+        raise FastentError(f"the {kind} yields nothing: at least one point is needed")
+    return np.concatenate(points), np.concatenate(labels)
+
+
+def _batches(data: Any) -> tuple[int | None, Iterator[Any]]:
+    """How many points there are, if that is known, and pairs of some of them with their labels."""
+    from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
+
+    if isinstance(data, IterableDataset):
+        return None, iter(data)
+    if not isinstance(data, DataLoader):
+        n = len(data)
+        return n, (data[i] for i in range(n))
+    if isinstance(data.dataset, IterableDataset):
+        return None, iter(data)
+    sampler = data.sampler if data.batch_sampler is None else getattr(data.batch_sampler, "sampler", None)
+    whole = type(sampler) in (RandomSampler, SequentialSampler) and type(data.batch_sampler) in (BatchSampler, type(None))
+    if not whole:
+        warn(f"rows are numbered in the order in which the {type(data).__name__} yields them")
+        return None, iter(data)
+    in_order = DataLoader(
+        data.dataset, data.batch_size, collate_fn=data.collate_fn, num_workers=data.num_workers,
+        multiprocessing_context=data.multiprocessing_context, worker_init_fn=data.worker_init_fn,
+    )  # fmt: skip
+    rows: Any = data.dataset
+    return len(rows), iter(in_order)
+
+
+def _described(batch: Any) -> str:
+    if isinstance(batch, tuple | list):
+        return f"({', '.join(type(part).__name__ for part in batch)})"
+    return f"a {type(batch).__name__}"
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """The shape of an array, a tensor, a frame or a series; of a list of labels, its length."""
+    return (len(value),) if isinstance(value, list) else tuple(getattr(value, "shape", ()))
