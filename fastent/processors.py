@@ -1,4 +1,4 @@
-"""How many processors this process may use, and threads to start with; the control groups (cgroups) that limit them, and memory.
+"""How many processors and threads this process may use, and the control groups (cgroups) that limit them, and memory.
 
 Those are a container's limits, and those of batch systems.
 """
@@ -28,7 +28,7 @@ def processors(root: Path = _ROOT) -> int:
 
 
 def default_threads() -> int:
-    """As many threads as `processors`, or fewer if OMP_NUM_THREADS, by which batch systems say what a job was given, is lower."""
+    """As many threads as `processors`, or as OMP_NUM_THREADS, by which batch systems say what a job has, if that is lower."""
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # "4,2" is four, with two in each of them
     most = processors()
     return min(most, int(asked)) if asked.isdecimal() and int(asked) else most

@@ -36,7 +36,7 @@ _asked = _Asked()
 
 
 def working_threads() -> int:
-    """Threads for work that this thread starts: as many as numba is set to; unless that was chosen, at most `default_threads`."""
+    """Threads for work that this thread starts: as many as numba was told; if it was not, at most `default_threads`."""
     if _asked.threads is not None:
         return _asked.threads
     threads = int(numba.config.NUMBA_NUM_THREADS)

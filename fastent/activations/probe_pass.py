@@ -20,7 +20,7 @@ from fastent.activations.probe_recorder import Predictions, Reading, logits_by_t
 from fastent.activations.probe_set import ProbeSet, Ranks
 from fastent.arrays.validation import as_array
 from fastent.errors import FastentError
-from fastent.search.neighbors import exact_neighbors
+from fastent.search.found_neighbors import exact_neighbors
 from fastent.statistics.class_moments import ClassMoments
 from fastent.statistics.margins import margins_from
 from fastent.statistics.mixing import mixing

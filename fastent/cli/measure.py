@@ -52,7 +52,8 @@ def measure(
     metrics: Annotated[
         str,
         option(
-            f"all, or some of {', '.join(METRICS)}, separated by commas.",
+            f"all, or some of {', '.join(METRICS)}, separated by commas. all leaves out capacity, which takes seconds to "
+            "minutes: all,capacity measures it too.",
             STATISTICS,
             autocompletion=_metric_names,
         ),
