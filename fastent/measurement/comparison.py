@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.io.tabular import Tabular
+from fastent.measurement.common_neighbors import common_neighbors, overlap_cells, overlap_title
 from fastent.measurement.differences import Differences, Terms
 from fastent.measurement.metrics import MEANINGS
 from fastent.measurement.result import Measurement
 from fastent.options import choice, flag, short_repr
 from fastent.printable import printable, storable
 from fastent.runtime.formatting import NOTHING, html_table, readable
-from fastent.statistics.intervals import Estimate
+from fastent.statistics.intervals import Estimate, Z
+from fastent.statistics.neighbor_overlap import OverlapMatrix
 
 if TYPE_CHECKING:
     import pyarrow
@@ -60,6 +62,9 @@ class Comparison(Tabular):
         What each measurement's intervals are of, and that they hold one at a time.
     summaries : tuple of dict
         What `Measurement.as_json` has of each.
+    neighbor_overlap : OverlapMatrix or None
+        The share of their nearest neighbours that points keep from each measurement to each other, as `fe.overlap_matrix` finds
+        it. None where neighbours were not measured (by "mixing" or "dimension"), or not of the same queries.
     """
 
     names: tuple[str, ...]
@@ -72,6 +77,7 @@ class Comparison(Tabular):
     differences: dict[str, Differences] = field(default_factory=dict)
     about_differences: tuple[str, ...] = ()
     summaries: tuple[dict[str, Any], ...] = ()
+    neighbor_overlap: OverlapMatrix | None = None
 
     def table(self) -> "pyarrow.Table":
         """Columns: statistic, then the value and the standard error of each measurement."""
@@ -132,7 +138,8 @@ class Comparison(Tabular):
             less = f"difference from {self.reference}"
             axes.set_ylabel(plain(f"{shown[0]}, {less}" if len(shown) == 1 else less))
             return figure, axes
-        draw_error_bars(axes, self.names, {name: (self.values[row], self.standard_errors[row]) for name, row in rows.items()})
+        reach = Z * self.standard_errors
+        draw_error_bars(axes, self.names, {name: (self.values[row], reach[row]) for name, row in rows.items()})
         if self.notes:
             axes.set_title(plain(f"differ in {'; '.join(self.notes)}"), fontsize="small")
         return figure, axes
@@ -146,6 +153,9 @@ class Comparison(Tabular):
     def _repr_html_(self) -> str:
         rows = [(statistic, *cells) for statistic, cells in self._cells()]
         values = html_table("Measurements side by side", ("statistic", *self.names), rows, (*self.notes, *self.missing))
+        if self.neighbor_overlap is not None:
+            rows = [(name, *cells) for name, cells in overlap_cells(self.neighbor_overlap)]
+            values += html_table(overlap_title(self.neighbor_overlap), ("", *self.names), rows, ())
         if not self.differences:
             return values
         rows = [(statistic, *cells) for statistic, cells in self.difference_cells()]
@@ -179,6 +189,8 @@ class Comparison(Tabular):
         for statistic, row in zip(self.statistics, self.values, strict=True):
             lines.append("  ".join([f"{statistic:{width}}", *(f"{readable(value):>12}" for value in row)]))
         lines += map(printable, (*self.notes, *self.missing))
+        if self.neighbor_overlap is not None:
+            lines += ["", repr(self.neighbor_overlap)]
         if not self.differences:
             return "\n".join(lines)
         lines += ["", printable(self._apart_from)]
@@ -207,6 +219,13 @@ class Comparison(Tabular):
             before = statistic.split("/")[0]
             table.add_row(statistic, *cells)
         yield table
+        if self.neighbor_overlap is not None:
+            table = Table(title=shown(overlap_title(self.neighbor_overlap)), title_justify="left")
+            for name in ("", *self.names):
+                table.add_column(cell(name), justify="right" if name else "left", overflow="fold")
+            for name, cells in overlap_cells(self.neighbor_overlap):
+                table.add_row(cell(name), *cells)
+            yield table
         if not self.differences:
             return
         said = "\n".join(self.about_differences)
@@ -256,6 +275,7 @@ def compare(
     Returns
     -------
     Comparison
+        With `neighbor_overlap`, the share of their neighbours that the same points keep, where neighbours were measured.
 
     Raises
     ------
@@ -306,6 +326,7 @@ def compare(
         differences,
         said,
         tuple(each.as_json() for each in measurements),
+        common_neighbors(measurements, labels),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from fastent.errors import FastentError
 from fastent.io.reading import is_there, read_json, reading
+from fastent.measurement.common_neighbors import overlap_cells
 from fastent.measurement.comparison import Comparison
 from fastent.measurement.metrics import MEANINGS, METRICS
 from fastent.report.page import Headline, Page, option_rows, percent, write_page
@@ -128,6 +129,10 @@ def write_compared_measurements(
         panels=panels,
         groups=_groups(measurements),
         compared=compared,
+        overlap=None if compared is None else compared.neighbor_overlap,
+        overlap_rows=[]
+        if compared is None or compared.neighbor_overlap is None
+        else [(name, *cells) for name, cells in overlap_cells(compared.neighbor_overlap)],
         apart=[] if compared is None else [(MEANINGS[name], name, cells) for name, cells in compared.difference_cells()],
     )
 
