@@ -41,6 +41,8 @@ __all__ = ["Measurement"]
 
 # In narrower terminals, nothing would be left of what a statistic says.
 _ROOM_TO_EXPLAIN = 70
+# In narrower ones, intervals lie below their values.
+_ROOM_FOR_INTERVALS = 50
 # The part that each kind of picture shows.
 _DRAWN = {
     "matrix": "mixing", "margins": "margins", "distance": "geometry", "collapse": "geometry", "dimension": "dimension",
@@ -366,9 +368,10 @@ class Measurement(Tabular):
         )
         summary, intervals = self.summary(), self.intervals()
         uncertain = any(readable_interval(estimate) for estimate in intervals.values())
-        table.add_column("", no_wrap=True)
-        table.add_column("value", justify="right", no_wrap=True)
-        if uncertain:
+        beside = uncertain and options.max_width >= _ROOM_FOR_INTERVALS
+        table.add_column("", overflow="fold")
+        table.add_column("value" if beside or not uncertain else "value\n95 % interval", justify="right", no_wrap=True)
+        if beside:
             table.add_column("95 % interval", justify="right", no_wrap=True)
         if explained:
             table.add_column("")
@@ -378,7 +381,8 @@ class Measurement(Tabular):
             if group != before:
                 table.add_row(f"[bold]{group}[/bold]")
                 before = group
-            interval = [readable_interval(intervals.get(name))] if uncertain else []
+            interval = readable_interval(intervals.get(name))
+            cells = [readable(value), interval] if beside else ["\n".join(filter(None, (readable(value), interval)))]
             meaning = [f"[dim]{MEANINGS[name]}[/dim]"] if explained else []
-            table.add_row(f"  {statistic}", readable(value), *interval, *meaning)
+            table.add_row(f"  {statistic}", *cells, *meaning)
         yield table

@@ -16,6 +16,7 @@ import fastent as fe
 import fastent.measurement.measure  # its module is patched below
 from fastent.arrays.validation import unit_rows
 from fastent.measurement.metrics import MEANINGS, METRICS
+from fastent.runtime.formatting import readable, readable_interval
 from fastent.runtime.threads import limit_threads
 from fastent.search.exact_index import ExactIndex
 from fastent.search.sweep import LabelledPoints, sweep
@@ -537,3 +538,20 @@ def test_rows_of_zeros_are_counted_where_rows_are_scaled(metrics, tmp_path):
     for rows in (X, fe.open(tmp_path / "X.npy")):
         assert note in fe.measure(rows, y, normalize=True, metrics=metrics).notes
         assert not any("zeros" in each for each in fe.measure(rows, y, metrics=metrics).notes)
+
+
+@pytest.mark.parametrize("width", [40, 45, 60, 80])
+def test_numbers_are_never_cut_in_narrow_terminals(width):
+    X, y = load_digits(return_X_y=True)
+    found = fe.measure(X, y, metrics=["mixing", "geometry"], queries=200)
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(found)
+    printed = console.export_text()
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines())) <= width
+    words = printed.split()
+    for name, value in found.summary().items():
+        assert readable(value) in words
+        estimate = found.intervals().get(name)
+        if readable_interval(estimate):
+            assert readable_interval(estimate) in printed
