@@ -12,6 +12,7 @@ from fastent.errors import FastentError
 from fastent.io.tabular import Tabular
 from fastent.measurement.common_neighbors import common_neighbors, overlap_cells, overlap_title
 from fastent.measurement.differences import Differences, Terms
+from fastent.measurement.differing_settings import differing_settings
 from fastent.measurement.metrics import MEANINGS
 from fastent.measurement.result import Measurement
 from fastent.options import choice, flag, short_repr
@@ -315,17 +316,18 @@ def compare(
     found = [each.summary() for each in measurements]
     errors = [{name: estimate.standard_error for name, estimate in each.intervals().items()} for each in measurements]
     statistics = tuple(name for name in MEANINGS if any(name in values for values in found))
+    summaries = tuple(each.as_json() for each in measurements)
     return Comparison(
         tuple(labels),
         statistics,
         np.array([[values.get(name, math.nan) for values in found] for name in statistics]).reshape(len(statistics), -1),
         np.array([[values.get(name, math.nan) for values in errors] for name in statistics]).reshape(len(statistics), -1),
-        tuple(_differences(measurements)),
+        tuple(differing_settings(summaries)),
         tuple(_not_finite(measurements, labels)),
         of,
         differences,
         said,
-        tuple(each.as_json() for each in measurements),
+        summaries,
         common_neighbors(measurements, labels),
     )
 
@@ -355,15 +357,3 @@ def _not_finite(measurements: Sequence[Measurement], names: Sequence[str]) -> It
     for name, each in zip(names, measurements, strict=True):
         wrong = [statistic.split("/")[1] for statistic, value in each.summary().items() if not math.isfinite(value)]
         yield from (f"{name}: {note}" for note in each.notes if any(statistic in note for statistic in wrong))
-
-
-def _differences(measurements: Sequence[Measurement]) -> Iterator[str]:
-    for what, values in (
-        ("k", [each.k for each in measurements]),
-        ("normalize", [each.normalize for each in measurements]),
-        ("points", [each.shape[0] for each in measurements]),
-        ("queries", [len(each.queries) for each in measurements]),
-        ("classes", [len(each.classes) for each in measurements]),
-    ):
-        if len(set(values)) > 1:
-            yield f"{what}: {', '.join(map(str, values))}"

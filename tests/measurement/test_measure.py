@@ -403,9 +403,9 @@ def test_names_are_shown_as_they_are_and_differences_said():
     compared = fe.compare(pair, names=["[/conv1]", "[bold]"])
     assert "[/conv1]" in shown(compared)
     assert "[bold]" in shown(compared)
-    assert compared.notes == ("k: 10, 5", "normalize: False, True")
-    assert "k: 10, 5" in shown(compared)
-    assert "k: 10, 5" in repr(compared)
+    assert compared.notes == ("k: 10; 5", "normalize: False; True")
+    assert "k: 10; 5" in shown(compared)
+    assert "k: 10; 5" in repr(compared)
 
 
 def test_a_budget_named_as_enough_is_enough():
