@@ -41,7 +41,9 @@ def duplicates(
     ] = "all",
     seed: Annotated[int, option("Seed of the rows that are drawn for --quantile.", STATISTICS)] = 0,
     memory: Annotated[str | None, option("How much memory to use, e.g. 2GiB.", STATISTICS, default="what is available")] = None,
-    threads: Annotated[int | None, option("Number of threads.", STATISTICS, default="all processors")] = None,
+    threads: Annotated[
+        int | None, option("Number of threads.", STATISTICS, default="all processors, or OMP_NUM_THREADS")
+    ] = None,
     scratch: Annotated[
         str | None, option("Folder for copies of rows that do not fit in memory.", STATISTICS, default="TMPDIR")
     ] = None,
