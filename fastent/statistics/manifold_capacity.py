@@ -26,8 +26,8 @@ Array = NDArray[np.float64]
 
 # How many points of each class, and how many random directions, unless others are asked for.
 POINTS, DRAWS = 50, 200
-# Seconds for a class, and for each of its features.
-_CLASS, _FEATURE = 0.03, 4e-4
+# Seconds for a class, and for each of its features, on one core.
+_CLASS, _FEATURE = 0.5, 1e-3
 # From this share of all directions on the cones of dichotomies are taken to fill space.
 _FULL = 0.98
 
@@ -156,7 +156,8 @@ def manifold_capacity(
 
 
 def capacity_seconds(n_classes: int, d: int) -> float:
-    """About how long `fe.manifold_capacity` takes with its defaults, on one core of Rocket Lake, within a factor of two."""
+    """About how long `fe.manifold_capacity` takes with its defaults: more for classes that overlap (CIFAR-10's pixels twice as
+    long), less for classes that lie apart (Gaussian clouds a tenth to a quarter)."""
     return n_classes * (_CLASS + _FEATURE * d)
 
 
