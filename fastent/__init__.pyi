@@ -16,8 +16,10 @@ from .measurement.comparison import Comparison, compare
 from .measurement.measure import measure
 from .measurement.result import Measurement
 from .report.writing import write_report
-from .search.near_duplicates import NearDuplicates, near_duplicates
-from .search.neighbors import Neighbors, neighbors
+from .search.found_duplicates import NearDuplicates
+from .search.found_neighbors import Neighbors
+from .search.near_duplicates import near_duplicates
+from .search.neighbors import neighbors
 from .statistics.class_geometry import ClassGeometry
 from .statistics.class_moments import ClassMoments
 from .statistics.complexity import Complexity, complexity

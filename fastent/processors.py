@@ -1,4 +1,4 @@
-"""How many processors this process may use, and the control groups (cgroups) that limit them, and memory.
+"""How many processors and threads this process may use, and the control groups (cgroups) that limit them, and memory.
 
 Those are a container's limits, and those of batch systems.
 """
@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-__all__ = ["own_groups", "processors", "read_number"]
+__all__ = ["default_threads", "own_groups", "processors", "read_number"]
 
 _ROOT = Path("/")
 
@@ -25,6 +25,13 @@ def processors(root: Path = _ROOT) -> int:
     except AttributeError:  # not Linux
         allowed = os.cpu_count() or 1
     return max(1, min([allowed, *(math.ceil(quota) for quota in _quotas(root))]))
+
+
+def default_threads() -> int:
+    """As many threads as `processors`, or as OMP_NUM_THREADS, by which batch systems say what a job has, if that is lower."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # "4,2" is four, with two in each of them
+    most = processors()
+    return min(most, int(asked)) if asked.isdecimal() and int(asked) else most
 
 
 def _quotas(root: Path) -> list[float]:

@@ -15,9 +15,10 @@ from typing import Any
 import numba
 from llvmlite.binding import ffi
 from numba.core.compiler_lock import global_compiler_lock
+from numba.np.ufunc import parallel
 
 from fastent.errors import FastentError
-from fastent.processors import processors
+from fastent.processors import default_threads
 
 __all__ = ["parallel_for", "working", "working_threads"]
 
@@ -35,15 +36,15 @@ _asked = _Asked()
 
 
 def working_threads() -> int:
-    """Threads for work that this thread starts: as many as numba is set to; unless that was chosen, at most the processors."""
+    """Threads for work that this thread starts: as many as numba was told; if it was not, at most `default_threads`."""
     if _asked.threads is not None:
         return _asked.threads
-    try:
-        threads = int(numba.get_num_threads())
-    except ValueError:  # a layer was chosen that is not there, which matters to numba's own threads only
-        threads = int(numba.config.NUMBA_NUM_THREADS)
+    threads = int(numba.config.NUMBA_NUM_THREADS)
+    if getattr(parallel, "_is_initialized", True):  # else nobody has set it; asking starts threads, and sets OpenMP's number
+        with suppress(ValueError):  # a layer was chosen that is not there, which matters to numba's own threads only
+            threads = int(numba.get_num_threads())
     chosen = "NUMBA_NUM_THREADS" in os.environ or threads != numba.config.NUMBA_DEFAULT_NUM_THREADS
-    return threads if chosen else min(threads, processors())
+    return threads if chosen else min(threads, default_threads())
 
 
 @contextmanager

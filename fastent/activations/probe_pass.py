@@ -22,7 +22,7 @@ from fastent.activations.probe_set import ProbeSet, Ranks
 from fastent.arrays.ranges import resolution_of
 from fastent.arrays.validation import as_array
 from fastent.errors import FastentError
-from fastent.search.neighbors import exact_neighbors
+from fastent.search.found_neighbors import exact_neighbors
 from fastent.statistics.class_moments import ClassMoments
 from fastent.statistics.intrinsic_dimension import dimension_of
 from fastent.statistics.margins import margins_from

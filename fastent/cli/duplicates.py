@@ -13,7 +13,7 @@ from fastent.cli.output import print_cost, print_json, say, show
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
-    from fastent.search.near_duplicates import NearDuplicates
+    from fastent.search.found_duplicates import NearDuplicates
 
 __all__ = ["duplicates"]
 
@@ -27,10 +27,10 @@ def duplicates(
     labels: Annotated[
         str | None, option("Labels (n,), as for fastent measure: pairs whose labels differ are counted and listed.", DATA)
     ] = None,
-    between: Annotated[
-        str | None, option("Another set, such as the test set, whose rows are compared with those of X only.", DATA)
+    queries: Annotated[
+        str | None, option("Rows of another set, such as the test set, which are compared with those of X only.", DATA)
     ] = None,
-    between_labels: Annotated[str | None, option("Labels of --between.", DATA)] = None,
+    query_labels: Annotated[str | None, option("Labels of --queries.", DATA)] = None,
     radius: Annotated[float | None, option("Largest distance of a pair. Either this or --quantile.", STATISTICS)] = None,
     quantile: Annotated[
         float | None, option("The radius within which this share of the rows has another row, e.g. 0.01.", STATISTICS)
@@ -41,7 +41,9 @@ def duplicates(
     ] = "all",
     seed: Annotated[int, option("Seed of the rows that are drawn for --quantile.", STATISTICS)] = 0,
     memory: Annotated[str | None, option("How much memory to use, e.g. 2GiB.", STATISTICS, default="what is available")] = None,
-    threads: Annotated[int | None, option("Number of threads.", STATISTICS, default="all processors")] = None,
+    threads: Annotated[
+        int | None, option("Number of threads.", STATISTICS, default="all processors, or OMP_NUM_THREADS")
+    ] = None,
     scratch: Annotated[
         str | None, option("Folder for copies of rows that do not fit in memory.", STATISTICS, default="TMPDIR")
     ] = None,
@@ -57,9 +59,9 @@ def duplicates(
     from fastent.runtime.threads import limit_threads, working_threads
     from fastent.search.near_duplicates import near_duplicates
 
-    if between_labels is not None and between is None:
-        raise FastentError("--between-labels are for --between, which is not given: use --labels")
-    places = {"X": features, "labels": labels, "between": between, "between_labels": between_labels}
+    if query_labels is not None and queries is None:
+        raise FastentError("--query-labels are for --queries, which is not given: use --labels")
+    places = {"X": features, "labels": labels, "queries": queries, "query_labels": query_labels}
     asked = {name: None if place is None else str(Path(place).absolute()) for name, place in places.items()} | {
         "radius": radius, "quantile": quantile, "metric": metric, "equal": equal, "seed": seed,
     }  # fmt: skip
@@ -72,16 +74,16 @@ def duplicates(
         return read_features(X) if isinstance(X, str) else X, y
 
     X, y = read(features, labels)
-    others, other_labels = read(between, between_labels)
+    others, other_labels = read(queries, query_labels)
     with limit_threads(threads):
         begun = time.perf_counter()
         found = near_duplicates(
             X,
             radius,
             quantile=quantile,
-            between=others,
+            queries=others,
             labels=y,
-            between_labels=other_labels,
+            query_labels=other_labels,
             metric=metric,  # type: ignore[arg-type]
             equal=equal,  # type: ignore[arg-type]
             memory_budget=memory,
@@ -116,7 +118,7 @@ def _show(found: "NearDuplicates") -> None:
     if not len(some):
         return
     headings, title = (
-        ["of --between" if found.between else "row", "row of X" if found.between else "other", "distance"],
+        ["row", "other", "distance"] if found.queries is None else ["of --queries", "row of X", "distance"],
         "Nearest",
     )
     rows = [[f"{i:,}", f"{j:,}", readable(each)] for (i, j), each in zip(found.pairs[some], found.distances[some], strict=True)]

@@ -17,17 +17,17 @@ def info(as_json: AsJson = False) -> None:
     from importlib.metadata import version
 
     import llvmlite.binding as llvm
-    import numba
     import torch
 
     from fastent.kernels.cache import own_folder
     from fastent.kernels.prebuilt import best_set
     from fastent.runtime.memory import available_bytes, readable_bytes
+    from fastent.runtime.threads import working_threads
 
     features = llvm.get_host_cpu_features()
     versions = {name: version(name) for name in _PACKAGES} | {"python": sys.version.split()[0]}
     simd = [name for name in _SIMD if features.get(name)]
-    threads = {"numba": numba.get_num_threads(), "torch": torch.get_num_threads()}
+    threads = {"kernels": working_threads(), "torch": torch.get_num_threads()}
     devices = ["cpu", *(f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count()))]
     prebuilt, cache = best_set(), own_folder()
     if as_json:

@@ -70,7 +70,7 @@ EXAMPLES = {
     ),
     "duplicates": (
         Example("Near duplicates with different labels", "duplicates X.npy --labels y.npy --quantile 0.01 --out duplicates"),
-        Example("Test rows that are in the training set", "duplicates X.npy --between test.npy --radius 0.1"),
+        Example("Test rows that are in the training set", "duplicates X.npy --queries test.npy --radius 0.1"),
     ),
     "capture": (
         Example(

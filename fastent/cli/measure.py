@@ -52,7 +52,8 @@ def measure(
     metrics: Annotated[
         str,
         option(
-            f"all, or some of {', '.join(METRICS)}, separated by commas.",
+            f"all, or some of {', '.join(METRICS)}, separated by commas. all leaves out capacity, which takes seconds to "
+            "minutes: all,capacity measures it too.",
             STATISTICS,
             autocompletion=_metric_names,
         ),
@@ -85,7 +86,9 @@ def measure(
     ] = "median",
     seed: Annotated[int, option("Seed for everything that is drawn at random.", STATISTICS)] = 0,
     memory: Annotated[str | None, option("How much memory to use, e.g. 2GiB.", STATISTICS, default="what is available")] = None,
-    threads: Annotated[int | None, option("Number of threads.", STATISTICS, default="all processors")] = None,
+    threads: Annotated[
+        int | None, option("Number of threads.", STATISTICS, default="all processors, or OMP_NUM_THREADS")
+    ] = None,
     scheduler: Annotated[str | None, option("Address of a Dask scheduler whose workers share the work.", STATISTICS)] = None,
     workers: Annotated[
         int | None, option("Number of processes on this machine that share the work.", STATISTICS, min=1)

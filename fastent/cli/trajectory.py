@@ -39,7 +39,9 @@ def trajectory(
     ] = False,
     seed: Annotated[int, option("Seed for everything that is drawn at random.", STATISTICS)] = 0,
     memory: Annotated[str | None, option("How much memory to use, e.g. 2GiB.", STATISTICS, default="what is available")] = None,
-    threads: Annotated[int | None, option("Number of threads.", STATISTICS, default="all processors")] = None,
+    threads: Annotated[
+        int | None, option("Number of threads.", STATISTICS, default="all processors, or OMP_NUM_THREADS")
+    ] = None,
     out: Annotated[
         Path | None,
         option("Folder for summary.json, curves.parquet and report.html; an interrupted command resumes from it.", OUTPUT),

@@ -24,7 +24,7 @@ from fastent.options import whole_number
 from fastent.plots.style import COLORS
 from fastent.runtime.formatting import NOTHING, estimate_text, percent
 from fastent.runtime.progress import Progress
-from fastent.statistics.intervals import Estimate
+from fastent.statistics.intervals import Estimate, Z
 from fastent.statistics.variance_components import variance_components
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Blocks(Result):
             axes.plot(place, 100 * mean_of_found(errors[0]), "_", color=color, markersize=14, label=f"{label} error, mean")
         mean, sampling = self.spread[0].mean, self.spread[0].sampling
         if sampling > 0:
-            low, high = 100 * mean * (1 - 1.96 * sampling), 100 * mean * (1 + 1.96 * sampling)
+            low, high = 100 * mean * (1 - Z * sampling), 100 * mean * (1 + Z * sampling)
             axes.axhspan(
                 low, high, color=COLORS[0], alpha=0.12, linewidth=0, label="95 % of training errors, by sampling alone"
             )

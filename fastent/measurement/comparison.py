@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.io.tabular import Tabular
+from fastent.measurement.common_neighbors import common_neighbors, overlap_cells, overlap_title
 from fastent.measurement.differences import Differences, Terms
+from fastent.measurement.differing_settings import differing_settings
 from fastent.measurement.metrics import MEANINGS
 from fastent.measurement.point_values import PointValues
 from fastent.measurement.result import Measurement
 from fastent.options import choice, flag, short_repr
 from fastent.printable import printable, storable
 from fastent.runtime.formatting import NOTHING, html_table, readable
-from fastent.statistics.intervals import Estimate
+from fastent.statistics.intervals import Estimate, Z
+from fastent.statistics.neighbor_overlap import OverlapMatrix
 
 if TYPE_CHECKING:
     import pyarrow
@@ -61,6 +64,9 @@ class Comparison(Tabular):
         What each measurement's intervals are of, and that they hold one at a time.
     summaries : tuple of dict
         What `Measurement.as_json` has of each.
+    neighbor_overlap : OverlapMatrix or None
+        The share of their nearest neighbours that points keep from each measurement to each other, as `fe.overlap_matrix` finds
+        it. None where neighbours were not measured (by "mixing" or "dimension"), or not of the same queries.
     """
 
     names: tuple[str, ...]
@@ -73,6 +79,7 @@ class Comparison(Tabular):
     differences: dict[str, Differences] = field(default_factory=dict)
     about_differences: tuple[str, ...] = ()
     summaries: tuple[dict[str, Any], ...] = ()
+    neighbor_overlap: OverlapMatrix | None = None
 
     def table(self) -> "pyarrow.Table":
         """Columns: statistic, then the value and the standard error of each measurement."""
@@ -133,7 +140,8 @@ class Comparison(Tabular):
             less = f"difference from {self.reference}"
             axes.set_ylabel(plain(f"{shown[0]}, {less}" if len(shown) == 1 else less))
             return figure, axes
-        draw_error_bars(axes, self.names, {name: (self.values[row], self.standard_errors[row]) for name, row in rows.items()})
+        reach = Z * self.standard_errors
+        draw_error_bars(axes, self.names, {name: (self.values[row], reach[row]) for name, row in rows.items()})
         if self.notes:
             axes.set_title(plain(f"differ in {'; '.join(self.notes)}"), fontsize="small")
         return figure, axes
@@ -147,6 +155,9 @@ class Comparison(Tabular):
     def _repr_html_(self) -> str:
         rows = [(statistic, *cells) for statistic, cells in self._cells()]
         values = html_table("Measurements side by side", ("statistic", *self.names), rows, (*self.notes, *self.missing))
+        if self.neighbor_overlap is not None:
+            rows = [(name, *cells) for name, cells in overlap_cells(self.neighbor_overlap)]
+            values += html_table(overlap_title(self.neighbor_overlap), ("", *self.names), rows, ())
         if not self.differences:
             return values
         rows = [(statistic, *cells) for statistic, cells in self.difference_cells()]
@@ -180,6 +191,8 @@ class Comparison(Tabular):
         for statistic, row in zip(self.statistics, self.values, strict=True):
             lines.append("  ".join([f"{statistic:{width}}", *(f"{readable(value):>12}" for value in row)]))
         lines += map(printable, (*self.notes, *self.missing))
+        if self.neighbor_overlap is not None:
+            lines += ["", repr(self.neighbor_overlap)]
         if not self.differences:
             return "\n".join(lines)
         lines += ["", printable(self._apart_from)]
@@ -208,6 +221,13 @@ class Comparison(Tabular):
             before = statistic.split("/")[0]
             table.add_row(statistic, *cells)
         yield table
+        if self.neighbor_overlap is not None:
+            table = Table(title=shown(overlap_title(self.neighbor_overlap)), title_justify="left")
+            for name in ("", *self.names):
+                table.add_column(cell(name), justify="right" if name else "left", overflow="fold")
+            for name, cells in overlap_cells(self.neighbor_overlap):
+                table.add_row(cell(name), *cells)
+            yield table
         if not self.differences:
             return
         said = "\n".join(self.about_differences)
@@ -257,6 +277,7 @@ def compare(
     Returns
     -------
     Comparison
+        With `neighbor_overlap`, the share of their neighbours that the same points keep, where neighbours were measured.
 
     Raises
     ------
@@ -292,13 +313,15 @@ def compare(
             f"names={short_repr(labels)}: {len(measurements)} different ones are needed, one for each measurement"
         )
     of = labels[0] if reference is None else choice("reference", reference, tuple(labels))
+    summaries = tuple(each.as_json() for each in measurements)
     return compared(
         [PointValues.of(each) for each in measurements],
         labels,
         labels.index(of),
-        notes=tuple(_differences(measurements)),
+        notes=tuple(differing_settings(summaries)),
         missing=tuple(_not_finite(measurements, labels)),
-        summaries=tuple(each.as_json() for each in measurements),
+        summaries=summaries,
+        neighbor_overlap=common_neighbors(measurements, labels),
     )
 
 
@@ -344,16 +367,3 @@ def _not_finite(measurements: Sequence[Measurement], names: Sequence[str]) -> It
     for name, each in zip(names, measurements, strict=True):
         wrong = [statistic.split("/")[1] for statistic, value in each.summary().items() if not math.isfinite(value)]
         yield from (f"{name}: {note}" for note in each.notes if any(statistic in note for statistic in wrong))
-
-
-def _differences(measurements: Sequence[Measurement]) -> Iterator[str]:
-    for what, values in (
-        ("k", [each.k for each in measurements]),
-        ("normalize", [each.normalize for each in measurements]),
-        ("standardize", [each.standardize for each in measurements]),
-        ("points", [each.shape[0] for each in measurements]),
-        ("queries", [len(each.queries) for each in measurements]),
-        ("classes", [len(each.classes) for each in measurements]),
-    ):
-        if len(set(values)) > 1:
-            yield f"{what}: {', '.join(map(str, values))}"

@@ -38,7 +38,7 @@ from fastent.options import flag, whole_number
 from fastent.printable import printable
 from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
-from fastent.search.neighbors import Neighbors, exact_neighbors
+from fastent.search.found_neighbors import Neighbors, exact_neighbors
 from fastent.search.sketch import typical_scale
 from fastent.search.sweep import LabelledPoints
 from fastent.statistics.class_geometry import rows_of_zeros
@@ -56,7 +56,7 @@ def measure(
     *,
     k: int = 10,
     queries: Any = None,
-    metrics: MetricName | Literal["all"] | Sequence[MetricName] = "all",
+    metrics: MetricName | Literal["all"] | Sequence[MetricName | Literal["all"]] = "all",
     normalize: bool = False,
     standardize: bool = False,
     temperature: Temperature = "median",
@@ -95,7 +95,8 @@ def measure(
         all rows alike), and means weigh classes by their shares of all rows.
     metrics : "all", str or sequence of str, optional, default "all"
         Names of parts of `Measurement`, such as "mixing" or "geometry"; parts that these need are measured too. "all" leaves
-        out, with a note, what the points do not allow.
+        out, with a note, what the points do not allow; and "capacity", which takes seconds to minutes and says least of few
+        classes: name it, alone or in ["all", "capacity"].
     normalize : bool, optional, default False
         Scale each row to unit L2 norm first, for every metric; a row of zeros stays zero. Neighbours, margins, silhouettes and
         dimensions are usually those of the rows as given. `fe.geometry`, `fe.Probe` and the radii of `fe.train` scale rows by

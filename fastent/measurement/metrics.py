@@ -16,7 +16,7 @@ from fastent.errors import FastentError
 if TYPE_CHECKING:
     from fastent.measurement.strategies import Border, Near
     from fastent.measurement.task import Plan, Task
-    from fastent.search.neighbors import Neighbors
+    from fastent.search.found_neighbors import Neighbors
     from fastent.statistics.class_geometry import ClassGeometry, ClassMeans
     from fastent.statistics.complexity import Complexity
     from fastent.statistics.covariance import Spread
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastent.statistics.geometry import AboutMeans
     from fastent.statistics.intervals import Estimate, Population
     from fastent.statistics.intrinsic_dimension import IntrinsicDimension
+    from fastent.statistics.manifold_capacity import ManifoldCapacity
     from fastent.statistics.mixing import Lisi, Mixing
     from fastent.statistics.silhouette import DistanceSums, Silhouettes
     from fastent.statistics.similarity_sums import SimilaritySums
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["MEANINGS", "METRICS", "Column", "Inputs", "MeansPasses", "Metric", "MetricName"]
 
 MetricName = Literal[
-    "mixing", "lisi", "margins", "silhouette", "soft_nearest_neighbor", "geometry", "dimension", "complexity"
+    "mixing", "lisi", "margins", "silhouette", "soft_nearest_neighbor", "geometry", "dimension", "complexity", "capacity"
 ]  # fmt: skip
 
 # More classes than this get no mixing matrix.
@@ -73,6 +74,7 @@ class Metric(NamedTuple):
     of_sample : whether it takes the neighbours of the sampled rows only, where there are too many rows to take all.
     pairwise : whether it compares all pairs of rows, or the sampled rows with all others.
     sampled : what of it is of the sampled rows only.
+    by_name_only : whether "all" leaves it out. seconds : about how long it takes, if that may be long.
     row_bytes : memory for each row. workspace : memory besides, for a number of rows that meet all others.
     numbers : takes a measurement and returns the statistics that are neither an interval nor an attribute of the result.
     """
@@ -87,6 +89,8 @@ class Metric(NamedTuple):
     of_sample: bool = False
     pairwise: bool = False
     sampled: str = ""
+    by_name_only: bool = False
+    seconds: "Callable[[Task], float] | None" = None
     row_bytes: int = 0
     workspace: "Callable[[Task, int], int] | None" = None
     numbers: "Callable[[Any], Mapping[str, Estimate | float | None]] | None" = None
@@ -264,6 +268,32 @@ def _complexity(task: "Task", inputs: Inputs) -> "Complexity | None":
     )
 
 
+def _capacity(task: "Task", inputs: Inputs) -> "ManifoldCapacity | None":
+    from fastent.statistics.manifold_capacity import POINTS, capacity_of
+
+    with task.stage("manifold capacity"):
+        found = task.attempt(
+            "capacity", lambda: capacity_of(task.points.X, task.labels, seed=task.seed, progress=task.progress)
+        )
+    if found is not None:
+        task.notes.append(
+            f"capacity is of up to {POINTS} points of each class, and its intervals are over random directions, not over points"
+        )
+    return found
+
+
+def _capacity_seconds(task: "Task") -> float:
+    from fastent.statistics.manifold_capacity import capacity_seconds
+
+    return capacity_seconds(len(task.labels.classes), task.X.shape[1])
+
+
+def _capacity_numbers(measured: Any) -> "Mapping[str, Estimate | float | None]":
+    found = measured.capacity
+    means = {name: float(getattr(found, name).mean()) for name in ("radius", "dimension")}
+    return found.intervals | means  # type: ignore[no-any-return]
+
+
 # In the order in which their statistics are shown.
 METRICS: dict[str, Metric] = {
     "mixing": Metric(
@@ -382,6 +412,19 @@ METRICS: dict[str, Metric] = {
         pairwise=True,
         sampled="local sets",
         columns=(Column("border", "rows"), Column("sphere_radius", "rows", "radius"), Column("local_set", "sampled")),
+    ),
+    "capacity": Metric(
+        "Manifold capacity",
+        {
+            "capacity": "classes told apart for each feature",
+            "mean_field": "the same, if classes lay independently",
+            "radius": "mean of classes, in lengths of centres",
+            "dimension": "mean of classes, as a readout meets them",
+        },
+        _capacity,
+        by_name_only=True,
+        seconds=_capacity_seconds,
+        numbers=_capacity_numbers,
     ),
 }  # fmt: skip
 MEANINGS = {f"{name}/{statistic}": says for name, metric in METRICS.items() for statistic, says in metric.statistics.items()}

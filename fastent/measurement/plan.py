@@ -40,16 +40,17 @@ _SLOW = 60
 
 
 def wanted_metrics(metrics: Any) -> tuple[dict[str, Metric], bool]:
-    """The metrics asked for, with those that they need, and whether they were named."""
-    if isinstance(metrics, str) and metrics == "all":
-        return dict(METRICS), False
+    """The metrics asked for, with those that they need, and whether they were named: all that are not by name only were not."""
     several = isinstance(metrics, Iterable) and not isinstance(metrics, str) and getattr(metrics, "shape", None) != ()
     names: list[Any] = list(metrics) if several else [metrics]
-    strange = [name for name in names if not isinstance(name, str) or name not in METRICS]
+    strange = [name for name in names if not isinstance(name, str) or name not in (*METRICS, "all")]
     if strange or not names:
         raise FastentError(f"metrics={short_repr(metrics)}: choose 'all' or some of {', '.join(map(repr, METRICS))}")
-    needed = {need for name in names for need in METRICS[name].needs}
-    return {name: metric for name, metric in METRICS.items() if name in names or name in needed}, True
+    named = "all" not in names
+    if not named:
+        names += [name for name, metric in METRICS.items() if not metric.by_name_only]
+    needed = {need for name in names if name != "all" for need in METRICS[name].needs}
+    return {name: metric for name, metric in METRICS.items() if name in names or name in needed}, named
 
 
 def leave_out(wanted: dict[str, Metric], n: int, k: int, named: bool) -> Iterator[str]:
@@ -117,6 +118,10 @@ def planned(task: Task, asked: NDArray[np.int64] | None) -> Plan:
         seconds = pairs * (_PAIR + _FEATURE * d) * 1e-9 / working_threads()
         if seconds > _SLOW:
             notes.append(f"{pairs:.2g} pairs of {d} features will be met, which takes about {duration(seconds)}")
+    for metric in (METRICS[name] for name in METRICS if name in task.wanted):
+        seconds = 0 if metric.seconds is None else metric.seconds(task)
+        if seconds > _SLOW:
+            notes.append(f"{metric.title[0].lower()}{metric.title[1:]} takes about {duration(seconds)}")
     index, needed = _searched(task, searches)
     check_fits(
         needed,

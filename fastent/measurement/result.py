@@ -20,11 +20,12 @@ from fastent.measurement.task import Stage
 from fastent.options import choice
 from fastent.printable import in_queries, storable
 from fastent.runtime.formatting import html_table, readable, readable_interval, rounded
-from fastent.search.neighbors import Neighbors
+from fastent.search.found_neighbors import Neighbors
 from fastent.statistics.class_geometry import ClassGeometry
 from fastent.statistics.complexity import Complexity
 from fastent.statistics.intervals import Estimate, Population
 from fastent.statistics.intrinsic_dimension import IntrinsicDimension, plot_dimensions
+from fastent.statistics.manifold_capacity import ManifoldCapacity
 from fastent.statistics.margins import Margins
 from fastent.statistics.mixing import Lisi, Mixing
 from fastent.statistics.point_map import PointMap
@@ -41,10 +42,12 @@ __all__ = ["Measurement"]
 
 # In narrower terminals, nothing would be left of what a statistic says.
 _ROOM_TO_EXPLAIN = 70
+# In narrower ones, intervals lie below their values.
+_ROOM_FOR_INTERVALS = 50
 # The part that each kind of picture shows.
 _DRAWN = {
     "matrix": "mixing", "margins": "margins", "distance": "geometry", "collapse": "geometry", "dimension": "dimension",
-    "map": "maps",
+    "capacity": "capacity", "map": "maps",
 }  # fmt: skip
 
 
@@ -83,6 +86,8 @@ class Measurement(Tabular):
         For "twonn", "twonn-ml", "mle" and "gride". Where the queries were drawn of `fe.measure`'s own accord, the values over
         all classes are of those among them in which classes have their shares of all rows.
     complexity : Complexity or None
+    capacity : ManifoldCapacity or None
+        Of 50 points of each class, drawn from all rows. Not part of "all".
     maps : dict of PointMap or None
         By method, the one asked for first: queries in two dimensions.
     notes : tuple of str
@@ -118,6 +123,7 @@ class Measurement(Tabular):
     soft_nearest_neighbor: SoftNearestNeighbor | None = None
     dimension: dict[str, IntrinsicDimension] | None = None
     complexity: Complexity | None = None
+    capacity: ManifoldCapacity | None = None
     maps: dict[str, PointMap] | None = None
     notes: tuple[str, ...] = ()
     stages: tuple[Stage, ...] = ()
@@ -276,20 +282,23 @@ class Measurement(Tabular):
 
     def _by_class(self) -> dict[str, list[float | None]]:
         """What is known of each class, in the order of `classes`."""
-        if self.mixing is None:
-            return {}
-        low, high = self.mixing.class_intervals.T
-        columns = {
-            "purity": self.mixing.class_purity,
-            "purity_low": low,
-            "purity_high": high,
-            "chance": self.mixing.class_chance,
-        }
+        columns: dict[str, NDArray[np.float64]] = {}
+        if self.mixing is not None:
+            low, high = self.mixing.class_intervals.T
+            columns |= {
+                "purity": self.mixing.class_purity, "purity_low": low, "purity_high": high, "chance": self.mixing.class_chance,
+            }  # fmt: skip
+        if self.capacity is not None:
+            low, high = self.capacity.class_intervals["class_capacity"].T
+            columns |= {
+                "capacity": self.capacity.class_capacity, "capacity_low": low, "capacity_high": high,
+                "capacity_radius": self.capacity.radius, "capacity_dimension": self.capacity.dimension,
+            }  # fmt: skip
         return {name: rounded(values, ".9g") for name, values in columns.items()}
 
     def plot(
         self,
-        kind: Literal["matrix", "margins", "distance", "collapse", "dimension", "map"] = "matrix",
+        kind: Literal["matrix", "margins", "distance", "collapse", "dimension", "capacity", "map"] = "matrix",
         *,
         ax: "Axes | None" = None,
     ) -> "tuple[Figure, Axes]":
@@ -299,8 +308,9 @@ class Measurement(Tabular):
         ----------
         kind : str
             "matrix": who lies among whose neighbours. "margins": distribution of relative margins by class. "distance": between
-            class means. "collapse": class-distance normalised variance. "dimension": of each class, by each method. "map":
-            queries in two dimensions, in the colours of their classes, with rings around those that are `outvoted`.
+            class means. "collapse": class-distance normalised variance. "dimension": of each class, by each method. "capacity":
+            of each class, in mean-field theory. "map": queries in two dimensions, in the colours of their classes, with rings
+            around those that are `outvoted`.
         ax : matplotlib Axes, optional
             Where to draw; default a new figure.
 
@@ -319,6 +329,8 @@ class Measurement(Tabular):
             return self.margins.plot(self._shown_labels, ax=ax)
         if self.geometry is not None and kind in ("distance", "collapse"):
             return self._by_name(self.geometry).plot(kind, ax=ax)  # type: ignore[no-any-return]
+        if self.capacity is not None and kind == "capacity":
+            return self._by_name(self.capacity).plot(ax=ax)  # type: ignore[no-any-return]
         if self.maps is not None and kind == "map":
             return next(iter(self.maps.values())).plot(self._shown_labels, marked=self.outvoted, mark="outvoted", ax=ax)
         return plot_dimensions({name: self._by_name(each) for name, each in (self.dimension or {}).items()}, ax)
@@ -366,9 +378,10 @@ class Measurement(Tabular):
         )
         summary, intervals = self.summary(), self.intervals()
         uncertain = any(readable_interval(estimate) for estimate in intervals.values())
-        table.add_column("", no_wrap=True)
-        table.add_column("value", justify="right", no_wrap=True)
-        if uncertain:
+        beside = uncertain and options.max_width >= _ROOM_FOR_INTERVALS
+        table.add_column("", overflow="fold")
+        table.add_column("value" if beside or not uncertain else "value\n95 % interval", justify="right", no_wrap=True)
+        if beside:
             table.add_column("95 % interval", justify="right", no_wrap=True)
         if explained:
             table.add_column("")
@@ -378,7 +391,8 @@ class Measurement(Tabular):
             if group != before:
                 table.add_row(f"[bold]{group}[/bold]")
                 before = group
-            interval = [readable_interval(intervals.get(name))] if uncertain else []
+            interval = readable_interval(intervals.get(name))
+            cells = [readable(value), interval] if beside else ["\n".join(filter(None, (readable(value), interval)))]
             meaning = [f"[dim]{MEANINGS[name]}[/dim]"] if explained else []
-            table.add_row(f"  {statistic}", readable(value), *interval, *meaning)
+            table.add_row(f"  {statistic}", *cells, *meaning)
         yield table

@@ -53,13 +53,19 @@ def draw_class_marks(axes: "Axes", classes: NDArray[Any], series: Mapping[str, t
 
 
 def draw_error_bars(axes: "Axes", names: Sequence[str], series: Mapping[str, tuple[Array, Array]]) -> None:
-    """Draw each series as a line over the names, from values (m,) and standard errors (m,), with 95 % intervals.
-
-    In place of standard errors, (2, m) says how far the intervals reach below and above.
-    """
-    for i, (label, (values, errors)) in enumerate(series.items()):
-        bars = np.nan_to_num(errors if errors.ndim == 2 else 1.96 * errors)
-        axes.errorbar(np.arange(len(names)), values, bars, marker="o", markersize=5, capsize=3, label=label, **class_style(i))
+    """Draw each series as a line over the names, from values (m,) and how far their intervals reach: (m,), or (2, m) below and
+    above; NaN for none."""
+    for i, (label, (values, reach)) in enumerate(series.items()):
+        axes.errorbar(
+            np.arange(len(names)),
+            values,
+            np.nan_to_num(reach),
+            marker="o",
+            markersize=5,
+            capsize=3,
+            label=label,
+            **class_style(i),
+        )
     slanted = sum(map(len, names)) > 60
     rotation, align = (30, "right") if slanted else (0, "center")
     axes.set_xticks(np.arange(len(names)), [plain(name) for name in names], rotation=rotation, ha=align)

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 from fastent.errors import FastentError
 from fastent.io.reading import is_there, read_json, reading
+from fastent.measurement.common_neighbors import overlap_cells
 from fastent.measurement.comparison import Comparison, compared
+from fastent.measurement.differing_settings import differing_settings
 from fastent.measurement.metrics import MEANINGS, METRICS
 from fastent.measurement.point_values import POINTS_FILE, PointValues, load_point_values
 from fastent.report.page import Headline, Page, option_rows, percent, write_page
@@ -31,8 +33,6 @@ _NAMES = {
 }
 # Size of the small lines in the table, in CSS pixels.
 _WIDTH, _HEIGHT, _AIR = 96, 26, 4
-# Statistics depend on these, so that measurements in which they differ are not all comparable.
-_SAME = ("points", "queries", "k", "normalize", "standardize")
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +147,10 @@ def write_compared_measurements(
         panels=panels,
         groups=_groups(measurements),
         compared=of,
+        overlap=None if of is None else of.neighbor_overlap,
+        overlap_rows=[]
+        if of is None or of.neighbor_overlap is None
+        else [(name, *cells) for name, cells in overlap_cells(of.neighbor_overlap)],
         apart=[] if of is None else [(MEANINGS[name], name, cells) for name, cells in of.difference_cells()],
     )
 
@@ -189,13 +193,7 @@ def _description(measurements: Sequence[Stored]) -> list[str]:
 
 def _differences(measurements: Sequence[Stored]) -> list[str]:
     """A notice of what the measurements differ in, other than in what was measured."""
-    said = []
-    for name in _SAME:
-        values = [each.how.get(name, False) for each in measurements]
-        if len(set(values)) > 1:
-            said.append(f"{name}: {'; '.join(count(value) if type(value) is int else str(value) for value in values)}")
-    if len({tuple(each.how["classes"]) for each in measurements}) > 1:
-        said.append("the classes are not the same")
+    said = list(differing_settings([each.how for each in measurements]))
     differ = " ".join(f"{each[0].upper()}{each[1:]}." for each in said)
     return [f"The measurements differ in settings that some statistics depend on. {differ}"] if said else []
 

@@ -207,6 +207,7 @@ def _class_table(
         "Class", "Points", "Gyration radius", "Neighbours of the same class", "By chance", "Most frequent other class",
         "Relative margin", "Silhouette",
     )  # fmt: skip
+    of_capacity = ("Capacity (mean field)", "Anchor radius", "Anchor dimension") if measured.capacity is not None else ()
     of_sample = _places(measured, measured.sampled)
     margins = None if measured.margins is None else _class_means(measured.margins.relative, places)
     names = measured.class_names
@@ -230,7 +231,10 @@ def _class_table(
         if measured.silhouette is not None and len(its_sample):
             silhouette = readable(float(measured.silhouette.exact[its_sample].mean()))
         rows.append((names[i], count(counts[i]), width, purity, chance, other, margin, silhouette))
-    return Table(headings, rows)
+        if measured.capacity is not None:
+            found = (measured.capacity.class_capacity, measured.capacity.radius, measured.capacity.dimension)
+            rows[-1] += tuple(readable(float(each[i])) for each in found)
+    return Table((*headings, *of_capacity), rows)
 
 
 def _counts(measured: Measurement) -> NDArray[np.int64]:

@@ -15,7 +15,8 @@ from fastent.report.page import percent
 from fastent.report.pictures import Sheet, are_pictures, as_images, sheet
 from fastent.runtime.formatting import NOTHING
 from fastent.search.few_queries import MEMORY, are_few, are_too_many, distances_in_blocks
-from fastent.search.neighbors import Neighbors, neighbors
+from fastent.search.found_neighbors import Neighbors
+from fastent.search.neighbors import neighbors
 from fastent.training.run import Run
 from fastent.training.stragglers import Nearest, Stragglers, as_rows, stragglers_of
 

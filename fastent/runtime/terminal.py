@@ -27,7 +27,7 @@ def text_table(title: str, headings: Sequence[str | Text], rows: Sequence[Sequen
     """A table whose first column is text and whose others are numbers."""
     table = _titled(title, note)
     for i, heading in enumerate(headings):
-        table.add_column(cell(heading), justify="right" if i else "left")
+        table.add_column(cell(heading), justify="right" if i else "left", overflow="fold")  # a number cut is another number
     for row in rows:
         table.add_row(*map(cell, row))
     return table
@@ -36,6 +36,8 @@ def text_table(title: str, headings: Sequence[str | Text], rows: Sequence[Sequen
 def stacked_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> Table:
     """The same with a line for each heading and cell, if the cells do not fit side by side."""
     table = _titled(title, note, show_header=False)
+    for _ in range(2):
+        table.add_column(overflow="fold")
     for row in rows:
         for heading, value in zip(headings, row, strict=True):
             if value:

@@ -129,7 +129,9 @@ def limit_threads(threads: int | None) -> Iterator[None]:
             f"threads={threads}: from 1 to {most} are possible here ({processors()} processors; "
             "NUMBA_NUM_THREADS, set before the start, raises the limit)"
         )
-    with _blas.at_most(threads), working(threads), _openmp_with(1 if _orphaned else threads):
+    of_openmp = 1 if _orphaned else threads
+    # Twice, as numba sets OpenMP's number when it starts its threads: the outer one knows what it was before.
+    with _blas.at_most(threads), _openmp_with(of_openmp), working(threads), _openmp_with(of_openmp):
         yield
 
 

@@ -29,8 +29,9 @@ reduction of the sweep.
 - tiles.py, coding.py: how the points of an index lie in tiles, and which codes stand for them; prices.py: what that costs here.
 - kept_view.py: how rows are seen, kept from one look at a live model to the next.
 - near_duplicates.py: `fe.near_duplicates`, from radius_search.py (which rows, how much memory), pairs_within.py (lists confined
-  to a distance, from any index) and equal_rows.py.
-- neighbors.py: `fe.neighbors`; backends.py: candidates from faiss and torch; neighbor_lists.py: lists that users bring.
+  to a distance, from any index) and equal_rows.py; found_duplicates.py: its result.
+- neighbors.py: `fe.neighbors`; neighbor_search.py: a search under way; proposed_neighbors.py: candidates from faiss and torch
+  (backends.py), ranked again; found_neighbors.py: the result; neighbor_lists.py: lists that users bring.
 - few_queries.py: a few rows compared with all, by SciPy.
 - spanning_tree.py: the Euclidean minimum spanning tree, from any index.
 

@@ -12,8 +12,8 @@ from fastent.errors import FastentError
 from fastent.runtime.memory import readable_bytes
 from fastent.runtime.progress import Progress
 from fastent.search.equal_rows import EqualRows, Pairs, RowsByNumber
+from fastent.search.found_neighbors import search_distances
 from fastent.search.index import Index
-from fastent.search.neighbors import search_distances
 from fastent.search.pairs_within import FIRST, PairSearch, pairs_within, squared_reach
 from fastent.search.planner import plan_index
 

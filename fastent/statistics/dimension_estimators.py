@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.search.neighbors import Neighbors
+from fastent.search.found_neighbors import Neighbors
 from fastent.search.spanning_tree import components
 
 __all__ = ["ESTIMATES", "FEW_TIES", "DistinctNeighbors", "Method", "Ratios", "distinct_neighbors", "fit", "ratios_of"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastent.errors import FastentError
 from fastent.options import choice, whole_number
 from fastent.printable import in_queries
-from fastent.search.neighbors import Neighbors, check_neighbors, label_codes
+from fastent.search.found_neighbors import Neighbors, check_neighbors, label_codes
 from fastent.statistics.dimension_estimators import (
     ESTIMATES,
     FEW_TIES,

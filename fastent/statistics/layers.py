@@ -8,7 +8,7 @@ import numpy as np
 from fastent.errors import FastentError
 from fastent.options import short_repr, whole_number
 from fastent.printable import in_queries
-from fastent.search.neighbors import Neighbors, check_neighbors
+from fastent.search.found_neighbors import Neighbors, check_neighbors
 
 __all__ = ["as_layers", "common_k"]
 

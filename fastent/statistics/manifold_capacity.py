@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.labelled import as_labelled
-from fastent.arrays.validation import check_finite
+from fastent.arrays.validation import Labels, check_finite
 from fastent.options import flag, whole_number
 from fastent.runtime.memory import check_fits
 from fastent.runtime.progress import Progress, reporting
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["ManifoldCapacity", "manifold_capacity"]
+__all__ = ["ManifoldCapacity", "capacity_of", "capacity_seconds", "manifold_capacity"]
 
 Array = NDArray[np.float64]
 
+# How many points of each class, and how many random directions, unless others are asked for.
+POINTS, DRAWS = 50, 200
+# Seconds for a class, and for each of its features, on one core.
+_CLASS, _FEATURE = 0.5, 1e-3
 # From this share of all directions on the cones of dichotomies are taken to fill space.
 _FULL = 0.98
 
@@ -94,8 +98,8 @@ def manifold_capacity(
     X: Any,
     labels: Any,
     *,
-    points: int | None = 50,
-    draws: int = 200,
+    points: int | None = POINTS,
+    draws: int = DRAWS,
     center: bool = True,
     seed: int = 0,
     progress: Progress = None,
@@ -143,17 +147,38 @@ def manifold_capacity(
     >>> found.mean_field, float(found.radius.max())  # single points
     (2.0, 0.0)
     """
-    features, (codes, classes) = as_labelled(X, labels)
-    n, d = features.shape
-    most = n if points is None else whole_number("points", points, minimum=1)
+    features, coded = as_labelled(X, labels)
+    most = len(features) if points is None else whole_number("points", points, minimum=1)
     draws = whole_number("draws", draws, minimum=4)
     center, seed = flag("center", center), whole_number("seed", seed, minimum=0)
-    rng = np.random.default_rng(seed)
     check_finite(features)
+    return capacity_of(features, coded, most, draws, center=center, seed=seed, progress=progress)
+
+
+def capacity_seconds(n_classes: int, d: int) -> float:
+    """About how long `fe.manifold_capacity` takes with its defaults: more for classes that overlap (CIFAR-10's pixels twice as
+    long), less for classes that lie apart (Gaussian clouds a tenth to a quarter)."""
+    return n_classes * (_CLASS + _FEATURE * d)
+
+
+def capacity_of(
+    X: Any,
+    labels: Labels,
+    most: int = POINTS,
+    draws: int = DRAWS,
+    *,
+    center: bool = True,
+    seed: int = 0,
+    progress: Progress = None,
+) -> ManifoldCapacity:
+    """Of rows and labels that were checked; `most` : points of each class."""
+    codes, classes = labels.codes, labels.classes
+    rng = np.random.default_rng(seed)
     rows = [drawn_rows(np.flatnonzero(codes == c), most, rng) for c in range(len(classes))]
     counts = np.array(list(map(len, rows)))
-    check_fits(32 * int(counts.sum()) * d, f"{counts.sum()} points of {d} features", "lower points=")
-    clouds = clouds_of(features, rows, center)
+    size = int(counts.sum())
+    check_fits(32 * size * X.shape[1], f"{size} points of {X.shape[1]} features", "lower points=")
+    clouds = clouds_of(X, rows, center)
     pairs = -(-draws // 2)
     found = []
     with reporting(progress, "manifold capacity", len(classes) + pairs) as report:

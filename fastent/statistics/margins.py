@@ -29,8 +29,8 @@ from fastent.options import choice, whole_number
 from fastent.printable import in_queries
 from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
+from fastent.search.found_neighbors import search_distances
 from fastent.search.index import NeighborLists, Wanted
-from fastent.search.neighbors import search_distances
 from fastent.statistics.intervals import (
     Estimate,
     Population,

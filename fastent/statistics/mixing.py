@@ -14,7 +14,7 @@ from fastent.options import choice, flag, number
 from fastent.printable import in_queries, storable
 from fastent.runtime.formatting import percent
 from fastent.runtime.memory import check_fits
-from fastent.search.neighbors import Neighbors, check_neighbors, label_codes
+from fastent.search.found_neighbors import Neighbors, check_neighbors, label_codes
 from fastent.statistics.intervals import (
     Estimate,
     Population,

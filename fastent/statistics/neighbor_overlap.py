@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays.validation import as_labels
 from fastent.printable import in_queries, printable
-from fastent.search.neighbors import Neighbors
+from fastent.search.found_neighbors import Neighbors
 from fastent.statistics.intervals import Estimate, population_of, sample_mean
 from fastent.statistics.layers import as_layers, common_k
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastent.runtime.optional import needed
 from fastent.runtime.threads import single_blas_thread
-from fastent.search.neighbors import Neighbors
+from fastent.search.found_neighbors import Neighbors
 
 __all__ = ["LONGEST_LISTS", "PACKAGES", "PLANES", "principal_plane"]
 

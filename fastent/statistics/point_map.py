@@ -18,7 +18,8 @@ from fastent.arrays.validation import UnitRows, as_features, as_labels, check_le
 from fastent.errors import FastentError
 from fastent.options import choice, flag, short_repr, whole_number
 from fastent.runtime.optional import needed
-from fastent.search.neighbors import Neighbors, check_neighbors, neighbors
+from fastent.search.found_neighbors import Neighbors, check_neighbors
+from fastent.search.neighbors import neighbors
 from fastent.statistics.planes import LONGEST_LISTS, PACKAGES, PLANES, principal_plane
 from fastent.statistics.strata import stratified_rows
 

@@ -11,7 +11,8 @@ from fastent.arrays.validation import as_array, as_labels
 from fastent.errors import FastentError
 from fastent.options import whole_number
 from fastent.printable import in_queries, printable
-from fastent.search.neighbors import Neighbors, neighbors
+from fastent.search.found_neighbors import Neighbors
+from fastent.search.neighbors import neighbors
 from fastent.statistics.intervals import Estimate, population_of, sample_mean
 from fastent.statistics.layers import as_layers, common_k
 

@@ -125,7 +125,10 @@ class TrainingOptions:
         default=None, metadata=_about("cpu, cuda, cuda:1, ...", _device, values=("cpu", "cuda"), unset="cpu")
     )
     threads: int | None = field(
-        default=None, metadata=_about("Number of threads.", _optional(_count), unset="all processors; 1 for small problems")
+        default=None,
+        metadata=_about(
+            "Number of threads.", _optional(_count), unset="all processors, or OMP_NUM_THREADS; 1 for small problems"
+        ),
     )
 
     def __post_init__(self) -> None:

@@ -19,9 +19,9 @@ from fastent.activations.hooks import hooked
 from fastent.data.standardization import Standardizer
 from fastent.data.stored_rows import KEPT_BYTES, LabelledRows
 from fastent.errors import FastentError
+from fastent.search.found_neighbors import exact_neighbors
 from fastent.search.index import ExternalQueries
 from fastent.search.index_costs import index_bytes
-from fastent.search.neighbors import exact_neighbors
 from fastent.search.out_of_core import NearestSoFar
 from fastent.statistics.class_moments import ClassMoments
 from fastent.statistics.mixing import mixing

@@ -184,9 +184,9 @@ def test_near_duplicates_are_counted_kept_and_not_replaced_by_others(here):
         assert refused.exit_code == 2
         assert "'near' holds" in refused.stderr
     assert fastent("duplicates X.npy --radius 13 --out near --overwrite").exit_code == 0
-    leaked = json.loads(fastent("duplicates X.npy --between test.npy --radius 0 --json").stdout)
-    assert (leaked["between"], leaked["rows_to_drop"]) == (50, 50)
-    refused = fastent("duplicates X.npy --between-labels y.npy --radius 0 --out none")
+    leaked = json.loads(fastent("duplicates X.npy --queries test.npy --radius 0 --json").stdout)
+    assert (leaked["queries"], leaked["rows_to_drop"]) == (50, 50)
+    refused = fastent("duplicates X.npy --query-labels y.npy --radius 0 --out none")
     assert refused.exit_code == 2
     assert not (here / "none").exists()
 
@@ -199,8 +199,8 @@ def test_labels_of_duplicates_are_a_column_as_for_measure(here):
         shown = fastent(f"duplicates t.parquet --labels {labels} --radius 12 --json")
         assert shown.exit_code == 0, shown.output
         assert strict(shown.stdout) | {"asked": 0} == expected | {"asked": 0}
-    crossed = fastent("duplicates X.npy --labels y.npy --between t.parquet --between-labels kind --radius 0 --json")
-    assert strict(crossed.stdout)["between"] == len(X), crossed.output
+    crossed = fastent("duplicates X.npy --labels y.npy --queries t.parquet --query-labels kind --radius 0 --json")
+    assert strict(crossed.stdout)["queries"] == len(X), crossed.output
 
 
 def test_why_a_run_is_streamed_is_true(here):

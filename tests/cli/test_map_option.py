@@ -7,8 +7,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from tests.command import fastent
-from tests.report.test_report import payload
 from tests.report.test_layers import made_up_records
+from tests.report.test_report import payload
 
 
 @pytest.fixture

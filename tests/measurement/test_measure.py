@@ -16,7 +16,8 @@ from sklearn.datasets import load_digits
 import fastent as fe
 import fastent.measurement.measure  # its module is patched below
 from fastent.arrays.validation import unit_rows
-from fastent.measurement.metrics import MEANINGS
+from fastent.measurement.metrics import MEANINGS, METRICS
+from fastent.runtime.formatting import readable, readable_interval
 from fastent.runtime.threads import limit_threads
 from fastent.search.exact_index import ExactIndex
 from fastent.search.sweep import LabelledPoints, sweep
@@ -68,7 +69,7 @@ def test_digits():
     assert_parts(found, X, y)
     summary = found.summary()
     assert list(summary) == [name for name in MEANINGS if name in summary]
-    assert set(summary) == set(MEANINGS)
+    assert set(summary) == {name for name in MEANINGS if not METRICS[name.split("/")[0]].by_name_only}
     assert all(isinstance(value, float) for value in summary.values())
     assert summary["margins/n3"] == 21 / 1797
     assert found.notes == ()
@@ -453,9 +454,9 @@ def test_names_are_shown_as_they_are_and_differences_said():
     compared = fe.compare(pair, names=["[/conv1]", "[bold]"])
     assert "[/conv1]" in shown(compared)
     assert "[bold]" in shown(compared)
-    assert compared.notes == ("k: 10, 5", "normalize: False, True")
-    assert "k: 10, 5" in shown(compared)
-    assert "k: 10, 5" in repr(compared)
+    assert compared.notes == ("k: 10; 5", "normalize: False; True")
+    assert "k: 10; 5" in shown(compared)
+    assert "k: 10; 5" in repr(compared)
 
 
 def test_a_budget_named_as_enough_is_enough():
@@ -588,3 +589,20 @@ def test_rows_of_zeros_are_counted_where_rows_are_scaled(metrics, tmp_path):
     for rows in (X, fe.open(tmp_path / "X.npy")):
         assert note in fe.measure(rows, y, normalize=True, metrics=metrics).notes
         assert not any("zeros" in each for each in fe.measure(rows, y, metrics=metrics).notes)
+
+
+@pytest.mark.parametrize("width", [40, 45, 60, 80])
+def test_numbers_are_never_cut_in_narrow_terminals(width):
+    X, y = load_digits(return_X_y=True)
+    found = fe.measure(X, y, metrics=["mixing", "geometry"], queries=200)
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(found)
+    printed = console.export_text()
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines())) <= width
+    words = printed.split()
+    for name, value in found.summary().items():
+        assert readable(value) in words
+        estimate = found.intervals().get(name)
+        if readable_interval(estimate):
+            assert readable_interval(estimate) in printed

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fastent.processors import processors
+from fastent.processors import default_threads, processors
 from fastent.runtime.memory import available_bytes
 
 GIB = 2**30
@@ -86,6 +86,53 @@ def test_a_group_that_uses_more_than_its_limit_leaves_a_page(machine):
 
 def test_processors_are_those_that_the_process_may_run_on(machine):
     assert processors(machine({"sys/fs/cgroup/cpu.max": "max 100000\n"})) == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"),
+    [("2", 2), ("3,2", 3), (" 2 ", 2), ("9", 4), ("", 4), ("0", 4), ("-1", 4), ("many", 4), ("2.5", 4), ("²", 4)],
+)
+def test_threads_are_as_many_as_omp_num_threads_allows(monkeypatch, given, threads):
+    """Whatever OpenMP would not take counts as unset, as it does for OpenMP."""
+    monkeypatch.setattr("fastent.processors.processors", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert default_threads() == threads
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert default_threads() == 4
+
+
+@pytest.mark.spawn
+@pytest.mark.parametrize(
+    ("variables", "threads"),
+    [({}, min(2, processors())), ({"OMP_NUM_THREADS": "1"}, 1), ({"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}, 2)],
+)
+def test_kernels_start_with_as_many_threads_unless_numba_was_told_otherwise(variables, threads):
+    code = "from fastent.runtime.threads import working_threads; print(min(2, working_threads()))"
+    clean = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=clean | variables, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert int(done.stdout) == threads
+
+
+@pytest.mark.spawn
+def test_torch_keeps_the_number_that_openmp_was_given():
+    """numba gives OpenMP as many threads as there are processors when it starts its own."""
+    code = (
+        "import torch; from fastent.runtime.threads import limit_threads, working_threads\n"
+        "working_threads(); print(torch.get_num_threads())\n"
+        "with limit_threads(1): pass\n"
+        "print(torch.get_num_threads())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == ["1", "1"]
 
 
 @pytest.mark.spawn

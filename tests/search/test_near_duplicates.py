@@ -75,7 +75,7 @@ def test_between_two_sets(X, share, q, cosine):
             return
     squared = (naive.wide_angles if cosine else naive.squared_distances)(points, X)
     radius = some_radius(squared, share, unit=cosine)
-    found = fe.near_duplicates(X, radius, between=points, metric="cosine" if cosine else "euclidean")
+    found = fe.near_duplicates(X, radius, queries=points, metric="cosine" if cosine else "euclidean")
     assert_right(found, squared, radius, unit=cosine, mutual=False)
     assert np.array_equal(found.keep, found.nearest < 0)
     assert len(found.keep) == len(points)
@@ -157,7 +157,7 @@ def test_few_rows(n):
     X = np.arange(n, dtype=float)[:, None]
     assert len(fe.near_duplicates(X, 1).pairs) == n - 1
     assert len(fe.near_duplicates(X, 0.5).pairs) == 0
-    assert fe.near_duplicates(X, 0.5, between=[[0.25]]).pairs.tolist() == [[0, 0]]
+    assert fe.near_duplicates(X, 0.5, queries=[[0.25]]).pairs.tolist() == [[0, 0]]
 
 
 def test_hashes_that_collide_lose_nothing(monkeypatch):
@@ -214,7 +214,7 @@ def test_the_quantile_is_that_of_nearest_distances():
         assert (found.nearest >= 0).sum() >= quantile * len(X)
         assert (found.quantile, found.sampled) == (quantile, len(X))
     points = rng.standard_normal((50, 3))
-    found = fe.near_duplicates(X, quantile=0.5, between=points)
+    found = fe.near_duplicates(X, quantile=0.5, queries=points)
     assert (found.nearest >= 0).sum() == 25
     assert "quantile 0.5 of the nearest distances of 50 rows" in repr(found)
 
@@ -231,10 +231,10 @@ def test_pairs_with_two_labels(tmp_path):
     groups = pyarrow.parquet.read_table(tmp_path / "groups.parquet").to_pydict()
     assert (groups["row"], groups["group"]) == ([0, 1, 2, 3], [0, 0, 2, 2])
     assert groups["keep"] == [True, False, True, False]
-    between = fe.near_duplicates(X, 0.2, labels=names, between=[[9.05], [7.0]], between_labels=["dog", "bird"])
-    assert between.pair_labels.tolist() == [["dog", "cat"]]
-    assert between.keep.tolist() == [False, True]
-    assert between.table().to_pydict()["nearest"] == [4]
+    leaked = fe.near_duplicates(X, 0.2, labels=names, queries=[[9.05], [7.0]], query_labels=["dog", "bird"])
+    assert leaked.pair_labels.tolist() == [["dog", "cat"]]
+    assert leaked.keep.tolist() == [False, True]
+    assert leaked.table().to_pydict()["nearest"] == [4]
 
 
 def test_too_many_pairs_are_refused_with_a_radius_that_does():
@@ -249,7 +249,7 @@ def test_too_many_pairs_are_refused_with_a_radius_that_does():
         fe.near_duplicates(np.ones((200_000, 2)), 0, memory_budget="64MiB")
     assert len(fe.near_duplicates(np.ones((20_000, 2)), 0, memory_budget="64MiB", equal="first").pairs) == 19_999
     with pytest.raises(fe.FastentError, match="radius=3 has about"):
-        fe.near_duplicates(X, 3, memory_budget="8MiB", between=X[:2000])
+        fe.near_duplicates(X, 3, memory_budget="8MiB", queries=X[:2000])
 
 
 @pytest.mark.parametrize(
@@ -264,12 +264,12 @@ def test_too_many_pairs_are_refused_with_a_radius_that_does():
         ({"quantile": 1.5}, "quantile=1.5"),
         ({"radius": 1, "metric": "manhattan"}, "choose one of"),
         ({"radius": 1, "equal": "none"}, "choose one of"),
-        ({"radius": 1, "between": [[1.0]]}, "between has 1 features, X has 2"),
-        ({"radius": 1, "between": [[1.0, np.nan]]}, "between has NaN"),
-        ({"radius": 1, "between_labels": [1]}, "between_labels are for between="),
+        ({"radius": 1, "queries": [[1.0]]}, "queries have 1 features, X has 2"),
+        ({"radius": 1, "queries": [[1.0, np.nan]]}, "queries has NaN"),
+        ({"radius": 1, "query_labels": [1]}, "query_labels are for queries="),
         ({"radius": 1, "labels": [1]}, "X has 3 rows but labels has 1"),
-        ({"radius": 1, "labels": [1, 2, 3], "between": [[1.0, 1.0]]}, "needed together"),
-        ({"radius": 1, "labels": [1, 2, 3], "between": [[1.0, 1.0]], "between_labels": ["a"]}, "both of one kind"),
+        ({"radius": 1, "labels": [1, 2, 3], "queries": [[1.0, 1.0]]}, "needed together"),
+        ({"radius": 1, "labels": [1, 2, 3], "queries": [[1.0, 1.0]], "query_labels": ["a"]}, "both of one kind"),
     ],
 )
 def test_bad_input(options, message):
