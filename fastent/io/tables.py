@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
+from fastent.io.class_labels import named_classes
+from fastent.io.pictures import is_picture, pictures_of, shared_shape
 from fastent.io.reading import name_list
 from fastent.io.sources import ArraySource, Reader, Source
 from fastent.io.table_rows import Columns, dtype_of, is_number, one_of_lists, point_shape, stacked
@@ -79,7 +81,7 @@ class Table(ABC):
             )
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
-        return values.to_numpy()  # type: ignore[no-any-return]
+        return named_classes(values.to_numpy(), self.schema, name, self.name)
 
     def how_to_choose(self, names: Sequence[str]) -> str:
         """How users say which columns are the features."""
@@ -88,8 +90,9 @@ class Table(ABC):
     def chosen(self, asked: str | None, labels: str | None) -> Columns:
         """Which columns are the features."""
         if asked is None:
-            lists = [field for field in self.schema if point_shape(field.type) is not None and field.name != labels]
-            lists = lists or [field for field in self.schema if one_of_lists(field.type) and field.name != labels]
+            others = [field for field in self.schema if field.name != labels]
+            lists = [field for field in others if point_shape(field.type) is not None or is_picture(field.type)]
+            lists = lists or [field for field in others if one_of_lists(field.type)]
             if len(lists) == 1:
                 return self._points(lists[0])
             if lists:
@@ -140,12 +143,16 @@ class Table(ABC):
     def _points(self, field: Any) -> Columns:
         """One column, whose values are points."""
         self._refuse_twins(field.name)
+        if is_picture(field.type):
+            pictures = pictures_of(self.pieces(field.name), field.name, self.name)
+            return Columns((field.name,), shared_shape(pictures), np.dtype(np.uint8), nested=True, pictures=True)
         shape = point_shape(field.type)
         if shape is None and one_of_lists(field.type):
             shape = self._shape_of_first(field.name)
         if shape is None:
             raise FastentError(
-                f"{field.name!r} of {self.name} has type {str(field.type)[:80]}: numbers, or lists of numbers, are needed"
+                f"{field.name!r} of {self.name} has type {str(field.type)[:80]}: numbers, lists of numbers, or pictures are "
+                "needed"
             )
         return Columns((field.name,), shape, dtype_of(field, self.name), nested=True)
 
