@@ -23,7 +23,7 @@ class Columns(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     nested: bool
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
     pictures: bool = False
 
     @property
@@ -34,7 +34,7 @@ class Columns(NamedTuple):
         """Say in a source what its rows were made from."""
         rows.columns = None if self.nested else self.names
         rows.point_shape = self.shape if len(self.shape) > 1 else None
-        rows.remarks = (self.remark,) if self.remark else ()
+        rows.remarks = self.remarks
 
 
 def is_number(kind: Any) -> bool:

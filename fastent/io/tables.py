@@ -32,6 +32,8 @@ Array = NDArray[Any]
 
 # So many columns are named where users are to choose; of more the first.
 SHOWN_NAMES = 20
+# Fewer rows than this may count by chance.
+_FEWEST_COUNTED = 3
 _LABELS = {"label", "labels", "y", "target", "targets", "class", "classes"}
 _ROW_NUMBERS = re.compile(r"|id|idx|index|row|row_?id|row_?number|unnamed: ?\d+|__index_level_\d+__", re.IGNORECASE)
 
@@ -175,6 +177,10 @@ class Table(ABC):
         """The first row of a column, at least."""
         return self.read([name]).column(0)[:1]
 
+    def head(self, names: Sequence[str]) -> Any:
+        """The first row of some columns, and one or two more."""
+        return self.read(names)[:_FEWEST_COUNTED]
+
     def _features(self, labels: str | None) -> Columns:
         """All columns but those that are called like labels or row numbers, or hold row numbers."""
         names = [name for name in self.schema.names if name != labels]
@@ -191,20 +197,37 @@ class Table(ABC):
                 + self.how_to_choose(names or ["COLUMN"])
             )
         found = self._of_numbers(features, labels)
-        if not aside:
-            return found
-        left_out = name_list(repr(name) if name else "the column without a name" for name in names if name in aside)
-        are = "is" if len(aside) == 1 else "are"
-        return found._replace(
-            remark=f"{left_out} of {self.name} {are} taken for labels or row numbers, and left out: the features are the other "
-            f"{len(features)} column{'s' * (len(features) > 1)}"
-        )
+        remarks = [
+            f"{counter!r} of {self.name} counts the rows, and is one of the features: if it should not be, "
+            + self.how_to_choose([name for name in features if name != counter])
+            for counter in self._counters(features)
+        ]
+        if aside:
+            left_out = name_list(repr(name) if name else "the column without a name" for name in names if name in aside)
+            are, s = "is" if len(aside) == 1 else "are", "s" * (len(features) > 1)
+            remarks.insert(
+                0,
+                f"{left_out} of {self.name} {are} taken for labels or row numbers, and left out: the features are the other "
+                f"{len(features)} column{s}",
+            )
+        return found._replace(remarks=tuple(remarks))
+
+    def _counters(self, features: Sequence[str]) -> list[str]:
+        """Those of several features that hold row numbers; whether one is meant as a feature, such as time, users know."""
+        import pyarrow as pa
+
+        whole = [name for name in features if pa.types.is_integer(self._field(name).type)]
+        if self.n < _FEWEST_COUNTED or len(features) < 2 or not whole:
+            return []
+        first = {name: values.to_pylist() for name, values in zip(whole, self.head(whole).columns, strict=True)}
+        likely = [name for name, values in first.items() if values in ([*range(len(values))], [*range(1, len(values) + 1)])]
+        return [name for name in likely if self.counts_rows(name)]
 
     def counts_rows(self, name: str) -> bool:
         """Whether a column holds the row numbers, from 0 or from 1."""
         import pyarrow as pa
 
-        if self.n < 3 or not pa.types.is_integer(self._field(name).type):
+        if self.n < _FEWEST_COUNTED or not pa.types.is_integer(self._field(name).type):
             return False
         self._refuse_twins(name)
         at, first = 0, -1
