@@ -8,8 +8,8 @@ from fastent.arrays.frames import frame_table
 from fastent.arrays.validation import Array, Labels, as_features, as_labels
 from fastent.errors import FastentError
 from fastent.io.npy import is_npz
-from fastent.io.opening import located, own_labels
-from fastent.io.reading import is_there, name_list
+from fastent.io.opening import FOLDER, located, own_labels
+from fastent.io.reading import is_there, name_list, nothing_at
 from fastent.io.tables import Table
 
 __all__ = ["as_labelled", "paired", "with_labels"]
@@ -74,6 +74,12 @@ def with_labels(X: Any, labels: Any) -> tuple[Any, Any]:
 def _own_labels(X: Any) -> str:
     found = own_labels(os.fspath(X)) if isinstance(X, str | os.PathLike) else None
     if found is None:
+        if isinstance(X, str | os.PathLike):
+            path, name, reader = located(os.fspath(X))
+            if not is_there(path):
+                raise nothing_at(path)
+            if reader is FOLDER:
+                reader.open(path, name)  # which says what it lacks
         raise FastentError(
             "labels are missing: pass one for each row, a path, or of a table the name of the column that holds them"
         )

@@ -16,7 +16,7 @@ from fastent.io.reading import reading, refuse_name
 from fastent.io.sources import Reader, Source
 from fastent.runtime.memory import available_bytes
 
-__all__ = ["IMAGE_FOLDER", "ImageFolder"]
+__all__ = ["IMAGE_FOLDER", "ImageFolder", "is_picture_file"]
 
 Array = NDArray[Any]
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
@@ -88,11 +88,11 @@ def _pictures(folder: Path) -> list[Path]:
     places = []
     for place, inner, names in os.walk(folder, followlinks=True):
         inner[:] = [name for name in inner if name[0] != "."]
-        places.append((Path(place), sorted(filter(_is_picture, names))))
+        places.append((Path(place), sorted(filter(is_picture_file, names))))
     return [place / name for place, names in sorted(places, key=lambda each: str(each[0])) for name in names]
 
 
-def _is_picture(name: str) -> bool:
+def is_picture_file(name: str) -> bool:
     return name[0] != "." and name.lower().endswith(_SUFFIXES)
 
 
@@ -101,7 +101,7 @@ def _can_open(path: Path) -> bool:
     try:
         for name in islice(_class_folders(path), _LOOKED_AT):
             with os.scandir(path / name) as entries:
-                if any(_is_picture(entry.name) and entry.is_file() for entry in islice(entries, _LOOKED_AT)):
+                if any(is_picture_file(entry.name) and entry.is_file() for entry in islice(entries, _LOOKED_AT)):
                     return True
     except OSError:  # whoever opens it says why
         return False

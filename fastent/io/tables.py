@@ -181,13 +181,20 @@ class Table(ABC):
         """The first row of some columns, and one or two more."""
         return self.read(names)[:_FEWEST_COUNTED]
 
+    @property
+    def has_features(self) -> bool:
+        """Whether some column may be one of points, or of numbers that are no labels and no row numbers."""
+        aside = _aside(self.schema.names)
+        return any(
+            is_number(field.type) or point_shape(field.type) is not None or one_of_lists(field.type) or is_picture(field.type)
+            for field in self.schema
+            if field.name not in aside
+        )
+
     def _features(self, labels: str | None) -> Columns:
         """All columns but those that are called like labels or row numbers, or hold row numbers."""
         names = [name for name in self.schema.names if name != labels]
-        lower = {name.lower() for name in names}
-        aside = {name for name in names if name.lower() in _LABELS or _ROW_NUMBERS.fullmatch(name)}
-        if {"x", "y"} <= lower:  # coordinates
-            aside -= {"y", "Y"}
+        aside = _aside(names)
         features = [name for name in names if name not in aside]
         if len(features) > 1 and features[0] == names[0] and self.counts_rows(names[0]):
             aside.add(features.pop(0))
@@ -254,6 +261,13 @@ class Table(ABC):
             self._refuse_twins(name)
         dtype = np.result_type(*(dtype_of(self._field(name), self.name) for name in names))
         return Columns(tuple(names), (len(names),), dtype, nested=False)
+
+
+def _aside(names: Sequence[str]) -> set[str]:
+    """The names by which columns are taken for labels or row numbers."""
+    aside = {name for name in names if name.lower() in _LABELS or _ROW_NUMBERS.fullmatch(name)}
+    coordinates = {"x", "y"} <= {name.lower() for name in names}
+    return aside - {"y", "Y"} if coordinates else aside
 
 
 def _short_form(names: Sequence[str]) -> str:
