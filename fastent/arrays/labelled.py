@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fastent.arrays.frames import frame_table
 from fastent.arrays.validation import Array, Labels, as_features, as_labels
 from fastent.errors import FastentError
@@ -26,7 +28,8 @@ class _Place(NamedTuple):
 def as_labelled(X: Any, labels: Any, *, minimum_classes: int = 2, notes: list[str] | None = None) -> tuple[Array, Labels]:
     """Return points as `as_features` does, and a label for each as `as_labels` does.
 
-    Where X is a data frame, or the path of a table, labels may be the name of a column, which is then no feature.
+    Where X is a data frame, or the path of a table, labels may be the name of a column, which is then no feature: text, a
+    number, or a tuple of a MultiIndex.
     """
     X, labels = paired(X, labels)
     features = as_features(X, notes=notes)
@@ -41,16 +44,26 @@ def paired(X: Any, labels: Any) -> tuple[Any, Any]:
     """
     if labels is None:
         return X, _own_labels(X)
-    if not isinstance(labels, str | os.PathLike):
+    name = _as_name(X, labels)
+    if name is None:
         _refuse_shuffled(X, labels)
         return X, labels
     place = _table_of(X)
     if place is None:
         return X, labels
-    column = _column(place, os.fspath(labels))
+    column = _column(place, name)
     if column is None:
         return X if place.path is None else place.table.rows(place.asked), labels
     return place.table.rows(place.asked, column), place.table.column(column)
+
+
+def _as_name(X: Any, labels: Any) -> str | None:
+    """What may be the name of a column or a place, as text: strings, paths, numbers, tuples that name columns of pandas."""
+    if isinstance(labels, str | os.PathLike):
+        return os.fspath(labels)
+    of_several_levels = isinstance(labels, tuple) and getattr(getattr(X, "columns", None), "nlevels", 1) > 1
+    number = isinstance(labels, int | np.integer) and not isinstance(labels, bool)
+    return str(labels) if number or (of_several_levels and labels in X.columns) else None
 
 
 def _refuse_shuffled(X: Any, labels: Any) -> None:

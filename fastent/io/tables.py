@@ -71,9 +71,11 @@ class Table(ABC):
                 raise FastentError(f"{self.name} has no column {name!r}: {top!r} is of type {values.type}")
             chunks = [pa.compute.struct_field(chunk, field) for chunk in values.chunks]
             values = pa.chunked_array(chunks, values.type.field(field).type)
-        if pa.types.is_nested(values.type) or isinstance(values.type, pa.BaseExtensionType):
+        kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+        if pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType):
             raise FastentError(
-                f"{name!r} of {self.name} has type {values.type}, a list or structure: one label for each row is needed"
+                f"{name!r} of {self.name} has type {str(kind)[:80]}, a list or structure: one label for each row is needed, a "
+                "number or text"
             )
         if values.null_count:
             row = int(np.flatnonzero(values.is_null().to_numpy())[0])
@@ -81,8 +83,8 @@ class Table(ABC):
                 f"{name!r} of {self.name} is null in {values.null_count} of {len(values)} rows, first row {row}: drop those "
                 "rows, or give them a label"
             )
-        if pa.types.is_dictionary(values.type):
-            values = values.cast(values.type.value_type)
+        if kind != values.type:
+            values = values.cast(kind)
         return named_classes(values.to_numpy(), self.schema, name, self.name)
 
     def how_to_choose(self, names: Sequence[str]) -> str:
@@ -279,7 +281,8 @@ def _short_form(names: Sequence[str]) -> str:
 
 
 def _kind(kind: Any) -> str:
-    return "text" if "string" in str(kind) else str(kind)[:40]
+    text = str(kind)
+    return "categories" if text.startswith("dictionary") else "text" if "string" in text else text[:40]
 
 
 class TableRows(ArraySource):
