@@ -87,16 +87,24 @@ def with_labels(X: Any, labels: Any) -> tuple[Any, Any]:
 def _own_labels(X: Any) -> str:
     found = own_labels(os.fspath(X)) if isinstance(X, str | os.PathLike) else None
     if found is None:
-        if isinstance(X, str | os.PathLike):
-            path, name, reader = located(os.fspath(X))
-            if not is_there(path):
-                raise nothing_at(path)
-            if reader is FOLDER:
-                reader.open(path, name)  # which says what it lacks
+        columns = _columns_at(X) if isinstance(X, str | os.PathLike) else ""
         raise FastentError(
-            "labels are missing: pass one for each row, a path, or of a table the name of the column that holds them"
+            f"labels are missing: pass one for each row, a path, or of a table the name of the column that holds them{columns}"
         )
     return found
+
+
+def _columns_at(X: str | os.PathLike[str]) -> str:
+    """The columns that a path has to choose from, for a message; of what is no table and no rows, the error."""
+    path, name, reader = located(os.fspath(X))
+    if not is_there(path):
+        raise nothing_at(path)
+    if reader is FOLDER:
+        reader.open(path, name)  # which says what it lacks
+    if reader is None or reader.table is None:
+        return ""
+    table = reader.table(path)
+    return f"; {table.name} has {name_list(map(repr, table.schema.names))}"
 
 
 def _table_of(X: Any) -> _Place | None:

@@ -45,8 +45,6 @@ def plain_labels(array: Array, name: str) -> Array:
         array = _uniform(array, name)
     if array.dtype.kind == "f":
         array = _whole(array, name)
-    if array.dtype.kind == "M" and not np.isnat(array).any() and np.datetime_data(array.dtype)[0] == "D":
-        array = array.astype(np.str_)  # days, as 2026-01-31
     if array.dtype.kind not in "iubUS":
         remedy = "; drop rows without one, and convert the others to text" if array.dtype.kind == "M" else ""
         raise FastentError(f"{name} has dtype {array.dtype}: {_NEEDED}{remedy}")
@@ -54,8 +52,8 @@ def plain_labels(array: Array, name: str) -> Array:
 
 
 def without_objects(array: Array, name: str) -> Array:
-    """Labels (n,) as they are, but objects and days as the strings, numbers or booleans that can be stored."""
-    return plain_labels(array, name) if array.dtype.kind in "OTM" else array
+    """Labels (n,) as they are, but objects as the strings, numbers or booleans that they are: such labels can be stored."""
+    return plain_labels(array, name) if array.dtype.kind in "OT" else array
 
 
 def label_remarks(classes: Array, codes: NDArray[np.int64]) -> Iterator[str]:

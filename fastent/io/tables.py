@@ -83,6 +83,8 @@ class Table(ABC):
                 f"{name!r} of {self.name} is null in {values.null_count} of {len(values)} rows, first row {row}: drop those "
                 "rows, or give them a label"
             )
+        if pa.types.is_date(kind):
+            kind = pa.string()  # days, as 2026-01-31
         if kind != values.type:
             values = values.cast(kind)
         return named_classes(values.to_numpy(), self.schema, name, self.name)

@@ -210,3 +210,14 @@ def test_frames_of_packages_that_speak_arrow():
     duckdb = pytest.importorskip("duckdb")
     rows = pa.table(COLUMNS)  # noqa: F841 - (duckdb finds it by its name)
     assert fe.geometry(duckdb.sql("select * from rows"), "kind").nc1 == fe.geometry(X, Y).nc1
+
+
+def test_missing_labels_name_the_columns_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pa.csv.write_csv(pa.table(COLUMNS), "t.csv")
+    with pytest.raises(fe.FastentError, match=r"labels are missing: pass .* holds them; 't.csv' has 'u', 'v', 'w', 'kind'$"):
+        fe.measure("t.csv")
+    with open("empty.csv", "w"):
+        pass
+    with pytest.raises(fe.FastentError, match=r"'empty\.csv' is empty \(0 bytes\)"):
+        fe.measure("empty.csv")
