@@ -22,8 +22,9 @@ def class_names_of(given: Any, classes: NDArray[Any]) -> tuple[str, ...] | None:
     ----------
     given : sequence of str, mapping, or path, optional
         Names by class: a mapping from labels; or a sequence, whose entry i is the name of label i if all labels are whole
-        numbers that are places in it, and otherwise that of the i-th class. Or a file of these: text with a name in each line,
-        or JSON. Or text with commas between the names.
+        numbers that are places in it, and otherwise that of the i-th class, text in its natural order (class2 before class10);
+        classes of text that are called so already, in any order, keep their names. Or a file of these: text with a name in
+        each line, or JSON. Or text with commas between the names.
 
     Raises
     ------
@@ -49,9 +50,14 @@ def class_names_of(given: Any, classes: NDArray[Any]) -> tuple[str, ...] | None:
             names = [names[value] for value in values]
         elif len(names) != len(values):
             raise FastentError(
-                f"class_names holds {len(names)} names for {len(values)} classes ({name_list(values)}): name every class, in "
-                "this order"
+                f"class_names holds {len(names)} names for {len(values)} classes ({name_list(_in_order(values))}): name every "
+                "class, in this order"
             )
+        elif {str(name).strip() for name in names} == set(values):
+            names = values
+        else:
+            by_class = dict(zip(_in_order(values), names, strict=True))
+            names = [by_class[value] for value in values]
     texts = tuple(str(name).strip() for name in names)
     twins = sorted({name for name in texts if texts.count(name) > 1})
     if twins or "" in texts:
@@ -71,6 +77,12 @@ def _read(given: str | os.PathLike[str]) -> Any:
         if path.suffix.lower() == ".json":
             return json.loads(text)
         return [line for line in text.splitlines() if line.strip()]
+
+
+def _in_order(classes: list[Any]) -> list[Any]:
+    """Numbers ascending, text as people expect."""
+    texts = all(isinstance(each, str | bytes) for each in classes)
+    return [classes[i] for i in in_natural_order(map(str, classes))] if texts else classes
 
 
 def in_natural_order(names: Iterable[str]) -> list[int]:

@@ -4,13 +4,15 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fastent.arrays.frames import frame_table
 from fastent.arrays.pairs import pair_in
 from fastent.arrays.validation import Array, Labels, as_features, as_labels
 from fastent.errors import FastentError
 from fastent.io.npy import is_npz
-from fastent.io.opening import located, own_labels, read_features
-from fastent.io.reading import is_there, name_list
+from fastent.io.opening import FOLDER, located, own_labels, read_features
+from fastent.io.reading import is_there, name_list, nothing_at
 from fastent.io.tables import Table
 
 __all__ = ["as_labelled", "paired", "with_labels"]
@@ -27,7 +29,8 @@ class _Place(NamedTuple):
 def as_labelled(X: Any, labels: Any, *, minimum_classes: int = 2, notes: list[str] | None = None) -> tuple[Array, Labels]:
     """Return points as `as_features` does, and a label for each as `as_labels` does.
 
-    Where X is a data frame, or the path of a table, labels may be the name of a column, which is then no feature.
+    Where X is a data frame, or the path of a table, labels may be the name of a column, which is then no feature: text, a
+    number, or a tuple of a MultiIndex.
     """
     X, labels = paired(X, labels)
     features = as_features(X, notes=notes)
@@ -43,16 +46,26 @@ def paired(X: Any, labels: Any) -> tuple[Any, Any]:
     """
     if labels is None:
         return pair_in(X) or (X, _own_labels(X))
-    if not isinstance(labels, str | os.PathLike):
+    name = _as_name(X, labels)
+    if name is None:
         _refuse_shuffled(X, labels)
         return X, labels
     place = _table_of(X)
     if place is None:
         return X, labels
-    column = _column(place, os.fspath(labels))
+    column = _column(place, name)
     if column is None:
         return X if place.path is None else place.table.rows(place.asked), labels
     return place.table.rows(place.asked, column), place.table.column(column)
+
+
+def _as_name(X: Any, labels: Any) -> str | None:
+    """What may be the name of a column or a place, as text: strings, paths, numbers, tuples that name columns of pandas."""
+    if isinstance(labels, str | os.PathLike):
+        return os.fspath(labels)
+    of_several_levels = isinstance(labels, tuple) and getattr(getattr(X, "columns", None), "nlevels", 1) > 1
+    number = isinstance(labels, int | np.integer) and not isinstance(labels, bool)
+    return str(labels) if number or (of_several_levels and labels in X.columns) else None
 
 
 def _refuse_shuffled(X: Any, labels: Any) -> None:
@@ -76,12 +89,26 @@ def with_labels(X: Any, labels: Any) -> tuple[Any, Any]:
 def _own_labels(X: Any) -> str:
     found = own_labels(os.fspath(X)) if isinstance(X, str | os.PathLike) else None
     if found is None:
-        if isinstance(X, str | os.PathLike):
-            read_features(os.fspath(X))  # what cannot be read needs another remedy first
+        columns = _columns_at(X) if isinstance(X, str | os.PathLike) else ""
         raise FastentError(
-            "labels are missing: pass one for each row, a path, or of a table the name of the column that holds them"
+            f"labels are missing: pass one for each row, a path, or of a table the name of the column that holds them{columns}"
         )
     return found
+
+
+def _columns_at(X: str | os.PathLike[str]) -> str:
+    """The columns that a path has to choose from, for a message; of what is no table and no rows, the error."""
+    path, name, reader = located(os.fspath(X))
+    if not is_there(path):
+        raise nothing_at(path)
+    if reader is FOLDER:
+        reader.open(path, name)  # which says what it lacks
+    if reader is None:
+        read_features(os.fspath(X))  # what cannot be read needs another remedy first
+    if reader is None or reader.table is None:
+        return ""
+    table = reader.table(path)
+    return f"; {table.name} has {name_list(map(repr, table.schema.names))}"
 
 
 def _table_of(X: Any) -> _Place | None:

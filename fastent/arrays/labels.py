@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ def plain_labels(array: Array, name: str) -> Array:
     if array.dtype.kind == "f":
         array = _whole(array, name)
     if array.dtype.kind not in "iubUS":
-        raise FastentError(f"{name} has dtype {array.dtype}: {_NEEDED}")
+        remedy = "; drop rows without one, and convert the others to text" if array.dtype.kind == "M" else ""
+        raise FastentError(f"{name} has dtype {array.dtype}: {_NEEDED}{remedy}")
     return array
 
 
@@ -117,6 +119,9 @@ def _uniform(array: Array, name: str) -> Array:
             f"{name} holds objects of type {_names(kinds)}: {_NEEDED}; {many} no label, first row {gaps[0]} "
             f"({array[gaps[0]]}): {_DROP}"
         )
+    if kinds == {Decimal}:
+        array = np.array([int(value) if value.is_finite() and value == int(value) else float(value) for value in array], object)
+        kinds = {type(value) for value in array}
     if kinds <= {str, np.str_}:
         return array.astype(np.str_)
     if kinds <= {bytes, np.bytes_}:

@@ -1,5 +1,6 @@
 """Points with their labels in one object: (X, y), a mapping or scikit-learn's Bunch, a Dataset or DataLoader of torch."""
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,7 +20,7 @@ _REMEDY = "pass X and labels, or record a model's layers with fe.capture(model, 
 
 def pair_in(data: Any) -> tuple[Any, Any] | None:
     """The points and labels that an object holds, or None if it is of no such kind."""
-    if isinstance(data, tuple) and len(data) == 2 and len(_shape(data[0])) > 1 and len(_shape(data[1])) == 1:
+    if isinstance(data, tuple) and len(data) == 2 and _may_be(data[0], 2) and _may_be(data[1], 1):
         return data
     if isinstance(data, Mapping):
         found = named_part(data, "X"), named_part(data, "y")
@@ -101,6 +102,9 @@ def _described(batch: Any) -> str:
     return f"a {type(batch).__name__}"
 
 
-def _shape(value: Any) -> tuple[int, ...]:
-    """The shape of an array, a tensor, a frame or a series; of a list of labels, its length."""
-    return (len(value),) if isinstance(value, list) else tuple(getattr(value, "shape", ()))
+def _may_be(part: Any, axes: int) -> bool:
+    """Whether a part is a path, or an array, tensor or frame with at least two axes, or with one; a list has one."""
+    if isinstance(part, str | os.PathLike):
+        return True
+    of_part = 1 if isinstance(part, list) else len(getattr(part, "shape", ()))
+    return of_part == 1 if axes == 1 else of_part >= axes

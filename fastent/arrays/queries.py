@@ -1,12 +1,16 @@
 """Queries: what users pass as `queries=`, checked."""
 
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.validation import as_array, as_features, check_finite
+from fastent.arrays.frames import frame_table
+from fastent.arrays.validation import as_array, as_features, check_finite, in_memory
 from fastent.errors import FastentError
+from fastent.io.opening import read_features
+from fastent.io.sources import Source
 from fastent.options import whole_number
 
 __all__ = ["Queries", "as_queries", "query_rows"]
@@ -30,17 +34,17 @@ class Queries(NamedTuple):
 
 
 def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
-    """Row numbers or points, from row numbers, points, a number of rows to draw, or None for all rows."""
+    """Row numbers or points, given or where they lie; or a number of rows to draw, or None for all rows."""
     if queries is None:
         return Queries(np.arange(n), None)
-    array = as_array(queries, "queries")
+    array = _loaded(queries)
     if array.ndim in (1, 2) and len(array) == 0:
         one = "row number" if array.ndim == 1 else "point"
         raise FastentError(f"queries is empty, shape {array.shape}: at least one {one} is needed, or None for all rows")
     if array.ndim == 0:
         count = whole_number("queries", queries, minimum=1, maximum=n)
         return Queries(np.sort(np.random.default_rng(seed).choice(n, count, replace=False)), None)
-    if array.ndim == 2:
+    if array.ndim >= 2:
         points = as_features(array, name="queries")
         if points.shape[1] != d:
             raise FastentError(f"queries have {points.shape[1]} features, X has {d}: pass points of the same space")
@@ -56,6 +60,15 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
         wrong = array[(array < 0) | (array >= n)]
         raise FastentError(f"{len(wrong)} of the queries are not rows of X, first {wrong[0]}: its rows are 0..{n - 1}")
     return Queries(array.astype(np.int64), None)
+
+
+def _loaded(queries: Any) -> Array:
+    """What a path, a source or a data frame holds, in memory; anything else as an array."""
+    if isinstance(queries, str | os.PathLike):
+        queries = read_features(os.fspath(queries), any_rank=True)
+    if isinstance(queries, Source) or frame_table(queries, "queries") is not None:
+        return np.array(in_memory(as_features(queries, name="queries")))
+    return np.array(queries) if isinstance(queries, np.memmap) else as_array(queries, "queries")
 
 
 def query_rows(queries: Any, n: int, d: int, *, seed: int, what: str, once: bool = True) -> NDArray[np.int64] | None:

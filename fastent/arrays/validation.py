@@ -18,8 +18,8 @@ from fastent.io.tables import TableRows
 
 __all__ = [
     "BLOCK_BYTES", "DerivedRows", "Labels", "UnitRows", "as_array", "as_features", "as_labels", "bytes_in_memory",
-    "check_directions", "check_finite", "check_lengths", "in_memory", "joined", "kernel_dtype", "lies_ready", "row_blocks",
-    "rows_of", "stays_on_disk", "unit_rows", "which_rows", "zero_rows",
+    "check_directions", "check_finite", "check_lengths", "in_memory", "joined", "kernel_dtype", "label_array", "lies_ready",
+    "row_blocks", "rows_of", "stays_on_disk", "unit_rows", "which_rows", "zero_rows",
 ]  # fmt: skip
 
 # A block is large enough for the overhead of a call to vanish, and small enough to be negligible in any memory budget.
@@ -152,7 +152,7 @@ def as_labels(
         if n is not None:
             check_lengths(n, len(labels.codes), labels_name=name)
         return labels
-    array = as_array(read_labels(os.fspath(labels)) if isinstance(labels, str | os.PathLike) else labels, name)
+    array = label_array(labels, name)
     if array.ndim != 1:
         remedy = remedy_for_shape(array, name)
         raise FastentError(f"{name} has shape {array.shape}: one label for each point, a 1-D array, is needed; {remedy}")
@@ -169,6 +169,11 @@ def as_labels(
     for remark in label_remarks(classes, found.codes):
         (warn if notes is None else notes.append)(f"{name}: {remark}")
     return found
+
+
+def label_array(labels: Any, name: str) -> Array:
+    """Labels as an array of any kind, given or where they lie; see `as_labels`."""
+    return as_array(read_labels(os.fspath(labels)) if isinstance(labels, str | os.PathLike) else labels, name)
 
 
 def check_lengths(n: int, n_labels: int, *, features_name: str = "X", labels_name: str = "labels") -> None:

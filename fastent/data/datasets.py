@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from fastent.arrays.frames import frame_table
 from fastent.arrays.labelled import paired
 from fastent.arrays.pairs import named_part, pair_of_torch
-from fastent.arrays.validation import as_array, as_labels, check_lengths
+from fastent.arrays.validation import as_array, as_labels, check_lengths, label_array
 from fastent.data.formats import find_cifar10, find_idx, read_cifar10, read_idx
 from fastent.data.splitting import split_rows
 from fastent.errors import FastentError, warn
 from fastent.io.conversions import how_to_convert
 from fastent.io.npy import is_npz, read_npz
-from fastent.io.opening import own_labels, read_features, read_labels, reader_of
+from fastent.io.opening import own_labels, read_features, reader_of
 from fastent.io.reading import as_path, is_there, name_list
 from fastent.io.sources import Source
 from fastent.options import whole_number
@@ -187,14 +187,13 @@ def _from_path(path: Path, labels: Any, split_seed: int) -> RawData:
         column = "" if reader is None or reader.table is None else ", or the column that holds them"
         raise FastentError(f"{place!r} has no labels: name an .npy of them{column} with --labels or labels=")
     X, y = paired(place, labels)
-    if isinstance(X, str):
-        X = read_features(X, any_rank=True)
-    y = read_labels(os.fspath(y)) if isinstance(y, (str, os.PathLike)) else y
     return _from_mapping({"x_train": X, "y_train": y}, path.stem, place, split_seed)
 
 
 def _points(value: Any, name: str) -> Array:
-    """Points (n, ...) as they are stored; those of a source are read, if memory has room for them."""
+    """Points (n, ...) as they are stored; those of a path or a source are read, if memory has room for them."""
+    if isinstance(value, (str, os.PathLike)):
+        value = read_features(os.fspath(value), any_rank=True)
     frame = frame_table(value, name)
     if frame is not None:
         value = frame.rows()
@@ -213,11 +212,11 @@ def _from_mapping(parts: Mapping[str, Any], name: str, source: str, split_seed: 
         raise FastentError(f"{source} holds {name_list(sorted(map(str, parts)))}: x_train and y_train (or X and y) are needed")
     if ("x_test" in parts) != ("y_test" in parts):
         raise FastentError(f"{source} has only one of x_test and y_test: give both or neither")
-    x_train, y_train = _points(x_train, "x_train"), as_array(y_train, "y_train")
+    x_train, y_train = _points(x_train, "x_train"), label_array(y_train, "y_train")
     if "x_test" not in parts:
         _check_part(source, "train", x_train, y_train)
         return _split(name, x_train, y_train, split_seed)
-    return _checked(name, x_train, y_train, _points(parts["x_test"], "x_test"), as_array(parts["y_test"], "y_test"), source)
+    return _checked(name, x_train, y_train, _points(parts["x_test"], "x_test"), label_array(parts["y_test"], "y_test"), source)
 
 
 def _checked(name: str, x_train: Array, y_train: Array, x_test: Array, y_test: Array, source: str) -> RawData:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from fastent.arrays.frames import frame_table
 from fastent.arrays.labelled import paired
 from fastent.arrays.labels import without_objects
-from fastent.arrays.validation import as_array, as_features, as_labels, check_lengths
+from fastent.arrays.validation import as_array, as_features, as_labels, check_lengths, label_array
 from fastent.data.fingerprint import CLASSES, POINTS, DataFingerprint
 from fastent.errors import FastentError
 from fastent.io.npy import read_npy
-from fastent.io.opening import NPY, open_source, read_labels, reader_of
+from fastent.io.opening import NPY, open_source, reader_of
 from fastent.io.sources import Source, blocks_ahead
 
 __all__ = ["KEPT_BYTES", "Feed", "LabelledRows", "Rows", "TrainingRows", "class_codes", "open_training", "stored_pictures"]
@@ -151,7 +151,7 @@ def _check_same_rows(config: dict[str, Any], X: Any, codes: NDArray[np.int64]) -
 
 
 def _labels(labels: Any, name: str) -> NDArray[Any]:
-    found = read_labels(os.fspath(labels)) if isinstance(labels, (str, os.PathLike)) else as_array(labels, name)
+    found = label_array(labels, name)
     if found.ndim != 1:
         raise FastentError(f"{name} has shape {found.shape}: one label for each row, a 1-D array, is needed")
     return without_objects(found, name)

@@ -198,7 +198,7 @@ def load_data(
         **fingerprints(x_train, y_train, x_test, y_test, point_labels),
         options={
             "source": str(data) if isinstance(data, (str, os.PathLike)) else None,
-            "labels": str(labels) if isinstance(labels, (str, os.PathLike)) else None,
+            "labels": str(labels) if isinstance(labels, (str, os.PathLike, int)) else None,
             "data_dir": None if data_dir is None else str(data_dir),
             "subset": None if subset is None else len(chosen),
             "subset_seed": None if subset_seed is None else int(subset_seed),

@@ -1,4 +1,4 @@
-"""Numbers of a probe, a measurement or any flat dict, in the logger that a training loop already has."""
+"""Numbers of a probe, a run, a measurement or any flat dict, in the logger that a training loop already has."""
 
 import math
 import os
@@ -15,6 +15,8 @@ from fastent.measurement.result import Measurement
 from fastent.options import whole_number
 from fastent.printable import printable, shortened
 from fastent.runtime.optional import needed
+from fastent.training.run import Run
+from fastent.training.run_records import test_error_of_records
 
 __all__ = ["PREFIX", "log_to", "prefixed"]
 
@@ -34,9 +36,10 @@ def log_to(logger: Any, found: Any, step: int | None = None, *, prefix: str = PR
     logger : object
         A run of Weights & Biases or the module `wandb`; the module `mlflow`; a SummaryWriter, or the folder of a new one; a
         logger of Lightning, or its Fabric; an Accelerator; or any function of a dict of numbers and a step.
-    found : dict, Probe, ProbeRecords, Measurement or None
-        A flat dict of numbers, such as a probe returns, and None where it had nothing to record; a measurement's summary; or
-        all records of a probe, each at its own step.
+    found : dict, Probe, ProbeRecords, Run, Measurement or None
+        A flat dict of numbers, such as a probe returns, and None where it had nothing to record; a measurement's summary; all
+        records of a probe, each at its own step; or all records of a run, means over its seeds, each at its number of
+        parameter updates (the epoch, unless the run has a `batch_size`).
     step : int, optional
         The step of these numbers, such as the epoch. Records have steps of their own.
     prefix : str, default "fastent/"
@@ -78,19 +81,34 @@ def _rows(found: Any, step: int | None) -> Iterator[tuple[int, Mapping[str, floa
     if found is None:  # from a probe that had nothing to record at this step
         return
     records = found.records if isinstance(found, Probe) else found
+    if isinstance(records, ProbeRecords | Run) and step is not None:
+        raise FastentError(f"step={step}: records have steps of their own, leave it out")
+    if isinstance(records, Run):
+        yield from _rows_of_run(records)
+        return
     if isinstance(records, ProbeRecords):
-        if step is not None:
-            raise FastentError(f"step={step}: records have steps of their own, leave it out")
         yield from ((int(records.step[at]), records.flat(at)) for at in range(len(records)))
         return
     numbers = found.summary() if isinstance(found, Measurement) else found
     if not isinstance(numbers, Mapping):
         raise FastentError(
-            f"found is {type(found).__name__}: a flat dict of numbers, a measurement, a probe or its records is needed"
+            f"found is {type(found).__name__}: a flat dict of numbers, a measurement, a run, a probe or its records is needed"
         )
     if step is None:
         raise FastentError("step is missing: say which step these numbers are of")
     yield whole_number("step", step, minimum=0), {str(name): _number(name, value) for name, value in numbers.items()}
+
+
+def _rows_of_run(run: Run) -> Iterator[tuple[int, Mapping[str, float]]]:
+    """Means over the seeds; what was not measured at a record is NaN, and left out."""
+    curves = {"epoch": run.epoch, "train_error": run.train_error.mean(0), "test_error": test_error_of_records(run).mean(0)}
+    for layer in range(run.n_layers):
+        for name in ("mixing", "neighbor_error"):
+            curves[f"{layer}/{name}"] = getattr(run, name)[:, :, layer].mean(0)
+        for c, name in enumerate(run.class_names):
+            curves[f"{layer}/radius/{name}"] = run.radius[:, :, layer, c].mean(0)
+    for at, step in enumerate(run.update.tolist()):
+        yield step, {name: float(curve[at]) for name, curve in curves.items()}
 
 
 def _number(name: Any, value: Any) -> float:

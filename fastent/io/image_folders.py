@@ -11,18 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.errors import FastentError
+from fastent.io.pictures import pixels, shared_shape
 from fastent.io.reading import reading, refuse_name
 from fastent.io.sources import Reader, Source
 from fastent.runtime.memory import available_bytes
 
-__all__ = ["IMAGE_FOLDER", "ImageFolder"]
+__all__ = ["IMAGE_FOLDER", "ImageFolder", "is_picture_file"]
 
 Array = NDArray[Any]
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
-_REMEDY, _KIND = "write it again, or remove it", "no picture"
-# Modes of Pillow with one value for each pixel, and those with more than 8 bits in it.
-_GRAY, _DEEP = ("1", "L", "LA"), ("I", "F", "I;16", "I;16B", "I;16L")
 # How many entries of a folder are looked at to see what it holds.
 _LOOKED_AT = 50
 # Decoded pictures are kept where all take no more than this share of the memory that is available.
@@ -41,8 +38,7 @@ class ImageFolder(Source):
             found = [(path, name) for name in sorted(_class_folders(folder)) for path in _pictures(folder / name)]
         self._paths = [path for path, _ in found]
         self._classes = [name for _, name in found]
-        height, width, gray = self._kind()
-        self.point_shape = (height, width) if gray else (height, width, 3)
+        self.point_shape = shared_shape((str(path), path) for path in self._paths)
         self.shape, self.dtype = (len(found), int(np.prod(self.point_shape))), np.dtype(np.uint8)
         self._decoded = np.zeros(len(found), bool)  # which rows of `_kept` are there
 
@@ -53,27 +49,6 @@ class ImageFolder(Source):
     def labels(self) -> Array:
         """The name of each picture's folder."""
         return np.array(self._classes)
-
-    def _kind(self) -> tuple[int, int, bool]:
-        """Height and width of all pictures, and whether none has colours; from their headers."""
-        from PIL import Image
-
-        sizes: dict[tuple[int, int], Path] = {}
-        gray = True
-        for path in self._paths:
-            with reading(path, _REMEDY, _KIND), Image.open(path) as picture:
-                sizes.setdefault(picture.size, path)
-                gray = gray and picture.mode in _GRAY
-                if picture.mode in _DEEP:
-                    raise FastentError(f"{str(path)!r} has more than 8 bits in a pixel (mode {picture.mode}): convert it")
-            if len(sizes) > 1:
-                (first, one), (second, other) = sizes.items()
-                raise FastentError(
-                    f"{str(one)!r} has {first[0]} x {first[1]} pixels, {str(other)!r} {second[0]} x {second[1]}: pictures of "
-                    "one size are needed; resize them, or capture a layer of a network that takes any size"
-                )
-        ((width, height),) = sizes
-        return height, width, gray
 
     @cached_property
     def _kept(self) -> Array | None:
@@ -97,15 +72,9 @@ class ImageFolder(Source):
         return kept[rows]
 
     def _decode(self, row: int) -> Array:
-        from PIL import Image
-
         path, shape = self._paths[row], self.point_shape
         assert shape is not None
-        with reading(path, _REMEDY, _KIND), Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("L" if len(shape) == 2 else "RGB"))
-            if pixels.shape != shape:
-                raise ValueError(f"it has shape {pixels.shape}, it had {shape} when the folder was opened")
-        return pixels.ravel()
+        return pixels((str(path), path), shape).ravel()
 
 
 def _class_folders(folder: Path) -> Iterator[str]:
@@ -119,11 +88,11 @@ def _pictures(folder: Path) -> list[Path]:
     places = []
     for place, inner, names in os.walk(folder, followlinks=True):
         inner[:] = [name for name in inner if name[0] != "."]
-        places.append((Path(place), sorted(filter(_is_picture, names))))
+        places.append((Path(place), sorted(filter(is_picture_file, names))))
     return [place / name for place, names in sorted(places, key=lambda each: str(each[0])) for name in names]
 
 
-def _is_picture(name: str) -> bool:
+def is_picture_file(name: str) -> bool:
     return name[0] != "." and name.lower().endswith(_SUFFIXES)
 
 
@@ -132,7 +101,7 @@ def _can_open(path: Path) -> bool:
     try:
         for name in islice(_class_folders(path), _LOOKED_AT):
             with os.scandir(path / name) as entries:
-                if any(_is_picture(entry.name) and entry.is_file() for entry in islice(entries, _LOOKED_AT)):
+                if any(is_picture_file(entry.name) and entry.is_file() for entry in islice(entries, _LOOKED_AT)):
                     return True
     except OSError:  # whoever opens it says why
         return False

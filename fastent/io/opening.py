@@ -1,6 +1,7 @@
 """What lies on disk, opened as a source of rows. Each format says which paths it can open; the first that can does."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,17 +9,19 @@ from fastent.errors import FastentError
 from fastent.io.arrow_files import ARROW, HUGGING_FACE
 from fastent.io.conversions import how_to_convert
 from fastent.io.csv_files import CSV
-from fastent.io.image_folders import IMAGE_FOLDER
+from fastent.io.image_folders import IMAGE_FOLDER, is_picture_file
 from fastent.io.npy import is_npz, read_array
 from fastent.io.parquet import PARQUET
 from fastent.io.reading import as_path, is_there, nothing_at, reading
 from fastent.io.safetensors_files import SAFETENSORS
 from fastent.io.sources import NPY, Reader, Shards, Source
 from fastent.io.store import CAPTURED
+from fastent.io.store_manifest import MANIFEST
 from fastent.io.zarr_arrays import ZARR
 from fastent.printable import natural_key
 
 __all__ = [
+    "FOLDER",
     "NPY",
     "READERS",
     "Located",
@@ -142,8 +145,14 @@ def _open_folder(folder: Path, name: str | None) -> Source:
     readers = {folder / each: _shard_reader(folder / each) for each in there}
     shards = {path: reader for path, reader in readers.items() if reader is not None}
     if not shards:
+        if any(map(is_picture_file, there)):
+            raise FastentError(
+                f"{str(folder)!r} holds pictures, but none in subfolders: put those of each class into a subfolder of its name"
+            )
         formats = " or ".join([", ".join(_SHARDS[:-1]), _SHARDS[-1]])
-        raise FastentError(f"{str(folder)!r} holds no {formats}: name a folder of shards")
+        raise FastentError(
+            f"{str(folder)!r} holds no {formats}: name a folder of shards, or of pictures with a subfolder for each class"
+        )
     kinds = sorted({reader.name for reader in shards.values()})
     if len(kinds) > 1:
         raise FastentError(f"{str(folder)!r} holds {' and '.join(kinds)} files: a folder of one kind of shards is needed")
@@ -159,18 +168,42 @@ def _shard_reader(path: Path) -> Reader | None:
 
 
 def _holds_shards(path: Path) -> bool:
+    """Whether files in the folder itself are rows; tables beside folders of pictures may only describe these."""
     try:
-        with os.scandir(path) as entries:
-            return any(entry.is_file() and _shard_reader(Path(entry.path)) is not None for entry in entries)
+        if next(_shards(path), None) is None:
+            return False
+        return not IMAGE_FOLDER.can_open(path) or not all(map(_describes_pictures, _shards(path)))
     except OSError:  # no folder; or whoever opens it says why
         return False
 
 
-# Files in the folder itself come before pictures in its subfolders, which may be plots or thumbnails of them.
+def _shards(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        yield from (Path(entry.path) for entry in entries if entry.is_file() and _shard_reader(Path(entry.path)) is not None)
+
+
+def _describes_pictures(path: Path) -> bool:
+    """Whether a file is a table that names pictures in its first row, or has no features."""
+    reader = _shard_reader(path)
+    if reader is None or reader.table is None:
+        return False
+    try:
+        table = reader.table(path)
+    except FastentError:  # whoever opens it says why
+        return False
+    texts = [field.name for field in table.schema if "string" in str(field.type)]
+    return not table.has_features or any(is_picture_file(str(value)) for name in texts for value in table.first(name))
+
+
+# Rows in the folder itself come before pictures in its subfolders, which may be plots or thumbnails of them.
 SHARDS = Reader("folder", _holds_shards, _open_folder)
 FOLDER = Reader("folder", os.path.isdir, _open_folder)
+# A manifest of whatever kind, where nothing else can be read: the error says what is wrong with it.
+_MANIFEST_ONLY = CAPTURED._replace(can_open=lambda path: os.path.exists(path / MANIFEST))
 # In the order in which they are asked.
-READERS = (NPY, PARQUET, CSV, ARROW, SAFETENSORS, ZARR, CAPTURED, HUGGING_FACE, SHARDS, IMAGE_FOLDER, FOLDER)
+READERS = (
+    NPY, PARQUET, CSV, ARROW, SAFETENSORS, ZARR, CAPTURED, HUGGING_FACE, SHARDS, IMAGE_FOLDER, _MANIFEST_ONLY, FOLDER,
+)  # fmt: skip
 _SHARDS = [reader.name for reader in READERS if reader.open_shard is not None]
 
 open = open_source  # fastent.open

@@ -51,6 +51,12 @@ class ParquetTable(Table):
     def first(self, name: str) -> Any:
         return next(self._batches(name, 1), [])
 
+    def head(self, names: Sequence[str]) -> Any:
+        import pyarrow.parquet as pq
+
+        with reading(self.path, _REMEDY, _KIND), pq.ParquetFile(self.path) as stored:
+            return _in_order(next(stored.iter_batches(batch_size=3, columns=list(names))), names)
+
     def _batches(self, name: str, rows: int = 1 << 16) -> Iterator[Any]:
         """The values of a column, so many at a time; what is not asked for is not read."""
         import pyarrow.parquet as pq

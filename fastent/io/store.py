@@ -26,7 +26,7 @@ from fastent.io.checksums import file_checksum
 from fastent.io.npy import read_npy
 from fastent.io.reading import as_path, chosen_name, is_there, nothing_at, reading
 from fastent.io.sources import NpyFile, Reader, Shards, Source
-from fastent.io.store_manifest import MANIFEST, ON_DISK, REMEDY, Manifest, files_of, inputs_of, read_manifest
+from fastent.io.store_manifest import MANIFEST, ON_DISK, REMEDY, Manifest, files_of, inputs_of, is_capture, read_manifest
 from fastent.printable import printable
 from fastent.runtime.progress import Progress, reporting
 
@@ -189,10 +189,6 @@ def _read_verified(folder: Path, stored: dict[str, str]) -> Array:
     return read_npy(folder / stored["file"], REMEDY)
 
 
-def _can_open(path: Path) -> bool:
-    return os.path.exists(path / MANIFEST)
-
-
 def _open_layer(path: Path, name: str | None) -> Source:
     return open_store(path).layer(name)
 
@@ -204,4 +200,4 @@ def _labels(path: Path, _: str | None) -> Array:
     return labels
 
 
-CAPTURED = Reader("captured folder", _can_open, _open_layer, labels=_labels)
+CAPTURED = Reader("captured folder", is_capture, _open_layer, labels=_labels)

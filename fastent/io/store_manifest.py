@@ -1,6 +1,7 @@
 """The manifest of captured activations: the layers and shards of a store, with checksums of everything."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +16,16 @@ from fastent.io.reading import name_list, parse_json, reading
 from fastent.version import __version__
 
 __all__ = [
-    "DTYPES", "MANIFEST", "ON_DISK", "REMEDY", "SHARD", "Manifest", "files_of", "inputs_of", "new_manifest", "read_manifest",
-    "write_manifest",
+    "DTYPES", "MANIFEST", "ON_DISK", "REMEDY", "SHARD", "Manifest", "files_of", "inputs_of", "is_capture", "new_manifest",
+    "read_manifest", "write_manifest",
 ]  # fmt: skip
 
 Manifest = dict[str, Any]
 
 MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "fastent activations", 2
+# The format is among the first entries.
+_BEGINNING = 1 << 12
 ON_DISK: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2"), "float32": np.dtype("<f4")}
 DTYPES = tuple(ON_DISK)
 SHARD = re.compile(r"(?:\d\d+-[\w.-]+|labels|inputs)\.\d{5,}\.npy")
@@ -62,6 +65,15 @@ def new_manifest(
 def inputs_of(manifest: Manifest) -> int:
     """How many of the loader's inputs the rows of a manifest come from."""
     return int(manifest["inputs"] if manifest["pooling"] == "tokens" else manifest["rows"])
+
+
+def is_capture(folder: Path) -> bool:
+    """Whether a folder has a manifest of `fe.capture`; of a damaged one its shards tell that it was."""
+    try:
+        with open(folder / MANIFEST, encoding="utf-8", errors="replace") as stream:
+            return _FORMAT in stream.read(_BEGINNING) or any(SHARD.fullmatch(name) for name in os.listdir(folder))
+    except OSError:
+        return os.path.lexists(folder / MANIFEST)  # whoever opens it says why it cannot be read
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
+from fastent.io.pictures import pictures_of, pixels
 from fastent.io.reading import name_list
 from fastent.io.sources import Source
 
@@ -16,13 +17,14 @@ Array = NDArray[Any]
 
 
 class Columns(NamedTuple):
-    """The columns that are features: one for each (`nested` False), or one whose values are points of a shape."""
+    """The columns that are features: one for each (`nested` False), or one of lists or pictures, which are points."""
 
     names: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     nested: bool
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
+    pictures: bool = False
 
     @property
     def width(self) -> int:
@@ -32,7 +34,7 @@ class Columns(NamedTuple):
         """Say in a source what its rows were made from."""
         rows.columns = None if self.nested else self.names
         rows.point_shape = self.shape if len(self.shape) > 1 else None
-        rows.remarks = (self.remark,) if self.remark else ()
+        rows.remarks = self.remarks
 
 
 def is_number(kind: Any) -> bool:
@@ -78,6 +80,8 @@ def dtype_of(field: Any, place: str) -> np.dtype[Any]:
 
 def stacked(table: Any, columns: Columns, place: str, first_row: int = 0) -> Array:
     """The rows (n, d) of a table that holds these columns; `first_row` is the number of its first one, for messages."""
+    if columns.pictures:
+        return _decoded(table.column(0), columns, place, first_row)
     if columns.nested:
         return _unfolded(table.column(0), columns, place, first_row)
     found = np.empty((table.num_rows, columns.width), columns.dtype)
@@ -127,6 +131,13 @@ def _value_type(kind: Any) -> Any:
     types = pa.types
     lists = types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind)
     return kind.value_type if lists else None
+
+
+def _decoded(column: Any, columns: Columns, place: str, first_row: int) -> Array:
+    found = np.empty((len(column), *columns.shape), columns.dtype)
+    for row, picture in enumerate(pictures_of(column.chunks, columns.names[0], place, first_row)):
+        found[row] = pixels(picture, columns.shape)
+    return found.reshape(len(column), columns.width)
 
 
 def _unfolded(column: Any, columns: Columns, place: str, first_row: int) -> Array:

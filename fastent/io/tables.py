@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
+from fastent.io.class_labels import named_classes
+from fastent.io.pictures import is_picture, pictures_of, shared_shape
 from fastent.io.reading import name_list
 from fastent.io.sources import ArraySource, Reader, Source
 from fastent.io.table_rows import Columns, dtype_of, is_number, one_of_lists, point_shape, stacked
@@ -30,6 +32,8 @@ Array = NDArray[Any]
 
 # So many columns are named where users are to choose; of more the first.
 SHOWN_NAMES = 20
+# Fewer rows than this may count by chance.
+_FEWEST_COUNTED = 3
 _LABELS = {"label", "labels", "y", "target", "targets", "class", "classes"}
 _ROW_NUMBERS = re.compile(r"|id|idx|index|row|row_?id|row_?number|unnamed: ?\d+|__index_level_\d+__", re.IGNORECASE)
 
@@ -67,9 +71,11 @@ class Table(ABC):
                 raise FastentError(f"{self.name} has no column {name!r}: {top!r} is of type {values.type}")
             chunks = [pa.compute.struct_field(chunk, field) for chunk in values.chunks]
             values = pa.chunked_array(chunks, values.type.field(field).type)
-        if pa.types.is_nested(values.type) or isinstance(values.type, pa.BaseExtensionType):
+        kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+        if pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType):
             raise FastentError(
-                f"{name!r} of {self.name} has type {values.type}, a list or structure: one label for each row is needed"
+                f"{name!r} of {self.name} has type {str(kind)[:80]}, a list or structure: one label for each row is needed, a "
+                "number or text"
             )
         if values.null_count:
             row = int(np.flatnonzero(values.is_null().to_numpy())[0])
@@ -77,9 +83,11 @@ class Table(ABC):
                 f"{name!r} of {self.name} is null in {values.null_count} of {len(values)} rows, first row {row}: drop those "
                 "rows, or give them a label"
             )
-        if pa.types.is_dictionary(values.type):
-            values = values.cast(values.type.value_type)
-        return values.to_numpy()  # type: ignore[no-any-return]
+        if pa.types.is_date(kind):
+            kind = pa.string()  # days, as 2026-01-31
+        if kind != values.type:
+            values = values.cast(kind)
+        return named_classes(values.to_numpy(), self.schema, name, self.name)
 
     def how_to_choose(self, names: Sequence[str]) -> str:
         """How users say which columns are the features."""
@@ -88,8 +96,9 @@ class Table(ABC):
     def chosen(self, asked: str | None, labels: str | None) -> Columns:
         """Which columns are the features."""
         if asked is None:
-            lists = [field for field in self.schema if point_shape(field.type) is not None and field.name != labels]
-            lists = lists or [field for field in self.schema if one_of_lists(field.type) and field.name != labels]
+            others = [field for field in self.schema if field.name != labels]
+            lists = [field for field in others if point_shape(field.type) is not None or is_picture(field.type)]
+            lists = lists or [field for field in others if one_of_lists(field.type)]
             if len(lists) == 1:
                 return self._points(lists[0])
             if lists:
@@ -140,12 +149,16 @@ class Table(ABC):
     def _points(self, field: Any) -> Columns:
         """One column, whose values are points."""
         self._refuse_twins(field.name)
+        if is_picture(field.type):
+            pictures = pictures_of(self.pieces(field.name), field.name, self.name)
+            return Columns((field.name,), shared_shape(pictures), np.dtype(np.uint8), nested=True, pictures=True)
         shape = point_shape(field.type)
         if shape is None and one_of_lists(field.type):
             shape = self._shape_of_first(field.name)
         if shape is None:
             raise FastentError(
-                f"{field.name!r} of {self.name} has type {str(field.type)[:80]}: numbers, or lists of numbers, are needed"
+                f"{field.name!r} of {self.name} has type {str(field.type)[:80]}: numbers, lists of numbers, or pictures are "
+                "needed"
             )
         return Columns((field.name,), shape, dtype_of(field, self.name), nested=True)
 
@@ -168,13 +181,24 @@ class Table(ABC):
         """The first row of a column, at least."""
         return self.read([name]).column(0)[:1]
 
+    def head(self, names: Sequence[str]) -> Any:
+        """The first row of some columns, and one or two more."""
+        return self.read(names)[:_FEWEST_COUNTED]
+
+    @property
+    def has_features(self) -> bool:
+        """Whether some column may be one of points, or of numbers that are no labels and no row numbers."""
+        aside = _aside(self.schema.names)
+        return any(
+            is_number(field.type) or point_shape(field.type) is not None or one_of_lists(field.type) or is_picture(field.type)
+            for field in self.schema
+            if field.name not in aside
+        )
+
     def _features(self, labels: str | None) -> Columns:
         """All columns but those that are called like labels or row numbers, or hold row numbers."""
         names = [name for name in self.schema.names if name != labels]
-        lower = {name.lower() for name in names}
-        aside = {name for name in names if name.lower() in _LABELS or _ROW_NUMBERS.fullmatch(name)}
-        if {"x", "y"} <= lower:  # coordinates
-            aside -= {"y", "Y"}
+        aside = _aside(names)
         features = [name for name in names if name not in aside]
         if len(features) > 1 and features[0] == names[0] and self.counts_rows(names[0]):
             aside.add(features.pop(0))
@@ -184,20 +208,37 @@ class Table(ABC):
                 + self.how_to_choose(names or ["COLUMN"])
             )
         found = self._of_numbers(features, labels)
-        if not aside:
-            return found
-        left_out = name_list(repr(name) if name else "the column without a name" for name in names if name in aside)
-        are = "is" if len(aside) == 1 else "are"
-        return found._replace(
-            remark=f"{left_out} of {self.name} {are} taken for labels or row numbers, and left out: the features are the other "
-            f"{len(features)} column{'s' * (len(features) > 1)}"
-        )
+        remarks = [
+            f"{counter!r} of {self.name} counts the rows, and is one of the features: if it should not be, "
+            + self.how_to_choose([name for name in features if name != counter])
+            for counter in self._counters(features)
+        ]
+        if aside:
+            left_out = name_list(repr(name) if name else "the column without a name" for name in names if name in aside)
+            are, s = "is" if len(aside) == 1 else "are", "s" * (len(features) > 1)
+            remarks.insert(
+                0,
+                f"{left_out} of {self.name} {are} taken for labels or row numbers, and left out: the features are the other "
+                f"{len(features)} column{s}",
+            )
+        return found._replace(remarks=tuple(remarks))
+
+    def _counters(self, features: Sequence[str]) -> list[str]:
+        """Those of several features that hold row numbers; whether one is meant as a feature, such as time, users know."""
+        import pyarrow as pa
+
+        whole = [name for name in features if pa.types.is_integer(self._field(name).type)]
+        if self.n < _FEWEST_COUNTED or len(features) < 2 or not whole:
+            return []
+        first = {name: values.to_pylist() for name, values in zip(whole, self.head(whole).columns, strict=True)}
+        likely = [name for name, values in first.items() if values in ([*range(len(values))], [*range(1, len(values) + 1)])]
+        return [name for name in likely if self.counts_rows(name)]
 
     def counts_rows(self, name: str) -> bool:
         """Whether a column holds the row numbers, from 0 or from 1."""
         import pyarrow as pa
 
-        if self.n < 3 or not pa.types.is_integer(self._field(name).type):
+        if self.n < _FEWEST_COUNTED or not pa.types.is_integer(self._field(name).type):
             return False
         self._refuse_twins(name)
         at, first = 0, -1
@@ -226,6 +267,13 @@ class Table(ABC):
         return Columns(tuple(names), (len(names),), dtype, nested=False)
 
 
+def _aside(names: Sequence[str]) -> set[str]:
+    """The names by which columns are taken for labels or row numbers."""
+    aside = {name for name in names if name.lower() in _LABELS or _ROW_NUMBERS.fullmatch(name)}
+    coordinates = {"x", "y"} <= {name.lower() for name in names}
+    return aside - {"y", "Y"} if coordinates else aside
+
+
 def _short_form(names: Sequence[str]) -> str:
     """Names as users write them in a place: a pattern where many begin alike."""
     begin = os.path.commonprefix(list(names))  # noqa: RUF071 (of names, not of paths)
@@ -235,7 +283,8 @@ def _short_form(names: Sequence[str]) -> str:
 
 
 def _kind(kind: Any) -> str:
-    return "text" if "string" in str(kind) else str(kind)[:40]
+    text = str(kind)
+    return "categories" if text.startswith("dictionary") else "text" if "string" in text else text[:40]
 
 
 class TableRows(ArraySource):

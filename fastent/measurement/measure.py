@@ -109,8 +109,8 @@ def measure(
         As for `fe.soft_nearest_neighbor_loss`.
     class_names : sequence of str, mapping or path, optional
         What people call the classes: a mapping from labels to names; a list, by label for labels that are places in it, and
-        otherwise in the order of the sorted classes; or a file with a name in each line, or of JSON. Tables, plots and the
-        report show them; labels keep their values.
+        otherwise in the order of the classes, text in its natural order (class2 before class10); or a file with a name in each
+        line, or of JSON. Tables, plots and the report show them; labels keep their values.
     map : str, optional, default "auto"
         Lay the queries, or a sample of 5,000, out in two dimensions: `Measurement.maps`. "pca"; "umap" or "tsne" besides that;
         or "none". "auto" is "pca" where all metrics are asked for. See `fe.map_points`.

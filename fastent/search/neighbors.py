@@ -57,7 +57,7 @@ def neighbors(
         NaN is refused.
     k : int
         From 1 to n - 1 (n for points that are no rows).
-    queries : int, (q,) int, or (q, d) array-like, optional
+    queries : int, (q,) int, (q, d) array-like, or path, optional
         A number: that many rows, drawn at random with `seed`. Row numbers. Or other points, from whose lists nothing is left
         out. By default all rows.
     metric : "euclidean" or "cosine"

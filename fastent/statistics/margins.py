@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.cluster import as_shared_source
-from fastent.arrays.labelled import as_labelled
+from fastent.arrays.labelled import as_labelled, paired
 from fastent.arrays.queries import query_rows
 from fastent.arrays.ranges import check_range
 from fastent.arrays.validation import (
     Labels,
-    as_array,
     as_features,
     as_labels,
     check_finite,
     check_lengths,
     in_memory,
+    label_array,
     row_blocks,
 )  # fmt: skip
 from fastent.errors import FastentError
@@ -306,9 +306,9 @@ def logit_margin(logits: Any, labels: Any) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    logits : array-like (n, C)
+    logits : array-like (n, C), or path
         Any real dtype; a column for each of two classes or more.
-    labels : array-like (n,)
+    labels : array-like (n,), path, or the name of a column
         Class numbers 0..C-1: the columns.
 
     Returns
@@ -330,11 +330,12 @@ def logit_margin(logits: Any, labels: Any) -> NDArray[np.float64]:
     >>> fe.logit_margin([[2.0, 0.5, 1.0], [0.0, 3.0, 4.0]], [0, 1]).tolist()
     [1.0, -1.0]
     """
+    logits, labels = paired(logits, labels)
     outputs = as_features(logits, name="logits", flatten=False)
     n, n_classes = outputs.shape
     if n_classes < 2:
         raise FastentError("logits have one column: a column for each of two classes or more is needed, for one use [0, z]")
-    codes = as_array(labels, "labels")
+    codes = label_array(labels, "labels")
     if codes.ndim != 1 or codes.dtype.kind not in "iub":
         raise FastentError(
             f"labels have shape {codes.shape} and dtype {codes.dtype}: "

@@ -26,6 +26,9 @@ Y = np.arange(40) % 3
         ({"n01": "Katze", "n02": "Hund"}, ["n01", "n02"], ("Katze", "Hund")),
         ({False: "no", True: "yes"}, [False, True], ("no", "yes")),
         ("cat, dog", [0, 1], ("cat", "dog")),
+        (["one", "two", "ten"], ["class1", "class10", "class2"], ("one", "ten", "two")),
+        (["zebra", "ant", "cat"], ["ant", "cat", "zebra"], ("ant", "cat", "zebra")),
+        (["minus one", "two", "ten"], [-1, 2, 10], ("minus one", "two", "ten")),
     ],
 )
 def test_names_by_label_or_in_order(given, classes, names):
@@ -46,6 +49,11 @@ def test_names_by_label_or_in_order(given, classes, names):
 def test_names_that_do_not_fit(given, message):
     with pytest.raises(fe.FastentError, match=message):
         class_names_of(given, np.arange(3))
+
+
+def test_what_is_asked_for_is_listed_in_the_order_in_which_it_is_taken():
+    with pytest.raises(fe.FastentError, match=r"2 names for 3 classes \(class1, class2, class10\): name every class, in this"):
+        class_names_of(["a", "b"], np.array(["class1", "class10", "class2"]))
 
 
 def test_files_of_names_reach_tables_plots_and_the_report(tmp_path):

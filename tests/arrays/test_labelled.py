@@ -1,5 +1,8 @@
 """Points and labels in one table: data frames, and files whose label column is named."""
 
+import datetime
+import decimal
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -93,8 +96,8 @@ def test_other_functions_take_the_name_of_a_column_too(frame):
     found, expected = fe.near_duplicates(frame, 0.9, labels="kind"), fe.near_duplicates(X, 0.9, labels=Y)
     np.testing.assert_array_equal(found.pair_labels, expected.pair_labels)
     assert len(found.pairs)
-    across = fe.near_duplicates(frame, 0.9, between=frame, labels="kind", between_labels="kind")
-    np.testing.assert_array_equal(across.pairs, fe.near_duplicates(X, 0.9, between=X).pairs)
+    across = fe.near_duplicates(frame, 0.9, queries=frame, labels="kind", query_labels="kind")
+    np.testing.assert_array_equal(across.pairs, fe.near_duplicates(X, 0.9, queries=X).pairs)
 
 
 def test_a_table_of_text_is_read_once(tmp_path, monkeypatch):
@@ -132,3 +135,89 @@ def test_remedies_name_all_columns():
     frame = pandas.DataFrame({name: [1.0, 2.0] for name in "pqrst"} | {"word": ["u", "v"]})
     with pytest.raises(fe.FastentError, match=r"X\[\['p', 'q', 'r', 's', 't'\]\]"):
         fe.neighbors(frame, 1)
+
+
+def test_columns_of_pandas_are_named_as_pandas_does():
+    pandas = pytest.importorskip("pandas")
+    expected = fe.geometry(X, Y).nc1
+    frame = pandas.DataFrame(X).assign(**{"4": Y}).rename(columns={"4": 4})
+    for labels in (4, np.int64(4), "4"):
+        assert fe.geometry(frame, labels).nc1 == expected
+    assert fe.load_data(frame, 4).fingerprint == fe.load_data((X, Y)).fingerprint
+    with pytest.raises(fe.FastentError, match="labels='7' is no column of X"):
+        fe.geometry(frame, 7)
+    with pytest.raises(fe.FastentError, match=r"labels has shape \(\)"):
+        fe.geometry(X, 4)
+    with pytest.raises(
+        fe.FastentError, match=r"'word' \(text\): leave them out, or pass those of the features, as X\[\[0, 1, 2"
+    ):
+        fe.geometry(frame.assign(word="u"), 4)
+    levels = pandas.MultiIndex.from_tuples([("a", "u"), ("a", "v"), ("b", "u"), ("kind", "")])
+    assert fe.geometry(pandas.DataFrame(dict(zip(levels, [*X.T, Y], strict=True))), ("kind", "")).nc1 == expected
+    with pytest.raises(fe.FastentError, match=r"several columns are called 0\): give each its own name"):
+        fe.geometry(pandas.concat([frame[[0, 4]], frame[[0]]], axis=1), 4)
+
+
+def test_sparse_columns_are_named_with_what_makes_them_dense():
+    pandas = pytest.importorskip("pandas")
+    sparse = pandas.DataFrame({"a": pandas.arrays.SparseArray(X[:, 0]), "b": pandas.arrays.SparseArray(X[:, 1])})
+    with pytest.raises(fe.FastentError, match=r"X has sparse columns, first 'a': pass X\.sparse\.to_dense\(\)"):
+        fe.geometry(sparse, Y)
+    mixed = sparse.assign(kind=Y)
+    with pytest.raises(
+        fe.FastentError, match=r"first 'a': pass pandas\.DataFrame\(\{name: numpy\.asarray\(X\[name\]\) for name in X"
+    ):
+        fe.geometry(mixed, "kind")
+    dense = pandas.DataFrame({name: np.asarray(mixed[name]) for name in mixed})
+    assert fe.geometry(dense, "kind").nc1 == fe.geometry(sparse.sparse.to_dense(), Y).nc1 == fe.geometry(X[:, :2], Y).nc1
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        ([decimal.Decimal(0), decimal.Decimal("2.00")], [0, 2]),
+        ([datetime.date(2026, 1, 31), datetime.date(2026, 2, 1)], ["2026-01-31", "2026-02-01"]),
+        ([False, True], [False, True]),
+    ],
+)
+def test_labels_of_other_types(values, classes):
+    codes = np.arange(len(X)) % 2
+    column = pa.array([values[i] for i in codes])
+    frame = pa.table({**{name: COLUMNS[name] for name in "uvw"}, "kind": column})
+    found = fe.geometry(frame, "kind")
+    assert found.classes.tolist() == classes
+    assert found.nc1 == fe.geometry(X, codes).nc1
+    assert fe.train(frame, "kind", seeds=1, epochs=1).class_names == [str(each) for each in classes]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pa.array([decimal.Decimal("0.5")] * len(Y)), "labels holds .* no whole numbers, first 0.5 at row 0"),
+        (pa.array([datetime.datetime(2026, 1, 1)] * len(Y)), r"dtype datetime64\[us\].*convert the others to text"),
+        (
+            pa.DictionaryArray.from_arrays(np.zeros(len(Y), "i1"), pa.array([{"left": 0.0}])),
+            "a list or structure: one label for",
+        ),
+    ],
+)
+def test_labels_that_are_no_classes(column, message):
+    with pytest.raises(fe.FastentError, match=message):
+        fe.geometry(pa.table({**{name: COLUMNS[name] for name in "uvw"}, "kind": column}), "kind")
+
+
+def test_frames_of_packages_that_speak_arrow():
+    duckdb = pytest.importorskip("duckdb")
+    rows = pa.table(COLUMNS)  # noqa: F841 - (duckdb finds it by its name)
+    assert fe.geometry(duckdb.sql("select * from rows"), "kind").nc1 == fe.geometry(X, Y).nc1
+
+
+def test_missing_labels_name_the_columns_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pa.csv.write_csv(pa.table(COLUMNS), "t.csv")
+    with pytest.raises(fe.FastentError, match=r"labels are missing: pass .* holds them; 't.csv' has 'u', 'v', 'w', 'kind'$"):
+        fe.measure("t.csv")
+    with open("empty.csv", "w"):
+        pass
+    with pytest.raises(fe.FastentError, match=r"'empty\.csv' is empty \(0 bytes\)"):
+        fe.measure("empty.csv")

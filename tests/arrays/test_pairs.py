@@ -61,6 +61,13 @@ def test_points_with_labels_in_one_object(data):
     assert fe.measure(data, metrics="mixing").labels.tolist() == y.tolist()
 
 
+def test_two_paths(tmp_path):
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "y.npy", y)
+    paths = str(tmp_path / "X.npy"), tmp_path / "y.npy"
+    assert fe.measure(paths, metrics="mixing").labels.tolist() == y.tolist()
+
+
 def test_pictures_of_a_data_set():
     points, labels = pair_in(Pictures())
     assert points.shape == (6, 4, 5, 3)

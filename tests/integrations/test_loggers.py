@@ -274,3 +274,24 @@ def test_the_page_s_code_for_packages_that_few_have(package, tmp_path, monkeypat
     (own,) = [code for mark, code in blocks if package in mark]
     exec(own, namespace)
     assert namespace["probe"].steps == (0, 1, 2)
+
+
+@pytest.mark.parametrize("batch_size", [None, 16])
+def test_a_run_is_logged_as_means_over_its_seeds(tmp_path, batch_size):
+    run = fe.train("digits", subset=64, hidden=(4, 3), seeds=2, epochs=3, batch_size=batch_size, test_every=2)
+    heard = {}
+    fe.log_to(lambda numbers, step: heard.setdefault(step, numbers), run)
+    assert list(heard) == run.update.tolist()
+    last = heard[int(run.update[-1])]
+    assert last["fastent/train_error"] == run.train_error[:, -1].mean()
+    assert last["fastent/epoch"] == run.epoch[-1] == 3
+    for layer in (0, 1):
+        for c, name in enumerate(("even", "odd")):
+            assert last[f"fastent/{layer}/radius/{name}"] == run.radius[:, -1, layer, c].mean()
+    tested = {int(run.update[at]) for at in run.positions(run.test_epoch)}
+    assert {step for step, numbers in heard.items() if "fastent/test_error" in numbers} == tested
+    assert not any("mixing" in name for name in last)
+    fe.log_to(tmp_path / "logs", run, prefix="")
+    assert [step for step, _ in scalars(tmp_path / "logs")["1/radius/odd"]] == run.update.tolist()
+    with pytest.raises(fe.FastentError, match="step=3: records have steps of their own"):
+        fe.log_to(print, run, 3)

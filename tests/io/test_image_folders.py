@@ -116,3 +116,49 @@ def test_each_picture_is_decoded_once_and_none_that_is_not_asked_for(tmp_path, m
         np.testing.assert_array_equal(source[[11, 0, 11]], GRAY.reshape(12, -1)[[11, 0, 11]])
     assert len(decoded) == 4
     np.testing.assert_array_equal(source[:], GRAY.reshape(12, -1))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels.csv", "file,label,width\nBär/z00.png,Bär,4\nBär/z01.png,Bär,4\n"),
+        ("labels.csv", "id,label\n0,1\n1,0\n"),
+        ("meta.tsv", "id\tname\n0\tu\n1\tv\n"),
+        ("manifest.json", '{"name": "an app of the web", "format": "1"}'),
+        ("manifest.json", ""),
+    ],
+)
+def test_what_lies_beside_pictures_and_is_about_them(tmp_path, name, text):
+    place = folder(tmp_path / "pictures", GRAY)
+    (place / name).write_text(text, encoding="utf-8")
+    assert fe.measure(place, metrics=["geometry"]).classes.tolist() == NAMES
+    assert fe.open(place).shape == (12, 20)
+
+
+def test_a_table_of_features_beside_pictures_is_not_about_them(tmp_path):
+    place = folder(tmp_path / "pictures", GRAY)
+    (place / "rows.csv").write_text("a,b,kind\n1,2,u\n3,4,v\n")
+    with pytest.raises(fe.FastentError, match=r"rows\.csv' has columns that are no numbers, 'kind'"):
+        fe.open(place)
+    assert fe.open(f"{place}:a,b").shape == (2, 2)
+
+
+def test_a_manifest_of_others_beside_rows(tmp_path):
+    np.save(tmp_path / "0.npy", GRAY.reshape(12, -1))
+    (tmp_path / "manifest.json").write_text("{}")
+    assert fe.open(tmp_path).shape == (12, 20)
+
+
+def test_folders_that_lack_something(tmp_path):
+    for i, picture in enumerate(GRAY):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    for use in (fe.open, fe.measure):
+        with pytest.raises(
+            fe.FastentError, match="holds pictures, but none in subfolders: put those of each class into a subf"
+        ):
+            use(tmp_path)
+        with pytest.raises(fe.FastentError, match=r"nothing at '.*missing': check the path"):
+            use(tmp_path / "missing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(fe.FastentError, match=r"empty' holds no .npy.*or of pictures with a subfolder for each class"):
+        fe.measure(tmp_path / "empty")

@@ -65,6 +65,71 @@ def test_text_that_is_no_table(tmp_path, content):
         fe.neighbors(tmp_path / "X.csv")
 
 
+@pytest.mark.parametrize(
+    ("written", "classes"),
+    [
+        (["1", "10", "2"], [1, 2, 10]),
+        (["+1", "-1"], [-1, 1]),
+        ([" 1", "2 ", "1"], [1, 2]),
+        (["1.0", "2.0"], [1, 2]),
+        (["true", "false"], [False, True]),
+        (["007", "01", "7"], ["007", "01", "7"]),
+        (['"007"', "01"], ["007", "01"]),
+        (["1e5", "100000"], ["100000", "1e5"]),
+        (["1.0", "1"], ["1", "1.0"]),
+        (["true", "True", "FALSE"], ["FALSE", "True", "true"]),
+        (["99999999999999999999", "99999999999999999998"], ["99999999999999999998", "99999999999999999999"]),
+        (["NA", "EU"], ["EU", "NA"]),
+        (["2020-01-02", "2020-01-01"], ["2020-01-01", "2020-01-02"]),
+        (["2020-01-02 03:04:05", "2020-01-01 03:04:05"], ["2020-01-01 03:04:05", "2020-01-02 03:04:05"]),
+        (["12:30:00", "12:31:00"], ["12:30:00", "12:31:00"]),
+        (['"a\nb"', '"c, d"'], ["a\nb", "c, d"]),
+        ([" cat", "dog"], [" cat", "dog"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:labels. [0-9]+ (labels look alike|rows have the label)")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_labels_of_text_files_keep_what_their_text_tells_apart(tmp_path, written, classes, encoding):
+    lines = [f"{row[0]},{label},{row[1]}" for row, label in zip(LISTS, written * 3)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,label,b", *lines]), encoding=encoding)
+    found = fe.geometry(tmp_path / "t.csv", "label")
+    assert found.classes.tolist() == classes
+    assert found.counts.tolist() == [3 * sum(_same(each, value) for each in written) for value in classes]
+
+
+def _same(text, value):
+    return text.strip('"') == value if isinstance(value, str) else float({"true": 1, "false": 0}.get(text, text)) == value
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,b,label\n1,2,0.5\n3,4,1.5\n", "labels holds 2 values that are no whole numbers, first 0.5 at row 0"),
+        ("a,b,label\n1,2,inf\n3,4,1.5\n", "labels holds 2 values that are no whole numbers, first inf at row 0"),
+        ("a,b,label\n1,2,NA\n3,4,1\n", "'label' of '.*' is null in 1 of 2 rows, first row 0: drop those rows"),
+        ("a,b,label\n", r"t\.csv' has a header \('a', 'b', 'label'\) and no rows: write rows below it"),
+        ("", r"t\.csv' is empty \(0 bytes\)"),
+        (
+            "a,b,label\n1,2,x\n3,4,y,z\n",
+            "has 4 cells in the row '3,4,y,z', and 3 in its first row: put cells that hold ',' in q",
+        ),
+        ("a,b,label\n1,2,x\n3,4\n", "has 2 cells in the row '3,4', and 3 in its first row"),
+    ],
+)
+def test_text_that_has_no_labels(tmp_path, content, message):
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(fe.FastentError, match=message):
+        fe.geometry(tmp_path / "t.csv", "label")
+
+
+def test_labels_in_another_encoding(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,label\n1,2,ä\n3,4,o\n", encoding="latin-1")
+    with pytest.raises(
+        fe.FastentError, match=r"has text in column 'label' that is not in UTF-8: convert the file, as with iconv"
+    ):
+        fe.geometry(tmp_path / "t.csv", "label")
+
+
 def test_kinds_of_columns_that_show_late(tmp_path):
     """The first block of pyarrow holds whole numbers, or nothing at all."""
     n = 400_000
@@ -195,6 +260,35 @@ def test_labels_and_row_numbers_are_never_features(names):
     found = table.rows()
     assert list(found.columns) == features
     assert bool(found.remarks) == (len(features) < len(names))
+
+
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("form", ["csv", "parquet", "arrow", "frame"])
+def test_a_column_further_on_that_counts_the_rows_is_said(tmp_path, form, start):
+    """It may be the time of a measurement: users know, so it stays."""
+    count = np.arange(N) + start
+    table = pa.table({"a": X[:, 0], "n": count, "b": count[::-1], "c": np.r_[count[:-1], 0], "kind": Y})
+    place = tmp_path / f"t.{form}"
+    if form == "csv":
+        pyarrow.csv.write_csv(table, place)
+    elif form == "parquet":
+        pq.write_table(table, place, row_group_size=2)
+    elif form == "arrow":
+        pyarrow.feather.write_feather(table, place)
+    else:
+        place = table
+    m = fe.measure(place, "kind", metrics=["geometry"])
+    assert m.shape == (N, 4)
+    of, how = ("X", "pass those of the features, as X[['a', 'b', 'c']]")
+    if form != "frame":
+        of, how = repr(str(place)), f"name those of the features, as {place}:a,b,c"
+    assert m.notes[0] == f"'n' of {of} counts the rows, and is one of the features: if it should not be, {how}"
+    assert not any("counts" in note for note in fe.measure(table.slice(0, 2), "kind", metrics=["geometry"]).notes)
+
+
+def test_columns_that_were_named_are_not_questioned(tmp_path):
+    pq.write_table(pa.table({"a": X[:, 0], "n": np.arange(N)}), tmp_path / "t.parquet")
+    assert fe.open(f"{tmp_path}/t.parquet:a,n").remarks == ()
 
 
 def test_whole_numbers_and_truth_values_keep_their_digits(tmp_path):
