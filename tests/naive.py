@@ -101,8 +101,16 @@ def second_differences(y, h):
     return np.mean([(means[i] - 2 * means[i + h] + means[i + 2 * h]) ** 2 for i in range(len(y) - 3 * h + 1)])
 
 
-def squared_distances(Q, X):
-    return np.array([np.sum((np.asarray(X, np.float64) - q) ** 2, axis=1) for q in np.asarray(Q, np.float64)])
+def squared_distances(Q, X, dtype=np.float64):
+    """(q, n); some rows of X at a time, which stay in the processor's cache."""
+    Q, X = np.asarray(Q, dtype), np.asarray(X, dtype)
+    found = np.empty((len(Q), len(X)), dtype)
+    step = 1 + 50_000 // max(1, X.shape[1])
+    for start in range(0, len(X), step):
+        some = X[start : start + step]
+        for q, of_row in zip(Q, found):
+            of_row[start : start + step] = np.sum((some - q) ** 2, axis=1)
+    return found
 
 
 def nearest(squared, k, own=None, allowed=None):
@@ -112,7 +120,7 @@ def nearest(squared, k, own=None, allowed=None):
         squared[np.arange(len(own)), own] = np.inf
     if allowed is not None:
         squared[~allowed] = np.inf
-    indices = np.array([np.lexsort((np.arange(len(row)), row))[:k] for row in squared])
+    indices = np.argsort(squared, axis=1, kind="stable")[:, :k]
     return indices, np.sqrt(np.take_along_axis(squared, indices, 1))
 
 
@@ -449,8 +457,7 @@ def complexity(X, labels):
 
 def wide_squared_distances(Q, X):
     """In extended precision, whose squares of what float64 holds neither overflow nor vanish."""
-    Q, X = (np.asarray(rows, np.longdouble) for rows in (Q, X))
-    return np.array([((X - q) ** 2).sum(1) for q in Q])
+    return squared_distances(Q, X, np.longdouble)
 
 
 def wide_angles(Q, X):

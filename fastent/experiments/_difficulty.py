@@ -435,12 +435,21 @@ def _spearman(a: NDArray[np.float64], b: NDArray[np.float64], seed: int) -> Esti
 
 
 def _average_precision(flipped: NDArray[np.bool_], score: NDArray[np.float64], seed: int) -> Estimate:
-    from sklearn.metrics import average_precision_score
+    n = len(score)
+    order = np.argsort(-score, kind="stable")
+    ranked, rank = flipped[order], np.argsort(order)
+    last_of_equal = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
 
     def precision(rows: NDArray[np.int64]) -> float | None:
-        return average_precision_score(flipped[rows], score[rows]) if flipped[rows].any() else None
+        # Resamples differ in how often each point is drawn: sorting the whole once spares sorting each of them.
+        drawn = np.bincount(rank[rows], minlength=n)
+        found, taken = (np.cumsum(counts)[last_of_equal] for counts in (drawn * ranked, drawn))
+        if not found[-1]:
+            return None
+        return float(np.diff(found, prepend=0) @ (found / np.maximum(taken, 1)) / found[-1])
 
-    return _bootstrapped(average_precision_score(flipped, score), len(score), (seed, 6), precision)
+    value = precision(np.arange(n))
+    return _bootstrapped(np.nan if value is None else value, n, (seed, 6), precision)
 
 
 def _bootstrapped(

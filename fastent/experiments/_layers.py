@@ -3,6 +3,7 @@
 import math
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -311,7 +312,7 @@ def order_of(epochs: ArrayLike) -> Order:
         own = int(np.sign(known[second] - known[first]).sum())
         taus.append(own / len(first))
         score += own
-        chance = np.convolve(chance, _scores_by_chance(known))
+        chance = np.convolve(chance, _scores_by_chance(tuple(np.unique(known, return_counts=True)[1].tolist())))
     if not taus:
         return Order(student_mean([]), math.nan, 0)
     # chance[k] is the probability that k pairs are in the wrong order: of all scores as far apart as ours or farther.
@@ -321,14 +322,15 @@ def order_of(epochs: ArrayLike) -> Order:
     return Order(correlation, min(float(chance[np.abs(scores) >= abs(score)].sum()), 1.0), len(taus))
 
 
-def _scores_by_chance(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probability of k pairs in the wrong order, k = 0, 1, ..., if all orders of the values are equally likely.
+@lru_cache
+def _scores_by_chance(counts: tuple[int, ...]) -> NDArray[np.float64]:
+    """Probability of k pairs in the wrong order, k = 0, 1, ..., if all orders of values that occur so often are equally likely.
 
     The inversions of a random permutation are sums of independent uniform ones; equal values divide out (MacMahon 1913).
     """
-    found = _without_ties(len(values))
-    for count in np.unique(values, return_counts=True)[1]:
-        found = np.maximum(np.polydiv(found, _without_ties(int(count)))[0], 0)
+    found = _without_ties(sum(counts))
+    for count in counts:
+        found = np.maximum(np.polydiv(found, _without_ties(count))[0], 0)
     probability: NDArray[np.float64] = found / found.sum()
     return probability
 

@@ -5,11 +5,15 @@ import re
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from matplotlib import pyplot
 from scipy.stats import spearmanr
+from sklearn.metrics import average_precision_score
 from sklearn.neighbors import NearestCentroid
 
 import fastent as fe
@@ -545,6 +549,28 @@ def test_scores_exchanged_between_points_say_nothing(monkeypatch):
     ]
     assert found.count("yes") <= 0.05 * 200
     assert found.count("undecided") > 0.5 * 200
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=40), st.integers(0, 100))
+def test_average_precision_of_resamples(points, seed):
+    """Of scores with ties: scikit-learn's, of the whole and of every resample."""
+    flipped, score = (np.array(values) for values in zip(*points))
+    assume(flipped.any())
+    drawn = []
+
+    def keep(value, n, seed, statistic):
+        drawn.append(value)
+        rng = np.random.default_rng(seed)
+        for rows in (np.arange(n), *(rng.integers(0, n, n) for _ in range(4))):
+            found = statistic(rows)
+            if flipped[rows].any():
+                assert found == pytest.approx(average_precision_score(flipped[rows], score[rows]), rel=1e-12)
+            else:
+                assert found is None
+
+    with mock.patch.object(sys.modules["fastent.experiments._difficulty"], "_bootstrapped", keep):
+        _average_precision(flipped, score.astype(float), seed)
+    assert drawn[0] == pytest.approx(average_precision_score(flipped, score), rel=1e-12)
 
 
 def test_forgetting():

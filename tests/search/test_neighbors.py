@@ -113,15 +113,20 @@ def test_sketches_lose_nothing(d, dtype):
     assert index.work.scanned < 0.9 * 100 * 5000
 
 
-@pytest.mark.parametrize("k", [10, 2 * LONG])
-@pytest.mark.parametrize("unit", [False, True])
-def test_every_coding_finds_the_same(unit, k):
+@pytest.fixture(scope="module", params=[False, True])
+def clusters_and_truth(request):
+    """Points, whether their directions are searched, and the longest lists that are asked for below."""
     X = clusters(5000, 200)
     X[1000:1010] = X[0]
+    searched = X / np.linalg.norm(X, axis=1)[:, None] if request.param else X
+    return X, request.param, naive.nearest(naive.squared_distances(searched, searched), 2 * LONG, np.arange(5000))[0]
+
+
+@pytest.mark.parametrize("k", [10, 2 * LONG])
+def test_every_coding_finds_the_same(clusters_and_truth, k):
+    X, unit, longest = clusters_and_truth
+    expected = longest[:, :k]
     queries = np.arange(0, 5000, 3)
-    expected, _ = naive.nearest(
-        naive.squared_distances(*2 * [X / np.linalg.norm(X, axis=1)[:, None] if unit else X]), k, np.arange(5000)
-    )
     found = []
     for coding in CODINGS:
         with coded(coding):

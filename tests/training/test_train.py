@@ -56,9 +56,10 @@ def assert_same_bits(a, b):
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_each_seed_is_the_network_that_a_plain_torch_loop_trains(digits, options, dtype):
-    run = fe.train(digits, seeds=3, seed=5, epochs=200, test_every=1, dtype=dtype, **options)
+    data = digits.take(np.arange(500)) if options else digits  # all points once: the loop takes most of this file's time
+    run = fe.train(data, seeds=3, seed=5, epochs=200, test_every=1, dtype=dtype, **options)
     for s in range(3):
-        alone = train_plain(digits, seed=5 + s, epochs=200, dtype=getattr(torch, dtype), **options)
+        alone = train_plain(data, seed=5 + s, epochs=200, dtype=getattr(torch, dtype), **options)
         for name in ("train_error", "test_error", "radius", "distance"):
             np.testing.assert_allclose(getattr(run, name)[s], alone[name], rtol=0, atol=1e-4, err_msg=name)
         assert (run.misclassified(200)[s] == alone["wrong"][200]).all()
@@ -344,7 +345,7 @@ def test_records_within_passes_are_those_of_a_plain_torch_loop(digits):
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"optimizer": "adam", "lr": 0.01}])
 @pytest.mark.parametrize("records", [5, 30, 53])
 def test_interrupted_within_a_pass_is_uninterrupted_bit_for_bit(digits, tmp_path, options, records):
-    arguments = {"seeds": 2, "epochs": 6, "batch_size": 10, "test_every": 2, **options}
+    arguments = {"seeds": 2, "epochs": 4, "batch_size": 10, "test_every": 2, **options}
     told = []
 
     def interrupt(done, total, message):
@@ -359,10 +360,10 @@ def test_interrupted_within_a_pass_is_uninterrupted_bit_for_bit(digits, tmp_path
     assert not kept.epoch[-1].is_integer()
     assert not kept.complete
     assert (kept.epoch[-1] < 1) == (records < 40)
-    assert told[-1] == (int(kept.epoch[-1]), 6)
+    assert told[-1] == (int(kept.epoch[-1]), 4)
     whole = fe.train(digits, **arguments)
     assert_same_bits(fe.train(digits, resume=kept, **arguments), whole)
-    assert whole.test_epoch.tolist() == [0, 2, 4, 6]
+    assert whole.test_epoch.tolist() == [0, 2, 4]
     # As is a run that has come to its end, and is then to be longer.
     fe.train(digits, **arguments | {"epochs": 3}).save(tmp_path)
     assert_same_bits(fe.train(digits, resume=tmp_path, **arguments), whole)
