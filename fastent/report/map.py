@@ -55,6 +55,7 @@ class MapSection(NamedTuple):
     shown: str
     rings: str  # which points these are
     label: str
+    without: str  # why a layer is not shown, or ""
     pictures: str  # of how many points there are pictures, or ""
     sheet: Sheet | None
     figure: dict[str, Any]
@@ -71,14 +72,15 @@ def map_section(
     mark: str,
     rings_mark: str,
     kept: int = 0,
+    without: str = "",
     images: Any = None,
     room: int = 0,
 ) -> MapSection | None:
     """Describe the maps of the same points; None if there are none.
 
     codes, rows, marked (n,) : class and number of each point, and whether it gets a ring. mark : what such points are called.
-    rings_mark : the sentence that says so. kept : how many of them are shown in any case. images : (n, h, w) or (n, h, w, 3),
-    of which those that fit into `room` bytes are shown.
+    rings_mark : the sentence that says so. kept : how many of them are shown in any case. without : a sentence
+    that says why a layer is not shown. images : (n, h, w) or (n, h, w, 3), of which those that fit into `room` bytes are shown.
     """
     if not layouts:
         return None
@@ -115,6 +117,7 @@ def map_section(
         shown=_sample_words(first, kept, mark),
         rings=rings_mark if len(rings) else "",
         label=f"{count(len(shown))} points by {by}, coloured by class. {layouts[0].map.sentence}",
+        without=without,
         pictures=f"Pictures of {count(len(pictured))} of the points are on this page."
         if 0 < len(pictured) < len(shown)
         else "",

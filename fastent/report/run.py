@@ -120,6 +120,7 @@ def _map(run: Run, points: Any, raw: Any, methods: Sequence[str], room: int) -> 
     return map_section(
         layouts, run.codes, run.class_names,
         rows=run.index, facts=facts, marked=run.straggler_share >= 0.5, mark="stragglers", kept=found.kept,
+        without=found.without_hidden and f"{last} is not shown: {found.without_hidden}.",
         rings_mark="Rings mark the stragglers.", images=raw if are_pictures(raw) else None, room=room,
     )  # fmt: skip
 

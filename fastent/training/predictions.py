@@ -4,24 +4,20 @@ The weights at an inversion are not kept, since which record it is shows only la
 inversion instead, which gives the same bits on the same machine; that it did is checked by the points that are misclassified.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.data.fingerprint import check_same_data
 from fastent.data.training_set import Data
 from fastent.errors import FastentError
 from fastent.runtime.progress import Progress
 from fastent.runtime.threads import limit_threads
-from fastent.training.in_memory_session import InMemorySession
+from fastent.training.remade import session_of
 from fastent.training.run import Run
 from fastent.training.snapshot import Snapshot
-from fastent.training.train import network_factory
 
 __all__ = ["Predictions", "predictions_at_end", "predictions_at_inversions"]
-
-_NO_TEST = 10**9
 
 
 class Predictions(NamedTuple):
@@ -76,7 +72,8 @@ def predictions_at_end(run: Run, data: Data, points: NDArray[np.int64]) -> Predi
     FastentError
         Other data; networks that were trained without points of their own, or that cannot be made again.
     """
-    snapshot, sums = _session(run, data, int(run.config["epochs"])).at_end_of(run), _Sums(points, len(run.classes))
+    _check_known(run)
+    snapshot, sums = session_of(run, data).at_end_of(run), _Sums(points, len(run.classes))
     for network in range(run.n_seeds):
         sums.add(network, snapshot, np.arange(len(points)))
     return sums.means()
@@ -90,6 +87,7 @@ def predictions_at_inversions(run: Run, data: Data, points: NDArray[np.int64], *
     FastentError
         As for `predictions_at_end`; training that takes another course when it is repeated, as on another machine.
     """
+    _check_known(run)
     codes, turns = run.codes[points], run.straggler_epoch
     sums = _Sums(points, len(run.classes))
     if np.isnan(turns).all():
@@ -100,7 +98,7 @@ def predictions_at_inversions(run: Run, data: Data, points: NDArray[np.int64], *
             sums.add(network, snapshot, np.flatnonzero(codes == c))
 
     with limit_threads(run.config.get("threads")):
-        session = _session(run, data, int(np.ceil(np.nanmax(turns))))
+        session = session_of(run, data, epochs=int(np.ceil(np.nanmax(turns))))
         again = session.train(None, observe, progress, observe_within=True, what="predictions at the inversions")
     if not np.array_equal(again.wrong, run.wrong[:, run.positions(again.epoch)]):
         raise FastentError(
@@ -110,13 +108,8 @@ def predictions_at_inversions(run: Run, data: Data, points: NDArray[np.int64], *
     return sums.means()
 
 
-def _session(run: Run, data: Data, epochs: int) -> InMemorySession:
-    """The training of a run from the beginning, to so many epochs."""
+def _check_known(run: Run) -> None:
     if run.config.get("streamed"):
         raise FastentError("the run was streamed from disk: what its networks predicted is not known")
     if run.config.get("exclude_per_seed") is not None:
         raise FastentError("the networks were trained without points of their own (exclude_per_seed), which are not kept")
-    config: dict[str, Any] = {**run.config, "epochs": epochs, "test_every": _NO_TEST}
-    config |= {"fingerprint": data.fingerprint, "digests": data.digests}
-    check_same_data(run.config, config)
-    return InMemorySession(data, config, network_factory(config.get("model"), config["activation"], data), None)

@@ -140,7 +140,8 @@ class Run(Tabular, RunRecords):
         Raises
         ------
         FastentError
-            An unknown kind or layer; errors against the training error; a map without data, or with other data.
+            An unknown kind or layer; errors against the training error; a map without data, with other data, or of
+            a layer that is not known.
         """
         from fastent.plots.curves import AXIS_LABELS, draw_lines
         from fastent.plots.figure import axes_of
@@ -168,12 +169,17 @@ class Run(Tabular, RunRecords):
         return figure, axes
 
     def _plot_map(self, data: Any, layer: int, ax: "Axes | None") -> "tuple[Figure, Axes]":
+        from fastent.data.training_set import Data
         from fastent.training.run_map import run_maps
 
         if data is None:
             raise FastentError("kind='map' needs the training points: pass data=fe.load_data(...), as the run was given them")
         found = run_maps(self, data, ("pca",), layer=layer)
         names = np.array(self.class_names)[self.codes]
+        if found.without_hidden and isinstance(data, Data):
+            raise FastentError(
+                f"the hidden layer is not known ({found.without_hidden}): data=data.raw draws the points as they were given"
+            )
         shown = found.hidden or found.inputs
         return shown["pca"].plot(names, marked=self.straggler_share >= 0.5, mark="stragglers", ax=ax)
 

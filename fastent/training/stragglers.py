@@ -269,10 +269,10 @@ def _predictions(
     run: Run, data: Data, points: NDArray[np.int64], progress: Progress, notes: list[str]
 ) -> "tuple[Predictions | None, Predictions | None]":
     """At the inversions, and at the end; a note where they cannot be known."""
-    from fastent.data.fingerprint import check_same_data
     from fastent.training.predictions import predictions_at_end, predictions_at_inversions
+    from fastent.training.remade import check_data_of
 
-    check_same_data(run.config, {"fingerprint": data.fingerprint, "digests": data.digests})
+    check_data_of(run, data)
     try:
         at_end = predictions_at_end(run, data, points)
         return predictions_at_inversions(run, data, points, progress=progress), at_end
