@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.report.pictures import Sheet, are_pictures, as_images, sheet
+from fastent.report.pictures import Sheet, are_pictures, as_images, fitting_sheet
 from fastent.runtime.formatting import count
 from fastent.statistics.point_map import PointMap
 
@@ -162,9 +162,4 @@ def _pictures(
     pixels = as_images(np.asarray(images[shown]), len(shown))
     others = np.random.default_rng(0).permutation(np.setdiff1d(np.arange(len(shown)), rings))
     order = np.concatenate([rings, others])[:_MOST_PICTURES]
-    while len(order):  # half of them, and half again, until they fit: no two pictures compress alike
-        drawn = sheet(pixels[order], side=_SIDE, quality=_QUALITY)
-        if drawn.size <= room:
-            return drawn, order
-        order = order[: len(order) // 2]
-    return None, rings[:0]
+    return fitting_sheet(pixels, order, room, side=_SIDE, quality=_QUALITY)
