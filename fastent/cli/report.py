@@ -53,7 +53,7 @@ def report(
 
 
 def _write_again(folder: Path, place: Path, maps: tuple[str, ...], predictions: bool) -> None:
-    from fastent.report.run import write_report
+    from fastent.report.run import write_run_report
     from fastent.training.run import RECORDS_FILE, load_run
     from fastent.training.stragglers import stragglers_of
 
@@ -77,7 +77,7 @@ def _write_again(folder: Path, place: Path, maps: tuple[str, ...], predictions: 
     found = stragglers_of(stored, points, repeat=predictions, progress=True)
     for note in found.notes:
         say(f"fastent: of the stragglers, {note}", error=True)
-    write_report(stored, place, points=points, stragglers=found, command=stored.config.get("command"), maps=maps)
+    write_run_report(stored, place, points=points, stragglers=found, command=stored.config.get("command"), maps=maps)
 
 
 def _points(stored: "Run") -> Any:

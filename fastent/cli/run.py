@@ -219,7 +219,7 @@ def _finish(result: "Run", out: Path | None, points: Any, maps: Iterable[str], a
     from fastent.training.tables import summary
 
     if out is not None:
-        from fastent.report.run import write_report
+        from fastent.report.run import write_run_report
         from fastent.training.stragglers import stragglers_of
 
         result.config["command"] = command = command_line()
@@ -228,7 +228,7 @@ def _finish(result: "Run", out: Path | None, points: Any, maps: Iterable[str], a
         for note in found.notes:
             say(f"fastent: of the stragglers, {note}", error=True)
         found.save(out)
-        write_report(result, out / "report.html", points=points, stragglers=found, command=command, maps=tuple(maps))
+        write_run_report(result, out / "report.html", points=points, stragglers=found, command=command, maps=tuple(maps))
     if as_json:
         print_json(summary(result))
         return

@@ -29,7 +29,7 @@ from fastent.training.tables import (
     without_inversion,
 )
 
-__all__ = ["HEADINGS", "ClassRow", "class_rows", "write_report"]
+__all__ = ["HEADINGS", "ClassRow", "class_rows", "write_run_report"]
 
 # What the gallery may take of the room for pictures if there is a map.
 _ROOM_BESIDE_MAP = 0.5
@@ -40,7 +40,7 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def write_report(
+def write_run_report(
     run: Run,
     path: str | os.PathLike[str],
     *,

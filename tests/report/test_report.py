@@ -15,7 +15,7 @@ import fastent as fe
 from fastent.errors import FastentError
 from fastent.report.measurement import write_measurement_report
 from fastent.report.page import percent
-from fastent.report.run import class_rows, write_report
+from fastent.report.run import class_rows, write_run_report
 from fastent.report.run_words import answers, description, headline
 from fastent.report.stragglers import points_near
 from fastent.statistics.inversion import fitted_curve
@@ -70,7 +70,7 @@ def made_up_run(
 
 
 def written(tmp_path, run, **options) -> str:
-    write_report(run, tmp_path / "report.html", **options)
+    write_run_report(run, tmp_path / "report.html", **options)
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -326,7 +326,7 @@ def test_without_pictures_the_stragglers_are_listed(tmp_path):
 )
 def test_bad_points_are_refused(tmp_path, pictures, complaint):
     with pytest.raises(FastentError, match=complaint):
-        write_report(made_up_run(), tmp_path / "report.html", points=pictures)
+        write_run_report(made_up_run(), tmp_path / "report.html", points=pictures)
     assert not list(tmp_path.iterdir())
 
 
@@ -334,7 +334,7 @@ def test_bad_points_are_refused(tmp_path, pictures, complaint):
 def test_many_points_classes_seeds_and_layers_stay_below_eight_megabytes(tmp_path):
     run = made_up_run(classes=tuple(range(10)), layers=3, epochs=1000, points=10_000)
     noise = np.random.default_rng(0).integers(0, 256, (10_000, 48, 48, 3), np.uint8)
-    write_report(run, tmp_path / "report.html", points=noise)
+    write_run_report(run, tmp_path / "report.html", points=noise)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert len(page.encode()) < 7.5e6
     assert "The first 240 are shown; 760 more are in the run." in page
