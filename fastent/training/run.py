@@ -20,7 +20,6 @@ from fastent.training.tables import (
     inversions_table,
     readable_rows,
     rule_text,
-    stragglers_table,
     turning_text,
     without_inversion,
     write_tables,
@@ -88,7 +87,8 @@ class Run(Tabular, RunRecords):
         """Write the run to a folder, each file whole or not at all.
 
         `run.npz` holds everything: `fe.load_run` restores the run from it and `fe.train` continues it. For other programs there
-        are `config.json`, `summary.json`, `curves.parquet` (long form) and `stragglers.parquet`.
+        are `config.json`, `summary.json`, `curves.parquet` (long form) and `stragglers.parquet`, which
+        `fe.stragglers(run).save(folder)` replaces by all that is known of the stragglers.
         """
         arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_LATER) if getattr(self, name) is not None}
         folder = _FILE.write(folder, self.config, arrays | {f"state.{name}": a for name, a in self.state.items()})
@@ -102,10 +102,14 @@ class Run(Tabular, RunRecords):
         kind : "curves", "inversions" or "stragglers", default "curves"
             "curves": a row for each seed, record, layer and class. "inversions": a row for each seed, layer and class, with the
             inversion or the reason why there is none. "stragglers": a row for each point that is a straggler in at least one
-            seed, the largest share of the seeds first.
+            seed, the largest share of the seeds first: the table of `fe.stragglers(run)`, as far as the run alone tells.
         """
-        tables = {"curves": curves_table, "inversions": inversions_table, "stragglers": stragglers_table}
-        return tables[choice("kind", kind, tuple(tables))](self)
+        choice("kind", kind, ("curves", "inversions", "stragglers"))
+        if kind == "stragglers":
+            from fastent.training.stragglers import stragglers_of
+
+            return stragglers_of(self).table()
+        return curves_table(self) if kind == "curves" else inversions_table(self)
 
     def plot(
         self,

@@ -15,9 +15,11 @@ from fastent.training.run_records import RunRecords, test_error_of_records
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from fastent.training.run import Run
+
 __all__ = [
     "because", "curves_table", "ended_too_early", "epoch_of", "epoch_text", "inversions_table", "may_turn_later",
-    "radius_at_end", "readable_rows", "rule_text", "shortly", "stragglers_per_seed", "stragglers_table", "subject",
+    "radius_at_end", "readable_rows", "rule_text", "shortly", "stragglers_per_seed", "subject",
     "summary", "turning_text", "without_inversion", "write_tables",
 ]  # fmt: skip
 
@@ -57,24 +59,6 @@ def inversions_table(run: RunRecords) -> "pa.Table":
         for end, values in zip(("low", "high"), zip(*intervals, strict=True), strict=True):
             columns[f"{name}_{end}"] = pa.array(values, pa.float64())
     return with_config(pa.table(columns), run.config)
-
-
-def stragglers_table(run: RunRecords) -> "pa.Table":
-    """The points that are stragglers in at least one seed, largest share first."""
-    import pyarrow as pa
-
-    share = run.straggler_share
-    rows = np.flatnonzero(share > 0)
-    rows = rows[np.argsort(-share[rows], kind="stable")]
-    table = pa.table(
-        {
-            "index": run.index[rows],
-            "label": storable(run.labels[rows]),
-            "class": storable(np.array(run.class_names))[run.codes[rows]],
-            "share": share[rows],
-        }
-    )
-    return with_config(table, run.config)
 
 
 def epoch_of(run: RunRecords, epoch: float) -> str:
@@ -207,10 +191,9 @@ def readable_rows(run: RunRecords) -> tuple[tuple[str, ...], list[tuple[str, ...
     return headings, rows
 
 
-def write_tables(run: RunRecords, folder: Path) -> None:
+def write_tables(run: "Run", folder: Path) -> None:
     """Write `config.json`, `summary.json`, `curves.parquet` and `stragglers.parquet`."""
-    tables = {"curves": curves_table(run), "stragglers": stragglers_table(run)}
-    write_readable(folder, run.config, summary(run), **tables)
+    write_readable(folder, run.config, summary(run), curves=run.table("curves"), stragglers=run.table("stragglers"))
 
 
 # More classes than this are counted, not named; longer names are no part of a sentence.

@@ -145,6 +145,13 @@ def test_the_table_has_every_straggler_and_comes_back_from_both_files(digits, ru
     assert few.table().to_pylist() == [found.table().to_pylist()[i] for i in (2, 0)]
 
 
+def test_a_run_has_the_same_table_as_far_as_it_knows(digits, run, tmp_path):
+    whole, alone = fe.stragglers(run, digits).table(), run.table("stragglers")
+    assert alone.equals(whole.select(alone.column_names))
+    run.save(tmp_path)
+    assert pyarrow.parquet.read_table(tmp_path / "stragglers.parquet").equals(alone)
+
+
 def test_a_run_without_stragglers_has_an_empty_table(digits, tmp_path):
     short = fe.train(digits, epochs=5, seeds=1)
     found = fe.stragglers(short, digits)
