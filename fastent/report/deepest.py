@@ -1,5 +1,6 @@
 """The points of a measurement that lie deepest in another class, as pictures, each with its neighbours, hit and miss."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def deepest(measured: Measurement, images: Any, room: int) -> Gallery | None:
         _detail(measured, place, codes, float(share), points, place_of)
         for place, share, points in zip(places, nearness, near, strict=True)
     ]
-    cells = [_cell(i, each, place_of) for i, each in enumerate(details)]
+    cells = [_cell(i, each, measured.class_names, place_of) for i, each in enumerate(details)]
     groups = [
         Group(c, measured.class_names[c], sum(each["c"] == c for each in details), _of_class(cells, details, c), [])
         for c in np.unique(codes[rows]).tolist()
@@ -114,10 +115,11 @@ def _detail(
     }
 
 
-def _cell(i: int, detail: dict[str, Any], place_of: dict[int, int]) -> Cell:
+def _cell(i: int, detail: dict[str, Any], names: Sequence[str], place_of: dict[int, int]) -> Cell:
     share, nothing = detail["said"]["nearness"], ""
     width = f"{100 * detail['scores']['nearness']:.0f}%"
-    return Cell(i, place_of[detail["row"]], detail["label"], detail["row"], share, width, nothing, nothing, nothing)
+    place, name = place_of[detail["row"]], names[detail["c"]]
+    return Cell(i, place, detail["label"], name, detail["row"], share, width, nothing, nothing, nothing)
 
 
 def _of_class(cells: list[Cell], details: list[dict[str, Any]], c: int) -> list[Cell]:

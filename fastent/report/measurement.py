@@ -80,14 +80,14 @@ def write_measurement_report(
 
 def _map(measured: Measurement, images: Any, room: int) -> MapSection | None:
     codes = np.searchsorted(measured.classes, measured.labels)
-    names = measured.class_names
-    facts = []
+    names, labels = measured.class_names, [str(label) for label in measured.classes.tolist()]
+    facts = [] if labels == names else [Fact("label", labels, codes)]
     if measured.mixing is not None:
         votes = np.searchsorted(measured.classes, measured.mixing.vote)
         shares, of = np.unique(measured.mixing.purity, return_inverse=True)
         found = np.zeros((2, len(codes)), np.int64)
         found[:, measured.queries] = votes, of
-        facts = [
+        facts += [
             Fact("neighbours\u2019 vote", names, found[0]),
             Fact("neighbours of its class", [percent(share, 0) for share in shares], found[1]),
         ]

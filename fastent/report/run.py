@@ -65,7 +65,7 @@ def write_run_report(
     raw = points.raw if isinstance(points, Data) else points
     with_map = points is not None and bool(maps)
     shown = gallery(run, raw, int(room_beside(figures) * (_ROOM_BESIDE_MAP if with_map else 1)), stragglers)
-    figures |= {"gallery": shown.details, "sheet": _cells(shown.sheet)}
+    figures |= {"gallery": shown.details, "sheet": _cells(shown.sheet), "parity": run.parity}
     mapped = None
     if with_map:
         left = room_beside(figures) - (0 if shown.sheet is None else shown.sheet.size)
@@ -113,7 +113,8 @@ def _map(run: Run, points: Any, raw: Any, methods: Sequence[str], room: int) -> 
     layouts += [Layout(f"input, {each.title}", f"The training points, {each.title}:", each) for each in found.inputs.values()]
     labels, of = np.unique(run.labels, return_inverse=True)
     shares, agreeing = np.unique(run.straggler_share, return_inverse=True)
-    facts = [] if labels.tolist() == run.classes.tolist() else [Fact("label", [str(label) for label in labels], of)]
+    said = [str(label) for label in labels.tolist()]
+    facts = [] if said == run.class_names else [Fact("label", said, of)]
     if found.predicted is not None:
         facts.append(Fact("predicted at the end", run.class_names, found.predicted))
     facts.append(Fact("straggler in", [f"{percent(share, 0)} of the seeds" for share in shares], agreeing))

@@ -42,11 +42,15 @@ _NOT_THERE = "Neighbours are not shown, because the training points are not avai
 
 @dataclass(frozen=True)
 class Cell:
-    """One training point: its number among those that can be opened (or None), its place on the sheet, and its texts."""
+    """One training point: its number among those that can be opened (or None), its place on the sheet, and its texts.
+
+    Where labels are classes, `name` is that of the class; of classes by parity it is the label, which says more.
+    """
 
     point: int | None
     place: int
     label: str
+    name: str
     row: int
     share: str
     width: str
@@ -215,11 +219,12 @@ def _detail(
 
 
 def _cell(run: Run, point: int, number: int | None, place_of: dict[int, int], numbers: dict[str, float | None]) -> Cell:
-    share = numbers.get("share")
+    share, label = numbers.get("share"), str(run.labels[point])
     return Cell(
         point=number,
         place=place_of.get(point, 0),
-        label=str(run.labels[point]),
+        label=label,
+        name=label if run.parity else run.class_names[run.codes[point]],
         row=int(run.index[point]),
         share=said_of("share", share),
         width=f"{100 * (share or 0):.0f}%",

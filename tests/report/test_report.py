@@ -294,6 +294,24 @@ def test_pictures_are_those_of_the_stragglers(tmp_path):
         assert sheet[y // 8, x // 8] == row // 3  # shown eight times as large; row numbers are three times the position
 
 
+def test_points_are_called_by_the_names_of_their_classes_and_parities_by_their_labels(tmp_path):
+    pictures = np.zeros((200, 4, 4), np.uint8)
+    named = made_up_run(config={"class_names": ["cat <b>", "dog"]})
+    page = written(tmp_path, named, points=pictures)
+    cells = re.findall(r'title="Label (\d), ([^,]+), row \d+.*?<b>([^<]+)</b>', page, re.S)
+    assert set(cells) == {("0", "cat &lt;b&gt;", "cat &lt;b&gt;"), ("1", "dog", "dog")}
+    assert "<b>cat <b>" not in page
+    assert re.search(r'"name": ?"label", ?"texts": ?\["0", ?"1"\]', page)  # on the map
+    run = made_up_run(config={"classes": "parity"})
+    parities = replace(run, labels=run.codes + 2 * (np.arange(200) % 4))
+    page = written(tmp_path, parities, points=pictures)
+    cells = re.findall(r'title="Label (\d), row \d+.*?<b>(\d)</b>', page, re.S)
+    assert len(set(cells)) > 2  # more labels than classes
+    assert all(label == caption for label, caption in cells)
+    plain = re.findall(r'title="Label (\d), row \d+.*?<b>(\d)</b>', written(tmp_path, made_up_run(), points=pictures), re.S)
+    assert set(plain) == {("0", "0"), ("1", "1")}
+
+
 def test_float_pictures_span_black_to_white_and_colours_are_kept(tmp_path):
     pictures = np.zeros((200, 100, 50, 3), np.float64)
     pictures[..., 0] = 7.5
