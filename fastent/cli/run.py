@@ -118,7 +118,9 @@ def run(
             raise FastentError(f"{data!r} has no labels: name an .npy of them with --labels")
         same = "; same network and training as in memory, but all rows are trained on, none held out as a test set"
         say(f"fastent: {data} is streamed from disk: {why}{same * too_large}", error=True)
-    given = parsed(given)
+    excluded, given = given["exclude"], parsed(given)
+    if excluded is not None:
+        say(f"fastent: {len(set(given['exclude'].tolist())):,} rows are left out, all that {excluded!r} lists", error=True)
     if given["hidden"] is None:
         given["hidden"] = DEFAULTS.hidden
     # A streamed run keeps others away itself.
