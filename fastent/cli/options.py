@@ -27,7 +27,7 @@ from fastent.runtime.interrupts import interrupts
 from fastent.training.options import DEFAULTS, InMemoryOptions, StreamedOptions
 
 __all__ = [
-    "DATA", "DATA_OPTIONS", "NETWORK", "OUTPUT", "STATISTICS", "AsJson", "Device", "Options",
+    "CONTEXT", "DATA", "DATA_OPTIONS", "NETWORK", "OUTPUT", "STATISTICS", "AsJson", "Device", "Options",
     "numbers", "option", "parsed", "plain_errors", "preset_option", "training_options", "with_options",
 ]  # fmt: skip
 
@@ -152,6 +152,10 @@ def _training_option(each: Field[Any], defaults: bool, remark: str) -> tuple[Any
             default=unset if default is None else "",
         ),
     ], default
+
+
+# What was typed, for commands that refuse options without effect.
+CONTEXT: Options = {"context": (typer.Context, inspect.Parameter.empty)}
 
 
 def with_options(options: Options) -> Callable[[Callable[..., None]], Callable[..., None]]:

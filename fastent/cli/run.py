@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastent.cli.config import Config
 from fastent.cli.existing_output import check_free, check_not_longer, longer_than_usual
 from fastent.cli.options import (
+    CONTEXT,
     DATA,
     DATA_OPTIONS,
     OUTPUT,
@@ -22,10 +23,13 @@ from fastent.cli.options import (
     with_options,
 )
 from fastent.cli.output import command_line, fitting_table, print_cost, print_json, say, show
+from fastent.cli.without_effect import NEEDS_OUT, refuse_given
 from fastent.errors import FastentError
 from fastent.training.options import DEFAULTS, STREAMED_DEFAULTS, InMemoryOptions, StreamedOptions
 
 if TYPE_CHECKING:
+    import typer
+
     from fastent.training.run import Run
 
 __all__ = ["DISPENSABLE", "print_run", "run"]
@@ -75,6 +79,7 @@ _CLASS_NAMES: Options = {
     ),
 }
 _OPTIONS = {
+    **CONTEXT,
     **DATA_OPTIONS,
     **_CLASS_NAMES,
     **_STREAMED_DATA,
@@ -92,6 +97,7 @@ _ONLY_IN_MEMORY = (
 @with_options(_OPTIONS)
 def run(
     *,
+    context: "typer.Context",
     data: str,
     labels: str | None,
     stream: bool,
@@ -107,13 +113,18 @@ def run(
     from fastent.statistics.point_map import map_methods
     from fastent.training.run import RECORDS_FILE, load_run
 
+    if out is None:
+        refuse_given(context, ("map", "predictions", "overwrite"), NEEDS_OUT)
     maps = map_methods("map", map)
     why, too_large = _streamed_because(data, stream, given["record_every"])
     if too_large or not why:
         # Whether the data fit must not decide which options there are.
-        _refuse(given, _ONLY_STREAMED, "that is for streamed data: add --stream, with a --data that is a file or a folder")
+        refuse_given(
+            context, _ONLY_STREAMED, "that is for streamed data: add --stream, with a --data that is a file or a folder"
+        )
     if why:
-        _refuse(given, _ONLY_IN_MEMORY, f"not available for streamed data, and {data} is streamed from disk ({why})")
+        streamed = f"not available for streamed data, and {data} is streamed from disk ({why})"
+        refuse_given(context, (*_ONLY_IN_MEMORY, "predictions"), streamed)
         if labels is None:
             raise FastentError(f"{data!r} has no labels: name an .npy of them with --labels")
         same = "; same network and training as in memory, but all rows are trained on, none held out as a test set"
@@ -204,13 +215,6 @@ def _streamed_because(data: str, stream: bool, record_every: float | None) -> tu
     if needed <= available:
         return "", False
     return f"it would need {readable_bytes(needed)} of memory, and {readable_bytes(available)} are available", True
-
-
-def _refuse(given: Mapping[str, Any], names: Iterable[str], why: str) -> None:
-    """Refuse options that were given, that is to say other values than the default."""
-    for name in names:
-        if given[name] != _OPTIONS[name][1]:
-            raise FastentError(f"--{name.replace('_', '-')} {given[name]}: {why}")
 
 
 def _finish(result: "Run", out: Path | None, points: Any, maps: Iterable[str], as_json: bool, *, predictions: bool) -> None:

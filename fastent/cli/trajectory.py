@@ -9,11 +9,13 @@ from fastent.cli.config import Config
 from fastent.cli.existing_output import check_free
 from fastent.cli.options import OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import command_line, print_json, say
+from fastent.cli.without_effect import NEEDS_OUT, refuse_given
 
 __all__ = ["trajectory"]
 
 
 def trajectory(
+    context: typer.Context,
     captures: Annotated[
         list[Path],
         typer.Argument(
@@ -54,6 +56,8 @@ def trajectory(
     from fastent.report.trajectory import write_trajectory_report
     from fastent.runtime.threads import limit_threads
 
+    if out is None:
+        refuse_given(context, ("overwrite",), NEEDS_OUT)
     asked = {
         "captures": [str(place.absolute()) for place in captures], "labels": labels and str(Path(labels).absolute()),
         "layers": layers, "k": k, "metrics": metrics, "queries": queries, "normalize": normalize, "seed": seed,
