@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays.class_names import reading_order
 from fastent.errors import FastentError
 from fastent.measurement.result import Measurement
 from fastent.report.pictures import are_pictures, as_images
 from fastent.report.stragglers import Cell, Gallery, Group, pictures_of, said_of
-from fastent.training.stragglers import Nearest
+from fastent.training.straggler_list import Nearest
 
 __all__ = ["deepest"]
 
@@ -56,7 +57,8 @@ def deepest(measured: Measurement, images: Any, room: int) -> Gallery | None:
     cells = [_cell(i, each, measured.class_names, place_of) for i, each in enumerate(details)]
     groups = [
         Group(c, measured.class_names[c], sum(each["c"] == c for each in details), _of_class(cells, details, c), [])
-        for c in np.unique(codes[rows]).tolist()
+        for c in reading_order(measured.classes, measured.class_names)
+        if c in codes[rows]
     ]
     orders = {name: said for name, said in _ORDERS.items() if any(each["scores"].get(name) is not None for each in details)}
     return Gallery(groups, len(known), len(details), sheet, orders, details, "")

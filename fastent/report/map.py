@@ -47,6 +47,7 @@ class MapSection(NamedTuple):
     choices: list[tuple[str, str]]
     sentences: list[str]
     classes: list[str]
+    order: list[int]  # of the classes, where they are listed
     told: list[int]  # classes in a colour
     forms: int  # how many forms there are of each colour
     mark: str  # what the points with rings are, or ""
@@ -71,6 +72,7 @@ def map_section(
     marked: NDArray[np.bool_] | None,
     mark: str,
     rings_mark: str,
+    order: Sequence[int] | None = None,
     kept: int = 0,
     without: str = "",
     images: Any = None,
@@ -79,8 +81,9 @@ def map_section(
     """Describe the maps of the same points; None if there are none.
 
     codes, rows, marked (n,) : class and number of each point, and whether it gets a ring. mark : what such points are called.
-    rings_mark : the sentence that says so. kept : how many of them are shown in any case. without : a sentence
-    that says why a layer is not shown. images : (n, h, w) or (n, h, w, 3), of which those that fit into `room` bytes are shown.
+    rings_mark : the sentence that says so. order : in which classes are listed. kept : how many points with rings are shown in
+    any case. without : a sentence that says why a layer is not shown. images : (n, h, w) or (n, h, w, 3), of which those that
+    fit into `room` bytes are shown.
     """
     if not layouts:
         return None
@@ -109,6 +112,7 @@ def map_section(
         choices=[(str(i), layout.name) for i, layout in enumerate(layouts)],
         sentences=[f"{layout.of} {_kept_words(layout.map)}" for layout in layouts],
         classes=list(names),
+        order=list(range(len(names)) if order is None else order),
         told=told.tolist(),
         forms=_FORMS,
         mark=mark if marked is not None else "",

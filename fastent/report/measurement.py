@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.class_names import in_natural_order
+from fastent.arrays.class_names import reading_order
 from fastent.arrays.validation import which_rows
 from fastent.measurement.metrics import MEANINGS, METRICS
 from fastent.measurement.result import Measurement
@@ -97,7 +97,8 @@ def _map(measured: Measurement, images: Any, room: int) -> MapSection | None:
     layouts = [Layout(each.title, f"{each.title}:", each) for each in (measured.maps or {}).values()]
     rows = np.arange(len(codes))
     return map_section(
-        layouts, codes, names, rows=rows, facts=facts, marked=measured.outvoted, mark="outvoted",
+        layouts, codes, names, order=reading_order(measured.classes, names),
+        rows=rows, facts=facts, marked=measured.outvoted, mark="outvoted",
         rings_mark=f"Rings mark points whose {other}.", images=images, room=room,
     )  # fmt: skip
 
@@ -194,9 +195,7 @@ def _most_tangled(measured: Measurement, places: list[NDArray[np.int64]]) -> NDA
     every = np.arange(len(measured.classes))
     means = _ranked_by(measured, places) if len(every) > _CLASSES else None
     shown = every[:_CLASSES] if means is None else np.sort(np.argsort(means, kind="stable")[:_CLASSES])
-    if measured.classes.dtype.kind in "iub":
-        return shown
-    return shown[in_natural_order(measured.class_names[i] for i in shown)]
+    return shown[reading_order(measured.classes, [measured.class_names[i] for i in shown])]
 
 
 def _class_table(

@@ -18,7 +18,7 @@ from fastent.runtime.formatting import NOTHING, count
 from fastent.statistics.inversion import InversionSummary
 from fastent.training.run import Run
 from fastent.training.run_map import run_maps
-from fastent.training.stragglers import Stragglers
+from fastent.training.straggler_list import Stragglers
 from fastent.training.tables import (
     epoch_of,
     radius_at_end,
@@ -90,6 +90,7 @@ def write_run_report(
         ("curves.js", "run.js", "gallery.js", "map.js"),
         map=mapped,
         names=run.class_names,
+        order=run.class_order,
         seeds=run.n_seeds,
         headings=HEADINGS,
         tables=[class_rows(run, layer) for layer in range(run.n_layers)],
@@ -119,7 +120,7 @@ def _map(run: Run, points: Any, raw: Any, methods: Sequence[str], room: int) -> 
         facts.append(Fact("predicted at the end", run.class_names, found.predicted))
     facts.append(Fact("straggler in", [f"{percent(share, 0)} of the seeds" for share in shares], agreeing))
     return map_section(
-        layouts, run.codes, run.class_names,
+        layouts, run.codes, run.class_names, order=run.class_order,
         rows=run.index, facts=facts, marked=run.straggler_share >= 0.5, mark="stragglers", kept=found.kept,
         without=found.without_hidden and f"{last} is not shown: {found.without_hidden}.",
         rings_mark="Rings mark the stragglers.", images=raw if are_pictures(raw) else None, room=room,
@@ -146,7 +147,8 @@ def class_rows(run: Run, layer: int) -> list[ClassRow]:
     names, last = run.class_names, layer == run.n_layers - 1
     consensus = run.straggler_share >= 0.5
     rows = []
-    for c, summary in enumerate(run.inversion_summary(layer)):
+    summaries = run.inversion_summary(layer)
+    for c, summary in ((c, summaries[c]) for c in run.class_order):
         mine, at_end = run.codes == c, radius_at_end(run, layer, c)
         stragglers = stragglers_per_seed(run, c, summary.found) if last else None
         spread = f" ± {100 * summary.std:.2f}" if summary.std is not None else ""

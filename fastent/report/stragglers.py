@@ -17,7 +17,8 @@ from fastent.runtime.formatting import NOTHING
 from fastent.search.few_queries import MEMORY, are_few, are_too_many, distances_in_blocks
 from fastent.search.neighbors import Neighbors, neighbors
 from fastent.training.run import Run
-from fastent.training.stragglers import Nearest, Stragglers, as_rows, stragglers_of
+from fastent.training.straggler_list import Nearest, Stragglers
+from fastent.training.stragglers import as_rows, stragglers_of
 
 __all__ = ["Cell", "Gallery", "Group", "gallery", "pictures_of", "points_near", "said_of"]
 
@@ -101,7 +102,8 @@ def gallery(run: Run, points: Any, room: int, known: Stragglers | None = None) -
     consensus = known.take(np.flatnonzero(known.hardness.share >= 0.5))
     found = consensus.take(np.argsort(consensus.codes[:_MOST_SHOWN], kind="stable"))
     shown = found.points
-    classes = np.unique(run.codes[shown]).tolist()
+    present = set(run.codes[shown].tolist())
+    classes = [c for c in run.class_order if c in present]
     in_strip = max(4, _NEVER_SHOWN // max(len(classes), 1)) if images is not None else 0
     strips = {c: np.flatnonzero((run.codes == c) & (share == 0))[:in_strip] for c in classes}
     near = None if rows is None else points_near(rows, shown)

@@ -15,6 +15,7 @@ from fastent.options import choice, whole_number
 from fastent.printable import printable
 from fastent.training.run_records import RunRecords, test_error_of_records
 from fastent.training.stored_run import check_arrays, checked_config
+from fastent.training.straggler_list import straggler_scores
 from fastent.training.tables import (
     curves_table,
     inversions_table,
@@ -106,9 +107,7 @@ class Run(Tabular, RunRecords):
         """
         choice("kind", kind, ("curves", "inversions", "stragglers"))
         if kind == "stragglers":
-            from fastent.training.stragglers import stragglers_of
-
-            return stragglers_of(self).table()
+            return straggler_scores(self).table()
         return curves_table(self) if kind == "curves" else inversions_table(self)
 
     def plot(
@@ -191,11 +190,16 @@ class Run(Tabular, RunRecords):
         """The curves to draw, with their inversions."""
         from fastent.plots.curves import Line, class_lines, distance_lines
 
+        order = np.array(self.class_order)
+        names = [self.class_names[c] for c in order]
         if kind == "radius":
-            return class_lines(self.class_names, self.radius[:, :, layer], self.inversion[:, layer], against)
+            values, turns = self.radius[:, :, layer].take(order, 2), self.inversion[:, layer].take(order, 1)
+            return class_lines(names, values, turns, against)
         if kind == "distance":
-            distance = self.distance[:, :, layer]
-            return distance_lines(self.class_names, distance, lambda: self.inversions("distance")[:, layer], against)
+            distance = self.distance[:, :, layer].take(order, 2).take(order, 3)
+            return distance_lines(
+                names, distance, lambda: self.inversions("distance")[:, layer].take(order, 1).take(order, 2), against
+            )
         lines = [Line("training error", self.train_error)]
         if self.test_error.size:
             lines.append(Line("test error", test_error_of_records(self)))

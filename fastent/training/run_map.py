@@ -1,6 +1,7 @@
 """Maps of the training points of a run: as a hidden layer of its first network has them at the end, and as it gets them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -32,7 +33,8 @@ class RunMaps(NamedTuple):
     without_hidden: str
 
 
-class _Hidden(NamedTuple):
+@dataclass(frozen=True)
+class _Hidden:
     """A hidden layer of the first network, whose rows are computed when they are asked for: all may be too many to hold."""
 
     network: "Snapshot"

@@ -11,11 +11,10 @@ from fastent.printable import shortened, storable
 from fastent.statistics.inversion import InversionSummary
 from fastent.statistics.notes import sentence_list
 from fastent.training.run_records import RunRecords, test_error_of_records
+from fastent.training.straggler_list import straggler_scores
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from fastent.training.run import Run
 
 __all__ = [
     "because", "curves_table", "ended_too_early", "epoch_of", "epoch_text", "inversions_table", "may_turn_later",
@@ -171,7 +170,8 @@ def readable_rows(run: RunRecords) -> tuple[tuple[str, ...], list[tuple[str, ...
         "stragglers / seed", "consensus stragglers",
     )  # fmt: skip
     rows: list[tuple[str, ...]] = []
-    for name, row in zip(run.class_names, summary(run)["classes"], strict=True):
+    classes = summary(run)["classes"]
+    for name, row in ((run.class_names[c], classes[c]) for c in run.class_order):
         found = row["found"] > 0
         spread = f" ± {100 * row['std']:.2f}" if row["std"] is not None else ""
         rows.append(
@@ -191,9 +191,9 @@ def readable_rows(run: RunRecords) -> tuple[tuple[str, ...], list[tuple[str, ...
     return headings, rows
 
 
-def write_tables(run: "Run", folder: Path) -> None:
+def write_tables(run: RunRecords, folder: Path) -> None:
     """Write `config.json`, `summary.json`, `curves.parquet` and `stragglers.parquet`."""
-    write_readable(folder, run.config, summary(run), curves=run.table("curves"), stragglers=run.table("stragglers"))
+    write_readable(folder, run.config, summary(run), curves=curves_table(run), stragglers=straggler_scores(run).table())
 
 
 # More classes than this are counted, not named; longer names are no part of a sentence.

@@ -20,7 +20,7 @@ from fastent.report.run_words import answers, description, headline
 from fastent.report.stragglers import points_near
 from fastent.statistics.inversion import fitted_curve
 from fastent.training.run import Run
-from fastent.training.stragglers import hardness
+from fastent.training.straggler_list import hardness
 from fastent.training.tables import readable_rows, summary, turning_text, without_inversion
 from tests.statistics.test_silhouette import clusters
 

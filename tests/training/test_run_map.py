@@ -8,7 +8,8 @@ from torch import nn
 
 import fastent as fe
 from fastent.errors import FastentError
-from fastent.training.remade import first_network_at_end, session_of
+from fastent.training.predictions import predictions_at_end
+from fastent.training.remade import first_network_at_end
 from fastent.training.run_map import run_maps
 
 
@@ -146,4 +147,4 @@ def test_one_network_of_a_run_is_shown_where_its_device_is_not(trained):
     elsewhere = replace(run, config={**run.config, "device": "cuda:7"})
     assert first_network_at_end(elsewhere, data).logits.shape == (1, len(data.y_train), 10)
     with pytest.raises(FastentError, match="device='cuda:7': torch sees"):
-        session_of(elsewhere, data)
+        predictions_at_end(elsewhere, data, np.arange(3))

@@ -9,7 +9,8 @@ import pytest
 from scipy.spatial.distance import cdist
 
 import fastent as fe
-from fastent.training.predictions import Predictions, predictions_at_end, predictions_at_inversions
+from fastent.training.predictions import predictions_at_end, predictions_at_inversions
+from fastent.training.straggler_list import Predictions
 from fastent.training.stragglers import nearest, stragglers_of
 
 TRAININGS = {
