@@ -179,7 +179,7 @@ def jobs(folder: Path, rng: np.random.Generator) -> dict[str, Job]:
 
     parts._SECONDS, streamed_session._CHECKPOINT_SECONDS, in_memory_session._CHECKPOINT_SECONDS = 0.0, 0.3, 0.4
     for module, name in (
-        (run_report, "write_report"),
+        (run_report, "write_run_report"),
         (measured, "write_measurement_report"),
         (asked, "write_experiments_report"),
     ):

@@ -36,7 +36,8 @@ from .statistics.prediction_depth import PredictionDepth, prediction_depth
 from .statistics.silhouette import Silhouettes, silhouette
 from .statistics.soft_nearest_neighbor import SoftNearestNeighbor, soft_nearest_neighbor_loss
 from .training.run import Run, load_run
-from .training.stragglers import Stragglers, stragglers
+from .training.straggler_list import Stragglers
+from .training.stragglers import stragglers
 from .training.train import train
 from .training.train_streamed import train_streamed
 from .version import __version__

@@ -17,7 +17,7 @@ import fastent as fe
 from fastent.cli.output import fitting_table
 from fastent.printable import printable, shortened, storable
 from fastent.report.measurement import write_measurement_report
-from fastent.report.run import write_report
+from fastent.report.run import write_run_report
 from fastent.runtime.formatting import html_table
 from fastent.runtime.progress import reporting
 from fastent.runtime.terminal import text_table
@@ -131,7 +131,7 @@ def test_pages_and_files_of_a_run_are_whole(tmp_path):
     run.config["data"] = "\x1b[31mname\u202e"
     assert not unseen(repr(run))
     run.save(tmp_path)
-    write_report(run, tmp_path / "report.html", points=None, command="\x1b[31m\u202e")
+    write_run_report(run, tmp_path / "report.html", points=None, command="\x1b[31m\u202e")
     # The library's own text in the page has control characters.
     page = re.sub(r"(?s)<script[^>]*>.{1000000,}?</script>", "", (tmp_path / "report.html").read_text(encoding="utf-8"))
     assert not unseen(page)

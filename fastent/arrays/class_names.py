@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from fastent.errors import FastentError
 from fastent.io.reading import as_path, name_list, reading, require_file
 from fastent.printable import natural_key
 
-__all__ = ["class_names_of", "in_natural_order"]
+__all__ = ["class_names_of", "in_natural_order", "reading_order"]
 
 
 def class_names_of(given: Any, classes: NDArray[Any]) -> tuple[str, ...] | None:
@@ -89,3 +89,8 @@ def in_natural_order(names: Iterable[str]) -> list[int]:
     """Places of the names in the order that people expect: class2 before class10."""
     keys = [natural_key(name) for name in names]
     return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def reading_order(classes: NDArray[Any], names: Sequence[str]) -> list[int]:
+    """Places of sorted classes in the order in which people read them: numbers as they are, text by its natural order."""
+    return in_natural_order(names) if classes.dtype.kind in "US" else list(range(len(names)))

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
 from fastent.cli.checkpoints import checkpoint_files, checkpoint_names
 from fastent.cli.config import Config
 from fastent.cli.existing_output import check_free
 from fastent.cli.options import DATA, NETWORK, OUTPUT, AsJson, Device, option
 from fastent.cli.output import print_cost, print_json, say, show
+from fastent.cli.without_effect import refuse_given
 from fastent.errors import FastentError
 from fastent.options import whole_number
 from fastent.printable import first_line
@@ -26,6 +29,7 @@ _WITHIN = ("state_dict", "model_state_dict", "model")
 
 
 def capture(
+    context: typer.Context,
     model: Annotated[str | None, option("package.module:factory, a function that returns the torch module.", NETWORK)] = None,
     weights: Annotated[
         Path | None,
@@ -93,6 +97,8 @@ def capture(
 ) -> None:
     """Run a model over stored data once and keep the activations of its layers, for measuring."""
     if verify is not None:
+        others = set(context.params) - {"verify", "as_json"}
+        refuse_given(context, others, f"--verify {str(verify)!r} reads what is stored and captures nothing: leave this out")
         from fastent.io.store import open_store
 
         stored = open_store(verify, unfinished=True)

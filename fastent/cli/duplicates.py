@@ -10,6 +10,7 @@ from fastent.cli.config import Config
 from fastent.cli.existing_output import check_free
 from fastent.cli.options import DATA, OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import print_cost, print_json, say, show
+from fastent.cli.without_effect import NEEDS_OUT, refuse_given
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _METRICS, _EQUAL = ("euclidean", "cosine"), ("all", "first")
 
 
 def duplicates(
+    context: typer.Context,
     features: Annotated[str, typer.Argument(help="Rows (n, d), as for fastent measure.", metavar="X")],
     labels: Annotated[
         str | None, option("Labels (n,), as for fastent measure: pairs whose labels differ are counted and listed.", DATA)
@@ -61,6 +63,10 @@ def duplicates(
 
     if query_labels is not None and queries is None:
         raise FastentError("--query-labels are for --queries, which is not given: use --labels")
+    if out is None:
+        refuse_given(context, ("overwrite",), NEEDS_OUT)
+    if quantile is None:
+        refuse_given(context, ("seed",), "that is for the rows drawn for --quantile, which is not given")
     places = {"X": features, "labels": labels, "queries": queries, "query_labels": query_labels}
     asked = {name: None if place is None else str(Path(place).absolute()) for name, place in places.items()} | {
         "radius": radius, "quantile": quantile, "metric": metric, "equal": equal, "seed": seed,

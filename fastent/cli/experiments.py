@@ -9,6 +9,7 @@ from fastent import experiments
 from fastent.cli.config import Config
 from fastent.cli.existing_output import check_free, check_same_experiment, check_same_options
 from fastent.cli.options import (
+    CONTEXT,
     DATA_OPTIONS,
     OUTPUT,
     AsJson,
@@ -22,6 +23,7 @@ from fastent.cli.options import (
     with_options,
 )
 from fastent.cli.output import command_line, print_json, say, show
+from fastent.cli.without_effect import NEEDS_OUT, refuse_given
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
@@ -132,6 +134,7 @@ _TRAINING = (
     "threads",
 )  # fmt: skip
 _COMMON: Options = {
+    **CONTEXT,
     **DATA_OPTIONS,
     **training_options(_TRAINING, defaults=False),
     **training_options(["hidden", "seed"], defaults=True),
@@ -156,8 +159,8 @@ _DIFFERENT: dict[str, Options] = {
     "all": {"preset": preset_option("; pruning: 300 epochs; blocks: of all points")},
 }
 _OF_ALL = (
-    "data", "preset", "data_dir", "subset", "seeds", "seed", "epochs", "device", "threads", "out", "overwrite", "as_json",
-    "config",
+    "context", "data", "preset", "data_dir", "subset", "seeds", "seed", "epochs", "device", "threads", "out", "overwrite",
+    "as_json", "config",
 )  # fmt: skip
 # Where results go and what they are computed with do not change them.
 _ASIDE = ("out", "config", "threads", "device")
@@ -168,10 +171,12 @@ def _command(names: tuple[str, ...], options: Options) -> Any:
 
     @plain_errors
     @with_options(options)
-    def command(as_json: bool, overwrite: bool, **given: Any) -> None:
+    def command(context: typer.Context, as_json: bool, overwrite: bool, **given: Any) -> None:
         results: list[Result] = []
         refused: list[str] = []
         out = given["out"]
+        if out is None:
+            refuse_given(context, ("overwrite",), NEEDS_OUT)
         from fastent.io.files import alone_in, output_folder
 
         asked = {key: value for key, value in given.items() if key not in _ASIDE}

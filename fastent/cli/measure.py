@@ -9,6 +9,7 @@ from fastent.cli.config import Config
 from fastent.cli.existing_output import check_free, check_same_measurement
 from fastent.cli.options import MAP_HELP, OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import command_line, print_cost, print_json, say, show
+from fastent.cli.without_effect import NEEDS_OUT, refuse_given
 from fastent.errors import FastentError
 from fastent.measurement.metrics import METRICS
 
@@ -27,6 +28,7 @@ def _metric_names(incomplete: str) -> list[str]:
 
 
 def measure(
+    context: typer.Context,
     features: Annotated[
         str,
         typer.Argument(
@@ -131,6 +133,7 @@ def measure(
     from fastent.runtime.cluster import connected
     from fastent.runtime.threads import limit_threads, working_threads
 
+    _check_effects(context, out, metrics, map)
     X, y = paired(features, labels)
     if isinstance(X, str):
         X = read_features(X)
@@ -175,6 +178,18 @@ def measure(
     print_cost(sum(stage.seconds for stage in measured.stages), "measuring", threads or working_threads())
     if out is not None:
         say(f"Report: {out / 'report.html'}")
+
+
+def _check_effects(context: typer.Context, out: Path | None, metrics: str, map: str) -> None:
+    if out is None:
+        refuse_given(context, ("map", "images", "overwrite"), NEEDS_OUT)
+    if metrics == "all":
+        return
+    chosen = {name.strip() for name in metrics.split(",")}
+    if "soft_nearest_neighbor" not in chosen:
+        refuse_given(context, ("temperature",), "that is for soft_nearest_neighbor: add it to --metrics")
+    if "margins" not in chosen and map in ("auto", "none"):
+        refuse_given(context, ("images",), "pictures are shown of margins or on a map: add margins to --metrics, or --map pca")
 
 
 def _pictures(X: Any, images: str | None) -> Any:

@@ -27,7 +27,7 @@ from fastent.runtime.interrupts import interrupts
 from fastent.training.options import DEFAULTS, InMemoryOptions, StreamedOptions
 
 __all__ = [
-    "DATA", "DATA_OPTIONS", "NETWORK", "OUTPUT", "STATISTICS", "AsJson", "Device", "Options",
+    "CONTEXT", "DATA", "DATA_OPTIONS", "NETWORK", "OUTPUT", "STATISTICS", "AsJson", "Device", "Options",
     "numbers", "option", "parsed", "plain_errors", "preset_option", "training_options", "with_options",
 ]  # fmt: skip
 
@@ -93,7 +93,12 @@ DATA_OPTIONS: Options = {
     "data_dir": _maybe(str, "Folder of the data sets known by name.", DATA, default="$FASTENT_DATA"),
     "subset": _maybe(int, "Number of training points to use.", DATA, default="all"),
     "subset_seed": _maybe(int, "Seed for drawing the subset at random.", DATA, default="the first points"),
-    "exclude": _maybe(str, "Row numbers to leave out (.npy).", DATA, metavar="FILE"),
+    "exclude": _maybe(
+        str,
+        "Rows to leave out, by their numbers: an .npy, or the column index of a table, such as stragglers.csv of another run.",
+        DATA,
+        metavar="FILE",
+    ),
     "classes": _maybe(
         str,
         "all (every label is a class) or parity (even against odd labels).",
@@ -147,6 +152,10 @@ def _training_option(each: Field[Any], defaults: bool, remark: str) -> tuple[Any
             default=unset if default is None else "",
         ),
     ], default
+
+
+# What was typed, for commands that refuse options without effect.
+CONTEXT: Options = {"context": (typer.Context, inspect.Parameter.empty)}
 
 
 def with_options(options: Options) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -219,10 +228,11 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of data and training, of which some are texts or name files, as functions take them."""
-    from fastent.io.npy import read_npy
+    from fastent.data.row_numbers import read_row_numbers
 
     readers: dict[str, Callable[[str], Any]] = {
-        "hidden": lambda text: numbers("hidden", text, int), "layers": lambda text: text.split(","), "exclude": read_npy,
+        "hidden": lambda text: numbers("hidden", text, int), "layers": lambda text: text.split(","),
+        "exclude": read_row_numbers,
     }  # fmt: skip
     return {name: readers[name](value) if value is not None and name in readers else value for name, value in given.items()}
 

@@ -7,6 +7,7 @@ import typer
 
 from fastent.cli.options import MAP_HELP, OUTPUT, Predictions, option
 from fastent.cli.output import command_line, say
+from fastent.cli.without_effect import refuse_given
 from fastent.errors import FastentError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ _COMPARISON, _PROBE = Path("comparison.html"), "probe.npz"
 
 
 def report(
+    context: typer.Context,
     folders: Annotated[
         list[Path],
         typer.Argument(
@@ -36,8 +38,11 @@ def report(
     """Write the report of a stored run or probe, or one page that compares several runs or measurements."""
     if out is not None and not out.parent.is_dir():
         raise FastentError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}; make it, or name another file")
-    if map is not None and len(folders) > 1:
-        raise FastentError(f"--map {map}: the report of several folders has no map; leave --map out")
+    if len(folders) > 1:
+        refuse_given(context, ("map",), "the report of several folders has no map; leave --map out")
+    if len(folders) > 1 or (folders[0] / _PROBE).is_file():
+        what = "several folders" if len(folders) > 1 else "a probe"
+        refuse_given(context, ("predictions",), f"the report of {what} has no stragglers one by one; leave this out")
     if len(folders) > 1:
         from fastent.report.comparison import write_comparison
 
@@ -45,12 +50,12 @@ def report(
         write_comparison(folders, place, command=command_line())
     else:
         place = out or folders[0] / "report.html"
-        _write_again(folders[0], place, map, predictions)
+        _write_again(context, folders[0], place, map, predictions)
     say(place)
 
 
-def _write_again(folder: Path, place: Path, map: str | None, predictions: bool) -> None:
-    from fastent.report.run import write_report
+def _write_again(context: typer.Context, folder: Path, place: Path, map: str | None, predictions: bool) -> None:
+    from fastent.report.run import write_run_report
     from fastent.statistics.point_map import map_methods
     from fastent.training.run import RECORDS_FILE, load_run
     from fastent.training.stragglers import stragglers_of
@@ -71,15 +76,17 @@ def _write_again(folder: Path, place: Path, map: str | None, predictions: bool) 
             f"{str(folder)!r} holds a measurement, whose report is {there!r}: name a second one to compare it with"
         )
     stored = load_run(folder)
+    if stored.config.get("streamed"):
+        refuse_given(context, ("predictions",), "of a run that was streamed from disk none are known; leave this out")
     try:
         points = _points(stored)
     except FastentError as error:
-        say(f"fastent: the report is without pictures and neighbours: {error}", error=True)
+        say(f"fastent: the report is without pictures, neighbours and map: {error}", error=True)
         points = None
     found = stragglers_of(stored, points, repeat=predictions, progress=True)
     for note in found.notes:
         say(f"fastent: of the stragglers, {note}", error=True)
-    write_report(stored, place, points=points, stragglers=found, command=stored.config.get("command"), maps=maps)
+    write_run_report(stored, place, points=points, stragglers=found, command=stored.config.get("command"), maps=maps)
 
 
 def _points(stored: "Run") -> Any:

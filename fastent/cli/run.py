@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastent.cli.config import Config
 from fastent.cli.existing_output import check_free, check_not_longer, longer_than_usual
 from fastent.cli.options import (
+    CONTEXT,
     DATA,
     DATA_OPTIONS,
     OUTPUT,
@@ -22,10 +23,13 @@ from fastent.cli.options import (
     with_options,
 )
 from fastent.cli.output import command_line, fitting_table, print_cost, print_json, say, show
+from fastent.cli.without_effect import NEEDS_OUT, refuse_given
 from fastent.errors import FastentError
 from fastent.training.options import DEFAULTS, STREAMED_DEFAULTS, InMemoryOptions, StreamedOptions
 
 if TYPE_CHECKING:
+    import typer
+
     from fastent.training.run import Run
 
 __all__ = ["DISPENSABLE", "print_run", "run"]
@@ -75,6 +79,7 @@ _CLASS_NAMES: Options = {
     ),
 }
 _OPTIONS = {
+    **CONTEXT,
     **DATA_OPTIONS,
     **_CLASS_NAMES,
     **_STREAMED_DATA,
@@ -92,6 +97,7 @@ _ONLY_IN_MEMORY = (
 @with_options(_OPTIONS)
 def run(
     *,
+    context: "typer.Context",
     data: str,
     labels: str | None,
     stream: bool,
@@ -107,18 +113,25 @@ def run(
     from fastent.statistics.point_map import map_methods
     from fastent.training.run import RECORDS_FILE, load_run
 
+    if out is None:
+        refuse_given(context, ("map", "predictions", "overwrite"), NEEDS_OUT)
     maps = map_methods("map", map)
     why, too_large = _streamed_because(data, stream, given["record_every"])
     if too_large or not why:
         # Whether the data fit must not decide which options there are.
-        _refuse(given, _ONLY_STREAMED, "that is for streamed data: add --stream, with a --data that is a file or a folder")
+        refuse_given(
+            context, _ONLY_STREAMED, "that is for streamed data: add --stream, with a --data that is a file or a folder"
+        )
     if why:
-        _refuse(given, _ONLY_IN_MEMORY, f"not available for streamed data, and {data} is streamed from disk ({why})")
+        streamed = f"not available for streamed data, and {data} is streamed from disk ({why})"
+        refuse_given(context, (*_ONLY_IN_MEMORY, "predictions"), streamed)
         if labels is None:
             raise FastentError(f"{data!r} has no labels: name an .npy of them with --labels")
         same = "; same network and training as in memory, but all rows are trained on, none held out as a test set"
         say(f"fastent: {data} is streamed from disk: {why}{same * too_large}", error=True)
-    given = parsed(given)
+    excluded, given = given["exclude"], parsed(given)
+    if excluded is not None:
+        say(f"fastent: {len(set(given['exclude'].tolist())):,} rows are left out, all that {excluded!r} lists", error=True)
     if given["hidden"] is None:
         given["hidden"] = DEFAULTS.hidden
     # A streamed run keeps others away itself.
@@ -204,13 +217,6 @@ def _streamed_because(data: str, stream: bool, record_every: float | None) -> tu
     return f"it would need {readable_bytes(needed)} of memory, and {readable_bytes(available)} are available", True
 
 
-def _refuse(given: Mapping[str, Any], names: Iterable[str], why: str) -> None:
-    """Refuse options that were given, that is to say other values than the default."""
-    for name in names:
-        if given[name] != _OPTIONS[name][1]:
-            raise FastentError(f"--{name.replace('_', '-')} {given[name]}: {why}")
-
-
 def _finish(result: "Run", out: Path | None, points: Any, maps: Iterable[str], as_json: bool, *, predictions: bool) -> None:
     """Write the files and the report; print the table, or the summary for scripts.
 
@@ -219,7 +225,7 @@ def _finish(result: "Run", out: Path | None, points: Any, maps: Iterable[str], a
     from fastent.training.tables import summary
 
     if out is not None:
-        from fastent.report.run import write_report
+        from fastent.report.run import write_run_report
         from fastent.training.stragglers import stragglers_of
 
         result.config["command"] = command = command_line()
@@ -228,7 +234,7 @@ def _finish(result: "Run", out: Path | None, points: Any, maps: Iterable[str], a
         for note in found.notes:
             say(f"fastent: of the stragglers, {note}", error=True)
         found.save(out)
-        write_report(result, out / "report.html", points=points, stragglers=found, command=command, maps=tuple(maps))
+        write_run_report(result, out / "report.html", points=points, stragglers=found, command=command, maps=tuple(maps))
     if as_json:
         print_json(summary(result))
         return

@@ -9,12 +9,13 @@ from fastent.cli.config import Config
 from fastent.cli.existing_output import check_free
 from fastent.cli.options import MAP_HELP, OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import command_line, print_json, say
-from fastent.errors import FastentError
+from fastent.cli.without_effect import NEEDS_OUT, refuse_given
 
 __all__ = ["trajectory"]
 
 
 def trajectory(
+    context: typer.Context,
     captures: Annotated[
         list[Path],
         typer.Argument(
@@ -59,8 +60,8 @@ def trajectory(
     from fastent.runtime.threads import limit_threads
     from fastent.statistics.inversion import reasons_without
 
-    if map is not None and out is None:
-        raise FastentError(f"--map {map}: the map is a part of the report; say where to write that with --out")
+    if out is None:
+        refuse_given(context, ("map", "overwrite"), NEEDS_OUT)
     asked = {
         "captures": [str(place.absolute()) for place in captures], "labels": labels and str(Path(labels).absolute()),
         "layers": layers, "k": k, "metrics": metrics, "queries": queries, "normalize": normalize, "seed": seed,

@@ -22,7 +22,7 @@ from fastent.io.npy import is_npz, read_npz
 from fastent.io.opening import own_labels, read_features, reader_of
 from fastent.io.reading import as_path, is_there, name_list
 from fastent.io.sources import Source
-from fastent.options import whole_number
+from fastent.options import short_repr, whole_number
 from fastent.runtime.memory import check_fits
 
 __all__ = ["NAMES", "RawData", "known_name", "read_dataset"]
@@ -75,8 +75,13 @@ def read_dataset(
     FastentError
         Unknown name, nothing on disk and no network, files that are damaged, pickled or lack an array, lengths that differ.
     """
+    name = known_name(data) if isinstance(data, (str, os.PathLike)) else None
+    if name is not None and labels is not None:
+        raise FastentError(f"labels={short_repr(labels)}: {name!r} has its own; leave them out, or pass its points as arrays")
+    if data_dir is not None and name in (None, "digits"):
+        what = "digits come with scikit-learn" if name else "data names no data set of that folder"
+        raise FastentError(f"data_dir={str(data_dir)!r}: {what}; leave it out")
     if isinstance(data, (str, os.PathLike)):
-        name = known_name(data)
         if name is None:
             return _from_path(as_path(data, "a data set"), labels, split_seed)
         return _split("digits", *_digits(), split_seed) if name == "digits" else _named(name, data_dir)

@@ -25,6 +25,7 @@ Array = NDArray[Any]
 
 POINTS, CLASSES, TEST_POINTS, TEST_CLASSES = "training points", "training classes", "test points", "test classes"
 _LABELS = "labels"
+_REMEDY = "use the same data, or start anew (another folder, without resume, or --overwrite)"
 _IN_TURN = (POINTS, CLASSES, TEST_POINTS, TEST_CLASSES, _LABELS)
 
 
@@ -82,18 +83,17 @@ def fingerprints(x_train: Array, y_train: Array, x_test: Array, y_test: Array, l
     return {"fingerprint": found.value, "digests": found.after}
 
 
-def check_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to continue a run on other data, by the `fingerprint` and `digests` of both configurations."""
+def check_same_data(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, run: str = "the run to resume", remedy: str = _REMEDY
+) -> None:
+    """Refuse other data than those of a run, by the `fingerprint` and `digests` of both configurations."""
     was, are = before.get("digests") or {}, now["digests"]
     if before.get("fingerprint") == now["fingerprint"] and (not was or was == are):
         return
     name = next(_different(was, are), "training or test points")
     what = f"other {name}" if name in was or not was else f"no {name}"
     here = "" if name in are or not was else ", and now there are none"
-    raise FastentError(
-        f"the run to resume has {what}{here} (fingerprint {before.get('fingerprint')}, not {now['fingerprint']}): use the same "
-        "data, or start anew (another folder, without resume, or --overwrite)"
-    )
+    raise FastentError(f"{run} has {what}{here} (fingerprint {before.get('fingerprint')}, not {now['fingerprint']}): {remedy}")
 
 
 def _different(was: Mapping[str, str], are: Mapping[str, str]) -> Iterator[str]:

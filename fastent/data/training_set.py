@@ -12,6 +12,7 @@ from fastent.arrays.validation import as_array, as_features, check_finite
 from fastent.data.datasets import known_name, read_dataset
 from fastent.data.fingerprint import fingerprints
 from fastent.data.presets import PRESETS, default_classes
+from fastent.data.row_numbers import read_row_numbers
 from fastent.data.standardization import standardized
 from fastent.data.stored_rows import class_codes
 from fastent.errors import FastentError
@@ -128,8 +129,9 @@ def load_data(
         Number of training points to take: the first ones, or with `subset_seed` a random selection.
     subset_seed : int, optional
         Seed of the random selection.
-    exclude : array-like of int, optional
-        Row numbers (in the training set as stored) to leave out. The standardisation is taken from the whole subset, so that
+    exclude : array-like of int, or path, optional
+        Row numbers (in the training set as stored) to leave out; or a file of them: an .npy, or a table with a column "index",
+        such as the stragglers.csv of another run. The standardisation is taken from the whole subset, so that
         the remaining points do not change.
     classes : "parity" or "all", optional
         label % 2, or every label its own class. The default is "parity" for the data sets known by name, as in the source
@@ -246,6 +248,8 @@ def _chosen_rows(n: int, subset: int | None, subset_seed: int | None) -> NDArray
 
 def _excluded_rows(exclude: Any, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of the chosen rows to leave out."""
+    if isinstance(exclude, str | os.PathLike):
+        exclude = read_row_numbers(exclude)
     rows = np.empty(0, np.int64) if exclude is None else as_array(exclude, "exclude")
     if rows.size == 0:
         return np.zeros(len(chosen), bool)

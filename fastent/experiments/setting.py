@@ -18,10 +18,11 @@ from fastent.errors import FastentError
 from fastent.io.result_cache import Arrays, ResultCache
 from fastent.options import choice
 from fastent.runtime.progress import Progress, reporting
+from fastent.training.in_memory_networks import network_factory
 from fastent.training.networks import find_factory, hidden_layers, make_network, model_digest
 from fastent.training.options import InMemoryOptions
 from fastent.training.run import RECORDS_FILE, Run, run_to_resume
-from fastent.training.train import network_factory, train
+from fastent.training.train import train
 
 __all__ = ["Setting", "spaced_epochs"]
 

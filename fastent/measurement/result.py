@@ -189,11 +189,16 @@ class Measurement(Tabular):
         return found
 
     def per_point(self) -> "pyarrow.Table":
-        """A row for each query: its row number, label, and what was measured of it; null where a query is not in the sample."""
+        """A row for each query: its row number, label, and what was measured of it; null where a query is not in the sample.
+
+        Where classes were given names there is a column "class" with them.
+        """
         import pyarrow
 
         rows = self.queries
         columns: dict[str, Any] = {"row": rows, "label": storable(self.labels[rows])}
+        if self.given_names is not None:
+            columns["class"] = storable(self._shown_labels[rows])
         found = [(column, part) for _, metric, part in self._parts() for column in metric.columns]
         for column, part in sorted(found, key=lambda each: each[0].over == "sampled"):
             values = getattr(part, column.attribute or column.name)

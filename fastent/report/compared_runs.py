@@ -31,7 +31,7 @@ def write_compared_runs(
     runs: Sequence[Run], names: Sequence[str], path: str | os.PathLike[str], *, command: str | None = None
 ) -> None:
     """Write one page of two or more runs, in their order; see `write_comparison`."""
-    classes = list(dict.fromkeys(name for run in runs for name in run.class_names))
+    classes = list(dict.fromkeys(run.class_names[c] for run in runs for c in run.class_order))
     common, different = _configs(runs)
     unfinished = [name for name, run in zip(names, runs, strict=True) if not run.complete]
     write_page(

@@ -1,15 +1,17 @@
 """The points of a measurement that lie deepest in another class, as pictures, each with its neighbours, hit and miss."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays.class_names import reading_order
 from fastent.errors import FastentError
 from fastent.measurement.result import Measurement
-from fastent.report.page import percent
 from fastent.report.pictures import are_pictures, as_images
-from fastent.report.stragglers import Cell, Gallery, Group, pictures_of
+from fastent.report.stragglers import Cell, Gallery, Group, pictures_of, said_of
+from fastent.training.straggler_list import Nearest
 
 __all__ = ["deepest"]
 
@@ -42,14 +44,21 @@ def deepest(measured: Measurement, images: Any, room: int) -> Gallery | None:
     rows = margins.queries[places]
     order = np.argsort(codes[rows], kind="stable")
     places, rows = places[order], rows[order]
+    nearness = Nearest(
+        margins.hit[places], margins.hit_index[places], margins.miss[places], margins.miss_index[places]
+    ).nearness
     near = [_near(measured, place) for place in places.tolist()]
     others = dict.fromkeys(row for points in near for row in points)
     sheet, place_of = _sheet(images, rows, [row for row in others if row not in set(rows.tolist())], room)
-    details = [_detail(measured, place, codes, points, place_of) for place, points in zip(places.tolist(), near, strict=True)]
-    cells = [_cell(i, each, place_of) for i, each in enumerate(details)]
+    details = [
+        _detail(measured, place, codes, float(share), points, place_of)
+        for place, share, points in zip(places, nearness, near, strict=True)
+    ]
+    cells = [_cell(i, each, measured.class_names, place_of) for i, each in enumerate(details)]
     groups = [
         Group(c, measured.class_names[c], sum(each["c"] == c for each in details), _of_class(cells, details, c), [])
-        for c in np.unique(codes[rows]).tolist()
+        for c in reading_order(measured.classes, measured.class_names)
+        if c in codes[rows]
     ]
     orders = {name: said for name, said in _ORDERS.items() if any(each["scores"].get(name) is not None for each in details)}
     return Gallery(groups, len(known), len(details), sheet, orders, details, "")
@@ -79,23 +88,26 @@ def _sheet(images: Any, rows: NDArray[np.int64], others: list[int], room: int) -
 
 
 def _detail(
-    measured: Measurement, place: int, codes: NDArray[np.int64], near: dict[int, tuple[float, str]], place_of: dict[int, int]
+    measured: Measurement,
+    place: int,
+    codes: NDArray[np.int64],
+    nearness: float,
+    near: dict[int, tuple[float, str]],
+    place_of: dict[int, int],
 ) -> dict[str, Any]:
     """What is known of a point, as `Gallery` has it."""
     margins = measured.margins
     assert margins is not None
-    row, hit, miss = int(margins.queries[place]), float(margins.hit[place]), float(margins.miss[place])
-    scores = {"nearness": round(hit / (hit + miss), 4) if hit + miss else 0.5}
-    said = {"nearness": f"{scores['nearness']:.2f}"}
+    row = int(margins.queries[place])
+    scores = {"nearness": round(nearness, 4)}
     if measured.mixing is not None:
         scores["strangers"] = round(1 - float(measured.mixing.purity[place]), 4)
-        said["strangers"] = percent(scores["strangers"], 0)
     return {
         "row": row,
         "label": str(measured.labels[row]),
         "c": int(codes[row]),
         "scores": scores,
-        "said": said,
+        "said": {name: said_of(name, value) for name, value in scores.items()},
         "predictions": [],
         "near": [
             [other, str(measured.labels[other]), int(codes[other]), float(f"{distance:.5g}"), place_of.get(other), which]
@@ -105,10 +117,11 @@ def _detail(
     }
 
 
-def _cell(i: int, detail: dict[str, Any], place_of: dict[int, int]) -> Cell:
+def _cell(i: int, detail: dict[str, Any], names: Sequence[str], place_of: dict[int, int]) -> Cell:
     share, nothing = detail["said"]["nearness"], ""
     width = f"{100 * detail['scores']['nearness']:.0f}%"
-    return Cell(i, place_of[detail["row"]], detail["label"], detail["row"], share, width, nothing, nothing, nothing)
+    place, name = place_of[detail["row"]], names[detail["c"]]
+    return Cell(i, place, detail["label"], name, detail["row"], share, width, nothing, nothing, nothing)
 
 
 def _of_class(cells: list[Cell], details: list[dict[str, Any]], c: int) -> list[Cell]:

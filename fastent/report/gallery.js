@@ -15,6 +15,7 @@
     nearness: "nearness of another class, hit / (hit + miss)",
   };
   const classes = data.names ?? data.classes;
+  const called = (label, c) => classes[c] === label ? label : `${label}, ${classes[c]}`;
   const moments = { inversion: "At the inversion", end: "At the end" };
   const extremes = { hit: "nearest of its class", miss: "nearest of another class", "": "" };
   const away = (distance) => Number(distance.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3 });
@@ -61,9 +62,9 @@
       const cell = make("li", "", { class: other ? "cell other" : "cell" }), caption = make("span", "", { class: "caption" });
       const color = chip(c);
       color.title = classes[c];
-      caption.append(color, make("b", label), make("br", ""), `at ${away(distance)}`, make("br", ""), make("small", `row ${row}`));
+      caption.append(color, make("b", data.parity ? label : classes[c]), make("br", ""), `at ${away(distance)}`, make("br", ""), make("small", `row ${row}`));
       if (said) caption.append(make("br", ""), make("small", said));
-      if (place !== null) cell.append(picture(place, `Label ${label}, row ${row}`));
+      if (place !== null) cell.append(picture(place, `Label ${called(label, c)}, row ${row}`));
       cell.append(caption);
       return cell;
     }));
@@ -73,7 +74,7 @@
   function known(point) {
     const panel = make("div", "", { class: "panel", role: "region", "aria-label": `Row ${point.row}` });
     const title = make("h4", ""), said = make("dl", "", { class: "readout" });
-    title.append(chip(point.c), `Row ${point.row}, label ${point.label}${classes[point.c] === point.label ? "" : `, ${classes[point.c]}`}`);
+    title.append(chip(point.c), `Row ${point.row}, label ${called(point.label, point.c)}`);
     for (const [key, written] of Object.entries(point.said)) {
       const pair = make("div", "");
       pair.append(make("dt", names[key]), make("dd", written));

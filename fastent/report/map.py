@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.report.pictures import Sheet, are_pictures, as_images, sheet
+from fastent.report.pictures import Sheet, are_pictures, as_images, fitting_sheet
 from fastent.runtime.formatting import count
 from fastent.statistics.point_map import PointMap
 
@@ -47,6 +47,7 @@ class MapSection(NamedTuple):
     choices: list[tuple[str, str]]
     sentences: list[str]
     classes: list[str]
+    order: list[int]  # of the classes, where they are listed
     told: list[int]  # classes in a colour
     forms: int  # how many forms there are of each colour
     mark: str  # what the points with rings are, or ""
@@ -55,6 +56,7 @@ class MapSection(NamedTuple):
     shown: str
     rings: str  # which points these are
     label: str
+    without: str  # why a layer is not shown, or ""
     pictures: str  # of how many points there are pictures, or ""
     sheet: Sheet | None
     figure: dict[str, Any]
@@ -70,15 +72,18 @@ def map_section(
     marked: NDArray[np.bool_] | None,
     mark: str,
     rings_mark: str,
+    order: Sequence[int] | None = None,
     kept: int = 0,
+    without: str = "",
     images: Any = None,
     room: int = 0,
 ) -> MapSection | None:
     """Describe the maps of the same points; None if there are none.
 
     codes, rows, marked (n,) : class and number of each point, and whether it gets a ring. mark : what such points are called.
-    rings_mark : the sentence that says so. kept : how many of them are shown in any case. images : (n, h, w) or (n, h, w, 3),
-    of which those that fit into `room` bytes are shown.
+    rings_mark : the sentence that says so. order : in which classes are listed. kept : how many points with rings are shown in
+    any case. without : a sentence that says why a layer is not shown. images : (n, h, w) or (n, h, w, 3), of which those that
+    fit into `room` bytes are shown.
     """
     if not layouts:
         return None
@@ -107,6 +112,7 @@ def map_section(
         choices=[(str(i), layout.name) for i, layout in enumerate(layouts)],
         sentences=[f"{layout.of} {_kept_words(layout.map)}" for layout in layouts],
         classes=list(names),
+        order=list(range(len(names)) if order is None else order),
         told=told.tolist(),
         forms=_FORMS,
         mark=mark if marked is not None else "",
@@ -115,6 +121,7 @@ def map_section(
         shown=_sample_words(first, kept, mark),
         rings=rings_mark if len(rings) else "",
         label=f"{count(len(shown))} points by {by}, coloured by class. {layouts[0].map.sentence}",
+        without=without,
         pictures=f"Pictures of {count(len(pictured))} of the points are on this page."
         if 0 < len(pictured) < len(shown)
         else "",
@@ -159,9 +166,4 @@ def _pictures(
     pixels = as_images(np.asarray(images[shown]), len(shown))
     others = np.random.default_rng(0).permutation(np.setdiff1d(np.arange(len(shown)), rings))
     order = np.concatenate([rings, others])[:_MOST_PICTURES]
-    while len(order):  # half of them, and half again, until they fit: no two pictures compress alike
-        drawn = sheet(pixels[order], side=_SIDE, quality=_QUALITY)
-        if drawn.size <= room:
-            return drawn, order
-        order = order[: len(order) // 2]
-    return None, rings[:0]
+    return fitting_sheet(pixels, order, room, side=_SIDE, quality=_QUALITY)

@@ -88,9 +88,12 @@
         `<br>half between ${data.quantiles[c][1].toFixed(3)} and ${data.quantiles[c][3].toFixed(3)}`),
       marker: { color: css("--paper"), size: 8, line: { color: css("--c0"), width: 2 } },
     };
+    // Lines end where Plotly's own range does: whiskers need room beyond them.
+    const ends = [0, ...known.flatMap((c) => data.quantiles[c])], least = Math.min(...ends), most = Math.max(...ends);
+    const beyond = 0.04 * (most - least || 1);
     const zero = { type: "scatter", mode: "lines", hoverinfo: "skip", x: [0, 0], y: [-0.5, names.length - 0.5], line: { color: css("--soft"), width: 1, dash: "dot" } };
     draw("plot-classes", [zero, spans(0, 4, 2, faded(css("--c0"), 0.4)), spans(1, 3, 7, css("--c0")), medians],
-      axis("relative margin"), { ...named(""), ...downwards });
+      { ...axis("relative margin"), range: [least - beyond, most + beyond] }, { ...named(""), ...downwards });
   }
 
   function margins() {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.class_names import in_natural_order
+from fastent.arrays.class_names import reading_order
 from fastent.arrays.validation import which_rows
 from fastent.measurement.metrics import MEANINGS, METRICS
 from fastent.measurement.result import Measurement
@@ -81,14 +81,14 @@ def write_measurement_report(
 def map_of(measured: Measurement, images: Any = None, room: int = 0, *, where: str = "") -> MapSection | None:
     """The section of a page with the maps of a measurement, of what `where` says."""
     codes = np.searchsorted(measured.classes, measured.labels)
-    names = measured.class_names
-    facts = []
+    names, labels = measured.class_names, [str(label) for label in measured.classes.tolist()]
+    facts = [] if labels == names else [Fact("label", labels, codes)]
     if measured.mixing is not None:
         votes = np.searchsorted(measured.classes, measured.mixing.vote)
         shares, of = np.unique(measured.mixing.purity, return_inverse=True)
         found = np.zeros((2, len(codes)), np.int64)
         found[:, measured.queries] = votes, of
-        facts = [
+        facts += [
             Fact("neighbours\u2019 vote", names, found[0]),
             Fact("neighbours of its class", [percent(share, 0) for share in shares], found[1]),
         ]
@@ -98,7 +98,8 @@ def map_of(measured: Measurement, images: Any = None, room: int = 0, *, where: s
     layouts = [Layout(each.title, f"{where}{each.title}:", each) for each in (measured.maps or {}).values()]
     rows = np.arange(len(codes))
     return map_section(
-        layouts, codes, names, rows=rows, facts=facts, marked=measured.outvoted, mark="outvoted",
+        layouts, codes, names, order=reading_order(measured.classes, names),
+        rows=rows, facts=facts, marked=measured.outvoted, mark="outvoted",
         rings_mark=f"Rings mark points whose {other}.", images=images, room=room,
     )  # fmt: skip
 
@@ -195,9 +196,7 @@ def _most_tangled(measured: Measurement, places: list[NDArray[np.int64]]) -> NDA
     every = np.arange(len(measured.classes))
     means = _ranked_by(measured, places) if len(every) > _CLASSES else None
     shown = every[:_CLASSES] if means is None else np.sort(np.argsort(means, kind="stable")[:_CLASSES])
-    if measured.classes.dtype.kind in "iub":
-        return shown
-    return shown[in_natural_order(measured.class_names[i] for i in shown)]
+    return shown[reading_order(measured.classes, [measured.class_names[i] for i in shown])]
 
 
 def _class_table(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastent.errors import FastentError
 from fastent.io.sources import Source
 
-__all__ = ["Sheet", "StoredPictures", "are_pictures", "as_images", "pictures_in", "sheet"]
+__all__ = ["Sheet", "StoredPictures", "are_pictures", "as_images", "fitting_sheet", "pictures_in", "sheet"]
 
 # Pictures are stored at most this many pixels wide or high, and enlarged by a whole factor up to about the second.
 _STORED_SIDE = 40
@@ -106,3 +106,18 @@ def sheet(images: NDArray[np.uint8], *, side: int = _STORED_SIDE, quality: int |
     kind = "png" if quality is None else "webp"
     uri = f"data:image/{kind};base64," + base64.b64encode(stored.getvalue()).decode("ascii")
     return Sheet(uri, enlarged * size[0], enlarged * size[1], _COLUMNS, lines)
+
+
+def fitting_sheet(
+    images: NDArray[np.uint8], order: NDArray[np.int64], room: int, *, always: int = 0, **options: Any
+) -> tuple[Sheet | None, NDArray[np.int64]]:
+    """Pictures of the first `always` of these, and of as many more, in this order, as `room` bytes hold; and of which.
+
+    No two pictures compress alike: half of the others are left out, and half again, until they fit. `options` are of `sheet`.
+    """
+    while len(order):
+        drawn = sheet(images[order], **options)
+        if drawn.size <= room or len(order) <= always:
+            return drawn, order
+        order = order[: always + (len(order) - always) // 2]
+    return None, order

@@ -17,7 +17,7 @@
     `<br>${what} ${found.value[i].toFixed(4)}<br>training error ` +
     between(found.error[i], found.error_below[i], found.error_above[i], percent));
 
-  const visible = () => data.classes.map((_, c) => c).filter((c) => !shown.off.has(c));
+  const visible = () => data.order.filter((c) => !shown.off.has(c));
 
   function radiusTraces(path) {
     const radii = data.radius[shown.layer], found = data.inversion[shown.layer];

@@ -18,7 +18,7 @@ from fastent.runtime.formatting import NOTHING, count
 from fastent.statistics.inversion import InversionSummary
 from fastent.training.run import Run
 from fastent.training.run_map import run_maps
-from fastent.training.stragglers import Stragglers
+from fastent.training.straggler_list import Stragglers
 from fastent.training.tables import (
     epoch_of,
     radius_at_end,
@@ -29,7 +29,7 @@ from fastent.training.tables import (
     without_inversion,
 )
 
-__all__ = ["HEADINGS", "ClassRow", "class_rows", "write_report"]
+__all__ = ["HEADINGS", "ClassRow", "class_rows", "write_run_report"]
 
 # What the gallery may take of the room for pictures if there is a map.
 _ROOM_BESIDE_MAP = 0.5
@@ -40,7 +40,7 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def write_report(
+def write_run_report(
     run: Run,
     path: str | os.PathLike[str],
     *,
@@ -65,7 +65,7 @@ def write_report(
     raw = points.raw if isinstance(points, Data) else points
     with_map = points is not None and bool(maps)
     shown = gallery(run, raw, int(room_beside(figures) * (_ROOM_BESIDE_MAP if with_map else 1)), stragglers)
-    figures |= {"gallery": shown.details, "sheet": _cells(shown.sheet)}
+    figures |= {"gallery": shown.details, "sheet": _cells(shown.sheet), "parity": run.parity}
     mapped = None
     if with_map:
         left = room_beside(figures) - (0 if shown.sheet is None else shown.sheet.size)
@@ -90,6 +90,7 @@ def write_report(
         ("curves.js", "run.js", "gallery.js", "map.js"),
         map=mapped,
         names=run.class_names,
+        order=run.class_order,
         seeds=run.n_seeds,
         headings=HEADINGS,
         tables=[class_rows(run, layer) for layer in range(run.n_layers)],
@@ -113,13 +114,15 @@ def _map(run: Run, points: Any, raw: Any, methods: Sequence[str], room: int) -> 
     layouts += [Layout(f"input, {each.title}", f"The training points, {each.title}:", each) for each in found.inputs.values()]
     labels, of = np.unique(run.labels, return_inverse=True)
     shares, agreeing = np.unique(run.straggler_share, return_inverse=True)
-    facts = [] if labels.tolist() == run.classes.tolist() else [Fact("label", [str(label) for label in labels], of)]
+    said = [str(label) for label in labels.tolist()]
+    facts = [] if said == run.class_names else [Fact("label", said, of)]
     if found.predicted is not None:
         facts.append(Fact("predicted at the end", run.class_names, found.predicted))
     facts.append(Fact("straggler in", [f"{percent(share, 0)} of the seeds" for share in shares], agreeing))
     return map_section(
-        layouts, run.codes, run.class_names,
+        layouts, run.codes, run.class_names, order=run.class_order,
         rows=run.index, facts=facts, marked=run.straggler_share >= 0.5, mark="stragglers", kept=found.kept,
+        without=found.without_hidden and f"{last} is not shown: {found.without_hidden}.",
         rings_mark="Rings mark the stragglers.", images=raw if are_pictures(raw) else None, room=room,
     )  # fmt: skip
 
@@ -144,7 +147,8 @@ def class_rows(run: Run, layer: int) -> list[ClassRow]:
     names, last = run.class_names, layer == run.n_layers - 1
     consensus = run.straggler_share >= 0.5
     rows = []
-    for c, summary in enumerate(run.inversion_summary(layer)):
+    summaries = run.inversion_summary(layer)
+    for c, summary in ((c, summaries[c]) for c in run.class_order):
         mine, at_end = run.codes == c, radius_at_end(run, layer, c)
         stragglers = stragglers_per_seed(run, c, summary.found) if last else None
         spread = f" ± {100 * summary.std:.2f}" if summary.std is not None else ""

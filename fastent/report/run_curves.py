@@ -37,6 +37,7 @@ def figure_data(
     kept_test = _positions(run.test_epoch, n_drawn)
     return {
         "classes": names,
+        "order": run.class_order,
         "n_layers": run.n_layers,
         "points": run.n_recorded,
         "seeds": [int(run.config.get("seed", 0)) + i for i in range(run.n_seeds)],

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from fastent.arrays.validation import row_blocks
 from fastent.report.page import percent
-from fastent.report.pictures import Sheet, are_pictures, as_images, sheet
+from fastent.report.pictures import Sheet, are_pictures, as_images, fitting_sheet
 from fastent.runtime.formatting import NOTHING
 from fastent.search.few_queries import MEMORY, are_few, are_too_many, distances_in_blocks
 from fastent.search.found_neighbors import Neighbors
 from fastent.search.neighbors import neighbors
 from fastent.training.run import Run
-from fastent.training.stragglers import Nearest, Stragglers, as_rows, stragglers_of
+from fastent.training.straggler_list import Nearest, Stragglers
+from fastent.training.stragglers import as_rows, stragglers_of
 
-__all__ = ["Cell", "Gallery", "Group", "gallery", "pictures_of", "points_near"]
+__all__ = ["Cell", "Gallery", "Group", "gallery", "pictures_of", "points_near", "said_of"]
 
 _MOST_SHOWN = 240
 _NEVER_SHOWN = 24
@@ -43,11 +44,15 @@ _NOT_THERE = "Neighbours are not shown, because the training points are not avai
 
 @dataclass(frozen=True)
 class Cell:
-    """One training point: its number among those that can be opened (or None), its place on the sheet, and its texts."""
+    """One training point: its number among those that can be opened (or None), its place on the sheet, and its texts.
+
+    Where labels are classes, `name` is that of the class; of classes by parity it is the label, which says more.
+    """
 
     point: int | None
     place: int
     label: str
+    name: str
     row: int
     share: str
     width: str
@@ -98,7 +103,8 @@ def gallery(run: Run, points: Any, room: int, known: Stragglers | None = None) -
     consensus = known.take(np.flatnonzero(known.hardness.share >= 0.5))
     found = consensus.take(np.argsort(consensus.codes[:_MOST_SHOWN], kind="stable"))
     shown = found.points
-    classes = np.unique(run.codes[shown]).tolist()
+    present = set(run.codes[shown].tolist())
+    classes = [c for c in run.class_order if c in present]
     in_strip = max(4, _NEVER_SHOWN // max(len(classes), 1)) if images is not None else 0
     strips = {c: np.flatnonzero((run.codes == c) & (share == 0))[:in_strip] for c in classes}
     near = None if rows is None else points_near(rows, shown)
@@ -144,17 +150,11 @@ def _others(near: Neighbors | None, extremes: Nearest | None) -> list[int]:
 
 def pictures_of(
     images: NDArray[np.uint8], chosen: NDArray[np.int64], near: list[int], room: int
-) -> tuple[Sheet, dict[int, int]]:
+) -> tuple[Sheet | None, dict[int, int]]:
     """Pictures of the chosen points and of as many near ones as there is room for, in their order, and the place of each."""
-    own = sheet(images[chosen])
-    place_of = {point: place for place, point in enumerate(chosen.tolist())}
-    others = [point for point in near if point not in place_of]
-    while others:  # half of them, and half again, until they fit: no two pictures compress alike
-        drawn = sheet(images[np.concatenate([chosen, np.array(others, np.int64)])])
-        if drawn.size <= room:
-            return drawn, place_of | {point: len(chosen) + place for place, point in enumerate(others)}
-        others = others[: len(others) // 2]
-    return own, place_of
+    order = np.array(list(dict.fromkeys([*chosen.tolist(), *near])), np.int64)
+    drawn, order = fitting_sheet(images, order, room, always=len(chosen))
+    return drawn, {point: place for place, point in enumerate(order.tolist())}
 
 
 def _numbers(run: Run, found: Stragglers, near: Neighbors | None) -> list[dict[str, float | None]]:
@@ -214,7 +214,7 @@ def _detail(
         "label": str(run.labels[point]),
         "c": int(run.codes[point]),
         "scores": numbers,
-        "said": {name: _said(name, value) for name, value in numbers.items()},
+        "said": {name: said_of(name, value) for name, value in numbers.items()},
         "predictions": predictions,
         "near": near,
         "features": odd,
@@ -222,21 +222,23 @@ def _detail(
 
 
 def _cell(run: Run, point: int, number: int | None, place_of: dict[int, int], numbers: dict[str, float | None]) -> Cell:
-    share = numbers.get("share")
+    share, label = numbers.get("share"), str(run.labels[point])
     return Cell(
         point=number,
         place=place_of.get(point, 0),
-        label=str(run.labels[point]),
+        label=label,
+        name=label if run.parity else run.class_names[run.codes[point]],
         row=int(run.index[point]),
-        share=_said("share", share),
+        share=said_of("share", share),
         width=f"{100 * (share or 0):.0f}%",
-        wrong=_said("wrong", numbers.get("wrong")),
-        forgotten=_said("forgotten", numbers.get("forgotten")),
-        at_end=_said("at_end", numbers.get("at_end")),
+        wrong=said_of("wrong", numbers.get("wrong")),
+        forgotten=said_of("forgotten", numbers.get("forgotten")),
+        at_end=said_of("at_end", numbers.get("at_end")),
     )
 
 
-def _said(name: str, value: float | None) -> str:
+def said_of(name: str, value: float | None) -> str:
+    """A score as people read it."""
     if value is None:
         return NOTHING
     if name == "nearness":

@@ -44,7 +44,7 @@ def write_report(result: Any, path: str | os.PathLike[str], **options: Any) -> N
     from fastent.report.compared_measurements import write_comparison_report
     from fastent.report.measurement import write_measurement_report
     from fastent.report.probe import write_probe_report
-    from fastent.report.run import write_report as write_run_report
+    from fastent.report.run import write_run_report
     from fastent.report.trajectory import write_trajectory_report
 
     writers: dict[type, Any] = {

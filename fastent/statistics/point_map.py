@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays.class_names import reading_order
 from fastent.arrays.labelled import with_labels
 from fastent.arrays.ranges import check_range
 from fastent.arrays.validation import UnitRows, as_features, as_labels, check_lengths
@@ -131,8 +132,11 @@ class PointMap:
         if rings.shape != (self.n,) or rings.dtype != bool:
             raise FastentError(f"marked={short_repr(marked)}: a bool for each of {self.n} points is needed")
         figure, axes = axes_of(ax, (7.0, 6.0))
-        names = [] if labels is None else [str(name) for name in coded.classes]
-        draw_points(axes, self.coordinates, coded.codes[self.rows], names, rings[self.rows], mark)
+        names = [str(name) for name in coded.classes]
+        order = reading_order(coded.classes, names)
+        codes = np.argsort(order)[coded.codes[self.rows]]
+        shown = [] if labels is None else [names[c] for c in order]
+        draw_points(axes, self.coordinates, codes, shown, rings[self.rows], mark)
         axes.set_title(f"{self.title}: {self.sentence}", fontsize="medium", wrap=True)
         if self.method == "pca" and not np.isnan(self.explained).any():
             along = [f"{100 * share:.1f} % of the variance" for share in self.explained]

@@ -19,10 +19,10 @@ from fastent.runtime.progress import Progress, interruptible, reporting
 from fastent.training.ensemble import Ensemble, Observation
 from fastent.training.factories import diverged
 from fastent.training.held_out import HeldOut
+from fastent.training.in_memory_networks import networks_and_points, restore_networks
 from fastent.training.module_ensemble import ModuleEnsemble
-from fastent.training.networks import Factory, model_digest
+from fastent.training.networks import Factory
 from fastent.training.optimizers import make_optimizer
-from fastent.training.points import Points
 from fastent.training.run import Run
 from fastent.training.schedule import updates_to_record
 from fastent.training.snapshot import Snapshot
@@ -54,58 +54,16 @@ class InMemorySession:
         left_out: NDArray[np.bool_] | None,
     ) -> None:
         self.data, self.config = data, config
-        self.device, self.dtype = torch.device(config["device"]), getattr(torch, config["dtype"])
         self.n_epochs, self.per_epoch = config["epochs"], config["updates_per_epoch"]
         self.due = updates_to_record(self.n_epochs, self.per_epoch)
         self.seconds_before, self.started = 0.0, working_seconds()
         _check_memory(config, data, len(self.due))
-        n_classes, n_networks = len(data.classes), config["seeds"]
-        used = torch.from_numpy(data.x_train.any(0) | data.x_test.any(0))
-        if factory is not None:
-            used[:] = True
-        self.networks = self._make_networks(factory, used, left_out)
-        kept = np.ones((n_networks, len(data.x_train)), bool) if left_out is None else ~left_out
-        every = np.ones((n_networks, len(data.x_test)), bool)
-        self.points = Points.sort(self._columns(data.x_train, used), data.y_train, n_classes, kept)
-        test_points = Points.sort(self._columns(data.x_test, used), data.y_test, n_classes, every)
-        if factory is None:
-            self.points, test_points = self.points.compressed(), test_points.compressed()
+        self.networks, self.points, test_points = networks_and_points(data, config, factory, left_out)
         self.held_out = HeldOut(self.networks, test_points)
         self.optimizer = make_optimizer(config["optimizer"], self.networks.parameters, config["lr"], config["momentum"])
         self.counts = self.points.counts()
         self.records, self.tests = Recording(len(self.due)), Recording(self.n_epochs // config["test_every"] + 2)
         self.complete = False
-
-    def _make_networks(
-        self, factory: Factory | None, used: torch.Tensor, left_out: NDArray[np.bool_] | None
-    ) -> Ensemble | ModuleEnsemble:
-        config, n_inputs, n_classes = self.config, self.data.x_train.shape[1], len(self.data.classes)
-        seeds = range(config["seed"], config["seed"] + config["seeds"])
-        if factory is None:
-            return Ensemble(
-                (n_inputs, *config["hidden"], n_classes),
-                seeds,
-                activation=config["activation"],
-                dtype=self.dtype,
-                device=self.device,
-                init_scale=config["init_scale"],
-                used_inputs=used,
-            )
-        networks = ModuleEnsemble(
-            factory, seeds,
-            n_inputs=n_inputs, n_classes=n_classes, layers=config["layers"], dtype=self.dtype, device=self.device,
-        )  # fmt: skip
-        if networks.mixes_points and left_out is not None:
-            raise FastentError(
-                "exclude_per_seed with a model that normalises over batches: points left out would count there; "
-                "use exclude=, or a model with LayerNorm or GroupNorm"
-            )
-        config |= {"layers": networks.layers, "model_digest": model_digest(factory, seeds[0], self.data.x_train)}
-        return networks
-
-    def _columns(self, rows: NDArray[np.float32], used: torch.Tensor) -> torch.Tensor:
-        """Rows (n, d) as a contiguous (used inputs, n) tensor."""
-        return torch.from_numpy(rows).T[used].to(self.device, self.dtype).contiguous()
 
     def resume(self, run: Run) -> None:
         """Take up where the run ends; `complete` tells whether nothing is left to train."""
@@ -253,18 +211,13 @@ def _state(networks: Ensemble | ModuleEnsemble, optimizer: torch.optim.Optimizer
 def _restore_state(
     networks: Ensemble | ModuleEnsemble, optimizer: torch.optim.Optimizer, state: dict[str, NDArray[Any]]
 ) -> None:
+    restore_networks(networks, state)
     for key, value in state.items():
         i, _, name = key.partition(".")
-        if i == "buffer":
-            networks.buffers[name].copy_(torch.from_numpy(np.array(value)))
-            continue
-        parameter = networks.parameters[int(i)]
-        tensor = torch.from_numpy(np.array(value))
-        if name:
+        if name and i != "buffer":
+            parameter, tensor = networks.parameters[int(i)], torch.from_numpy(np.array(value))
             # PyTorch keeps Adam's step count on the CPU, everything else on the device of its parameter.
             optimizer.state[parameter][name] = tensor if tensor.ndim == 0 else tensor.to(parameter.device)
-        else:
-            parameter.copy_(tensor)
 
 
 def _check_memory(config: dict[str, Any], data: Data, n_records: int) -> None:

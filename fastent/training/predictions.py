@@ -4,46 +4,26 @@ The weights at an inversion are not kept, since which record it is shows only la
 inversion instead, which gives the same bits on the same machine; that it did is checked by the points that are misclassified.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.data.fingerprint import check_same_data
+from fastent.activations.evaluation import torch_device
 from fastent.data.training_set import Data
 from fastent.errors import FastentError
 from fastent.runtime.progress import Progress
 from fastent.runtime.threads import limit_threads
+from fastent.training.in_memory_networks import network_factory
 from fastent.training.in_memory_session import InMemorySession
+from fastent.training.remade import check_data_of
 from fastent.training.run import Run
 from fastent.training.snapshot import Snapshot
-from fastent.training.train import network_factory
+from fastent.training.straggler_list import Predictions
 
-__all__ = ["Predictions", "predictions_at_end", "predictions_at_inversions"]
+__all__ = ["predictions_at_end", "predictions_at_inversions"]
 
 _NO_TEST = 10**9
-
-
-class Predictions(NamedTuple):
-    """Predictions of several networks for m points.
-
-    votes: (m, C) share of the networks that predict each class. probability: (m, C) mean of their softmax outputs. Both are NaN
-    for a point that was asked of no network.
-    """
-
-    votes: NDArray[np.float64]
-    probability: NDArray[np.float64]
-
-    @property
-    def predicted(self) -> NDArray[np.int64]:
-        """(m,) the class that most networks predict, ties by the mean probability; -1 for a point asked of none."""
-        place = np.lexsort((self.probability, self.votes), axis=1)[:, -1]
-        return np.where(np.isnan(self.votes[:, 0]), -1, place)
-
-    def of(self, classes: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(m,) mean probability of one class for each point; NaN where the class is -1."""
-        found = np.take_along_axis(self.probability, np.maximum(classes, 0)[:, None], axis=1)[:, 0]
-        return np.where(classes < 0, np.nan, found)
 
 
 class _Sums:
@@ -76,7 +56,7 @@ def predictions_at_end(run: Run, data: Data, points: NDArray[np.int64]) -> Predi
     FastentError
         Other data; networks that were trained without points of their own, or that cannot be made again.
     """
-    snapshot, sums = _session(run, data, int(run.config["epochs"])).at_end_of(run), _Sums(points, len(run.classes))
+    snapshot, sums = _session(run, data).at_end_of(run), _Sums(points, len(run.classes))
     for network in range(run.n_seeds):
         sums.add(network, snapshot, np.arange(len(points)))
     return sums.means()
@@ -100,7 +80,7 @@ def predictions_at_inversions(run: Run, data: Data, points: NDArray[np.int64], *
             sums.add(network, snapshot, np.flatnonzero(codes == c))
 
     with limit_threads(run.config.get("threads")):
-        session = _session(run, data, int(np.ceil(np.nanmax(turns))))
+        session = _session(run, data, epochs=int(np.ceil(np.nanmax(turns))))
         again = session.train(None, observe, progress, observe_within=True, what="predictions at the inversions")
     if not np.array_equal(again.wrong, run.wrong[:, run.positions(again.epoch)]):
         raise FastentError(
@@ -110,13 +90,13 @@ def predictions_at_inversions(run: Run, data: Data, points: NDArray[np.int64], *
     return sums.means()
 
 
-def _session(run: Run, data: Data, epochs: int) -> InMemorySession:
-    """The training of a run from the beginning, to so many epochs."""
+def _session(run: Run, data: Data, **changes: Any) -> InMemorySession:
+    """The training of a run from the beginning, with some of its configuration changed and without tests."""
     if run.config.get("streamed"):
         raise FastentError("the run was streamed from disk: what its networks predicted is not known")
     if run.config.get("exclude_per_seed") is not None:
         raise FastentError("the networks were trained without points of their own (exclude_per_seed), which are not kept")
-    config: dict[str, Any] = {**run.config, "epochs": epochs, "test_every": _NO_TEST}
-    config |= {"fingerprint": data.fingerprint, "digests": data.digests}
-    check_same_data(run.config, config)
+    check_data_of(run, data)
+    config: dict[str, Any] = {**run.config, "test_every": _NO_TEST, **changes}
+    config |= {"fingerprint": data.fingerprint, "digests": data.digests, "device": str(torch_device(config["device"]))}
     return InMemorySession(data, config, network_factory(config.get("model"), config["activation"], data), None)

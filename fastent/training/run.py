@@ -15,12 +15,12 @@ from fastent.options import choice, whole_number
 from fastent.printable import printable
 from fastent.training.run_records import RunRecords, test_error_of_records
 from fastent.training.stored_run import check_arrays, checked_config
+from fastent.training.straggler_list import straggler_scores
 from fastent.training.tables import (
     curves_table,
     inversions_table,
     readable_rows,
     rule_text,
-    stragglers_table,
     turning_text,
     without_inversion,
     write_tables,
@@ -88,7 +88,8 @@ class Run(Tabular, RunRecords):
         """Write the run to a folder, each file whole or not at all.
 
         `run.npz` holds everything: `fe.load_run` restores the run from it and `fe.train` continues it. For other programs there
-        are `config.json`, `summary.json`, `curves.parquet` (long form) and `stragglers.parquet`.
+        are `config.json`, `summary.json`, `curves.parquet` (long form) and `stragglers.parquet`, which
+        `fe.stragglers(run).save(folder)` replaces by all that is known of the stragglers.
         """
         arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_LATER) if getattr(self, name) is not None}
         folder = _FILE.write(folder, self.config, arrays | {f"state.{name}": a for name, a in self.state.items()})
@@ -102,10 +103,12 @@ class Run(Tabular, RunRecords):
         kind : "curves", "inversions" or "stragglers", default "curves"
             "curves": a row for each seed, record, layer and class. "inversions": a row for each seed, layer and class, with the
             inversion or the reason why there is none. "stragglers": a row for each point that is a straggler in at least one
-            seed, the largest share of the seeds first.
+            seed, the largest share of the seeds first: the table of `fe.stragglers(run)`, as far as the run alone tells.
         """
-        tables = {"curves": curves_table, "inversions": inversions_table, "stragglers": stragglers_table}
-        return tables[choice("kind", kind, tuple(tables))](self)
+        choice("kind", kind, ("curves", "inversions", "stragglers"))
+        if kind == "stragglers":
+            return straggler_scores(self).table()
+        return curves_table(self) if kind == "curves" else inversions_table(self)
 
     def plot(
         self,
@@ -140,7 +143,8 @@ class Run(Tabular, RunRecords):
         Raises
         ------
         FastentError
-            An unknown kind or layer; errors against the training error; a map without data, or with other data.
+            An unknown kind or layer; errors against the training error; a map without data, with other data, or of
+            a layer that is not known.
         """
         from fastent.plots.curves import AXIS_LABELS, draw_lines
         from fastent.plots.figure import axes_of
@@ -168,12 +172,17 @@ class Run(Tabular, RunRecords):
         return figure, axes
 
     def _plot_map(self, data: Any, layer: int, ax: "Axes | None") -> "tuple[Figure, Axes]":
+        from fastent.data.training_set import Data
         from fastent.training.run_map import run_maps
 
         if data is None:
             raise FastentError("kind='map' needs the training points: pass data=fe.load_data(...), as the run was given them")
         found = run_maps(self, data, ("pca",), layer=layer)
         names = np.array(self.class_names)[self.codes]
+        if found.without_hidden and isinstance(data, Data):
+            raise FastentError(
+                f"the hidden layer is not known ({found.without_hidden}): data=data.raw draws the points as they were given"
+            )
         shown = found.hidden or found.inputs
         return shown["pca"].plot(names, marked=self.straggler_share >= 0.5, mark="stragglers", ax=ax)
 
@@ -181,11 +190,16 @@ class Run(Tabular, RunRecords):
         """The curves to draw, with their inversions."""
         from fastent.plots.curves import Line, class_lines, distance_lines
 
+        order = np.array(self.class_order)
+        names = [self.class_names[c] for c in order]
         if kind == "radius":
-            return class_lines(self.class_names, self.radius[:, :, layer], self.inversion[:, layer], against)
+            values, turns = self.radius[:, :, layer].take(order, 2), self.inversion[:, layer].take(order, 1)
+            return class_lines(names, values, turns, against)
         if kind == "distance":
-            distance = self.distance[:, :, layer]
-            return distance_lines(self.class_names, distance, lambda: self.inversions("distance")[:, layer], against)
+            distance = self.distance[:, :, layer].take(order, 2).take(order, 3)
+            return distance_lines(
+                names, distance, lambda: self.inversions("distance")[:, layer].take(order, 1).take(order, 2), against
+            )
         lines = [Line("training error", self.train_error)]
         if self.test_error.size:
             lines.append(Line("test error", test_error_of_records(self)))

@@ -1,7 +1,8 @@
 """Maps of the training points of a run: as a hidden layer of its first network has them at the end, and as it gets them."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,67 +13,54 @@ from fastent.errors import FastentError
 from fastent.statistics.point_map import MOST_SHOWN, PointMap, most_shown, point_maps
 from fastent.training.run_records import RunRecords
 
-__all__ = ["FinalLayers", "RunMaps", "final_layers", "run_maps"]
+if TYPE_CHECKING:
+    from fastent.training.snapshot import Snapshot
 
-
-class FinalLayers(NamedTuple):
-    """What the first network makes of the training points after the last epoch.
-
-    hidden : one (n, units) for each hidden layer. predicted : (n,) codes of classes.
-    """
-
-    hidden: list[NDArray[Any]]
-    predicted: NDArray[np.int64]
+__all__ = ["RunMaps", "run_maps"]
 
 
 class RunMaps(NamedTuple):
     """Maps of the same training points, by method: of the last hidden layer if it is known, and of the inputs.
 
-    kept : how many stragglers are shown in any case, because not all points are.
+    kept : how many stragglers are shown in any case, because not all points are. without_hidden : why there is no map of the
+    hidden layer, or "".
     """
 
     hidden: dict[str, PointMap]
     inputs: dict[str, PointMap]
     predicted: NDArray[np.int64] | None
     kept: int
+    without_hidden: str
 
 
-def final_layers(run: RunRecords, data: Data) -> FinalLayers | None:
-    """Layers of a fully connected run in memory; None for other networks, whose layers are not those of `hidden`.
+@dataclass(frozen=True)
+class _Hidden:
+    """A hidden layer of the first network, whose rows are computed when they are asked for: all may be too many to hold."""
 
-    Raises
-    ------
-    FastentError
-        The run was trained on other data.
-    """
-    if run.config.get("model") is not None or run.config.get("streamed"):
-        return None
-    if run.config["fingerprint"] != data.fingerprint:
-        raise FastentError(
-            f"data has fingerprint {data.fingerprint}, the run was trained on {run.config['fingerprint']}: pass the same data"
-        )
-    parameters = [run.state[str(i)][0] for i in range(2 * len(run.config["hidden"]) + 2)]
-    used = np.logical_or(data.x_train.any(0), data.x_test.any(0))  # the inputs that a network in memory has
-    first = np.zeros((len(parameters[0]), len(used)), parameters[0].dtype)
-    first[:, used] = parameters[0]
-    values, hidden = data.x_train, []
-    for weight, bias in zip((first, *parameters[2:-2:2]), parameters[1:-2:2], strict=True):
-        values = values @ weight.T + bias
-        values = np.tanh(values) if run.config["activation"] == "tanh" else np.maximum(values, 0)
-        hidden.append(values)
-    return FinalLayers(hidden, (values @ parameters[-2].T + parameters[-1]).argmax(1))
+    network: "Snapshot"
+    layer: int
+    shape: tuple[int, int]
+
+    def __getitem__(self, points: NDArray[np.int64]) -> NDArray[Any]:
+        hidden: NDArray[Any] = self.network.hidden(self.layer, points)[0]
+        return hidden
 
 
 def run_maps(run: RunRecords, points: Any, methods: Sequence[str], *, layer: int = -1) -> RunMaps:
     """Maps of the training points, `fe.Data` or (n, ...) as stored: those of a layer take `fe.Data`.
 
     Of many points a sample is shown, and the consensus stragglers.
+
+    Raises
+    ------
+    FastentError
+        The run was trained on other data.
     """
-    final = final_layers(run, points) if isinstance(points, Data) else None
+    network, why = _first_network(run, points)
     inputs = points.x_train if isinstance(points, Data) else points
     inputs = as_features(inputs.reshape(len(inputs), -1) if inputs.ndim != 2 else inputs, name="points")
     check_lengths(len(run.index), len(inputs), features_name="run", labels_name="points")
-    spaces = [inputs] if final is None else [inputs, final.hidden[layer]]
+    spaces = [inputs] if network is None else [inputs, _hidden(network, layer, len(inputs))]
     most = min(MOST_SHOWN, *(most_shown(space.shape[1]) for space in spaces))
     share = run.straggler_share
     stragglers = np.flatnonzero(share >= 0.5)
@@ -82,6 +70,26 @@ def run_maps(run: RunRecords, points: Any, methods: Sequence[str], *, layer: int
     return RunMaps(
         hidden=found[1] if len(found) > 1 else {},
         inputs=found[0],
-        predicted=None if final is None else final.predicted,
+        predicted=None if network is None else network.logits[0].argmax(1),
         kept=int(np.isin(stragglers, shown).sum()) if len(shown) < len(inputs) else 0,
+        without_hidden=why,
     )
+
+
+def _first_network(run: RunRecords, points: Any) -> "tuple[Snapshot | None, str]":
+    """The first network as it was at the end; or why it is not known."""
+    from fastent.training.remade import check_data_of, first_network_at_end
+
+    if run.config.get("streamed"):
+        return None, "the run was streamed from disk, and its layers are not computed again"
+    if not isinstance(points, Data):
+        return None, "only the points themselves were given, not fe.Data"
+    check_data_of(run, points)
+    try:
+        return first_network_at_end(run, points), ""
+    except FastentError as error:
+        return None, str(error)
+
+
+def _hidden(network: "Snapshot", layer: int, n: int) -> _Hidden:
+    return _Hidden(network, layer, (n, network.hidden(layer, np.arange(1)).shape[2]))

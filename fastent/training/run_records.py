@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastent.activations.history import History, Of
+from fastent.arrays.class_names import reading_order
 from fastent.errors import FastentError
 from fastent.options import number
 from fastent.statistics.inversion import InversionSummary, summarize_inversions
@@ -64,6 +65,11 @@ class RunRecords:
         if given is not None and len(given) == len(self.classes):
             return list(map(str, given))
         return ["even", "odd"] if self.parity else [str(label) for label in self.classes.tolist()]
+
+    @property
+    def class_order(self) -> list[int]:
+        """Positions of the classes in the order of tables, plots and reports: class2 before class10."""
+        return reading_order(self.classes, self.class_names)
 
     @property
     def parity(self) -> bool:

@@ -40,9 +40,10 @@ class Snapshot:
 
         return np.asarray(softmax(self.logits.astype(np.float64), axis=2))
 
-    def hidden(self, layer: int = -1) -> NDArray[Any]:
-        """(S, n, units), of the training points in the order of the data."""
-        return self._networks.hidden(self._tensor(self._rows))[layer].cpu().numpy().transpose(0, 2, 1)
+    def hidden(self, layer: int = -1, points: "NDArray[np.int64] | None" = None) -> NDArray[Any]:
+        """(S, n, units), of the training points in the order of the data; or of some, by their positions."""
+        rows = self._rows if points is None else self._rows[points]
+        return self._networks.hidden(self._tensor(rows))[layer].cpu().numpy().transpose(0, 2, 1)
 
     def predict(self, rows: ArrayLike) -> NDArray[Any]:
         """(S, m, C) logits of other points (m, d), standardised as the training points are."""

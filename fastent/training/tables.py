@@ -11,13 +11,14 @@ from fastent.printable import shortened, storable
 from fastent.statistics.inversion import InversionSummary
 from fastent.statistics.notes import sentence_list
 from fastent.training.run_records import RunRecords, test_error_of_records
+from fastent.training.straggler_list import straggler_scores
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
     "because", "curves_table", "ended_too_early", "epoch_of", "epoch_text", "inversions_table", "may_turn_later",
-    "radius_at_end", "readable_rows", "rule_text", "shortly", "stragglers_per_seed", "stragglers_table", "subject",
+    "radius_at_end", "readable_rows", "rule_text", "shortly", "stragglers_per_seed", "subject",
     "summary", "turning_text", "without_inversion", "write_tables",
 ]  # fmt: skip
 
@@ -57,24 +58,6 @@ def inversions_table(run: RunRecords) -> "pa.Table":
         for end, values in zip(("low", "high"), zip(*intervals, strict=True), strict=True):
             columns[f"{name}_{end}"] = pa.array(values, pa.float64())
     return with_config(pa.table(columns), run.config)
-
-
-def stragglers_table(run: RunRecords) -> "pa.Table":
-    """The points that are stragglers in at least one seed, largest share first."""
-    import pyarrow as pa
-
-    share = run.straggler_share
-    rows = np.flatnonzero(share > 0)
-    rows = rows[np.argsort(-share[rows], kind="stable")]
-    table = pa.table(
-        {
-            "index": run.index[rows],
-            "label": storable(run.labels[rows]),
-            "class": storable(np.array(run.class_names))[run.codes[rows]],
-            "share": share[rows],
-        }
-    )
-    return with_config(table, run.config)
 
 
 def epoch_of(run: RunRecords, epoch: float) -> str:
@@ -187,7 +170,8 @@ def readable_rows(run: RunRecords) -> tuple[tuple[str, ...], list[tuple[str, ...
         "stragglers / seed", "consensus stragglers",
     )  # fmt: skip
     rows: list[tuple[str, ...]] = []
-    for name, row in zip(run.class_names, summary(run)["classes"], strict=True):
+    classes = summary(run)["classes"]
+    for name, row in ((run.class_names[c], classes[c]) for c in run.class_order):
         found = row["found"] > 0
         spread = f" ± {100 * row['std']:.2f}" if row["std"] is not None else ""
         rows.append(
@@ -209,8 +193,7 @@ def readable_rows(run: RunRecords) -> tuple[tuple[str, ...], list[tuple[str, ...
 
 def write_tables(run: RunRecords, folder: Path) -> None:
     """Write `config.json`, `summary.json`, `curves.parquet` and `stragglers.parquet`."""
-    tables = {"curves": curves_table(run), "stragglers": stragglers_table(run)}
-    write_readable(folder, run.config, summary(run), **tables)
+    write_readable(folder, run.config, summary(run), curves=curves_table(run), stragglers=straggler_scores(run).table())
 
 
 # More classes than this are counted, not named; longer names are no part of a sentence.

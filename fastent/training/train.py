@@ -18,13 +18,14 @@ from fastent.errors import FastentError
 from fastent.io.files import output_folder
 from fastent.runtime.progress import Progress, say_resumed
 from fastent.runtime.threads import limit_threads
+from fastent.training.in_memory_networks import network_factory
 from fastent.training.in_memory_session import InMemorySession
-from fastent.training.networks import Factory, find_model, model_name
+from fastent.training.networks import model_name
 from fastent.training.options import DEFAULTS, InMemoryOptions, environment, sensible_threads
 from fastent.training.run import Run, run_to_resume
 from fastent.training.snapshot import Snapshot
 
-__all__ = ["network_factory", "train"]
+__all__ = ["train"]
 
 # The options that the configuration of every run keeps.
 _KEPT = (
@@ -226,19 +227,6 @@ def train(
                 return resume.judged_by(config["burn_in"], config["min_rise"])
             say_resumed(progress, f"training resumes from epoch {resume.epoch[-1]:g} of {config['epochs']}")
         return session.train(checkpoint, observe, progress)
-
-
-def network_factory(model: str | Factory | None, activation: str, data: Data) -> Factory | None:
-    """A function that makes one network; None for fully connected ones, which are made together."""
-    if model is None:
-        return None
-    shape = data.raw.shape[1:3] if data.options["grayscale"] else data.raw.shape[1:]
-    no_pictures = (
-        f"these points have shape {data.raw.shape[1:]}: give them as (n, h, w) or (n, h, w, colours), colours last, or use "
-        "hidden layers"
-    )
-    picture = None if data.pictures is None else shape
-    return find_model(model, picture, len(data.classes), activation, no_pictures=no_pictures)
 
 
 def _network_config(options: InMemoryOptions) -> dict[str, Any]:

@@ -64,6 +64,11 @@ def test_files_of_names_reach_tables_plots_and_the_report(tmp_path):
         assert measured.class_names == ["Löwe", "Tiger", "Wal <b>"]
         assert measured.classes.tolist() == [0, 1, 2]
         assert measured.as_json()["classes"] == measured.class_names
+        table = measured.per_point()
+        assert table.column_names[:3] == ["row", "label", "class"]
+        assert [dict(zip(measured.classes.tolist(), measured.class_names))[y] for y in table["label"].to_pylist()] == table[
+            "class"
+        ].to_pylist()
     write_measurement_report(measured, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "Tiger" in page

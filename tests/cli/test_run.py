@@ -80,6 +80,29 @@ def test_excluded_rows_are_left_out(tmp_path):
     assert len(fe.load_run(tmp_path / "out").index) == 1347 - 7
 
 
+def test_stragglers_of_a_run_are_left_out_by_the_files_that_it_wrote(tmp_path):
+    options = ("run", "--seeds", "2", "--epochs", "250")
+    assert fastent(*options, "--out", "first", "--no-predictions", cwd=tmp_path).exit_code == 0
+    first = fe.load_run(tmp_path / "first")
+    expected = np.setdiff1d(first.index, first.index[first.stragglers.any(0)])
+    assert 0 < len(expected) < len(first.index)
+    for name in ("first/stragglers.csv", "first/stragglers.parquet"):
+        result = fastent("run", "--epochs", "2", "--exclude", name, "--out", "out", "--overwrite", cwd=tmp_path)
+        assert result.exit_code == 0, result.stderr
+        assert f"{len(first.index) - len(expected)} rows are left out, all that {name!r} lists" in result.stderr
+        np.testing.assert_array_equal(fe.load_run(tmp_path / "out").index, expected)
+    by_name = fe.load_data("digits", exclude=tmp_path / "first" / "stragglers.csv:index")
+    np.testing.assert_array_equal(by_name.index, expected)
+    for name, said in (
+        ("curves.parquet", "'index' is not among them: name one of these"),
+        ("none.csv", "nothing at"),
+        ("config.json", "is no .npy"),
+    ):
+        result = fastent("run", "--exclude", f"first/{name}", cwd=tmp_path)
+        assert result.exit_code == 2
+        assert said in result.stderr
+
+
 @pytest.mark.train
 @pytest.mark.spawn
 def test_interrupted_and_continued_is_the_run_without_interruption(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import fastent as fe
 from fastent.report.comparison import write_comparison
 from fastent.report.measurement import write_measurement_report
-from fastent.report.run import write_report
+from fastent.report.run import write_run_report
 from tests.report.test_layers import made_up_records, made_up_trajectory
 from tests.report.test_report import EVIL, made_up_run
 
@@ -51,10 +51,10 @@ def pages(tmp_path_factory):
     rng = np.random.default_rng(0)
     run = made_up_run(classes=(EVIL, "b"), layers=2, seeds=4, config={"data": str(folder), "source": EVIL})
     pictures = rng.integers(0, 256, (200, 6, 6), np.uint8)
-    write_report(run, folder / "run.html", points=pictures, command=f"fastent run --data '{QUOTED}'")
-    write_report(run, folder / "features.html", points=rng.standard_normal((200, 7)))
+    write_run_report(run, folder / "run.html", points=pictures, command=f"fastent run --data '{QUOTED}'")
+    write_run_report(run, folder / "features.html", points=rng.standard_normal((200, 7)))
     many = made_up_run(classes=(EVIL, *map(str, range(9))), seeds=10, layers=1)
-    write_report(many, folder / "many.html")
+    write_run_report(many, folder / "many.html")
     X = rng.standard_normal((90, 4)).astype(np.float32)
     labels = np.array([EVIL, "b & c", "d"])[np.arange(90) % 3]
     noise = rng.integers(0, 256, (90, 5, 5), np.uint8)

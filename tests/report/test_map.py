@@ -6,7 +6,7 @@ import pytest
 import fastent as fe
 from fastent.report.map import Fact, Layout, map_section
 from fastent.report.measurement import write_measurement_report
-from fastent.report.run import write_report
+from fastent.report.run import write_run_report
 from tests.report.test_report import made_up_run, payload
 
 RNG = np.random.default_rng(0)
@@ -83,7 +83,7 @@ def test_ten_thousand_points_with_pictures_fit_into_eight_megabytes(tmp_path):
 def test_a_report_without_a_map_has_none(tmp_path):
     run = made_up_run()
     for name, points, maps in (("points", None, ("pca",)), ("maps", RNG.standard_normal((200, 3)), ())):
-        write_report(run, tmp_path / f"{name}.html", points=points, maps=maps)
+        write_run_report(run, tmp_path / f"{name}.html", points=points, maps=maps)
         page = (tmp_path / f"{name}.html").read_text()
         assert 'id="map"' not in page
         assert "map" not in payload(page)

@@ -15,12 +15,12 @@ import fastent as fe
 from fastent.errors import FastentError
 from fastent.report.measurement import write_measurement_report
 from fastent.report.page import percent
-from fastent.report.run import class_rows, write_report
+from fastent.report.run import class_rows, write_run_report
 from fastent.report.run_words import answers, description, headline
 from fastent.report.stragglers import points_near
 from fastent.statistics.inversion import fitted_curve
 from fastent.training.run import Run
-from fastent.training.stragglers import hardness
+from fastent.training.straggler_list import hardness
 from fastent.training.tables import readable_rows, summary, turning_text, without_inversion
 from tests.statistics.test_silhouette import clusters
 
@@ -70,7 +70,7 @@ def made_up_run(
 
 
 def written(tmp_path, run, **options) -> str:
-    write_report(run, tmp_path / "report.html", **options)
+    write_run_report(run, tmp_path / "report.html", **options)
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -294,6 +294,24 @@ def test_pictures_are_those_of_the_stragglers(tmp_path):
         assert sheet[y // 8, x // 8] == row // 3  # shown eight times as large; row numbers are three times the position
 
 
+def test_points_are_called_by_the_names_of_their_classes_and_parities_by_their_labels(tmp_path):
+    pictures = np.zeros((200, 4, 4), np.uint8)
+    named = made_up_run(config={"class_names": ["cat <b>", "dog"]})
+    page = written(tmp_path, named, points=pictures)
+    cells = re.findall(r'title="Label (\d), ([^,]+), row \d+.*?<b>([^<]+)</b>', page, re.S)
+    assert set(cells) == {("0", "cat &lt;b&gt;", "cat &lt;b&gt;"), ("1", "dog", "dog")}
+    assert "<b>cat <b>" not in page
+    assert re.search(r'"name": ?"label", ?"texts": ?\["0", ?"1"\]', page)  # on the map
+    run = made_up_run(config={"classes": "parity"})
+    parities = replace(run, labels=run.codes + 2 * (np.arange(200) % 4))
+    page = written(tmp_path, parities, points=pictures)
+    cells = re.findall(r'title="Label (\d), row \d+.*?<b>(\d)</b>', page, re.S)
+    assert len(set(cells)) > 2  # more labels than classes
+    assert all(label == caption for label, caption in cells)
+    plain = re.findall(r'title="Label (\d), row \d+.*?<b>(\d)</b>', written(tmp_path, made_up_run(), points=pictures), re.S)
+    assert set(plain) == {("0", "0"), ("1", "1")}
+
+
 def test_float_pictures_span_black_to_white_and_colours_are_kept(tmp_path):
     pictures = np.zeros((200, 100, 50, 3), np.float64)
     pictures[..., 0] = 7.5
@@ -326,7 +344,7 @@ def test_without_pictures_the_stragglers_are_listed(tmp_path):
 )
 def test_bad_points_are_refused(tmp_path, pictures, complaint):
     with pytest.raises(FastentError, match=complaint):
-        write_report(made_up_run(), tmp_path / "report.html", points=pictures)
+        write_run_report(made_up_run(), tmp_path / "report.html", points=pictures)
     assert not list(tmp_path.iterdir())
 
 
@@ -334,7 +352,7 @@ def test_bad_points_are_refused(tmp_path, pictures, complaint):
 def test_many_points_classes_seeds_and_layers_stay_below_eight_megabytes(tmp_path):
     run = made_up_run(classes=tuple(range(10)), layers=3, epochs=1000, points=10_000)
     noise = np.random.default_rng(0).integers(0, 256, (10_000, 48, 48, 3), np.uint8)
-    write_report(run, tmp_path / "report.html", points=noise)
+    write_run_report(run, tmp_path / "report.html", points=noise)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert len(page.encode()) < 7.5e6
     assert "The first 240 are shown; 760 more are in the run." in page

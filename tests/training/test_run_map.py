@@ -1,11 +1,16 @@
 """Maps of a run's training points: the layers are those that the networks had, stragglers are always shown."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from torch import nn
 
 import fastent as fe
 from fastent.errors import FastentError
-from fastent.training.run_map import final_layers, run_maps
+from fastent.training.predictions import predictions_at_end
+from fastent.training.remade import first_network_at_end
+from fastent.training.run_map import run_maps
 
 
 @pytest.fixture(scope="module")
@@ -20,17 +25,54 @@ def trained():
 
 def test_layers_and_predictions_are_those_of_the_first_network_at_the_end(trained):
     run, data, seen = trained
-    found = final_layers(run, data)
-    for layer, oracle in zip(found.hidden, seen["hidden"]):
-        np.testing.assert_allclose(layer, oracle, atol=1e-5)
-    np.testing.assert_array_equal(found.predicted, seen["predicted"])
-    np.testing.assert_array_equal(found.predicted != run.codes, run.misclassified(60)[0])
+    found = first_network_at_end(run, data)
+    for layer, oracle in enumerate(seen["hidden"]):
+        np.testing.assert_array_equal(found.hidden(layer)[0], oracle)
+        np.testing.assert_array_equal(found.hidden(layer, np.array([7, 3]))[0], oracle[[7, 3]])
+    predicted = run_maps(run, data, ("pca",)).predicted
+    np.testing.assert_array_equal(predicted, seen["predicted"])
+    np.testing.assert_array_equal(predicted != run.codes, run.misclassified(60)[0])
 
 
-def test_relu_and_parity_have_layers_too():
-    data, seen = fe.load_data("digits"), {}
-    run = fe.train(data, activation="relu", seeds=1, epochs=5, observe=lambda at: seen.update(h=at.hidden()[0].copy()))
-    np.testing.assert_allclose(final_layers(run, data).hidden[0], seen["h"], atol=1e-5)
+class Normalized(nn.Module):
+    """Draws at random while it learns, and keeps statistics of its batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(64, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.3))
+        self.head = nn.Linear(12, 10)
+
+    def forward(self, rows):
+        return self.head(self.body(rows))
+
+
+KINDS = {
+    "relu": {"activation": "relu", "classes": "parity"},
+    "adam": {"optimizer": "adam", "lr": 0.01},
+    "batches": {"batch_size": 100, "hidden": (9, 8)},
+    "cnn": {"model": "cnn"},
+    "cnn-relu-float64": {"model": "cnn", "activation": "relu", "dtype": "float64"},
+    "yours": {"model": Normalized},
+    "yours-two-layers": {"model": Normalized, "layers": ("body.0", "body")},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_network_has_its_layers_on_the_map(kind):
+    seen, options = {}, {"classes": "all", **KINDS[kind]}
+    data = fe.load_data("digits", classes=options.pop("classes"))
+    layers = range(len(options.get("layers", options.get("hidden", [20]))))
+    run = fe.train(
+        data, seeds=2, epochs=3, observe=lambda at: seen.update(layers=[at.hidden(i)[0].copy() for i in layers]), **options
+    )
+    assert len(seen["layers"]) == run.n_layers
+    for layer, oracle in enumerate(seen["layers"]):
+        found = run_maps(run, data, ("pca",), layer=layer)
+        assert found.without_hidden == ""
+        shown = found.hidden["pca"]
+        expected = fe.map_points(oracle[shown.rows]).coordinates
+        np.testing.assert_allclose(shown.coordinates, expected, atol=1e-4 * np.abs(expected).max())
+        np.testing.assert_array_equal(found.predicted != run.codes, run.misclassified(3)[0])
 
 
 def test_maps_of_layers_are_of_the_same_points(trained):
@@ -75,8 +117,34 @@ def test_the_run_draws_its_map(trained):
         assert said in str(caught.value)
 
 
-def test_a_network_of_your_own_has_a_map_of_its_inputs(trained):
+def test_why_a_layer_is_not_on_the_map(trained, tmp_path):
     _, data, _ = trained
-    run = fe.train(data, model="cnn", seeds=1, epochs=1)
-    assert final_layers(run, data) is None
-    assert not run_maps(run, data, ("pca",)).hidden
+    whole = run_maps(trained[0], data.raw, ("pca",))
+    assert whole.without_hidden == "only the points themselves were given, not fe.Data"
+    run = fe.train(data, model=Normalized, seeds=1, epochs=2)
+    run.config["model"] = "gone:Network"
+    found = run_maps(run, data, ("pca",))
+    assert not found.hidden
+    assert found.predicted is None
+    assert found.without_hidden.startswith("model='gone:Network' cannot be imported (No module named 'gone')")
+    with pytest.raises(FastentError, match=r"the hidden layer is not known .* data=data\.raw draws the points"):
+        run.plot("map", data=data)
+    changed = fe.train(data, model="cnn", activation="relu", seeds=1, epochs=40, lr=0.5)
+    changed.config["activation"] = "tanh"  # as if the code were another now
+    assert "its code must be another now: train the run again" in run_maps(changed, data, ("pca",)).without_hidden
+
+
+def test_points_of_their_own_do_not_hinder_the_map(trained):
+    _, data, _ = trained
+    left_out = np.zeros((2, len(data.y_train)), bool)
+    left_out[:, ::3] = True
+    run = fe.train(data, seeds=2, epochs=30, exclude_per_seed=left_out)
+    assert run_maps(run, data, ("pca",)).hidden
+
+
+def test_one_network_of_a_run_is_shown_where_its_device_is_not(trained):
+    run, data, _ = trained
+    elsewhere = replace(run, config={**run.config, "device": "cuda:7"})
+    assert first_network_at_end(elsewhere, data).logits.shape == (1, len(data.y_train), 10)
+    with pytest.raises(FastentError, match="device='cuda:7': torch sees"):
+        predictions_at_end(elsewhere, data, np.arange(3))

@@ -9,7 +9,8 @@ import pytest
 from scipy.spatial.distance import cdist
 
 import fastent as fe
-from fastent.training.predictions import Predictions, predictions_at_end, predictions_at_inversions
+from fastent.training.predictions import predictions_at_end, predictions_at_inversions
+from fastent.training.straggler_list import Predictions
 from fastent.training.stragglers import nearest, stragglers_of
 
 TRAININGS = {
@@ -143,6 +144,13 @@ def test_the_table_has_every_straggler_and_comes_back_from_both_files(digits, ru
     few = found.take(np.array([2, 0]))
     assert few.index.tolist() == found.index[[2, 0]].tolist()
     assert few.table().to_pylist() == [found.table().to_pylist()[i] for i in (2, 0)]
+
+
+def test_a_run_has_the_same_table_as_far_as_it_knows(digits, run, tmp_path):
+    whole, alone = fe.stragglers(run, digits).table(), run.table("stragglers")
+    assert alone.equals(whole.select(alone.column_names))
+    run.save(tmp_path)
+    assert pyarrow.parquet.read_table(tmp_path / "stragglers.parquet").equals(alone)
 
 
 def test_a_run_without_stragglers_has_an_empty_table(digits, tmp_path):

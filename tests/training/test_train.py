@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import threading
 from dataclasses import replace
@@ -16,7 +17,7 @@ import fastent as fe
 from fastent.training.ensemble import Ensemble
 from fastent.training.points import Points
 from fastent.training.schedule import spaced_updates, updates_to_record
-from fastent.training.tables import curves_table, epoch_of, stragglers_table, summary
+from fastent.training.tables import curves_table, epoch_of, readable_rows, summary
 from tests import naive
 from tests.plain_loop import class_geometry, train_plain
 
@@ -462,8 +463,10 @@ def test_tables(paper_run, tmp_path):
     assert rows["test_error"].null_count == 1501 - 151
     assert rows["test_error"].drop_null().to_pylist() == paper_run.test_error[4].tolist()
 
-    stragglers = stragglers_table(paper_run)
-    assert stragglers.column_names == ["index", "label", "class", "share"]
+    stragglers = pq.read_table(tmp_path / "stragglers.parquet")
+    assert stragglers.column_names == [
+        "index", "label", "class", "share", "epochs_misclassified", "times_forgotten", "wrong_at_end",
+    ]  # fmt: skip
     shares = stragglers["share"].to_numpy()
     assert (np.diff(shares) <= 0).all()
     assert set(stragglers["index"].to_numpy()[shares >= 0.5]) == set(paper_run.consensus_stragglers())
@@ -532,3 +535,32 @@ def test_a_finished_run_is_judged_anew_by_another_rule(tmp_path):
     for name, value in (("burn_in", -1), ("min_rise", 0)):
         with pytest.raises(fe.FastentError, match=f"{name}={value}"):
             fe.train("digits", **{name: value})
+
+
+def test_text_classes_are_listed_in_the_order_in_which_people_read_them(tmp_path):
+    X, y = np.random.default_rng(0).standard_normal((120, 3)), np.arange(120) % 12
+    run = fe.train((X, np.array([f"class{i + 1}" for i in y])), seeds=1, epochs=3)
+    names = [f"class{i + 1}" for i in range(12)]
+    assert run.class_names != names  # codes are those of the sorted classes
+    assert [run.class_names[c] for c in run.class_order] == names
+    assert [row[0] for row in readable_rows(run)[1]] == names
+    for kind in ("radius", "distance"):
+        _, axes = run.plot(kind)
+        said = [text.get_text().removesuffix(" to others") for text in axes.get_legend().get_texts()]
+        assert [text for text in said if text != "inversion"] == [f"class {name}" for name in names]
+        curve = axes.lines[-1 if kind == "distance" else 11].get_ydata()
+        values = run.radius[0, 1:, -1] if kind == "radius" else np.nanmean(
+            np.where(np.eye(12, dtype=bool), np.nan, run.distance[0, 1:, -1]), 2
+        )  # fmt: skip
+        np.testing.assert_allclose(curve, values[:, run.class_names.index("class12")])
+    few = fe.train((X, np.array(["b10", "b9", "a"])[y % 3]), seeds=1, epochs=3)
+    _, axes = few.plot("distance")
+    assert [text.get_text() for text in axes.get_legend().get_texts()][:3] == ["a to b9", "a to b10", "b9 to b10"]
+    np.testing.assert_allclose(axes.lines[2].get_ydata(), few.distance[0, 1:, -1, 2, 1])
+    _, axes = few.plot("map", data=X[few.index])
+    assert [text.get_text() for text in axes.get_legend().get_texts()][:3] == ["a", "b9", "b10"]
+    fe.write_report(run, tmp_path / "page.html", points=X[run.index])
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    for listed in (r'<th scope="row">.*?(class\d+)</th>', r'value="\d+" checked><span>.*?(class\d+)</span>'):
+        assert list(dict.fromkeys(re.findall(listed, page)))[:12] == names
+    assert fe.train((X, y), seeds=1, epochs=1).class_order == list(range(12))
