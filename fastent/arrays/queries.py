@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.frames import frame_table
-from fastent.arrays.validation import as_array, as_features, check_finite, in_memory
+from fastent.arrays.validation import as_array, as_features, check_finite, check_same_columns, in_memory, rows_of
 from fastent.errors import FastentError
 from fastent.io.opening import read_features
 from fastent.io.sources import Source
@@ -33,11 +33,14 @@ class Queries(NamedTuple):
         return len(self.given)
 
 
-def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
-    """Row numbers or points, given or where they lie; or a number of rows to draw, or None for all rows."""
+def as_queries(queries: Any, n: int, d: int, *, seed: int, X: Any = None) -> Queries:
+    """Row numbers or points, given or where they lie; or a number of rows to draw, or None for all rows.
+
+    X : the rows as they were opened, which may know the names of their features.
+    """
     if queries is None:
         return Queries(np.arange(n), None)
-    array = _loaded(queries)
+    array = _loaded(queries, X)
     if array.ndim in (1, 2) and len(array) == 0:
         one = "row number" if array.ndim == 1 else "point"
         raise FastentError(f"queries is empty, shape {array.shape}: at least one {one} is needed, or None for all rows")
@@ -62,11 +65,13 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int) -> Queries:
     return Queries(array.astype(np.int64), None)
 
 
-def _loaded(queries: Any) -> Array:
+def _loaded(queries: Any, X: Any) -> Array:
     """What a path, a source or a data frame holds, in memory; anything else as an array."""
     if isinstance(queries, str | os.PathLike):
         queries = read_features(os.fspath(queries), any_rank=True)
     if isinstance(queries, Source) or frame_table(queries, "queries") is not None:
+        queries = rows_of(queries, "queries")
+        check_same_columns(X, queries)
         return np.array(in_memory(as_features(queries, name="queries")))
     return np.array(queries) if isinstance(queries, np.memmap) else as_array(queries, "queries")
 

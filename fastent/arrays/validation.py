@@ -18,8 +18,8 @@ from fastent.io.tables import TableRows
 
 __all__ = [
     "BLOCK_BYTES", "DerivedRows", "Labels", "UnitRows", "as_array", "as_features", "as_labels", "bytes_in_memory",
-    "check_directions", "check_finite", "check_lengths", "in_memory", "joined", "kernel_dtype", "label_array", "lies_ready",
-    "row_blocks", "rows_of", "stays_on_disk", "unit_rows", "which_rows", "zero_rows",
+    "check_directions", "check_finite", "check_lengths", "check_same_columns", "in_memory", "joined", "kernel_dtype",
+    "label_array", "lies_ready", "row_blocks", "rows_of", "stays_on_disk", "unit_rows", "which_rows", "zero_rows",
 ]  # fmt: skip
 
 # A block is large enough for the overhead of a call to vanish, and small enough to be negligible in any memory budget.
@@ -95,6 +95,17 @@ def rows_of(X: Any, name: str = "X") -> Any:
         return X
     frame = frame_table(X, name)
     return as_array(X, name) if frame is None else frame.rows()
+
+
+def check_same_columns(X: Any, others: Any, *, name: str = "X", others_name: str = "queries") -> None:
+    """Refuse rows of tables, as `rows_of` returns them, whose features have other names or the same in another order."""
+    names, theirs = (rows.columns if isinstance(rows, Source) else None for rows in (X, others))
+    if names is not None and theirs is not None and names != theirs:
+        how = "the same columns in another order" if sorted(names) == sorted(theirs) else f"columns {name_list(theirs)}"
+        raise FastentError(
+            f"{name} has the columns {name_list(names)}, and {others_name} has {how}: features are paired by place, so pass "
+            "the same columns, or arrays if the places are right"
+        )
 
 
 def _remedy_for_dtype(array: Array, name: str) -> str:

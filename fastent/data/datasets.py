@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.frames import frame_table
 from fastent.arrays.labelled import paired
 from fastent.arrays.pairs import named_part, pair_of_torch
-from fastent.arrays.validation import as_array, as_labels, check_lengths, label_array
+from fastent.arrays.validation import as_array, as_labels, check_lengths, check_same_columns, label_array, rows_of
 from fastent.data.formats import find_cifar10, find_idx, read_cifar10, read_idx
 from fastent.data.splitting import split_rows
 from fastent.errors import FastentError, warn
@@ -195,13 +194,13 @@ def _from_path(path: Path, labels: Any, split_seed: int) -> RawData:
     return _from_mapping({"x_train": X, "y_train": y}, path.stem, place, split_seed)
 
 
+def _opened(value: Any, name: str) -> Any:
+    """Points of any kind as an array of any rank or a source."""
+    return rows_of(read_features(os.fspath(value), any_rank=True) if isinstance(value, (str, os.PathLike)) else value, name)
+
+
 def _points(value: Any, name: str) -> Array:
-    """Points (n, ...) as they are stored; those of a path or a source are read, if memory has room for them."""
-    if isinstance(value, (str, os.PathLike)):
-        value = read_features(os.fspath(value), any_rank=True)
-    frame = frame_table(value, name)
-    if frame is not None:
-        value = frame.rows()
+    """Points (n, ...) as they are stored; those of a source are read, if memory has room for them."""
     if not isinstance(value, Source):
         return as_array(value, name)
     for remark in value.remarks:
@@ -217,11 +216,14 @@ def _from_mapping(parts: Mapping[str, Any], name: str, source: str, split_seed: 
         raise FastentError(f"{source} holds {name_list(sorted(map(str, parts)))}: x_train and y_train (or X and y) are needed")
     if ("x_test" in parts) != ("y_test" in parts):
         raise FastentError(f"{source} has only one of x_test and y_test: give both or neither")
-    x_train, y_train = _points(x_train, "x_train"), label_array(y_train, "y_train")
+    opened = _opened(x_train, "x_train")
+    x_train, y_train = _points(opened, "x_train"), label_array(y_train, "y_train")
     if "x_test" not in parts:
         _check_part(source, "train", x_train, y_train)
         return _split(name, x_train, y_train, split_seed)
-    return _checked(name, x_train, y_train, _points(parts["x_test"], "x_test"), label_array(parts["y_test"], "y_test"), source)
+    test = _opened(parts["x_test"], "x_test")
+    check_same_columns(opened, test, name="x_train", others_name="x_test")
+    return _checked(name, x_train, y_train, _points(test, "x_test"), label_array(parts["y_test"], "y_test"), source)
 
 
 def _checked(name: str, x_train: Array, y_train: Array, x_test: Array, y_test: Array, source: str) -> RawData:

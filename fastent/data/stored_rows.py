@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastent.arrays.frames import frame_table
 from fastent.arrays.labelled import paired
 from fastent.arrays.labels import without_objects
-from fastent.arrays.validation import as_array, as_features, as_labels, check_lengths, label_array
+from fastent.arrays.validation import as_array, as_features, as_labels, check_lengths, check_same_columns, label_array
 from fastent.data.fingerprint import CLASSES, POINTS, DataFingerprint
 from fastent.errors import FastentError
 from fastent.io.npy import read_npy
@@ -104,6 +104,7 @@ def open_training(data: Any, labels: Any, test: Any, test_labels: Any, classes: 
         check_lengths(len(held_out.X), len(test_stored), features_name="test", labels_name="test_labels")
         if held_out.X.shape[1] != train.X.shape[1]:
             raise FastentError(f"test has {held_out.X.shape[1]} features, data {train.X.shape[1]}: as many are needed")
+        check_same_columns(train.X, held_out.X, name="data", others_name="test")
     codes, test_codes, names = class_codes(stored, test_stored, classes)
     return TrainingRows(
         name=Path(where).name if isinstance(where, (str, os.PathLike)) else "arrays",

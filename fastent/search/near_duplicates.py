@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastent.arrays.labelled import with_labels
 from fastent.arrays.ranges import as_wide, check_range
-from fastent.arrays.validation import as_features, as_labels, check_finite, in_memory
+from fastent.arrays.validation import as_features, as_labels, check_finite, check_same_columns, in_memory, rows_of
 from fastent.errors import FastentError
 from fastent.io.scratch import check_scratch
 from fastent.options import choice, number, whole_number
@@ -106,7 +106,7 @@ def near_duplicates(
         quantile = number("quantile", quantile, minimum=0, maximum=1)
     X, labels = with_labels(X, labels)
     queries, query_labels = with_labels(queries, query_labels)
-    rows, points = _compared(as_features(X), queries)
+    rows, points = _compared(rows_of(X), queries)
     names = _labels(labels, query_labels, len(rows), None if points is None else len(points))
     check_range(rows, points, unit=unit)
     memory = budget_bytes(memory_budget)
@@ -137,10 +137,13 @@ def near_duplicates(
     )
 
 
-def _compared(X: Array, queries: Any) -> tuple[Array, Array | None]:
+def _compared(given: Any, queries: Any) -> tuple[Array, Array | None]:
     """Rows, and what they are compared with unless that is themselves, in one precision."""
+    X = as_features(given)
     if queries is None:
         return X, None
+    queries = rows_of(queries, "queries")
+    check_same_columns(given, queries)
     points = as_features(queries, name="queries")
     if points.shape[1] != X.shape[1]:
         raise FastentError(f"queries have {points.shape[1]} features, X has {X.shape[1]}: pass rows of the same space")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fastent.arrays.cluster import as_shared_source
 from fastent.arrays.queries import Queries, as_queries
 from fastent.arrays.ranges import as_wide, check_queries, check_range
-from fastent.arrays.validation import BLOCK_BYTES, as_features, bytes_in_memory, in_memory
+from fastent.arrays.validation import BLOCK_BYTES, as_features, bytes_in_memory, in_memory, rows_of
 from fastent.errors import FastentError
 from fastent.io.scratch import check_scratch
 from fastent.options import choice, short_repr, whole_number
@@ -108,8 +108,9 @@ def neighbors(
     choice("metric", metric, METRICS)
     choice("method", method, ("auto", "exact", *PROPOSERS))
     seed = whole_number("seed", seed, minimum=0)
-    features = as_shared_source(as_features(X), client)
-    checked = as_queries(queries, *features.shape, seed=seed)
+    given = rows_of(X)
+    features = as_shared_source(as_features(given), client)
+    checked = as_queries(queries, *features.shape, seed=seed, X=given)
     most = len(features) - (checked.rows is not None)
     if not most:
         raise FastentError("X has one row, which has no neighbours: pass more rows")

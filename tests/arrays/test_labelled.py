@@ -6,6 +6,7 @@ import decimal
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -221,3 +222,23 @@ def test_missing_labels_name_the_columns_of_a_file(tmp_path, monkeypatch):
         pass
     with pytest.raises(fe.FastentError, match=r"'empty\.csv' is empty \(0 bytes\)"):
         fe.measure("empty.csv")
+
+
+def test_tables_whose_columns_are_in_another_order_are_refused(tmp_path):
+    columns = {name: X[:, at] for at, name in enumerate("abc")}
+    frame, turned = pa.table(columns), pa.table(dict(reversed(columns.items())))
+    pq.write_table(turned, tmp_path / "turned.parquet")
+    order = "X has the columns a, b, c, and queries has the same columns in another order"
+    for other in (turned, tmp_path / "turned.parquet"):
+        for search in (
+            lambda other: fe.neighbors(frame, k=1, queries=other),
+            lambda other: fe.near_duplicates(frame, 0.9, queries=other),
+        ):
+            with pytest.raises(fe.FastentError, match=order):
+                search(other)
+    with pytest.raises(fe.FastentError, match="X has the columns a, b, c, and queries has columns x, b, c"):
+        fe.neighbors(frame, k=1, queries=frame.rename_columns(["x", "b", "c"]))
+    with pytest.raises(fe.FastentError, match="x_train has the columns a, b, c, and x_test has the same"):
+        fe.train((frame, Y, turned, Y), epochs=1)
+    for other in (frame, X):
+        np.testing.assert_array_equal(fe.neighbors(frame, k=1, queries=other).distances, 0)
