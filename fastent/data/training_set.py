@@ -226,7 +226,10 @@ def reload_data(config: dict[str, Any]) -> Data:
         raise FastentError(f"the configuration of the run lacks {', '.join(lacking)}: train it again")
     if config["source"] is None:
         raise FastentError("the run was given arrays, which are not kept with it")
-    data = load_data(config["source"], **{name: config[name] for name in DATA_OPTIONS})
+    options = {name: config[name] for name in DATA_OPTIONS}
+    if known_name(config["source"]) in (None, "digits"):
+        options["data_dir"] = None  # earlier versions kept one that had no effect
+    data = load_data(config["source"], **options)
     if data.fingerprint != config["fingerprint"]:
         raise FastentError(
             f"{config['source']} has fingerprint {data.fingerprint}, the run was trained on {config['fingerprint']}"

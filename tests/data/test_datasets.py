@@ -386,6 +386,7 @@ def test_a_run_finds_its_data_again(tmp_path, pictures):
     np.savez(tmp_path / "own.npz", **pictures)
     run = fe.train(fe.load_data(tmp_path / "own.npz", subset=40, exclude=[5]), seeds=1, epochs=1)
     np.testing.assert_array_equal(reload_data(run.config).index, run.index)
+    np.testing.assert_array_equal(reload_data(run.config | {"data_dir": "of no use"}).index, run.index)
     np.savez(tmp_path / "own.npz", **dict(pictures, x_train=255 - pictures["x_train"]))
     with pytest.raises(fe.FastentError, match="the run was trained on"):
         reload_data(run.config)
