@@ -7,12 +7,13 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastent.arrays.class_names import reading_order
 from fastent.report.map import MapSection
 from fastent.report.page import COLORS, Headline, Page, write_page
 from fastent.runtime.formatting import NOTHING, count, percent, readable, rounded
@@ -74,6 +75,12 @@ class LayerCurves:
     radius: Array
     inversions: NDArray[Any]
     lines: dict[str, Array]
+
+    def in_reading_order(self, classes: NDArray[Any]) -> "LayerCurves":
+        """The same with its classes in the order in which people read them; `classes` : (C,) their values."""
+        order = reading_order(classes, self.classes)
+        names = [self.classes[c] for c in order]
+        return replace(self, classes=names, radius=self.radius[..., order], inversions=self.inversions[:, order])
 
 
 def write_layers(curves: LayerCurves, path: str | os.PathLike[str], page: Page, mapped: MapSection | None = None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastent.activations.records import ProbeRecords
+from fastent.arrays.class_names import reading_order
 from fastent.errors import FastentError
 from fastent.report.layers import LayerCurves, Statistic, headline, write_layers
 from fastent.report.map import Fact, Layout, MapSection, map_section
@@ -70,6 +71,7 @@ def _map(records: ProbeRecords, methods: Sequence[str]) -> MapSection | None:
     if rows is None or points is None or len(rows) < _LEAST_MAPPED:
         return None
     codes, names = records.codes[rows], [str(name) for name in records.classes]
+    order = reading_order(records.classes, names)
     layer, step = records.layers[-1] or "(the model)", records.step[-1]
     layouts = [
         Layout(
@@ -78,10 +80,10 @@ def _map(records: ProbeRecords, methods: Sequence[str]) -> MapSection | None:
         for each in point_maps(points, codes, methods, k=min(10, len(rows) - 1)).values()
     ]
     if np.isnan(records.error[-1]):
-        return map_section(layouts, codes, names, rows=rows, facts=(), marked=None, mark="", rings_mark="")
+        return map_section(layouts, codes, names, order=order, rows=rows, facts=(), marked=None, mark="", rings_mark="")
     stragglers = records.stragglers()[rows]
     return map_section(
-        layouts, codes, names,
+        layouts, codes, names, order=order,
         rows=rows, facts=[Fact("straggler", ["no", "yes"], stragglers.astype(np.int64))] if stragglers.any() else [],
         marked=records.misclassified(int(step))[rows], mark="misclassified",
         rings_mark="Rings mark rows that the model misclassifies at this step.",
@@ -111,4 +113,4 @@ def curves_of(records: ProbeRecords) -> LayerCurves:
         radius=records.radius,
         inversions=records.inversions(),
         lines={"error": records.error, "loss": records.loss, **records.scalars},
-    )
+    ).in_reading_order(records.classes)

@@ -49,7 +49,7 @@ def write_trajectory_report(found: Trajectory, path: str | os.PathLike[str], *, 
         radius=found.radius,
         inversions=found.inversions(),
         lines={},
-    )
+    ).in_reading_order(found.classes)
     write_layers(
         curves,
         path,

@@ -182,7 +182,7 @@ def test_files_and_the_page(captured, tmp_path):
 def test_a_map_without_a_report_is_refused(captured):
     done = CliRunner().invoke(app, ["trajectory", str(captured[0]), "--metrics", "geometry", "--map", "pca"])
     assert done.exit_code == 2
-    assert "--map pca: the map is a part of the report; say where to write that with --out" in done.output
+    assert "--map pca: that is for what is written to a folder: name one with --out" in done.output
 
 
 def test_checkpoints_are_in_natural_order_with_names_that_tell_them_apart(tmp_path):

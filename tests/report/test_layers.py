@@ -15,7 +15,7 @@ from fastent.report.probe import curves_of
 from tests.report.test_report import EVIL, made_up_run, payload
 
 
-def made_up_records(steps=60, layers=("1", EVIL), classes=("a", EVIL), turn_at=20, measured=True) -> ProbeRecords:
+def made_up_records(steps=60, layers=("1", EVIL), classes=(EVIL, "a"), turn_at=20, measured=True) -> ProbeRecords:
     """The radius of the first class falls and rises again, in every layer; that of the others falls."""
     rng = np.random.default_rng(0)
     step = np.arange(steps)
@@ -97,6 +97,14 @@ def test_the_table_says_where_classes_turn_and_why_others_do_not():
     assert none[0] == "\u2013"
     assert none[-1] == found[1].reason
     assert str(headline(curves_of(records))).startswith(f"1 of 2 classes turned in layer {EVIL}, at step {found[0].epoch}.")
+
+
+def test_text_classes_are_listed_in_natural_order(tmp_path):
+    records = made_up_records(classes=("class 10", "class 2"))
+    data = payload(page_of(records, tmp_path))
+    assert data["classes"] == ["class 2", "class 10"]
+    np.testing.assert_allclose(np.array(data["radius"]).transpose(2, 0, 1), records.radius[..., ::-1], rtol=1e-4)
+    assert data["inversion"][1][1]["epoch"] == records.inversions()[1, 0].epoch
 
 
 def test_without_inversions_the_reason_is_said():
