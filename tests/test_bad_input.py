@@ -346,7 +346,7 @@ CLI = [
     ),
     (["measure", "X.npy", "y.npy", "--seed", "-1"], "seed=-1: a whole number of at least 0 is needed"),
     (["measure", "X.npy", "X.npy"], "labels has shape (40, 3)"),
-    (["measure", "X.npy", "y.npy", "--metrics", "mixing,all"], "choose 'all' or some of"),
+    (["measure", "X.npy", "y.npy", "--metrics", "mixing,everything"], "choose 'all' or some of"),
     (["measure", "X.npy", "y.npy", "--queries", "50"], "queries=50: a whole number from 1 to 40 is needed"),
     (
         ["measure", "X.npy", "y.npy", "--memory", "plenty"],

@@ -306,7 +306,7 @@ def test_standardised_features(tmp_path, dtype, normalize):
         assert found.standardize
         assert found.as_json()["standardize"]
         assert ("unit rows of standardised features" if normalize else "features standardised") in shown(found)
-    assert "standardize: True, False" in " ".join(fe.compare([found, expected]).notes)
+    assert "standardize: True; False" in " ".join(fe.compare([found, expected]).notes)
 
 
 @pytest.mark.large

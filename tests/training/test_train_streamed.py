@@ -712,7 +712,7 @@ def test_the_command_line(tmp_path, data, stored):
     np.save(tmp_path / "pictures.npy", X.reshape(N, 4, 5)[::-1])
     again = fastent("report", str(tmp_path / "out"))
     assert again.exit_code == 0
-    assert "without pictures and neighbours" in again.stderr
+    assert "without pictures, neighbours and map" in again.stderr
     assert "the run was trained on" in again.stderr
     bad = fastent("run", "--data", str(stored[0]), "--labels", str(stored[1]), "--record-every", "1", "--subset", "5")
     assert bad.exit_code == 2
