@@ -212,7 +212,7 @@ def trajectory(
         raise FastentError(f"captures={short_repr(names)}: two have the same name, rename one of the folders")
     given = stores[0].labels if labels is None else labels
     if given is None:
-        raise FastentError(f"{str(stores[0].path)!r} was captured without labels: pass labels")
+        raise FastentError(f"{str(stores[0].path)!r} was captured without labels: pass labels, --labels on the command line")
     coded = as_labels(given, n=len(stores[0]), minimum_classes=2)
     wanted = stores[0].layers if layers is None else (layers,) if isinstance(layers, str) else tuple(layers)
     for store in stores:

@@ -72,7 +72,12 @@ def capture(
         ),
     ] = None,
     labels: Annotated[
-        str | None, option("Labels (n,) to keep with the rows, or (n, tokens) with --pooling tokens: .npy or .npz.", DATA)
+        str | None,
+        option(
+            "Labels (n,) to keep with the rows, or (n, tokens) with --pooling tokens: .npy or .npz.",
+            DATA,
+            default="those of --data FILE.npz, if it has any",
+        ),
     ] = None,
     mask: Annotated[
         str | None,
@@ -115,6 +120,7 @@ def capture(
     import torch
 
     from fastent.activations.capture import capture as capture_layers
+    from fastent.io.npy import has_labels
 
     if checkpoint and weights is not None:
         raise FastentError(f"--weights {str(weights)!r} and --checkpoint are both given: use one of them")
@@ -125,6 +131,8 @@ def capture(
         check_free(folder, "capture")
     batch_size = whole_number("batch-size", batch_size, minimum=1)
     change = None if transform is None else _function(transform)
+    if labels is None and has_labels(data):
+        labels = data
     rows: Any = _Rows(data, labels, mask, tokens=pooling == "tokens", as_stored=change is not None)
     module = _made(model)
     if mask is not None:

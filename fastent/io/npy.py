@@ -16,7 +16,7 @@ from fastent.errors import FastentError
 from fastent.io.reading import as_path, chosen_name, name_list, reading, require_file
 from fastent.runtime.memory import available_bytes, readable_bytes
 
-__all__ = ["USUAL_NAMES", "is_npz", "read_array", "read_npy", "read_npz"]
+__all__ = ["USUAL_NAMES", "has_labels", "is_npz", "read_array", "read_npy", "read_npz"]
 
 Array = NDArray[Any]
 _MAGIC = b"\x93NUMPY"
@@ -103,6 +103,14 @@ def read_array(place: str, usual: str) -> Array:
         called = (each for each in USUAL_NAMES.get(usual, (usual,)) if each in names)
         chosen = chosen_name(path, names, name or next(called, None), "array")
         return members.read([chosen])[chosen]
+
+
+def has_labels(place: str) -> bool:
+    """Whether a place is an .npz, no member of one, which holds labels under one of their usual names."""
+    if not place.lower().endswith(".npz"):
+        return False
+    with _opened(Path(place), "save it with numpy.savez") as members:
+        return any(name in members.places for name in USUAL_NAMES["y"])
 
 
 class _Members:

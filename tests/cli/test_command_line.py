@@ -34,6 +34,7 @@ from fastent.cli.output import fitting_table
 from fastent.cli.run import DISPENSABLE, print_run
 from fastent.experiments._pruning import Pruning
 from fastent.io.files import alone_in, write_text
+from fastent.io.store import open_store
 from fastent.report import experiments as report
 from fastent.report import measurement
 from fastent.training.tables import readable_rows
@@ -189,6 +190,15 @@ def test_near_duplicates_are_counted_kept_and_not_replaced_by_others(here):
     refused = fastent("duplicates X.npy --query-labels y.npy --radius 0 --out none")
     assert refused.exit_code == 2
     assert not (here / "none").exists()
+
+
+def test_labels_that_lie_with_the_inputs_of_a_capture_are_kept(here):
+    command = "capture --model net:make --weights W.pt --data own.npz --layers fc --out kept"
+    shown = fastent(command)
+    assert shown.exit_code == 0, shown.output
+    np.testing.assert_array_equal(open_store("kept").labels, np.load("y.npy"))
+    assert fastent(command.replace("own.npz", "own.npz:X").replace("kept", "bare")).exit_code == 0
+    assert open_store("bare").labels is None
 
 
 def test_labels_of_duplicates_are_a_column_as_for_measure(here):
