@@ -17,6 +17,8 @@ __all__ = ["Sheet", "StoredPictures", "are_pictures", "as_images", "fitting_shee
 _STORED_SIDE = 40
 _SHOWN_SIDE = 64
 _COLUMNS = 20
+# Bytes up to this are no pictures of 8 bits, such as scikit-learn's digits of 0 to 16, and would be black.
+_FEW_LEVELS = 31
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,13 @@ def are_pictures(points: Any) -> bool:
 
 
 def as_images(pictures: Any, n: int) -> NDArray[np.uint8]:
-    """(n, h, w) or (n, h, w, 3) uint8; any other range becomes 0..255 by the least and greatest of all values."""
+    """(n, h, w) or (n, h, w, 3) uint8; others, and those with few grey levels, become 0..255 by the least and greatest value."""
     images = np.asarray(pictures)
     if 0 in images.shape[1:3]:
         raise FastentError(f"points have shape {images.shape}: pictures need a height and a width")
     if len(images) != n:
         raise FastentError(f"points have {len(images)} rows but the run has {n} points: pass raw[run.index], one row each")
-    if images.dtype == np.uint8:
+    if images.dtype == np.uint8 and images.max(initial=0) > _FEW_LEVELS:
         return images
     if images.dtype.kind not in "fiub":
         raise FastentError(f"points have dtype {images.dtype}: pass uint8 or float")
