@@ -64,7 +64,7 @@ def are_pictures(points: Any) -> bool:
 
 
 def as_images(pictures: Any, n: int) -> NDArray[np.uint8]:
-    """(n, h, w) or (n, h, w, 3) uint8; others, and those with few grey levels, become 0..255 by the least and greatest value."""
+    """(n, h, w) or (n, h, w, 3) uint8; others, and those of few grey levels, become 0..255 by the least and greatest value."""
     images = np.asarray(pictures)
     if 0 in images.shape[1:3]:
         raise FastentError(f"points have shape {images.shape}: pictures need a height and a width")
