@@ -122,6 +122,7 @@ class Probe:
     ) -> None:
         if isinstance(metrics, str):
             raise FastentError(f"metrics={metrics!r}: a sequence of names is needed, for instance [{metrics!r}]")
+        metrics = tuple(metrics)
         named_layers(unwrapped(model), layers)
         check_loader(loader)
         self._model, self._loader = model, loader

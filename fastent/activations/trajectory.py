@@ -19,6 +19,7 @@ from fastent.io.result_cache import ResultCache
 from fastent.io.store import Store, open_store
 from fastent.measurement.measure import measure
 from fastent.measurement.metrics import MEANINGS
+from fastent.measurement.plan import metric_names, wanted_metrics
 from fastent.measurement.result import Measurement
 from fastent.options import short_repr
 from fastent.printable import natural_key, printable, storable
@@ -201,6 +202,8 @@ def trajectory(
     Trajectory(2 checkpoints of layers 0, 1; 40 rows, 2 classes)
     """
     methods = map_methods("map", map)
+    metrics = metrics if isinstance(metrics, str) else metric_names(metrics)
+    _, each_named = wanted_metrics(metrics)
     strange = [name for name in options if name not in _OPTIONS]
     if strange:
         raise FastentError(f"{strange[0]}={short_repr(options[strange[0]])}: the options are {', '.join(_OPTIONS)}")
@@ -218,7 +221,7 @@ def trajectory(
     for store in stores:
         _check_alike(store, stores[0], wanted)
     parts = ResultCache(out)
-    asked = {"metrics": metrics if isinstance(metrics, str) else list(metrics), **options}
+    asked = {"metrics": metrics, **options}
     cells: list[dict[str, NDArray[Any]]] = []
     with reporting(progress, "checkpoints", len(stores) * len(wanted)) as report:
         for store in stores:
@@ -233,7 +236,7 @@ def trajectory(
 
                 cells.append(parts.keep("cell", depends_on, make))
     grid = len(stores), len(wanted)
-    for name in () if isinstance(metrics, str) else metrics:
+    for name in metric_names(metrics) if each_named else ():
         if not any(each.startswith(f"{name}/") for cell in cells for each in cell["names"]):
             raise FastentError(f"metrics: no layer of any checkpoint has {name!r}; leave it out")
     found = {name: _grid(cells, name, grid) for name in MEANINGS if any(name in cell["names"] for cell in cells)}

@@ -183,9 +183,9 @@ def measure(
 def _check_effects(context: typer.Context, out: Path | None, metrics: str, map: str) -> None:
     if out is None:
         refuse_given(context, ("map", "images", "overwrite"), NEEDS_OUT)
-    if metrics == "all":
-        return
     chosen = {name.strip() for name in metrics.split(",")}
+    if "all" in chosen:
+        return
     if "soft_nearest_neighbor" not in chosen:
         refuse_given(context, ("temperature",), "that is for soft_nearest_neighbor: add it to --metrics")
     if "margins" not in chosen and map in ("auto", "none"):

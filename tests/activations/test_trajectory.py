@@ -75,6 +75,21 @@ def test_it_resumes_by_layer_and_checkpoint(captured, tmp_path, monkeypatch):
     fe.trajectory(folder, metrics="geometry", out=tmp_path)
 
 
+def test_all_and_metrics_by_name_go_together_and_may_be_given_once(captured):
+    folder, _ = captured
+    found = fe.trajectory(folder, metrics=["all", "capacity"], layers="1", k=4)
+    assert {"capacity/capacity", "mixing/overlap", "dimension/twonn"} <= found.statistics.keys()
+    given = fe.trajectory(folder, metrics=(name for name in ("mixing", "geometry")), k=4)
+    assert given.config == fe.trajectory(folder, metrics=["mixing", "geometry"], k=4).config
+
+
+def test_a_metric_that_does_not_exist_is_refused_before_any_layer_is_measured(captured, monkeypatch):
+    monkeypatch.setattr(module, "_measured", lambda *_: pytest.fail("measured"))
+    for strange in ("nothing", ["mixing", "nothing"], 4):
+        with pytest.raises(FastentError, match="choose 'all' or some of"):
+            fe.trajectory(captured[0], metrics=strange)
+
+
 def test_rows_that_look_alike_when_printed_are_measured_each(tmp_path):
     X, y = torch.randn(3000, 4), torch.arange(3000) % 2
     fe.capture(torch.nn.Identity(), [(X, y)], [""], tmp_path / "step1")
