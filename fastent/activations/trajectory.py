@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +32,12 @@ from fastent.statistics.point_map import map_methods
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Trajectory", "trajectory"]
+__all__ = ["Trajectory", "trajectory", "without_number"]
 
 Array = NDArray[np.float64]
 
 _METRICS = ("mixing", "margins", "geometry", "dimension")
-# They are not to be had of a layer whose rows repeat each other, as in a network that has collapsed or diverged.
+# A layer whose rows repeat each other, as in a network that has collapsed or diverged, does not have them.
 _NOT_EVERYWHERE = ("dimension", "soft_nearest_neighbor")
 # Of fewer rows nothing is to be seen.
 _LEAST_MAPPED = 4
@@ -54,7 +55,7 @@ class Trajectory:
         How they were measured.
     layers : tuple of str
     names : tuple of str
-        Of the checkpoints, in natural order.
+        Of the checkpoints, in their order.
     step : (E,) int64
         The number in each name that ascends; 1, 2, ... if there is none.
     classes : (C,)
@@ -163,7 +164,8 @@ def trajectory(
     ----------
     captures : path or sequence of path
         Folders that `fe.capture` wrote, one for each checkpoint; or one folder that holds them. They are put in natural order
-        of their names: step2 comes before step10.
+        of their names: step2 comes before step10. If some have no number, such as "final", name all of them in their order,
+        which is then kept.
     labels : array-like (n,), optional
         Default those that were captured.
     layers : str or sequence of str, optional
@@ -266,7 +268,33 @@ def _stores(captures: Any) -> list[Store]:
         places = [each.parent for each in places[0].glob("*/manifest.json")]
     if not places:
         raise FastentError(f"captures={short_repr(captures)}: no capture is there; name folders that fe.capture wrote")
-    return [open_store(place) for place in sorted(places, key=lambda place: natural_key(place.resolve().name))]
+    names = [place.resolve().name for place in places]
+    order = sorted(range(len(places)), key=lambda i: natural_key(names[i]))
+    unnumbered = without_number(names)
+    if several and unnumbered:  # only the user knows where they belong
+        order = sorted(order)
+        _check_order([name for name in names if name not in unnumbered], unnumbered[0])
+    elif 0 < len(unnumbered) < len(names):
+        raise FastentError(
+            f"{str(captures)!r} holds {unnumbered[0]!r} beside {[names[i] for i in order if names[i] not in unnumbered][0]!r}, "
+            "and no number says where it belongs: name the folders one by one in their order, or leave it out"
+        )
+    return [open_store(places[i]) for i in order]
+
+
+def without_number(names: Sequence[str]) -> list[str]:
+    """Those that have no number of their own, behind what all have in common, which would tell their place."""
+    common = len(re.sub(r"\d+$", "", os.path.commonprefix(list(names))))  # noqa: RUF071 (of names, not of paths)
+    return [name for name in names if re.search(r"\d", name[common:]) is None] if len(names) > 1 else []
+
+
+def _check_order(numbered: Sequence[str], other: str) -> None:
+    for one, following in pairwise(numbered):
+        if natural_key(one) > natural_key(following):
+            raise FastentError(
+                f"captures: {one!r} comes before {following!r}, and {other!r} has no number that says where it belongs: name "
+                "them in their order, or leave it out"
+            )
 
 
 def _check_alike(store: Store, first: Store, layers: Sequence[str]) -> None:
