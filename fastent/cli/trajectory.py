@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fastent.cli.config import Config
-from fastent.cli.existing_output import check_free
+from fastent.cli.existing_output import check_free, check_not_read, remove_other_kinds
 from fastent.cli.options import MAP_HELP, OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import command_line, print_json, say
 from fastent.cli.without_effect import NEEDS_OUT, refuse_given
@@ -64,6 +64,7 @@ def trajectory(
 
     if out is None:
         refuse_given(context, ("map", "overwrite"), NEEDS_OUT)
+    check_not_read(out, *captures, labels)
     asked = {
         "captures": [str(place.absolute()) for place in captures], "labels": labels and str(Path(labels).absolute()),
         "layers": layers, "k": k, "metrics": metrics, "queries": queries, "normalize": normalize, "seed": seed,
@@ -94,6 +95,8 @@ def trajectory(
         if out is not None:
             found.save(out, asked=asked)
             write_trajectory_report(found, out / "report.html", command=command_line())
+            if overwrite:
+                remove_other_kinds(out, "trajectory")
     if as_json:
         print_json(found.summary())
         return
