@@ -60,8 +60,8 @@ class Probe:
         "geometry" (radii, distances, Fisher ratio: always recorded); "mixing" and "margins" of `queries` rows among all;
         "distances" keeps the distances between class means even if there are more than 100 classes. "nc1" takes d
         multiplications for each number of a layer of d features, and memory for d^2. "dimension", the intrinsic dimension of
-        the queries (TwoNN), takes as long as "mixing", and no longer if both are measured. "map" keeps the queries' activations in
-        the last layer at the last record, for the map in the report.
+        the queries (TwoNN), takes as long as "mixing", and no longer if both are measured. "map" keeps the queries' activations
+        in the last layer at the last record, for the map in the report.
     every : int, default 1
         `probe(step)` records when `step` is a multiple of it.
     queries : int, default 2000

@@ -275,9 +275,10 @@ def _stores(captures: Any) -> list[Store]:
         order = sorted(order)
         _check_order([name for name in names if name not in unnumbered], unnumbered[0])
     elif 0 < len(unnumbered) < len(names):
+        numbered = next(names[i] for i in order if names[i] not in unnumbered)
         raise FastentError(
-            f"{str(captures)!r} holds {unnumbered[0]!r} beside {[names[i] for i in order if names[i] not in unnumbered][0]!r}, "
-            "and no number says where it belongs: name the folders one by one in their order, or leave it out"
+            f"{str(captures)!r} holds {unnumbered[0]!r} beside {numbered!r}, and no number says where it belongs: name the "
+            "folders one by one in their order, or leave it out"
         )
     return [open_store(places[i]) for i in order]
 

@@ -7,7 +7,13 @@ import typer
 
 from fastent import experiments
 from fastent.cli.config import Config
-from fastent.cli.existing_output import check_free, check_not_read, check_same_experiment, check_same_options, remove_other_kinds
+from fastent.cli.existing_output import (
+    check_free,
+    check_not_read,
+    check_same_experiment,
+    check_same_options,
+    remove_other_kinds,
+)
 from fastent.cli.options import (
     CONTEXT,
     DATA_OPTIONS,

@@ -49,8 +49,8 @@ def report(
             there = folder / "report.html"
             made = f"whose report is {str(there)!r}" if there.is_file() else "of which no report is made"
             raise FastentError(
-                f"{str(folder)!r} holds {said}, {made}: name a folder of fastent run or of a probe, or several of fastent run or "
-                "of fastent measure"
+                f"{str(folder)!r} holds {said}, {made}: name a folder of fastent run or of a probe, or several of fastent run "
+                "or of fastent measure"
             )
     if len(folders) > 1:
         from fastent.report.comparison import write_comparison

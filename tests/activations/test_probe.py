@@ -257,7 +257,9 @@ def test_what_the_version_before_kept_is_read_and_continued(tmp_path):
     probe(0)
     probe.save(tmp_path)
     arrays = read_checked_npz(tmp_path / "probe.npz", "")
-    write_checked_npz(tmp_path / "probe.npz", {name: arrays[name] for name in arrays if name not in ("nc1", "dimension", "queries")})
+    write_checked_npz(
+        tmp_path / "probe.npz", {name: arrays[name] for name in arrays if name not in ("nc1", "dimension", "queries")}
+    )
     old = fe.load_probe(tmp_path)
     assert np.isnan([old.nc1, old.dimension]).all()
     assert (old.queries, old.points) == (None, None)
