@@ -31,7 +31,8 @@ METRICS = ("geometry", "distances", "nc1", "mixing", "margins", "dimension", "ma
 _OF_QUERIES = frozenset({"mixing", "margins", "dimension", "map"})
 # Distances between all pairs of more classes than this are kept only if asked for: 8 C^2 bytes for each layer and record.
 _MANY_CLASSES = 100
-_FORMAT = 2
+# Of state_dict; the one before had no map, and fewer statistics.
+_FORMAT, _WITHOUT_MAP = 2, 1
 
 
 class Probe:
@@ -59,8 +60,8 @@ class Probe:
         "geometry" (radii, distances, Fisher ratio: always recorded); "mixing" and "margins" of `queries` rows among all;
         "distances" keeps the distances between class means even if there are more than 100 classes. "nc1" takes d
         multiplications for each number of a layer of d features, and memory for d^2. "dimension", the intrinsic dimension of
-        the queries (TwoNN), costs what "mixing" does, and nothing more beside that. "map" keeps the queries' activations in
-        the last layer at the last record, for the map in the report.
+        the queries (TwoNN), takes as long as "mixing", and no longer if both are measured. "map" keeps the queries' activations
+        in the last layer at the last record, for the map in the report.
     every : int, default 1
         `probe(step)` records when `step` is a multiple of it.
     queries : int, default 2000
@@ -122,6 +123,7 @@ class Probe:
     ) -> None:
         if isinstance(metrics, str):
             raise FastentError(f"metrics={metrics!r}: a sequence of names is needed, for instance [{metrics!r}]")
+        metrics = tuple(metrics)
         named_layers(unwrapped(model), layers)
         check_loader(loader)
         self._model, self._loader = model, loader
@@ -243,6 +245,8 @@ class Probe:
             This is no state of a probe, or one with other options or another probe set.
         """
         expected = {"format", "config", "labels", "codes", "records", "scalars", "map"}
+        if isinstance(state, dict) and state.get("format") == _WITHOUT_MAP:
+            state = {**state, "format": _FORMAT, "map": {"queries": None, "points": None}}
         if not isinstance(state, dict) or set(state) != expected or state["format"] != _FORMAT:
             raise FastentError(
                 f"state is no state_dict of a probe of this version: one with {', '.join(sorted(expected))} is needed"

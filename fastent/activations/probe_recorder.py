@@ -133,8 +133,10 @@ class ProbeRecorder:
         self.queries, self.points = reading.queries, reading.points
 
     def restore(self, arrays: dict[str, NDArray[Any]], scalars: dict[str, list[float]]) -> None:
-        """Take up records of another probe, by the names in `RECORDED`."""
+        """Take up records of another probe, by the names in `RECORDED`; statistics of layers that it lacks are NaN."""
         self.steps = arrays["step"].tolist()
+        unknown = np.full((len(self.steps), len(self._layers)), np.nan)
+        arrays = dict.fromkeys(OF_LAYERS, unknown) | arrays
         self._values = {name: list(arrays.get(name, np.empty(0)).copy()) for name in _READ}
         self._scalars = scalars
 

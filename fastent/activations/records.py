@@ -311,11 +311,12 @@ class ProbeRecords(Tabular):
 
 
 _ARRAYS = tuple(f.name for f in fields(ProbeRecords) if f.name not in ("config", "layers", "scalars"))
-_OPTIONAL = ("distance", "queries", "points")
+_LATER = ("nc1", "dimension")  # which earlier versions did not record
+_OPTIONAL = ("distance", "queries", "points", *_LATER)
 
 
 def load_probe(folder: str | os.PathLike[str]) -> ProbeRecords:
-    """Load what `fe.Probe.save` wrote.
+    """Load what `fe.Probe.save` wrote; what the version that wrote it did not record is NaN.
 
     Parameters
     ----------
@@ -332,11 +333,12 @@ def load_probe(folder: str | os.PathLike[str]) -> ProbeRecords:
         No records in the folder, or a file that is damaged or not fastent's.
     """
     arrays = _FILE.read(folder, ("layers", *(name for name in _ARRAYS if name not in _OPTIONAL)))
-    values: dict[str, Any] = {name: arrays.get(name) for name in _ARRAYS}
     scalars = {name.removeprefix("scalar."): array for name, array in arrays.items() if name.startswith("scalar.")}
     with reading(_FILE.path(folder), _FILE.remedy, "no records of a probe"):
         config = parse_json(str(arrays["config"]))
         _check_arrays(arrays, scalars)
+        values: dict[str, Any] = {name: arrays.get(name) for name in _ARRAYS}
+        values |= {name: np.full_like(arrays["fisher"], np.nan) for name in _LATER if name not in arrays}
         return ProbeRecords(config, tuple(arrays["layers"].tolist()), scalars=scalars, **values)
 
 

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from fastent.io.result_cache import ResultCache
 from fastent.io.store import Store, open_store
 from fastent.measurement.measure import measure
 from fastent.measurement.metrics import MEANINGS
+from fastent.measurement.plan import metric_names, wanted_metrics
 from fastent.measurement.result import Measurement
 from fastent.options import short_repr
 from fastent.printable import natural_key, printable, storable
@@ -30,12 +32,12 @@ from fastent.statistics.point_map import map_methods
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Trajectory", "trajectory"]
+__all__ = ["Trajectory", "trajectory", "without_number"]
 
 Array = NDArray[np.float64]
 
 _METRICS = ("mixing", "margins", "geometry", "dimension")
-# They are not to be had of a layer whose rows repeat each other, as in a network that has collapsed or diverged.
+# A layer whose rows repeat each other, as in a network that has collapsed or diverged, does not have them.
 _NOT_EVERYWHERE = ("dimension", "soft_nearest_neighbor")
 # Of fewer rows nothing is to be seen.
 _LEAST_MAPPED = 4
@@ -53,7 +55,7 @@ class Trajectory:
         How they were measured.
     layers : tuple of str
     names : tuple of str
-        Of the checkpoints, in natural order.
+        Of the checkpoints, in their order.
     step : (E,) int64
         The number in each name that ascends; 1, 2, ... if there is none.
     classes : (C,)
@@ -162,7 +164,8 @@ def trajectory(
     ----------
     captures : path or sequence of path
         Folders that `fe.capture` wrote, one for each checkpoint; or one folder that holds them. They are put in natural order
-        of their names: step2 comes before step10.
+        of their names: step2 comes before step10. If some have no number, such as "final", name all of them in their order,
+        which is then kept.
     labels : array-like (n,), optional
         Default those that were captured.
     layers : str or sequence of str, optional
@@ -201,6 +204,8 @@ def trajectory(
     Trajectory(2 checkpoints of layers 0, 1; 40 rows, 2 classes)
     """
     methods = map_methods("map", map)
+    metrics = metrics if isinstance(metrics, str) else metric_names(metrics)
+    _, each_named = wanted_metrics(metrics)
     strange = [name for name in options if name not in _OPTIONS]
     if strange:
         raise FastentError(f"{strange[0]}={short_repr(options[strange[0]])}: the options are {', '.join(_OPTIONS)}")
@@ -218,7 +223,7 @@ def trajectory(
     for store in stores:
         _check_alike(store, stores[0], wanted)
     parts = ResultCache(out)
-    asked = {"metrics": metrics if isinstance(metrics, str) else list(metrics), **options}
+    asked = {"metrics": metrics, **options}
     cells: list[dict[str, NDArray[Any]]] = []
     with reporting(progress, "checkpoints", len(stores) * len(wanted)) as report:
         for store in stores:
@@ -233,7 +238,7 @@ def trajectory(
 
                 cells.append(parts.keep("cell", depends_on, make))
     grid = len(stores), len(wanted)
-    for name in () if isinstance(metrics, str) else metrics:
+    for name in metric_names(metrics) if each_named else ():
         if not any(each.startswith(f"{name}/") for cell in cells for each in cell["names"]):
             raise FastentError(f"metrics: no layer of any checkpoint has {name!r}; leave it out")
     found = {name: _grid(cells, name, grid) for name in MEANINGS if any(name in cell["names"] for cell in cells)}
@@ -263,7 +268,34 @@ def _stores(captures: Any) -> list[Store]:
         places = [each.parent for each in places[0].glob("*/manifest.json")]
     if not places:
         raise FastentError(f"captures={short_repr(captures)}: no capture is there; name folders that fe.capture wrote")
-    return [open_store(place) for place in sorted(places, key=lambda place: natural_key(place.resolve().name))]
+    names = [place.resolve().name for place in places]
+    order = sorted(range(len(places)), key=lambda i: natural_key(names[i]))
+    unnumbered = without_number(names)
+    if several and unnumbered:  # only the user knows where they belong
+        order = sorted(order)
+        _check_order([name for name in names if name not in unnumbered], unnumbered[0])
+    elif 0 < len(unnumbered) < len(names):
+        numbered = next(names[i] for i in order if names[i] not in unnumbered)
+        raise FastentError(
+            f"{str(captures)!r} holds {unnumbered[0]!r} beside {numbered!r}, and no number says where it belongs: name the "
+            "folders one by one in their order, or leave it out"
+        )
+    return [open_store(places[i]) for i in order]
+
+
+def without_number(names: Sequence[str]) -> list[str]:
+    """Those that have no number of their own, behind what all have in common, which would tell their place."""
+    common = len(re.sub(r"\d+$", "", os.path.commonprefix(list(names))))  # noqa: RUF071 (of names, not of paths)
+    return [name for name in names if re.search(r"\d", name[common:]) is None] if len(names) > 1 else []
+
+
+def _check_order(numbered: Sequence[str], other: str) -> None:
+    for one, following in pairwise(numbered):
+        if natural_key(one) > natural_key(following):
+            raise FastentError(
+                f"captures: {one!r} comes before {following!r}, and {other!r} has no number that says where it belongs: name "
+                "them in their order, or leave it out"
+            )
 
 
 def _check_alike(store: Store, first: Store, layers: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from fastent.cli.checkpoints import checkpoint_files, checkpoint_names
 from fastent.cli.config import Config
-from fastent.cli.existing_output import check_free
+from fastent.cli.existing_output import check_free, check_not_read, remove_other_kinds
 from fastent.cli.options import DATA, NETWORK, OUTPUT, AsJson, Device, option
 from fastent.cli.output import print_cost, print_json, say, show
 from fastent.cli.without_effect import refuse_given
@@ -127,8 +127,10 @@ def capture(
     files = checkpoint_files(checkpoint or [])
     chosen: Sequence[Path | None] = files or [weights]
     folders = [out / name for name in checkpoint_names(files)] if files else [out]
-    for folder in () if overwrite else folders:
-        check_free(folder, "capture")
+    for folder in folders:
+        check_not_read(folder, data, labels, mask)
+        if not overwrite:
+            check_free(folder, "capture")
     batch_size = whole_number("batch-size", batch_size, minimum=1)
     change = None if transform is None else _function(transform)
     if labels is None and has_labels(data):
@@ -158,6 +160,8 @@ def capture(
                 progress=True,
             )
             all_stored.append(stored)
+            if overwrite:
+                remove_other_kinds(folder, "capture")
     except KeyboardInterrupt:
         say(f"Interrupted; the finished shards are in {out}, and the same command resumes from them.", error=True)
         raise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastent.cli.config import Config
-from fastent.cli.existing_output import check_free
+from fastent.cli.existing_output import check_free, check_not_read, remove_other_kinds
 from fastent.cli.options import DATA, OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import print_cost, print_json, say, show
 from fastent.cli.without_effect import NEEDS_OUT, refuse_given
@@ -71,6 +71,7 @@ def duplicates(
     asked = {name: None if place is None else str(Path(place).absolute()) for name, place in places.items()} | {
         "radius": radius, "quantile": quantile, "metric": metric, "equal": equal, "seed": seed,
     }  # fmt: skip
+    check_not_read(out, *places.values())
     if out is not None and not overwrite:
         check_free(out, "duplicates", asked)
 
@@ -101,6 +102,8 @@ def duplicates(
     if out is not None:
         with alone_in(output_folder(out)):
             found.save(out, asked=asked)
+            if overwrite:
+                remove_other_kinds(out, "duplicates")
     if as_json:
         print_json(found.summary() | {"asked": asked})
         return

@@ -1,8 +1,12 @@
-"""What a folder named as --out holds already: results of other kinds, options or data are replaced only with --overwrite."""
+"""What a folder named as --out holds already: results of other kinds, options or data are replaced only with --overwrite.
 
+Then nothing of the other kind is left, as soon as the new results are there. A folder that is read is never written to.
+"""
+
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastent import experiments
 from fastent.errors import FastentError
@@ -15,18 +19,27 @@ if TYPE_CHECKING:
     from fastent.training.run import Run
 
 __all__ = [
-    "check_free", "check_not_longer", "check_same_experiment", "check_same_measurement", "check_same_options",
-    "longer_than_usual",
+    "check_free", "check_not_longer", "check_not_read", "check_same_experiment", "check_same_measurement",
+    "check_same_options", "kind_without_report", "longer_than_usual", "remove_other_kinds",
 ]  # fmt: skip
 
-# What messages call results, and files that tell them. Runs and probes write curves.parquet as well.
+
+class _Kind(NamedTuple):
+    """What messages call results, the files that tell them, and what else is written of them."""
+
+    said: str
+    told_by: tuple[str, ...]
+    beside: tuple[str, ...] = ()
+
+
+# Of a run, `RUN_FILES` has what is written. Runs and probes write curves.parquet as well.
 _KINDS = {
-    "measurement": ("a measurement", "per_point.parquet"),
-    "run": ("a run", "run.npz", "checkpoint.pt"),
-    "probe": ("the records of a probe", "probe.npz"),
-    "capture": ("a capture", "manifest.json"),
-    "duplicates": ("near duplicates", "pairs.parquet"),
-    "trajectory": ("a trajectory", "curves.parquet"),
+    "measurement": _Kind("a measurement", ("per_point.parquet",), ("differences.npz", "summary.json", "report.html")),
+    "run": _Kind("a run", ("run.npz", "checkpoint.pt")),
+    "probe": _Kind("the records of a probe", ("probe.npz",), ("config.json", "summary.json", "curves.parquet", "report.html")),
+    "capture": _Kind("a capture", ("manifest.json",)),
+    "duplicates": _Kind("near duplicates", ("pairs.parquet",), ("groups.parquet", "summary.json")),
+    "trajectory": _Kind("a trajectory", ("curves.parquet",), ("config.json", "summary.json", "report.html")),
 }
 _REMEDY = "choose another folder, or --overwrite"
 # Where rows and labels come from, which their fingerprint stands for, and what they are computed with.
@@ -47,14 +60,88 @@ def check_free(out: Path, kind: str, asked: Mapping[str, Any] | None = None) -> 
         return
     for other in _kinds_in(out):
         if other != kind:
-            raise _holds(out, _KINDS[other][0])
-    for name in () if kind == "experiments" else _experiments():
-        if (out / f"{name}.json").exists():
-            raise _holds(out, f"a result of the experiment {name}")
+            raise _holds(out, _KINDS[other].said)
+    for name in () if kind == "experiments" else _experiments_in(out):
+        raise _holds(out, f"a result of the experiment {name}")
     if there is not None and not known:
         raise _holds(out, "other results")
     for name, was, now in changed:
-        raise _holds(out, f"{_KINDS[kind][0]} with {name}={was!r}, not {now!r}")
+        raise _holds(out, f"{_KINDS[kind].said} with {name}={was!r}, not {now!r}")
+
+
+def check_not_read(out: Path | None, *places: str | os.PathLike[str] | None) -> None:
+    """Refuse to write into a folder that is read, FOLDER or FOLDER:NAME: results among the data would be taken for some."""
+    for place in map(str, filter(None, places)):
+        folder = next((each for each in (place, place.rpartition(":")[0]) if each and os.path.isdir(each)), None)
+        if out is not None and folder is not None and out.is_dir() and os.path.samefile(folder, out):
+            raise FastentError(f"--out {str(out)!r} is the folder of {place!r}, which is read: name another folder")
+
+
+def remove_other_kinds(out: Path, kind: str) -> None:
+    """Remove what fastent wrote of other kinds than this, of which the results are there: --overwrite replaces them.
+
+    Files of other names stay, and so do finished parts, which are found by what they depend on.
+    """
+    own = set(_files(out, kind))
+    for other in _kinds_in(out):
+        if other != kind and (other != "capture" or _is_capture(out)):
+            _remove(out, set(_files(out, other)) - own)
+            if other == "run":
+                from fastent.training.checkpoint import remove_weights
+
+                remove_weights(out)
+    for name in () if kind == "experiments" else _experiments_in(out):
+        if _is_experiment(out, name):
+            _remove(out, {f"{name}.json", f"{name}.svg", f"{name}.html", "report.html"} - own)
+
+
+def _files(out: Path, kind: str) -> Iterable[str]:
+    """The names of all that is written of a kind of result."""
+    if kind == "experiments":
+        return ("report.html",)
+    if kind == "run":
+        from fastent.training.checkpoint import RUN_FILES
+
+        return RUN_FILES
+    from fastent.io.store_manifest import SHARD
+
+    shards = [path.name for path in out.iterdir() if SHARD.fullmatch(path.name)] if kind == "capture" else []
+    return (*_KINDS[kind].told_by, *_KINDS[kind].beside, *shards)
+
+
+def _remove(out: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (out / name).unlink(missing_ok=True)
+
+
+def _is_capture(out: Path) -> bool:
+    """Whether the manifest is of a capture, and not of something else."""
+    from fastent.io.store_manifest import read_manifest
+
+    try:
+        return read_manifest(out) is not None
+    except FastentError:
+        return False
+
+
+def _is_experiment(out: Path, name: str) -> bool:
+    try:
+        return bool(read_json(out / f"{name}.json", _REMEDY)["experiment"] == name)
+    except (OSError, ValueError, LookupError, TypeError):  # FastentError is a ValueError
+        return False
+
+
+def kind_without_report(folder: Path) -> str:
+    """What messages call the results in a folder if they are neither of `fastent run` nor measured nor a probe's; else ""."""
+    kinds = _kinds_in(folder)
+    if {"run", "probe", "measurement"} & {*kinds}:
+        return ""
+    said = [_KINDS[kind].said for kind in kinds] + [f"a result of the experiment {name}" for name in _experiments_in(folder)]
+    return said[0] if said else ""
+
+
+def _experiments_in(out: Path) -> list[str]:
+    return [name for name in _experiments() if (out / f"{name}.json").exists()]
 
 
 def _experiments() -> list[str]:
@@ -64,7 +151,7 @@ def _experiments() -> list[str]:
 
 
 def _kinds_in(out: Path) -> list[str]:
-    found = [kind for kind, (_, *files) in _KINDS.items() if any((out / file).exists() for file in files)]
+    found = [kind for kind, (_, files, _) in _KINDS.items() if any((out / file).exists() for file in files)]
     return [kind for kind in found if kind != "trajectory" or not {"run", "probe"} & {*found}]
 
 

@@ -7,7 +7,13 @@ import typer
 
 from fastent import experiments
 from fastent.cli.config import Config
-from fastent.cli.existing_output import check_free, check_same_experiment, check_same_options
+from fastent.cli.existing_output import (
+    check_free,
+    check_not_read,
+    check_same_experiment,
+    check_same_options,
+    remove_other_kinds,
+)
 from fastent.cli.options import (
     CONTEXT,
     DATA_OPTIONS,
@@ -177,8 +183,10 @@ def _command(names: tuple[str, ...], options: Options) -> Any:
         out = given["out"]
         if out is None:
             refuse_given(context, ("overwrite",), NEEDS_OUT)
+        from fastent.data.datasets import known_name
         from fastent.io.files import alone_in, output_folder
 
+        check_not_read(out, None if known_name(given["data"]) else given["data"], given.get("labels"))
         asked = {key: value for key, value in given.items() if key not in _ASIDE}
         if Path(asked["data"]).exists():
             asked["data"] = str(Path(asked["data"]).absolute())
@@ -202,6 +210,8 @@ def _command(names: tuple[str, ...], options: Options) -> Any:
                         check_same_experiment(results[-1], out)
                     results[-1].save(out, asked=asked)
                     write_experiments_report(results, out / "report.html", command=command_line())
+                    if overwrite:
+                        remove_other_kinds(out, "experiments")
                 if not as_json:
                     show(results[-1])
         for message in refused:

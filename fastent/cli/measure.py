@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastent.cli.config import Config
-from fastent.cli.existing_output import check_free, check_same_measurement
+from fastent.cli.existing_output import check_free, check_not_read, check_same_measurement, remove_other_kinds
 from fastent.cli.options import MAP_HELP, OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import command_line, print_cost, print_json, say, show
 from fastent.cli.without_effect import NEEDS_OUT, refuse_given
@@ -134,6 +134,7 @@ def measure(
     from fastent.runtime.threads import limit_threads, working_threads
 
     _check_effects(context, out, metrics, map)
+    check_not_read(out, features, labels, images)
     X, y = paired(features, labels)
     if isinstance(X, str):
         X = read_features(X)
@@ -171,6 +172,8 @@ def measure(
             if not overwrite:
                 check_same_measurement(measured, out)
             _keep(measured, out, asked, pictures)
+            if overwrite:
+                remove_other_kinds(out, "measurement")
     if as_json:
         print_json(measured.as_json() | {"asked": asked})
         return
@@ -183,9 +186,9 @@ def measure(
 def _check_effects(context: typer.Context, out: Path | None, metrics: str, map: str) -> None:
     if out is None:
         refuse_given(context, ("map", "images", "overwrite"), NEEDS_OUT)
-    if metrics == "all":
-        return
     chosen = {name.strip() for name in metrics.split(",")}
+    if "all" in chosen:
+        return
     if "soft_nearest_neighbor" not in chosen:
         refuse_given(context, ("temperature",), "that is for soft_nearest_neighbor: add it to --metrics")
     if "margins" not in chosen and map in ("auto", "none"):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastent.cli.existing_output import kind_without_report
 from fastent.cli.options import MAP_HELP, OUTPUT, Predictions, option
 from fastent.cli.output import command_line, say
 from fastent.cli.without_effect import refuse_given
@@ -43,6 +44,14 @@ def report(
     if len(folders) > 1 or (folders[0] / _PROBE).is_file():
         what = "several folders" if len(folders) > 1 else "a probe"
         refuse_given(context, ("predictions",), f"the report of {what} has no stragglers one by one; leave this out")
+    for folder in folders:
+        if said := kind_without_report(folder):
+            there = folder / "report.html"
+            made = f"whose report is {str(there)!r}" if there.is_file() else "of which no report is made"
+            raise FastentError(
+                f"{str(folder)!r} holds {said}, {made}: name a folder of fastent run or of a probe, or several of fastent run "
+                "or of fastent measure"
+            )
     if len(folders) > 1:
         from fastent.report.comparison import write_comparison
 

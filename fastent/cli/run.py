@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastent.cli.config import Config
-from fastent.cli.existing_output import check_free, check_not_longer, longer_than_usual
+from fastent.cli.existing_output import check_free, check_not_longer, check_not_read, longer_than_usual, remove_other_kinds
 from fastent.cli.options import (
     CONTEXT,
     DATA,
@@ -109,6 +109,7 @@ def run(
     **given: Any,
 ) -> None:
     """Train networks, find the inversion of each class, and name the stragglers."""
+    from fastent.data.datasets import known_name
     from fastent.io.files import alone_in, output_folder
     from fastent.statistics.point_map import map_methods
     from fastent.training.run import RECORDS_FILE, load_run
@@ -116,6 +117,7 @@ def run(
     if out is None:
         refuse_given(context, ("map", "predictions", "overwrite"), NEEDS_OUT)
     maps = map_methods("map", map)
+    check_not_read(out, None if known_name(data) else data, labels, given.get("test"), given.get("test_labels"))
     why, too_large = _streamed_because(data, stream, given["record_every"])
     if too_large or not why:
         # Whether the data fit must not decide which options there are.
@@ -144,13 +146,13 @@ def run(
         except KeyboardInterrupt:
             if out is not None and (out / RECORDS_FILE).exists():
                 so_far = load_run(out)
-                _finish(so_far, out, points(so_far), maps, as_json, predictions=False)
+                _finish(so_far, out, points(so_far), maps, as_json, predictions=False, replaces=overwrite)
             raise
         if out is not None:
             check_not_longer(result, given["epochs"], out)
             if given["epochs"] is None and (longer := longer_than_usual(result, data, out)):
                 say(f"fastent: {longer}", error=True)
-        _finish(result, out, points(result), maps, as_json, predictions=predictions)
+        _finish(result, out, points(result), maps, as_json, predictions=predictions, replaces=overwrite)
         if why and not as_json:
             share = 100 * result.seconds_recording / result.seconds
             say(f"{result.seconds_recording:.1f} s of that ({share:.0f} %) recording")
@@ -217,10 +219,19 @@ def _streamed_because(data: str, stream: bool, record_every: float | None) -> tu
     return f"it would need {readable_bytes(needed)} of memory, and {readable_bytes(available)} are available", True
 
 
-def _finish(result: "Run", out: Path | None, points: Any, maps: Iterable[str], as_json: bool, *, predictions: bool) -> None:
+def _finish(
+    result: "Run",
+    out: Path | None,
+    points: Any,
+    maps: Iterable[str],
+    as_json: bool,
+    *,
+    predictions: bool,
+    replaces: bool,
+) -> None:
     """Write the files and the report; print the table, or the summary for scripts.
 
-    For the `predictions` training is repeated up to the last inversion.
+    For the `predictions` training is repeated up to the last inversion. `replaces` results of another kind, if there are some.
     """
     from fastent.training.tables import summary
 
@@ -235,6 +246,8 @@ def _finish(result: "Run", out: Path | None, points: Any, maps: Iterable[str], a
             say(f"fastent: of the stragglers, {note}", error=True)
         found.save(out)
         write_run_report(result, out / "report.html", points=points, stragglers=found, command=command, maps=tuple(maps))
+        if replaces:
+            remove_other_kinds(out, "run")
     if as_json:
         print_json(summary(result))
         return

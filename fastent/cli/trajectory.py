@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fastent.cli.config import Config
-from fastent.cli.existing_output import check_free
+from fastent.cli.existing_output import check_free, check_not_read, remove_other_kinds
 from fastent.cli.options import MAP_HELP, OUTPUT, STATISTICS, AsJson, option
 from fastent.cli.output import command_line, print_json, say
 from fastent.cli.without_effect import NEEDS_OUT, refuse_given
@@ -19,7 +19,9 @@ def trajectory(
     captures: Annotated[
         list[Path],
         typer.Argument(
-            help="Folders that fastent capture wrote, one for each checkpoint, or one folder that holds them.", metavar="DIR..."
+            help="Folders that fastent capture wrote, one for each checkpoint, or one folder that holds them. If some have no "
+            "number in their name, such as final, they are taken in the order in which all are named.",
+            metavar="DIR...",
         ),
     ],
     labels: Annotated[
@@ -53,7 +55,7 @@ def trajectory(
     config: Config = None,
 ) -> None:
     """Measure every layer of every captured checkpoint, and write one report."""
-    from fastent.activations.trajectory import trajectory as measure_all
+    from fastent.activations.trajectory import trajectory as measure_all, without_number
     from fastent.io.files import alone_in, output_folder
     from fastent.io.opening import read_labels
     from fastent.report.trajectory import write_trajectory_report
@@ -62,6 +64,7 @@ def trajectory(
 
     if out is None:
         refuse_given(context, ("map", "overwrite"), NEEDS_OUT)
+    check_not_read(out, *captures, labels)
     asked = {
         "captures": [str(place.absolute()) for place in captures], "labels": labels and str(Path(labels).absolute()),
         "layers": layers, "k": k, "metrics": metrics, "queries": queries, "normalize": normalize, "seed": seed,
@@ -83,9 +86,17 @@ def trajectory(
             memory_budget=memory,
             seed=seed,
         )
+        if len(captures) > 1 and (unnumbered := without_number(found.names)):
+            say(
+                f"fastent: {unnumbered[0]!r} has no number that says where it belongs: the order is as given, "
+                f"{', '.join(found.names)}",
+                error=True,
+            )
         if out is not None:
             found.save(out, asked=asked)
             write_trajectory_report(found, out / "report.html", command=command_line())
+            if overwrite:
+                remove_other_kinds(out, "trajectory")
     if as_json:
         print_json(found.summary())
         return

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fastent.errors import FastentError
 from fastent.io.reading import name_list, reading, require_file
+from fastent.io.table_rows import Columns
 from fastent.io.tables import ArrowTable, table_reader
 from fastent.printable import shortened
 from fastent.runtime.memory import check_fits
@@ -61,15 +62,25 @@ def read_csv(path: Path) -> ArrowTable:
             raise _not_utf8(path, "a header") from error
     if table.num_rows == 0:
         raise FastentError(f"{str(path)!r} has a header ({name_list(map(repr, names))}) and no rows: write rows below it")
-    return TextTable(table, path, lambda name: read(text=name))
+    remark = ""
+    if named and _may_be_a_row(lines[0], lines[min(1, len(lines) - 1)], decimal):
+        remark = (
+            f"the first row of {str(path)!r} ({name_list(names)}) counts, and is taken for the names of the columns: if it is "
+            "a row of the table, write a header above it"
+        )
+    return TextTable(table, path, lambda name: read(text=name), remark)
 
 
 class TextTable(ArrowTable):
     """A table whose numbers were made of text, which labels keep."""
 
-    def __init__(self, table: Any, path: Path, text: Callable[[str], Any]) -> None:
+    def __init__(self, table: Any, path: Path, text: Callable[[str], Any], remark: str = "") -> None:
         super().__init__(table, repr(str(path)))
-        self._path, self._text = path, text
+        self._path, self._text, self._remark = path, text, remark
+
+    def _features(self, labels: str | None) -> Columns:
+        found = super()._features(labels)
+        return found._replace(remarks=(self._remark, *found.remarks)) if self._remark else found
 
     def column(self, name: str) -> Array:
         """Labels: numbers and truth values only if that loses nothing of the text: 007, 1e5 and dates stay as they are."""
@@ -166,6 +177,11 @@ def _is_header(first: list[str], second: list[str], decimal: str) -> bool:
         return True
     counted = len(numbers) + len(words[:1]) > 2 and numbers[0] in (0, 1)
     return counted and numbers == [numbers[0] + i for i in range(len(numbers))]
+
+
+def _may_be_a_row(header: list[str], second: list[str], decimal: str) -> bool:
+    """Whether a header is of numbers only, and some number below is as whole as they are."""
+    return all(is_number(cell, decimal) for cell in header) and any(_WHOLE.fullmatch(cell.strip()) for cell in second)
 
 
 def is_number(cell: str, decimal: str = ".") -> bool:

@@ -103,7 +103,7 @@ def _can_open(path: Path) -> bool:
             with os.scandir(path / name) as entries:
                 if any(is_picture_file(entry.name) and entry.is_file() for entry in islice(entries, _LOOKED_AT)):
                     return True
-    except OSError:  # whoever opens it says why
+    except OSError:  # opening it says why
         return False
     return False
 

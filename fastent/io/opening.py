@@ -173,7 +173,7 @@ def _holds_shards(path: Path) -> bool:
         if next(_shards(path), None) is None:
             return False
         return not IMAGE_FOLDER.can_open(path) or not all(map(_describes_pictures, _shards(path)))
-    except OSError:  # no folder; or whoever opens it says why
+    except OSError:  # no folder; or opening it says why
         return False
 
 
@@ -189,7 +189,7 @@ def _describes_pictures(path: Path) -> bool:
         return False
     try:
         table = reader.table(path)
-    except FastentError:  # whoever opens it says why
+    except FastentError:  # opening it says why
         return False
     texts = [field.name for field in table.schema if "string" in str(field.type)]
     return not table.has_features or any(is_picture_file(str(value)) for name in texts for value in table.first(name))

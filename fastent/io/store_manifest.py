@@ -73,7 +73,7 @@ def is_capture(folder: Path) -> bool:
         with open(folder / MANIFEST, encoding="utf-8", errors="replace") as stream:
             return _FORMAT in stream.read(_BEGINNING) or any(SHARD.fullmatch(name) for name in os.listdir(folder))
     except OSError:
-        return os.path.lexists(folder / MANIFEST)  # whoever opens it says why it cannot be read
+        return os.path.lexists(folder / MANIFEST)  # opening it says why it cannot be read
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -23,7 +23,7 @@ from fastent.statistics.complexity import INTERPOLATED
 from fastent.statistics.notes import sentence_list
 from fastent.statistics.strata import Strata, fewest_rows, stratified_rows
 
-__all__ = ["CHECKPOINT", "KEPT_BYTES", "leave_out", "lists_for", "planned", "wanted_metrics"]
+__all__ = ["CHECKPOINT", "KEPT_BYTES", "leave_out", "lists_for", "metric_names", "planned", "wanted_metrics"]
 
 # The folder, within the one that users name, in which parts of a measurement are kept.
 CHECKPOINT = "measure-parts"
@@ -39,10 +39,15 @@ _PAIR, _FEATURE = 1.5, 0.022
 _SLOW = 60
 
 
+def metric_names(metrics: Any) -> list[Any]:
+    """What was asked for, one name or several, "all" among them or not; nothing is checked."""
+    several = isinstance(metrics, Iterable) and not isinstance(metrics, str) and getattr(metrics, "shape", None) != ()
+    return list(metrics) if several else [metrics]
+
+
 def wanted_metrics(metrics: Any) -> tuple[dict[str, Metric], bool]:
     """The metrics asked for, with those that they need, and whether they were named: all that are not by name only were not."""
-    several = isinstance(metrics, Iterable) and not isinstance(metrics, str) and getattr(metrics, "shape", None) != ()
-    names: list[Any] = list(metrics) if several else [metrics]
+    names = metric_names(metrics)
     strange = [name for name in names if not isinstance(name, str) or name not in (*METRICS, "all")]
     if strange or not names:
         raise FastentError(f"metrics={short_repr(metrics)}: choose 'all' or some of {', '.join(map(repr, METRICS))}")

@@ -8,10 +8,10 @@
   const said = (value) => (value === null ? "–" : Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 }));
   const short = (text) => plain(text.length > 18 ? `${text.slice(0, 17)}…` : text);
   const look = (i) => ({ color: color(i), width: 2.4, dash: dash(i) });
-  // A single record is no line.
   // A logarithmic axis begins with the first moment above 0; left of that, 0 has a place of its own.
   const first = data.moment.find((moment) => moment > 0) ?? 1, zero = data.moment[0] === 0 ? first / 3 : null;
   const placed = () => data.moment.map((moment) => (shown.log && moment === 0 ? zero : moment));
+  // One or two records make no line that could be seen.
   const dotted = (trace) => (places.length < 3 ? { ...trace, mode: "lines+markers" } : trace);
 
   function heatMap() {

@@ -15,16 +15,18 @@ from fastent.io.checksums import read_checked_torch, write_checked_torch
 from fastent.io.files import alone_in, output_folder
 from fastent.printable import first_line
 
-__all__ = ["CHECKPOINT_FILE", "Checkpoint", "Moment"]
+__all__ = ["CHECKPOINT_FILE", "RUN_FILES", "Checkpoint", "Moment", "remove_weights"]
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _WEIGHTS_FOLDER = "checkpoint-weights"
 _REMEDY = "start anew (resume=False, or --overwrite)"
 # Weights in that folder, or what a killed process left of some.
 _WEIGHTS = re.compile(r"network\d+-update\d+\.pt|\.network\d+-update\d+\.pt\..+\.pt")
-# What a run is, and what is written beside one.
+# What a run is, and all that is written of one, weights apart.
 _RUN = (CHECKPOINT_FILE, "run.npz")
-_BESIDE = ("config.json", "summary.json", "curves.parquet", "stragglers.parquet", "stragglers.csv", "report.html")
+RUN_FILES = (
+    *_RUN, "config.json", "summary.json", "curves.parquet", "stragglers.parquet", "stragglers.csv", "report.html",
+)  # fmt: skip
 
 # A network and the update after which it has these weights.
 Moment = tuple[int, int]
@@ -73,7 +75,7 @@ class Checkpoint:
         if self.folder is not None:
             self._replace()
             _write(self.folder / CHECKPOINT_FILE, state)
-            self._remove_weights({self._path(moment).name for moment in needed})
+            remove_weights(self.folder, but={self._path(moment).name for moment in needed})
         self.forget_in_memory(needed)
 
     def forget_in_memory(self, needed: Set[Moment]) -> None:
@@ -96,25 +98,26 @@ class Checkpoint:
         if self.folder is None or not self._replaces:
             return
         if any((self.folder / name).exists() for name in _RUN):
-            for name in (*_RUN, *_BESIDE):
+            for name in RUN_FILES:
                 (self.folder / name).unlink(missing_ok=True)
-            self._remove_weights(set())
+            remove_weights(self.folder)
         self._replaces = False
-
-    def _remove_weights(self, but: Set[str]) -> None:
-        assert self.folder is not None
-        place = self.folder / _WEIGHTS_FOLDER
-        if not place.is_dir():
-            return
-        for path in list(place.iterdir()):
-            if path.name not in but and _WEIGHTS.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-        with suppress(OSError):  # it holds something
-            place.rmdir()
 
     def _path(self, moment: Moment) -> Path:
         assert self.folder is not None
         return self.folder / _WEIGHTS_FOLDER / f"network{moment[0]}-update{moment[1]}.pt"
+
+
+def remove_weights(folder: Path, but: Set[str] = frozenset()) -> None:
+    """Remove the weights that a run keeps in its folder while it trains; nothing else."""
+    place = folder / _WEIGHTS_FOLDER
+    if not place.is_dir():
+        return
+    for path in list(place.iterdir()):
+        if path.name not in but and _WEIGHTS.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # it holds something
+        place.rmdir()
 
 
 def _write(path: Path, value: Any) -> None:

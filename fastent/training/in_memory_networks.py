@@ -84,10 +84,28 @@ def _columns(rows: NDArray[np.float32], used: torch.Tensor, config: dict[str, An
 
 
 def restore_networks(networks: Ensemble | ModuleEnsemble, state: dict[str, NDArray[Any]]) -> None:
-    """Give networks the parameters and buffers of a stored state."""
-    for key, value in state.items():
-        i, _, name = key.partition(".")
-        if i == "buffer":
-            networks.buffers[name].copy_(torch.from_numpy(np.array(value)))
-        elif not name:
-            networks.parameters[int(i)].copy_(torch.from_numpy(np.array(value)))
+    """Give networks the parameters and buffers of a stored state, or none of them.
+
+    Raises
+    ------
+    FastentError
+        The networks have other parameters or buffers, or of other shapes.
+    """
+    places = {str(i): parameter for i, parameter in enumerate(networks.parameters)}
+    places |= {f"buffer.{name}": buffer for name, buffer in networks.buffers.items()}
+    kept = {key: value for key, value in state.items() if "." not in key or key.startswith("buffer.")}
+    for key in [*places, *(key for key in kept if key not in places)]:
+        now, then = (_shape(each.get(key)) for each in (places, kept))
+        if now != then:
+            what = f"buffer {key.removeprefix('buffer.')!r}" if key.startswith("buffer.") else f"parameter {key}"
+            raise FastentError(
+                f"{what} of each network has {now}, and {then} when the run was trained, so that its code must be another now: "
+                "train the run again"
+            )
+    for key, value in kept.items():
+        places[key].copy_(torch.from_numpy(np.array(value)))
+
+
+def _shape(values: Any) -> str:
+    """Of the parameter of one network, as messages say it: the first axis is that of the networks."""
+    return "no values" if values is None else f"shape {tuple(values.shape[1:])}"

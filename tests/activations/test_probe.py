@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDa
 import fastent as fe
 from fastent.activations import probe_pass
 from fastent.errors import FastentError
+from fastent.io.checksums import read_checked_npz, write_checked_npz
 from fastent.runtime.threads import limit_threads
 from fastent.search.kept_view import KeptView
 from tests.live_models import CNN, Encoder, digits, loader, named, train
@@ -247,6 +248,32 @@ def test_resumed_is_uninterrupted_bit_for_bit(tmp_path):
     for name in ("train_loss", "late"):
         np.testing.assert_array_equal(probe.records.scalars[name], whole.records.scalars[name])
     assert np.isnan(whole.records.scalars["late"][:2]).all()
+
+
+def test_what_the_version_before_kept_is_read_and_continued(tmp_path):
+    """That had no nc1, dimension and map, in its folders and states."""
+    model = made(CNN)
+    probe = fe.Probe(model, loader(), CNN.layers, metrics=["mixing"], queries=40, k=3)
+    probe(0)
+    probe.save(tmp_path)
+    arrays = read_checked_npz(tmp_path / "probe.npz", "")
+    write_checked_npz(
+        tmp_path / "probe.npz", {name: arrays[name] for name in arrays if name not in ("nc1", "dimension", "queries")}
+    )
+    old = fe.load_probe(tmp_path)
+    assert np.isnan([old.nc1, old.dimension]).all()
+    assert (old.queries, old.points) == (None, None)
+    assert old.flat() == probe.records.flat()
+    fe.write_report(old, tmp_path / "report.html")
+
+    state = probe.state_dict() | {"format": 1}
+    del state["map"], state["records"]["nc1"], state["records"]["dimension"]
+    resumed = fe.Probe(model, loader(), CNN.layers, metrics=["mixing"], queries=40, k=3)
+    resumed.load_state_dict(state)
+    assert_same_records(resumed.records, probe.records)
+    for each in (probe, resumed):
+        each(1)
+    assert_same_records(resumed.records, probe.records)
 
 
 def test_a_state_is_a_copy_and_of_one_kind_of_probe():

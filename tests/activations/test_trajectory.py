@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -73,6 +74,51 @@ def test_it_resumes_by_layer_and_checkpoint(captured, tmp_path, monkeypatch):
         np.testing.assert_array_equal(found.statistics[name], values)
     monkeypatch.setattr(module, "_measured", lambda *_: pytest.fail("measured again"))
     fe.trajectory(folder, metrics="geometry", out=tmp_path)
+
+
+def test_all_and_metrics_by_name_go_together_and_may_be_given_once(captured):
+    folder, _ = captured
+    found = fe.trajectory(folder, metrics=["all", "capacity"], layers="1", k=4)
+    assert {"capacity/capacity", "mixing/overlap", "dimension/twonn"} <= found.statistics.keys()
+    given = fe.trajectory(folder, metrics=(name for name in ("mixing", "geometry")), k=4)
+    assert given.config == fe.trajectory(folder, metrics=["mixing", "geometry"], k=4).config
+
+
+def test_a_metric_that_does_not_exist_is_refused_before_any_layer_is_measured(captured, monkeypatch):
+    monkeypatch.setattr(module, "_measured", lambda *_: pytest.fail("measured"))
+    for strange in ("nothing", ["mixing", "nothing"], 4):
+        with pytest.raises(FastentError, match="choose 'all' or some of"):
+            fe.trajectory(captured[0], metrics=strange)
+
+
+def test_checkpoints_without_a_number_are_where_the_user_puts_them(captured, tmp_path):
+    folder, _ = captured
+    for name in ("run7-step2", "run7-step10", "run7-final"):
+        shutil.copytree(folder / "step1", tmp_path / name)
+    with pytest.raises(FastentError, match="holds 'run7-final' beside 'run7-step2', and no number says where it belongs"):
+        fe.trajectory(tmp_path, metrics="geometry")
+    names = ["run7-step2", "run7-step10", "run7-final"]
+    places = [tmp_path / name for name in names]
+    assert fe.trajectory(places, metrics="geometry").names == tuple(names)
+    with pytest.raises(FastentError, match="'run7-step10' comes before 'run7-step2', and 'run7-final' has no number"):
+        fe.trajectory([places[i] for i in (2, 1, 0)], metrics="geometry")
+    said = CliRunner().invoke(app, ["trajectory", *map(str, places), "--metrics", "geometry"])
+    assert "'run7-final' has no number that says where it belongs: the order is as given, run7-step2, run7-st" in said.stderr
+    found = fe.trajectory(places[1::-1], metrics="geometry")
+    assert (found.names, found.step.tolist()) == (("run7-step2", "run7-step10"), [2, 10])
+
+
+@pytest.mark.parametrize(
+    ("names", "without"),
+    [
+        (("epoch1", "epoch10", "epoch1.5"), []),
+        (("resnet18-best", "resnet18-epoch1"), ["resnet18-best"]),
+        (("init", "2", "final"), ["init", "final"]),
+        (("final",), []),
+    ],
+)
+def test_which_names_have_a_number_of_their_own(names, without):
+    assert module.without_number(names) == without
 
 
 def test_rows_that_look_alike_when_printed_are_measured_each(tmp_path):

@@ -76,5 +76,58 @@ def test_what_replaced_other_results_can_be_repeated(here):
     assert fastent(*command, cwd=here).exit_code == 0
 
 
+@pytest.mark.parametrize("there", range(len(COMMANDS)), ids=COMMANDS)
+def test_what_replaces_results_of_another_kind_leaves_none_of_their_files(here, there):
+    new = (there + 1) % len(COMMANDS)
+    out = here / f"again{there}"
+    shutil.copytree(here / f"out{there}", out)
+    (out / "notes.txt").touch()
+    done = fastent(*list(COMMANDS.values())[new].format(out.name).split(), "--overwrite", cwd=here)
+    assert done.exit_code == 0, done.output
+    assert content(out).keys() == {*content(here / f"out{new}"), "notes.txt"}
+
+
+def test_files_of_the_user_are_no_results_of_ours(here):
+    out = here / "mine"
+    out.mkdir()
+    for name in ("manifest.json", "dynamics.json"):
+        (out / name).write_text('{"name": "app"}')
+    assert fastent(*COMMANDS["a measurement"].format("mine").split(), "--overwrite", cwd=here).exit_code == 0
+    assert {"manifest.json", "dynamics.json"} <= content(out).keys()
+
+
+def test_reports_of_what_has_none_say_what_it_is(here):
+    said = {2: "near duplicates, of which", 3: "a trajectory, whose report is 'out3/report.html'", 4: "a capture, of which"}
+    for i, what in said.items():
+        for others in ((), ("out1",)):
+            refused = fastent("report", f"out{i}", *others, "--out", "new.html", cwd=here)
+            assert f"'out{i}' holds {what}" in refused.stderr
+            assert refused.stderr.count("\n") == 1
+    assert not (here / "new.html").exists()
+
+
+def test_a_folder_that_is_read_is_not_written_to(here):
+    shutil.copytree(here / "out4", here / "acts4")
+    np.save(here / "acts4" / "own.npy", np.arange(60) % 2)
+    (here / "link").symlink_to("acts4")
+    before = content(here / "acts4")
+    for command in (
+        "measure acts4 --out acts4",
+        "measure acts4: y.npy --metrics geometry --out link",
+        "measure X.npy acts4 --out acts4",
+        "duplicates acts4 --radius 1 --out acts4",
+        "trajectory acts4 --out acts4",
+        "trajectory . --out .",
+        "capture --model torch.nn:Identity --data acts4 --layers , --out acts4",
+        "run --data acts4 --labels y.npy --stream --out acts4",
+        "experiment dynamics --data acts4 --out acts4",
+    ):
+        refused = fastent(*command.split(), "--overwrite", cwd=here)
+        assert refused.exit_code == 2, command
+        assert "which is read: name another folder" in refused.stderr, command
+    assert content(here / "acts4") == before
+    assert fastent("measure", "X.npy", "acts4/own.npy", "--metrics", "geometry", "--out", ".", cwd=here).exit_code == 0
+
+
 def test_the_results_of_all_experiments_are_known():
     assert set(_experiments()) == set(EXPERIMENTS)

@@ -76,6 +76,7 @@ def test_the_same_options_with_what_they_are_for(folder):
     out = ("--out", "new", "--overwrite")
     for command in (
         ("measure", *DATA, "--metrics", "margins,soft_nearest_neighbor", "--temperature", "2", "--images", "images.npy", *out),
+        ("measure", *DATA, "--metrics", "mixing,all", "--temperature", "2", "--images", "images.npy", *out),
         ("run", "--epochs", "1", "--seeds", "1", "--map", "none", "--no-predictions", *out),
         ("report", "a", "--no-predictions", "--map", "none"),
         ("duplicates", "X.npy", "--quantile", "0.1", "--seed", "4", "--out", "pairs", "--overwrite"),

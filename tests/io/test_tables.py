@@ -372,6 +372,26 @@ def test_the_only_feature_may_count(tmp_path):
     assert labelled.rows(labels="kind").columns == ("n",)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("1,2,3\n4,5,6\n7,8,8\n", True),
+        ("0;1;2\n4;0,5;6\n7;8;8\n", True),
+        ("0,1,2\n0.5,0.25,1.5\n0.1,0.2,0.3\n", False),
+        (",0,1,2\n0,4,5,6\n1,5,6,6\n2,1,1,1\n", False),
+        ("5,6,7\n4,5,6\n7,8,8\n", False),
+    ],
+)
+def test_a_first_row_of_numbers_that_is_taken_for_a_header_is_said(tmp_path, content, said):
+    path = tmp_path / "t.csv"
+    path.write_text(content)
+    remarks = [remark for remark in fe.open(path).remarks if "first row" in remark]
+    assert len(remarks) == said
+    if said:
+        assert remarks[0].startswith(f"the first row of {str(path)!r} ({', '.join(content[:5:2])}) counts")
+        assert remarks[0].endswith("if it is a row of the table, write a header above it")
+
+
 def test_a_header_in_another_encoding_is_one_error(tmp_path):
     place = tmp_path / "t.csv"
     place.write_bytes("größe,b\n1,2\n3,4\n".encode("latin-1"))

@@ -11,6 +11,7 @@ from fastent.errors import FastentError
 from fastent.training.predictions import predictions_at_end
 from fastent.training.remade import first_network_at_end
 from fastent.training.run_map import run_maps
+from fastent.training.stragglers import stragglers_of
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,44 @@ def test_why_a_layer_is_not_on_the_map(trained, tmp_path):
     changed = fe.train(data, model="cnn", activation="relu", seeds=1, epochs=40, lr=0.5)
     changed.config["activation"] = "tanh"  # as if the code were another now
     assert "its code must be another now: train the run again" in run_maps(changed, data, ("pca",)).without_hidden
+
+
+class Wider(Normalized):
+    def __init__(self):
+        super().__init__()
+        self.body[0], self.body[1], self.head = nn.Linear(64, 13), nn.BatchNorm1d(13), nn.Linear(13, 10)
+
+
+class Deeper(Normalized):
+    def __init__(self):
+        super().__init__()
+        self.body.append(nn.Linear(12, 12))
+
+
+class Slim(Normalized):
+    def __init__(self):
+        super().__init__()
+        self.body[1] = nn.Identity()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (Wider, "parameter 0 of each network has shape (13, 64), and shape (12, 64) when the run was trained"),
+        (Deeper, "parameter 4 of each network has shape (12, 12), and shape (10, 12) when"),
+        (Slim, "parameter 2 of each network has shape (10, 12), and shape (12,) when"),
+    ],
+)
+def test_a_model_whose_code_has_other_shapes_now_is_not_on_the_map(trained, code, said):
+    data = trained[1]
+    run = fe.train(data, model=Normalized, seeds=1, epochs=2)
+    run.config["model"] = f"{code.__module__}:{code.__name__}"
+    found = run_maps(run, data, ("pca",))
+    assert not found.hidden
+    assert found.inputs
+    assert said in found.without_hidden
+    assert found.without_hidden.endswith("so that its code must be another now: train the run again")
+    assert stragglers_of(run, data).notes == (f"predictions are not known: {found.without_hidden}",)
 
 
 def test_points_of_their_own_do_not_hinder_the_map(trained):
