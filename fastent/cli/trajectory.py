@@ -55,7 +55,8 @@ def trajectory(
     config: Config = None,
 ) -> None:
     """Measure every layer of every captured checkpoint, and write one report."""
-    from fastent.activations.trajectory import trajectory as measure_all, without_number
+    from fastent.activations.trajectory import trajectory as measure_all
+    from fastent.activations.trajectory import without_number
     from fastent.io.files import alone_in, output_folder
     from fastent.io.opening import read_labels
     from fastent.report.trajectory import write_trajectory_report
