@@ -63,6 +63,8 @@ def as_features(X: Any, *, name: str = "X", notes: list[str] | None = None, flat
         Nothing at a path, wrong rank, no rows or no columns, ragged lists, objects, strings, complex numbers, sparse matrices.
     """
     array = rows_of(X, name)
+    if array.ndim == 0 and array.dtype.kind == "O":
+        raise FastentError(f"{name} is a {type(X).__name__}: a 2-D array (points, features) is needed")
     if array.ndim < 2 or (array.ndim > 2 and not flatten):
         one = f"use {name}[:, None] for one feature" if array.ndim == 1 else "pass a row for each point"
         remedy = one if array.ndim < 2 else f"use {name}.reshape(len({name}), -1)"
