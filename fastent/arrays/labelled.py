@@ -142,11 +142,11 @@ def _own_labels(X: Any) -> str:
 
 def _lengths_agree(points: Any, labels: Any) -> bool:
     """Whether these are probably points and labels."""
-    several = hasattr(points, "shape") or (
-        isinstance(points, list | tuple) and len(points) > 0 and hasattr(points[0], "__len__")
-    )
-    sized = hasattr(points, "__len__") and hasattr(labels, "__len__") and not isinstance(labels, str)
-    return several and sized and np.ndim(points) > 0 and np.ndim(labels) > 0 and len(points) == len(labels)
+    for part in (points, labels):
+        if isinstance(part, str) or not hasattr(part, "__len__") or getattr(part, "shape", None) == ():
+            return False
+    rows = hasattr(points, "shape") or (len(points) > 0 and hasattr(points[0], "__len__"))
+    return rows and len(points) == len(labels)
 
 
 def _kind(part: Any) -> str:
