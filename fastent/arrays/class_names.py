@@ -91,8 +91,8 @@ def _say_places(names: Sequence[Any], values: list[int], notes: list[str] | None
     taken = name_list(f"{value} is {names[value]!r}" for value in values[:3])
     other = ", ".join(f"{value}: {names[value - 1]!r}" for value in values[:2])
     remark = (
-        f"class_names count from 0, and no label is 0: label {taken}{', ...' * (len(values) > 3)}; if labels count from 1, pass a "
-        f"mapping, {{{other}{', ...' * (len(values) > 2)}}}"
+        f"class_names count from 0, and no label is 0: label {taken}{', ...' * (len(values) > 3)}; if labels count from 1, "
+        f"pass a mapping, {{{other}{', ...' * (len(values) > 2)}}}"
     )
     (warn if notes is None else notes.append)(remark)
 

@@ -103,6 +103,12 @@ def check_same_columns(X: Any, others: Any, *, name: str = "X", others_name: str
     """Refuse rows of tables, as `rows_of` returns them, whose features have other names or the same in another order."""
     names, theirs = (rows.columns if isinstance(rows, Source) else None for rows in (X, others))
     if names is not None and theirs is not None and names != theirs:
+        more = [each for each in theirs if each not in names]
+        if more and [each for each in theirs if each in names] == list(names):
+            raise FastentError(
+                f"{others_name} has {name_list(map(repr, more))} beside the columns of {name} ({name_list(names)}): leave "
+                f"{'it' if len(more) == 1 else 'these'} out, features are paired by place"
+            )
         how = "the same columns in another order" if sorted(names) == sorted(theirs) else f"columns {name_list(theirs)}"
         raise FastentError(
             f"{name} has the columns {name_list(names)}, and {others_name} has {how}: features are paired by place, so pass "
