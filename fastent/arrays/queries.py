@@ -1,6 +1,7 @@
 """Queries: what users pass as `queries=`, checked."""
 
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,11 +10,13 @@ from numpy.typing import NDArray
 from fastent.arrays.frames import frame_table
 from fastent.arrays.validation import as_array, as_features, check_finite, check_same_columns, in_memory, rows_of
 from fastent.errors import FastentError
-from fastent.io.opening import read_features
+from fastent.io.opening import located, read_features
+from fastent.io.reading import is_there, name_list
+from fastent.io.row_numbers import COLUMN, are_row_numbers, read_row_numbers
 from fastent.io.sources import Source
 from fastent.options import whole_number
 
-__all__ = ["Queries", "as_queries", "query_rows"]
+__all__ = ["Queries", "as_queries", "other_width", "query_rows"]
 
 Array = NDArray[Any]
 
@@ -40,7 +43,7 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int, X: Any = None) -> Que
     """
     if queries is None:
         return Queries(np.arange(n), None)
-    array = _loaded(queries, X)
+    array, names = _loaded(queries, X)
     if array.ndim in (1, 2) and len(array) == 0:
         one = "row number" if array.ndim == 1 else "point"
         raise FastentError(f"queries is empty, shape {array.shape}: at least one {one} is needed, or None for all rows")
@@ -50,7 +53,7 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int, X: Any = None) -> Que
     if array.ndim >= 2:
         points = as_features(array, name="queries")
         if points.shape[1] != d:
-            raise FastentError(f"queries have {points.shape[1]} features, X has {d}: pass points of the same space")
+            raise other_width(points.shape[1], d, names)
         check_finite(points, name="queries")
         return Queries(None, points)
     if array.dtype.kind == "b":
@@ -65,15 +68,27 @@ def as_queries(queries: Any, n: int, d: int, *, seed: int, X: Any = None) -> Que
     return Queries(array.astype(np.int64), None)
 
 
-def _loaded(queries: Any, X: Any) -> Array:
-    """What a path, a source or a data frame holds, in memory; anything else as an array."""
+def _loaded(queries: Any, X: Any) -> tuple[Array, tuple[str, ...] | None]:
+    """What a path, a source or a data frame holds, in memory, and its columns; anything else as an array."""
     if isinstance(queries, str | os.PathLike):
+        path, column, reader = located(os.fspath(queries))
+        if reader is not None and reader.table is not None and is_there(path) and are_row_numbers(reader.table(path), column):
+            return read_row_numbers(queries), None
         queries = read_features(os.fspath(queries), any_rank=True)
-    if isinstance(queries, Source) or frame_table(queries, "queries") is not None:
+    frame = None if isinstance(queries, Source) else frame_table(queries, "queries")
+    if frame is not None and are_row_numbers(frame):
+        return frame.column(COLUMN), None
+    if isinstance(queries, Source) or frame is not None:
         queries = rows_of(queries, "queries")
         check_same_columns(X, queries)
-        return np.array(in_memory(as_features(queries, name="queries")))
-    return np.array(queries) if isinstance(queries, np.memmap) else as_array(queries, "queries")
+        return np.array(in_memory(as_features(queries, name="queries"))), queries.columns
+    return np.array(queries) if isinstance(queries, np.memmap) else as_array(queries, "queries"), None
+
+
+def other_width(width: int, d: int, columns: Sequence[str] | None = None) -> FastentError:
+    """The error over queries of another number of features than X has."""
+    extra = f", without labels and others: they have the columns {name_list(columns)}" if columns and width > d else ""
+    return FastentError(f"queries have {width} feature{'s' * (width != 1)}, X has {d}: pass points of the same space{extra}")
 
 
 def query_rows(queries: Any, n: int, d: int, *, seed: int, what: str, once: bool = True) -> NDArray[np.int64] | None:

@@ -63,6 +63,8 @@ def as_features(X: Any, *, name: str = "X", notes: list[str] | None = None, flat
         Nothing at a path, wrong rank, no rows or no columns, ragged lists, objects, strings, complex numbers, sparse matrices.
     """
     array = rows_of(X, name)
+    if array.ndim == 0 and array.dtype.kind == "O":
+        raise FastentError(f"{name} is a {type(X).__name__}: a 2-D array (points, features) is needed")
     if array.ndim < 2 or (array.ndim > 2 and not flatten):
         one = f"use {name}[:, None] for one feature" if array.ndim == 1 else "pass a row for each point"
         remedy = one if array.ndim < 2 else f"use {name}.reshape(len({name}), -1)"
@@ -101,6 +103,12 @@ def check_same_columns(X: Any, others: Any, *, name: str = "X", others_name: str
     """Refuse rows of tables, as `rows_of` returns them, whose features have other names or the same in another order."""
     names, theirs = (rows.columns if isinstance(rows, Source) else None for rows in (X, others))
     if names is not None and theirs is not None and names != theirs:
+        more = [each for each in theirs if each not in names]
+        if more and [each for each in theirs if each in names] == list(names):
+            raise FastentError(
+                f"{others_name} has {name_list(map(repr, more))} beside the columns of {name} ({name_list(names)}): leave "
+                f"{'it' if len(more) == 1 else 'these'} out, features are paired by place"
+            )
         how = "the same columns in another order" if sorted(names) == sorted(theirs) else f"columns {name_list(theirs)}"
         raise FastentError(
             f"{name} has the columns {name_list(names)}, and {others_name} has {how}: features are paired by place, so pass "

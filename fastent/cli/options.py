@@ -227,12 +227,9 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of data and training, of which some are texts or name files, as functions take them."""
-    from fastent.data.row_numbers import read_row_numbers
-
+    """Options of data and training, of which some are texts, as functions take them."""
     readers: dict[str, Callable[[str], Any]] = {
         "hidden": lambda text: numbers("hidden", text, int), "layers": lambda text: text.split(","),
-        "exclude": read_row_numbers,
     }  # fmt: skip
     return {name: readers[name](value) if value is not None and name in readers else value for name, value in given.items()}
 

@@ -131,9 +131,7 @@ def run(
             raise FastentError(f"{data!r} has no labels: name an .npy of them with --labels")
         same = "; same network and training as in memory, but all rows are trained on, none held out as a test set"
         say(f"fastent: {data} is streamed from disk: {why}{same * too_large}", error=True)
-    excluded, given = given["exclude"], parsed(given)
-    if excluded is not None:
-        say(f"fastent: {len(set(given['exclude'].tolist())):,} rows are left out, all that {excluded!r} lists", error=True)
+    given = parsed(given)
     if given["hidden"] is None:
         given["hidden"] = DEFAULTS.hidden
     # A streamed run keeps others away itself.
@@ -172,6 +170,10 @@ def _in_memory(data: str, labels: str | None, given: Mapping[str, Any], out: Pat
         stored = run_to_resume(out, "start anew with --overwrite, or name another folder")
     chosen = {name: given[name] for name in DATA_OPTIONS if name in given}
     points = load_data(data, labels=labels, **chosen)
+    if given["exclude"] is not None:
+        left_out = len(points.options["exclude"])
+        rows = "1 row is" if left_out == 1 else f"{left_out:,} rows are"
+        say(f"fastent: {rows} left out, all that {given['exclude']!r} lists", error=True)
     options = {name: given[name] for name in (*_IN_MEMORY, "class_names")}
     return partial(train, points, checkpoint=out, resume=stored, progress=True, **options), lambda run: points
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.labelled import paired
+from fastent.arrays.labelled import paired, refuse_shuffled
 from fastent.arrays.pairs import named_part, pair_of_torch
 from fastent.arrays.validation import as_array, as_labels, check_lengths, check_same_columns, label_array, rows_of
 from fastent.data.formats import find_cifar10, find_idx, read_cifar10, read_idx
@@ -216,11 +216,13 @@ def _from_mapping(parts: Mapping[str, Any], name: str, source: str, split_seed: 
         raise FastentError(f"{source} holds {name_list(sorted(map(str, parts)))}: x_train and y_train (or X and y) are needed")
     if ("x_test" in parts) != ("y_test" in parts):
         raise FastentError(f"{source} has only one of x_test and y_test: give both or neither")
+    refuse_shuffled(x_train, y_train, "x_train", "y_train")
     opened = _opened(x_train, "x_train")
     x_train, y_train = _points(opened, "x_train"), label_array(y_train, "y_train")
     if "x_test" not in parts:
         _check_part(source, "train", x_train, y_train)
         return _split(name, x_train, y_train, split_seed)
+    refuse_shuffled(parts["x_test"], parts["y_test"], "x_test", "y_test")
     test = _opened(parts["x_test"], "x_test")
     check_same_columns(opened, test, name="x_train", others_name="x_test")
     return _checked(name, x_train, y_train, _points(test, "x_test"), label_array(parts["y_test"], "y_test"), source)

@@ -92,6 +92,9 @@ def check_same_data(
         return
     name = next(_different(was, are), "training or test points")
     what = f"other {name}" if name in was or not was else f"no {name}"
+    left_out = [len(config.get("exclude") or ()) for config in (before, now)]
+    if left_out[0] != left_out[1]:
+        remedy = f"it left out {left_out[0]} rows, and here {left_out[1]} are, see exclude= and --exclude; {remedy}"
     here = "" if name in are or not was else ", and now there are none"
     raise FastentError(f"{run} has {what}{here} (fingerprint {before.get('fingerprint')}, not {now['fingerprint']}): {remedy}")
 

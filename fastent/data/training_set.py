@@ -7,16 +7,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.arrays.labels import without_objects
+from fastent.arrays.labels import plain_labels, without_objects
 from fastent.arrays.validation import as_array, as_features, check_finite
 from fastent.data.datasets import known_name, read_dataset
 from fastent.data.fingerprint import fingerprints
 from fastent.data.presets import PRESETS, default_classes
-from fastent.data.row_numbers import read_row_numbers
 from fastent.data.standardization import standardized
 from fastent.data.stored_rows import class_codes
 from fastent.errors import FastentError
+from fastent.io.row_numbers import labels_listed, read_row_numbers, run_that_listed
 from fastent.options import choice, whole_number
+from fastent.printable import storable
 
 __all__ = ["DATA_OPTIONS", "Data", "load_data", "reload_data"]
 
@@ -177,6 +178,8 @@ def load_data(
     chosen = _chosen_rows(len(stored.x_train), subset, subset_seed)
     numbers = chosen if stored.rows is None else stored.rows[chosen]
     left_out = _excluded_rows(exclude, numbers)
+    if isinstance(exclude, str | os.PathLike) and left_out.any():
+        _refuse_list_of_others(exclude, known_name(data), numbers, np.asarray(stored.y_train)[chosen])
     if grayscale and (stored.x_train.ndim != 4 or stored.x_train.shape[3] != 3):
         raise FastentError(f"grayscale needs colour pictures (n, h, w, 3), these have shape {stored.x_train.shape}")
 
@@ -266,6 +269,31 @@ def _excluded_rows(exclude: Any, chosen: NDArray[np.int64]) -> NDArray[np.bool_]
             f"exclude names {len(unknown)} rows that are not among the {len(chosen)} training points, first {unknown[0]}"
         )
     return np.isin(chosen, rows)
+
+
+def _refuse_list_of_others(place: str | os.PathLike[str], known: str | None, numbers: Array, labels: Array) -> None:
+    """Refuse stragglers of another data set, which the run that wrote them names, or whose labels are not those of the rows."""
+    remedy = "name a list of these data, or save its row numbers alone, with numpy.save, if they are meant"
+    source = known_name(run_that_listed(place).get("source"))
+    if known is not None and source is not None and source != known:
+        raise FastentError(f"exclude={os.fspath(place)!r} is of a run on {source}, not {known}: {remedy}")
+    listed = labels_listed(place)
+    if listed is None:
+        return
+    rows = read_row_numbers(place)
+    here, there = (_as_text(each) for each in (labels[np.searchsorted(numbers, rows)], listed))
+    differ = [at for at, (one, other) in enumerate(zip(here, there, strict=True)) if one != other]
+    if differ:
+        raise FastentError(
+            f"exclude={os.fspath(place)!r} is of other data: {len(differ)} of its {len(rows)} rows have other labels there, "
+            f"first row {rows[differ[0]]}, {there[differ[0]]!r} and not {here[differ[0]]!r}: {remedy}"
+        )
+
+
+def _as_text(labels: Array) -> list[str]:
+    """Labels as a file has them, where text such as "true" and whole numbers such as 1.0 may be read as other types."""
+    values = storable(plain_labels(labels, "labels")).tolist()
+    return [(each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each)).casefold() for each in values]
 
 
 def _prepared(

@@ -19,7 +19,7 @@ from fastent.io.tables import ArrowTable, table_reader
 from fastent.printable import shortened
 from fastent.runtime.memory import check_fits
 
-__all__ = ["CSV", "is_number", "read_csv"]
+__all__ = ["CSV", "NoRowsError", "is_number", "read_csv"]
 
 Array = NDArray[Any]
 
@@ -35,6 +35,14 @@ _UNEVEN, _LONGEST_ROW = re.compile(r"Expected (\d+) columns, got (\d+): (.*)", r
 # How numbers of classes are written, and up to where all whole numbers differ in double precision.
 _WHOLE, _LARGEST_EXACT = re.compile(r"[+-]?(0|[1-9][0-9]*)([.,]0*)?"), 2.0**53
 _NOTHING = {"", "na", "n/a", "nan", "null", "none", "#n/a"}
+
+
+class NoRowsError(FastentError):
+    """A header with nothing below it."""
+
+    def __init__(self, message: str, columns: list[str]) -> None:
+        super().__init__(message)
+        self.columns = columns
 
 
 def read_csv(path: Path) -> ArrowTable:
@@ -61,7 +69,7 @@ def read_csv(path: Path) -> ArrowTable:
         except UnicodeDecodeError as error:
             raise _not_utf8(path, "a header") from error
     if table.num_rows == 0:
-        raise FastentError(f"{str(path)!r} has a header ({name_list(map(repr, names))}) and no rows: write rows below it")
+        raise NoRowsError(f"{str(path)!r} has a header ({name_list(map(repr, names))}) and no rows: write rows below it", names)
     remark = ""
     if named and _may_be_a_row(lines[0], lines[min(1, len(lines) - 1)], decimal):
         remark = (

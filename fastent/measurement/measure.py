@@ -194,7 +194,7 @@ def measure(
         client=client,
         scratch=check_scratch(scratch),
     )
-    names = class_names_of(class_names, coded.classes)
+    names = class_names_of(class_names, coded.classes, notes)
     plan = planned(task, asked)
     notes.extend(plan.notes)
     if plan.index_plan.kind == "index" and (plan.lists or plan.of_sample or task.pairwise):

@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.labelled import with_labels
+from fastent.arrays.queries import other_width
 from fastent.arrays.ranges import as_wide, check_range
 from fastent.arrays.validation import as_features, as_labels, check_finite, check_same_columns, in_memory, rows_of
 from fastent.errors import FastentError
 from fastent.io.scratch import check_scratch
+from fastent.io.sources import Source
 from fastent.options import choice, number, whole_number
 from fastent.runtime.memory import budget_bytes
 from fastent.runtime.progress import Progress
@@ -146,7 +148,7 @@ def _compared(given: Any, queries: Any) -> tuple[Array, Array | None]:
     check_same_columns(given, queries)
     points = as_features(queries, name="queries")
     if points.shape[1] != X.shape[1]:
-        raise FastentError(f"queries have {points.shape[1]} features, X has {X.shape[1]}: pass rows of the same space")
+        raise other_width(points.shape[1], X.shape[1], queries.columns if isinstance(queries, Source) else None)
     check_finite(points, name="queries")
     with np.errstate(over="ignore"):
         return as_wide(X, in_memory(points))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.arrays.cluster import as_shared_source
+from fastent.arrays.labelled import with_labels
 from fastent.arrays.queries import Queries, as_queries
 from fastent.arrays.ranges import as_wide, check_queries, check_range
 from fastent.arrays.validation import BLOCK_BYTES, as_features, bytes_in_memory, in_memory, rows_of
@@ -108,6 +109,7 @@ def neighbors(
     choice("metric", metric, METRICS)
     choice("method", method, ("auto", "exact", *PROPOSERS))
     seed = whole_number("seed", seed, minimum=0)
+    X, _ = with_labels(X, None)
     given = rows_of(X)
     features = as_shared_source(as_features(given), client)
     checked = as_queries(queries, *features.shape, seed=seed, X=given)

@@ -207,7 +207,8 @@ def train(
         "device": str(torch_device(options.device)),
     }
     if class_names is not None or config["classes"] == "all":
-        names = known_class_names(known_name(config["source"])) if class_names is None else class_names
+        known = known_class_names(known_name(config["source"]))
+        names = class_names if class_names is not None or known is None else dict(enumerate(known))
         config["class_names"] = class_names_of(names, data.classes)
     without = _left_out(exclude_per_seed, (config["seeds"], len(data.y_train)))
     if without is not None:

@@ -18,7 +18,7 @@ Y = np.arange(40) % 3
     [
         (None, [0, 1], None),
         (["a", "b"], [0, 1], ("a", "b")),
-        (["a", "b", "c", "d"], [1, 3], ("b", "d")),
+        (["a", "b", "c", "d"], [0, 3], ("a", "d")),
         (["a", "b"], [5, 7], ("a", "b")),
         (["a", "b"], [-1, 1], ("a", "b")),
         (["cat", "dog"], ["n01", "n02"], ("cat", "dog")),
@@ -29,6 +29,14 @@ Y = np.arange(40) % 3
         (["one", "two", "ten"], ["class1", "class10", "class2"], ("one", "ten", "two")),
         (["zebra", "ant", "cat"], ["ant", "cat", "zebra"], ("ant", "cat", "zebra")),
         (["minus one", "two", "ten"], [-1, 2, 10], ("minus one", "two", "ten")),
+        (["Dog", "Cat", "Bird"], ["bird", "cat", "dog"], ("Bird", "Cat", "Dog")),
+        ("Sea Lion, Polar Bear", ["polar_bear", "sea-lion"], ("Polar Bear", "Sea Lion")),
+        (["a", "A"], ["A", "a"], ("A", "a")),
+        ({0.0: "a", 1.0: "b"}, [0, 1], ("a", "b")),
+        ({"0.0": "a", "1.0": "b"}, [0, 1], ("a", "b")),
+        ({0: "no", 1: "yes"}, [False, True], ("no", "yes")),
+        ({"0": "no", "true": "yes"}, [False, True], ("no", "yes")),
+        ({False: "no", True: "yes"}, [0, 1], ("no", "yes")),
     ],
 )
 def test_names_by_label_or_in_order(given, classes, names):
@@ -42,6 +50,9 @@ def test_names_by_label_or_in_order(given, classes, names):
         (["a", "b", "a"], "class_names has 'a' for several classes"),
         (["a", "b", " "], "class_names has '' for several classes or as a name"),
         ({0: "a", 2: "c"}, "class_names has no name for 1: name every class"),
+        (["a", None, "c"], "class_names has None, a NoneType, as a name: text is needed for every class"),
+        (["a", float("nan"), "c"], "class_names has nan, a float, as a name"),
+        ({0: "a", 1: ["b"], 2: "c"}, "class_names has \\['b'\\], a list, as a name"),
         (7, "class_names is a int: a list of names, a mapping or a file is needed"),
         ("missing.txt", "nothing at 'missing.txt'"),
     ],
@@ -49,6 +60,21 @@ def test_names_by_label_or_in_order(given, classes, names):
 def test_names_that_do_not_fit(given, message):
     with pytest.raises(fe.FastentError, match=message):
         class_names_of(given, np.arange(3))
+
+
+def test_labels_that_may_count_from_1_are_said():
+    said = "count from 0, and no label is 0: label 1 is 'b', 2 is 'c'; if labels count from 1, pass a mapping, {1: 'a', 2: 'b'}"
+    with pytest.warns(UserWarning, match=said):
+        assert class_names_of(["a", "b", "c"], np.array([1, 2])) == ("b", "c")
+    notes = fe.measure(X, Y % 2 + 1, metrics="mixing", class_names=["a", "b", "c"]).notes
+    assert any(said in note for note in notes)
+
+
+def test_names_of_other_classes_are_refused():
+    with pytest.raises(
+        fe.FastentError, match="would call the class 'bird' 'Cat', which another class is called: pass a mapping"
+    ):
+        class_names_of(["Cat", "Bird", "Fox"], np.array(["bird", "cat", "dog"]))
 
 
 def test_what_is_asked_for_is_listed_in_the_order_in_which_it_is_taken():

@@ -131,6 +131,35 @@ def test_labels_in_another_order_of_the_index_are_refused():
     fe.measure(X.set_axis([*"ab" * 15], axis=0), y.set_axis([*"ab" * 15]), metrics="mixing")  # an index with repeats
 
 
+def test_the_index_is_compared_however_labels_are_given():
+    pandas = pytest.importorskip("pandas")
+    frame, series = pandas.DataFrame(X), pandas.Series(Y)
+    shuffled = series.sample(frac=1, random_state=0)
+    for pair in ((frame, shuffled), {"X": frame, "y": shuffled}):
+        with pytest.raises(fe.FastentError, match="labels have the index of X in another order"):
+            fe.measure(pair)
+        with pytest.raises(fe.FastentError, match=r"pass y_train\.loc\[x_train\.index\], or y_train\.to_numpy\(\)"):
+            fe.train(pair)
+    with pytest.raises(fe.FastentError, match="y_test have the index of x_test in another order"):
+        fe.load_data((frame, series, frame, shuffled))
+    assert fe.load_data((frame, series)).fingerprint == fe.load_data((X, Y)).fingerprint
+
+
+def test_labels_of_other_points_are_refused_by_their_index():
+    pandas = pytest.importorskip("pandas")
+    frame, series = pandas.DataFrame(X), pandas.Series(Y)
+    with pytest.raises(
+        fe.FastentError, match=r"labels have another index than X, 20 in row 0 where X has 10, and rows are pai"
+    ):
+        fe.geometry(frame[10:20], series[20:])
+    names = [f"r{row}" for row in range(30)]
+    with pytest.raises(fe.FastentError, match="'r29' in row 0 where X has 's0'"):
+        fe.geometry(frame.set_axis(["s0", *names[1:]]), series.set_axis(names[::-1]))
+    expected = fe.geometry(X[10:20], Y[10:20]).nc1
+    for labels in (series[10:20], series[10:20].reset_index(drop=True), series[10:20].set_axis(list("abcdefghij"))):
+        assert fe.geometry(frame[10:20], labels).nc1 == expected
+
+
 def test_remedies_name_all_columns():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({name: [1.0, 2.0] for name in "pqrst"} | {"word": ["u", "v"]})

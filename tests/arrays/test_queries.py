@@ -38,6 +38,31 @@ def test_rows_by_number_from_where_they_lie(tmp_path, where):
     assert fe.measure(X, Y, queries=where, metrics=["margins"]).queries.tolist() == [5, 3]
 
 
+@pytest.mark.parametrize("where", ["rows.csv", "rows.parquet", "listed.csv:index", "table"])
+def test_rows_by_number_in_tables(where):
+    with open("rows.csv", "w") as file:
+        file.write("index\n5\n3\n")
+    with open("listed.csv", "w") as file:
+        file.write("index,label,share\n5,2,0.5\n3,0,0.25\n")
+    table = pa.table({"index": [5, 3]})
+    pq.write_table(table, "rows.parquet")
+    queries = table if where == "table" else where
+    np.testing.assert_array_equal(fe.neighbors(X, 4, queries=queries).indices, fe.neighbors(X, 4, queries=[5, 3]).indices)
+    assert fe.margins(X, Y, queries=queries).queries.tolist() == [5, 3]
+
+
+def test_a_column_of_labels_among_the_queries_is_named():
+    columns = {f"f{i}": Q[:, i] for i in range(6)}
+    table, labelled = pa.table(columns), pa.table(columns | {"kind": Y[:7]})
+    for search in (lambda X: fe.neighbors(X, 4, queries=labelled), lambda X: fe.near_duplicates(X, 0.1, queries=labelled)):
+        with pytest.raises(fe.FastentError, match=r"queries has 'kind' beside the columns of X \(f0, .*\): leave it out"):
+            search(table)
+        with pytest.raises(fe.FastentError, match=r"queries have 7 features, X has 6: .* labels .* columns f0, .*, kind$"):
+            search(X)
+    with pytest.raises(fe.FastentError, match="queries have 1 feature, X has 6"):
+        fe.neighbors(X, queries=[[1.0]])
+
+
 def test_pictures_as_queries_are_flattened():
     with pytest.warns(UserWarning, match="queries has points of shape"):
         found = fe.neighbors(X, 4, queries=Q.reshape(7, 2, 3))

@@ -103,6 +103,23 @@ def test_stragglers_of_a_run_are_left_out_by_the_files_that_it_wrote(tmp_path):
         assert said in result.stderr
 
 
+@pytest.mark.parametrize("name", ["stragglers.csv", "stragglers.parquet"])
+def test_a_run_without_stragglers_leaves_no_row_out(tmp_path, name):
+    first = fastent("run", "--seeds", "1", "--epochs", "1", "--out", "first", "--no-predictions", "--map", "none", cwd=tmp_path)
+    assert first.exit_code == 0, first.stderr
+    result = fastent("run", "--seeds", "1", "--epochs", "1", "--exclude", f"first/{name}", cwd=tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert f"0 rows are left out, all that 'first/{name}' lists" in result.stderr
+    assert len(fe.load_data("digits", exclude=tmp_path / "first" / name).index) == 1347
+
+
+def test_rows_are_said_to_be_left_out_once_that_is_known(tmp_path):
+    np.save(tmp_path / "rows.npy", [1, 5000])
+    result = fastent("run", "--epochs", "1", "--exclude", "rows.npy", cwd=tmp_path)
+    assert result.exit_code == 2
+    assert "left out" not in result.stderr
+
+
 @pytest.mark.train
 @pytest.mark.spawn
 def test_interrupted_and_continued_is_the_run_without_interruption(tmp_path):

@@ -82,6 +82,42 @@ def cifar(tmp_path):
     return tmp_path, pictures, labels, planes
 
 
+def test_stragglers_of_other_data_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 3)), np.arange(60) % 3
+    rows = np.arange(6)
+    place = tmp_path / "stragglers.csv"
+
+    def listed(labels):
+        lines = [f"{row},{label}" for row, label in zip(rows, labels, strict=True)]
+        place.write_text("\n".join(["index,label", *lines]) + "\n")
+
+    for labels in (y, y.astype(float), np.array(["true", "false", "7"])[y], np.array([b"u", b"v", b"w"])[y], y == 0):
+        listed(each.decode() if isinstance(each, bytes) else each for each in labels[rows])
+        assert len(fe.load_data((X, labels, X, labels), exclude=place).index) == 60 - 6
+    listed((y[rows] + 1) % 3)
+    with pytest.raises(
+        fe.FastentError, match=r"stragglers.csv' is of other data: 6 of its 6 rows have other labels there, first r"
+    ):
+        fe.load_data((X, y, X, y), exclude=place)
+    digits = fe.load_data("digits")
+    place.write_text(f"index,label\n{digits.index[0]},{digits.labels[0]}\n")
+    (tmp_path / "config.json").write_text('{"source": "mnist"}')
+    with pytest.raises(
+        fe.FastentError, match="is of a run on mnist, not digits: name a list of these data, or save its row num"
+    ):
+        fe.load_data("digits", exclude=place)
+
+
+def test_a_run_to_resume_with_fewer_rows_names_the_option():
+    X, y = np.random.default_rng(0).standard_normal((60, 3)), np.arange(60) % 3
+    run = fe.train(fe.load_data((X, y), exclude=fe.load_data((X, y)).index[:6]), seeds=1, epochs=1)
+    with pytest.raises(
+        fe.FastentError, match=r"other training points .*: it left out 6 rows, and here 0 are, see exclude= and --"
+    ):
+        fe.train((X, y), seeds=1, epochs=1, resume=run)
+
+
 def test_cifar_binary_version(cifar):
     folder, pictures, labels, planes = cifar
     place = folder / "cifar-10-batches-bin"

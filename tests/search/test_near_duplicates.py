@@ -264,7 +264,7 @@ def test_too_many_pairs_are_refused_with_a_radius_that_does():
         ({"quantile": 1.5}, "quantile=1.5"),
         ({"radius": 1, "metric": "manhattan"}, "choose one of"),
         ({"radius": 1, "equal": "none"}, "choose one of"),
-        ({"radius": 1, "queries": [[1.0]]}, "queries have 1 features, X has 2"),
+        ({"radius": 1, "queries": [[1.0]]}, "queries have 1 feature, X has 2"),
         ({"radius": 1, "queries": [[1.0, np.nan]]}, "queries has NaN"),
         ({"radius": 1, "query_labels": [1]}, "query_labels are for queries="),
         ({"radius": 1, "labels": [1]}, "X has 3 rows but labels has 1"),
