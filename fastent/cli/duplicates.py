@@ -72,7 +72,7 @@ def duplicates(
         "radius": radius, "quantile": quantile, "metric": metric, "equal": equal, "seed": seed,
     }  # fmt: skip
     if out is not None and not overwrite:
-        check_free(out, "duplicates", asked)
+        check_free(out, "duplicates", asked, context)
 
     def read(place: str | None, labels: str | None) -> tuple[Any, Any]:
         X, y = with_labels(place, labels)
