@@ -1,7 +1,7 @@
 """Measurements side by side: layers, epochs, networks."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -318,16 +318,27 @@ def compare(
         [PointValues.of(each) for each in measurements],
         labels,
         labels.index(of),
+        settings=summaries,
         notes=tuple(differing_settings(summaries)),
         missing=tuple(_not_finite(measurements, labels)),
         summaries=summaries,
-        neighbor_overlap=common_neighbors(measurements, labels),
     )
 
 
-def compared(points: Sequence[PointValues], names: Sequence[str], reference: int = 0, **said: Any) -> Comparison:
-    """The comparison of what measurements found of their points; `said` : other fields of it."""
-    differences, about = _differences_from(points, names, reference)
+def compared(
+    points: Sequence[PointValues],
+    names: Sequence[str],
+    reference: int = 0,
+    *,
+    settings: Sequence[Mapping[str, Any]] | None = None,
+    **said: Any,
+) -> Comparison:
+    """The comparison of what measurements found of their points.
+
+    settings : what `Measurement.as_json` has of each; by default they are the same. said : other fields of the comparison.
+    """
+    terms = [Terms(*each) for each in zip(points, settings or [{}] * len(points), strict=True)]
+    differences, about = _differences_from(terms, names, reference)
     statistics = tuple(name for name in MEANINGS if any(name in each.statistics for each in points))
     found = [[each.statistics.get(name, _NOTHING) for each in points] for name in statistics]
     return Comparison(
@@ -338,20 +349,20 @@ def compared(points: Sequence[PointValues], names: Sequence[str], reference: int
         reference=names[reference],
         differences=differences,
         about_differences=about,
+        neighbor_overlap=common_neighbors(points, names),
         **said,
     )
 
 
 def _differences_from(
-    points: Sequence[PointValues], names: Sequence[str], reference: int
+    terms: Sequence[Terms], names: Sequence[str], reference: int
 ) -> tuple[dict[str, Differences], tuple[str, ...]]:
     """Of each other measurement, and what the intervals are of: measurements of which the same is said share a sentence."""
     found: dict[str, Differences] = {}
     of: dict[str, list[str]] = {}
-    before = Terms(points[reference])
-    for i, (name, each) in enumerate(zip(names, points, strict=True)):
+    for i, (name, each) in enumerate(zip(names, terms, strict=True)):
         if i != reference:
-            found[name], said = Terms(each).less(before)
+            found[name], said = each.less(terms[reference])
             of.setdefault(said, []).append(name)
     shown = sum(math.isfinite(each.low) for numbers in found.values() for each in numbers.values())
     sentences = [f"{', '.join(those)}: {said}" for said, those in of.items()]

@@ -236,6 +236,8 @@ def _measured(task: Task, plan: Plan, wanted: dict[str, Metric], maps: Sequence[
         sampled=sampled,
         k=task.k,
         normalize=task.normalize,
+        temperature=task.temperature,
+        seed=task.seed,
         neighbors=neighbors.subset(task.k) if neighbors is not None and of_k else None,
         participation_ratio=spread.participation_ratio if spread is not None else None,
         maps=_maps(task, plan, maps, neighbors) if maps else None,
