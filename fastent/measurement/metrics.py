@@ -198,7 +198,7 @@ def _means_passes(task: "Task", plan: "Plan") -> MeansPasses:
     with task.stage("covariance", passes=1):
         spread = task.attempt("participation ratio", lambda: spread_of(points.X, mean, task.client))
     if spread is not None:
-        task.notes.extend(one_feature(spread.shares, task.features))
+        task.notes.extend(one_feature(spread.shares, task.features, standardized=task.standardize))
     return MeansPasses(means, about, geometry, spread)
 
 
