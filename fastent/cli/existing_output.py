@@ -35,9 +35,7 @@ _REMEDY = "choose another folder, or --overwrite"
 _NOT_COMPARED = ("source", "labels", "data_dir", "threads", "device")
 
 
-def check_free(
-    out: Path, kind: str, asked: Mapping[str, Any] | None = None, command: "typer.Context | None" = None
-) -> None:
+def check_free(out: Path, kind: str, asked: Mapping[str, Any] | None = None, command: "typer.Context | None" = None) -> None:
     """Refuse a folder of results of another kind, and where `asked` is given, of the same kind with other options.
 
     kind : one of those that `_KINDS` has, or "experiments". Of an option that is a list, more may be asked for than before.

@@ -1,5 +1,6 @@
 """Which neighbours the points of several measurements keep from one to another, as `fe.compare` shows it."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -48,8 +49,8 @@ def _lists(of: PointValues) -> Neighbors:
 
 
 def keep_no_neighbors(one: PointValues, other: PointValues) -> bool | None:
-    """Whether queries that are taken for the same have no more neighbours in common than chance gives them, if points of a class
-    are told apart by nothing. None where it is not known.
+    """Whether queries that are taken for the same have no more neighbours in common than chance gives them, if nothing tells
+    points of a class apart. None where it is not known.
 
     That is a_c b_c / n_c neighbours on average, of a query with a_c and b_c neighbours among the n_c other points of class c.
     """
@@ -67,7 +68,7 @@ def keep_no_neighbors(one: PointValues, other: PointValues) -> bool | None:
     if expected > 0.5 * len(rows) * k:  # hardly any other points could be in the lists
         return None
     # Counts of pairs vary about as Poisson's; twice that, since neighbours are often mutual.
-    return common <= expected + _ABOVE * (2 * expected) ** 0.5
+    return bool(common <= expected + _ABOVE * math.sqrt(2 * expected))
 
 
 def overlap_title(found: OverlapMatrix) -> str:

@@ -127,11 +127,15 @@ def _paired_words(one: PointValues, before: PointValues) -> str:
     whole = asks_all(one.queries, one.of_queries)
     those = f"{n} points" if whole else f"{q} queries"
     said = f"paired, the same {those}; " if alike is False else f"paired, the same labels, taken for the same {those}; "
-    said += "intervals are for other points of the same kind" if whole else f"intervals are for all {n} rows, of the radius for other points"
+    said += (
+        "intervals are for other points of the same kind"
+        if whole
+        else f"intervals are for all {n} rows, of the radius for other points"
+    )
     if alike:
         said += (
-            "; but the points have no more neighbours in common than unrelated points with these labels would: are they the same "
-            "rows, in the same order?"
+            "; but the points have no more neighbours in common than unrelated points with these labels would: are they the "
+            "same rows, in the same order?"
         )
     return said
 

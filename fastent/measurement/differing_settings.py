@@ -53,7 +53,9 @@ def confounded(one: Mapping[str, Any], other: Mapping[str, Any], statistics: Ite
 
 def _setting(measured: Mapping[str, Any], name: str) -> Any:
     """Of earlier versions what is kept among the options, or the default; None if it is not known, or without effect."""
-    if name == "temperature" and not any(each.startswith(SETTINGS[name]) for each in measured.get("statistics", SETTINGS[name])):
+    if name == "temperature" and not any(
+        each.startswith(SETTINGS[name]) for each in measured.get("statistics", SETTINGS[name])
+    ):
         return None
     value = measured.get(name, (measured.get("asked") or {}).get(name))
     if value is None and name in ("normalize", "standardize"):

@@ -277,7 +277,8 @@ def _capacity(task: "Task", inputs: Inputs) -> "ManifoldCapacity | None":
         )
     if found is not None:
         task.notes.append(
-            f"capacity is of up to {POINTS} points of each class, and its intervals are over random directions, not over points"
+            f"capacity is of up to {POINTS} points of each class at a time; its intervals are over random directions and draws "
+            "of points, not over other data"
         )
     return found
 

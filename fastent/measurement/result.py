@@ -90,7 +90,7 @@ class Measurement(Tabular):
         all classes are of those among them in which classes have their shares of all rows.
     complexity : Complexity or None
     capacity : ManifoldCapacity or None
-        Of 50 points of each class, drawn from all rows. Not part of "all".
+        Of 50 points of each class, drawn from all rows several times. Not part of "all".
     maps : dict of PointMap or None
         By method, the one asked for first: queries in two dimensions.
     notes : tuple of str
