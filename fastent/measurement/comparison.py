@@ -253,12 +253,15 @@ def compare(
 ) -> Comparison:
     """Set measurements side by side: layers, epochs, networks; and say which differ by more than chance.
 
-    Of the same points (the same labels, and the same queries) differences are paired. If only a sample of the rows was asked,
-    an interval is of the mean difference over all rows (see `fe.measure`). If all rows were asked, it says what other points of
-    the same kind would give, by the jackknife over points, each as a query and as a neighbour of others: for overlap, entropy,
-    relative margin, N2, N3 and the radius. Of other queries of the same rows the intervals of the two are combined as of
-    independent samples. Of other points they are too, for the same six statistics, and count that other points are neighbours
-    as well as queries. Other statistics have no interval, nor have those in which fewer than 20 points differ.
+    Of the same points differences are paired. Points are taken for the same where labels and queries are; if neighbours were
+    measured and the points have no more of them in common than chance gives, `about_differences` says so. Statistics that
+    depend on a setting that differs (`k`, `temperature`; all on `normalize` and `standardize`) have no interval. If only a
+    sample of the rows was asked, an interval is of the mean difference over all rows (see `fe.measure`). If all rows were
+    asked, it says what other points of the same kind would give, by the jackknife over points, each as a query and as a
+    neighbour of others: for overlap, entropy, relative margin, N2, N3 and the radius. Of other queries of the same rows the
+    intervals of the two are combined as of independent samples. Of other points they are too, for the same six statistics, and
+    count that other points are neighbours as well as queries. Other statistics have no interval, nor have those in which fewer
+    than 20 points differ.
 
     In 200 to 400 simulations of Gaussian classes, 300 or 1,000 points in all, intervals of overlap, entropy, relative margin,
     N3 and radius of the same points held in 93 to 98 %; N2, and margins of classes that hardly meet, in up to 100 %; overlaps

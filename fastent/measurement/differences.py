@@ -134,8 +134,8 @@ def _paired_words(one: PointValues, before: PointValues) -> str:
     )
     if alike:
         said += (
-            "; but the points have no more neighbours in common than unrelated points with these labels would: are they the "
-            "same rows, in the same order?"
+            "; but they have no more neighbours in common than unrelated points with these labels would: check that these are "
+            "the same rows, in the same order"
         )
     return said
 

@@ -10,7 +10,7 @@ from rich.console import Console
 import fastent as fe
 from fastent.measurement.common_neighbors import common_neighbors
 from fastent.measurement.point_values import PointValues
-from fastent.report.compared_measurements import load_measurement, write_compared_measurements
+from fastent.report.compared_measurements import load_measurement, write_compared_measurements, write_comparison_report
 from fastent.statistics.strata import stratified_rows
 from tests.report.test_report import EVIL
 from tests.statistics.test_silhouette import clusters
@@ -93,7 +93,7 @@ def test_other_points_with_the_same_labels_are_told_by_their_neighbours():
     found = fe.compare([of(one, labels), of(other, labels), of(one + 0.1 * other, labels)], ["one", "other", "moved"])
     said = {sentence.split(":")[0]: sentence for sentence in found.about_differences}
     assert found.neighbor_overlap.overlap[0, 1] > 2 * found.neighbor_overlap.chance["overlap"]
-    assert "no more neighbours in common than unrelated points" in said["other"]
+    assert "no more neighbours in common than unrelated points with these labels" in said["other"]
     assert said["moved"].startswith("moved: paired, the same 300 points;")
 
 
@@ -110,3 +110,10 @@ def test_a_difference_that_a_setting_may_explain_has_no_interval():
     assert np.isnan(found.differences["1"]["mixing/overlap"].low)
     assert np.isfinite(found.differences["1"]["margins/relative"].low)
     assert "mixing/overlap" not in dict(found.difference_cells())
+
+
+def test_a_report_without_intervals_says_why(tmp_path):
+    found = fe.compare([of(X), of(X, standardize=True)])
+    found_page = tmp_path / "page.html"
+    write_comparison_report(found, found_page)
+    assert "no intervals, since all statistics depend on what differs: standardize." in found_page.read_text()
