@@ -73,7 +73,7 @@ def duplicates(
     }  # fmt: skip
     check_not_read(out, *places.values())
     if out is not None and not overwrite:
-        check_free(out, "duplicates", asked)
+        check_free(out, "duplicates", asked, context)
 
     def read(place: str | None, labels: str | None) -> tuple[Any, Any]:
         X, y = with_labels(place, labels)

@@ -14,6 +14,8 @@ from fastent.io.reading import is_there, read_json, reading
 from fastent.runtime.formatting import as_plain
 
 if TYPE_CHECKING:
+    import typer
+
     from fastent.experiments.result import Result
     from fastent.measurement.result import Measurement
     from fastent.training.run import Run
@@ -46,14 +48,17 @@ _REMEDY = "choose another folder, or --overwrite"
 _NOT_COMPARED = ("source", "labels", "data_dir", "threads", "device")
 
 
-def check_free(out: Path, kind: str, asked: Mapping[str, Any] | None = None) -> None:
+def check_free(out: Path, kind: str, asked: Mapping[str, Any] | None = None, command: "typer.Context | None" = None) -> None:
     """Refuse a folder of results of another kind, and where `asked` is given, of the same kind with other options.
 
     kind : one of those that `_KINDS` has, or "experiments". Of an option that is a list, more may be asked for than before.
+    command : whose options these are.
     """
     asked = asked or {}
     there = _asked_before(out) if asked else None
-    before = there or {}
+    # Options that an earlier version did not have were as they are by default.
+    defaults = {} if command is None else {str(each.name): each.default for each in command.command.params if not each.required}
+    before = {**{name: value for name, value in defaults.items() if name in asked}, **there} if there else {}
     known = bool(asked) and asked.keys() <= before.keys()
     changed = [(name, before[name], now) for name, now in asked.items() if known and not _covers(now, before[name])]
     if known and not changed:

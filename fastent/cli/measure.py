@@ -146,9 +146,10 @@ def measure(
     }  # fmt: skip
     with alone_in(None if out is None else output_folder(out)):
         if out is not None and not overwrite:
-            check_free(out, "measurement", asked)
+            check_free(out, "measurement", asked, context)
         if out is not None and any((out / CHECKPOINT).glob("*.npz")):
-            say(f"fastent: the measurement resumes from the parts that {str(out)!r} keeps", error=True)
+            fitting = "where they are of the same data and options"
+            say(f"fastent: the measurement resumes from the parts that {str(out)!r} keeps, {fitting}", error=True)
         with limit_threads(threads), connected(scheduler, workers) as client:
             measured = measure_all(
                 X,

@@ -72,7 +72,7 @@ def trajectory(
     }  # fmt: skip
     with alone_in(None if out is None else output_folder(out)), limit_threads(threads):
         if out is not None and not overwrite:
-            check_free(out, "trajectory", asked)
+            check_free(out, "trajectory", asked, context)
         found = measure_all(
             captures if len(captures) > 1 else captures[0],
             None if labels is None else read_labels(labels),

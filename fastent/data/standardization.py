@@ -25,6 +25,8 @@ Array = NDArray[Any]
 _EPSILON = 1e-9
 # Below that it changes what is trained on by more than a millionth. Sums of squares below the other may lack digits.
 _SMALL, _VANISHING = 1e-3, 1e-290
+# What messages call rows.
+_TRAINING = "training points"
 
 
 def _scale_of(deviation: NDArray[np.float64], mean: NDArray[np.float64], how: str = "safe") -> NDArray[np.float64]:
@@ -42,18 +44,18 @@ def _scale_of(deviation: NDArray[np.float64], mean: NDArray[np.float64], how: st
     return scale
 
 
-def _check_enough(n: int) -> None:
+def _check_enough(n: int, what: str = _TRAINING, remedy: str = "use standardize='none'") -> None:
     if n < 2:
-        raise FastentError("standardisation needs two training points or more, there is 1: use standardize='none'")
+        raise FastentError(f"standardisation needs two {what} or more, there is 1: {remedy}")
 
 
-def _check_squares(squares: NDArray[np.float64], largest: NDArray[np.float64]) -> None:
+def _check_squares(squares: NDArray[np.float64], largest: NDArray[np.float64], what: str = f"the {_TRAINING}") -> None:
     """Refuse features whose squared offsets are out of float64's range, by their sums and the largest offsets, (d,)."""
     wrong = np.flatnonzero(~np.isfinite(squares) | ((squares < _VANISHING) & (largest > 0)))
     if len(wrong):
         column = int(wrong[0])
         raise FastentError(
-            f"{len(wrong)} features of the training points vary by up to {largest[column]:.2g}, first column {column}, and "
+            f"{len(wrong)} features of {what} vary by up to {largest[column]:.2g}, first column {column}, and "
             "squares of that are out of float64's range: rescale them"
         )
 
@@ -86,7 +88,8 @@ def standardized(x_train: Array, x_test: Array, how: str) -> tuple[NDArray[np.fl
 
 def standardized_rows(X: Any) -> Any:
     """All rows by the constants of all rows, in the dtype that kernels take; read from disk when they are needed, as X is."""
-    mean, scale = find_constants(X, "safe", (block for _, block in row_blocks(X)))
+    _check_enough(len(X), "rows of X", "leave out standardize")
+    mean, scale = find_constants(X, "safe", (block for _, block in row_blocks(X)), name="X")
     dtype = kernel_dtype(X)
     if stays_on_disk(X):
         return DerivedRows(X, partial(_scaled, mean=mean, scale=scale, dtype=dtype), dtype)
@@ -180,18 +183,20 @@ def read_standardizer(
     return Standardizer(*constants, X.dtype, device), fingerprint
 
 
-def find_constants(X: Any, how: str, blocks: Iterable[NDArray[Any]]) -> tuple[Array, Array]:
+def find_constants(X: Any, how: str, blocks: Iterable[NDArray[Any]], *, name: str = "data") -> tuple[Array, Array]:
     """Mean and scale of each feature from one pass over X, in double precision, merged block by block.
 
-    Features that never vary become 0 ("safe"); "none" leaves all as they are, but refuses NaN and infinities.
+    Features that never vary become 0 ("safe"); "none" leaves all as they are, but refuses NaN and infinities. name : what
+    messages call X, by default the training points, or data.
     """
     n, d = X.shape
+    points = name if name != "data" else f"the {_TRAINING}"
     if how == "none":
         for block in blocks:
             with np.errstate(over="ignore", invalid="ignore"):
                 suspicious = not np.isfinite(block.sum())
             if suspicious:
-                check_finite(X, name="data")
+                check_finite(X, name=name)
         return np.zeros(d), np.ones(d)
     _check_enough(n)
     # From the first row, so that features that never vary stay exactly 0 and values far from 0 keep their digits.
@@ -210,7 +215,7 @@ def find_constants(X: Any, how: str, blocks: Iterable[NDArray[Any]]) -> tuple[Ar
                 mean += move * (count / (seen + count))
                 seen += count
         if not np.isfinite(squares).all():
-            check_finite(X, name="data")
-            _check_squares(squares, largest)
-    _check_squares(squares, largest)
+            check_finite(X, name=name)
+            _check_squares(squares, largest, points)
+    _check_squares(squares, largest, points)
     return origin + mean, _scale_of(np.sqrt(squares / (n - 1)), origin + mean)

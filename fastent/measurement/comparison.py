@@ -1,7 +1,7 @@
 """Measurements side by side: layers, epochs, networks."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,36 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastent.errors import FastentError
-from fastent.io.tabular import Tabular
-from fastent.measurement.common_neighbors import common_neighbors, overlap_cells, overlap_title
+from fastent.measurement.common_neighbors import common_neighbors
 from fastent.measurement.differences import Differences, Terms
 from fastent.measurement.differing_settings import differing_settings
 from fastent.measurement.metrics import MEANINGS
 from fastent.measurement.point_values import PointValues
 from fastent.measurement.result import Measurement
+from fastent.measurement.shown_comparison import UNKNOWN, ShownComparison
 from fastent.options import choice, flag, short_repr
-from fastent.printable import printable, storable
-from fastent.runtime.formatting import NOTHING, html_table, readable
+from fastent.printable import storable
 from fastent.statistics.intervals import Estimate, Z
 from fastent.statistics.neighbor_overlap import OverlapMatrix
 
 if TYPE_CHECKING:
     import pyarrow
-    import rich.console
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["Comparison", "compare", "compared"]
 
-# What a table takes with standard errors: the names of statistics, and each measurement.
-_ROOM_FOR_NAMES, _ROOM_FOR_ERRORS = 40, 18
 # Statistics without a unit, in [-1, 1], so that they share an axis.
 _SHARE_A_SCALE = ("mixing/overlap", "margins/relative", "silhouette/exact")
-_NOTHING = Estimate(math.nan, math.nan, math.nan, math.nan)
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison(Tabular):
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(ShownComparison):
     """Measurements side by side.
 
     Attributes
@@ -99,7 +94,7 @@ class Comparison(Tabular):
             shown = storable(np.array([name]))[0]
             for kept in Estimate._fields:
                 heading = shown if kept == "value" else f"{shown} {kept.replace('_', ' ')}"
-                columns[heading] = [getattr(found.get(each, _NOTHING), kept) for each in self.statistics]
+                columns[heading] = [getattr(found.get(each, UNKNOWN), kept) for each in self.statistics]
         return pyarrow.table(columns)
 
     def plot(
@@ -148,104 +143,9 @@ class Comparison(Tabular):
 
     def _apart(self, statistic: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Differences of a statistic, and how far their intervals reach below and above, (2, m)."""
-        found = [each.get(statistic, _NOTHING) for each in self.differences.values()]
+        found = [each.get(statistic, UNKNOWN) for each in self.differences.values()]
         value, low, high = (np.array([getattr(each, end) for each in found]) for end in ("value", "low", "high"))
         return value, np.stack([value - low, high - value])
-
-    def _repr_html_(self) -> str:
-        rows = [(statistic, *cells) for statistic, cells in self._cells()]
-        values = html_table("Measurements side by side", ("statistic", *self.names), rows, (*self.notes, *self.missing))
-        if self.neighbor_overlap is not None:
-            rows = [(name, *cells) for name, cells in overlap_cells(self.neighbor_overlap)]
-            values += html_table(overlap_title(self.neighbor_overlap), ("", *self.names), rows, ())
-        if not self.differences:
-            return values
-        rows = [(statistic, *cells) for statistic, cells in self.difference_cells()]
-        return values + html_table(self._apart_from, ("statistic", *self.differences), rows, self.about_differences)
-
-    @property
-    def _apart_from(self) -> str:
-        return f"Differences from {self.reference}, with 95 % intervals"
-
-    def difference_cells(self) -> Iterator[tuple[str, list[str]]]:
-        """For each statistic with an interval, the differences as text, those whose interval is without 0 with a star."""
-        for statistic in self.statistics:
-            found = [each.get(statistic, _NOTHING) for each in self.differences.values()]
-            if any(math.isfinite(each.low) for each in found):
-                yield statistic, [_difference_text(each) for each in found]
-
-    def _cells(self, with_errors: bool = True) -> Iterator[tuple[str, list[str]]]:
-        """For each statistic what is shown of each measurement."""
-        for statistic, row, errors in zip(self.statistics, self.values, self.standard_errors, strict=True):
-            yield (
-                statistic,
-                [
-                    readable(value) + (f" ± {readable(error)}" if error > 0 and with_errors else "")
-                    for value, error in zip(row, errors, strict=True)
-                ],
-            )
-
-    def __repr__(self) -> str:
-        width = max(map(len, self.statistics))
-        lines = ["  ".join([" " * width, *(f"{printable(name):>12.12}" for name in self.names)])]
-        for statistic, row in zip(self.statistics, self.values, strict=True):
-            lines.append("  ".join([f"{statistic:{width}}", *(f"{readable(value):>12}" for value in row)]))
-        lines += map(printable, (*self.notes, *self.missing))
-        if self.neighbor_overlap is not None:
-            lines += ["", repr(self.neighbor_overlap)]
-        if not self.differences:
-            return "\n".join(lines)
-        lines += ["", printable(self._apart_from)]
-        for name, found in self.differences.items():
-            known = [(statistic, each) for statistic, each in found.items() if math.isfinite(each.low)]
-            lines += [f"{printable(name)}: {statistic} {_difference_text(each)}" for statistic, each in known]
-        return "\n".join([*lines, *map(printable, self.about_differences)])
-
-    def __rich_console__(
-        self, console: "rich.console.Console", options: "rich.console.ConsoleOptions"
-    ) -> "rich.console.RenderResult":
-        from rich.table import Table
-
-        from fastent.runtime.terminal import cell, shown
-
-        said = "\n".join((*self.notes, *self.missing))
-        table = Table(caption=shown(said, "table.caption") if said else None, caption_justify="left")
-        table.add_column("statistic", no_wrap=True)
-        with_errors = options.max_width >= _ROOM_FOR_NAMES + _ROOM_FOR_ERRORS * len(self.names)
-        for name in self.names:
-            table.add_column(cell(name), justify="right", overflow="fold")  # a number that is cut is another number
-        before = None
-        for statistic, cells in self._cells(with_errors):
-            if before not in (None, statistic.split("/")[0]):
-                table.add_section()
-            before = statistic.split("/")[0]
-            table.add_row(statistic, *cells)
-        yield table
-        if self.neighbor_overlap is not None:
-            table = Table(title=shown(overlap_title(self.neighbor_overlap)), title_justify="left")
-            for name in ("", *self.names):
-                table.add_column(cell(name), justify="right" if name else "left", overflow="fold")
-            for name, cells in overlap_cells(self.neighbor_overlap):
-                table.add_row(cell(name), *cells)
-            yield table
-        if not self.differences:
-            return
-        said = "\n".join(self.about_differences)
-        table = Table(title=shown(self._apart_from), caption=shown(said, "table.caption"), caption_justify="left")
-        table.add_column("statistic", no_wrap=True)
-        for name in self.differences:
-            table.add_column(cell(name), justify="right", overflow="fold")
-        for statistic, cells in self.difference_cells():
-            table.add_row(statistic, *cells)
-        yield table
-
-
-def _difference_text(found: Estimate) -> str:
-    if math.isnan(found.value):
-        return NOTHING
-    interval = f" ({readable(found.low)} to {readable(found.high)})" if math.isfinite(found.low) else ""
-    star = " *" if found.low > 0 or found.high < 0 else ""
-    return f"{'+' * (found.value > 0)}{readable(found.value)}{star}{interval}"
 
 
 def compare(
@@ -253,12 +153,15 @@ def compare(
 ) -> Comparison:
     """Set measurements side by side: layers, epochs, networks; and say which differ by more than chance.
 
-    Of the same points (the same labels, and the same queries) differences are paired. If only a sample of the rows was asked,
-    an interval is of the mean difference over all rows (see `fe.measure`). If all rows were asked, it says what other points of
-    the same kind would give, by the jackknife over points, each as a query and as a neighbour of others: for overlap, entropy,
-    relative margin, N2, N3 and the radius. Of other queries of the same rows the intervals of the two are combined as of
-    independent samples. Of other points they are too, for the same six statistics, and count that other points are neighbours
-    as well as queries. Other statistics have no interval, nor have those in which fewer than 20 points differ.
+    Of the same points differences are paired. Points are taken for the same where labels and queries are; if neighbours were
+    measured and the points have no more of them in common than chance gives, `about_differences` says so. Statistics that
+    depend on a setting that differs (`k`, `temperature`; all on `normalize` and `standardize`) have no interval. If only a
+    sample of the rows was asked, an interval is of the mean difference over all rows (see `fe.measure`). If all rows were
+    asked, it says what other points of the same kind would give, by the jackknife over points, each as a query and as a
+    neighbour of others: for overlap, entropy, relative margin, N2, N3 and the radius. Of other queries of the same rows the
+    intervals of the two are combined as of independent samples. Of other points they are too, for the same six statistics, and
+    count that other points are neighbours as well as queries. Other statistics have no interval, nor have those in which fewer
+    than 20 points differ.
 
     In 200 to 400 simulations of Gaussian classes, 300 or 1,000 points in all, intervals of overlap, entropy, relative margin,
     N3 and radius of the same points held in 93 to 98 %; N2, and margins of classes that hardly meet, in up to 100 %; overlaps
@@ -318,18 +221,29 @@ def compare(
         [PointValues.of(each) for each in measurements],
         labels,
         labels.index(of),
+        settings=summaries,
         notes=tuple(differing_settings(summaries)),
         missing=tuple(_not_finite(measurements, labels)),
         summaries=summaries,
-        neighbor_overlap=common_neighbors(measurements, labels),
     )
 
 
-def compared(points: Sequence[PointValues], names: Sequence[str], reference: int = 0, **said: Any) -> Comparison:
-    """The comparison of what measurements found of their points; `said` : other fields of it."""
-    differences, about = _differences_from(points, names, reference)
+def compared(
+    points: Sequence[PointValues],
+    names: Sequence[str],
+    reference: int = 0,
+    *,
+    settings: Sequence[Mapping[str, Any]] | None = None,
+    **said: Any,
+) -> Comparison:
+    """The comparison of what measurements found of their points.
+
+    settings : what `Measurement.as_json` has of each; by default they are the same. said : other fields of the comparison.
+    """
+    terms = [Terms(*each) for each in zip(points, settings or [{}] * len(points), strict=True)]
+    differences, about = _differences_from(terms, names, reference)
     statistics = tuple(name for name in MEANINGS if any(name in each.statistics for each in points))
-    found = [[each.statistics.get(name, _NOTHING) for each in points] for name in statistics]
+    found = [[each.statistics.get(name, UNKNOWN) for each in points] for name in statistics]
     return Comparison(
         names=tuple(names),
         statistics=statistics,
@@ -338,20 +252,20 @@ def compared(points: Sequence[PointValues], names: Sequence[str], reference: int
         reference=names[reference],
         differences=differences,
         about_differences=about,
+        neighbor_overlap=common_neighbors(points, names),
         **said,
     )
 
 
 def _differences_from(
-    points: Sequence[PointValues], names: Sequence[str], reference: int
+    terms: Sequence[Terms], names: Sequence[str], reference: int
 ) -> tuple[dict[str, Differences], tuple[str, ...]]:
     """Of each other measurement, and what the intervals are of: measurements of which the same is said share a sentence."""
     found: dict[str, Differences] = {}
     of: dict[str, list[str]] = {}
-    before = Terms(points[reference])
-    for i, (name, each) in enumerate(zip(names, points, strict=True)):
+    for i, (name, each) in enumerate(zip(names, terms, strict=True)):
         if i != reference:
-            found[name], said = Terms(each).less(before)
+            found[name], said = each.less(terms[reference])
             of.setdefault(said, []).append(name)
     shown = sum(math.isfinite(each.low) for numbers in found.values() for each in numbers.values())
     sentences = [f"{', '.join(those)}: {said}" for said, those in of.items()]

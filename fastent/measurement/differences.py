@@ -9,13 +9,16 @@ Each interval is one at a time: of twenty differences that are none, one is call
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastent.measurement.point_values import PointValues, asks_all
+from fastent.measurement.common_neighbors import keep_no_neighbors, same_points, same_queries
+from fastent.measurement.differing_settings import confounded
+from fastent.measurement.point_values import MOST_POINTS, PointValues, asks_all, same_rows
 from fastent.measurement.result import Measurement
 from fastent.runtime.formatting import count
 from fastent.statistics.intervals import (
@@ -50,31 +53,30 @@ _DIFFERING = 20
 class Terms:
     """What intervals of differences from a measurement come to, each found once."""
 
-    def __init__(self, points: PointValues) -> None:
-        self.points = points
+    def __init__(self, points: PointValues, settings: Mapping[str, Any]) -> None:
+        """settings : what `Measurement.as_json` has of them."""
+        self.points, self.settings = points, settings
         self.values = {name: each.value for name, each in points.statistics.items()}
 
     def less(self, other: "Terms") -> tuple[Differences, str]:
         """As `difference`."""
         one, before = self.points, other.points
         found = {name: _unknown(value - other.values[name]) for name, value in self.values.items() if name in other.values}
-        same_points = np.array_equal(one.codes, before.codes) and np.array_equal(one.classes, before.classes)
-        same_queries = same_points and _same_rows(one.queries, before.queries, one.of_queries, before.of_queries)
-        if same_queries and _same_rows(one.sampled, before.sampled, one.of_sampled, before.of_sampled):
+        if same_queries(one, before) and same_rows(one.sampled, before.sampled, one.of_sampled, before.of_sampled):
             intervals = self._paired(other, found)
-            n, q = len(one.codes), len(one.queries)
-            if asks_all(one.queries, one.of_queries):
-                said = f"paired, the same {count(n)} points; intervals are for other points of the same kind"
-            else:
-                said = f"paired, the same {count(q)} queries; "
-                said += f"intervals are for all {count(n)} rows, of the radius for other points"
-        elif same_points:
+            said = _paired_words(one, before)
+        elif same_points(one, before):
             intervals = _unpaired(self.for_these_points, other.for_these_points, found)
             said = "unpaired, other queries of the same rows; intervals are as of independent samples"
         else:
             intervals = _unpaired(self.for_other_points, other.for_other_points, found)
             said = "unpaired, other points; intervals are as of independent samples"
-        return found | dict(intervals), said
+        found |= dict(intervals)
+        unlike, why = confounded(self.settings, other.settings, found)
+        found |= {name: _unknown(found[name].value) for name in unlike}
+        if unlike == found.keys():
+            said = said.split(";")[0]
+        return found, f"{said}; {why}" if why else said
 
     def _paired(self, other: "Terms", found: Differences) -> Iterator[tuple[str, Estimate]]:
         for name in found.keys() & self.effects.keys() & other.effects.keys():
@@ -115,11 +117,27 @@ class Terms:
 def difference(one: Measurement, other: Measurement) -> tuple[Differences, str]:
     """Of each statistic that both have: that of `one` less that of `other`, and its 95 % interval, NaN where none is known;
     and what the intervals are of, in words."""
-    return Terms(PointValues.of(one)).less(Terms(PointValues.of(other)))
+    return Terms(PointValues.of(one), one.as_json()).less(Terms(PointValues.of(other), other.as_json()))
 
 
-def _same_rows(one: Rows, other: Rows, of_one: Population, of_other: Population) -> bool:
-    return np.array_equal(one, other) or (asks_all(one, of_one) and asks_all(other, of_other))
+def _paired_words(one: PointValues, before: PointValues) -> str:
+    """What makes points the same are their labels and the queries alone; neighbours in common are evidence."""
+    n, q = count(len(one.codes)), count(len(one.queries))
+    alike = keep_no_neighbors(one, before)
+    whole = asks_all(one.queries, one.of_queries)
+    those = f"{n} points" if whole else f"{q} queries"
+    said = f"paired, the same {those}; " if alike is False else f"paired, the same labels, taken for the same {those}; "
+    said += (
+        "intervals are for other points of the same kind"
+        if whole
+        else f"intervals are for all {n} rows, of the radius for other points"
+    )
+    if alike:
+        said += (
+            "; but they have no more neighbours in common than unrelated points with these labels would: check that these are "
+            "the same rows, in the same order"
+        )
+    return said
 
 
 def _unpaired(a: Differences, b: Differences, found: Differences) -> Iterator[tuple[str, Estimate]]:
@@ -166,7 +184,7 @@ def _effects(of: PointValues) -> dict[str, Effects]:
 
 def _effects_of_lists(of: PointValues, order: Rows, weights: Array | float = 1.0) -> dict[str, Effects]:
     """Of statistics of the queries' nearest neighbours, for queries in the order of these places."""
-    if of.lists is None or of.lists.indices.shape[1] < 3 or len(order) < MINIMUM_QUERIES:
+    if of.lists is None or of.lists.indices.shape[1] < 3 or not MINIMUM_QUERIES <= len(order) <= MOST_POINTS:
         return {}
     lists, rows = NearestRows(*(part[order] for part in of.lists)), of.queries[order]
     found: dict[str, Effects] = {}

@@ -22,7 +22,7 @@ from fastent.arrays.cluster import as_shared_source, map_rows_on_cluster
 from fastent.arrays.labelled import as_labelled, paired
 from fastent.arrays.queries import query_rows
 from fastent.arrays.ranges import check_range, resolution_of
-from fastent.arrays.validation import UnitRows, in_memory, rows_of, zero_rows
+from fastent.arrays.validation import UnitRows, in_memory, rows_of, stays_on_disk, zero_rows
 from fastent.data.standardization import standardized_rows
 from fastent.io.reading import as_path
 from fastent.io.result_cache import ResultCache
@@ -42,6 +42,7 @@ from fastent.search.found_neighbors import Neighbors, exact_neighbors
 from fastent.search.sketch import typical_scale
 from fastent.search.sweep import LabelledPoints
 from fastent.statistics.class_geometry import rows_of_zeros
+from fastent.statistics.covariance import one_feature, shares_of_variance
 from fastent.statistics.intrinsic_dimension import dimension_notes
 from fastent.statistics.notes import merged, unexplained
 from fastent.statistics.point_map import MapMethod, PointMap, map_methods, point_maps
@@ -104,7 +105,8 @@ def measure(
     standardize : bool, optional, default False
         Shift and scale each feature to mean 0 and standard deviation 1 over all rows first (before `normalize`), for every
         metric; a feature that never varies becomes 0. For tables whose columns have different units. If X is in memory, this
-        takes a copy of it.
+        takes a copy of it. The sum of squares is divided by n - 1, as in the source paper's training; scikit-learn's
+        StandardScaler divides it by n, which scales all features alike.
     temperature : float or str, optional, default "median"
         As for `fe.soft_nearest_neighbor_loss`.
     class_names : sequence of str, mapping or path, optional
@@ -182,6 +184,7 @@ def measure(
         pairwise=any(metric.pairwise for metric in wanted.values()),
         bytes_kept=(KEPT_BYTES + sum(metric.row_bytes for metric in wanted.values())) * n,
         normalize=normalize,
+        standardize=standardize,
         temperature=temperature,
         memory=budget_bytes(memory_budget),
         memory_budget=memory_budget,
@@ -206,7 +209,7 @@ def measure(
     with task.stage("check", passes=1 + task.parts.keeps):  # a digest of all rows where parts are kept
         check_range(task.points.X, client=client)
         task = task._replace(points=task.points._replace(scale=typical_scale(task.points.X))).identified(plan)
-    return replace(_measured(task, plan, wanted, methods), standardize=standardize, given_names=names)
+    return replace(_measured(task, plan, wanted, methods), given_names=names)
 
 
 def _measured_rows(X: NDArray[Any], normalize: bool) -> NDArray[Any]:
@@ -225,6 +228,10 @@ def _measured(task: Task, plan: Plan, wanted: dict[str, Metric], maps: Sequence[
     notes = [note for part in parts.values() for note in getattr(part, "notes", ())]
     if task.normalize and "geometry" not in wanted:
         notes.extend(rows_of_zeros(_zeros(task)))
+    if "geometry" not in wanted and not stays_on_disk(task.X):
+        with task.stage("variance of the features", passes=3):
+            shares = shares_of_variance(task.points.X)
+        task.notes.extend(one_feature(shares, task.features, standardized=task.standardize))
     task.notes.extend([*merged(notes), *dimension_notes(parts.get("dimension") or {})])
     of_k = any(metric.neighbors == "k" for metric in wanted.values())
     spread = prepared["geometry"].spread if "geometry" in wanted else None
@@ -236,6 +243,9 @@ def _measured(task: Task, plan: Plan, wanted: dict[str, Metric], maps: Sequence[
         sampled=sampled,
         k=task.k,
         normalize=task.normalize,
+        standardize=task.standardize,
+        temperature=task.temperature,
+        seed=task.seed,
         neighbors=neighbors.subset(task.k) if neighbors is not None and of_k else None,
         participation_ratio=spread.participation_ratio if spread is not None else None,
         maps=_maps(task, plan, maps, neighbors) if maps else None,

@@ -198,7 +198,7 @@ def _means_passes(task: "Task", plan: "Plan") -> MeansPasses:
     with task.stage("covariance", passes=1):
         spread = task.attempt("participation ratio", lambda: spread_of(points.X, mean, task.client))
     if spread is not None:
-        task.notes.extend(one_feature(spread.shares, task.features))
+        task.notes.extend(one_feature(spread.shares, task.features, standardized=task.standardize))
     return MeansPasses(means, about, geometry, spread)
 
 
@@ -277,7 +277,8 @@ def _capacity(task: "Task", inputs: Inputs) -> "ManifoldCapacity | None":
         )
     if found is not None:
         task.notes.append(
-            f"capacity is of up to {POINTS} points of each class, and its intervals are over random directions, not over points"
+            f"capacity is of up to {POINTS} points of each class at a time; its intervals are over random directions and draws "
+            "of points, not over other data"
         )
     return found
 

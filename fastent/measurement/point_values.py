@@ -16,14 +16,14 @@ from fastent.statistics.intervals import Estimate, Population, influences, size_
 from fastent.statistics.point_effects import NearestRows
 from fastent.statistics.strata import Strata
 
-__all__ = ["POINTS_FILE", "HitsAndMisses", "PointValues", "asks_all", "load_point_values"]
+__all__ = ["MOST_POINTS", "POINTS_FILE", "HitsAndMisses", "PointValues", "asks_all", "load_point_values", "same_rows"]
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 POINTS_FILE = "differences.npz"
-# Lists of more queries take too much memory.
-_MOST_POINTS = 500_000
+# Lists of more queries take too much memory for a jackknife, and too much room in a file.
+MOST_POINTS = 500_000
 _REMEDY = "measure it again"
 # Of the rows that were compared with all others; what else is sampled is of the queries.
 _OF_SAMPLED = ("lisi/mean", "silhouette/exact", "soft_nearest_neighbor/loss")
@@ -51,7 +51,7 @@ class PointValues:
     queries, sampled, of_queries, of_sampled
         As of `Measurement`.
     lists : NearestRows or None
-        Of the queries, if they are not too many.
+        Of the queries; a file has none of more than `MOST_POINTS`.
     nearest : HitsAndMisses or None
     apart : (n,) float64 or None
         Distance of each row to the mean of its class.
@@ -84,7 +84,7 @@ class PointValues:
             sampled=measured.sampled,
             of_queries=measured.of_queries,
             of_sampled=measured.of_sampled,
-            lists=None if near is None or len(measured.queries) > _MOST_POINTS else NearestRows(near.indices, near.distances),
+            lists=None if near is None else NearestRows(near.indices, near.distances),
             nearest=None if margins is None else HitsAndMisses(*(getattr(margins, name) for name in HitsAndMisses._fields)),
             apart=measured.apart,
             samples=_samples(measured),
@@ -107,7 +107,7 @@ class PointValues:
             strata = population._asdict() if isinstance(population, Strata) else {"size": np.array(population)}
             arrays |= {f"{name}.{part}": values for part, values in strata.items()}
         for name in ("lists", "nearest"):
-            if (part := getattr(self, name)) is not None:
+            if (part := getattr(self, name)) is not None and (name != "lists" or len(self.queries) <= MOST_POINTS):
                 arrays |= {f"{name}.{field}": _narrow(values) for field, values in part._asdict().items()}
         if self.apart is not None:
             arrays["apart"] = self.apart
@@ -160,6 +160,10 @@ def load_point_values(folder: str | os.PathLike[str]) -> PointValues | None:
 def asks_all(rows: Rows, population: Population) -> bool:
     """Whether rows are all there are, in any order."""
     return len(rows) >= size_of(population)
+
+
+def same_rows(one: Rows, other: Rows, of_one: Population, of_other: Population) -> bool:
+    return np.array_equal(one, other) or (asks_all(one, of_one) and asks_all(other, of_other))
 
 
 def _narrow(values: NDArray[Any]) -> NDArray[Any]:

@@ -30,7 +30,7 @@ from fastent.statistics.margins import Margins
 from fastent.statistics.mixing import Lisi, Mixing
 from fastent.statistics.point_map import PointMap
 from fastent.statistics.silhouette import Silhouettes
-from fastent.statistics.soft_nearest_neighbor import SoftNearestNeighbor
+from fastent.statistics.soft_nearest_neighbor import SoftNearestNeighbor, Temperature
 
 if TYPE_CHECKING:
     import pyarrow
@@ -74,6 +74,9 @@ class Measurement(Tabular):
         Whether rows were scaled to unit length first, for every statistic.
     standardize : bool
         Whether features were standardised before that.
+    temperature : float or str
+        As asked for; what it came to is in `soft_nearest_neighbor`.
+    seed : int
     neighbors : Neighbors or None
     mixing : Mixing or None
     lisi : Lisi or None
@@ -87,7 +90,7 @@ class Measurement(Tabular):
         all classes are of those among them in which classes have their shares of all rows.
     complexity : Complexity or None
     capacity : ManifoldCapacity or None
-        Of 50 points of each class, drawn from all rows. Not part of "all".
+        Of 50 points of each class, drawn from all rows several times. Not part of "all".
     maps : dict of PointMap or None
         By method, the one asked for first: queries in two dimensions.
     notes : tuple of str
@@ -113,6 +116,8 @@ class Measurement(Tabular):
     k: int
     normalize: bool
     standardize: bool = False
+    temperature: Temperature = "median"
+    seed: int = 0
     neighbors: Neighbors | None = None
     mixing: Mixing | None = None
     lisi: Lisi | None = None
@@ -275,6 +280,8 @@ class Measurement(Tabular):
             "k": self.k,
             "normalize": self.normalize,
             "standardize": self.standardize,
+            "temperature": self.temperature,
+            "seed": self.seed,
             "fingerprint": self.fingerprint or None,
             "statistics": {
                 name: {key: value if math.isfinite(value) else None for key, value in numbers.items()}

@@ -85,6 +85,7 @@ class Task(NamedTuple):
     pairwise: bool
     bytes_kept: int
     normalize: bool
+    standardize: bool
     temperature: Temperature
     memory: int
     memory_budget: int | str | None

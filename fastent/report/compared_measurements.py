@@ -43,6 +43,11 @@ class Stored:
     how: dict[str, Any]  # points, features, classes, queries, sampled, k, normalize, and under "asked" the options
     points: PointValues | None = None
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a comparison takes of `Measurement.as_json`."""
+        return self.how | {"statistics": self.statistics}
+
 
 def load_measurement(folder: Path) -> Stored:
     """From the summary that `fastent measure` wrote into a folder."""
@@ -125,9 +130,10 @@ def write_compared_measurements(
 
     of : their differences; by default those of the measurements that keep what these are made of.
     """
-    known = [(name, each.points) for name, each in zip(names, measurements, strict=True) if each.points is not None]
+    known = [(name, each) for name, each in zip(names, measurements, strict=True) if each.points is not None]
     if of is None and len(known) > 1:
-        of = compared([points for _, points in known], [name for name, _ in known])
+        points = [each.points for _, each in known if each.points is not None]
+        of = compared(points, [name for name, _ in known], settings=[each.settings for _, each in known])
     panels = [panel for panel in (_panel(panel, measurements) for panel in _PANELS) if panel is not None]
     write_page(
         path,
@@ -193,7 +199,7 @@ def _description(measurements: Sequence[Stored]) -> list[str]:
 
 def _differences(measurements: Sequence[Stored]) -> list[str]:
     """A notice of what the measurements differ in, other than in what was measured."""
-    said = list(differing_settings([each.how for each in measurements]))
+    said = list(differing_settings([each.settings for each in measurements]))
     differ = " ".join(f"{each[0].upper()}{each[1:]}." for each in said)
     return [f"The measurements differ in settings that some statistics depend on. {differ}"] if said else []
 

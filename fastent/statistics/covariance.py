@@ -16,7 +16,7 @@ from fastent.runtime.cluster import map_on_cluster
 from fastent.runtime.memory import check_fits
 from fastent.statistics.notes import Note
 
-__all__ = ["Spread", "cka", "one_feature", "participation_ratio", "spread_of"]
+__all__ = ["Spread", "cka", "one_feature", "participation_ratio", "shares_of_variance", "spread_of"]
 
 Array = NDArray[np.float64]
 
@@ -91,15 +91,31 @@ def spread_of(X: NDArray[Any], mean: Array, client: Any = None, *, scale: float 
     return Spread(float(np.trace(products) ** 2 / squares) if squares > 0 else np.nan, shares)
 
 
-def one_feature(shares: Array, names: Sequence[str] | None) -> Iterator[Note]:
-    """What follows from a feature that has nearly all of the variance; shares (d,) as in `Spread`, names of the features."""
+def shares_of_variance(X: NDArray[Any]) -> Array:
+    """As in `Spread`, without the covariance; finite rows are read three times."""
+    mean, scale = _mean_and_scale(X, "X")
+    by_feature = np.zeros(X.shape[1])
+    for _, block in row_blocks(X, block_bytes=_BLOCK_BYTES):
+        for rows in _pieces(block):
+            by_feature += (((rows - mean) * scale) ** 2).sum(0)
+    total = by_feature.sum()
+    return by_feature / total if total > 0 else np.full(len(by_feature), np.nan)
+
+
+def one_feature(shares: Array, names: Sequence[str] | None, *, standardized: bool) -> Iterator[Note]:
+    """What follows from a feature that has nearly all of the variance; shares (d,) as in `Spread`, names of the features.
+
+    standardized : whether features have one variance already, if they vary at all.
+    """
     largest = int(np.argmax(shares))
     if len(shares) > 1 and shares[largest] > _NEARLY_ALL:
-        name = f"{largest} of {len(shares):,}" if names is None else printable(names[largest])
-        yield Note(
-            f"feature {name} has {100 * shares[largest]:.1f} % of the variance",
-            "distances say little of the others (standardize=True, --standardize, gives all features the same weight)",
-        )
+        name = f"{largest} (of {len(shares):,})" if names is None else printable(names[largest])
+        why = "distances say little of the others"
+        if not np.delete(shares, largest).any():
+            why = "the others never vary"
+        elif not standardized:
+            why += " (standardize=True, --standardize, gives all features the same weight)"
+        yield Note(f"feature {name} has {100 * shares[largest]:.1f} % of the variance", why)
 
 
 def _mean_and_scale(X: NDArray[Any], name: str) -> tuple[Array, float]:

@@ -1,7 +1,8 @@
 """How many classes a linear readout could tell apart for each feature it reads, and the shapes that decide it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,8 @@ Array = NDArray[np.float64]
 
 # How many points of each class, and how many random directions, unless others are asked for.
 POINTS, DRAWS = 50, 200
+# Of a class with more points they are drawn so often, if that leaves each draw so many pairs of directions.
+_DRAWS_OF_POINTS, _PAIRS = 10, 5
 # Seconds for a class, and for each of its features, on one core.
 _CLASS, _FEATURE = 0.5, 1e-3
 # From this share of all directions on the cones of dichotomies are taken to fill space.
@@ -41,7 +44,7 @@ class ManifoldCapacity:
     classes : (C,)
         The sorted classes.
     counts : (C,) int64
-        How many points of each were used.
+        How many points of each were used at a time.
     capacity : float
         Classes over the features that a linear readout needs to tell them apart in two random groups: in that many random
         projections of the points about half of all dichotomies of the classes are separable. 2 for single points at right
@@ -58,8 +61,8 @@ class ManifoldCapacity:
     dimension : (C,) float64
         Number of directions in which its anchor points vary.
     intervals : dict of Estimate
-        For "capacity" and "mean_field": 95 % intervals over the random directions and dichotomies. They say nothing of the
-        choice of points.
+        For "capacity" and "mean_field": 95 % intervals over the random directions and dichotomies, and where a class has more
+        points than are used at a time, over which of them are drawn. They do not say what other data would give.
     class_intervals : dict of (C, 2) float64
         The same for "class_capacity", "radius" and "dimension": low and high.
     notes : tuple of str
@@ -113,8 +116,9 @@ def manifold_capacity(
     labels : array-like (n,)
         Two classes or more. Random dichotomies of only a few classes say little: use ten or more, or `class_capacity`.
     points : int or None
-        How many points of each class to use, drawn at random with `seed`, or all if it has fewer; default 50. None: all points.
-        More points make larger classes, so compare values for the same number of them.
+        How many points of each class to use at a time, drawn at random with `seed`, or all if it has fewer; default 50. None:
+        all points. More points make larger classes, so compare values for the same number of them. Where a class has more, all
+        values are means over up to ten draws, among which the directions are divided.
     draws : int
         How many random directions to average over, in pairs of opposite ones; from 4, default 200. Each takes the nearest
         point of a cone of `points` rows for every class, and of one of all rows.
@@ -174,29 +178,42 @@ def capacity_of(
     """Of rows and labels that were checked; `most` : points of each class."""
     codes, classes = labels.codes, labels.classes
     rng = np.random.default_rng(seed)
-    rows = [drawn_rows(np.flatnonzero(codes == c), most, rng) for c in range(len(classes))]
-    counts = np.array(list(map(len, rows)))
+    members = [np.flatnonzero(codes == c) for c in range(len(classes))]
+    counts = np.minimum(list(map(len, members)), most)
     size = int(counts.sum())
     check_fits(32 * size * X.shape[1], f"{size} points of {X.shape[1]} features", "lower points=")
-    clouds = clouds_of(X, rows, center)
     pairs = -(-draws // 2)
-    found = []
+    parts = _parts(pairs, drawn=max(map(len, members)) > most)
+    found: list[Shape] = []
+    all_filled, ranks, done = [], [], 0
     with reporting(progress, "manifold capacity", len(classes) + pairs) as report:
-        for cloud in clouds:
-            found.append(shape_of_class(cloud, pairs, rng))
-            report(len(found), "classes one by one")
-        filled, rank = filled_by_dichotomies(clouds, pairs, rng, lambda done: report(len(classes) + done, "all classes"))
-    shapes = Shape(*map(np.array, zip(*found, strict=True)))
+        for part in parts:
+            clouds = clouds_of(X, [drawn_rows(each, most, rng) for each in members], center)
+            shapes_here = []
+            for cloud in clouds:
+                shapes_here.append(shape_of_class(cloud, part, rng))
+                finished, rest = divmod(len(found) * len(classes) + len(shapes_here), len(parts))
+                if not rest:
+                    report(done + finished, "classes one by one")
+            found.append(Shape(*map(np.array, zip(*shapes_here, strict=True))))
+            before = done + len(found) * len(classes) // len(parts)
+            filled, rank = filled_by_dichotomies(clouds, part, rng, partial(_report_further, report, before))
+            all_filled.append(filled * rank)
+            ranks.append((filled.mean(), rank))
+            done += part
+    shapes = Shape(*(_repetitions(list(each)) for each in zip(*found, strict=True)))
+    dichotomies = _repetitions(all_filled)
     per_class = {
         "class_capacity": [_inverse(student_mean(values, least=0)) for values in shapes.distance],
-        "radius": [_root(values) for values in shapes.squared_radius],
+        "radius": [_root(values, of_draws=len(parts) > 1) for values in shapes.squared_radius],
         "dimension": [student_mean(values, least=0) for values in shapes.dimension],
     }
     intervals = {
-        "capacity": _inverse(student_mean(filled * rank / len(classes), least=0)),
+        "capacity": _inverse(student_mean(dichotomies / len(classes), least=0)),
         "mean_field": _inverse(student_mean(shapes.distance.mean(0), least=0)),
     }
-    around: NDArray[np.bool_] = np.isinf(shapes.squared_radius[:, 0])
+    around: NDArray[np.bool_] = np.isinf(shapes.squared_radius.max(axis=1))
+    share, rank = np.mean(ranks, 0)
     return ManifoldCapacity(
         classes=classes,
         counts=counts,
@@ -207,7 +224,7 @@ def capacity_of(
         class_intervals={
             name: np.array([(each.low, each.high) for each in estimates]) for name, estimates in per_class.items()
         },
-        notes=tuple(_notes(classes, counts, around, rank if filled.mean() > _FULL else None)),
+        notes=tuple(_notes(classes, counts, around, round(rank) if share > _FULL else None)),
     )
 
 
@@ -218,10 +235,27 @@ def _inverse(mean: Estimate) -> Estimate:
     return Estimate(1 / mean.value, mean.standard_error / mean.value**2, 1 / mean.high, high)
 
 
-def _root(squares: Array) -> Estimate:
-    """The root of the mean of squares; infinite ones are all infinite."""
+def _parts(pairs: int, *, drawn: bool) -> list[int]:
+    """How many pairs of directions each draw of points has, of which there is one where there is nothing to draw."""
+    draws = min(max(pairs // _PAIRS, 2), _DRAWS_OF_POINTS) if drawn else 1
+    return [(pairs + i) // draws for i in range(draws)]
+
+
+def _report_further(report: Callable[[int, str], None], before: int, done: int) -> None:
+    report(before + done, "all classes")
+
+
+def _repetitions(of_draws: list[Array]) -> Array:
+    """(..., r) what varies independently: draws of points, by their means; of the only one its pairs of directions."""
+    return of_draws[0] if len(of_draws) == 1 else np.stack([each.mean(-1) for each in of_draws], -1)
+
+
+def _root(squares: Array, *, of_draws: bool) -> Estimate:
+    """The root of the mean of squares, or the mean of their roots over draws; infinite ones are all infinite."""
     if np.isinf(squares).any():
         return Estimate(np.inf, np.nan, np.inf, np.inf)
+    if of_draws:
+        return student_mean(np.sqrt(squares), least=0)
     mean = student_mean(squares, least=0)
     value, low, high = np.sqrt([mean.value, mean.low, mean.high]).tolist()
     return Estimate(value, mean.standard_error / (2 * value) if value else 0.0, low, high)

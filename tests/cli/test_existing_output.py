@@ -131,3 +131,16 @@ def test_a_folder_that_is_read_is_not_written_to(here):
 
 def test_the_results_of_all_experiments_are_known():
     assert set(_experiments()) == set(EXPERIMENTS)
+
+
+def test_options_that_an_earlier_version_did_not_have_were_as_by_default(here):
+    command = ("measure", "X.npy", "y.npy", "--metrics", "margins", "--out", "earlier")
+    assert fastent(*command, cwd=here).exit_code == 0
+    place = here / "earlier" / "summary.json"
+    summary = json.loads(place.read_text())
+    del summary["asked"]["standardize"]
+    place.write_text(json.dumps(summary))
+    refused = fastent(*command, "--standardize", cwd=here)
+    assert refused.exit_code == 2
+    assert "holds a measurement with standardize=False, not True" in refused.stderr
+    assert fastent(*command, cwd=here).exit_code == 0

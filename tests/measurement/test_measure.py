@@ -331,13 +331,33 @@ def test_a_feature_with_all_of_the_variance_is_named():
         return [note for note in fe.measure(X, y, metrics="geometry", **options).notes if "variance" in note]
 
     (note,) = said(X)
-    assert re.match(r"feature 2 of 4 has (99|100)\.\d % of the variance: distances say little of the others", note)
+    assert re.match(r"feature 2 \(of 4\) has (99|100)\.\d % of the variance: distances say little of the others", note)
     table = pa.table(dict(zip(["age", "height", "income", "size"], X.T, strict=True)))
     (note,) = said(table)
     assert note.startswith("feature income has")
     assert said(X, standardize=True) == said(X[:, 2:3]) == said(X[:, :2]) == []
     wide = np.pad(X[:200], ((0, 0), (0, 300)))  # more features than points
-    assert "feature 2 of 304 has" in " ".join(fe.measure(wide, y[:200], metrics="geometry").notes)
+    assert "feature 2 (of 304) has" in " ".join(fe.measure(wide, y[:200], metrics="geometry").notes)
+
+
+@pytest.mark.parametrize("metrics", ["mixing", "margins"])
+def test_it_is_named_without_geometry_too(metrics):
+    X, y = clusters(12, 300, 2, 3)
+    X[:, 0] *= 1000
+    assert "feature 0 (of 2) has" in " ".join(fe.measure(X, y, metrics=metrics).notes)
+    assert "variance" not in " ".join(fe.measure(X, y, metrics=metrics, standardize=True).notes)
+    X[:, 1] = 5.0
+    for options in ({}, {"standardize": True}):
+        (note,) = [note for note in fe.measure(X, y, metrics=metrics, **options).notes if "variance" in note]
+        assert note == "feature 0 (of 2) has 100.0 % of the variance: the others never vary"
+
+
+def test_what_cannot_be_standardised_is_called_X():
+    X, y = clusters(12, 300, 2, 3)
+    X = X.astype(np.float64)
+    X[:, 1] *= 1e200
+    with pytest.raises(fe.FastentError, match="1 features of X vary by up to"):
+        fe.measure(X, y, metrics="mixing", standardize=True)
 
 
 def test_torch_and_strings_and_one_metric():

@@ -222,6 +222,18 @@ def test_intervals_cover_what_many_draws_give():
     assert (covered >= 33).all()
 
 
+def test_intervals_count_that_other_points_could_have_been_drawn():
+    """Centres of these classes are noise, and so is the radius in units of their length."""
+    X, y = np.random.default_rng(0).standard_normal((200, 4)), np.repeat([0, 1], 100)
+    found = [fe.manifold_capacity(X, y, seed=seed) for seed in range(8)]
+    middle = np.mean([each.radius for each in found], 0)
+    low, high = np.moveaxis([each.class_intervals["radius"] for each in found], 2, 0)
+    assert ((low <= middle) & (middle <= high)).mean() >= 0.8
+    # All points are the same whatever is drawn.
+    whole = [fe.manifold_capacity(X, y, points=each, draws=20) for each in (100, None)]
+    assert whole[0].capacity == whole[1].capacity
+
+
 def test_a_class_around_the_origin_and_classes_of_one_point():
     square = np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
     found = fe.manifold_capacity(np.concatenate([square, [[0.0, 5]], [[3.0, 3]]]), [0, 0, 0, 0, 1, 2], center=False)
