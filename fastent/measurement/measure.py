@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from fastent.arrays.class_names import class_names_of
 from fastent.arrays.cluster import as_shared_source, map_rows_on_cluster
-from fastent.arrays.labelled import as_labelled, paired
+from fastent.arrays.labelled import paired
 from fastent.arrays.queries import query_rows
 from fastent.arrays.ranges import check_range, resolution_of
-from fastent.arrays.validation import UnitRows, in_memory, rows_of, stays_on_disk, zero_rows
+from fastent.arrays.validation import UnitRows, as_features, as_labels, in_memory, rows_of, stays_on_disk, zero_rows
 from fastent.data.standardization import standardized_rows
 from fastent.io.reading import as_path
 from fastent.io.result_cache import ResultCache
@@ -162,7 +162,8 @@ def measure(
     notes: list[str] = []
     given, labels = paired(X, labels)
     given = rows_of(given)
-    points, coded = as_labelled(given, labels, notes=notes)
+    points = as_features(given, notes=notes)
+    coded = as_labels(labels, n=len(points), minimum_classes=2, notes=notes)
     features = as_shared_source(points, client)
     if standardize:
         features = standardized_rows(features)
