@@ -41,8 +41,7 @@ def paired(X: Any, labels: Any) -> tuple[Any, Any]:
     """Points and labels with labels taken from the same table, if they name a column of it; otherwise as they are.
 
     Without labels, those that lie with X: of a captured folder, of class folders of pictures, of an .npz, of what `pair_in`
-    splits. Of a table that
-    had to be opened for its columns, the rows are returned: text would be read again.
+    splits. Of a table that had to be opened for its columns, the rows are returned: text would be read again.
     """
     if labels is None:
         pair = pair_in(X)
