@@ -32,6 +32,7 @@ if os.path.basename(sys.argv[0] if sys.argv else "") in ("-m", "fastent"):  # th
 
 import lazy_loader
 
+import fastent.processors  # noqa: F401 (it keeps OMP_NUM_THREADS as it is now)
 from fastent.version import __version__ as __version__
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

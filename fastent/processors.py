@@ -12,6 +12,8 @@ from pathlib import Path
 __all__ = ["default_threads", "own_groups", "processors", "read_number"]
 
 _ROOT = Path("/")
+# As it was when fastent was imported: a cluster of Dask sets it to 1 for its workers, also in the process that starts it.
+_OMP_NUM_THREADS = os.environ.get("OMP_NUM_THREADS", "")
 
 
 @cache
@@ -29,7 +31,7 @@ def processors(root: Path = _ROOT) -> int:
 
 def default_threads() -> int:
     """As many threads as `processors`, or as OMP_NUM_THREADS, by which batch systems say what a job has, if that is lower."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # "4,2" is four, with two in each of them
+    asked = _OMP_NUM_THREADS.split(",")[0].strip()  # "4,2" is four, with two in each of them
     most = processors()
     return min(most, int(asked)) if asked.isdecimal() and int(asked) else most
 

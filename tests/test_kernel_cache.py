@@ -116,7 +116,7 @@ EDITS = {
     "moments": (
         "sums[j] += deviation\n", "sums[j] += 2 * deviation\n",
         "import numpy as np, fastent as fe\nmoments = fe.ClassMoments(3, 4)\n"
-        "moments.update(np.random.default_rng(0).standard_normal((60, 4)), np.arange(60) % 3)\nprint(moments.means)",
+        "moments.update(np.random.default_rng(0).standard_normal((66, 4)), np.arange(66) % 3)\nprint(moments.means)",
     ),
     "monotone": (
         "return total / (", "return 2 * total / (",

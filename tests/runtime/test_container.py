@@ -95,10 +95,20 @@ def test_processors_are_those_that_the_process_may_run_on(machine):
 def test_threads_are_as_many_as_omp_num_threads_allows(monkeypatch, given, threads):
     """Whatever OpenMP would not take counts as unset, as it does for OpenMP."""
     monkeypatch.setattr("fastent.processors.processors", lambda: 4)
-    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    monkeypatch.setattr("fastent.processors._OMP_NUM_THREADS", given)
     assert default_threads() == threads
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert default_threads() == 4
+
+
+@pytest.mark.spawn
+def test_what_others_set_later_is_not_meant_for_this_process():
+    """A LocalCluster of Dask sets OMP_NUM_THREADS=1 for its workers in the process that starts it."""
+    code = (
+        "import os, fastent\nos.environ['OMP_NUM_THREADS'] = '1'\n"
+        "from fastent.processors import default_threads, processors\nprint(default_threads() == processors())"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "True"
 
 
 @pytest.mark.spawn
