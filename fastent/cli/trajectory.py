@@ -103,7 +103,7 @@ def trajectory(
         return
     say(found)
     for layer, row in zip(found.layers, found.inversions(), strict=True):
-        reasons = [f"{times} {reason}" for reason, times in reasons_without(row).items()]
+        reasons = [f"{reason} ({times})" for reason, times in reasons_without(row).items()]
         said = f"{sum(1 for each in row if each)} of {len(row)} classes have an inversion"
         say(f"layer {layer or '(the model)'}: {'; '.join([said, *reasons])}")
     if out is not None:

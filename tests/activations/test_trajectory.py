@@ -213,7 +213,7 @@ def test_files_and_the_page(captured, tmp_path):
         ["trajectory", str(captured[0]), "--metrics", "geometry,mixing", "--out", str(tmp_path / "t"), "--map", "none"],
     )
     assert done.exit_code == 0, done.output
-    assert "layer 1: 0 of 3 classes have an inversion; 3 too few records (4 of at least " in done.output
+    assert "layer 1: 0 of 3 classes have an inversion; too few records (4 of at least " in done.output
     summary = json.loads((tmp_path / "t" / "summary.json").read_text())
     assert summary["steps"] == list(STEPS)
     table = pq.read_table(tmp_path / "t" / "curves.parquet")
